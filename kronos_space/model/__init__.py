@@ -1,0 +1,1 @@
+"""The Kronos architecture, its checkpoints and its inference engine."""

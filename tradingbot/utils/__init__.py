@@ -1,0 +1,1 @@
+"""The parts that the bots and the job are made of."""

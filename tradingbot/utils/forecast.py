@@ -1,0 +1,72 @@
+"""What a forecast is, wherever it came from: the Space, the table or the ledger."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
+
+
+@dataclass(frozen=True)
+class ForecastBar:
+    """One future bar. Prices are in the ticker's currency; `target_date` is naive UTC."""
+
+    step: int  # bars ahead: 1 = the next bar
+    target_date: datetime
+    open: float
+    high: float
+    low: float
+    close: float  # mean over the sample paths, as are the other four
+    volume: float
+    close_quantiles: Mapping[float, float]  # level -> price, levels as in QUANTILE_LEVELS
+    prob_up: float  # share of the paths whose close is above `last_close`
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The next bars of one ticker as one model saw them from one `as_of`."""
+
+    symbol: str
+    interval: str
+    model_name: str
+    model_revision: str | None
+    as_of: datetime  # the newest bar that the model saw
+    made_at: datetime  # when the forecast was computed, naive UTC
+    last_close: float
+    samples: int
+    seed: int | None
+    bars: tuple[ForecastBar, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def horizon(self) -> int:
+        return len(self.bars)
+
+    def to_frame(self, source: str) -> pd.DataFrame:
+        """One row a future bar; `attrs` says where it is from ("space" or "stored")."""
+        frame = pd.DataFrame(
+            {
+                "target_date": pd.DatetimeIndex([bar.target_date for bar in self.bars]),
+                "open": [bar.open for bar in self.bars],
+                "high": [bar.high for bar in self.bars],
+                "low": [bar.low for bar in self.bars],
+                "close": [bar.close for bar in self.bars],
+                "volume": [bar.volume for bar in self.bars],
+                "close_p10": [bar.close_quantiles[0.1] for bar in self.bars],
+                "close_p50": [bar.close_quantiles[0.5] for bar in self.bars],
+                "close_p90": [bar.close_quantiles[0.9] for bar in self.bars],
+                "prob_up": [bar.prob_up for bar in self.bars],
+            }
+        )
+        frame.attrs = {
+            "source": source,
+            "symbol": self.symbol,
+            "as_of": self.as_of,
+            "model": self.model_name,
+            "model_revision": self.model_revision,
+            "last_close": self.last_close,
+            "samples": self.samples,
+        }
+        return frame
