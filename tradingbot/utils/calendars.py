@@ -1,0 +1,212 @@
+"""Which days a ticker trades: the exchange's sessions behind a Yahoo-style ticker.
+
+    SPY, BRK-B, ^GSPC        New York (also for every other index that is not listed below)
+    7203.T, SAP.DE, ^N225    the exchange of the suffix, or of the index
+    BTC-USD                  every day, midnight to midnight UTC
+    EURUSD=X                 Monday to Friday, midnight to midnight UTC
+    ES=F                     CME Globex
+
+A session is named by the midnight of its date; times are naive UTC.
+"""
+
+import re
+import threading
+import warnings
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradingbot.utils.errors import DataError
+
+
+def next_sessions(symbol: str, after: datetime, count: int) -> list[datetime]:
+    """The `count` sessions that follow the day of `after`: a Friday's next one is Monday.
+
+    Raises DataError where the exchange has not yet published its holidays that far ahead.
+    """
+    known = _sessions(calendar_name(symbol))
+    if after.date() < known.first:
+        raise _outside(symbol, known, after)
+    first = known.upto(after)
+    if first + count > len(known.days):
+        raise DataError(
+            f"{symbol}: the sessions of {known.name} are known up to {known.last:%Y-%m-%d} only, "
+            f"not {count} beyond {after:%Y-%m-%d}; a newer exchange-calendars may know more"
+        )
+    return _as_datetimes(known.days[first : first + count])
+
+
+def latest_complete_session(symbol: str, now: datetime) -> datetime:
+    """The newest session that has closed at `now`; early closes count. 24/7: the day has ended."""
+    known = _sessions(calendar_name(symbol))
+    closed = int(np.searchsorted(known.closes, _instant(now), side="right"))
+    if closed == 0 or now.date() > known.last:
+        raise _outside(symbol, known, now)
+    return _as_datetimes(known.days[closed - 1 : closed])[0]
+
+
+def sessions_between(symbol: str, first: datetime, last: datetime) -> int:
+    """How many sessions lie after the day of `first`, up to and with the day of `last`."""
+    known = _sessions(calendar_name(symbol))
+    for day in (first, last):
+        if not known.first <= day.date() <= known.last:
+            raise _outside(symbol, known, day)
+    return max(0, known.upto(last) - known.upto(first))
+
+
+def session_close(symbol: str, day: datetime) -> datetime:
+    """When the session of `day` closes; the end of the day in UTC if it is not a session."""
+    known = _sessions(calendar_name(symbol))
+    midnight = datetime(day.year, day.month, day.day)
+    index = known.upto(midnight) - 1
+    if index >= 0 and known.days[index] == _instant(midnight):
+        return _as_datetimes(known.closes[index : index + 1])[0]
+    return midnight + timedelta(days=1)
+
+
+def calendar_name(symbol: str) -> str:
+    """The name that exchange_calendars has for the ticker's exchange, such as XNYS.
+
+    Raises DataError for a suffix that is not known: New York's holidays would be wrong for it.
+    """
+    ticker = symbol.strip().upper()
+    if not ticker:
+        raise DataError("a ticker is empty; expected one such as SPY")
+    if ticker in _INDICES:
+        return _INDICES[ticker]
+    if _CRYPTO_PAIR.fullmatch(ticker):
+        return "24/7"
+    stem, separator, suffix = _split(ticker)
+    if not separator:
+        return "XNYS"
+    calendar = (_KINDS if separator == "=" else _SUFFIXES).get(suffix)
+    if not stem or calendar is None:
+        raise DataError(
+            f"{symbol}: no exchange is known for the suffix {separator}{suffix}; "
+            "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X"
+        )
+    return calendar
+
+
+def _split(ticker: str) -> tuple[str, str, str]:
+    """7203.T -> ("7203", ".", "T"); EURUSD=X -> ("EURUSD", "=", "X"); SPY -> ("SPY", "", "")."""
+    for separator in "=.":
+        stem, found, suffix = ticker.rpartition(separator)
+        if found:
+            return stem, separator, suffix
+    return ticker, "", ""
+
+
+# Yahoo writes pairs of crypto currencies BASE-QUOTE. The quote is spelled out here since a dash
+# also marks share classes and preferred shares: BRK-B, BAC-PL.
+_CRYPTO_PAIR = re.compile(
+    r"[A-Z0-9]{1,20}-"
+    r"(USD|EUR|GBP|JPY|CHF|CAD|AUD|NZD|INR|KRW|CNY|BRL|RUB|TRY|MXN|USDT|USDC|BUSD|DAI|BTC|ETH|BNB)"
+)
+
+_KINDS = {"X": "24/5", "F": "CMES"}
+
+_SUFFIXES = {
+    # Americas
+    "TO": "XTSE", "V": "XTSX", "CN": "XTSE", "NE": "XTSE", "MX": "XMEX", "SA": "BVMF",
+    "BA": "XBUE", "SN": "XSGO", "CL": "XBOG", "LM": "XLIM",
+    # Europe
+    "L": "XLON", "IL": "XLON", "IR": "XDUB", "PA": "XPAR", "AS": "XAMS", "BR": "XBRU",
+    "LS": "XLIS", "NX": "XPAR", "DE": "XETR", "F": "XFRA", "BE": "XFRA", "DU": "XDUS",
+    "HM": "XHAM", "HA": "XFRA", "MU": "XFRA", "SG": "XSTU", "SW": "XSWX", "VI": "XWBO",
+    "MI": "XMIL", "MC": "XMAD", "ST": "XSTO", "HE": "XHEL", "CO": "XCSE", "OL": "XOSL",
+    "IC": "XICE", "TL": "XTAL", "RG": "XRIS", "VS": "XLIT", "WA": "XWAR", "PR": "XPRA",
+    "BD": "XBUD", "RO": "XBSE", "AT": "ASEX", "IS": "XIST",
+    # Middle East, Africa
+    "TA": "XTAE", "SR": "XSAU", "JO": "XJSE",
+    # Asia, Pacific; Shenzhen keeps Shanghai's days, and India's NSE those of Bombay
+    "T": "XTKS", "HK": "XHKG", "SS": "XSHG", "SZ": "XSHG", "TW": "XTAI", "TWO": "XTAI",
+    "KS": "XKRX", "KQ": "XKRX", "NS": "XBOM", "BO": "XBOM", "SI": "XSES", "JK": "XIDX",
+    "KL": "XKLS", "BK": "XBKK", "PS": "XPHS", "AX": "XASX", "XA": "XASX", "NZ": "XNZE",
+    # futures with a delivery month: CLF27.NYM
+    "CME": "CMES", "CBT": "CMES", "NYM": "CMES", "CMX": "CMES", "NYB": "ICEUS",
+}  # fmt: skip
+
+_INDICES = {
+    "^FTSE": "XLON", "^FTMC": "XLON", "^FTAS": "XLON", "^GDAXI": "XETR", "^MDAXI": "XETR",
+    "^SDAXI": "XETR", "^TECDAX": "XETR", "^STOXX": "XETR", "^STOXX50E": "XETR",
+    "^FCHI": "XPAR", "^SBF120": "XPAR", "^N100": "XPAR", "^AEX": "XAMS", "^BFX": "XBRU",
+    "^SSMI": "XSWX", "^ATX": "XWBO", "^IBEX": "XMAD", "^OMX": "XSTO", "^OMXC25": "XCSE",
+    "^OMXH25": "XHEL", "^OSEAX": "XOSL", "^ISEQ": "XDUB",
+    "^N225": "XTKS", "^HSI": "XHKG", "^HSCE": "XHKG", "^KS11": "XKRX", "^KS200": "XKRX",
+    "^KQ11": "XKRX", "^TWII": "XTAI", "^STI": "XSES", "^BSESN": "XBOM", "^NSEI": "XBOM",
+    "^NSEBANK": "XBOM", "^JKSE": "XIDX", "^KLSE": "XKLS", "^AXJO": "XASX", "^AORD": "XASX",
+    "^NZ50": "XNZE",
+    "^GSPTSE": "XTSE", "^BVSP": "BVMF", "^MXX": "XMEX", "^MERV": "XBUE", "^IPSA": "XSGO",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    """All sessions of one calendar. days, closes: datetime64[us], (sessions,), ascending."""
+
+    name: str
+    days: NDArray[np.datetime64]
+    closes: NDArray[np.datetime64]
+    first: date
+    last: date  # the last day of which it is known whether it is a session
+
+    def upto(self, day: datetime) -> int:
+        """How many sessions lie at or before `day`."""
+        return int(np.searchsorted(self.days, _instant(day), side="right"))
+
+
+# Wide enough for any history that a model is given; building it costs no more than the library's
+# own default, which ends a year from now (0.1 s; Korea 2 s).
+_FIRST, _LAST = date(1997, 1, 1), date(2049, 12, 31)
+_building = threading.Lock()
+
+
+@cache
+def _sessions(name: str) -> _Sessions:
+    # exchange_calendars still uses what pandas 4 will change; catch_warnings is not thread-safe
+    with _building, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            calendar, first, last = _widest(name)
+        except (ValueError, NotImplementedError) as error:
+            raise DataError(
+                f"the calendar {name} cannot be built by the installed exchange-calendars "
+                f"and pandas ({type(error).__name__}); tickers of this exchange are not supported"
+            ) from error
+        closes = calendar.closes.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
+        return _Sessions(name, calendar.sessions.to_numpy("datetime64[us]"), closes, first, last)
+
+
+def _widest(name: str) -> tuple[Any, date, date]:
+    """The calendar and its range; some exchanges' holidays are recorded for fewer years."""
+    from exchange_calendars import get_calendar
+
+    try:
+        return get_calendar(name, start=_FIRST, end=_LAST), _FIRST, _LAST
+    except ValueError:
+        narrow = get_calendar(name)  # knows its bounds, if it can be built at all
+    earliest, latest = narrow.bound_min(), narrow.bound_max()
+    first = max(_FIRST, earliest.date()) if earliest is not None else _FIRST
+    last = min(_LAST, latest.date()) if latest is not None else _LAST
+    return get_calendar(name, start=first, end=last), first, last
+
+
+def _outside(symbol: str, known: _Sessions, day: datetime) -> DataError:
+    return DataError(
+        f"{symbol}: {day:%Y-%m-%d} is outside of what is known of {known.name}, "
+        f"{known.first:%Y-%m-%d} to {known.last:%Y-%m-%d}"
+    )
+
+
+def _instant(when: datetime) -> np.datetime64:
+    return np.datetime64(when, "us")
+
+
+def _as_datetimes(values: NDArray[np.datetime64]) -> list[datetime]:
+    moments: list[datetime] = values.astype("datetime64[us]").tolist()
+    return moments
