@@ -1,0 +1,304 @@
+"""Forecasts for bots: histories go to the Space, forecasts come back, or None with one warning."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tradingbot.utils.errors import ConfigError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.settings import Settings, check_url
+from tradingbot.utils.space_http import SpaceHTTP
+from tradingbot.utils.wire import SeriesRequest, decode, encode, envelope
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import requests
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.data_service import DataService
+
+logger = logging.getLogger(__name__)
+
+CONTEXT_BARS = 512  # history sent with a request; a Space cuts it to its model's context
+BATCH_SERIES = 16  # what a crash can lose, and how often a progress bar moves
+BATCH_BYTES = 4_000_000
+
+Answer = tuple[str, Forecast | KronosError]
+
+
+class KronosClient:
+    """A Space's forecasts of tickers.
+
+    What is not given is read from the environment: KRONOS_SPACE_URL, KRONOS_API_KEY, HF_TOKEN
+    and HF_SPACE_REPO (a private Space's), KRONOS_DATA_SOURCE, KRONOS_SAMPLES. Nothing is
+    opened before the first call. `http` is a requests.Session of your own (no retries are
+    added, and it is left open), `data` a DataService, `sessions` makes a database session.
+
+    >>> with KronosClient("http://127.0.0.1:7860", data=DataService("sample")) as client:
+    ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
+    """
+
+    def __init__(
+        self,
+        space_url: str | None = None,
+        *,
+        http: "requests.Session | None" = None,
+        api_key: str | None = None,
+        data: "DataService | None" = None,
+        samples: int | None = None,
+        sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
+        timeout: float = 300.0,
+    ) -> None:
+        settings = Settings.from_env()
+        url = check_url("space_url", space_url) if space_url else settings.space_url
+        self.space_url = url
+        self.samples = settings.samples if samples is None else samples
+        self._source = settings.data_source
+        self._data = data
+        self._sources: dict[int, DataService] = {}
+        self._sessions = sessions
+        self._space = url and SpaceHTTP(
+            url,
+            http=http,
+            api_key=api_key or settings.api_key,
+            hf_token=settings.hf_token,
+            hf_space_repo=settings.hf_space_repo,
+            timeout=timeout,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the Space."""
+        if self._space:
+            self._space.close()
+
+    # forecasts ---------------------------------------------------------------------------
+
+    def predict(self, symbol: str, horizon: int = 5) -> "pd.DataFrame | None":
+        """The next `horizon` daily bars, or None after one warning that names the cause.
+
+        Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
+        prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
+        the database holds the forecast made from the latest complete session.
+        """
+        try:
+            return self.forecast(symbol, horizon)
+        except (KronosError, ValueError) as error:
+            stored = self._stored(symbol, horizon)
+            if stored is not None:
+                logger.info("%s: the stored forecast stands in: %s", symbol, error)
+                return stored.to_frame("stored")
+            logger.warning("No Kronos forecast of %s: %s", symbol, error)
+            return None
+
+    def forecast(
+        self, symbol: str, horizon: int = 5, *, interval: str = "1d", seed: int | None = None
+    ) -> "pd.DataFrame":
+        """As `predict`, but from the Space only, and a failure is raised (see errors.py)."""
+        [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
+        if isinstance(answer, KronosError):
+            raise answer
+        return answer.to_frame("space")
+
+    def forecast_many(
+        self,
+        symbols: "Iterable[str] | Mapping[str, pd.DataFrame]",
+        horizon: int = 5,
+        *,
+        interval: str = "1d",
+        seed: int | None = None,
+    ) -> Iterator[Answer]:
+        """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
+
+        A mapping brings its own histories; tickers alone are looked up in the data source.
+        One bad ticker never spoils the others. ConfigError when there is no Space's address.
+        """
+        if horizon < 1:
+            raise ValueError(f"horizon={horizon}: expected at least 1")
+        space = self._require_space()
+        histories = symbols if isinstance(symbols, Mapping) else None
+        return self._answers(space, symbols, histories, horizon, interval, seed)
+
+    # the Space's state -------------------------------------------------------------------
+
+    def health(self) -> dict[str, Any]:
+        """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
+        return self._require_space().health()
+
+    def is_healthy(self) -> bool:
+        """True when a forecast could be asked for now."""
+        try:
+            return self.health().get("status") == "ok"
+        except KronosError:
+            return False
+
+    def wait_until_ready(
+        self, timeout: float = 900.0, *, other_than: str | None = None
+    ) -> dict[str, Any]:
+        """Ask /health until it is ok and its boot_id is not `other_than`; returns its answer.
+
+        SpaceUnavailable after `timeout` seconds; an address that is no Space is refused at once.
+        """
+        deadline = time.monotonic() + timeout
+        pause, state = 0.1, "nothing yet"
+        while True:
+            try:
+                health = self.health()
+                if health.get("status") == "ok" and health.get("boot_id") != other_than:
+                    return health
+                state = f"status {health.get('status')!r}, boot {health.get('boot_id')!r}"
+            except SpaceUnavailable as error:
+                state = str(error)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise SpaceUnavailable(
+                    f"{self.space_url} was not ready within {timeout:g} s: {state}"
+                )
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, 5.0)
+
+    # below: one batch at a time ----------------------------------------------------------
+
+    def _answers(
+        self,
+        space: SpaceHTTP,
+        symbols: Iterable[str],
+        histories: "Mapping[str, pd.DataFrame] | None",
+        horizon: int,
+        interval: str,
+        seed: int | None,
+    ) -> Iterator[Answer]:
+        gone: SpaceUnavailable | None = None
+        for item in self._batches(symbols, histories, horizon, interval, seed):
+            if isinstance(item, tuple):
+                yield item
+                continue
+            try:
+                if gone:
+                    raise gone
+                answers = self._ask(space, item)
+            except SpaceError as error:
+                yield from ((request.symbol, error) for request in item)
+                if isinstance(error, SpaceUnavailable) and not self.is_healthy():
+                    gone = error  # the other batches would only wait for the same end
+            else:
+                yield from answers
+
+    def _batches(
+        self,
+        symbols: Iterable[str],
+        histories: "Mapping[str, pd.DataFrame] | None",
+        horizon: int,
+        interval: str,
+        seed: int | None,
+    ) -> Iterator[list[SeriesRequest] | tuple[str, KronosError]]:
+        """Requests in batches of a bearable size; a ticker without candles is an error between."""
+        batch: list[SeriesRequest] = []
+        for symbol in symbols:
+            try:
+                request = self._request(symbol, histories, horizon, interval, seed)
+            except KronosError as error:
+                yield symbol, error
+                continue
+            size = sum(len(other.body) for other in batch) + len(request.body)
+            if batch and (len(batch) == BATCH_SERIES or size > BATCH_BYTES):
+                yield batch
+                batch = []
+            batch.append(request)
+        if batch:
+            yield batch
+
+    def _ask(self, space: SpaceHTTP, batch: list[SeriesRequest]) -> list[Answer]:
+        results = space.predict_batch(envelope(batch))
+        if len(results) != len(batch):
+            raise SpaceUnavailable(
+                f"{space.url} answered {len(results)} results to {len(batch)} requests"
+            )
+        made_at = datetime.now(UTC).replace(tzinfo=None)
+        return [
+            (request.symbol, decode(request, result, made_at=made_at))
+            for request, result in zip(batch, results, strict=True)
+        ]
+
+    def _request(
+        self,
+        symbol: str,
+        histories: "Mapping[str, pd.DataFrame] | None",
+        horizon: int,
+        interval: str,
+        seed: int | None,
+    ) -> SeriesRequest:
+        from tradingbot.utils.calendars import next_sessions
+
+        if histories is not None:
+            history = histories[symbol]
+        else:
+            history = self._data_for(horizon).history(symbol, interval=interval, bars=CONTEXT_BARS)
+        # Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
+        last = history.index[-1].to_pydatetime()
+        targets = next_sessions(symbol, last, horizon) if interval == "1d" else []
+        return encode(
+            symbol,
+            history,
+            horizon=horizon,
+            interval=interval,
+            targets=targets,
+            samples=self.samples,
+            seed=seed,
+        )
+
+    def _data_for(self, horizon: int) -> "DataService":
+        if self._data is not None:
+            return self._data
+        if horizon not in self._sources:  # the sample's clock depends on the horizon
+            from tradingbot.utils.data_service import DataService
+
+            self._sources[horizon] = DataService(self._source, horizon=horizon)
+        return self._sources[horizon]
+
+    def _require_space(self) -> SpaceHTTP:
+        if not self._space:
+            raise ConfigError(
+                "KRONOS_SPACE_URL is not set: give the Space's address "
+                "(https://owner-space.hf.space), or start one here with 'make serve'"
+            )
+        return self._space
+
+    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
+        """The stored forecast from the latest complete session, if there is one."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from tradingbot.utils.calendars import latest_complete_session
+        from tradingbot.utils.predictions import latest_stored
+
+        try:
+            sessions = self._sessions or _default_sessions()
+            if sessions is None:
+                return None
+            as_of = latest_complete_session(symbol, self._data_for(horizon).now())
+            with sessions() as session:
+                return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
+        except (KronosError, SQLAlchemyError) as error:
+            logger.debug("%s: no stored forecast either: %s", symbol, error)
+            return None
+
+
+def _default_sessions() -> "Callable[[], AbstractContextManager[Session]] | None":
+    """get_db_session, unless the database is a SQLite file that nobody has made yet."""
+    from sqlalchemy import make_url
+
+    from tradingbot.utils.db import database_url, get_db_session
+
+    url = make_url(database_url())
+    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
+        return None
+    return get_db_session

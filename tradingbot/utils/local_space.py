@@ -1,0 +1,139 @@
+"""A Space of one's own: a process on this machine, started for the job and stopped after it."""
+
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO
+
+from tradingbot.utils.errors import SpaceError, SpaceUnavailable
+from tradingbot.utils.signals import signals_held
+
+logger = logging.getLogger(__name__)
+
+STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
+LAST_LINES = 30
+
+
+@contextmanager
+def local_space(
+    *,
+    environ: Mapping[str, str] = os.environ,
+    timeout: float = 900.0,
+    say: Callable[[str], None] = logger.info,
+) -> Iterator[str]:
+    """Start `python -m kronos_space` on a free loopback port; its address once it is healthy.
+
+    KRONOS_MODEL is "auto" unless `environ` says otherwise, and what the process says about its
+    choice goes to `say`. SpaceError with the process's own last line when it ends instead.
+    The process is stopped on every way out.
+    """
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
+        raise SpaceError(
+            "a local Space needs the model's packages, which are not installed: "
+            "pip install 'kronos-tradingbots[space]'"
+        )
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", str(port)],
+        env=_environment(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
+    )
+    output = _Output(process, say)
+    try:
+        _wait(process, output, url, timeout)
+        yield url
+    finally:
+        with signals_held():
+            _stop(process)
+            output.close()
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    env = {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1", **environ}
+    env["KRONOS_MODEL"] = env["KRONOS_MODEL"].strip() or "auto"
+    for secret in ("HF_TOKEN", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD"):
+        env.pop(secret, None)  # the Space has no use for them
+    return env
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class _Output:
+    """Reads what the process prints, so that it never blocks, and keeps the last lines."""
+
+    def __init__(self, process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
+        assert process.stdout is not None
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._pipe = process.stdout
+        self._say = say
+        self._thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        self._thread.start()
+
+    def _read(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            self.lines.append(line.rstrip())
+            logger.debug("Space | %s", line.rstrip())
+            if "model" in line.lower():  # which one 'auto' has chosen, and why
+                self._say(f"Space: {line.strip()}")
+
+    def last(self) -> str:
+        """The line that says why the process ended."""
+        self._thread.join(timeout=2)
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
+
+    def close(self) -> None:
+        self._thread.join(timeout=2)
+        self._pipe.close()
+
+
+def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: float) -> None:
+    from tradingbot.utils.space_http import SpaceHTTP
+
+    space = SpaceHTTP(url)
+    deadline = time.monotonic() + timeout
+    try:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise SpaceError(f"the local Space could not start: {output.last()}")
+            try:
+                if space.health().get("status") == "ok":
+                    return
+            except SpaceUnavailable:
+                time.sleep(0.1)
+        raise SpaceUnavailable(
+            f"the local Space was not healthy within {timeout:g} s; its last line: {output.last()}"
+        )
+    finally:
+        space.close()
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """SIGTERM, then SIGKILL, for the process and whatever it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            logger.warning("the local Space ignores SIGTERM; killing it")
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,150 @@
+"""What the job and the client are told by their environment: read once, checked here."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Self, cast, get_args
+from urllib.parse import urlsplit
+
+from tradingbot.utils.errors import ConfigError
+
+PausePolicy = Literal["always", "if-woken", "never"]
+
+MAX_HORIZON = 256  # what a Space accepts at most
+MAX_SAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the job needs to know. The database's address is `tradingbot.utils.db`'s."""
+
+    space_url: str | None = None  # KRONOS_SPACE_URL, without a trailing slash
+    api_key: str | None = field(default=None, repr=False)  # KRONOS_API_KEY
+    hf_token: str | None = field(default=None, repr=False)  # HF_TOKEN, a write token
+    hf_space_repo: str = "guestros/kronos-trading-api"  # HF_SPACE_REPO
+    horizon: int = 5  # KRONOS_HORIZON, future bars
+    samples: int = 20  # KRONOS_SAMPLES, sample paths a ticker
+    extra_symbols: tuple[str, ...] = ("SPY", "QQQ", "GLD")  # KRONOS_EXTRA_SYMBOLS
+    data_source: str = "yahoo"  # KRONOS_DATA_SOURCE: yahoo | csv:DIR | sample
+    min_success: float = 0.5  # KRONOS_MIN_SUCCESS, share of the tickers
+    wake_timeout: float = 900.0  # KRONOS_WAKE_TIMEOUT, seconds
+    pause: PausePolicy = "always"  # KRONOS_PAUSE
+    max_staleness: int = 5  # KRONOS_MAX_STALENESS, sessions
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read and check every setting; a wrong one is a ConfigError that names it.
+
+        A variable that is empty counts as unset, as Helm charts and shells leave them.
+        """
+        env = _Environment(environ)
+        return cls(
+            space_url=env.url("KRONOS_SPACE_URL"),
+            api_key=env.text("KRONOS_API_KEY"),
+            hf_token=env.text("HF_TOKEN"),
+            hf_space_repo=env.repo("HF_SPACE_REPO", cls.hf_space_repo),
+            horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
+            samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
+            extra_symbols=env.symbols("KRONOS_EXTRA_SYMBOLS", cls.extra_symbols),
+            data_source=env.source("KRONOS_DATA_SOURCE", cls.data_source),
+            min_success=env.number("KRONOS_MIN_SUCCESS", cls.min_success, 0, 1),
+            wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
+            pause=env.pause("KRONOS_PAUSE", cls.pause),
+            max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
+        )
+
+
+def parse_symbols(text: str) -> tuple[str, ...]:
+    """'SPY, QQQ,,SPY' -> ('SPY', 'QQQ'): order kept, each once."""
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+
+
+def check_source(name: str, text: str) -> str:
+    """A data source by name; ConfigError names `name`, which the user set."""
+    if text in ("yahoo", "sample") or (text.startswith("csv:") and text != "csv:"):
+        return text
+    raise _wrong(name, text, "yahoo, sample or csv:DIR (a folder with one file a ticker)")
+
+
+def check_whole(name: str, text: str, low: int, high: int) -> int:
+    """A whole number in [low, high]; ConfigError names `name`, which the user set."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if low <= value <= high:
+        return value
+    raise _wrong(name, text, f"a whole number from {low} to {high}")
+
+
+def _wrong(name: str, text: str, expected: str) -> ConfigError:
+    return ConfigError(f"{name}={text!r}: expected {expected}")
+
+
+class _Environment:
+    """Typed access to variables; whatever does not fit is a ConfigError."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+
+    def text(self, name: str) -> str | None:
+        return self.environ.get(name, "").strip() or None
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        text = self.text(name)
+        return default if text is None else check_whole(name, text, low, high)
+
+    def number(self, name: str, default: float, low: float, high: float) -> float:
+        text = self.text(name)
+        if text is None:
+            return default
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if low <= value <= high:  # false for nan
+            return value
+        raise _wrong(name, text, f"a number from {low:g} to {high:g}")
+
+    def symbols(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        # set but empty means "none besides the bots' own", so only an unset one has the default
+        return parse_symbols(self.environ[name]) if name in self.environ else default
+
+    def url(self, name: str) -> str | None:
+        text = self.text(name)
+        return None if text is None else check_url(name, text)
+
+    def repo(self, name: str, default: str) -> str:
+        text = self.text(name)
+        if text is None:
+            return default
+        owner, _, space = text.partition("/")
+        if not owner or not space or "/" in space or " " in text:
+            raise _wrong(name, text, "the Space's name on the Hub, as in owner/space")
+        return text
+
+    def source(self, name: str, default: str) -> str:
+        text = self.text(name)
+        return default if text is None else check_source(name, text)
+
+    def pause(self, name: str, default: PausePolicy) -> PausePolicy:
+        text = self.text(name)
+        if text is None:
+            return default
+        if text not in get_args(PausePolicy):
+            raise _wrong(name, text, " or ".join(get_args(PausePolicy)))
+        return cast(PausePolicy, text)
+
+
+def check_url(name: str, text: str) -> str:
+    """An http(s) address without its trailing slash; ConfigError names `name`."""
+    expected = "an address such as https://owner-space.hf.space"
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # a wrong port is a ValueError here
+    except ValueError:
+        raise _wrong(name, text, expected) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise _wrong(name, text, expected)
+    return text.rstrip("/")

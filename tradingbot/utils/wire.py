@@ -1,0 +1,155 @@
+"""The Space's JSON, one series at a time: a history becomes a request, a result a Forecast."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tradingbot.utils.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class SeriesRequest:
+    """One ticker's question, ready to be sent in a batch."""
+
+    symbol: str
+    interval: str
+    horizon: int
+    as_of: datetime  # the newest bar of the history
+    targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
+    notes: tuple[str, ...]  # what the data source remarked about the history
+    body: bytes  # the JSON object
+
+
+def encode(
+    symbol: str,
+    history: "pd.DataFrame",
+    *,
+    horizon: int,
+    interval: str,
+    targets: Sequence[datetime],
+    samples: int,
+    seed: int | None,
+) -> SeriesRequest:
+    """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
+
+    Volume is sent only when every bar has one, since the Space wants it in all rows or in none.
+    """
+    columns = ["open", "high", "low", "close"]
+    if "volume" in history and history["volume"].notna().all():
+        columns.append("volume")
+    bars = history[columns].to_dict("records")
+    for stamp, bar in zip(history.index, bars, strict=True):
+        bar["timestamp"] = stamp.isoformat()
+    request: dict[str, Any] = {
+        "symbol": symbol,
+        "interval": interval,
+        "horizon": horizon,
+        "ohlcv": bars,
+        "samples": samples,
+        "quantiles": list(QUANTILE_LEVELS),
+    }
+    if targets:
+        request["target_timestamps"] = [day.isoformat() for day in targets]
+    if seed is not None:
+        request["seed"] = seed
+    return SeriesRequest(
+        symbol=symbol,
+        interval=interval,
+        horizon=horizon,
+        as_of=history.index[-1].to_pydatetime(),
+        targets=tuple(targets),
+        notes=tuple(history.attrs.get("warnings", ())),
+        body=json.dumps(request, separators=(",", ":"), allow_nan=False).encode(),
+    )
+
+
+def envelope(requests: Sequence[SeriesRequest]) -> bytes:
+    """The body of /predict/batch."""
+    return b'{"requests":[' + b",".join(request.body for request in requests) + b"]}"
+
+
+def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
+    """Read one item of /predict/batch's results; what is no answer to `request` is an error."""
+    try:
+        if not result["ok"]:
+            error = result["error"]
+            return SpaceRejected(
+                f"{request.symbol}: the Space refuses it: {_error_text(error) or error!r}"
+            )
+        return _forecast(request, result, made_at)
+    except (KeyError, TypeError, ValueError) as error:
+        return SpaceUnavailable(
+            f"{request.symbol}: the Space's answer is no forecast "
+            f"({type(error).__name__}: {error}); does it run this version of kronos_space?"
+        )
+
+
+def _error_text(error: Mapping[str, Any]) -> str:
+    """'message (field: why; …)' of the Space's error shape, in one line."""
+    fields = error.get("fields") or []
+    details = "; ".join(
+        " ".join(str(value) for value in field.values()) if isinstance(field, dict) else str(field)
+        for field in (fields if isinstance(fields, list) else [fields])
+    )
+    message = str(error.get("message", ""))
+    return " ".join((f"{message} ({details})" if details else message).split())
+
+
+def _forecast(request: SeriesRequest, result: Mapping[str, Any], made_at: datetime) -> Forecast:
+    if result["symbol"] != request.symbol:
+        raise ValueError(f"it is about {result['symbol']!r}")
+    bars = tuple(_bar(item) for item in result["predictions"])
+    if [bar.step for bar in bars] != list(range(1, request.horizon + 1)):
+        raise ValueError(f"{len(bars)} bars where {request.horizon} were asked for")
+    if request.targets and tuple(bar.target_date for bar in bars) != request.targets:
+        raise ValueError("its target dates are not those that were asked for")
+    as_of = _time(result["as_of"])
+    if as_of != request.as_of:
+        raise ValueError(f"it is as of {as_of}, the history ends at {request.as_of}")
+    return Forecast(
+        symbol=request.symbol,
+        interval=request.interval,
+        model_name=str(result["model"]),
+        model_revision=result.get("model_revision"),
+        as_of=as_of,
+        made_at=made_at,
+        last_close=_number(result["last_close"]),
+        samples=int(result["samples"]),
+        seed=result.get("seed"),
+        bars=bars,
+        warnings=(*request.notes, *(str(line) for line in result.get("warnings") or ())),
+    )
+
+
+def _bar(item: Mapping[str, Any]) -> ForecastBar:
+    sent = {round(float(level), 6): price for level, price in item["close_quantiles"].items()}
+    return ForecastBar(
+        step=int(item["step"]),
+        target_date=_time(item["target_date"]),
+        open=_number(item["open"]),
+        high=_number(item["high"]),
+        low=_number(item["low"]),
+        close=_number(item["close"]),
+        volume=_number(item["volume"]),
+        close_quantiles={level: _number(sent[level]) for level in QUANTILE_LEVELS},
+        prob_up=_number(item["prob_up"]),
+    )
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} where a number belongs")
+    return number
+
+
+def _time(value: Any) -> datetime:
+    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, as it was sent."""
+    return datetime.fromisoformat(value).replace(tzinfo=None)
