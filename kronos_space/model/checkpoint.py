@@ -1,0 +1,216 @@
+"""From a name to a loaded model: the Hub at a pinned revision, a folder, or the bundled one."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+import huggingface_hub
+import transformers
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from kronos_space.model.tokenizer import KronosTokenizer
+from kronos_space.model.transformer import Kronos
+from kronos_space.settings import CATALOGUE, CatalogueEntry
+
+logger = logging.getLogger(__name__)
+
+BUNDLED = Path(__file__).parent.parent / "checkpoints"
+HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
+FILES = ("config.json", "model.safetensors")
+
+# Follow from the shapes, or are for training only; a checkpoint may leave them out.
+DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+class CheckpointError(Exception):
+    """A model cannot be loaded. The text is one line: what, why, and the way out."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model and its tokenizer, in eval mode, float32."""
+
+    name: str  # the Hub's id, or the name in kronos.json
+    revision: str  # the Hub's commit, or "sha256:…" of a folder's weights
+    max_context: int  # bars, history and horizon together
+    model: Kronos
+    tokenizer: KronosTokenizer
+
+
+def load_checkpoint(name: str) -> Checkpoint:
+    """Load by what KRONOS_MODEL says: a published model, a bundled one, a folder, or "auto".
+
+    "auto" is kronos-mini where the Hub answers within seconds, else kronos-nano, and says so.
+    Raises CheckpointError.
+    """
+    if name == "auto":
+        return _load_auto()
+    if name in CATALOGUE:
+        return _load_published(CATALOGUE[name])
+    if (BUNDLED / name / "kronos.json").is_file():
+        return _load_folder(BUNDLED / name)
+    if Path(name).is_dir():
+        return _load_folder(Path(name))
+    raise CheckpointError(
+        f"KRONOS_MODEL={name!r}: neither a known model nor a folder; expected one of "
+        f"{', '.join(known_models())}, auto, or the path of a checkpoint folder"
+    )
+
+
+def known_models() -> list[str]:
+    """Names that need no path."""
+    return [*CATALOGUE, *sorted(path.parent.name for path in BUNDLED.glob("*/kronos.json"))]
+
+
+def _load_auto() -> Checkpoint:
+    mini = CATALOGUE["kronos-mini"]
+    try:
+        if not _is_cached(mini):
+            url = huggingface_hub.hf_hub_url(mini.model_id, FILES[0], revision=mini.model_revision)
+            huggingface_hub.get_hf_file_metadata(url, timeout=HUB_PATIENCE)
+        return _load_published(mini)
+    except (httpx2.HTTPError, HfHubHTTPError, OSError, CheckpointError) as error:
+        logger.warning(
+            "KRONOS_MODEL=auto: %s cannot be had from the Hub (%s); using the small bundled "
+            "kronos-nano, which is not meant for trading",
+            mini.model_id,
+            _first_line(error),
+        )
+        return _load_folder(BUNDLED / "kronos-nano")
+
+
+def _load_published(entry: CatalogueEntry) -> Checkpoint:
+    model = _download(entry.model_id, entry.model_revision, entry.model_sha256)
+    tokenizer = _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256)
+    return Checkpoint(
+        name=entry.model_id,
+        revision=model.name,  # the Hub's cache names a snapshot's folder by its commit
+        max_context=entry.max_context,
+        model=_load(Kronos, model),
+        tokenizer=_load(KronosTokenizer, tokenizer),
+    )
+
+
+def _load_folder(folder: Path) -> Checkpoint:
+    for file in ("kronos.json", *(f"{part}/{f}" for part in ("model", "tokenizer") for f in FILES)):
+        if not (folder / file).is_file():
+            raise CheckpointError(
+                f"{folder}: no file {file}; a checkpoint folder holds kronos.json, and model/ "
+                f"and tokenizer/ with {' and '.join(FILES)} each"
+            )
+    try:
+        about = json.loads((folder / "kronos.json").read_text())
+        name, max_context = str(about["name"]), int(about["max_context"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder / 'kronos.json'}: expected name and max_context ({_first_line(error)})"
+        ) from error
+    model_sha256 = _sha256(folder / "model" / "model.safetensors")
+    _check_pair(folder, model_sha256, _sha256(folder / "tokenizer" / "model.safetensors"))
+    model = _load(Kronos, folder / "model")
+    tokenizer = _load(KronosTokenizer, folder / "tokenizer")
+    widths = [(c.s1_bits, c.s2_bits) for c in (model.config, tokenizer.config)]
+    if widths[0] != widths[1]:
+        raise CheckpointError(
+            f"{folder}: the tokenizer's bits {widths[1]} are not the model's {widths[0]}; "
+            "take the tokenizer that the model was trained with"
+        )
+    return Checkpoint(name, f"sha256:{model_sha256[:16]}", max_context, model, tokenizer)
+
+
+def _load(kind: type[Model], folder: Path) -> Model:
+    """The published file into our classes; every tensor must have its place, and be there."""
+    try:
+        with _quiet_transformers():
+            model, info = kind.from_pretrained(folder, output_loading_info=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{folder}: not a checkpoint of {kind.__name__}, or damaged ({_first_line(error)})"
+        ) from error
+    missing = [n for n in info["missing_keys"] if not any(part in n for part in DISPENSABLE)]
+    for problem, names in (("lacks", missing), ("has unknown", info["unexpected_keys"])):
+        if names:
+            raise CheckpointError(
+                f"{folder / FILES[1]}: {problem} tensors {', '.join(sorted(names)[:3])}"
+                f"{' …' if len(names) > 3 else ''}; it is not a checkpoint of {kind.__name__}"
+            )
+    return model.eval()
+
+
+def _download(repo: str, revision: str, sha256: str) -> Path:
+    """The folder in the Hub's cache that holds the files, checked."""
+    try:
+        paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
+    except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{repo}@{revision[:8]} cannot be had from the Hub ({_first_line(error)}); check the "
+            "network, or set KRONOS_MODEL=kronos-nano or to a folder"
+        ) from error
+    if (found := _sha256(paths[1])) != sha256:
+        raise CheckpointError(
+            f"{paths[1]}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
+            "start again, it will be downloaded anew"
+        )
+    return paths[1].parent
+
+
+def _is_cached(entry: CatalogueEntry) -> bool:
+    repos = (
+        (entry.model_id, entry.model_revision),
+        (entry.tokenizer_id, entry.tokenizer_revision),
+    )
+    return all(
+        isinstance(huggingface_hub.try_to_load_from_cache(repo, file, revision=revision), str)
+        for repo, revision in repos
+        for file in FILES
+    )
+
+
+def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
+    """Refuse a published model beside another published model's tokenizer."""
+    tokenizers = {entry.tokenizer_sha256: entry.tokenizer_id for entry in CATALOGUE.values()}
+    for entry in CATALOGUE.values():
+        if model_sha256 != entry.model_sha256 or tokenizer_sha256 == entry.tokenizer_sha256:
+            continue
+        if other := tokenizers.get(tokenizer_sha256):
+            raise CheckpointError(
+                f"{folder}: {entry.model_id} goes with {entry.tokenizer_id}, not with {other}"
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Our errors say it better, and a service has no use for a progress bar."""
+    verbosity, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity(transformers.logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

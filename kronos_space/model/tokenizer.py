@@ -1,0 +1,93 @@
+"""The tokenizer: a bar's six numbers <-> two tokens (binary spherical quantisation)."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kronos_space.model.config import KronosTokenizerConfig
+from kronos_space.model.layers import Block, Dropouts, Rotary, rope_frequencies
+
+
+class KronosTokenizer(PreTrainedModel):
+    """Causal encoder to bits and causal decoder back (Kronos paper, arXiv 2508.02739)."""
+
+    config_class = KronosTokenizerConfig
+    base_model_prefix = ""
+
+    def __init__(self, config: KronosTokenizerConfig) -> None:
+        super().__init__(config)
+        c, bits = config, config.s1_bits + config.s2_bits
+        p = Dropouts(c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
+        self.embed = nn.Linear(c.d_in, c.d_model)
+        self.encoder = nn.ModuleList(
+            Block(c.d_model, c.n_heads, c.ff_dim, p) for _ in range(c.n_enc_layers - 1)
+        )
+        self.quant_embed = nn.Linear(c.d_model, bits)
+        self.tokenizer = nn.ModuleDict({"bsq": Quantizer(bits, c.group_size)})
+        self.post_quant_embed_pre = nn.Linear(c.s1_bits, c.d_model)  # training only: s1 alone
+        self.post_quant_embed = nn.Linear(bits, c.d_model)
+        self.decoder = nn.ModuleList(
+            Block(c.d_model, c.n_heads, c.ff_dim, p) for _ in range(c.n_dec_layers - 1)
+        )
+        self.head = nn.Linear(c.d_model, c.d_in)
+        self.post_init()
+
+    def encode(self, bars: Tensor) -> tuple[Tensor, Tensor]:
+        """bars: (batch, time, d_in), normalised -> s1, s2 tokens, each (batch, time)."""
+        x = self.embed(bars)
+        for block in self.encoder:
+            x = block(x)
+        return bits_to_tokens(self.quant_embed(x) > 0)
+
+    def decode(self, s1: Tensor, s2: Tensor) -> Tensor:
+        """s1, s2: (batch, time) -> normalised bars (batch, time, d_in)."""
+        x = self.post_quant_embed(tokens_to_sphere(s1, s2, self.config.s1_bits))
+        for block in self.decoder:
+            x = block(x)
+        return self.head(x)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        init_weights(module)
+
+
+class Quantizer(nn.Module):
+    """The place values that the published files hold; training's entropy losses use them."""
+
+    def __init__(self, bits: int, group_size: int) -> None:
+        super().__init__()
+        self.register_buffer("basis", place_values(bits).flip(0))
+        self.register_buffer("group_basis", place_values(group_size).flip(0))
+
+
+def place_values(bits: int) -> Tensor:
+    """1, 2, 4 … : (bits,)"""
+    return 2 ** torch.arange(bits)
+
+
+def bits_to_tokens(bits: Tensor) -> tuple[Tensor, Tensor]:
+    """bits: bool (..., s1_bits + s2_bits) -> s1, s2: int64 (...). Bit i weighs 2^i."""
+    s1, s2 = bits.long().chunk(2, dim=-1)
+    weights = place_values(s1.shape[-1])
+    return (s1 * weights).sum(-1), (s2 * weights).sum(-1)
+
+
+def tokens_to_sphere(s1: Tensor, s2: Tensor, bits: int) -> Tensor:
+    """s1, s2: (...) of `bits` bits each -> the corner ±1/√(2·bits): float (..., 2·bits)."""
+    tokens = torch.stack([s1, s2], dim=-1).unsqueeze(-1)  # (..., 2, 1)
+    ones = ((tokens & place_values(bits)) != 0).flatten(-2)  # (..., 2·bits)
+    return (ones.float() * 2 - 1) * (2 * bits) ** -0.5
+
+
+def init_weights(module: nn.Module) -> None:
+    """Fill what a checkpoint does not hold: fresh weights, and buffers that follow from shapes."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+    elif isinstance(module, Rotary):
+        module.inv_freq.copy_(rope_frequencies(2 * len(module.inv_freq)))
+    elif isinstance(module, Quantizer):
+        for buffer in (module.basis, module.group_basis):
+            buffer.copy_(place_values(len(buffer)).flip(0))

@@ -1,0 +1,123 @@
+"""Kronos itself: a decoder-only transformer over pairs of tokens, one pair a bar."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kronos_space.model.config import KronosConfig
+from kronos_space.model.layers import Attention, Block, Dropouts, RMSNorm
+from kronos_space.model.tokenizer import init_weights
+
+DEPENDENCY_HEADS = 4  # whatever the model's own number of heads
+
+
+class Kronos(PreTrainedModel):
+    """Predicts a bar's coarse token s1, then its fine token s2 given s1 (arXiv 2508.02739)."""
+
+    config_class = KronosConfig
+    base_model_prefix = ""
+
+    def __init__(self, config: KronosConfig) -> None:
+        super().__init__(config)
+        c = config
+        p = Dropouts(c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
+        self.token_drop = nn.Dropout(c.token_dropout_p)
+        self.embedding = TokenEmbedding(c.s1_bits, c.s2_bits, c.d_model)
+        self.time_emb = TimeEmbedding(c.d_model)
+        self.transformer = nn.ModuleList(
+            Block(c.d_model, c.n_heads, c.ff_dim, p) for _ in range(c.n_layers)
+        )
+        self.norm = RMSNorm(c.d_model)
+        self.dep_layer = DependencyLayer(c.d_model)
+        self.head = Heads(c.s1_bits, c.s2_bits, c.d_model)
+        self.post_init()
+
+    def hidden(self, s1: Tensor, s2: Tensor, stamps: Tensor) -> Tensor:
+        """s1, s2: (batch, time); stamps: (batch, time, 5) -> (batch, time, d_model)."""
+        x = self.token_drop(self.embedding(s1, s2) + self.time_emb(stamps))
+        for block in self.transformer:
+            x = block(x)
+        return self.norm(x)
+
+    def s1_logits(self, hidden: Tensor) -> Tensor:
+        """hidden: (..., d_model) -> (..., 2^s1_bits)."""
+        return self.head.proj_s1(hidden)
+
+    def s2_logits(self, hidden: Tensor, s1: Tensor) -> Tensor:
+        """Of the newest bar, given its s1: hidden (batch, time, d_model), s1 (batch,).
+
+        The query attends to every bar of the context, the newest included.
+        """
+        query = self.embedding.emb_s1(s1).unsqueeze(1)  # (batch, 1, d_model), not times √d
+        return self.head.proj_s2(self.dep_layer(hidden, query)).squeeze(1)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        init_weights(module)
+
+
+class TokenEmbedding(nn.Module):
+    """Both tokens of a bar as one vector."""
+
+    def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(d_model)
+        self.emb_s1 = nn.Embedding(2**s1_bits, d_model)
+        self.emb_s2 = nn.Embedding(2**s2_bits, d_model)
+        self.fusion_proj = nn.Linear(2 * d_model, d_model)
+
+    def forward(self, s1: Tensor, s2: Tensor) -> Tensor:  # (batch, time) -> (…, d_model)
+        both = torch.cat([self.emb_s1(s1), self.emb_s2(s2)], dim=-1)
+        return self.fusion_proj(both * self.scale)
+
+
+class TimeEmbedding(nn.Module):
+    """Sum of five learnt embeddings of the bar's wall time."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.minute_embed = nn.Embedding(60, d_model)
+        self.hour_embed = nn.Embedding(24, d_model)
+        self.weekday_embed = nn.Embedding(7, d_model)
+        self.day_embed = nn.Embedding(32, d_model)
+        self.month_embed = nn.Embedding(13, d_model)
+
+    def tables(self) -> tuple[nn.Embedding, ...]:
+        """In the order of a stamp: minute, hour, weekday, day, month."""
+        return (
+            self.minute_embed,
+            self.hour_embed,
+            self.weekday_embed,
+            self.day_embed,
+            self.month_embed,
+        )
+
+    def forward(self, stamps: Tensor) -> Tensor:  # (batch, time, 5) -> (batch, time, d_model)
+        return sum(
+            (table(stamps[..., i]) for i, table in enumerate(self.tables())),
+            start=torch.zeros(()),
+        )
+
+
+class DependencyLayer(nn.Module):
+    """Lets the newest bar's hidden state know which s1 was drawn for the bar to come."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.cross_attn = Attention(d_model, DEPENDENCY_HEADS, Dropouts())
+        self.norm = RMSNorm(d_model)
+
+    def forward(self, hidden: Tensor, query: Tensor) -> Tensor:
+        """hidden: (batch, time, d_model), query: (batch, 1, d_model) -> (batch, 1, d_model)."""
+        mixed = self.cross_attn(query, hidden, causal=False, rotate=False)
+        return self.norm(hidden[:, -1:] + mixed)
+
+
+class Heads(nn.Module):
+    """One projection to the logits of each token."""
+
+    def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
+        super().__init__()
+        self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
+        self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
