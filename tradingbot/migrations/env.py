@@ -1,0 +1,28 @@
+"""Alembic's entry: runs the migrations on the connection that `init_db` hands over.
+
+The `alembic` command hands over none and gets the configured database.
+"""
+
+from alembic import context
+from sqlalchemy import Connection
+
+from tradingbot.utils.db import get_engine
+from tradingbot.utils.tables import Base
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",  # it cannot alter in place
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    migrate(given)
+else:
+    with get_engine().begin() as own:
+        migrate(own)

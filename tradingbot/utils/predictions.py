@@ -1,0 +1,233 @@
+"""Forecasts into the database and back: `kronos_predictions` (the latest) and the ledger."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Insert, and_, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
+
+CASH = "USD"  # the key of a portfolio that is no ticker
+
+
+def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
+    """Writes forecasts into both tables; the number of prediction rows inserted or updated.
+
+    `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
+    was stored last. The ledger keeps the first forecast of each `as_of`. Raises ValueError, before
+    anything is written, when a number is NaN or infinite or one of the quantiles 0.1, 0.5 and 0.9
+    is missing. The caller commits.
+    """
+    latest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for forecast in sorted(forecasts, key=lambda forecast: forecast.as_of):
+        for bar in forecast.bars:
+            _check(forecast, bar)
+            common = _common_columns(forecast, bar)
+            # Postgres refuses a statement that meets the same row twice
+            target = bar.target_date.replace(microsecond=0)
+            key = (forecast.symbol, forecast.interval, forecast.model_name, target)
+            latest[key] = common | {
+                "close_p10": float(bar.close_quantiles[0.1]),
+                "close_p50": float(bar.close_quantiles[0.5]),
+                "close_p90": float(bar.close_quantiles[0.9]),
+            }
+            vintages[(*key, forecast.as_of.replace(microsecond=0))] = common | {
+                "close_quantiles": {
+                    f"{level:g}": float(price)
+                    for level, price in sorted(bar.close_quantiles.items())
+                },
+            }
+    written = _insert(session, _upsert_latest(session), latest)
+    _insert(session, _insert_new(session), vintages)
+    return written
+
+
+def already_stored(
+    session: Session,
+    symbols: Collection[str],
+    *,
+    as_of: Mapping[str, datetime],
+    model_name: str,
+    interval: str,
+    horizon: int,
+) -> set[str]:
+    """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`."""
+    stored = session.execute(
+        select(KronosPrediction.symbol, KronosPrediction.as_of)
+        .where(
+            KronosPrediction.interval == interval,
+            KronosPrediction.model_name == model_name,
+            KronosPrediction.as_of.in_(set(as_of.values())),
+            KronosPrediction.horizon_days.between(1, horizon),
+        )
+        .group_by(KronosPrediction.symbol, KronosPrediction.as_of)
+        .having(func.count(KronosPrediction.horizon_days.distinct()) == horizon)
+    )
+    complete = {(symbol, moment) for symbol, moment in stored}
+    return {symbol for symbol in symbols if (symbol, as_of.get(symbol)) in complete}
+
+
+def latest_stored(
+    session: Session, symbol: str, *, interval: str, horizon: int, as_of: datetime
+) -> Forecast | None:
+    """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
+
+    Where several models have one, the newest made counts. All quantiles of the ledger come with
+    it, unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
+    """
+    rows = session.execute(
+        select(*KronosPrediction.__table__.columns, KronosForecast.close_quantiles)
+        .join_from(
+            KronosPrediction,
+            KronosForecast,
+            and_(
+                KronosForecast.symbol == KronosPrediction.symbol,
+                KronosForecast.interval == KronosPrediction.interval,
+                KronosForecast.model_name == KronosPrediction.model_name,
+                KronosForecast.as_of == KronosPrediction.as_of,
+                KronosForecast.target_date == KronosPrediction.target_date,
+                KronosForecast.prediction_made_at == KronosPrediction.prediction_made_at,
+            ),
+            isouter=True,
+        )
+        .where(
+            KronosPrediction.symbol == symbol,
+            KronosPrediction.interval == interval,
+            KronosPrediction.as_of == as_of,
+            KronosPrediction.horizon_days.between(1, horizon),
+        )
+        .order_by(KronosPrediction.prediction_made_at.desc(), KronosPrediction.horizon_days)
+    ).all()
+    steps_of: dict[str, dict[int, Any]] = {}  # model -> step -> row, newest made model first
+    for row in rows:
+        steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
+    for steps in steps_of.values():
+        if len(steps) == horizon:
+            return _forecast([steps[step] for step in range(1, horizon + 1)])
+    return None
+
+
+def active_symbols(session: Session) -> list[str]:
+    """Every ticker in a bot's portfolio, whatever the quantity; sorted."""
+    portfolios = session.scalars(select(BotRow.portfolio))
+    return sorted({ticker for portfolio in portfolios for ticker in portfolio} - {CASH})
+
+
+def _check(forecast: Forecast, bar: ForecastBar) -> None:
+    where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
+    numbers = {
+        "last_close": forecast.last_close,
+        **{name: getattr(bar, name) for name in ("open", "high", "low", "close", "volume")},
+        **{f"quantile {level:g}": price for level, price in bar.close_quantiles.items()},
+        "prob_up": bar.prob_up,
+    }
+    for name, value in numbers.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
+    missing = {0.1, 0.5, 0.9} - set(bar.close_quantiles)
+    if missing:
+        raise ValueError(f"{where}: the quantiles {sorted(missing)} of close are missing")
+
+
+def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
+    # float(): psycopg2 cannot write the numbers of numpy
+    return {
+        "symbol": forecast.symbol,
+        "interval": forecast.interval,
+        "target_date": bar.target_date,
+        "model_name": forecast.model_name,
+        "model_revision": forecast.model_revision,
+        "prediction_made_at": forecast.made_at,
+        "as_of": forecast.as_of,
+        "horizon_days": int(bar.step),
+        "last_close": float(forecast.last_close),
+        "predicted_open": float(bar.open),
+        "predicted_high": float(bar.high),
+        "predicted_low": float(bar.low),
+        "predicted_close": float(bar.close),
+        "predicted_volume": float(bar.volume),
+        "prob_up": float(bar.prob_up),
+        "samples": int(forecast.samples),
+    }
+
+
+def _insert(
+    session: Session, statement: Insert, rows: Mapping[tuple[Any, ...], dict[str, Any]]
+) -> int:
+    """The number of rows that the statement wrote.
+
+    With RETURNING, SQLAlchemy packs as many rows into each statement as the database takes.
+    """
+    if not rows:
+        return 0
+    in_order = [rows[key] for key in sorted(rows)]  # the same in every process: no deadlock
+    return len(session.execute(statement, in_order).all())
+
+
+def _upsert_latest(session: Session) -> Insert:
+    table = KronosPrediction.__table__
+    statement = _dialect_insert(session, KronosPrediction)
+    keys = [column.name for column in table.primary_key]
+    return statement.on_conflict_do_update(
+        index_elements=keys,
+        set_={
+            column.name: statement.excluded[column.name]
+            for column in table.columns
+            if column.name not in keys
+        },
+        # as_of is unknown in rows of the first published layout: anything is newer
+        where=or_(table.c.as_of.is_(None), statement.excluded.as_of >= table.c.as_of),
+    ).returning(table.c.horizon_days)
+
+
+def _insert_new(session: Session) -> Insert:
+    statement = _dialect_insert(session, KronosForecast)
+    return statement.on_conflict_do_nothing().returning(KronosForecast.__table__.c.horizon_days)
+
+
+def _dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+    """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    return (sqlite if on_sqlite else postgresql).insert(model.__table__)
+
+
+def _forecast(rows: Sequence[Any]) -> Forecast:
+    """From the joined rows of one model, step 1 first."""
+    first = rows[0]
+    return Forecast(
+        symbol=first.symbol,
+        interval=first.interval,
+        model_name=first.model_name,
+        model_revision=first.model_revision,
+        as_of=first.as_of,
+        made_at=first.prediction_made_at,
+        last_close=first.last_close,
+        samples=first.samples,
+        seed=None,  # not kept
+        bars=tuple(_bar(row) for row in rows),
+    )
+
+
+def _bar(row: Any) -> ForecastBar:
+    known = row.close_quantiles or {
+        "0.1": row.close_p10,
+        "0.5": row.close_p50,
+        "0.9": row.close_p90,
+    }
+    return ForecastBar(
+        step=row.horizon_days,
+        target_date=row.target_date,
+        open=row.predicted_open,
+        high=row.predicted_high,
+        low=row.predicted_low,
+        close=row.predicted_close,
+        volume=row.predicted_volume,
+        close_quantiles={float(level): price for level, price in known.items()},
+        prob_up=row.prob_up,
+    )

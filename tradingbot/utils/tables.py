@@ -1,0 +1,183 @@
+"""The tables, as SQLAlchemy models.
+
+The schema itself is made by the migrations in `tradingbot/migrations`; a test holds the two
+together. A change here needs a migration and a new `SCHEMA_VERSION`.
+
+Times are naive UTC. Those of a bar (`as_of`, `target_date`, `timestamp`) are whole seconds, both
+when stored and when compared: midnight with stray microseconds finds the row of midnight.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, TypeDecorator
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.mutable import MutableDict
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+SCHEMA_VERSION = "0001"  # the newest migration: lets init_db see at once that nothing is to do
+
+
+def utcnow() -> datetime:
+    """Now, as the tables hold it: naive UTC."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Naive UTC; a time with a zone is converted on the way in."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is not None:
+            return value.astimezone(UTC).replace(tzinfo=None)
+        return value
+
+
+class BarTime(UtcDateTime):
+    """The time of a bar: naive UTC, cut to the second."""
+
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "sqlite":  # stored as text: `2024-01-02 00:00:00`
+            return dialect.type_descriptor(sqlite.DATETIME(truncate_microseconds=True))
+        return dialect.type_descriptor(DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        value = super().process_bind_param(value, dialect)
+        return None if value is None else value.replace(microsecond=0)
+
+
+JsonObject = JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    # names for every constraint, so that a later migration can speak of it on both databases
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+class KronosPrediction(Base):
+    """The latest forecast of one future bar by one model.
+
+    What may be None is so in rows of the first published layout only, which did not keep it;
+    the volume also where the model had none to learn from.
+    """
+
+    __tablename__ = "kronos_predictions"
+    __table_args__ = (Index(None, "symbol", "target_date"),)
+
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    model_revision: Mapped[str | None]
+    prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    as_of: Mapped[datetime | None] = mapped_column(BarTime)  # the newest bar the model saw
+    horizon_days: Mapped[int]  # steps ahead: 1 = the next bar
+    last_close: Mapped[float | None]
+    predicted_open: Mapped[float]
+    predicted_high: Mapped[float]
+    predicted_low: Mapped[float]
+    predicted_close: Mapped[float]
+    predicted_volume: Mapped[float | None]
+    close_p10: Mapped[float | None]
+    close_p50: Mapped[float | None]
+    close_p90: Mapped[float | None]
+    prob_up: Mapped[float | None]  # share of the sample paths that close above last_close
+    samples: Mapped[int | None]
+
+
+class KronosForecast(Base):
+    """The ledger: what was believed when. Rows are added and never changed."""
+
+    __tablename__ = "kronos_forecasts"
+
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    as_of: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
+    target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
+    model_revision: Mapped[str | None]
+    prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    horizon_days: Mapped[int]
+    last_close: Mapped[float]
+    predicted_open: Mapped[float]
+    predicted_high: Mapped[float]
+    predicted_low: Mapped[float]
+    predicted_close: Mapped[float]
+    predicted_volume: Mapped[float]
+    close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}
+    prob_up: Mapped[float]
+    samples: Mapped[int]
+
+
+class HistoricData(Base):
+    """One past bar, as it was fetched."""
+
+    __tablename__ = "historic_data"
+
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    timestamp: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
+    open: Mapped[float]
+    high: Mapped[float]
+    low: Mapped[float]
+    close: Mapped[float]
+    volume: Mapped[float]
+
+
+class BotRow(Base):
+    """What a bot owns, `{"USD": cash, "AAPL": quantity}`; quantity 0 is a ticker it watches."""
+
+    __tablename__ = "bots"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    portfolio: Mapped[dict[str, float]] = mapped_column(
+        MutableDict.as_mutable(JsonObject), default=dict
+    )
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, onupdate=utcnow)
+
+
+class Trade(Base):
+    """One paper trade."""
+
+    __tablename__ = "trades"
+    __table_args__ = (Index(None, "bot_name", "executed_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"))
+    symbol: Mapped[str]
+    side: Mapped[str]  # "buy" or "sell"
+    quantity: Mapped[float]  # always positive
+    price: Mapped[float]  # per unit, before costs
+    costs: Mapped[float]
+    executed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+
+
+class RunLog(Base):
+    """One run of the job or of a bot."""
+
+    __tablename__ = "run_logs"
+    __table_args__ = (Index(None, "name", "started_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]  # "kronosbot", or the bot's name
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # None: running, or killed
+    status: Mapped[str]  # "running", "ok", "failed"
+    exit_code: Mapped[int | None]
+    counts: Mapped[dict[str, int]] = mapped_column(JsonObject, default=dict)
+    durations: Mapped[dict[str, float]] = mapped_column(JsonObject, default=dict)  # seconds
+    details: Mapped[dict[str, Any]] = mapped_column(JsonObject, default=dict)  # model, failures …
+    message: Mapped[str | None]
