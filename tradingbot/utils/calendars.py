@@ -68,6 +68,11 @@ def session_close(symbol: str, day: datetime) -> datetime:
     return midnight + timedelta(days=1)
 
 
+def exchange_timezone(symbol: str) -> str:
+    """The exchange's time zone, such as America/New_York."""
+    return _sessions(calendar_name(symbol)).timezone
+
+
 def calendar_name(symbol: str) -> str:
     """The name that exchange_calendars has for the ticker's exchange, such as XNYS.
 
@@ -154,6 +159,7 @@ class _Sessions:
     closes: NDArray[np.datetime64]
     first: date
     last: date  # the last day of which it is known whether it is a session
+    timezone: str
 
     def upto(self, day: datetime) -> int:
         """How many sessions lie at or before `day`."""
@@ -179,7 +185,8 @@ def _sessions(name: str) -> _Sessions:
                 f"and pandas ({type(error).__name__}); tickers of this exchange are not supported"
             ) from error
         closes = calendar.closes.dt.tz_convert(None).to_numpy(dtype="datetime64[us]")
-        return _Sessions(name, calendar.sessions.to_numpy("datetime64[us]"), closes, first, last)
+        days = calendar.sessions.to_numpy(dtype="datetime64[us]")
+        return _Sessions(name, days, closes, first, last, calendar.tz.key)
 
 
 def _widest(name: str) -> tuple[Any, date, date]:

@@ -4,7 +4,8 @@ KronosError                 the root; its text is one line for a person
 ├── ConfigError             a setting is wrong: exit code 2, nothing was touched
 ├── DataError               the candles of one ticker; the other tickers go on
 │   ├── UnknownSymbol       the source has never heard of it
-│   └── TooFewBars          known, but its history is too short to forecast from
+│   ├── TooFewBars          known, but its history is too short to forecast from
+│   └── DataUnavailable     the source is out of reach or limits us: may pass
 ├── SpaceError              the Space could not answer
 │   ├── SpaceUnavailable    out of reach, asleep, overloaded or too slow: may pass
 │   └── SpaceRejected       it answered, and refuses this request: will not pass
@@ -32,6 +33,10 @@ class UnknownSymbol(DataError):
 
 class TooFewBars(DataError):
     """The ticker's history is shorter than a forecast needs."""
+
+
+class DataUnavailable(DataError):
+    """The data source is out of reach or limits its callers; trying later may help."""
 
 
 class SpaceError(KronosError):

@@ -1,0 +1,157 @@
+"""The history of a ticker: clean, complete bars as of a clock, whatever the source.
+
+>>> DataService("sample").history("AAPL", bars=100)  # DataFrame, (bars, 5)
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.utils.calendars import latest_complete_session, sessions_between
+from tradingbot.utils.data_sources import PRICES, Source, open_source
+from tradingbot.utils.errors import DataError, TooFewBars
+
+logger = logging.getLogger(__name__)
+
+
+class DataService:
+    """Candles from `source`: yahoo, csv:DIR, sample, or a Source of your own.
+
+    `now` (naive UTC) sets the clock; otherwise it is the source's: the wall's for yahoo; for csv
+    the close of the newest bar of all files; for sample that of the bar which `max(6, horizon)`
+    later ones follow. Nothing after the clock is ever in a history. ConfigError if the source
+    cannot be had at all.
+    """
+
+    def __init__(
+        self,
+        source: str | Source = "yahoo",
+        *,
+        horizon: int = 5,
+        now: datetime | None = None,
+        min_bars: int = 32,  # what a Space asks for at least
+    ) -> None:
+        self._source = open_source(source) if isinstance(source, str) else source
+        self._horizon = horizon
+        self._now = now
+        self._min_bars = min_bars
+        self._warned: set[str] = set()
+
+    def symbols(self) -> list[str]:
+        """The source's own tickers; [] for yahoo, which has more than can be listed."""
+        return self._source.symbols()
+
+    def now(self) -> datetime:
+        """What time it is for this data, naive UTC."""
+        return self._now or self._source.clock(self._horizon)
+
+    def history(self, symbol: str, *, interval: str = "1d", bars: int = 500) -> pd.DataFrame:
+        """The newest `bars` complete bars, or as many as there are.
+
+        Index `timestamp`: naive, strictly increasing; a daily bar's is midnight of its session,
+        others' are UTC. Columns open, high, low, close, volume, float64; no volume column if the
+        source has no volumes. `attrs["warnings"]`: sentences on what was mended or is odd.
+
+        Raises UnknownSymbol, TooFewBars (fewer than `min_bars`), DataUnavailable, DataError.
+        """
+        now = self.now()
+        length = _bar_length(interval)
+        # five sessions in seven days, less some holidays; nothing goes back further than 1950
+        start = now - timedelta(days=30) - min(length * 1.5 * bars, now - datetime(1950, 1, 31))
+        raw = self._source.fetch(symbol, interval, start, now)
+        if interval == "1d":
+            last = latest_complete_session(symbol, now)
+            frame, warnings = clean(raw[raw.index <= last])
+        else:
+            frame, warnings = clean(raw[raw.index <= now - length])
+        if len(frame) < self._min_bars:
+            raise TooFewBars(
+                f"{symbol}: {len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC, "
+                f"a forecast needs at least {self._min_bars}"
+            )
+        if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
+            warnings.append(f"the newest bar, {frame.index[-1]:%Y-%m-%d}, is {late} sessions old")
+        self._report(symbol, warnings)
+        frame = frame.tail(bars)
+        frame.attrs["warnings"] = warnings
+        return frame
+
+    def outcome(self, symbol: str, dates: Iterable[datetime]) -> dict[datetime, float]:
+        """What the closes of these sessions turned out to be, where the source already knows."""
+        wanted = list(dates)
+        if not wanted or not self._source.knows_outcomes:
+            return {}
+        frame, _ = clean(self._source.fetch(symbol, "1d", min(wanted), max(wanted)))
+        closes = frame["close"]
+        return {date: float(closes[date]) for date in wanted if date in closes.index}
+
+    def _report(self, symbol: str, warnings: list[str]) -> None:
+        """Log the warnings of a ticker, once."""
+        if warnings and symbol not in self._warned:
+            self._warned.add(symbol)
+            logger.warning("%s: %s", symbol, "; ".join(warnings))
+
+
+# A high below the close by less than this share of it is a rounding of the source, and mended.
+_ROUNDING = 1e-3
+
+
+def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Possible candles in order, each timestamp once, and sentences on what was done to get them.
+
+    Bars with missing or impossible prices are dropped, of doubled ones the last stays, a missing
+    volume counts as 0; without any volume there is no such column.
+    """
+    has_volume = "volume" in raw and raw["volume"].notna().any()
+    frame = raw[[*PRICES, "volume"] if has_volume else PRICES].astype("float64")
+    warnings = []
+
+    usable = _possible(frame)
+    if dropped := int((~usable).sum()):
+        warnings.append(
+            f"{dropped} of {len(frame)} bars dropped: prices missing or impossible, "
+            f"the last on {frame.index[~usable].max():%Y-%m-%d}"
+        )
+    frame = frame[usable]
+
+    repeated = frame.index.duplicated(keep="last")
+    if doubled := int(repeated.sum()):
+        warnings.append(f"{doubled} bars dropped: of bars with one timestamp the last stays")
+    frame = frame[~repeated]
+
+    if not frame.index.is_monotonic_increasing:
+        warnings.append("the bars were not in order of time and have been sorted")
+        frame = frame.sort_index()
+
+    frame["high"] = frame[PRICES].max(axis=1)
+    frame["low"] = frame[PRICES].min(axis=1)
+    if has_volume:
+        known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
+        if unknown := int((~known).sum()):
+            warnings.append(f"{unknown} bars without a volume: it counts as 0")
+        frame["volume"] = frame["volume"].where(known, 0.0)
+    frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
+    return frame, warnings
+
+
+def _possible(frame: pd.DataFrame) -> pd.Series:
+    """Which rows are candles: prices above 0, high and low around the others (but for rounding)."""
+    prices = frame[PRICES]
+    positive = (prices.gt(0) & prices.lt(np.inf)).all(axis=1)  # neither holds for NaN
+    high = prices["high"] >= prices.max(axis=1) * (1 - _ROUNDING)
+    low = prices["low"] <= prices.min(axis=1) * (1 + _ROUNDING)
+    return positive & high & low
+
+
+def _bar_length(interval: str) -> timedelta:
+    """1d, or minutes and hours within a day: 15m, 1h."""
+    number, unit = interval[:-1], interval[-1:]
+    if number.isdecimal() and int(number) > 0:
+        if unit == "d" and number == "1":
+            return timedelta(days=1)
+        if unit in ("m", "h"):
+            return timedelta(minutes=int(number) * (60 if unit == "h" else 1))
+    raise DataError(f"interval {interval!r}: expected 1d, or minutes or hours as 15m or 1h")

@@ -1,0 +1,237 @@
+"""Where candles come from: Yahoo Finance, a folder of CSV files, or a sample of real candles.
+
+A source hands out what it has, as it has it: prices may be missing, rows doubled or in no order.
+`data_service` makes clean and complete bars of it.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from tradingbot.utils.calendars import session_close
+from tradingbot.utils.data_yahoo import YahooSource, wall_clock
+from tradingbot.utils.errors import ConfigError, DataError, UnknownSymbol
+
+PRICES = ["open", "high", "low", "close"]
+
+
+class Source(Protocol):
+    """One place that candles come from."""
+
+    knows_outcomes: bool  # holds bars from after its own clock
+
+    def symbols(self) -> list[str]:
+        """The tickers it has, sorted; [] if it has more than can be listed."""
+        ...
+
+    def clock(self, horizon: int) -> datetime:
+        """What time it is for this source, naive UTC."""
+        ...
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Its bars from the day of `start` to the day of `end`, or more.
+
+        Index: naive timestamps; a daily bar's is midnight of its session. Columns: PRICES and,
+        if there is one, volume; missing values are NaN. Raises the kinds of DataError.
+        """
+        ...
+
+
+def open_source(name: str) -> Source:
+    """yahoo, csv:DIR or sample; ConfigError for another, a folder without files, and the like."""
+    if name == "yahoo":
+        return YahooSource()
+    if name == "sample":
+        return SampleSource()
+    kind, _, folder = name.partition(":")
+    if kind == "csv" and folder:
+        return CsvSource(Path(folder).expanduser())
+    raise ConfigError(f"data source {name!r}: expected yahoo, sample or csv:DIR")
+
+
+class SampleSource:
+    """Real daily candles of four tickers, 2000 to March 2013, from the package bokeh-sampledata."""
+
+    knows_outcomes = True
+    _TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
+
+    def __init__(self) -> None:
+        try:
+            from bokeh_sampledata import stocks
+        except ImportError as error:
+            raise ConfigError(
+                "data source sample: the package bokeh-sampledata is missing; "
+                "pip install 'kronos-tradingbots[sample]'"
+            ) from error
+        self._frames = {
+            ticker: _split_adjusted(getattr(stocks, ticker)) for ticker in self._TICKERS
+        }
+
+    def symbols(self) -> list[str]:
+        return list(self._TICKERS)
+
+    def clock(self, horizon: int) -> datetime:
+        """The close of the bar that `max(6, horizon)` later ones follow: they are the outcome."""
+        days = self._frames["AAPL"].index
+        return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        if symbol.upper() not in self._frames:
+            raise UnknownSymbol(
+                f"{symbol}: the sample has {', '.join(self._TICKERS)} only; "
+                "other tickers need the source yahoo or csv:DIR"
+            )
+        if interval != "1d":
+            raise DataError(f"{symbol}: the sample has daily bars only, not {interval!r}")
+        return self._frames[symbol.upper()]
+
+
+def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
+    """Candles as Yahoo would show them: prices from before a split in shares of after it.
+
+    The sample's are as traded, so a 2:1 split looks like a crash. Its adjusted close tells them:
+    adj_close ÷ close doubles on that day, while a dividend moves it by little.
+    """
+    frame = pd.DataFrame(stock)
+    ratio = frame["adj_close"] / frame["close"]
+    step = (ratio / ratio.shift(1, fill_value=ratio.iloc[0])).round(1)
+    split = step.where(step >= 1.5, 1.0)  # new shares for an old one, on the split's first day
+    later = split[::-1].cumprod()[::-1].shift(-1, fill_value=1.0)
+    bars = frame[PRICES].div(later, axis=0)
+    bars["volume"] = frame["volume"] * later
+    bars.index = pd.to_datetime(frame["date"]).rename("timestamp")
+    return bars
+
+
+class CsvSource:
+    """A folder with one file a ticker: AAPL.csv with a date, open, high, low, close, [volume]."""
+
+    knows_outcomes = True
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"csv:{folder}: no such folder; expected one with files as AAPL.csv")
+        self._folder = folder
+        self._files = {
+            file.stem.upper(): file
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() == ".csv"
+        }
+        if not self._files:
+            raise ConfigError(f"csv:{folder}: no .csv file in it; expected one a ticker: AAPL.csv")
+        self._read: dict[str, pd.DataFrame] = {}
+        self._clock: datetime | None = None
+
+    def symbols(self) -> list[str]:
+        return sorted(self._files)
+
+    def clock(self, horizon: int) -> datetime:
+        """When the newest bar of all files was complete.
+
+        Files that cannot be read do not count: their tickers' own `fetch` says why. If none can,
+        it is the wall's time.
+        """
+        if self._clock is None:
+            closes = []
+            for symbol in self._files:
+                try:
+                    newest = self._rows(symbol).dropna(subset="close")["day"].max()
+                    if not pd.isna(newest):
+                        closes.append(session_close(symbol, newest.to_pydatetime()))
+                except DataError:
+                    continue
+            self._clock = max(closes, default=wall_clock())
+        return self._clock
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        rows = self._rows(symbol)
+        if interval == "1d":
+            _refuse_two_bars_a_day(self._files[symbol.upper()], rows)
+        rows = rows.set_index("day" if interval == "1d" else "instant").rename_axis("timestamp")
+        return rows.drop(columns=["instant", "day"], errors="ignore")
+
+    def _rows(self, symbol: str) -> pd.DataFrame:
+        key = symbol.upper()
+        if key not in self._files:
+            have = ", ".join(self.symbols()[:5]) + (", …" if len(self._files) > 5 else "")
+            raise UnknownSymbol(
+                f"{symbol}: no file {symbol}.csv in {self._folder}, which has {have}"
+            )
+        if key not in self._read:
+            self._read[key] = read_csv(self._files[key])
+        return self._read[key]
+
+
+_TIME_COLUMNS = ("timestamp", "date", "datetime")
+_MISSING = ("", "null", "nan", "na", "n/a", "none", "-")
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """The rows of one file, in its order.
+
+    Columns: `day` (midnight of the date as written), `instant` (naive UTC), PRICES and, if the
+    file has it, volume. The names of the file's columns may be in any case and order, others are
+    left aside. DataError names the file and the row as an editor counts it.
+    """
+    table = _text_table(file)
+    names = {str(name).strip().lower(): name for name in table.columns}
+    time = next((names[name] for name in _TIME_COLUMNS if name in names), None)
+    missing = [name for name in PRICES if name not in names]
+    if time is None or missing:
+        wanted = ([] if time is not None else ["timestamp"]) + missing
+        raise DataError(
+            f"{file}: no column {', '.join(wanted)}; the first line has "
+            f"{', '.join(map(str, table.columns))}; expected timestamp,open,high,low,close,volume"
+        )
+    text = table[time].str.strip()
+    day = pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
+    instant = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+    _refuse(file, text, day.isna() | instant.isna(), "is no date; expected 2024-01-31")
+    rows = pd.DataFrame({"day": day, "instant": instant.dt.tz_localize(None)})
+    for name in [*PRICES, "volume"]:
+        if name in names:
+            text = table[names[name]].str.strip()
+            text = text.mask(text.str.lower().isin(_MISSING))
+            rows[name] = pd.to_numeric(text, errors="coerce").astype("float64")
+            _refuse(file, text, rows[name].isna() & text.notna(), f"in {name} is no number")
+    return rows
+
+
+def _text_table(file: Path) -> pd.DataFrame:
+    """The file as text, blank lines left out; the index is the line in the file."""
+    try:
+        table = pd.read_csv(
+            file,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",  # Excel writes a byte order mark
+        ).fillna("")
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{file}: the file is empty; expected a header and one row a bar") from None
+    except (OSError, ValueError) as error:  # ParserError and UnicodeDecodeError are ValueErrors
+        raise DataError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
+    table.index += 2
+    table = table[(table != "").any(axis=1)]
+    if table.empty:
+        raise DataError(f"{file}: the file has a header and no bars; expected one row a bar")
+    return table
+
+
+def _refuse(file: Path, text: pd.Series, wrong: pd.Series, complaint: str) -> None:
+    if wrong.any():
+        row: Any = wrong.idxmax()
+        raise DataError(f"{file} row {row}: {text[row]!r} {complaint}; mend or remove the row")
+
+
+def _refuse_two_bars_a_day(file: Path, rows: pd.DataFrame) -> None:
+    bars = rows.drop_duplicates("instant")
+    again = bars["day"].duplicated()
+    if again.any():
+        row: Any = again.idxmax()
+        raise DataError(
+            f"{file} row {row}: a second bar of {bars['day'][row]:%Y-%m-%d}, "
+            f"at {bars['instant'][row]:%H:%M}; daily bars are one row a session"
+        )

@@ -1,0 +1,108 @@
+"""Candles from Yahoo Finance, through yfinance."""
+
+import atexit
+import logging
+import shutil
+import tempfile
+import warnings
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from tradingbot.utils.calendars import exchange_timezone
+from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
+
+
+class YahooSource:
+    """Yahoo Finance through yfinance. Prices are adjusted for splits, not for dividends.
+
+    `session` is a requests or curl_cffi session of your own; yfinance keeps one session a
+    process, so the newest one given is used by all.
+    """
+
+    knows_outcomes = False
+
+    def __init__(self, session: Any = None) -> None:
+        self._session = session
+
+    def symbols(self) -> list[str]:
+        return []
+
+    def clock(self, horizon: int) -> datetime:
+        return wall_clock()
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        yfinance = _yfinance()
+        from yfinance.exceptions import YFPricesMissingError, YFRateLimitError
+
+        # Told the time zone, yfinance need not spend a request a ticker on asking for it.
+        yfinance.cache.get_tz_cache().store(symbol.upper(), exchange_timezone(symbol))
+        period: dict[str, Any] = {"period": "max"}  # within a day: as far as Yahoo goes back
+        if interval == "1d":
+            # the end is exclusive, in the exchange's time, and may lie a day behind UTC's
+            period = {"start": start.date(), "end": end.date() + timedelta(days=2)}
+        try:
+            frame = yfinance.Ticker(symbol, session=self._session).history(
+                interval=interval, auto_adjust=False, actions=False, **period
+            )
+        except YFRateLimitError as error:
+            raise DataUnavailable(
+                f"{symbol}: Yahoo refuses more requests for now (429); try again in some minutes"
+            ) from error
+        except YFPricesMissingError as error:
+            reason = _one_line(error)
+            if "delisted" in reason or "No data found" in reason:
+                raise UnknownSymbol(f"{symbol}: Yahoo does not know this ticker") from error
+            raise DataError(f"{symbol}: Yahoo has no prices: {reason}") from error
+        except Exception as error:
+            # yfinance lets through whatever its two HTTP libraries, JSON and an answer of another
+            # shape raise; one ticker's trouble must not end the others'
+            raise DataUnavailable(
+                f"{symbol}: Yahoo could not be asked: {type(error).__name__}: {_one_line(error)}"
+            ) from error
+        finally:
+            _forget_answers()
+        return _from_yahoo(frame, interval)
+
+
+def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
+    bars = frame.rename(columns=str.lower).reindex(
+        columns=["open", "high", "low", "close", "volume"]
+    )
+    index = pd.DatetimeIndex(frame.index)
+    # a daily bar's date is the session's, in the exchange's time
+    index = index.tz_localize(None).normalize() if interval == "1d" else index.tz_convert(None)
+    bars.index = index.rename("timestamp")
+    return bars
+
+
+@cache
+def _yfinance() -> Any:
+    """yfinance, set up once a process: errors are raised, and nothing goes to the home folder."""
+    import yfinance
+
+    folder = tempfile.mkdtemp(prefix="kronos-yfinance-")  # private: it unpickles what it finds
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    yfinance.set_tz_cache_location(folder)
+    yfinance.config.debug.hide_exceptions = False
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it logs, we raise
+    # its own filter shows users what pandas 4 will change about it
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance")
+    return yfinance
+
+
+def _forget_answers() -> None:
+    """yfinance remembers answers, failures too, so that a second try would get the first's."""
+    from yfinance.data import YfData
+
+    YfData.cache_get.cache_clear()
+
+
+def _one_line(error: Exception, limit: int = 200) -> str:
+    return " ".join(str(error).split())[:limit]
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
