@@ -159,8 +159,8 @@ def redact(url: str | URL) -> str:
         address = make_url(url)
     except (ArgumentError, ValueError):
         return "(unreadable URL)"
-    secrets = {name: "***" for name in address.query if "password" in name}
-    return address.update_query_dict(secrets).render_as_string(hide_password=True)
+    secrets = [name for name in address.query if "password" in name]
+    return address.difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 _engines: dict[tuple[int, str], Engine] = {}

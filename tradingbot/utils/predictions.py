@@ -74,12 +74,19 @@ def already_stored(
 
 
 def latest_stored(
-    session: Session, symbol: str, *, interval: str, horizon: int, as_of: datetime
+    session: Session,
+    symbol: str,
+    *,
+    interval: str,
+    horizon: int,
+    as_of: datetime,
+    model_name: str | None = None,
 ) -> Forecast | None:
     """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
-    Where several models have one, the newest made counts. All quantiles of the ledger come with
-    it, unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
+    Where several models have one, and none is named, the newest made counts. All quantiles of the
+    ledger come with it, unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what
+    is known of it.
     """
     rows = session.execute(
         select(*KronosPrediction.__table__.columns, KronosForecast.close_quantiles)
@@ -101,6 +108,7 @@ def latest_stored(
             KronosPrediction.interval == interval,
             KronosPrediction.as_of == as_of,
             KronosPrediction.horizon_days.between(1, horizon),
+            *([] if model_name is None else [KronosPrediction.model_name == model_name]),
         )
         .order_by(KronosPrediction.prediction_made_at.desc(), KronosPrediction.horizon_days)
     ).all()
@@ -228,6 +236,7 @@ def _bar(row: Any) -> ForecastBar:
         low=row.predicted_low,
         close=row.predicted_close,
         volume=row.predicted_volume,
-        close_quantiles={float(level): price for level, price in known.items()},
+        # JSONB keeps no order
+        close_quantiles=dict(sorted((float(level), price) for level, price in known.items())),
         prob_up=row.prob_up,
     )

@@ -1,0 +1,459 @@
+"""Reaching the database, and the schema in it; on SQLite and on a real Postgres."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event, inspect, text
+from sqlalchemy.exc import OperationalError
+
+from tradingbot.utils import db
+from tradingbot.utils.db import (
+    Base,
+    BotRow,
+    HistoricData,
+    KronosPrediction,
+    RunLog,
+    Trade,
+    database_url,
+    get_db_session,
+    get_engine,
+    init_db,
+    redact,
+)
+from tradingbot.utils.errors import ConfigError, DatabaseError
+from tradingbot.utils.tables import SCHEMA_VERSION
+
+MIDNIGHT = datetime(2026, 1, 6)
+
+
+def prediction(**changes: Any) -> KronosPrediction:
+    columns: dict[str, Any] = dict(
+        symbol="SPY",
+        interval="1d",
+        target_date=MIDNIGHT,
+        model_name="NeoQuasar/Kronos-mini",
+        prediction_made_at=datetime(2026, 1, 5, 22, 5),
+        as_of=datetime(2026, 1, 5),
+        horizon_days=1,
+        last_close=680.0,
+        predicted_open=681.0,
+        predicted_high=684.0,
+        predicted_low=679.0,
+        predicted_close=682.5,
+        predicted_volume=5e7,
+        close_p10=670.0,
+        close_p50=682.0,
+        close_p90=695.0,
+        prob_up=0.6,
+        samples=20,
+    )
+    return KronosPrediction(**columns | changes)
+
+
+def run_python(code: str, *args: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *args],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
+
+
+class TestTheAddress:
+    def test_is_a_file_in_the_working_directory_by_default(self) -> None:
+        assert database_url({}) == "sqlite:///kronos.db"
+
+    def test_comes_from_database_url_first_then_postgres_uri_then_its_parts(self) -> None:
+        environ = {"POSTGRES_HOST": "c"}
+        assert database_url(environ) == "postgresql+psycopg2://c"
+        environ |= {"POSTGRES_URI": "postgresql://b/x"}
+        assert database_url(environ) == "postgresql+psycopg2://b/x"
+        environ |= {"DATABASE_URL": "sqlite:///a.db"}
+        assert database_url(environ) == "sqlite:///a.db"
+        environ |= {"DATABASE_URL": ""}  # as a chart writes a value that nobody set
+        assert database_url(environ) == "postgresql+psycopg2://b/x"
+
+    @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+    def test_of_postgres_uses_psycopg2(self, scheme: str) -> None:
+        url = database_url({"DATABASE_URL": f"{scheme}://me:s%40fe@db:5433/bots?sslmode=require"})
+        assert url == "postgresql+psycopg2://me:s%40fe@db:5433/bots?sslmode=require"
+
+    def test_keeps_another_driver_that_is_named(self) -> None:
+        assert database_url({"DATABASE_URL": "postgresql+psycopg://h/x"}).startswith(
+            "postgresql+psycopg:"
+        )
+
+    def test_takes_any_password_in_postgres_password(self) -> None:
+        environ = {
+            "POSTGRES_HOST": "db",
+            "POSTGRES_PORT": "5433",
+            "POSTGRES_USER": "me@home",
+            "POSTGRES_PASSWORD": "p@ss/w:rd%41 #?",
+            "POSTGRES_DATABASE": "bots",
+        }
+        url = get_engine(database_url(environ)).url
+        assert (url.username, url.password) == ("me@home", "p@ss/w:rd%41 #?")
+        assert (url.host, url.port, url.database) == ("db", 5433, "bots")
+
+    def test_understands_the_port_that_kubernetes_sets_for_a_service(self) -> None:
+        environ = {"POSTGRES_HOST": "postgres", "POSTGRES_PORT": "tcp://10.0.0.7:5432"}
+        assert database_url(environ) == "postgresql+psycopg2://postgres:5432"
+        # the service alone, with nothing set by the operator, is not meant for us
+        assert database_url({"POSTGRES_PORT": "tcp://10.0.0.7:5432"}) == "sqlite:///kronos.db"
+
+    def test_with_a_port_that_is_no_number_is_a_config_error(self) -> None:
+        with pytest.raises(ConfigError, match="POSTGRES_PORT='54e2': expected a whole number"):
+            database_url({"POSTGRES_HOST": "db", "POSTGRES_PORT": "54e2"})
+
+    def test_without_the_host_does_not_fall_back_to_a_file(self) -> None:
+        with pytest.raises(ConfigError, match="POSTGRES_USER is set but POSTGRES_HOST is not"):
+            database_url({"POSTGRES_USER": "me", "POSTGRES_PASSWORD": "secret"})
+
+    @pytest.mark.parametrize("url", ["bots:secret", "postgresql://me:secret@db:port/bots"])
+    def test_that_cannot_be_read_is_a_config_error_without_the_password(self, url: str) -> None:
+        with pytest.raises(ConfigError, match="DATABASE_URL cannot be read: expected") as caught:
+            database_url({"DATABASE_URL": url})
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url", ["postgresql://me:secret@db/x", "postgresql://db/x?user=me&password=secret"]
+    )
+    def test_is_shown_without_its_password(self, url: str) -> None:
+        assert "db/x" in redact(url) and "secret" not in redact(url)
+
+
+class TestASession:
+    def test_answers_the_query_of_the_original_summary(
+        self, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DATABASE_URL", database)
+        tomorrow = datetime.now(UTC).replace(tzinfo=None) + timedelta(days=1)
+        midnight = tomorrow.replace(hour=0, minute=0, second=0, microsecond=0)
+        with get_db_session() as session:
+            session.add(prediction(target_date=midnight))
+
+        with get_db_session() as session:
+            found = (
+                session.query(KronosPrediction)
+                .filter_by(
+                    symbol="SPY",
+                    # the microseconds of now are still in it
+                    target_date=tomorrow.replace(hour=0, minute=0, second=0),
+                )
+                .first()
+            )
+        assert found is not None and found.predicted_close == 682.5
+        assert found.target_date == midnight
+
+    def test_needs_no_preparation_in_a_fresh_directory(self, tmp_path: Path) -> None:
+        code = (
+            "from tradingbot.utils.db import KronosPrediction, get_db_session\n"
+            "with get_db_session() as session:\n"
+            "    print(session.query(KronosPrediction).filter_by(symbol='SPY').count())\n"
+        )
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES", "DATABA"))}
+        done = run_python(code, cwd=tmp_path, env=environ)
+        assert (done.stdout, done.stderr) == ("0\n", "")
+        assert (tmp_path / "kronos.db").exists()
+
+    def test_commits_at_its_end(self, database: str) -> None:
+        with get_db_session(database) as session:
+            session.add(prediction())
+        with get_db_session(database) as session:
+            assert session.query(KronosPrediction).count() == 1
+
+    def test_rolls_back_when_its_block_raises(self, database: str) -> None:
+        with pytest.raises(ZeroDivisionError), get_db_session(database) as session:
+            session.add(prediction())
+            session.flush()
+            _ = 1 / 0
+        with get_db_session(database) as session:
+            assert session.query(KronosPrediction).count() == 0
+
+    def test_stays_in_its_file_when_the_process_changes_directory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        engine = get_engine("sqlite:///here.db")
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert engine.url.database == str(tmp_path / "here.db")
+        assert get_engine("sqlite:///here.db") is not engine
+        db.dispose_engines()
+
+    def test_in_memory_is_one_database_for_all_threads(self) -> None:
+        with get_db_session("sqlite://") as session:
+            session.add(prediction())
+        counted: list[int] = []
+
+        def count_rows() -> None:
+            with get_db_session("sqlite://") as session:
+                counted.append(session.query(KronosPrediction).count())
+
+        thread = threading.Thread(target=count_rows)
+        thread.start()
+        thread.join()
+        db.dispose_engines()
+        assert counted == [1]
+
+    def test_keeps_a_change_inside_a_portfolio(self, database: str) -> None:
+        with get_db_session(database) as session:
+            session.add(BotRow(name="trend", portfolio={"USD": 10_000.0}))
+        with get_db_session(database) as session:
+            bot = session.get_one(BotRow, "trend")
+            bot.portfolio["AAPL"] = 2.0
+        with get_db_session(database) as session:
+            assert session.get_one(BotRow, "trend").portfolio == {"USD": 10_000.0, "AAPL": 2.0}
+
+    def test_stores_a_time_with_a_zone_as_utc(self, database: str) -> None:
+        new_york = datetime.fromisoformat("2026-01-05T16:00:00.25-05:00")
+        with get_db_session(database) as session:
+            session.add(RunLog(name="kronosbot", status="running", started_at=new_york))
+        with get_db_session(database) as session:
+            run = session.query(RunLog).one()
+        assert run.started_at == datetime(2026, 1, 5, 21, 0, 0, 250_000)
+        assert (run.counts, run.durations, run.details) == ({}, {}, {})
+
+    def test_holds_candles_and_trades(self, database: str) -> None:
+        with get_db_session(database) as session:
+            bar = dict(open=1.0, high=2.0, low=0.5, close=1.5, volume=9.0)
+            session.add(HistoricData(symbol="SPY", interval="1d", timestamp=MIDNIGHT, **bar))
+            session.add(BotRow(name="trend"))
+            session.flush()
+            trade = dict(symbol="SPY", side="buy", quantity=2.0, price=1.5, costs=0.01)
+            session.add(Trade(bot_name="trend", **trade))
+        with get_db_session(database) as session:
+            assert session.query(HistoricData).one().close == 1.5
+            assert session.query(Trade).one().executed_at.tzinfo is None
+
+    def test_raises_one_line_when_the_server_hangs_up_meanwhile(self, postgres_url: str) -> None:
+        with (
+            pytest.raises(DatabaseError, match="server closed the connection") as caught,
+            get_db_session(postgres_url) as session,
+        ):
+            session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        assert "\n" not in str(caught.value)
+        with get_db_session(postgres_url) as session:  # and the next one works
+            assert session.query(KronosPrediction).count() == 0
+
+    def test_after_the_server_dropped_an_idle_connection_gets_a_new_one(
+        self, postgres_url: str
+    ) -> None:
+        init_db(postgres_url)
+        from_outside = get_engine(postgres_url + "&application_name=outside")
+        with from_outside.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+                    " datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        with get_db_session(postgres_url) as session:
+            assert session.query(KronosPrediction).count() == 0
+
+
+class TestTheSchema:
+    def test_is_what_the_models_say(self, database: str) -> None:
+        with init_db(database).connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, Base.metadata) == []
+
+    def test_has_the_keys_and_indexes_that_the_queries_need(self, database: str) -> None:
+        found = inspect(init_db(database))
+        assert found.get_pk_constraint("kronos_predictions")["constrained_columns"] == [
+            "symbol",
+            "interval",
+            "target_date",
+            "model_name",
+        ]
+        (index,) = found.get_indexes("kronos_predictions")
+        assert index["column_names"] == ["symbol", "target_date"]
+
+    def test_version_is_that_of_the_newest_migration(self) -> None:
+        folder = Path(db.__file__).parents[1] / "migrations"
+        assert ScriptDirectory(str(folder)).get_current_head() == SCHEMA_VERSION
+
+    def test_is_left_alone_when_it_is_current(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        init_db(database)
+        with get_db_session(database) as session:
+            session.add(prediction())
+        monkeypatch.setattr(db, "_upgrade", lambda connection: pytest.fail("upgraded again"))
+        init_db(database)
+        with get_db_session(database) as session:
+            assert session.query(KronosPrediction).count() == 1
+
+    def test_of_a_newer_program_is_refused(self, database: str) -> None:
+        with init_db(database).begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        with pytest.raises(DatabaseError, match=r"schema 9999, newer than .* upgrade the program"):
+            init_db(database)
+
+    def test_is_as_before_when_an_upgrade_fails_half_way(
+        self, database: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with get_engine(database).begin() as connection:
+            connection.execute(text("CREATE TABLE trades (whose INTEGER)"))  # in the way
+        with pytest.raises(DatabaseError, match=r"trades.* already exists"):
+            init_db(database)
+        assert inspect(get_engine(database)).get_table_names() == ["trades"]
+
+    def test_is_set_up_without_a_word(
+        self, database: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        logging.getLogger("alembic").setLevel(logging.NOTSET)
+        with caplog.at_level(logging.INFO):
+            init_db(database)
+        assert caplog.messages == []
+
+    def test_is_made_once_when_several_processes_start_together(self, database: str) -> None:
+        done = together(4, lambda: [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, database])
+        assert done == [(0, "ready\nok\n", "")] * 4
+        with get_db_session(database) as session:
+            assert session.query(RunLog).count() == 4
+
+    def test_is_made_once_when_several_threads_start_together(self, database: str) -> None:
+        errors: list[Exception] = []
+
+        def use() -> None:
+            try:
+                with get_db_session(database) as session:
+                    session.add(RunLog(name="kronosbot", status="running"))
+            except Exception as error:  # shown by the assert below
+                errors.append(error)
+
+        threads = [threading.Thread(target=use) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        with get_db_session(database) as session:
+            assert session.query(RunLog).count() == 6
+
+
+SET_UP_AND_ADD = """
+import sys
+from tradingbot.utils.db import RunLog, get_db_session
+print("ready", flush=True)
+sys.stdin.readline()
+with get_db_session(sys.argv[1]) as session:
+    session.add(RunLog(name="kronosbot", status="running"))
+print("ok")
+"""
+
+
+def together(count: int, command: Callable[[], list[str]]) -> list[tuple[int, str, str]]:
+    """Starts processes, waits until all are ready, lets them go; (code, output, errors) of each."""
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen(command(), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        for _ in range(count)
+    ]
+    ready = [process.stdout.readline() for process in processes if process.stdout]
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    done = []
+    for process, first in zip(processes, ready, strict=True):
+        output, errors = process.communicate(timeout=60)
+        done.append((process.returncode, first + output, errors))
+    return done
+
+
+class TestADatabaseOutOfReach:
+    def refusal(self, url: str) -> str:
+        with pytest.raises(DatabaseError) as caught:
+            init_db(url)
+        message = str(caught.value)
+        assert "\n" not in message and "secret" not in message
+        return message
+
+    def test_in_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        message = self.refusal(f"sqlite:///{tmp_path}/none/kronos.db")
+        assert message == (
+            f"database sqlite:///{tmp_path}/none/kronos.db: unable to open database file;"
+            " is its folder there and writable? Else set DATABASE_URL"
+        )
+
+    def test_in_a_folder_that_cannot_be_written(self) -> None:
+        assert "unable to open database file" in self.refusal("sqlite:////proc/kronos.db")
+
+    def test_that_is_no_database_at_all(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.db").write_text("milk, eggs, bread\n" * 100)
+        assert "file is not a database" in self.refusal(f"sqlite:///{tmp_path}/notes.db")
+
+    def test_where_nothing_listens(self) -> None:
+        message = self.refusal("postgresql://me:secret@127.0.0.1:9/bots")
+        assert message.startswith("database postgresql+psycopg2://me:***@127.0.0.1:9/bots: ")
+        assert "Connection refused" in message
+        assert message.endswith("is the server up, and is DATABASE_URL (or POSTGRES_*) right?")
+
+    def test_that_does_not_know_the_password(self, postgres_server: Any, postgres_url: str) -> None:
+        with get_engine(postgres_url).begin() as connection:
+            connection.execute(text("CREATE USER locked PASSWORD 'right'"))
+            hba = Path(str(connection.scalar(text("SHOW hba_file"))))
+            before = hba.read_text()
+            hba.write_text("local all locked scram-sha-256\n" + before)
+            connection.execute(text("SELECT pg_reload_conf()"))
+        try:
+            wrong = postgres_url.replace("postgres:@", "locked:secret@")
+            assert 'authentication failed for user "locked"' in self.refusal(wrong)
+        finally:
+            hba.write_text(before)
+            with get_engine(postgres_url).begin() as connection:
+                connection.execute(text("SELECT pg_reload_conf()"))
+                connection.execute(text("DROP USER locked"))
+
+    def test_that_does_not_exist_on_the_server(self, postgres_url: str) -> None:
+        url = postgres_url.replace("/test_", "/no_test_")
+        assert "does not exist" in self.refusal(url)
+
+    def test_of_a_kind_that_is_not_supported(self) -> None:
+        message = self.refusal("mysql://me:secret@db/bots")
+        assert message == (
+            "mysql://me:***@db/bots: databases of the kind 'mysql' are not supported;"
+            " use a postgresql:// or sqlite:/// URL"
+        )
+
+    @pytest.mark.parametrize("driver", ["pg8000", "nonsense"])
+    def test_whose_driver_is_not_there(self, driver: str) -> None:
+        message = self.refusal(f"postgresql+{driver}://me:secret@db/bots")
+        assert f"there is no driver 'postgresql+{driver}' here" in message
+
+    @pytest.mark.parametrize(("query", "seconds"), [("", 10), ("?connect_timeout=3", "3")])
+    def test_does_not_make_anybody_wait_for_ever(self, query: str, seconds: object) -> None:
+        asked: dict[str, Any] = {}
+        engine = get_engine(f"postgresql://me@db/bots{query}")
+
+        @event.listens_for(engine, "do_connect")
+        def stop(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
+            asked.update(options)
+            raise psycopg2.OperationalError("seen enough")
+
+        with pytest.raises(OperationalError, match="seen enough"):
+            engine.connect()
+        assert asked["connect_timeout"] == seconds
+
+
+def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
+    code = "import tradingbot.utils.db as db, tradingbot.utils.predictions\nprint(db._engines)"
+    done = run_python(code, cwd=tmp_path, env={"DATABASE_URL": "nonsense"})
+    assert (done.stdout, done.stderr) == ("{}\n", "")
+    assert list(tmp_path.iterdir()) == []

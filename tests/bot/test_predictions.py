@@ -1,0 +1,345 @@
+"""Forecasts into the tables and back; on SQLite and on a real Postgres."""
+
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.utils.db import (
+    BotRow,
+    KronosForecast,
+    KronosPrediction,
+    get_db_session,
+    init_db,
+)
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.predictions import (
+    active_symbols,
+    already_stored,
+    latest_stored,
+    store_forecasts,
+)
+
+MONDAY, TUESDAY = datetime(2026, 1, 5), datetime(2026, 1, 6)
+MODEL = "NeoQuasar/Kronos-mini"
+
+
+def forecast(
+    symbol: str = "SPY",
+    *,
+    as_of: datetime = MONDAY,
+    close: float = 100.0,
+    horizon: int = 5,
+    model: str = MODEL,
+    made_at: datetime | None = None,
+) -> Forecast:
+    """Bars of one, two … days after `as_of`; the quantiles spread 10 around the close."""
+    bars = tuple(
+        ForecastBar(
+            step=step,
+            target_date=as_of + timedelta(days=step),
+            open=close - 0.5,
+            high=close + 1.0,
+            low=close - 1.0,
+            close=close,
+            volume=1e6,
+            close_quantiles={level: close + 20 * (level - 0.5) for level in QUANTILE_LEVELS},
+            prob_up=0.55,
+        )
+        for step in range(1, horizon + 1)
+    )
+    return Forecast(
+        symbol=symbol,
+        interval="1d",
+        model_name=model,
+        model_revision="f4e6869",
+        as_of=as_of,
+        made_at=made_at or as_of + timedelta(hours=22, minutes=5),
+        last_close=99.0,
+        samples=20,
+        seed=None,
+        bars=bars,
+    )
+
+
+def with_bar(made: Forecast, **changes: Any) -> Forecast:
+    """The forecast with its first bar changed."""
+    return replace(made, bars=(replace(made.bars[0], **changes), *made.bars[1:]))
+
+
+def store(url: str, *forecasts: Forecast) -> int:
+    with get_db_session(url) as session:
+        return store_forecasts(session, forecasts)
+
+
+def predicted(url: str, symbol: str = "SPY") -> dict[datetime, float]:
+    with get_db_session(url) as session:
+        rows = session.query(KronosPrediction).filter_by(symbol=symbol)
+        return {row.target_date: row.predicted_close for row in rows}
+
+
+def believed(url: str, symbol: str = "SPY") -> dict[tuple[datetime, datetime], float]:
+    with get_db_session(url) as session:
+        rows = session.query(KronosForecast).filter_by(symbol=symbol)
+        return {(row.as_of, row.target_date): row.predicted_close for row in rows}
+
+
+class TestStoring:
+    def test_writes_every_bar_to_both_tables(self, database: str) -> None:
+        assert store(database, forecast("SPY"), forecast("QQQ")) == 10
+        with get_db_session(database) as session:
+            row = session.query(KronosPrediction).filter_by(symbol="QQQ", horizon_days=2).one()
+            assert row.target_date == datetime(2026, 1, 7)
+            assert row.prediction_made_at == datetime(2026, 1, 5, 22, 5)
+            assert (row.as_of, row.model_name, row.model_revision) == (MONDAY, MODEL, "f4e6869")
+            assert (row.predicted_open, row.predicted_high) == (99.5, 101.0)
+            assert (row.predicted_low, row.predicted_close) == (99.0, 100.0)
+            assert (row.predicted_volume, row.last_close) == (1e6, 99.0)
+            assert (row.close_p10, row.close_p50, row.close_p90) == (92.0, 100.0, 108.0)
+            assert (row.prob_up, row.samples) == (0.55, 20)
+            ledger = session.query(KronosForecast).filter_by(symbol="QQQ", horizon_days=2).one()
+            assert set(ledger.close_quantiles) == {f"{level:g}" for level in QUANTILE_LEVELS}
+            assert ledger.close_quantiles["0.05"] == pytest.approx(91.0)
+
+    def test_nothing_writes_nothing(self, database: str) -> None:
+        assert store(database) == 0
+        assert store(database, replace(forecast(), bars=())) == 0
+
+    def test_twice_changes_no_count(self, database: str) -> None:
+        store(database, forecast())
+        assert store(database, forecast()) == 5
+        assert (len(predicted(database)), len(believed(database))) == (5, 5)
+
+    def test_a_newer_vintage_replaces_the_days_they_share_and_the_ledger_keeps_both(
+        self, database: str
+    ) -> None:
+        store(database, forecast(as_of=MONDAY, close=100.0))
+        store(database, forecast(as_of=TUESDAY, close=200.0))
+        assert predicted(database) == {
+            datetime(2026, 1, 6): 100.0,
+            **{datetime(2026, 1, day): 200.0 for day in (7, 8, 9, 10, 11)},
+        }
+        assert len(believed(database)) == 10
+        assert believed(database)[MONDAY, datetime(2026, 1, 7)] == 100.0
+
+    def test_an_older_vintage_fills_gaps_but_replaces_nothing(self, database: str) -> None:
+        store(database, forecast(as_of=TUESDAY, close=200.0))
+        assert store(database, forecast(as_of=MONDAY, close=100.0)) == 1
+        assert predicted(database)[datetime(2026, 1, 6)] == 100.0
+        assert predicted(database)[datetime(2026, 1, 7)] == 200.0
+        assert len(believed(database)) == 10
+
+    def test_the_same_vintage_again_replaces_the_latest_but_not_the_ledger(
+        self, database: str
+    ) -> None:
+        store(database, forecast(close=100.0))
+        store(database, forecast(close=101.0))
+        assert set(predicted(database).values()) == {101.0}
+        assert set(believed(database).values()) == {100.0}
+
+    def test_a_row_without_as_of_gives_way_to_any_forecast(self, database: str) -> None:
+        store(database, forecast(close=100.0))
+        with get_db_session(database) as session:
+            session.query(KronosPrediction).update({"as_of": None})
+        assert store(database, forecast(close=101.0)) == 5
+        assert set(predicted(database).values()) == {101.0}
+
+    def test_one_forecast_given_twice_stores_the_last(self, database: str) -> None:
+        assert store(database, forecast(close=100.0), forecast(close=101.0)) == 5
+        assert set(predicted(database).values()) == {101.0}
+
+    def test_several_vintages_in_any_order_store_the_newest(self, database: str) -> None:
+        store(database, forecast(as_of=TUESDAY, close=200.0), forecast(as_of=MONDAY, close=100.0))
+        assert predicted(database)[datetime(2026, 1, 7)] == 200.0
+        assert len(believed(database)) == 10
+
+    def test_two_models_do_not_overwrite_each_other(self, database: str) -> None:
+        assert store(database, forecast(), forecast(model="kronos-nano")) == 10
+        with get_db_session(database) as session:
+            assert session.query(KronosPrediction).count() == 10
+
+    def test_takes_the_numbers_and_times_of_numpy_and_pandas(self, database: str) -> None:
+        made = with_bar(
+            replace(forecast(), last_close=np.float64(99.5), as_of=pd.Timestamp(MONDAY)),
+            close=np.float32(100.5),
+            target_date=pd.Timestamp("2026-01-06 00:00:00.000001"),
+            close_quantiles={level: np.float64(level) for level in QUANTILE_LEVELS},
+        )
+        store(database, made)
+        assert predicted(database)[TUESDAY] == 100.5
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("field", ["open", "close", "volume", "prob_up"])
+    def test_refuses_a_number_that_is_none_and_writes_nothing(
+        self, sqlite_url: str, field: str, bad: float
+    ) -> None:
+        with pytest.raises(ValueError, match=f"QQQ 1d step 1: {field} is {bad}"):
+            store(sqlite_url, forecast("SPY"), with_bar(forecast("QQQ"), **{field: bad}))
+        assert predicted(sqlite_url) == {}
+
+    def test_refuses_a_quantile_that_is_no_number_or_is_missing(self, sqlite_url: str) -> None:
+        quantiles = dict(forecast().bars[0].close_quantiles)
+        with pytest.raises(ValueError, match=r"step 1: quantile 0\.35 is nan"):
+            store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles | {0.35: math.nan}))
+        del quantiles[0.9]
+        with pytest.raises(ValueError, match=r"quantiles \[0\.9\] of close are missing"):
+            store(sqlite_url, with_bar(forecast(), close_quantiles=quantiles))
+
+    def test_stores_more_rows_than_one_statement_takes(self, database: str) -> None:
+        forecasts = [forecast(f"T{number:04d}") for number in range(500)]
+        assert store(database, *forecasts) == 2500
+        with get_db_session(database) as session:
+            assert session.query(KronosForecast).count() == 2500
+
+    def test_by_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
+        init_db(database)
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", STORE_MANY, database]
+        processes = [subprocess.Popen([*command, way], stderr=pipe) for way in ("1", "-1")]
+        for process in processes:
+            _, errors = process.communicate(timeout=60)
+            assert (process.returncode, errors) == (0, b"")
+        with get_db_session(database) as session:
+            assert session.query(KronosPrediction).count() == 300
+            assert session.query(KronosForecast).count() == 300
+
+    def test_is_far_quicker_than_looking_for_each_row_first(self, postgres_url: str) -> None:
+        forecasts = [forecast(f"T{number:04d}") for number in range(200)]
+        init_db(postgres_url)
+        upsert = seconds(lambda: store(postgres_url, *forecasts))
+        with get_db_session(postgres_url) as session:
+            rows = [vars(row) for row in session.query(KronosPrediction)]
+            session.query(KronosPrediction).delete()
+        # measured 9 to 14 times for one table; here both are written
+        assert seconds(lambda: store_row_by_row(postgres_url, rows)) > 2 * upsert
+
+
+STORE_MANY = """
+import sys
+from datetime import datetime
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.utils.predictions import store_forecasts
+
+day = datetime(2026, 1, 5)
+bar = ForecastBar(1, datetime(2026, 1, 6), 1, 2, 0.5, 1.5, 9, {0.1: 1, 0.5: 1.5, 0.9: 2}, 0.5)
+symbols = [f"T{number:04d}" for number in range(300)][:: int(sys.argv[2])]
+forecasts = [Forecast(s, "1d", "m", None, day, day, 1.0, 20, None, (bar,)) for s in symbols]
+for _ in range(5):
+    with get_db_session(sys.argv[1]) as session:
+        store_forecasts(session, forecasts)
+"""
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def store_row_by_row(url: str, rows: list[dict[str, Any]]) -> None:
+    with get_db_session(url) as session:
+        for row in rows:
+            columns = {name: value for name, value in row.items() if not name.startswith("_")}
+            key = {name: columns[name] for name in ("symbol", "interval", "model_name")}
+            found = (
+                session.query(KronosPrediction)
+                .filter_by(**key, target_date=columns["target_date"])
+                .first()
+            )
+            if found is None:
+                session.add(KronosPrediction(**columns))
+                session.flush()
+
+
+class TestWhatIsThereAlready:
+    def stored(self, url: str, *symbols: str, **changes: Any) -> set[str]:
+        asked: dict[str, Any] = dict(
+            as_of=dict.fromkeys(symbols, MONDAY), model_name=MODEL, interval="1d", horizon=5
+        )
+        with get_db_session(url) as session:
+            return already_stored(session, symbols, **asked | changes)
+
+    def test_is_what_has_its_whole_horizon(self, database: str) -> None:
+        store(database, forecast("SPY"), forecast("QQQ", horizon=4))
+        assert self.stored(database, "SPY", "QQQ", "GLD") == {"SPY"}
+        assert self.stored(database, "SPY", "QQQ", "GLD", horizon=4) == {"SPY", "QQQ"}
+        assert self.stored(database, "SPY", horizon=6) == set()
+
+    def test_is_asked_for_each_symbols_own_as_of(self, database: str) -> None:
+        store(database, forecast("SPY", as_of=TUESDAY), forecast("BTC-USD", as_of=MONDAY))
+        both = {"SPY": TUESDAY, "BTC-USD": MONDAY}
+        assert self.stored(database, "SPY", "BTC-USD", as_of=both) == {"SPY", "BTC-USD"}
+        swapped = {"SPY": MONDAY, "BTC-USD": TUESDAY}
+        assert self.stored(database, "SPY", "BTC-USD", as_of=swapped) == set()
+
+    def test_does_not_count_another_model_or_interval(self, database: str) -> None:
+        store(database, forecast("SPY", model="kronos-nano"))
+        assert self.stored(database, "SPY") == set()
+        assert self.stored(database, "SPY", model_name="kronos-nano", interval="1h") == set()
+
+    def test_is_nothing_for_no_symbols_and_for_one_without_an_as_of(self, database: str) -> None:
+        store(database, forecast("SPY"))
+        assert self.stored(database) == set()
+        assert self.stored(database, "SPY", as_of={}) == set()
+
+
+class TestTheLatestStored:
+    def latest(self, url: str, **changes: Any) -> Forecast | None:
+        asked: dict[str, Any] = dict(interval="1d", horizon=5, as_of=MONDAY)
+        with get_db_session(url) as session:
+            return latest_stored(session, "SPY", **asked | changes)
+
+    def test_is_the_forecast_as_it_was_stored(self, database: str) -> None:
+        store(database, forecast())
+        assert self.latest(database) == forecast()
+
+    def test_is_cut_to_the_horizon_that_is_asked_for(self, database: str) -> None:
+        store(database, forecast())
+        found = self.latest(database, horizon=2)
+        assert found is not None and [bar.step for bar in found.bars] == [1, 2]
+
+    def test_is_none_unless_all_bars_of_exactly_that_as_of_are_there(self, database: str) -> None:
+        store(database, forecast())
+        assert self.latest(database, horizon=6) is None
+        assert self.latest(database, as_of=TUESDAY) is None
+        assert self.latest(database, interval="1h") is None
+        store(database, forecast(as_of=TUESDAY))  # four of Monday's bars are gone now
+        assert self.latest(database) is None
+        assert self.latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
+
+    def test_is_by_one_model_the_newest_made_that_is_whole(self, database: str) -> None:
+        early, late = datetime(2026, 1, 5, 22), datetime(2026, 1, 5, 23)
+        whole = forecast(model="kronos-nano", made_at=early)
+        store(database, whole, forecast(horizon=3, made_at=late))
+        assert self.latest(database) == whole
+        store(database, forecast(made_at=late))
+        assert self.latest(database) == forecast(made_at=late)
+
+    def test_made_anew_has_its_own_three_quantiles_not_those_of_the_ledger(
+        self, database: str
+    ) -> None:
+        store(database, forecast(close=100.0))
+        store(database, forecast(close=300.0, made_at=datetime(2026, 1, 6, 3)))
+        found = self.latest(database)
+        assert found is not None and found.made_at == datetime(2026, 1, 6, 3)
+        assert found.bars[0].close_quantiles == {0.1: 292.0, 0.5: 300.0, 0.9: 308.0}
+        assert list(found.to_frame("stored")["close_p10"]) == [292.0] * 5
+
+
+def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None:
+    with get_db_session(database) as session:
+        assert active_symbols(session) == []
+        session.add(BotRow(name="empty"))
+        session.add(BotRow(name="trend", portfolio={"USD": 10_000.0, "SPY": 0.0, "AAPL": 2.5}))
+        session.add(BotRow(name="pairs", portfolio={"USD": 1.0, "AAPL": 0.0, "EURUSD=X": 3.0}))
+    with get_db_session(database) as session:
+        assert active_symbols(session) == ["AAPL", "EURUSD=X", "SPY"]
