@@ -23,7 +23,7 @@ class KVCache:
 
     def reserve(self, paths: int, steps: int) -> None:
         """Make room for what `paths` paths add in `steps` steps."""
-        series, heads, bars, head_dim = self.values.shape
+        series, heads, _, head_dim = self.values.shape
         self._own = self.values.new_empty(2, series, heads, paths, steps, head_dim)
         self._steps = 0
 

@@ -14,6 +14,7 @@ Nothing here is saved: a checkpoint is loaded into and saved from `Kronos` and
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -136,8 +137,8 @@ class FoldedTokenizer:
         self.dtype = dtype
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
         self.head = tokenizer.head
-        self.encoder = [FoldedBlock(block, dtype) for block in tokenizer.encoder]
-        self.decoder = [FoldedBlock(block, dtype) for block in tokenizer.decoder]
+        self.encoder = _folded(tokenizer.encoder, dtype)
+        self.decoder = _folded(tokenizer.decoder, dtype)
         bits = tokenizer.config.s1_bits
         every, none = torch.arange(2**bits), torch.zeros(2**bits, dtype=torch.long)
         as_s1 = tokens_to_sphere(every, none, bits)[:, :bits]
@@ -150,7 +151,7 @@ class FoldedModel:
 
     def __init__(self, model: Kronos, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self.blocks = [FoldedBlock(block, dtype) for block in model.transformer]
+        self.blocks = _folded(model.transformer, dtype)
         self.norm_weight = model.norm.weight
         self.dependency = FoldedDependency(model.dep_layer, model.embedding.emb_s1, dtype)
         self.s1_head, self.s2_head = model.head.proj_s1, model.head.proj_s2
@@ -238,6 +239,10 @@ class Tables:
 def norm(x: Tensor) -> Tensor:
     """RMSNorm whose weight stands in the product behind it."""
     return F.rms_norm(x, x.shape[-1:], None, NORM_EPS)
+
+
+def _folded(blocks: nn.ModuleList, dtype: torch.dtype) -> list[FoldedBlock]:
+    return [FoldedBlock(cast(Block, block), dtype) for block in blocks]
 
 
 def _rope_pairs_side_by_side(heads: int, head_dim: int) -> Tensor:

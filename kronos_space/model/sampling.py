@@ -71,11 +71,11 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     within rounding of a boundary between two tokens.
     """
     cumulative = probabilities.cumsum(dim=-1)
-    target = uniform.unsqueeze(-1) * cumulative[..., -1:]
-    tokens = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    whole = cumulative[..., -1:].contiguous()
+    tokens = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * whole, right=True)
     # a number that rounds up to the whole belongs to the last token that was kept
-    last_kept = torch.searchsorted(cumulative, cumulative[..., -1:]).squeeze(-1)
-    return torch.minimum(tokens, last_kept)
+    last_kept = torch.searchsorted(cumulative, whole)
+    return torch.minimum(tokens, last_kept).squeeze(-1)
 
 
 def _weakest_kept(probabilities: Tensor, top_p: float) -> Tensor:

@@ -53,6 +53,9 @@ class KronosTokenizer(PreTrainedModel):
 class Quantizer(nn.Module):
     """The place values that the published files hold; training's entropy losses use them."""
 
+    basis: Tensor
+    group_basis: Tensor
+
     def __init__(self, bits: int, group_size: int) -> None:
         super().__init__()
         self.register_buffer("basis", place_values(bits).flip(0))
