@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CONTEXT_BARS = 512  # history sent with a request; a Space cuts it to its model's context
 BATCH_SERIES = 16  # what a crash can lose, and how often a progress bar moves
 BATCH_BYTES = 4_000_000
 
@@ -33,10 +32,10 @@ Answer = tuple[str, Forecast | KronosError]
 class KronosClient:
     """A Space's forecasts of tickers.
 
-    What is not given is read from the environment: KRONOS_SPACE_URL, KRONOS_API_KEY, HF_TOKEN
-    and HF_SPACE_REPO (a private Space's), KRONOS_DATA_SOURCE, KRONOS_SAMPLES. Nothing is
-    opened before the first call. `http` is a requests.Session of your own (no retries are
-    added, and it is left open), `data` a DataService, `sessions` makes a database session.
+    What neither the arguments nor `settings` say is read from the environment: KRONOS_SPACE_URL,
+    KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space), KRONOS_DATA_SOURCE,
+    KRONOS_SAMPLES. Nothing is opened before the first call. `http` is a requests.Session of your
+    own (no retries are added, and it is left open), `sessions` makes a database session.
 
     >>> with KronosClient("http://127.0.0.1:7860", data=DataService("sample")) as client:
     ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
@@ -50,10 +49,11 @@ class KronosClient:
         api_key: str | None = None,
         data: "DataService | None" = None,
         samples: int | None = None,
+        settings: Settings | None = None,
         sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
         timeout: float = 300.0,
     ) -> None:
-        settings = Settings.from_env()
+        settings = settings or Settings.from_env()
         url = check_url("space_url", space_url) if space_url else settings.space_url
         self.space_url = url
         self.samples = settings.samples if samples is None else samples
@@ -242,7 +242,7 @@ class KronosClient:
         if histories is not None:
             history = histories[symbol]
         else:
-            history = self._data_for(horizon).history(symbol, interval=interval, bars=CONTEXT_BARS)
+            history = self._data_for(horizon).history(symbol, interval=interval)
         # Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
         last = history.index[-1].to_pydatetime()
         targets = next_sessions(symbol, last, horizon) if interval == "1d" else []
@@ -293,7 +293,7 @@ class KronosClient:
 
 
 def _default_sessions() -> "Callable[[], AbstractContextManager[Session]] | None":
-    """get_db_session, unless the database is a SQLite file that nobody has made yet."""
+    """get_db_session, unless that would make a SQLite file just to find it empty."""
     from sqlalchemy import make_url
 
     from tradingbot.utils.db import database_url, get_db_session

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,13 +15,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
 
-from tradingbot.utils.errors import SpaceError, SpaceUnavailable
+from tradingbot.utils.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.utils.signals import signals_held
 
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
 LAST_LINES = 30
+WRONG_SETTING = 2  # the status with which kronos_space ends when it was told nonsense
+
+_WARNING = re.compile(r"\S+ \S+ (?:WARNING|ERROR|CRITICAL) (.*)")  # date, time, level, message
 
 
 @contextmanager
@@ -33,8 +37,8 @@ def local_space(
     """Start `python -m kronos_space` on a free loopback port; its address once it is healthy.
 
     KRONOS_MODEL is "auto" unless `environ` says otherwise, and what the process says about its
-    choice goes to `say`. SpaceError with the process's own last line when it ends instead.
-    The process is stopped on every way out.
+    choice goes to `say`. SpaceError with the process's own last line when it ends instead,
+    ConfigError if a setting is to blame. The process is stopped on every way out.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
@@ -93,13 +97,14 @@ class _Output:
         for line in pipe:
             self.lines.append(line.rstrip())
             logger.debug("Space | %s", line.rstrip())
-            if "model" in line.lower():  # which one 'auto' has chosen, and why
-                self._say(f"Space: {line.strip()}")
+            if found := _WARNING.match(line):  # such as: auto had to take the small model
+                self._say(f"Space: {found[1]}")
 
     def last(self) -> str:
         """The line that says why the process ended."""
         self._thread.join(timeout=2)
-        return next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
+        line = next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
+        return line.removeprefix("kronos_space: ")
 
     def close(self) -> None:
         self._thread.join(timeout=2)
@@ -114,7 +119,8 @@ def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: fl
     try:
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise SpaceError(f"the local Space could not start: {output.last()}")
+                kind = ConfigError if process.returncode == WRONG_SETTING else SpaceError
+                raise kind(f"the local Space could not start: {output.last()}")
             try:
                 if space.health().get("status") == "ok":
                     return

@@ -53,7 +53,10 @@ class SpaceHTTP:
 
     def health(self) -> dict[str, Any]:
         """GET /health, asked once: who waits for a Space asks again anyway."""
-        return self._json("GET", "/health", timeout=HEALTH_TIMEOUT)
+        health = self._json("GET", "/health", timeout=HEALTH_TIMEOUT)
+        if not {"status", "model", "boot_id"} <= health.keys():
+            raise SpaceUnavailable(f"{self.url}/health is not a kronos_space's: check the address")
+        return health
 
     def predict_batch(self, body: bytes) -> list[Any]:
         """POST /predict/batch. Sending it twice is harmless, so transient failures are retried."""

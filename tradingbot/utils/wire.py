@@ -23,7 +23,6 @@ class SeriesRequest:
     horizon: int
     as_of: datetime  # the newest bar of the history
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
-    notes: tuple[str, ...]  # what the data source remarked about the history
     body: bytes  # the JSON object
 
 
@@ -65,7 +64,6 @@ def encode(
         horizon=horizon,
         as_of=history.index[-1].to_pydatetime(),
         targets=tuple(targets),
-        notes=tuple(history.attrs.get("warnings", ())),
         body=json.dumps(request, separators=(",", ":"), allow_nan=False).encode(),
     )
 
@@ -79,27 +77,14 @@ def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecas
     """Read one item of /predict/batch's results; what is no answer to `request` is an error."""
     try:
         if not result["ok"]:
-            error = result["error"]
-            return SpaceRejected(
-                f"{request.symbol}: the Space refuses it: {_error_text(error) or error!r}"
-            )
+            reason = " ".join(str(result["error"]["message"]).split())
+            return SpaceRejected(f"{request.symbol}: the Space refuses it: {reason}")
         return _forecast(request, result, made_at)
     except (KeyError, TypeError, ValueError) as error:
         return SpaceUnavailable(
             f"{request.symbol}: the Space's answer is no forecast "
             f"({type(error).__name__}: {error}); does it run this version of kronos_space?"
         )
-
-
-def _error_text(error: Mapping[str, Any]) -> str:
-    """'message (field: why; …)' of the Space's error shape, in one line."""
-    fields = error.get("fields") or []
-    details = "; ".join(
-        " ".join(str(value) for value in field.values()) if isinstance(field, dict) else str(field)
-        for field in (fields if isinstance(fields, list) else [fields])
-    )
-    message = str(error.get("message", ""))
-    return " ".join((f"{message} ({details})" if details else message).split())
 
 
 def _forecast(request: SeriesRequest, result: Mapping[str, Any], made_at: datetime) -> Forecast:
@@ -124,7 +109,7 @@ def _forecast(request: SeriesRequest, result: Mapping[str, Any], made_at: dateti
         samples=int(result["samples"]),
         seed=result.get("seed"),
         bars=bars,
-        warnings=(*request.notes, *(str(line) for line in result.get("warnings") or ())),
+        warnings=tuple(str(line) for line in result.get("warnings") or ()),
     )
 
 
