@@ -347,6 +347,97 @@ class TestTheSchema:
             assert session.query(RunLog).count() == 6
 
 
+class TestADatabaseOfTheFirstLayout:
+    """It had this one table, no version, and horizon_days was 3 on every row of a run."""
+
+    @pytest.fixture
+    def first_layout(self, database: str) -> str:
+        with get_engine(database).begin() as connection:
+            serial = "SERIAL" if connection.dialect.name == "postgresql" else "INTEGER"
+            connection.execute(
+                text(
+                    f"CREATE TABLE kronos_predictions (id {serial} PRIMARY KEY,"
+                    " symbol VARCHAR(20) NOT NULL, model_name VARCHAR(50), interval VARCHAR(10),"
+                    " prediction_made_at TIMESTAMP, target_date TIMESTAMP,"
+                    " predicted_open FLOAT, predicted_high FLOAT, predicted_low FLOAT,"
+                    " predicted_close FLOAT, predicted_volume FLOAT, horizon_days INTEGER,"
+                    " UNIQUE (symbol, target_date, model_name))"
+                )
+            )
+            # names that the new layout uses as well
+            connection.execute(
+                text(
+                    "CREATE INDEX ix_kronos_predictions_symbol_target_date"
+                    " ON kronos_predictions (symbol, target_date)"
+                )
+            )
+            for symbol, made, target, close in FIRST_LAYOUT_ROWS:
+                connection.execute(
+                    text(
+                        "INSERT INTO kronos_predictions (symbol, model_name, interval,"
+                        " prediction_made_at, target_date, predicted_open, predicted_high,"
+                        " predicted_low, predicted_close, predicted_volume, horizon_days) VALUES"
+                        " (:symbol, 'Kronos-mini', '1d', :made, :target, 1, 9, 0.5, :close, 7, 3)"
+                    ),
+                    {"symbol": symbol, "made": made, "target": target, "close": close},
+                )
+        return database
+
+    def test_keeps_its_rows_and_counts_their_steps(self, first_layout: str) -> None:
+        with get_db_session(first_layout) as session:
+            rows = session.query(KronosPrediction).order_by("symbol", "target_date").all()
+        assert [(r.symbol, r.target_date.day, r.horizon_days, r.predicted_close) for r in rows] == [
+            ("QQQ", 6, 1, 5.0),
+            ("SPY", 6, 1, 2.0),  # what the second run left of the first
+            ("SPY", 7, 1, 3.0),
+            ("SPY", 8, 2, 4.0),
+            ("SPY", 9, 3, 4.5),
+        ]
+        assert {(r.model_name, r.interval, r.as_of, r.prob_up) for r in rows} == {
+            ("Kronos-mini", "1d", None, None)
+        }
+        assert rows[0].prediction_made_at == datetime(2026, 1, 5, 22, 5, 1, 250_000)
+        assert (rows[0].predicted_open, rows[0].predicted_volume) == (1.0, 7.0)
+
+    def test_is_found_by_date_and_takes_new_forecasts(self, first_layout: str) -> None:
+        key = {"symbol": "SPY", "target_date": MIDNIGHT}
+        with get_db_session(first_layout) as session:
+            assert session.query(KronosPrediction).filter_by(**key).one().predicted_close == 2.0
+            session.merge(prediction(model_name="Kronos-mini"))
+        with get_db_session(first_layout) as session:
+            assert session.query(KronosPrediction).filter_by(**key).one().predicted_close == 682.5
+
+    def test_becomes_what_the_models_say_also_twice(self, first_layout: str) -> None:
+        init_db(first_layout)
+        with init_db(first_layout).connect() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+        with get_db_session(first_layout) as session:
+            assert session.query(KronosPrediction).count() == 5
+
+    def test_is_upgraded_once_by_several_processes(self, first_layout: str) -> None:
+        command = [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, first_layout]
+        assert together(2, lambda: command) == [(0, "ready\nok\n", "")] * 2
+        with get_db_session(first_layout) as session:
+            assert session.query(KronosPrediction).count() == 5
+
+    def test_is_as_before_when_its_upgrade_fails(self, first_layout: str) -> None:
+        with get_engine(first_layout).begin() as connection:
+            connection.execute(text("CREATE TABLE run_logs (whose INTEGER)"))  # in the way
+        with pytest.raises(DatabaseError, match=r"run_logs.* already exists"):
+            init_db(first_layout)
+        with get_engine(first_layout).connect() as connection:
+            count = connection.scalar(text("SELECT sum(horizon_days) FROM kronos_predictions"))
+        assert count == 5 * 3
+
+
+FIRST_LAYOUT_ROWS = [  # symbol, made at, target date, close
+    ("SPY", "2026-01-05 22:05:00.500000", "2026-01-06 00:00:00.000000", 2.0),
+    ("QQQ", "2026-01-05 22:05:01.250000", "2026-01-06 00:00:00.000000", 5.0),
+    ("SPY", "2026-01-06 22:05:00.500000", "2026-01-09 00:00:00.000000", 4.5),
+    ("SPY", "2026-01-06 22:05:00.500000", "2026-01-07 00:00:00.000000", 3.0),
+    ("SPY", "2026-01-06 22:05:00.500000", "2026-01-08 00:00:00.000000", 4.0),
+]
+
 SET_UP_AND_ADD = """
 import sys
 from tradingbot.utils.db import RunLog, get_db_session

@@ -282,7 +282,9 @@ def _unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
     said = " ".join(str(getattr(error, "orig", None) or error).split())
     if address.password:
         said = said.replace(str(address.password), "***")
-    if address.get_backend_name() == "sqlite":
+    if "locked" in said or "lock timeout" in said:
+        way_out = "another process holds it; try again when that is done"
+    elif address.get_backend_name() == "sqlite":
         way_out = "is its folder there and writable? Else set DATABASE_URL"
     else:
         way_out = "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
