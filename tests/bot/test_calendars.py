@@ -186,9 +186,9 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
-def test_importing_the_module_does_not_import_the_calendars() -> None:
+def test_importing_calendars_and_data_service_loads_no_library_of_their_sources() -> None:
     code = (
-        "import sys, tradingbot.utils.calendars;"
+        "import sys, tradingbot.utils.data_service;"
         "bad = {'exchange_calendars', 'yfinance', 'bokeh_sampledata', 'torch'} & set(sys.modules);"
         "sys.exit(str(sorted(bad)) if bad else 0)"
     )

@@ -127,7 +127,7 @@ def test_a_folder_of_files_is_a_source_and_the_newest_bar_its_clock(tmp_path: Pa
     # one that ends earlier stays usable, and says how old it is
     history = service.history("BRK-B")
     assert len(history) == 40
-    assert history.attrs["warnings"] == ["the newest bar, 2024-02-28, is 20 sessions old"]
+    assert history.attrs["warnings"] == ["the newest bar is of 2024-02-28; sessions since: 20"]
 
 
 def test_a_weekend_of_crypto_moves_the_clock_of_all(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_yahoos_own_csv_is_read_as_it_is(tmp_path: Path) -> None:
     assert len(history) == 39
     assert history["close"].unique().tolist() == [11.0]
     assert history.attrs["warnings"] == [
-        "1 of 40 bars dropped: prices missing or impossible, the last on 2024-01-05"
+        "bars dropped for missing or impossible prices: 1 of 40, the last of 2024-01-05"
     ]
 
 
@@ -181,7 +181,9 @@ def test_dates_with_the_exchanges_offset_keep_their_day_over_the_change_of_clock
     assert csv_service(tmp_path).history("SPY").index.tolist() == sessions
 
 
-def test_a_byte_order_mark_blank_lines_and_spaces_are_no_obstacle(tmp_path: Path) -> None:
+def test_a_byte_order_mark_blank_lines_spaces_and_spare_commas_are_no_obstacle(
+    tmp_path: Path,
+) -> None:
     rows = bars("2024-01-01", 40)
     text = "\ufeff" + "\n".join(
         [" Timestamp , Open,High,Low,Close,Volume", *rows[:9], "", *rows[9:]]
@@ -205,7 +207,7 @@ def test_a_missing_volume_among_others_counts_as_zero(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", rows)
     history = csv_service(tmp_path).history("SPY")
     assert history["volume"].iloc[4:7].tolist() == [1004.0, 0.0, 1006.0]
-    assert history.attrs["warnings"] == ["1 bars without a volume: it counts as 0"]
+    assert history.attrs["warnings"] == ["bars without a volume, which counts as 0: 1"]
 
 
 def test_doubled_and_disordered_bars_are_mended_and_counted(
@@ -222,12 +224,12 @@ def test_doubled_and_disordered_bars_are_mended_and_counted(
     assert len(history) == 40
     assert history["volume"].iloc[7] == 7777.0
     assert history.attrs["warnings"] == [
-        "1 bars dropped: of bars with one timestamp the last stays",
-        "the bars were not in order of time and have been sorted",
+        "repeated bars dropped, the last of each kept: 1",
+        "bars were not in order of time: sorted",
     ]
     assert [record.getMessage() for record in caplog.records] == [
-        "SPY: 1 bars dropped: of bars with one timestamp the last stays; "
-        "the bars were not in order of time and have been sorted"
+        "SPY: repeated bars dropped, the last of each kept: 1; "
+        "bars were not in order of time: sorted"
     ]
 
 
@@ -252,7 +254,7 @@ def test_a_bar_with_missing_or_impossible_prices_is_dropped(tmp_path: Path, pric
     assert len(history) == 39
     assert day(rows[2][:10]) not in history.index
     assert history.attrs["warnings"] == [
-        "1 of 40 bars dropped: prices missing or impossible, the last on 2024-01-04"
+        "bars dropped for missing or impossible prices: 1 of 40, the last of 2024-01-04"
     ]
 
 
@@ -310,7 +312,7 @@ def broken(position: int, row: str) -> list[str]:
         ),
         (
             "\n".join([HEADER, *broken(15, "2024-01-24,1,1,1,1,1,1,1")]),
-            "SPY.csv: cannot be read: Error tokenizing data.*line 17",
+            "SPY.csv row 17: 8 values under a header of 6; numbers are written without thousands",
         ),
         (
             "\n".join([HEADER, "2024-01-24T09:00,1,1,1,1,1", "2024-01-24T10:00,1,1,1,1,1"]),
@@ -536,12 +538,15 @@ NO_RANGE = json.dumps(
     }
 )
 
+EMPTY = json.dumps({"chart": {"result": None, "error": None}})
+
 
 @pytest.mark.parametrize(
     ("status", "body", "kind", "complaint"),
     [
         (404, NOT_FOUND, UnknownSymbol, "Yahoo does not know this ticker"),
         (400, NO_RANGE, DataError, "Yahoo has no prices: .*Data doesn't exist for startDate"),
+        (200, EMPTY, DataError, "Yahoo has no prices: .*no price data found"),
         (429, "Too Many Requests", DataUnavailable, r"Yahoo refuses more requests for now \(429\)"),
         (503, "<html>\nsorry\n</html>", DataUnavailable, "Yahoo could not be asked: "),
         (200, "Will be right back", DataUnavailable, "YAHOO! FINANCE IS CURRENTLY DOWN"),

@@ -73,7 +73,9 @@ class DataService:
                 f"a forecast needs at least {self._min_bars}"
             )
         if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
-            warnings.append(f"the newest bar, {frame.index[-1]:%Y-%m-%d}, is {late} sessions old")
+            warnings.append(
+                f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
+            )
         self._report(symbol, warnings)
         frame = frame.tail(bars)
         frame.attrs["warnings"] = warnings
@@ -112,18 +114,18 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     usable = _possible(frame)
     if dropped := int((~usable).sum()):
         warnings.append(
-            f"{dropped} of {len(frame)} bars dropped: prices missing or impossible, "
-            f"the last on {frame.index[~usable].max():%Y-%m-%d}"
+            f"bars dropped for missing or impossible prices: {dropped} of {len(frame)}, "
+            f"the last of {frame.index[~usable].max():%Y-%m-%d}"
         )
     frame = frame[usable]
 
     repeated = frame.index.duplicated(keep="last")
     if doubled := int(repeated.sum()):
-        warnings.append(f"{doubled} bars dropped: of bars with one timestamp the last stays")
+        warnings.append(f"repeated bars dropped, the last of each kept: {doubled}")
     frame = frame[~repeated]
 
     if not frame.index.is_monotonic_increasing:
-        warnings.append("the bars were not in order of time and have been sorted")
+        warnings.append("bars were not in order of time: sorted")
         frame = frame.sort_index()
 
     frame["high"] = frame[PRICES].max(axis=1)
@@ -131,7 +133,7 @@ def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if has_volume:
         known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
         if unknown := int((~known).sum()):
-            warnings.append(f"{unknown} bars without a volume: it counts as 0")
+            warnings.append(f"bars without a volume, which counts as 0: {unknown}")
         frame["volume"] = frame["volume"].where(known, 0.0)
     frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
     return frame, warnings

@@ -4,6 +4,7 @@ A source hands out what it has, as it has it: prices may be missing, rows double
 `data_service` makes clean and complete bars of it.
 """
 
+import csv
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -175,15 +176,15 @@ def read_csv(file: Path) -> pd.DataFrame:
     file has it, volume. The names of the file's columns may be in any case and order, others are
     left aside. DataError names the file and the row as an editor counts it.
     """
-    table = _text_table(file)
-    names = {str(name).strip().lower(): name for name in table.columns}
-    time = next((names[name] for name in _TIME_COLUMNS if name in names), None)
-    missing = [name for name in PRICES if name not in names]
-    if time is None or missing:
-        wanted = ([] if time is not None else ["timestamp"]) + missing
+    header, table = _text_table(file)
+    columns = {name.strip().lower(): position for position, name in enumerate(header)}
+    time = next((columns[name] for name in _TIME_COLUMNS if name in columns), None)
+    wanted = [name for name in PRICES if name not in columns]
+    if time is None or wanted:
+        wanted = ([] if time is not None else ["timestamp"]) + wanted
         raise DataError(
-            f"{file}: no column {', '.join(wanted)}; the first line has "
-            f"{', '.join(map(str, table.columns))}; expected timestamp,open,high,low,close,volume"
+            f"{file}: no column {', '.join(wanted)}; the first line has {', '.join(header)}; "
+            "expected timestamp,open,high,low,close,volume"
         )
     text = table[time].str.strip()
     day = pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
@@ -191,33 +192,40 @@ def read_csv(file: Path) -> pd.DataFrame:
     _refuse(file, text, day.isna() | instant.isna(), "is no date; expected 2024-01-31")
     rows = pd.DataFrame({"day": day, "instant": instant.dt.tz_localize(None)})
     for name in [*PRICES, "volume"]:
-        if name in names:
-            text = table[names[name]].str.strip()
-            text = text.mask(text.str.lower().isin(_MISSING))
+        if name in columns:
+            text = table[columns[name]]
             rows[name] = pd.to_numeric(text, errors="coerce").astype("float64")
-            _refuse(file, text, rows[name].isna() & text.notna(), f"in {name} is no number")
+            unread = text[rows[name].isna()].str.strip()
+            missing = unread.str.lower().isin(_MISSING)
+            _refuse(file, unread, ~missing, f"in {name} is no number")
     return rows
 
 
-def _text_table(file: Path) -> pd.DataFrame:
-    """The file as text, blank lines left out; the index is the line in the file."""
+def _text_table(file: Path) -> tuple[list[str], pd.DataFrame]:
+    """The file's header and its rows as text, without blank ones; the index is the line."""
+    rows: dict[int, list[str]] = {}
     try:
-        table = pd.read_csv(
-            file,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            encoding="utf-8-sig",  # Excel writes a byte order mark
-        ).fillna("")
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{file}: the file is empty; expected a header and one row a bar") from None
-    except (OSError, ValueError) as error:  # ParserError and UnicodeDecodeError are ValueErrors
-        raise DataError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
-    table.index += 2
-    table = table[(table != "").any(axis=1)]
-    if table.empty:
+        with file.open(encoding="utf-8-sig", newline="") as text:  # Excel writes a BOM
+            reader = csv.reader(text)
+            for row in reader:
+                if "".join(row).strip():
+                    rows[reader.line_num] = row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+    if not rows:
+        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
+    header = rows.pop(next(iter(rows)))
+    if not rows:
         raise DataError(f"{file}: the file has a header and no bars; expected one row a bar")
-    return table
+    width = len(header)
+    for line, row in rows.items():
+        if any(row[width:]):
+            raise DataError(
+                f"{file} row {line}: {len(row)} values under a header of {width}; "
+                "numbers are written without thousands separators"
+            )
+    cells = [row[:width] + [""] * (width - len(row)) for row in rows.values()]
+    return header, pd.DataFrame(cells, index=list(rows), dtype="str")
 
 
 def _refuse(file: Path, text: pd.Series, wrong: pd.Series, complaint: str) -> None:

@@ -53,7 +53,7 @@ class YahooSource:
             ) from error
         except YFPricesMissingError as error:
             reason = _one_line(error)
-            if "delisted" in reason or "No data found" in reason:
+            if "No data found" in reason:  # Yahoo's words; yfinance's own are "possibly delisted"
                 raise UnknownSymbol(f"{symbol}: Yahoo does not know this ticker") from error
             raise DataError(f"{symbol}: Yahoo has no prices: {reason}") from error
         except Exception as error:
