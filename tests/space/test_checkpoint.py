@@ -74,7 +74,7 @@ def test_buffers_and_training_parameters_may_be_missing(folder: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(CheckpointError, match="KRONOS_MODEL='kronos-huge': neither .* kronos-mini"):
+    with pytest.raises(CheckpointError, match=r"'kronos-huge': neither .* kronos-mini"):
         load_checkpoint("kronos-huge")
 
 
@@ -141,7 +141,7 @@ def test_a_published_model_refuses_another_published_models_tokenizer(
     monkeypatch.setattr(module, "_sha256", lambda path: checksums[path.parent.name])
 
     with pytest.raises(
-        CheckpointError, match="Kronos-mini goes with .*Tokenizer-2k, not with .*Tokenizer-base"
+        CheckpointError, match=r"Kronos-mini goes with .*Tokenizer-2k, not with .*Tokenizer-base"
     ):
         load_checkpoint(str(folder))
 

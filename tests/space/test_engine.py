@@ -14,6 +14,7 @@ from kronos_space.model.generate import Engine, Paths, Prompt
 from kronos_space.model.sampling import SamplingParams
 
 GREEDY = SamplingParams(samples=1, top_k=1)
+EIGHT_PATHS = SamplingParams(samples=8)
 PromptMaker = Callable[..., Prompt]
 
 
@@ -30,7 +31,7 @@ def engine(checkpoint: Checkpoint) -> Engine:
 def a_prompt(
     context: int = 60,
     horizon: int = 5,
-    sampling: SamplingParams = SamplingParams(samples=8),
+    sampling: SamplingParams = EIGHT_PATHS,
     seed: int = 1,
 ) -> Prompt:
     """A random walk, normalised, with weekday stamps; it depends on the seed only."""
@@ -183,7 +184,7 @@ def test_nothing_to_do_is_done(engine: Engine) -> None:
 
 
 def test_a_prompt_that_does_not_fit_the_models_context_is_refused(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="context 250 \\+ horizon 7 bars: .* at most 256"):
+    with pytest.raises(ValueError, match=r"context 250 \+ horizon 7 bars: .* at most 256"):
         engine.generate([a_prompt(250, 7)])
 
 

@@ -1,0 +1,50 @@
+# Everything a fresh clone needs: `make run` and `make test` install what they use into .venv.
+
+VENV    := .venv
+PY      := $(VENV)/bin/python
+# The first interpreter that is new enough; `make PYTHON=/path/to/python …` takes another.
+PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 python3.14; do \
+             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# PyTorch for the CPU alone: 200 MB instead of several GB. Taken where the index can be reached.
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test lint bench docs clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## The nightly job on this machine: real candles, a local Space, SQLite (kronos.db)
+	@$(VENV)/bin/kronosbot run --local --source sample
+
+serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (KRONOS_MODEL=auto unless set)
+	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port 7860
+
+test: lint docs ## Lint, types, docs and every test
+	@$(PY) -m pytest
+
+lint: $(VENV)/.dev ## Style and types
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+docs: $(VENV)/.dev ## The documentation, into site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "docs: site/index.html"
+
+bench: $(VENV)/.dev ## Speed and memory of the engine against the reference implementation
+	@$(PY) benchmarks/engine.py
+
+clean: ## Remove what was installed and built, not the database
+	rm -rf $(VENV) .cache site build *.egg-info
+
+# What is installed: .run for running, .dev for everything.
+$(VENV)/.run: EXTRAS := space,sample
+$(VENV)/.dev: EXTRAS := dev
+$(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Install it, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(PY) || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing $(EXTRAS) into $(VENV); this takes a minute or two, once"
+	@index=$$($(PY) -c "import sys, urllib.request; sys.platform == 'linux' and urllib.request.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=3) and print('--extra-index-url $(TORCH_CPU_INDEX)')" 2>/dev/null); \
+	  $(PY) -m pip install --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
