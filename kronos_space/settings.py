@@ -1,6 +1,9 @@
 """The published models, and what the service is told by its environment. No torch here."""
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -54,3 +57,75 @@ CATALOGUE = {
         ),
     )
 }
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the text is one line that names it, its value and what is expected."""
+
+
+def _whole(env: str, default: int | None, low: int, high: int, about: str) -> Any:
+    """A whole number that the environment may set."""
+    return field(default=default, metadata={"env": env, "low": low, "high": high, "about": about})
+
+
+def _text(env: str, default: str | None, about: str, **kwargs: Any) -> Any:
+    return field(default=default, metadata={"env": env, "about": about}, **kwargs)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the service needs to know; read once, at the edge."""
+
+    model: str = _text(
+        "KRONOS_MODEL",
+        "kronos-mini",
+        "kronos-mini, kronos-small, kronos-base, kronos-nano, a checkpoint folder, or auto",
+    )
+    api_key: str | None = _text(
+        "KRONOS_API_KEY", None, "when set, requests must carry it as X-API-Key", repr=False
+    )
+    min_history: int = _whole("KRONOS_MIN_HISTORY", 32, 2, 4096, "fewest bars of a history")
+    max_history: int = _whole("KRONOS_MAX_HISTORY", 4096, 2, 65536, "most bars of a history")
+    max_horizon: int = _whole("KRONOS_MAX_HORIZON", 256, 1, 1024, "most future bars")
+    max_samples: int = _whole("KRONOS_MAX_SAMPLES", 256, 1, 4096, "most sample paths of a series")
+    max_batch: int = _whole("KRONOS_MAX_BATCH", 256, 1, 4096, "most series of a batch request")
+    max_body_mb: int = _whole("KRONOS_MAX_BODY_MB", 32, 1, 1024, "largest request body, in MiB")
+    max_queue: int = _whole(
+        "KRONOS_MAX_QUEUE", 512, 1, 65536, "most series that may wait for the engine"
+    )
+    threads: int | None = _whole(
+        "KRONOS_THREADS", None, 1, 256, "CPU threads of the engine (default: all cores)"
+    )
+    shutdown_timeout: int = _whole(
+        "KRONOS_SHUTDOWN_TIMEOUT", 25, 1, 600, "seconds that running requests get on SIGTERM"
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Settings from `environ` (default: the process's). An empty value counts as not set.
+
+        Raises SettingsError for a value that cannot be meant.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            name = setting.metadata["env"]
+            value = environ.get(name, "").strip()
+            if value:
+                is_number = "low" in setting.metadata
+                values[setting.name] = _number(name, value, setting) if is_number else value
+        settings = cls(**values)
+        if settings.min_history > settings.max_history:
+            raise SettingsError(
+                f"KRONOS_MIN_HISTORY={settings.min_history}: "
+                f"expected at most KRONOS_MAX_HISTORY ({settings.max_history})"
+            )
+        return settings
+
+
+def _number(name: str, value: str, setting: Field[Any]) -> int:
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    # isdecimal alone would let through digits of other scripts
+    if not (value.isascii() and value.isdecimal() and low <= int(value[:9]) <= high):
+        raise SettingsError(f"{name}={value!r}: expected a whole number from {low} to {high}")
+    return int(value)

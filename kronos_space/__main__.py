@@ -1,0 +1,122 @@
+"""`python -m kronos_space`: the service as a process."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from kronos_space.settings import Settings, SettingsError
+
+logger = logging.getLogger("kronos_space")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop. 0: stopped in order; 1: could not start; 2: a wrong setting."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env()
+    except SettingsError as error:
+        return _fail(str(error), 2)
+    # before uvicorn takes over, and when it gives the signal back: leave quietly
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        listener = _bind(options.host, options.port)
+    except OSError as error:
+        return _fail(f"cannot listen on {options.host}:{options.port}: {error.strerror}", 1)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        return _serve(settings, listener)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _serve(settings: Settings, listener: socket.socket) -> int:
+    # here and not above: these imports take seconds, and a wrong setting should not
+    from kronos_space.app import create_app
+    from kronos_space.model.checkpoint import CheckpointError, load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(settings.model)
+    except CheckpointError as error:
+        return _fail(str(error), 1)
+    app = create_app(settings, checkpoint=checkpoint)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    server = _Server(config, app)
+    try:
+        server.run(sockets=[listener])
+    except OSError as error:
+        return _fail(f"cannot listen: {error.strerror}", 1)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it is ready, and takes no new work once it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        [listener] = sockets or []
+        host, port = listener.getsockname()[:2]
+        forecaster = self._app.state.service.forecaster
+        revision = forecaster.model_revision
+        logger.info(
+            "ready: %s%s on http://%s:%d",
+            forecaster.model_name,
+            f" at revision {revision}" if revision else "",
+            "localhost" if host in ("0.0.0.0", "::") else host,
+            port,
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._app.state.service.worker.drain()
+        super().handle_exit(sig, frame)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kronos_space",
+        description="Serve Kronos forecasts over HTTP.",
+        epilog="Everything else is set by environment variables; KRONOS_MODEL chooses the model "
+        "(default: kronos-mini). The table is in kronos_space/README.md.",
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", default=7860, type=int, help="port to listen on; 0 takes a free one (%(default)s)"
+    )
+    return parser
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port now and answer later: connections are refused until the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OverflowError:
+        raise OSError(0, "a port is a number from 0 to 65535") from None
+    return listener
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"kronos_space: {message}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

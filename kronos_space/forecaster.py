@@ -1,0 +1,177 @@
+"""Candles in, forecast out: cut, normalise, generate, scale back, repair, summarise.
+
+    prepared = forecaster.prepare(request)            # checks, cuts and normalises
+    [paths] = forecaster.generate([prepared.prompt])  # the engine's work
+    prepared.values(paths)                            # scaled back, as the model said it
+    prepared.answer(paths)                            # repaired and summarised
+
+The service calls the second step through its queue; `forecast` does all of them.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kronos_space.frames import (
+    COLUMNS,
+    Floats,
+    History,
+    InvalidHistory,
+    Scale,
+    Times,
+    history_from_rows,
+    next_times,
+    normalise,
+    parse_times,
+    repair,
+    time_features,
+)
+from kronos_space.model.checkpoint import Checkpoint
+from kronos_space.model.generate import Engine, Paths, Prompt
+from kronos_space.model.sampling import SamplingParams
+from kronos_space.schemas import ForecastRequest
+from kronos_space.settings import Settings
+
+# No price of a path falls below this share of the last close.
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is ready for the engine, and what turns the engine's paths into an answer."""
+
+    # what the answer starts with. The request itself is let go: its rows are large, and may wait
+    head: dict[str, Any]
+    last_close: float
+    targets: list[str]
+    quantiles: list[float]
+    return_paths: bool
+    warnings: list[str]
+    prompt: Prompt
+    scale: Scale
+
+    def values(self, paths: Paths) -> Floats:
+        """What the model said, in prices and volumes: float64 (samples, horizon, 6).
+
+        Columns as in frames.COLUMNS. Not repaired: a high may lie below its close.
+        """
+        return self.scale.restore(paths.bars)
+
+    def answer(self, paths: Paths) -> dict[str, Any]:
+        """The body of a ForecastResponse: every path made possible, then summarised."""
+        values = repair(self.values(paths), floor=self.last_close * FLOOR)[..., :5]
+        closes = values[..., 3]
+        means = values.mean(axis=0).tolist()
+        quantiles = np.quantile(closes, self.quantiles, axis=0).T.tolist()
+        prob_up = (closes > self.last_close).mean(axis=0).tolist()
+        levels = [str(level) for level in self.quantiles]
+        predictions = [
+            {
+                "step": step + 1,
+                "target_date": target,
+                **dict(zip(COLUMNS, means[step], strict=False)),
+                "close_quantiles": dict(zip(levels, quantiles[step], strict=True)),
+                "prob_up": prob_up[step],
+            }
+            for step, target in enumerate(self.targets)
+        ]
+        answer = {**self.head, "predictions": predictions, "warnings": self.warnings}
+        if self.return_paths:
+            answer["paths"] = values.tolist()
+        return answer
+
+
+class Forecaster:
+    """One checkpoint and its engine, behind requests and answers."""
+
+    def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
+        self.model_name = checkpoint.name
+        self.model_revision = checkpoint.revision
+        self._max_context = checkpoint.max_context
+        self._min_history = settings.min_history
+        self._engine = Engine(checkpoint, threads=settings.threads)
+
+    def forecast(self, requests: Sequence[ForecastRequest]) -> list[dict[str, Any]]:
+        """Answers to checked requests, in order. Raises InvalidHistory."""
+        prepared = [self.prepare(request) for request in requests]
+        paths = self.generate([one.prompt for one in prepared])
+        return [one.answer(its) for one, its in zip(prepared, paths, strict=True)]
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
+        """The engine's paths, one a prompt. Only one thread may call this."""
+        return self._engine.generate(prompts)
+
+    def prepare(self, request: ForecastRequest) -> Prepared:
+        """Everything before the engine. Raises InvalidHistory."""
+        history = history_from_rows(request.ohlcv)
+        targets = _targets(history, request)
+        used = history.newest(self._context(request.horizon))
+        bars, scale = normalise(used.values)
+        stamps = time_features(np.concatenate([used.times.wall, targets.wall]))
+        warnings = []
+        if len(bars) < len(request.ohlcv):
+            warnings.append(
+                f"only the newest {len(bars)} of {len(request.ohlcv)} bars were used: the model "
+                f"sees {self._max_context} bars, the {request.horizon} of the forecast included"
+            )
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        last_close = float(history.values[-1, 3])
+        return Prepared(
+            head={
+                "symbol": request.symbol,
+                "model": self.model_name,
+                "model_revision": self.model_revision,
+                "interval": request.interval,
+                "as_of": history.times.newest(1).isoformat()[0],
+                "last_close": last_close,
+                "samples": request.samples,
+                "seed": seed,
+            },
+            last_close=last_close,
+            targets=targets.isoformat(),
+            quantiles=request.quantiles,
+            return_paths=request.return_paths,
+            warnings=warnings,
+            prompt=Prompt(
+                bars=bars,
+                stamps=stamps,
+                horizon=request.horizon,
+                sampling=SamplingParams(
+                    samples=request.samples,
+                    temperature=request.temperature,
+                    top_k=request.top_k,
+                    top_p=request.top_p,
+                ),
+                seed=seed,
+            ),
+            scale=scale,
+        )
+
+    def _context(self, horizon: int) -> int:
+        """Bars of history that fit beside the horizon."""
+        context = self._max_context - horizon
+        if context < self._min_history:
+            raise InvalidHistory(
+                f"horizon {horizon}: {self.model_name} sees {self._max_context} bars, forecast "
+                f"included, and needs {self._min_history} of history; "
+                f"expected at most {self._max_context - self._min_history}"
+            )
+        return context
+
+
+def _targets(history: History, request: ForecastRequest) -> Times:
+    """When the future bars are: as the caller says, else inferred."""
+    if request.target_timestamps is None:
+        return next_times(history.times, request.horizon)
+    targets = parse_times(request.target_timestamps, what="target")
+    if (targets.offset is None) != (history.times.offset is None):
+        raise InvalidHistory("target_timestamps and the history: give both a zone, or neither")
+    if targets.instant[0] <= history.times.instant[-1]:
+        raise InvalidHistory(
+            f"target 0: timestamp {request.target_timestamps[0]} is not after the history's end, "
+            f"{request.ohlcv[-1]['timestamp']}"
+        )
+    return targets

@@ -1,0 +1,74 @@
+"""Around every request: its id, the API key, one log line, its metrics, and a last resort."""
+
+import hmac
+import logging
+import re
+import time
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kronos_space.errors import ApiError, api_error
+from kronos_space.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPEN_PATHS = {"/health", "/"}
+
+
+class RequestScope:
+    """The outermost middleware: whatever happens inside, an answer and a log line come out."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, api_key: str | None) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._api_key = None if api_key is None else api_key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        headers = Headers(scope=scope)
+        request_id = headers.get("x-request-id", "")
+        if not _REQUEST_ID.fullmatch(request_id):
+            request_id = uuid.uuid4().hex
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            if self._may_pass(scope["path"], headers):
+                await self._app(scope, receive, send_with_id)
+            else:
+                error = ApiError(401, "unauthorized", "X-API-Key is missing or wrong")
+                await error.response()(scope, receive, send_with_id)
+        except Exception as error:  # nobody further out would answer, or log it once only
+            logger.exception("request %s failed", request_id)
+            if status:
+                raise
+            await api_error(error).response()(scope, receive, send_with_id)
+        finally:
+            seconds = time.monotonic() - started
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(scope["method"], route, status, seconds)
+            logger.info(
+                "%s %s %s in %.0f ms, request %s",
+                scope["method"],
+                route if route != "other" else "an unknown path",
+                status or "aborted",
+                seconds * 1000,
+                request_id,
+            )
+
+    def _may_pass(self, path: str, headers: Headers) -> bool:
+        if self._api_key is None or path in _OPEN_PATHS:
+            return True
+        return hmac.compare_digest(headers.get("x-api-key", "").encode(), self._api_key)

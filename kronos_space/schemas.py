@@ -1,0 +1,257 @@
+"""What the service is asked and answers: the models behind the OpenAPI page."""
+
+import json
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal, NotRequired, TypeVar
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
+
+from kronos_space.settings import Settings
+
+# Hours, minutes and days that do not exist are found later, and named with their row.
+TIMESTAMP = (
+    r"^[12][0-9]{3}-[0-9]{2}-[0-9]{2}"
+    r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?$"
+)
+MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
+
+Timestamp = Annotated[
+    str,
+    Field(
+        pattern=TIMESTAMP,
+        description="ISO 8601, with or without a zone. The model is told the wall time as written.",
+        examples=["2026-11-20", "2026-11-20T15:30:00-05:00"],
+    ),
+]
+Model = TypeVar("Model", bound=BaseModel)
+Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+
+
+class Bar(TypedDict):
+    """One candle. A dictionary, not a model: histories are long, and this is three times faster."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
+
+    timestamp: Timestamp
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: NotRequired[Volume]
+    amount: NotRequired[Amount]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+_EXAMPLE_BARS: list[Any] = [
+    {
+        "timestamp": (date(2026, 9, 28) + timedelta(days=7 * (bar // 5) + bar % 5)).isoformat(),
+        "open": 100.0 + bar,
+        "high": 102.5 + bar,
+        "low": 99.0 + bar,
+        "close": 101.5 + bar,
+        "volume": 1_000_000 + 1000 * bar,
+    }
+    for bar in range(40)
+]
+
+
+class ForecastRequest(_Strict):
+    """The history of one ticker, oldest bar first, and how to forecast from it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"symbol": "SPY", "horizon": 3, "interval": "1d", "ohlcv": _EXAMPLE_BARS}]
+        }
+    )
+
+    symbol: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", examples=["SPY"])]
+    horizon: Annotated[int, Field(ge=1, description="future bars")] = 5
+    interval: Annotated[
+        str,
+        Field(pattern="^[0-9A-Za-z]{1,16}$", description="a label; the bars show their spacing"),
+    ] = "1d"
+    ohlcv: Annotated[list[Bar], FailFast(), Field(description="the history, oldest bar first")]
+    target_timestamps: Annotated[
+        list[Timestamp] | None,
+        Field(
+            min_length=1,
+            description="when the future bars are; inferred from the history if left out",
+        ),
+    ] = None
+    samples: Annotated[int, Field(ge=1, description="sample paths")] = 20
+    temperature: Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=1_000_000, description="0: off; 1: greedy")] = 0
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.9
+    seed: Annotated[
+        int | None, Field(ge=0, le=MAX_SEED, description="drawn, and told, if left out")
+    ] = None
+    quantiles: Annotated[
+        list[Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]],
+        Field(min_length=1, max_length=99, description="levels of the close's quantiles"),
+    ] = [0.1, 0.25, 0.5, 0.75, 0.9]
+    return_paths: bool = False
+
+
+class BatchRequest(_Strict):
+    """Several tickers at once. Each request is checked by itself: one bad one spoils no other."""
+
+    requests: Annotated[list[Any], Field(min_length=1)]
+
+
+class ForecastBar(BaseModel):
+    """One future bar: means over the sample paths, and how the paths' closes are spread."""
+
+    step: Annotated[int, Field(description="bars ahead; 1 is the next bar")]
+    target_date: str
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    close_quantiles: Annotated[dict[str, float], Field(examples=[{"0.1": 98.2, "0.9": 104.7}])]
+    prob_up: Annotated[
+        float, Field(ge=0, le=1, description="share of the paths with a close above last_close")
+    ]
+
+
+class ForecastResponse(BaseModel):
+    symbol: str
+    model: str
+    model_revision: str | None
+    interval: str
+    as_of: Annotated[str, Field(description="the newest bar of the history")]
+    last_close: float
+    samples: int
+    seed: Annotated[int, Field(description="send it to get the same paths again")]
+    predictions: list[ForecastBar]
+    warnings: list[str]
+    paths: Annotated[
+        list[list[list[float]]] | None,
+        Field(description="samples x horizon x [open, high, low, close, volume], if asked for"),
+    ] = None
+
+
+class FieldError(BaseModel):
+    field: Annotated[str, Field(examples=["ohlcv.17.high"])]
+    message: str
+
+
+class ErrorBody(BaseModel):
+    code: Annotated[str, Field(examples=["invalid_request"])]
+    message: Annotated[str, Field(examples=["row 17: high 9.1 is below low 9.3"])]
+    fields: list[FieldError] | None = None
+
+
+class ErrorResponse(BaseModel):
+    """The one shape of every error."""
+
+    error: ErrorBody
+
+
+class BatchForecast(ForecastResponse):
+    ok: Literal[True]
+
+
+class BatchError(ErrorResponse):
+    ok: Literal[False]
+    symbol: str | None
+
+
+class BatchResponse(BaseModel):
+    """In the order of the requests."""
+
+    results: list[BatchForecast | BatchError]
+
+
+class HealthResponse(BaseModel):
+    status: Literal["ok"]
+    model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
+    model_revision: str | None
+    boot_id: Annotated[str, Field(description="new in every process")]
+    started_at: str
+    uptime_s: float
+    version: str
+
+
+class InvalidRequest(ValueError):
+    """A request that breaks the contract: one line, and the fields that are wrong."""
+
+    def __init__(self, message: str, fields: list[FieldError] | None = None) -> None:
+        super().__init__(message)
+        self.fields = fields
+
+
+def read_request(data: Any, settings: Settings) -> ForecastRequest:
+    """Parsed JSON -> a request within the service's bounds. Raises InvalidRequest."""
+    request = _validated(ForecastRequest, data)
+    rows = len(request.ohlcv)
+    if not settings.min_history <= rows <= settings.max_history:
+        bounds = f"expected {settings.min_history} to {settings.max_history}"
+        raise _wrong("ohlcv", f"{rows} rows of history: {bounds}")
+    targets = request.target_timestamps
+    if targets is not None and "horizon" not in request.model_fields_set:
+        request = request.model_copy(update={"horizon": len(targets)})
+    if targets is not None and len(targets) != request.horizon:
+        message = f"{len(targets)} target_timestamps for a horizon of {request.horizon}"
+        raise _wrong("target_timestamps", message)
+    for name, value, limit in (
+        ("horizon", request.horizon, settings.max_horizon),
+        ("samples", request.samples, settings.max_samples),
+    ):
+        if value > limit:
+            raise _wrong(name, f"{name} {value}: expected at most {limit}")
+    return request
+
+
+def read_batch(data: Any, settings: Settings) -> list[Any]:
+    """Parsed JSON -> the requests of a batch, not yet checked. Raises InvalidRequest."""
+    requests = _validated(BatchRequest, data).requests
+    if len(requests) > settings.max_batch:
+        raise _wrong("requests", f"{len(requests)} requests: expected at most {settings.max_batch}")
+    return requests
+
+
+def _validated(model: type[Model], data: Any) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)[:20]
+    fields = [
+        FieldError(field=".".join(map(str, detail["loc"])), message=_message(detail))
+        for detail in details
+    ]
+    raise InvalidRequest(_in_words(details[0]["loc"], fields[0].message), fields)
+
+
+def _message(detail: ErrorDetails) -> str:
+    message, value = detail["msg"], detail["input"]
+    if detail["type"] == "model_type":
+        return "Input should be a JSON object"
+    if detail["type"] == "string_pattern_mismatch" and "timestamp" in str(detail["loc"]):
+        message = "Input should be an ISO 8601 date, or date and time"
+    if detail["type"] in ("missing", "extra_forbidden") or isinstance(value, dict | list):
+        return message
+    shown = json.dumps(value) if not isinstance(value, int) or abs(value) < 1e18 else "a huge one"
+    return f"{message}, got {shown if len(shown) <= 60 else shown[:60] + '…'}"
+
+
+def _in_words(where: tuple[int | str, ...], message: str) -> str:
+    match where:
+        case ():
+            return message
+        case ("ohlcv", int(row), *names):
+            return ": ".join([f"row {row}", *map(str, names), message])
+        case _:
+            return f"{'.'.join(map(str, where))}: {message}"
+
+
+def _wrong(name: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, [FieldError(field=name, message=message)])
