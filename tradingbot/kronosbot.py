@@ -94,6 +94,7 @@ app = typer.Typer(
     help="Forecast every active ticker with Kronos and store what comes back.",
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -117,7 +118,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Tell it.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     pass

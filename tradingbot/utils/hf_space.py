@@ -86,13 +86,15 @@ class HubSpace:
     HubRefused for 401, 403 and 404, HubError for the rest.
     """
 
-    def __init__(self, repo: str, token: str, *, backoff: float = 1.0) -> None:
+    def __init__(
+        self, repo: str, token: str, *, endpoint: str | None = None, backoff: float = 1.0
+    ) -> None:
         from huggingface_hub import HfApi, set_client_factory
 
         set_client_factory(_client_with_timeouts)
         self.repo = repo
-        self._api = HfApi(token=token)
-        self._backoff = backoff  # seconds before the second attempt, doubled each time
+        self.backoff = backoff  # seconds before the second attempt or look, then more
+        self._api = HfApi(endpoint=endpoint, token=token)  # by default HF_ENDPOINT, or the Hub
 
     def stage(self) -> str:
         return str(self._call("tell the stage of", lambda: self._api.get_space_runtime(self.repo)))
@@ -106,7 +108,7 @@ class HubSpace:
             self._call("pause", lambda: self._api.pause_space(self.repo))
             deadline = time.monotonic() + PAUSE_VERIFY
             while (stage := self.stage()) not in STILL and time.monotonic() < deadline:
-                time.sleep(self._backoff)
+                time.sleep(self.backoff)
             if stage in STILL:
                 return
             logger.warning("Space %s still shows %s (attempt %d)", self.repo, stage, attempt + 1)
@@ -147,7 +149,7 @@ class HubSpace:
                 cause, wait = f"{type(error).__name__}: {error}".rstrip(": "), 0.0
             if attempt + 1 == ATTEMPTS:
                 raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
-            time.sleep(max(wait, self._backoff * 2**attempt))
+            time.sleep(max(wait, self.backoff * 2**attempt))
 
 
 def _client_with_timeouts() -> "httpx2.Client":
@@ -183,7 +185,7 @@ def _wait_for_new_container(
 ) -> dict[str, Any]:
     """Until the stage is RUNNING and /health answers with another boot_id than `old_boot`."""
     started = time.monotonic()
-    pause, shown, stages = 0.5, "", set[str]()
+    pause, shown, stages = hub.backoff / 2, "", set[str]()
     trouble = ""
     while (waited := time.monotonic() - started) < timeout:
         try:

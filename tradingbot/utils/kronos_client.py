@@ -90,6 +90,7 @@ class KronosClient:
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
         """
+        symbol = symbol.strip().upper()
         try:
             return self.forecast(symbol, horizon)
         except (KronosError, ValueError) as error:
@@ -188,7 +189,7 @@ class KronosClient:
                 answers = self._ask(space, item)
             except SpaceError as error:
                 yield from ((request.symbol, error) for request in item)
-                if isinstance(error, SpaceUnavailable) and not self.is_healthy():
+                if gone is None and isinstance(error, SpaceUnavailable) and not self.is_healthy():
                     gone = error  # the other batches would only wait for the same end
             else:
                 yield from answers

@@ -56,8 +56,8 @@ class Settings:
 
 
 def parse_symbols(text: str) -> tuple[str, ...]:
-    """'SPY, QQQ,,SPY' -> ('SPY', 'QQQ'): order kept, each once."""
-    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    """'spy, QQQ,,SPY' -> ('SPY', 'QQQ'): order kept, each once, as exchanges write them."""
+    return tuple(dict.fromkeys(name for part in text.upper().split(",") if (name := part.strip())))
 
 
 def check_source(name: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import logging
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from tradingbot.utils.errors import SpaceError, SpaceRejected, SpaceUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds
 HEALTH_TIMEOUT = 10.0
+BACKOFF = 0.5  # retries wait 0, 1 and 2 s
 LONGEST_RETRY_AFTER = 60.0  # a Space that asks for a longer pause is called unavailable sooner
 TRANSIENT = (429, 502, 503, 504)  # a full queue; a proxy whose Space starts, sleeps or is paused
 
@@ -148,10 +150,12 @@ class _Retry(Retry):
 
 
 def _session(url: str) -> requests.Session:
+    # urllib3 would warn at every attempt; what came of them is ours to tell, once
+    logging.getLogger("urllib3.connectionpool").addFilter(_not_about_our_retries)
     session = requests.Session()
     retry = _Retry(
         total=3,
-        backoff_factor=0.5,  # 0, 1, 2 s
+        backoff_factor=BACKOFF,
         status_forcelist=TRANSIENT,
         allowed_methods=None,  # every method, POST too
         raise_on_status=False,
@@ -160,6 +164,10 @@ def _session(url: str) -> requests.Session:
     session.mount(f"{url}/health", HTTPAdapter(max_retries=0))
     session.trust_env = not _is_loopback(url)  # a proxy cannot reach this machine's loopback
     return session
+
+
+def _not_about_our_retries(record: logging.LogRecord) -> bool:
+    return not any(isinstance(value, _Retry) for value in record.args or ())
 
 
 def _is_loopback(url: str) -> bool:

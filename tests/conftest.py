@@ -1,5 +1,6 @@
-"""Databases for the tests: a real Postgres server (one a worker) and SQLite files."""
+"""What tests share: a real Space process, a real Postgres server, SQLite files (one a worker)."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from itertools import count
@@ -11,8 +12,25 @@ import psycopg2
 import pytest
 
 from tradingbot.utils.db import dispose_engines
+from tradingbot.utils.local_space import local_space
 
 _numbers = count()
+
+
+@pytest.fixture(scope="session")
+def space_url() -> Iterator[str]:
+    """A Space process with the bundled model; it starts in some five seconds, so all share it."""
+    settings = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": ""}
+    with local_space(environ={**os.environ, **settings}, timeout=120) as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own settings do not reach the tests."""
+    for name in os.environ:
+        if name.startswith(("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

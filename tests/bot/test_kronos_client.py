@@ -1,0 +1,361 @@
+"""The client against a real Space process; a scripted server stands in for broken ones only."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.utils import kronos_client, space_http
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.errors import (
+    ConfigError,
+    KronosError,
+    SpaceRejected,
+    SpaceUnavailable,
+    UnknownSymbol,
+)
+from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.predictions import store_forecasts
+
+COLUMNS = [
+    "target_date", "open", "high", "low", "close", "volume",
+    "close_p10", "close_p50", "close_p90", "prob_up",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sample() -> DataService:
+    return DataService("sample")
+
+
+@pytest.fixture
+def client(space_url: str, sample: DataService) -> Iterator[KronosClient]:
+    with KronosClient(space_url, data=sample, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(space_http, "BACKOFF", 0.01)
+
+
+# a Space that answers ---------------------------------------------------------------------
+
+
+def test_a_forecast_has_one_row_a_future_session_and_says_where_it_is_from(
+    client: KronosClient,
+) -> None:
+    frame = client.predict("AAPL", horizon=5)
+    assert frame is not None
+    assert list(frame.columns) == COLUMNS
+    # the sample is as of Thursday, six sessions before its end
+    assert [f"{day:%a %Y-%m-%d}" for day in frame["target_date"]] == [
+        "Fri 2013-02-22", "Mon 2013-02-25", "Tue 2013-02-26", "Wed 2013-02-27", "Thu 2013-02-28",
+    ]  # fmt: skip
+    assert (frame["close_p10"] <= frame["close_p50"]).all()
+    assert (frame["close_p50"] <= frame["close_p90"]).all()
+    assert frame["prob_up"].between(0, 1).all()
+    assert frame.attrs["source"] == "space"
+    assert frame.attrs["model"] == "kronos-nano"
+    assert frame.attrs["as_of"] == datetime(2013, 2, 21)
+
+
+def test_the_same_seed_gives_the_same_forecast(client: KronosClient) -> None:
+    first, second = (client.forecast("IBM", 3, seed=7) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:
+    answers = dict(client.forecast_many(["AAPL", "ZZZZ", "MSFT"], horizon=2))
+    assert set(answers) == {"AAPL", "ZZZZ", "MSFT"}
+    assert isinstance(answers["ZZZZ"], UnknownSymbol)
+    for symbol in ("AAPL", "MSFT"):
+        answer = answers[symbol]
+        assert isinstance(answer, Forecast)
+        assert (answer.symbol, answer.horizon, answer.model_name) == (symbol, 2, "kronos-nano")
+
+
+def test_many_tickers_go_in_batches_and_come_back_as_they_are_done(
+    client: KronosClient, sample: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
+    histories = {f"T{i}": sample.history("AAPL", bars=40) for i in range(5)}
+    sizes = []
+    ask = client._ask
+
+    def counted(space: Any, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return ask(space, batch)
+
+    monkeypatch.setattr(client, "_ask", counted)
+    answers = client.forecast_many(histories, horizon=1)
+    assert next(answers)[0] == "T0"
+    assert sizes == [2], "the second batch is not computed before the first is taken"
+    assert [symbol for symbol, _ in answers] == ["T1", "T2", "T3", "T4"]
+    assert sizes == [2, 2, 1]
+
+
+def test_the_space_names_the_row_of_a_history_that_cannot_be(
+    client: KronosClient, sample: DataService
+) -> None:
+    broken = sample.history("AAPL", bars=40).copy()
+    broken.iloc[17, broken.columns.get_loc("high")] = 1.0
+    [(_, error)] = client.forecast_many({"AAPL": broken}, horizon=1)
+    assert isinstance(error, SpaceRejected)
+    assert "AAPL: the Space refuses it: row 17" in str(error)
+
+
+def test_a_history_without_volume_is_forecast_too(
+    client: KronosClient, sample: DataService
+) -> None:
+    prices = sample.history("AAPL", bars=40).drop(columns="volume")
+    [(_, answer)] = client.forecast_many({"AAPL": prices}, horizon=1)
+    assert isinstance(answer, Forecast)
+
+
+def test_a_running_space_is_healthy_and_ready(client: KronosClient) -> None:
+    assert client.is_healthy()
+    health = client.wait_until_ready(timeout=5)
+    assert health["model"] == "kronos-nano"
+    with pytest.raises(SpaceUnavailable, match=r"not ready within 0\.3 s"):
+        client.wait_until_ready(timeout=0.3, other_than=health["boot_id"])
+
+
+# no Space that answers --------------------------------------------------------------------
+
+
+class Script:
+    """Answers of a server, one a request: (status, headers, body), or a callable that acts."""
+
+    def __init__(self, answers: list[Any]) -> None:
+        self.answers = answers
+        self.requests: list[tuple[str, dict[str, str]]] = []
+
+
+@contextmanager
+def scripted(*answers: Any) -> Iterator[tuple[str, Script]]:
+    """A server at the network's edge that misbehaves as told; the last answer is repeated."""
+    script = Script(list(answers))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            script.requests.append((self.path, dict(self.headers)))
+            answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            if callable(answer):
+                answer()
+                self.close_connection = True
+                return
+            status, headers, body = answer
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", script
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+HEALTHY = (200, {}, {"status": "ok", "model": "m", "boot_id": "b"})
+
+
+def test_predict_returns_none_after_one_warning_that_names_address_and_cause(
+    sample: DataService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with KronosClient("http://127.0.0.1:9", data=sample) as client, caplog.at_level("WARNING"):
+        assert client.predict("AAPL") is None
+        assert not client.is_healthy()
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "AAPL" in record.getMessage()
+    assert "http://127.0.0.1:9/predict/batch is out of reach (Connection refused)" in record.message
+    assert not list(tmp_path.iterdir()), "looking for a stored forecast makes no database"
+
+
+def test_without_an_address_predict_returns_none_and_forecast_says_what_to_set(
+    sample: DataService, caplog: pytest.LogCaptureFixture, sqlite_url: str
+) -> None:
+    client = KronosClient(data=sample, sessions=lambda: get_db_session(sqlite_url))
+    assert client.predict("AAPL") is None
+    assert "KRONOS_SPACE_URL is not set" in caplog.text
+    with pytest.raises(ConfigError, match="KRONOS_SPACE_URL"):
+        client.forecast("AAPL")
+
+
+def test_the_stored_forecast_stands_in_while_the_space_sleeps(
+    client: KronosClient, sample: DataService, sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def sessions() -> Any:
+        return get_db_session(sqlite_url)
+
+    [(_, forecast)] = client.forecast_many(["GOOG"], horizon=5)
+    assert isinstance(forecast, Forecast)
+    with sessions() as session:
+        store_forecasts(session, [forecast])
+    asleep = KronosClient("http://127.0.0.1:9", data=sample, sessions=sessions)
+    frame = asleep.predict("goog", horizon=5)
+    assert frame is not None
+    assert frame.attrs["source"] == "stored"
+    np.testing.assert_allclose(frame["close"], [bar.close for bar in forecast.bars])
+    assert not caplog.records
+    assert asleep.predict("GOOG", horizon=6) is None, "all rows of the horizon, or none"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "says"),
+    [
+        ((500, {}, {"error": {"code": "x", "message": "the service failed"}}), SpaceUnavailable,
+         "answered 500: the service failed; the Space's log says why"),
+        ((503, {}, b"<html>paused</html>"), SpaceUnavailable, "may be paused, asleep or starting"),
+        ((429, {"Retry-After": "0"}, b""), SpaceUnavailable, "its queue is full"),
+        ((401, {}, {"error": {"code": "x", "message": "no key"}}), SpaceRejected,
+         "answered 401: no key; set KRONOS_API_KEY"),
+        ((404, {}, b"<html>404</html>"), SpaceRejected, "check KRONOS_SPACE_URL"),
+        ((413, {}, b""), SpaceRejected, "larger than the Space allows"),
+        ((307, {"Location": "https://elsewhere/"}, b""), SpaceRejected,
+         "a redirect to https://elsewhere/"),
+        ((200, {"Content-Type": "text/html"}, b"<html>hello</html>"), SpaceUnavailable,
+         "not with JSON (text/html)"),
+        ((200, {}, {"results": []}), SpaceUnavailable, "answered 0 results to 1 requests"),
+        ((200, {}, {"results": [{"ok": True}]}), SpaceUnavailable, "is no forecast"),
+        ((200, {}, {"results": ["?"]}), SpaceUnavailable, "is no forecast"),
+        ((200, {}, {}), SpaceUnavailable, "without results"),
+        (lambda: None, SpaceUnavailable, "out of reach"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_failure_has_its_error_and_a_way_out(
+    answer: Any, kind: type[KronosError], says: str, sample: DataService
+) -> None:
+    with scripted(answer) as (url, _), KronosClient(url, data=sample) as client:
+        with pytest.raises(kind) as error:
+            client.forecast("AAPL")
+        assert says in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_forecast_for_other_dates_than_asked_for_is_no_answer(sample: DataService) -> None:
+    wrong = {
+        "ok": True, "symbol": "AAPL", "model": "m", "as_of": "2013-02-21T00:00:00",
+        "last_close": 1.0, "samples": 1, "warnings": [],
+        "predictions": [
+            {"step": 1, "target_date": "2013-02-23T00:00:00", "open": 1, "high": 1, "low": 1,
+             "close": 1, "volume": 1, "prob_up": 1,
+             "close_quantiles": {f"{i / 20:g}": 1 for i in range(1, 20)}}
+        ],
+    }  # fmt: skip
+    with scripted((200, {}, {"results": [wrong]})) as (url, _):
+        client = KronosClient(url, data=sample)
+        with pytest.raises(SpaceUnavailable, match="target dates are not those"):
+            client.forecast("AAPL", 1)
+        wrong["predictions"][0] |= {"target_date": "2013-02-22T00:00:00", "close": "nan"}  # type: ignore[index]
+        with pytest.raises(SpaceUnavailable, match="'nan' where a number belongs"):
+            client.forecast("AAPL", 1)
+        client.close()
+
+
+def test_what_is_transient_is_tried_again(sample: DataService) -> None:
+    busy, refusal = (429, {"Retry-After": "1"}, b""), (422, {}, {"error": {"message": "no"}})
+    with scripted(busy, (503, {}, b""), lambda: None, refusal) as (url, script):
+        client = KronosClient(url, data=sample)
+        began = time.monotonic()
+        with pytest.raises(SpaceRejected, match="answered 422: no"):
+            client.forecast("AAPL")
+        assert time.monotonic() - began >= 1, "Retry-After is kept"
+        assert len(script.requests) == 4
+        client.close()
+
+
+def test_a_space_that_hangs_is_left_after_the_timeout_and_not_asked_again(
+    sample: DataService,
+) -> None:
+    release = threading.Event()
+    with scripted(lambda: release.wait(5), HEALTHY) as (url, script):
+        client = KronosClient(url, data=sample, timeout=0.3)
+        with pytest.raises(SpaceUnavailable, match=r"did not answer within 0\.3 s"):
+            client.forecast("AAPL")
+        assert [path for path, _ in script.requests].count("/predict/batch") == 1
+        release.set()
+        client.close()
+
+
+def test_batches_after_the_death_of_the_space_fail_at_once(
+    sample: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    with scripted((500, {}, b"")) as (url, script):
+        client = KronosClient(url, data=sample)
+        answers = list(client.forecast_many(["AAPL", "IBM", "MSFT"]))
+        assert [symbol for symbol, _ in answers] == ["AAPL", "IBM", "MSFT"]
+        assert all(isinstance(error, SpaceUnavailable) for _, error in answers)
+        assert [path for path, _ in script.requests] == ["/predict/batch", "/health"]
+        client.close()
+
+
+def test_the_api_key_goes_along_and_the_hub_token_does_not(
+    sample: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("KRONOS_API_KEY", "from-the-environment")
+    with scripted((401, {}, b"")) as (url, script):
+        for key, sent in ((None, "from-the-environment"), ("mine", "mine")):
+            client = KronosClient(url, data=sample, api_key=key)
+            with pytest.raises(SpaceRejected):
+                client.health()
+            path, headers = script.requests[-1]
+            assert (path, headers["X-API-Key"]) == ("/health", sent)
+            client.close()
+        assert not any("hf_secret" in str(headers) for _, headers in script.requests)
+
+
+def test_a_horizon_below_one_is_a_mistake_of_the_caller(client: KronosClient) -> None:
+    with pytest.raises(ValueError, match="horizon=0"):
+        client.forecast("AAPL", 0)
+
+
+# imports ----------------------------------------------------------------------------------
+
+
+def test_importing_the_client_loads_nothing_heavy_and_touches_nothing(tmp_path: Path) -> None:
+    program = """
+import sys
+def audit(event, args):
+    if event in ("socket.connect", "sqlite3.connect", "subprocess.Popen"):
+        raise SystemExit(f"{event} {args}")
+sys.addaudithook(audit)
+from tradingbot.utils.core import KronosClient
+heavy = {"torch", "transformers", "langchain_core", "yfinance", "kronos_space", "sqlalchemy"}
+print(sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+    assert not list(tmp_path.iterdir())
