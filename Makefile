@@ -1,5 +1,7 @@
 # Everything a fresh clone needs: `make run` and `make test` install what they use into .venv.
 
+SHELL   := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 VENV    := .venv
 PY      := $(VENV)/bin/python
 # The first interpreter that is new enough; `make PYTHON=/path/to/python …` takes another.
@@ -46,5 +48,6 @@ $(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt
 	@test -x $(PY) || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing $(EXTRAS) into $(VENV); this takes a minute or two, once"
 	@index=$$($(PY) -c "import sys, urllib.request; sys.platform == 'linux' and urllib.request.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=3) and print('--extra-index-url $(TORCH_CPU_INDEX)')" 2>/dev/null); \
-	  $(PY) -m pip install --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]'
+	  $(PY) -m pip install --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]' \
+	  | { grep --line-buffered -E '^ *(Collecting|Downloading|Installing|Successfully)' || true; }
 	@touch $@
