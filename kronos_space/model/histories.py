@@ -1,0 +1,108 @@
+"""Histories to compare and to measure with: seeded random walks, and real candles if installed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kronos_space.frames import (
+    History,
+    Scale,
+    Stamps,
+    Times,
+    history_from_rows,
+    normalise,
+    parse_times,
+    time_features,
+)
+from kronos_space.model.generate import Prompt
+from kronos_space.model.sampling import SamplingParams
+
+PRICES = ("open", "high", "low", "close")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One series to be continued. Lists of texts and numbers, as JSON has them."""
+
+    name: str
+    history: dict[str, list[Any]]  # timestamp, open, high, low, close, and volume or not
+    targets: list[str]  # the future bars' timestamps
+
+    def newest(self, bars: int) -> "Case":
+        """The same with no more than the last `bars` bars."""
+        history = {column: values[-bars:] for column, values in self.history.items()}
+        return Case(self.name, history, self.targets)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"history": self.history, "targets": self.targets}
+
+    def parsed(self) -> tuple[History, Times]:
+        """The history, and when the future bars are."""
+        rows = [
+            dict(zip(self.history, row, strict=True))
+            for row in zip(*self.history.values(), strict=True)
+        ]
+        return history_from_rows(rows), parse_times(self.targets, what="target")
+
+
+def prompt_for(
+    history: History, targets: Times, sampling: SamplingParams, seed: int
+) -> tuple[Prompt, Scale]:
+    """What the engine takes, and what turns its answer back into prices."""
+    bars, scale = normalise(history.values)
+    stamps = time_features(np.concatenate([history.times.wall, targets.wall]))
+    return Prompt(bars, stamps, len(targets.wall), sampling, seed), scale
+
+
+def made_up(
+    name: str, *, bars: int, horizon: int, hourly: bool = False, volume: bool = True, seed: int = 0
+) -> Case:
+    """A random walk of about 1 % a bar; it depends on the arguments only."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, bars)))
+    open_ = np.concatenate([[100], close[:-1]]) * np.exp(random.normal(0, 0.002, bars))
+    reach = np.exp(np.abs(random.normal(0, 0.004, (2, bars))))
+    high, low = np.maximum(open_, close) * reach[0], np.minimum(open_, close) / reach[1]
+    history = dict(zip(PRICES, (open_, high, low, close), strict=True))
+    if volume:
+        history["volume"] = np.round(1e6 * np.exp(random.normal(0, 0.3, bars)))
+    times = _hours(bars + horizon) if hourly else _weekdays(bars + horizon)
+    columns = {column: values.tolist() for column, values in history.items()}
+    return Case(name, {"timestamp": times[:bars], **columns}, times[bars:])
+
+
+def real(
+    symbol: str, *, bars: int, horizon: int, volume: bool = True, ahead: int = 0
+) -> list[Case]:
+    """Daily candles from the package bokeh-sampledata that `ahead` bars and the horizon follow.
+
+    AAPL, GOOG, IBM and MSFT from 2000, or 2004, to March 2013. [] if it is not installed.
+    """
+    try:
+        from bokeh_sampledata import stocks
+    except ImportError:
+        return []
+    table = getattr(stocks, symbol)
+    end = len(table["date"]) - horizon - ahead
+    used = slice(end - bars, end)
+    prices = np.array([table[column][used] for column in PRICES])
+    prices[1], prices[2] = prices.max(axis=0), prices.min(axis=0)  # some rows are off by a cent
+    columns = dict(zip(PRICES, prices.tolist(), strict=True))
+    if volume:
+        columns["volume"] = [float(value) for value in table["volume"][used]]
+    dates = [f"{date}T00:00:00" for date in table["date"]]
+    return [Case(symbol, {"timestamp": dates[used], **columns}, dates[end : end + horizon])]
+
+
+def _weekdays(count: int) -> list[str]:
+    days = np.busday_offset("2015-01-01", np.arange(count), roll="forward")
+    return _texts(days)
+
+
+def _hours(count: int) -> list[str]:
+    return _texts(np.datetime64("2015-01-01T00") + np.arange(count))
+
+
+def _texts(times: Stamps) -> list[str]:
+    return [str(time) for time in times.astype("datetime64[s]")]

@@ -1,0 +1,87 @@
+"""The reference package in an environment of its own, and what it answers.
+
+It pins an old huggingface_hub, so it cannot be installed beside ours. Its environment sees our
+packages behind its own: torch is the same on both sides, and is not downloaded again.
+"""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PACKAGE, VERSION = "kronos-model-arch", "0.1.0"
+ENVIRONMENT = Path(".cache/reference")  # unless another is asked for
+WORKER = Path(__file__).with_name("reference_worker.py")
+
+
+class ReferenceError(Exception):
+    """The reference cannot be had, or failed. The text is one line: what, why, the way out."""
+
+
+def reference_python(environment: Path) -> Path:
+    """The interpreter of an environment that holds the reference; made where there is none.
+
+    Raises ReferenceError.
+    """
+    python = environment.absolute() / "bin" / "python"
+    if _installed_version(python) != VERSION:
+        try:
+            _make(environment, python)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise ReferenceError(
+                f"{environment}: an environment with {PACKAGE}=={VERSION} cannot be made "
+                f"({_reason(error)}); it takes a package index that can be reached, or "
+                "--environment with one that was made before"
+            ) from error
+    return python
+
+
+def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
+    """What `script` answers to `question`, both JSON, in a process of its own.
+
+    Raises ReferenceError.
+    """
+    command = [str(python), "-I", str(script)]
+    process = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
+    if process.returncode != 0:
+        raise ReferenceError(f"{script.name}: {_last_line(process.stderr)}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _installed_version(python: Path) -> str | None:
+    """Of the reference, in that environment."""
+    code = f"import importlib.metadata as m; print(m.version({PACKAGE!r}))"
+    try:
+        output = subprocess.run([str(python), "-I", "-c", code], capture_output=True, text=True)
+    except OSError:  # no such interpreter
+        return None
+    return output.stdout.strip() or None
+
+
+def _make(environment: Path, python: Path) -> None:
+    _run([sys.executable, "-m", "venv", str(environment)])
+    [own_packages] = environment.glob("lib/python*/site-packages")
+    ours = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (own_packages / "ours.pth").write_text("".join(f"{path}\n" for path in sorted(ours)))
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    _run([str(python), *install, f"{PACKAGE}=={VERSION}"])
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    lines = (error.stderr + error.stdout).strip().splitlines()
+    errors = [line for line in lines if line.lower().startswith("error:")]
+    return (errors or lines or [str(error)])[-1].strip()
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "failed without a word"

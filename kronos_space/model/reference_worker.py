@@ -1,0 +1,116 @@
+"""Forecasts by the reference package. Run inside its environment, never imported by ours.
+
+`reference.py` starts it as `python -I reference_worker.py`, writes one JSON object to its stdin,
+and reads one from its stdout:
+
+    {"model": folder, "tokenizer": folder, "max_context", "threads", "record",
+     "calls": [{"series": [{"history": {"timestamp": […], "open": […], …}, "targets": […]}],
+                "samples", "top_k", "top_p"}]}
+
+    {"torch": version, "loaded_mib", "peak_mib",
+     "calls": [{"seconds", "values": (series, horizon, 6), and where record is set
+                "s1", "s2": (series * samples, horizon), "margin"}]}
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from model import kronos  # type: ignore[import-not-found]  # the reference package's own name
+
+
+def main() -> None:
+    question = json.load(sys.stdin)
+    torch.manual_seed(0)
+    torch.set_num_threads(question["threads"])
+    # The loader of the huggingface_hub that it pins leaves modules in training mode, which adds
+    # dropout and narrows the dependency layer to the oldest bar.
+    model = kronos.Kronos.from_pretrained(question["model"]).eval()
+    tokenizer = kronos.KronosTokenizer.from_pretrained(question["tokenizer"]).eval()
+    predictor = kronos.KronosPredictor(
+        model, tokenizer, device="cpu", max_context=question["max_context"]
+    )
+    loaded = memory_mib("VmRSS")
+    calls = [answer(predictor, call, record=question["record"]) for call in question["calls"]]
+    peak = memory_mib("VmHWM")
+    json.dump(
+        {"torch": torch.__version__, "loaded_mib": loaded, "peak_mib": peak, "calls": calls},
+        sys.stdout,
+    )
+
+
+def answer(predictor: Any, call: dict[str, Any], *, record: bool) -> dict[str, Any]:
+    """Its own batching, its own averaging over the samples."""
+    histories = [pd.DataFrame(series["history"]) for series in call["series"]]
+    past = [pd.to_datetime(history.pop("timestamp")) for history in histories]
+    future = [pd.Series(pd.to_datetime(series["targets"])) for series in call["series"]]
+    horizon = len(future[0])
+    with recorded(predictor.tokenizer) if record else nullcontext() as notes:
+        start = time.perf_counter()
+        frames = predictor.predict_batch(
+            histories,
+            past,
+            future,
+            horizon,
+            T=1.0,
+            top_k=call["top_k"],
+            top_p=call["top_p"],
+            sample_count=call["samples"],
+            verbose=False,
+        )
+        seconds = time.perf_counter() - start
+    result = {"seconds": seconds, "values": [frame.to_numpy().tolist() for frame in frames]}
+    if notes is not None:
+        s1, s2 = (tokens[:, -horizon:].tolist() for tokens in notes.tokens)
+        result |= {"s1": s1, "s2": s2, "margin": notes.margin}
+    return result
+
+
+@dataclass
+class Notes:
+    """What passed through the reference while it forecast."""
+
+    tokens: list[torch.Tensor] = field(default_factory=list)  # s1, s2 of context and forecast
+    margin: float = float("inf")  # the smallest lead of a best token over the second
+
+
+@contextmanager
+def recorded(tokenizer: Any) -> Iterator[Notes]:
+    """Listen at two of its functions."""
+    notes = Notes()
+    decode, sample = tokenizer.decode, kronos.sample_from_logits
+
+    def noted_decode(tokens: list[torch.Tensor], **kwargs: Any) -> torch.Tensor:
+        notes.tokens = tokens
+        return decode(tokens, **kwargs)
+
+    def noted_sample(logits: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        best, second = logits.topk(2, dim=-1).values.unbind(-1)
+        notes.margin = min(notes.margin, float((best - second).min()))
+        return sample(logits, **kwargs)
+
+    tokenizer.decode, kronos.sample_from_logits = noted_decode, noted_sample
+    try:
+        yield notes
+    finally:
+        tokenizer.decode, kronos.sample_from_logits = decode, sample
+
+
+def memory_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (the most so far) of this process; 0 where Linux does not tell."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

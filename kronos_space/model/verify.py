@@ -1,0 +1,202 @@
+"""Compare the engine with the reference implementation, on the weights at hand.
+
+    python -m kronos_space.model.verify                            the bundled kronos-nano
+    python -m kronos_space.model.verify --checkpoint kronos-mini   downloaded from the Hub
+    python -m kronos_space.model.verify --checkpoint FOLDER
+    python -m kronos_space.model.verify --shape kronos-mini        its shape, made-up numbers
+
+Both continue the same histories, greedily, in eval mode and float32. Every token must be equal,
+and every value within 1e-5 of its size and its column's deviation over the history. The exit
+status is 0 if they are, 1 if not, and 2 if the comparison could not be made.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kronos_space.frames import EPSILON, Floats
+from kronos_space.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from kronos_space.model.generate import Engine
+from kronos_space.model.histories import Case, made_up, prompt_for, real
+from kronos_space.model.prescribed import PUBLISHED_MODELS, write_checkpoint
+from kronos_space.model.reference import (
+    ENVIRONMENT,
+    PACKAGE,
+    VERSION,
+    WORKER,
+    ReferenceError,
+    ask,
+    reference_python,
+)
+from kronos_space.model.sampling import SamplingParams
+from kronos_space.settings import CATALOGUE
+
+TOLERANCE = 1e-5
+GREEDY = SamplingParams(samples=1, top_k=1, top_p=1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        python = reference_python(options.environment)
+        with _checkpoint(options) as checkpoint:
+            comparisons = verify(checkpoint, cases(checkpoint.max_context), python)
+    except (CheckpointError, ReferenceError) as error:
+        print(f"verify: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(report(checkpoint.name, comparisons))  # noqa: T201
+    return 0 if all(comparison.equal for comparison in comparisons) else 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One greedy forecast."""
+
+    s1: list[int]  # one a future bar
+    s2: list[int]
+    values: Floats  # (horizon, 6), in prices and volumes
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the engine is from the reference in one case."""
+
+    case: Case
+    equal_tokens: int  # of 2 · horizon
+    error: float  # the largest, as a share of value and deviation
+    margin: float  # the reference's closest decision between two tokens, in logits
+
+    @property
+    def equal(self) -> bool:
+        return self.equal_tokens == 2 * len(self.case.targets) and self.error <= TOLERANCE
+
+
+def verify(checkpoint: Checkpoint, cases: Sequence[Case], python: Path) -> list[Comparison]:
+    """Ask both about every case. Raises ReferenceError."""
+    question = {
+        "model": checkpoint.model.name_or_path,
+        "tokenizer": checkpoint.tokenizer.name_or_path,
+        "max_context": checkpoint.max_context,
+        "threads": torch.get_num_threads(),
+        "record": True,
+        "calls": [
+            {"series": [case.as_json()], "samples": 1, "top_k": 1, "top_p": 1.0} for case in cases
+        ],
+    }
+    engine = Engine(checkpoint)
+    return [
+        compare(
+            case,
+            greedy(engine, case),
+            Answer(answer["s1"][0], answer["s2"][0], np.array(answer["values"][0])),
+            answer["margin"],
+        )
+        for case, answer in zip(cases, ask(python, WORKER, question)["calls"], strict=True)
+    ]
+
+
+def cases(max_context: int) -> list[Case]:
+    """Short, long, and longer than the model sees; daily and hourly; with and without volume."""
+    wanted = [
+        made_up("walk", bars=64, horizon=5),
+        made_up("hourly walk", bars=120, horizon=24, hourly=True, volume=False),
+        made_up("long walk", bars=500, horizon=5, seed=1),
+        made_up("longest walk", bars=max_context, horizon=10, seed=2),
+        *real("AAPL", bars=200, horizon=5),
+        *real("MSFT", bars=300, horizon=12, volume=False),
+        *real("IBM", bars=32, horizon=3),
+    ]
+    return [case.newest(max_context - len(case.targets)) for case in wanted]
+
+
+def greedy(engine: Engine, case: Case) -> Answer:
+    """The engine's."""
+    prompt, scale = prompt_for(*case.parsed(), GREEDY, seed=0)
+    [paths] = engine.generate([prompt])
+    return Answer(paths.s1[0].tolist(), paths.s2[0].tolist(), scale.restore(paths.bars)[0])
+
+
+def compare(case: Case, ours: Answer, reference: Answer, margin: float) -> Comparison:
+    pairs = [*zip(ours.s1, reference.s1, strict=True), *zip(ours.s2, reference.s2, strict=True)]
+    history, _ = case.parsed()
+    # a column that never changes, such as the volume where there is none, is scaled by EPSILON
+    deviation = history.values.std(axis=0) + EPSILON
+    error = np.abs(ours.values - reference.values) / (np.abs(reference.values) + deviation)
+    return Comparison(case, sum(a == b for a, b in pairs), float(error.max()), margin)
+
+
+def report(name: str, comparisons: Sequence[Comparison]) -> str:
+    """The table, and what it says."""
+    lines = [
+        f"{name} against {PACKAGE} {VERSION}: greedy, float32, torch {torch.__version__}",
+        f"{'history':<14}{'bars':>6}{'horizon':>9}{'volume':>8}{'equal tokens':>14}"
+        f"{'largest error':>15}{'closest choice':>16}",
+    ]
+    for one in comparisons:
+        bars, horizon = len(one.case.history["timestamp"]), len(one.case.targets)
+        lines.append(
+            f"{one.case.name:<14}{bars:>6}{horizon:>9}"
+            f"{'yes' if 'volume' in one.case.history else 'no':>8}"
+            f"{f'{one.equal_tokens} of {2 * horizon}':>14}{one.error:>15.1e}{one.margin:>16.1e}"
+            f"{'' if one.equal else '  DIFFERS'}"
+        )
+    different = sum(not one.equal for one in comparisons)
+    lines.append(
+        f"{different} of {len(comparisons)} differ"
+        if different
+        else f"all {len(comparisons)} equal: every token, and values within {TOLERANCE:.0e}"
+    )
+    return "\n".join(lines)
+
+
+@contextmanager
+def _checkpoint(options: argparse.Namespace) -> Iterator[Checkpoint]:
+    if options.shape is None:
+        yield load_checkpoint(options.checkpoint)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        context = CATALOGUE[options.shape].max_context
+        write_checkpoint(Path(folder), options.shape, context)
+        yield load_checkpoint(folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kronos_space.model.verify",
+        description="Compare the engine's greedy forecasts with those of the reference "
+        f"implementation, {PACKAGE} {VERSION}. Exit status: 0 equal, 1 different, 2 could not "
+        "be compared.",
+    )
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument(
+        "--checkpoint",
+        default="kronos-nano",
+        metavar="NAME_OR_FOLDER",
+        help="as KRONOS_MODEL: kronos-nano (bundled, the default), a published model, which is "
+        "downloaded, or a checkpoint folder",
+    )
+    weights.add_argument(
+        "--shape",
+        choices=list(PUBLISHED_MODELS),
+        help="the shape of a published model, filled with made-up numbers: no download",
+    )
+    parser.add_argument(
+        "--environment",
+        type=Path,
+        default=ENVIRONMENT,
+        metavar="FOLDER",
+        help="where the reference is installed, or will be (default: %(default)s)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
