@@ -104,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
 def _bind(host: str, port: int) -> socket.socket:
     """Take the port now and answer later: connections are refused until the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -1,0 +1,48 @@
+"""What the environment may say."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import kronos_space
+from kronos_space.settings import Settings, SettingsError
+
+
+def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
+    settings = Settings.from_env({})
+    assert settings.model == "kronos-mini"
+    assert settings.api_key is None
+    assert (settings.min_history, settings.max_history) == (32, 4096)
+    assert (settings.max_horizon, settings.max_samples, settings.max_batch) == (256, 256, 256)
+
+
+def test_values_are_read_and_an_empty_one_counts_as_not_set() -> None:
+    settings = Settings.from_env({"KRONOS_MAX_BATCH": " 12 ", "KRONOS_MODEL": ""})
+    assert settings.max_batch == 12
+    assert settings.model == "kronos-mini"
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1.5", "99999", "1e2", "٣", "9" * 5000])
+def test_a_wrong_number_is_refused_with_its_name_value_and_bounds(value: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env({"KRONOS_MAX_BATCH": value})
+    assert "KRONOS_MAX_BATCH=" in str(error.value)
+    assert "expected a whole number from 1 to 4096" in str(error.value)
+
+
+def test_a_smallest_history_above_the_largest_is_refused() -> None:
+    with pytest.raises(SettingsError, match="KRONOS_MIN_HISTORY=64: expected at most"):
+        Settings.from_env({"KRONOS_MIN_HISTORY": "64", "KRONOS_MAX_HISTORY": "50"})
+
+
+def test_the_api_key_does_not_show_in_the_settings_text() -> None:
+    assert "geheim" not in repr(Settings.from_env({"KRONOS_API_KEY": "geheim"}))
+
+
+def test_every_setting_stands_in_the_table_of_the_readme() -> None:
+    readme = (Path(kronos_space.__file__).parent / "README.md").read_text()
+    for setting in fields(Settings):
+        default = "" if setting.default is None else f"`{setting.default}`"
+        row = f"| `{setting.metadata['env']}` | {default} | {setting.metadata['about']} |"
+        assert row.replace("|  |", "| |") in readme
