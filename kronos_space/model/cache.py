@@ -14,10 +14,10 @@ class KVCache:
         own_keys, own_values: (series, heads, paths, steps, head_dim)
     """
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values: (series, heads, bars, head_dim)."""
-        self.keys = keys.transpose(-1, -2).contiguous()
-        self.values = values.contiguous()
+    def __init__(self, keys: Tensor, values: Tensor, dtype: torch.dtype) -> None:
+        """keys, values: (series, heads, bars, head_dim), of any type and layout."""
+        self.keys = packed(keys.transpose(-1, -2), dtype)
+        self.values = packed(values, dtype)
         self._own: Tensor | None = None  # (2, series, heads, paths, room, head_dim)
         self._steps = 0
 
@@ -61,14 +61,13 @@ class KVCache:
         return self._own[..., : self._steps, :]
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 64) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor, block: int = 64) -> None:
     """Each bar attends to itself and to what came before. q is scaled.
 
-    q, v: (series, heads, bars, head_dim), k: (series, heads, head_dim, bars) -> as q.
+    q, v, out: (series, heads, bars, head_dim), k: (series, heads, head_dim, bars).
     Queries are taken in blocks, so that what causality hides is hardly ever computed; the
     library's own kernel computes all of it at these lengths and took 1.4 times as long.
     """
-    out = torch.empty_like(q)
     bars = q.shape[2]
     mask = causal_mask(block, block, q.dtype)
     for start in range(0, bars, block):
@@ -76,7 +75,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, block: int = 64) -> Tensor
         scores = q[:, :, start:end] @ k[..., :end]
         scores[..., start:end] += mask[: end - start, : end - start]
         out[:, :, start:end] = torch.softmax(scores, dim=-1) @ v[:, :, :end]
-    return out
+
+
+def packed(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy without gaps, converted on the way: batched products then need no copies."""
+    return torch.empty(x.shape, dtype=dtype).copy_(x)
 
 
 def causal_mask(queries: int, keys: int, dtype: torch.dtype) -> Tensor:

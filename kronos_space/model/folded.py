@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_space.model.cache import KVCache, causal_attention
+from kronos_space.model.cache import KVCache, causal_attention, packed
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
 from kronos_space.model.transformer import DependencyLayer, Kronos
@@ -34,24 +34,17 @@ class Group:
     bars: int  # of the context, per series
     paths: int  # per series
 
-    def of_context(self, rows: Tensor) -> Tensor:
-        """(series · bars, …) -> (series, bars, …)"""
-        return rows.unflatten(0, (self.series, self.bars))
-
-    def of_paths(self, rows: Tensor, new: int) -> Tensor:
-        """(series · paths · new, …) -> (series, paths, new, …)"""
-        return rows.unflatten(0, (self.series, self.paths, new))
-
 
 class FoldedBlock:
-    """One transformer block. `rows` are bars of several series, one after the other: (rows, d)."""
+    """One transformer block. `rows` are bars of several series, one after the other: (rows, d).
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    The residual stream is float32; products are computed in the block's dtype.
+    """
+
+    def __init__(self, block: Block, rope: "Rope", dtype: torch.dtype) -> None:
         attention, ffn = block.self_attn, block.ffn
-        self.heads = attention.n_heads
-        d_model = attention.q_proj.in_features
-        head_dim = d_model // self.heads
-        self.rope = Rope(head_dim)
+        self.dtype, self.rope, self.heads = dtype, rope, attention.n_heads
+        head_dim = attention.q_proj.in_features // self.heads
         pairs = _rope_pairs_side_by_side(self.heads, head_dim)
         q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
         scale = head_dim**-0.5
@@ -65,20 +58,23 @@ class FoldedBlock:
 
     def prefill(self, x: Tensor, groups: Sequence[Group]) -> tuple[Tensor, list[KVCache]]:
         """Whole contexts, from their first bar on. x is overwritten."""
-        mixed, caches = [], []
-        for group, rows in zip(groups, _split_context(self._qkv(x), groups), strict=True):
-            q, k, v = self._heads(group.of_context(rows), torch.arange(group.bars))
-            caches.append(KVCache(k, v))
-            mixed.append(causal_attention(q, caches[-1].keys, caches[-1].values))
-        rows = torch.cat([m.transpose(1, 2).flatten(2).flatten(0, 1) for m in mixed])
-        return self._rest(x, rows), caches
+        mixed = torch.empty(x.shape, dtype=self.dtype)
+        caches = []
+        of_groups = of_contexts(self._qkv(x), groups), of_contexts(mixed, groups)
+        for rows, out in zip(*of_groups, strict=True):
+            q, k, v = self._heads(rows, first=0)
+            cache = KVCache(k, v, self.dtype)
+            out = out.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            causal_attention(packed(q, self.dtype), cache.keys, cache.values, out)
+            caches.append(cache)
+        return self._rest(x, mixed), caches
 
     def prefill_cache(self, x: Tensor, groups: Sequence[Group]) -> list[KVCache]:
         """As `prefill`, where nobody needs the block's output."""
         caches = []
-        for group, rows in zip(groups, _split_context(self._qkv(x), groups), strict=True):
-            _, k, v = self._heads(group.of_context(rows), torch.arange(group.bars))
-            caches.append(KVCache(k, v))
+        for rows in of_contexts(self._qkv(x), groups):
+            _, k, v = self._heads(rows, first=0)
+            caches.append(KVCache(k, v, self.dtype))
         return caches
 
     def extend(
@@ -87,58 +83,57 @@ class FoldedBlock:
         """The next `new` bars of every path, `first` bars after its context. x is overwritten."""
         mixed = []
         for group, cache, rows in zip(
-            groups, caches, _split_paths(self._qkv(x), groups, new), strict=True
+            groups, caches, of_paths(self._qkv(x), groups, new), strict=True
         ):
-            positions = torch.arange(new) + group.bars + first
             q, k, v = (
-                part.unflatten(0, (group.series, group.paths)).transpose(1, 2)
-                for part in self._heads(group.of_paths(rows, new).flatten(0, 1), positions)
+                part.to(self.dtype).unflatten(0, (group.series, group.paths)).transpose(1, 2)
+                for part in self._heads(rows.flatten(0, 1), group.bars + first)
             )  # each (series, heads, paths, new, head_dim)
             cache.append(k, v)
-            mixed.append(cache.attend(q))
-        rows = torch.cat([m.permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2) for m in mixed])
-        return self._rest(x, rows)
+            mixed.append(cache.attend(q).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2))
+        return self._rest(x, torch.cat(mixed))
 
     def _qkv(self, x: Tensor) -> Tensor:
-        return F.linear(norm(x).to(self.qkv.dtype), self.qkv, self.qkv_bias)
+        return F.linear(norm(x).to(self.dtype), self.qkv, self.qkv_bias)
 
-    def _heads(self, qkv: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, time, 3·d_model) -> rotated q and k, and v: (batch, heads, time, head_dim)."""
+    def _heads(self, qkv: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, time, 3·d_model) of bars from position `first` on -> rotated q and k (float32),
+        and v: (batch, heads, time, head_dim)."""
         qk, v = qkv.unflatten(-1, (3, self.heads, -1)).split([2, 1], dim=2)
-        q, k = self.rope(qk, positions).permute(2, 0, 3, 1, 4)
+        q, k = self.rope(qk, first).permute(2, 0, 3, 1, 4)
         return q, k, v.squeeze(2).transpose(1, 2)
 
     def _rest(self, x: Tensor, mixed: Tensor) -> Tensor:
         """All that follows the attention: out projection, residuals, feed-forward."""
         x += F.linear(mixed, self.out, self.out_bias)
-        gate, up = F.linear(norm(x).to(self.gate_up.dtype), self.gate_up).chunk(2, dim=-1)
+        gate, up = F.linear(norm(x).to(self.dtype), self.gate_up).chunk(2, dim=-1)
         x += F.linear(F.silu(gate, inplace=True).mul_(up), self.down)
         return x
 
 
 class Rope:
-    """RoPE for heads whose pairs lie side by side."""
+    """RoPE for heads whose pairs lie side by side, up to `positions` bars."""
 
-    def __init__(self, head_dim: int) -> None:
-        self.frequencies = rope_frequencies(head_dim)
+    def __init__(self, head_dim: int, positions: int) -> None:
+        angles = torch.outer(torch.arange(positions).float(), rope_frequencies(head_dim))
+        self.turns = torch.polar(torch.ones_like(angles), angles)  # (positions, head_dim / 2)
 
-    def __call__(self, x: Tensor, positions: Tensor) -> Tensor:
-        """x: (batch, time, 2, heads, head_dim), positions: (time,) -> rotated, same shape."""
-        angles = torch.outer(positions.float(), self.frequencies)[:, None, None, :]
-        turns = torch.polar(torch.ones_like(angles), angles)
+    def __call__(self, x: Tensor, first: int) -> Tensor:
+        """x: (batch, time, 2, heads, head_dim), bars from position `first` on -> float32."""
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+        turns = self.turns[first : first + x.shape[1], None, None]
+        return torch.view_as_real(pairs * turns).flatten(-2)
 
 
 class FoldedTokenizer:
     """The tokenizer's two directions."""
 
-    def __init__(self, tokenizer: KronosTokenizer, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, tokenizer: KronosTokenizer, positions: int, dtype: torch.dtype) -> None:
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
         self.head = tokenizer.head
-        self.encoder = _folded(tokenizer.encoder, dtype)
-        self.decoder = _folded(tokenizer.decoder, dtype)
+        rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions)
+        self.encoder = _folded(tokenizer.encoder, rope, dtype)
+        self.decoder = _folded(tokenizer.decoder, rope, dtype)
         bits = tokenizer.config.s1_bits
         every, none = torch.arange(2**bits), torch.zeros(2**bits, dtype=torch.long)
         as_s1 = tokens_to_sphere(every, none, bits)[:, :bits]
@@ -149,9 +144,9 @@ class FoldedTokenizer:
 class FoldedModel:
     """Kronos's embeddings, blocks, dependency layer and heads."""
 
-    def __init__(self, model: Kronos, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-        self.blocks = _folded(model.transformer, dtype)
+    def __init__(self, model: Kronos, positions: int, dtype: torch.dtype) -> None:
+        rope = Rope(model.config.d_model // model.config.n_heads, positions)
+        self.blocks = _folded(model.transformer, rope, dtype)
         self.norm_weight = model.norm.weight
         self.dependency = FoldedDependency(model.dep_layer, model.embedding.emb_s1, dtype)
         self.s1_head, self.s2_head = model.head.proj_s1, model.head.proj_s2
@@ -179,7 +174,7 @@ class FoldedDependency:
 
     def __init__(self, layer: DependencyLayer, emb_s1: nn.Embedding, dtype: torch.dtype) -> None:
         attention: Attention = layer.cross_attn
-        self.heads = attention.n_heads
+        self.dtype, self.heads = dtype, attention.n_heads
         k, v = attention.k_proj, attention.v_proj
         self.kv = torch.cat([k.weight, v.weight]).to(dtype)
         self.kv_bias = torch.cat([k.bias, v.bias]).to(dtype)
@@ -191,19 +186,15 @@ class FoldedDependency:
     def prefill(self, hidden: Tensor, groups: Sequence[Group]) -> list[KVCache]:
         """hidden: (rows, d_model) of whole contexts."""
         caches = []
-        for group, rows in zip(groups, _split_context(self._kv(hidden), groups), strict=True):
-            k, v = group.of_context(rows).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            caches.append(KVCache(k, v))
+        for rows in of_contexts(self._kv(hidden), groups):
+            k, v = rows.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            caches.append(KVCache(k, v, self.dtype))
         return caches
 
     def append(self, hidden: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]) -> None:
         """hidden: (rows, d_model), one new bar of every path."""
-        for group, cache, rows in zip(
-            groups, caches, _split_paths(self._kv(hidden), groups, 1), strict=True
-        ):
-            k, v = (
-                group.of_paths(rows, 1).unflatten(-1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
-            )
+        for cache, rows in zip(caches, of_paths(self._kv(hidden), groups, 1), strict=True):
+            k, v = rows.unflatten(-1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
             cache.append(k, v)
 
     def mix(
@@ -211,16 +202,14 @@ class FoldedDependency:
     ) -> Tensor:
         """hidden: (rows, d_model) of every path's newest bar, s1: (rows,) -> (rows, d_model)."""
         mixed = []
-        for group, cache, rows in zip(
-            groups, caches, _split_paths(self.queries[s1], groups, 1), strict=True
-        ):
-            q = group.of_paths(rows, 1).unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4)
+        for cache, rows in zip(caches, of_paths(self.queries[s1], groups, 1), strict=True):
+            q = rows.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4)
             mixed.append(cache.attend(q).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2))
         x = hidden + self.out(torch.cat(mixed).float())
         return F.rms_norm(x, x.shape[-1:], self.norm_weight, NORM_EPS)
 
     def _kv(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden.to(self.kv.dtype), self.kv, self.kv_bias)
+        return F.linear(hidden.to(self.dtype), self.kv, self.kv_bias)
 
 
 class Tables:
@@ -241,8 +230,20 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], None, NORM_EPS)
 
 
-def _folded(blocks: nn.ModuleList, dtype: torch.dtype) -> list[FoldedBlock]:
-    return [FoldedBlock(cast(Block, block), dtype) for block in blocks]
+def of_contexts(rows: Tensor, groups: Sequence[Group]) -> list[Tensor]:
+    """(rows, …) -> of each group (series, bars, …), views."""
+    parts = rows.split([g.series * g.bars for g in groups])
+    return [p.unflatten(0, (g.series, g.bars)) for p, g in zip(parts, groups, strict=True)]
+
+
+def of_paths(rows: Tensor, groups: Sequence[Group], new: int) -> list[Tensor]:
+    """(rows, …) -> of each group (series, paths, new, …), views."""
+    parts = rows.split([g.series * g.paths * new for g in groups])
+    return [p.unflatten(0, (g.series, g.paths, new)) for p, g in zip(parts, groups, strict=True)]
+
+
+def _folded(blocks: nn.ModuleList, rope: Rope, dtype: torch.dtype) -> list[FoldedBlock]:
+    return [FoldedBlock(cast(Block, block), rope, dtype) for block in blocks]
 
 
 def _rope_pairs_side_by_side(heads: int, head_dim: int) -> Tensor:
@@ -250,11 +251,3 @@ def _rope_pairs_side_by_side(heads: int, head_dim: int) -> Tensor:
     half = torch.arange(head_dim // 2)
     pairs = torch.stack([half, half + head_dim // 2], dim=-1).flatten()
     return (torch.arange(heads)[:, None] * head_dim + pairs).flatten()
-
-
-def _split_context(rows: Tensor, groups: Sequence[Group]) -> Sequence[Tensor]:
-    return rows.split([group.series * group.bars for group in groups])
-
-
-def _split_paths(rows: Tensor, groups: Sequence[Group], new: int) -> Sequence[Tensor]:
-    return rows.split([group.series * group.paths * new for group in groups])

@@ -51,14 +51,19 @@ class Paths:
 class Engine:
     """One loaded model with its weights folded for inference. Not thread-safe: one owner."""
 
-    def __init__(self, checkpoint: Checkpoint, *, threads: int | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, *, threads: int | None = None, dtype: str = "float32"
+    ) -> None:
         """threads: CPU threads for all of torch; None leaves torch's setting."""
         if threads is not None:
             torch.set_num_threads(threads)
         self.checkpoint = checkpoint
         with torch.inference_mode():
-            self._tokenizer = FoldedTokenizer(checkpoint.tokenizer, torch.float32)
-            self._model = FoldedModel(checkpoint.model, torch.float32)
+            positions = checkpoint.max_context
+            self._tokenizer = FoldedTokenizer(
+                checkpoint.tokenizer, positions, getattr(torch, dtype)
+            )
+            self._model = FoldedModel(checkpoint.model, positions, getattr(torch, dtype))
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
         """Paths of every prompt, in the order of the prompts.
