@@ -236,7 +236,7 @@ def _pause(hub: HubSpace, say: Callable[[str], None], *, raises: bool) -> None:
             error,
             hub.repo,
         )
-        if raises:
-            raise
+        if raises:  # whatever the reason, HubRefused too: the work was done, the Space is not
+            raise HubError(str(error)) from error
     else:
         say(f"Space {hub.repo}: paused")

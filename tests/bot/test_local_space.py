@@ -1,0 +1,67 @@
+"""A Space process of one's own: up for the block, gone after it, and clear about why it cannot."""
+
+import importlib.util
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tradingbot.utils import local_space as module
+from tradingbot.utils.errors import ConfigError, SpaceError, SpaceUnavailable
+from tradingbot.utils.local_space import local_space
+
+
+def test_without_the_model_s_packages_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    find = importlib.util.find_spec
+
+    def without_torch(name: str, package: str | None = None) -> Any:
+        return None if name == "torch" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without_torch)
+    with (
+        pytest.raises(SpaceError, match=r"pip install 'kronos-tradingbots\[space\]'"),
+        local_space(),
+    ):
+        pass
+
+
+def test_a_wrong_setting_of_the_space_is_a_wrong_setting_of_the_job() -> None:
+    environ = {**os.environ, "KRONOS_MAX_BODY_MB": "lots"}
+    with (
+        pytest.raises(ConfigError, match="could not start: KRONOS_MAX_BODY_MB='lots': expected"),
+        local_space(environ=environ),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("program", ["import time; time.sleep(60)", "STUBBORN"])
+def test_a_process_that_never_answers_is_given_up_and_ended(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    if program == "STUBBORN":
+        program = (
+            "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+        )
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def other_program(command: list[str], **options: Any) -> Any:
+        started.append(popen([command[0], "-c", program], **options))
+        return started[-1]
+
+    monkeypatch.setattr(module.subprocess, "Popen", other_program)
+    monkeypatch.setattr(module, "STOP_TIMEOUT", 0.3)
+    with (
+        pytest.raises(SpaceUnavailable, match=r"not healthy within 0\.5 s"),
+        local_space(timeout=0.5),
+    ):
+        pass
+    assert started[0].poll() is not None
+
+
+def test_the_job_s_secrets_do_not_reach_the_space() -> None:
+    environ = {"HF_TOKEN": "a", "DATABASE_URL": "b", "POSTGRES_PASSWORD": "c", "KRONOS_MODEL": ""}
+    assert module._environment(environ) == {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1"}

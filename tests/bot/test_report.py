@@ -1,0 +1,86 @@
+"""The report reads well on a terminal and in a file."""
+
+from datetime import datetime
+from io import StringIO
+
+from rich.console import Console
+
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.report import Report, show
+
+FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)
+
+
+def forecast(symbol: str, price: float) -> Forecast:
+    bars = tuple(
+        ForecastBar(
+            step=step,
+            target_date=day,
+            open=price,
+            high=price,
+            low=price,
+            close=price,
+            volume=1.0,
+            close_quantiles={level: price * (0.95 + 0.1 * level) for level in QUANTILE_LEVELS},
+            prob_up=0.55,
+        )
+        for step, day in ((1, MONDAY), (2, TUESDAY))
+    )
+    return Forecast(symbol, "1d", "kronos-nano", None, FRIDAY, FRIDAY, price, 20, 1, bars)
+
+
+def shown(report: Report, width: int = 80) -> list[str]:
+    out = StringIO()
+    show(report, Console(file=out, width=width), database="sqlite:///kronos.db")
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -> None:
+    report = Report(
+        symbols=["SPY", "EURUSD=X"],
+        forecasts={"SPY": forecast("SPY", 500.0), "EURUSD=X": forecast("EURUSD=X", 1.1)},
+        actual={"SPY": {MONDAY: 501.25, TUESDAY: 560.0}},
+        made={"SPY"},
+        there={"EURUSD=X"},
+        rows=2,
+    )
+    assert shown(report) == [
+        "",
+        "                        Last",
+        "Ticker    As of        close        Date  Forecast  10–90 % range  P(up)   Actual",  # noqa: RUF001
+        "SPY       2024-03-08  500.00  Mon 11 Mar    500.00  480.00–520.00    55%   501.25",  # noqa: RUF001
+        "                              Tue 12 Mar    500.00  480.00–520.00    55%  560.00*",  # noqa: RUF001
+        "",
+        "EURUSD=X  2024-03-08  1.1000  Mon 11 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
+        "                              Tue 12 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
+        "",
+        "Model    kronos-nano, 20 paths a ticker; Forecast: mean close, "
+        "P(up): share above the last close",
+        "Actual   1 of 2 closes lie inside their 10–90 % range (* outside)",  # noqa: RUF001
+        "Stored   1 ticker (2 rows) now, 1 ticker already there: "
+        "kronos_predictions in sqlite:///kronos.db",
+        "Next     sqlite3 kronos.db 'select symbol, target_date, predicted_close "
+        "from kronos_predictions'",
+    ]
+
+
+def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
+    report = Report(symbols=["BTC-USD"], forecasts={"BTC-USD": forecast("BTC-USD", 61234.5)})
+    for width in (40, 80, 200):
+        text = "\n".join(shown(report, width))
+        assert "61234.50" in text
+        assert "58785.12–63683.88" in text  # noqa: RUF001
+        assert "Actual" not in text, "nothing is known of the future"
+
+
+def test_tickers_that_failed_alike_share_a_line() -> None:
+    report = Report(symbols=["A", "B", "C"])
+    for symbol in ("A", "B"):
+        report.fail(symbol, ValueError("the Space is out of reach"))
+    report.fail("C", ValueError("C: unknown"))
+    assert shown(report) == [
+        "Stored   nothing: kronos_predictions in sqlite:///kronos.db",
+        "Failed   A, B: the Space is out of reach",
+        "         C: unknown",
+    ]
+    assert report.details()["failed_by_kind"] == {"ValueError": ["A", "B", "C"]}
