@@ -60,14 +60,14 @@ class History:
 
 @dataclass(frozen=True)
 class Scale:
-    """How one history was normalised. mean, std: float64 (6,)."""
+    """How one history was normalised. mean, std: float32 or float64 (6,)."""
 
-    mean: Floats
-    std: Floats
+    mean: NDArray[np.floating]
+    std: NDArray[np.floating]
 
     def restore(self, bars: NDArray[np.float32]) -> Floats:
         """Normalised bars (..., 6) -> prices and volumes (..., 6); nothing is clipped."""
-        return bars.astype(np.float64) * (self.std + EPSILON) + self.mean
+        return bars.astype(np.float64) * (self.std.astype(np.float64) + EPSILON) + self.mean
 
 
 def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
@@ -116,10 +116,20 @@ def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
 
 
 def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
-    """Each column less its mean, by its deviation, clipped -> float32 (bars, 6) and the Scale."""
-    scale = Scale(values.mean(axis=0), values.std(axis=0))
-    normal = (values - scale.mean) / (scale.std + EPSILON)
-    return np.clip(normal, -CLIP, CLIP).astype(np.float32), scale
+    """Each column less its mean, by its deviation, clipped -> float32 (bars, 6) and the Scale.
+
+    In float32, and column by column in memory, as the reference does it: a bar whose bit lies
+    within rounding of zero then gets the same token. Numbers that are too large for that are
+    worked out in float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.asfortranarray(values, dtype=np.float32)
+        scale = Scale(narrow.mean(axis=0), narrow.std(axis=0))
+        normal = (narrow - scale.mean) / (scale.std + np.float32(EPSILON))
+    if not np.isfinite(scale.std).all():
+        scale = Scale(values.mean(axis=0), values.std(axis=0))
+        normal = (values - scale.mean) / (scale.std + EPSILON)
+    return np.ascontiguousarray(normal.clip(-CLIP, CLIP), dtype=np.float32), scale
 
 
 def time_features(wall: Stamps) -> NDArray[np.int64]:

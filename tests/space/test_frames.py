@@ -122,6 +122,16 @@ def test_normalised_columns_have_mean_0_and_deviation_1_and_are_clipped_at_5() -
     np.testing.assert_allclose(scale.restore(normal)[:, 0], values[:, 0], rtol=1e-6, atol=1e-5)
 
 
+def test_numbers_too_large_for_float32_are_normalised_all_the_same() -> None:
+    values = np.tile(np.arange(1.0, 101.0)[:, None], 6)
+    small, _ = normalise(values)
+
+    large, scale = normalise(values * 1e28)
+
+    np.testing.assert_allclose(large, small, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scale.restore(large)[:, 0], values[:, 0] * 1e28, rtol=1e-5)
+
+
 def test_a_flat_history_normalises_to_zero() -> None:
     normal, _ = normalise(history_from_rows(at(sessions(40, ["00:00"]))).values)
     assert not normal.any()
