@@ -88,6 +88,8 @@ def run_job(
             narrator.advance()
         for remark, symbols in remarks.items():
             narrator.say(f"{', '.join(symbols)}: {remark}")
+        with report.phase("pause"):
+            stack.close()
 
 
 app = typer.Typer(
@@ -118,7 +120,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _command(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass

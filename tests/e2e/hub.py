@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
-from tradingbot.utils.local_space import _free_port as free_port
+from tradingbot.utils.local_space import free_port
 
 REPO = "someone/kronos-trading-api"
 TOKEN = "hf_test_token"
@@ -46,8 +46,8 @@ REAL_SPACE = (sys.executable, "-m", "kronos_space", "--host", "127.0.0.1")
 
 class Hub:
     """`faults[action]` holds what the next calls of that action get instead of their answer: a
-    status, "hang" (no answer within the caller's patience), or "late" (an error, yet it is done).
-    Actions: restart, pause, runtime, logs, info."""
+    status, "hang" (no answer within the caller's patience), "late" (an error, yet it is done), or
+    "garbage" (200, but nothing that makes sense). Actions: restart, pause, runtime, logs, info."""
 
     def __init__(
         self,
@@ -212,6 +212,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 time.sleep(1.5)
                 self.close_connection = True
                 return None
+            if fault == "garbage":
+                return self._answer(action, 200, ["?"])
             if isinstance(fault, int):
                 return self._answer(action, fault, {"error": "a fault of the test"})
             content = answer()

@@ -108,6 +108,16 @@ def _kill_once(condition: Callable[[], bool]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def test_a_signal_does_not_hide_that_the_pause_failed(
+    hub: Hub, client: KronosClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
+        with running_space(space_of(hub), client, timeout=20):
+            hub.faults["pause"] += [500] * hf_space.ATTEMPTS
+            threading.Thread(target=_kill_once, args=(lambda: "pause" in hub.actions(),)).start()
+    assert "THE SPACE MAY STILL BE RUNNING" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("policy", "ran_before", "runs_after"),
     [
@@ -128,7 +138,7 @@ def test_the_pause_policy_is_kept(
 
 
 @pytest.mark.parametrize("action", ["runtime", "restart", "pause"])
-@pytest.mark.parametrize("fault", [500, 429, "hang"])
+@pytest.mark.parametrize("fault", [500, 429, "hang", "garbage"])
 def test_what_may_pass_is_tried_again(
     hub: Hub, client: KronosClient, action: str, fault: int | str
 ) -> None:

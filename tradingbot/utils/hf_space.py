@@ -97,7 +97,8 @@ class HubSpace:
         self._api = HfApi(endpoint=endpoint, token=token)  # by default HF_ENDPOINT, or the Hub
 
     def stage(self) -> str:
-        return str(self._call("tell the stage of", lambda: self._api.get_space_runtime(self.repo)))
+        runtime = self._call("tell the stage of", lambda: self._api.get_space_runtime(self.repo))
+        return str(runtime.stage)
 
     def restart(self) -> None:
         self._call("restart", lambda: self._api.restart_space(self.repo))
@@ -130,13 +131,12 @@ class HubSpace:
 
     def _call(self, verb: str, call: Callable[[], Any]) -> Any:
         import httpx2
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         what = f"The Hub could not {verb} Space {self.repo}"
         for attempt in itertools.count():
             try:
-                answer = call()
-                return answer.stage if hasattr(answer, "stage") else answer
+                return call()
             except HfHubHTTPError as error:
                 status = error.response.status_code
                 if status in (401, 403, 404):
@@ -147,6 +147,10 @@ class HubSpace:
                 wait = min(float(asked), 60.0) if asked and asked.isdigit() else 0.0
             except httpx2.HTTPError as error:
                 cause, wait = f"{type(error).__name__}: {error}".rstrip(": "), 0.0
+            except HFValidationError as error:
+                raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {error}") from error
+            except (ValueError, KeyError, TypeError) as error:
+                cause, wait = f"its answer makes no sense ({type(error).__name__})", 0.0
             if attempt + 1 == ATTEMPTS:
                 raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
             time.sleep(max(wait, self.backoff * 2**attempt))
@@ -227,16 +231,17 @@ def _failed(hub: HubSpace, stage: str) -> HubError:
 
 
 def _pause(hub: HubSpace, say: Callable[[str], None], *, raises: bool) -> None:
-    try:
-        with signals_held():
+    failure: HubError | None = None
+    with signals_held():  # and the report of a failure must not be cut short either
+        try:
             hub.pause()
-    except HubError as error:
-        logger.error(
-            "THE SPACE MAY STILL BE RUNNING. %s. Pause it by hand in the settings of %s",
-            error,
-            hub.repo,
-        )
-        if raises:  # whatever the reason, HubRefused too: the work was done, the Space is not
-            raise HubError(str(error)) from error
-    else:
-        say(f"Space {hub.repo}: paused")
+            say(f"Space {hub.repo}: paused")
+        except HubError as error:
+            failure = error
+            logger.error(
+                "THE SPACE MAY STILL BE RUNNING. %s. Pause it by hand in the settings of %s",
+                error,
+                hub.repo,
+            )
+    if failure and raises:  # whatever the reason, HubRefused too: the work is done, the Space not
+        raise HubError(str(failure)) from failure

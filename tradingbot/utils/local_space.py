@@ -45,7 +45,7 @@ def local_space(
             "a local Space needs the model's packages, which are not installed: "
             "pip install 'kronos-tradingbots[space]'"
         )
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", str(port)],
@@ -75,7 +75,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     return env
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

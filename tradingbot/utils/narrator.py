@@ -5,7 +5,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 
 class Narrator:
@@ -19,7 +27,7 @@ class Narrator:
                 SpinnerColumn(),
                 "{task.description}",
                 BarColumn(),
-                MofNCompleteColumn(),
+                _Count(),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -64,6 +72,13 @@ class Narrator:
         """No step is under way: take the bar off the screen."""
         if self._bar:
             self._bar.stop()
+
+
+class _Count(ProgressColumn):
+    """3/4; nothing while the number of steps is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class _Handler(logging.Handler):
