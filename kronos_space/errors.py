@@ -41,9 +41,9 @@ def api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case InvalidRequest():
-            return ApiError(422, "invalid_request", str(error), fields=error.fields)
+            return ApiError(422, "invalid_input", str(error), fields=error.fields)
         case InvalidHistory():
-            return ApiError(422, "invalid_history", str(error))
+            return ApiError(422, "invalid_input", str(error))
         case QueueFull():
             headers = {"Retry-After": str(error.retry_after)}
             return ApiError(429, "queue_full", str(error), headers=headers)
@@ -51,7 +51,8 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(503, "shutting_down", str(error), headers={"Retry-After": "30"})
         case HTTPException():
             code = _CODES.get(error.status_code, "error")
-            return ApiError(error.status_code, code, error.detail, headers=error.headers)
+            message = f"{error.detail}; GET /docs lists the routes"
+            return ApiError(error.status_code, code, message, headers=error.headers)
         case _:
             return ApiError(500, "internal_error", "the service failed; its log says why")
 

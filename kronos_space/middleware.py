@@ -1,5 +1,6 @@
 """Around every request: its id, the API key, one log line, its metrics, and a last resort."""
 
+import asyncio
 import hmac
 import logging
 import re
@@ -9,6 +10,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kronos_space.batching import ShuttingDown
 from kronos_space.errors import ApiError, api_error
 from kronos_space.metrics import Metrics
 
@@ -50,6 +52,10 @@ class RequestScope:
             else:
                 error = ApiError(401, "unauthorized", "X-API-Key is missing or wrong")
                 await error.response()(scope, receive, send_with_id)
+        except asyncio.CancelledError:  # the server's deadline for running requests is over
+            if not status:
+                stopped = ShuttingDown("the service was stopped before this was finished")
+                await api_error(stopped).response()(scope, receive, send_with_id)
         except Exception as error:  # nobody further out would answer, or log it once only
             logger.exception("request %s failed", request_id)
             if status:

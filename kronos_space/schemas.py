@@ -145,7 +145,7 @@ class FieldError(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    code: Annotated[str, Field(examples=["invalid_request"])]
+    code: Annotated[str, Field(examples=["invalid_input"])]
     message: Annotated[str, Field(examples=["row 17: high 9.1 is below low 9.3"])]
     fields: list[FieldError] | None = None
 
@@ -227,8 +227,9 @@ def _validated(model: type[Model], data: Any) -> Model:
     fields = [
         FieldError(field=".".join(map(str, detail["loc"])), message=_message(detail))
         for detail in details
+        if detail["loc"]
     ]
-    raise InvalidRequest(_in_words(details[0]["loc"], fields[0].message), fields)
+    raise InvalidRequest(_in_words(details[0]["loc"], _message(details[0])), fields or None)
 
 
 def _message(detail: ErrorDetails) -> str:

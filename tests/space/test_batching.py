@@ -1,0 +1,206 @@
+"""The queue in front of the engine, which is a gate here, so that order is no matter of luck."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from kronos_space import batching
+from kronos_space.batching import InferenceWorker, QueueFull, ShuttingDown
+from kronos_space.model.generate import Paths, Prompt
+from kronos_space.model.sampling import SamplingParams
+
+
+class Gate:
+    """Stands for the engine: computes nothing, and only while it is open."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []  # the seeds of each call
+        self.busy = threading.Event()
+        self.open = threading.Event()
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
+        seeds = [prompt.seed for prompt in prompts]
+        self.calls.append(seeds)
+        self.busy.set()
+        assert self.open.wait(10)
+        if 666 in seeds:
+            raise ValueError("a series that breaks the engine")
+        return [Paths(s1=np.array([[seed]]), s2=EMPTY, bars=EMPTY) for seed in seeds]
+
+
+EMPTY = np.zeros((1, 1))
+
+
+def prompt(seed: int, *, context: int = 10) -> Prompt:
+    bars = np.zeros((context, 6), np.float32)
+    stamps = np.zeros((context + 1, 5), np.int64)
+    return Prompt(bars, stamps, 1, SamplingParams(samples=1), seed)
+
+
+def seeds_of(paths: Sequence[Paths]) -> list[int]:
+    return [int(one.s1[0, 0]) for one in paths]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def worker(gate: Gate) -> Iterator[InferenceWorker]:
+    worker = InferenceWorker(gate.generate, max_waiting=4)
+    yield worker
+    gate.open.set()
+    worker.close()
+
+
+async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Paths]]:
+    """A series that the engine is at work on."""
+    task = asyncio.create_task(worker.submit([prompt(0)]))
+    await asyncio.to_thread(gate.busy.wait, 10)
+    return task
+
+
+def test_what_waits_together_is_computed_together_and_answered_apart(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        second, third = worker.submit([prompt(1), prompt(2)]), worker.submit([prompt(3)])
+        gate.open.set()
+        answers = await asyncio.gather(first, second, third)
+        assert [seeds_of(paths) for paths in answers] == [[0], [1, 2], [3]]
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [1, 2, 3]]
+
+
+def test_one_call_of_the_engine_holds_no_more_than_its_budget(
+    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "CALL_BUDGET", 25)
+    gate.open.set()
+
+    async def scenario() -> None:
+        prompts = [prompt(1), prompt(2), prompt(3, context=500), prompt(4)]
+        assert seeds_of(await worker.submit(prompts)) == [1, 2, 3, 4]
+
+    asyncio.run(scenario())
+    assert gate.calls == [[1, 2], [3], [4]]
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        waiting = asyncio.create_task(worker.submit([prompt(n) for n in range(1, 4)]))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as full:
+            worker.submit([prompt(8), prompt(9)])
+        assert 1 <= full.value.retry_after <= 60
+        worker.check_open()
+        last = worker.submit([prompt(4)])
+        with pytest.raises(QueueFull):
+            worker.check_open()
+        gate.open.set()
+        await asyncio.gather(first, waiting, last)
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [1, 2, 3, 4]]
+
+
+def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    gate.open.set()
+
+    async def scenario() -> None:
+        assert len(await worker.submit([prompt(n) for n in range(9)])) == 9
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_goes_away_frees_its_places(worker: InferenceWorker, gate: Gate) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        gone = asyncio.create_task(worker.submit([prompt(1), prompt(2), prompt(3)]))
+        await asyncio.sleep(0)
+        assert worker.waiting == 3
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        assert worker.waiting == 0
+        last = worker.submit([prompt(4)])
+        gate.open.set()
+        await asyncio.gather(first, last)
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [4]]
+
+
+def test_the_engine_waits_a_moment_for_a_request_that_is_being_read(
+    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "PATIENCE", 10)
+    gate.open.set()
+
+    async def scenario() -> None:
+        with worker.arriving():
+            first = worker.submit([prompt(1)])
+            second = worker.submit([prompt(2)])
+        await asyncio.gather(first, second)
+
+    asyncio.run(scenario())
+    assert gate.calls == [[1, 2]]
+
+
+def test_a_series_that_breaks_the_engine_fails_its_own_caller_only(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        good, bad = worker.submit([prompt(1)]), worker.submit([prompt(666)])
+        gate.open.set()
+        answers = await asyncio.gather(first, good, bad, return_exceptions=True)
+        assert seeds_of(answers[1]) == [1]
+        assert isinstance(answers[2], ValueError)
+        assert seeds_of(await worker.submit([prompt(5)])) == [5]
+
+    asyncio.run(scenario())
+
+
+def test_draining_takes_nothing_new_and_computes_what_waits(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        waiting = worker.submit([prompt(1)])
+        worker.drain()
+        with pytest.raises(ShuttingDown):
+            worker.submit([prompt(2)])
+        gate.open.set()
+        assert seeds_of(await first) == [0]
+        assert seeds_of(await waiting) == [1]
+
+    asyncio.run(scenario())
+
+
+def test_closing_finishes_what_runs_and_refuses_what_waits(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        waiting = asyncio.create_task(worker.submit([prompt(1)]))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(asyncio.to_thread(worker.close))
+        with pytest.raises(ShuttingDown):
+            await waiting
+        gate.open.set()
+        assert seeds_of(await first) == [0]
+        await closing
+
+    asyncio.run(scenario())
