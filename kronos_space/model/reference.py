@@ -17,21 +17,21 @@ ENVIRONMENT = Path(".cache/reference")  # unless another is asked for
 WORKER = Path(__file__).with_name("reference_worker.py")
 
 
-class ReferenceError(Exception):
-    """The reference cannot be had, or failed. The text is one line: what, why, the way out."""
+class ComparisonError(Exception):
+    """A side of a comparison cannot be had, or failed. One line: what, why, and the way out."""
 
 
 def reference_python(environment: Path) -> Path:
     """The interpreter of an environment that holds the reference; made where there is none.
 
-    Raises ReferenceError.
+    Raises ComparisonError.
     """
     python = environment.absolute() / "bin" / "python"
     if _installed_version(python) != VERSION:
         try:
             _make(environment, python)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise ReferenceError(
+            raise ComparisonError(
                 f"{environment}: an environment with {PACKAGE}=={VERSION} cannot be made "
                 f"({_reason(error)}); it takes a package index that can be reached, or "
                 "--environment with one that was made before"
@@ -42,12 +42,12 @@ def reference_python(environment: Path) -> Path:
 def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
     """What `script` answers to `question`, both JSON, in a process of its own.
 
-    Raises ReferenceError.
+    Raises ComparisonError.
     """
     command = [str(python), "-I", str(script)]
     process = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
     if process.returncode != 0:
-        raise ReferenceError(f"{script.name}: {_last_line(process.stderr)}")
+        raise ComparisonError(f"{script.name}: {_last_line(process.stderr)}")
     return json.loads(process.stdout.splitlines()[-1])
 
 

@@ -31,7 +31,7 @@ from kronos_space.model.reference import (
     PACKAGE,
     VERSION,
     WORKER,
-    ReferenceError,
+    ComparisonError,
     ask,
     reference_python,
 )
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         python = reference_python(options.environment)
         with _checkpoint(options) as checkpoint:
             comparisons = verify(checkpoint, cases(checkpoint.max_context), python)
-    except (CheckpointError, ReferenceError) as error:
+    except (CheckpointError, ComparisonError) as error:
         print(f"verify: {error}", file=sys.stderr)  # noqa: T201
         return 2
     print(report(checkpoint.name, comparisons))  # noqa: T201
@@ -80,7 +80,7 @@ class Comparison:
 
 
 def verify(checkpoint: Checkpoint, cases: Sequence[Case], python: Path) -> list[Comparison]:
-    """Ask both about every case. Raises ReferenceError."""
+    """Ask both about every case. Raises ComparisonError."""
     question = {
         "model": checkpoint.model.name_or_path,
         "tokenizer": checkpoint.tokenizer.name_or_path,

@@ -1,0 +1,258 @@
+"""Speed and memory of the engine, beside the reference implementation's.
+
+    python benchmarks/engine.py            everything; about ten minutes on 2 cores
+    python benchmarks/engine.py --quick    small shapes, one minute; for a look, not for quoting
+
+Prints markdown on stdout, and what it is doing on stderr.
+
+Both sides get the same weights (the shape of Kronos-mini with prescribed numbers), the same
+histories and the same number of threads, in float32 unless the table says otherwise, and sample
+with top_p 0.9 at temperature 1. Each measurement is a process of its own. A time is from candles
+in memory to a summary of the paths: the reference with its own batching
+(`KronosPredictor.predict_batch`, which averages over the samples), ours with quantiles. Ours is
+measured before and after the reference, so that a noisy machine shows as a wide range.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import inspect
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import Bench, Load, say
+
+from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.model.generate import Engine
+from kronos_space.model.histories import Case, made_up, real
+from kronos_space.model.prescribed import write_checkpoint
+from kronos_space.model.reference import (
+    ENVIRONMENT,
+    PACKAGE,
+    VERSION,
+    ComparisonError,
+    reference_python,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured."""
+
+    compared: tuple[Load, ...]  # with the reference, and in every dtype
+    scaling: tuple[Load, ...]  # ours alone, float32
+    at_least_s: float  # how long ours is repeated, twice
+
+    @property
+    def main(self) -> Load:
+        return self.compared[0]
+
+
+FULL = Plan(
+    compared=(Load(16, 500, 5, 20), Load(1, 500, 5, 20)),
+    scaling=(
+        Load(4, 500, 5, 20),
+        Load(64, 500, 5, 20),
+        Load(16, 500, 5, 40),
+        Load(16, 500, 10, 20),
+        Load(256, 500, 5, 20),
+    ),
+    at_least_s=5,
+)
+QUICK = Plan(
+    compared=(Load(4, 200, 5, 5), Load(1, 200, 5, 5)),
+    scaling=(Load(8, 200, 5, 5), Load(4, 200, 5, 10), Load(4, 200, 10, 5)),
+    at_least_s=1,
+)
+
+
+def main() -> int:
+    """The exit status."""
+    options = parser().parse_args()
+    busy = os.getloadavg()[0]  # before we add to it
+    if busy > 0.5:
+        say(f"something else is running here (load {busy:.1f}); times will be long and scattered")
+    plan = QUICK if options.quick else FULL
+    dtypes = ["float32"]
+    if "dtype" in inspect.signature(Engine).parameters:
+        dtypes.append("bfloat16")
+    try:
+        python = None if options.no_reference else reference_python(options.environment)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = load_checkpoint(str(write_checkpoint(Path(folder) / "mini")))
+            bench = Bench(Path(folder) / "mini", options.threads, plan.at_least_s, python)
+            run(bench, plan, dtypes)
+        sections = [
+            about(bench, busy),
+            comparison(bench, plan, dtypes),
+            scaling(bench, plan),
+            efficiency(bench, plan.main, checkpoint),
+        ]
+        if "bfloat16" in dtypes:
+            sections.append(half_precision(bench))
+    except ComparisonError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    print("\n\n".join(sections))
+    return 0
+
+
+def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
+    """All measurements of time and memory, each of ours twice with something between."""
+    for load in plan.compared:
+        rounds: tuple[Callable[[Load], None], ...] = (bench.measure_reference, lambda _: None)
+        for between in rounds:
+            for dtype in dtypes:
+                bench.measure(load, dtype, machine=load == plan.main and dtype == "float32")
+            between(load)
+    for _ in range(2):
+        for load in plan.scaling:
+            bench.measure(load)
+
+
+def about(bench: Bench, busy: float) -> str:
+    """The machine line."""
+    return (
+        f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
+        f"Python {platform.python_version()}, torch {torch.__version__}; "
+        f"reference: {PACKAGE} {VERSION}; load of the machine before the start {busy:.1f}. "
+        "Weights: the shape of Kronos-mini. Times are medians (lowest to highest); memory is the "
+        "process's peak, and in brackets what of it came after imports and loading."
+    )
+
+
+def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
+    """Both sides."""
+    head = ["series", "bars", "steps", "paths", "dtype", "ours, ms per series"]
+    if bench.reference:
+        head += ["reference, ms per series", "times faster"]
+    head += ["ours, peak MiB"]
+    if bench.reference:
+        head += ["reference, peak MiB", "ours ÷ reference"]
+    rows = []
+    for load in plan.compared:
+        reference = bench.reference.get(load)
+        for dtype in dtypes:
+            ours = bench.ours[load, dtype]
+            row = [*load.sizes, dtype, ours.per_series(load)]
+            if reference:
+                row += [reference.per_series(load), f"**{reference.median / ours.median:.0f}**"]
+            row += [ours.memory()]
+            if reference:
+                row += [reference.memory(), f"{ours.peak_mib / reference.peak_mib:.2f}"]
+            rows.append(row)
+    return table(head, rows)
+
+
+def scaling(bench: Bench, plan: Plan) -> str:
+    """Ours alone: what more series, paths or steps cost."""
+    main = bench.ours[plan.main, "float32"].median / plan.main.series
+    loads = sorted({*plan.compared, *plan.scaling}, key=lambda load: load.sizes[::-1])
+    rows = []
+    for load in loads:
+        ours = bench.ours[load, "float32"]
+        cost = ours.median / load.series / main
+        rows.append([*load.sizes, ours.per_series(load), f"{cost:.2f}", ours.memory()])
+    head = ["series", "bars", "steps", "paths", "ms per series", f"÷ {plan.main}", "peak MiB"]
+    return table(head, rows)
+
+
+def efficiency(bench: Bench, load: Load, checkpoint: Checkpoint) -> str:
+    """The share of the machine's matrix-product rate that the engine reaches."""
+    tokenizer, model = checkpoint.tokenizer, checkpoint.model
+    blocks = [*tokenizer.encoder, *model.transformer, *tokenizer.decoder]
+    widths = [tokenizer.config.d_model] * len(tokenizer.encoder)
+    widths += [model.config.d_model] * len(model.transformer)
+    widths += [tokenizer.config.d_model] * len(tokenizer.decoder)
+    weights = sum(p.numel() for block in blocks for p in block.parameters() if p.dim() == 2)
+    products = load.series * load.bars * 2 * weights
+    attention = load.series * 2 * load.bars * (load.bars + 1) * sum(widths)
+    reached = (products + attention) / bench.ours[load, "float32"].median
+    machine = statistics.median(bench.machine_rates)
+    return (
+        f"Share of the machine's float32 matrix-product rate, {load}: **{reached / machine:.0%}** "
+        f"({reached / 1e9:.0f} of {machine / 1e9:.0f} Gflop/s, a product of two 4096 × 4096 "
+        f"matrices with {bench.threads} threads). Counted: 2 × {weights:,} weights of encoder, "
+        f"model and decoder blocks × {load.series} × {load.bars} context bars "
+        f"= {products / 1e9:.1f} Gflop; attention's two products, each bar with itself and those "
+        f"before it, 2 × {load.bars} × {load.bars + 1} × {sum(widths):,} (d_model, summed over "
+        f"the blocks) × {load.series} = {attention / 1e9:.1f} Gflop. Not counted: all that is "
+        "done for the paths."
+    )
+
+
+def half_precision(bench: Bench) -> str:
+    """How far bfloat16's quantiles are from float32's, on trained weights and real candles."""
+    cases: list[Case] = []
+    for symbol in ("AAPL", "GOOG", "IBM", "MSFT"):
+        for ahead in (0, 200, 400, 600):
+            cases += real(symbol, bars=200, horizon=5, ahead=ahead)
+    kind = "real" if cases else "made-up"
+    cases = cases or [made_up("walk", bars=200, horizon=5, seed=i) for i in range(16)]
+    series = [case.as_json() for case in cases]
+    say(f"bfloat16 beside float32, kronos-nano, {len(series)} series")
+    full, half, other = (
+        np.array(bench.ask_ours("kronos-nano", series, 20, dtype, seed=seed)["quantiles"])
+        for dtype, seed in (("float32", 0), ("bfloat16", 0), ("float32", 1000))
+    )
+    return (
+        f"bfloat16 beside float32, kronos-nano, {len(series)} series of 200 {kind} daily candles, "
+        "5 steps, 20 paths, same seeds: the quantiles 0.1 to 0.9 of close differ by "
+        f"**{relative(half, full):.2%}** on average (another seed, both float32: "
+        f"{relative(other, full):.2%})."
+    )
+
+
+def relative(some: np.ndarray, others: np.ndarray) -> float:
+    return float((np.abs(some - others) / others).mean())
+
+
+def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def cpu() -> str:
+    """Its name, and what it has for bfloat16."""
+    name, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else ():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            name = value.strip()
+        elif key.strip() == "flags":
+            flags = value
+    fast = [
+        text
+        for flag, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
+        if flag in flags
+    ]
+    return f"{name} ({', '.join(fast) or 'no bfloat16 instructions'})"
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--quick", action="store_true", help="small shapes, about a minute")
+    result.add_argument("--threads", type=int, default=2, help="on both sides (default: 2)")
+    result.add_argument("--no-reference", action="store_true", help="measure ours alone")
+    result.add_argument(
+        "--environment",
+        type=Path,
+        default=ENVIRONMENT,
+        metavar="FOLDER",
+        help="where the reference is installed, or will be (default: %(default)s)",
+    )
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Forecasts by our engine, timed, in a process of its own: the counterpart of the reference's
+`kronos_space/model/reference_worker.py`. `engine.py` starts it; JSON in, JSON out."""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kronos_space.frames import Floats, History, Times
+from kronos_space.model.checkpoint import load_checkpoint
+from kronos_space.model.generate import Engine
+from kronos_space.model.histories import Case, prompt_for
+from kronos_space.model.sampling import SamplingParams
+
+LEVELS = np.arange(1, 10) / 10
+MATRIX = 4096  # rows and columns of the matrices that measure the machine
+
+
+def main() -> None:
+    question = json.load(sys.stdin)
+    options = {} if question["dtype"] == "float32" else {"dtype": question["dtype"]}
+    checkpoint = load_checkpoint(question["checkpoint"])
+    engine = Engine(checkpoint, threads=question["threads"], **options)
+    loaded = memory_mib("VmRSS")
+    series = [Case("", one["history"], one["targets"]).parsed() for one in question["series"]]
+    sampling = SamplingParams(samples=question["samples"])
+    seconds: list[float] = []
+    # The first one warms up. Short ones are repeated more often, for a median that stands.
+    while len(seconds) <= question["repeats"] or sum(seconds) < question["at_least_s"]:
+        start = time.perf_counter()
+        quantiles = forecast(engine, series, sampling, question["seed"])
+        seconds.append(time.perf_counter() - start)
+    answer: dict[str, Any] = {
+        "loaded_mib": loaded,
+        "peak_mib": memory_mib("VmHWM"),
+        "seconds": seconds[1:],
+        "quantiles": quantiles.tolist(),
+    }
+    if question["measure_machine"]:
+        answer["flop_per_second"] = matrix_product_rate()
+    json.dump(answer, sys.stdout)
+
+
+def forecast(
+    engine: Engine, series: list[tuple[History, Times]], sampling: SamplingParams, seed: int
+) -> Floats:
+    """Candles in, quantiles of the close out: (series, levels, horizon)."""
+    prompts, scales = zip(
+        *(prompt_for(*one, sampling, seed + i) for i, one in enumerate(series)), strict=True
+    )
+    paths = engine.generate(prompts)
+    closes = [scale.restore(its.bars)[..., 3] for scale, its in zip(scales, paths, strict=True)]
+    return np.stack([np.quantile(close, LEVELS, axis=0) for close in closes])
+
+
+def matrix_product_rate() -> float:
+    """Operations a second of a large float32 matrix product, with the threads in use."""
+    a, b = torch.randn(2, MATRIX, MATRIX)
+    out = torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        seconds.append(time.perf_counter() - start)
+    return 2 * MATRIX**3 / statistics.median(seconds)
+
+
+def memory_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (the most so far) of this process; 0 where Linux does not tell."""
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.exists() else ():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()
