@@ -213,8 +213,9 @@ def _run(
 ) -> int:
     """Bring the parts together, run the job, report; the exit code."""
     from tradingbot.utils.data_service import DataService
-    from tradingbot.utils.db import database_url, get_db_session, init_db, redact
+    from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
     from tradingbot.utils.run_record import RunRecord
+    from tradingbot.utils.stored import database_exists
 
     if not local and settings.space_url is None:
         raise ConfigError(
@@ -222,12 +223,14 @@ def _run(
             "or add --local to run one on this machine"
         )
     url = url or database_url()
+    get_engine(url)  # a dry run too refuses an address that cannot be read
     sessions = partial(get_db_session, url)
     data = DataService(settings.data_source, horizon=settings.horizon)
     if not dry_run:
         init_db(url)  # before the Space is woken for nothing
+    readable = sessions if not dry_run or database_exists(url) else None
     report = Report(
-        dry_run=dry_run, symbols=list(tickers or active_tickers(settings, data, sessions))
+        dry_run=dry_run, symbols=list(tickers or active_tickers(settings, data, readable))
     )
     if not report.symbols:
         raise ConfigError(

@@ -145,4 +145,5 @@ def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(
         session.add(BotRow(name="b", portfolio={"SPY": 3.0}))
     yahoo = Settings(extra_symbols=("SPY", "GLD"))
     assert active_tickers(yahoo, data, sessions) == ["GLD", "NVDA", "SPY"]
+    assert active_tickers(yahoo, data, None) == ["GLD", "SPY"]
     assert active_tickers(Settings(data_source="sample"), data, sessions) == SAMPLE

@@ -241,6 +241,7 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
         (["--local", "--source", "csv:nowhere"], {}, 2, "csv:nowhere: no such folder"),
         ([], {}, 2, "KRONOS_SPACE_URL is not set"),
         (["--local", "--source", "sample", "--database-url", "nonsense"], {}, 2, "cannot be read"),
+        (["--local", "--dry-run", "--database-url", "nonsense"], {}, 2, "cannot be read"),
         (
             ["--local", "--source", "sample"],
             {"DATABASE_URL": "postgresql://me:secret@127.0.0.1:9/kronos"},

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.utils.errors import ConfigError, KronosError, SpaceError, SpaceUnavailable
@@ -61,14 +60,16 @@ class KronosClient:
         self._data = data
         self._sources: dict[int, DataService] = {}
         self._sessions = sessions
-        self._space = url and SpaceHTTP(
-            url,
-            http=http,
-            api_key=api_key or settings.api_key,
-            hf_token=settings.hf_token,
-            hf_space_repo=settings.hf_space_repo,
-            timeout=timeout,
-        )
+        self._space: SpaceHTTP | None = None
+        if url:
+            self._space = SpaceHTTP(
+                url,
+                http=http,
+                api_key=api_key or settings.api_key,
+                hf_token=settings.hf_token,
+                hf_space_repo=settings.hf_space_repo,
+                timeout=timeout,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +106,7 @@ class KronosClient:
         self, symbol: str, horizon: int = 5, *, interval: str = "1d", seed: int | None = None
     ) -> "pd.DataFrame":
         """As `predict`, but from the Space only, and a failure is raised (see errors.py)."""
+        symbol = symbol.strip().upper()
         [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
         if isinstance(answer, KronosError):
             raise answer
@@ -266,6 +268,15 @@ class KronosClient:
             self._sources[horizon] = DataService(self._source, horizon=horizon)
         return self._sources[horizon]
 
+    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
+        from tradingbot.utils.stored import stored_forecast
+
+        try:
+            now = self._data_for(horizon).now()
+        except KronosError:  # no clock, no answer to what is latest
+            return None
+        return stored_forecast(symbol, horizon=horizon, now=now, sessions=self._sessions)
+
     def _require_space(self) -> SpaceHTTP:
         if not self._space:
             raise ConfigError(
@@ -273,33 +284,3 @@ class KronosClient:
                 "(https://owner-space.hf.space), or start one here with 'make serve'"
             )
         return self._space
-
-    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
-        """The stored forecast from the latest complete session, if there is one."""
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from tradingbot.utils.calendars import latest_complete_session
-        from tradingbot.utils.predictions import latest_stored
-
-        try:
-            sessions = self._sessions or _default_sessions()
-            if sessions is None:
-                return None
-            as_of = latest_complete_session(symbol, self._data_for(horizon).now())
-            with sessions() as session:
-                return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
-        except (KronosError, SQLAlchemyError) as error:
-            logger.debug("%s: no stored forecast either: %s", symbol, error)
-            return None
-
-
-def _default_sessions() -> "Callable[[], AbstractContextManager[Session]] | None":
-    """get_db_session, unless that would make a SQLite file just to find it empty."""
-    from sqlalchemy import make_url
-
-    from tradingbot.utils.db import database_url, get_db_session
-
-    url = make_url(database_url())
-    if url.get_backend_name() == "sqlite" and url.database and not Path(url.database).exists():
-        return None
-    return get_db_session

@@ -137,11 +137,13 @@ def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Itera
             yield client
 
 
-def active_tickers(settings: Settings, data: "DataService", sessions: Sessions) -> list[str]:
+def active_tickers(settings: Settings, data: "DataService", sessions: Sessions | None) -> list[str]:
     """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
     if settings.data_source != "yahoo":
         return data.symbols()
     from tradingbot.utils.predictions import active_symbols
 
+    if sessions is None:
+        return sorted(settings.extra_symbols)
     with sessions() as session:
         return sorted({*active_symbols(session), *settings.extra_symbols})

@@ -1,0 +1,53 @@
+"""The forecast that the job has left in the database: what a bot falls back to."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tradingbot.utils.errors import KronosError
+from tradingbot.utils.forecast import Forecast
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+def stored_forecast(
+    symbol: str, *, horizon: int, now: datetime, sessions: Sessions | None = None
+) -> Forecast | None:
+    """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
+
+    A database that cannot be read counts as empty: this is the fallback already. By default it
+    is the configured one.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from tradingbot.utils.calendars import latest_complete_session
+    from tradingbot.utils.db import database_url, get_db_session
+    from tradingbot.utils.predictions import latest_stored
+
+    try:
+        if sessions is None and not database_exists(database_url()):
+            return None
+        as_of = latest_complete_session(symbol, now)
+        with (sessions or get_db_session)() as session:
+            return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
+    except (KronosError, SQLAlchemyError) as error:
+        logger.debug("%s: no stored forecast: %s", symbol, error)
+        return None
+
+
+def database_exists(url: str) -> bool:
+    """False for a SQLite file that nobody has made yet: looking into it would make it."""
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return True
+    return address.database.startswith((":memory:", "file:")) or Path(address.database).exists()
