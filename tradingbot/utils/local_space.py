@@ -47,24 +47,27 @@ def local_space(
         )
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", str(port)],
-        env=_environment(environ),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
-    )
-    output = _Output(process, say)
+    process: subprocess.Popen[str] | None = None
     try:
+        with signals_held():  # a signal in here must not lose sight of the process
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", str(port)],
+                env=_environment(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
+            )
+            output = _Output(process, say)
         _wait(process, output, url, timeout)
         yield url
     finally:
-        with signals_held():
-            _stop(process)
-            output.close()
+        if process is not None:
+            with signals_held():
+                _stop(process)
+                output.close()
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
