@@ -74,9 +74,14 @@ def test_a_forecast_has_one_row_a_future_session_and_says_where_it_is_from(
     assert frame.attrs["as_of"] == datetime(2013, 2, 21)
 
 
-def test_the_same_seed_gives_the_same_forecast(client: KronosClient) -> None:
-    first, second = (client.forecast("IBM", 3, seed=7) for _ in range(2))
-    pd.testing.assert_frame_equal(first, second)
+def test_the_same_candles_give_the_same_forecast_and_another_seed_another(
+    client: KronosClient,
+) -> None:
+    first, again = (client.forecast("IBM", 3) for _ in range(2))
+    seeded, seeded_again = (client.forecast("IBM", 3, seed=7) for _ in range(2))
+    pd.testing.assert_frame_equal(first, again)
+    pd.testing.assert_frame_equal(seeded, seeded_again)
+    assert not first["close"].equals(seeded["close"])
 
 
 def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:

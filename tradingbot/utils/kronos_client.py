@@ -105,7 +105,10 @@ class KronosClient:
     def forecast(
         self, symbol: str, horizon: int = 5, *, interval: str = "1d", seed: int | None = None
     ) -> "pd.DataFrame":
-        """As `predict`, but from the Space only, and a failure is raised (see errors.py)."""
+        """As `predict`, but from the Space only, and a failure is raised (see errors.py).
+
+        Without `seed` the same candles give the same forecast; with one, you choose the draw.
+        """
         symbol = symbol.strip().upper()
         [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
         if isinstance(answer, KronosError):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,8 @@ def encode(
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
     Volume is sent only when every bar has one, since the Space wants it in all rows or in none.
+    Without `seed` goes one that follows from the ticker and its newest bar, so that whoever asks
+    again with the same candles gets the same forecast.
     """
     columns = ["open", "high", "low", "close"]
     if "volume" in history and history["volume"].notna().all():
@@ -46,6 +49,7 @@ def encode(
     bars = history[columns].to_dict("records")
     for stamp, bar in zip(history.index, bars, strict=True):
         bar["timestamp"] = stamp.isoformat()
+    as_of = history.index[-1].to_pydatetime()
     request: dict[str, Any] = {
         "symbol": symbol,
         "interval": interval,
@@ -53,16 +57,15 @@ def encode(
         "ohlcv": bars,
         "samples": samples,
         "quantiles": list(QUANTILE_LEVELS),
+        "seed": zlib.crc32(f"{symbol} {as_of.isoformat()}".encode()) if seed is None else seed,
     }
     if targets:
         request["target_timestamps"] = [day.isoformat() for day in targets]
-    if seed is not None:
-        request["seed"] = seed
     return SeriesRequest(
         symbol=symbol,
         interval=interval,
         horizon=horizon,
-        as_of=history.index[-1].to_pydatetime(),
+        as_of=as_of,
         targets=tuple(targets),
         body=json.dumps(request, separators=(",", ":"), allow_nan=False).encode(),
     )
