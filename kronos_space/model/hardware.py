@@ -1,0 +1,44 @@
+"""What this process may use of the machine it runs on."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cpus(cgroup: Path = CGROUP) -> int:
+    """CPUs that this process may use: by affinity and by the container's quota, at least 1.
+
+    The host's count says nothing: a container that may use 2 CPUs of 64 and starts 64 threads
+    spends its time waiting.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+    else:  # macOS and Windows have no affinity
+        allowed = os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
+
+
+def has_fast_bfloat16() -> bool:
+    """True where the CPU multiplies bfloat16 itself (AMX or AVX-512 BF16); elsewhere it is slow."""
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """CPUs that the container's scheduler grants, None for no limit. Versions 2 and 1."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)
