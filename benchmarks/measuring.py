@@ -79,7 +79,7 @@ class Bench:
     def measure(self, load: Load, dtype: str = "float32", *, machine: bool = False) -> None:
         say(f"ours, {load}, {dtype}")
         answer = self.ask_ours(
-            str(self.folder), load.cases(), load.paths, dtype, repeats=2, machine=machine
+            str(self.folder), load.cases(), load.paths, dtype, repeats=1, machine=machine
         )
         measured = self.ours.setdefault((load, dtype), Measured())
         measured.add(answer["seconds"], answer["loaded_mib"], answer["peak_mib"])
