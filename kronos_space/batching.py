@@ -18,9 +18,9 @@ from kronos_space.model.generate import Paths, Prompt
 
 # Seconds that a call of the engine may be put off while other requests are being read.
 PATIENCE = 0.05
-# Bars, contexts and every path's future, in one call of the engine: some seconds of work, so that
+# Bars, contexts and every path's future, in one call of the engine: about a second of work, so that
 # a caller that hangs up is noticed soon. The engine bounds its memory itself.
-CALL_BUDGET = 65_536
+CALL_BUDGET = 16_384
 
 
 class QueueFull(Exception):

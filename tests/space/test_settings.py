@@ -46,3 +46,10 @@ def test_every_setting_stands_in_the_table_of_the_readme() -> None:
         default = "" if setting.default is None else f"`{setting.default}`"
         row = f"| `{setting.metadata['env']}` | {default} | {setting.metadata['about']} |"
         assert row.replace("|  |", "| |") in readme
+
+
+def test_the_spaces_requirements_are_the_versions_that_were_tested_together() -> None:
+    root = Path(kronos_space.__file__).parents[1]
+    tested = (root / "constraints.txt").read_text().splitlines()
+    pinned = (root / "kronos_space" / "requirements.txt").read_text().splitlines()
+    assert {line for line in pinned if not line.startswith("#")} <= set(tested)
