@@ -86,7 +86,7 @@ def test_the_second_token_depends_on_the_whole_context(checkpoint: Checkpoint) -
             assert not torch.allclose(checkpoint.model.s2_logits(changed, s1), before, atol=1e-5)
 
 
-@pytest.mark.parametrize(("context", "horizon"), [(1, 1), (33, 7), (64, 1), (200, 56)])
+@pytest.mark.parametrize(("context", "horizon"), [(1, 1), (33, 7), (64, 1), (200, 20)])
 def test_cached_decoding_equals_recomputing_the_whole_context(
     checkpoint: Checkpoint, engine: Engine, context: int, horizon: int
 ) -> None:
