@@ -92,7 +92,12 @@ class Forecaster:
         self.model_revision = checkpoint.revision
         self._max_context = checkpoint.max_context
         self._min_history = settings.min_history
-        self._engine = Engine(checkpoint, threads=settings.threads)
+        self._engine = Engine(checkpoint, threads=settings.threads, dtype=settings.dtype)
+
+    @property
+    def max_horizon(self) -> int:
+        """The furthest look ahead that leaves the model its fewest bars of history."""
+        return self._max_context - self._min_history
 
     def forecast(self, requests: Sequence[ForecastRequest]) -> list[dict[str, Any]]:
         """Answers to checked requests, in order. Raises InvalidHistory."""
@@ -157,7 +162,7 @@ class Forecaster:
             raise InvalidHistory(
                 f"horizon {horizon}: {self.model_name} sees {self._max_context} bars, forecast "
                 f"included, and needs {self._min_history} of history; "
-                f"expected at most {self._max_context - self._min_history}"
+                f"expected at most {self.max_horizon}"
             )
         return context
 

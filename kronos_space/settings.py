@@ -68,8 +68,12 @@ def _whole(env: str, default: int | None, low: int, high: int, about: str) -> An
     return field(default=default, metadata={"env": env, "low": low, "high": high, "about": about})
 
 
-def _text(env: str, default: str | None, about: str, **kwargs: Any) -> Any:
-    return field(default=default, metadata={"env": env, "about": about}, **kwargs)
+def _text(
+    env: str, default: str | None, about: str, choices: tuple[str, ...] = (), **kwargs: Any
+) -> Any:
+    """A text that the environment may set, one of `choices` if there are any."""
+    metadata = {"env": env, "about": about, "choices": choices}
+    return field(default=default, metadata=metadata, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,18 @@ class Settings:
         "KRONOS_MAX_QUEUE", 512, 1, 65536, "most series that may wait for the engine"
     )
     threads: int | None = _whole(
-        "KRONOS_THREADS", None, 1, 256, "CPU threads of the engine (default: all cores)"
+        "KRONOS_THREADS",
+        None,
+        1,
+        256,
+        "CPU threads of the engine (default: the CPUs that the container may use)",
+    )
+    dtype: str = _text(
+        "KRONOS_DTYPE",
+        "float32",
+        "what products are computed in: float32, bfloat16 (faster on CPUs with AMX or AVX-512 "
+        "BF16, less exact) or auto (bfloat16 where it is fast and close enough)",
+        choices=("float32", "bfloat16", "auto"),
     )
     shutdown_timeout: int = _whole(
         "KRONOS_SHUTDOWN_TIMEOUT", 25, 1, 600, "seconds that running requests get on SIGTERM"
@@ -112,8 +127,8 @@ class Settings:
             name = setting.metadata["env"]
             value = environ.get(name, "").strip()
             if value:
-                is_number = "low" in setting.metadata
-                values[setting.name] = _number(name, value, setting) if is_number else value
+                read = _number if "low" in setting.metadata else _choice
+                values[setting.name] = read(name, value, setting)
         settings = cls(**values)
         if settings.min_history > settings.max_history:
             raise SettingsError(
@@ -129,3 +144,10 @@ def _number(name: str, value: str, setting: Field[Any]) -> int:
     if not (value.isascii() and value.isdecimal() and low <= int(value[:9]) <= high):
         raise SettingsError(f"{name}={value!r}: expected a whole number from {low} to {high}")
     return int(value)
+
+
+def _choice(name: str, value: str, setting: Field[Any]) -> str:
+    choices = setting.metadata["choices"]
+    if choices and value not in choices:
+        raise SettingsError(f"{name}={value!r}: expected one of {', '.join(choices)}")
+    return value

@@ -31,6 +31,11 @@ def test_a_wrong_number_is_refused_with_its_name_value_and_bounds(value: str) ->
     assert "expected a whole number from 1 to 4096" in str(error.value)
 
 
+def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:
+    with pytest.raises(SettingsError, match="KRONOS_DTYPE='half': expected one of float32, bfl"):
+        Settings.from_env({"KRONOS_DTYPE": "half"})
+
+
 def test_a_smallest_history_above_the_largest_is_refused() -> None:
     with pytest.raises(SettingsError, match="KRONOS_MIN_HISTORY=64: expected at most"):
         Settings.from_env({"KRONOS_MIN_HISTORY": "64", "KRONOS_MAX_HISTORY": "50"})
