@@ -1,6 +1,5 @@
 """From a name to a loaded model: the Hub at a pinned revision, a folder, or the bundled one."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -12,29 +11,34 @@ from typing import TypeVar
 import httpx2
 import huggingface_hub
 import transformers
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from kronos_space.model.download import (
+    FILES,
+    CheckpointError,
+    download,
+    first_line,
+    is_cached,
+    sha256_of,
+)
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
 from kronos_space.settings import CATALOGUE, CatalogueEntry
+
+__all__ = ["BUNDLED", "Checkpoint", "CheckpointError", "known_models", "load_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
 HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
-FILES = ("config.json", "model.safetensors")
 
 # Follow from the shapes, or are for training only; a checkpoint may leave them out.
 DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-
-
-class CheckpointError(Exception):
-    """A model cannot be loaded. The text is one line: what, why, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def known_models() -> list[str]:
 def _load_auto() -> Checkpoint:
     mini = CATALOGUE["kronos-mini"]
     try:
-        if not _is_cached(mini):
+        if not is_cached(mini):
             url = huggingface_hub.hf_hub_url(mini.model_id, FILES[0], revision=mini.model_revision)
             huggingface_hub.get_hf_file_metadata(url, timeout=HUB_PATIENCE)
         return _load_published(mini)
@@ -85,14 +89,13 @@ def _load_auto() -> Checkpoint:
             "KRONOS_MODEL=auto: %s cannot be had from the Hub (%s); using the small bundled "
             "kronos-nano, which is not meant for trading",
             mini.model_id,
-            _first_line(error),
+            first_line(error),
         )
         return _load_folder(BUNDLED / "kronos-nano")
 
 
 def _load_published(entry: CatalogueEntry) -> Checkpoint:
-    model = _download(entry.model_id, entry.model_revision, entry.model_sha256)
-    tokenizer = _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256)
+    model, tokenizer = download(entry)
     return Checkpoint(
         name=entry.model_id,
         revision=model.name,  # the Hub's cache names a snapshot's folder by its commit
@@ -114,10 +117,10 @@ def _load_folder(folder: Path) -> Checkpoint:
         name, max_context = str(about["name"]), int(about["max_context"])
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{folder / 'kronos.json'}: expected name and max_context ({_first_line(error)})"
+            f"{folder / 'kronos.json'}: expected name and max_context ({first_line(error)})"
         ) from error
-    model_sha256 = _sha256(folder / "model" / "model.safetensors")
-    _check_pair(folder, model_sha256, _sha256(folder / "tokenizer" / "model.safetensors"))
+    model_sha256 = sha256_of(folder / "model" / "model.safetensors")
+    _check_pair(folder, model_sha256, sha256_of(folder / "tokenizer" / "model.safetensors"))
     model = _load(Kronos, folder / "model")
     tokenizer = _load(KronosTokenizer, folder / "tokenizer")
     widths = [(c.s1_bits, c.s2_bits) for c in (model.config, tokenizer.config)]
@@ -136,7 +139,7 @@ def _load(kind: type[Model], folder: Path) -> Model:
             model, info = kind.from_pretrained(folder, output_loading_info=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{folder}: not a checkpoint of {kind.__name__}, or damaged ({_first_line(error)})"
+            f"{folder}: not a checkpoint of {kind.__name__}, or damaged ({first_line(error)})"
         ) from error
     missing = [n for n in info["missing_keys"] if not any(part in n for part in DISPENSABLE)]
     for problem, names in (("lacks", missing), ("has unknown", info["unexpected_keys"])):
@@ -146,35 +149,6 @@ def _load(kind: type[Model], folder: Path) -> Model:
                 f"{' …' if len(names) > 3 else ''}; it is not a checkpoint of {kind.__name__}"
             )
     return model.eval()
-
-
-def _download(repo: str, revision: str, sha256: str) -> Path:
-    """The folder in the Hub's cache that holds the files, checked."""
-    try:
-        paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
-    except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(
-            f"{repo}@{revision[:8]} cannot be had from the Hub ({_first_line(error)}); check the "
-            "network, or set KRONOS_MODEL=kronos-nano or to a folder"
-        ) from error
-    if (found := _sha256(paths[1])) != sha256:
-        raise CheckpointError(
-            f"{paths[1]}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
-            "start again, it will be downloaded anew"
-        )
-    return paths[1].parent
-
-
-def _is_cached(entry: CatalogueEntry) -> bool:
-    repos = (
-        (entry.model_id, entry.model_revision),
-        (entry.tokenizer_id, entry.tokenizer_revision),
-    )
-    return all(
-        isinstance(huggingface_hub.try_to_load_from_cache(repo, file, revision=revision), str)
-        for repo, revision in repos
-        for file in FILES
-    )
 
 
 def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
@@ -187,11 +161,6 @@ def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
             raise CheckpointError(
                 f"{folder}: {entry.model_id} goes with {entry.tokenizer_id}, not with {other}"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -209,8 +178,3 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -34,7 +34,9 @@ def test_the_bundled_checkpoint_says_its_name_its_context_and_its_weights() -> N
     checkpoint = load_checkpoint("kronos-nano")
 
     assert (checkpoint.name, checkpoint.max_context) == ("kronos-nano", 256)
-    assert checkpoint.revision == "sha256:" + module._sha256(NANO / "model/model.safetensors")[:16]
+    assert (
+        checkpoint.revision == "sha256:" + module.sha256_of(NANO / "model/model.safetensors")[:16]
+    )
 
 
 @pytest.mark.parametrize("name", PUBLISHED_MODELS)
@@ -138,7 +140,7 @@ def test_a_published_model_refuses_another_published_models_tokenizer(
 ) -> None:
     mini, base = CATALOGUE["kronos-mini"], CATALOGUE["kronos-base"]
     checksums = {"model": mini.model_sha256, "tokenizer": base.tokenizer_sha256}
-    monkeypatch.setattr(module, "_sha256", lambda path: checksums[path.parent.name])
+    monkeypatch.setattr(module, "sha256_of", lambda path: checksums[path.parent.name])
 
     with pytest.raises(
         CheckpointError, match=r"Kronos-mini goes with .*Tokenizer-2k, not with .*Tokenizer-base"

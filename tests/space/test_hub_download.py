@@ -36,6 +36,13 @@ for name in sys.argv[3:]:
     except CheckpointError as error:
         print("error", error)
 """
+FETCH = (
+    SCRIPT.partition("from kronos_space.model.checkpoint")[0]
+    + """
+from kronos_space.model.download import main
+sys.exit(main(["kronos-mini"]))
+"""
+)
 
 
 class Hub:
@@ -101,7 +108,9 @@ def hub(weights: Path) -> Iterator[Hub]:
     thread.join()
 
 
-def load(url: str, home: Path, weights: Path, *names: str, sha256: str = "") -> str:
+def load(
+    url: str, home: Path, weights: Path, *names: str, sha256: str = "", script: str = SCRIPT
+) -> str:
     checksums = [
         hashlib.sha256((weights / part / "model.safetensors").read_bytes()).hexdigest()
         for part in ("model", "tokenizer")
@@ -109,7 +118,7 @@ def load(url: str, home: Path, weights: Path, *names: str, sha256: str = "") -> 
     checksums[0] = sha256 or checksums[0]
     environ = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *checksums, *names],
+        [sys.executable, "-c", script, *checksums, *names],
         env=environ,
         capture_output=True,
         text=True,
@@ -158,3 +167,27 @@ def test_a_model_that_was_asked_for_by_name_is_never_replaced(
 
     assert "error NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub" in output
     assert "loaded" not in output
+
+
+def test_a_model_fetched_ahead_of_time_needs_no_hub_at_the_start(
+    hub: Hub, tmp_path: Path, weights: Path
+) -> None:
+    fetched = load(hub.url, tmp_path, weights, script=FETCH)
+    nobody = "http://127.0.0.1:9"
+
+    output = load(nobody, tmp_path, weights, "kronos-mini")
+
+    assert f"snapshots/{MINI.model_revision}" in fetched
+    assert f"loaded NeoQuasar/Kronos-mini {MINI.model_revision} 2048" in output
+
+
+def test_fetching_needs_neither_torch_nor_a_second_guess_at_the_name(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
+    code += "from kronos_space.model.download import main; sys.exit(main(['kronos-maxi']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "kronos_space: 'kronos-maxi': expected one of kronos-mini, kronos-small, kronos-base\n"
+    )

@@ -1,0 +1,95 @@
+"""Published models from the Hub, at their pinned revisions and checked. No torch here.
+
+`python -m kronos_space.model.download NAME…` fetches them ahead of time, into the Hub's cache
+(HF_HOME): so they are baked into the image.
+"""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx2
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from kronos_space.settings import CATALOGUE, CatalogueEntry
+
+FILES = ("config.json", "model.safetensors")
+
+
+class CheckpointError(Exception):
+    """A model cannot be loaded. The text is one line: what, why, and the way out."""
+
+
+def download(entry: CatalogueEntry) -> tuple[Path, Path]:
+    """The folders in the Hub's cache that hold the model and its tokenizer, checked.
+
+    What is in the cache is not asked for again. Raises CheckpointError.
+    """
+    return (
+        _download(entry.model_id, entry.model_revision, entry.model_sha256),
+        _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256),
+    )
+
+
+def is_cached(entry: CatalogueEntry) -> bool:
+    """Whether all its files are on this machine."""
+    repos = (
+        (entry.model_id, entry.model_revision),
+        (entry.tokenizer_id, entry.tokenizer_revision),
+    )
+    return all(
+        isinstance(huggingface_hub.try_to_load_from_cache(repo, file, revision=revision), str)
+        for repo, revision in repos
+        for file in FILES
+    )
+
+
+def main(names: Sequence[str]) -> int:
+    """Fetch the models of these names. 0: they are all here; 1: one could not be had; 2: unknown"""
+    for name in names:
+        if name not in CATALOGUE:
+            return _fail(f"{name!r}: expected one of {', '.join(CATALOGUE)}", 2)
+    for name in names:
+        try:
+            for folder in download(CATALOGUE[name]):
+                print(f"{name}: {folder}")  # noqa: T201
+        except CheckpointError as error:
+            return _fail(str(error), 1)
+    return 0
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _download(repo: str, revision: str, sha256: str) -> Path:
+    try:
+        paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
+    except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{repo}@{revision[:8]} cannot be had from the Hub ({first_line(error)}); check the "
+            "network, or set KRONOS_MODEL=kronos-nano or to a folder"
+        ) from error
+    if (found := sha256_of(paths[1])) != sha256:
+        raise CheckpointError(
+            f"{paths[1]}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
+            "start again, it will be downloaded anew"
+        )
+    return paths[1].parent
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"kronos_space: {message}", file=sys.stderr)  # noqa: T201
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
