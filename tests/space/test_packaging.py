@@ -1,0 +1,83 @@
+"""`kronos_space/` by itself is a Space repository: what its image needs is pinned and complete."""
+
+import ast
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import kronos_space
+
+FOLDER = Path(kronos_space.__file__).parent
+PINNED = {
+    canonicalize_name(line.partition("==")[0]): line.strip()
+    for line in (FOLDER / "requirements.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
+# Of PyTorch builds for a GPU; the CPU build that the image takes asks for none of them.
+GPU_ONLY = ("nvidia-", "cuda-", "triton")
+
+
+def test_the_requirements_are_the_versions_that_were_tested_together() -> None:
+    tested = (FOLDER.parent / "constraints.txt").read_text().splitlines()
+    assert set(PINNED.values()) <= set(tested)
+
+
+def test_everything_that_the_service_imports_is_pinned() -> None:
+    owners = packages_distributions()
+    imported = {
+        canonicalize_name(owners[name][0])
+        for path in FOLDER.rglob("*.py")
+        if path.name != "reference_worker.py"  # it runs in the reference's environment
+        for name in _imports(path)
+        if name not in sys.stdlib_module_names and name != "kronos_space"
+    }
+    assert imported - PINNED.keys() == set()
+
+
+def test_everything_that_the_requirements_need_is_pinned_too() -> None:
+    missing = {
+        f"{need} (of {name})"
+        for name in PINNED
+        for need in _needs(name)
+        if need not in PINNED and not need.startswith(GPU_ONLY)
+    }
+    assert missing == set()
+
+
+def test_the_front_matter_tells_the_hub_the_port_that_the_service_listens_on() -> None:
+    front_matter = yaml.safe_load((FOLDER / "README.md").read_text().split("---")[1])
+    dockerfile = (FOLDER / "Dockerfile").read_text()
+    assert (front_matter["sdk"], front_matter["app_port"]) == ("docker", 7860)
+    assert re.search(r"^EXPOSE 7860$", dockerfile, re.MULTILINE)
+    assert dockerfile.rstrip().endswith('CMD ["python", "-m", "kronos_space"]')
+
+
+def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+    hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
+    done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Top-level packages that importing this module imports; not what its functions import."""
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name.partition(".")[0] for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.partition(".")[0]
+
+
+def _needs(name: str) -> Iterator[str]:
+    for text in distribution(name).requires or []:
+        need = Requirement(text)
+        if need.marker is None or need.marker.evaluate({"extra": ""}):
+            yield canonicalize_name(need.name)
