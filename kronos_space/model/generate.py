@@ -23,6 +23,7 @@ from kronos_space.model.sampling import (
     filtered_probabilities,
     random_numbers,
 )
+from kronos_space.model.tokenizer import bits_to_tokens
 
 # Tokens computed at a time. More need more memory and gain nothing: activations of this many
 # still fit the processor's caches, and products of this many rows run at full speed.
@@ -140,11 +141,7 @@ class Engine:
         x = tokenizer.embed(batch.bars)
         for block in tokenizer.encoder:
             x, _ = block.prefill(x, batch.groups)
-        bits = tokenizer.quant_embed(x) > 0
-        s1, s2 = (
-            bits.long().unflatten(-1, (2, -1)).mul(2 ** torch.arange(bits.shape[-1] // 2)).sum(-1).T
-        )
-        return s1, s2
+        return bits_to_tokens(tokenizer.quant_embed(x) > 0)
 
     def _sample(self, batch: "Batch", s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         """The forecasts' tokens s1, s2: (path rows, horizon)."""
