@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json, to_json
 from starlette.middleware.gzip import GZipMiddleware
 
-from kronos_space import __version__, errors
+from kronos_space import __version__, errors, page
 from kronos_space.batching import InferenceWorker
 from kronos_space.errors import ApiError, api_error, responses
 from kronos_space.forecaster import Forecaster, Prepared
@@ -64,6 +64,7 @@ def create_app(
         redoc_url=None,
     )
     app.include_router(router)
+    app.include_router(page.router)
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     app.add_middleware(RequestScope, metrics=metrics, api_key=settings.api_key)

@@ -10,6 +10,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kronos_space import page
 from kronos_space.batching import ShuttingDown
 from kronos_space.errors import ApiError, api_error
 from kronos_space.metrics import Metrics
@@ -17,7 +18,6 @@ from kronos_space.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OPEN_PATHS = {"/health", "/"}
 
 
 class RequestScope:
@@ -75,6 +75,6 @@ class RequestScope:
             )
 
     def _may_pass(self, path: str, headers: Headers) -> bool:
-        if self._api_key is None or path in _OPEN_PATHS:
+        if self._api_key is None or path == "/health" or page.is_open(path):
             return True
         return hmac.compare_digest(headers.get("x-api-key", "").encode(), self._api_key)

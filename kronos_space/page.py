@@ -1,0 +1,139 @@
+"""The page for people at `/`, and the files that it needs: all from this server.
+
+The files are fixed, so each is read, compressed and given its tag once, when first asked for.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import importlib.util
+import json
+import mimetypes
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+STATIC = Path(__file__).parent / "static"
+SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
+OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
+
+_FILES = {"page.css", "page.js", "icon.svg", *(f"samples/{name}.csv" for name in SAMPLES)}
+_PLOTLY = "plotly.min.js"
+_YEAR = 365 * 24 * 60 * 60
+_HEADERS = {
+    # Files from here alone. plotly writes styles of its own into the page; and a Space is shown
+    # in a frame of the Hub's pages.
+    "Content-Security-Policy": "; ".join(
+        [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'self' https://huggingface.co",
+        ]
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+def is_open(path: str) -> bool:
+    """Whether the page needs this path before it can ask for the API key."""
+    return path == "/" or path.startswith("/static/")
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def page(request: Request) -> Response:
+    """The page, told which model answers and within which bounds."""
+    service = request.app.state.service
+    shown = await asyncio.to_thread(_page, _config(service))
+    return _answer(request, shown, "no-cache")
+
+
+@router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
+async def static(request: Request, name: str) -> Response:
+    """A file of the page. Asked for by its tag, as the page does, it may be kept for good."""
+    if name not in _FILES and name != _PLOTLY:
+        raise HTTPException(404, "Not Found")
+    asset = await asyncio.to_thread(_asset, name)
+    forever = request.query_params.get("v") == asset.tag
+    return _answer(request, asset, f"public, max-age={_YEAR}, immutable" if forever else "no-cache")
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is sent."""
+
+    content: bytes
+    gzipped: bytes
+    media_type: str
+    tag: str  # changes with the content
+
+    @classmethod
+    def of(cls, content: bytes, name: str) -> "Asset":
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        tag = hashlib.sha256(content).hexdigest()[:16]
+        return cls(content, gzip.compress(content, 6, mtime=0), media_type, tag)
+
+
+def _answer(request: Request, asset: Asset, caching: str) -> Response:
+    etag = f'W/"{asset.tag}"'  # weak: the same for the compressed form
+    headers = {**_HEADERS, "ETag": etag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(asset.content, headers=headers, media_type=asset.media_type)
+    headers["Content-Encoding"] = "gzip"
+    return Response(asset.gzipped, headers=headers, media_type=asset.media_type)
+
+
+@cache
+def _asset(name: str) -> Asset:
+    folder = _plotly_folder() if name == _PLOTLY else STATIC
+    return Asset.of((folder / name).read_bytes(), name)
+
+
+@cache
+def _page(config: str) -> Asset:
+    """index.html with {{config}} and the addresses of its files filled in."""
+
+    def filled(match: re.Match[str]) -> str:
+        name = match[1]
+        return config if name == "config" else f"static/{name}?v={_asset(name).tag}"
+
+    template = (STATIC / "index.html").read_text(encoding="utf-8")
+    text = re.sub(r"\{\{(\S+?)\}\}", filled, template)
+    return Asset.of(text.encode(), "index.html")
+
+
+def _config(service: Any) -> str:
+    """What the page's script must know, as JSON that may stand inside HTML."""
+    settings, forecaster = service.settings, service.forecaster
+    config = {
+        "model": forecaster.model_name,
+        "revision": forecaster.model_revision,
+        "needsKey": settings.api_key is not None,
+        "maxHistory": settings.max_history,
+        "maxHorizon": min(settings.max_horizon, forecaster.max_horizon),
+        "maxSamples": settings.max_samples,
+        "outcomeBars": OUTCOME_BARS,
+    }
+    return json.dumps(config).replace("<", r"\u003c")
+
+
+def _plotly_folder() -> Path:
+    """Where plotly's wheel keeps its script. The package itself need not be imported."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("the page's charts need the package plotly: pip install plotly")
+    return Path(found.origin).parent / "package_data"
