@@ -1,0 +1,163 @@
+"""The command `kronos-space`."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="The Space that serves Kronos forecasts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    app()
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `deploy` a command of its own."""
+
+
+@app.command()
+def deploy(
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Space on the Hub.")],
+    variable: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set a variable; everybody can read it."),
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Set a secret to this environment variable's value."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the Space private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would change; change nothing.")
+    ] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not wait until the Space is up.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, help="The longest to wait.")
+    ] = 1800,
+) -> None:
+    """Bring this version of the Space onto the Hub: create it, or change what differs.
+
+    HF_TOKEN is a write token; a token saved by `hf auth login` will do. What happens is told on
+    standard error; standard output is the Space's address and what its /health answers.
+    Exit codes: 0 done; 1 the Hub is out of reach, or the Space does not come up; 2 the token, the
+    name or a value is wrong; 130 Ctrl-C.
+
+    Try it: kronos-space deploy me/kronos --dry-run
+    """
+    from kronos_space.hub import HubError, HubRefused
+
+    try:
+        _deploy(
+            repo,
+            variables=_pairs(variable or ()),
+            secrets=_from_environment(secret or ()),
+            private=private,
+            dry_run=dry_run,
+            timeout=None if no_wait else timeout,
+        )
+    except HubError as error:
+        _say(f"Error: {error}")
+        raise typer.Exit(2 if isinstance(error, HubRefused) else 1) from None
+    except KeyboardInterrupt:
+        _say("stopped; what was changed stays, and the Hub goes on by itself")
+        raise typer.Exit(130) from None
+
+
+def _deploy(
+    repo: str,
+    *,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    private: bool,
+    dry_run: bool,
+    timeout: float | None,
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    from kronos_space import deploy
+    from kronos_space.hub import HubRefused, HubSpace
+
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    wanted = deploy.Wanted(repo, variables, secrets, private)
+    token = huggingface_hub.get_token()
+    if not token:
+        raise HubRefused("HF_TOKEN is not set: make a write token in the Hub's settings")
+    space = HubSpace(repo, token)
+    plan = deploy.make_plan(space, wanted, key=token)
+    if dry_run:
+        for line in plan.lines():
+            typer.echo(f"would {line}")
+        if not plan:
+            typer.echo("nothing would change")
+        return
+    for line in plan.lines():
+        _say(line)
+    if not plan:
+        _say("nothing to change")
+    old_boot = deploy.boot_id(space, key=token) if plan.restarts and not plan.create else None
+    deploy.apply(plan, space, wanted, key=token, say=_say)
+    info = space.info()
+    if info is not None:
+        typer.echo(deploy.address(info))
+    if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
+        return _say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
+    if timeout is not None:
+        health = deploy.wait_until_up(
+            space,
+            key=token,
+            timeout=timeout,
+            say=_say,
+            old_boot=old_boot,
+            changed=plan.restarts,
+        )
+        typer.echo(json.dumps(health))
+
+
+def _pairs(texts: Iterable[str]) -> dict[str, str]:
+    from kronos_space.hub import HubRefused
+
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise HubRefused(f"--variable {text}: expected NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _from_environment(names: Iterable[str]) -> dict[str, str]:
+    from kronos_space.hub import HubRefused
+
+    secrets = {}
+    for name in names:
+        if "=" in name:  # and do not show it again
+            raise HubRefused(
+                f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
+                "put it into the environment and give its name alone"
+            )
+        if not os.environ.get(name):
+            raise HubRefused(f"--secret {name}: {name} is not set in the environment")
+        secrets[name] = os.environ[name]
+    return secrets
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""This folder onto the Hub, as a Space: look, tell what differs, change that, wait until it is up.
+
+Nothing is changed that is as it should be, so a second run does nothing. The Hub shows nobody the
+value of a secret; a fingerprint in its description, which only the same token can make, tells
+whether it is the one that is wanted.
+"""
+
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from huggingface_hub import SpaceInfo
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+from kronos_space.hub import HubError, HubRefused, HubSpace
+from kronos_space.settings import Settings, SettingsError
+
+FOLDER = Path(__file__).parent
+KEPT = {".gitattributes"}  # the Hub's own, in every repository
+LOG_LINES = 20
+STALE_AFTER = 60.0  # seconds after a change during which an old error stage may still show
+HEALTH_TIMEOUT = 10.0
+POLL = 0.5  # seconds between the first looks at the stage, then more
+
+RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
+RESTS = ("PAUSED", "STOPPED", "SLEEPING")
+FAILED = {  # stage: whether the build's log tells why, or the run's
+    "BUILD_ERROR": True,
+    "CONFIG_ERROR": True,
+    "NO_APP_FILE": True,
+    "RUNTIME_ERROR": False,
+}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How the Space shall be. Raises HubRefused for what can be seen to be wrong beforehand."""
+
+    repo: str  # OWNER/NAME
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    private: bool = False  # False leaves a Space that exists as it is
+    folder: Path = FOLDER
+
+    def __post_init__(self) -> None:
+        try:
+            validate_repo_id(self.repo)
+        except HFValidationError as error:
+            raise HubRefused(f"{self.repo!r}: {error}") from error
+        if "/" not in self.repo:
+            raise HubRefused(f"{self.repo!r}: expected OWNER/NAME, such as me/kronos")
+        for name in (*self.variables, *self.secrets):
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                raise HubRefused(f"{name!r}: expected a name of letters, digits and _")
+        if both := self.variables.keys() & self.secrets.keys():
+            raise HubRefused(f"{min(both)} is given as a variable and as a secret; choose one")
+        if "KRONOS_API_KEY" in self.variables:
+            raise HubRefused("KRONOS_API_KEY: everybody can read a variable; use --secret")
+        try:
+            Settings.from_env({**self.variables, **self.secrets})
+        except SettingsError as error:  # better here than after the build
+            raise HubRefused(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs between what is wanted and what the Hub has."""
+
+    create: bool = False
+    make_private: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    upload: Mapping[str, Path] = field(default_factory=dict)
+    delete: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the Hub starts the Space anew for it."""
+        return bool(self.create or self.variables or self.secrets or self.upload or self.delete)
+
+    def lines(self) -> Iterator[str]:
+        if self.create:
+            yield "create the Space"
+        if self.make_private:
+            yield "make it private"
+        yield from (f"set the variable {name}={value}" for name, value in self.variables.items())
+        yield from (f"set the secret {name}" for name in self.secrets)
+        yield from (f"upload {name}" for name in self.upload)
+        yield from (f"delete {name}" for name in self.delete)
+
+
+def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
+    """Compare; changes nothing. `key` makes the fingerprints of the secrets: the token."""
+    space.check_token()
+    local = _files(wanted.folder)
+    info = space.info(files=True)
+    if info is None:
+        return Plan(
+            create=True,
+            variables=wanted.variables,
+            secrets=tuple(wanted.secrets),
+            upload=local,
+        )
+    remote = {file.rfilename: file for file in info.siblings or []}
+    variables = space.variables()
+    secrets = space.secrets() if wanted.secrets else {}
+    return Plan(
+        make_private=wanted.private and not info.private,
+        variables={n: v for n, v in wanted.variables.items() if variables.get(n) != v},
+        secrets=tuple(
+            name
+            for name, value in wanted.secrets.items()
+            if secrets.get(name) != _fingerprint(wanted.repo, name, value, key)
+        ),
+        upload={n: p for n, p in local.items() if n not in remote or not _same(p, remote[n])},
+        delete=tuple(sorted(remote.keys() - local.keys() - KEPT)),
+    )
+
+
+def apply(plan: Plan, space: HubSpace, wanted: Wanted, *, key: str, say: Say) -> None:
+    """Make the changes, the files last: their build then finds everything else in its place."""
+    stage = None if plan.create else space.stage()
+    if plan.create:
+        space.create(private=wanted.private)
+    if plan.make_private:
+        space.make_private()
+    for name, value in plan.variables.items():
+        space.set_variable(name, value)
+    for name in plan.secrets:
+        value = wanted.secrets[name]
+        description = _fingerprint(wanted.repo, name, value, key)
+        space.set_secret(name, value, description=description)
+    if plan.upload or plan.delete:
+        space.commit(plan.upload, list(plan.delete), message="Deploy kronos_space")
+    if plan.restarts and stage in RESTS:
+        say(f"it was {stage}: restarting")
+        space.restart()
+
+
+def boot_id(space: HubSpace, *, key: str) -> str | None:
+    """Which container answers now; None when there is none, or it is not ours."""
+    info = space.info()
+    if info is None or space.stage() not in RUNS:
+        return None
+    for _ in range(3):
+        try:
+            return _health(info, key=key).get("boot_id")
+        except httpx2.HTTPError:
+            continue
+    return None
+
+
+def wait_until_up(
+    space: HubSpace,
+    *,
+    key: str,
+    timeout: float,
+    say: Say,
+    old_boot: str | None = None,
+    changed: bool = True,
+) -> dict[str, Any]:
+    """The /health of the new container, as soon as it answers; `old_boot` is the old one's.
+
+    Raises HubError when the build or the start fails, or takes longer than `timeout` seconds;
+    the end of the Space's log is said before.
+    """
+    started, pause = time.monotonic(), POLL
+    stages, trouble = [""], ""
+    while (waited := time.monotonic() - started) < timeout:
+        try:
+            stage, info = space.stage(), space.info()
+            if stage != stages[-1]:
+                stages.append(stage)
+                say(f"{stage} after {waited:.0f} s")
+            fresh = not changed or len(stages) > 2 or waited > STALE_AFTER
+            if stage in FAILED and fresh:
+                raise _failure(space, stage, say)
+            if stage == "RUNNING" and info is not None:
+                health = _health(info, key=key)
+                if health.get("status") == "ok" and health.get("boot_id") != old_boot:
+                    return health
+                trouble = "; the old container still answers"
+        except httpx2.HTTPError as error:
+            trouble = f"; /health: {error}"
+        except HubRefused:
+            raise
+        except _Failed:
+            raise
+        except HubError as error:  # it may be back before the deadline
+            trouble = f"; {error}"
+        time.sleep(min(pause, max(0.0, started + timeout - time.monotonic())))
+        pause = min(pause * 1.3, 10.0)
+    raise HubError(
+        f"{space.repo}: not up within {timeout:g} s: stage {stages[-1] or 'unknown'}{trouble}; "
+        "the Hub may still be at it, run this again to go on waiting"
+    )
+
+
+def address(info: SpaceInfo) -> str:
+    """Where the Space answers."""
+    return info.host or f"https://{info.subdomain}.hf.space"
+
+
+class _Failed(HubError):
+    """The Space will not come up, however long one waits."""
+
+
+def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
+    lines = space.log_tail(LOG_LINES, build=FAILED[stage])
+    for line in lines:
+        say(f"| {line}")
+    last = next((line for line in reversed(lines) if line.strip()), "its log is not to be had")
+    return _Failed(f"{space.repo}: {stage}: {last.strip()}")
+
+
+def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
+    """What /health answers. The token is sent to a private Space alone, where the Hub wants it."""
+    url = httpx2.URL(f"{address(info).rstrip('/')}/health")
+    trusted = url.scheme == "https" and url.host.endswith(".hf.space")
+    headers = {"Authorization": f"Bearer {key}"} if info.private and trusted else {}
+    answer = httpx2.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
+    answer.raise_for_status()
+    try:
+        health = answer.json()
+    except ValueError:
+        return {}
+    return health if isinstance(health, dict) else {}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """What the Space's repository shall hold; not bytecode, not what an editor or system left."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if "__pycache__" not in name.parts
+        and (name.name == ".dockerignore" or not any(part.startswith(".") for part in name.parts))
+    }
+
+
+def _same(path: Path, remote: RepoSibling) -> bool:
+    content = path.read_bytes()
+    if remote.lfs is not None:
+        return hashlib.sha256(content).hexdigest() == remote.lfs.sha256
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == remote.blob_id
+
+
+def _fingerprint(repo: str, name: str, value: str, key: str) -> str:
+    text = "\0".join((repo, name, value)).encode()
+    return f"kronos-space deploy {hmac.new(key.encode(), text, hashlib.sha256).hexdigest()[:16]}"
