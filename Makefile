@@ -11,10 +11,10 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test browser lint bench docs clean
+.PHONY: help run serve test browser image-test lint bench docs clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## The nightly job on this machine: real candles, a local Space, SQLite (kronos.db)
 	@$(VENV)/bin/kronosbot run --local --source sample
@@ -23,11 +23,14 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (KRONOS_MODEL=auto unles
 	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port 7860
 
 test: lint docs browser ## Lint, types, docs and every test
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev
 	@$(PY) tests/space/browser.py || true
+
+image-test: $(VENV)/.dev ## The image of the Space, built and run (as root on Debian; minutes)
+	@$(PY) -m pytest -s tests/image/space_image.py
 
 lint: $(VENV)/.dev ## Style and types
 	@$(PY) -m ruff check .
