@@ -23,7 +23,7 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (KRONOS_MODEL=auto unles
 	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port 7860
 
 test: lint docs browser ## Lint, types, docs and every test
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev

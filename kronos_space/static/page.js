@@ -163,14 +163,15 @@ async function sampleChosen() {
     candlesChanged();
     return;
   }
-  const response = await fetch(`static/samples/${name}.csv`).catch(() => null);
-  if (byId("sample").value !== name) return; // another one was chosen meanwhile
-  if (!response?.ok) {
+  const text = await fetch(`static/samples/${name}.csv`)
+    .then((response) => (response.ok ? response.text() : null))
+    .catch(() => null);
+  if (byId("sample").value !== name) return; // something else was chosen or typed meanwhile
+  if (text === null) {
     setError("csv", "The sample did not arrive. Is the Space awake? Try again.");
     return;
   }
-  const text = (await response.text()).trimEnd();
-  const lines = text.split("\n");
+  const lines = text.trimEnd().split("\n");
   outcome = readCandles(text).bars.slice(-config.outcomeBars);
   byId("csv").value = lines.slice(0, -config.outcomeBars).join("\n");
   byId("csv").scrollTop = 0;

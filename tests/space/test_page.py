@@ -22,6 +22,8 @@ from kronos_space.page import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
 from tradingbot.utils.data_service import DataService
 
+expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -55,6 +57,7 @@ def page(visited: Page) -> Page:
     visited.unroute_all()
     visited.evaluate(
         """() => {
+            document.getElementById("csv-about").textContent = "";
             document.getElementById("form").reset();
             document.getElementById("sample").dispatchEvent(new Event("change"));
         }"""

@@ -57,4 +57,4 @@ def test_the_spaces_requirements_are_the_versions_that_were_tested_together() ->
     root = Path(kronos_space.__file__).parents[1]
     tested = (root / "constraints.txt").read_text().splitlines()
     pinned = (root / "kronos_space" / "requirements.txt").read_text().splitlines()
-    assert {line for line in pinned if not line.startswith("#")} <= set(tested)
+    assert {line for line in pinned if line and not line.startswith("#")} <= set(tested)
