@@ -65,7 +65,7 @@ def _install() -> bool:
             return True
     print("downloading Playwright's chromium for the tests of the page, once")
     command = [sys.executable, "-m", "playwright", "install", "chromium"]
-    return subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def main() -> int:
