@@ -286,6 +286,12 @@ def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
     session.close()
 
 
+def test_describing_a_space_does_not_wait_for_ever_for_a_hub_that_hangs(hub: Hub) -> None:
+    hub.faults["info"] += ["hang"] * hf_space.ATTEMPTS
+    with pytest.raises(HubError, match=r"could not describe .* ReadTimeout"):
+        space_of(hub).info()
+
+
 class _To(HTTPAdapter):
     """Brings what is meant for any host to one address."""
 

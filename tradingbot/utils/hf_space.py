@@ -116,7 +116,8 @@ class HubSpace:
         raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
 
     def info(self) -> Any:
-        return self._call("describe", lambda: self._api.space_info(self.repo))
+        # this one call has a time-out of its own, which is none unless it is given
+        return self._call("describe", lambda: self._api.space_info(self.repo, timeout=HUB_TIMEOUT))
 
     def log_tail(self, *, build: bool) -> str:
         """The newest lines of the build or run log, '' when there is none to be had."""
