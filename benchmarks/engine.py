@@ -76,6 +76,7 @@ QUICK = Plan(
 def main() -> int:
     """The exit status."""
     options = parser().parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; for both sides
     busy = os.getloadavg()[0]  # before we add to it
     if busy > 0.5:
         say(f"something else is running here (load {busy:.1f}); times will be long and scattered")

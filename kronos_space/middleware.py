@@ -65,14 +65,15 @@ class RequestScope:
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.answered(scope["method"], route, status, seconds)
-            logger.info(
-                "%s %s %s in %.0f ms, request %s",
-                scope["method"],
-                route if route != "other" else "an unknown path",
-                status or "aborted",
-                seconds * 1000,
-                request_id,
-            )
+            fields = {
+                "method": scope["method"],
+                "route": route if route != "other" else "an unknown path",
+                "status": status or "aborted",
+                "ms": round(seconds * 1000),
+                "request_id": request_id,
+            }
+            line = "%(method)s %(route)s %(status)s in %(ms)d ms, request %(request_id)s"
+            logger.info(line, fields, extra=fields)
 
     def _may_pass(self, path: str, headers: Headers) -> bool:
         if self._api_key is None or path == "/health" or page.is_open(path):

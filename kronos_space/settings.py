@@ -111,6 +111,12 @@ class Settings:
         "BF16, less exact) or auto (bfloat16 where it is fast and close enough)",
         choices=("float32", "bfloat16", "auto"),
     )
+    log_format: str = _text(
+        "KRONOS_LOG_FORMAT",
+        "text",
+        "log lines as text, or as json: one object a line (the image sets json)",
+        choices=("text", "json"),
+    )
     shutdown_timeout: int = _whole(
         "KRONOS_SHUTDOWN_TIMEOUT", 25, 1, 600, "seconds that running requests get on SIGTERM"
     )
