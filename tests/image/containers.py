@@ -41,12 +41,22 @@ def prepare() -> None:
         _make_base()
 
 
+def release() -> None:
+    """Remove what runs and unmount the storage, so that its folder can be deleted."""
+    podman("rm", "--all", "--force")
+    buildah("rm", "--all")
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for mount in reversed(mounts):
+        if Path(mount).is_relative_to(STORAGE):
+            _run("umount", mount)
+
+
 def build(context: Path, tag: str, **build_args: str) -> str:
     """Build the context's Dockerfile on the base; returns what was said meanwhile."""
     with TemporaryDirectory() as folder:
         volumes = _pip_settings(Path(folder, "pip.conf"))
         return buildah(
-            *("build", "--isolation", "chroot", "--format", "docker", "--layers"),
+            *("build", "--isolation", "chroot", "--format", "docker", "--layers", "--force-rm"),
             *("--pull-never", "--network", "host", "--tag", tag),
             *(f"--volume={volume}" for volume in volumes),
             *(f"--build-arg={name}={value}" for name, value in build_args.items()),

@@ -32,12 +32,14 @@ print(answer.read().decode())
 
 
 @pytest.fixture(scope="module")
-def index() -> str:
+def index() -> Iterator[str]:
+    """Where PyTorch comes from; with it, everything that building needs."""
     try:
         containers.prepare()
     except containers.Unable as error:
         pytest.exit(f"make image-test: {error}", returncode=1)
-    return containers.torch_index(CONTEXT / "Dockerfile")
+    yield containers.torch_index(CONTEXT / "Dockerfile")
+    containers.release()
 
 
 @pytest.fixture(scope="module")
