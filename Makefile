@@ -19,8 +19,9 @@ help: ## Show this list
 run: $(VENV)/.run ## The nightly job on this machine: real candles, a local Space, SQLite (kronos.db)
 	@$(VENV)/bin/kronosbot run --local --source sample
 
-serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (KRONOS_MODEL=auto unless set)
-	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port 7860
+PORT ?= 7860
+serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; KRONOS_MODEL=auto unless set)
+	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port $(PORT)
 
 test: lint docs browser ## Lint, types, docs and every test
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -52,7 +53,7 @@ $(VENV)/.run: EXTRAS := space,sample
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Install it, or say make PYTHON=/path/to/python" >&2; exit 1; }
-	@test -x $(PY) || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing $(EXTRAS) into $(VENV); this takes a minute or two, once"
 	@index=$$($(PY) -c "import sys, urllib.request; sys.platform == 'linux' and urllib.request.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=3) and print('--extra-index-url $(TORCH_CPU_INDEX)')" 2>/dev/null); \
 	  $(PY) -m pip install --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]' \

@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         listener = _bind(options.host, options.port)
     except OSError as error:
-        return _fail(f"cannot listen on {options.host}:{options.port}: {error.strerror}", 1)
+        return _fail(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}; stop what listens "
+            "there, or choose another with --port",
+            1,
+        )
     logs.configure(settings.log_format)
     try:
         return _serve(settings, listener)

@@ -195,7 +195,8 @@ def _json(body: bytes) -> Any:
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
+        hint = "; NaN and Infinity are not JSON" if b"NaN" in body or b"Infinity" in body else ""
+        raise InvalidRequest(f"the body is not JSON: {error}{hint}") from None
 
 
 async def _read_body(request: Request) -> bytes:

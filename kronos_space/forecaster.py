@@ -17,6 +17,7 @@ import numpy as np
 
 from kronos_space.frames import (
     COLUMNS,
+    EPSILON,
     Floats,
     History,
     InvalidHistory,
@@ -121,6 +122,11 @@ class Forecaster:
             warnings.append(
                 f"only the newest {len(bars)} of {len(request.ohlcv)} bars were used: the model "
                 f"sees {self._max_context} bars, the {request.horizon} of the forecast included"
+            )
+        if 0 < scale.std[3] < 10 * EPSILON:
+            warnings.append(
+                f"the closes vary by {scale.std[3]:.1g} only, and the model hardly sees moves "
+                f"below {EPSILON:g}: send such prices in a smaller unit, times 1000 say"
             )
         seed = secrets.randbits(32) if request.seed is None else request.seed
         last_close = float(history.values[-1, 3])

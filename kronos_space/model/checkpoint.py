@@ -81,8 +81,9 @@ def _load_auto() -> Checkpoint:
     mini = CATALOGUE["kronos-mini"]
     try:
         if not is_cached(mini):
+            # a whole small file: a Hub may answer for one whose content never comes
             url = huggingface_hub.hf_hub_url(mini.model_id, FILES[0], revision=mini.model_revision)
-            huggingface_hub.get_hf_file_metadata(url, timeout=HUB_PATIENCE)
+            httpx2.get(url, timeout=HUB_PATIENCE, follow_redirects=True).raise_for_status()
         return _load_published(mini)
     except (httpx2.HTTPError, HfHubHTTPError, OSError, CheckpointError) as error:
         logger.warning(

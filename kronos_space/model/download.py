@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.utils import logging as hub_logging
 
 from kronos_space.settings import CATALOGUE, CatalogueEntry
 
@@ -71,6 +72,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _download(repo: str, revision: str, sha256: str) -> Path:
+    hub_logging.set_verbosity_error()  # it tells of every retry; one line at the end says it all
     try:
         paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
     except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -99,3 +99,13 @@ def test_a_price_that_never_moved_is_forecast_to_stay(forecaster: Forecaster) ->
     rows = [{**row, **dict.fromkeys(("open", "high", "low", "close"), 7.5)} for row in bars()]
     [answer] = forecaster.forecast([checked(ohlcv=rows)])
     assert [bar["close"] for bar in answer["predictions"]] == pytest.approx([7.5] * 3, abs=1e-3)
+
+
+def test_prices_too_small_for_the_model_to_see_are_told(forecaster: Forecaster) -> None:
+    names = ("open", "high", "low", "close")
+    tiny = [row | {name: row[name] * 1e-7 for name in names} for row in bars()]
+
+    [answer] = forecaster.forecast([checked(ohlcv=tiny)])
+
+    [warning] = answer["warnings"]
+    assert warning.startswith("the closes vary by") and "smaller unit" in warning
