@@ -97,6 +97,11 @@ def test_a_ticker_that_is_not_in_the_sample_is_unknown() -> None:
         DataService("sample").history("SPY")
 
 
+def test_a_horizon_beyond_the_sample_is_one_clear_line() -> None:
+    with pytest.raises(DataError, match="horizon=9999: the sample has 3270 bars in all"):
+        DataService("sample", horizon=9999).history("AAPL")
+
+
 def test_without_the_samples_package_one_line_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,7 +132,22 @@ def test_a_folder_of_files_is_a_source_and_the_newest_bar_its_clock(tmp_path: Pa
     # one that ends earlier stays usable, and says how old it is
     history = service.history("BRK-B")
     assert len(history) == 40
-    assert history.attrs["warnings"] == ["the newest bar is of 2024-02-28; sessions since: 20"]
+    assert history.attrs["warnings"] == [
+        "the newest bar is of 2024-02-28; sessions since: 20; "
+        "the clock is the newest bar of all files, in SPY.csv"
+    ]
+
+
+def test_a_date_of_the_future_fails_its_own_file_and_does_not_move_the_clock(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "SPY.csv", bars("2024-01-01", 40))
+    write(tmp_path, "QQQ.csv", [*bars("2024-01-01", 60), "2099-01-02,1,1,1,1,1"])
+    service = csv_service(tmp_path)
+    assert service.now() == day("2024-02-28T21:00")
+    assert len(service.history("SPY")) == 40
+    with pytest.raises(DataError, match=r"QQQ\.csv row 62: 2099-01-02 is in the future, today is"):
+        service.history("QQQ")
 
 
 def test_a_weekend_of_crypto_moves_the_clock_of_all(tmp_path: Path) -> None:
@@ -275,6 +295,12 @@ def test_too_few_bars_are_counted_in_the_error(tmp_path: Path) -> None:
         service.history("SPY")
     assert len(service.history("QQQ")) == 32
     assert len(csv_service(tmp_path, min_bars=10).history("SPY")) == 31
+
+
+def test_too_few_bars_say_what_became_of_the_others(tmp_path: Path) -> None:
+    write(tmp_path, "SPY.csv", [row.replace(",1", ",-1") for row in bars("2024-01-01", 40)])
+    with pytest.raises(TooFewBars, match=r"SPY: 0 usable .* impossible prices: 40 of 40"):
+        csv_service(tmp_path).history("SPY")
 
 
 def broken(position: int, row: str) -> list[str]:

@@ -68,14 +68,14 @@ class DataService:
         else:
             frame, warnings = clean(raw[raw.index <= now - length])
         if len(frame) < self._min_bars:
-            raise TooFewBars(
-                f"{symbol}: {len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC, "
-                f"a forecast needs at least {self._min_bars}"
-            )
+            count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
+            needs = f"a forecast needs at least {self._min_bars}"
+            raise TooFewBars("; ".join([f"{symbol}: {count}, {needs}", *warnings]))
         if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
-            warnings.append(
-                f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
-            )
+            warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
+            if self._now is None and self._source.clock_file:
+                warning += f"; the clock is the newest bar of all files, in {self._source.clock_file}"
+            warnings.append(warning)
         self._report(symbol, warnings)
         frame = frame.tail(bars)
         frame.attrs["warnings"] = warnings

@@ -5,7 +5,7 @@ A source hands out what it has, as it has it: prices may be missing, rows double
 """
 
 import csv
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ class Source(Protocol):
     """One place that candles come from."""
 
     knows_outcomes: bool  # holds bars from after its own clock
+    clock_file: str | None  # the file whose newest bar is the clock, if one is
 
     def symbols(self) -> list[str]:
         """The tickers it has, sorted; [] if it has more than can be listed."""
@@ -56,6 +57,7 @@ class SampleSource:
     """Real daily candles of four tickers, 2000 to March 2013, from the package bokeh-sampledata."""
 
     knows_outcomes = True
+    clock_file: str | None = None
     _TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
 
     def __init__(self) -> None:
@@ -76,6 +78,8 @@ class SampleSource:
     def clock(self, horizon: int) -> datetime:
         """The close of the bar that `max(6, horizon)` later ones follow: they are the outcome."""
         days = self._frames["AAPL"].index
+        if horizon >= len(days):
+            raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
         return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
@@ -124,6 +128,7 @@ class CsvSource:
             raise ConfigError(f"csv:{folder}: no .csv file in it; expected one a ticker: AAPL.csv")
         self._read: dict[str, pd.DataFrame] = {}
         self._clock: datetime | None = None
+        self.clock_file: str | None = None
 
     def symbols(self) -> list[str]:
         return sorted(self._files)
@@ -131,8 +136,8 @@ class CsvSource:
     def clock(self, horizon: int) -> datetime:
         """When the newest bar of all files was complete.
 
-        Files that cannot be read do not count: their tickers' own `fetch` says why. If none can,
-        it is the wall's time.
+        Files that cannot be read do not count, nor those with bars of the future: their tickers'
+        own `fetch` says why. If none is left, it is the wall's time.
         """
         if self._clock is None:
             closes = []
@@ -140,10 +145,14 @@ class CsvSource:
                 try:
                     newest = self._rows(symbol).dropna(subset="close")["day"].max()
                     if not pd.isna(newest):
-                        closes.append(session_close(symbol, newest.to_pydatetime()))
+                        closes.append((session_close(symbol, newest.to_pydatetime()), symbol))
                 except DataError:
                     continue
-            self._clock = max(closes, default=wall_clock())
+            if closes:
+                self._clock, newest_of_all = max(closes)
+                self.clock_file = self._files[newest_of_all].name
+            else:
+                self._clock = wall_clock()
         return self._clock
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
@@ -161,7 +170,9 @@ class CsvSource:
                 f"{symbol}: no file {symbol}.csv in {self._folder}, which has {have}"
             )
         if key not in self._read:
-            self._read[key] = read_csv(self._files[key])
+            rows = read_csv(self._files[key])
+            _refuse_the_future(self._files[key], rows)
+            self._read[key] = rows
         return self._read[key]
 
 
@@ -232,6 +243,17 @@ def _refuse(file: Path, text: pd.Series, wrong: pd.Series, complaint: str) -> No
     if wrong.any():
         row: Any = wrong.idxmax()
         raise DataError(f"{file} row {row}: {text[row]!r} {complaint}; mend or remove the row")
+
+
+def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:
+    now = wall_clock()
+    ahead = rows["day"] > now + timedelta(days=1)  # a day: east of Greenwich it begins earlier
+    if ahead.any():
+        row: Any = ahead.idxmax()
+        raise DataError(
+            f"{file} row {row}: {rows['day'][row]:%Y-%m-%d} is in the future, "
+            f"today is {now:%Y-%m-%d}; mend or remove the row"
+        )
 
 
 def _refuse_two_bars_a_day(file: Path, rows: pd.DataFrame) -> None:

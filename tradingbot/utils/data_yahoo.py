@@ -23,6 +23,7 @@ class YahooSource:
     """
 
     knows_outcomes = False
+    clock_file: str | None = None
 
     def __init__(self, session: Any = None) -> None:
         self._session = session
