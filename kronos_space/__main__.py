@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     # before uvicorn takes over, and when it gives the signal back: leave quietly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if options.until_stdin_closes:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
     try:
         listener = _bind(options.host, options.port)
     except OSError as error:
@@ -106,7 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", default=7860, type=int, help="port to listen on; 0 takes a free one (%(default)s)"
     )
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop as on SIGTERM when standard input ends, as it does with the process behind it",
+    )
     return parser
+
+
+def _stop_when_stdin_closes() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _bind(host: str, port: int) -> socket.socket:

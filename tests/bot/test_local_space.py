@@ -3,8 +3,11 @@
 import importlib.util
 import os
 import subprocess
+import sys
+import time
 from typing import Any
 
+import psutil
 import pytest
 
 from tradingbot.utils import local_space as module
@@ -60,6 +63,58 @@ def test_a_process_that_never_answers_is_given_up_and_ended(
     ):
         pass
     assert started[0].poll() is not None
+
+
+HEALTHY = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Space(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ok", "model": "m", "boot_id": "b"}')
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Space).serve_forever()
+"""
+
+
+def test_a_space_that_is_killed_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+    popen = subprocess.Popen
+
+    def other_program(command: list[str], **options: Any) -> Any:
+        started.append(popen([command[0], "-c", HEALTHY, *command[3:]], **options))
+        return started[-1]
+
+    monkeypatch.setattr(module.subprocess, "Popen", other_program)
+    told: list[str] = []
+    with local_space(timeout=30, say=told.append):
+        started[0].kill()
+        started[0].wait()
+    assert told == [
+        "Warning: the local Space ended with -9 (killed, perhaps out of memory)",
+    ]
+
+
+def test_a_process_that_is_killed_leaves_no_space_behind() -> None:
+    program = "from tradingbot.utils.local_space import local_space\nwith local_space(): pass"
+    environ = {**os.environ, "KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", program], env=environ)
+    try:
+        space = child_space(psutil.Process(parent.pid))
+    finally:
+        parent.kill()
+        parent.wait()
+    assert not psutil.wait_procs([space], timeout=30)[1], "the Space runs on"
+
+
+def child_space(parent: psutil.Process) -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for child in parent.children():
+            if "kronos_space" in child.cmdline():
+                return child
+        time.sleep(0.02)
+    raise AssertionError("no Space was started")
 
 
 def test_the_job_s_secrets_do_not_reach_the_space() -> None:

@@ -119,7 +119,13 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
     assert set(log_first.durations) == {"wake", "fetch", "forecast", "store", "pause"}
 
 
-def test_ctrl_c_stops_the_space_of_its_own_and_exits_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGHUP, 129, "SIGHUP")],
+)
+def test_ctrl_c_and_a_closed_terminal_stop_the_space_of_its_own(
+    tmp_path: Path, number: int, code: int, name: str
+) -> None:
     process = subprocess.Popen(
         job_command("--local", "--source", "sample"),
         cwd=tmp_path,
@@ -128,14 +134,14 @@ def test_ctrl_c_stops_the_space_of_its_own_and_exits_130(tmp_path: Path) -> None
         text=True,
     )
     space = _wait_for_child(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Stopped by Ctrl-C" in err
+    assert process.returncode == code
+    assert f"Stopped by {name}" in err
     assert "Traceback" not in err
     assert not space.is_running() or space.status() == psutil.STATUS_ZOMBIE
     [log] = runs(f"sqlite:///{tmp_path / 'kronos.db'}")
-    assert (log.status, log.exit_code, log.message) == ("failed", 130, "Ctrl-C")
+    assert (log.status, log.exit_code, log.message) == ("failed", code, name)
 
 
 def _wait_for_child(pid: int) -> psutil.Process:

@@ -38,7 +38,8 @@ def local_space(
 
     KRONOS_MODEL is "auto" unless `environ` says otherwise, and what the process says about its
     choice goes to `say`. SpaceError with the process's own last line when it ends instead,
-    ConfigError if a setting is to blame. The process is stopped on every way out.
+    ConfigError if a setting is to blame. The process is stopped on every way out, and stops by
+    itself when this one is killed. If it ended before its time, `say` is told.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
@@ -48,12 +49,22 @@ def local_space(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process: subprocess.Popen[str] | None = None
+    healthy = False
     try:
         with signals_held():  # a signal in here must not lose sight of the process
             process = subprocess.Popen(
-                [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", str(port)],
+                [
+                    sys.executable,
+                    "-m",
+                    "kronos_space",
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(port),
+                    "--until-stdin-closes",
+                ],
                 env=_environment(environ),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closes with this process, however that ends
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -62,11 +73,16 @@ def local_space(
             )
             output = _Output(process, say)
         _wait(process, output, url, timeout)
+        healthy = True
         yield url
     finally:
         if process is not None:
             with signals_held():
+                if healthy and process.poll() is not None:
+                    say(f"Warning: the local Space {_ended(process, output)}")
                 _stop(process)
+                assert process.stdin is not None
+                process.stdin.close()
                 output.close()
 
 
@@ -114,6 +130,12 @@ class _Output:
         self._pipe.close()
 
 
+def _ended(process: subprocess.Popen[str], output: _Output) -> str:
+    if process.returncode == -signal.SIGKILL:
+        return f"ended with {process.returncode} (killed, perhaps out of memory)"
+    return f"ended with {process.returncode}: {output.last()}"
+
+
 def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: float) -> None:
     from tradingbot.utils.space_http import SpaceHTTP
 
@@ -123,6 +145,8 @@ def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: fl
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 kind = ConfigError if process.returncode == WRONG_SETTING else SpaceError
+                if process.returncode < 0:
+                    raise SpaceError(f"the local Space {_ended(process, output)}")
                 raise kind(f"the local Space could not start: {output.last()}")
             try:
                 if space.health().get("status") == "ok":

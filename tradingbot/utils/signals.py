@@ -1,12 +1,15 @@
-"""SIGTERM and Ctrl-C as one exception, and blocks that they must not cut short."""
+"""Ctrl-C, SIGTERM and SIGHUP as one exception, and blocks that they must not cut short."""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STOPPING = tuple(  # SIGHUP, which tells that the terminal was closed, is not known everywhere
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Stopped(BaseException):
@@ -14,14 +17,15 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__("Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name)
-        self.exit_code = 128 + signum  # 130, 143
+        self.exit_code = 128 + signum  # 130, 143, 129
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises Stopped here; later ones wait for the cleaning up.
+    """The first signal to stop raises Stopped here; later ones wait for the cleaning up.
 
-    SIGINT gets a handler too: a process that a script starts in the background ignores it.
+    SIGINT gets a handler even where it is ignored, as in a process that a script starts in the
+    background. SIGHUP does not: who says nohup means it.
     """
     stopping = False
 
@@ -31,7 +35,7 @@ def stop_on_signals() -> Iterator[None]:
             stopping = True
             raise Stopped(signum)
 
-    previous = {number: signal.signal(number, stop) for number in _STOPPING}
+    previous = _handle(stop)
     try:
         yield
     finally:
@@ -41,15 +45,12 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM that arrive in this block take effect at its end."""
+    """Signals to stop that arrive in this block take effect at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only ever interrupt the main thread
         return
     held: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda signum, frame: held.append(signum))
-        for number in _STOPPING
-    }
+    previous = _handle(lambda signum, frame: held.append(signum))
     try:
         yield
     finally:
@@ -57,3 +58,12 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Install the handler for every signal to stop; what was there before."""
+    return {
+        number: signal.signal(number, handler)
+        for number in _STOPPING
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN
+    }
