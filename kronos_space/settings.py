@@ -136,6 +136,10 @@ class Settings:
                 read = _number if "low" in setting.metadata else _choice
                 values[setting.name] = read(name, value, setting)
         settings = cls(**values)
+        if settings.api_key and not (settings.api_key.isascii() and settings.api_key.isprintable()):
+            raise SettingsError(  # never with its value
+                "KRONOS_API_KEY has characters that no HTTP header carries: expected visible ASCII"
+            )
         if settings.min_history > settings.max_history:
             raise SettingsError(
                 f"KRONOS_MIN_HISTORY={settings.min_history}: "

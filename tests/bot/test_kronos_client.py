@@ -22,6 +22,7 @@ from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import get_db_session
 from tradingbot.utils.errors import (
     ConfigError,
+    DataError,
     KronosError,
     SpaceRejected,
     SpaceUnavailable,
@@ -132,6 +133,106 @@ def test_a_history_without_volume_is_forecast_too(
     assert isinstance(answer, Forecast)
 
 
+def test_a_history_that_cannot_be_sent_fails_alone_and_says_why(
+    client: KronosClient, sample: DataService
+) -> None:
+    good = sample.history("AAPL", bars=40)
+    with_nan, with_text, with_inf = good.copy(), good.astype("object"), good.copy()
+    with_nan.iloc[3, 0] = np.nan
+    with_text.iloc[3, 0] = "n/a"
+    with_inf.iloc[3, 4] = np.inf
+    bad: dict[Any, tuple[Any, str]] = {
+        "NAN": (with_nan, "NaN or infinity in 1 of 40 bars, the last of 20"),
+        "INF": (with_inf, "NaN or infinity in 1 of 40 bars"),
+        "TEXT": (with_text, "no number: could not convert string to float: 'n/a'"),
+        "LESS": (good.drop(columns=["open", "low"]), "not one column open, low, but ['high', "),
+        "TWICE": (pd.concat([good, good], axis=1), "not one column open, high, low, close"),
+        "NONE": (good.iloc[:0], "the history has no bars"),
+        "RANGE": (good.reset_index(drop=True), "expected a DataFrame with a DatetimeIndex"),
+        "LIST": ([1, 2], "expected a DataFrame with a DatetimeIndex"),
+        "ZONE": (
+            good.tz_localize("UTC").tz_convert("Asia/Tokyo"),
+            "daily bars at 2013-02-21 09:00",
+        ),
+        5: (good, "expected a ticker, as text"),
+    }
+    histories = {symbol: history for symbol, (history, _) in bad.items()}
+    answers = dict(client.forecast_many({**histories, "GOOD": good}, horizon=1))
+    assert isinstance(answers.pop("GOOD"), Forecast)
+    assert list(answers) == list(bad)
+    for symbol, answer in answers.items():
+        assert isinstance(answer, DataError)
+        assert str(answer).startswith(f"{symbol}: ") and bad[symbol][1] in str(answer)
+
+
+def test_a_daily_bar_with_a_time_zone_keeps_its_date(
+    client: KronosClient, sample: DataService
+) -> None:
+    bars = sample.history("AAPL", bars=40)
+    zones = {zone: bars.tz_localize(zone) for zone in ("UTC", "America/New_York", "Asia/Tokyo")}
+    for _, answer in client.forecast_many(zones, horizon=1):
+        assert isinstance(answer, Forecast)
+        assert answer.as_of == datetime(2013, 2, 21)
+
+
+def test_an_hourly_bar_with_a_time_zone_becomes_utc(
+    client: KronosClient, sample: DataService
+) -> None:
+    bars = sample.history("AAPL", bars=40)
+    bars.index = pd.date_range("2013-02-21 09:00", periods=40, freq="h", tz="Asia/Tokyo")
+    [(_, answer)] = client.forecast_many({"AAPL": bars}, horizon=1, interval="1h")
+    assert isinstance(answer, Forecast)
+    assert answer.as_of == datetime(2013, 2, 22, 15)
+
+
+def test_one_ticker_as_text_is_one_ticker_and_not_its_letters(client: KronosClient) -> None:
+    [(symbol, answer)] = client.forecast_many("AAPL", horizon=1)
+    assert symbol == "AAPL" and isinstance(answer, Forecast)
+
+
+def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
+    frame = client.predict("AAPL", np.int64(3))  # type: ignore[arg-type]
+    assert frame is not None and len(frame) == 3
+
+
+@pytest.mark.parametrize(
+    ("symbol", "horizon", "says"),
+    [
+        ("AAPL", "5", "horizon='5': expected a whole number"),
+        ("AAPL", 2.5, "horizon=2.5: expected a whole number"),
+        ("AAPL", None, "horizon=None: expected a whole number"),
+        ("AAPL", True, "horizon=True: expected a whole number"),
+        ("AAPL", 0, "horizon=0: expected a whole number, at least 1"),
+        (None, 5, "symbol=None: expected a ticker"),
+        (5, 5, "symbol=5: expected a ticker"),
+        (" ", 5, "symbol=' ': expected a ticker"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_none_and_one_warning_that_names_the_value(
+    client: KronosClient, caplog: pytest.LogCaptureFixture, symbol: Any, horizon: Any, says: str
+) -> None:
+    assert client.predict(symbol, horizon) is None
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"No Kronos forecast: {says}")
+    with pytest.raises(ValueError, match=says):
+        client.forecast(symbol, horizon)
+
+
+def test_a_ticker_is_named_once_in_the_warning(
+    client: KronosClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client.predict("ZZZZ") is None
+    [record] = caplog.records
+    assert record.getMessage().startswith("No Kronos forecast of ZZZZ: the sample has AAPL")
+
+
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(sample: DataService) -> None:
+    for key in ("schl\u00fcssel\u20ac", "a\nb"):
+        with pytest.raises(ConfigError, match="api_key has characters that no HTTP") as caught:
+            KronosClient("http://127.0.0.1:9", data=sample, api_key=key)
+        assert key not in str(caught.value)
+
+
 def test_a_running_space_is_healthy_and_ready(client: KronosClient) -> None:
     assert client.is_healthy()
     health = client.wait_until_ready(timeout=5)
@@ -200,7 +301,7 @@ def test_predict_returns_none_after_one_warning_that_names_address_and_cause(
         assert not client.is_healthy()
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "AAPL" in record.getMessage()
+    assert record.getMessage().startswith("No Kronos forecast of AAPL: http")
     assert "http://127.0.0.1:9/predict/batch is out of reach (Connection refused)" in record.message
     assert not list(tmp_path.iterdir()), "looking for a stored forecast makes no database"
 

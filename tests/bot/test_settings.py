@@ -86,6 +86,16 @@ def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, exp
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["KRONOS_API_KEY", "HF_TOKEN"])
+@pytest.mark.parametrize("value", ["schl\u00fcssel\u20ac", "a\nb", "a\x7fb"])
+def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(
+    name: str, value: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{name} has characters that no HTTP header") as error:
+        Settings.from_env({name: value})
+    assert value not in str(error.value)
+
+
 def test_secrets_do_not_show_when_settings_are_printed() -> None:
     settings = Settings.from_env({"HF_TOKEN": "hf_secret", "KRONOS_API_KEY": "key_secret"})
     assert "secret" not in repr(settings)

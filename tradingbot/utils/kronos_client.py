@@ -1,17 +1,24 @@
 """Forecasts for bots: histories go to the Space, forecasts come back, or None with one warning."""
 
 import logging
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from tradingbot.utils.errors import ConfigError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.utils.errors import (
+    ConfigError,
+    DataError,
+    KronosError,
+    SpaceError,
+    SpaceUnavailable,
+)
 from tradingbot.utils.forecast import Forecast
-from tradingbot.utils.settings import Settings, check_url
+from tradingbot.utils.settings import Settings, check_secret, check_url
 from tradingbot.utils.space_http import SpaceHTTP
-from tradingbot.utils.wire import SeriesRequest, decode, encode, envelope
+from tradingbot.utils.wire import SeriesRequest, checked, decode, encode, envelope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +72,7 @@ class KronosClient:
             self._space = SpaceHTTP(
                 url,
                 http=http,
-                api_key=api_key or settings.api_key,
+                api_key=check_secret("api_key", api_key) if api_key else settings.api_key,
                 hf_token=settings.hf_token,
                 hf_space_repo=settings.hf_space_repo,
                 timeout=timeout,
@@ -91,15 +98,20 @@ class KronosClient:
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
         """
-        symbol = symbol.strip().upper()
+        try:
+            symbol, horizon = _ticker(symbol), _bars(horizon)
+        except ValueError as error:
+            logger.warning("No Kronos forecast: %s", error)
+            return None
         try:
             return self.forecast(symbol, horizon)
-        except (KronosError, ValueError) as error:
+        except KronosError as error:
             stored = self._stored(symbol, horizon)
             if stored is not None:
                 logger.info("%s: the stored forecast stands in: %s", symbol, error)
                 return stored.to_frame("stored")
-            logger.warning("No Kronos forecast of %s: %s", symbol, error)
+            reason = str(error).removeprefix(f"{symbol}: ")
+            logger.warning("No Kronos forecast of %s: %s", symbol, reason)
             return None
 
     def forecast(
@@ -108,8 +120,9 @@ class KronosClient:
         """As `predict`, but from the Space only, and a failure is raised (see errors.py).
 
         Without `seed` the same candles give the same forecast; with one, you choose the draw.
+        ValueError when `symbol` is no text or `horizon` no whole number from 1 on.
         """
-        symbol = symbol.strip().upper()
+        symbol = _ticker(symbol)
         [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
         if isinstance(answer, KronosError):
             raise answer
@@ -128,8 +141,9 @@ class KronosClient:
         A mapping brings its own histories; tickers alone are looked up in the data source.
         One bad ticker never spoils the others. ConfigError when there is no Space's address.
         """
-        if horizon < 1:
-            raise ValueError(f"horizon={horizon}: expected at least 1")
+        horizon = _bars(horizon)
+        if isinstance(symbols, str):  # else each letter would be a ticker
+            symbols = [symbols]
         space = self._require_space()
         histories = symbols if isinstance(symbols, Mapping) else None
         return self._answers(space, symbols, histories, horizon, interval, seed)
@@ -245,8 +259,10 @@ class KronosClient:
     ) -> SeriesRequest:
         from tradingbot.utils.calendars import next_sessions
 
+        if not isinstance(symbol, str):
+            raise DataError(f"{symbol!r}: expected a ticker, as text")
         if histories is not None:
-            history = histories[symbol]
+            history = checked(symbol, histories[symbol], interval)
         else:
             history = self._data_for(horizon).history(symbol, interval=interval)
         # Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
@@ -287,3 +303,20 @@ class KronosClient:
                 "(https://owner-space.hf.space), or start one here with 'make serve'"
             )
         return self._space
+
+
+def _ticker(symbol: str) -> str:
+    if not isinstance(symbol, str) or not symbol.strip():
+        raise ValueError(f"symbol={symbol!r}: expected a ticker, such as 'SPY'")
+    return symbol.strip().upper()
+
+
+def _bars(horizon: int) -> int:
+    """Whole numbers of any type, numpy's too."""
+    try:
+        number = 0 if isinstance(horizon, bool) else operator.index(horizon)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"horizon={horizon!r}: expected a whole number, at least 1")
+    return number

@@ -41,8 +41,8 @@ class Settings:
         env = _Environment(environ)
         return cls(
             space_url=env.url("KRONOS_SPACE_URL"),
-            api_key=env.text("KRONOS_API_KEY"),
-            hf_token=env.text("HF_TOKEN"),
+            api_key=env.secret("KRONOS_API_KEY"),
+            hf_token=env.secret("HF_TOKEN"),
             hf_space_repo=env.repo("HF_SPACE_REPO", cls.hf_space_repo),
             horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
             samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
@@ -65,6 +65,13 @@ def check_source(name: str, text: str) -> str:
     if text in ("yahoo", "sample") or (text.startswith("csv:") and text != "csv:"):
         return text
     raise _wrong(name, text, "yahoo, sample or csv:DIR (a folder with one file a ticker)")
+
+
+def check_secret(name: str, text: str) -> str:
+    """A key or token that an HTTP header can carry; ConfigError names `name`, never the value."""
+    if text.isascii() and text.isprintable():
+        return text
+    raise ConfigError(f"{name} has characters that no HTTP header carries: expected visible ASCII")
 
 
 def check_whole(name: str, text: str, low: int, high: int) -> int:
@@ -90,6 +97,10 @@ class _Environment:
 
     def text(self, name: str) -> str | None:
         return self.environ.get(name, "").strip() or None
+
+    def secret(self, name: str) -> str | None:
+        text = self.text(name)
+        return None if text is None else check_secret(name, text)
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         text = self.text(name)

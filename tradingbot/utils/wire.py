@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.utils.errors import DataError, SpaceError, SpaceRejected, SpaceUnavailable
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
 if TYPE_CHECKING:
@@ -27,6 +27,47 @@ class SeriesRequest:
     body: bytes  # the JSON object
 
 
+PRICES = ["open", "high", "low", "close"]
+
+
+def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFrame":
+    """`history` as `encode` takes it, its times naive; DataError says why it cannot be sent.
+
+    Times with a zone become UTC; those of daily bars are dates, and keep the day they show.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
+        raise DataError(f"{symbol}: expected a DataFrame with a DatetimeIndex as the history")
+    if not len(history) or history.index.hasnans:
+        raise DataError(f"{symbol}: the history has no bars, or one without a time")
+    names = list(history.columns)
+    if wrong := [name for name in PRICES if names.count(name) != 1]:
+        raise DataError(f"{symbol}: the history has not one column {', '.join(wrong)}, but {names}")
+    try:
+        bars = history[[*PRICES, *(["volume"] if "volume" in names else [])]].astype("float64")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{symbol}: the history has what is no number: {error}") from error
+    impossible = ~np.isfinite(bars[PRICES]).all(axis=1) | np.isinf(bars.get("volume", 0.0))
+    if impossible.any():
+        raise DataError(
+            f"{symbol}: NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "
+            f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them"
+        )
+    if bars.index.tz is not None:
+        if interval == "1d":
+            bars.index = bars.index.tz_localize(None)
+            if not bars.index.equals(bars.index.normalize()):
+                raise DataError(
+                    f"{symbol}: daily bars at {history.index[-1]}; expected midnight of the "
+                    "session's date: convert to the exchange's time zone first"
+                )
+        else:
+            bars.index = bars.index.tz_convert(None)
+    return bars
+
+
 def encode(
     symbol: str,
     history: "pd.DataFrame",
@@ -43,7 +84,7 @@ def encode(
     Without `seed` goes one that follows from the ticker and its newest bar, so that whoever asks
     again with the same candles gets the same forecast.
     """
-    columns = ["open", "high", "low", "close"]
+    columns = [*PRICES]
     if "volume" in history and history["volume"].notna().all():
         columns.append("volume")
     bars = history[columns].to_dict("records")
