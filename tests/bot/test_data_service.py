@@ -134,7 +134,7 @@ def test_a_folder_of_files_is_a_source_and_the_newest_bar_its_clock(tmp_path: Pa
     assert len(history) == 40
     assert history.attrs["warnings"] == [
         "the newest bar is of 2024-02-28; sessions since: 20; "
-        "the clock is the newest bar of all files, in SPY.csv"
+        "the clock is the newest bar, in SPY.csv"
     ]
 
 

@@ -399,6 +399,11 @@ class TestADatabaseOfTheFirstLayout:
         assert rows[0].prediction_made_at == datetime(2026, 1, 5, 22, 5, 1, 250_000)
         assert (rows[0].predicted_open, rows[0].predicted_volume) == (1.0, 7.0)
 
+    def test_is_left_as_it_is_by_who_only_reads(self, first_layout: str) -> None:
+        with get_db_session(first_layout, create=False) as session:
+            assert session.scalar(text("SELECT count(*) FROM kronos_predictions")) == 5
+        assert inspect(get_engine(first_layout)).get_table_names() == ["kronos_predictions"]
+
     def test_is_found_by_date_and_takes_new_forecasts(self, first_layout: str) -> None:
         key = {"symbol": "SPY", "target_date": MIDNIGHT}
         with get_db_session(first_layout) as session:

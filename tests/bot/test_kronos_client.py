@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import inspect
 
 from tradingbot.utils import kronos_client, space_http
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session
+from tradingbot.utils.db import get_db_session, get_engine
 from tradingbot.utils.errors import (
     ConfigError,
     DataError,
@@ -333,6 +334,15 @@ def test_the_stored_forecast_stands_in_while_the_space_sleeps(
     np.testing.assert_allclose(frame["close"], [bar.close for bar in forecast.bars])
     assert not caplog.records
     assert asleep.predict("GOOG", horizon=6) is None, "all rows of the horizon, or none"
+
+
+def test_looking_for_a_stored_forecast_makes_no_tables(
+    sample: DataService, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+    get_engine(database).connect().close()  # so that a SQLite file is there
+    assert KronosClient("http://127.0.0.1:9", data=sample).predict("AAPL") is None
+    assert inspect(get_engine(database)).get_table_names() == []
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,11 @@ class TestWhatIsThereAlready:
         assert self.stored(database, "SPY", "QQQ", "GLD", horizon=4) == {"SPY", "QQQ"}
         assert self.stored(database, "SPY", horizon=6) == set()
 
+    def test_is_also_what_only_the_ledger_still_has(self, database: str) -> None:
+        store(database, forecast("SPY", as_of=TUESDAY))
+        store(database, forecast("SPY", as_of=MONDAY, horizon=20))  # as with --horizon 20
+        assert self.stored(database, "SPY", horizon=20) == {"SPY"}
+
     def test_is_asked_for_each_symbols_own_as_of(self, database: str) -> None:
         store(database, forecast("SPY", as_of=TUESDAY), forecast("BTC-USD", as_of=MONDAY))
         both = {"SPY": TUESDAY, "BTC-USD": MONDAY}
@@ -312,8 +317,13 @@ class TestTheLatestStored:
         assert self.latest(database, horizon=6) is None
         assert self.latest(database, as_of=TUESDAY) is None
         assert self.latest(database, interval="1h") is None
+
+    def test_comes_from_the_ledger_once_a_newer_vintage_has_taken_its_days(
+        self, database: str
+    ) -> None:
+        store(database, forecast())
         store(database, forecast(as_of=TUESDAY))  # four of Monday's bars are gone now
-        assert self.latest(database) is None
+        assert self.latest(database) == forecast()
         assert self.latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
 
     def test_is_by_one_model_the_newest_made_that_is_whole(self, database: str) -> None:
@@ -336,6 +346,8 @@ class TestTheLatestStored:
 
 
 def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None:
+    with get_db_session(database, create=False) as session:
+        assert active_symbols(session) == [], "no table counts as an empty one"
     with get_db_session(database) as session:
         assert active_symbols(session) == []
         session.add(BotRow(name="empty"))

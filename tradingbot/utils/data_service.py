@@ -74,7 +74,7 @@ class DataService:
         if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
             warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
             if self._now is None and self._source.clock_file:
-                warning += f"; the clock is the newest bar of all files, in {self._source.clock_file}"
+                warning += f"; the clock is the newest bar, in {self._source.clock_file}"
             warnings.append(warning)
         self._report(symbol, warnings)
         frame = frame.tail(bars)

@@ -72,14 +72,15 @@ MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgradin
 
 
 @contextmanager
-def get_db_session(url: str | None = None) -> Iterator[Session]:
+def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[Session]:
     """A session on the configured database: commits at the end, rolls back on an exception.
 
-    Objects stay readable after the block. Raises DatabaseError when the database is out of reach,
+    Objects stay readable after the block. With `create=False` the schema is left as it is, for who
+    only reads: tables may be missing. Raises DatabaseError when the database is out of reach,
     also in the middle of the block.
     """
     engine = get_engine(url)
-    if engine not in _ready:
+    if create and engine not in _ready:
         init_db(url)
     try:
         with Session(engine, expire_on_commit=False) as session:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, and_, func, or_, select
+from sqlalchemy import Insert, and_, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -13,6 +13,11 @@ from tradingbot.utils.forecast import Forecast, ForecastBar
 from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
 
 CASH = "USD"  # the key of a portfolio that is no ticker
+
+_TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
+    KronosPrediction,
+    KronosForecast,
+)
 
 
 def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
@@ -57,19 +62,24 @@ def already_stored(
     interval: str,
     horizon: int,
 ) -> set[str]:
-    """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`."""
-    stored = session.execute(
-        select(KronosPrediction.symbol, KronosPrediction.as_of)
-        .where(
-            KronosPrediction.interval == interval,
-            KronosPrediction.model_name == model_name,
-            KronosPrediction.as_of.in_(set(as_of.values())),
-            KronosPrediction.horizon_days.between(1, horizon),
+    """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`.
+
+    In either table: `kronos_predictions` gives days that a newer `as_of` has too to that one.
+    """
+    complete: set[tuple[str, datetime | None]] = set()
+    for table in _TABLES:
+        stored = session.execute(
+            select(table.symbol, table.as_of)
+            .where(
+                table.interval == interval,
+                table.model_name == model_name,
+                table.as_of.in_(set(as_of.values())),
+                table.horizon_days.between(1, horizon),
+            )
+            .group_by(table.symbol, table.as_of)
+            .having(func.count(table.horizon_days.distinct()) == horizon)
         )
-        .group_by(KronosPrediction.symbol, KronosPrediction.as_of)
-        .having(func.count(KronosPrediction.horizon_days.distinct()) == horizon)
-    )
-    complete = {(symbol, moment) for symbol, moment in stored}
+        complete |= {(symbol, moment) for symbol, moment in stored}
     return {symbol for symbol in symbols if (symbol, as_of.get(symbol)) in complete}
 
 
@@ -84,45 +94,47 @@ def latest_stored(
 ) -> Forecast | None:
     """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
-    Where several models have one, and none is named, the newest made counts. All quantiles of the
-    ledger come with it, unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what
-    is known of it.
+    What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
+    and none is named, the newest made counts. All quantiles of the ledger come with it, unless the
+    forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
-    rows = session.execute(
-        select(*KronosPrediction.__table__.columns, KronosForecast.close_quantiles)
-        .join_from(
-            KronosPrediction,
-            KronosForecast,
-            and_(
-                KronosForecast.symbol == KronosPrediction.symbol,
-                KronosForecast.interval == KronosPrediction.interval,
-                KronosForecast.model_name == KronosPrediction.model_name,
-                KronosForecast.as_of == KronosPrediction.as_of,
-                KronosForecast.target_date == KronosPrediction.target_date,
-                KronosForecast.prediction_made_at == KronosPrediction.prediction_made_at,
-            ),
-            isouter=True,
+    latest = select(*KronosPrediction.__table__.columns, KronosForecast.close_quantiles).join_from(
+        KronosPrediction,
+        KronosForecast,
+        and_(
+            KronosForecast.symbol == KronosPrediction.symbol,
+            KronosForecast.interval == KronosPrediction.interval,
+            KronosForecast.model_name == KronosPrediction.model_name,
+            KronosForecast.as_of == KronosPrediction.as_of,
+            KronosForecast.target_date == KronosPrediction.target_date,
+            KronosForecast.prediction_made_at == KronosPrediction.prediction_made_at,
+        ),
+        isouter=True,
+    )
+    ledger = select(*KronosForecast.__table__.columns)
+    for table, query in zip(_TABLES, (latest, ledger), strict=True):
+        rows = session.execute(
+            query.where(
+                table.symbol == symbol,
+                table.interval == interval,
+                table.as_of == as_of,
+                table.horizon_days.between(1, horizon),
+                *([] if model_name is None else [table.model_name == model_name]),
+            ).order_by(table.prediction_made_at.desc(), table.horizon_days)
         )
-        .where(
-            KronosPrediction.symbol == symbol,
-            KronosPrediction.interval == interval,
-            KronosPrediction.as_of == as_of,
-            KronosPrediction.horizon_days.between(1, horizon),
-            *([] if model_name is None else [KronosPrediction.model_name == model_name]),
-        )
-        .order_by(KronosPrediction.prediction_made_at.desc(), KronosPrediction.horizon_days)
-    ).all()
-    steps_of: dict[str, dict[int, Any]] = {}  # model -> step -> row, newest made model first
-    for row in rows:
-        steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
-    for steps in steps_of.values():
-        if len(steps) == horizon:
-            return _forecast([steps[step] for step in range(1, horizon + 1)])
+        steps_of: dict[str, dict[int, Any]] = {}  # model -> step -> row, newest made model first
+        for row in rows:
+            steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
+        for steps in steps_of.values():
+            if len(steps) == horizon:
+                return _forecast([steps[step] for step in range(1, horizon + 1)])
     return None
 
 
 def active_symbols(session: Session) -> list[str]:
-    """Every ticker in a bot's portfolio, whatever the quantity; sorted."""
+    """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table."""
+    if not inspect(session.connection()).has_table(BotRow.__tablename__):
+        return []
     portfolios = session.scalars(select(BotRow.portfolio))
     return sorted({ticker for portfolio in portfolios for ticker in portfolio} - {CASH})
 
@@ -206,7 +218,7 @@ def _dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | post
 
 
 def _forecast(rows: Sequence[Any]) -> Forecast:
-    """From the joined rows of one model, step 1 first."""
+    """From the rows of one model, step 1 first."""
     first = rows[0]
     return Forecast(
         symbol=first.symbol,

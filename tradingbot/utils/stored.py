@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ def stored_forecast(
         if sessions is None and not database_exists(database_url()):
             return None
         as_of = latest_complete_session(symbol, now)
-        with (sessions or get_db_session)() as session:
+        # a bot that only looks must not be the one who upgrades the schema
+        with (sessions or partial(get_db_session, create=False))() as session:
             return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", symbol, error)

@@ -55,16 +55,15 @@ def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFram
             f"{symbol}: NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "
             f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them"
         )
-    if bars.index.tz is not None:
-        if interval == "1d":
-            bars.index = bars.index.tz_localize(None)
-            if not bars.index.equals(bars.index.normalize()):
-                raise DataError(
-                    f"{symbol}: daily bars at {history.index[-1]}; expected midnight of the "
-                    "session's date: convert to the exchange's time zone first"
-                )
-        else:
-            bars.index = bars.index.tz_convert(None)
+    times = history.index
+    if times.tz is not None:
+        daily = interval == "1d"
+        bars.index = naive = times.tz_localize(None) if daily else times.tz_convert(None)
+        if daily and not naive.equals(naive.normalize()):
+            raise DataError(
+                f"{symbol}: daily bars at {times[-1]}; expected midnight of the session's date: "
+                "convert to the exchange's time zone first"
+            )
     return bars
 
 
