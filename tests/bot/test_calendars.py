@@ -27,6 +27,9 @@ def day(text: str) -> datetime:
         ("spy", "XNYS"),
         ("^GSPC", "XNYS"),
         ("^NDX", "XNYS"),
+        ("^vix", "XNYS"),
+        ("^TNX", "XNYS"),
+        ("^TASI.SR", "XSAU"),
         ("BRK-B", "XNYS"),
         ("BAC-PL", "XNYS"),
         ("7203.T", "XTKS"),
@@ -55,6 +58,13 @@ def day(text: str) -> datetime:
 )
 def test_a_ticker_belongs_to_its_exchange(symbol: str, calendar: str) -> None:
     assert calendar_name(symbol) == calendar
+
+
+@pytest.mark.parametrize("symbol", ["^NOSUCH", "^"])
+def test_an_index_that_is_not_known_is_refused_and_not_taken_for_new_yorks(symbol: str) -> None:
+    with pytest.raises(DataError) as caught:
+        calendar_name(symbol)
+    assert str(caught.value).startswith(f"{symbol}: no exchange is known for this index")
 
 
 @pytest.mark.parametrize("symbol", ["FOO.XYZ", "BRK.B", "EURUSD=Q", ".T", "=X", "ACME."])

@@ -15,7 +15,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, inspect, text
+from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from tradingbot.utils import db
@@ -127,6 +127,28 @@ class TestTheAddress:
         with pytest.raises(ConfigError, match="DATABASE_URL cannot be read: expected") as caught:
             database_url({"DATABASE_URL": url})
         assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgres://me:se@cret@127.0.0.1:1/x",
+            "postgres://me:se@cr/et@127.0.0.1:1/x",
+            "mysql://me:se@cret@127.0.0.1:1/x",
+        ],
+    )
+    def test_with_a_bare_at_in_its_password_is_refused_and_not_shown(self, url: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            get_engine(url)
+        assert str(caught.value) == (
+            "the database URL has an @ too many: write @ in a password as %40"
+        )
+        assert redact(url) == "(unreadable URL)"
+
+    def test_of_a_file_may_have_an_at(self, tmp_path: Path) -> None:
+        url = database_url({"DATABASE_URL": f"sqlite:///{tmp_path}/a@b.db"})
+        init_db(url)
+        db.dispose_engines()
+        assert (tmp_path / "a@b.db").exists()
 
     @pytest.mark.parametrize(
         "url", ["postgresql://me:secret@db/x", "postgresql://db/x?user=me&password=secret"]
@@ -500,6 +522,18 @@ class TestADatabaseOutOfReach:
         assert message.startswith("database postgresql+psycopg2://me:***@127.0.0.1:9/bots: ")
         assert "Connection refused" in message
         assert message.endswith("is the server up, and is DATABASE_URL (or POSTGRES_*) right?")
+
+    def test_whose_short_password_is_not_cut_out_of_words(self) -> None:
+        message = self.refusal("postgresql://me:p@127.0.0.1:9/bots")
+        assert "***@127.0.0.1" in message and "o***" not in message
+        assert "connection" in message and "port 9 failed" in message
+
+    def test_that_repeats_the_password_is_not_quoted(self) -> None:
+        address = make_url("postgresql://me:secret@db/bots?password=hidden")
+        said = 'no "secret" in postgresql://me:secret@db/bots?password=hidden, hidden; unsecretive'
+        assert db._without_password(address, said) == (
+            'no "***" in postgresql://me:***@db/bots, ***; unsecretive'
+        )
 
     def test_that_does_not_know_the_password(self, postgres_server: Any, postgres_url: str) -> None:
         with get_engine(postgres_url).begin() as connection:

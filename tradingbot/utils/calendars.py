@@ -1,6 +1,6 @@
 """Which days a ticker trades: the exchange's sessions behind a Yahoo-style ticker.
 
-    SPY, BRK-B, ^GSPC        New York (also for every other index that is not listed below)
+    SPY, BRK-B, ^GSPC        New York
     7203.T, SAP.DE, ^N225    the exchange of the suffix, or of the index
     BTC-USD                  every day, midnight to midnight UTC
     EURUSD=X                 Monday to Friday, midnight to midnight UTC
@@ -76,7 +76,8 @@ def exchange_timezone(symbol: str) -> str:
 def calendar_name(symbol: str) -> str:
     """The name that exchange_calendars has for the ticker's exchange, such as XNYS.
 
-    Raises DataError for a suffix that is not known: New York's holidays would be wrong for it.
+    Raises DataError for a suffix or an index that is not known: New York's holidays would be wrong
+    for it.
     """
     ticker = symbol.strip().upper()
     if not ticker:
@@ -87,6 +88,10 @@ def calendar_name(symbol: str) -> str:
         return "24/7"
     stem, separator, suffix = _split(ticker)
     if not separator:
+        if ticker.startswith("^"):
+            raise DataError(
+                f"{symbol}: no exchange is known for this index; expected one as ^GSPC or ^N225"
+            )
         return "XNYS"
     calendar = (_KINDS if separator == "=" else _SUFFIXES).get(suffix)
     if not stem or calendar is None:
@@ -137,6 +142,14 @@ _SUFFIXES = {
 }  # fmt: skip
 
 _INDICES = {
+    "^GSPC": "XNYS", "^SPX": "XNYS", "^SP500TR": "XNYS", "^OEX": "XNYS", "^SP100": "XNYS",
+    "^XEO": "XNYS", "^MID": "XNYS", "^SP400": "XNYS", "^SP600": "XNYS", "^DJI": "XNYS",
+    "^DJT": "XNYS", "^DJU": "XNYS", "^DJA": "XNYS", "^IXIC": "XNYS", "^NDX": "XNYS",
+    "^NBI": "XNYS", "^RUT": "XNYS", "^RUA": "XNYS", "^RUI": "XNYS", "^W5000": "XNYS",
+    "^NYA": "XNYS", "^XAX": "XNYS", "^XMI": "XNYS", "^SOX": "XNYS", "^BKX": "XNYS", "^KRX": "XNYS",
+    "^XAU": "XNYS", "^HUI": "XNYS", "^VIX": "XNYS", "^VIX3M": "XNYS", "^VVIX": "XNYS",
+    "^VXN": "XNYS", "^VXD": "XNYS", "^SKEW": "XNYS", "^GVZ": "XNYS", "^OVX": "XNYS",
+    "^MOVE": "XNYS", "^TNX": "XNYS", "^IRX": "XNYS", "^FVX": "XNYS", "^TYX": "XNYS",
     "^FTSE": "XLON", "^FTMC": "XLON", "^FTAS": "XLON", "^GDAXI": "XETR", "^MDAXI": "XETR",
     "^SDAXI": "XETR", "^TECDAX": "XETR", "^STOXX": "XETR", "^STOXX50E": "XETR",
     "^FCHI": "XPAR", "^SBF120": "XPAR", "^N100": "XPAR", "^AEX": "XAMS", "^BFX": "XBRU",

@@ -160,6 +160,8 @@ def redact(url: str | URL) -> str:
         address = make_url(url)
     except (ArgumentError, ValueError):
         return "(unreadable URL)"
+    if _has_stray_at(address):
+        return "(unreadable URL)"
     secrets = [name for name in address.query if "password" in name]
     return address.difference_update_query(secrets).render_as_string(hide_password=True)
 
@@ -178,9 +180,18 @@ def _parsed(url: str, source: str) -> URL:
             f"{source} cannot be read: expected postgresql://user:password@host:5432/database"
             " or sqlite:///file.db (write odd characters of a password as %XX)"
         ) from None
+    if _has_stray_at(address):
+        raise ConfigError(f"{source} has an @ too many: write @ in a password as %40")
     if address.drivername == "postgresql":
         return address.set(drivername="postgresql+psycopg2")
     return address
+
+
+def _has_stray_at(address: URL) -> bool:
+    """A password with a bare @ ends there for the parser; the rest of it would pass as the host."""
+    if address.get_backend_name() == "sqlite":  # a file may be called so
+        return False
+    return any("@" in part for part in (address.host or "", address.database or ""))
 
 
 def _anchored(address: URL) -> URL:
@@ -280,9 +291,7 @@ def _upgrade(connection: Connection) -> None:
 
 def _unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
     """One line: which database, what it said, the way out."""
-    said = " ".join(str(getattr(error, "orig", None) or error).split())
-    if address.password:
-        said = said.replace(str(address.password), "***")
+    said = _without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
     if "locked" in said or "lock timeout" in said:
         way_out = "another process holds it; try again when that is done"
     elif address.get_backend_name() == "sqlite":
@@ -290,3 +299,12 @@ def _unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
     else:
         way_out = "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
     return DatabaseError(f"database {redact(address)}: {said}; {way_out}")
+
+
+def _without_password(address: URL, text: str) -> str:
+    text = text.replace(address.render_as_string(hide_password=False), redact(address))
+    for password in (address.password, address.query.get("password")):
+        # a short one is part of many a word, and hiding it there would show what it is
+        if isinstance(password, str) and len(password) >= 4:
+            text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
+    return text
