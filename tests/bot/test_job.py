@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tradingbot.kronosbot import run_job
 from tradingbot.utils import kronos_client
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosPrediction, get_db_session
 from tradingbot.utils.errors import DatabaseError
+from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report

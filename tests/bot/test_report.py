@@ -3,10 +3,11 @@
 from datetime import datetime
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.utils.report import Report, show
+from tradingbot.utils.report import Report, query_command, show
 
 FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)
 
@@ -31,7 +32,12 @@ def forecast(symbol: str, price: float) -> Forecast:
 
 def shown(report: Report, width: int = 80) -> list[str]:
     out = StringIO()
-    show(report, Console(file=out, width=width), database="sqlite:///kronos.db")
+    show(
+        report,
+        Console(file=out, width=width),
+        database="sqlite:///kronos.db",
+        query=query_command("sqlite:///kronos.db"),
+    )
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
@@ -71,6 +77,42 @@ def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
         assert "61234.50" in text
         assert "58785.12–63683.88" in text  # noqa: RUF001
         assert "Actual" not in text, "nothing is known of the future"
+
+
+def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
+    cheap = Report(
+        symbols=["SHIB-USD", "HBAR-USD"],
+        forecasts={
+            "SHIB-USD": forecast("SHIB-USD", 1.4e-05),
+            "HBAR-USD": forecast("HBAR-USD", 0.25),
+        },
+    )
+    text = "\n".join(shown(cheap))
+    assert "0.000014000" in text
+    assert "0.000013440–0.000014560" in text  # noqa: RUF001
+    assert "0.25000" in text
+
+
+QUERY = "'select symbol, target_date, predicted_close from kronos_predictions'"
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "opener"),
+    [
+        ("sqlite:////tmp/it's here/k.db?timeout=5", None, "sqlite3 '/tmp/it'\"'\"'s here/k.db'"),
+        ("postgresql+psycopg2://me:secret@db/bots", "DATABASE_URL", 'psql "$DATABASE_URL" -c'),
+        ("postgresql+psycopg2://me@db/my bots", None, "psql 'postgresql://me@db/my bots' -c"),
+        ("postgresql+psycopg2://me:secret@db/bots", None, "psql <your database> -c"),
+    ],
+)
+def test_the_next_command_can_be_pasted_and_holds_no_password(
+    url: str, variable: str | None, opener: str
+) -> None:
+    assert query_command(url, variable) == f"{opener} {QUERY}"
+
+
+def test_a_database_in_memory_has_no_next_command() -> None:
+    assert query_command("sqlite://") is None
 
 
 def test_tickers_that_failed_alike_share_a_line() -> None:

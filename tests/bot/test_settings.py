@@ -66,6 +66,8 @@ def test_an_empty_variable_counts_as_unset_but_no_extra_symbols_means_none() -> 
     [
         ("KRONOS_HORIZON", "abc", "a whole number from 1 to 256"),
         ("KRONOS_HORIZON", "0", "a whole number from 1 to 256"),
+        ("KRONOS_HORIZON", "1_0", "a whole number from 1 to 256"),
+        ("KRONOS_MIN_SUCCESS", "0.5_0", "a number from 0 to 1"),
         ("KRONOS_HORIZON", "1.5", "a whole number from 1 to 256"),
         ("KRONOS_SAMPLES", "257", "a whole number from 1 to 256"),
         ("KRONOS_MIN_SUCCESS", "50%", "a number from 0 to 1"),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -220,7 +221,9 @@ def test_bad_tickers_fail_alone_each_with_its_reason(tmp_path: Path, space_url: 
 
     strict = job("--source", f"csv:{folder}", folder=tmp_path, KRONOS_SPACE_URL=space_url)
     assert strict.code == 1
-    assert "2 of 5 tickers have a forecast, KRONOS_MIN_SUCCESS asks for 50%" in strict.err
+    why = "2 of 5 tickers have a forecast, KRONOS_MIN_SUCCESS asks for 50%"
+    assert why in strict.err
+    assert runs(url)[-1].message == why
 
 
 def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> None:
@@ -235,6 +238,67 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
     assert not list(tmp_path.iterdir())
 
 
+# nobody reads the report ------------------------------------------------------------------
+
+
+def test_a_report_that_cannot_be_shown_does_not_change_what_the_run_was(
+    tmp_path: Path, space_url: str
+) -> None:
+    def into(redirection: str, **environ: str) -> Done:
+        command = shlex.join(job_command("--source", "sample", "--horizon", "2"))
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {command} {redirection}"],
+            cwd=tmp_path,
+            env={**os.environ, "KRONOS_SPACE_URL": space_url, **environ},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        err = done.stderr.decode()
+        assert "Traceback" not in err, err
+        assert "Exception" not in err, err
+        return Done(done.returncode, done.stdout.decode("ascii"), err)
+
+    assert into("| true").code == 0
+    full = into("> /dev/full")
+    assert (full.code, full.err.splitlines()[-1]) == (
+        0, "Warning: the report could not be shown: No space left on device",
+    )  # fmt: skip
+    assert into("2>&1 | true").code == 0
+    ascii_only = into("", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert ascii_only.code == 0
+    assert "10-90 % range" in ascii_only.out
+    assert [log.status for log in runs(f"sqlite:///{tmp_path / 'kronos.db'}")] == ["ok"] * 4
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [(signal.SIGINT, 130, "Stopped by Ctrl-C"), (signal.SIGTERM, 143, "Stopped by SIGTERM")],
+)
+def test_a_signal_during_the_first_imports_is_one_line(
+    tmp_path: Path, number: int, code: int, says: str
+) -> None:
+    program = (
+        "import os, sys, importlib.abc\n"
+        "class Kill(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == 'typer': os.kill(os.getpid(), {int(number)})\n"
+        "sys.meta_path.insert(0, Kill())\n"
+        "from tradingbot.kronosbot import main\n"
+        "assert not {'typer', 'rich', 'pandas'} & sys.modules.keys()\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (code, [says])
+
+
 # bad input --------------------------------------------------------------------------------
 
 
@@ -246,6 +310,9 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
         (["--local", "--source", "ftp"], {}, 2, "--source='ftp': expected yahoo, sample or csv"),
         (["--local", "--source", "csv:nowhere"], {}, 2, "csv:nowhere: no such folder"),
         ([], {}, 2, "KRONOS_SPACE_URL is not set"),
+        (["--local", "--symbols", ","], {}, 2, "--symbols=',': expected tickers"),
+        (["--local", "--symbols", ""], {}, 2, "--symbols='': expected tickers"),
+        (["--local", "--database-url", "mysql://me@db/bots"], {}, 2, "'mysql' are not supported"),
         (["--local", "--source", "sample", "--database-url", "nonsense"], {}, 2, "cannot be read"),
         (["--local", "--dry-run", "--database-url", "nonsense"], {}, 2, "cannot be read"),
         (

@@ -154,6 +154,10 @@ class KronosClient:
         """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
         return self._require_space().health()
 
+    def check_key(self) -> None:
+        """ConfigError if the Space wants another API key than ours; SpaceError if it is gone."""
+        self._require_space().check_key()
+
     def is_healthy(self) -> bool:
         """True when a forecast could be asked for now."""
         try:

@@ -1,6 +1,7 @@
 """What the job tells while it runs: a progress bar on a terminal, plain lines elsewhere."""
 
 import logging
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -15,12 +16,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from tradingbot.utils.streams import SafeStream
+
 
 class Narrator:
     """Speaks on stderr, so that stdout holds the report alone; log warnings go the same way."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(file=SafeStream(sys.stderr).as_text())
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(

@@ -1,5 +1,7 @@
 """What a run of the job did: counted while it runs, shown as a table when it ends."""
 
+import math
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,8 +70,11 @@ class Report:
         return {"model": self.model, "failed": self.failed, "failed_by_kind": by_kind}
 
 
-def show(report: Report, console: Console, *, database: str) -> None:
-    """The table, then what was done; `database` is an address without a password."""
+def show(report: Report, console: Console, *, database: str, query: str | None) -> None:
+    """The table, then what was done.
+
+    `database` is an address without a password, `query` the command that asks it for more.
+    """
     forecasts = [report.forecasts[s] for s in report.symbols if s in report.forecasts]
     if forecasts:
         table = forecast_table(forecasts, report.actual)
@@ -79,7 +84,7 @@ def show(report: Report, console: Console, *, database: str) -> None:
         console.print()
         console.print(table)
         console.print()
-    for line in summary(report, database=database):
+    for line in summary(report, database=database, query=query):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -101,7 +106,7 @@ def forecast_table(
     for number, forecast in enumerate(forecasts):
         if number:
             table.add_row()
-        decimals = 2 if forecast.last_close >= 10 else 4  # 449.30, but 1.0843
+        decimals = _decimals(forecast.last_close)
         for bar in forecast.bars:
             low, high = bar.close_quantiles[0.1], bar.close_quantiles[0.9]
             first = bar.step == 1
@@ -123,10 +128,9 @@ def forecast_table(
     return table
 
 
-def summary(report: Report, *, database: str) -> list[str]:
+def summary(report: Report, *, database: str, query: str | None) -> list[str]:
     """What a person wants to know after the table, a line each."""
     lines = []
-    query = "select symbol, target_date, predicted_close from kronos_predictions"
     if report.forecasts:
         some = next(iter(report.forecasts.values()))
         lines.append(
@@ -145,11 +149,30 @@ def summary(report: Report, *, database: str) -> list[str]:
         lines.append(f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {database}")
     for number, line in enumerate(_failures(report)):
         lines.append(f"{'Failed   ' if not number else '         '}{line}")
-    if report.forecasts and not report.dry_run:
-        file = database.removeprefix("sqlite:///")
-        opener = f"sqlite3 {file}" if file != database else 'psql "$DATABASE_URL" -c'
-        lines.append(f"Next     {opener} '{query}'")
+    if report.forecasts and query is not None and not report.dry_run:
+        lines.append(f"Next     {query}")
     return lines
+
+
+def query_command(url: str, variable: str | None = None) -> str | None:
+    """A command for the shell that shows what is stored; None for a database in memory.
+
+    `variable` is the environment's one that holds the address. A password is not in the command.
+    """
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite":
+        if address.database in (None, "", ":memory:"):
+            return None
+        opener = f"sqlite3 {shlex.quote(address.database)}"
+    elif variable:
+        opener = f'psql "${variable}" -c'
+    elif address.password or "password" in address.query:
+        opener = "psql <your database> -c"
+    else:
+        opener = f"psql {shlex.quote(str(address.set(drivername='postgresql')))} -c"
+    return f"{opener} 'select symbol, target_date, predicted_close from kronos_predictions'"
 
 
 def _failures(report: Report) -> list[str]:
@@ -170,6 +193,13 @@ def _coverage(report: Report) -> tuple[int, int]:
                 of += 1
                 inside += bar.close_quantiles[0.1] <= close <= bar.close_quantiles[0.9]
     return inside, of
+
+
+def _decimals(price: float) -> int:
+    """449.30, 1.0843, and five digits that say something of whatever costs less than 1."""
+    if price >= 10:
+        return 2
+    return 4 if not 0 < price < 1 else 4 - math.floor(math.log10(price))
 
 
 def _day(when: datetime, interval: str) -> str:

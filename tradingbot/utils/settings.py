@@ -60,6 +60,13 @@ def parse_symbols(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in text.upper().split(",") if (name := part.strip())))
 
 
+def check_symbols(name: str, text: str) -> tuple[str, ...]:
+    """Tickers, one at least; ConfigError names `name`, which the user set."""
+    if symbols := parse_symbols(text):
+        return symbols
+    raise _wrong(name, text, "tickers, such as SPY,QQQ")
+
+
 def check_source(name: str, text: str) -> str:
     """A data source by name; ConfigError names `name`, which the user set."""
     if text in ("yahoo", "sample") or (text.startswith("csv:") and text != "csv:"):
@@ -76,12 +83,9 @@ def check_secret(name: str, text: str) -> str:
 
 def check_whole(name: str, text: str, low: int, high: int) -> int:
     """A whole number in [low, high]; ConfigError names `name`, which the user set."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
-    if low <= value <= high:
-        return value
+    # isdecimal alone would let through digits of other scripts, and int 1_0
+    if text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high:
+        return int(text[:9])
     raise _wrong(name, text, f"a whole number from {low} to {high}")
 
 
@@ -111,7 +115,7 @@ class _Environment:
         if text is None:
             return default
         try:
-            value = float(text)
+            value = math.nan if "_" in text else float(text)
         except ValueError:
             value = math.nan
         if low <= value <= high:  # false for nan

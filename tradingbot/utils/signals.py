@@ -1,9 +1,10 @@
 """Ctrl-C, SIGTERM and SIGHUP as one exception, and blocks that they must not cut short."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,22 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__("Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name)
         self.exit_code = 128 + signum  # 130, 143, 129
+
+
+def exit_on_signals() -> None:
+    """From now on a signal to stop ends the process at once, with one line.
+
+    For as long as there is nothing to clean up, as while modules are imported: an exception that
+    a signal raises in there can get lost.
+    """
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        stopped = Stopped(signum)
+        with suppress(OSError):
+            os.write(2, f"Stopped by {stopped}\n".encode())
+        os._exit(stopped.exit_code)
+
+    _handle(leave)
 
 
 @contextmanager

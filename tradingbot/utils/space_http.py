@@ -15,7 +15,7 @@ from urllib3.exceptions import ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
-from tradingbot.utils.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.utils.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds
 HEALTH_TIMEOUT = 10.0
@@ -59,6 +59,13 @@ class SpaceHTTP:
         if not {"status", "model", "boot_id"} <= health.keys():
             raise SpaceUnavailable(f"{self.url}/health is not a kronos_space's: check the address")
         return health
+
+    def check_key(self) -> None:
+        """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
+        response = self._send("GET", "/metrics", timeout=HEALTH_TIMEOUT, body=None)
+        if response.status_code == 401:
+            state = "is not the Space's key" if "X-API-Key" in self._headers else "is not set"
+            raise ConfigError(f"KRONOS_API_KEY {state}: {_refusal(response.url, response)}")
 
     def predict_batch(self, body: bytes) -> list[Any]:
         """POST /predict/batch. Sending it twice is harmless, so transient failures are retried."""

@@ -1,4 +1,4 @@
-"""The steps of the nightly job, each a function; `tradingbot.kronosbot` puts them in order."""
+"""The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +10,7 @@ from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
 from tradingbot.utils.settings import Settings
+from tradingbot.utils.signals import signals_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,15 +79,16 @@ def take_stored(
 
 
 def store(report: Report, forecast: Forecast, sessions: Sessions | None) -> None:
-    """Commit one ticker's forecast, so that a crash keeps it."""
+    """Commit one ticker's forecast, so that a crash keeps it, and count it."""
     from tradingbot.utils.predictions import store_forecasts
 
-    if sessions is not None:
-        with sessions() as session:
-            rows = store_forecasts(session, [forecast])
-        report.rows += rows
-    report.made.add(forecast.symbol)
-    report.forecasts[forecast.symbol] = forecast
+    with signals_held():  # else one between the two would make the report too low
+        if sessions is not None:
+            with sessions() as session:
+                rows = store_forecasts(session, [forecast])
+            report.rows += rows
+        report.made.add(forecast.symbol)
+        report.forecasts[forecast.symbol] = forecast
 
 
 def known_closes(

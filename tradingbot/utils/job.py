@@ -1,0 +1,310 @@
+"""The job as a command: its options, its parts brought together, and what is told at the end."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from tradingbot import __version__
+from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
+from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.report import Report, query_command, show
+from tradingbot.utils.settings import (
+    MAX_HORIZON,
+    Settings,
+    check_source,
+    check_symbols,
+    check_whole,
+)
+from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.utils.steps import (
+    INTERVAL,
+    Sessions,
+    active_tickers,
+    fetch,
+    known_closes,
+    open_space,
+    store,
+    take_stored,
+)
+from tradingbot.utils.streams import SafeStream
+
+if TYPE_CHECKING:
+    from tradingbot.utils.data_service import DataService
+    from tradingbot.utils.kronos_client import KronosClient
+
+
+def run_job(
+    settings: Settings,
+    report: Report,
+    *,
+    space: "Callable[[], AbstractContextManager[KronosClient]]",
+    data: "DataService",
+    sessions: Sessions | None,
+    narrator: Narrator,
+    force: bool = False,
+) -> None:
+    """Forecast `report.symbols` and write down in `report` what became of each.
+
+    `space` hands over a client of a Space that is up and puts the Space to rest on the way out;
+    without `sessions` nothing is stored. One ticker's failure is noted; whatever concerns them
+    all (Hub, Space, database) is raised as KronosError, and what was stored stays.
+    """
+    with ExitStack() as stack:
+        with report.phase("wake"):
+            client = stack.enter_context(space())
+            report.model = str(client.health()["model"])
+            client.check_key()  # before candles are fetched for nothing
+        with report.phase("fetch"):
+            histories = fetch(settings, report, data, narrator)
+        missing = histories
+        if sessions is not None and not force:
+            with report.phase("store"), sessions() as session:
+                missing = take_stored(settings, report, histories, session)
+        if missing:
+            narrator.step(f"Forecasting with {report.model}", total=len(missing))
+        remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
+        answers = client.forecast_many(missing, settings.horizon, interval=INTERVAL)
+        while True:
+            with report.phase("forecast"):
+                symbol, answer = next(answers, ("", None))
+            if answer is None:
+                break
+            if isinstance(answer, KronosError):
+                report.fail(symbol, answer)
+            else:
+                with report.phase("store"):
+                    store(report, answer, sessions)
+                for remark in answer.warnings:
+                    remarks.setdefault(remark, []).append(symbol)
+            narrator.advance()
+        for remark, symbols in remarks.items():
+            narrator.say(f"{', '.join(symbols)}: {remark}")
+        with report.phase("pause"):
+            stack.close()
+
+
+app = typer.Typer(
+    help="Forecast every active ticker with Kronos and store what comes back.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def command() -> None:
+    """`kronosbot`. Without a subcommand it is `run`, so a cronjob needs no arguments."""
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS):
+        arguments = ["run", *arguments]
+    app(args=arguments, prog_name="kronosbot")
+
+
+_OWN_OPTIONS = ("--help", "--version")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kronosbot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Start a Space on this machine, and stop it at the end."),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where candles come from: yahoo, csv:DIR (one file a ticker), or sample "
+            "(real candles, no network). [env KRONOS_DATA_SOURCE; default yahoo]",
+        ),
+    ] = None,
+    symbols: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="These tickers only. Default: those of the bots and KRONOS_EXTRA_SYMBOLS; "
+            "with csv and sample the source's own.",
+        ),
+    ] = None,
+    horizon: Annotated[
+        str | None,
+        typer.Option(metavar="BARS", help="Days ahead. [env KRONOS_HORIZON; default 5]"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where forecasts are stored. [env DATABASE_URL, POSTGRES_*; "
+            "default sqlite:///kronos.db]",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forecast and print, but store nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Forecast anew what is already stored.")
+    ] = False,
+) -> None:
+    """Forecast the active tickers once: the nightly job.
+
+    A second run does only what is missing. Exit codes: 0 done; 1 too few forecasts, or the Hub,
+    the Space or the database out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM;
+    129 the terminal was closed.
+
+    Try it: kronosbot run --local --source sample
+    """
+    narrator = Narrator()
+    try:
+        settings = Settings.from_env()
+        if source is not None:
+            settings = replace(settings, data_source=check_source("--source", source))
+        if horizon is not None:
+            bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
+            settings = replace(settings, horizon=bars)
+        tickers = () if symbols is None else check_symbols("--symbols", symbols)
+        _import_parts()
+        with stop_on_signals(), narrator:
+            code = _run(
+                settings,
+                narrator,
+                local=local,
+                tickers=tickers,
+                url=database_url,
+                dry_run=dry_run,
+                force=force,
+            )
+    except (KronosError, Stopped) as error:
+        narrator.say(_in_words(error))
+        code = _exit_code(error)
+    raise typer.Exit(code)
+
+
+def _import_parts() -> None:
+    """What takes long to import, while a signal may still end the process at once."""
+    import tradingbot.utils.data_service
+    import tradingbot.utils.kronos_client
+    import tradingbot.utils.predictions  # noqa: F401
+
+
+def _run(
+    settings: Settings,
+    narrator: Narrator,
+    *,
+    local: bool,
+    tickers: tuple[str, ...],
+    url: str | None,
+    dry_run: bool,
+    force: bool,
+) -> int:
+    """Bring the parts together, run the job, report; the exit code."""
+    from tradingbot.utils.data_service import DataService
+    from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
+    from tradingbot.utils.run_record import RunRecord
+    from tradingbot.utils.stored import database_exists
+
+    if not local and settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
+            "or add --local to run one on this machine"
+        )
+    variable = None if url else _psql_variable(os.environ)
+    url = url or database_url()
+    get_engine(url)  # a dry run too refuses an address that cannot be read
+    sessions = partial(get_db_session, url)
+    data = DataService(settings.data_source, horizon=settings.horizon)
+    if not dry_run:
+        init_db(url)  # before the Space is woken for nothing
+    reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
+    readable = reading if not dry_run or database_exists(url) else None
+    report = Report(
+        dry_run=dry_run, symbols=list(tickers or active_tickers(settings, data, readable))
+    )
+    if not report.symbols:
+        raise ConfigError(
+            f"there are no tickers to forecast from {settings.data_source}: give --symbols, "
+            "or KRONOS_EXTRA_SYMBOLS"
+        )
+    log = None if dry_run else RunRecord.begin(sessions, report)
+    message: str | None = None
+    try:
+        run_job(
+            settings,
+            report,
+            space=partial(open_space, settings, local=local, narrator=narrator),
+            data=data,
+            sessions=None if dry_run else sessions,
+            narrator=narrator,
+            force=force,
+        )
+        code = 0 if report.succeeded(settings.min_success) else 1
+        if code:
+            message = (
+                f"{len(report.made | report.there)} of {len(report.symbols)} tickers have a "
+                f"forecast, KRONOS_MIN_SUCCESS asks for {settings.min_success:.0%}"
+            )
+    except BaseException as error:
+        message = str(error)
+        code = _exit_code(error)
+        raise
+    finally:
+        with signals_held():
+            narrator.end()
+            if log is not None:  # first: nobody may be there to be shown anything
+                log.end(report, code, message)
+            report.actual = known_closes(data, report.forecasts.values())
+            if report.forecasts or report.failed:
+                _show(report, narrator, database=redact(url), query=query_command(url, variable))
+    if message is not None:
+        narrator.say(f"Error: {message}")
+    return code
+
+
+def _show(report: Report, narrator: Narrator, *, database: str, query: str | None) -> None:
+    """The report on stdout. That it cannot be shown is a warning: the work is done."""
+    out = SafeStream(sys.stdout)
+    show(report, Console(file=out.as_text()), database=database, query=query)
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        narrator.say(f"Warning: the report could not be shown: {out.error.strerror}")
+
+
+def _psql_variable(environ: Mapping[str, str]) -> str | None:
+    """The variable that holds the database's address as psql too reads it."""
+    for name in ("DATABASE_URL", "POSTGRES_URI"):
+        if given := environ.get(name, "").strip():
+            return name if given.startswith(("postgres://", "postgresql://")) else None
+    return None
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, Stopped):
+        return error.exit_code
+    return 2 if isinstance(error, ConfigError | HubRefused) else 1
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, Stopped):
+        return f"Stopped by {error}; what was stored stays, and the next run does the rest"
+    return f"Error: {error}"

@@ -1,0 +1,60 @@
+"""Standard output and error, behind which nobody may be: a closed pipe, a terminal that is gone."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+
+class SafeStream:
+    """A text stream to print to that never fails.
+
+    What it cannot encode is replaced. After the first error, which stays in `error`, nothing more
+    is written, nor can the interpreter stumble over what is left when it ends.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:  # None: it was closed from the start
+        self._stream = stream
+        self.encoding = (stream and stream.encoding) or "utf-8"
+        self.error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self._stream is not None and self.error is None:
+            try:
+                self._stream.write(self._encodable(text))
+            except OSError as error:
+                self._give_up(self._stream, error)
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None and self.error is None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._give_up(self._stream, error)
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        if self._stream is None:
+            raise OSError("the stream is closed")
+        return self._stream.fileno()
+
+    def as_text(self) -> IO[str]:
+        """Itself, for who asks for a whole file but only writes."""
+        return cast(IO[str], self)
+
+    def _encodable(self, text: str) -> str:
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError:
+            dashed = text.replace("–", "-")  # noqa: RUF001 - 1.05-1.14 reads better than 1.05?1.14
+            return dashed.encode(self.encoding, "replace").decode(self.encoding)
+        return text
+
+    def _give_up(self, stream: TextIO, error: OSError) -> None:
+        self.error = error
+        # what the buffer still holds is flushed into nothing
+        with suppress(OSError), Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), stream.fileno())
