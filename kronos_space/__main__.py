@@ -51,12 +51,12 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
-    from kronos_space.model.checkpoint import CheckpointError, load_checkpoint
+    from kronos_space.model.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
 
     try:
         checkpoint = load_checkpoint(settings.model)
     except CheckpointError as error:
-        return _fail(str(error), 1)
+        return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
     app = create_app(settings, checkpoint=checkpoint)
     config = uvicorn.Config(
         app,

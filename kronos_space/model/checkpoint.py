@@ -28,7 +28,14 @@ from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
 from kronos_space.settings import CATALOGUE, CatalogueEntry
 
-__all__ = ["BUNDLED", "Checkpoint", "CheckpointError", "known_models", "load_checkpoint"]
+__all__ = [
+    "BUNDLED",
+    "Checkpoint",
+    "CheckpointError",
+    "WrongCheckpoint",
+    "known_models",
+    "load_checkpoint",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +46,10 @@ HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
 DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
 
 Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+class WrongCheckpoint(CheckpointError):
+    """KRONOS_MODEL names nothing that exists, or a folder without a usable checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ def load_checkpoint(name: str) -> Checkpoint:
     """Load by what KRONOS_MODEL says: a published model, a bundled one, a folder, or "auto".
 
     "auto" is kronos-mini where the Hub answers within seconds, else kronos-nano, and says so.
-    Raises CheckpointError.
+    Raises WrongCheckpoint if the name is to blame, else CheckpointError.
     """
     if name == "auto":
         return _load_auto()
@@ -65,8 +76,11 @@ def load_checkpoint(name: str) -> Checkpoint:
     if (BUNDLED / name / "kronos.json").is_file():
         return _load_folder(BUNDLED / name)
     if Path(name).is_dir():
-        return _load_folder(Path(name))
-    raise CheckpointError(
+        try:
+            return _load_folder(Path(name))
+        except CheckpointError as error:
+            raise WrongCheckpoint(str(error)) from error
+    raise WrongCheckpoint(
         f"KRONOS_MODEL={name!r}: neither a known model nor a folder; expected one of "
         f"{', '.join(known_models())}, auto, or the path of a checkpoint folder"
     )

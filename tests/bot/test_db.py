@@ -32,7 +32,7 @@ from tradingbot.utils.db import (
     init_db,
     redact,
 )
-from tradingbot.utils.errors import ConfigError, DatabaseError
+from tradingbot.utils.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.utils.tables import SCHEMA_VERSION
 
 MIDNIGHT = datetime(2026, 1, 6)
@@ -496,8 +496,8 @@ def together(count: int, command: Callable[[], list[str]]) -> list[tuple[int, st
 
 
 class TestADatabaseOutOfReach:
-    def refusal(self, url: str) -> str:
-        with pytest.raises(DatabaseError) as caught:
+    def refusal(self, url: str, kind: type[KronosError] = DatabaseError) -> str:
+        with pytest.raises(kind) as caught:
             init_db(url)
         message = str(caught.value)
         assert "\n" not in message and "secret" not in message
@@ -556,7 +556,7 @@ class TestADatabaseOutOfReach:
         assert "does not exist" in self.refusal(url)
 
     def test_of_a_kind_that_is_not_supported(self) -> None:
-        message = self.refusal("mysql://me:secret@db/bots")
+        message = self.refusal("mysql://me:secret@db/bots", ConfigError)
         assert message == (
             "mysql://me:***@db/bots: databases of the kind 'mysql' are not supported;"
             " use a postgresql:// or sqlite:/// URL"
@@ -564,7 +564,7 @@ class TestADatabaseOutOfReach:
 
     @pytest.mark.parametrize("driver", ["pg8000", "nonsense"])
     def test_whose_driver_is_not_there(self, driver: str) -> None:
-        message = self.refusal(f"postgresql+{driver}://me:secret@db/bots")
+        message = self.refusal(f"postgresql+{driver}://me:secret@db/bots", ConfigError)
         assert f"there is no driver 'postgresql+{driver}' here" in message
 
     @pytest.mark.parametrize(("query", "seconds"), [("", 10), ("?connect_timeout=3", "3")])

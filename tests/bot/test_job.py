@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tradingbot.utils import kronos_client
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosPrediction, get_db_session
-from tradingbot.utils.errors import DatabaseError
+from tradingbot.utils.errors import ConfigError, DatabaseError
 from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
 from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped
+from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.steps import active_tickers
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
@@ -49,15 +50,8 @@ def stored(url: str) -> list[tuple[str, int]]:
 
 
 def run(report: Report, space: Any, data: DataService, url: str, **options: Any) -> None:
-    run_job(
-        Settings(horizon=2),
-        report,
-        space=space,
-        data=data,
-        sessions=partial(get_db_session, url),
-        narrator=Narrator(),
-        **options,
-    )
+    options = {"sessions": partial(get_db_session, url), "narrator": Narrator(), **options}
+    run_job(Settings(horizon=2), report, space=space, data=data, **options)
 
 
 def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_rest(
@@ -88,6 +82,35 @@ def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_
     assert report.counts() == {
         "active": 4, "stored": 3, "already_there": 1, "failed": 0, "rows": 6,
     }  # fmt: skip
+
+
+def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
+    space: Any, data: DataService, sqlite_url: str
+) -> None:
+    @contextmanager
+    def sessions() -> Iterator[Session]:
+        with get_db_session(sqlite_url) as session:
+            yield session
+        signal.raise_signal(signal.SIGTERM)
+
+    report = Report(symbols=SAMPLE)
+    with pytest.raises(Stopped), stop_on_signals():
+        run(report, space, data, sqlite_url, sessions=sessions, force=True)
+    assert (report.made, report.rows) == ({"AAPL"}, 2)
+    assert stored(sqlite_url) == [("AAPL", 1), ("AAPL", 2)]
+
+
+def test_a_refused_key_is_told_before_candles_are_fetched(
+    space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(client: KronosClient) -> None:
+        raise ConfigError("KRONOS_API_KEY is not the Space's key")
+
+    monkeypatch.setattr(KronosClient, "check_key", refuse)
+    report = Report(symbols=SAMPLE)
+    with pytest.raises(ConfigError, match="KRONOS_API_KEY"):
+        run(report, space, data, sqlite_url)
+    assert "fetch" not in report.seconds
 
 
 def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(

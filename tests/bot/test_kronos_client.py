@@ -336,6 +336,17 @@ def test_the_stored_forecast_stands_in_while_the_space_sleeps(
     assert asleep.predict("GOOG", horizon=6) is None, "all rows of the horizon, or none"
 
 
+@pytest.mark.parametrize(
+    ("key", "says"), [("wrong", "is not the Space's key: http"), (None, "is not set: http")]
+)
+def test_a_key_that_the_space_refuses_is_a_wrong_setting(key: str | None, says: str) -> None:
+    with (
+        scripted((401, {}, {"error": {"code": "x", "message": "no key"}})) as (url, _),
+        pytest.raises(ConfigError, match=f"KRONOS_API_KEY {says}.*/metrics answered 401: no key"),
+    ):
+        KronosClient(url, api_key=key).check_key()
+
+
 def test_looking_for_a_stored_forecast_makes_no_tables(
     sample: DataService, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_model_folder_without_weights_is_one_line(tmp_path: Path) -> None:
     done = job(
         "--local", "--source", "sample", folder=tmp_path, KRONOS_MODEL=str(tmp_path / "empty-model")
     )
-    assert done.code == 1
+    assert done.code == 2
     assert "Error: the local Space could not start: " in done.err
     assert str(tmp_path / "empty-model") in done.err.splitlines()[-1]
 

@@ -132,7 +132,13 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
 @pytest.mark.parametrize(
     ("arguments", "environ", "status", "line"),
     [
-        ([], {"KRONOS_MODEL": "/no/such/folder"}, 1, "KRONOS_MODEL='/no/such/folder': neither"),
+        ([], {"KRONOS_MODEL": "/no/such/folder"}, 2, "KRONOS_MODEL='/no/such/folder': neither"),
+        (
+            [],
+            {"KRONOS_MODEL": "kronos-small", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/-"},
+            1,
+            "NeoQuasar/Kronos-small@901c26c1 cannot be had from the Hub",
+        ),
         ([], {"KRONOS_MAX_BATCH": "abc"}, 2, "KRONOS_MAX_BATCH='abc': expected a whole number"),
         (["--port", "99999"], {}, 1, "cannot listen on 127.0.0.1:99999: a port is a number"),
         (["--host", "no.such.host.invalid"], {}, 1, "cannot listen on no.such.host.invalid"),

@@ -219,7 +219,7 @@ def _port(value: str) -> int | None:
 def _create_engine(address: URL) -> Engine:
     backend, driver = address.get_backend_name(), address.drivername
     if backend not in ("postgresql", "sqlite"):
-        raise DatabaseError(
+        raise ConfigError(
             f"{redact(address)}: databases of the kind {driver!r} are not supported;"
             " use a postgresql:// or sqlite:/// URL"
         )
@@ -236,7 +236,7 @@ def _create_engine(address: URL) -> Engine:
     try:
         engine = create_engine(address, **options)
     except (NoSuchModuleError, ImportError) as error:
-        raise DatabaseError(
+        raise ConfigError(
             f"{redact(address)}: there is no driver {driver!r} here;"
             f" install it, or use a plain {backend}:// URL"
         ) from error
