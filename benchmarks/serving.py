@@ -1,0 +1,319 @@
+"""What HTTP costs on top of the engine, and what the service does under more than it can serve.
+
+    python benchmarks/serving.py                   overhead, concurrency and start; two minutes
+    python benchmarks/serving.py --overload 600    also ten minutes of overload
+
+Prints markdown on stdout, and what it is doing on stderr. The service is a process of its own
+with the shape of Kronos-mini and prescribed weights; so is the bare engine that it is compared
+with, on the same requests; the clients are this process. Engine and service take turns, so that
+a machine whose speed drifts does not favour one of them.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from engine import cpu, table
+from measuring import say
+
+from kronos_space.model.histories import made_up
+from kronos_space.model.prescribed import write_checkpoint
+
+SERIES, BARS, STEPS, PATHS = 16, 500, 5, 20
+ALLOWED = {200, 413, 422, 429}
+
+
+def main() -> int:
+    """The exit status: 1 if an answer under overload was none of ALLOWED."""
+    options = parser().parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; for the engine too
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = str(write_checkpoint(Path(folder) / "mini"))
+        series = [request_of(seed) for seed in range(SERIES)]
+        with service(checkpoint) as (url, pid, start_s), engine(checkpoint, series) as bare:
+            print(
+                f"{cpu()}, {len(os.sched_getaffinity(0))} cores. "
+                f"{SERIES} × {BARS} bars × {STEPS} ahead × {PATHS} paths, float32.\n"
+            )
+            print(overhead(url, series, bare, options.rounds, start_s))
+            if not options.overload:
+                return 0
+            text, strange = overload(url, pid, series, options.overload)
+    print("\n" + text)
+    return 1 if strange else 0
+
+
+def overhead(
+    url: str,
+    series: Sequence[dict[str, Any]],
+    bare: Callable[[], float],
+    rounds: int,
+    start_s: float,
+) -> str:
+    """The engine alone, one batch over HTTP, and each ticker from a client of its own, in turn."""
+    batch = json.dumps({"requests": series}).encode()
+    singles = [json.dumps(one).encode() for one in series]
+    sessions = [requests.Session() for _ in range(SERIES)]
+    times: dict[str, list[float]] = {"engine": [], "batch": [], "clients": []}
+    with ThreadPoolExecutor(SERIES) as pool:
+        for turn in range(rounds + 1):  # the first one warms up
+            say(f"round {turn} of {rounds}")
+            taken = {
+                "engine": bare(),
+                "batch": timed(lambda: post(sessions[0], f"{url}/predict/batch", batch)),
+                "clients": timed(
+                    lambda: list(
+                        pool.map(lambda s, b: post(s, f"{url}/predict", b), sessions, singles)
+                    )
+                ),
+            }
+            if turn:
+                for name, seconds in taken.items():
+                    times[name].append(seconds)
+    median = {name: statistics.median(seconds) for name, seconds in times.items()}
+    paired = [b / e - 1 for b, e in zip(times["batch"], times["engine"], strict=True)]
+    throughput = [b / c for b, c in zip(times["batch"], times["clients"], strict=True)]
+    return table(
+        ["", "median", "lowest to highest", "target"],
+        [
+            ["bare engine, s", f"{median['engine']:.2f}", span(times["engine"]), ""],
+            ["one batch over HTTP, s", f"{median['batch']:.2f}", span(times["batch"]), ""],
+            [
+                "HTTP on top of the engine",
+                f"**{statistics.median(paired):.0%}**",
+                span(paired, "%"),
+                "≤ 15 %",
+            ],
+            [
+                f"{SERIES} clients with one ticker each, s",
+                f"{median['clients']:.2f}",
+                span(times["clients"]),
+                "",
+            ],
+            [
+                "their throughput ÷ the batch's",
+                f"**{statistics.median(throughput):.0%}**",
+                span(throughput, "%"),
+                "≥ 80 %",
+            ],
+            ["process start to /health ok, s", f"**{start_s:.1f}**", "", "≤ 8 s"],
+        ],
+    )
+
+
+def overload(
+    url: str, pid: int, series: Sequence[dict[str, Any]], seconds: float
+) -> tuple[str, bool]:
+    """More than can be served: large batches without a pause, bodies of 50 MB, one that trickles
+    a byte a second, invalid ones; with somebody who asks /health all the while."""
+    until = time.monotonic() + seconds
+    batch = json.dumps({"requests": [one | {"samples": 100} for one in series] * 4}).encode()
+    bodies = {"batches": batch, "50 MB": b" " * 50_000_000, "invalid": b'{"requests":[{}],"x":1}'}
+    statuses: Counter[int | str] = Counter()
+    health: list[float] = []
+    memory: list[float] = []
+
+    def send(body: bytes) -> None:
+        with requests.Session() as session:
+            while time.monotonic() < until:
+                try:
+                    answer = session.post(f"{url}/predict/batch", data=body, timeout=300)
+                    statuses[answer.status_code] += 1
+                    if answer.status_code == 429:  # less polite than Retry-After asks for
+                        time.sleep(0.2)
+                except requests.ConnectionError:
+                    # the service answers 413 and closes while the rest is still being sent
+                    statuses["closed while sending 50 MB" if len(body) > 4e7 else "broken"] += 1
+
+    def trickle() -> None:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
+            while time.monotonic() < until:
+                try:
+                    slow.sendall(b" ")
+                except OSError:
+                    return  # given up by the service
+                time.sleep(1)
+
+    def watch() -> None:
+        with requests.Session() as session:
+            while time.monotonic() < until:
+                health.append(timed(lambda: session.get(f"{url}/health", timeout=60)))
+                memory.append(resident_mib(pid))
+                time.sleep(0.25)
+
+    work: list[tuple[Callable[..., None], tuple[bytes, ...]]] = [
+        *((send, (bodies["batches"],)) for _ in range(12)),
+        *((send, (bodies["50 MB"],)) for _ in range(2)),
+        (send, (bodies["invalid"],)),
+        (trickle, ()),
+        (watch, ()),
+    ]
+    threads = [threading.Thread(target=target, args=arguments) for target, arguments in work]
+    say(f"overload for {seconds:g} s")
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    quarter = max(1, len(memory) // 4)
+    early, late = (statistics.median(part) for part in (memory[:quarter], memory[-quarter:]))
+    strange = any(status not in ALLOWED for status in statuses if isinstance(status, int))
+    strange = strange or "broken" in statuses
+    answers = ", ".join(
+        f"{count} × {status}" for status, count in sorted(statuses.items(), key=str)
+    )
+    rows = [
+        ["answers", answers],
+        [
+            "/health, ms: median, 99 %, longest",
+            ", ".join(f"{1000 * x:.0f}" for x in (*quantiles(health, 0.5, 0.99), max(health))),
+        ],
+        [
+            "resident memory, MiB: first quarter, last quarter, peak",
+            f"{early:.0f}, {late:.0f}, {max(memory):.0f}",
+        ],
+    ]
+    return table([f"{seconds:g} s of overload", ""], rows), strange
+
+
+@contextmanager
+def service(checkpoint: str) -> Iterator[tuple[str, int, float]]:
+    """A Space process: its address, its process id, seconds from start to /health ok."""
+    command = [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", "0"]
+    environ = os.environ | {"KRONOS_MODEL": checkpoint}
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, env=environ, stderr=log)
+        try:
+            url = ""
+            while not url:
+                if process.poll() is not None:
+                    log.seek(0)
+                    raise SystemExit(log.read())
+                log.seek(0)
+                found = re.search(r"ready: .* on (http://\S+)", log.read())
+                url = found[1] if found else ""
+                time.sleep(0.02)
+            requests.get(f"{url}/health", timeout=10).raise_for_status()
+            yield url, process.pid, time.monotonic() - started
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callable[[], float]]:
+    """The bare engine in a process of its own: each call is one batch, and returns its seconds."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--bare", checkpoint],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    )
+    assert process.stdin and process.stdout
+    print(json.dumps(list(series)), file=process.stdin)
+
+    def once() -> float:
+        assert process.stdin and process.stdout
+        print("go", file=process.stdin)
+        return float(process.stdout.readline())
+
+    try:
+        yield once
+    finally:
+        process.stdin.close()
+        process.wait()
+
+
+def bare_engine(checkpoint: str) -> None:
+    """The other end of `engine`."""
+    from kronos_space.forecaster import Forecaster
+    from kronos_space.model.checkpoint import load_checkpoint
+    from kronos_space.schemas import read_request
+    from kronos_space.settings import Settings
+
+    settings = Settings()
+    forecaster = Forecaster(load_checkpoint(checkpoint), settings)
+    requested = json.loads(sys.stdin.readline())
+    prompts = [forecaster.prepare(read_request(one, settings)).prompt for one in requested]
+    for _ in sys.stdin:
+        print(timed(lambda: forecaster.generate(prompts)), flush=True)
+
+
+def request_of(seed: int) -> dict[str, Any]:
+    case = made_up("walk", bars=BARS, horizon=STEPS, seed=seed).as_json()
+    history = case["history"]
+    rows = [dict(zip(history, row, strict=True)) for row in zip(*history.values(), strict=True)]
+    return {
+        "symbol": f"T{seed}",
+        "horizon": STEPS,
+        "ohlcv": rows,
+        "target_timestamps": case["targets"],
+        "samples": PATHS,
+        "seed": seed,
+    }
+
+
+def post(session: requests.Session, url: str, body: bytes) -> None:
+    answer = session.post(url, data=body, timeout=300)
+    answer.raise_for_status()
+    answer.json()
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def resident_mib(pid: int) -> float:
+    [kib] = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(kib) / 1024
+
+
+def quantiles(values: Sequence[float], *levels: float) -> list[float]:
+    ordered = sorted(values)
+    return [ordered[min(len(ordered) - 1, int(level * len(ordered)))] for level in levels]
+
+
+def span(values: Sequence[float], unit: str = "s") -> str:
+    kind = ".0%" if unit == "%" else ".2f"
+    return f"{min(values):{kind}} to {max(values):{kind}}"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rounds", type=int, default=9, help="of each, in turn (%(default)s)")
+    made.add_argument(
+        "--overload", type=float, default=0, metavar="SECONDS", help="then more than can be served"
+    )
+    made.add_argument("--bare", metavar="CHECKPOINT", help=argparse.SUPPRESS)
+    return made
+
+
+if __name__ == "__main__":
+    chosen = parser().parse_args()
+    if chosen.bare:
+        bare_engine(chosen.bare)
+    else:
+        sys.exit(main())
