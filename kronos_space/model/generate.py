@@ -25,9 +25,10 @@ from kronos_space.model.sampling import (
 )
 from kronos_space.model.tokenizer import bits_to_tokens
 
-# Tokens computed at a time. More need more memory and gain nothing: activations of this many
-# still fit the processor's caches, and products of this many rows run at full speed.
-TOKEN_BUDGET = 4096
+# Tokens computed at a time, context and forecasts: what bounds the memory. Fewer cost more per
+# series, since each step of decoding is a few hundred small products however many rows they have;
+# more gain nothing.
+TOKEN_BUDGET = 16_384
 
 DTYPES = ("float32", "bfloat16", "auto")
 # "auto" accepts bfloat16 when quantiles differ by no more than this on average, in units of the
