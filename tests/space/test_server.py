@@ -157,7 +157,8 @@ def test_a_port_that_is_taken_is_told_in_one_line(log: Path, space_url: str) -> 
     port = space_url.rsplit(":", 1)[1]
     assert failed(log, "--port", port) == (
         1,
-        f"kronos_space: cannot listen on 127.0.0.1:{port}: Address already in use\n",
+        f"kronos_space: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "stop what listens there, or choose another with --port\n",
     )
 
 
