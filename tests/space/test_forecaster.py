@@ -109,3 +109,19 @@ def test_prices_too_small_for_the_model_to_see_are_told(forecaster: Forecaster) 
 
     [warning] = answer["warnings"]
     assert warning.startswith("the closes vary by") and "smaller unit" in warning
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e6, 1e9])
+@pytest.mark.parametrize("volume", [0.0, 1.0, 1e17])
+def test_prices_and_volumes_of_any_size_give_finite_possible_candles(
+    forecaster: Forecaster, factor: float, volume: float
+) -> None:
+    names = ("open", "high", "low", "close")
+    rows = [row | {n: row[n] * factor for n in names} | {"volume": volume} for row in bars()]
+
+    [answer] = forecaster.forecast([checked(ohlcv=rows, return_paths=True)])
+
+    open_, high, low, close, volumes = np.moveaxis(np.array(answer["paths"]), -1, 0)
+    assert np.isfinite(answer["paths"]).all()
+    assert (low > 0).all() and (volumes >= 0).all()
+    assert (high >= np.maximum(open_, close)).all() and (low <= np.minimum(open_, close)).all()
