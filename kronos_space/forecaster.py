@@ -123,7 +123,9 @@ class Forecaster:
                 f"only the newest {len(bars)} of {len(request.ohlcv)} bars were used: the model "
                 f"sees {self._max_context} bars, the {request.horizon} of the forecast included"
             )
-        if 0 < scale.std[3] < 10 * EPSILON:
+        if np.ptp(used.values[:, 3]) == 0:
+            warnings.append("the closes never moved: prob_up only tells how the model rounds")
+        elif scale.std[3] < 10 * EPSILON:
             warnings.append(
                 f"the closes vary by {scale.std[3]:.1g} only, and the model hardly sees moves "
                 f"below {EPSILON:g}: send such prices in a smaller unit, times 1000 say"

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+MAX_SCORES = 2**24  # query-key products held at a time: many long paths must not fill the memory
+
 
 class KVCache:
     """Keys and values of one layer, for series of one length.
@@ -32,13 +34,26 @@ class KVCache:
 
         Every query sees the whole context, and of its own path the bars up to itself.
         """
+        series, heads, paths, new, _ = q.shape
+        scores = series * heads * new * (self.values.shape[2] + self._steps)  # of one path
+        at_a_time = max(1, MAX_SCORES // scores)
+        return torch.cat(
+            [
+                self._attend(q[:, :, first : first + at_a_time], first)
+                for first in range(0, paths, at_a_time)
+            ],
+            dim=2,
+        )
+
+    def _attend(self, q: Tensor, first: int) -> Tensor:
+        """`attend` for the paths from `first` on."""
         paths, new = q.shape[2:4]
         bars = self.values.shape[2]
         shared = (q.flatten(2, 3) @ self.keys).unflatten(2, (paths, new))
         if not self._steps:
             weights = torch.softmax(shared, dim=-1)
             return (weights.flatten(2, 3) @ self.values).unflatten(2, (paths, new))
-        own_keys, own_values = self.own
+        own_keys, own_values = self.own[:, :, :, first : first + paths]
         own = q @ own_keys.transpose(-1, -2)  # (series, heads, paths, new, steps)
         if new > 1:
             own += causal_mask(new, self._steps, own.dtype)

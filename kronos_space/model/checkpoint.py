@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import httpx2
 import huggingface_hub
+import torch
 import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
@@ -130,7 +131,9 @@ def _load_folder(folder: Path) -> Checkpoint:
     try:
         about = json.loads((folder / "kronos.json").read_text())
         name, max_context = str(about["name"]), int(about["max_context"])
-    except (ValueError, KeyError, TypeError) as error:
+        if max_context < 2:
+            raise ValueError(f"max_context {max_context} is below 2")
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise CheckpointError(
             f"{folder / 'kronos.json'}: expected name and max_context ({first_line(error)})"
         ) from error
@@ -151,7 +154,9 @@ def _load(kind: type[Model], folder: Path) -> Model:
     """The published file into our classes; every tensor must have its place, and be there."""
     try:
         with _quiet_transformers():
-            model, info = kind.from_pretrained(folder, output_loading_info=True)
+            model, info = kind.from_pretrained(
+                folder, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: not a checkpoint of {kind.__name__}, or damaged ({first_line(error)})"

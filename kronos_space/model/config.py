@@ -55,5 +55,5 @@ class KronosTokenizerConfig(PreTrainedConfig):
 
 
 def _require_divisible(d_model: int, n_heads: int) -> None:
-    if d_model % n_heads:
+    if n_heads < 1 or d_model % n_heads:
         raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")

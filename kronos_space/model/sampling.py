@@ -53,7 +53,9 @@ def filtered_probabilities(logits: Tensor, sampling: SamplingParams) -> Tensor:
     A dropped token has exactly 0. Example, with top_p=0.7: logits whose probabilities are
     0.5, 0.3, 0.2 keep 0.5 (not yet 0.7) and 0.3 (0.8 in all), and drop 0.2.
     """
-    logits = logits.float() / sampling.temperature
+    logits = logits.float()
+    # less the largest, so that no temperature is too low to divide by
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     tokens = logits.shape[-1]
     if 0 < sampling.top_k < tokens:
         weakest = torch.topk(logits, sampling.top_k).values[..., -1:]

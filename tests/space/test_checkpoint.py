@@ -112,6 +112,18 @@ def test_a_missing_tensor_is_named(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_saved_in_another_type_are_loaded_as_float32(
+    folder: Path, dtype: torch.dtype
+) -> None:
+    path = folder / "model" / "model.safetensors"
+    save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path)
+
+    model = load_checkpoint(str(folder)).model
+
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_an_unknown_tensor_is_named(folder: Path) -> None:
     edit_tensors(folder / "tokenizer" / "model.safetensors", extra=torch.ones(1))
 

@@ -8,10 +8,15 @@ import pytest
 import torch
 from published import NANO
 
-from kronos_space.model import generate
+from kronos_space.model import cache, generate
 from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Engine, Paths, Prompt
-from kronos_space.model.sampling import SamplingParams
+from kronos_space.model.sampling import (
+    SamplingParams,
+    draw,
+    filtered_probabilities,
+    random_numbers,
+)
 
 GREEDY = SamplingParams(samples=1, top_k=1)
 EIGHT_PATHS = SamplingParams(samples=8)
@@ -44,18 +49,27 @@ def a_prompt(
 
 
 def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
-    """The greedy path, the whole context anew for every token, by the published modules."""
+    """The same paths, the whole context anew for every token, by the published modules."""
+    samples, horizon = prompt.sampling.samples, prompt.horizon
+    numbers = random_numbers(prompt.seed, samples, horizon)
+
+    def pick(logits: torch.Tensor, step: int, which: int) -> torch.Tensor:
+        if prompt.sampling.greedy:
+            return logits.argmax(-1)
+        return draw(filtered_probabilities(logits, prompt.sampling), numbers[:, step, which])
+
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     context = len(prompt.bars)
-    stamps = torch.from_numpy(prompt.stamps).unsqueeze(0)
+    stamps = torch.from_numpy(prompt.stamps).expand(samples, -1, -1)
     with torch.inference_mode():
-        s1, s2 = tokenizer.encode(torch.from_numpy(prompt.bars).unsqueeze(0))
+        bars = torch.from_numpy(prompt.bars).expand(samples, -1, -1)
+        s1, s2 = tokenizer.encode(bars)
         for step in range(prompt.horizon):
             hidden = model.hidden(s1, s2, stamps[:, : context + step])
-            next_s1 = model.s1_logits(hidden[:, -1]).argmax(-1)
-            next_s2 = model.s2_logits(hidden, next_s1).argmax(-1)
-            s1 = torch.cat([s1, next_s1.unsqueeze(0)], dim=1)
-            s2 = torch.cat([s2, next_s2.unsqueeze(0)], dim=1)
+            next_s1 = pick(model.s1_logits(hidden[:, -1]), step, 0)
+            next_s2 = pick(model.s2_logits(hidden, next_s1), step, 1)
+            s1 = torch.cat([s1, next_s1.unsqueeze(1)], dim=1)
+            s2 = torch.cat([s2, next_s2.unsqueeze(1)], dim=1)
         bars = tokenizer.decode(s1, s2)
     return Paths(*(part[:, context:].numpy() for part in (s1, s2, bars)))
 
@@ -100,6 +114,33 @@ def test_cached_decoding_equals_recomputing_the_whole_context(
     np.testing.assert_allclose(fast.bars, slow.bars, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(samples=12, top_p=0.9),
+        SamplingParams(samples=12, top_k=5, top_p=1.0),
+        SamplingParams(samples=12, temperature=0.5, top_k=40, top_p=0.7),
+        SamplingParams(samples=12, temperature=1e-39, top_p=1.0),
+    ],
+)
+@pytest.mark.parametrize("max_scores", [cache.MAX_SCORES, 1])
+def test_sampled_paths_equal_recomputing_with_the_same_random_numbers(
+    checkpoint: Checkpoint,
+    engine: Engine,
+    sampling: SamplingParams,
+    max_scores: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "MAX_SCORES", max_scores)  # 1: one path at a time
+    prompt = a_prompt(60, 4, sampling)
+
+    [fast] = engine.generate([prompt])
+
+    slow = recomputed(checkpoint, prompt)
+    assert share_of_equal_tokens([fast], [slow]) >= 0.999
+    np.testing.assert_allclose(fast.bars, slow.bars, atol=2e-6)
+
+
 def test_a_batch_gives_each_series_what_it_gets_alone(engine: Engine) -> None:
     prompts = [a_prompt(seed=seed) for seed in range(6)]
 
@@ -134,6 +175,7 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
 
     monkeypatch.setattr(generate, "TOKEN_BUDGET", 100)
 
+    assert len(list(generate._batches(prompts, generate.TOKEN_BUDGET))) == 5
     assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
 
 
