@@ -185,8 +185,8 @@ def efficiency(bench: Bench, load: Load, checkpoint: Checkpoint) -> str:
         f"= {products / 1e9:.1f} Gflop; attention's two products, each bar with itself and those "
         f"before it, 2 × {load.bars} × {load.bars + 1} × {sum(widths):,} (d_model, summed over "
         f"the blocks) × {load.series} = {attention / 1e9:.1f} Gflop. Not counted: all that is "
-        "done for the paths; of the last decoder block the engine computes only keys and values for "
-        "the context, so a tenth of what is counted need not be done."
+        "done for the paths. Of the last decoder block the engine computes only keys and values "
+        "for the context, so a tenth of what is counted need not be done."
     )
 
 
