@@ -53,13 +53,6 @@ def test_every_setting_stands_in_the_table_of_the_readme() -> None:
         assert row.replace("|  |", "| |") in readme
 
 
-def test_the_spaces_requirements_are_the_versions_that_were_tested_together() -> None:
-    root = Path(kronos_space.__file__).parents[1]
-    tested = (root / "constraints.txt").read_text().splitlines()
-    pinned = (root / "kronos_space" / "requirements.txt").read_text().splitlines()
-    assert {line for line in pinned if line and not line.startswith("#")} <= set(tested)
-
-
 @pytest.mark.parametrize("key", ["schl\u00fcssel\u20ac", "a\nb"])
 def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(SettingsError, match="KRONOS_API_KEY has characters that no HTTP") as error:
