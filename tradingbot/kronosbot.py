@@ -9,9 +9,9 @@ from tradingbot.utils.signals import exit_on_signals
 
 
 def main() -> None:
-    """The command. What it does is in `tradingbot.utils.job`."""
+    """The command. What it does is in `tradingbot.utils.cli` and `job`."""
     exit_on_signals()
-    from tradingbot.utils.job import command  # takes a while, in which Ctrl-C should not be odd
+    from tradingbot.utils.cli import command  # takes a while, in which Ctrl-C should not be odd
 
     command()
 

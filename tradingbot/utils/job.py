@@ -1,28 +1,19 @@
-"""The job as a command: its options, its parts brought together, and what is told at the end."""
+"""The nightly job: its parts brought together, run in order, and what is told at the end."""
 
 import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 
-from tradingbot import __version__
 from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report, query_command, show
-from tradingbot.utils.settings import (
-    MAX_HORIZON,
-    Settings,
-    check_source,
-    check_symbols,
-    check_whole,
-)
-from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.signals import Stopped, signals_held
 from tradingbot.utils.steps import (
     INTERVAL,
     Sessions,
@@ -40,176 +31,7 @@ if TYPE_CHECKING:
     from tradingbot.utils.kronos_client import KronosClient
 
 
-def run_job(
-    settings: Settings,
-    report: Report,
-    *,
-    space: "Callable[[], AbstractContextManager[KronosClient]]",
-    data: "DataService",
-    sessions: Sessions | None,
-    narrator: Narrator,
-    force: bool = False,
-) -> None:
-    """Forecast `report.symbols` and write down in `report` what became of each.
-
-    `space` hands over a client of a Space that is up and puts the Space to rest on the way out;
-    without `sessions` nothing is stored. One ticker's failure is noted; whatever concerns them
-    all (Hub, Space, database) is raised as KronosError, and what was stored stays.
-    """
-    with ExitStack() as stack:
-        with report.phase("wake"):
-            client = stack.enter_context(space())
-            report.model = str(client.health()["model"])
-            client.check_key()  # before candles are fetched for nothing
-        with report.phase("fetch"):
-            histories = fetch(settings, report, data, narrator)
-        missing = histories
-        if sessions is not None and not force:
-            with report.phase("store"), sessions() as session:
-                missing = take_stored(settings, report, histories, session)
-        if missing:
-            narrator.step(f"Forecasting with {report.model}", total=len(missing))
-        remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
-        answers = client.forecast_many(missing, settings.horizon, interval=INTERVAL)
-        while True:
-            with report.phase("forecast"):
-                symbol, answer = next(answers, ("", None))
-            if answer is None:
-                break
-            if isinstance(answer, KronosError):
-                report.fail(symbol, answer)
-            else:
-                with report.phase("store"):
-                    store(report, answer, sessions)
-                for remark in answer.warnings:
-                    remarks.setdefault(remark, []).append(symbol)
-            narrator.advance()
-        for remark, symbols in remarks.items():
-            narrator.say(f"{', '.join(symbols)}: {remark}")
-        with report.phase("pause"):
-            stack.close()
-
-
-app = typer.Typer(
-    help="Forecast every active ticker with Kronos and store what comes back.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-def command() -> None:
-    """`kronosbot`. Without a subcommand it is `run`, so a cronjob needs no arguments."""
-    arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS):
-        arguments = ["run", *arguments]
-    app(args=arguments, prog_name="kronosbot")
-
-
-_OWN_OPTIONS = ("--help", "--version")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"kronosbot {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def run(
-    local: Annotated[
-        bool,
-        typer.Option("--local", help="Start a Space on this machine, and stop it at the end."),
-    ] = False,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where candles come from: yahoo, csv:DIR (one file a ticker), or sample "
-            "(real candles, no network). [env KRONOS_DATA_SOURCE; default yahoo]",
-        ),
-    ] = None,
-    symbols: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="These tickers only. Default: those of the bots and KRONOS_EXTRA_SYMBOLS; "
-            "with csv and sample the source's own.",
-        ),
-    ] = None,
-    horizon: Annotated[
-        str | None,
-        typer.Option(metavar="BARS", help="Days ahead. [env KRONOS_HORIZON; default 5]"),
-    ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where forecasts are stored. [env DATABASE_URL, POSTGRES_*; "
-            "default sqlite:///kronos.db]",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast and print, but store nothing.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Forecast anew what is already stored.")
-    ] = False,
-) -> None:
-    """Forecast the active tickers once: the nightly job.
-
-    A second run does only what is missing. Exit codes: 0 done; 1 too few forecasts, or the Hub,
-    the Space or the database out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM;
-    129 the terminal was closed.
-
-    Try it: kronosbot run --local --source sample
-    """
-    narrator = Narrator()
-    try:
-        settings = Settings.from_env()
-        if source is not None:
-            settings = replace(settings, data_source=check_source("--source", source))
-        if horizon is not None:
-            bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
-            settings = replace(settings, horizon=bars)
-        tickers = () if symbols is None else check_symbols("--symbols", symbols)
-        _import_parts()
-        with stop_on_signals(), narrator:
-            code = _run(
-                settings,
-                narrator,
-                local=local,
-                tickers=tickers,
-                url=database_url,
-                dry_run=dry_run,
-                force=force,
-            )
-    except (KronosError, Stopped) as error:
-        narrator.say(_in_words(error))
-        code = _exit_code(error)
-    raise typer.Exit(code)
-
-
-def _import_parts() -> None:
-    """What takes long to import, while a signal may still end the process at once."""
-    import tradingbot.utils.data_service
-    import tradingbot.utils.kronos_client
-    import tradingbot.utils.predictions  # noqa: F401
-
-
-def _run(
+def nightly(
     settings: Settings,
     narrator: Narrator,
     *,
@@ -267,7 +89,7 @@ def _run(
             )
     except BaseException as error:
         message = str(error)
-        code = _exit_code(error)
+        code = exit_code(error)
         raise
     finally:
         with signals_held():
@@ -280,6 +102,63 @@ def _run(
     if message is not None:
         narrator.say(f"Error: {message}")
     return code
+
+
+def run_job(
+    settings: Settings,
+    report: Report,
+    *,
+    space: "Callable[[], AbstractContextManager[KronosClient]]",
+    data: "DataService",
+    sessions: Sessions | None,
+    narrator: Narrator,
+    force: bool = False,
+) -> None:
+    """Forecast `report.symbols` and write down in `report` what became of each.
+
+    `space` hands over a client of a Space that is up and puts the Space to rest on the way out;
+    without `sessions` nothing is stored. One ticker's failure is noted; whatever concerns them
+    all (Hub, Space, database) is raised as KronosError, and what was stored stays.
+    """
+    with ExitStack() as stack:
+        with report.phase("wake"):
+            client = stack.enter_context(space())
+            report.model = str(client.health()["model"])
+            client.check_key()  # before candles are fetched for nothing
+        with report.phase("fetch"):
+            histories = fetch(settings, report, data, narrator)
+        missing = histories
+        if sessions is not None and not force:
+            with report.phase("store"), sessions() as session:
+                missing = take_stored(settings, report, histories, session)
+        if missing:
+            narrator.step(f"Forecasting with {report.model}", total=len(missing))
+        remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
+        answers = client.forecast_many(missing, settings.horizon, interval=INTERVAL)
+        while True:
+            with report.phase("forecast"):
+                symbol, answer = next(answers, ("", None))
+            if answer is None:
+                break
+            if isinstance(answer, KronosError):
+                report.fail(symbol, answer)
+            else:
+                with report.phase("store"):
+                    store(report, answer, sessions)
+                for remark in answer.warnings:
+                    remarks.setdefault(remark, []).append(symbol)
+            narrator.advance()
+        for remark, symbols in remarks.items():
+            narrator.say(f"{', '.join(symbols)}: {remark}")
+        with report.phase("pause"):
+            stack.close()
+
+
+def exit_code(error: BaseException) -> int:
+    """What the command ends with after `error`."""
+    if isinstance(error, Stopped):
+        return error.exit_code
+    return 2 if isinstance(error, ConfigError | HubRefused) else 1
 
 
 def _show(report: Report, narrator: Narrator, *, database: str, query: str | None) -> None:
@@ -296,15 +175,3 @@ def _psql_variable(environ: Mapping[str, str]) -> str | None:
         if given := environ.get(name, "").strip():
             return name if given.startswith(("postgres://", "postgresql://")) else None
     return None
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, Stopped):
-        return error.exit_code
-    return 2 if isinstance(error, ConfigError | HubRefused) else 1
-
-
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, Stopped):
-        return f"Stopped by {error}; what was stored stays, and the next run does the rest"
-    return f"Error: {error}"
