@@ -32,12 +32,8 @@ def forecast(symbol: str, price: float) -> Forecast:
 
 def shown(report: Report, width: int = 80) -> list[str]:
     out = StringIO()
-    show(
-        report,
-        Console(file=out, width=width),
-        database="sqlite:///kronos.db",
-        query=query_command("sqlite:///kronos.db"),
-    )
+    report.database, report.query = "sqlite:///kronos.db", query_command("sqlite:///kronos.db")
+    show(report, Console(file=out, width=width))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from tradingbot import __version__
 from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
 from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.report import Report, show
 from tradingbot.utils.settings import (
     MAX_HORIZON,
     Settings,
@@ -17,7 +19,8 @@ from tradingbot.utils.settings import (
     check_symbols,
     check_whole,
 )
-from tradingbot.utils.signals import Stopped, stop_on_signals
+from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.utils.streams import SafeStream
 
 app = typer.Typer(
     help="Forecast every active ticker with Kronos and store what comes back.",
@@ -106,6 +109,7 @@ def run(
     Try it: kronosbot run --local --source sample
     """
     narrator = Narrator()
+    report = Report(dry_run=dry_run)
     try:
         settings = Settings.from_env()
         if source is not None:
@@ -118,16 +122,21 @@ def run(
         with stop_on_signals(), narrator:
             code = nightly(
                 settings,
+                report,
                 narrator,
                 local=local,
                 tickers=tickers,
                 url=database_url,
-                dry_run=dry_run,
                 force=force,
             )
+        failure = None if report.message is None else f"Error: {report.message}"
     except (KronosError, Stopped) as error:
-        narrator.say(_in_words(error))
-        code = exit_code(error)
+        code, failure = exit_code(error), _in_words(error)
+    with signals_held():
+        if report.forecasts or report.failed:
+            _show(report, narrator)
+        if failure is not None:
+            narrator.say(failure)
     raise typer.Exit(code)
 
 
@@ -136,6 +145,14 @@ def _import_parts() -> None:
     import tradingbot.utils.data_service
     import tradingbot.utils.kronos_client
     import tradingbot.utils.predictions  # noqa: F401
+
+
+def _show(report: Report, narrator: Narrator) -> None:
+    """The report on stdout. That it cannot be shown is a warning: the work is done."""
+    out = SafeStream(sys.stdout)
+    show(report, Console(file=out.as_text()))
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        narrator.say(f"Warning: the report could not be shown: {out.error.strerror}")
 
 
 def _in_words(error: BaseException) -> str:

@@ -1,17 +1,14 @@
 """The nightly job: its parts brought together, run in order, and what is told at the end."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.report import Report, query_command, show
+from tradingbot.utils.report import Report, query_command
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.signals import Stopped, signals_held
 from tradingbot.utils.steps import (
@@ -24,7 +21,6 @@ from tradingbot.utils.steps import (
     store,
     take_stored,
 )
-from tradingbot.utils.streams import SafeStream
 
 if TYPE_CHECKING:
     from tradingbot.utils.data_service import DataService
@@ -33,15 +29,15 @@ if TYPE_CHECKING:
 
 def nightly(
     settings: Settings,
+    report: Report,
     narrator: Narrator,
     *,
     local: bool,
     tickers: tuple[str, ...],
     url: str | None,
-    dry_run: bool,
     force: bool,
 ) -> int:
-    """Bring the parts together, run the job, report; the exit code."""
+    """Bring the parts together and run the job; the exit code. `report` tells the rest."""
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
     from tradingbot.utils.run_record import RunRecord
@@ -52,25 +48,25 @@ def nightly(
             "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
             "or add --local to run one on this machine"
         )
+    dry_run = report.dry_run
     variable = None if url else _psql_variable(os.environ)
     url = url or database_url()
     get_engine(url)  # a dry run too refuses an address that cannot be read
+    report.database, report.query = redact(url), query_command(url, variable)
     sessions = partial(get_db_session, url)
     data = DataService(settings.data_source, horizon=settings.horizon)
     if not dry_run:
         init_db(url)  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
     readable = reading if not dry_run or database_exists(url) else None
-    report = Report(
-        dry_run=dry_run, symbols=list(tickers or active_tickers(settings, data, readable))
-    )
+    report.source = settings.data_source
+    report.symbols = list(tickers or active_tickers(settings, data, readable))
     if not report.symbols:
         raise ConfigError(
             f"there are no tickers to forecast from {settings.data_source}: give --symbols, "
             "or KRONOS_EXTRA_SYMBOLS"
         )
     log = None if dry_run else RunRecord.begin(sessions, report)
-    message: str | None = None
     try:
         run_job(
             settings,
@@ -83,24 +79,20 @@ def nightly(
         )
         code = 0 if report.succeeded(settings.min_success) else 1
         if code:
-            message = (
+            report.message = (
                 f"{len(report.made | report.there)} of {len(report.symbols)} tickers have a "
                 f"forecast, KRONOS_MIN_SUCCESS asks for {settings.min_success:.0%}"
             )
     except BaseException as error:
-        message = str(error)
+        report.message = str(error)
         code = exit_code(error)
         raise
     finally:
         with signals_held():
             narrator.end()
             if log is not None:  # first: nobody may be there to be shown anything
-                log.end(report, code, message)
+                log.end(report, code, report.message)
             report.actual = known_closes(data, report.forecasts.values())
-            if report.forecasts or report.failed:
-                _show(report, narrator, database=redact(url), query=query_command(url, variable))
-    if message is not None:
-        narrator.say(f"Error: {message}")
     return code
 
 
@@ -132,7 +124,7 @@ def run_job(
             with report.phase("store"), sessions() as session:
                 missing = take_stored(settings, report, histories, session)
         if missing:
-            narrator.step(f"Forecasting with {report.model}", total=len(missing))
+            narrator.step("forecast", f"Forecasting with {report.model}", total=len(missing))
         remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
         answers = client.forecast_many(missing, settings.horizon, interval=INTERVAL)
         while True:
@@ -159,14 +151,6 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, Stopped):
         return error.exit_code
     return 2 if isinstance(error, ConfigError | HubRefused) else 1
-
-
-def _show(report: Report, narrator: Narrator, *, database: str, query: str | None) -> None:
-    """The report on stdout. That it cannot be shown is a warning: the work is done."""
-    out = SafeStream(sys.stdout)
-    show(report, Console(file=out.as_text()), database=database, query=query)
-    if out.error is not None and not isinstance(out.error, BrokenPipeError):
-        narrator.say(f"Warning: the report could not be shown: {out.error.strerror}")
 
 
 def _psql_variable(environ: Mapping[str, str]) -> str | None:

@@ -57,7 +57,7 @@ class Narrator:
         """One line, above the bar where there is one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def step(self, what: str, *, total: int | None = None) -> None:
+    def step(self, name: str, what: str, *, total: int | None = None) -> None:
         """The job's next step; `total` is how often `advance` will be called."""
         if self._bar:
             for task in self._bar.task_ids:

@@ -23,6 +23,10 @@ class Report:
         default_factory=lambda: datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     )
     dry_run: bool = False
+    source: str | None = None  # where candles come from
+    database: str | None = None  # its address, without a password
+    query: str | None = None  # the command that asks it for more
+    message: str | None = None  # why the run as a whole failed
     model: str | None = None  # as the Space named it
     symbols: list[str] = field(default_factory=list)  # the active tickers
     forecasts: dict[str, Forecast] = field(default_factory=dict)
@@ -70,11 +74,8 @@ class Report:
         return {"model": self.model, "failed": self.failed, "failed_by_kind": by_kind}
 
 
-def show(report: Report, console: Console, *, database: str, query: str | None) -> None:
-    """The table, then what was done.
-
-    `database` is an address without a password, `query` the command that asks it for more.
-    """
+def show(report: Report, console: Console) -> None:
+    """The table, then what was done."""
     forecasts = [report.forecasts[s] for s in report.symbols if s in report.forecasts]
     if forecasts:
         table = forecast_table(forecasts, report.actual)
@@ -84,7 +85,7 @@ def show(report: Report, console: Console, *, database: str, query: str | None) 
         console.print()
         console.print(table)
         console.print()
-    for line in summary(report, database=database, query=query):
+    for line in summary(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -128,7 +129,7 @@ def forecast_table(
     return table
 
 
-def summary(report: Report, *, database: str, query: str | None) -> list[str]:
+def summary(report: Report) -> list[str]:
     """What a person wants to know after the table, a line each."""
     lines = []
     if report.forecasts:
@@ -146,11 +147,13 @@ def summary(report: Report, *, database: str, query: str | None) -> list[str]:
         now = f"{_tickers(len(report.made))} ({report.rows} rows) now"
         there = f"{_tickers(len(report.there))} already there"
         done = [text for text, some in ((now, report.made), (there, report.there)) if some]
-        lines.append(f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {database}")
+        lines.append(
+            f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {report.database}"
+        )
     for number, line in enumerate(_failures(report)):
         lines.append(f"{'Failed   ' if not number else '         '}{line}")
-    if report.forecasts and query is not None and not report.dry_run:
-        lines.append(f"Next     {query}")
+    if report.forecasts and report.query is not None and not report.dry_run:
+        lines.append(f"Next     {report.query}")
     return lines
 
 

@@ -29,7 +29,7 @@ def fetch(
     """The histories that can be forecast from; the other tickers are failures of the report."""
     from tradingbot.utils.calendars import latest_complete_session, sessions_between
 
-    narrator.step("Fetching candles", total=len(report.symbols))
+    narrator.step("fetch", "Fetching candles", total=len(report.symbols))
     histories = {}
     for symbol in report.symbols:
         try:
@@ -113,7 +113,7 @@ def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Itera
     if local:
         from tradingbot.utils.local_space import local_space
 
-        narrator.step("Starting a Space on this machine")
+        narrator.step("wake", "Starting a Space on this machine")
         with (
             local_space(timeout=settings.wake_timeout, say=narrator.say) as url,
             KronosClient(url, settings=settings) as client,
@@ -122,13 +122,13 @@ def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Itera
         return
     with KronosClient(settings=settings) as client:
         if settings.hf_token is None:
-            narrator.step(f"Waiting for {settings.space_url}")
+            narrator.step("wake", f"Waiting for {settings.space_url}")
             client.wait_until_ready(settings.wake_timeout)
             yield client
             return
         from tradingbot.utils.hf_space import HubSpace, running_space
 
-        narrator.step(f"Waking {settings.hf_space_repo}")
+        narrator.step("wake", f"Waking {settings.hf_space_repo}")
         with running_space(
             HubSpace(settings.hf_space_repo, settings.hf_token),
             client,
