@@ -4,7 +4,6 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from fake_yahoo import (
+    EMPTY,
+    NO_RANGE,
+    NOT_FOUND,
+    Chart,
+    FakeYahoo,
+    candles,
+    chart_json,
+    opening,
+)
 
 from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.data_yahoo import YahooSource
 from tradingbot.utils.errors import (
@@ -420,88 +430,22 @@ def test_a_source_that_cannot_be_had_is_a_setting_that_is_wrong(
 
 # --- Yahoo --------------------------------------------------------------------------------
 
-Chart = Callable[[requests.PreparedRequest], tuple[int, str]]
 
-
-class FakeYahoo(requests.adapters.BaseAdapter):
-    """The hosts that yfinance talks to, at the network's edge; `chart` answers for candles."""
-
-    def __init__(self, chart: Chart) -> None:
-        super().__init__()
-        self.chart = chart
-        self.charts: list[str] = []
-
-    def send(  # type: ignore[override]
-        self, request: requests.PreparedRequest, **options: Any
-    ) -> requests.Response:
-        url = str(request.url)
-        status, body = 200, "crumb"
-        if "/v8/finance/chart/" in url:
-            self.charts.append(url)
-            status, body = self.chart(request)
-        response = requests.Response()
-        response.status_code, response.url, response.request = status, url, request
-        response._content = body.encode()
-        return response
-
-    def close(self) -> None: ...
+QUICK = {"first": 0.01, "longest": 0.02, "limit": 0.05}  # seconds
 
 
 def yahoo(chart: Chart, **options: Any) -> tuple[DataService, FakeYahoo]:
     fake = FakeYahoo(chart)
-    session = requests.Session()
-    session.mount("https://", fake)
-    return DataService(YahooSource(session), **options), fake
+    source = YahooSource(fake.session())
+    return DataService(source, patience=Patience(**QUICK), **options), fake
 
 
-def chart_of(
-    sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None, unit: str = "1d"
-) -> str:
+def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:
     """Yahoo's JSON: a bar a session, stamped with its opening; nulls in the bar `gap`."""
-    hour, minute = map(int, opens.split(":"))
-    stamps = [
-        int(s.replace(hour=hour, minute=minute, tzinfo=ZoneInfo(zone)).timestamp())
-        for s in sessions
-    ]
-    columns: dict[str, list[float | None]] = {
-        name: [value + i for i in range(len(sessions))]
-        for name, value in [
-            ("open", 100.0), ("high", 102.0), ("low", 98.0), ("close", 101.0), ("volume", 5000)
-        ]
-    }  # fmt: skip
+    frame = candles(sessions)
     if gap is not None:
-        for values in columns.values():
-            values[gap] = None
-    meta = {
-        "currency": "USD",
-        "symbol": "X",
-        "instrumentType": "EQUITY",
-        "exchangeTimezoneName": zone,
-        "gmtoffset": 0,
-        "timezone": "EST",
-        "firstTradeDate": 0,
-        "regularMarketTime": stamps[-1],
-        "priceHint": 2,
-        "dataGranularity": unit,
-        "range": "",
-        "validRanges": ["1d", "1mo", "1y", "max"],
-        "currentTradingPeriod": {
-            kind: {
-                "timezone": "EST",
-                "start": stamps[-1],
-                "end": stamps[-1] + 23400,
-                "gmtoffset": 0,
-            }
-            for kind in ("pre", "regular", "post")
-        },
-    }
-    adjusted = [{"adjclose": columns["close"]}]
-    result = {
-        "meta": meta,
-        "timestamp": stamps,
-        "indicators": {"quote": [columns], "adjclose": adjusted},
-    }
-    return json.dumps({"chart": {"result": [result], "error": None}})
+        frame.iloc[gap] = np.nan
+    return chart_json(opening(sessions, zone, opens), frame, zone)
 
 
 def test_yahoos_bars_are_the_complete_sessions_with_their_own_dates() -> None:
@@ -541,32 +485,6 @@ def test_yahoos_clock_is_the_walls() -> None:
     assert abs((service.now() - pd.Timestamp.now("UTC").tz_localize(None)).total_seconds()) < 60
 
 
-NOT_FOUND = json.dumps(
-    {
-        "chart": {
-            "result": None,
-            "error": {
-                "code": "Not Found",
-                "description": "No data found, symbol may be delisted",
-            },
-        }
-    }
-)
-NO_RANGE = json.dumps(
-    {
-        "chart": {
-            "result": None,
-            "error": {
-                "code": "Bad Request",
-                "description": "Data doesn't exist for startDate = 1, endDate = 2",
-            },
-        }
-    }
-)
-
-EMPTY = json.dumps({"chart": {"result": None, "error": None}})
-
-
 @pytest.mark.parametrize(
     ("status", "body", "kind", "complaint"),
     [
@@ -597,36 +515,44 @@ def test_what_yahoo_refuses_is_one_line_of_the_right_kind(
 
 def test_a_network_that_is_down_is_one_line_and_passes() -> None:
     sessions = next_sessions("MSFT", day("2024-01-01"), 40)
-    answers = iter([None, chart_of(sessions, "America/New_York", "9:30")])
+    down = True
 
     def chart(request: requests.PreparedRequest) -> tuple[int, str]:
-        answer = next(answers)
-        if answer is None:
+        if down:
             raise requests.ConnectionError("Name or service not known")
-        return 200, answer
+        return 200, chart_of(sessions, "America/New_York", "9:30")
 
-    service, _ = yahoo(chart, now=day("2024-03-01"))
+    service, fake = yahoo(chart, now=day("2024-03-01"))
     with pytest.raises(DataUnavailable, match="MSFT: Yahoo could not be asked: ConnectionError"):
         service.history("MSFT")
+    assert len(fake.charts) == 3, "twice more, then the ticker is given up"
+    down = False
     assert len(service.history("MSFT")) == 40
 
 
 def test_a_failed_answer_is_not_remembered() -> None:
     sessions = next_sessions("ORCL", day("2024-01-01"), 40)
+    # yfinance itself sends a refused request twice
     answers = [(503, ""), (503, ""), (200, chart_of(sessions, "America/New_York", "9:30"))]
     service, _ = yahoo(lambda _: answers.pop(0), now=day("2024-03-01"))
-    with pytest.raises(DataUnavailable):
-        service.history("ORCL")
     assert len(service.history("ORCL")) == 40
+    assert not answers
+
+
+def test_every_request_to_yahoo_has_a_time_limit() -> None:
+    sessions = next_sessions("SPY", day("2024-01-01"), 40)
+    service, fake = yahoo(
+        lambda _: (200, chart_of(sessions, "America/New_York", "9:30")), now=day("2024-03-01")
+    )
+    service.history("SPY")
+    assert fake.timeouts and all(0 < limit <= 30 for limit in fake.timeouts)
 
 
 def test_yahoos_hours_are_naive_utc() -> None:
     hours = list(pd.date_range("2024-01-02", periods=40, freq="h").to_pydatetime())
     stamps = [int(hour.replace(tzinfo=ZoneInfo("UTC")).timestamp()) for hour in hours]
-    body = json.loads(chart_of(hours, "UTC", "0:00", unit="1h"))
-    result = body["chart"]["result"][0]
-    result["timestamp"] = stamps
-    result["meta"]["tradingPeriods"] = [
+    body = json.loads(chart_json(stamps, candles(hours), "UTC", unit="1h"))
+    body["chart"]["result"][0]["meta"]["tradingPeriods"] = [
         [{"timezone": "UTC", "start": stamps[0], "end": stamps[-1] + 3600, "gmtoffset": 0}]
     ]
     service, _ = yahoo(lambda _: (200, json.dumps(body)), now=day("2024-01-03T15:30"))

@@ -185,10 +185,15 @@ _FIRST, _LAST = date(1997, 1, 1), date(2049, 12, 31)
 _building = threading.Lock()
 
 
-@cache
 def _sessions(name: str) -> _Sessions:
-    # exchange_calendars still uses what pandas 4 will change; catch_warnings is not thread-safe
-    with _building, warnings.catch_warnings():
+    with _building:  # once for all threads; catch_warnings too is for one at a time
+        return _built(name)
+
+
+@cache
+def _built(name: str) -> _Sessions:
+    # exchange_calendars still uses what pandas 4 will change, and pandas takes it for its own
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             calendar, first, last = _widest(name)

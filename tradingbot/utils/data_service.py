@@ -4,17 +4,30 @@
 """
 
 import logging
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tradingbot.utils.calendars import latest_complete_session, sessions_between
-from tradingbot.utils.data_sources import PRICES, Source, open_source
+from tradingbot.utils.data_patience import Patience
+from tradingbot.utils.data_sources import PRICES, Bars, Source, open_source
 from tradingbot.utils.errors import DataError, TooFewBars
+from tradingbot.utils.threads import as_they_end
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.data_cache import HistoryCache
 
 logger = logging.getLogger(__name__)
+
+WORKERS = 4  # tickers that are asked for at a time; Yahoo limits who asks for more
 
 
 class DataService:
@@ -24,6 +37,9 @@ class DataService:
     the close of the newest bar of all files; for sample that of the bar which `max(6, horizon)`
     later ones follow. Nothing after the clock is ever in a history. ConfigError if the source
     cannot be had at all.
+
+    `sessions` makes a session of the database that caches daily bars of a remote source; without
+    it every history is fetched whole. `patience` is how long a source that refuses is borne with.
     """
 
     def __init__(
@@ -33,11 +49,15 @@ class DataService:
         horizon: int = 5,
         now: datetime | None = None,
         min_bars: int = 32,  # what a Space asks for at least
+        sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
+        patience: Patience | None = None,
     ) -> None:
         self._source = open_source(source) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
         self._min_bars = min_bars
+        self._cache = _cache(sessions) if self._source.remote else None
+        self._patience = patience or Patience()
         self._warned: set[str] = set()
 
     def symbols(self) -> list[str]:
@@ -57,21 +77,52 @@ class DataService:
 
         Raises UnknownSymbol, TooFewBars (fewer than `min_bars`), DataUnavailable, DataError.
         """
+        return self._history(symbol, interval, bars, threading.Event())
+
+    def histories(
+        self, symbols: Iterable[str], *, interval: str = "1d", bars: int = 500
+    ) -> Iterator[tuple[str, pd.DataFrame | DataError]]:
+        """Each ticker with its `history`, or with the error that it would raise, as they come.
+
+        Of a remote source several are fetched at a time. Close the generator (contextlib.closing)
+        to fetch no more.
+        """
+
+        def one(symbol: str, stopped: threading.Event) -> pd.DataFrame | DataError:
+            try:
+                return self._history(symbol, interval, bars, stopped)
+            except DataError as error:
+                return error
+
+        once = list(dict.fromkeys(symbols))
+        if self._source.remote:
+            return as_they_end(one, once, workers=WORKERS)
+        return ((symbol, one(symbol, threading.Event())) for symbol in once)
+
+    def _history(
+        self, symbol: str, interval: str, bars: int, stopped: threading.Event
+    ) -> pd.DataFrame:
         now = self.now()
         length = _bar_length(interval)
         # five sessions in seven days, less some holidays; nothing goes back further than 1950
         start = now - timedelta(days=30) - min(length * 1.5 * bars, now - datetime(1950, 1, 31))
-        raw = self._source.fetch(symbol, interval, start, now)
-        if interval == "1d":
-            last = latest_complete_session(symbol, now)
-            frame, warnings = clean(raw[raw.index <= last])
+        daily = interval == "1d"
+        last = latest_complete_session(symbol, now) if daily else now - length
+
+        def fetch(since: datetime) -> Bars:
+            request = partial(self._source.fetch, symbol, interval, since, now)
+            raw = self._patience.ask(symbol, request, stopped)
+            return clean(raw[raw.index <= last])
+
+        if daily and self._cache is not None:
+            frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=self._min_bars)
         else:
-            frame, warnings = clean(raw[raw.index <= now - length])
+            frame, warnings = fetch(start)
         if len(frame) < self._min_bars:
             count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
             needs = f"a forecast needs at least {self._min_bars}"
             raise TooFewBars("; ".join([f"{symbol}: {count}, {needs}", *warnings]))
-        if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
+        if daily and (late := sessions_between(symbol, frame.index[-1], last)):
             warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
             if self._now is None and self._source.clock_file:
                 warning += f"; the clock is the newest bar, in {self._source.clock_file}"
@@ -97,17 +148,27 @@ class DataService:
             logger.warning("%s: %s", symbol, "; ".join(warnings))
 
 
+def _cache(
+    sessions: "Callable[[], AbstractContextManager[Session]] | None",
+) -> "HistoryCache | None":
+    if sessions is None:
+        return None
+    from tradingbot.utils.data_cache import HistoryCache  # loads SQLAlchemy
+
+    return HistoryCache(sessions)
+
+
 # A high below the close by less than this share of it is a rounding of the source, and mended.
 _ROUNDING = 1e-3
 
 
-def clean(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def clean(raw: pd.DataFrame) -> Bars:
     """Possible candles in order, each timestamp once, and sentences on what was done to get them.
 
     Bars with missing or impossible prices are dropped, of doubled ones the last stays, a missing
-    volume counts as 0; without any volume there is no such column.
+    volume counts as 0; where all volumes are missing or 0 there is no such column.
     """
-    has_volume = "volume" in raw and raw["volume"].notna().any()
+    has_volume = "volume" in raw and raw["volume"].fillna(0).ne(0).any()
     frame = raw[[*PRICES, "volume"] if has_volume else PRICES].astype("float64")
     warnings = []
 

@@ -16,11 +16,13 @@ from tradingbot.utils.data_yahoo import YahooSource, wall_clock
 from tradingbot.utils.errors import ConfigError, DataError, UnknownSymbol
 
 PRICES = ["open", "high", "low", "close"]
+Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them
 
 
 class Source(Protocol):
     """One place that candles come from."""
 
+    remote: bool  # asked over a network: several tickers at a time, and what it answers is cached
     knows_outcomes: bool  # holds bars from after its own clock
     clock_file: str | None  # the file whose newest bar is the clock, if one is
 
@@ -56,6 +58,7 @@ def open_source(name: str) -> Source:
 class SampleSource:
     """Real daily candles of four tickers, 2000 to March 2013, from the package bokeh-sampledata."""
 
+    remote = False
     knows_outcomes = True
     clock_file: str | None = None
     _TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
@@ -113,6 +116,7 @@ def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
 class CsvSource:
     """A folder with one file a ticker: AAPL.csv with a date, open, high, low, close, [volume]."""
 
+    remote = False
     knows_outcomes = True
 
     def __init__(self, folder: Path) -> None:

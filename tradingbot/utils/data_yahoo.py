@@ -4,6 +4,7 @@ import atexit
 import logging
 import shutil
 import tempfile
+import threading
 import warnings
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -12,16 +13,20 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.utils.calendars import exchange_timezone
+from tradingbot.utils.data_patience import Refused
 from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
+
+TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30
 
 
 class YahooSource:
     """Yahoo Finance through yfinance. Prices are adjusted for splits, not for dividends.
 
     `session` is a requests or curl_cffi session of your own; yfinance keeps one session a
-    process, so the newest one given is used by all.
+    process, so the newest one given is used by all. Threads may fetch different tickers at once.
     """
 
+    remote = True
     knows_outcomes = False
     clock_file: str | None = None
 
@@ -35,21 +40,24 @@ class YahooSource:
         return wall_clock()
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        yfinance = _yfinance()
+        zone = exchange_timezone(symbol)
+        with _setting_up:
+            yfinance = _yfinance()
+            # Told the time zone, yfinance need not spend a request a ticker on asking for it.
+            yfinance.cache.get_tz_cache().store(symbol.upper(), zone)
+            ticker = yfinance.Ticker(symbol, session=self._session)
         from yfinance.exceptions import YFPricesMissingError, YFRateLimitError
 
-        # Told the time zone, yfinance need not spend a request a ticker on asking for it.
-        yfinance.cache.get_tz_cache().store(symbol.upper(), exchange_timezone(symbol))
         period: dict[str, Any] = {"period": "max"}  # within a day: as far as Yahoo goes back
         if interval == "1d":
             # the end is exclusive, in the exchange's time, and may lie a day behind UTC's
             period = {"start": start.date(), "end": end.date() + timedelta(days=2)}
         try:
-            frame = yfinance.Ticker(symbol, session=self._session).history(
-                interval=interval, auto_adjust=False, actions=False, **period
+            frame = ticker.history(
+                interval=interval, auto_adjust=False, actions=False, timeout=TIMEOUT, **period
             )
         except YFRateLimitError as error:
-            raise DataUnavailable(
+            raise Refused(
                 f"{symbol}: Yahoo refuses more requests for now (429); try again in some minutes"
             ) from error
         except YFPricesMissingError as error:
@@ -79,6 +87,9 @@ def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     return bars
 
 
+_setting_up = threading.Lock()  # yfinance's own stores and singletons are made without one
+
+
 @cache
 def _yfinance() -> Any:
     """yfinance, set up once a process: errors are raised, and nothing goes to the home folder."""
@@ -95,7 +106,10 @@ def _yfinance() -> Any:
 
 
 def _forget_answers() -> None:
-    """yfinance remembers answers, failures too, so that a second try would get the first's."""
+    """yfinance remembers answers, failures too, so that a second try would get the first's.
+
+    Those of other threads go with them, which costs nothing: nobody asks twice for the same.
+    """
     from yfinance.data import YfData
 
     YfData.cache_get.cache_clear()

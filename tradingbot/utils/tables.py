@@ -16,7 +16,7 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0001"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0002"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 def utcnow() -> datetime:
@@ -122,7 +122,7 @@ class KronosForecast(Base):
 
 
 class HistoricData(Base):
-    """One past bar, as it was fetched."""
+    """One past bar, as it was fetched; a volume of 0 where none is known."""
 
     __tablename__ = "historic_data"
 
@@ -134,6 +134,21 @@ class HistoricData(Base):
     low: Mapped[float]
     close: Mapped[float]
     volume: Mapped[float]
+
+
+class HistoricRange(Base):
+    """From `since` on, `historic_data` holds all older bars that there are of a ticker.
+
+    Whether a history that begins later is short because of its source, or only because nobody
+    asked for more, cannot be told from the bars.
+    """
+
+    __tablename__ = "historic_ranges"
+
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[datetime] = mapped_column(BarTime)
+    fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class BotRow(Base):

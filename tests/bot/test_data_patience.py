@@ -1,0 +1,161 @@
+"""A source that refuses is asked less and less, then not at all, then again."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tradingbot.utils import data_patience
+from tradingbot.utils.data_patience import Patience, Refused
+from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
+
+
+class Source:
+    """Answers, or raises, as it is told; knows when it was asked."""
+
+    def __init__(self, *outcomes: object) -> None:
+        self.outcomes = list(outcomes)
+        self.asked: list[float] = []
+
+    def __call__(self) -> object:
+        self.asked.append(time.monotonic())
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    @property
+    def pauses(self) -> list[float]:
+        return [later - now for now, later in zip(self.asked, self.asked[1:], strict=False)]
+
+
+REFUSED = Refused("SPY: refuses (429)")
+DOWN = DataUnavailable("SPY: no connection")
+
+
+def test_a_refused_request_is_sent_again_after_pauses_that_double() -> None:
+    source = Source(REFUSED, REFUSED, REFUSED, "bars")
+    assert Patience(first=0.05).ask("SPY", source) == "bars"
+    assert len(source.asked) == 4
+    for pause, least in zip(source.pauses, (0.05, 0.1, 0.2), strict=True):
+        assert least <= pause
+
+
+def test_the_pauses_grow_no_longer_than_the_longest() -> None:
+    source = Source(*[REFUSED] * 6, "bars")
+    Patience(first=0.01, longest=0.02).ask("SPY", source)
+    assert sum(source.pauses) < 5  # it would be 0.63 s alone if they doubled: hence no upper bound
+
+
+def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
+    patience, source = Patience(first=0.02, limit=0.1), Source(REFUSED)
+    with pytest.raises(DataUnavailable, match=r"SPY: refuses \(429\)"):
+        patience.ask("SPY", source)
+    assert len(source.asked) == 3  # pauses of 0.02 and 0.04 s; 0.08 s more would be too many
+    with pytest.raises(DataUnavailable, match=r"QQQ: refuses \(429\)"):
+        patience.ask("QQQ", source)
+    assert len(source.asked) == 3
+
+
+def test_some_minutes_later_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_patience, "_PEACE", 0.2)
+    patience = Patience(first=0.01, limit=0.015)
+    with pytest.raises(DataUnavailable):
+        patience.ask("SPY", Source(REFUSED))
+    time.sleep(0.25)
+    assert patience.ask("SPY", Source("bars")) == "bars"
+
+
+def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
+    patience = Patience(first=0.3)
+    together = threading.Barrier(4, timeout=30)
+    first_round, later = [REFUSED] * 4, []
+    lock = threading.Lock()
+
+    def request() -> str:
+        with lock:
+            error = first_round.pop() if first_round else None
+            if error is None:
+                later.append(time.monotonic())
+        if error is not None:
+            together.wait()  # all four are on their way when they are refused
+            raise error
+        return "bars"
+
+    began = time.monotonic()
+    threads = [
+        threading.Thread(target=patience.ask, args=(name, request))
+        for name in ("SPY", "QQQ", "GLD", "IBM")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(later) == 4
+    assert min(later) - began >= 0.3
+    # four pauses, counted apart, would be 0.3 + 0.6 + 1.2 + 2.4 s
+    assert max(later) - began < 2.4
+
+
+def test_what_fails_otherwise_is_sent_twice_more() -> None:
+    source = Source(DOWN, DOWN, "bars")
+    assert Patience(first=0.01).ask("SPY", source) == "bars"
+    source = Source(DOWN)
+    with pytest.raises(DataUnavailable, match="SPY: no connection"):
+        Patience(first=0.01).ask("SPY", source)
+    assert len(source.asked) == 3
+
+
+def test_what_timed_out_was_waited_for_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_patience, "_FAST", 0.0)
+    source = Source(DOWN)
+    with pytest.raises(DataUnavailable):
+        Patience(first=0.01).ask("SPY", source)
+    assert len(source.asked) == 1
+
+
+@pytest.mark.parametrize("error", [UnknownSymbol("SPY: not known"), DataError("SPY: no prices")])
+def test_an_answer_that_will_not_change_is_not_asked_for_again(error: DataError) -> None:
+    source = Source(error)
+    with pytest.raises(type(error)):
+        Patience(first=0.01).ask("SPY", source)
+    assert len(source.asked) == 1
+
+
+def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
+    patience, source = Patience(first=0.05, limit=0.08), Source(DOWN)
+    for name in ("SPY", "QQQ", "GLD", "IBM"):
+        with pytest.raises(DataUnavailable, match=f"{name}: no connection|SPY: no connection"):
+            patience.ask(name, source)
+    assert len(source.asked) <= 3
+
+
+def test_an_answer_in_between_shows_that_it_is_only_one_ticker() -> None:
+    patience = Patience(first=0.03, limit=0.1)
+    for _ in range(4):
+        with pytest.raises(DataUnavailable):
+            patience.ask("SPY", Source(DOWN))
+        assert patience.ask("QQQ", Source("bars")) == "bars"
+
+
+@pytest.mark.parametrize("error", [REFUSED, DOWN])
+def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
+    patience, source, stopped = Patience(first=60), Source(error), threading.Event()
+    ended: list[DataUnavailable] = []
+
+    def ask(note: Callable[[DataUnavailable], None] = ended.append) -> None:
+        try:
+            patience.ask("SPY", source, stopped)
+        except DataUnavailable as caught:
+            note(caught)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    while not source.asked:
+        time.sleep(0.001)
+    stopped.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert len(source.asked) == 1
+    assert str(ended[0]) == "SPY: stopped before its candles had come"

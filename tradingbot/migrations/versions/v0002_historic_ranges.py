@@ -1,0 +1,23 @@
+"""Since when all that there is of a ticker lies in `historic_data`.
+
+Revision ID: 0002
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import sqlite
+
+revision = "0002"
+down_revision = "0001"
+
+BAR_TIME = sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "historic_ranges",
+        sa.Column("symbol", sa.String(), primary_key=True),
+        sa.Column("interval", sa.String(), primary_key=True),
+        sa.Column("since", BAR_TIME, nullable=False),
+        sa.Column("fetched_at", sa.DateTime(), nullable=False),
+    )
