@@ -5,12 +5,17 @@ forecast; 1 too few have one, or the Hub, the Space or the database is out of re
 is wrong; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.
 """
 
+import sys
+from functools import partial
+
+from tradingbot.utils.log_lines import likely_log_format, log_line
 from tradingbot.utils.signals import exit_on_signals
 
 
 def main() -> None:
     """The command. What it does is in `tradingbot.utils.cli` and `job`."""
-    exit_on_signals()
+    in_json = likely_log_format(sys.argv[1:]) == "json"
+    exit_on_signals(partial(log_line, "ERROR") if in_json else str)
     from tradingbot.utils.cli import command  # takes a while, in which Ctrl-C should not be odd
 
     command()

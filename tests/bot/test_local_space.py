@@ -77,7 +77,9 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Space).se
 """
 
 
-def test_a_space_that_is_killed_in_the_middle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_space_that_is_killed_in_the_middle_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     started: list[subprocess.Popen[str]] = []
     popen = subprocess.Popen
 
@@ -86,12 +88,11 @@ def test_a_space_that_is_killed_in_the_middle_is_told(monkeypatch: pytest.Monkey
         return started[-1]
 
     monkeypatch.setattr(module.subprocess, "Popen", other_program)
-    told: list[str] = []
-    with local_space(timeout=30, say=told.append):
+    with local_space(timeout=30):
         started[0].kill()
         started[0].wait()
-    assert told == [
-        "Warning: the local Space ended with -9 (killed, perhaps out of memory)",
+    assert caplog.messages == [
+        "the local Space ended with -9 (killed, perhaps out of memory)",
     ]
 
 
@@ -119,4 +120,6 @@ def child_space(parent: psutil.Process) -> psutil.Process:
 
 def test_the_job_s_secrets_do_not_reach_the_space() -> None:
     environ = {"HF_TOKEN": "a", "DATABASE_URL": "b", "POSTGRES_PASSWORD": "c", "KRONOS_MODEL": ""}
-    assert module._environment(environ) == {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1"}
+    assert module._environment(environ) == {
+        "KRONOS_MODEL": "auto", "KRONOS_LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip

@@ -1,17 +1,21 @@
 """`kronosbot`, the command: its subcommands and options."""
 
+import logging
 import sys
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from tradingbot import __version__
 from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
-from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.log_lines import likely_log_format, log_format, log_line, to_json
+from tradingbot.utils.narrator import JsonNarrator, Narrator
 from tradingbot.utils.report import Report, show
+from tradingbot.utils.report_json import digest, document, outcome_lines
 from tradingbot.utils.settings import (
     MAX_HORIZON,
     Settings,
@@ -22,11 +26,21 @@ from tradingbot.utils.settings import (
 from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.streams import SafeStream
 
+logger = logging.getLogger(__name__)
+
 app = typer.Typer(
-    help="Forecast every active ticker with Kronos and store what comes back.",
+    help="""Forecast every active ticker with Kronos and store what comes back.
+
+    Without a command it runs the job, so that a cronjob needs no arguments.
+
+    \b
+    The whole job on this machine, with real candles and no network:
+      kronosbot run --local --source sample
+    """,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -35,10 +49,16 @@ def command() -> None:
     arguments = sys.argv[1:]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS):
         arguments = ["run", *arguments]
-    app(args=arguments, prog_name="kronosbot")
+    in_json = likely_log_format(arguments) == "json"
+    try:
+        sys.exit(app(args=arguments, prog_name="kronosbot", standalone_mode=not in_json))
+    except TyperException as error:  # the arguments make no sense
+        said = f"{error.format_message()} Try 'kronosbot --help'."
+        typer.echo(log_line("ERROR", said), err=True)
+        sys.exit(error.exit_code)
 
 
-_OWN_OPTIONS = ("--help", "--version")
+_OWN_OPTIONS = ("-h", "--help", "--version")
 
 
 def _print_version(wanted: bool) -> None:
@@ -99,6 +119,19 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Forecast anew what is already stored.")
     ] = False,
+    log_lines: Annotated[
+        str | None,
+        typer.Option(
+            "--log-format",
+            metavar="auto|text|json",
+            help="How progress is told on stderr: as text, or one JSON object a line. "
+            "[env KRONOS_LOG_FORMAT; default auto: json in a Kubernetes pod]",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print the whole report as one JSON document on stdout."),
+    ] = False,
 ) -> None:
     """Forecast the active tickers once: the nightly job.
 
@@ -108,36 +141,42 @@ def run(
 
     Try it: kronosbot run --local --source sample
     """
-    narrator = Narrator()
     report = Report(dry_run=dry_run)
-    try:
-        settings = Settings.from_env()
-        if source is not None:
-            settings = replace(settings, data_source=check_source("--source", source))
-        if horizon is not None:
-            bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
-            settings = replace(settings, horizon=bars)
-        tickers = () if symbols is None else check_symbols("--symbols", symbols)
-        _import_parts()
-        with stop_on_signals(), narrator:
-            code = nightly(
-                settings,
-                report,
-                narrator,
-                local=local,
-                tickers=tickers,
-                url=database_url,
-                force=force,
-            )
-        failure = None if report.message is None else f"Error: {report.message}"
-    except (KronosError, Stopped) as error:
-        code, failure = exit_code(error), _in_words(error)
-    with signals_held():
-        if report.forecasts or report.failed:
-            _show(report, narrator)
-        if failure is not None:
-            narrator.say(failure)
-    raise typer.Exit(code)
+    given = [] if log_lines is None else ["--log-format", log_lines]
+    narrator = JsonNarrator() if likely_log_format(given) == "json" else Narrator()
+    with narrator:
+        try:
+            log_format(log_lines)  # now strictly
+            settings = Settings.from_env()
+            if source is not None:
+                settings = replace(settings, data_source=check_source("--source", source))
+            if horizon is not None:
+                bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
+                settings = replace(settings, horizon=bars)
+            tickers = () if symbols is None else check_symbols("--symbols", symbols)
+            _import_parts()
+            with stop_on_signals():
+                report.exit_code = nightly(
+                    settings,
+                    report,
+                    narrator,
+                    local=local,
+                    tickers=tickers,
+                    url=database_url,
+                    force=force,
+                )
+            if report.exit_code:
+                report.error = "TooFewForecasts"
+        except (KronosError, Stopped) as error:
+            report.exit_code = exit_code(error)
+            report.error, report.message = type(error).__name__, str(error)
+        except Exception as error:
+            logger.exception("This is a mistake in kronosbot, please report it")
+            report.exit_code, report.error = 1, type(error).__name__
+            report.message = f"{report.error}: {error}"
+        with signals_held():
+            _tell(report, narrator, as_json=as_json)
+    raise typer.Exit(report.exit_code)
 
 
 def _import_parts() -> None:
@@ -147,15 +186,33 @@ def _import_parts() -> None:
     import tradingbot.utils.predictions  # noqa: F401
 
 
-def _show(report: Report, narrator: Narrator) -> None:
+def _tell(report: Report, narrator: Narrator, *, as_json: bool) -> None:
     """The report on stdout. That it cannot be shown is a warning: the work is done."""
+    narrator.end()
     out = SafeStream(sys.stdout)
-    show(report, Console(file=out.as_text()))
+    if as_json:
+        out.write(to_json(document(report)) + "\n")
+    elif isinstance(narrator, JsonNarrator):
+        for line in outcome_lines(report):
+            out.write(line + "\n")
+    elif report.forecasts or report.failed:
+        show(report, Console(file=out.as_text()))
+    out.flush()
     if out.error is not None and not isinstance(out.error, BrokenPipeError):
-        narrator.say(f"Warning: the report could not be shown: {out.error.strerror}")
+        narrator.warn(f"the report could not be shown: {out.error.strerror}")
+    if isinstance(narrator, JsonNarrator):
+        narrator.report(_in_words(report), digest(report))
+    elif report.error == Stopped.__name__:
+        narrator.say(_in_words(report))
+    elif report.error:
+        narrator.say(f"Error: {_in_words(report)}")
 
 
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, Stopped):
-        return f"Stopped by {error}; what was stored stays, and the next run does the rest"
-    return f"Error: {error}"
+def _in_words(report: Report) -> str:
+    if report.error is None:
+        counts = report.counts()
+        done = counts["stored"] + counts["already_there"]
+        return f"{done} of {counts['active']} tickers have a forecast"
+    if report.error == Stopped.__name__:
+        return f"Stopped by {report.message}; what was stored stays, and the next run does the rest"
+    return str(report.message)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.report import Report, query_command
+from tradingbot.utils.report import Report, lasting, query_command
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.signals import Stopped, signals_held
 from tradingbot.utils.steps import (
@@ -59,7 +59,7 @@ def nightly(
         init_db(url)  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
     readable = reading if not dry_run or database_exists(url) else None
-    report.source = settings.data_source
+    report.source = lasting(settings.data_source)
     report.symbols = list(tickers or active_tickers(settings, data, readable))
     if not report.symbols:
         raise ConfigError(
@@ -142,6 +142,7 @@ def run_job(
             narrator.advance()
         for remark, symbols in remarks.items():
             narrator.say(f"{', '.join(symbols)}: {remark}")
+        narrator.step("pause", "Leaving the Space")
         with report.phase("pause"):
             stack.close()
 

@@ -39,7 +39,7 @@ def local_space(
     KRONOS_MODEL is "auto" unless `environ` says otherwise, and what the process says about its
     choice goes to `say`. SpaceError with the process's own last line when it ends instead,
     ConfigError if a setting is to blame. The process is stopped on every way out, and stops by
-    itself when this one is killed. If it ended before its time, `say` is told.
+    itself when this one is killed. If it ended before its time, a warning is logged.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
@@ -79,7 +79,7 @@ def local_space(
         if process is not None:
             with signals_held():
                 if healthy and process.poll() is not None:
-                    say(f"Warning: the local Space {_ended(process, output)}")
+                    logger.warning("the local Space %s", _ended(process, output))
                 _stop(process)
                 assert process.stdin is not None
                 process.stdin.close()
@@ -88,6 +88,7 @@ def local_space(
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     env = {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1", **environ}
+    env["KRONOS_LOG_FORMAT"] = "text"  # `_WARNING` reads it; how the job logs is another matter
     env["KRONOS_MODEL"] = env["KRONOS_MODEL"].strip() or "auto"
     for secret in ("HF_TOKEN", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD"):
         env.pop(secret, None)  # the Space has no use for them

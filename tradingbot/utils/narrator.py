@@ -1,9 +1,13 @@
-"""What the job tells while it runs: a progress bar on a terminal, plain lines elsewhere."""
+"""What the job tells while it runs: a progress bar on a terminal, plain lines or JSON elsewhere.
+
+It speaks on stderr, so that stdout holds the report alone. Warnings in the log go the same way.
+"""
 
 import logging
 import sys
+import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -16,11 +20,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tradingbot.utils.streams import SafeStream
+from tradingbot.utils.log_lines import log_line
+from tradingbot.utils.streams import LineStream, SafeStream
 
 
 class Narrator:
-    """Speaks on stderr, so that stdout holds the report alone; log warnings go the same way."""
+    """For a person: a line a step, or a bar on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=SafeStream(sys.stderr).as_text())
@@ -39,8 +44,6 @@ class Narrator:
 
     def __enter__(self) -> Self:
         logging.getLogger().addHandler(self._handler)
-        if self._bar:
-            self._bar.start()
         return self
 
     def __exit__(
@@ -57,12 +60,26 @@ class Narrator:
         """One line, above the bar where there is one."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
+    def warn(self, line: str, **fields: Any) -> None:
+        """What went wrong without stopping the run; `fields` are for machines."""
+        self.say(f"Warning: {line}")
+
+    def log(self, record: logging.LogRecord) -> None:
+        """A warning or worse from the log."""
+        self.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+        if record.exc_info:
+            self.say(_traceback(record))
+
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
-        """The job's next step; `total` is how often `advance` will be called."""
+        """The job's next step; `total` is how often `advance` will be called.
+
+        `name` is for machines: wake, fetch, forecast, pause.
+        """
         if self._bar:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
             self._bar.add_task(what, total=total)
+            self._bar.start()
         else:
             self.say(what if total is None else f"{what}: {total}")
 
@@ -77,11 +94,95 @@ class Narrator:
             self._bar.stop()
 
 
+class JsonNarrator(Narrator):
+    """For what collects logs: one JSON object a line, and nothing else on stderr.
+
+    A step has a line when it starts and one, with its `seconds` and `count`, when it has ended.
+    Whatever else reaches stderr while it speaks, be it of a library, becomes a line too.
+    """
+
+    def __init__(self) -> None:
+        self._stream = SafeStream(sys.stderr)
+        super().__init__(Console(file=self._stream.as_text(), force_terminal=False))
+        self._step: str | None = None
+        self._what = ""
+        self._began = 0.0
+        self._done = 0
+        self._counts = False
+
+    def __enter__(self) -> Self:
+        self._stderr, self._others = sys.stderr, LineStream(self._printed)
+        sys.stderr = cast(TextIO, self._others)
+        logging.captureWarnings(True)
+        return super().__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        logging.captureWarnings(False)
+        sys.stderr = self._stderr
+        self._others.close()
+
+    def say(self, line: str) -> None:
+        self._write("INFO", line)
+
+    def warn(self, line: str, **fields: Any) -> None:
+        self._write("WARNING", line, **fields)
+
+    def log(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name}
+        if symbol := getattr(record, "symbol", None):
+            fields["symbol"] = symbol
+        if record.exc_info:
+            fields["exception"] = _traceback(record)
+        self._write(record.levelname, record.getMessage(), **fields)
+
+    def step(self, name: str, what: str, *, total: int | None = None) -> None:
+        self.end()
+        self._step, self._what, self._began, self._done = name, what, time.monotonic(), 0
+        self._counts = total is not None
+        self._write("INFO", what, event="start", **({} if total is None else {"count": total}))
+
+    def advance(self) -> None:
+        self._done += 1
+
+    def end(self) -> None:
+        if self._step is None:
+            return
+        took: dict[str, Any] = {"seconds": round(time.monotonic() - self._began, 3)}
+        if self._counts:
+            took["count"] = self._done
+        self._write("INFO", self._what, event="end", **took)
+        self._step = None
+
+    def report(self, message: str, digest: dict[str, Any]) -> None:
+        """The last line: what came of the run."""
+        level = "ERROR" if digest["error"] else "INFO"
+        self._write(level, message, event="report", **digest)
+
+    def _write(self, level: str, message: str, *, event: str = "note", **fields: Any) -> None:
+        self._stream.write(log_line(level, message, event=event, step=self._step, **fields) + "\n")
+        self._stream.flush()
+
+    def _printed(self, line: str) -> None:
+        """A library wrote to stderr."""
+        self._write("WARNING", line, logger="stderr")
+
+
 class _Count(ProgressColumn):
     """3/4; nothing while the number of steps is not known."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+def _traceback(record: logging.LogRecord) -> str:
+    assert record.exc_info
+    return logging.Formatter().formatException(record.exc_info)
 
 
 class _Handler(logging.Handler):
@@ -90,4 +191,4 @@ class _Handler(logging.Handler):
         self._narrator = narrator
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._narrator.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+        self._narrator.log(record)

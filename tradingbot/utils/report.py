@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,11 +23,14 @@ class Report:
     started_at: datetime = field(
         default_factory=lambda: datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     )
+    began: float = field(default_factory=time.monotonic)
     dry_run: bool = False
     source: str | None = None  # where candles come from
     database: str | None = None  # its address, without a password
     query: str | None = None  # the command that asks it for more
-    message: str | None = None  # why the run as a whole failed
+    exit_code: int | None = None  # None while it runs
+    error: str | None = None  # the kind of what made the run as a whole fail
+    message: str | None = None  # and why, one line
     model: str | None = None  # as the Space named it
     symbols: list[str] = field(default_factory=list)  # the active tickers
     forecasts: dict[str, Forecast] = field(default_factory=dict)
@@ -71,7 +75,12 @@ class Report:
         by_kind: dict[str, list[str]] = {}
         for symbol, kind in self.kinds.items():
             by_kind.setdefault(kind, []).append(symbol)
-        return {"model": self.model, "failed": self.failed, "failed_by_kind": by_kind}
+        return {
+            "model": self.model,
+            "source": self.source,
+            "failed": self.failed,
+            "failed_by_kind": by_kind,
+        }
 
 
 def show(report: Report, console: Console) -> None:
@@ -150,8 +159,8 @@ def summary(report: Report) -> list[str]:
         lines.append(
             f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {report.database}"
         )
-    for number, line in enumerate(_failures(report)):
-        lines.append(f"{'Failed   ' if not number else '         '}{line}")
+    for number, ((_, reason), symbols) in enumerate(failures(report).items()):
+        lines.append(f"{'Failed   ' if not number else '         '}{', '.join(symbols)}: {reason}")
     if report.forecasts and report.query is not None and not report.dry_run:
         lines.append(f"Next     {report.query}")
     return lines
@@ -178,12 +187,18 @@ def query_command(url: str, variable: str | None = None) -> str | None:
     return f"{opener} 'select symbol, target_date, predicted_close from kronos_predictions'"
 
 
-def _failures(report: Report) -> list[str]:
-    """A line each; tickers that failed for the same reason share one."""
-    alike: dict[str, list[str]] = {}
+def failures(report: Report) -> dict[tuple[str, str], list[str]]:
+    """(kind, reason) -> the tickers that failed for it."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for symbol, reason in report.failed.items():
-        alike.setdefault(reason.removeprefix(f"{symbol}: "), []).append(symbol)
-    return [f"{', '.join(symbols)}: {reason}" for reason, symbols in alike.items()]
+        cause = report.kinds[symbol], reason.removeprefix(f"{symbol}: ")
+        alike.setdefault(cause, []).append(symbol)
+    return alike
+
+
+def lasting(source: str) -> str:
+    """csv:candles -> csv:/home/me/candles, which means the same wherever it is read."""
+    return f"csv:{Path(source[4:]).absolute()}" if source.startswith("csv:") else source
 
 
 def _coverage(report: Report) -> tuple[int, int]:

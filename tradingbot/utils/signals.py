@@ -21,8 +21,8 @@ class Stopped(BaseException):
         self.exit_code = 128 + signum  # 130, 143, 129
 
 
-def exit_on_signals() -> None:
-    """From now on a signal to stop ends the process at once, with one line.
+def exit_on_signals(line: Callable[[str], str] = str) -> None:
+    """From now on a signal to stop ends the process at once, with one line, made by `line`.
 
     For as long as there is nothing to clean up, as while modules are imported: an exception that
     a signal raises in there can get lost.
@@ -31,7 +31,7 @@ def exit_on_signals() -> None:
     def leave(signum: int, frame: FrameType | None) -> None:
         stopped = Stopped(signum)
         with suppress(OSError):
-            os.write(2, f"Stopped by {stopped}\n".encode())
+            os.write(2, f"{line(f'Stopped by {stopped}')}\n".encode())
         os._exit(stopped.exit_code)
 
     _handle(leave)

@@ -1,6 +1,8 @@
 """Standard output and error, behind which nobody may be: a closed pipe, a terminal that is gone."""
 
+import io
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TextIO, cast
@@ -58,3 +60,25 @@ class SafeStream:
         # what the buffer still holds is flushed into nothing
         with suppress(OSError), Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), stream.fileno())
+
+
+class LineStream(io.TextIOBase):
+    """A text stream to write to; every whole line that is not blank goes to `take`."""
+
+    def __init__(self, take: Callable[[str], None]) -> None:
+        self._take = take
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        # a progress bar of somebody else returns to the line's start instead of ending it
+        *lines, self._rest = (self._rest + text.replace("\r", "\n")).split("\n")
+        for line in lines:
+            if line.strip():
+                self._take(line)
+        return len(text)
+
+    def close(self) -> None:
+        """What has no end of line yet counts as a line too."""
+        if self._rest:
+            self.write("\n")
+        super().close()

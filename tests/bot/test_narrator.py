@@ -1,0 +1,139 @@
+"""What the job tells while it runs, for a person and for what collects logs."""
+
+import json
+import logging
+import sys
+import threading
+import warnings
+from typing import Any
+
+import pytest
+
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.log_lines import likely_log_format, log_format, to_json
+from tradingbot.utils.narrator import JsonNarrator, Narrator
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with JsonNarrator() as narrator:
+        narrator.step("wake", "Waking me/space")
+        narrator.say("Space me/space: RUNNING")
+        narrator.step("fetch", "Fetching candles", total=2)
+        narrator.advance()
+        narrator.advance()
+        narrator.end()
+    told = lines(capsys)
+    assert [(line["event"], line["step"], line["message"]) for line in told] == [
+        ("start", "wake", "Waking me/space"),
+        ("note", "wake", "Space me/space: RUNNING"),
+        ("end", "wake", "Waking me/space"),
+        ("start", "fetch", "Fetching candles"),
+        ("end", "fetch", "Fetching candles"),
+    ]
+    assert all(list(line)[:5] == ["time", "level", "event", "step", "message"] for line in told)
+    assert told[3]["count"] == told[4]["count"] == 2
+    assert told[4]["seconds"] >= 0
+    assert told[0]["time"].endswith("+00:00")
+
+
+def test_whatever_a_library_says_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    real = sys.stderr
+    with warnings.catch_warnings(action="always"), JsonNarrator():
+        logging.getLogger("library").warning("two\nlines of %s", "log")
+        logging.getLogger("data").warning("SPY: late", extra={"symbol": "SPY"})
+        try:
+            _ = 1 / 0
+        except ZeroDivisionError:
+            logging.getLogger("library").exception("it failed")
+        warnings.warn("deprecated", UserWarning, stacklevel=1)
+        print("progress 1/2\rprogress 2/2\n\nno end of line", end="", file=sys.stderr)  # noqa: T201
+    assert sys.stderr is real
+    told = lines(capsys)
+    assert [line["message"] for line in told[:3] + told[4:]] == [
+        "two\nlines of log", "SPY: late", "it failed",
+        "progress 1/2", "progress 2/2", "no end of line",
+    ]  # fmt: skip
+    assert told[1]["symbol"] == "SPY"
+    assert told[2]["level"] == "ERROR"
+    assert "ZeroDivisionError: division by zero" in told[2]["exception"]
+    assert told[3]["logger"] == "py.warnings"
+    assert "UserWarning: deprecated" in told[3]["message"]
+
+
+def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    with JsonNarrator():
+        log = logging.getLogger("library")
+        threads = [
+            threading.Thread(target=lambda: [log.warning("x" * 500) for _ in range(50)])
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [line["message"] for line in lines(capsys)] == ["x" * 500] * 200
+
+
+def test_for_a_person_a_step_and_a_warning_are_a_line_each(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Narrator() as narrator:
+        narrator.step("fetch", "Fetching candles", total=2)
+        logging.getLogger("data").warning("SPY: late")
+        narrator.warn("the report could not be shown")
+    assert capsys.readouterr().err.splitlines() == [
+        "Fetching candles: 2", "Warning: SPY: late", "Warning: the report could not be shown",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "environ", "chosen"),
+    [
+        (None, {}, "text"),
+        (None, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "json"),
+        (None, {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KRONOS_LOG_FORMAT": "text"}, "text"),
+        (None, {"KRONOS_LOG_FORMAT": " "}, "text"),
+        (None, {"KRONOS_LOG_FORMAT": "json"}, "json"),
+        ("text", {"KRONOS_LOG_FORMAT": "json"}, "text"),
+        ("auto", {"KRONOS_LOG_FORMAT": "json"}, "text"),
+    ],
+)
+def test_the_log_format_is_the_option_s_else_the_environment_s(
+    given: str | None, environ: dict[str, str], chosen: str
+) -> None:
+    assert log_format(given, environ) == chosen
+
+
+def test_a_format_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="--log-format='xml': expected auto, text or json"):
+        log_format("xml", {})
+    with pytest.raises(ConfigError, match="KRONOS_LOG_FORMAT='xml'"):
+        log_format(None, {"KRONOS_LOG_FORMAT": "xml"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "likely"),
+    [
+        ([], "text"),
+        (["run", "--log-format", "json"], "json"),
+        (["--log-format=json", "--bogus"], "json"),
+        (["run", "--log-format"], "text"),
+        (["--log-format", "xml"], "text"),
+    ],
+)
+def test_the_format_is_guessed_where_arguments_cannot_be_parsed(
+    arguments: list[str], likely: str
+) -> None:
+    assert likely_log_format(arguments) == likely
+
+
+def test_json_has_no_nan_nor_infinity() -> None:
+    assert to_json({"a": float("nan"), "b": [float("inf"), 1.5], 0.1: None}) == (
+        '{"a": null, "b": [null, 1.5], "0.1": null}'
+    )
