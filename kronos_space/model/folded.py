@@ -6,9 +6,6 @@ Nothing here is saved: a checkpoint is loaded into and saved from `Kronos` and
 - a norm's weight goes into the product behind it;
 - q, k and v are one product, gate and up are one;
 - 1/√head_dim goes into q;
-- each head's dimensions are reordered so that RoPE's pairs lie side by side, which turns the
-  rotation into one multiplication by complex numbers (queries and keys alike, so that their
-  products stay what they are);
 - embeddings go through the linear layer behind them row by row, which leaves one table look-up.
 """
 
@@ -20,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_space.model.cache import KVCache, causal_attention, packed
+from kronos_space.model.cache import KVCache, causal_attention
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
 from kronos_space.model.transformer import DependencyLayer, Kronos
@@ -44,13 +41,11 @@ class FoldedBlock:
     def __init__(self, block: Block, rope: "Rope", dtype: torch.dtype) -> None:
         attention, ffn = block.self_attn, block.ffn
         self.dtype, self.rope, self.heads = dtype, rope, attention.n_heads
-        head_dim = attention.q_proj.in_features // self.heads
-        pairs = _rope_pairs_side_by_side(self.heads, head_dim)
         q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
-        scale = head_dim**-0.5
-        weight = torch.cat([q.weight[pairs] * scale, k.weight[pairs], v.weight])
+        scale = (q.in_features // self.heads) ** -0.5
+        weight = torch.cat([q.weight * scale, k.weight, v.weight])
         self.qkv = (weight * block.norm1.weight).to(dtype)
-        self.qkv_bias = torch.cat([q.bias[pairs] * scale, k.bias[pairs], v.bias]).to(dtype)
+        self.qkv_bias = torch.cat([q.bias * scale, k.bias, v.bias]).to(dtype)
         self.out, self.out_bias = (p.to(dtype) for p in attention.out_proj.parameters())
         gate_up = torch.cat([ffn.w1.weight, ffn.w3.weight])
         self.gate_up = (gate_up * block.norm2.weight).to(dtype)
@@ -65,7 +60,7 @@ class FoldedBlock:
             q, k, v = self._heads(rows, first=0)
             cache = KVCache(k, v, self.dtype)
             out = out.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            causal_attention(packed(q, self.dtype), cache.keys, cache.values, out)
+            causal_attention(q, cache.keys, cache.values, out)
             caches.append(cache)
         return self._rest(x, mixed), caches
 
@@ -86,7 +81,7 @@ class FoldedBlock:
             groups, caches, of_paths(self._qkv(x), groups, new), strict=True
         ):
             q, k, v = (
-                part.to(self.dtype).unflatten(0, (group.series, group.paths)).transpose(1, 2)
+                part.unflatten(0, (group.series, group.paths)).transpose(1, 2)
                 for part in self._heads(rows.flatten(0, 1), group.bars + first)
             )  # each (series, heads, paths, new, head_dim)
             cache.append(k, v)
@@ -97,10 +92,10 @@ class FoldedBlock:
         return F.linear(norm(x).to(self.dtype), self.qkv, self.qkv_bias)
 
     def _heads(self, qkv: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, time, 3·d_model) of bars from position `first` on -> rotated q and k (float32),
-        and v: (batch, heads, time, head_dim)."""
+        """(batch, time, 3·d_model) of bars from position `first` on -> rotated q and k, and v:
+        (batch, heads, time, head_dim)."""
         qk, v = qkv.unflatten(-1, (3, self.heads, -1)).split([2, 1], dim=2)
-        q, k = self.rope(qk, first).permute(2, 0, 3, 1, 4)
+        q, k = self.rope(qk, first)
         return q, k, v.squeeze(2).transpose(1, 2)
 
     def _rest(self, x: Tensor, mixed: Tensor) -> Tensor:
@@ -112,17 +107,23 @@ class FoldedBlock:
 
 
 class Rope:
-    """RoPE for heads whose pairs lie side by side, up to `positions` bars."""
+    """Rotary positions of up to `positions` bars (rotate-half: dimension i goes with i + half)."""
 
-    def __init__(self, head_dim: int, positions: int) -> None:
+    def __init__(self, head_dim: int, positions: int, dtype: torch.dtype) -> None:
         angles = torch.outer(torch.arange(positions).float(), rope_frequencies(head_dim))
-        self.turns = torch.polar(torch.ones_like(angles), angles)  # (positions, head_dim / 2)
+        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)  # (positions, half)
 
     def __call__(self, x: Tensor, first: int) -> Tensor:
-        """x: (batch, time, 2, heads, head_dim), bars from position `first` on -> float32."""
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-        turns = self.turns[first : first + x.shape[1], None, None]
-        return torch.view_as_real(pairs * turns).flatten(-2)
+        """x: (batch, time, 2, heads, head_dim), bars from position `first` on, rotated
+        -> (2, batch, heads, time, head_dim), without gaps."""
+        batch, time, two, heads, head_dim = x.shape
+        cos, sin = (table[first : first + time, None, None] for table in (self.cos, self.sin))
+        turned = x.new_empty(two, batch, heads, time, head_dim)
+        a, b = x.chunk(2, dim=-1)
+        turned_a, turned_b = turned.permute(1, 3, 0, 2, 4).chunk(2, dim=-1)
+        torch.mul(a, cos, out=turned_a).addcmul_(b, sin, value=-1)
+        torch.mul(b, cos, out=turned_b).addcmul_(a, sin)
+        return turned
 
 
 class FoldedTokenizer:
@@ -131,7 +132,7 @@ class FoldedTokenizer:
     def __init__(self, tokenizer: KronosTokenizer, positions: int, dtype: torch.dtype) -> None:
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
         self.head = tokenizer.head
-        rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions)
+        rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions, dtype)
         self.encoder = _folded(tokenizer.encoder, rope, dtype)
         self.decoder = _folded(tokenizer.decoder, rope, dtype)
         bits = tokenizer.config.s1_bits
@@ -145,7 +146,7 @@ class FoldedModel:
     """Kronos's embeddings, blocks, dependency layer and heads."""
 
     def __init__(self, model: Kronos, positions: int, dtype: torch.dtype) -> None:
-        rope = Rope(model.config.d_model // model.config.n_heads, positions)
+        rope = Rope(model.config.d_model // model.config.n_heads, positions, dtype)
         self.blocks = _folded(model.transformer, rope, dtype)
         self.norm_weight = model.norm.weight
         self.dependency = FoldedDependency(model.dep_layer, model.embedding.emb_s1, dtype)
@@ -244,10 +245,3 @@ def of_paths(rows: Tensor, groups: Sequence[Group], new: int) -> list[Tensor]:
 
 def _folded(blocks: nn.ModuleList, rope: Rope, dtype: torch.dtype) -> list[FoldedBlock]:
     return [FoldedBlock(cast(Block, block), rope, dtype) for block in blocks]
-
-
-def _rope_pairs_side_by_side(heads: int, head_dim: int) -> Tensor:
-    """Rotate-half pairs (i, i + head_dim/2) of every head, next to each other."""
-    half = torch.arange(head_dim // 2)
-    pairs = torch.stack([half, half + head_dim // 2], dim=-1).flatten()
-    return (torch.arange(heads)[:, None] * head_dim + pairs).flatten()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.model.folded import FoldedModel, FoldedTokenizer, Group
-from kronos_space.model.hardware import has_fast_bfloat16, usable_cpus
+from kronos_space.model.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
 from kronos_space.model.sampling import (
     SamplingParams,
     draw,
@@ -27,8 +27,8 @@ from kronos_space.model.tokenizer import bits_to_tokens
 
 # Tokens computed at a time, context and forecasts: what bounds the memory. Fewer cost more per
 # series, since each step of decoding is a few hundred small products however many rows they have;
-# more gain nothing, as their buffers no longer stay in the processor's caches.
-TOKEN_BUDGET = 8192
+# with more, what one operation leaves is out of the processor's caches when the next needs it.
+TOKEN_BUDGET = 5120
 
 DTYPES = ("float32", "bfloat16", "auto")
 # "auto" accepts bfloat16 when quantiles differ by no more than this on average, in units of the
@@ -70,6 +70,7 @@ class Engine:
         if dtype not in DTYPES:
             raise ValueError(f"dtype={dtype!r}: expected one of {', '.join(DTYPES)}")
         torch.set_num_threads(threads or usable_cpus())
+        keep_freed_memory()
         self.checkpoint = checkpoint
         if dtype == "auto":
             self._fold("float32")

@@ -1,5 +1,6 @@
 """What this process may use of the machine it runs on."""
 
+import ctypes
 import math
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
+_MALLOPT = {-1: 2**29, -3: 2**25}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (its most), in bytes
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
@@ -27,6 +29,18 @@ def has_fast_bfloat16() -> bool:
     """True where the CPU multiplies bfloat16 itself (AMX or AVX-512 BF16); elsewhere it is slow."""
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep what is freed, up to 512 MiB, for the whole process; elsewhere nothing.
+
+    By default it gives every large buffer back to the kernel, which clears it when it is asked
+    for again: a sixth of the engine's time in bfloat16.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        for parameter, size in _MALLOPT.items():
+            mallopt(parameter, size)
 
 
 def _quota(cgroup: Path) -> float | None:

@@ -1,5 +1,7 @@
 """Threads follow what the container may use, and bfloat16 what the CPU can do."""
 
+import platform
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from published import NANO
 from kronos_space.model import generate
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine
-from kronos_space.model.hardware import usable_cpus
+from kronos_space.model.hardware import keep_freed_memory, usable_cpus
 
 
 @pytest.fixture
@@ -75,3 +77,15 @@ def test_the_bundled_checkpoints_bfloat16_is_close_enough(monkeypatch: pytest.Mo
 def test_an_unknown_dtype_is_named() -> None:
     with pytest.raises(ValueError, match=r"dtype='float16': expected one of float32, bfloat16"):
         Engine(load_checkpoint(str(NANO)), dtype="float16")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_freed_buffer_is_had_again_without_asking_the_kernel() -> None:
+    def page_faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    keep_freed_memory()
+    torch.ones(5_000_000)
+    before = page_faults()
+    torch.ones(2_000_000)  # 8 MB are some 2000 pages
+    assert page_faults() - before < 500
