@@ -112,7 +112,7 @@ def test_who_stops_listening_stops_the_asking() -> None:
 
     yahoo = FakeYahoo(chart)
     others = set(threading.enumerate())
-    with closing(service(yahoo).histories(EIGHT)) as histories:  # type: ignore[type-var]
+    with closing(service(yahoo).histories(EIGHT)) as histories:
         assert next(histories)[0] == EIGHT[0]
     released.set()
     for thread in set(threading.enumerate()) - others:

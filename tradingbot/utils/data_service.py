@@ -5,7 +5,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
@@ -81,7 +81,7 @@ class DataService:
 
     def histories(
         self, symbols: Iterable[str], *, interval: str = "1d", bars: int = 500
-    ) -> Iterator[tuple[str, pd.DataFrame | DataError]]:
+    ) -> Generator[tuple[str, pd.DataFrame | DataError], None, None]:
         """Each ticker with its `history`, or with the error that it would raise, as they come.
 
         Of a remote source several are fetched at a time. Close the generator (contextlib.closing)

@@ -54,7 +54,9 @@ def nightly(
     get_engine(url)  # a dry run too refuses an address that cannot be read
     report.database, report.query = redact(url), query_command(url, variable)
     sessions = partial(get_db_session, url)
-    data = DataService(settings.data_source, horizon=settings.horizon)
+    data = DataService(
+        settings.data_source, horizon=settings.horizon, sessions=None if dry_run else sessions
+    )
     if not dry_run:
         init_db(url)  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema

@@ -1,7 +1,7 @@
 """The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -30,22 +30,25 @@ def fetch(
     from tradingbot.utils.calendars import latest_complete_session, sessions_between
 
     narrator.step("fetch", "Fetching candles", total=len(report.symbols))
-    histories = {}
-    for symbol in report.symbols:
-        try:
-            history = data.history(symbol, interval=INTERVAL)
-            newest = history.index[-1].to_pydatetime()
-            age = sessions_between(symbol, newest, latest_complete_session(symbol, data.now()))
-            if age > settings.max_staleness:
-                raise DataError(
-                    f"{symbol}: its newest bar, of {newest:%Y-%m-%d}, is {age} sessions old; "
-                    f"KRONOS_MAX_STALENESS allows {settings.max_staleness}"
-                )
-            histories[symbol] = history
-        except DataError as error:
-            report.fail(symbol, error)
-        narrator.advance()
-    return histories
+    found: dict[str, pd.DataFrame] = {}
+    with closing(data.histories(report.symbols, interval=INTERVAL)) as answers:
+        for symbol, history in answers:
+            try:
+                if isinstance(history, DataError):
+                    raise history
+                newest = history.index[-1].to_pydatetime()
+                age = sessions_between(symbol, newest, latest_complete_session(symbol, data.now()))
+                if age > settings.max_staleness:
+                    raise DataError(
+                        f"{symbol}: its newest bar, of {newest:%Y-%m-%d}, is {age} sessions old; "
+                        f"KRONOS_MAX_STALENESS allows {settings.max_staleness}"
+                    )
+                found[symbol] = history
+            except DataError as error:
+                report.fail(symbol, error)
+            narrator.advance()
+    # in the order of the tickers, whichever came first
+    return {symbol: found[symbol] for symbol in report.symbols if symbol in found}
 
 
 def take_stored(

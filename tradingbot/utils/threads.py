@@ -1,7 +1,7 @@
 """Work that mostly waits for somebody else, several pieces of it at a time."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 def as_they_end(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """`work(item, stopped)` for each item in `workers` threads; results in the order of their end.
 
     What a piece of work raises is raised here. When the caller stops listening (it closes the
