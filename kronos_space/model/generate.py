@@ -30,6 +30,7 @@ from kronos_space.model.tokenizer import bits_to_tokens
 # with more, what one operation leaves is out of the processor's caches when the next needs it.
 TOKEN_BUDGET = 5120
 
+STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
 DTYPES = ("float32", "bfloat16", "auto")
 # "auto" accepts bfloat16 when quantiles differ by no more than this on average, in units of the
 # history's deviation: with a deviation of 10 % of the price, 0.5 % of the price.
@@ -127,6 +128,11 @@ class Engine:
             raise ValueError(
                 f"stamps {prompt.stamps.shape}: expected {(context + horizon, 5)}, one per bar"
             )
+        if not np.isfinite(prompt.bars).all():
+            raise ValueError("bars: expected finite numbers, there is a NaN or an infinite one")
+        if (prompt.stamps < 0).any() or (prompt.stamps >= STAMP_SIZES).any():
+            # the next table's row would be taken without a word
+            raise ValueError(f"stamps: expected each column from 0 to below {STAMP_SIZES}")
 
     def _generate(self, batch: "Batch") -> Iterator[Paths]:
         s1, s2 = self._encode(batch)

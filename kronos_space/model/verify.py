@@ -104,7 +104,10 @@ def verify(checkpoint: Checkpoint, cases: Sequence[Case], python: Path) -> list[
 
 
 def cases(max_context: int) -> list[Case]:
-    """Short, long, and longer than the model sees; daily and hourly; with and without volume."""
+    """Short, long, and all that the model sees; daily and hourly; with and without volume.
+
+    Those of real candles only where the package of samples is installed.
+    """
     wanted = [
         made_up("walk", bars=64, horizon=5),
         made_up("hourly walk", bars=120, horizon=24, hourly=True, volume=False),

@@ -235,3 +235,15 @@ def test_stamps_are_needed_for_the_forecasts_bars_too(engine: Engine) -> None:
 
     with pytest.raises(ValueError, match=r"stamps \(40, 5\): expected \(45, 5\)"):
         engine.generate([replace(prompt, stamps=prompt.stamps[:40])])
+
+
+def test_numbers_that_are_no_bars_or_times_are_refused(engine: Engine) -> None:
+    prompt = a_prompt(40, 5)
+    bars, stamps = prompt.bars.copy(), prompt.stamps.copy()
+    bars[3, 2] = np.nan
+    stamps[44, 0] = 60
+
+    with pytest.raises(ValueError, match="bars: expected finite numbers"):
+        engine.generate([replace(prompt, bars=bars)])
+    with pytest.raises(ValueError, match="stamps: expected each column from 0 to below"):
+        engine.generate([replace(prompt, stamps=stamps)])
