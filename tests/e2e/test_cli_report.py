@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import kronosbot
 from hub import REAL_SPACE, REPO, TOKEN, Hub
 from sqlalchemy import select
 
@@ -18,18 +19,6 @@ from tradingbot.utils.db import KronosForecast, RunLog, get_db_session
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 PASSWORD = "quite-secret"
-
-
-def kronosbot(*arguments: str, folder: Path, **environ: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronosbot", *arguments],
-        cwd=folder,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def objects(text: str) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """`kronosbot`, the command: its subcommands and options."""
 
 import logging
+import os
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -24,6 +25,7 @@ from tradingbot.utils.settings import (
     check_whole,
 )
 from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.utils.space_commands import space_app
 from tradingbot.utils.streams import SafeStream
 
 logger = logging.getLogger(__name__)
@@ -34,8 +36,9 @@ app = typer.Typer(
     Without a command it runs the job, so that a cronjob needs no arguments.
 
     \b
-    The whole job on this machine, with real candles and no network:
+    Try it, on this machine, with real candles and without a network:
       kronosbot run --local --source sample
+      kronosbot status
     """,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -135,11 +138,19 @@ def run(
 ) -> None:
     """Forecast the active tickers once: the nightly job.
 
-    A second run does only what is missing. Exit codes: 0 done; 1 too few forecasts, or the Hub,
-    the Space or the database out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM;
-    129 the terminal was closed.
+    KRONOS_SPACE_URL is the address of the Space that forecasts. With HF_TOKEN, a write token of
+    its owner, and HF_SPACE_REPO it is woken first and paused at the end. With --local none of
+    them is needed.
 
-    Try it: kronosbot run --local --source sample
+    A second run does only what is missing. Progress is told on stderr, the report on stdout.
+
+    Exit codes: 0 done; 1 too few forecasts, or the Hub, the Space or the database out of reach;
+    2 a wrong setting; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.
+
+    \b
+    Try it:
+      kronosbot run --local --source sample
+      kronosbot run --local --symbols SPY,BTC-USD --json | jq .counts
     """
     report = Report(dry_run=dry_run)
     given = [] if log_lines is None else ["--log-format", log_lines]
@@ -179,6 +190,83 @@ def run(
     raise typer.Exit(report.exit_code)
 
 
+@app.command()
+def status(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="By whose clock tickers are judged, and whose they are. "
+            "[env KRONOS_DATA_SOURCE; default that of the last run]",
+        ),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
+        ),
+    ] = None,
+    max_age: Annotated[
+        str,
+        typer.Option(
+            metavar="SESSIONS",
+            help="How far behind a forecast may be before that is a problem. Between the close "
+            "of an exchange and the nightly run 1 is normal; say 0 right after a run.",
+        ),
+    ] = "1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all of it as one JSON document.")
+    ] = False,
+) -> None:
+    """Show the last runs, the freshest forecasts, and what is stale.
+
+    Reads the database and nothing else. Stale is an active ticker without a forecast, or with
+    one that is older than the latest complete session of its exchange.
+
+    Exit codes, for monitoring: 0 all is well; 1 something is stale beyond --max-age, the last run
+    failed or was killed, nothing is there yet, or the database is out of reach; 2 a wrong setting.
+
+    \b
+    Try it:
+      kronosbot status
+      kronosbot status --json | jq .problems
+    """
+    from tradingbot.utils.db import database_url as configured_url
+    from tradingbot.utils.status import read_status
+    from tradingbot.utils.status_view import show_status, status_document
+
+    out = SafeStream(sys.stdout)
+    try:
+        settings = Settings.from_env()
+        if source is not None:
+            source = check_source("--source", source)
+        elif os.environ.get("KRONOS_DATA_SOURCE", "").strip():
+            source = settings.data_source
+        found = read_status(
+            database_url or configured_url(),
+            settings,
+            source=source,
+            max_age=check_whole("--max-age", max_age, 0, 10_000),
+        )
+    except KronosError as error:
+        code = exit_code(error)
+        if as_json:
+            failure = {"kind": type(error).__name__, "message": str(error)}
+            out.write(to_json({"exit_code": code, "error": failure}) + "\n")
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(code) from None
+    if as_json:
+        out.write(to_json({**status_document(found), "error": None}) + "\n")
+    else:
+        show_status(found, Console(file=out.as_text()))
+    out.flush()
+    raise typer.Exit(found.exit_code)
+
+
+app.add_typer(space_app, name="space")
+
+
 def _import_parts() -> None:
     """What takes long to import, while a signal may still end the process at once."""
     import tradingbot.utils.data_service
@@ -202,17 +290,14 @@ def _tell(report: Report, narrator: Narrator, *, as_json: bool) -> None:
         narrator.warn(f"the report could not be shown: {out.error.strerror}")
     if isinstance(narrator, JsonNarrator):
         narrator.report(_in_words(report), digest(report))
-    elif report.error == Stopped.__name__:
-        narrator.say(_in_words(report))
-    elif report.error:
-        narrator.say(f"Error: {_in_words(report)}")
+    elif report.message is not None:
+        failed = report.error and report.error != Stopped.__name__
+        narrator.say(f"Error: {report.message}" if failed else _in_words(report))
 
 
 def _in_words(report: Report) -> str:
-    if report.error is None:
-        counts = report.counts()
-        done = counts["stored"] + counts["already_there"]
-        return f"{done} of {counts['active']} tickers have a forecast"
+    """What became of the run, in one line."""
     if report.error == Stopped.__name__:
         return f"Stopped by {report.message}; what was stored stays, and the next run does the rest"
-    return str(report.message)
+    done = len(report.made | report.there)
+    return report.message or f"{done} of {len(report.symbols)} tickers have a forecast"

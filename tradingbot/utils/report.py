@@ -26,11 +26,12 @@ class Report:
     began: float = field(default_factory=time.monotonic)
     dry_run: bool = False
     source: str | None = None  # where candles come from
+    shard: str = "0/1"  # which part of the active tickers is this run's
     database: str | None = None  # its address, without a password
     query: str | None = None  # the command that asks it for more
     exit_code: int | None = None  # None while it runs
     error: str | None = None  # the kind of what made the run as a whole fail
-    message: str | None = None  # and why, one line
+    message: str | None = None  # and why, or why there was nothing to do
     model: str | None = None  # as the Space named it
     symbols: list[str] = field(default_factory=list)  # the active tickers
     forecasts: dict[str, Forecast] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Report:
         return {
             "model": self.model,
             "source": self.source,
+            "shard": self.shard,
             "failed": self.failed,
             "failed_by_kind": by_kind,
         }

@@ -1,9 +1,11 @@
 """The report of a run for machines: one document, or the lines of a log.
 
-    {"version": "0.1.0", "started_at": "2026-11-20T22:30:00+00:00", "seconds": 41.2,
+    {"version": "0.1.0", "message": null,           why it failed, or had nothing to do
+     "started_at": "2026-11-20T22:30:00+00:00", "seconds": 41.2,
      "exit_code": 0, "error": null,                 null, or {"kind": …, "message": …}
      "model": "NeoQuasar/Kronos-mini", "as_of": "2026-11-20T00:00:00",
-     "source": "yahoo", "database": "postgresql+psycopg2://me:***@db/bots", "dry_run": false,
+     "source": "yahoo", "shard": "0/1", "dry_run": false,
+     "database": "postgresql+psycopg2://me:***@db/bots",
      "counts": {"active": 3, "stored": 1, "already_there": 1, "failed": 1, "rows": 5},
      "durations": {"wake": 30.1, "fetch": 2.0, …},  seconds by phase
      "failures": [{"kind": "TooFewBars", "reason": "5 usable 1d bars …", "symbols": ["NEW"]}],
@@ -34,6 +36,7 @@ def document(report: Report) -> dict[str, Any]:
     """All of it, as the module's docstring shows it."""
     return {
         "version": __version__,
+        "message": report.message,
         **digest(report),
         "tickers": {symbol: _ticker(report, symbol) for symbol in report.symbols},
     }
@@ -49,6 +52,7 @@ def digest(report: Report) -> dict[str, Any]:
         "model": report.model,
         "as_of": max((forecast.as_of for forecast in report.forecasts.values()), default=None),
         "source": report.source,
+        "shard": report.shard,
         "database": report.database,
         "dry_run": report.dry_run,
         "counts": report.counts(),

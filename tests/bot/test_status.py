@@ -1,0 +1,317 @@
+"""What `kronosbot status` makes of a database: runs, freshest forecasts, what is stale."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+from sqlalchemy import text
+
+from tradingbot.utils import status as module
+from tradingbot.utils.db import BotRow, KronosPrediction, RunLog, get_db_session, get_engine
+from tradingbot.utils.errors import DatabaseError
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.predictions import store_forecasts
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.status import Model, Status, Ticker, read_status
+from tradingbot.utils.status_view import show_status, status_document
+from tradingbot.utils.tables import utcnow
+
+# Saturday noon: New York closed on Friday, of Bitcoin's days Friday is the last complete one
+NOW = datetime(2024, 3, 9, 12)
+THURSDAY, FRIDAY = datetime(2024, 3, 7), datetime(2024, 3, 8)
+SPY = Settings(extra_symbols=("SPY",))
+
+
+@pytest.fixture(autouse=True)
+def on_a_saturday(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tradingbot.utils.data_service import DataService
+
+    monkeypatch.setattr(DataService, "now", lambda self: NOW)
+
+
+def forecast(symbol: str, as_of: datetime, *, model: str = "mini", horizon: int = 2) -> Forecast:
+    bars = tuple(
+        ForecastBar(
+            step=step,
+            target_date=as_of + timedelta(days=step),
+            open=10.0,
+            high=10.0,
+            low=10.0,
+            close=10.0,
+            volume=1.0,
+            close_quantiles=dict.fromkeys(QUANTILE_LEVELS, 10.0),
+            prob_up=0.5,
+        )
+        for step in range(1, horizon + 1)
+    )
+    return Forecast(symbol, "1d", model, None, as_of, as_of, 10.0, 20, None, bars)
+
+
+def store(url: str, *forecasts: Forecast) -> None:
+    with get_db_session(url) as session:
+        store_forecasts(session, forecasts)
+
+
+def log_run(url: str, started_at: datetime, **columns: Any) -> None:
+    """One that ended well, unless `columns` say otherwise."""
+    row = {
+        "finished_at": started_at + timedelta(seconds=41),
+        "status": "ok",
+        "exit_code": 0,
+        "counts": {"active": 1, "stored": 1, "already_there": 0, "failed": 0, "rows": 5},
+        "details": {"model": "mini", "source": "yahoo"},
+    }
+    with get_db_session(url) as session:
+        session.add(RunLog(name="kronosbot", started_at=started_at, **{**row, **columns}))
+
+
+def status_of(url: str, settings: Settings = SPY, max_age: int = 1) -> Status:
+    return read_status(url, settings, source=None, max_age=max_age)
+
+
+def shown(status: Status) -> list[str]:
+    out = StringIO()
+    show_status(status, Console(file=out, width=200))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+# what is stale ----------------------------------------------------------------------------
+
+
+def test_a_forecast_of_the_latest_complete_session_of_its_exchange_is_fresh(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY), forecast("BTC-USD", FRIDAY))
+    log_run(database, utcnow())
+    status = status_of(database, Settings(extra_symbols=("SPY", "BTC-USD")), max_age=0)
+    assert (status.exit_code, status.problems, status.stale) == (0, [], [])
+    assert status.models == [Model("mini", "1d", FRIDAY, tickers=2, fresh=2)]
+    assert shown(status)[-1] == "All well  2 of 2 active tickers are fresh; the last run went well"
+
+
+def test_age_is_counted_in_sessions_of_the_ticker_s_exchange_and_the_worst_comes_first(
+    database: str,
+) -> None:
+    wednesday = datetime(2024, 3, 6)
+    store(
+        database,
+        forecast("SPY", THURSDAY),
+        forecast("GLD", wednesday, model="nano"),
+        forecast("GLD", datetime(2024, 3, 5)),
+        forecast("BTC-USD", datetime(2024, 3, 2)),
+    )
+    log_run(database, utcnow())
+    active = Settings(extra_symbols=("SPY", "GLD", "BTC-USD", "QQQ"))
+    status = status_of(database, active)
+    assert status.stale == [
+        Ticker("QQQ", None, None, "no forecast"),
+        Ticker("BTC-USD", datetime(2024, 3, 2), 6, "6 sessions behind 2024-03-08"),
+        Ticker("GLD", wednesday, 2, "2 sessions behind 2024-03-08"),
+        Ticker("SPY", THURSDAY, 1, "1 session behind 2024-03-08"),
+    ]
+    assert status.problems == ["3 of 4 active tickers are stale: QQQ, BTC-USD, GLD"]
+    assert [(model.name, model.tickers, model.fresh) for model in status.models] == [
+        ("mini", 3, 0), ("nano", 1, 0),
+    ]  # fmt: skip
+
+
+def test_one_session_behind_is_normal_until_the_nightly_run_unless_told_otherwise(
+    sqlite_url: str,
+) -> None:
+    store(sqlite_url, forecast("SPY", THURSDAY))
+    log_run(sqlite_url, utcnow())
+    waiting = status_of(sqlite_url)
+    assert waiting.exit_code == 0
+    assert shown(waiting)[-1] == (
+        "All well  0 of 1 active tickers are fresh, the rest waits for the next run; "
+        "the last run went well"
+    )
+    strict = status_of(sqlite_url, max_age=0)
+    assert strict.problems == ["1 of 1 active tickers are stale: SPY"]
+
+
+def test_tickers_of_the_bots_are_active_and_those_of_nobody_are_not_judged(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY), forecast("OLD", datetime(2023, 3, 8)))
+    with get_db_session(database) as session:
+        session.add(BotRow(name="a", portfolio={"USD": 10_000.0, "NVDA": 0.0}))
+    log_run(database, utcnow())
+    status = status_of(database)
+    assert (status.active, status.inactive) == (2, ["OLD"])
+    assert status.problems == ["1 of 2 active tickers are stale: NVDA"]
+    assert "Inactive  OLD: not judged" in shown(status)
+
+
+def test_a_ticker_whose_exchange_is_not_known_is_a_problem_of_its_own(sqlite_url: str) -> None:
+    store(sqlite_url, forecast("SPY", FRIDAY), forecast("SPY.XX", FRIDAY))
+    log_run(sqlite_url, utcnow())
+    [ticker] = status_of(sqlite_url, Settings(extra_symbols=("SPY", "SPY.XX"))).stale
+    assert ticker.symbol == "SPY.XX"
+    assert "no exchange is known for the suffix .XX" in ticker.why
+
+
+def test_rows_of_the_first_published_layout_have_no_known_age(database: str) -> None:
+    with get_db_session(database) as session:
+        session.add(
+            KronosPrediction(
+                symbol="SPY",
+                interval="1d",
+                target_date=FRIDAY,
+                model_name="mini",
+                prediction_made_at=THURSDAY,
+                horizon_days=1,
+                predicted_open=1.0,
+                predicted_high=1.0,
+                predicted_low=1.0,
+                predicted_close=1.0,
+            )
+        )
+    log_run(database, utcnow())
+    status = status_of(database)
+    assert status.models == [Model("mini", "1d", None, tickers=1, fresh=0)]
+    assert status.stale[0].why == "a forecast of an older version, which kept no as_of"
+    assert status.exit_code == 1
+
+
+# the runs ---------------------------------------------------------------------------------
+
+
+def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY))
+    now = utcnow().replace(microsecond=0)
+    log_run(database, now - timedelta(days=3))
+    log_run(database, now - timedelta(days=2), finished_at=None, status="running", exit_code=None)
+    log_run(database, now - timedelta(days=1), exit_code=1, status="failed", message="Hub is down")
+    log_run(database, now - timedelta(minutes=3), finished_at=None, exit_code=None, counts={})
+    status = status_of(database)
+    assert [(run.state, run.exit_code, run.seconds) for run in status.runs] == [
+        ("running", None, None), ("failed", 1, 41.0), ("killed", None, None), ("ok", 0, 41.0),
+    ]  # fmt: skip
+    when = f"{now - timedelta(days=1):%Y-%m-%d %H:%M}"
+    assert status.problems == [f"the last run, of {when}, ended with 1: Hub is down"]
+    told = "\n".join(shown(status))
+    assert "running for 3 min" in told
+    assert "never finished: killed?" in told
+
+
+def test_a_run_that_never_finished_is_a_problem_if_it_was_the_last(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY))
+    long_ago = utcnow() - module.LONGEST_RUN - timedelta(minutes=1)
+    log_run(database, long_ago, finished_at=None, status="running", exit_code=None)
+    [problem] = status_of(database).problems
+    assert "never finished: was it killed?" in problem
+
+
+def test_each_shard_of_a_night_is_judged_and_those_of_other_times_are_not(
+    sqlite_url: str,
+) -> None:
+    store(sqlite_url, forecast("SPY", FRIDAY))
+    now = utcnow().replace(microsecond=0)
+    unfinished = {"finished_at": None, "exit_code": None}
+    failed = {"exit_code": 1, "message": "Hub is down"}
+    log_run(sqlite_url, now - timedelta(days=9), **failed, details={"shard": "3/4"})
+    log_run(sqlite_url, now - timedelta(days=1), **unfinished, details={"shard": "0/2"})
+    log_run(sqlite_url, now - timedelta(minutes=3), **failed, details={"shard": "1/2"})
+    log_run(sqlite_url, now - timedelta(minutes=2), **unfinished, details={"shard": "0/2"})
+    status = status_of(sqlite_url)
+    assert [(run.shard, run.state) for run in status.runs] == [
+        ("0/2", "running"), ("1/2", "failed"), ("0/2", "killed"), ("3/4", "failed"),
+    ]  # fmt: skip
+    assert status.problems == [
+        f"the last run of shard 1/2, of {now - timedelta(minutes=3):%Y-%m-%d %H:%M}, "
+        "ended with 1: Hub is down",
+        f"the last run of shard 0/2, of {now - timedelta(days=1):%Y-%m-%d %H:%M}, "
+        "never finished: was it killed?",
+    ]
+    assert any(line.endswith("shard 0/2 running for 2 min") for line in shown(status))
+
+
+def test_the_source_of_the_last_run_sets_the_clock_unless_another_is_named(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    log_run(sqlite_url, utcnow(), details={"model": "nano", "source": "sample"})
+    status = status_of(sqlite_url)
+    assert (status.source, status.active) == ("sample", 4)
+    assert status.clock is not None
+    assert status.clock.year == 2013
+    named = read_status(sqlite_url, SPY, source="yahoo", max_age=1)
+    assert (named.source, named.active) == ("yahoo", 1)
+
+
+# nothing to read --------------------------------------------------------------------------
+
+
+def first_layout(url: str) -> None:
+    with get_engine(url).begin() as connection:
+        connection.execute(text("CREATE TABLE kronos_predictions (id INTEGER PRIMARY KEY)"))
+
+
+def empty(url: str) -> None:
+    with get_engine(url).begin() as connection:
+        connection.execute(text("CREATE TABLE something_else (id INTEGER)"))
+
+
+@pytest.mark.parametrize(
+    ("made_by", "says"),
+    [
+        (empty, "is empty: `kronosbot run` fills it"),
+        (first_layout, "next `kronosbot run` upgrades"),
+    ],
+)
+def test_a_database_without_our_tables_is_told_in_a_sentence_and_left_as_it_is(
+    database: str, made_by: Callable[[str], None], says: str
+) -> None:
+    made_by(database)
+    before = tables(database)
+    status = status_of(database)
+    assert status.exit_code == 1
+    [line] = shown(status)
+    assert says in line
+    assert tables(database) == before
+
+
+def tables(url: str) -> set[str]:
+    from sqlalchemy import inspect
+
+    return set(inspect(get_engine(url)).get_table_names())
+
+
+def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: Any) -> None:
+    status = status_of(sqlite_url)
+    assert status.exit_code == 1
+    assert status.problems[0].startswith(f"there is no {sqlite_url} yet: `kronosbot run` fills it")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
+    log_run(database, utcnow())
+    with get_db_session(database) as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="schema 9999, newer than"):
+        status_of(database)
+
+
+def test_the_session_cannot_write(database: str) -> None:
+    log_run(database, utcnow())
+    with pytest.raises(DatabaseError, match=r"read-?only"), module._reading(database) as session:
+        session.execute(text("DELETE FROM run_logs"))
+    assert len(status_of(database).runs) == 1
+
+
+# how it is told ---------------------------------------------------------------------------
+
+
+def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: str) -> None:
+    symbols = tuple(f"T{number:03}" for number in range(50))
+    store(sqlite_url, forecast("SPY", FRIDAY))
+    log_run(sqlite_url, utcnow())
+    status = status_of(sqlite_url, Settings(extra_symbols=symbols))
+    content = status_document(status)
+    assert [ticker["symbol"] for ticker in content["stale"]] == list(symbols)
+    assert content["exit_code"] == 1
+    assert content["problems"] == [
+        "50 of 50 active tickers are stale: T000, T001, T002, T003, T004 and 45 more"
+    ]
+    assert content["runs"][0]["started_at"].tzinfo is not None
+    assert "and 30 more: --json has them all" in "\n".join(shown(status))

@@ -1,0 +1,380 @@
+"""How the nightly job is doing, from what it left in the database: its runs, what is stale.
+
+Reads only: no database is made, no schema is upgraded, no lock is taken.
+"""
+
+import math
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tradingbot.utils.errors import ConfigError, DatabaseError, DataError
+from tradingbot.utils.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.tables import RunLog
+
+LAST_RUNS = 10
+LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed
+WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of run_logs. Times are naive UTC."""
+
+    state: Literal["ok", "failed", "running", "killed"]
+    started_at: datetime
+    seconds: float | None  # None: it has not ended
+    exit_code: int | None
+    counts: dict[str, int]
+    model: str | None
+    source: str | None
+    shard: str  # its part of the tickers, "0/1" for all
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Freshest:
+    """The newest forecast of one ticker by one model."""
+
+    model: str
+    interval: str
+    symbol: str
+    as_of: datetime | None  # None: not known, as in rows of the first published layout
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one model has forecast."""
+
+    name: str
+    interval: str
+    as_of: datetime | None  # the freshest
+    tickers: int
+    fresh: int  # of them, as of the latest complete session of their exchange
+
+
+@dataclass(frozen=True)
+class Ticker:
+    """An active ticker that has no daily forecast of the latest complete session."""
+
+    symbol: str
+    as_of: datetime | None
+    behind: int | None  # complete sessions since `as_of`; None: that cannot be told
+    why: str  # in words
+
+
+@dataclass(frozen=True)
+class Status:
+    """`problems`, a sentence each, are what makes the exit code 1."""
+
+    now: datetime  # naive UTC, as all times
+    database: str  # without a password
+    source: str | None = None
+    clock: datetime | None = None  # the source's: what sessions are complete
+    runs: list[Run] = field(default_factory=list)  # newest first
+    models: list[Model] = field(default_factory=list)
+    active: int = 0  # tickers
+    stale: list[Ticker] = field(default_factory=list)  # of the active ones
+    inactive: list[str] = field(default_factory=list)  # have a forecast, but are active no more
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.problems else 0
+
+
+def read_status(url: str, settings: Settings, *, source: str | None, max_age: int) -> Status:
+    """The state of the database `url`; ConfigError, DatabaseError.
+
+    Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
+    `max_age` is how many sessions a forecast may be behind before it is a problem.
+    """
+    from tradingbot.utils.db import redact
+    from tradingbot.utils.stored import database_exists
+    from tradingbot.utils.tables import utcnow
+
+    status = Status(now=utcnow(), database=redact(url))
+    if not database_exists(url):
+        return replace(status, problems=[f"there is no {status.database} yet: {WAY_OUT}"])
+    with _reading(url) as session:
+        if lacking := _lacking(session, status.database):
+            return replace(status, problems=[lacking])
+        runs = _runs(session, status.now)
+        freshest = _freshest(session)
+        last_source = next((run.source for run in runs if run.source), None)
+        source = source or last_source or settings.data_source
+        settings = replace(settings, data_source=source)
+        clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
+    latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
+    stale = _stale(active, freshest, latest)
+    return replace(
+        status,
+        source=source,
+        clock=clock,
+        runs=runs,
+        models=_models(freshest, latest),
+        active=len(active),
+        stale=stale,
+        inactive=sorted({known.symbol for known in freshest} - set(active)),
+        problems=[*_bad_runs(runs), *_bad_tickers(stale, len(active), max_age)],
+    )
+
+
+# what is read -----------------------------------------------------------------------------
+
+
+@contextmanager
+def _reading(url: str) -> "Iterator[Session]":
+    """A session that cannot write."""
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.db import unreachable
+
+    engine = _reading_engine(url)
+    try:
+        with Session(engine) as session:
+            yield session
+    except DBAPIError as error:
+        raise unreachable(engine.url, error) from error
+    finally:
+        engine.dispose()
+
+
+def _reading_engine(url: str) -> "Engine":
+    from sqlalchemy import create_engine
+
+    from tradingbot.utils.db import get_engine
+
+    engine = get_engine(url)
+    path = engine.url.database or ""
+    if engine.dialect.name != "sqlite":
+        return engine.execution_options(postgresql_readonly=True)
+    if path in ("", ":memory:") or path.startswith("file:"):
+        return engine
+
+    def connect() -> sqlite3.Connection:
+        # not as get_engine does, which makes the file and changes how it is journaled
+        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    return create_engine(engine.url, creator=connect)
+
+
+def _lacking(session: "Session", database: str) -> str | None:
+    """Why there is nothing to read, in words."""
+    from sqlalchemy import inspect, text
+
+    from tradingbot.utils.tables import SCHEMA_VERSION, KronosForecast, KronosPrediction, RunLog
+
+    there = set(inspect(session.connection()).get_table_names())
+    if {RunLog.__tablename__, KronosForecast.__tablename__} <= there:
+        found = session.scalar(text("SELECT version_num FROM alembic_version"))
+        if found is not None and found > SCHEMA_VERSION:
+            raise DatabaseError(
+                f"{database} has schema {found}, newer than {SCHEMA_VERSION}, which this program "
+                "knows: upgrade the program"
+            )
+        return None
+    if KronosPrediction.__tablename__ in there:
+        return f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
+    return f"{database} is empty: {WAY_OUT}"
+
+
+def _runs(session: "Session", now: datetime) -> list[Run]:
+    """The last runs of the job, newest first."""
+    from sqlalchemy import select
+
+    from tradingbot.utils.tables import RunLog
+
+    newest = (
+        select(RunLog)
+        .where(RunLog.name == "kronosbot")
+        .order_by(RunLog.started_at.desc(), RunLog.id.desc())
+    )
+    last = session.scalars(newest.limit(1)).one_or_none()
+    a_night = _parts(_shard(last)) if last else 0
+    runs: list[Run] = []
+    for row in session.scalars(newest.limit(max(LAST_RUNS, 2 * a_night))):
+        shard = _shard(row)
+        ended = row.finished_at is not None
+        # of a shard one runs at a time: what another has followed will not end any more
+        followed = any(later.shard == shard for later in runs)
+        alive = not followed and now - row.started_at < LONGEST_RUN
+        runs.append(
+            Run(
+                state=_ended_as(row.exit_code) if ended else "running" if alive else "killed",
+                started_at=row.started_at,
+                seconds=(row.finished_at - row.started_at).total_seconds()
+                if row.finished_at
+                else None,
+                exit_code=row.exit_code,
+                counts=row.counts,
+                model=row.details.get("model"),
+                source=row.details.get("source"),
+                shard=shard,
+                message=row.message,
+            )
+        )
+    return runs
+
+
+def _shard(row: "RunLog") -> str:
+    return str(row.details.get("shard", "0/1"))
+
+
+def _parts(shard: str) -> int:
+    """0/4 -> 4."""
+    return int(shard.partition("/")[2])
+
+
+def _ended_as(exit_code: int | None) -> Literal["ok", "failed"]:
+    return "failed" if exit_code else "ok"
+
+
+def _freshest(session: "Session") -> list[Freshest]:
+    """The newest `as_of` of every model, interval and ticker, from both tables."""
+    from sqlalchemy import func, select
+
+    from tradingbot.utils.tables import KronosForecast, KronosPrediction
+
+    newest: dict[tuple[str, str, str], datetime | None] = {}
+    for table in (KronosForecast, KronosPrediction):
+        key = table.model_name, table.interval, table.symbol
+        for *found, as_of in session.execute(select(*key, func.max(table.as_of)).group_by(*key)):
+            model, interval, symbol = found
+            known = newest.get((model, interval, symbol)), as_of
+            newest[model, interval, symbol] = max(filter(None, known), default=None)
+    return [Freshest(*key, as_of) for key, as_of in sorted(newest.items())]
+
+
+def _clock_and_tickers(
+    settings: Settings, sessions: "Callable[[], Any]"
+) -> tuple[datetime, list[str]]:
+    """What time it is for the source, and the active tickers."""
+    from tradingbot.utils.data_service import DataService
+    from tradingbot.utils.steps import active_tickers
+
+    try:
+        data = DataService(settings.data_source, horizon=settings.horizon)
+        return data.now(), active_tickers(settings, data, sessions)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; --source says where candles come from") from error
+
+
+# what is made of it -----------------------------------------------------------------------
+
+
+def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:
+    """The latest complete session of each ticker's exchange, or why there is none to be had."""
+    from tradingbot.utils.calendars import latest_complete_session
+
+    latest: dict[str, datetime | str] = {}
+    for symbol in symbols:
+        try:
+            latest[symbol] = latest_complete_session(symbol, clock)
+        except DataError as error:
+            latest[symbol] = str(error).removeprefix(f"{symbol}: ")
+    return latest
+
+
+def _stale(
+    active: list[str], freshest: list[Freshest], latest: dict[str, datetime | str]
+) -> list[Ticker]:
+    """The active tickers that are not fresh, those without a forecast first, then by age."""
+    newest: dict[str, datetime | None] = {}
+    for known in freshest:
+        if known.interval == "1d":
+            older = newest.get(known.symbol)
+            newest[known.symbol] = max(filter(None, (older, known.as_of)), default=None)
+    stale = [
+        ticker
+        for symbol in active
+        if (ticker := _age(symbol, symbol in newest, newest.get(symbol), latest[symbol]))
+    ]
+    return sorted(stale, key=lambda ticker: -math.inf if ticker.behind is None else -ticker.behind)
+
+
+def _age(
+    symbol: str, forecast: bool, as_of: datetime | None, latest: datetime | str
+) -> Ticker | None:
+    """None for a ticker whose forecast is fresh."""
+    from tradingbot.utils.calendars import sessions_between
+
+    if not forecast:
+        return Ticker(symbol, None, None, "no forecast")
+    if as_of is None:
+        return Ticker(symbol, None, None, "a forecast of an older version, which kept no as_of")
+    if isinstance(latest, str):
+        return Ticker(symbol, as_of, None, latest)
+    try:
+        behind = sessions_between(symbol, as_of, latest)
+    except DataError as error:
+        return Ticker(symbol, as_of, None, str(error).removeprefix(f"{symbol}: "))
+    if not behind:
+        return None
+    sessions = "1 session" if behind == 1 else f"{behind} sessions"
+    return Ticker(symbol, as_of, behind, f"{sessions} behind {latest:%Y-%m-%d}")
+
+
+def _models(freshest: list[Freshest], latest: dict[str, datetime | str]) -> list[Model]:
+    """Those with the freshest forecasts first."""
+    of_model: dict[tuple[str, str], list[Freshest]] = {}
+    for known in freshest:
+        of_model.setdefault((known.model, known.interval), []).append(known)
+    models = [
+        Model(
+            name,
+            interval,
+            as_of=max((one.as_of for one in known if one.as_of), default=None),
+            tickers=len(known),
+            fresh=sum(_is_fresh(one, latest[one.symbol]) for one in known),
+        )
+        for (name, interval), known in of_model.items()
+    ]
+    return sorted(models, key=lambda model: model.as_of or datetime.min, reverse=True)
+
+
+def _is_fresh(known: Freshest, latest: datetime | str) -> bool:
+    return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
+
+
+def _bad_runs(runs: list[Run]) -> list[str]:
+    """What is wrong with the last run, of each shard, that has ended or should have."""
+    if not runs:
+        return ["the job has never run on this database"]
+    last: dict[str, Run] = {}
+    for run in runs:
+        # parts of another number of parts are of another time
+        if run.state != "running" and _parts(run.shard) == _parts(runs[0].shard):
+            last.setdefault(run.shard, run)
+    return [problem for run in last.values() if (problem := _bad_run(run))]
+
+
+def _bad_run(run: Run) -> str | None:
+    which = f"the last run{'' if run.shard == '0/1' else f' of shard {run.shard}'}"
+    when = f"{run.started_at:%Y-%m-%d %H:%M}"
+    if run.state == "killed":
+        return f"{which}, of {when}, never finished: was it killed?"
+    if run.state == "failed":
+        return f"{which}, of {when}, ended with {run.exit_code}: {run.message}"
+    return None
+
+
+def _bad_tickers(stale: list[Ticker], active: int, max_age: int) -> list[str]:
+    bad = [ticker for ticker in stale if ticker.behind is None or ticker.behind > max_age]
+    if not bad:
+        return []
+    some = ", ".join(ticker.symbol for ticker in bad[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    return [f"{len(bad)} of {active} active tickers are stale: {some}{more}"]

@@ -1,0 +1,149 @@
+"""The job's status as a person reads it, and as one JSON document.
+
+    {"exit_code": 1, "problems": ["2 of 100 active tickers are stale: GLD, QQQ"], "error": null,
+     "now": "2026-11-22T21:00:00+00:00", "database": "postgresql+psycopg2://me:***@db/bots",
+     "source": "yahoo", "clock": …,                by which sessions count as complete
+     "runs": [{"state": "ok",                      or failed, running, killed; newest first
+               "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
+               "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
+               "message": null}, …],
+     "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
+                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98}],
+     "active": 100,                                tickers
+     "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
+               {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
+     "inactive": ["AAPL"]}                         have a forecast, but are active no more
+
+What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tradingbot.utils.status import Run, Status
+
+MOST_LINES = 20  # of stale tickers; the document has all
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """All of it, as the module's docstring shows it. Moments say their zone, bars do not."""
+    content = asdict(status)
+    for moments, name in ((content, "now"), (content, "clock"), *_starts(content["runs"])):
+        if moments[name] is not None:
+            moments[name] = moments[name].replace(tzinfo=UTC)
+    return {"exit_code": status.exit_code, "problems": content.pop("problems"), **content}
+
+
+def _starts(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+    return ((run, "started_at") for run in runs)
+
+
+def show_status(status: Status, console: Console) -> None:
+    """Tables, then what is wrong, or that nothing is."""
+    if status.clock is not None:
+        _say(console, f"Database  {status.database}")
+        _say(console, f"Clock     {_moment(status.clock)} UTC, by the source {status.source}")
+        _say(console, "")
+    if status.runs:
+        console.print(_runs_table(status))
+        console.print()
+    if status.models:
+        console.print(_models_table(status))
+        console.print()
+    for line in _stale_lines(status):
+        _say(console, line)
+    for line in _verdict(status):
+        _say(console, line)
+
+
+def _runs_table(status: Status) -> Table:
+    table = _table("Run (UTC)", "Took", "Exit", "Stored", "There", "Failed", "Model")
+    remarks = [_remark(run, status.now) for run in status.runs]
+    if any(remarks):
+        table.add_column("")
+    for run, remark in zip(status.runs, remarks, strict=True):
+        counts = [str(run.counts.get(name, "")) for name in ("stored", "already_there", "failed")]
+        table.add_row(
+            _moment(run.started_at),
+            "" if run.seconds is None else duration(run.seconds),
+            "" if run.exit_code is None else str(run.exit_code),
+            *counts,
+            run.model or "",
+            *([remark] if any(remarks) else []),
+        )
+    return table
+
+
+def _remark(run: Run, now: datetime) -> str:
+    remark = run.message or ""
+    if run.state == "running":
+        remark = f"running for {duration((now - run.started_at).total_seconds())}"
+    if run.state == "killed":
+        remark = "never finished: killed?"
+    return remark if run.shard == "0/1" else f"shard {run.shard} {remark}"
+
+
+def _models_table(status: Status) -> Table:
+    table = _table("Model", "Interval", "Freshest as of", "Tickers", "Fresh")
+    for model in status.models:
+        as_of = "not known"
+        if model.as_of is not None:
+            as_of = f"{model.as_of:%Y-%m-%d}" if model.interval == "1d" else _moment(model.as_of)
+        table.add_row(model.name, model.interval, as_of, str(model.tickers), str(model.fresh))
+    return table
+
+
+def _stale_lines(status: Status) -> Iterator[str]:
+    """One a ticker, the worst first; then those that are not judged."""
+    width = max((len(ticker.symbol) for ticker in status.stale), default=0)
+    for number, ticker in enumerate(status.stale[:MOST_LINES]):
+        as_of = f"as of {ticker.as_of:%Y-%m-%d}, " if ticker.as_of else ""
+        head = "Stale" if not number else ""
+        yield f"{head:8}  {ticker.symbol:{width}}  {as_of}{ticker.why}"
+    if len(status.stale) > MOST_LINES:
+        yield f"{'':8}  and {len(status.stale) - MOST_LINES} more: --json has them all"
+    if status.inactive:
+        some = ", ".join(status.inactive[:MOST_LINES])
+        more = len(status.inactive) - MOST_LINES
+        yield f"Inactive  {some}{f' and {more} more' if more > 0 else ''}: not judged"
+    if status.stale or status.inactive:
+        yield ""
+
+
+def _verdict(status: Status) -> Iterator[str]:
+    if status.problems:
+        for number, problem in enumerate(status.problems):
+            yield f"{'Problem' if not number else '':8}  {problem}"
+        return
+    fresh = f"{status.active - len(status.stale)} of {status.active} active tickers are fresh"
+    rest = ", the rest waits for the next run" if status.stale else ""
+    yield f"All well  {fresh}{rest}; the last run went well"
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        text = name in ("Run (UTC)", "Model", "Interval", "Freshest as of")
+        table.add_column(name, justify="left" if text else "right", no_wrap=True)
+    return table
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M}"
+
+
+def duration(seconds: float) -> str:
+    """41 s, 3 min, 1 h 02 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
