@@ -12,6 +12,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -48,12 +50,12 @@ def deploy(
 ) -> None:
     """Bring this version of the Space onto the Hub: create it, or change what differs.
 
-    HF_TOKEN is a write token; a token saved by `hf auth login` will do. What happens is told on
-    standard error; standard output is the Space's address and what its /health answers.
-    Exit codes: 0 done; 1 the Hub is out of reach, or the Space does not come up; 2 the token, the
-    name or a value is wrong; 130 Ctrl-C.
+    HF_TOKEN is a write token, from https://huggingface.co/settings/tokens; one saved by `hf auth
+    login` will do. What happens is told on standard error; standard output is the Space's address
+    and what its /health answers. Exit codes: 0 done; 1 the Hub is out of reach, or the Space does
+    not come up; 2 the token, the name or a value is wrong; 130 Ctrl-C.
 
-    Try it: kronos-space deploy me/kronos --dry-run
+    Look first, with OWNER your name on the Hub: kronos-space deploy OWNER/kronos --dry-run
     """
     from kronos_space.hub import HubError, HubRefused
 
@@ -95,7 +97,9 @@ def _deploy(
     wanted = deploy.Wanted(repo, variables, secrets, private)
     token = huggingface_hub.get_token()
     if not token:
-        raise HubRefused("HF_TOKEN is not set: make a write token in the Hub's settings")
+        raise HubRefused(
+            "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
+        )
     space = HubSpace(repo, token)
     plan = deploy.make_plan(space, wanted, key=token)
     if dry_run:

@@ -25,6 +25,7 @@ from kronos_space.settings import Settings, SettingsError
 
 FOLDER = Path(__file__).parent
 KEPT = {".gitattributes"}  # the Hub's own, in every repository
+OURS = "forecaster.py"  # in every version of this folder, and hardly in another application's
 LOG_LINES = 20
 STALE_AFTER = 60.0  # seconds after a change during which an old error stage may still show
 HEALTH_TIMEOUT = 10.0
@@ -103,7 +104,10 @@ class Plan:
 
 
 def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
-    """Compare; changes nothing. `key` makes the fingerprints of the secrets: the token."""
+    """Compare; changes nothing. `key` makes the fingerprints of the secrets: the token.
+
+    Raises HubRefused for a Space that holds something else.
+    """
     space.check_token()
     local = _files(wanted.folder)
     info = space.info(files=True)
@@ -115,6 +119,12 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
             upload=local,
         )
     remote = {file.rfilename: file for file in info.siblings or []}
+    strange = remote.keys() - KEPT - {"README.md"}
+    if strange and OURS not in remote:
+        raise HubRefused(
+            f"{wanted.repo} is another application ({', '.join(sorted(strange)[:3])}, …), whose "
+            "files would be deleted: choose another name, or delete them on the Hub first"
+        )
     variables = space.variables()
     secrets = space.secrets() if wanted.secrets else {}
     return Plan(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -53,6 +54,14 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def environment(hub: RepositoryHub, home: Path, **env: str) -> dict[str, str]:
+    ours = {
+        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "KRONOS_"))
+    }
+    ours |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home)}
+    return ours | {"HF_HUB_DISABLE_XET": "1"} | env  # LFS over HTTP, which the test Hub speaks
+
+
 def deploy(
     hub: RepositoryHub,
     home: Path,
@@ -61,14 +70,9 @@ def deploy(
     repo: str = REPO,
     **env: str,
 ) -> Done:
-    environ = {
-        name: value for name, value in os.environ.items() if not name.startswith(("HF_", "KRONOS_"))
-    }
-    environ |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HOME": str(home)}
-    environ |= {"HF_HUB_DISABLE_XET": "1", **env}  # LFS over HTTP, which the test Hub speaks
     done = subprocess.run(
         [sys.executable, "-c", QUICK, "deploy", repo, *arguments],
-        env=environ,
+        env=environment(hub, home, HF_TOKEN=token) | env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -177,6 +181,61 @@ def test_a_paused_space_is_left_alone_when_nothing_differs_and_restarted_when_so
     assert (other.code, hub.changes()) == (0, ["add-variable", "restart"])
     assert "it was PAUSED: restarting" in other.err
     assert json.loads(other.out.splitlines()[1])["boot_id"] == "2"
+
+
+def test_a_space_that_holds_another_application_is_left_alone(
+    hub: RepositoryHub, home: Path
+) -> None:
+    hub.spaces[REPO] = space = Repository()
+    space.files |= {"README.md": b"my demo", "app.py": b"import gradio"}
+    before = dict(space.files)
+
+    for arguments in ((), ("--dry-run",)):
+        done = deploy(hub, home, *arguments, "--variable", "KRONOS_THREADS=2")
+        assert (done.code, hub.changes(), space.files) == (2, [], before)
+        assert "me/kronos is another application (app.py, …), whose files would be" in done.last
+
+
+def test_a_space_that_was_made_on_the_website_and_is_still_empty_is_filled(
+    hub: RepositoryHub, home: Path
+) -> None:
+    hub.spaces[REPO] = Repository()
+    hub.spaces[REPO].files["README.md"] = b"---\ntitle: Kronos\n---"
+    assert deploy(hub, home).code == 0
+    assert hub.spaces[REPO].files["README.md"] == (FOLDER / "README.md").read_bytes()
+
+
+def test_an_upload_that_is_interrupted_is_finished_by_the_next_run(
+    hub: RepositoryHub, home: Path
+) -> None:
+    hub.faults["commit"] += ["hang"] * 3
+    first = deploy(hub, home, "--variable", "KRONOS_THREADS=2")
+    assert first.code == 1
+    assert "the Hub could not take the files in 3 attempts" in first.last
+
+    second = deploy(hub, home, "--variable", "KRONOS_THREADS=2")
+    assert (second.code, hub.changes()) == (0, ["create", "add-variable", "commit"])
+    assert deploy(hub, home, "--dry-run").out == "nothing would change\n"
+
+
+def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(home: Path) -> None:
+    with RepositoryHub(build=("BUILDING",)) as hub:
+        process = subprocess.Popen(
+            [sys.executable, "-c", QUICK, "deploy", REPO],
+            env=environment(hub, home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout and process.stderr
+        said = [process.stdout.readline()]  # the address: the files are up
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (said, out) == ([f"{hub.url}/{REPO}\n"], "")
+    assert err.endswith("stopped; what was changed stays, and the Hub goes on by itself\n")
+    assert "Traceback" not in err
+    assert hub.spaces[REPO].commits == 1
 
 
 def test_a_build_that_fails_ends_with_the_tail_of_its_log_and_exit_code_1(home: Path) -> None:
