@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test browser image-test lint bench docs clean
+.PHONY: help run serve test fuzz browser image-test lint bench bench-job docs clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: lint docs browser ## Lint, types, docs and every test
 browser: $(VENV)/.dev
 	@$(PY) tests/space/browser.py || true
 
+fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
+	@$(PY) tests/space/fuzz.py $(FUZZ)
+
 image-test: $(VENV)/.dev ## The image of the Space, built and run (as root on Debian; minutes)
 	@$(PY) -m pytest -s tests/image/space_image.py
 
@@ -44,6 +47,9 @@ docs: $(VENV)/.dev ## The documentation, into site/
 
 bench: $(VENV)/.dev ## Speed and memory of the engine against the reference implementation
 	@$(PY) benchmarks/engine.py
+
+bench-job: $(VENV)/.dev ## The whole nightly job, 100 tickers on a real Space and Postgres, phase by phase
+	@$(PY) benchmarks/job.py
 
 clean: ## Remove what was installed and built, not the database
 	rm -rf $(VENV) .cache site build *.egg-info

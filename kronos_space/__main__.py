@@ -52,6 +52,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
     from kronos_space.model.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
+    from kronos_space.protocol import Connection
 
     try:
         checkpoint = load_checkpoint(settings.model)
@@ -60,6 +61,8 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     app = create_app(settings, checkpoint=checkpoint)
     config = uvicorn.Config(
         app,
+        http=Connection,
+        ws="none",
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
@@ -89,11 +92,13 @@ class _Server(uvicorn.Server):
             "ready: %s%s on http://%s:%d",
             forecaster.model_name,
             f" at revision {revision}" if revision else "",
-            "localhost" if host in ("0.0.0.0", "::") else host,
+            _shown(host),
             port,
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:  # Ctrl-C again: somebody is impatient
+            os._exit(130)  # there is nothing to save
         self._app.state.service.worker.drain()
         super().handle_exit(sig, frame)
 
@@ -134,6 +139,13 @@ def _bind(host: str, port: int) -> socket.socket:
     except OverflowError:
         raise OSError(0, "a port is a number from 0 to 65535") from None
     return listener
+
+
+def _shown(host: str) -> str:
+    """As it stands in an address that a person may click."""
+    if host in ("0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _fail(message: str, status: int) -> int:

@@ -3,29 +3,28 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
 from pydantic_core import from_json, to_json
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import StreamingResponse
 
-from kronos_space import __version__, errors, page
+from kronos_space import __version__, errors, openapi, page
 from kronos_space.batching import InferenceWorker
-from kronos_space.errors import ApiError, api_error, responses
+from kronos_space.bodies import Bodies, caller_gone
+from kronos_space.errors import api_error, responses
 from kronos_space.forecaster import Forecaster, Prepared
 from kronos_space.frames import InvalidHistory
 from kronos_space.metrics import Metrics
 from kronos_space.middleware import RequestScope
 from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.model.generate import Paths
 from kronos_space.schemas import (
-    BatchRequest,
     BatchResponse,
-    ForecastRequest,
     ForecastResponse,
     HealthResponse,
     InvalidRequest,
@@ -34,9 +33,10 @@ from kronos_space.schemas import (
 )
 from kronos_space.settings import Settings
 
-BODY_SECONDS = 60  # a body that takes longer to arrive is not waited for
+CHUNK = 2**20  # bytes of a batch's answer that are sent at once
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 router = APIRouter()
 
 
@@ -61,14 +61,16 @@ def create_app(
         summary="Forecasts of OHLCV candles by the Kronos foundation model.",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,  # page.py has it, without the files from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)
     app.include_router(page.router)
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     app.add_middleware(RequestScope, metrics=metrics, api_key=settings.api_key)
-    app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.document(app, settings)  # type: ignore[method-assign]
     return app
 
 
@@ -84,20 +86,24 @@ class Service:
         )
         self.boot_id = uuid.uuid4().hex
         self.started_at = datetime.now(UTC)
+        self.bodies = Bodies(settings.max_body_mb)
         self._started = time.monotonic()
         metrics.serving(
-            forecaster.model_name, forecaster.model_revision, lambda: self.worker.waiting
+            forecaster.model_name,
+            forecaster.model_revision,
+            waiting=lambda: self.worker.waiting,
+            running=lambda: self.worker.running,
         )
 
     @property
     def uptime(self) -> float:
         return time.monotonic() - self._started
 
-    def prepare(self, body: bytes) -> Prepared:
+    def prepare(self, body: bytearray) -> list[Prepared]:
         """One request's body, ready for the engine. Raises InvalidRequest, InvalidHistory."""
-        return self._prepare(_json(body))
+        return [self._prepare(_json(body))]
 
-    def prepare_batch(self, body: bytes) -> list[Prepared | dict[str, Any]]:
+    def prepare_batch(self, body: bytearray) -> list[Prepared | dict[str, Any]]:
         """A batch's body: each series ready for the engine, or the answer that it gets instead."""
         return [self._prepare_item(item) for item in read_batch(_json(body), self.settings)]
 
@@ -116,12 +122,12 @@ class Service:
             }
 
 
-def _body_of(model: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{model}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@router.get("/health", response_model=HealthResponse, responses=responses(500))
+@router.head("/health", include_in_schema=False)  # what watches a service often asks so
+@router.get(
+    "/health",
+    response_model=HealthResponse,
+    responses=openapi.success(openapi.HEALTH) | responses(500),
+)
 async def health(request: Request) -> Response:
     """Which model answers, and since when. Needs no key."""
     service: Service = request.app.state.service
@@ -141,16 +147,13 @@ async def health(request: Request) -> Response:
 @router.post(
     "/predict",
     response_model=ForecastResponse,
-    responses=responses(401, 408, 413, 422, 429, 500, 503),
-    openapi_extra=_body_of("ForecastRequest"),
+    responses=openapi.success(openapi.FORECAST) | responses(401, 408, 413, 422, 429, 500, 503),
+    openapi_extra=openapi.body_of("ForecastRequest"),
 )
 async def predict(request: Request) -> Response:
     """Forecast the next bars of one ticker."""
     service: Service = request.app.state.service
-    body = await _read_body(request)
-    with service.worker.arriving():
-        prepared = await asyncio.to_thread(service.prepare, body)
-        work = service.worker.submit([prepared.prompt])
+    [prepared], work = await _taken(request, service.prepare)
     [paths] = await _unless_gone(request, work)
     return await asyncio.to_thread(lambda: _answer(prepared.answer(paths)))
 
@@ -158,29 +161,23 @@ async def predict(request: Request) -> Response:
 @router.post(
     "/predict/batch",
     response_model=BatchResponse,
-    responses=responses(401, 408, 413, 422, 429, 500, 503),
-    openapi_extra=_body_of("BatchRequest"),
+    responses=openapi.success(openapi.BATCH) | responses(401, 408, 413, 422, 429, 500, 503),
+    openapi_extra=openapi.body_of("BatchRequest"),
 )
 async def predict_batch(request: Request) -> Response:
     """Forecast several tickers at once; each is answered, or refused, by itself."""
     service: Service = request.app.state.service
-    body = await _read_body(request)
-    with service.worker.arriving():
-        items = await asyncio.to_thread(service.prepare_batch, body)
-        work = service.worker.submit([item.prompt for item in items if isinstance(item, Prepared)])
-    paths = iter(await _unless_gone(request, work))
-
-    def answer() -> Response:
-        results = [
-            {"ok": True, **item.answer(next(paths))} if isinstance(item, Prepared) else item
-            for item in items
-        ]
-        return _answer({"results": results})
-
-    return await asyncio.to_thread(answer)
+    items, work = await _taken(request, service.prepare_batch)
+    paths = await _unless_gone(request, work)
+    return StreamingResponse(batch_answer(items, paths), media_type="application/json")
 
 
-@router.get("/metrics", response_class=Response, responses=responses(401, 500))
+@router.head("/metrics", include_in_schema=False)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=openapi.success(openapi.METRICS, media_type="text/plain") | responses(401, 500),
+)
 async def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     service: Service = request.app.state.service
@@ -191,7 +188,23 @@ def _answer(content: dict[str, Any]) -> Response:
     return Response(to_json(content), media_type="application/json")
 
 
-def _json(body: bytes) -> Any:
+def batch_answer(
+    items: Iterable[Prepared | dict[str, Any]], paths: Iterable[Paths]
+) -> Iterator[bytes]:
+    """The body of a BatchResponse, piece by piece: with `return_paths` it may be a gigabyte."""
+    remaining = iter(paths)
+    piece = bytearray(b'{"results":[')
+    for position, item in enumerate(items):
+        if isinstance(item, Prepared):
+            item = {"ok": True, **item.answer(next(remaining))}
+        piece += (b"," if position else b"") + to_json(item)
+        if len(piece) >= CHUNK:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece) + b"]}"
+
+
+def _json(body: bytearray) -> Any:
     try:
         return from_json(body, allow_inf_nan=False, cache_strings="keys")
     except ValueError as error:
@@ -199,28 +212,20 @@ def _json(body: bytes) -> Any:
         raise InvalidRequest(f"the body is not JSON: {error}{hint}") from None
 
 
-async def _read_body(request: Request) -> bytes:
-    """The whole body. Refuses one that is too large, too slow, or that could not be served."""
+async def _taken(
+    request: Request, prepare: Callable[[bytearray], list[Item]]
+) -> tuple[list[Item], Coroutine[Any, Any, list[Paths]]]:
+    """The request's series, prepared, and the work on those that can be forecast.
+
+    The body is let go before the work is waited for: it is large, and the queue may be long.
+    """
     service: Service = request.app.state.service
     service.worker.check_open()
-    limit = service.settings.max_body_mb * 2**20
-    too_large = ApiError(
-        413, "body_too_large", f"expected at most {service.settings.max_body_mb} MiB"
-    )
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-    except TimeoutError:
-        message = f"the body did not arrive within {BODY_SECONDS} s"
-        raise ApiError(408, "request_timeout", message) from None
-    return bytes(body)
+    async with service.bodies.of(request) as body:
+        with service.worker.arriving():
+            items = await asyncio.to_thread(prepare, body)
+            prompts = [item.prompt for item in items if isinstance(item, Prepared)]
+            return items, service.worker.submit(prompts)
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -235,39 +240,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise ApiError(499, "client_closed_request", "the caller hung up")
+        raise caller_gone()
     finally:
         working.cancel()
         watching.cancel()
-
-
-def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """FastAPI's document, with the request models that it does not read itself, and our bounds."""
-    if app.openapi_schema:
-        return app.openapi_schema
-    document = get_openapi(
-        title=app.title, version=app.version, summary=app.summary, routes=app.routes
-    )
-    _, definitions = models_json_schema(
-        [(ForecastRequest, "validation"), (BatchRequest, "validation")],
-        ref_template="#/components/schemas/{model}",
-    )
-    schemas = definitions["$defs"]
-    properties = schemas["ForecastRequest"]["properties"]
-    properties["horizon"]["maximum"] = settings.max_horizon
-    properties["samples"]["maximum"] = settings.max_samples
-    properties["ohlcv"] |= {"minItems": settings.min_history, "maxItems": settings.max_history}
-    schemas["BatchRequest"]["properties"]["requests"] |= {
-        "items": {"$ref": "#/components/schemas/ForecastRequest"},
-        "maxItems": settings.max_batch,
-    }
-    components = document.setdefault("components", {})
-    components.setdefault("schemas", {}).update(schemas)
-    if settings.api_key is not None:
-        key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        components["securitySchemes"] = {"ApiKey": key}
-        for path, operations in document["paths"].items():
-            for operation in operations.values():
-                operation["security"] = [] if path == "/health" else [{"ApiKey": []}]
-    app.openapi_schema = document
-    return document

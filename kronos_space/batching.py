@@ -26,8 +26,8 @@ CALL_BUDGET = 16_384
 class QueueFull(Exception):
     """No room for another request now. retry_after: seconds until there probably is."""
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"too many forecasts are waiting; try again in {retry_after} s")
+    def __init__(self, why: str = "too many forecasts are waiting", *, retry_after: int) -> None:
+        super().__init__(f"{why}; try again in {retry_after} s")
         self.retry_after = retry_after
 
 
@@ -77,6 +77,7 @@ class InferenceWorker:
         self._generate = generate
         self._max_waiting = max_waiting
         self._observe = observe
+        self.running = 0  # series that are being computed
         self._queue: deque[_Series] = deque()
         self._changed = threading.Condition()
         self._arriving = 0
@@ -158,8 +159,9 @@ class InferenceWorker:
 
     def _work(self) -> None:
         while batch := self._take():
-            started = time.monotonic()
+            started, self.running = time.monotonic(), len(batch)
             self._run(batch)
+            self.running = 0
             seconds = time.monotonic() - started
             self._seconds_per_series += 0.3 * (seconds / len(batch) - self._seconds_per_series)
             if self._observe:

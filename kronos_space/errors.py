@@ -68,16 +68,49 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of these errors."""
-    return {status: {"model": ErrorResponse, "description": _ABOUT[status]} for status in statuses}
+    """The OpenAPI entries of these errors, each with an answer as it may come."""
+    return {status: _documented(*_ABOUT[status]) for status in statuses}
 
 
-_ABOUT = {
-    401: "The API key is missing or wrong",
-    408: "The body did not arrive in time",
-    413: "The body is too large",
-    422: "The input is invalid; the message names the row and the reason",
-    429: "The queue is full; Retry-After says when to try again",
-    500: "The service failed",
-    503: "The service is shutting down",
+def unauthorized() -> ApiError:
+    return ApiError(401, "unauthorized", "X-API-Key is missing or wrong")
+
+
+def _documented(about: str, error: Exception) -> dict[str, Any]:
+    answer = api_error(error)
+    example = {"error": answer.body.model_dump(exclude_none=True)}
+    headers = {
+        name: {"description": "seconds", "schema": {"type": "integer"}}
+        for name in answer.headers or ()
+    }
+    return {
+        "model": ErrorResponse,
+        "description": about,
+        "content": {"application/json": {"example": example}},
+        **({"headers": headers} if headers else {}),
+    }
+
+
+_ABOUT: dict[int, tuple[str, Exception]] = {
+    401: ("The API key is missing or wrong", unauthorized()),
+    408: (
+        "The body did not arrive in time",
+        ApiError(408, "request_timeout", "the body did not arrive within 60 s"),
+    ),
+    413: (
+        "The body is too large",
+        ApiError(
+            413, "body_too_large", "the body is larger than 32 MiB: send fewer tickers at once"
+        ),
+    ),
+    422: (
+        "The input is invalid; the message names the row and the reason",
+        InvalidRequest(
+            "row 17: close: Field required",
+            [FieldError(field="ohlcv.17.close", message="Field required")],
+        ),
+    ),
+    429: ("The queue is full; Retry-After says when to try again", QueueFull(retry_after=7)),
+    500: ("The service failed", Exception()),
+    503: ("The service is shutting down", ShuttingDown("the service is shutting down")),
 }

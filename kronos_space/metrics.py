@@ -37,6 +37,9 @@ class Metrics:
         self._queue_series = Gauge(
             "kronos_queue_series", "Series that wait for the engine.", registry=registry
         )
+        self._running_series = Gauge(
+            "kronos_running_series", "Series that the engine is computing.", registry=registry
+        )
         self._queue_seconds = Histogram(
             "kronos_queue_seconds",
             "Seconds that a series waited for the engine.",
@@ -60,10 +63,18 @@ class Metrics:
             "kronos_model_info", "The model served.", ["model", "revision"], registry=registry
         )
 
-    def serving(self, model: str, revision: str | None, waiting: Callable[[], int]) -> None:
-        """Name the model, and where the queue's length is read."""
+    def serving(
+        self,
+        model: str,
+        revision: str | None,
+        *,
+        waiting: Callable[[], int],
+        running: Callable[[], int],
+    ) -> None:
+        """Name the model, and where the series are counted that wait, and that are computed."""
         self._model.labels(model, revision or "").set(1)
         self._queue_series.set_function(waiting)
+        self._running_series.set_function(running)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """One HTTP request is over."""

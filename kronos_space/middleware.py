@@ -12,11 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos_space import page
 from kronos_space.batching import ShuttingDown
-from kronos_space.errors import ApiError, api_error
+from kronos_space.errors import api_error, unauthorized
 from kronos_space.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -50,8 +51,7 @@ class RequestScope:
             if self._may_pass(scope["path"], headers):
                 await self._app(scope, receive, send_with_id)
             else:
-                error = ApiError(401, "unauthorized", "X-API-Key is missing or wrong")
-                await error.response()(scope, receive, send_with_id)
+                await unauthorized().response()(scope, receive, send_with_id)
         except asyncio.CancelledError:  # the server's deadline for running requests is over
             if not status:
                 stopped = ShuttingDown("the service was stopped before this was finished")
@@ -64,9 +64,11 @@ class RequestScope:
         finally:
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.answered(scope["method"], route, status, seconds)
+            # anybody may make up methods, and each would be a new time series, kept for good
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.answered(method, route, status, seconds)
             fields = {
-                "method": scope["method"],
+                "method": method,
                 "route": route if route != "other" else "an unknown path",
                 "status": status or "aborted",
                 "ms": round(seconds * 1000),

@@ -1,4 +1,4 @@
-"""The page for people at `/`, and the files that it needs: all from this server.
+"""The page for people at `/`, the one about the API at `/docs`, and their files, all from here.
 
 The files are fixed, so each is read, compressed and given its tag once, when first asked for.
 """
@@ -22,8 +22,14 @@ STATIC = Path(__file__).parent / "static"
 SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
 OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
 
-_FILES = {"page.css", "page.js", "icon.svg", *(f"samples/{name}.csv" for name in SAMPLES)}
-_PLOTLY = "plotly.min.js"
+_FILES = {"page.css", "candles.js", "chart.js", "page.js", "docs.css", "docs.js", "icon.svg"}
+_FILES |= {f"samples/{name}.csv" for name in SAMPLES}
+# Of other packages, whose wheels hold them: which package, and where in it.
+_PACKAGED = {
+    "plotly.min.js": ("plotly", "package_data"),
+    "swagger-ui-bundle.js": ("fastapi_offline", "static"),
+    "swagger-ui.css": ("fastapi_offline", "static"),
+}
 _YEAR = 365 * 24 * 60 * 60
 _HEADERS = {
     # Files from here alone. plotly writes styles of its own into the page; and a Space is shown
@@ -56,14 +62,20 @@ def is_open(path: str) -> bool:
 async def page(request: Request) -> Response:
     """The page, told which model answers and within which bounds."""
     service = request.app.state.service
-    shown = await asyncio.to_thread(_page, _config(service))
+    shown = await asyncio.to_thread(_page, "index.html", _config(service))
     return _answer(request, shown, "no-cache")
+
+
+@router.api_route("/docs", methods=["GET", "HEAD"])
+async def docs(request: Request) -> Response:
+    """Every route and field, to read and to try."""
+    return _answer(request, await asyncio.to_thread(_page, "docs.html"), "no-cache")
 
 
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 async def static(request: Request, name: str) -> Response:
-    """A file of the page. Asked for by its tag, as the page does, it may be kept for good."""
-    if name not in _FILES and name != _PLOTLY:
+    """A file of the pages. Asked for by its tag, as the page does, it may be kept for good."""
+    if name not in _FILES and name not in _PACKAGED:
         raise HTTPException(404, "Not Found")
     asset = await asyncio.to_thread(_asset, name)
     forever = request.query_params.get("v") == asset.tag
@@ -99,21 +111,20 @@ def _answer(request: Request, asset: Asset, caching: str) -> Response:
 
 @cache
 def _asset(name: str) -> Asset:
-    folder = _plotly_folder() if name == _PLOTLY else STATIC
+    folder = _folder_of(*_PACKAGED[name]) if name in _PACKAGED else STATIC
     return Asset.of((folder / name).read_bytes(), name)
 
 
 @cache
-def _page(config: str) -> Asset:
-    """index.html with {{config}} and the addresses of its files filled in."""
+def _page(template: str, config: str = "") -> Asset:
+    """A page of ours with {{config}} and the addresses of its files filled in."""
 
     def filled(match: re.Match[str]) -> str:
         name = match[1]
         return config if name == "config" else f"static/{name}?v={_asset(name).tag}"
 
-    template = (STATIC / "index.html").read_text(encoding="utf-8")
-    text = re.sub(r"\{\{(\S+?)\}\}", filled, template)
-    return Asset.of(text.encode(), "index.html")
+    text = (STATIC / template).read_text(encoding="utf-8")
+    return Asset.of(re.sub(r"\{\{(\S+?)\}\}", filled, text).encode(), template)
 
 
 def _config(service: Any) -> str:
@@ -131,9 +142,9 @@ def _config(service: Any) -> str:
     return json.dumps(config).replace("<", r"\u003c")
 
 
-def _plotly_folder() -> Path:
-    """Where plotly's wheel keeps its script. The package itself need not be imported."""
-    found = importlib.util.find_spec("plotly")
+def _folder_of(package: str, folder: str) -> Path:
+    """Where a package keeps its files. It need not be imported."""
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        raise FileNotFoundError("the page's charts need the package plotly: pip install plotly")
-    return Path(found.origin).parent / "package_data"
+        raise FileNotFoundError(f"a page of the Space needs a file of {package}: pip install it")
+    return Path(found.origin).parent / folder

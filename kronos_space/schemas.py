@@ -63,14 +63,18 @@ _EXAMPLE_BARS: list[Any] = [
 ]
 
 
+EXAMPLE_REQUEST: dict[str, Any] = {
+    "symbol": "SPY",
+    "horizon": 3,
+    "interval": "1d",
+    "ohlcv": _EXAMPLE_BARS,
+}
+
+
 class ForecastRequest(_Strict):
     """The history of one ticker, oldest bar first, and how to forecast from it."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"symbol": "SPY", "horizon": 3, "interval": "1d", "ohlcv": _EXAMPLE_BARS}]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
 
     symbol: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", examples=["SPY"])]
     horizon: Annotated[int, Field(ge=1, description="future bars")] = 5
@@ -197,8 +201,12 @@ def read_request(data: Any, settings: Settings) -> ForecastRequest:
         bounds = f"expected {settings.min_history} to {settings.max_history}"
         raise _wrong("ohlcv", f"{rows} rows of history: {bounds}")
     targets = request.target_timestamps
-    if targets is not None and "horizon" not in request.model_fields_set:
-        request = request.model_copy(update={"horizon": len(targets)})
+    defaults = {
+        "horizon": min(request.horizon, settings.max_horizon) if targets is None else len(targets),
+        "samples": min(request.samples, settings.max_samples),
+    }
+    left_out = defaults.keys() - request.model_fields_set
+    request = request.model_copy(update={name: defaults[name] for name in left_out})
     if targets is not None and len(targets) != request.horizon:
         message = f"{len(targets)} target_timestamps for a horizon of {request.horizon}"
         raise _wrong("target_timestamps", message)

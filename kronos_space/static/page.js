@@ -1,17 +1,12 @@
 // The page at `/`: candles in, POST predict, a fan and a table out. No framework, no build step.
 //
-//   readCandles -> request -> ask -> showForecast -> draw
+//   readCandles (candles.js) -> readForm -> ask -> showForecast -> draw (chart.js)
 //
-// Rows are counted as in an editor: the first line of the CSV is row 1. The service counts bars
-// from 0; `inTheirRows` translates.
+// Rows of the CSV count from 1, the service's bars from 0; `inTheirRows` translates.
 "use strict";
 
 const config = JSON.parse(document.getElementById("config").textContent);
 const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
-const PRICES = ["open", "high", "low", "close"];
-const TIMES = ["timestamp", "datetime", "date", "time"]; // names of a column with the bar's time
-const ISO = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?$/;
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const LARGEST_FILE = 5e6; // bytes
 
 const byId = (id) => document.getElementById(id);
@@ -22,105 +17,6 @@ let outcome = []; // bars of a sample that came after the history
 let answer = null; // of the service, for these candles
 let running = null; // AbortController of the request under way
 let typing; // timer that ends when nothing was typed for a moment
-
-// ---- Candles -------------------------------------------------------------------------------
-
-class CsvError extends Error {
-  constructor(row, message) {
-    super(row === null ? message : `Row ${row}: ${message}.`);
-    this.row = row;
-  }
-}
-
-/** CSV text -> {bars, rows, notes}: bars oldest first, rows[i] the row that bar i stands in. */
-function readCandles(text) {
-  const lines = text
-    .replace(/^\uFEFF/, "")
-    .split(/\r\n|\r|\n/)
-    .map((line, index) => ({ line, row: index + 1 }))
-    .filter(({ line }) => line.trim() !== "");
-  if (lines.length === 0) {
-    throw new CsvError(null, "Paste candles, drop a file, or choose a sample.");
-  }
-  const [header, ...body] = lines;
-  const delimiter = ["\t", ";", ","].find((mark) => header.line.includes(mark)) ?? ",";
-  const columns = findColumns(splitLine(header.line, delimiter), header.row);
-  if (body.length === 0) throw new CsvError(null, "There are no candles below the header.");
-
-  let bars = body.map(({ line, row }) => readBar(splitLine(line, delimiter), columns, row, delimiter));
-  let rows = body.map(({ row }) => row);
-  const notes = [];
-  if (bars[0].timestamp > bars.at(-1).timestamp) {
-    bars.reverse();
-    rows.reverse();
-    notes.push("newest first, so turned round");
-  }
-  if (bars.length > config.maxHistory) {
-    notes.push(`only the newest ${config.maxHistory} of ${bars.length} are sent`);
-    bars = bars.slice(-config.maxHistory);
-    rows = rows.slice(-config.maxHistory);
-  }
-  if (bars.every((bar) => bar.volume === null)) bars.forEach((bar) => delete bar.volume);
-  const gap = bars.findIndex((bar) => bar.volume === null);
-  if (gap >= 0) throw new CsvError(rows[gap], "volume is empty; give it in every row, or in none");
-  return { bars, rows, notes };
-}
-
-function readBar(cells, columns, row, delimiter) {
-  const cell = (name) => cells[columns[name]] ?? "";
-  const time = cell("timestamp");
-  if (!ISO.test(time)) {
-    throw new CsvError(row, `date ${quoted(time)} is not like 2026-11-20 or 2026-11-20 15:30`);
-  }
-  const bar = { timestamp: time };
-  for (const name of PRICES) bar[name] = readNumber(cell(name), name, row, delimiter);
-  const hasVolume = "volume" in columns && cell("volume") !== "";
-  bar.volume = hasVolume ? readNumber(cell("volume"), "volume", row, delimiter) : null;
-  return bar;
-}
-
-/** Header cells -> the position of each column. Others, such as Yahoo's "Adj Close", are ignored. */
-function findColumns(cells, row) {
-  const names = cells.map((cell) => cell.toLowerCase().replace(/[^a-z]/g, ""));
-  const columns = {};
-  for (const name of [...PRICES, "volume"]) {
-    if (names.includes(name)) columns[name] = names.indexOf(name);
-  }
-  const time = TIMES.find((name) => names.includes(name));
-  if (time !== undefined) columns.timestamp = names.indexOf(time);
-  const missing = ["timestamp", ...PRICES].filter((name) => !(name in columns));
-  if (missing.length > 0) {
-    const which = missing.map((name) => (name === "timestamp" ? "date" : name)).join(", ");
-    throw new CsvError(row, `no column ${which}; the first row names the columns, such as ` +
-      "date,open,high,low,close,volume");
-  }
-  return columns;
-}
-
-function splitLine(line, delimiter) {
-  const cells = [""];
-  let inQuotes = false;
-  for (const letter of line) {
-    if (letter === '"') inQuotes = !inQuotes;
-    else if (letter === delimiter && !inQuotes) cells.push("");
-    else cells[cells.length - 1] += letter;
-  }
-  return cells.map((cell) => cell.trim());
-}
-
-function readNumber(cell, name, row, delimiter) {
-  // who separates by semicolons mostly does so because the comma is the decimal mark
-  const plain = delimiter === ";" && !cell.includes(".") ? cell.replace(",", ".") : cell;
-  if (cell === "") throw new CsvError(row, `${name} is empty`);
-  if (!NUMBER.test(plain) || !Number.isFinite(Number(plain))) {
-    throw new CsvError(row, `${name} ${quoted(cell)} is not a number like 1234.56`);
-  }
-  return Number(plain);
-}
-
-function quoted(text) {
-  return `“${text.length > 40 ? text.slice(0, 40) + "…" : text}”`;
-}
 
 /** A message of the service, with its bars named by the rows that they stand in. */
 function inTheirRows(message) {
@@ -140,7 +36,7 @@ function candlesChanged() {
   byId("csv-about").textContent = "";
   candles = null;
   try {
-    candles = readCandles(byId("csv").value);
+    candles = readCandles(byId("csv").value, config.maxHistory);
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     if (byId("csv").value.trim() !== "") setError("csv", error.message);
@@ -189,12 +85,16 @@ function ownCandles() {
 }
 
 async function fileGiven(file) {
-  ownCandles();
-  if (file.size > LARGEST_FILE) {
-    setError("csv", `${file.name} is larger than ${LARGEST_FILE / 1e6} MB.`);
+  let text;
+  try {
+    text = await textOf(file, LARGEST_FILE);
+  } catch (error) {
+    if (!(error instanceof CsvError)) throw error;
+    setError("csv", error.message);
     return;
   }
-  byId("csv").value = await file.text();
+  ownCandles();
+  byId("csv").value = text;
   byId("symbol").value = file.name.replace(/\.[^.]*$/, "").slice(0, 64) || "My series";
   candlesChanged();
 }
@@ -204,7 +104,7 @@ function readForm() {
   for (const name of fields) setError(name, "");
   byId("form-error").textContent = "";
   try {
-    candles = readCandles(byId("csv").value);
+    candles = readCandles(byId("csv").value, config.maxHistory);
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     setError("csv", error.message, error.row);
@@ -472,133 +372,6 @@ function copyButton(id, text, what) {
   });
 }
 
-// ---- The chart -----------------------------------------------------------------------------
-
-/** The newest candles, and with an answer the fan; for a sample also what really came. */
-function draw() {
-  const chart = byId("chart");
-  if (!globalThis.Plotly) return; // not there yet; it is large, and the form does not wait for it
-  const shown = Number(byId("shown").value) || Infinity;
-  const bars = candles === null ? [] : candles.bars.slice(-shown);
-  const times = labels(bars.map((bar) => bar.timestamp));
-  const traces = [candleTrace(bars, times)];
-  const ahead = answer === null ? [] : labels(answer.predictions.map((bar) => bar.target_date));
-  if (answer !== null) traces.push(...fanTraces(times.at(-1), ahead));
-  const real = outcome.filter((bar) => ahead.includes(bar.timestamp));
-  if (real.length > 0) {
-    traces.push({
-      type: "scatter",
-      mode: "lines+markers",
-      name: "outcome",
-      x: [times.at(-1), ...real.map((bar) => bar.timestamp)],
-      y: [bars.at(-1).close, ...real.map((bar) => bar.close)],
-      line: { color: color("--actual"), dash: "dot", width: 2 },
-      marker: { size: 5 },
-      hovertemplate: "%{y}",
-    });
-  }
-  globalThis.Plotly.react(chart, traces, layout([...times, ...ahead]), {
-    displayModeBar: false,
-    responsive: true,
-  });
-  chart.setAttribute("aria-label", chartInWords(bars, times, ahead));
-}
-
-function candleTrace(bars, times) {
-  const column = (name) => bars.map((bar) => bar[name]);
-  const look = (name) => ({ line: { color: color(name), width: 1 }, fillcolor: color(name) });
-  return {
-    type: "candlestick",
-    name: "candles",
-    x: times,
-    open: column("open"),
-    high: column("high"),
-    low: column("low"),
-    close: column("close"),
-    increasing: look("--up"),
-    decreasing: look("--down"),
-    showlegend: false,
-  };
-}
-
-/** The bands begin at the last close, where everything was still known. */
-function fanTraces(last, ahead) {
-  const x = [last, ...ahead];
-  const at = (level) => [
-    answer.last_close,
-    ...answer.predictions.map((bar) => bar.close_quantiles[level]),
-  ];
-  const band = (low, high, name, fill) => ({
-    type: "scatter",
-    mode: "lines",
-    name,
-    x: [...x, ...x.toReversed()],
-    y: [...at(low), ...at(high).toReversed()],
-    fill: "toself",
-    fillcolor: color(fill),
-    line: { width: 0 },
-    hoverinfo: "skip",
-  });
-  return [
-    band(0.1, 0.9, "80 % band", "--band80"),
-    band(0.25, 0.75, "50 % band", "--band50"),
-    {
-      type: "scatter",
-      mode: "lines+markers",
-      name: "median",
-      x,
-      y: at(0.5),
-      line: { color: color("--accent"), width: 2 },
-      marker: { size: 4 },
-      text: at(0.1).map((low, step) => `${price(low)} to ${price(at(0.9)[step])}`),
-      hovertemplate: "%{y}, 80 %: %{text}",
-    },
-  ];
-}
-
-function layout(times) {
-  const axis = {
-    gridcolor: color("--line"),
-    linecolor: color("--line"),
-    zeroline: false,
-    fixedrange: true, // a finger on the chart scrolls the page; the list above zooms
-  };
-  return {
-    xaxis: {
-      ...axis,
-      type: "category", // nights and weekends take no room
-      categoryorder: "array",
-      categoryarray: times,
-      range: [-1, times.length],
-      tickvals: everyFew(times, Math.floor(byId("chart").clientWidth / 120)),
-      tickangle: 0,
-      showgrid: false,
-      rangeslider: { visible: false },
-    },
-    yaxis: { ...axis, side: "right", automargin: true, hoverformat: `.${digits()}f` },
-    margin: { l: 12, r: 12, t: 36, b: 36 },
-    legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", entrywidth: 66 },
-    hovermode: "x unified",
-    hoverlabel: { bgcolor: color("--card"), font: { color: color("--text") } },
-    font: { family: "system-ui, sans-serif", size: 12, color: color("--text") },
-    paper_bgcolor: "transparent",
-    plot_bgcolor: "transparent",
-  };
-}
-
-/** At most `most` of the times, evenly spread and away from the edges. */
-function everyFew(times, most) {
-  const step = Math.max(1, Math.ceil(times.length / Math.max(2, most)));
-  return times.filter((_, index) => index % step === Math.floor(step / 2));
-}
-
-function chartInWords(bars, times, ahead) {
-  if (bars.length === 0) return "No candles yet";
-  const past = `${bars.length} candles from ${times[0]} to ${times.at(-1)}`;
-  if (ahead.length === 0) return past;
-  return `${past}, and the forecast's fan to ${ahead.at(-1)}; the table below has its numbers`;
-}
-
 // ---- Small things --------------------------------------------------------------------------
 
 /** Times as people write them: dates alone if all are at midnight, seconds only if there are any. */
@@ -661,7 +434,7 @@ byId("paths").max = config.maxSamples;
 for (const name of ["horizon", "paths"]) {
   byId(name).value = Math.min(byId(name).value, byId(name).max);
 }
-if (matchMedia("(max-width: 40rem)").matches) byId("shown").value = "40";
+if (matchMedia("(max-width: 40rem)").matches) byId("shown").value = "30";
 
 byId("csv").addEventListener("input", () => {
   ownCandles();

@@ -1,18 +1,21 @@
 """The HTTP contract, in this process."""
 
 import asyncio
+import json
 import math
 from datetime import datetime
 from typing import Any
 
 import pytest
 from candles import bars, request
+from pydantic_core import to_json
 from starlette.testclient import TestClient
 from starlette.types import Message
 
-from kronos_space import app as module
-from kronos_space.app import create_app
+from kronos_space import bodies
+from kronos_space.app import CHUNK, batch_answer, create_app
 from kronos_space.model.checkpoint import Checkpoint
+from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
 
 
@@ -161,7 +164,7 @@ def test_a_body_above_the_limit_is_a_413_whether_its_length_is_declared_or_not(
 def test_a_body_that_never_ends_is_not_waited_for(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     sent: list[Message] = []
 
     async def nothing_more() -> Message:
@@ -243,6 +246,36 @@ def test_metrics_count_requests_series_and_paths(nano_checkpoint: Checkpoint) ->
     assert any(name.startswith('kronos_model_info{model="kronos-nano"') for name in values)
 
 
+def test_what_watches_the_service_may_ask_with_head(client: TestClient) -> None:
+    for path in ("/health", "/metrics", "/", "/docs"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_methods_that_callers_make_up_do_not_pile_up_in_the_metrics(client: TestClient) -> None:
+    for number in range(3):
+        client.request(f"MADEUP{number}", "/health")
+    lines = client.get("/metrics").text
+    assert "MADEUP" not in lines
+    assert 'kronos_http_requests_total{method="other",route="/health",status="405"} 3.0' in lines
+
+
+def test_a_large_answer_to_a_batch_is_made_piece_by_piece(client: TestClient) -> None:
+    forecaster = client.app.state.service.forecaster
+    checked = read_request(request(samples=64, horizon=100, return_paths=True), Settings())
+    prepared = [forecaster.prepare(checked) for _ in range(4)]
+    paths = forecaster.generate([one.prompt for one in prepared])
+
+    pieces = list(batch_answer([prepared[0], {"ok": False}, *prepared[1:]], paths))
+
+    assert len(pieces) > 2
+    assert max(map(len, pieces)) < 2 * len(to_json(prepared[0].answer(paths[0]))) + CHUNK
+    results = json.loads(b"".join(pieces))["results"]
+    assert [result["ok"] for result in results] == [True, False, True, True, True]
+    assert results[0] == {"ok": True, **prepared[0].answer(paths[0])}
+    assert json.loads(b"".join(batch_answer([], []))) == {"results": []}
+
+
 def test_the_openapi_example_is_a_request_that_works(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     [example] = document["components"]["schemas"]["ForecastRequest"]["examples"]
@@ -251,10 +284,10 @@ def test_the_openapi_example_is_a_request_that_works(client: TestClient) -> None
 
 
 def test_openapi_shows_the_bounds_of_the_settings(nano_checkpoint: Checkpoint) -> None:
-    app = create_app(Settings(max_horizon=9, min_history=40, api_key="k"))
+    app = create_app(Settings(max_horizon=4, min_history=40, api_key="k"))
     schemas = app.openapi()["components"]["schemas"]
     properties = schemas["ForecastRequest"]["properties"]
-    assert properties["horizon"]["maximum"] == 9
+    assert (properties["horizon"]["maximum"], properties["horizon"]["default"]) == (4, 4)
     assert properties["ohlcv"]["minItems"] == 40
     assert app.openapi()["paths"]["/predict"]["post"]["security"] == [{"ApiKey": []}]
     assert app.openapi()["paths"]["/health"]["get"]["security"] == []

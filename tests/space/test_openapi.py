@@ -1,67 +1,70 @@
-"""Requests made up from the OpenAPI document: whatever is sent, the service keeps to it."""
+"""The OpenAPI document: its examples hold, and made-up requests are answered as it says."""
 
 from collections.abc import Iterator
 
+import fuzz
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from starlette.testclient import TestClient
 
+from kronos_space import openapi, schemas
 from kronos_space.app import create_app
 from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.settings import Settings
 
-KEPT = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
-OPERATIONS = [("GET", "/health"), ("GET", "/metrics"), ("POST", "/predict")]
-OPERATIONS += [("POST", "/predict/batch")]
-
 
 @pytest.fixture(scope="module")
 def document(nano_checkpoint: Checkpoint) -> Iterator[schemathesis.BaseSchema]:
-    # short histories, since a made-up one is rarely valid when it is long
-    small = Settings(min_history=2, max_history=8, max_horizon=4, max_samples=4, max_batch=3)
-    app = create_app(small, checkpoint=nano_checkpoint)
+    app = create_app(Settings.from_env(fuzz.BOUNDS), checkpoint=nano_checkpoint)
     with TestClient(app):
         yield schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
 def test_every_operation_is_tried(document: schemathesis.BaseSchema) -> None:
     operations = [operation.ok() for operation in document.get_all_operations()]
-    assert sorted((one.method.upper(), one.path) for one in operations) == sorted(OPERATIONS)
+    tried = {(method, path) for method, path, _ in fuzz.KINDS}
+    assert {(one.method.upper(), one.path) for one in operations} == tried
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "mode"),
-    [
-        (*operation, mode)
-        for operation in OPERATIONS
-        for mode in GenerationMode
-        # a GET has nothing that could be wrong
-        if mode is GenerationMode.POSITIVE or operation[0] == "POST"
-    ],
-)
+@pytest.mark.parametrize(("method", "path", "kind"), fuzz.KINDS)
 def test_made_up_requests_are_answered_as_documented(
-    document: schemathesis.BaseSchema, method: str, path: str, mode: GenerationMode
+    document: schemathesis.BaseSchema, method: str, path: str, kind: str
 ) -> None:
-    # a batch is fine even when each of its requests is refused
-    checks = [*KEPT, negative_data_rejection] if path == "/predict" else KEPT
+    fuzz.fuzz(document, method, path, kind, many=50, seed=4)
 
-    @given(document[path][method].as_strategy(generation_mode=mode))
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-    def keeps_to_the_document(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=checks)
 
-    keeps_to_the_document()
+def test_every_route_and_every_error_has_an_example(client: TestClient) -> None:
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                [content] = answer["content"].values()
+                assert content["example"], (path, status)
+                if int(status) >= 400:
+                    schemas.ErrorResponse.model_validate(content["example"], strict=True)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                assert content["examples"]
+
+
+def test_the_examples_of_answers_fit_their_schemas() -> None:
+    schemas.HealthResponse.model_validate(openapi.HEALTH, strict=True)
+    schemas.ForecastResponse.model_validate(openapi.FORECAST, strict=True)
+    schemas.BatchResponse.model_validate(openapi.BATCH, strict=True)
+
+
+def test_the_examples_of_requests_are_answered(client: TestClient) -> None:
+    for path, operations in client.get("/openapi.json").json()["paths"].items():
+        for operation in operations.values():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                for example in content["examples"].values():
+                    answer = client.post(path, json=example["value"])
+                    assert answer.status_code == 200
+                    assert all(one["ok"] for one in answer.json().get("results", []))
+
+
+def test_a_made_up_market_has_impossible_forecasts_refused() -> None:
+    """The check of the fuzzer itself can fail."""
+    with pytest.raises(AssertionError):
+        fuzz._check_forecasts(422, {})
+    bar = {"open": 1.0, "high": 0.9, "low": 0.5, "close": 0.8, "volume": 0.0}
+    with pytest.raises(AssertionError):
+        fuzz._check_forecasts(200, {"predictions": [bar]})

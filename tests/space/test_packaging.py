@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kronos_space
+from kronos_space import page
+from kronos_space.settings import CATALOGUE
 
 FOLDER = Path(kronos_space.__file__).parent
 PINNED = {
@@ -21,6 +23,7 @@ PINNED = {
     for line in (FOLDER / "requirements.txt").read_text().splitlines()
     if line and not line.startswith("#")
 }
+HUB_COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # Of PyTorch builds for a GPU; the CPU build that the image takes asks for none of them.
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 
@@ -52,12 +55,22 @@ def test_everything_that_the_requirements_need_is_pinned_too() -> None:
     assert missing == set()
 
 
-def test_the_front_matter_tells_the_hub_the_port_that_the_service_listens_on() -> None:
+def test_the_front_matter_is_what_the_hub_takes_and_names_the_port_of_the_service() -> None:
     front_matter = yaml.safe_load((FOLDER / "README.md").read_text().split("---")[1])
     dockerfile = (FOLDER / "Dockerfile").read_text()
     assert (front_matter["sdk"], front_matter["app_port"]) == ("docker", 7860)
     assert re.search(r"^EXPOSE 7860$", dockerfile, re.MULTILINE)
     assert dockerfile.rstrip().endswith('CMD ["python", "-m", "kronos_space"]')
+    assert {front_matter["colorFrom"], front_matter["colorTo"]} <= HUB_COLORS
+    assert front_matter["title"] and front_matter["emoji"]
+    assert len(front_matter["short_description"]) <= 60
+    assert front_matter["license"] == "mit"
+    assert {entry.model_id for entry in CATALOGUE.values()} >= {front_matter["models"][0]}
+
+
+def test_the_files_of_the_pages_are_where_they_are_looked_for() -> None:
+    for name in (*page._FILES, *page._PACKAGED):
+        assert page._asset(name).content
 
 
 def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:

@@ -211,7 +211,8 @@ def test_a_chosen_file_is_read_too(page: Page, tmp_path: Path) -> None:
     ("row", "line", "message"),
     [
         (1, "2026-01-05,1,1,1,1", "Row 1: no column date, open, high, low, close; the first row"),
-        (3, "01/06/2026,1,1,1,1", "Row 3: date “01/06/2026” is not like 2026-11-20"),
+        (2, "tomorrow,1,1,1,1", "Row 2: date “tomorrow” is not like 2026-11-20, 20.11.2026 or 2"),
+        (3, "01/06/2026,1,1,1,1", "Row 3: date “01/06/2026” is not like 2026-01-05, the first."),
         (4, "2026-01-07,1,1,1", "Row 4: close is empty."),
         (5, "2026-01-08,1,x,1,1", "Row 5: high “x” is not a number like 1234.56."),
         (5, "2026-01-08,1,1e999,1,1", "Row 5: high “1e999” is not a number like 1234.56."),
@@ -228,6 +229,169 @@ def test_a_row_that_cannot_be_read_is_named_with_the_reason(
     expect(page.get_by_label("Candles as CSV")).to_be_focused()
     assert page.evaluate("getSelection().toString()") == line
     expect(page.get_by_label("Candles as CSV")).to_have_attribute("aria-invalid", "true")
+
+
+def read(page: Page, text: str) -> dict[str, Any]:
+    """What the page makes of a CSV: its bars and notes, or the error."""
+    return page.evaluate(
+        """text => {
+            try {
+                const { bars, rows, notes } = readCandles(text);
+                return { bars, rows, notes };
+            } catch (error) {
+                if (error instanceof CsvError) return { error: error.message };
+                throw error;
+            }
+        }""",
+        text,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "bar"),
+    [
+        ("Datum;Eröffnung;Hoch;Tief;Schluss;Volumen\n20.11.2026;9,5;12;9,25;10;1.234.567",
+         ("2026-11-20", 9.5, 12, 9.25, 10, 1234567)),
+        ("Datum;Erster;Hoch;Tief;Schlusskurs\n20.11.2026;1.009,5;1.012,5;1.009,25;1.010",
+         ("2026-11-20", 1009.5, 1012.5, 1009.25, 1010)),
+        ("Date;Open;High;Low;Close\n5.1.2026 9:30;9.125;12.250;9.100;10.500",
+         ("2026-01-05T09:30", 9.125, 12.25, 9.1, 10.5)),
+        ("Date,Open,High,Low,Close,Adj Close,Volume\n2026-11-20,9.5,12,9,10,9.9,1000",
+         ("2026-11-20", 9.5, 12, 9, 10, 1000)),
+        ("Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
+         "2026-11-20 00:00:00-05:00,9.5,12,9,10,1000,0.0,0.0",
+         ("2026-11-20 00:00:00-05:00", 9.5, 12, 9, 10, 1000)),
+        ("Date\tOpen\tHigh\tLow\tClose Close price adjusted for splits.\t"
+         "Adj Close Adjusted close price.\tVolume\n"
+         "Nov 20, 2026\t1,009.50\t1,012.00\t999.00\t1,010.00\t9.90\t59,030,800",
+         ("2026-11-20", 1009.5, 1012, 999, 1010, 59030800)),
+        ("Date,Close/Last,Volume,Open,High,Low\n11/20/2026,$10.00,1000,$9.50,$12.00,$9.00",
+         ("2026-11-20", 9.5, 12, 9, 10, 1000)),
+        ('"Date","Price","Open","High","Low","Vol.","Change %"\n'
+         '"11/20/2026","1,010.00","1,009.50","1,012.00","999.00","54.21M","-0.1%"',
+         ("2026-11-20", 1009.5, 1012, 999, 1010, 54210000)),
+        ("<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>\n2026.11.20,15:30,9.5,12,9,10,1000",
+         ("2026-11-20T15:30", 9.5, 12, 9, 10, 1000)),
+        ("Date Time;Open;High;Low;Close\n20-Nov-2026 4:05 PM;9,5;12;9;10",
+         ("2026-11-20T16:05", 9.5, 12, 9, 10)),
+        ("unix,open,high,low,close\n1795188600,9.5,12,9,10",
+         ("2026-11-20T15:30:00Z", 9.5, 12, 9, 10)),
+        ("Date;Open;High;Low;Close;Volume\n20261120;38,450;38,500;38,400;38,475;1",
+         ("2026-11-20", 38.45, 38.5, 38.4, 38.475, 1)),
+        ("date,open,high,low,close,volume\n2026-11-20,'9'950.5,12'000,9'900,10'000,null",
+         ("2026-11-20", 9950.5, 12000, 9900, 10000)),
+    ],
+)  # fmt: skip
+def test_candles_are_read_as_people_have_them(
+    page: Page, text: str, bar: tuple[str | float, ...]
+) -> None:
+    names = ("timestamp", "open", "high", "low", "close", "volume")
+    [found] = read(page, text)["bars"]
+    assert found == dict(zip(names, bar, strict=False))
+
+
+def test_whether_the_day_or_the_month_is_first_is_told_by_all_rows_or_refused(page: Page) -> None:
+    head = "date,open,high,low,close\n"
+    days = [f"{day:02d}/11/2026,1,1,1,1" for day in (10, 11, 12, 13)]
+    told = read(page, head + "\n".join(days))
+    assert [bar["timestamp"] for bar in told["bars"]][::3] == ["2026-11-10", "2026-11-13"]
+    assert told["notes"] == ["dates read as day/month/year"]
+    assert read(page, head + "\n".join(days[:3])) == {
+        "error": "Row 2: date “10/11/2026” may begin with the day or the month; write 2026-11-20."
+    }
+
+
+def test_lines_without_prices_are_left_out_and_that_is_said(page: Page) -> None:
+    rows = csv(bars(40, volume=False)).split("\n")
+    rows[5:5] = ["2026-01-08,null,null,null,null", '"Jan 7, 2026",0.26 Dividend', "from: a friend"]
+    page.get_by_label("Candles as CSV").fill("\n".join(rows))
+    expect(page.locator("#csv-about")).to_have_text(
+        "40 bars, 2026-01-05 to 2026-02-27; 3 rows without prices left out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "Paste candles, drop a file, or choose a sample."),
+        (" \n\n", "Paste candles, drop a file, or choose a sample."),
+        ("date,open,high,low,close", "There are no candles below the header."),
+        ("Date,Open,High,Low\n2026-11-20,1,1,1", "Row 1: no column close; the first row names the"),
+        ("a b c", "Row 1: no column date, open, high, low, close; the first row names the"),
+        ("date,open,high,low,close\n20.11.2026 noon,1,1,1,1", "Row 2: date “20.11.2026 noon” is"),
+        ("date,open,high,low,close\nFoo 1 2026,1,1,1,1", "Row 2: date “Foo 1 2026” is not like"),
+    ],
+)
+def test_what_holds_no_candles_is_told_in_one_sentence(page: Page, text: str, error: str) -> None:
+    assert read(page, text)["error"].startswith(error)
+
+
+def test_twenty_thousand_rows_are_read_at_once_and_the_newest_sent(
+    page: Page, tmp_path: Path
+) -> None:
+    days = [
+        f"{2007 + n // 336}-{n // 28 % 12 + 1:02d}-{n % 28 + 1:02d}" for n in range(20_000 // 3)
+    ]
+    lines = [
+        f"{day} {hour},{1 + n / 7:.4f},9e3,1,5,1"
+        for n, day in enumerate(days)
+        for hour in ("09:00", "12:00", "15:00")
+    ]
+    (tmp_path / "long.csv").write_text("\n".join(["date,open,high,low,close,volume", *lines]))
+    page.locator("#file").set_input_files(tmp_path / "long.csv")
+    expect(page.locator("#csv-about")).to_contain_text("only the newest 4096 of 19998 are sent")
+    ask(page)
+    table(page)
+    expect(page.locator("#warnings")).to_contain_text("Only the newest 253 of 4096 bars were used")
+    took = page.evaluate(
+        """() => {
+            const started = performance.now();
+            readCandles(document.getElementById("csv").value);
+            return performance.now() - started;
+        }"""
+    )
+    assert took < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("prices.xlsx", b"PK\x03\x04\x00\x00\xff", "prices.xlsx is no text. From a spreadsheet,"),
+        ("all.csv", b"1" * 5_000_001, "all.csv is larger than 5 MB; its newest rows will do."),
+        ("empty.csv", b"", "Paste candles, drop a file, or choose a sample."),
+    ],
+)
+def test_a_file_that_is_no_csv_is_told_beside_the_box(
+    page: Page, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    page.locator("#file").set_input_files(tmp_path / name)
+    if not content:
+        page.get_by_role("button", name="Forecast", exact=True).click()
+    expect(page.locator("#csv-error")).to_contain_text(says)
+
+
+def test_a_file_in_the_encoding_of_a_spreadsheet_is_read(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "SPY.txt").write_text(csv(bars(40), delimiter="\t"), encoding="utf-16")
+    page.locator("#file").set_input_files(tmp_path / "SPY.txt")
+    expect(page.locator("#csv-about")).to_have_text("40 bars, 2026-01-05 to 2026-02-27.")
+
+
+def test_the_page_about_the_api_needs_nothing_from_elsewhere(
+    context: BrowserContext, space_url: str
+) -> None:
+    page = context.new_page()  # whose requests to others fail the test that closes the context
+    page.goto(f"{space_url}/docs")
+    expect(page.locator(".opblock")).to_have_count(4)
+    page.locator(".opblock-post").first.click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table .response .response-col_status")).to_contain_text(
+        "200"
+    )
+    page.get_by_role("link", name="To the page for people").click()
+    expect(page.get_by_role("heading", name="Kronos forecasts")).to_be_visible()
+    page.close()
 
 
 def test_what_the_service_refuses_is_shown_beside_the_row_that_it_means(page: Page) -> None:

@@ -86,6 +86,13 @@ def test_bounds_follow_the_settings() -> None:
         read_batch({"requests": [1, 2, 3, 4]}, settings)
 
 
+def test_what_is_left_out_keeps_within_the_bounds_of_the_settings() -> None:
+    data = request()
+    del data["horizon"], data["samples"]
+    read = read_request(data, Settings(max_horizon=2, max_samples=3))
+    assert (read.horizon, read.samples) == (2, 3)
+
+
 def test_without_a_horizon_the_target_timestamps_count() -> None:
     data = request(target_timestamps=["2027-01-01", "2027-01-04"])
     del data["horizon"]

@@ -1,70 +1,22 @@
 """The service as a process: starting, stopping, and many callers at once."""
 
 import json
-import os
-import re
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import requests
-from candles import bars, request
-
-READY = re.compile(r"ready: (\S+) at revision (\S+) on http://(\S+):(\d+)")
-
-
-@dataclass
-class Server:
-    """A running `python -m kronos_space`, which prints into a file that never fills up."""
-
-    process: subprocess.Popen[str]
-    log: Path
-    url: str
-
-    def stop(self, sig: int = signal.SIGTERM) -> tuple[int, str]:
-        """Exit status, and all that was printed."""
-        self.process.send_signal(sig)
-        return self.process.wait(timeout=60), self.log.read_text()
-
-
-def spawn(log: Path, *arguments: str, **environ: str) -> subprocess.Popen[str]:
-    settings = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", **environ}
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", *arguments],
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=output,
-            text=True,
-        )
+from candles import request
+from server import metric, serving, spawn, until
 
 
 def failed(log: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """Exit status and output of a server that cannot start."""
     status = spawn(log, *arguments, **environ).wait(timeout=60)
     return status, log.read_text()
-
-
-@contextmanager
-def serving(log: Path, **environ: str) -> Iterator[Server]:
-    process = spawn(log, "--port", "0", **environ)
-    try:
-        until(lambda: READY.search(log.read_text()) or process.poll() is not None)
-        match = READY.search(log.read_text())
-        assert match, log.read_text()
-        yield Server(process, log, f"http://127.0.0.1:{match[4]}")
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -77,20 +29,6 @@ def long_request(samples: int = 100) -> dict[str, object]:
     return request(horizon=100, samples=samples)
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def metric(url: str, name: str) -> float:
-    for line in requests.get(f"{url}/metrics", timeout=10).text.splitlines():
-        if line.startswith(f"{name} "):
-            return float(line.rsplit(" ", 1)[1])
-    return 0.0
-
-
 def test_when_ready_it_names_the_model_and_its_address_and_ctrl_c_ends_it_in_order(
     log: Path,
 ) -> None:
@@ -100,6 +38,33 @@ def test_when_ready_it_names_the_model_and_its_address_and_ctrl_c_ends_it_in_ord
     assert f"ready: {health['model']} at revision {health['model_revision']}" in output
     assert status == 0
     assert "Traceback" not in output
+
+
+def test_ctrl_c_twice_ends_it_at_once_without_a_traceback(log: Path) -> None:
+    with serving(log) as server, ThreadPoolExecutor() as pool:
+        work = {"requests": [long_request()] * 20}
+        answer = pool.submit(requests.post, f"{server.url}/predict/batch", json=work, timeout=60)
+        until(lambda: metric(server.url, "kronos_queue_series") > 0)
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: refuses(server.url))
+        status, output = server.stop(signal.SIGINT)
+        assert isinstance(answer.exception(), requests.ConnectionError)
+    assert status == 130
+    assert "Traceback" not in output
+
+
+def test_on_ipv6_the_address_it_tells_can_be_opened(log: Path) -> None:
+    with serving(log, "--host", "::1") as server:
+        assert server.url.startswith("http://[::1]:")
+        assert requests.get(f"{server.url}/health", timeout=10).status_code == 200
+
+
+def refuses(url: str) -> bool:
+    try:
+        requests.get(f"{url}/health", timeout=10)
+    except requests.ConnectionError:
+        return True
+    return False
 
 
 def test_on_sigterm_what_runs_and_waits_is_finished_and_the_status_is_0(log: Path) -> None:
@@ -210,28 +175,3 @@ def test_a_full_queue_answers_429_with_a_time_to_come_again(log: Path) -> None:
         refused = next(answer for answer in answers if answer.status_code == 429)
         assert refused.json()["error"]["code"] == "queue_full"
         assert int(refused.headers["Retry-After"]) >= 1
-
-
-def test_a_caller_that_hangs_up_frees_its_places(space_url: str) -> None:
-    given_up = 'kronos_http_requests_total{method="POST",route="/predict/batch",status="499"}'
-    before = metric(space_url, given_up)
-    body = json.dumps({"requests": [long_request(samples=25)] * 60}).encode()
-    host, port = space_url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as caller:
-        head = f"POST /predict/batch HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-        caller.sendall(head.encode() + body)
-        until(lambda: metric(space_url, "kronos_queue_series") > 30)
-    until(lambda: metric(space_url, "kronos_queue_series") == 0)
-    until(lambda: metric(space_url, given_up) == before + 1)
-    assert requests.post(f"{space_url}/predict", json=request(), timeout=60).status_code == 200
-
-
-def test_a_body_of_50_mb_and_one_that_trickles_hurt_nobody_else(space_url: str) -> None:
-    host, port = space_url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port))) as trickle:
-        trickle.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-        huge = requests.post(f"{space_url}/predict", data=b" " * 50_000_000, timeout=60)
-        assert huge.status_code == 413
-        assert huge.json()["error"]["code"] == "body_too_large"
-        data = request(ohlcv=bars(200))
-        assert requests.post(f"{space_url}/predict", json=data, timeout=60).status_code == 200

@@ -1,5 +1,6 @@
 """What the environment may say."""
 
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_every_setting_stands_in_the_table_of_the_readme() -> None:
         default = "" if setting.default is None else f"`{setting.default}`"
         row = f"| `{setting.metadata['env']}` | {default} | {setting.metadata['about']} |"
         assert row.replace("|  |", "| |") in readme
+
+
+def test_no_page_names_a_setting_of_the_space_that_there_is_not() -> None:
+    known = {setting.metadata["env"] for setting in fields(Settings)} | {"KRONOS_BAKE"}
+    folder = Path(kronos_space.__file__).parent
+    pages = [folder / "README.md", folder / "Dockerfile", *folder.rglob("*.py")]
+    pages += [folder.parent / "docs" / name for name in ("api/space.md", "operations/deploying.md")]
+    for path in pages:
+        assert set(re.findall(r"\bKRONOS_[A-Z_]+\b", path.read_text())) <= known, path
+
+
+def test_every_setting_is_documented_once() -> None:
+    readme = (Path(kronos_space.__file__).parent / "README.md").read_text()
+    for setting in fields(Settings):
+        assert readme.count(f"| `{setting.metadata['env']}` |") == 1
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel\u20ac", "a\nb"])

@@ -1,0 +1,62 @@
+"""Requests' bodies, read whole: within bounds of size, of time, and of what is held at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from kronos_space.batching import QueueFull
+from kronos_space.errors import ApiError
+
+BODY_SECONDS = 60  # a body that takes longer to arrive is not waited for
+# Bytes of all bodies that are here and not yet read. Above them no large body is taken any more,
+# so that callers with 32 MiB each cannot fill the memory; who sends little is not made to suffer.
+HELD = 256 * 2**20
+SMALL = 2**20  # bytes
+
+
+class Bodies:
+    """Reads bodies, and counts the bytes of those that are held."""
+
+    def __init__(self, max_mb: int) -> None:
+        self._max_mb = max_mb
+        self._held = 0
+
+    @asynccontextmanager
+    async def of(self, request: Request) -> AsyncIterator[bytearray]:
+        """The whole body, counted while the block runs. Raises ApiError 408, 413 or QueueFull."""
+        body = bytearray()
+        try:
+            await self._read(request, body)
+            yield body
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, request: Request, body: bytearray) -> None:
+        limit = self._max_mb * 2**20
+        message = f"the body is larger than {self._max_mb} MiB: send fewer tickers at once"
+        too_large = ApiError(413, "body_too_large", message)
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise too_large
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._held += len(chunk)
+                    if len(body) > limit:
+                        raise too_large
+                    if len(body) > SMALL and self._held > HELD:
+                        raise QueueFull("too many large bodies are arriving", retry_after=5)
+        except TimeoutError:
+            message = f"the body did not arrive within {BODY_SECONDS} s"
+            raise ApiError(408, "request_timeout", message) from None
+        except ClientDisconnect:
+            raise caller_gone() from None
+
+
+def caller_gone() -> ApiError:
+    """For the log and the metrics; nobody is there to read it."""
+    return ApiError(499, "client_closed_request", "the caller hung up")

@@ -1,0 +1,99 @@
+"""A connection as uvicorn keeps it, except that nobody can hold one without using it.
+
+uvicorn waits for ever for a request's head, and for a caller that does not read its answer; many
+such callers would take every file descriptor, or the memory of the answers.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from kronos_space.errors import ApiError
+
+HEAD_SECONDS = 20.0  # from the connection, or the last answer, to the end of a request's head
+STALLED_SECONDS = 60.0  # of an answer, without a byte being taken
+
+
+class Connection(H11Protocol):
+    """HTTP/1.1, with an end to waiting. What is no HTTP is refused in the one shape of errors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: asyncio.TimerHandle | None = None  # for the head of a request
+        self._unread: asyncio.TimerHandle | None = None  # an answer that is not being taken
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._waiting, self._unread):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_progress()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+
+    def _should_upgrade(self) -> bool:
+        return False  # there are no WebSockets here; whoever asks for one is answered by HTTP
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(ApiError(400, "bad_request", msg))
+
+    def _watch(self) -> None:
+        """While there is no request, the time until its head must be there is running."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self._waiting is not None:
+                self._waiting.cancel()
+            self._waiting = None
+        elif self._waiting is None:
+            self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        begun, _ = self.conn.trailing_data
+        if not begun:  # a browser may keep a connection ready; it has no question yet
+            self.transport.close()
+            return
+        message = f"the head of the request did not arrive within {HEAD_SECONDS:g} s"
+        self._refuse(ApiError(408, "request_timeout", message))
+
+    def _refuse(self, error: ApiError) -> None:
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            response, reason = error.response(), HTTPStatus(error.status).phrase
+            headers = [*response.raw_headers, (b"connection", b"close")]
+            for event in (
+                h11.Response(status_code=error.status, headers=headers, reason=reason),
+                h11.Data(data=bytes(response.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _expect_progress(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() >= unsent:
+                self.transport.abort()
+            else:
+                self._expect_progress()
+
+        self._unread = self.loop.call_later(STALLED_SECONDS, look)
