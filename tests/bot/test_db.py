@@ -32,6 +32,7 @@ from tradingbot.utils.db import (
     init_db,
     redact,
 )
+from tradingbot.utils.db_address import without_password
 from tradingbot.utils.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.utils.tables import SCHEMA_VERSION
 
@@ -531,7 +532,7 @@ class TestADatabaseOutOfReach:
     def test_that_repeats_the_password_is_not_quoted(self) -> None:
         address = make_url("postgresql://me:secret@db/bots?password=hidden")
         said = 'no "secret" in postgresql://me:secret@db/bots?password=hidden, hidden; unsecretive'
-        assert db._without_password(address, said) == (
+        assert without_password(address, said) == (
             'no "***" in postgresql://me:***@db/bots, ***; unsecretive'
         )
 

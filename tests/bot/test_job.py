@@ -1,23 +1,29 @@
 """The job's steps with one part replaced: what survives when something breaks half-way."""
 
+import logging
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
+import psycopg2
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from tradingbot.utils import kronos_client
+from tradingbot.utils import kronos_client, retrying, space_http
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import KronosPrediction, get_db_session
-from tradingbot.utils.errors import ConfigError, DatabaseError
-from tradingbot.utils.job import run_job
+from tradingbot.utils.db import KronosPrediction, get_db_session, get_engine
+from tradingbot.utils.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.utils.job import exit_code, run_job
 from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.locks import NoLock, locked, open_lock
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
+from tradingbot.utils.retrying import retried
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.steps import active_tickers
@@ -49,18 +55,25 @@ def stored(url: str) -> list[tuple[str, int]]:
         )
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ticker is a batch."""
+    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+
+
 def run(report: Report, space: Any, data: DataService, url: str, **options: Any) -> None:
     options = {"sessions": partial(get_db_session, url), "narrator": Narrator(), **options}
     run_job(Settings(horizon=2), report, space=space, data=data, **options)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_rest(
     space: Any, data: DataService, database: str
 ) -> None:
     class Interrupted(KronosClient):
-        def forecast_many(self, *args: Any, **kwargs: Any) -> Any:
-            answers = super().forecast_many(*args, **kwargs)
-            yield next(answers)
+        def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
+            batches = super().forecast_batches(*args, **kwargs)
+            yield next(batches)
             raise Stopped(signal.SIGTERM)
 
     @contextmanager
@@ -84,6 +97,7 @@ def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
     space: Any, data: DataService, sqlite_url: str
 ) -> None:
@@ -118,14 +132,21 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
 ) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
 
+    monkeypatch.setattr(space_http, "BACKOFF", 0.01)
+    dead = threading.Event()
+
     @contextmanager
     def dying() -> Iterator[KronosClient]:
         with space() as client:
             ask = client._ask
 
-            def ask_and_die(http: Any, batch: Any) -> Any:
-                answers = ask(http, batch)
+            def ask_and_die(http: Any, batch: Any, stopped: threading.Event) -> Any:
+                if batch[0].symbol != "AAPL":
+                    assert dead.wait(20)
+                    return ask(http, batch, stopped)
+                answers = ask(http, batch, stopped)
                 http.url = "http://127.0.0.1:9"
+                dead.set()
                 return answers
 
             monkeypatch.setattr(client, "_ask", ask_and_die)
@@ -140,7 +161,7 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
 
 
 def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
-    space: Any, data: DataService
+    space: Any, data: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = []
 
@@ -152,9 +173,128 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
         finally:
             left.append(True)
 
-    with pytest.raises(DatabaseError, match="127"):
+    monkeypatch.setattr(retrying, "PATIENCE", 0.5)
+    with pytest.raises(DatabaseUnavailable, match="127"):
         run(Report(symbols=SAMPLE), watched, data, "postgresql://me@127.0.0.1:9/kronos")
     assert left == [True]
+
+
+def end_sessions(url: str, like: str = "%") -> None:
+    with get_engine(url).connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                " AND application_name LIKE :like"
+            ),
+            {"like": like},
+        )
+
+
+def after_the_first_ticker(space: Any, act: Callable[[], None]) -> Any:
+    """A Space that does something else between the answers."""
+
+    class Acting(KronosClient):
+        def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
+            batches = super().forecast_batches(*args, **kwargs)
+            yield next(batches)
+            act()
+            yield from batches
+
+    @contextmanager
+    def acting() -> Iterator[KronosClient]:
+        with space() as client:
+            client.__class__ = Acting
+            yield client
+
+    return acting
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_database_that_is_away_for_some_seconds_costs_nothing(
+    space: Any, data: DataService, postgres_server: Any, postgres_url: str
+) -> None:
+    name = make_url(postgres_url).database
+    sessions = partial(get_db_session, postgres_url)
+    refused: list[bool] = []
+
+    def server(statement: str) -> None:
+        with closing(psycopg2.connect(postgres_server.get_uri())) as connection:
+            connection.autocommit = True
+            connection.cursor().execute(statement)
+
+    def outage() -> None:
+        server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        server(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    class Watched(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            refused.append("not currently accepting connections" in record.getMessage())
+            server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    report = Report(symbols=SAMPLE)
+    handler = Watched()
+    logging.getLogger("tradingbot.utils.retrying").addHandler(handler)
+    try:
+        with (
+            open_lock(postgres_url, "run 0/1") as lock,
+            open_lock(postgres_url, "Space") as space_lock,
+        ):
+            assert lock.try_exclusive() and space_lock.try_shared()
+            run(
+                report,
+                after_the_first_ticker(space, outage),
+                data,
+                postgres_url,
+                sessions=partial(locked, sessions, lock, space_lock),
+            )
+            with open_lock(postgres_url, "run 0/1") as other:
+                assert not other.try_exclusive(), "the run has its lock again"
+    finally:
+        logging.getLogger("tradingbot.utils.retrying").removeHandler(handler)
+    assert refused == [True]
+    assert report.made == set(SAMPLE)
+    assert (report.rows, len(stored(postgres_url))) == (8, 8)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
+    space: Any, data: DataService, postgres_url: str
+) -> None:
+    sessions = partial(get_db_session, postgres_url)
+    with open_lock(postgres_url, "run 0/1") as lock, open_lock(postgres_url, "run 0/1") as other:
+        assert lock.try_exclusive()
+
+        def take_over() -> None:
+            end_sessions(postgres_url, like="kronosbot%")
+            assert other.try_exclusive()
+
+        report = Report(symbols=SAMPLE)
+        with pytest.raises(RunOvertaken, match=r"another run is at work, kronosbot, process"):
+            run(
+                report,
+                after_the_first_ticker(space, take_over),
+                data,
+                postgres_url,
+                sessions=partial(locked, sessions, lock, NoLock()),
+            )
+    assert report.made == {"AAPL"}
+    assert exit_code(RunOvertaken("")) == 1
+
+
+@pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])
+def test_what_will_not_pass_is_not_waited_for(postgres_server: Any, who_and_where: str) -> None:
+    socket = postgres_server.get_uri().partition("?host=")[2]
+
+    def work() -> None:
+        with get_db_session(f"postgresql://{who_and_where}?host={socket}"):
+            raise AssertionError("there is no such database")
+
+    began = time.monotonic()
+    with pytest.raises(DatabaseError, match="does not exist") as caught:
+        retried(work)
+    assert not isinstance(caught.value, DatabaseUnavailable)
+    assert time.monotonic() - began < 5
 
 
 def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(

@@ -96,24 +96,16 @@ def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:
         assert (answer.symbol, answer.horizon, answer.model_name) == (symbol, 2, "kronos-nano")
 
 
-def test_many_tickers_go_in_batches_and_come_back_as_they_are_done(
+def test_many_tickers_go_in_batches_and_come_back_in_order(
     client: KronosClient, sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
-    histories = {f"T{i}": sample.history("AAPL", bars=40) for i in range(5)}
-    sizes = []
-    ask = client._ask
-
-    def counted(space: Any, batch: Any) -> Any:
-        sizes.append(len(batch))
-        return ask(space, batch)
-
-    monkeypatch.setattr(client, "_ask", counted)
-    answers = client.forecast_many(histories, horizon=1)
-    assert next(answers)[0] == "T0"
-    assert sizes == [2], "the second batch is not computed before the first is taken"
-    assert [symbol for symbol, _ in answers] == ["T1", "T2", "T3", "T4"]
-    assert sizes == [2, 2, 1]
+    histories = {f"T{i}": sample.history("AAPL", bars=40) for i in range(9)}
+    batches = list(client.forecast_batches(histories, horizon=1))
+    assert [[symbol for symbol, _ in batch] for batch in batches] == [
+        ["T0", "T1"], ["T2", "T3"], ["T4", "T5"], ["T6", "T7"], ["T8"],
+    ]  # fmt: skip
+    assert all(isinstance(answer, Forecast) for batch in batches for _, answer in batch)
 
 
 def test_the_space_names_the_row_of_a_history_that_cannot_be(
@@ -381,7 +373,7 @@ def test_looking_for_a_stored_forecast_makes_no_tables(
 def test_each_kind_of_failure_has_its_error_and_a_way_out(
     answer: Any, kind: type[KronosError], says: str, sample: DataService
 ) -> None:
-    with scripted(answer) as (url, _), KronosClient(url, data=sample) as client:
+    with scripted(answer) as (url, _), KronosClient(url, data=sample, timeout=1) as client:
         with pytest.raises(kind) as error:
             client.forecast("AAPL")
         assert says in str(error.value)
@@ -433,16 +425,93 @@ def test_a_space_that_hangs_is_left_after_the_timeout_and_not_asked_again(
         client.close()
 
 
+def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
+    sample: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    at_once, most, second = 0, 0, threading.Event()
+
+    def compute() -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        if at_once == 2:
+            second.set()
+        assert second.wait(10)
+        at_once -= 1
+
+    with scripted(compute) as (url, _), KronosClient(url, data=sample) as client:
+        monkeypatch.setattr(space_http, "ATTEMPTS", 1)
+        assert len(list(client.forecast_many(["AAPL", "IBM", "MSFT", "GOOG"]))) == 4
+    assert most == 2
+
+
+def test_who_stops_listening_stops_the_sending_too(
+    sample: DataService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    refusal, full = (422, {}, {"error": {"message": "no"}}), (429, {"Retry-After": "1"}, b"")
+    with scripted(refusal, full) as (url, script), KronosClient(url, data=sample) as client:
+        answers = client.forecast_batches(["AAPL", "IBM", "MSFT", "GOOG"])
+        next(answers)
+        answers.close()
+        sent = len(script.requests)
+        assert sent <= 3
+        time.sleep(1.5)  # longer than the Space asked to wait
+        assert len(script.requests) <= 3
+
+
+def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
+    program = """
+import sys, time, pathlib
+from tradingbot.utils import kronos_client
+from tradingbot.utils.data_service import DataService
+kronos_client.BATCH_SERIES = 1
+def tickers():
+    yield "AAPL"
+    yield "IBM"
+    while not pathlib.Path("asked").exists():
+        time.sleep(0.01)
+    sys.exit(3)
+client = kronos_client.KronosClient(sys.argv[1], data=DataService("sample"))
+list(client.forecast_batches(tickers()))
+"""
+    release = threading.Event()
+
+    def hang() -> None:
+        (tmp_path / "asked").touch()
+        release.wait(60)
+
+    with scripted(hang) as (url, _):
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", program, url], cwd=tmp_path, check=False)
+        assert done.returncode == 3
+        assert time.monotonic() - began < 20
+        release.set()
+
+
+def test_a_full_queue_is_waited_for_as_long_as_an_answer(sample: DataService) -> None:
+    full = (429, {"Retry-After": "0"}, b"")
+    with scripted(*[full] * 9, (422, {}, {"error": {"message": "no"}})) as (url, script):
+        client = KronosClient(url, data=sample, timeout=10)
+        with pytest.raises(SpaceRejected, match="answered 422: no"):
+            client.forecast("AAPL")
+        assert len(script.requests) == 10
+        client.close()
+
+
 def test_batches_after_the_death_of_the_space_fail_at_once(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
     with scripted((500, {}, b"")) as (url, script):
         client = KronosClient(url, data=sample)
-        answers = list(client.forecast_many(["AAPL", "IBM", "MSFT"]))
-        assert [symbol for symbol, _ in answers] == ["AAPL", "IBM", "MSFT"]
+        symbols = ["AAPL", "IBM", "MSFT", "GOOG"]
+        answers = list(client.forecast_many(symbols))
+        assert [symbol for symbol, _ in answers] == symbols
         assert all(isinstance(error, SpaceUnavailable) for _, error in answers)
-        assert [path for path, _ in script.requests] == ["/predict/batch", "/health"]
+        paths = sorted(path for path, _ in script.requests)
+        assert paths == ["/health", "/predict/batch", "/predict/batch"], "those under way, no more"
         client.close()
 
 

@@ -1,7 +1,11 @@
 """Settings are checked where they are read, and a wrong one says what is expected."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from tradingbot.utils import settings
 from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.settings import Settings
 
@@ -20,6 +24,8 @@ def test_without_a_variable_the_documented_defaults_hold() -> None:
         wake_timeout=900.0,
         pause="always",
         max_staleness=5,
+        shards=1,
+        completion_index=None,
     )
 
 
@@ -38,6 +44,8 @@ def test_every_variable_is_read() -> None:
             "KRONOS_WAKE_TIMEOUT": "60",
             "KRONOS_PAUSE": "if-woken",
             "KRONOS_MAX_STALENESS": "2",
+            "KRONOS_SHARDS": "4",
+            "JOB_COMPLETION_INDEX": "0",
         }
     )
     assert settings == Settings(
@@ -53,7 +61,18 @@ def test_every_variable_is_read() -> None:
         wake_timeout=60.0,
         pause="if-woken",
         max_staleness=2,
+        shards=4,
+        completion_index=0,
     )
+
+
+def test_every_variable_is_in_the_documentation() -> None:
+    code = Path(settings.__file__).read_text()
+    names = re.findall(r'env\.\w+\(\s*"(\w+)"', code)
+    assert len(names) > 12
+    pages = Path(__file__).parents[2] / "docs"
+    documentation = "".join(page.read_text() for page in pages.rglob("*.md"))
+    assert [name for name in names if f"`{name}`" not in documentation] == []
 
 
 def test_an_empty_variable_counts_as_unset_but_no_extra_symbols_means_none() -> None:
@@ -79,6 +98,8 @@ def test_an_empty_variable_counts_as_unset_but_no_extra_symbols_means_none() -> 
         ("KRONOS_SPACE_URL", "http://host:port", "an address such as https://"),
         ("HF_SPACE_REPO", "kronos", "owner/space"),
         ("KRONOS_MAX_STALENESS", "-1", "a whole number from 0 to"),
+        ("KRONOS_SHARDS", "0", "a whole number from 1 to 1000"),
+        ("JOB_COMPLETION_INDEX", "first", "a whole number from 0 to"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, expected: str) -> None:

@@ -18,10 +18,11 @@ from requests.adapters import HTTPAdapter
 
 from tradingbot.utils import hf_space
 from tradingbot.utils.errors import HubError, HubRefused
-from tradingbot.utils.hf_space import HubSpace, is_private_space, running_space
+from tradingbot.utils.hf_space import HubSpace, is_private_space
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.settings import Settings
+from tradingbot.utils.settings import PausePolicy, Settings
 from tradingbot.utils.signals import Stopped, stop_on_signals
+from tradingbot.utils.space_life import running_space
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +129,7 @@ def test_a_signal_does_not_hide_that_the_pause_failed(
     ],
 )
 def test_the_pause_policy_is_kept(
-    hub: Hub, client: KronosClient, policy: hf_space.PausePolicy, ran_before: bool, runs_after: bool
+    hub: Hub, client: KronosClient, policy: PausePolicy, ran_before: bool, runs_after: bool
 ) -> None:
     if ran_before:
         hub.start_now()

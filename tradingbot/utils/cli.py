@@ -24,6 +24,7 @@ from tradingbot.utils.settings import (
     check_symbols,
     check_whole,
 )
+from tradingbot.utils.shards import Shard
 from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.space_commands import space_app
 from tradingbot.utils.streams import SafeStream
@@ -108,6 +109,14 @@ def run(
         str | None,
         typer.Option(metavar="BARS", help="Days ahead. [env KRONOS_HORIZON; default 5]"),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Take part I, from 0, of the tickers dealt into N, so that N runs can share them. "
+            "[env JOB_COMPLETION_INDEX and KRONOS_SHARDS; default all]",
+        ),
+    ] = None,
     database_url: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +174,7 @@ def run(
                 bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
                 settings = replace(settings, horizon=bars)
             tickers = () if symbols is None else check_symbols("--symbols", symbols)
+            part = Shard.chosen(settings, shard)
             _import_parts()
             with stop_on_signals():
                 report.exit_code = nightly(
@@ -175,6 +185,7 @@ def run(
                     tickers=tickers,
                     url=database_url,
                     force=force,
+                    shard=part,
                 )
             if report.exit_code:
                 report.error = "TooFewForecasts"

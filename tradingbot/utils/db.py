@@ -12,7 +12,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,10 @@ from sqlalchemy import (
     create_engine,
     event,
     inspect,
-    make_url,
     text,
 )
 from sqlalchemy.exc import (
-    ArgumentError,
+    DBAPIError,
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
@@ -37,7 +36,15 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from tradingbot.utils.errors import ConfigError, DatabaseError
+from tradingbot.utils.db_address import (
+    anchored,
+    database_url,
+    in_memory,
+    parsed,
+    redact,
+    without_password,
+)
+from tradingbot.utils.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from tradingbot.utils.tables import (
     SCHEMA_VERSION,
     Base,
@@ -65,8 +72,14 @@ __all__ = [
     "redact",
 ]
 
-DEFAULT_URL = "sqlite:///kronos.db"
 CONNECT_TIMEOUT = 10  # seconds until an address that does not answer counts as out of reach
+KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
 LOCK_TIMEOUT = 60  # seconds to wait for another process that writes (SQLite) or upgrades
 MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
 
@@ -77,7 +90,7 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
 
     Objects stay readable after the block. With `create=False` the schema is left as it is, for who
     only reads: tables may be missing. Raises DatabaseError when the database is out of reach,
-    also in the middle of the block.
+    also in the middle of the block: DatabaseUnavailable if that may pass.
     """
     engine = get_engine(url)
     if create and engine not in _ready:
@@ -86,8 +99,11 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
         with Session(engine, expire_on_commit=False) as session:
             yield session
             session.commit()
-    except (OperationalError, InterfaceError) as error:
-        raise _unreachable(engine.url, error) from error
+    except DBAPIError as error:
+        lost = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+        if lost or _sqlstate(error) in _REFUSED:
+            raise unreachable(engine.url, error) from error
+        raise
 
 
 def init_db(url: str | None = None) -> Engine:
@@ -105,39 +121,14 @@ def init_db(url: str | None = None) -> Engine:
                 _lock_out_other_processes(connection)
                 _upgrade(connection)
     except SQLAlchemyError as error:
-        raise _unreachable(engine.url, error) from error
+        raise unreachable(engine.url, error) from error
     _ready.add(engine)
     return engine
 
 
-def database_url(environ: Mapping[str, str] = os.environ) -> str:
-    """DATABASE_URL, else POSTGRES_URI, else POSTGRES_HOST and its kin, else `sqlite:///kronos.db`.
-
-    An empty variable counts as missing. Raises ConfigError.
-    """
-    for name in ("DATABASE_URL", "POSTGRES_URI"):
-        if given := environ.get(name, "").strip():
-            return _parsed(given, name).render_as_string(hide_password=False)
-    host = environ.get("POSTGRES_HOST")
-    if host:
-        return URL.create(
-            "postgresql+psycopg2",
-            host=host,
-            port=_port(environ.get("POSTGRES_PORT", "")),
-            username=environ.get("POSTGRES_USER") or None,
-            password=environ.get("POSTGRES_PASSWORD") or None,
-            database=environ.get("POSTGRES_DATABASE") or None,
-        ).render_as_string(hide_password=False)
-    # better no run than one that writes into a file nobody looks at
-    for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE"):
-        if environ.get(name):
-            raise ConfigError(f"{name} is set but POSTGRES_HOST is not: set it, or DATABASE_URL")
-    return DEFAULT_URL
-
-
 def get_engine(url: str | None = None) -> Engine:
     """This process's one engine for a URL, by default the configured one. Connects to nothing."""
-    address = _anchored(_parsed(url or database_url(), "the database URL"))
+    address = anchored(parsed(url or database_url(), "the database URL"))
     key = (os.getpid(), address.render_as_string(hide_password=False))  # a fork needs its own
     with _process_lock:
         if key not in _engines:
@@ -154,66 +145,9 @@ def dispose_engines() -> None:
         _ready.clear()
 
 
-def redact(url: str | URL) -> str:
-    """The URL without its password, for messages."""
-    try:
-        address = make_url(url)
-    except (ArgumentError, ValueError):
-        return "(unreadable URL)"
-    if _has_stray_at(address):
-        return "(unreadable URL)"
-    secrets = [name for name in address.query if "password" in name]
-    return address.difference_update_query(secrets).render_as_string(hide_password=True)
-
-
 _engines: dict[tuple[int, str], Engine] = {}
 _ready: set[Engine] = set()  # those whose schema this process has seen to be current
 _process_lock = threading.RLock()  # also because Alembic keeps its state in globals
-
-
-def _parsed(url: str, source: str) -> URL:
-    """SQLAlchemy 2.1 would take psycopg 3 for a bare Postgres URL; here it is psycopg2."""
-    try:
-        address = make_url(re.sub(r"^postgres://", "postgresql://", url))
-    except (ArgumentError, ValueError):  # its text would repeat the password
-        raise ConfigError(
-            f"{source} cannot be read: expected postgresql://user:password@host:5432/database"
-            " or sqlite:///file.db (write odd characters of a password as %XX)"
-        ) from None
-    if _has_stray_at(address):
-        raise ConfigError(f"{source} has an @ too many: write @ in a password as %40")
-    if address.drivername == "postgresql":
-        return address.set(drivername="postgresql+psycopg2")
-    return address
-
-
-def _has_stray_at(address: URL) -> bool:
-    """A password with a bare @ ends there for the parser; the rest of it would pass as the host."""
-    if address.get_backend_name() == "sqlite":  # a file may be called so
-        return False
-    return any("@" in part for part in (address.host or "", address.database or ""))
-
-
-def _anchored(address: URL) -> URL:
-    """An absolute path for SQLite: a later chdir must not lead to another file."""
-    path = address.database or ""
-    if address.get_backend_name() != "sqlite" or _in_memory(address) or path.startswith("file:"):
-        return address
-    return address.set(database=str(Path(path).absolute()))
-
-
-def _in_memory(address: URL) -> bool:
-    return address.database in (None, "", ":memory:")
-
-
-def _port(value: str) -> int | None:
-    # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
-    digits = value.rpartition(":")[2] if value.startswith("tcp://") else value
-    if not digits:
-        return None
-    if not digits.isdecimal() or not 0 < int(digits) < 65536:
-        raise ConfigError(f"POSTGRES_PORT={value!r}: expected a whole number from 1 to 65535")
-    return int(digits)
 
 
 def _create_engine(address: URL) -> Engine:
@@ -226,13 +160,15 @@ def _create_engine(address: URL) -> Engine:
     options: dict[str, Any] = {}
     if backend == "sqlite":
         options["connect_args"] = {"timeout": LOCK_TIMEOUT}
-        if _in_memory(address):  # else every thread would get a database of its own
+        if in_memory(address):  # else every thread would get a database of its own
             options["poolclass"] = StaticPool
             options["connect_args"]["check_same_thread"] = False
     else:
         options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
-        if "psycopg" in driver and "connect_timeout" not in address.query:
-            options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT}
+        if "psycopg" in driver:
+            options["connect_args"] = {
+                name: value for name, value in KEEPALIVES.items() if name not in address.query
+            }
     try:
         engine = create_engine(address, **options)
     except (NoSuchModuleError, ImportError) as error:
@@ -289,22 +225,40 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
-    """One line: which database, what it said, the way out."""
-    said = _without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
+def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
+    """One line: which database, what it said, the way out. DatabaseUnavailable if it may pass."""
+    said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
     if "locked" in said or "lock timeout" in said:
         way_out = "another process holds it; try again when that is done"
+    elif _sqlstate(error) in _REFUSED:
+        way_out = "use a database, and a user, that may be written to"
     elif address.get_backend_name() == "sqlite":
         way_out = "is its folder there and writable? Else set DATABASE_URL"
     else:
         way_out = "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
-    return DatabaseError(f"database {redact(address)}: {said}; {way_out}")
+    kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
+    return kind(f"database {redact(address)}: {said}; {way_out}")
 
 
-def _without_password(address: URL, text: str) -> str:
-    text = text.replace(address.render_as_string(hide_password=False), redact(address))
-    for password in (address.password, address.query.get("password")):
-        # a short one is part of many a word, and hiding it there would show what it is
-        if isinstance(password, str) and len(password) >= 4:
-            text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
-    return text
+# SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
+# a server that is shut down, crashed, starts, or has closed an idle session.
+_PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
+_REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
+# What a server says to who may not connect, which comes without a SQLSTATE.
+_FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|not permitted")
+
+
+def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:
+    if address.get_backend_name() == "sqlite":
+        return "locked" in said
+    if not isinstance(error, DBAPIError):
+        return False
+    if code := _sqlstate(error):
+        return code.startswith("08") or code in _PASSING
+    return not _FINAL.search(said)
+
+
+def _sqlstate(error: SQLAlchemyError) -> str | None:
+    """Postgres's code for what went wrong; None if it could not even say."""
+    orig = getattr(error, "orig", None)
+    return getattr(orig, "pgcode", None) or getattr(orig, "sqlstate", None)

@@ -9,9 +9,15 @@ KronosError                 the root; its text is one line for a person
 ├── SpaceError              the Space could not answer
 │   ├── SpaceUnavailable    out of reach, asleep, overloaded or too slow: may pass
 │   └── SpaceRejected       it answered, and refuses this request: will not pass
+├── BotError                a bot's round failed, and nothing was traded
+│   ├── StrategyError       its decisionFunction raised, or answered neither -1, 0 nor 1
+│   └── TradeRefused        a trade that cannot be: no such price, not so much cash
+├── AIError                 the language model cannot be had, or came to no answer
 ├── HubError                the Hub could not start, stop or describe the Space
 │   └── HubRefused          the token or the Space's name is wrong: exit code 2
-└── DatabaseError           the database is out of reach or refuses
+├── DatabaseError           the database is out of reach or refuses
+│   └── DatabaseUnavailable a lost connection, a restart, a lock of others: may pass
+└── RunOvertaken            another run of the job has taken this one's place
 """
 
 
@@ -51,6 +57,22 @@ class SpaceRejected(SpaceError):
     """The Space refuses this request; sending it again will not help."""
 
 
+class BotError(KronosError):
+    """A bot's round failed; nothing was traded."""
+
+
+class StrategyError(BotError):
+    """A bot's decision function raised, or answered neither -1, 0 nor 1."""
+
+
+class TradeRefused(BotError):
+    """A trade or a portfolio that cannot be: no such price, not so much cash."""
+
+
+class AIError(KronosError):
+    """The language model cannot be had, or came to no answer."""
+
+
 class HubError(KronosError):
     """The Hugging Face Hub could not start, stop or describe the Space."""
 
@@ -61,3 +83,11 @@ class HubRefused(HubError):
 
 class DatabaseError(KronosError):
     """The database is out of reach or refuses."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The connection was lost, or the server restarts, is full or locked; trying later may help."""
+
+
+class RunOvertaken(KronosError):
+    """The lock of this run was lost with the database's connection, and another run has it now."""

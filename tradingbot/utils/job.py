@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report, lasting, query_command
 from tradingbot.utils.settings import Settings
+from tradingbot.utils.shards import Shard
 from tradingbot.utils.signals import Stopped, signals_held
 from tradingbot.utils.steps import (
     INTERVAL,
@@ -36,11 +37,15 @@ def nightly(
     tickers: tuple[str, ...],
     url: str | None,
     force: bool,
+    shard: Shard,
 ) -> int:
-    """Bring the parts together and run the job; the exit code. `report` tells the rest."""
+    """Bring the parts together and run the job; the exit code. `report` tells the rest.
+
+    One run at a time for each database and shard: another one does nothing, and that is a success.
+    """
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
-    from tradingbot.utils.run_record import RunRecord
+    from tradingbot.utils.locks import NoLock, locked, open_lock
     from tradingbot.utils.stored import database_exists
 
     if not local and settings.space_url is None:
@@ -60,22 +65,62 @@ def nightly(
     if not dry_run:
         init_db(url)  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
-    readable = reading if not dry_run or database_exists(url) else None
+    there = not dry_run or database_exists(url)
+    active = tickers or active_tickers(settings, data, reading if there else None)
     report.source = lasting(settings.data_source)
-    report.symbols = list(tickers or active_tickers(settings, data, readable))
-    if not report.symbols:
+    report.shard = str(shard)
+    report.symbols = [symbol for symbol in active if shard.takes(symbol)]
+    if not active:
         raise ConfigError(
             f"there are no tickers to forecast from {settings.data_source}: give --symbols, "
             "or KRONOS_EXTRA_SYMBOLS"
         )
-    log = None if dry_run else RunRecord.begin(sessions, report)
+    if not report.symbols:
+        report.message = f"Nothing to do: shard {shard} has none of the {len(active)} tickers"
+        return 0
+    lock_of = partial(open_lock, url, who=f"kronosbot {shard}")
+    with (
+        lock_of(f"run {shard}") if not dry_run else NoLock() as lock,
+        lock_of(f"Space {settings.hf_space_repo}") if there else NoLock() as space_lock,
+    ):
+        if not lock.try_exclusive():
+            report.message = f"Nothing to do: another run is at work, {lock.held_by()}"
+            return 0
+        return _recorded(
+            settings,
+            report,
+            narrator,
+            space=partial(open_space, settings, local=local, narrator=narrator, lock=space_lock),
+            data=data,
+            sessions=None if dry_run else sessions,
+            locked=partial(locked, sessions, lock, space_lock),
+            force=force,
+        )
+
+
+def _recorded(
+    settings: Settings,
+    report: Report,
+    narrator: Narrator,
+    *,
+    space: "Callable[..., AbstractContextManager[KronosClient]]",
+    data: "DataService",
+    sessions: Sessions | None,
+    locked: Sessions,
+    force: bool,
+) -> int:
+    """Run the job; what came of it goes into run_logs, whatever happens."""
+    from tradingbot.utils.run_record import RunRecord
+
+    log = RunRecord.begin(sessions, report) if sessions is not None else None
+    code = 1
     try:
         run_job(
             settings,
             report,
-            space=partial(open_space, settings, local=local, narrator=narrator),
+            space=partial(space, diary=log),
             data=data,
-            sessions=None if dry_run else sessions,
+            sessions=locked if sessions is not None else None,
             narrator=narrator,
             force=force,
         )
@@ -123,25 +168,30 @@ def run_job(
             histories = fetch(settings, report, data, narrator)
         missing = histories
         if sessions is not None and not force:
-            with report.phase("store"), sessions() as session:
-                missing = take_stored(settings, report, histories, session)
+            with report.phase("store"):
+                missing = take_stored(settings, report, histories, sessions)
         if missing:
             narrator.step("forecast", f"Forecasting with {report.model}", total=len(missing))
         remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
-        answers = client.forecast_many(missing, settings.horizon, interval=INTERVAL)
+        batches = client.forecast_batches(missing, settings.horizon, interval=INTERVAL)
+        stack.enter_context(closing(batches))  # so that nothing more is sent when storing fails
         while True:
             with report.phase("forecast"):
-                symbol, answer = next(answers, ("", None))
-            if answer is None:
+                batch = next(batches, None)
+            if batch is None:
                 break
-            if isinstance(answer, KronosError):
-                report.fail(symbol, answer)
-            else:
-                with report.phase("store"):
-                    store(report, answer, sessions)
-                for remark in answer.warnings:
-                    remarks.setdefault(remark, []).append(symbol)
-            narrator.advance()
+            forecasts = []
+            for symbol, answer in batch:
+                if isinstance(answer, KronosError):
+                    report.fail(symbol, answer)
+                else:
+                    forecasts.append(answer)
+                    for remark in answer.warnings:
+                        remarks.setdefault(remark, []).append(symbol)
+            with report.phase("store"):  # while the Space computes the next batch
+                store(report, forecasts, sessions)
+            for _ in batch:
+                narrator.advance()
         for remark, symbols in remarks.items():
             narrator.say(f"{', '.join(symbols)}: {remark}")
         narrator.step("pause", "Leaving the Space")

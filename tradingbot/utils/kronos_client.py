@@ -2,10 +2,15 @@
 
 import logging
 import operator
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.utils.errors import (
@@ -16,6 +21,7 @@ from tradingbot.utils.errors import (
     SpaceUnavailable,
 )
 from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.lookahead import refuse_in_backtest
 from tradingbot.utils.settings import Settings, check_secret, check_url
 from tradingbot.utils.space_http import SpaceHTTP
 from tradingbot.utils.wire import SeriesRequest, checked, decode, encode, envelope
@@ -31,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_SERIES = 16  # what a crash can lose, and how often a progress bar moves
 BATCH_BYTES = 4_000_000
+IN_FLIGHT = 2  # requests at a time: while one is computed, the next one waits in the Space's queue
 
 Answer = tuple[str, Forecast | KronosError]
 
@@ -41,7 +48,7 @@ class KronosClient:
     What neither the arguments nor `settings` say is read from the environment: KRONOS_SPACE_URL,
     KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space), KRONOS_DATA_SOURCE,
     KRONOS_SAMPLES. Nothing is opened before the first call. `http` is a requests.Session of your
-    own (no retries are added, and it is left open), `sessions` makes a database session.
+    own, which other threads will use and nobody closes; `sessions` makes a database session.
 
     >>> with KronosClient("http://127.0.0.1:7860", data=DataService("sample")) as client:
     ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
@@ -98,6 +105,7 @@ class KronosClient:
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
         """
+        refuse_in_backtest("KronosClient")
         try:
             symbol, horizon = _ticker(symbol), _bars(horizon)
         except ValueError as error:
@@ -140,7 +148,21 @@ class KronosClient:
 
         A mapping brings its own histories; tickers alone are looked up in the data source.
         One bad ticker never spoils the others. ConfigError when there is no Space's address.
+        The next requests are prepared and sent meanwhile; whoever stops listening stops that.
         """
+        batches = self.forecast_batches(symbols, horizon, interval=interval, seed=seed)
+        return chain.from_iterable(batches)
+
+    def forecast_batches(
+        self,
+        symbols: "Iterable[str] | Mapping[str, pd.DataFrame]",
+        horizon: int = 5,
+        *,
+        interval: str = "1d",
+        seed: int | None = None,
+    ) -> Generator[list[Answer]]:
+        """As `forecast_many`, for whoever has something to do once a batch, as a transaction."""
+        refuse_in_backtest("KronosClient")
         horizon = _bars(horizon)
         if isinstance(symbols, str):  # else each letter would be a ticker
             symbols = [symbols]
@@ -190,7 +212,7 @@ class KronosClient:
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, 5.0)
 
-    # below: one batch at a time ----------------------------------------------------------
+    # below: batches on their way -----------------------------------------------------------
 
     def _answers(
         self,
@@ -200,22 +222,39 @@ class KronosClient:
         horizon: int,
         interval: str,
         seed: int | None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[list[Answer]]:
+        """The answers to each batch, in order. IN_FLIGHT requests are on their way at a time."""
+        flight: deque[tuple[list[SeriesRequest], Future[list[Answer]]]] = deque()
+        stopped = threading.Event()
         gone: SpaceUnavailable | None = None
-        for item in self._batches(symbols, histories, horizon, interval, seed):
-            if isinstance(item, tuple):
-                yield item
-                continue
+
+        def land() -> list[Answer]:
+            nonlocal gone
+            batch, future = flight.popleft()
             try:
-                if gone:
-                    raise gone
-                answers = self._ask(space, item)
+                return future.result()
             except SpaceError as error:
-                yield from ((request.symbol, error) for request in item)
-                if gone is None and isinstance(error, SpaceUnavailable) and not self.is_healthy():
+                if not gone and isinstance(error, SpaceUnavailable) and not self.is_healthy():
                     gone = error  # the other batches would only wait for the same end
-            else:
-                yield from answers
+                    stopped.set()
+                return [(request.symbol, error) for request in batch]
+
+        try:
+            for item in self._batches(symbols, histories, horizon, interval, seed):
+                if isinstance(item, tuple):
+                    yield [item]
+                    continue
+                landed = [land()] if len(flight) == IN_FLIGHT else []
+                if gone:
+                    landed += [land() for _ in range(len(flight))]
+                    landed += [[(request.symbol, gone) for request in item]]
+                else:
+                    flight.append((item, _in_background(partial(self._ask, space, item, stopped))))
+                yield from landed
+            while flight:
+                yield land()
+        finally:
+            stopped.set()
 
     def _batches(
         self,
@@ -241,8 +280,10 @@ class KronosClient:
         if batch:
             yield batch
 
-    def _ask(self, space: SpaceHTTP, batch: list[SeriesRequest]) -> list[Answer]:
-        results = space.predict_batch(envelope(batch))
+    def _ask(
+        self, space: SpaceHTTP, batch: list[SeriesRequest], stopped: threading.Event
+    ) -> list[Answer]:
+        results = space.predict_batch(envelope(batch), stopped)
         if len(results) != len(batch):
             raise SpaceUnavailable(
                 f"{space.url} answered {len(results)} results to {len(batch)} requests"
@@ -307,6 +348,29 @@ class KronosClient:
                 "(https://owner-space.hf.space), or start one here with 'make serve'"
             )
         return self._space
+
+
+def __getattr__(name: str) -> Any:
+    """`kronos_forecast` is found here too, and costs LangChain only whom uses it."""
+    if name == "kronos_forecast":
+        from tradingbot.utils.kronos_tool import kronos_forecast
+
+        return kronos_forecast
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _in_background(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
+    """A thread for one piece of work: unlike a pool's, the process does not wait for it to end."""
+    future: Future[list[Answer]] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _ticker(symbol: str) -> str:

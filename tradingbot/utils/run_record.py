@@ -3,37 +3,74 @@
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Self
+from typing import Any, Self
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.report import Report
+from tradingbot.utils.retrying import retried
 from tradingbot.utils.tables import RunLog, utcnow
 
 logger = logging.getLogger(__name__)
 
 Sessions = Callable[[], AbstractContextManager[Session]]
 
+NAME = "kronosbot"
+LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
+
 
 class RunRecord:
-    """The row: "running" from `begin` on, "ok" or "failed" after `end`."""
+    """The row: "running" from `begin` on, "ok" or "failed" after `end`.
+
+    It also remembers, for the runs to come, whether the Space runs because this one woke it.
+    """
 
     def __init__(self, sessions: Sessions, row_id: int) -> None:
         self._sessions = sessions
         self._id = row_id
+        self._details: dict[str, Any] = {}  # that are not the report's
 
     @classmethod
     def begin(cls, sessions: Sessions, report: Report) -> Self:
         with sessions() as session:
-            row = RunLog(name="kronosbot", status="running", started_at=report.started_at)
+            row = RunLog(
+                name=NAME,
+                status="running",
+                started_at=report.started_at,
+                details=report.details(),
+            )
             session.add(row)
             session.flush()
             return cls(sessions, row.id)
 
+    def woke(self, repo: str) -> bool:
+        """Whether the last thing that a run did with the Space was to wake it."""
+
+        def read() -> list[dict[str, Any]]:
+            with self._sessions() as session:
+                newest = select(RunLog.details).where(RunLog.name == NAME)
+                newest = newest.order_by(RunLog.id.desc()).limit(LOOKS_BACK)
+                return [details.get("space") or {} for details in session.scalars(newest)]
+
+        notes = [note for note in retried(read) if note.get("repo") == repo]
+        return bool(notes) and bool(max(notes, key=lambda note: str(note["at"]))["woken"])
+
+    def note_woken(self, repo: str, woken: bool) -> None:
+        """Write down that this run woke the Space, or that it runs for another reason, or not."""
+        self._details["space"] = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
+        try:
+            with self._sessions() as session:
+                row = session.get_one(RunLog, self._id)
+                row.details = {**row.details, **self._details}
+        except DatabaseError as error:
+            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+
     def end(self, report: Report, exit_code: int, message: str | None) -> None:
         """Complete the row. A database that is gone by now is a warning: the run is over."""
-        try:
+
+        def write() -> None:
             with self._sessions() as session:
                 row = session.get_one(RunLog, self._id)
                 row.finished_at = utcnow()
@@ -41,7 +78,11 @@ class RunRecord:
                 row.exit_code = exit_code
                 row.counts = report.counts()
                 row.durations = {name: round(took, 3) for name, took in report.seconds.items()}
-                row.details = report.details()
+                row.details = {**report.details(), **self._details}
                 row.message = message
+
+        try:
+            # who was stopped, or has waited for the database already, does not wait for long
+            retried(write, patience=3.0 if exit_code else None)
         except DatabaseError as error:
             logger.warning("run_logs lacks the end of this run: %s", error)

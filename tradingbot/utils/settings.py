@@ -13,6 +13,7 @@ PausePolicy = Literal["always", "if-woken", "never"]
 
 MAX_HORIZON = 256  # what a Space accepts at most
 MAX_SAMPLES = 256
+MAX_SHARDS = 1000
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Settings:
     wake_timeout: float = 900.0  # KRONOS_WAKE_TIMEOUT, seconds
     pause: PausePolicy = "always"  # KRONOS_PAUSE
     max_staleness: int = 5  # KRONOS_MAX_STALENESS, sessions
+    shards: int = 1  # KRONOS_SHARDS, parts that the tickers are dealt into
+    completion_index: int | None = None  # JOB_COMPLETION_INDEX, which of them is this pod's
+    slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -52,6 +56,9 @@ class Settings:
             wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
             pause=env.pause("KRONOS_PAUSE", cls.pause),
             max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
+            shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
+            completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
+            slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
         )
 
 
@@ -109,6 +116,10 @@ class _Environment:
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         text = self.text(name)
         return default if text is None else check_whole(name, text, low, high)
+
+    def optional_whole(self, name: str, low: int, high: int) -> int | None:
+        text = self.text(name)
+        return None if text is None else check_whole(name, text, low, high)
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         text = self.text(name)

@@ -1,31 +1,30 @@
 """HTTP to one Space: time-outs, retries of what is transient, and errors that say what to do."""
 
 import ipaddress
+import itertools
 import json
-import logging
+import threading
+import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import ReadTimeoutError
-from urllib3.response import BaseHTTPResponse
-from urllib3.util.retry import Retry
 
 from tradingbot.utils.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds
 HEALTH_TIMEOUT = 10.0
-BACKOFF = 0.5  # retries wait 0, 1 and 2 s
-LONGEST_RETRY_AFTER = 60.0  # a Space that asks for a longer pause is called unavailable sooner
-TRANSIENT = (429, 502, 503, 504)  # a full queue; a proxy whose Space starts, sleeps or is paused
+ATTEMPTS = 4
+BACKOFF = 0.5  # seconds before the second attempt, then twice as long each time
+LONGEST_RETRY_AFTER = 60.0  # a Space that asks for a longer pause is asked again sooner
+FULL = 429  # the queue: no failure, but a reason to wait
+TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
 
 
 class SpaceHTTP:
-    """Sends requests to the Space at `url`; every failure is a SpaceError.
+    """Sends requests to the Space at `url`, from any thread; every failure is a SpaceError.
 
     `hf_token` goes along only after the Space asked for it, is under hf.space, and the Hub
     says that it is the private Space `hf_space_repo`.
@@ -45,8 +44,10 @@ class SpaceHTTP:
         self.timeout = timeout
         self._http = http or _session(url)
         self._owns_http = http is None
-        self._headers = {"X-API-Key": api_key} if api_key else {}
+        # never changed, but replaced: another thread may be using it
+        self._headers: Mapping[str, str] = {"X-API-Key": api_key} if api_key else {}
         self._hf_token = hf_token
+        self._token_lock = threading.Lock()
         self._hf_space_repo = hf_space_repo
 
     def close(self) -> None:
@@ -55,34 +56,36 @@ class SpaceHTTP:
 
     def health(self) -> dict[str, Any]:
         """GET /health, asked once: who waits for a Space asks again anyway."""
-        health = self._json("GET", "/health", timeout=HEALTH_TIMEOUT)
+        health = self._json("GET", "/health", timeout=HEALTH_TIMEOUT, attempts=1)
         if not {"status", "model", "boot_id"} <= health.keys():
             raise SpaceUnavailable(f"{self.url}/health is not a kronos_space's: check the address")
         return health
 
     def check_key(self) -> None:
         """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
-        response = self._send("GET", "/metrics", timeout=HEALTH_TIMEOUT, body=None)
+        response = self._send("GET", "/metrics", self._headers, timeout=HEALTH_TIMEOUT)
         if response.status_code == 401:
             state = "is not the Space's key" if "X-API-Key" in self._headers else "is not set"
             raise ConfigError(f"KRONOS_API_KEY {state}: {_refusal(response.url, response)}")
 
-    def predict_batch(self, body: bytes) -> list[Any]:
-        """POST /predict/batch. Sending it twice is harmless, so transient failures are retried."""
-        answer = self._json("POST", "/predict/batch", body=body, timeout=self.timeout)
+    def predict_batch(self, body: bytes, stopped: threading.Event | None = None) -> list[Any]:
+        """POST /predict/batch. Sending it twice is harmless, so transient failures are retried.
+
+        Until `stopped` is set; for as long as the queue is full, up to the time-out.
+        """
+        answer = self._json(
+            "POST", "/predict/batch", body=body, timeout=self.timeout, stopped=stopped
+        )
         results = answer.get("results")
         if not isinstance(results, list):
             raise SpaceUnavailable(f"{self.url}/predict/batch answered without results")
         return results
 
-    def _json(
-        self, method: str, path: str, *, timeout: float, body: bytes | None = None
-    ) -> dict[str, Any]:
-        response = self._send(method, path, timeout=timeout, body=body)
-        if response.status_code in (401, 403, 404) and self._may_show_token():
-            self._headers["Authorization"] = f"Bearer {self._hf_token}"
-            self._hf_token = None  # asked and answered: once
-            response = self._send(method, path, timeout=timeout, body=body)
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        headers = self._headers
+        response = self._send(method, path, headers, **options)
+        if response.status_code in (401, 403, 404) and self._may_show_token(headers):
+            response = self._send(method, path, self._headers, **options)
         url = f"{self.url}{path}"
         if response.status_code != 200:
             raise _refusal(url, response)
@@ -99,82 +102,95 @@ class SpaceHTTP:
         return answer
 
     def _send(
-        self, method: str, path: str, *, timeout: float, body: bytes | None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+        body: bytes | None = None,
+        attempts: int = ATTEMPTS,
+        stopped: threading.Event | None = None,
     ) -> requests.Response:
+        """The answer, whatever its status, after as many attempts as are worth it."""
         url = f"{self.url}{path}"
-        headers = dict(self._headers)
         if body is not None:
-            headers["Content-Type"] = "application/json"
-        try:
-            # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
-            return self._http.request(
-                method,
-                url,
-                data=body,
-                headers=headers,
-                timeout=(CONNECT_TIMEOUT, timeout),
-                allow_redirects=False,
-            )
-        except requests.Timeout as error:
-            raise SpaceUnavailable(
-                f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
-            ) from error
-        except requests.RequestException as error:
-            raise SpaceUnavailable(
-                f"{url} is out of reach ({_cause(error)}); is the Space running?"
-            ) from error
+            headers = {**headers, "Content-Type": "application/json"}
+        deadline = time.monotonic() + timeout
+        stopped = stopped or threading.Event()
+        for attempt in itertools.count(1):
+            response: requests.Response | None = None
+            try:
+                # A requests.Session may be shared by threads: but for its cookies, which have a
+                # lock, nothing of it changes, and urllib3's pool below is made for it.
+                # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
+                response = self._http.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=dict(headers),
+                    timeout=(CONNECT_TIMEOUT, timeout),
+                    allow_redirects=False,
+                )
+                if response.status_code not in TRANSIENT:
+                    return response
+            except requests.RequestException as error:
+                if _timed_out(error):
+                    # not again: the Space would compute the same behind what it is still busy with
+                    raise SpaceUnavailable(
+                        f"{url} did not answer within {timeout:g} s; "
+                        "it may be overloaded or starting"
+                    ) from error
+                unanswered = SpaceUnavailable(
+                    f"{url} is out of reach ({_cause(error)}); is the Space running?"
+                )
+                unanswered.__cause__ = error
+            pause = max(_retry_after(response), BACKOFF * 2 ** min(attempt - 1, 4))
+            full = response is not None and response.status_code == FULL
+            if full and attempts > 1:
+                again = time.monotonic() + pause < deadline
+            else:
+                again = attempt < attempts
+            if not again or stopped.wait(pause):
+                if response is None:
+                    raise unanswered
+                return response
+        raise AssertionError("the loop has no other end")
 
-    def _may_show_token(self) -> bool:
+    def _may_show_token(self, refused: Mapping[str, str]) -> bool:
+        """Whether the Hub's token belongs into what was refused with these headers; now it does."""
         parts = urlsplit(self.url)
         host = parts.hostname or ""
-        if not self._hf_token or parts.scheme != "https" or not host.endswith(".hf.space"):
-            return False
-        from tradingbot.utils.hf_space import is_private_space
+        with self._token_lock:
+            if self._headers is not refused:
+                return True  # another thread has asked meanwhile
+            if not self._hf_token or parts.scheme != "https" or not host.endswith(".hf.space"):
+                return False
+            from tradingbot.utils.hf_space import is_private_space
 
-        return is_private_space(self._hf_space_repo, host, token=self._hf_token)
-
-
-class _Retry(Retry):
-    """Retries refused and broken connections and transient statuses, but not a read time-out:
-    the Space would compute the same batch again behind the one it is still busy with."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: ConnectionPool | None = None,
-        _stacktrace: TracebackType | None = None,
-    ) -> Self:
-        if isinstance(error, ReadTimeoutError):
-            raise error
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        seconds = super().get_retry_after(response)
-        return None if seconds is None else min(seconds, LONGEST_RETRY_AFTER)
+            if not is_private_space(self._hf_space_repo, host, token=self._hf_token):
+                return False
+            self._headers = {**self._headers, "Authorization": f"Bearer {self._hf_token}"}
+            self._hf_token = None  # asked and answered: once
+            return True
 
 
 def _session(url: str) -> requests.Session:
-    # urllib3 would warn at every attempt; what came of them is ours to tell, once
-    logging.getLogger("urllib3.connectionpool").addFilter(_not_about_our_retries)
     session = requests.Session()
-    retry = _Retry(
-        total=3,
-        backoff_factor=BACKOFF,
-        status_forcelist=TRANSIENT,
-        allowed_methods=None,  # every method, POST too
-        raise_on_status=False,
-    )
-    session.mount(url, HTTPAdapter(max_retries=retry))
-    session.mount(f"{url}/health", HTTPAdapter(max_retries=0))
     session.trust_env = not _is_loopback(url)  # a proxy cannot reach this machine's loopback
     return session
 
 
-def _not_about_our_retries(record: logging.LogRecord) -> bool:
-    return not any(isinstance(value, _Retry) for value in record.args or ())
+def _timed_out(error: requests.RequestException) -> bool:
+    """While reading; requests calls it another thing once the answer has begun."""
+    inner = error.args[0] if error.args else None
+    return isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError)
+
+
+def _retry_after(response: requests.Response | None) -> float:
+    """Seconds that the Space asks for; 0 when it asks for none, or for a date."""
+    asked = "" if response is None else response.headers.get("Retry-After", "")
+    return min(float(asked), LONGEST_RETRY_AFTER) if asked.isdecimal() else 0.0
 
 
 def _is_loopback(url: str) -> bool:

@@ -1,6 +1,6 @@
 """The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.kronos_client import KronosClient
+    from tradingbot.utils.locks import Lock
+    from tradingbot.utils.space_life import Diary
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 INTERVAL = "1d"
@@ -52,46 +54,63 @@ def fetch(
 
 
 def take_stored(
-    settings: Settings, report: Report, histories: "dict[str, pd.DataFrame]", session: "Session"
+    settings: Settings, report: Report, histories: "dict[str, pd.DataFrame]", sessions: Sessions
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
     from tradingbot.utils.predictions import already_stored, latest_stored
+    from tradingbot.utils.retrying import retried
 
+    model, horizon = report.model, settings.horizon
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
-    assert report.model is not None
-    report.there = already_stored(
-        session,
-        list(histories),
-        as_of=as_of,
-        model_name=report.model,
-        interval=INTERVAL,
-        horizon=settings.horizon,
-    )
-    for symbol in report.there:
-        stored = latest_stored(
-            session,
-            symbol,
-            interval=INTERVAL,
-            horizon=settings.horizon,
-            as_of=as_of[symbol],
-            model_name=report.model,
-        )
-        if stored is not None:
-            report.forecasts[symbol] = stored
-    return {symbol: bars for symbol, bars in histories.items() if symbol not in report.there}
+    assert model is not None
+
+    def read() -> dict[str, Forecast | None]:
+        with sessions() as session:
+            there = already_stored(
+                session,
+                list(histories),
+                as_of=as_of,
+                model_name=model,
+                interval=INTERVAL,
+                horizon=horizon,
+            )
+            return {
+                symbol: latest_stored(
+                    session,
+                    symbol,
+                    interval=INTERVAL,
+                    horizon=horizon,
+                    as_of=as_of[symbol],
+                    model_name=model,
+                )
+                for symbol in there
+            }
+
+    stored = retried(read)
+    report.there = set(stored)
+    report.forecasts |= {symbol: forecast for symbol, forecast in stored.items() if forecast}
+    return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
 
 
-def store(report: Report, forecast: Forecast, sessions: Sessions | None) -> None:
-    """Commit one ticker's forecast, so that a crash keeps it, and count it."""
+def store(report: Report, forecasts: Sequence[Forecast], sessions: Sessions | None) -> None:
+    """Commit one batch, so that a crash keeps it, and count it.
+
+    A database that is away for a while is waited for.
+    """
     from tradingbot.utils.predictions import store_forecasts
+    from tradingbot.utils.retrying import retried
 
-    with signals_held():  # else one between the two would make the report too low
-        if sessions is not None:
-            with sessions() as session:
-                rows = store_forecasts(session, [forecast])
+    def write() -> None:
+        with signals_held():  # else one between the two would make the report too low
+            rows = 0
+            if sessions is not None:
+                with sessions() as session:
+                    rows = store_forecasts(session, forecasts)
             report.rows += rows
-        report.made.add(forecast.symbol)
-        report.forecasts[forecast.symbol] = forecast
+            report.made |= {forecast.symbol for forecast in forecasts}
+            report.forecasts |= {forecast.symbol: forecast for forecast in forecasts}
+
+    retried(write)
 
 
 def known_closes(
@@ -109,8 +128,18 @@ def known_closes(
 
 
 @contextmanager
-def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Iterator[KronosClient]":
-    """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
+def open_space(
+    settings: Settings,
+    *,
+    local: bool,
+    narrator: Narrator,
+    lock: "Lock | None" = None,
+    diary: "Diary | None" = None,
+) -> "Iterator[KronosClient]":
+    """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
+
+    `lock` is what runs share one of the Hub by, and `diary` what they remember about it.
+    """
     from tradingbot.utils.kronos_client import KronosClient
 
     if local:
@@ -129,7 +158,8 @@ def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Itera
             client.wait_until_ready(settings.wake_timeout)
             yield client
             return
-        from tradingbot.utils.hf_space import HubSpace, running_space
+        from tradingbot.utils.hf_space import HubSpace
+        from tradingbot.utils.space_life import running_space
 
         narrator.step("wake", f"Waking {settings.hf_space_repo}")
         with running_space(
@@ -138,6 +168,8 @@ def open_space(settings: Settings, *, local: bool, narrator: Narrator) -> "Itera
             timeout=settings.wake_timeout,
             pause=settings.pause,
             say=narrator.say,
+            lock=lock,
+            diary=diary,
         ):
             yield client
 

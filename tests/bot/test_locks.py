@@ -1,0 +1,190 @@
+"""Locks between processes, on SQLite files and on a real Postgres."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from tradingbot.utils.db import get_engine
+from tradingbot.utils.errors import DatabaseError
+from tradingbot.utils.locks import Lock, open_lock
+
+RUN = "run 0/1"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_one_has_it_and_the_other_can_say_who(database: str) -> None:
+    with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
+        assert first.try_exclusive()
+        assert not second.try_exclusive()
+        assert not second.try_shared()
+        assert f"process {os.getpid()} on {os.uname().nodename}"[:40] in second.held_by()
+        assert f"since {time.strftime('%Y-%m-%d', time.gmtime())}" in second.held_by()
+        first.release()
+        assert second.try_exclusive()
+
+
+def test_the_end_of_the_block_lets_go_of_it(database: str) -> None:
+    with open_lock(database, RUN) as first:
+        assert first.try_exclusive()
+    with open_lock(database, RUN) as second:
+        assert second.try_exclusive()
+
+
+def test_several_share_it_and_nobody_has_it_alone_until_all_let_go(database: str) -> None:
+    with (
+        open_lock(database, RUN) as first,
+        open_lock(database, RUN) as second,
+        open_lock(database, RUN) as third,
+    ):
+        assert first.try_shared()
+        assert second.try_shared()
+        assert not third.try_exclusive()
+        first.release()
+        assert not third.try_exclusive()
+        second.release()
+        assert third.try_exclusive()
+
+
+def test_who_has_it_alone_can_let_others_in(database: str) -> None:
+    with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
+        assert first.try_exclusive()
+        assert first.try_shared()
+        assert second.try_shared()
+        first.release()
+        second.release()
+        assert first.try_exclusive(), "nothing of the first lock is left"
+
+
+def test_of_two_that_let_go_at_once_one_gets_it_alone(database: str) -> None:
+    """As two runs that end together: one of them must pause the Space."""
+
+    def finish(lock: Lock, barrier: threading.Barrier, alone: list[Lock]) -> None:
+        barrier.wait()
+        lock.release()
+        if lock.try_exclusive():
+            alone.append(lock)
+
+    with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
+        for _ in range(50):
+            assert first.try_shared() and second.try_shared()
+            alone: list[Lock] = []
+            barrier = threading.Barrier(2)
+            threads = [
+                threading.Thread(target=finish, args=(lock, barrier, alone))
+                for lock in (first, second)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(alone) == 1
+            alone[0].release()
+
+
+def test_locks_of_other_names_and_of_other_databases_are_others(
+    database: str, tmp_path: Path
+) -> None:
+    with (
+        open_lock(database, RUN) as run,
+        open_lock(database, "run 1/2") as shard,
+        open_lock(database, "Space me/kronos") as space,
+        open_lock(f"sqlite:///{tmp_path / 'other.db'}", RUN) as elsewhere,
+    ):
+        assert all(lock.try_exclusive() for lock in (run, shard, space, elsewhere))
+
+
+def test_the_lock_of_a_killed_process_vanishes(database: str) -> None:
+    program = (
+        "import sys, time; from tradingbot.utils.locks import open_lock\n"
+        f"lock = open_lock({database!r}, {RUN!r})\n"
+        "assert lock.try_exclusive()\n"
+        "print('held', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    with holder, open_lock(database, RUN) as lock:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert not lock.try_exclusive()
+        assert f"process {holder.pid} on" in lock.held_by()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        wait_until(lock.try_exclusive)
+
+
+def test_a_lock_that_is_held_stays_held_when_renewed(database: str) -> None:
+    with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
+        assert first.try_exclusive()
+        assert first.renew()
+        assert not second.try_exclusive()
+        assert not second.renew(), "what was never had is not taken"
+
+
+def end_sessions(url: str) -> None:
+    """What a restart of the server does to those who hold a lock."""
+    with get_engine(url).connect() as connection:
+        ended = connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'kronosbot%' AND datname = current_database()"
+            )
+        )
+        assert len(ended.all()) == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_lock_whose_connection_was_lost_is_taken_again(postgres_url: str, shared: bool) -> None:
+    with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
+        assert first.try_shared() if shared else first.try_exclusive()
+        end_sessions(postgres_url)
+        assert first.renew()
+        assert second.try_shared() is shared
+        assert not second.try_exclusive()
+
+
+def test_a_lost_lock_that_another_has_taken_meanwhile_stays_lost(postgres_url: str) -> None:
+    with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
+        assert first.try_exclusive()
+        end_sessions(postgres_url)
+        assert second.try_exclusive()
+        assert not first.renew()
+        assert not first.renew(), "nor later"
+        second.release()
+        assert first.renew()
+
+
+def test_a_lost_connection_does_not_disturb_who_lets_go_or_tries(postgres_url: str) -> None:
+    with open_lock(postgres_url, RUN) as first:
+        assert first.try_shared()
+        end_sessions(postgres_url)
+        first.release()
+        assert first.try_exclusive()
+        end_sessions(postgres_url)
+        assert first.try_exclusive(), "over a new connection"
+
+
+def test_a_database_in_memory_needs_no_lock_and_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        locks = [stack.enter_context(open_lock("sqlite://", RUN)) for _ in range(2)]
+        assert all(lock.try_exclusive() for lock in locks)
+    missing = f"sqlite:///{tmp_path}/nowhere/kronos.db"
+    with (
+        open_lock(missing, RUN) as lock,
+        pytest.raises(DatabaseError, match=r"nowhere/kronos.db.run-0-1.lock cannot be locked: No"),
+    ):
+        lock.try_exclusive()

@@ -1,0 +1,57 @@
+"""The tickers are dealt to the shards: each to one, and the same on every machine."""
+
+from dataclasses import replace
+
+import pytest
+
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.shards import Shard
+
+TICKERS = ["AAPL", "BTC-USD", "EURUSD=X", "GLD", "MSFT", "QQQ", "SPY", "^GSPC", "7203.T", "SAP.DE"]
+
+
+def test_the_parts_of_a_ticker_never_change() -> None:
+    # another result would make a night's pods of two versions forecast tickers twice or never
+    parts = {
+        ticker: next(index for index in range(4) if Shard(index, 4).takes(ticker))
+        for ticker in TICKERS
+    }
+    assert parts == {
+        "AAPL": 0, "BTC-USD": 0, "EURUSD=X": 3, "GLD": 3, "MSFT": 3, "QQQ": 2, "SPY": 3,
+        "^GSPC": 0, "7203.T": 1, "SAP.DE": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_every_ticker_is_in_one_part(count: int) -> None:
+    for ticker in TICKERS:
+        assert sum(Shard(index, count).takes(ticker) for index in range(count)) == 1
+
+
+def test_many_tickers_are_dealt_about_evenly() -> None:
+    tickers = [f"T{number:03}" for number in range(400)]
+    sizes = [sum(map(Shard(index, 4).takes, tickers)) for index in range(4)]
+    assert sum(sizes) == 400
+    assert min(sizes) > 70
+
+
+def test_the_option_counts_before_the_environment_of_an_indexed_job() -> None:
+    pod = Settings(shards=4, completion_index=3)
+    assert Shard.chosen(pod) == Shard(3, 4)
+    assert Shard.chosen(pod, "0/2") == Shard(0, 2)
+    assert Shard.chosen(replace(pod, shards=1)) == Shard(0, 1), "no shards, whatever the index"
+    assert str(Shard(3, 4)) == "3/4"
+
+
+@pytest.mark.parametrize("text", ["", "1", "2/2", "1/0", "0/1001", "-1/2", "a/b", "1/2/3", "1 / 2"])
+def test_a_part_that_cannot_be_is_named(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--shard='.*': expected I/N, part I \(from 0 to N-1\)"):
+        Shard.chosen(Settings(), text)
+
+
+def test_shards_without_an_index_or_with_one_too_high_are_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match="KRONOS_SHARDS=4, but which part is this"):
+        Shard.chosen(Settings(shards=4))
+    with pytest.raises(ConfigError, match="JOB_COMPLETION_INDEX=4: expected less than"):
+        Shard.chosen(Settings(shards=4, completion_index=4))

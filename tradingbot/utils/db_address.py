@@ -1,0 +1,105 @@
+"""The database's address: where it is found, and how it is shown without its password."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from tradingbot.utils.errors import ConfigError
+
+DEFAULT_URL = "sqlite:///kronos.db"
+
+
+def database_url(environ: Mapping[str, str] = os.environ) -> str:
+    """DATABASE_URL, else POSTGRES_URI, else POSTGRES_HOST and its kin, else `sqlite:///kronos.db`.
+
+    An empty variable counts as missing. Raises ConfigError.
+    """
+    for name in ("DATABASE_URL", "POSTGRES_URI"):
+        if given := environ.get(name, "").strip():
+            return parsed(given, name).render_as_string(hide_password=False)
+    host = environ.get("POSTGRES_HOST")
+    if host:
+        return URL.create(
+            "postgresql+psycopg2",
+            host=host,
+            port=_port(environ.get("POSTGRES_PORT", "")),
+            username=environ.get("POSTGRES_USER") or None,
+            password=environ.get("POSTGRES_PASSWORD") or None,
+            database=environ.get("POSTGRES_DATABASE") or None,
+        ).render_as_string(hide_password=False)
+    # better no run than one that writes into a file nobody looks at
+    for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE"):
+        if environ.get(name):
+            raise ConfigError(f"{name} is set but POSTGRES_HOST is not: set it, or DATABASE_URL")
+    return DEFAULT_URL
+
+
+def redact(url: str | URL) -> str:
+    """The URL without its password, for messages."""
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        return "(unreadable URL)"
+    if _has_stray_at(address):
+        return "(unreadable URL)"
+    secrets = [name for name in address.query if "password" in name]
+    return address.difference_update_query(secrets).render_as_string(hide_password=True)
+
+
+def without_password(address: URL, text: str) -> str:
+    """`text`, which somebody else wrote, with *** where it repeats the password of `address`."""
+    text = text.replace(address.render_as_string(hide_password=False), redact(address))
+    for password in (address.password, address.query.get("password")):
+        # a short one is part of many a word, and hiding it there would show what it is
+        if isinstance(password, str) and len(password) >= 4:
+            text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
+    return text
+
+
+def parsed(url: str, source: str) -> URL:
+    """SQLAlchemy 2.1 would take psycopg 3 for a bare Postgres URL; here it is psycopg2."""
+    try:
+        address = make_url(re.sub(r"^postgres://", "postgresql://", url))
+    except (ArgumentError, ValueError):  # its text would repeat the password
+        raise ConfigError(
+            f"{source} cannot be read: expected postgresql://user:password@host:5432/database"
+            " or sqlite:///file.db (write odd characters of a password as %XX)"
+        ) from None
+    if _has_stray_at(address):
+        raise ConfigError(f"{source} has an @ too many: write @ in a password as %40")
+    if address.drivername == "postgresql":
+        return address.set(drivername="postgresql+psycopg2")
+    return address
+
+
+def anchored(address: URL) -> URL:
+    """An absolute path for SQLite: a later chdir must not lead to another file."""
+    path = address.database or ""
+    if address.get_backend_name() != "sqlite" or in_memory(address) or path.startswith("file:"):
+        return address
+    return address.set(database=str(Path(path).absolute()))
+
+
+def in_memory(address: URL) -> bool:
+    return address.database in (None, "", ":memory:")
+
+
+def _has_stray_at(address: URL) -> bool:
+    """A password with a bare @ ends there for the parser; the rest of it would pass as the host."""
+    if address.get_backend_name() == "sqlite":  # a file may be called so
+        return False
+    return any("@" in part for part in (address.host or "", address.database or ""))
+
+
+def _port(value: str) -> int | None:
+    # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
+    digits = value.rpartition(":")[2] if value.startswith("tcp://") else value
+    if not digits:
+        return None
+    if not digits.isdecimal() or not 0 < int(digits) < 65536:
+        raise ConfigError(f"POSTGRES_PORT={value!r}: expected a whole number from 1 to 65535")
+    return int(digits)

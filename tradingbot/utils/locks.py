@@ -1,0 +1,306 @@
+"""Locks between processes that share a database. One vanishes with the process that holds it.
+
+On Postgres an advisory lock of a session of its own, beside a SQLite database a locked file. Nobody
+waits in here: a lock is had or not.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol, Self
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from tradingbot.utils.db import get_engine, unreachable
+from tradingbot.utils.db_address import in_memory
+from tradingbot.utils.errors import DatabaseError, RunOvertaken
+from tradingbot.utils.signals import signals_held
+
+Mode = Literal["shared", "exclusive"]
+
+
+class Lock(Protocol):
+    """Held by one exclusively or by several together. Raises DatabaseError."""
+
+    def try_exclusive(self) -> bool:
+        """Take it for this process alone; False, and nothing changed, if others have it."""
+
+    def try_shared(self) -> bool:
+        """Take it together with others, or let others in; False if it is (by now) another's."""
+
+    def renew(self) -> bool:
+        """True if what was taken is held; it is taken again if it got lost with a connection."""
+
+    def release(self) -> None:
+        """Let go of it. Never fails: what cannot be reached is not held."""
+
+    def held_by(self) -> str:
+        """Who has it and since when, in words."""
+
+    def is_held(self) -> bool | None:
+        """Whether somebody has it, without trying to get it; None if that cannot be told."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
+    """The lock of this name for all who use the database `url`. It is not taken yet.
+
+    `who` is what others are told while it is held, with this process and its machine.
+    """
+    engine = get_engine(url)
+    if engine.dialect.name != "sqlite":
+        return PostgresLock(engine, name, who)
+    path = engine.url.database or ""
+    if in_memory(engine.url) or path.startswith("file:"):
+        return NoLock()
+    return FileLock(Path(f"{path}.{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.lock"), who)
+
+
+@contextmanager
+def locked(
+    sessions: Callable[[], AbstractContextManager[Session]], run: Lock, space: Lock
+) -> Iterator[Session]:
+    """A transaction of a run that has its lock, or has it again: a restart of the database ends the
+    session that held it. RunOvertaken if another run has it by now."""
+    if not run.renew():
+        raise RunOvertaken(
+            "this run's lock got lost with its connection to the database, and now another run is "
+            f"at work, {run.held_by()}: the rest is left to it"
+        )
+    space.renew()
+    with sessions() as session:
+        yield session
+
+
+class PostgresLock:
+    """Has a connection to itself, whose application_name tells the others whose it is."""
+
+    def __init__(self, engine: Engine, name: str, who: str) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        digest = hashlib.sha256(f"kronosbot {name}".encode()).digest()
+        self._key = int.from_bytes(digest[:8], signed=True)
+        self._settings = {
+            "application_name": f"{who}, {_process()}"[:63],
+            "idle_session_timeout": "0",
+            # the server too shall notice when the other end is gone: a node without power, say
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+        }
+        self._connection: Connection | None = None
+        self._mode: Mode | None = None  # as taken
+        self._held = False  # in this mode; not any more once the connection is lost
+
+    def try_exclusive(self) -> bool:
+        with signals_held():  # one between the answer and `_held` would make it a lie
+            if not self._ask("SELECT pg_try_advisory_lock(:key)"):
+                return False
+            self._mode, self._held = "exclusive", True
+            return True
+
+    def try_shared(self) -> bool:
+        with signals_held():
+            exclusively = self._mode == "exclusive" and self._held
+            if not self._ask("SELECT pg_try_advisory_lock_shared(:key)"):
+                return False
+            if exclusively:  # only now: nobody else gets it in between
+                self._ask("SELECT pg_advisory_unlock(:key)")
+            self._mode, self._held = "shared", True
+            return True
+
+    def renew(self) -> bool:
+        if self._mode is None:
+            return False
+        if self._held and self._connection is not None:
+            try:
+                self._connection.execute(text("SELECT 1"))
+                return True
+            except DBAPIError:
+                self._lose_connection()
+        return self.try_exclusive() if self._mode == "exclusive" else self.try_shared()
+
+    def release(self) -> None:
+        with signals_held():
+            self._mode, self._held = None, False
+            if self._connection is not None:
+                try:
+                    self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
+                except DBAPIError:
+                    self._lose_connection()
+
+    def held_by(self) -> str:
+        rows = self._holders()
+        if not rows:
+            return "a run that has just ended"
+        name, since = rows[0]
+        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        when = f", since {_moment(since)}" if since else ""  # hidden where the user is another
+        return f"{name or 'another user of the database'}{when}{others}"
+
+    def is_held(self) -> bool | None:
+        return bool(self._holders())
+
+    def _holders(self) -> Sequence[Any]:
+        # a key of 64 bits is shown as two halves
+        query = (
+            "SELECT a.application_name, a.backend_start"
+            " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+            " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+            " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (l.classid::bigint << 32 | l.objid::bigint) = :key"
+            " ORDER BY a.backend_start"
+        )
+        try:
+            return self._connected().execute(text(query), {"key": self._key}).all()
+        except DBAPIError as error:
+            self._lose_connection()
+            raise unreachable(self._engine.url, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+        self._lose_connection()
+
+    def _ask(self, statement: str) -> Any:
+        """The statement's answer, from a new connection if the old one turns out to be dead."""
+        while True:
+            fresh = self._connection is None
+            try:
+                return self._connected().scalar(text(statement), {"key": self._key})
+            except DBAPIError as error:
+                self._lose_connection()
+                if fresh:
+                    raise unreachable(self._engine.url, error) from error
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._engine.connect()
+            connection.detach()  # from the pool: closing it ends the session, and so the lock
+            setting = text(
+                "SELECT set_config(name, :value, false) FROM pg_settings WHERE name = :name"
+            )
+            for name, value in self._settings.items():  # those that this server knows
+                connection.execute(setting, {"name": name, "value": value})
+            self._connection = connection
+        return self._connection
+
+    def _lose_connection(self) -> None:
+        self._held = False
+        if self._connection is not None:
+            with suppress(DBAPIError):
+                self._connection.close()
+            self._connection = None
+
+
+class FileLock:
+    """A file with flock(2). Its text is who had it last; it stays when nobody has it."""
+
+    def __init__(self, path: Path, who: str) -> None:
+        self._path = path
+        self._who = who
+        self._file: IO[str] | None = None
+
+    def try_exclusive(self) -> bool:
+        return self._flock(fcntl.LOCK_EX)
+
+    def try_shared(self) -> bool:
+        return self._flock(fcntl.LOCK_SH)
+
+    def renew(self) -> bool:
+        return self._file is not None
+
+    def release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def held_by(self) -> str:
+        try:
+            return self._path.read_text().strip() or "another process"
+        except OSError:
+            return "another process"
+
+    def is_held(self) -> bool | None:
+        # to try would be to have it for a moment, in which a run would find it taken
+        found = re.search(r"process (\d+) on (\S+),", self.held_by())
+        if found is None or found[2] != socket.gethostname():
+            return None if found or self._path.exists() else False
+        try:
+            os.kill(int(found[1]), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # it is another user's
+            pass
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def _flock(self, operation: int) -> bool:
+        with signals_held():
+            try:
+                if self._file is None:
+                    self._file = self._path.open("a+")
+                fcntl.flock(self._file, operation | fcntl.LOCK_NB)
+                self._file.truncate(0)
+                self._file.write(f"{self._who}, {_process()}, since {_moment(datetime.now(UTC))}\n")
+                self._file.flush()
+                return True
+            except BlockingIOError:  # a lock that was to be changed into another kind is gone too
+                self.release()
+                return False
+            except OSError as error:
+                self.release()
+                raise DatabaseError(f"{self._path} cannot be locked: {error.strerror}") from error
+
+
+class NoLock:
+    """For a database that no other process can see."""
+
+    def try_exclusive(self) -> bool:
+        return True
+
+    def try_shared(self) -> bool:
+        return True
+
+    def renew(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+    def held_by(self) -> str:
+        return "nobody"
+
+    def is_held(self) -> bool | None:
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        pass
+
+
+def _process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def _moment(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

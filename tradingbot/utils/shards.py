@@ -1,0 +1,55 @@
+"""Parts of the tickers, so that several pods can do one night's work together."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Self
+
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.settings import MAX_SHARDS, Settings
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index`, from 0, of `count`. Every ticker is in one part, the same on every machine."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def chosen(cls, settings: Settings, option: str | None = None) -> Self:
+        """What `--shard I/N` says, else KRONOS_SHARDS and JOB_COMPLETION_INDEX; ConfigError."""
+        if option is not None:
+            return cls._parsed(option)
+        if settings.shards == 1:  # every pod of an Indexed Job has an index
+            return cls()
+        index = settings.completion_index
+        if index is None:
+            raise ConfigError(
+                f"KRONOS_SHARDS={settings.shards}, but which part is this? Say --shard I/N, or set "
+                "JOB_COMPLETION_INDEX, as an Indexed Job does"
+            )
+        if index >= settings.shards:
+            raise ConfigError(
+                f"JOB_COMPLETION_INDEX={index}: expected less than "
+                f"KRONOS_SHARDS={settings.shards}, since parts count from 0"
+            )
+        return cls(index, settings.shards)
+
+    def takes(self, symbol: str) -> bool:
+        """Whether this part has the ticker."""
+        # not hash(), which differs from process to process
+        return zlib.crc32(symbol.encode()) % self.count == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @classmethod
+    def _parsed(cls, text: str) -> Self:
+        index, _, count = text.partition("/")
+        if all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (index, count)):
+            made = cls(int(index), int(count))
+            if made.index < made.count <= MAX_SHARDS:
+                return made
+        raise ConfigError(
+            f"--shard={text!r}: expected I/N, part I (from 0 to N-1) of N (at most {MAX_SHARDS})"
+        )

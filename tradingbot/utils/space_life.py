@@ -1,0 +1,255 @@
+"""The Space's life during the job: woken by the first run that needs it, paused by the last.
+
+Runs that share a database share the Space through a lock. Whoever gets it exclusively wakes the
+Space, and then lets the others in; all hold it shared while they work; whoever is done lets go,
+tries to get it exclusively, and pauses the Space if that works: nobody is left who would.
+"""
+
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from tradingbot.utils import hf_space
+from tradingbot.utils.errors import DatabaseError, HubError, HubRefused, KronosError
+from tradingbot.utils.hf_space import FAILED, RUNS, HubSpace
+from tradingbot.utils.locks import Lock, NoLock
+from tradingbot.utils.retrying import PATIENCE, retried
+from tradingbot.utils.settings import PausePolicy
+from tradingbot.utils.signals import Stopped, signals_held
+
+logger = logging.getLogger(__name__)
+
+
+class Health(Protocol):
+    """What this module asks of a KronosClient."""
+
+    def health(self) -> dict[str, Any]: ...
+
+
+class Diary(Protocol):
+    """Remembers from run to run whether the Space runs because a run woke it."""
+
+    def woke(self, repo: str) -> bool: ...
+
+    def note_woken(self, repo: str, woken: bool) -> None: ...
+
+
+class NoDiary:
+    """For a run that stores nothing."""
+
+    def woke(self, repo: str) -> bool:
+        return False
+
+    def note_woken(self, repo: str, woken: bool) -> None:
+        pass
+
+
+@contextmanager
+def running_space(
+    hub: HubSpace,
+    client: Health,
+    *,
+    timeout: float = 900.0,
+    pause: PausePolicy = "always",
+    say: Callable[[str], None] = logger.info,
+    lock: Lock | None = None,
+    diary: Diary | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Restart the Space, hand over its /health once the new container answers, pause it at last.
+
+    While other runs use it, it is neither restarted nor paused. The pause happens on every way out,
+    signals included, and is verified; one that fails is logged as an error and, unless another
+    error is on its way, raised as HubError. `pause` "if-woken" leaves a Space running that ran
+    before the runs that share it, "never" leaves every one. HubError if the Space is not up within
+    `timeout` seconds; HubRefused: the token or the name is wrong, nothing was touched.
+    """
+    stay = _Stay(hub, client, lock or NoLock(), diary or NoDiary(), pause, say)
+    try:
+        yield stay.begin(timeout)
+    except BaseException as error:
+        hasty = isinstance(error, Stopped)
+        patience = hf_space.PAUSE_PATIENCE_STOPPED if hasty else hf_space.PAUSE_PATIENCE
+        stay.end(patience, raises=False)  # the error on its way says more
+        raise
+    else:
+        stay.end(hf_space.PAUSE_PATIENCE, raises=True)
+
+
+def wait_for_new_container(
+    hub: HubSpace,
+    client: Health,
+    *,
+    other_than: str | None,
+    timeout: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Until the stage is RUNNING and /health answers with another boot_id than `other_than`.
+
+    HubError at once when the start fails, with the end of the log, or after `timeout` seconds.
+    """
+    started = time.monotonic()
+    hub = hub.until(started + timeout)
+    pause, shown, stages = hub.backoff / 2, "", set[str]()
+    trouble = ""
+    while (now := time.monotonic()) < hub.deadline:
+        waited = now - started
+        try:
+            stage = hub.stage()
+        except HubRefused:
+            raise
+        except HubError as error:  # it may be back before the deadline
+            trouble = str(error)
+        else:
+            if stage != shown:
+                shown = stage
+                say(f"Space {hub.repo}: {stage} after {waited:.0f} s")
+            stages.add(stage)
+            # Just after a restart the stage of the last failure may still be shown.
+            if stage in FAILED and (len(stages) > 1 or waited > hf_space.STALE_AFTER):
+                raise _failed(hub, stage)
+            if stage == "RUNNING":
+                try:
+                    health = client.health()
+                    if health.get("status") == "ok" and health.get("boot_id") != other_than:
+                        return health
+                    trouble = "the old container still answers"
+                except KronosError as error:
+                    trouble = str(error)
+        time.sleep(min(pause, max(0.0, hub.deadline - time.monotonic())))
+        pause = min(pause * 1.5, 5.0)
+    raise HubError(
+        f"Space {hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
+        f"stage {shown or 'unknown'}{'; ' + trouble if trouble else ''}"
+    )
+
+
+def boot_id(client: Health, deadline: float = math.inf) -> str | None:
+    """The boot_id of the container that answers now, asked thrice: None means there is none."""
+    for _ in range(3):
+        if time.monotonic() >= deadline:
+            break
+        try:
+            return client.health().get("boot_id")
+        except KronosError:
+            continue
+    return None
+
+
+class _Stay:
+    """One run's use of the Space, from `begin` to `end`."""
+
+    def __init__(
+        self,
+        hub: HubSpace,
+        client: Health,
+        lock: Lock,
+        diary: Diary,
+        policy: PausePolicy,
+        say: Callable[[str], None],
+    ) -> None:
+        self._hub = hub
+        self._client = client
+        self._lock = lock
+        self._diary = diary
+        self._policy = policy
+        self._say = say
+        self._woken = False  # the Space runs because a run woke it
+        self._concerned = False  # it may run because of this run, or this run be its last user
+
+    def begin(self, timeout: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        waiting = False
+        while (left := deadline - time.monotonic()) > 0:
+            if retried(self._lock.try_exclusive, patience=min(left, PATIENCE)):
+                health = self._wake(deadline, timeout)
+                if self._lock.try_shared():
+                    return health
+            elif self._join():
+                try:
+                    return self._client.health()
+                except KronosError:  # it has died, or the others are just looking, as we are
+                    self._lock.release()
+            if not waiting:
+                waiting = True
+                self._say(f"Space {self._hub.repo}: waiting for {self._lock.held_by()}")
+            time.sleep(self._hub.backoff * random.uniform(0.5, 1.5))
+        raise HubError(
+            f"Space {self._hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
+            f"this run waited for {self._lock.held_by()}"
+        )
+
+    def _wake(self, deadline: float, timeout: float) -> dict[str, Any]:
+        """Alone with the Space: restart it."""
+        hub = self._hub.until(deadline)
+        stage = hub.stage()
+        old_boot = boot_id(self._client, deadline) if stage in RUNS else None
+        # one that still runs since a run that was killed was woken too
+        self._woken = stage not in RUNS or self._diary.woke(hub.repo)
+        self._diary.note_woken(hub.repo, self._woken)
+        self._say(f"Space {hub.repo} ({stage}): restarting")
+        self._concerned = True  # a restart that times out may have happened
+        try:
+            hub.restart()
+        except HubRefused:
+            self._concerned = False
+            raise
+        return wait_for_new_container(
+            hub, self._client, other_than=old_boot, timeout=timeout, say=self._say
+        )
+
+    def _join(self) -> bool:
+        """Let in by whoever woke the Space."""
+        with signals_held():
+            if not self._lock.try_shared():
+                return False
+            self._concerned = True
+        self._woken = self._diary.woke(self._hub.repo)
+        return True
+
+    def end(self, patience: float, *, raises: bool) -> None:
+        failure: HubError | None = None
+        with signals_held():  # and the report of a failure must not be cut short either
+            self._lock.release()  # before the attempt: of two who end together, one must get it
+            try:
+                if self._pauses():
+                    self._hub.pause(patience)
+                    self._say(f"Space {self._hub.repo}: paused")
+                    self._diary.note_woken(self._hub.repo, False)
+            except HubError as error:
+                failure = error
+                logger.error(
+                    "THE SPACE MAY STILL BE RUNNING. %s. Pause it by hand in the settings of %s",
+                    error,
+                    self._hub.repo,
+                )
+            self._lock.release()
+        if failure and raises:  # whatever the reason, HubRefused too: the work is done
+            raise HubError(str(failure)) from failure
+
+    def _pauses(self) -> bool:
+        """Whether it is for this run to pause the Space."""
+        if not self._concerned:
+            return False
+        if self._policy == "never" or (self._policy == "if-woken" and not self._woken):
+            self._say(f"Space {self._hub.repo}: left running (KRONOS_PAUSE={self._policy})")
+            return False
+        try:
+            alone = self._lock.try_exclusive()
+        except DatabaseError as error:  # better asleep than running for nobody
+            logger.warning("cannot tell who else uses Space %s: %s", self._hub.repo, error)
+            return True
+        if not alone:
+            self._say(f"Space {self._hub.repo}: left to the runs that still use it")
+        return alone
+
+
+def _failed(hub: HubSpace, stage: str) -> HubError:
+    log = hub.log_tail(build=stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE"))
+    for line in log.splitlines():
+        logger.error("Space %s | %s", hub.repo, line)
+    last = log.strip().splitlines()[-1:] or ["its log is not to be had"]
+    return HubError(f"Space {hub.repo} failed to start: {stage}; {last[0]}")
