@@ -145,7 +145,8 @@ class DataService:
         """Log the warnings of a ticker, once."""
         if warnings and symbol not in self._warned:
             self._warned.add(symbol)
-            logger.warning("%s: %s", symbol, "; ".join(warnings))
+            # the ticker is a field of its own in a log of JSON lines
+            logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
 
 
 def _cache(
