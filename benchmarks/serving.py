@@ -137,6 +137,8 @@ def overload(
                     statuses[answer.status_code] += 1
                     if answer.status_code == 429:  # less polite than Retry-After asks for
                         time.sleep(0.2)
+                except requests.Timeout:
+                    statuses["no answer in 300 s"] += 1
                 except requests.ConnectionError:
                     # the service answers 413 and closes while the rest is still being sent
                     statuses["closed while sending 50 MB" if len(body) > 4e7 else "broken"] += 1
