@@ -10,9 +10,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
-
-CASH = "USD"  # the key of a portfolio that is no ticker
 
 _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
     KronosPrediction,
@@ -141,17 +140,14 @@ def active_symbols(session: Session) -> list[str]:
 
 def _check(forecast: Forecast, bar: ForecastBar) -> None:
     where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
-    numbers = {
-        "last_close": forecast.last_close,
-        **{name: getattr(bar, name) for name in ("open", "high", "low", "close", "volume")},
-        **{f"quantile {level:g}": price for level, price in bar.close_quantiles.items()},
-        "prob_up": bar.prob_up,
-    }
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
-    missing = {0.1, 0.5, 0.9} - set(bar.close_quantiles)
-    if missing:
+    numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
+    if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
+        names = ["last_close", "open", "high", "low", "close", "volume", "prob_up"]
+        names += [f"quantile {level:g}" for level in bar.close_quantiles]
+        named = zip(names, (*numbers, *bar.close_quantiles.values()), strict=True)
+        name, value = next((n, v) for n, v in named if not math.isfinite(v))
+        raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
+    if missing := {0.1, 0.5, 0.9} - bar.close_quantiles.keys():
         raise ValueError(f"{where}: the quantiles {sorted(missing)} of close are missing")
 
 

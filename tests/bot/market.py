@@ -1,0 +1,104 @@
+"""A small market for bots: CSV files whose closes a test states, on real sessions."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tradingbot.utils.botclass import Bot
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.utils.settings import Settings
+
+
+class Market:
+    """Daily candles in `folder`, each file's last bar on the session `today`."""
+
+    def __init__(self, folder: Path, today: datetime = datetime(2024, 5, 15)) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.today = today
+
+    @property
+    def source(self) -> str:
+        return f"csv:{self.folder}"
+
+    def write(self, symbol: str, closes: Sequence[float], *, today: datetime | None = None) -> None:
+        """One bar a session with these closes; it opens at the close before."""
+        last = today or self.today
+        span = 2 * len(closes) + 10  # days, of which more than enough are sessions
+        days = next_sessions(symbol, last - timedelta(days=span), span)
+        days = [day for day in days if day <= last][-len(closes) :]
+        assert days[-1] == last
+        rows = ["date,open,high,low,close,volume"]
+        opens = [closes[0], *closes[:-1]]
+        for day, first, close in zip(days, opens, closes, strict=True):
+            high, low = max(first, close), min(first, close)
+            rows.append(f"{day:%Y-%m-%d},{first},{high},{low},{close},1000")
+        (self.folder / f"{symbol}.csv").write_text("\n".join(rows) + "\n")
+
+    def data(self, now: datetime | None = None) -> DataService:
+        return DataService(self.source, now=now, min_bars=1)
+
+    def bot(self, kind: type[Bot], database: str, **options: Any) -> Any:
+        """A bot of this market and database, at 5 basis points."""
+        options = {
+            "name": "b",
+            "data": self.data(),
+            "sessions": partial(get_db_session, database),
+            "settings": Settings(),
+            **options,
+        }
+        return kind(**options)
+
+
+class Says(Bot):
+    """Answers what the test says: `answers={"AAPL": 1}`; 0 for the other tickers."""
+
+    def decisionFunction(self, row: Any) -> Any:
+        return self.params["answers"].get(self.symbol, 0)
+
+
+def made_up(
+    symbol: str,
+    as_of: datetime,
+    *,
+    last_close: float,
+    close: float,
+    low: float,
+    high: float,
+    prob_up: float,
+    model: str = "some-model",
+    made_at: datetime = datetime(2024, 5, 15, 22, 5),
+    horizon: int = 5,
+) -> Forecast:
+    """A forecast with the same numbers on each day."""
+    bars = [
+        ForecastBar(
+            step=step,
+            target_date=day,
+            open=last_close,
+            high=high,
+            low=low,
+            close=close,
+            volume=0.0,
+            close_quantiles={0.1: low, 0.5: close, 0.9: high},
+            prob_up=prob_up,
+        )
+        for step, day in enumerate(next_sessions(symbol, as_of, horizon), start=1)
+    ]
+    return Forecast(
+        symbol=symbol,
+        interval="1d",
+        model_name=model,
+        model_revision=None,
+        as_of=as_of,
+        made_at=made_at,
+        last_close=last_close,
+        samples=20,
+        seed=None,
+        bars=tuple(bars),
+    )

@@ -1,0 +1,179 @@
+"""The money arithmetic: worked by hand, and for whatever comes."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tradingbot.utils.errors import TradeRefused
+from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
+
+TICKERS = ["AAPL", "IBM", "MSFT"]
+
+
+def test_a_purchase_spends_the_cash_on_units_and_their_costs() -> None:
+    account = Account({"USD": 1_000.0}, {"AAPL": 100.0}, 0.01)
+    fill = account.buy("AAPL", 505.0)
+    assert fill == Fill("AAPL", "buy", 5.0, 100.0, 5.0)  # 5 units for 500, and 1 % of that
+    assert account.portfolio == {"USD": 495.0, "AAPL": 5.0}
+
+
+def test_a_sale_brings_its_value_less_the_costs() -> None:
+    account = Account({"USD": 0.0, "AAPL": 5.0}, {"AAPL": 100.0}, 0.01)
+    assert account.sell("AAPL", 2.0) == Fill("AAPL", "sell", 2.0, 100.0, 2.0)
+    assert account.portfolio == {"USD": 198.0, "AAPL": 3.0}
+    account.sell("AAPL")
+    assert account.portfolio == {"USD": 495.0, "AAPL": 0.0}
+    assert account.sell("AAPL") is None
+
+
+def test_without_costs_what_is_wanted_is_bought_evenly() -> None:
+    account = Account({"USD": 900.0}, {"AAPL": 100.0, "IBM": 50.0, "MSFT": 10.0}, 0.0)
+    account.follow({"AAPL": 1, "IBM": 0, "MSFT": 1})
+    assert account.portfolio == {"USD": 0.0, "AAPL": 4.5, "MSFT": 45.0}
+
+
+def test_what_comes_in_makes_all_even_again() -> None:
+    owned = {"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}  # 600 and 300
+    account = Account(owned, {"AAPL": 100.0, "IBM": 50.0, "MSFT": 10.0}, 0.0)
+    account.follow({"AAPL": 0, "IBM": 0, "MSFT": 1})
+    assert account.portfolio == {"USD": 0.0, "AAPL": 3.0, "IBM": 6.0, "MSFT": 30.0}
+
+
+def test_what_is_sold_stays_cash_until_something_is_wanted() -> None:
+    account = Account({"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}, {"AAPL": 100.0, "IBM": 50.0}, 0.0)
+    account.follow({"AAPL": -1, "IBM": 0})
+    assert account.portfolio == {"USD": 600.0, "AAPL": 0.0, "IBM": 6.0}
+    account.follow({"AAPL": 0, "IBM": 1})
+    assert account.portfolio == {"USD": 0.0, "AAPL": 0.0, "IBM": 18.0}
+
+
+def test_what_is_held_and_wanted_again_is_not_traded_to_and_fro() -> None:
+    account = Account({"USD": 0.0, "AAPL": 6.0, "IBM": 6.0}, {"AAPL": 120.0, "IBM": 50.0}, 0.0005)
+    account.follow({"AAPL": 1, "IBM": 1})
+    assert account.fills == []
+
+
+def test_a_ticker_that_is_not_decided_is_left_alone() -> None:
+    account = Account({"USD": 100.0, "AAPL": 6.0}, {"IBM": 50.0}, 0.0)
+    account.follow({"IBM": 1})
+    assert account.portfolio == {"USD": 0.0, "AAPL": 6.0, "IBM": 2.0}
+
+
+def test_weights_move_the_whole() -> None:
+    account = Account({"USD": 500.0, "AAPL": 5.0}, {"AAPL": 100.0, "IBM": 50.0}, 0.0)
+    account.rebalance({"AAPL": 0.25, "IBM": 0.5})
+    assert account.portfolio == {"USD": 250.0, "AAPL": 2.5, "IBM": 10.0}
+    account.rebalance({"AAPL": 0.0, "IBM": 0.0})
+    assert account.portfolio == {"USD": 1_000.0, "AAPL": 0.0, "IBM": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        (lambda a: a.buy("AAPL", 1_001.0), "buying AAPL for 1001.00 USD: there are 1000.00"),
+        (lambda a: a.buy("AAPL", 0), "an amount above 0"),
+        (lambda a: a.buy("AAPL", -5), "an amount above 0"),
+        (lambda a: a.buy("AAPL", math.nan), "an amount above 0"),
+        (lambda a: a.buy("AAPL", "100"), "buying AAPL for '100' USD"),
+        (lambda a: a.buy("TSLA", 5), "TSLA: there is no price to trade it at"),
+        (lambda a: a.sell("AAPL", 6), "selling 6 AAPL: 5 are held"),
+        (lambda a: a.sell("AAPL", -1), "a quantity above 0"),
+        (lambda a: a.rebalance({"AAPL": 1.1}), "1 in all at most"),
+        (lambda a: a.rebalance({"AAPL": -0.1}), "shares from 0 on"),
+        (lambda a: a.rebalance({"AAPL": math.nan}), "shares from 0 on"),
+        (lambda a: a.rebalance({"AAPL": 0.5, "TSLA": 0.5}), "TSLA: there is no price"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(order: Any, says: str) -> None:
+    account = Account({"USD": 1_000.0, "AAPL": 5.0}, {"AAPL": 100.0}, 0.0005)
+    with pytest.raises(TradeRefused, match=says):
+        order(account)
+    assert account.portfolio == {"USD": 1_000.0, "AAPL": 5.0}
+    assert account.fills == []
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
+def test_a_price_that_cannot_be_is_refused(price: float) -> None:
+    with pytest.raises(TradeRefused, match=r"AAPL at a price of .*: expected one above 0"):
+        Account({"USD": 1.0}, {"AAPL": price}, 0.0)
+
+
+@pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf, "5", None, True])
+def test_a_portfolio_that_cannot_be_is_refused(amount: Any) -> None:
+    with pytest.raises(TradeRefused, match="the portfolio has AAPL="):
+        Account({"USD": 1.0, "AAPL": amount}, {}, 0.0)
+
+
+prices = st.floats(min_value=1e-6, max_value=1e6)
+portfolios = st.fixed_dictionaries(
+    {CASH: st.floats(min_value=0, max_value=1e9)},
+    optional={
+        ticker: st.just(0.0) | st.floats(min_value=1e-6, max_value=1e6) for ticker in TICKERS
+    },
+)
+
+
+@given(
+    owned=portfolios,
+    rounds=st.lists(
+        st.tuples(
+            st.fixed_dictionaries(dict.fromkeys(TICKERS, prices)),
+            st.dictionaries(st.sampled_from(TICKERS), st.sampled_from([-1, 0, 1])),
+        ),
+        max_size=6,
+    ),
+    cost_rate=st.sampled_from([0.0, 0.0005, 0.1]),
+)
+def test_no_round_makes_or_loses_money_but_for_its_costs(
+    owned: dict[str, float], rounds: Any, cost_rate: float
+) -> None:
+    for at, decisions in rounds:
+        account = Account(owned, at, cost_rate)
+        before = account.worth(TICKERS)
+        account.follow(decisions)
+        costs = sum(fill.costs for fill in account.fills)
+        assert account.worth(TICKERS) + costs == pytest.approx(before, rel=1e-9, abs=1e-9)
+        assert min(account.portfolio.values()) >= 0
+        assert all(fill.quantity > 0 and fill.costs >= 0 for fill in account.fills)
+        assert costs == pytest.approx(
+            cost_rate * sum(fill.quantity * fill.price for fill in account.fills),
+            abs=1e-6,
+            rel=1e-6,
+        )
+        assert all(account.held(symbol) == 0 for symbol, d in decisions.items() if d < 0)
+        owned = account.portfolio
+
+
+@given(owned=portfolios, at=st.fixed_dictionaries(dict.fromkeys(TICKERS, prices)))
+def test_a_ticker_that_comes_in_leaves_all_of_the_same_worth(
+    owned: dict[str, float], at: dict[str, float]
+) -> None:
+    account = Account({**owned, "MSFT": 0.0}, at, 0.0)
+    account.follow(dict.fromkeys(TICKERS, 0) | {"MSFT": 1})
+    held = [ticker for ticker in TICKERS if account.held(ticker)]
+    shares = [account.held(ticker) * at[ticker] for ticker in held]
+    if "MSFT" in held:
+        slack = MIN_TRADE * (len(held) + 1) + 1e-9 * sum(shares)
+        assert max(shares) - min(shares) <= slack
+        assert account.cash <= slack
+
+
+@given(
+    owned=portfolios,
+    at=st.fixed_dictionaries(dict.fromkeys(TICKERS, prices)),
+    parts=st.lists(st.integers(min_value=0, max_value=9), min_size=3, max_size=3),
+)
+def test_any_weights_conserve_what_there_is(
+    owned: dict[str, float], at: dict[str, float], parts: list[int]
+) -> None:
+    account = Account(owned, at, 0.001)
+    before = account.worth(TICKERS)
+    account.rebalance(
+        {t: part / max(1, sum(parts)) for t, part in zip(TICKERS, parts, strict=True)}
+    )
+    costs = sum(fill.costs for fill in account.fills)
+    assert account.worth(TICKERS) + costs == pytest.approx(before, rel=1e-9, abs=1e-9)
+    assert min(account.portfolio.values()) >= 0

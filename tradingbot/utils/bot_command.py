@@ -1,0 +1,78 @@
+"""A bot's round as a command: what it prints, and what it ends with."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from tradingbot.utils.bot_round import Decision, Round, exit_code
+from tradingbot.utils.errors import KronosError, StrategyError
+from tradingbot.utils.portfolio import CASH
+from tradingbot.utils.signals import Stopped, stop_on_signals
+from tradingbot.utils.streams import SafeStream
+from tradingbot.utils.words import bar_text, price_text
+
+if TYPE_CHECKING:
+    from tradingbot.utils.botclass import Bot
+
+
+def run_as_command(make: "Callable[[], Bot]") -> NoReturn:
+    """Make a bot, run a round, print it, end the process. Exit codes: see `Bot.main`."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        with stop_on_signals():
+            done = make().run()
+            SafeStream(sys.stdout).as_text().write("\n".join(lines(done)) + "\n")
+        sys.exit(0)
+    except (KronosError, Stopped) as error:
+        if isinstance(error, StrategyError) and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)  # where in the strategy
+        stopped = isinstance(error, Stopped)
+        sys.stderr.write(f"Stopped by {error}\n" if stopped else f"Error: {error}\n")
+        sys.exit(exit_code(error))
+
+
+def lines(done: Round) -> list[str]:
+    """What a person wants to know of a round."""
+    width = max(len(name) for name in ["Ticker", *done.prices, *done.failed])
+    text = [done.name, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
+    for decision in done.decisions:
+        bar, close = bar_text(decision.bar, done.interval), price_text(decision.close)
+        text.append(f"{decision.symbol:<{width}}  {bar}  {close:>9}  {_words(decision)}")
+    for symbol, why in done.failed.items():
+        text.append(f"{symbol:<{width}}  left out: {why.removeprefix(f'{symbol}: ')}")
+    text.append("")
+    trades = [
+        f"{'bought' if fill.side == 'buy' else 'sold'} {fill.quantity:.6g} {fill.symbol} "
+        f"at {price_text(fill.price)}, costs {fill.costs:.2f}"
+        for fill in done.fills
+    ]
+    for number, trade in enumerate(trades or ["none"]):
+        text.append(f"{'Trades' if not number else '':<9}  {trade}")
+    text.append(f"Portfolio  {_portfolio(done)}")
+    return text
+
+
+def _words(decision: Decision) -> str:
+    word = {1: "buy", 0: "keep", -1: "sell"}[decision.answer]
+    if decision.traded_before:
+        word += " (traded on this bar before, and left alone)"
+    return f"{word}: {decision.reason}" if decision.reason else word
+
+
+def _portfolio(done: Round) -> str:
+    """USD 5,000.00; AAPL 11.2 = 4,995.00; 9,995.00 in all."""
+    parts, total = [f"{CASH} {done.portfolio[CASH]:,.2f}"], done.portfolio[CASH]
+    for symbol, quantity in sorted(done.portfolio.items()):
+        if symbol == CASH or not quantity:
+            continue
+        price = done.prices.get(symbol)
+        if price is None:
+            parts.append(f"{symbol} {quantity:.6g} (no price now)")
+            continue
+        total += quantity * price
+        parts.append(f"{symbol} {quantity:.6g} = {quantity * price:,.2f}")
+    if len(parts) > 1:
+        parts.append(f"{total:,.2f} in all")
+    return "; ".join(parts)

@@ -1,0 +1,180 @@
+"""Paper money: what a bot owns, and what buying and selling do to it. Arithmetic, nothing else.
+
+A portfolio is `{"USD": cash, "AAPL": quantity, …}`; quantities may be fractions. A trade is at a
+stated price per unit, and its costs are that share of its value which slippage takes. Whatever is
+asked for, cash and quantities never fall below 0, and
+
+    cash + quantity x price + costs
+
+is after a trade what it was before (but for the rounding of floating-point numbers).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+from tradingbot.utils.errors import TradeRefused
+
+CASH = "USD"  # the key of a portfolio that is no ticker
+START_CASH = 10_000.0
+MIN_TRADE = 0.01  # USD; a round leaves smaller differences alone
+
+
+@dataclass(frozen=True)
+class Fill:
+    """One paper trade as it was done."""
+
+    symbol: str
+    side: Literal["buy", "sell"]
+    quantity: float  # always positive
+    price: float  # per unit, before costs
+    costs: float  # USD
+
+
+class Account:
+    """A portfolio while it is traded: at which prices, at what costs, and what was done so far.
+
+    `prices` are those of one unit in USD; a ticker without one cannot be traded. `cost_rate` is
+    a share of a trade's value: 5 basis points are 0.0005. TradeRefused for a portfolio or a
+    price that cannot be.
+    """
+
+    def __init__(
+        self, portfolio: Mapping[str, float], prices: Mapping[str, float], cost_rate: float
+    ) -> None:
+        for symbol, amount in portfolio.items():
+            if not _is_number(amount) or not 0 <= amount < math.inf:
+                raise TradeRefused(
+                    f"the portfolio has {symbol}={amount!r}: expected a number from 0 on"
+                )
+        for symbol, price in prices.items():
+            if not 0 < price < math.inf:  # false for nan
+                raise TradeRefused(f"{symbol} at a price of {price}: expected one above 0")
+        self.portfolio = {CASH: 0.0, **portfolio}
+        self.prices = dict(prices)
+        self.cost_rate = cost_rate
+        self.fills: list[Fill] = []
+
+    @property
+    def cash(self) -> float:
+        return self.portfolio[CASH]
+
+    def held(self, symbol: str) -> float:
+        """The quantity, 0 if none."""
+        return self.portfolio.get(symbol, 0.0)
+
+    def worth(self, symbols: Iterable[str]) -> float:
+        """Cash and these positions at their prices, in USD."""
+        return self.cash + sum(self.held(symbol) * self._price(symbol) for symbol in symbols)
+
+    def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
+        """Spend `cash` USD on it, costs included; all there is by default, None if there is none.
+
+        TradeRefused when there is less.
+        """
+        if cash is None:
+            return self._spend(symbol, self.cash) if self.cash >= MIN_TRADE else None
+        if not _is_number(cash) or not 0 < cash < math.inf:
+            raise TradeRefused(f"buying {symbol} for {cash!r} USD: expected an amount above 0")
+        if cash > self.cash:
+            raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: there are {self.cash:.2f}")
+        return self._spend(symbol, cash)
+
+    def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
+        """Sell `quantity` units; all there are by default, None if there are none.
+
+        TradeRefused when there are fewer.
+        """
+        held = self.held(symbol)
+        if quantity is None:
+            return self._sell(symbol, held) if held else None
+        if not _is_number(quantity) or not 0 < quantity < math.inf:
+            raise TradeRefused(f"selling {quantity!r} {symbol}: expected a quantity above 0")
+        if quantity > held:
+            raise TradeRefused(f"selling {quantity:g} {symbol}: {held:g} are held")
+        return self._sell(symbol, quantity)
+
+    def rebalance(self, weights: Mapping[str, float]) -> None:
+        """Bring these tickers to their shares of what they and the cash are worth together.
+
+        What is too much is sold first; where the costs leave too little for what is to be bought,
+        every purchase is cut alike. Other tickers stay as they are. TradeRefused unless the
+        weights are from 0 on and add up to 1 or less; the rest remains cash.
+        """
+        if not all(_is_number(weight) and weight >= 0 for weight in weights.values()) or not (
+            sum(weights.values()) <= 1 + 1e-9
+        ):
+            raise TradeRefused(
+                f"weights {dict(weights)}: expected shares from 0 on, 1 in all at most"
+            )
+        total = self.worth(weights)
+        if not total < math.inf:
+            raise TradeRefused(f"{', '.join(weights)}: worth more than can be counted")
+        missing = {
+            symbol: weight * total - self.held(symbol) * self._price(symbol)
+            for symbol, weight in weights.items()
+        }
+        for symbol, amount in missing.items():
+            if weights[symbol] == 0:
+                self.sell(symbol)
+            elif amount <= -MIN_TRADE:
+                self._sell(symbol, min(-amount / self._price(symbol), self.held(symbol)))
+        wanted = {symbol: amount for symbol, amount in missing.items() if amount >= MIN_TRADE}
+        scale = min(1.0, self.cash / sum(wanted.values())) if wanted else 0.0
+        for symbol, amount in wanted.items():
+            if amount * scale >= MIN_TRADE:
+                self._spend(symbol, min(amount * scale, self.cash))
+
+    def follow(self, decisions: Mapping[str, int]) -> None:
+        """Do what was decided: -1 sells all of a ticker, 0 keeps it as it is, 1 wants to hold it.
+
+        When a ticker comes in that is not held yet, all is split evenly over what is held or
+        wanted. Otherwise idle cash goes, evenly, to the held tickers that are wanted again.
+        """
+        for symbol, decision in decisions.items():
+            if decision < 0:
+                self.sell(symbol)
+        wanted = [symbol for symbol, decision in decisions.items() if decision > 0]
+        if any(not self.held(symbol) for symbol in wanted):
+            among = [symbol for symbol in decisions if self.held(symbol) or symbol in wanted]
+            self.rebalance({symbol: 1 / len(among) for symbol in among})
+        elif wanted and self.cash >= MIN_TRADE * len(wanted):
+            share = self.cash / len(wanted)
+            for symbol in wanted:
+                self._spend(symbol, min(share, self.cash))
+
+    def _spend(self, symbol: str, cash: float) -> Fill:
+        price = self._price(symbol)
+        quantity = cash / (price * (1 + self.cost_rate))
+        if not 0 < quantity < math.inf:
+            raise TradeRefused(f"buying {symbol} for {cash:g} USD at {price:g}: out of all bounds")
+        self.portfolio[CASH] = self.cash - cash
+        self.portfolio[symbol] = self.held(symbol) + quantity
+        return self._filled("buy", symbol, quantity, max(0.0, cash - quantity * price))
+
+    def _sell(self, symbol: str, quantity: float) -> Fill:
+        value = quantity * self._price(symbol)
+        costs = value * self.cost_rate
+        if not value < math.inf:
+            raise TradeRefused(f"selling {quantity:g} {symbol}: out of all bounds")
+        self.portfolio[symbol] = self.held(symbol) - quantity
+        self.portfolio[CASH] = self.cash + (value - costs)
+        return self._filled("sell", symbol, quantity, costs)
+
+    def _filled(
+        self, side: Literal["buy", "sell"], symbol: str, quantity: float, costs: float
+    ) -> Fill:
+        fill = Fill(symbol, side, quantity, self._price(symbol), costs)
+        self.fills.append(fill)
+        return fill
+
+    def _price(self, symbol: str) -> float:
+        if symbol not in self.prices:
+            raise TradeRefused(f"{symbol}: there is no price to trade it at")
+        return self.prices[symbol]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

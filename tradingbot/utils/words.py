@@ -1,0 +1,16 @@
+"""Prices and days as a person, or a language model, reads them."""
+
+import math
+from datetime import datetime
+
+
+def price_text(price: float) -> str:
+    """449.30, 1.0843, and five digits that say something of whatever costs less than 1."""
+    if price >= 10:
+        return f"{price:.2f}"
+    return f"{price:.{4 if not 0 < price < 1 else 4 - math.floor(math.log10(price))}f}"
+
+
+def bar_text(bar: datetime, interval: str) -> str:
+    """Thu 2013-02-21, and the time of day where bars are shorter than a day."""
+    return f"{bar:%a %Y-%m-%d}" + ("" if interval == "1d" else f" {bar:%H:%M}")
