@@ -1,0 +1,82 @@
+"""`python -m tradingbot.kronostraderbot`: its options."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.utils.bot_command import run_as_command
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import get_db_session, get_engine
+from tradingbot.utils.paper import read_portfolio
+from tradingbot.utils.portfolio import CASH
+from tradingbot.utils.settings import Settings, check_source, check_symbols
+
+NAME = "kronostraderbot"
+
+
+def command() -> None:
+    """Read the arguments and run a round."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(run)
+    app(prog_name="python -m tradingbot.kronostraderbot")
+
+
+def run(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Where candles come from: yahoo, csv:DIR or sample. "
+            "[env KRONOS_DATA_SOURCE; default yahoo]",
+        ),
+    ] = None,
+    symbols: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and what is held; "
+            "with csv and sample the source's own.",
+        ),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where forecasts and portfolio are. [env DATABASE_URL, POSTGRES_*; "
+            "default sqlite:///kronos.db]",
+        ),
+    ] = None,
+) -> None:
+    """Trade on paper, once, on the forecasts that kronosbot has stored.
+
+    With another source than yahoo the bot has another name, such as kronostraderbot-sample, and
+    so a portfolio of its own. Exit codes: 0 done; 1 no ticker could be decided, or the database
+    is out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
+    """
+    run_as_command(lambda: _bot(source, symbols, database_url))
+
+
+def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTraderBot:
+    settings = Settings.from_env()
+    if source is not None:
+        settings = replace(settings, data_source=check_source("--source", source))
+    kind = settings.data_source.partition(":")[0]
+    name = NAME if kind == "yahoo" else f"{NAME}-{kind}"
+    get_engine(url)  # an address that cannot be read is refused before anything is fetched
+    sessions = partial(get_db_session, url)
+    data = DataService(
+        settings.data_source, horizon=settings.horizon, min_bars=1, sessions=sessions
+    )
+    if symbols is not None:
+        tickers = list(check_symbols("--symbols", symbols))
+    elif kind != "yahoo":
+        tickers = data.symbols()
+    else:
+        with sessions() as session:
+            owned = read_portfolio(session, name)
+        held = [ticker for ticker, amount in owned.items() if amount and ticker != CASH]
+        tickers = [*settings.extra_symbols, *held]
+    return KronosTraderBot(name, tickers=tickers, data=data, sessions=sessions, settings=settings)
