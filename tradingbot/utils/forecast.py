@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 
@@ -44,8 +46,10 @@ class Forecast:
     def horizon(self) -> int:
         return len(self.bars)
 
-    def to_frame(self, source: str) -> pd.DataFrame:
+    def to_frame(self, source: str) -> "pd.DataFrame":
         """One row a future bar; `attrs` says where it is from ("space" or "stored")."""
+        import pandas as pd  # a third of a second, and not everyone wants a frame
+
         frame = pd.DataFrame(
             {
                 "target_date": pd.DatetimeIndex([bar.target_date for bar in self.bars]),

@@ -1,0 +1,84 @@
+"""Which language model speaks: named by the caller, else by the environment.
+
+    KRONOS_AI_MODEL       the model's name, as its provider spells it; it must be able to call tools
+    OPENAI_BASE_URL       any server that speaks OpenAI's protocol; its key is OPENAI_API_KEY
+    OPENROUTER_API_KEY    without that address: https://openrouter.ai
+    OPENAI_API_KEY        without either: https://api.openai.com
+
+A key goes to the address that it belongs to, and to no other.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.settings import check_secret, check_url
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+OPENROUTER = "https://openrouter.ai/api/v1"
+OPENAI = "https://api.openai.com/v1"
+TIMEOUT = 120.0  # seconds for one answer
+RETRIES = 2
+
+
+def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ) -> "BaseChatModel":
+    """The chat model of this name at the provider that `environ` names; it connects to nothing yet.
+
+    ConfigError, in one line, when the name, a key or the package langchain-openai is missing.
+    """
+    name = name or environ.get("KRONOS_AI_MODEL", "").strip()
+    if not name:
+        raise ConfigError(
+            "KRONOS_AI_MODEL is not set: name a model that can call tools, as its provider "
+            "spells it, or pass model="
+        )
+    url, key = _provider(environ)
+    try:
+        from langchain_openai import ChatOpenAI
+    except ImportError as error:
+        raise ConfigError(
+            "the package langchain-openai is missing: pip install 'kronos-tradingbots[ai]', or "
+            "pass a chat model as model="
+        ) from error
+    from pydantic import SecretStr
+
+    return ChatOpenAI(
+        model=name,
+        base_url=url,
+        api_key=SecretStr(key),
+        timeout=TIMEOUT,
+        max_retries=RETRIES,
+    )
+
+
+def _provider(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Address and key."""
+    keys = {
+        variable: check_secret(variable, value)
+        for variable in ("OPENROUTER_API_KEY", "OPENAI_API_KEY")
+        if (value := environ.get(variable, "").strip())
+    }
+    given = environ.get("OPENAI_BASE_URL", "").strip()
+    if given:
+        url = check_url("OPENAI_BASE_URL", given)
+        host = urlsplit(url).hostname or ""
+        theirs = host == "openrouter.ai" and "OPENAI_API_KEY" not in keys
+        variable = "OPENROUTER_API_KEY" if theirs else "OPENAI_API_KEY"
+        if variable not in keys:
+            raise ConfigError(
+                f"{variable} is not set: {url} wants a key; any text will do for a server "
+                "that asks for none"
+            )
+        return url, keys[variable]
+    if "OPENROUTER_API_KEY" in keys:
+        return OPENROUTER, keys["OPENROUTER_API_KEY"]
+    if "OPENAI_API_KEY" in keys:
+        return OPENAI, keys["OPENAI_API_KEY"]
+    raise ConfigError(
+        "there is no key for a language model: set OPENROUTER_API_KEY or OPENAI_API_KEY "
+        "(with OPENAI_BASE_URL for a server of your own), or pass model="
+    )

@@ -1,0 +1,171 @@
+"""An agent: a language model that calls tools until it has an answer.
+
+run_ai_with_tools(
+    system_prompt="You are a trading analyst.",
+    user_message="Should we buy QQQ?",
+    extra_tools=[kronos_forecast],
+)
+"""
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
+from langchain_core.tools import BaseTool, tool
+
+from tradingbot.utils.errors import AIError
+from tradingbot.utils.lookahead import refuse_in_backtest
+
+if TYPE_CHECKING:
+    from tradingbot.utils.botclass import Bot
+
+logger = logging.getLogger(__name__)
+
+TOOL_TIMEOUT = 180.0  # seconds; a Space that wakes takes most of that
+LAST_STEP = "No further tool can be called. Answer now with what you know."
+
+
+def run_ai_with_tools(
+    system_prompt: str,
+    user_message: str,
+    extra_tools: Sequence[BaseTool | Callable[..., Any]] = (),
+    *,
+    model: BaseChatModel | str | None = None,
+    bot: "Bot | None" = None,
+    max_steps: int = 8,
+) -> str:
+    """Ask a language model, let it call tools, return its final text.
+
+    `model` is any LangChain chat model that can call tools, or a model's name; without one the
+    environment decides (see `tradingbot.utils.ai_model`). With a `bot` the model can read that
+    bot's portfolio and trades, prices and stored forecasts: nothing of it writes. The tools of
+    one answer run at the same time; an error of one is told to the model, and so is one that takes
+    longer than TOOL_TIMEOUT. The model is asked `max_steps` times at most, the last time for its
+    answer alone.
+
+    ConfigError when a name, key or package is missing; AIError when the model is out of reach,
+    refuses, or gives no answer in `max_steps`; ValueError for `max_steps` below 1. What a model
+    that you pass raises is raised as it is.
+    """
+    refuse_in_backtest("a language model")
+    if max_steps < 1:
+        raise ValueError(f"max_steps={max_steps}: expected at least 1")
+    tools = _by_name([*_base_tools(bot), *extra_tools])
+    ask = _asker(model, tools)
+    messages: list[BaseMessage] = [SystemMessage(system_prompt), HumanMessage(user_message)]
+    for step in range(1, max_steps + 1):
+        if step == max_steps and max_steps > 1:
+            messages.append(HumanMessage(LAST_STEP))
+        answer = ask(messages)
+        messages.append(answer)
+        calls = [*answer.tool_calls, *answer.invalid_tool_calls]
+        if not calls:
+            text = answer.text.strip()
+            if not text:
+                raise AIError(f"the language model gave an empty answer in step {step}")
+            return text
+        if step < max_steps:
+            messages += _results(answer, tools)
+    raise AIError(
+        f"the language model gave no answer in max_steps={max_steps}; at last it wanted to call "
+        + ", ".join(str(call["name"]) for call in calls)
+    )
+
+
+def _base_tools(bot: "Bot | None") -> list[BaseTool]:
+    if bot is None:
+        return []
+    from tradingbot.utils.bot_tools import bot_tools
+
+    return bot_tools(bot)
+
+
+def _by_name(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
+    """Plain functions become tools; a later tool replaces an earlier one of its name."""
+    tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
+    return {one.name: one for one in tools}
+
+
+def _asker(
+    model: BaseChatModel | str | None, tools: Mapping[str, BaseTool]
+) -> Callable[[list[BaseMessage]], AIMessage]:
+    """How to put a conversation to the model."""
+    if model is not None and not isinstance(model, str):
+        return (model.bind_tools(list(tools.values())) if tools else model).invoke
+    from tradingbot.utils.ai_model import chat_model
+
+    ours = chat_model(model)
+    with_tools = ours.bind_tools(list(tools.values())) if tools else ours
+    from openai import OpenAIError
+
+    def ask(messages: list[BaseMessage]) -> AIMessage:
+        try:
+            return with_tools.invoke(messages)
+        except OpenAIError as error:
+            where = f"{ours.model_name} at {ours.openai_api_base}"  # type: ignore[attr-defined]
+            raise AIError(f"the language model {where}: {_said(error)}") from error
+
+    return ask
+
+
+def _said(error: Exception) -> str:
+    """One line: what the server answered, or why it could not be asked."""
+    root: BaseException = error
+    if not hasattr(error, "status_code"):  # "Connection error." alone says too little
+        while root.__cause__ or root.__context__:
+            root = root.__cause__ or root.__context__ or root
+    return " ".join(f"{type(root).__name__}: {root}".split())[:300]
+
+
+def _results(answer: AIMessage, tools: Mapping[str, BaseTool]) -> list[ToolMessage]:
+    """What the called tools say, in the order of the calls: a result or an error for each."""
+    calls = answer.tool_calls
+    late = f"Error: no answer within {TOOL_TIMEOUT:g} s. Go on without it."
+    results = [_error(call["name"], call["id"], late) for call in calls]
+
+    def work(position: int) -> None:
+        results[position] = _result(calls[position], tools)
+
+    threads = []
+    for position in range(len(calls)):
+        # a daemon: a tool that hangs must not keep the process from ending
+        run = contextvars.copy_context().run
+        threads.append(threading.Thread(target=run, args=(work, position), daemon=True))
+        threads[-1].start()
+    deadline = time.monotonic() + TOOL_TIMEOUT
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return results[:] + [  # a copy: what comes later comes too late
+        _error(call["name"], call["id"], f"Error: the arguments cannot be read: {call['error']}")
+        for call in answer.invalid_tool_calls
+    ]
+
+
+def _result(call: ToolCall, tools: Mapping[str, BaseTool]) -> ToolMessage:
+    if call["name"] not in tools:
+        known = ", ".join(tools) or "none"
+        return _error(call["name"], call["id"], f"Error: no such tool. There are: {known}.")
+    try:
+        message = tools[call["name"]].invoke({**call, "type": "tool_call"})
+    except Exception as error:  # whatever a tool raises, the model is the one to act on it
+        logger.warning("the tool %s failed: %s: %s", call["name"], type(error).__name__, error)
+        return _error(call["name"], call["id"], f"Error: {type(error).__name__}: {error}")
+    if isinstance(message, ToolMessage):
+        return message
+    return ToolMessage(str(message), name=call["name"], tool_call_id=call["id"])
+
+
+def _error(name: str | None, call_id: str | None, text: str) -> ToolMessage:
+    return ToolMessage(text, name=name, tool_call_id=call_id or "", status="error")
