@@ -22,7 +22,6 @@ from tradingbot.utils.errors import (
 )
 from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.lookahead import refuse_in_backtest
-from tradingbot.utils.lookahead import refuse_in_backtest
 from tradingbot.utils.settings import Settings, check_secret, check_url
 from tradingbot.utils.space_http import SpaceHTTP
 from tradingbot.utils.wire import SeriesRequest, checked, decode, encode, envelope
@@ -107,7 +106,6 @@ class KronosClient:
         the database holds the forecast made from the latest complete session.
         """
         refuse_in_backtest("KronosClient")
-        refuse_in_backtest("KronosClient")
         try:
             symbol, horizon = _ticker(symbol), _bars(horizon)
         except ValueError as error:
@@ -164,7 +162,6 @@ class KronosClient:
         seed: int | None = None,
     ) -> Generator[list[Answer]]:
         """As `forecast_many`, for whoever has something to do once a batch, as a transaction."""
-        refuse_in_backtest("KronosClient")
         refuse_in_backtest("KronosClient")
         horizon = _bars(horizon)
         if isinstance(symbols, str):  # else each letter would be a ticker
@@ -374,15 +371,6 @@ def _in_background(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def __getattr__(name: str) -> Any:
-    """`kronos_forecast` is found here too, and costs LangChain only whom uses it."""
-    if name == "kronos_forecast":
-        from tradingbot.utils.kronos_tool import kronos_forecast
-
-        return kronos_forecast
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _ticker(symbol: str) -> str:

@@ -32,7 +32,6 @@ class Settings:
     wake_timeout: float = 900.0  # KRONOS_WAKE_TIMEOUT, seconds
     pause: PausePolicy = "always"  # KRONOS_PAUSE
     max_staleness: int = 5  # KRONOS_MAX_STALENESS, sessions
-    slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
     shards: int = 1  # KRONOS_SHARDS, parts that the tickers are dealt into
     completion_index: int | None = None  # JOB_COMPLETION_INDEX, which of them is this pod's
     slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
@@ -57,7 +56,6 @@ class Settings:
             wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
             pause=env.pause("KRONOS_PAUSE", cls.pause),
             max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
-            slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
             shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
             completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
             slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
