@@ -49,7 +49,7 @@ def bot_tools(bot: "Bot") -> list[BaseTool]:
     def portfolio() -> str:
         """What the bot owns: cash in USD and quantities, with their worth at the newest closes."""
         rows = []
-        for symbol, amount in bot.portfolio.items():
+        for symbol, amount in sorted(bot.portfolio.items(), key=_cash_first):
             if symbol == CASH:
                 rows.append(f"{CASH} {amount:.2f} in cash")
             elif not amount:
@@ -103,6 +103,10 @@ def bot_tools(bot: "Bot") -> list[BaseTool]:
         return forecast_text(found, latest, "from the database") if found else nothing
 
     return [price_history, portfolio, recent_trades, stored_forecasts]
+
+
+def _cash_first(item: tuple[str, float]) -> tuple[bool, str]:
+    return item[0] != CASH, item[0]
 
 
 def _worth(bot: "Bot", symbol: str, amount: float) -> str:
