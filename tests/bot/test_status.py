@@ -1,8 +1,11 @@
 """What `kronosbot status` makes of a database: runs, freshest forecasts, what is stale."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from tradingbot.utils import status as module
 from tradingbot.utils.db import BotRow, KronosPrediction, RunLog, get_db_session, get_engine
 from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.locks import open_lock
 from tradingbot.utils.predictions import store_forecasts
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.status import Model, Status, Ticker, read_status
@@ -183,7 +187,9 @@ def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: 
     log_run(database, now - timedelta(days=2), finished_at=None, status="running", exit_code=None)
     log_run(database, now - timedelta(days=1), exit_code=1, status="failed", message="Hub is down")
     log_run(database, now - timedelta(minutes=3), finished_at=None, exit_code=None, counts={})
-    status = status_of(database)
+    with open_lock(database, "run 0/1") as lock:
+        assert lock.try_exclusive()
+        status = status_of(database)
     assert [(run.state, run.exit_code, run.seconds) for run in status.runs] == [
         ("running", None, None), ("failed", 1, 41.0), ("killed", None, None), ("ok", 0, 41.0),
     ]  # fmt: skip
@@ -194,12 +200,29 @@ def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: 
     assert "never finished: killed?" in told
 
 
-def test_a_run_that_never_finished_is_a_problem_if_it_was_the_last(database: str) -> None:
+def test_a_run_whose_process_is_gone_was_killed_however_short_ago(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
-    long_ago = utcnow() - module.LONGEST_RUN - timedelta(minutes=1)
-    log_run(database, long_ago, finished_at=None, status="running", exit_code=None)
-    [problem] = status_of(database).problems
+    take = (
+        f"from tradingbot.utils.locks import open_lock\nlock = open_lock({database!r}, 'run 0/1')"
+    )
+    subprocess.run([sys.executable, "-c", f"{take}\nassert lock.try_exclusive()"], check=True)
+    log_run(database, utcnow(), finished_at=None, status="running", exit_code=None)
+    status = status_of(database)
+    assert status.runs[0].state == "killed"
+    [problem] = status.problems
     assert "never finished: was it killed?" in problem
+
+
+def test_a_run_on_another_machine_beside_a_sqlite_file_is_believed_to_go_on_for_hours(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    store(sqlite_url, forecast("SPY", FRIDAY))
+    (tmp_path / "kronos.db.run-0-1.lock").write_text("kronosbot, process 1 on elsewhere, since …")
+    unfinished = {"finished_at": None, "status": "running", "exit_code": None}
+    log_run(sqlite_url, utcnow() - module.LONGEST_RUN - timedelta(minutes=1), **unfinished)
+    assert status_of(sqlite_url).runs[0].state == "killed"
+    log_run(sqlite_url, utcnow(), **unfinished)
+    assert status_of(sqlite_url).runs[0].state == "running"
 
 
 def test_each_shard_of_a_night_is_judged_and_those_of_other_times_are_not(
@@ -213,7 +236,9 @@ def test_each_shard_of_a_night_is_judged_and_those_of_other_times_are_not(
     log_run(sqlite_url, now - timedelta(days=1), **unfinished, details={"shard": "0/2"})
     log_run(sqlite_url, now - timedelta(minutes=3), **failed, details={"shard": "1/2"})
     log_run(sqlite_url, now - timedelta(minutes=2), **unfinished, details={"shard": "0/2"})
-    status = status_of(sqlite_url)
+    with open_lock(sqlite_url, "run 0/2") as lock:
+        assert lock.try_exclusive()
+        status = status_of(sqlite_url)
     assert [(run.shard, run.state) for run in status.runs] == [
         ("0/2", "running"), ("1/2", "failed"), ("0/2", "killed"), ("3/4", "failed"),
     ]  # fmt: skip
@@ -277,7 +302,7 @@ def tables(url: str) -> set[str]:
     return set(inspect(get_engine(url)).get_table_names())
 
 
-def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: Any) -> None:
+def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: Path) -> None:
     status = status_of(sqlite_url)
     assert status.exit_code == 1
     assert status.problems[0].startswith(f"there is no {sqlite_url} yet: `kronosbot run` fills it")

@@ -16,6 +16,7 @@ from hub import REAL_SPACE, REPO, TOKEN, Hub
 from sqlalchemy import select
 
 from tradingbot.utils.db import KronosForecast, RunLog, get_db_session
+from tradingbot.utils.locks import open_lock
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 PASSWORD = "quite-secret"
@@ -187,6 +188,24 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
     assert "ZeroDivisionError" in mistake["exception"]
     assert report["error"]["kind"] == "ZeroDivisionError"
     assert document(done.stdout)["exit_code"] == 1
+
+
+def test_a_run_that_has_nothing_to_do_since_another_is_at_work_says_so_in_every_form(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    settings = {"DATABASE_URL": sqlite_url, "KRONOS_SPACE_URL": "http://127.0.0.1:9"}
+    with open_lock(sqlite_url, "run 0/1") as lock:
+        assert lock.try_exclusive()
+        text = kronosbot("--source", "sample", folder=tmp_path, **settings)
+        lines = kronosbot("--source", "sample", "--json", folder=tmp_path, **settings, **POD)
+    assert (text.returncode, lines.returncode) == (0, 0)
+    says = "Nothing to do: another run is at work"
+    [line] = text.stderr.splitlines()
+    assert line.startswith(says)
+    [last] = objects(lines.stderr)
+    assert (last["event"], last["level"], last["error"]) == ("report", "INFO", None)
+    assert last["message"].startswith(says)
+    assert document(lines.stdout)["message"] == last["message"]
 
 
 # the report as one document ---------------------------------------------------------------

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+    from tradingbot.utils.locks import Lock
     from tradingbot.utils.tables import RunLog
 
 LAST_RUNS = 10
-LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed
+LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
 
 
@@ -99,6 +100,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     `max_age` is how many sessions a forecast may be behind before it is a problem.
     """
     from tradingbot.utils.db import redact
+    from tradingbot.utils.locks import open_lock
     from tradingbot.utils.stored import database_exists
     from tradingbot.utils.tables import utcnow
 
@@ -108,7 +110,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     with _reading(url) as session:
         if lacking := _lacking(session, status.database):
             return replace(status, problems=[lacking])
-        runs = _runs(session, status.now)
+        runs = _runs(session, status.now, lambda shard: open_lock(url, f"run {shard}"))
         freshest = _freshest(session)
         last_source = next((run.source for run in runs if run.source), None)
         source = source or last_source or settings.data_source
@@ -191,8 +193,8 @@ def _lacking(session: "Session", database: str) -> str | None:
     return f"{database} is empty: {WAY_OUT}"
 
 
-def _runs(session: "Session", now: datetime) -> list[Run]:
-    """The last runs of the job, newest first."""
+def _runs(session: "Session", now: datetime, lock: "Callable[[str], Lock]") -> list[Run]:
+    """The last runs of the job, newest first. `lock` gives that of a shard."""
     from sqlalchemy import select
 
     from tradingbot.utils.tables import RunLog
@@ -208,9 +210,7 @@ def _runs(session: "Session", now: datetime) -> list[Run]:
     for row in session.scalars(newest.limit(max(LAST_RUNS, 2 * a_night))):
         shard = _shard(row)
         ended = row.finished_at is not None
-        # of a shard one runs at a time: what another has followed will not end any more
-        followed = any(later.shard == shard for later in runs)
-        alive = not followed and now - row.started_at < LONGEST_RUN
+        alive = not ended and _is_alive(shard, now - row.started_at, runs, lock)
         runs.append(
             Run(
                 state=_ended_as(row.exit_code) if ended else "running" if alive else "killed",
@@ -227,6 +227,15 @@ def _runs(session: "Session", now: datetime) -> list[Run]:
             )
         )
     return runs
+
+
+def _is_alive(shard: str, age: timedelta, later: list[Run], lock: "Callable[[str], Lock]") -> bool:
+    """Whether a run that has not ended still will."""
+    if any(run.shard == shard for run in later):  # of a shard one runs at a time
+        return False
+    with lock(shard) as held:
+        is_held = held.is_held()
+    return age < LONGEST_RUN if is_held is None else is_held
 
 
 def _shard(row: "RunLog") -> str:
