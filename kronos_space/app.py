@@ -125,6 +125,7 @@ class Service:
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so
 @router.get(
     "/health",
+    tags=["Operation"],
     response_model=HealthResponse,
     responses=openapi.success(openapi.HEALTH) | responses(500),
 )
@@ -146,6 +147,7 @@ async def health(request: Request) -> Response:
 
 @router.post(
     "/predict",
+    tags=["Forecasts"],
     response_model=ForecastResponse,
     responses=openapi.success(openapi.FORECAST) | responses(401, 408, 413, 422, 429, 500, 503),
     openapi_extra=openapi.body_of("ForecastRequest"),
@@ -160,6 +162,7 @@ async def predict(request: Request) -> Response:
 
 @router.post(
     "/predict/batch",
+    tags=["Forecasts"],
     response_model=BatchResponse,
     responses=openapi.success(openapi.BATCH) | responses(401, 408, 413, 422, 429, 500, 503),
     openapi_extra=openapi.body_of("BatchRequest"),
@@ -175,6 +178,7 @@ async def predict_batch(request: Request) -> Response:
 @router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
+    tags=["Operation"],
     response_class=Response,
     responses=openapi.success(openapi.METRICS, media_type="text/plain") | responses(401, 500),
 )
