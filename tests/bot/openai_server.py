@@ -41,10 +41,13 @@ class Asked:
 
 
 @contextmanager
-def openai_server(*answers: dict[str, Any] | int) -> Iterator[tuple[str, Asked]]:
+def openai_server(
+    *answers: dict[str, Any] | int | threading.Event,
+) -> Iterator[tuple[str, Asked]]:
     """The base URL, and what is asked. A number is an answer with that status; the last repeats.
 
-    As the real one it refuses a conversation in which a called tool has no result.
+    At an event it says nothing until that is set. As the real one it refuses a conversation in
+    which a called tool has no result.
     """
     left = list(answers)
     asked = Asked()
@@ -57,6 +60,10 @@ def openai_server(*answers: dict[str, Any] | int) -> Iterator[tuple[str, Asked]]
             answer = left.pop(0) if len(left) > 1 else left[0]
             if self.path != "/v1/chat/completions" or _unanswered(body["messages"]):
                 answer = 400
+            if isinstance(answer, threading.Event):
+                answer.wait(30)
+                self.close_connection = True
+                return
             if isinstance(answer, int):
                 self._send(answer, {"error": {"message": f"no, says {answer}", "type": "x"}})
                 return

@@ -347,6 +347,21 @@ def test_an_address_where_nobody_is_is_named(monkeypatch: pytest.MonkeyPatch) ->
         ask("some/model")
 
 
+def test_a_model_that_does_not_answer_is_left_after_the_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ai_model, "RETRIES", 0)
+    monkeypatch.setattr(ai_model, "TIMEOUT", 0.3)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    never = threading.Event()
+    with openai_server(never) as (url, asked):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        with pytest.raises(AIError, match=r"some/model at .*[Tt]imed? ?out"):
+            ask("some/model")
+        never.set()
+    assert len(asked.bodies) == 1
+
+
 @pytest.mark.parametrize(
     ("environ", "url", "key"),
     [
