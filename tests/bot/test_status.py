@@ -18,6 +18,7 @@ from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.locks import open_lock
 from tradingbot.utils.predictions import store_forecasts
+from tradingbot.utils.run_history import LONGEST_RUN
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.status import Model, Status, Ticker, read_status
 from tradingbot.utils.status_view import show_status, status_document
@@ -219,7 +220,7 @@ def test_a_run_on_another_machine_beside_a_sqlite_file_is_believed_to_go_on_for_
     store(sqlite_url, forecast("SPY", FRIDAY))
     (tmp_path / "kronos.db.run-0-1.lock").write_text("kronosbot, process 1 on elsewhere, since …")
     unfinished = {"finished_at": None, "status": "running", "exit_code": None}
-    log_run(sqlite_url, utcnow() - module.LONGEST_RUN - timedelta(minutes=1), **unfinished)
+    log_run(sqlite_url, utcnow() - LONGEST_RUN - timedelta(minutes=1), **unfinished)
     assert status_of(sqlite_url).runs[0].state == "killed"
     log_run(sqlite_url, utcnow(), **unfinished)
     assert status_of(sqlite_url).runs[0].state == "running"

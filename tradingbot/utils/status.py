@@ -8,38 +8,19 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tradingbot.utils.errors import ConfigError, DatabaseError, DataError
+from tradingbot.utils.run_history import Run, bad_runs, last_runs
 from tradingbot.utils.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.locks import Lock
-    from tradingbot.utils.tables import RunLog
-
-LAST_RUNS = 10
-LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One row of run_logs. Times are naive UTC."""
-
-    state: Literal["ok", "failed", "running", "killed"]
-    started_at: datetime
-    seconds: float | None  # None: it has not ended
-    exit_code: int | None
-    counts: dict[str, int]
-    model: str | None
-    source: str | None
-    shard: str  # its part of the tickers, "0/1" for all
-    message: str | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +91,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     with _reading(url) as session:
         if lacking := _lacking(session, status.database):
             return replace(status, problems=[lacking])
-        runs = _runs(session, status.now, lambda shard: open_lock(url, f"run {shard}"))
+        runs = last_runs(session, status.now, lambda shard: open_lock(url, f"run {shard}"))
         freshest = _freshest(session)
         last_source = next((run.source for run in runs if run.source), None)
         source = source or last_source or settings.data_source
@@ -127,7 +108,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         active=len(active),
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
-        problems=[*_bad_runs(runs), *_bad_tickers(stale, len(active), max_age)],
+        problems=[*bad_runs(runs), *_bad_tickers(stale, len(active), max_age)],
     )
 
 
@@ -191,64 +172,6 @@ def _lacking(session: "Session", database: str) -> str | None:
     if KronosPrediction.__tablename__ in there:
         return f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
     return f"{database} is empty: {WAY_OUT}"
-
-
-def _runs(session: "Session", now: datetime, lock: "Callable[[str], Lock]") -> list[Run]:
-    """The last runs of the job, newest first. `lock` gives that of a shard."""
-    from sqlalchemy import select
-
-    from tradingbot.utils.tables import RunLog
-
-    newest = (
-        select(RunLog)
-        .where(RunLog.name == "kronosbot")
-        .order_by(RunLog.started_at.desc(), RunLog.id.desc())
-    )
-    last = session.scalars(newest.limit(1)).one_or_none()
-    a_night = _parts(_shard(last)) if last else 0
-    runs: list[Run] = []
-    for row in session.scalars(newest.limit(max(LAST_RUNS, 2 * a_night))):
-        shard = _shard(row)
-        ended = row.finished_at is not None
-        alive = not ended and _is_alive(shard, now - row.started_at, runs, lock)
-        runs.append(
-            Run(
-                state=_ended_as(row.exit_code) if ended else "running" if alive else "killed",
-                started_at=row.started_at,
-                seconds=(row.finished_at - row.started_at).total_seconds()
-                if row.finished_at
-                else None,
-                exit_code=row.exit_code,
-                counts=row.counts,
-                model=row.details.get("model"),
-                source=row.details.get("source"),
-                shard=shard,
-                message=row.message,
-            )
-        )
-    return runs
-
-
-def _is_alive(shard: str, age: timedelta, later: list[Run], lock: "Callable[[str], Lock]") -> bool:
-    """Whether a run that has not ended still will."""
-    if any(run.shard == shard for run in later):  # of a shard one runs at a time
-        return False
-    with lock(shard) as held:
-        is_held = held.is_held()
-    return age < LONGEST_RUN if is_held is None else is_held
-
-
-def _shard(row: "RunLog") -> str:
-    return str(row.details.get("shard", "0/1"))
-
-
-def _parts(shard: str) -> int:
-    """0/4 -> 4."""
-    return int(shard.partition("/")[2])
-
-
-def _ended_as(exit_code: int | None) -> Literal["ok", "failed"]:
-    return "failed" if exit_code else "ok"
 
 
 def _freshest(session: "Session") -> list[Freshest]:
@@ -356,28 +279,6 @@ def _models(freshest: list[Freshest], latest: dict[str, datetime | str]) -> list
 
 def _is_fresh(known: Freshest, latest: datetime | str) -> bool:
     return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
-
-
-def _bad_runs(runs: list[Run]) -> list[str]:
-    """What is wrong with the last run, of each shard, that has ended or should have."""
-    if not runs:
-        return ["the job has never run on this database"]
-    last: dict[str, Run] = {}
-    for run in runs:
-        # parts of another number of parts are of another time
-        if run.state != "running" and _parts(run.shard) == _parts(runs[0].shard):
-            last.setdefault(run.shard, run)
-    return [problem for run in last.values() if (problem := _bad_run(run))]
-
-
-def _bad_run(run: Run) -> str | None:
-    which = f"the last run{'' if run.shard == '0/1' else f' of shard {run.shard}'}"
-    when = f"{run.started_at:%Y-%m-%d %H:%M}"
-    if run.state == "killed":
-        return f"{which}, of {when}, never finished: was it killed?"
-    if run.state == "failed":
-        return f"{which}, of {when}, ended with {run.exit_code}: {run.message}"
-    return None
 
 
 def _bad_tickers(stale: list[Ticker], active: int, max_age: int) -> list[str]:

@@ -25,7 +25,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.utils.status import Run, Status
+from tradingbot.utils.run_history import Run
+from tradingbot.utils.status import Status
 
 MOST_LINES = 20  # of stale tickers; the document has all
 

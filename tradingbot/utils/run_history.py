@@ -1,0 +1,110 @@
+"""The last runs of the job, as run_logs tells them: which went well, goes on, or was killed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.locks import Lock
+    from tradingbot.utils.tables import RunLog
+
+LAST_RUNS = 10
+LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of run_logs. Times are naive UTC."""
+
+    state: Literal["ok", "failed", "running", "killed"]
+    started_at: datetime
+    seconds: float | None  # None: it has not ended
+    exit_code: int | None
+    counts: dict[str, int]
+    model: str | None
+    source: str | None
+    shard: str  # its part of the tickers, "0/1" for all
+    message: str | None
+
+
+def last_runs(session: "Session", now: datetime, lock: "Callable[[str], Lock]") -> list[Run]:
+    """The last runs of the job, newest first. `lock` gives that of a shard."""
+    from sqlalchemy import select
+
+    from tradingbot.utils.tables import RunLog
+
+    newest = (
+        select(RunLog)
+        .where(RunLog.name == "kronosbot")
+        .order_by(RunLog.started_at.desc(), RunLog.id.desc())
+    )
+    last = session.scalars(newest.limit(1)).one_or_none()
+    a_night = _parts(_shard(last)) if last else 0
+    runs: list[Run] = []
+    for row in session.scalars(newest.limit(max(LAST_RUNS, 2 * a_night))):
+        shard = _shard(row)
+        ended = row.finished_at is not None
+        alive = not ended and _is_alive(shard, now - row.started_at, runs, lock)
+        runs.append(
+            Run(
+                state=_ended_as(row.exit_code) if ended else "running" if alive else "killed",
+                started_at=row.started_at,
+                seconds=(row.finished_at - row.started_at).total_seconds()
+                if row.finished_at
+                else None,
+                exit_code=row.exit_code,
+                counts=row.counts,
+                model=row.details.get("model"),
+                source=row.details.get("source"),
+                shard=shard,
+                message=row.message,
+            )
+        )
+    return runs
+
+
+def bad_runs(runs: list[Run]) -> list[str]:
+    """What is wrong with the last run, of each shard, that has ended or should have."""
+    if not runs:
+        return ["the job has never run on this database"]
+    last: dict[str, Run] = {}
+    for run in runs:
+        # parts of another number of parts are of another time
+        if run.state != "running" and _parts(run.shard) == _parts(runs[0].shard):
+            last.setdefault(run.shard, run)
+    return [problem for run in last.values() if (problem := _bad_run(run))]
+
+
+def _is_alive(shard: str, age: timedelta, later: list[Run], lock: "Callable[[str], Lock]") -> bool:
+    """Whether a run that has not ended still will."""
+    if any(run.shard == shard for run in later):  # of a shard one runs at a time
+        return False
+    with lock(shard) as held:
+        is_held = held.is_held()
+    return age < LONGEST_RUN if is_held is None else is_held
+
+
+def _shard(row: "RunLog") -> str:
+    return str(row.details.get("shard", "0/1"))
+
+
+def _parts(shard: str) -> int:
+    """0/4 -> 4."""
+    return int(shard.partition("/")[2])
+
+
+def _ended_as(exit_code: int | None) -> Literal["ok", "failed"]:
+    return "failed" if exit_code else "ok"
+
+
+def _bad_run(run: Run) -> str | None:
+    which = f"the last run{'' if run.shard == '0/1' else f' of shard {run.shard}'}"
+    when = f"{run.started_at:%Y-%m-%d %H:%M}"
+    if run.state == "killed":
+        return f"{which}, of {when}, never finished: was it killed?"
+    if run.state == "failed":
+        return f"{which}, of {when}, ended with {run.exit_code}: {run.message}"
+    return None
