@@ -8,59 +8,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 import pytest
-from hub import REAL_SPACE, REPO, TOKEN, Hub
+from hub import REAL_SPACE, TOKEN, Hub
+from jobs import NANO, Done, job, job_command, of_hub, rows, runs
 from sqlalchemy import select
 
 from tradingbot.utils.calendars import next_sessions
-from tradingbot.utils.db import KronosForecast, KronosPrediction, RunLog, get_db_session
+from tradingbot.utils.db import KronosForecast, get_db_session
 
 SESSIONS = [  # of New York after Thursday 2013-02-21, where the sample's clock stands
     datetime(2013, 2, 22), datetime(2013, 2, 25), datetime(2013, 2, 26),
     datetime(2013, 2, 27), datetime(2013, 2, 28),
 ]  # fmt: skip
-NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
-
-
-@dataclass
-class Done:
-    code: int
-    out: str  # stdout: the report
-    err: str  # stderr: what was told on the way
-
-
-def job_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tradingbot.kronosbot", *arguments]
-
-
-def job(*arguments: str, folder: Path, timeout: float = 120, **environ: str) -> Done:
-    done = subprocess.run(
-        job_command(*arguments),
-        cwd=folder,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def rows(url: str) -> list[KronosPrediction]:
-    with get_db_session(url) as session:
-        order = KronosPrediction.symbol, KronosPrediction.target_date
-        return list(session.scalars(select(KronosPrediction).order_by(*order)))
-
-
-def runs(url: str) -> list[RunLog]:
-    with get_db_session(url) as session:
-        return list(session.scalars(select(RunLog).order_by(RunLog.id)))
 
 
 def write_csv(folder: Path, symbol: str, closes: list[float], last: str = "2024-03-08") -> None:
@@ -310,6 +273,9 @@ def test_a_signal_during_the_first_imports_is_one_line(
         (["--local", "--source", "ftp"], {}, 2, "--source='ftp': expected yahoo, sample or csv"),
         (["--local", "--source", "csv:nowhere"], {}, 2, "csv:nowhere: no such folder"),
         ([], {}, 2, "KRONOS_SPACE_URL is not set"),
+        (["--local", "--shard", "2/2"], {}, 2, "--shard='2/2': expected I/N, part I (from 0 to N"),
+        (["--local"], {"KRONOS_SHARDS": "4"}, 2, "KRONOS_SHARDS=4, but which part is this?"),
+        (["--local"], {"KRONOS_SHARDS": "none"}, 2, "KRONOS_SHARDS='none': expected a whole"),
         (["--local", "--symbols", ","], {}, 2, "--symbols=',': expected tickers"),
         (["--local", "--symbols", ""], {}, 2, "--symbols='': expected tickers"),
         (["--local", "--database-url", "mysql://me@db/bots"], {}, 2, "'mysql' are not supported"),
@@ -345,7 +311,7 @@ def test_the_help_names_every_option_and_exit_code(tmp_path: Path) -> None:
     done = job("run", "--help", folder=tmp_path)
     assert done.code == 0
     for word in ("--local", "--source", "--symbols", "--horizon", "--database-url", "--dry-run",
-                 "--force", "130", "143"):  # fmt: skip
+                 "--force", "--shard", "130", "143"):  # fmt: skip
         assert word in done.out
 
 
@@ -356,17 +322,6 @@ def test_the_help_names_every_option_and_exit_code(tmp_path: Path) -> None:
 def hub() -> Iterator[Hub]:
     with Hub(REAL_SPACE, environ={**os.environ, **NANO}) as hub:
         yield hub
-
-
-def of_hub(hub: Hub, database: str) -> dict[str, str]:
-    return {
-        "HF_ENDPOINT": hub.url,
-        "HF_TOKEN": TOKEN,
-        "HF_SPACE_REPO": REPO,
-        "KRONOS_SPACE_URL": hub.space_url,
-        "DATABASE_URL": database,
-        "KRONOS_WAKE_TIMEOUT": "60",
-    }
 
 
 def test_the_space_on_the_hub_is_woken_asked_and_paused(

