@@ -127,7 +127,7 @@ def phases(runs: Sequence[dict[str, float]], start_s: float) -> str:
 
 
 def upserts(new_database: Callable[[], str], rounds: int) -> str:
-    """The same rows, inserted and then updated, in both tables; row by row once, for it takes long."""
+    """The same rows, inserted and then updated, in both tables; row by row only once."""
     forecasts = list(made_forecasts(ROWS // STEPS))
     ways: list[Callable[[Session, Sequence[Forecast]], object]] = [store_forecasts] * rounds
     times: dict[tuple[str, str], list[float]] = {}
