@@ -111,6 +111,7 @@ def test_the_space_is_paused_within_the_grace_period() -> None:
 
 def test_a_wrong_setting_is_not_tried_again_and_a_drained_node_is_no_failure() -> None:
     job = cronjob("tradingbot-kronos")["spec"]["jobTemplate"]["spec"]
+    assert job["podReplacementPolicy"] == "Failed", "else two would be at work at once"
     wrong, drained = job["podFailurePolicy"]["rules"]
     assert wrong["action"] == "FailJob"
     assert wrong["onExitCodes"] == {"containerName": "bot", "operator": "In", "values": [2]}
@@ -241,7 +242,7 @@ def test_the_space_of_the_cluster_is_where_the_bots_ask() -> None:
     assert (port["name"], port["containerPort"]) == (service["ports"][0]["targetPort"], 7860)
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/health", "port": port["name"]}
-    for name in ("tradingbot-kronos", "tradingbot-kronostrader", "tradingbots-test-space"):
+    for name in ("tradingbot-kronos", "tradingbot-kronostrader", "tradingbots-test"):
         assert variables(pods(objects)[name])["KRONOS_SPACE_URL"] == "http://tradingbots-space:7860"
     settings = SpaceSettings.from_env(plain(deployment["template"]["spec"]))
     assert (settings.model, settings.dtype) == ("kronos-mini", "auto")
@@ -278,7 +279,7 @@ def test_only_the_bots_and_whom_the_values_name_reach_the_space_which_reaches_no
         "kubernetes.io/metadata.name": "monitoring"
     }
     template = cronjob("tradingbot-kronos", ci="space")["spec"]["jobTemplate"]["spec"]["template"]
-    test = find(objects, "Pod", "tradingbots-test-space")
+    test = find(objects, "Pod", "tradingbots-test")
     for allowed in (template, test):
         assert selects(bots["podSelector"], allowed["metadata"]["labels"])
     assert not selects(bots["podSelector"], labels["labels"])

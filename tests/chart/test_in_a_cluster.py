@@ -1,0 +1,221 @@
+"""The guide's commands with the real helm and kubectl, and pods that really run the job."""
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from charts import CHART
+from cluster import Cluster
+from hub import REPO, TOKEN, Hub
+from kube_tools import tool
+from sqlalchemy import select
+
+from tradingbot.utils.db import KronosPrediction, RunLog, get_db_session
+
+NAMESPACE = "tradingbots-2025"
+ROOT = CHART.parents[1]
+RUN_NOW = """
+kubectl create job --from=cronjob/tradingbot-kronos test-run -n tradingbots-2025
+kubectl logs -f job/test-run -n tradingbots-2025
+"""
+HELM_TEST = "helm test tradingbots -n tradingbots-2025 --logs"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(tmp_path / "pods") as cluster:
+        yield cluster
+
+
+def shell(cluster: Cluster, commands: str) -> str:
+    """Run commands as they stand in the docs, in the project's folder; their output together."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": {"server": cluster.url}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "me"}}],
+        "current-context": "test",
+    }
+    home = cluster.folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    (home / "config").write_text(json.dumps(config))
+    folders = {str(Path(tool(name)).parent) for name in ("helm", "kubectl")}
+    done = subprocess.run(
+        ["bash", "-euc", commands],
+        cwd=ROOT,
+        env={
+            "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
+            "HOME": str(home),
+            "KUBECONFIG": str(home / "config"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def install(cluster: Cluster, **values: Any) -> str:
+    given = " ".join(
+        shlex.join(["--set-json", f"{name.replace('__', '.')}={json.dumps(value)}"])
+        for name, value in values.items()
+    )
+    return shell(
+        cluster,
+        "helm upgrade --install tradingbots ./helm/tradingbots "
+        f"--namespace tradingbots-2025 {given}",
+    )
+
+
+class Borrowed:
+    """A container of the Hub's whose process is a Space that runs anyway: it starts at once."""
+
+    pid = 0
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        return self._code
+
+    def kill(self) -> None:
+        self._code = 137
+
+    def wait(self) -> int:
+        return 137
+
+
+def hub_of(space_url: str) -> Hub:
+    def launch(port: int, environ: Mapping[str, str]) -> Borrowed:
+        hub.port = urlsplit(space_url).port or 0
+        return Borrowed()
+
+    hub = Hub(launch=launch)
+    return hub
+
+
+def rows(url: str) -> dict[str, set[datetime]]:
+    """Ticker -> the days that are forecast."""
+    with get_db_session(url) as session:
+        found: dict[str, set[datetime]] = {}
+        for row in session.scalars(select(KronosPrediction)):
+            found.setdefault(row.symbol, set()).add(row.target_date)
+        return found
+
+
+def test_a_person_installs_the_chart_and_runs_the_job_by_hand(
+    cluster: Cluster, postgres_url: str, space_url: str
+) -> None:
+    with hub_of(space_url) as hub:
+        shell(cluster, shlex.join([
+            "kubectl", "create", "secret", "generic", "tradingbot-secrets", "-n", NAMESPACE,
+            f"--from-literal=HF_TOKEN={TOKEN}", f"--from-literal=DATABASE_URL={postgres_url}",
+        ]))  # fmt: skip
+        said = install(cluster, env={
+            "HF_ENDPOINT": hub.url, "HF_SPACE_REPO": REPO, "KRONOS_SPACE_URL": hub.space_url,
+            "KRONOS_DATA_SOURCE": "sample",
+        })  # fmt: skip
+        assert "STATUS: deployed" in said
+        assert cluster.names("cronjobs") == ["tradingbot-kronos", "tradingbot-kronostrader"]
+        notes = said[said.index("NOTES:") :]
+        assert all(command in notes for command in RUN_NOW.strip().splitlines())
+
+        log = shell(cluster, RUN_NOW)
+        assert (hub.stage, hub.running, hub.starts) == ("PAUSED", False, 1)
+    forecasts = rows(postgres_url)
+    assert forecasts.keys() == {"AAPL", "GOOG", "IBM", "MSFT"}
+    assert all(len(days) == 5 for days in forecasts.values())
+    created, *lines = log.splitlines()
+    assert created == "job.batch/test-run created"
+    told = [json.loads(line) for line in lines]  # a pod's log is JSON, each line of it
+    assert told[-1]["exit_code"] == 0
+    assert TOKEN not in log
+    assert not [path for path in cluster.folder.iterdir() if path.suffix != ".log"], (
+        "a pod wrote onto its read-only disk"
+    )
+
+    shell(
+        cluster, f"kubectl create job --from=cronjob/tradingbot-kronostrader trade -n {NAMESPACE}"
+    )
+    trades = shell(cluster, f"kubectl logs -f job/trade -n {NAMESPACE}")
+    assert "Portfolio" in trades
+
+
+def test_pods_of_an_indexed_job_share_the_tickers_and_the_space_of_the_cluster(
+    cluster: Cluster, postgres_url: str, space_url: str
+) -> None:
+    cluster.services["http://tradingbots-space:7860"] = space_url
+    cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})
+    install(
+        cluster,
+        space__enabled=True,
+        env__KRONOS_DATA_SOURCE="sample",
+        bots=[{"name": "kronosbot", "schedule": "5 22 * * 1-5", "shards": 2}],
+    )
+    assert cluster.names("deployments") == ["tradingbots-space"]
+    shell(cluster, RUN_NOW.splitlines()[1])
+    assert cluster.wait("test-run") == [0, 0]
+    assert rows(postgres_url).keys() == {"AAPL", "GOOG", "IBM", "MSFT"}
+    with get_db_session(postgres_url) as session:
+        runs = session.scalars(select(RunLog)).all()
+    done = [run.counts["stored"] for run in runs]
+    assert sum(done) == 4
+    assert all(count < 4 for count in done), "no pod did all the work"
+
+
+def test_helm_test_says_that_database_and_space_are_there(
+    cluster: Cluster, postgres_url: str, space_url: str
+) -> None:
+    cluster.services["http://tradingbots-space:7860"] = space_url
+    cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})
+    install(cluster, space__enabled=True)
+    said = shell(cluster, HELM_TEST)
+    assert "Phase:          Succeeded" in said
+    assert "its schema is up to date" in said
+    assert f"{space_url}/health: kronos-nano is ready" in said
+
+
+def test_a_space_of_the_hub_that_sleeps_passes_helm_test_and_a_missing_one_does_not(
+    cluster: Cluster, postgres_url: str
+) -> None:
+    cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})
+    with Hub() as hub:
+        install(cluster, env__KRONOS_SPACE_URL=hub.space_url)
+        assert "/health sleeps; kronosbot wakes it" in shell(cluster, HELM_TEST)
+        install(cluster, env__KRONOS_SPACE_URL=f"{hub.url}/nowhere")
+        with pytest.raises(AssertionError, match="/nowhere/health answered 404"):
+            shell(cluster, HELM_TEST)
+
+
+def test_helm_test_fails_without_a_database_and_without_the_space_of_the_cluster(
+    cluster: Cluster,
+) -> None:
+    with Hub() as hub:  # its Space sleeps, which one of the cluster may not
+        cluster.services["http://tradingbots-space:7860"] = hub.space_url
+        install(cluster, space__enabled=True)
+        with pytest.raises(AssertionError) as failure:
+            shell(cluster, HELM_TEST)
+    assert "no database is configured, neither in the secret nor in the values" in str(
+        failure.value
+    )
+    assert "/health answered 503" in str(failure.value)
+
+
+def test_an_upgrade_keeps_the_password_of_the_small_postgres(cluster: Cluster) -> None:
+    path = f"/api/v1/namespaces/{NAMESPACE}/secrets/tradingbots-postgres"
+    install(cluster, postgres__enabled=True)
+    first = cluster.objects[path]["data"]["POSTGRES_PASSWORD"]
+    install(cluster, postgres__enabled=True, postgres__storage="2Gi")
+    assert cluster.objects[path]["data"]["POSTGRES_PASSWORD"] == first
+    annotations = cluster.objects[path]["metadata"]["annotations"]
+    assert annotations["helm.sh/resource-policy"] == "keep", "so does `helm uninstall`"
