@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
+from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
 from tradingbot.utils.log_lines import likely_log_format, log_format, log_line, to_json
@@ -176,7 +177,7 @@ def run(
             tickers = () if symbols is None else check_symbols("--symbols", symbols)
             part = Shard.chosen(settings, shard)
             _import_parts()
-            with stop_on_signals():
+            with stop_on_signals(), bounded_waits():
                 report.exit_code = nightly(
                     settings,
                     report,

@@ -46,6 +46,7 @@ def nightly(
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
     from tradingbot.utils.locks import NoLock, locked, open_lock
+    from tradingbot.utils.retrying import PATIENCE_AT_START, retried
     from tradingbot.utils.stored import database_exists
 
     if not local and settings.space_url is None:
@@ -62,11 +63,14 @@ def nightly(
     data = DataService(
         settings.data_source, horizon=settings.horizon, sessions=None if dry_run else sessions
     )
+    at_start = partial(retried, patience=PATIENCE_AT_START)
     if not dry_run:
-        init_db(url)  # before the Space is woken for nothing
+        at_start(partial(init_db, url))  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
     there = not dry_run or database_exists(url)
-    active = tickers or active_tickers(settings, data, reading if there else None)
+    active = list(tickers) or at_start(
+        partial(active_tickers, settings, data, reading if there else None)
+    )
     report.source = lasting(settings.data_source)
     report.shard = str(shard)
     report.symbols = [symbol for symbol in active if shard.takes(symbol)]
@@ -83,8 +87,8 @@ def nightly(
         lock_of(f"run {shard}") if not dry_run else NoLock() as lock,
         lock_of(f"Space {settings.hf_space_repo}") if there else NoLock() as space_lock,
     ):
-        if not lock.try_exclusive():
-            report.message = f"Nothing to do: another run is at work, {lock.held_by()}"
+        if not at_start(lock.try_exclusive):
+            report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
             return 0
         return _recorded(
             settings,

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 60.0  # seconds that a database may be away, as while it restarts or another takes over
 BACKOFF = 0.25  # seconds before the second attempt, then more
 LONGEST_PAUSE = 5.0
+PATIENCE_AT_START = 3.0  # the same before the Space is woken: a wrong address shall be told soon
 
 Result = TypeVar("Result")
 

@@ -1,6 +1,7 @@
 """One row of run_logs for one run of the job."""
 
 import logging
+import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Self
@@ -34,16 +35,21 @@ class RunRecord:
 
     @classmethod
     def begin(cls, sessions: Sessions, report: Report) -> Self:
-        with sessions() as session:
-            row = RunLog(
-                name=NAME,
-                status="running",
-                started_at=report.started_at,
-                details=report.details(),
-            )
-            session.add(row)
-            session.flush()
-            return cls(sessions, row.id)
+        facts = {"name": NAME, "status": "running", "started_at": report.started_at}
+        mark = uuid.uuid4().hex  # another run may begin in the same second
+
+        def write() -> int:
+            with sessions() as session:
+                # there already, if the connection was lost just when it was committed
+                for row in session.scalars(select(RunLog).filter_by(**facts)):
+                    if row.details.get("mark") == mark:
+                        return row.id
+                row = RunLog(**facts, details={**report.details(), "mark": mark})
+                session.add(row)
+                session.flush()
+                return row.id
+
+        return cls(sessions, retried(write))
 
     def woke(self, repo: str) -> bool:
         """Whether the last thing that a run did with the Space was to wake it."""

@@ -45,9 +45,11 @@ def stop_on_signals() -> Iterator[None]:
     background. SIGHUP does not: who says nohup means it.
     """
     stopping = False
+    _asked.clear()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal stopping
+        _asked.set()
         if not stopping:
             stopping = True
             raise Stopped(signum)
@@ -56,6 +58,7 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _asked.clear()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -67,7 +70,12 @@ def signals_held() -> Iterator[None]:
         yield  # signals only ever interrupt the main thread
         return
     held: list[int] = []
-    previous = _handle(lambda signum, frame: held.append(signum))
+
+    def hold(signum: int, frame: FrameType | None) -> None:
+        _asked.set()
+        held.append(signum)
+
+    previous = _handle(hold)
     try:
         yield
     finally:
@@ -75,6 +83,14 @@ def signals_held() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal to stop has come, held or not: whoever waits should not do so for long."""
+    return _asked.is_set()
+
+
+_asked = threading.Event()
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
