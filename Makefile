@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test fuzz browser image-test lint bench bench-job docs clean
+.PHONY: help run serve test fuzz chaos browser image-test lint bench bench-job docs clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ browser: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
 	@$(PY) tests/space/fuzz.py $(FUZZ)
+
+chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="--schedules 9 --seed 7")
+	@$(PY) tests/e2e/chaos.py $(CHAOS)
 
 image-test: $(VENV)/.dev ## The image of the Space, built and run (as root on Debian; minutes)
 	@$(PY) -m pytest -s tests/image/space_image.py
