@@ -1,0 +1,174 @@
+"""The examples of the docs run: Python blocks as they stand, commands in a shell."""
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from openai_server import openai_server, says
+from pages import ROOT, Block, blocks, commands, pages
+from test_in_a_cluster import RUN_NOW, shell
+
+from tradingbot.utils.db import dispose_engines
+
+PORT = "http://127.0.0.1:7860"  # of the docs; here another one
+
+# Commands that are not run as they stand: a pattern, and why, or where they are run.
+ELSEWHERE = [
+    (r"make (run|test|docs|lint|bench.*|image-test|help|serve|chaos.*|fuzz)", "the Makefile's"),
+    (r".*--source yahoo .*", "asks Yahoo; tests/bot has one of its own"),
+    (r"docker (build|push|run) .*", "tests/image builds and runs the images"),
+    (r"kronos-space deploy .*", "tests/e2e/test_deploy.py"),
+    (r"(export|SPACE=).*", "for the commands that follow"),
+    (r"kronosbot space (wake|pause)", "tests/e2e/test_cli_space.py"),
+    (r"curl .*\$SPACE.*", "the same request is in the README"),
+    (r"(kubectl create job|kubectl logs|helm test) .*", "tests/chart/test_in_a_cluster.py"),
+    (
+        r"kubectl (get|patch|delete|rollout|apply) .*|.*\| kubectl apply -f -",
+        "wants a real cluster",
+    ),
+    (r"helm uninstall .*", "wants a real cluster"),
+    (r"pg_(dump|restore) .*", "Postgres' own, of the version of one's server"),
+]
+
+
+@pytest.fixture(scope="module")
+def forecasts(space_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `make run` leaves it: kronos.db has the sample's forecasts."""
+    folder = tmp_path_factory.mktemp("made")
+    done = subprocess.run(
+        [sys.executable, "-m", "tradingbot.kronosbot", "--source", "sample"],
+        cwd=folder,
+        env={**os.environ, "KRONOS_SPACE_URL": space_url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(
+    forecasts: Path, space_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The folder that examples run in: a database with forecasts, a Space, candles."""
+    shutil.copy(forecasts / "kronos.db", tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    write_candles(tmp_path / "my-candles")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}/.venv/bin{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
+    monkeypatch.setenv("KRONOS_DATA_SOURCE", "sample")
+    monkeypatch.setenv("KRONOS_MODEL", "kronos-nano")
+    with openai_server(says("HOLD. Nothing speaks for a trade.")) as (url, _):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("KRONOS_AI_MODEL", "a-model")
+        yield tmp_path
+    dispose_engines()
+
+
+def write_candles(folder: Path) -> None:
+    folder.mkdir()
+    days = [f"2024-{month:02}-{day:02}" for month in range(1, 5) for day in range(1, 29)]
+    rows = [f"{day},100,102,99,{100 + number % 5 / 4},1000" for number, day in enumerate(days)]
+    (folder / "BTC-USD.csv").write_text("\n".join(["date,open,high,low,close,volume", *rows]))
+
+
+# Python -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in blocks("python")}))
+def test_the_python_blocks_of_a_page_run_in_their_order(
+    page: str, project: Path, space_url: str
+) -> None:
+    for block in (block for block in blocks("python") if block.page == page):
+        said = io.StringIO()
+        code = compile(block.text.replace(PORT, space_url), str(block), "exec")
+        with contextlib.redirect_stdout(said):
+            exec(code, {"__name__": "__main__"})
+        if shown := output_after(block):
+            assert said.getvalue() == shown, f"{block} prints something else"
+
+
+def output_after(block: Block) -> str | None:
+    """What the page says that the block prints: the text block right below."""
+    after = pages()[block.page].split(block.text, 1)[1].removeprefix("```\n")
+    found = re.match(r"\n```text\n(.*?)^```$", after, re.MULTILINE | re.DOTALL)
+    return found[1] if found else None
+
+
+# shell ------------------------------------------------------------------------------------
+
+BASH = [block for language in ("bash", "sh") for block in blocks(language)]
+
+
+def elsewhere(command: str) -> bool:
+    return any(re.fullmatch(pattern, command) for pattern, _ in ELSEWHERE)
+
+
+def of_a_cluster(command: str) -> bool:
+    return command.startswith(("kubectl", "helm"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    sorted({
+        command for block in BASH for command in commands(block)
+        if not elsewhere(command) and not of_a_cluster(command)
+    }),
+)  # fmt: skip
+def test_a_command_runs(command: str, project: Path, space_url: str) -> None:
+    tools = set(re.findall(r"(?:^|\| )(curl|jq|sqlite3)\b", command))
+    if missing := [tool for tool in tools if not shutil.which(tool)]:
+        pytest.skip(f"no {' and '.join(missing)} on this machine")
+    done = run(["bash", "-o", "pipefail", "-euc", command.replace(PORT, space_url)])
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_commands_of_a_cluster_are_taken_by_the_real_helm_and_kubectl(tmp_path: Path) -> None:
+    ran = 0
+    for page in sorted({block.page for block in BASH}):
+        with Cluster(tmp_path / page.replace("/", "-")) as cluster:
+            for block in (block for block in BASH if block.page == page):
+                for command in commands(block):
+                    if of_a_cluster(command) and not elsewhere(command):
+                        shell(cluster, command)
+                        ran += 1
+    assert ran >= 6
+
+
+def test_the_manual_trigger_of_the_docs_is_the_one_that_is_tested() -> None:
+    for page in ("docs/operations/kubernetes.md", "docs/guides/kronos-forecasting.md"):
+        assert RUN_NOW.strip() in pages()[page]
+
+
+def test_what_is_not_run_is_in_the_docs() -> None:
+    """A pattern without a command is left over."""
+    there = {command for block in BASH for command in commands(block)}
+    unused = [pattern for pattern, _ in ELSEWHERE
+              if not any(re.fullmatch(pattern, command) for command in there)]  # fmt: skip
+    assert unused == []
+
+
+def test_targets_of_make_that_the_docs_name_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {
+        target for text in pages().values() for target in re.findall(r"`?make ([a-z-]+)\b", text)
+        if f"`make {target}" in text or f"\nmake {target}" in text
+    }  # fmt: skip
+    assert len(named) > 5
+    assert [target for target in named if not re.search(rf"^{target}:", makefile, re.M)] == []
