@@ -45,11 +45,11 @@ def stop_on_signals() -> Iterator[None]:
     background. SIGHUP does not: who says nohup means it.
     """
     stopping = False
-    _asked.clear()
+    _asked[0] = False
 
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal stopping
-        _asked.set()
+        _asked[0] = True
         if not stopping:
             stopping = True
             raise Stopped(signum)
@@ -58,7 +58,7 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _asked.clear()
+        _asked[0] = False
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -72,7 +72,7 @@ def signals_held() -> Iterator[None]:
     held: list[int] = []
 
     def hold(signum: int, frame: FrameType | None) -> None:
-        _asked.set()
+        _asked[0] = True
         held.append(signum)
 
     previous = _handle(hold)
@@ -87,10 +87,11 @@ def signals_held() -> Iterator[None]:
 
 def asked_to_stop() -> bool:
     """Whether a signal to stop has come, held or not: whoever waits should not do so for long."""
-    return _asked.is_set()
+    return _asked[0]
 
 
-_asked = threading.Event()
+# not an Event: its lock could be held by the very thread that a handler interrupts
+_asked = [False]
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
