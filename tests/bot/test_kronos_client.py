@@ -247,14 +247,19 @@ class Script:
 
 @contextmanager
 def scripted(*answers: Any) -> Iterator[tuple[str, Script]]:
-    """A server at the network's edge that misbehaves as told; the last answer is repeated."""
+    """A server at the network's edge that misbehaves as told; the last answer is repeated.
+
+    An answer may be a dict: it is then that of the first word which the request's body contains.
+    """
     script = Script(list(answers))
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             script.requests.append((self.path, dict(self.headers)))
             answer = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
+            if isinstance(answer, dict):
+                answer = next(its for word, its in answer.items() if word in asked)
             if callable(answer):
                 answer()
                 self.close_connection = True
@@ -451,7 +456,8 @@ def test_who_stops_listening_stops_the_sending_too(
 ) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
     refusal, full = (422, {}, {"error": {"message": "no"}}), (429, {"Retry-After": "1"}, b"")
-    with scripted(refusal, full) as (url, script), KronosClient(url, data=sample) as client:
+    of_each = {b"AAPL": refusal, b"": full}  # whichever arrives first
+    with scripted(of_each) as (url, script), KronosClient(url, data=sample) as client:
         answers = client.forecast_batches(["AAPL", "IBM", "MSFT", "GOOG"])
         next(answers)
         answers.close()

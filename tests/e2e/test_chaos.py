@@ -1,5 +1,6 @@
 """Some schedules of `make chaos`, and the proof that it would notice."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -53,9 +54,13 @@ def test_whatever_goes_wrong_every_invariant_holds(outcomes: dict[str, Outcome],
 
 def test_a_space_left_running_lost_rows_and_faults_that_never_fire_are_caught(chaos: Chaos) -> None:
     def lose(world: World) -> None:
-        world.postgres.execute(
-            "DELETE FROM kronos_predictions WHERE symbol = 'IBM'", database=world.database
-        )
+        deadline = time.monotonic() + 20
+        lost: list[tuple[str]] = []
+        while not lost and time.monotonic() < deadline:  # it is of the first batch, soon stored
+            lost = world.postgres.execute(
+                "DELETE FROM kronos_predictions WHERE symbol = 'AAPL' RETURNING symbol",
+                database=world.database,
+            )
 
     vandal = Fault("rows vanish", "batch done", lose, number=3, passes=True)
     absent = Fault("never", "batch", lambda world: 500, number=99)
