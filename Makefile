@@ -36,8 +36,8 @@ fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ=
 chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="--schedules 9 --seed 7")
 	@$(PY) tests/e2e/chaos.py $(CHAOS)
 
-image-test: $(VENV)/.dev ## The image of the Space, built and run (as root on Debian; minutes)
-	@$(PY) -m pytest -s tests/image/space_image.py
+image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)
+	@$(PY) -m pytest -s tests/image/space_image.py tests/image/bots_image.py
 
 lint: $(VENV)/.dev ## Style and types
 	@$(PY) -m ruff check .

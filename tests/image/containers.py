@@ -51,8 +51,8 @@ def release() -> None:
             _run("umount", mount)
 
 
-def build(context: Path, tag: str, **build_args: str) -> str:
-    """Build the context's Dockerfile on the base; returns what was said meanwhile."""
+def build(context: Path, tag: str, *, dockerfile: Path | None = None, **build_args: str) -> str:
+    """Build a Dockerfile, else the context's, on the base; returns what was said meanwhile."""
     with TemporaryDirectory() as folder:
         volumes = _pip_settings(Path(folder, "pip.conf"))
         return buildah(
@@ -60,6 +60,7 @@ def build(context: Path, tag: str, **build_args: str) -> str:
             *("--pull-never", "--network", "host", "--tag", tag),
             *(f"--volume={volume}" for volume in volumes),
             *(f"--build-arg={name}={value}" for name, value in build_args.items()),
+            *(("--file", str(dockerfile)) if dockerfile else ()),
             str(context),
         )
 
@@ -73,13 +74,13 @@ def podman(*arguments: str) -> str:
     return _run("podman", *_storage(), *options, *arguments)
 
 
-def start(image: str, *options: str, command: tuple[str, ...] = ()) -> str:
-    """Start a container with no network; returns its id."""
+def start(image: str, *options: str, command: tuple[str, ...] = (), network: str = "none") -> str:
+    """Start a container, with no network unless one is named; returns its id."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096")
     # podman would run the health check by systemd; the test asks for itself
     return podman(
-        *("run", "--detach", "--no-healthcheck", "--network", "none", *limits, *options),
+        *("run", "--detach", "--no-healthcheck", "--network", network, *limits, *options),
         *(image, *command),
     ).strip()
 
@@ -107,7 +108,9 @@ def _storage() -> tuple[str, ...]:
 def _run(*command: str) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, command[0], done.stdout)
+        error = subprocess.CalledProcessError(done.returncode, command[0], done.stdout)
+        error.add_note(done.stdout[-3000:])  # else nobody would be shown it
+        raise error
     return done.stdout
 
 
