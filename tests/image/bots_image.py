@@ -11,16 +11,13 @@ import time
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import containers
 import pytest
 from charts import pods, rendered, variables
 from containers import build, podman, start
 from hub import REAL_SPACE, REPO, TOKEN, Hub
-from sqlalchemy import func, select
-
-from tradingbot.utils.db import KronosPrediction, get_db_session
+from postgres import DatabaseProxy, running_postgres
 
 PROJECT = Path(__file__).parents[2]
 DOCKERFILE = PROJECT / "tradingbot" / "Dockerfile"
@@ -59,14 +56,16 @@ def candles(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_nightly_job_of_the_chart_runs_in_it(
-    image: str, candles: Path, postgres_url: str
-) -> None:
+def test_the_nightly_job_of_the_chart_runs_in_it(image: str, candles: Path) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
-    with Hub(REAL_SPACE, environ={**os.environ, **nano}) as hub:
+    with (
+        Hub(REAL_SPACE, environ={**os.environ, **nano}) as hub,
+        running_postgres() as server,
+        DatabaseProxy(server, "postgres") as database,  # TCP: its socket is root's alone
+    ):
         pod = pods(rendered())["tradingbot-kronos"]
         [container] = pod["containers"]
-        secret = {"HF_TOKEN": TOKEN, "DATABASE_URL": postgres_url}
+        secret = {"HF_TOKEN": TOKEN, "DATABASE_URL": database.url}
         environ = {
             name: value if isinstance(value, str) else secret.get(value[1])
             for name, value in variables(pod).items()
@@ -77,20 +76,19 @@ def test_the_nightly_job_of_the_chart_runs_in_it(
             "KRONOS_DATA_SOURCE": "csv:/candles",
             "KUBERNETES_SERVICE_HOST": "10.0.0.1",
         }
-        [socket] = parse_qs(urlsplit(postgres_url).query)["host"]
         status, log = run(
             image,
             *(f"--env={name}={value}" for name, value in environ.items() if value is not None),
-            *(f"--volume={candles}:/candles:ro", f"--volume={socket}:{socket}"),
+            f"--volume={candles}:/candles:ro",
             command=(*container["command"], *container.get("args", [])),
             network="host",
         )
         assert status == 0, log
         assert (hub.stage, hub.running) == ("PAUSED", False)
-    report = json.loads(log.splitlines()[-1])
-    assert report["counts"]["stored"] == 2
-    with get_db_session(postgres_url) as session:
-        assert session.scalar(select(func.count(KronosPrediction.symbol))) == 10
+        report = json.loads(log.splitlines()[-1])
+        assert report["counts"]["stored"] == 2
+        [(rows,)] = server.execute("SELECT count(*) FROM kronos_predictions")
+        assert rows == 10
 
 
 def test_it_is_not_root_and_has_neither_compiler_nor_torch_nor_cache(image: str) -> None:
