@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         spaces = stack.enter_context(ForkServer())
         postgres = stack.enter_context(running_postgres())
         template = stack.enter_context(schema_template(postgres))
-        chaos = Chaos(options.logs, postgres, spaces, template)
+        chaos = Chaos(options.logs.absolute(), postgres, spaces, template)
         pool = stack.enter_context(ThreadPoolExecutor(options.jobs))
         seeds = range(options.seed, options.seed + options.schedules)
         futures = [pool.submit(chaos.run, seed) for seed in seeds]
@@ -137,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     outcomes.append(outcome)
                     _show(console, outcome)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave things running
             console.print("Stopping: what is under way is finished first")
             chaos.stopping.set()
             pool.shutdown(cancel_futures=True)

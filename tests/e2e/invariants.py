@@ -29,7 +29,6 @@ KEYS = {
 }
 LOUD = "THE SPACE MAY STILL BE RUNNING"
 IDLE = "Nothing to do: another run is at work"
-SIGKILL = 9
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
     """What a run says that it stored, or has found, is what lies there."""
     report = run.report
     if not report:
-        if run.code >= 0 and not run.signals:
+        if not run.signals:
             yield Broken("told", f"{run.name} prints no report")
         return
     if report["exit_code"] != run.code and not run.signals:
@@ -231,7 +230,7 @@ def _check_space(seen: Evidence) -> Iterator[Broken]:
     last = max(seen.runs, key=lambda run: run.ended)
     loud = [run for run in seen.runs if LOUD in run.err]
     told = any(run.code != 0 for run in loud)
-    if seen.space_runs and seen.touched and last.code >= 0 and not told:
+    if seen.space_runs and seen.touched and not last.killed and not told:
         yield Broken("running", f"after {last.name}, exit code {last.code}")
     if loud and not any(fault.moment in ("pause", "verify") for fault in seen.faults):
         yield Broken("running", f"{loud[0].name} cries that it may run, though nothing was wrong")
@@ -256,7 +255,7 @@ def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broke
 def _expected_codes(run: Run, seen: Evidence, *, stored: set[str]) -> set[int]:
     """DESIGN.md, section 8, computed from what was seen from outside."""
     if run.signals:
-        return {-SIGKILL} if run.signals[0] == SIGKILL else {128 + run.signals[0]}
+        return {128 + run.signals[0]}
     if IDLE in run.err:
         return {0}
     enough = len(stored & run.tickers) >= MIN_SUCCESS * len(run.tickers)

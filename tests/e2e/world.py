@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -55,7 +56,14 @@ class Run:
 
     @property
     def code(self) -> int:
-        return self.process.returncode
+        """As a shell and Kubernetes tell it: a second signal may kill it when all is done."""
+        status = self.process.returncode
+        return 128 - status if status < 0 else status
+
+    @property
+    def killed(self) -> bool:
+        """By SIGKILL: it could not do anything about it."""
+        return signal.SIGKILL in self.signals or not self.in_time
 
     def send(self, number: int) -> bool:
         """Whether the process was still there."""
