@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from tradingbot.utils.log_lines import likely_log_format, log_line
-from tradingbot.utils.signals import exit_on_signals
+from tradingbot.utils.signals import exit_on_signals, ignore_signals
 
 
 def main() -> None:
@@ -18,7 +18,10 @@ def main() -> None:
     exit_on_signals(partial(log_line, "ERROR") if in_json else str)
     from tradingbot.utils.cli import command  # takes a while, in which Ctrl-C should not be odd
 
-    command()
+    try:
+        command()
+    finally:
+        ignore_signals()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,16 @@ def exit_on_signals(line: Callable[[str], str] = str) -> None:
     _handle(leave)
 
 
+def ignore_signals() -> None:
+    """From now on nothing stops the process: it is about to end, and its exit code stands.
+
+    Python gives signals back their deadly meaning before it is gone, and a second one would then
+    replace the code.
+    """
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
     """The first signal to stop raises Stopped here; later ones wait for the cleaning up.
