@@ -149,8 +149,9 @@ def test_in_a_storm_of_refusals_all_use_the_cache_after_few_requests(
         error = histories[symbol]
         assert isinstance(error, DataUnavailable)
         assert str(error).startswith(f"{symbol}: Yahoo refuses more requests for now (429)")
-    # yfinance sends each twice; four threads, then one by one until patience is at its end
-    assert len(yahoo.charts) <= 2 * (WORKERS + 5)
+    # yfinance sends each twice; four threads, then one by one until patience is at its end; a
+    # thread that the machine holds up may come late: alone, each ticker would ask a dozen times
+    assert len(yahoo.charts) <= 2 * (WORKERS + 5) + 4 * len(EIGHT)
 
 
 def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
