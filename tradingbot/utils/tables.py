@@ -16,7 +16,7 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0002"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0003"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 def utcnow() -> datetime:
@@ -52,6 +52,7 @@ class BarTime(UtcDateTime):
 
 
 JsonObject = JSON().with_variant(postgresql.JSONB(), "postgresql")
+JsonOrNull = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -90,11 +91,12 @@ class KronosPrediction(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float | None]
-    close_p10: Mapped[float | None]
+    close_p10: Mapped[float | None]  # these three as `calibration` says
     close_p50: Mapped[float | None]
     close_p90: Mapped[float | None]
     prob_up: Mapped[float | None]  # share of the sample paths that close above last_close
     samples: Mapped[int | None]
+    calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what widened them
 
 
 class KronosForecast(Base):
@@ -116,9 +118,82 @@ class KronosForecast(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float]
-    close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}
+    close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}, raw
     prob_up: Mapped[float]
     samples: Mapped[int]
+    calibration: Mapped[str] = mapped_column(server_default="raw")
+    # the same levels as they were given to the bots; None where that was the raw ones
+    calibrated_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
+
+
+ALL_SYMBOLS = "*"  # in KronosScore.symbol
+ALL_STEPS = 0  # in KronosScore.step
+ALL_SESSIONS = 0  # in KronosScore.last_sessions
+
+
+class KronosScore(Base):
+    """How good one model's forecasts were: one ticker or all, one step ahead or all, one window.
+
+    Prices are shares of the last close that the model saw, so that tickers can be put together and
+    splits change nothing. Measures are of the bands as they were given, `raw_…` of the model's own.
+    A measure is None where too few forecasts stand behind it, or where it says nothing.
+    """
+
+    __tablename__ = "kronos_scores"
+
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    symbol: Mapped[str] = mapped_column(primary_key=True)  # or ALL_SYMBOLS
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # or ALL_STEPS
+    # targets within that many newest sessions (60, 250), or ALL_SESSIONS
+    last_sessions: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    n: Mapped[int]  # forecasts with an outcome
+    sessions: Mapped[int]  # distinct target dates among them
+    first_target: Mapped[datetime] = mapped_column(BarTime)
+    last_target: Mapped[datetime] = mapped_column(BarTime)
+    mae: Mapped[float | None]  # of the mean close
+    naive_mae: Mapped[float | None]  # of "it stays at the last close"
+    mase: Mapped[float | None]  # mae ÷ naive_mae
+    crps: Mapped[float | None]
+    raw_crps: Mapped[float | None]
+    random_walk_crps: Mapped[float | None]  # that resamples the history's own returns
+    crps_skill: Mapped[float | None]  # 1 - crps ÷ random_walk_crps
+    wql: Mapped[float | None]  # weighted quantile loss
+    coverage_50: Mapped[float | None]  # share of closes inside the band
+    coverage_80: Mapped[float | None]
+    coverage_90: Mapped[float | None]
+    raw_coverage_50: Mapped[float | None]
+    raw_coverage_80: Mapped[float | None]
+    raw_coverage_90: Mapped[float | None]
+    width_50: Mapped[float | None]  # mean width of the band
+    width_80: Mapped[float | None]
+    width_90: Mapped[float | None]
+    hit_rate: Mapped[float | None]  # share of moves whose direction was right
+    hit_low: Mapped[float | None]  # its 95 % interval
+    hit_high: Mapped[float | None]
+    ic: Mapped[float | None]  # correlation across tickers, mean over sessions; ALL_SYMBOLS only
+    rank_ic: Mapped[float | None]
+    dm_statistic: Mapped[float | None]  # Diebold-Mariano on CRPS; below 0: better than random walk
+    dm_p_value: Mapped[float | None]  # two-sided
+    scored_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class KronosCalibration(Base):
+    """How much wider one band must be than the model says: its half-widths times `factor`."""
+
+    __tablename__ = "kronos_calibrations"
+
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    asset_class: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    band: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # per cent: 10 … 90
+    factor: Mapped[float]
+    n: Mapped[int]  # forecasts that it was fitted on
+    until: Mapped[datetime] = mapped_column(BarTime)  # the newest target among them
+    fitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class HistoricData(Base):
