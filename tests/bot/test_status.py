@@ -320,7 +320,7 @@ def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
 
 def test_the_session_cannot_write(database: str) -> None:
     log_run(database, utcnow())
-    with pytest.raises(DatabaseError, match=r"read-?only"), module._reading(database) as session:
+    with pytest.raises(DatabaseError, match=r"read-?only"), module.reading(database) as session:
         session.execute(text("DELETE FROM run_logs"))
     assert len(status_of(database).runs) == 1
 

@@ -88,7 +88,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):
         return replace(status, problems=[f"there is no {status.database} yet: {WAY_OUT}"])
-    with _reading(url) as session:
+    with reading(url) as session:
         if lacking := _lacking(session, status.database):
             return replace(status, problems=[lacking])
         runs = last_runs(session, status.now, lambda shard: open_lock(url, f"run {shard}"))
@@ -116,7 +116,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
 
 
 @contextmanager
-def _reading(url: str) -> "Iterator[Session]":
+def reading(url: str) -> "Iterator[Session]":
     """A session that cannot write."""
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session
