@@ -168,7 +168,11 @@ class KronosClient:
             symbols = [symbols]
         space = self._require_space()
         histories = symbols if isinstance(symbols, Mapping) else None
-        return self._answers(space, symbols, histories, horizon, interval, seed)
+        return self._answers(space, self._requests(symbols, histories, horizon, interval, seed))
+
+    def answers_to(self, requests: Iterable[SeriesRequest]) -> Generator[list[Answer]]:
+        """As `forecast_batches`, for requests that are written already; one answer to each."""
+        return self._answers(self._require_space(), requests)
 
     # the Space's state -------------------------------------------------------------------
 
@@ -217,11 +221,7 @@ class KronosClient:
     def _answers(
         self,
         space: SpaceHTTP,
-        symbols: Iterable[str],
-        histories: "Mapping[str, pd.DataFrame] | None",
-        horizon: int,
-        interval: str,
-        seed: int | None,
+        requests: Iterable[SeriesRequest | tuple[str, KronosError]],
     ) -> Generator[list[Answer]]:
         """The answers to each batch, in order. IN_FLIGHT requests are on their way at a time."""
         flight: deque[tuple[list[SeriesRequest], Future[list[Answer]]]] = deque()
@@ -240,7 +240,7 @@ class KronosClient:
                 return [(request.symbol, error) for request in batch]
 
         try:
-            for item in self._batches(symbols, histories, horizon, interval, seed):
+            for item in _batches(requests):
                 if isinstance(item, tuple):
                     yield [item]
                     continue
@@ -256,30 +256,6 @@ class KronosClient:
         finally:
             stopped.set()
 
-    def _batches(
-        self,
-        symbols: Iterable[str],
-        histories: "Mapping[str, pd.DataFrame] | None",
-        horizon: int,
-        interval: str,
-        seed: int | None,
-    ) -> Iterator[list[SeriesRequest] | tuple[str, KronosError]]:
-        """Requests in batches of a bearable size; a ticker without candles is an error between."""
-        batch: list[SeriesRequest] = []
-        for symbol in symbols:
-            try:
-                request = self._request(symbol, histories, horizon, interval, seed)
-            except KronosError as error:
-                yield symbol, error
-                continue
-            size = sum(len(other.body) for other in batch) + len(request.body)
-            if batch and (len(batch) == BATCH_SERIES or size > BATCH_BYTES):
-                yield batch
-                batch = []
-            batch.append(request)
-        if batch:
-            yield batch
-
     def _ask(
         self, space: SpaceHTTP, batch: list[SeriesRequest], stopped: threading.Event
     ) -> list[Answer]:
@@ -293,6 +269,21 @@ class KronosClient:
             (request.symbol, decode(request, result, made_at=made_at))
             for request, result in zip(batch, results, strict=True)
         ]
+
+    def _requests(
+        self,
+        symbols: Iterable[str],
+        histories: "Mapping[str, pd.DataFrame] | None",
+        horizon: int,
+        interval: str,
+        seed: int | None,
+    ) -> Iterator[SeriesRequest | tuple[str, KronosError]]:
+        """One a ticker; without candles it is an error."""
+        for symbol in symbols:
+            try:
+                yield self._request(symbol, histories, horizon, interval, seed)
+            except KronosError as error:
+                yield symbol, error
 
     def _request(
         self,
@@ -357,6 +348,24 @@ def __getattr__(name: str) -> Any:
 
         return kronos_forecast
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _batches(
+    requests: Iterable[SeriesRequest | tuple[str, KronosError]],
+) -> Iterator[list[SeriesRequest] | tuple[str, KronosError]]:
+    """Requests in batches of a bearable size; what could not be asked is an error between."""
+    batch: list[SeriesRequest] = []
+    for request in requests:
+        if isinstance(request, tuple):
+            yield request
+            continue
+        size = sum(len(other.body) for other in batch) + len(request.body)
+        if batch and (len(batch) == BATCH_SERIES or size > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(request)
+    if batch:
+        yield batch
 
 
 def _in_background(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:

@@ -29,6 +29,10 @@ class SeriesRequest:
 
 PRICES = ["open", "high", "low", "close"]
 
+# How paths are drawn: as the Space does by itself.
+TEMPERATURE = 1.0
+TOP_P = 0.9
+
 
 def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFrame":
     """`history` as `encode` takes it, its times naive; DataError says why it cannot be sent.
@@ -76,6 +80,8 @@ def encode(
     targets: Sequence[datetime],
     samples: int,
     seed: int | None,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
 ) -> SeriesRequest:
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
@@ -96,6 +102,8 @@ def encode(
         "horizon": horizon,
         "ohlcv": bars,
         "samples": samples,
+        "temperature": temperature,
+        "top_p": top_p,
         "quantiles": list(QUANTILE_LEVELS),
         "seed": zlib.crc32(f"{symbol} {as_of.isoformat()}".encode()) if seed is None else seed,
     }
