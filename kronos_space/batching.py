@@ -21,6 +21,9 @@ PATIENCE = 0.05
 # Bars, contexts and every path's future, in one call of the engine: about a second of work, so that
 # a caller that hangs up is noticed soon. The engine bounds its memory itself.
 CALL_BUDGET = 16_384
+# Seconds of work that may wait. Callers give up after some minutes: what could only be answered
+# later than that is refused while they can still go elsewhere, or come back.
+MAX_WAIT = 120.0
 
 
 class QueueFull(Exception):
@@ -64,7 +67,8 @@ class _Series:
 class InferenceWorker:
     """Runs `generate` in a thread of its own.
 
-    max_waiting: series that may wait; a larger request is still taken when nothing else waits.
+    max_waiting: series that may wait, unless they are more than MAX_WAIT of work already; a larger
+    request is still taken when nothing else waits.
     """
 
     def __init__(
@@ -82,7 +86,8 @@ class InferenceWorker:
         self._changed = threading.Condition()
         self._arriving = 0
         self._closed = False
-        self._seconds_per_series = 0.1
+        self._bars_waiting = 0
+        self._seconds_per_bar = 1e-4  # measured from the first call on
         self._thread = threading.Thread(target=self._work, name="kronos-engine", daemon=True)
         self._thread.start()
 
@@ -118,6 +123,7 @@ class InferenceWorker:
         with self._changed:
             self._check_room(len(prompts))
             self._queue.extend(_Series(job, at, prompt) for at, prompt in enumerate(prompts))
+            self._bars_waiting += sum(map(_bars, prompts))
             self._changed.notify()
         if not prompts:
             job.done.set_result([])
@@ -133,6 +139,7 @@ class InferenceWorker:
             self._closed = True
             jobs = {series.job for series in self._queue}
             self._queue.clear()
+            self._bars_waiting = 0
             self._changed.notify()
         for job in jobs:
             _settle(job, ShuttingDown("the service is shutting down"))
@@ -142,9 +149,9 @@ class InferenceWorker:
         if self._closed:
             raise ShuttingDown("the service is shutting down")
         waiting = len(self._queue)
-        if waiting and waiting + series > self._max_waiting:
-            seconds = ceil(waiting * self._seconds_per_series)
-            raise QueueFull(retry_after=min(max(seconds, 1), 60))
+        seconds = self._bars_waiting * self._seconds_per_bar
+        if waiting and (waiting + series > self._max_waiting or seconds > MAX_WAIT):
+            raise QueueFull(retry_after=min(max(ceil(seconds), 1), 60))
 
     async def _result(self, job: _Job) -> list[Paths]:
         try:
@@ -156,6 +163,7 @@ class InferenceWorker:
         with self._changed:
             if any(series.job is job for series in self._queue):
                 self._queue = deque(series for series in self._queue if series.job is not job)
+                self._bars_waiting = sum(_bars(series.prompt) for series in self._queue)
 
     def _work(self) -> None:
         while batch := self._take():
@@ -163,7 +171,8 @@ class InferenceWorker:
             self._run(batch)
             self.running = 0
             seconds = time.monotonic() - started
-            self._seconds_per_series += 0.3 * (seconds / len(batch) - self._seconds_per_series)
+            bars = sum(_bars(series.prompt) for series in batch)
+            self._seconds_per_bar += 0.3 * (seconds / bars - self._seconds_per_bar)
             if self._observe:
                 waits = [started - series.job.since for series in batch]
                 paths = sum(series.prompt.sampling.samples for series in batch)
@@ -181,6 +190,7 @@ class InferenceWorker:
             while self._queue and (not batch or _bars(self._queue[0].prompt) <= budget):
                 batch.append(self._queue.popleft())
                 budget -= _bars(batch[-1].prompt)
+            self._bars_waiting -= CALL_BUDGET - budget
             return batch
 
     def _run(self, batch: list[_Series]) -> None:

@@ -113,6 +113,28 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
     assert gate.calls == [[0], [1, 2, 3, 4]]
 
 
+def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
+    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "MAX_WAIT", 1e-9)
+
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        waiting = asyncio.create_task(worker.submit([prompt(1)]))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            worker.submit([prompt(2)])
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        third = worker.submit([prompt(3)])  # what waited is gone
+        gate.open.set()
+        await asyncio.gather(first, third)
+        assert seeds_of(await worker.submit([prompt(4)])) == [4]
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [3], [4]]
+
+
 def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
     worker: InferenceWorker, gate: Gate
 ) -> None:
