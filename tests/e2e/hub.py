@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -142,6 +143,23 @@ class Hub:
         while self.boot_id() is None:
             time.sleep(0.02)
         self.stage = "RUNNING"
+
+    @contextmanager
+    def held(self, action: str) -> Iterator[threading.Event]:
+        """In this block nothing of `action` is answered. The event tells that one was asked."""
+        asked, go = threading.Event(), threading.Event()
+
+        def hold(event: str) -> None:
+            if event == action:
+                asked.set()
+                go.wait()
+
+        before, self.happens = self.happens, hold
+        try:
+            yield asked
+        finally:
+            self.happens = before
+            go.set()
 
     def boot_id(self) -> str | None:
         try:

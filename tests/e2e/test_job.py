@@ -336,17 +336,18 @@ def test_the_space_on_the_hub_is_woken_asked_and_paused(
 
 
 def test_sigterm_pauses_the_space_and_exits_143(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
-    process = subprocess.Popen(
-        job_command("--source", "sample"),
-        cwd=tmp_path,
-        env={**os.environ, **of_hub(hub, sqlite_url)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not hub.running:
-        time.sleep(0.02)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
+    with hub.held("health") as asked:
+        process = subprocess.Popen(
+            job_command("--source", "sample"),
+            cwd=tmp_path,
+            env={**os.environ, **of_hub(hub, sqlite_url)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert asked.wait(60)
+        assert hub.running
+        process.terminate()
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert "Stopped by SIGTERM" in err
     assert (hub.stage, hub.running) == ("PAUSED", False)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,8 +43,8 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
     tmp_path: Path, database: str
 ) -> None:
-    with Hub(old_lingers=60) as hub:  # the Space takes its time
-        environ = of_hub(hub, database)
+    with Hub(old_lingers=600) as hub:  # the Space takes its time
+        environ = of_hub(hub, database) | {"KRONOS_WAKE_TIMEOUT": "600"}
         first = start(tmp_path, environ)
         wait_until(lambda: "restart" in hub.actions())
         second = job("--source", "sample", folder=tmp_path, **environ)
@@ -60,10 +61,12 @@ def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
 
 def test_a_killed_run_holds_up_nobody(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
     environ = of_hub(hub, sqlite_url)
-    first = start(tmp_path, environ)
-    wait_until(lambda: hub.running)
-    first.kill()
-    first.communicate()
+    with hub.held("batch") as asked:
+        first = start(tmp_path, environ)
+        assert asked.wait(60)
+        first.kill()
+        first.communicate()
+    assert hub.running
     done = job("--source", "sample", folder=tmp_path, **environ, KRONOS_PAUSE="if-woken")
     assert done.code == 0, done.err
     assert len(rows(sqlite_url)) == 20
@@ -74,6 +77,13 @@ def test_shards_share_the_tickers_and_the_space(
     tmp_path: Path, hub: Hub, postgres_url: str
 ) -> None:
     environ = {**of_hub(hub, postgres_url), "KRONOS_SHARDS": "2"}
+    both = threading.Barrier(2, timeout=60)  # else one may be through before the other begins
+
+    def meet(event: str) -> None:
+        if event == "batch":
+            both.wait()
+
+    hub.happens = meet
     pods = [start(tmp_path, {**environ, "JOB_COMPLETION_INDEX": str(index)}) for index in range(2)]
     told = [pod.communicate(timeout=100)[1] for pod in pods]
     assert [pod.returncode for pod in pods] == [0, 0], told
@@ -99,17 +109,19 @@ def test_a_shard_without_tickers_touches_nothing(tmp_path: Path, hub: Hub, sqlit
 def test_the_last_run_pauses_the_space_when_it_is_told_to_stop(
     tmp_path: Path, hub: Hub, postgres_url: str
 ) -> None:
-    environ = of_hub(hub, postgres_url) | {"KRONOS_SAMPLES": "256"}  # so that it takes a while
-    with open_lock(postgres_url, f"Space {environ['HF_SPACE_REPO']}") as another_pod:
+    environ = of_hub(hub, postgres_url)
+    with (
+        open_lock(postgres_url, f"Space {environ['HF_SPACE_REPO']}") as another_pod,
+        hub.held("batch") as asked,
+    ):
         assert another_pod.try_shared()
         hub.start_now()
-        run = start(tmp_path, environ, "--horizon", "200")
-        assert run.stderr is not None
-        assert any("Fetching candles" in line for line in iter(run.stderr.readline, ""))
+        run = start(tmp_path, environ)
+        assert asked.wait(60)
         assert hub.actions() == [], "it joined the Space that is up"
         another_pod.release()
-    run.terminate()
-    _, err = run.communicate(timeout=60)
+        run.terminate()
+        _, err = run.communicate(timeout=60)
     assert run.returncode == 143, err
     assert hub.starts == 1
     assert (hub.stage, hub.running) == ("PAUSED", False)
