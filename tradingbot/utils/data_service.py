@@ -17,7 +17,7 @@ import pandas as pd
 from tradingbot.utils.calendars import latest_complete_session, sessions_between
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_sources import PRICES, Bars, Source, open_source
-from tradingbot.utils.errors import DataError, TooFewBars
+from tradingbot.utils.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.utils.threads import as_they_end
 
 if TYPE_CHECKING:
@@ -106,23 +106,12 @@ class DataService:
         length = _bar_length(interval)
         # five sessions in seven days, less some holidays; nothing goes back further than 1950
         start = now - timedelta(days=30) - min(length * 1.5 * bars, now - datetime(1950, 1, 31))
-        daily = interval == "1d"
-        last = latest_complete_session(symbol, now) if daily else now - length
-
-        def fetch(since: datetime) -> Bars:
-            request = partial(self._source.fetch, symbol, interval, since, now)
-            raw = self._patience.ask(symbol, request, stopped)
-            return clean(raw[raw.index <= last])
-
-        if daily and self._cache is not None:
-            frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=self._min_bars)
-        else:
-            frame, warnings = fetch(start)
+        frame, warnings, last = self._bars(symbol, interval, start, stopped, enough=self._min_bars)
         if len(frame) < self._min_bars:
             count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
             needs = f"a forecast needs at least {self._min_bars}"
             raise TooFewBars("; ".join([f"{symbol}: {count}, {needs}", *warnings]))
-        if daily and (late := sessions_between(symbol, frame.index[-1], last)):
+        if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
             warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
             if self._now is None and self._source.clock_file:
                 warning += f"; the clock is the newest bar, in {self._source.clock_file}"
@@ -131,6 +120,51 @@ class DataService:
         frame = frame.tail(bars)
         frame.attrs["warnings"] = warnings
         return frame
+
+    def closes(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.Series:
+        """The closes of all complete bars from `since` on, or as many as there are; maybe none.
+
+        Of a ticker that the source no longer knows, those that the database has kept. Raises
+        DataError as `history` does, but for too few bars.
+        """
+        frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=1, gone=True)
+        return frame.loc[frame.index >= since, "close"]
+
+    def _bars(
+        self,
+        symbol: str,
+        interval: str,
+        start: datetime,
+        stopped: threading.Event,
+        *,
+        enough: int,
+        gone: bool = False,
+    ) -> tuple[pd.DataFrame, list[str], datetime]:
+        """Clean bars from `start` on, what is odd about them, and when the newest one can be of.
+
+        Cached ones, if there are `enough`, stand in for a source that is out of reach; if `gone`,
+        also for one that has nothing of the ticker any more.
+        """
+        now = self.now()
+        daily = interval == "1d"
+        length = _bar_length(interval)
+        last = latest_complete_session(symbol, now) if daily else now - length
+
+        def fetch(since: datetime) -> Bars:
+            request = partial(self._source.fetch, symbol, interval, since, now)
+            try:
+                raw = self._patience.ask(symbol, request, stopped)
+            except DataError as error:
+                if gone and self._cache is not None:
+                    raise DataUnavailable(str(error)) from error
+                raise
+            return clean(raw[raw.index <= last])
+
+        if daily and self._cache is not None:
+            frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=enough)
+        else:
+            frame, warnings = fetch(start)
+        return frame, warnings, last
 
     def outcome(self, symbol: str, dates: Iterable[datetime]) -> dict[datetime, float]:
         """What the closes of these sessions turned out to be, where the source already knows."""
