@@ -149,11 +149,12 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
     process = subprocess.Popen(
         [sys.executable, "-m", "tradingbot.kronosbot", "space", "wake"],
         cwd=tmp_path,
-        env=settings(hub, **HF_TOKEN),
+        env=settings(hub, **HF_TOKEN, KRONOS_WAKE_TIMEOUT="600"),
         stderr=subprocess.PIPE,
         text=True,
     )
     while hub.actions().count("runtime") < 4:  # it waits for the container
+        assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)

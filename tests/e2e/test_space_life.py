@@ -31,10 +31,10 @@ from tradingbot.utils.space_life import running_space
 LOCK = f"Space {REPO}"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Hub that hangs; one that is only slow, as the machine may be, is waited for."""
     monkeypatch.setattr(hf_space, "HUB_TIMEOUT", 0.5)
-    monkeypatch.setattr(hf_space, "PAUSE_VERIFY", 0.5)
 
 
 @pytest.fixture
@@ -109,17 +109,16 @@ def test_when_the_start_fails_nobody_waits_for_ever(hub: Hub, stay: Stay) -> Non
 
     def run(_: int) -> None:
         try:
-            with stay(timeout=15):
+            with stay(timeout=60):
                 raise AssertionError("there is no Space")
         except HubError as error:
             errors.append(str(error))
 
-    began = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run, range(3)))
-    assert time.monotonic() - began < 14, "told by the stage, not by the deadline"
     assert len(errors) == 3
-    assert all("failed to start: BUILD_ERROR" in error for error in errors)
+    told_by_the_stage = "failed to start: BUILD_ERROR"  # and not by the deadline
+    assert all(told_by_the_stage in error for error in errors)
     assert (hub.running, hub.stage) == (False, "PAUSED")
 
 
@@ -233,27 +232,29 @@ def test_if_woken_remembers_a_run_that_woke_the_space_and_was_killed(
     assert notes == [True, False, False]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_deadline_holds_against_a_hub_that_hangs(
     hub: Hub, stay: Stay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hf_space, "PAUSE_PATIENCE", 0.0)
     hub.faults["runtime"] += ["hang"] * 20
-    began = time.monotonic()
     with pytest.raises(HubError, match="could not tell the stage"), stay(timeout=0.7):
         pass
-    assert time.monotonic() - began < 0.7 + hf_space.HUB_TIMEOUT + 0.5
+    # each took the 0.5 s of a time-out: no third one has begun after the deadline
+    assert set(hub.actions()) == {"runtime"} and len(hub.calls) <= 2
 
 
 @pytest.mark.parametrize("action", ["pause", "runtime"])
+@pytest.mark.usefixtures("impatient")
 def test_pausing_after_a_signal_takes_no_longer_than_kubernetes_allows(
     hub: Hub, action: str
 ) -> None:
     hub.start_now()
     hub.faults[action] += ["hang"] * 20
     space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
-    began = time.monotonic()
+    hub_timeout = 10.0  # as it is in life; here each call takes 0.5 s
     with pytest.raises(HubError, match=r"could not .* ReadTimeout"):
         space.pause(1.0)
-    assert time.monotonic() - began < 1.0 + hf_space.HUB_TIMEOUT + 0.5
-    allowed = hf_space.PAUSE_PATIENCE_STOPPED + 10.0 + hf_space.CONNECT_TIMEOUT
+    assert hub.actions().count(action) <= 2, "none begins after the patience is at its end"
+    allowed = hf_space.PAUSE_PATIENCE_STOPPED + hub_timeout + hf_space.CONNECT_TIMEOUT
     assert allowed < 30, "the grace period of Kubernetes, unless it is set"

@@ -4,7 +4,9 @@ import json
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,26 +130,38 @@ def test_a_port_that_is_taken_is_told_in_one_line(log: Path, space_url: str) -> 
 
 
 def test_health_answers_at_once_while_the_engine_is_busy(space_url: str) -> None:
+    took: list[float] = []
     with ThreadPoolExecutor() as pool:
         done = metric(space_url, "kronos_engine_seconds_count")
         work = pool.submit(requests.post, f"{space_url}/predict", json=long_request(), timeout=60)
-        slowest = 0.0
         with requests.Session() as session:
             session.get(f"{space_url}/health", timeout=10)
             while not work.done():
                 started = time.monotonic()
                 session.get(f"{space_url}/health", timeout=10)
-                slowest = max(slowest, time.monotonic() - started)
+                took.append(time.monotonic() - started)
         assert work.result().status_code == 200
         assert metric(space_url, "kronos_engine_seconds_count") == done + 1
-    assert slowest < 0.25
+    assert len(took) > 3, "one that is held up is answered once, at the end"
+    # of most, not of all: one may be held up by what else the machine does
+    assert sorted(took)[len(took) * 3 // 4] < 0.25
+
+
+@contextmanager
+def busy(url: str) -> Iterator[None]:
+    """The engine has something else to do when this begins, so that what comes now must wait."""
+    with ThreadPoolExecutor() as pool:
+        work = pool.submit(requests.post, f"{url}/predict", json=long_request(256), timeout=60)
+        until(lambda: metric(url, "kronos_running_series") == 1)
+        yield
+        assert work.result().status_code == 200
 
 
 def test_sixteen_callers_at_once_are_all_answered_in_few_calls_of_the_engine(
     space_url: str,
 ) -> None:
     before = metric(space_url, "kronos_engine_series_count")
-    with ThreadPoolExecutor(16) as pool:
+    with busy(space_url), ThreadPoolExecutor(16) as pool:
         names = [f"T{n}" for n in range(16)]
         posts = [
             pool.submit(
@@ -162,7 +176,11 @@ def test_sixteen_callers_at_once_are_all_answered_in_few_calls_of_the_engine(
 
 
 def test_a_full_queue_answers_429_with_a_time_to_come_again(log: Path) -> None:
-    with serving(log, KRONOS_MAX_QUEUE="2") as server, ThreadPoolExecutor(24) as pool:
+    with (
+        serving(log, KRONOS_MAX_QUEUE="2") as server,
+        busy(server.url),
+        ThreadPoolExecutor(24) as pool,
+    ):
         posts = [
             pool.submit(
                 requests.post, f"{server.url}/predict", json=request(horizon=100), timeout=60
