@@ -160,7 +160,10 @@ def test_pods_of_an_indexed_job_share_the_tickers_and_the_space_of_the_cluster(
         cluster,
         space__enabled=True,
         env__KRONOS_DATA_SOURCE="sample",
-        bots=[{"name": "kronosbot", "schedule": "5 22 * * 1-5", "shards": 2}],
+        bots=[
+            {"name": "kronosbot", "schedule": "5 22 * * 1-5", "shards": 2},
+            {"name": "kronosbot-status", "schedule": "0 6 * * 2-6", "args": ["status"]},
+        ],
     )
     assert cluster.names("deployments") == ["tradingbots-space"]
     shell(cluster, RUN_NOW.splitlines()[1])
@@ -171,6 +174,12 @@ def test_pods_of_an_indexed_job_share_the_tickers_and_the_space_of_the_cluster(
     done = [run.counts["stored"] for run in runs]
     assert sum(done) == 4
     assert all(count < 4 for count in done), "no pod did all the work"
+    shell(
+        cluster, f"kubectl create job --from=cronjob/tradingbot-kronos-status look -n {NAMESPACE}"
+    )
+    assert "4 of 4 active tickers are fresh" in shell(
+        cluster, f"kubectl logs -f job/look -n {NAMESPACE}"
+    )
 
 
 def test_helm_test_says_that_database_and_space_are_there(

@@ -1,5 +1,6 @@
 """What the chart makes of its values, by the real helm, against the schemas of Kubernetes."""
 
+import json
 import re
 import subprocess
 import tomllib
@@ -156,6 +157,34 @@ def test_a_bot_of_ones_own_has_its_own_image_program_settings_and_memory() -> No
     assert find(bots, "CronJob", "tradingbot-kronostrader")["spec"]["suspend"] is True
 
 
+def test_an_entry_with_its_own_args_runs_another_command_of_the_same_program() -> None:
+    pod = pods(rendered(ci="bots"))["tradingbot-kronos-status"]
+    [container] = pod["containers"]
+    assert container["command"] == ["python", "-m", "tradingbot.kronosbot"]
+    assert container["args"] == ["status"]
+    assert "HF_TOKEN" not in variables(pod), "it is kronosbot's alone"
+
+
+def test_a_cronjob_has_its_bots_name_without_bot_and_runs_the_program_before_the_dash() -> None:
+    expected = {
+        "kronosbot": ("tradingbot-kronos", "tradingbot.kronosbot"),
+        "kronosbot-report": ("tradingbot-kronos-report", "tradingbot.kronosbot"),
+        "kronosbot-weekly-report": ("tradingbot-kronos-weekly-report", "tradingbot.kronosbot"),
+        "trend": ("tradingbot-trend", "tradingbot.trend"),
+        "robotics": ("tradingbot-robotics", "tradingbot.robotics"),
+        "a-bot": ("tradingbot-a", "tradingbot.a"),
+        "x-bot-bot": ("tradingbot-x", "tradingbot.x"),
+        "a" * 37 + "bot": ("tradingbot-" + "a" * 37, "tradingbot." + "a" * 37 + "bot"),
+    }
+    bots = json.dumps([{"name": name, "schedule": "@daily"} for name in expected])
+    made = pods(rendered("--set-json", f"bots={bots}"))
+    del made["tradingbots-test"]
+    assert list(expected.values()) == [
+        (name, pod["containers"][0]["command"][2]) for name, pod in made.items()
+    ]
+    assert all(len(name) <= 52 for name in made), "Kubernetes allows a CronJob no more"
+
+
 def test_shards_make_it_an_indexed_job_whose_pods_know_their_part() -> None:
     job = cronjob("tradingbot-kronos", ci="shards")["spec"]["jobTemplate"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 4, 4)
@@ -218,6 +247,29 @@ def test_the_database_is_what_the_secret_says_unless_the_values_say_it() -> None
     assert database_url({**pod, "POSTGRES_PASSWORD": "s3cret"}) == (
         "postgresql+psycopg2://bots:s3cret@db.example.org:5432/trading"
     )
+
+
+def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_stands_there_once() -> None:
+    given = {
+        "DATABASE_URL": "postgresql://db.example.org/trading",
+        "KRONOS_API_KEY": {"configMapKeyRef": {"name": "keys", "key": "space"}},
+        "KRONOS_HORIZON": {"secretKeyRef": {"name": "mine", "key": "days"}},
+    }
+    bots = [{"name": "kronosbot", "schedule": "@daily", "shards": 2,
+             "env": {"KRONOS_SHARDS": 3, "KRONOS_HORIZON": 7}}]  # fmt: skip
+    objects = rendered(
+        *("--set-json", f"env={json.dumps(given)}", "--set-json", f"bots={json.dumps(bots)}"),
+        *("--set", "space.enabled=true,space.env.KRONOS_API_KEY=plain"),
+    )
+    [container] = pods(objects)["tradingbot-kronos"]["containers"]
+    made = {one.pop("name"): one for one in container["env"]}
+    assert len(made) == len(container["env"])
+    assert made["DATABASE_URL"] == {"value": given["DATABASE_URL"]}
+    assert made["KRONOS_API_KEY"] == {"valueFrom": given["KRONOS_API_KEY"]}
+    assert made["KRONOS_HORIZON"] == {"value": "7"}
+    assert made["KRONOS_SHARDS"] == {"value": "2"}, "as many as there are pods"
+    assert made["POSTGRES_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "tradingbot-secrets"
+    assert variables(pods(objects)["tradingbots-space"]) == {"KRONOS_API_KEY": "plain"}
 
 
 def test_another_secret_may_be_named() -> None:
@@ -354,6 +406,24 @@ def test_the_small_postgres_is_off_and_where_it_is_on_the_bots_store_there() -> 
         (["--set", "image.pullPolicy=always"], "at '/image/pullPolicy': value must be one of"),
         (["--set", "resources.limit.memory=1Gi"], "additional properties 'limit' not allowed"),
         (["--set", "database.port=5432x"], "at '/database/port': got string, want integer"),
+        (["--set-json", 'bots=[{"name":"abot","schedule":"@daily","command":[]}]'],
+         "at '/bots/0/command': minItems: got 0, want 1"),
+        (["--set-json", 'bots=[{"name":"bot-a","schedule":"@daily"}]'],
+         "bots: bot-a: nothing stands before"),
+        (["--set-json", 'bots=[{"name":"abot","schedule":"TZ=UTC 5 22 * *"}]'],
+         "at '/bots/0/schedule': 'TZ=UTC 5 22 * *' does not match pattern"),
+        (["--set", "startingDeadlineSeconds=null"], "missing property 'startingDeadlineSeconds'"),
+        (["--set", "image.pullPolicy=null"], "at '/image': missing property 'pullPolicy'"),
+        (["--set", "space=null"], "missing property 'space'"),
+        (["--set", "space.autoscaling=null"], "at '/space': missing property 'autoscaling'"),
+        (["--set", "postgres.resources=null"], "at '/postgres': missing property 'resources'"),
+        (["--set", "space.enabled=true,space.autoscaling.minReplicas=5"],
+         "space.autoscaling: minReplicas 5 is above maxReplicas 4"),
+        (["--set", "postgres.enabled=true,database.host=db"],
+         "postgres.enabled and database.host name two databases"),
+        (["--set", "database.host=db"], "database: host, user and name belong together"),
+        (["--set", "database.user=me,database.name=trading"],
+         "database: host, user and name belong together"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
@@ -362,6 +432,28 @@ def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
     with pytest.raises(subprocess.CalledProcessError) as refusal:
         helm("template", "tradingbots", CHART, *arguments)
     assert says in refusal.value.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "keys"),
+    [
+        ({}, {"HF_TOKEN", "DATABASE_URL"}),
+        ({"database": {"host": "db", "user": "me", "name": "trading"}},
+         {"HF_TOKEN", "POSTGRES_PASSWORD"}),
+        ({"postgres": {"enabled": True}}, {"HF_TOKEN"}),
+        ({"space": {"enabled": True}}, {"DATABASE_URL"}),
+        ({"space": {"enabled": True}, "postgres": {"enabled": True}}, set()),
+    ],
+)  # fmt: skip
+def test_the_notes_ask_for_those_keys_of_the_secret_that_are_needed(
+    values: Object, keys: set[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    said = helm("install", "tradingbots", CHART, "--dry-run=client", "-n", NAMESPACE, "-f", file)
+    notes = said[said.index("NOTES:") :]
+    assert set(re.findall(r"--from-literal=(\w+)", notes)) == keys
+    assert ("is missing" in notes) is bool(keys)
 
 
 def test_numbers_and_truths_among_the_settings_stay_what_they_look_like() -> None:

@@ -14,9 +14,14 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* kronosbot -> tradingbot-kronos */}}
+{{/* kronosbot -> tradingbot-kronos, kronosbot-report -> tradingbot-kronos-report */}}
 {{- define "tradingbots.cronjobName" -}}
-tradingbot-{{ . | trimSuffix "bot" | trimSuffix "-" }}
+tradingbot-{{ regexReplaceAll "-?bot(-|$)" . "${1}" | trimSuffix "-" }}
+{{- end }}
+
+{{/* What a bot runs: kronosbot and kronosbot-report -> tradingbot.kronosbot */}}
+{{- define "tradingbots.module" -}}
+tradingbot.{{ splitList "-" . | first }}
 {{- end }}
 
 {{/* Takes a dict: root, image. */}}
@@ -56,9 +61,6 @@ securityContext:
 {{/* Environment variables of a dict: name -> a text, a number, or what stands under valueFrom. */}}
 {{- define "tradingbots.env" -}}
 {{- range $name, $value := . }}
-{{- if eq $name "HF_TOKEN" }}
-{{- fail "env: HF_TOKEN does not belong here: put it into the secret, from which kronosbot alone gets it" }}
-{{- end }}
 - name: {{ $name }}
   {{- if kindIs "map" $value }}
   valueFrom:
@@ -71,40 +73,45 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{/* Variables that the values give, over those that the chart gives. Takes a dict: own, given (a list
+     of dicts, of which a later one goes before). */}}
+{{- define "tradingbots.mergedEnv" -}}
+{{- $env := deepCopy .own }}
+{{- range .given }}
+{{- if hasKey . "HF_TOKEN" }}
+{{- fail "env: HF_TOKEN does not belong here: put it into the secret, from which kronosbot alone gets it" }}
+{{- end }}
+{{- range $name, $value := . }}
+{{- $_ := set $env $name $value }}
+{{- end }}
+{{- end }}
+{{- include "tradingbots.env" $env }}
+{{- end }}
+
 {{/* A variable from the secret of the same key, which may be missing. Takes a dict: root, name. */}}
 {{- define "tradingbots.fromSecret" -}}
-- name: {{ .name }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ .root.Values.secretName }}
-      key: {{ .name }}
-      optional: true
+{{ .name }}: {secretKeyRef: {name: {{ .root.Values.secretName | quote }}, key: {{ .name }}, optional: true}}
 {{- end }}
 
 {{/* Where the database is: this chart's, or that of the values, or that of the secret. */}}
 {{- define "tradingbots.database" -}}
 {{- $database := .Values.database }}
 {{- if .Values.postgres.enabled }}
-- name: POSTGRES_HOST
-  value: {{ .Release.Name }}-postgres
-- name: POSTGRES_USER
-  value: kronos
-- name: POSTGRES_DATABASE
-  value: kronos
-- name: POSTGRES_PASSWORD
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Release.Name }}-postgres
-      key: POSTGRES_PASSWORD
-{{- else if $database.host }}
-- name: POSTGRES_HOST
-  value: {{ $database.host | quote }}
-- name: POSTGRES_PORT
-  value: {{ $database.port | quote }}
-- name: POSTGRES_USER
-  value: {{ $database.user | quote }}
-- name: POSTGRES_DATABASE
-  value: {{ $database.name | quote }}
+{{- if $database.host }}
+{{- fail "postgres.enabled and database.host name two databases: leave one of them out" }}
+{{- end }}
+POSTGRES_HOST: {{ .Release.Name }}-postgres
+POSTGRES_USER: kronos
+POSTGRES_DATABASE: kronos
+POSTGRES_PASSWORD: {secretKeyRef: {name: {{ .Release.Name }}-postgres, key: POSTGRES_PASSWORD}}
+{{- else if or $database.host $database.user $database.name }}
+{{- if not (and $database.host $database.user $database.name) }}
+{{- fail "database: host, user and name belong together: give all three" }}
+{{- end }}
+POSTGRES_HOST: {{ $database.host | quote }}
+POSTGRES_PORT: {{ $database.port | quote }}
+POSTGRES_USER: {{ $database.user | quote }}
+POSTGRES_DATABASE: {{ $database.name | quote }}
 {{ include "tradingbots.fromSecret" (dict "root" . "name" "POSTGRES_PASSWORD") }}
 {{- else }}
 {{- range list "DATABASE_URL" "POSTGRES_URI" "POSTGRES_HOST" "POSTGRES_PORT" "POSTGRES_USER" "POSTGRES_PASSWORD" "POSTGRES_DATABASE" }}
@@ -120,13 +127,10 @@ http://{{ .Release.Name }}-space:7860
 
 {{/* All variables of a pod that runs the bots' image. Takes a dict: root, env, the pod's own. */}}
 {{- define "tradingbots.botEnv" -}}
-{{- $env := deepCopy .root.Values.env }}
-{{- if .root.Values.space.enabled }}
-{{- $env = set $env "KRONOS_SPACE_URL" (include "tradingbots.spaceURL" .root) }}
-{{- end }}
-{{- include "tradingbots.env" (mergeOverwrite $env (.env | default dict)) }}
-{{- include "tradingbots.database" .root }}
-{{ include "tradingbots.fromSecret" (dict "root" .root "name" "KRONOS_API_KEY") }}
+{{- $secret := include "tradingbots.fromSecret" (dict "root" .root "name" "KRONOS_API_KEY") | fromYaml }}
+{{- $own := merge $secret (include "tradingbots.database" .root | fromYaml) }}
+{{- $space := .root.Values.space.enabled | ternary (dict "KRONOS_SPACE_URL" (include "tradingbots.spaceURL" .root)) dict }}
+{{- include "tradingbots.mergedEnv" (dict "own" $own "given" (list .root.Values.env $space (.env | default dict))) }}
 {{- end }}
 
 {{/* A place to write, for the read-only rest. */}}
