@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from hub import REPO, TOKEN, Hub
-from sqlalchemy import select
+from sqlalchemy import select, text
 
-from tradingbot.utils import hf_space
+from tradingbot.utils import hf_space, space_life
 from tradingbot.utils.db import RunLog, dispose_engines, get_db_session
 from tradingbot.utils.errors import HubError
 from tradingbot.utils.hf_space import HubSpace
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.locks import open_lock
+from tradingbot.utils.locks import Lock, open_lock
 from tradingbot.utils.report import Report
 from tradingbot.utils.run_record import RunRecord
 from tradingbot.utils.settings import PausePolicy
@@ -51,14 +51,20 @@ def stay(hub: Hub, database: str) -> Stay:
     """One run's use of the Space; gives its /health."""
 
     @contextmanager
-    def stay(*, pause: PausePolicy = "always", timeout: float = 20, say: Any = print) -> Any:
+    def stay(
+        *,
+        pause: PausePolicy = "always",
+        timeout: float = 20,
+        say: Any = print,
+        lock: Lock | None = None,
+    ) -> Any:
         log = RunRecord.begin(partial(get_db_session, database), Report())
         space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
         with (
             KronosClient(hub.space_url) as client,
-            open_lock(database, LOCK) as lock,
+            lock or open_lock(database, LOCK) as own,
             running_space(
-                space, client, timeout=timeout, pause=pause, say=say, lock=lock, diary=log
+                space, client, timeout=timeout, pause=pause, say=say, lock=own, diary=log
             ) as health,
         ):
             yield health
@@ -196,6 +202,37 @@ def test_a_space_that_died_under_others_is_not_joined(hub: Hub, stay: Stay) -> N
     assert "waiting for" in said[0]
     assert hub.starts == 2
     assert not hub.running
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_their_locks_again(
+    hub: Hub, stay: Stay, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "the database restarted" in line:
+            other.renew()  # as when it stores its next batch
+
+    with open_lock(database, LOCK) as other:
+        first = stay(say=say)
+        first.__enter__()
+        with stay(lock=other):
+            with get_db_session(database) as session:
+                session.execute(text(END_OTHER_SESSIONS))
+            first.__exit__(None, None, None)
+            assert hub.running
+            assert said[-1] == f"Space {REPO}: left to the runs that still use it"
+            # the row of `first` stays unfinished here, as that of a run that was killed does
+            monkeypatch.setattr(space_life, "REGAIN", 0.1)
+    assert (hub.starts, hub.running) == (1, False)
+
+
+END_OTHER_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @pytest.mark.parametrize("ran_before", [True, False])

@@ -48,6 +48,9 @@ class Lock(Protocol):
     def is_held(self) -> bool | None:
         """Whether somebody has it, without trying to get it; None if that cannot be told."""
 
+    def got_lost(self) -> bool:
+        """Whether it was ever lost with its connection. Then the others may have lost theirs."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
@@ -101,6 +104,7 @@ class PostgresLock:
         self._connection: Connection | None = None
         self._mode: Mode | None = None  # as taken
         self._held = False  # in this mode; not any more once the connection is lost
+        self._lost = False
 
     def try_exclusive(self) -> bool:
         with signals_held():  # one between the answer and `_held` would make it a lie
@@ -132,10 +136,11 @@ class PostgresLock:
 
     def release(self) -> None:
         with signals_held():
-            self._mode, self._held = None, False
+            self._mode = None
             if self._connection is not None:
                 try:
                     self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
+                    self._held = False
                 except DBAPIError:
                     self._lose_connection()
 
@@ -150,6 +155,9 @@ class PostgresLock:
 
     def is_held(self) -> bool | None:
         return bool(self._holders())
+
+    def got_lost(self) -> bool:
+        return self._lost
 
     def _holders(self) -> Sequence[Any]:
         # a key of 64 bits is shown as two halves
@@ -198,6 +206,7 @@ class PostgresLock:
         return self._connection
 
     def _lose_connection(self) -> None:
+        self._lost |= self._held
         self._held = False
         if self._connection is not None:
             with suppress(DBAPIError):
@@ -246,6 +255,9 @@ class FileLock:
             pass
         return True
 
+    def got_lost(self) -> bool:
+        return False
+
     def __enter__(self) -> Self:
         return self
 
@@ -290,6 +302,9 @@ class NoLock:
 
     def is_held(self) -> bool | None:
         return None
+
+    def got_lost(self) -> bool:
+        return False
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.report import Report
 from tradingbot.utils.retrying import retried
+from tradingbot.utils.run_history import LONGEST_RUN
 from tradingbot.utils.tables import RunLog, utcnow
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,17 @@ class RunRecord:
                 row.details = {**row.details, **self._details}
         except DatabaseError as error:
             logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+
+    def others_at_work(self) -> bool:
+        """Whether another run has not ended, as far as run_logs knows: it may have been killed."""
+        with self._sessions() as session:
+            unfinished = select(RunLog.id).where(
+                RunLog.name == NAME,
+                RunLog.finished_at.is_(None),
+                RunLog.started_at > utcnow() - LONGEST_RUN,
+                RunLog.id != self._id,
+            )
+            return session.scalar(unfinished.limit(1)) is not None
 
     def end(self, report: Report, exit_code: int, message: str | None) -> None:
         """Complete the row. A database that is gone by now is a warning: the run is over."""

@@ -19,9 +19,11 @@ from tradingbot.utils.hf_space import FAILED, RUNS, HubSpace
 from tradingbot.utils.locks import Lock, NoLock
 from tradingbot.utils.retrying import PATIENCE, retried
 from tradingbot.utils.settings import PausePolicy
-from tradingbot.utils.signals import Stopped, signals_held
+from tradingbot.utils.signals import Stopped, asked_to_stop, signals_held
 
 logger = logging.getLogger(__name__)
+
+REGAIN = 30.0  # seconds in which a run is likely to store a batch, and so to renew its lock
 
 
 class Health(Protocol):
@@ -37,6 +39,8 @@ class Diary(Protocol):
 
     def note_woken(self, repo: str, woken: bool) -> None: ...
 
+    def others_at_work(self) -> bool: ...
+
 
 class NoDiary:
     """For a run that stores nothing."""
@@ -46,6 +50,9 @@ class NoDiary:
 
     def note_woken(self, repo: str, woken: bool) -> None:
         pass
+
+    def others_at_work(self) -> bool:
+        return False
 
 
 @contextmanager
@@ -238,6 +245,8 @@ class _Stay:
             self._say(f"Space {self._hub.repo}: left running (KRONOS_PAUSE={self._policy})")
             return False
         try:
+            if self._lock.got_lost():
+                self._await_others()
             alone = self._lock.try_exclusive()
         except DatabaseError as error:  # better asleep than running for nobody
             logger.warning("cannot tell who else uses Space %s: %s", self._hub.repo, error)
@@ -245,6 +254,15 @@ class _Stay:
         if not alone:
             self._say(f"Space {self._hub.repo}: left to the runs that still use it")
         return alone
+
+    def _await_others(self) -> None:
+        """The restart that took this run's lock took theirs: let them take it again."""
+        if not self._diary.others_at_work():
+            return
+        self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")
+        until = time.monotonic() + REGAIN
+        while not self._lock.is_held() and time.monotonic() < until and not asked_to_stop():
+            time.sleep(self._hub.backoff)
 
 
 def _failed(hub: HubSpace, stage: str) -> HubError:
