@@ -71,6 +71,7 @@ class Unscored:
 
 
 NOT_YET = "the target session is not complete yet"
+NO_CANDLES = "its candles cannot be had"  # how the reason begins; this may pass
 
 
 def matured(
@@ -107,7 +108,7 @@ def matured(
             known = ticker, _closes(closes, symbol, interval, first_of[ticker] - BEFORE)
         if isinstance(past := known[1], DataError):
             reason = str(past).removeprefix(f"{symbol}: ")
-            yield Unscored(symbol, name, f"its candles cannot be had: {reason}", count)
+            yield Unscored(symbol, name, f"{NO_CANDLES}: {reason}", count)
             continue
         of_group = [column == value for column, value in zip(key, (*ticker, name), strict=True)]
         rows = _read(session, [*wanted, *of_group])

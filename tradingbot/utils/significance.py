@@ -1,0 +1,89 @@
+"""What chance alone could do: forecasts of one session, and overlapping ones, move together."""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+MIN_SESSIONS_TO_TEST = 30
+_Z = NormalDist().inv_cdf(0.975)
+
+
+def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | None]:
+    """The statistic and its two-sided p-value; (None, None) when there is too little to tell.
+
+    worse: (sessions,) in order of time, one forecast's loss less the other's, the mean over what
+    was forecast of that session. `overlap` is how many steps ahead: errors of forecasts h steps
+    ahead are correlated over h - 1 sessions. With the correction for small samples of Harvey,
+    Leybourne and Newbold (1997), and Student's t with sessions - 1 degrees of freedom.
+    """
+    n = len(worse)
+    if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
+        return None, None
+    variance = _long_run_variance(worse - worse.mean(), overlap)
+    if variance <= 0:  # all differences are the same
+        return None, None
+    correction = (n + 1 - 2 * overlap + overlap * (overlap - 1) / n) / n
+    statistic = float(worse.mean() / math.sqrt(variance / n) * math.sqrt(correction))
+    return statistic, student_p_value(statistic, n - 1)
+
+
+def share_interval(
+    hits: NDArray[np.float64], moves: NDArray[np.float64], overlap: int
+) -> tuple[float, float]:
+    """The 95 % interval of sum(hits) / sum(moves): Wilson's, for as many independent moves as vary
+    as much as these do.
+
+    hits, moves: (sessions,) in order of time. Moves of one session, and of sessions less than
+    `overlap` apart, may go together; and never do `moves` count for more than moves ÷ overlap.
+    """
+    total = float(moves.sum())
+    share = float(hits.sum()) / total
+    independent = total / overlap
+    deviation = hits - share * moves
+    sessions = len(moves)
+    variance = _newey_west(deviation, overlap) * sessions**2 / (sessions - 1) / total**2
+    if variance > 0 and 0 < share < 1:
+        independent = min(independent, share * (1 - share) / variance)
+    return wilson_interval(share, max(1.0, independent))
+
+
+def wilson_interval(share: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a share seen in `n` independent cases."""
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def student_p_value(statistic: float, degrees: int) -> float:
+    """P(|T| > |statistic|) of Student's t."""
+    if degrees > 1000:
+        return 2 * NormalDist().cdf(-abs(statistic))
+    # t = sqrt(degrees) tan(angle) has a density of cos(angle) ^ (degrees - 1)
+    angle = math.atan(abs(statistic) / math.sqrt(degrees))
+    tail = np.cos(np.linspace(angle, math.pi / 2, 4001)) ** (degrees - 1)
+    norm = math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2)) * math.sqrt(math.pi)
+    return min(1.0, float(np.trapezoid(tail)) * (math.pi / 2 - angle) / 4000 * 2 / norm)
+
+
+def _long_run_variance(deviation: Floats, overlap: int) -> float:
+    """Of a mean of overlapping errors, times their number."""
+    every = sum(_autocovariance(deviation, lag) for lag in range(1, overlap))
+    variance = _autocovariance(deviation, 0) + 2 * every
+    # weights of one for each lag can make it negative; falling ones cannot
+    return variance if variance > 0 else _newey_west(deviation, overlap)
+
+
+def _newey_west(deviation: Floats, overlap: int) -> float:
+    weighted = sum(
+        (1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)
+    )
+    return _autocovariance(deviation, 0) + 2 * weighted
+
+
+def _autocovariance(deviation: Floats, lag: int) -> float:
+    n = len(deviation)
+    return float(deviation[lag:] @ deviation[: n - lag]) / n

@@ -1,0 +1,111 @@
+"""One honest sentence about a model's record, and whether it has earned a trade."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, KronosScore
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
+MIN_FORECASTS = 30  # as in measures.py, which loads pandas
+
+
+@dataclass(frozen=True)
+class Skill:
+    """1 - the forecasts' CRPS ÷ that of a random walk: above 0 is better than the random walk."""
+
+    value: float
+    where: str  # "SPY, last 60 sessions"
+
+
+def track_record(
+    session: "Session",
+    symbol: str | None,
+    *,
+    model: str,
+    revision: str | None = None,
+    interval: str = "1d",
+) -> str:
+    """How good the model was for this ticker, over the newest sessions that say something.
+
+    Where the ticker has too few forecasts with an outcome (or is None), how good it was for all.
+    Of another revision of the model nothing counts; None or "" is the one without a name.
+    """
+    rows = _rows(session, symbol, model, revision, interval)
+    for row in rows:
+        if row.mae is not None:
+            return _sentence(row)
+    n = max((row.n for row in rows if row.symbol == ALL_SYMBOLS), default=0)
+    return f"no record yet: {n} of the {MIN_FORECASTS} forecasts needed have an outcome"
+
+
+def crps_skill(
+    session: "Session",
+    symbol: str,
+    *,
+    model: str,
+    revision: str | None = None,
+    interval: str = "1d",
+) -> Skill | None:
+    """As `track_record`, what the newest sessions say of the model's skill; None: not known."""
+    for row in _rows(session, symbol, model, revision, interval):
+        if row.crps_skill is not None:
+            return Skill(row.crps_skill, _where(row))
+    return None
+
+
+def newest_revision(session: "Session", model: str, interval: str) -> str | None:
+    """The revision that has been scored last; None if none has been."""
+    return session.scalar(
+        select(KronosScore.model_revision)
+        .where(KronosScore.model_name == model, KronosScore.interval == interval)
+        .order_by(KronosScore.last_target.desc(), KronosScore.model_revision)
+        .limit(1)
+    )
+
+
+def _rows(
+    session: "Session", symbol: str | None, model: str, revision: str | None, interval: str
+) -> list[KronosScore]:
+    """Of all steps together: the ticker's rows, then those of all tickers; the newest first."""
+    found = session.scalars(
+        select(KronosScore).where(
+            KronosScore.model_name == model,
+            KronosScore.model_revision == (revision or ""),
+            KronosScore.interval == interval,
+            KronosScore.symbol.in_([ALL_SYMBOLS] if symbol is None else [symbol, ALL_SYMBOLS]),
+            KronosScore.step == ALL_STEPS,
+            KronosScore.last_sessions.in_(WINDOWS),
+        )
+    )
+    order = {window: place for place, window in enumerate(WINDOWS)}
+    return sorted(found, key=lambda row: (row.symbol == ALL_SYMBOLS, order[row.last_sessions]))
+
+
+def _sentence(row: KronosScore) -> str:
+    return f"{_where(row)}: {', '.join(_figures(row))}"
+
+
+def _where(row: KronosScore) -> str:
+    who = "all tickers" if row.symbol == ALL_SYMBOLS else row.symbol
+    window = row.last_sessions
+    if window == ALL_SESSIONS or row.sessions < window:
+        return f"{who}, {row.sessions} session{'' if row.sessions == 1 else 's'} so far"
+    return f"{who}, last {window} sessions"
+
+
+def _figures(row: KronosScore) -> Iterator[str]:
+    if row.mase is not None:
+        yield f"error {row.mase:.2f} × tomorrow-equals-today"  # noqa: RUF001
+    if row.coverage_80 is not None:
+        yield f"80 % band held {100 * row.coverage_80:.0f} %"
+    if row.hit_rate is not None:
+        interval = ""
+        if row.hit_low is not None and row.hit_high is not None:
+            interval = f" ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001
+        yield f"direction right {100 * row.hit_rate:.0f} %{interval}"
