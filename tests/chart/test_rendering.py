@@ -434,6 +434,16 @@ def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
     assert says in refusal.value.stderr
 
 
+@pytest.mark.parametrize("name", ["2025bots", "my.bots"])
+def test_a_release_by_which_no_service_can_be_named_is_refused_where_there_is_one(
+    name: str,
+) -> None:
+    helm("template", name, CHART)
+    with pytest.raises(subprocess.CalledProcessError) as refusal:
+        helm("template", name, CHART, "--set", "space.enabled=true")
+    assert f"release {name}: Services are named by it" in refusal.value.stderr
+
+
 @pytest.mark.parametrize(
     ("values", "keys"),
     [
