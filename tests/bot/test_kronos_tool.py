@@ -58,8 +58,8 @@ def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
         "Fri 2024-05-17: 103.00 (+3.0%), 99.00 to 107.00, 80%",
         "",
         "P(up) is the share of 20 simulated paths that close above 100.00; so few make it "
-        "uncertain by 11 points or more. One path in five ends outside the range; reality may do "
-        "so more often.",
+        "uncertain by 11 points or more. The range is raw, as the model says it, not calibrated: "
+        "one path in five ends outside; reality may do so more often.",
         "It knows the past daily candles of AAPL and nothing else: no news, no earnings, no other "
         "market, nothing of today's trading. It is no certainty and no advice.",
     ]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
+RAW = "raw"  # a calibration: the bands are the model's own
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class ForecastBar:
     low: float
     close: float  # mean over the sample paths, as are the other four
     volume: float
-    close_quantiles: Mapping[float, float]  # level -> price, levels as in QUANTILE_LEVELS
-    prob_up: float  # share of the paths whose close is above `last_close`
+    close_quantiles: Mapping[float, float]  # level -> price, as in QUANTILE_LEVELS; ascending
+    prob_up: float  # share of the paths whose close is above `last_close`, calibrated with them
+    raw: "ForecastBar | None" = None  # as the model said it, where that was calibrated
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Forecast:
     seed: int | None
     bars: tuple[ForecastBar, ...]
     warnings: tuple[str, ...] = ()
+    calibration: str = RAW  # or what made `close_quantiles` as wide as the record asks for
 
     @property
     def horizon(self) -> int:
@@ -72,5 +75,6 @@ class Forecast:
             "model_revision": self.model_revision,
             "last_close": self.last_close,
             "samples": self.samples,
+            "calibration": self.calibration,
         }
         return frame

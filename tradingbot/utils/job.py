@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.nightly_calibration import calibration
 from tradingbot.utils.report import Report, lasting, query_command
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.shards import Shard
@@ -24,6 +25,7 @@ from tradingbot.utils.steps import (
 )
 
 if TYPE_CHECKING:
+    from tradingbot.utils.calibration import Calibration
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.kronos_client import KronosClient
 
@@ -179,6 +181,8 @@ def run_job(
         remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
         batches = client.forecast_batches(missing, settings.horizon, interval=INTERVAL)
         stack.enter_context(closing(batches))  # so that nothing more is sent when storing fails
+        known: Calibration | None = None
+        fitted = False
         while True:
             with report.phase("forecast"):
                 batch = next(batches, None)
@@ -193,6 +197,10 @@ def run_job(
                     for remark in answer.warnings:
                         remarks.setdefault(remark, []).append(symbol)
             with report.phase("store"):  # while the Space computes the next batch
+                if forecasts and sessions is not None and not fitted:
+                    known, fitted = calibration(forecasts[0], histories, sessions, narrator), True
+                if known is not None:
+                    forecasts = [known.apply(forecast) for forecast in forecasts]
                 store(report, forecasts, sessions)
             for _ in batch:
                 narrator.advance()

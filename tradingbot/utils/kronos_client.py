@@ -104,6 +104,7 @@ class KronosClient:
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
+        `attrs["calibration"]` says what the bands were widened by, or "raw": nothing.
         """
         refuse_in_backtest("KronosClient")
         try:
@@ -147,11 +148,22 @@ class KronosClient:
         """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
 
         A mapping brings its own histories; tickers alone are looked up in the data source.
-        One bad ticker never spoils the others. ConfigError when there is no Space's address.
-        The next requests are prepared and sent meanwhile; whoever stops listening stops that.
+        Bands are calibrated where the database has a calibration of the model. One bad ticker
+        never spoils the others. ConfigError when there is no Space's address. The next requests
+        are prepared and sent meanwhile; whoever stops listening stops that.
         """
+        from tradingbot.utils.stored import StoredCalibrations
+
         batches = self.forecast_batches(symbols, horizon, interval=interval, seed=seed)
-        return chain.from_iterable(batches)
+        calibrations = StoredCalibrations(self._sessions)
+
+        def calibrated(answer: Answer) -> Answer:
+            symbol, forecast = answer
+            if isinstance(forecast, KronosError):
+                return answer
+            return symbol, calibrations.apply(forecast)
+
+        return map(calibrated, chain.from_iterable(batches))
 
     def forecast_batches(
         self,
@@ -161,7 +173,10 @@ class KronosClient:
         interval: str = "1d",
         seed: int | None = None,
     ) -> Generator[list[Answer]]:
-        """As `forecast_many`, for whoever has something to do once a batch, as a transaction."""
+        """As `forecast_many`, for whoever has something to do once a batch, as a transaction.
+
+        The bands are the model's own, raw.
+        """
         refuse_in_backtest("KronosClient")
         horizon = _bars(horizon)
         if isinstance(symbols, str):  # else each letter would be a ticker

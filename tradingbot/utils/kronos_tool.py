@@ -20,7 +20,7 @@ from tradingbot.utils.calendars import latest_complete_session, sessions_between
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import database_url, get_db_session
 from tradingbot.utils.errors import KronosError, UnknownSymbol
-from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.forecast import RAW, Forecast
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.lookahead import refuse_in_backtest
 from tradingbot.utils.predictions import latest_stored
@@ -40,8 +40,8 @@ SPACE_TIMEOUT = 120.0  # seconds; an agent waits
 def kronos_forecast(symbol: str, horizon: int | str = 5) -> str:
     """Forecast the next daily prices of one ticker with Kronos, a model of price candles.
 
-    Gives for each trading day the expected close, the range that holds 80 % of the model's sample
-    paths, and P(up), with the forecast's age and limits. Says so when there is no forecast.
+    Gives for each trading day the expected close, the range that should hold four closes of
+    five, and P(up), with the forecast's age and limits. Says so when there is no forecast.
 
     Args:
         symbol: Ticker as on Yahoo Finance, such as AAPL, 7203.T or BTC-USD; not a company's name.
@@ -190,14 +190,29 @@ def forecast_text(forecast: Forecast, latest: datetime, place: str, note: str | 
         [
             *lines,
             "",
-            f"P(up) is the share of {forecast.samples} simulated paths that close above {close}; "
-            f"so few make it uncertain by {50 / math.sqrt(forecast.samples):.0f} points or more. "
-            "One path in five ends outside the range; reality may do so more often.",
+            *_meaning(forecast, close),
             f"It knows the past daily candles of {forecast.symbol} and nothing else: no news, no "
             "earnings, no other market, nothing of today's trading. It is no certainty and no "
             "advice.",
         ]
     )
+
+
+def _meaning(forecast: Forecast, close: str) -> list[str]:
+    """What P(up) and the range say, and who says so: the model, or its record."""
+    points = f"{50 / math.sqrt(forecast.samples):.0f} points or more"
+    if forecast.calibration == RAW:
+        return [
+            f"P(up) is the share of {forecast.samples} simulated paths that close above {close}; "
+            f"so few make it uncertain by {points}. The range is raw, as the model says it, not "
+            "calibrated: one path in five ends outside; reality may do so more often."
+        ]
+    return [
+        f"P(up) is the chance of a close above {close}; it comes from {forecast.samples} simulated "
+        f"paths, which makes it uncertain by {points}. The range is calibrated on past forecasts "
+        f"of this model and what came of them ({forecast.calibration}): about one close in five "
+        "ends outside."
+    ]
 
 
 def _age(made_at: datetime) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -41,11 +42,11 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
                 "close_p50": float(bar.close_quantiles[0.5]),
                 "close_p90": float(bar.close_quantiles[0.9]),
             }
+            said = bar.raw or bar
             vintages[(*key, forecast.as_of.replace(microsecond=0))] = common | {
-                "close_quantiles": {
-                    f"{level:g}": float(price)
-                    for level, price in sorted(bar.close_quantiles.items())
-                },
+                "prob_up": float(said.prob_up),
+                "close_quantiles": _by_level(said),
+                "calibrated_quantiles": None if bar.raw is None else _by_level(bar),
             }
     written = _insert(session, _upsert_latest(session), latest)
     _insert(session, _insert_new(session), vintages)
@@ -97,7 +98,12 @@ def latest_stored(
     and none is named, the newest made counts. All quantiles of the ledger come with it, unless the
     forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
-    latest = select(*KronosPrediction.__table__.columns, KronosForecast.close_quantiles).join_from(
+    latest = select(
+        *KronosPrediction.__table__.columns,
+        KronosForecast.close_quantiles,
+        KronosForecast.calibrated_quantiles,
+        KronosForecast.prob_up.label("raw_prob_up"),
+    ).join_from(
         KronosPrediction,
         KronosForecast,
         and_(
@@ -110,7 +116,7 @@ def latest_stored(
         ),
         isouter=True,
     )
-    ledger = select(*KronosForecast.__table__.columns)
+    ledger = select(*KronosForecast.__table__.columns, KronosForecast.prob_up.label("raw_prob_up"))
     for table, query in zip(_TABLES, (latest, ledger), strict=True):
         rows = session.execute(
             query.where(
@@ -170,7 +176,12 @@ def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
         "predicted_volume": float(bar.volume),
         "prob_up": float(bar.prob_up),
         "samples": int(forecast.samples),
+        "calibration": forecast.calibration,
     }
+
+
+def _by_level(bar: ForecastBar) -> dict[str, float]:
+    return {f"{level:g}": float(price) for level, price in sorted(bar.close_quantiles.items())}
 
 
 def _insert(
@@ -188,7 +199,7 @@ def _insert(
 
 def _upsert_latest(session: Session) -> Insert:
     table = KronosPrediction.__table__
-    statement = _dialect_insert(session, KronosPrediction)
+    statement = dialect_insert(session, KronosPrediction)
     keys = [column.name for column in table.primary_key]
     return statement.on_conflict_do_update(
         index_elements=keys,
@@ -203,11 +214,11 @@ def _upsert_latest(session: Session) -> Insert:
 
 
 def _insert_new(session: Session) -> Insert:
-    statement = _dialect_insert(session, KronosForecast)
+    statement = dialect_insert(session, KronosForecast)
     return statement.on_conflict_do_nothing().returning(KronosForecast.__table__.c.horizon_days)
 
 
-def _dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+def dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
     """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
     on_sqlite = session.get_bind().dialect.name == "sqlite"
     return (sqlite if on_sqlite else postgresql).insert(model.__table__)
@@ -227,16 +238,13 @@ def _forecast(rows: Sequence[Any]) -> Forecast:
         samples=first.samples,
         seed=None,  # not kept
         bars=tuple(_bar(row) for row in rows),
+        calibration=first.calibration,
     )
 
 
 def _bar(row: Any) -> ForecastBar:
-    known = row.close_quantiles or {
-        "0.1": row.close_p10,
-        "0.5": row.close_p50,
-        "0.9": row.close_p90,
-    }
-    return ForecastBar(
+    said = row.close_quantiles or {"0.1": row.close_p10, "0.5": row.close_p50, "0.9": row.close_p90}
+    bar = ForecastBar(
         step=row.horizon_days,
         target_date=row.target_date,
         open=row.predicted_open,
@@ -244,7 +252,18 @@ def _bar(row: Any) -> ForecastBar:
         low=row.predicted_low,
         close=row.predicted_close,
         volume=row.predicted_volume,
-        # JSONB keeps no order
-        close_quantiles=dict(sorted((float(level), price) for level, price in known.items())),
-        prob_up=row.prob_up,
+        close_quantiles=_prices(said),
+        prob_up=row.raw_prob_up if row.close_quantiles else row.prob_up,
     )
+    if not row.calibrated_quantiles:
+        return bar
+    from tradingbot.utils.conformal import prob_above
+
+    quantiles = _prices(row.calibrated_quantiles)
+    prob_up = prob_above(quantiles, row.last_close)
+    return replace(bar, close_quantiles=quantiles, prob_up=prob_up, raw=bar)
+
+
+def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
+    # JSONB keeps no order
+    return dict(sorted((float(level), price) for level, price in by_level.items()))

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.forecast import RAW, Forecast
 
 
 @dataclass
@@ -149,6 +149,8 @@ def summary(report: Report) -> list[str]:
             f"Model    {some.model_name}, {some.samples} paths a ticker; "
             f"Forecast: mean close, P(up): share above the last close"
         )
+        if some.calibration != RAW:
+            lines.append(f"Ranges   calibrated: {some.calibration}")
     inside, of = _coverage(report)
     if of:
         lines.append(f"Actual   {inside} of {of} closes lie inside their 10–90 % range (* outside)")  # noqa: RUF001

@@ -13,6 +13,7 @@
        "SPY": {"status": "stored",                  forecast (a dry run), stored, already_there,
                "interval": "1d", "as_of": …,        failed or not_reached
                "last_close": 512.3, "model": …, "model_revision": …, "made_at": …, "samples": 20,
+               "calibration": "raw",                or what `quantiles` were widened by
                "bars": [{"step": 1, "target_date": …, "open": …, "high": …, "low": …, "close": …,
                          "volume": …, "quantiles": {"0.1": …}, "prob_up": 0.55,
                          "actual": null}, …]},      the close that came, where it is known already
@@ -116,6 +117,7 @@ def _forecast(forecast: Forecast, actual: Mapping[datetime, float]) -> dict[str,
         "model_revision": forecast.model_revision,
         "made_at": forecast.made_at.replace(tzinfo=UTC),
         "samples": forecast.samples,
+        "calibration": forecast.calibration,
         "bars": [
             {
                 "step": bar.step,

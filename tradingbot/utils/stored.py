@@ -1,4 +1,4 @@
-"""The forecast that the job has left in the database: what a bot falls back to."""
+"""What the job has left in the database: forecasts to fall back to, and calibrations."""
 
 import logging
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from tradingbot.utils.forecast import Forecast
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from tradingbot.utils.calibration import Calibration, Key
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,41 @@ def stored_forecast(
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", symbol, error)
         return None
+
+
+class StoredCalibrations:
+    """The calibrations of the database, by default the configured one; each is read once.
+
+    A database that is not there or cannot be read has none: the bands stay raw, and say so.
+    """
+
+    def __init__(self, sessions: Sessions | None = None) -> None:
+        self._sessions = sessions
+        self._read: dict[Key, Calibration | None] = {}
+
+    def apply(self, forecast: Forecast) -> Forecast:
+        from tradingbot.utils.calibration import key_of
+
+        key = key_of(forecast)
+        if key not in self._read:
+            self._read[key] = self._stored(key)
+        calibration = self._read[key]
+        return forecast if calibration is None else calibration.apply(forecast)
+
+    def _stored(self, key: "Key") -> "Calibration | None":
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from tradingbot.utils.calibration import load
+        from tradingbot.utils.db import database_url, get_db_session
+
+        try:
+            if self._sessions is None and not database_exists(database_url()):
+                return None
+            with (self._sessions or partial(get_db_session, create=False))() as session:
+                return load(session, key)
+        except (KronosError, SQLAlchemyError) as error:
+            logger.debug("%s: no stored calibration: %s", key[0], error)
+            return None
 
 
 def database_exists(url: str) -> bool:

@@ -91,10 +91,10 @@ class KronosPrediction(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float | None]
-    close_p10: Mapped[float | None]  # these three as `calibration` says
+    close_p10: Mapped[float | None]  # quantiles as `calibration` says
     close_p50: Mapped[float | None]
     close_p90: Mapped[float | None]
-    prob_up: Mapped[float | None]  # share of the sample paths that close above last_close
+    prob_up: Mapped[float | None]  # chance of a close above last_close, as `calibration` says
     samples: Mapped[int | None]
     calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what widened them
 
@@ -119,7 +119,7 @@ class KronosForecast(Base):
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float]
     close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}, raw
-    prob_up: Mapped[float]
+    prob_up: Mapped[float]  # share of the sample paths that close above last_close, raw
     samples: Mapped[int]
     calibration: Mapped[str] = mapped_column(server_default="raw")
     # the same levels as they were given to the bots; None where that was the raw ones

@@ -1,0 +1,166 @@
+"""Fits calibrations from forecasts whose outcome is known, and says how well they would have done.
+
+    for one in fit(record): store(session, one.calibration)
+
+Nothing looks ahead: a forecast teaches once its target session is over, and the coverage that is
+told counts each forecast with the factors that were known when it was made.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradingbot.utils.calibration import (
+    ALL_CLASSES,
+    Calibration,
+    Factors,
+    Key,
+    PoolName,
+    asset_class,
+    pools_for,
+)
+from tradingbot.utils.conformal import BANDS, Floats, Times, Track, scores, track
+from tradingbot.utils.tables import ALL_STEPS
+
+if TYPE_CHECKING:
+    from tradingbot.utils.matured import Matured
+
+RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
+TOLD = BANDS.index(80)  # the band whose coverage is told
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one asset class did at one step ahead. Coverages are those of the 80 % band."""
+
+    asset_class: str
+    step: int
+    n: int
+    raw_coverage: float
+    pool: PoolName | None  # whose factors it gets; None: too little record, it stays raw
+    factor: float | None  # of the 80 % band
+    n_since: int  # forecasts made since there was a factor
+    coverage: float | None  # theirs, calibrated
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What came of one revision of one model."""
+
+    calibration: Calibration
+    outcomes: tuple[Outcome, ...]  # by asset class and step
+
+
+def fit(record: Iterable["Matured"]) -> list[Fit]:
+    """One for each model, revision and interval. The record is read once; scores are kept."""
+    parts: dict[Key, list[_Scored]] = {}
+    for one in record:
+        key = (one.model_name, one.model_revision, one.interval)
+        parts.setdefault(key, []).append(_scored(one))
+    return [_fit(key, _joined(of_key)) for key, of_key in sorted(parts.items())]
+
+
+def walk_forward(record: Sequence["Matured"]) -> list[Floats]:
+    """(n, 9) for each part: the factors that were known when its forecasts were made; NaN: none.
+
+    All of it has to be of one model, revision and interval.
+    """
+    joined = _joined([_scored(one) for one in record])
+    tracks = _tracks(joined)
+    factors = np.full(joined.scores.shape, np.nan)
+    for kind, step, these in _groups(joined):
+        factors[these] = _known(joined.as_of[these], kind, step, tracks)
+    return np.split(factors, np.cumsum([len(one) for one in record])[:-1])
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """n forecasts: as_of, target, step, asset class (n,), scores (n, 9)."""
+
+    as_of: Times
+    target: Times
+    step: NDArray[np.int64]
+    kind: NDArray[Any]
+    scores: Floats
+
+    def __getitem__(self, some: Any) -> "_Scored":
+        return _Scored(
+            self.as_of[some], self.target[some], self.step[some], self.kind[some], self.scores[some]
+        )
+
+
+def _scored(one: "Matured") -> _Scored:
+    kind = np.full(len(one), asset_class(one.symbol))
+    return _Scored(one.as_of, one.target, one.step, kind, scores(one.raw_quantiles, one.actual))
+
+
+def _joined(parts: list[_Scored]) -> _Scored:
+    return _Scored(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("as_of", "target", "step", "kind", "scores")
+        )
+    )
+
+
+def _fit(key: Key, record: _Scored) -> Fit:
+    tracks = _tracks(record)
+    factors = {
+        pool: Factors(tuple(one.factors[-1].tolist()), one.n, one.sessions[-1].item())
+        for pool, one in tracks.items()
+    }
+    outcomes = [
+        _outcome(record[these], kind, step, tracks) for kind, step, these in _groups(record)
+    ]
+    return Fit(Calibration(key, factors), tuple(outcomes))
+
+
+def _groups(record: _Scored) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
+    """Each asset class and step that there is, and which rows are its own."""
+    for kind in np.unique(record.kind).tolist():
+        of_class = record.kind == kind
+        for step in np.unique(record.step[of_class]).tolist():
+            yield kind, step, of_class & (record.step == step)
+
+
+def _tracks(record: _Scored) -> dict[PoolName, Track]:
+    """Of every pool that has enough record."""
+    tracks = {}
+    for kind in (*np.unique(record.kind).tolist(), ALL_CLASSES):
+        of_class = np.full(len(record.kind), True) if kind == ALL_CLASSES else record.kind == kind
+        for step in (ALL_STEPS, *np.unique(record.step[of_class]).tolist()):
+            these = of_class if step == ALL_STEPS else of_class & (record.step == step)
+            found = track(record.target[these], record.scores[these])
+            if found is not None:
+                tracks[kind, step] = found
+    return tracks
+
+
+def _known(as_of: Times, kind: str, step: int, tracks: dict[PoolName, Track]) -> Floats:
+    """(n, 9): the factors that forecasts of this class and step could have had; NaN: none."""
+    known = np.full((len(as_of), len(BANDS)), np.nan)
+    for pool in pools_for(kind, step):
+        if pool in tracks:
+            known = np.where(np.isnan(known), tracks[pool].before(as_of), known)
+    return known
+
+
+def _outcome(record: _Scored, kind: str, step: int, tracks: dict[PoolName, Track]) -> Outcome:
+    reach = record.scores[:, TOLD]
+    factor = _known(record.as_of, kind, step, tracks)[:, TOLD]
+    since = ~np.isnan(factor)
+    pool = next((pool for pool in pools_for(kind, step) if pool in tracks), None)
+    return Outcome(
+        asset_class=kind,
+        step=step,
+        n=len(reach),
+        raw_coverage=float((reach <= 1).mean()),
+        pool=pool,
+        factor=None if pool is None else float(tracks[pool].factors[-1, TOLD]),
+        n_since=int(since.sum()),
+        coverage=float((reach <= factor)[since].mean()) if since.any() else None,
+    )

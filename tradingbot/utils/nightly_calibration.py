@@ -1,0 +1,71 @@
+"""The job's calibration: fitted anew each night, beside the Space's work on the next batch."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tradingbot.utils.errors import DatabaseUnavailable, RunOvertaken
+from tradingbot.utils.forecast import Forecast
+from tradingbot.utils.narrator import Narrator
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.calibration import Calibration
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+def calibration(
+    of: Forecast, histories: "dict[str, pd.DataFrame]", sessions: Sessions, narrator: Narrator
+) -> "Calibration | None":
+    """What the bands of this model are widened by: fitted anew, or as it is stored; None: raw.
+
+    The outcomes come from `histories`, the daily candles of this run, and for other tickers from
+    those that the database keeps: nothing is fetched. Forecasts matter more than their
+    calibration, so what goes wrong here is a warning, unless nothing could be stored either.
+    """
+    from tradingbot.utils.calibration import key_of, load, store
+    from tradingbot.utils.calibration_fit import RECORD, fit
+    from tradingbot.utils.matured import Matured, matured
+    from tradingbot.utils.retrying import retried
+
+    def refit() -> "Calibration | None":
+        with sessions() as session:
+
+            def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+                if symbol in histories and interval == "1d":
+                    return histories[symbol]["close"]
+                return _kept(session, symbol, interval, since)
+
+            since = of.as_of - RECORD
+            record = matured(session, closes, model=of.model_name, since=since)
+            for one in fit(part for part in record if isinstance(part, Matured)):
+                store(session, one.calibration)
+            return load(session, key_of(of))
+
+    try:
+        return retried(refit)
+    except (DatabaseUnavailable, RunOvertaken):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        narrator.warn(f"the bands stay raw, for they could not be calibrated: {said}")
+        return None
+
+
+def _kept(session: "Session", symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+    import pandas as pd
+    from sqlalchemy import select
+
+    from tradingbot.utils.tables import HistoricData as Bar
+
+    rows = session.execute(
+        select(Bar.timestamp, Bar.close)
+        .where(Bar.symbol == symbol, Bar.interval == interval, Bar.timestamp >= since)
+        .order_by(Bar.timestamp)
+    ).all()
+    index = pd.DatetimeIndex([row.timestamp for row in rows])
+    return pd.Series([row.close for row in rows], index=index, dtype="float64")
