@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
+from tradingbot.utils.calibrate_command import calibrate
 from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
@@ -276,6 +277,7 @@ def status(
     raise typer.Exit(found.exit_code)
 
 
+app.command()(calibrate)
 app.add_typer(space_app, name="space")
 
 
