@@ -20,7 +20,7 @@ from tradingbot.utils.errors import HubError, HubRefused
 from tradingbot.utils.hf_space import HubSpace, is_private_space
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.settings import PausePolicy, Settings
-from tradingbot.utils.signals import Stopped, stop_on_signals
+from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.space_life import running_space
 
 
@@ -98,6 +98,24 @@ def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
         with running_space(space_of(hub), client, timeout=20):
             hub.happens = _kill_at("pause", signal.SIGTERM)
     assert not hub.running
+
+
+def test_a_signal_while_a_pause_is_tried_again_leaves_it_no_longer_than_kubernetes_allows(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf_space, "PAUSE_PATIENCE_STOPPED", 0.2)
+    kill = _kill_at("pause", signal.SIGTERM)
+    hub.happens = lambda event: kill(event) or 500
+    space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=60)
+    began = time.monotonic()
+    with (
+        pytest.raises(Stopped),
+        stop_on_signals(),
+        signals_held(),
+        pytest.raises(HubError, match="in 2 attempts"),
+    ):
+        space.pause(600)
+    assert time.monotonic() - began < 30  # the second attempt was to come after a minute
 
 
 def _kill_at(action: str, number: int) -> Callable[[str], None]:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from sqlalchemy import select, text
 
 from tradingbot.utils import hf_space, space_life
 from tradingbot.utils.db import RunLog, dispose_engines, get_db_session
-from tradingbot.utils.errors import HubError
+from tradingbot.utils.errors import DatabaseUnavailable, HubError
 from tradingbot.utils.hf_space import HubSpace
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.locks import Lock, open_lock
@@ -226,6 +226,28 @@ def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_the
             assert said[-1] == f"Space {REPO}: left to the runs that still use it"
             # the row of `first` stays unfinished here, as that of a run that was killed does
             monkeypatch.setattr(space_life, "REGAIN", 0.1)
+    assert (hub.starts, hub.running) == (1, False)
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_database_that_is_away_when_the_space_is_up_is_waited_for(
+    hub: Hub, stay: Stay, database: str, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        if joins:
+            stack.enter_context(stay())
+        lock = stack.enter_context(open_lock(database, LOCK))
+        try_shared, away = lock.try_shared, iter([DatabaseUnavailable("it restarts")])
+
+        def once_away() -> bool:
+            for error in away:
+                raise error
+            return try_shared()
+
+        monkeypatch.setattr(lock, "try_shared", once_away)
+        with stay(lock=lock):
+            assert hub.running
+            assert next(away, None) is None
     assert (hub.starts, hub.running) == (1, False)
 
 

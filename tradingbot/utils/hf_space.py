@@ -10,6 +10,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.utils.errors import HubError, HubRefused
+from tradingbot.utils.signals import asked_to_stop, asked_to_stop_at
 
 if TYPE_CHECKING:
     import httpx2
@@ -25,6 +26,7 @@ PAUSE_VERIFY = 10.0  # seconds for the Hub to show the pause, per attempt
 PAUSE_PATIENCE = 120.0  # seconds in which a pause is tried again
 # The same after a signal: with the last call's time-out less than the 30 s that Kubernetes gives.
 PAUSE_PATIENCE_STOPPED = 10.0
+TICK = 0.5  # seconds until it is noticed that a signal has come
 LOG_LINES = 12
 
 # SLEEPING is missing from huggingface_hub's enum, so stages are compared as strings.
@@ -41,6 +43,7 @@ class HubSpace:
     """
 
     deadline = math.inf  # on time.monotonic(): nothing is tried again after it
+    hurries = False  # once a signal comes the deadline is PAUSE_PATIENCE_STOPPED away
 
     def __init__(
         self, repo: str, token: str, *, endpoint: str | None = None, backoff: float = 1.0
@@ -68,17 +71,20 @@ class HubSpace:
     def pause(self, patience: float = PAUSE_PATIENCE) -> None:
         """Pause it and see that the Hub shows it paused.
 
-        Takes `patience` seconds at most, and one call's time-out.
+        Takes `patience` seconds at most, and one call's time-out; less if a signal comes meanwhile.
         """
         hub = self.until(time.monotonic() + patience)
+        hub.hurries = not asked_to_stop()
         while True:
             hub._call("pause", lambda: self._api.pause_space(self.repo))
-            seen_by = min(time.monotonic() + PAUSE_VERIFY, hub.deadline)
+            seen_by = time.monotonic() + PAUSE_VERIFY
             while (stage := hub.stage()) not in STILL and time.monotonic() < seen_by:
+                if hub._left() <= 0:
+                    break
                 time.sleep(self.backoff)
             if stage in STILL:
                 return
-            if time.monotonic() >= hub.deadline:
+            if hub._left() <= 0:
                 raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
             logger.warning("Space %s was told to pause but still shows %s", self.repo, stage)
 
@@ -126,12 +132,18 @@ class HubSpace:
                 raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {error}") from error
             except (ValueError, KeyError, TypeError) as error:
                 cause, wait = f"its answer makes no sense ({type(error).__name__})", 0.0
-            left = self.deadline - time.monotonic()
-            if attempt + 1 == ATTEMPTS or left <= 0:
+            if attempt + 1 == ATTEMPTS or self._left() <= 0:
                 attempts = "1 attempt" if attempt == 0 else f"{attempt + 1} attempts"
                 raise HubError(f"{what} in {attempts}: {cause}; try again later")
             wait = min(max(wait, self.backoff * 2**attempt), LONGEST_RETRY_AFTER)
-            time.sleep(min(wait, left))
+            again = time.monotonic() + wait
+            while (rest := min(again - time.monotonic(), self._left())) > 0:
+                time.sleep(min(rest, TICK))
+
+    def _left(self) -> float:
+        """Seconds until nothing is tried again."""
+        stopped = asked_to_stop_at() + PAUSE_PATIENCE_STOPPED if self.hurries else math.inf
+        return min(self.deadline, stopped) - time.monotonic()
 
 
 def is_private_space(repo: str, host: str, *, token: str) -> bool:

@@ -1,8 +1,10 @@
 """Ctrl-C, SIGTERM and SIGHUP as one exception, and blocks that they must not cut short."""
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -55,11 +57,11 @@ def stop_on_signals() -> Iterator[None]:
     background. SIGHUP does not: who says nohup means it.
     """
     stopping = False
-    _asked[0] = False
+    _asked[0] = math.inf
 
     def stop(signum: int, frame: FrameType | None) -> None:
         nonlocal stopping
-        _asked[0] = True
+        _note_asked()
         if not stopping:
             stopping = True
             raise Stopped(signum)
@@ -68,7 +70,7 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        _asked[0] = False
+        _asked[0] = math.inf
         for number, handler in previous.items():
             signal.signal(number, handler)
 
@@ -82,7 +84,7 @@ def signals_held() -> Iterator[None]:
     held: list[int] = []
 
     def hold(signum: int, frame: FrameType | None) -> None:
-        _asked[0] = True
+        _note_asked()
         held.append(signum)
 
     previous = _handle(hold)
@@ -97,11 +99,20 @@ def signals_held() -> Iterator[None]:
 
 def asked_to_stop() -> bool:
     """Whether a signal to stop has come, held or not: whoever waits should not do so for long."""
+    return _asked[0] < math.inf
+
+
+def asked_to_stop_at() -> float:
+    """When the first one came, on time.monotonic(); infinity if none has."""
     return _asked[0]
 
 
 # not an Event: its lock could be held by the very thread that a handler interrupts
-_asked = [False]
+_asked = [math.inf]
+
+
+def _note_asked() -> None:
+    _asked[0] = min(_asked[0], time.monotonic())
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:

@@ -173,16 +173,16 @@ class _Stay:
         while (left := deadline - time.monotonic()) > 0:
             if retried(self._lock.try_exclusive, patience=min(left, PATIENCE)):
                 health = self._wake(deadline, timeout)
-                if self._lock.try_shared():
+                if retried(self._lock.try_shared):
                     return health
-            elif self._join():
+            elif retried(self._join):
                 try:
                     return self._client.health()
                 except KronosError:  # it has died, or the others are just looking, as we are
                     self._lock.release()
             if not waiting:
                 waiting = True
-                self._say(f"Space {self._hub.repo}: waiting for {self._lock.held_by()}")
+                self._say(f"Space {self._hub.repo}: waiting for {retried(self._lock.held_by)}")
             time.sleep(self._hub.backoff * random.uniform(0.5, 1.5))
         raise HubError(
             f"Space {self._hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
