@@ -4,9 +4,12 @@ import os
 import runpy
 import subprocess
 import sys
+from collections import Counter
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from market import Market
@@ -137,3 +140,25 @@ def test_the_fan_is_drawn_with_its_outcome(tmp_path: Path) -> None:
     assert "of 10 closes lie inside their 10-90 % range" in printed
     page = (tmp_path / "forecast_fan.html").read_text()
     assert "what happened" in page and "5% to 95%" in page and "Plotly.newPlot" in page
+
+
+def test_the_picture_of_the_readme_is_drawn_by_its_script(
+    tmp_path: Path, space_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingbot.utils.local_space.local_space", lambda: nullcontext(space_url))
+    script = runpy.run_path(str(ROOT / "examples" / "forecast_picture.py"))
+    script["main"](str(tmp_path / "drawn.svg"))
+    drawn, shown = map(parsed, (tmp_path / "drawn.svg", ROOT / "docs/images/forecast.svg"))
+    assert drawn == shown, "run the script again"
+    assert Counter(tag for tag, _ in drawn) >= Counter(polygon=3, circle=15, path=45)
+    assert (
+        "text",
+        "GOOG: 256 paths of kronos-nano, drawn from the candles up to 07 Feb 2013",
+    ) in drawn
+
+
+def parsed(picture: Path) -> list[tuple[str, str]]:
+    """What is in it, but for places and prices, which another processor may round to others."""
+    found = [(one.tag.rpartition("}")[2], (one.text or "").strip()) for one in
+             ElementTree.parse(picture).iter()]  # fmt: skip
+    return [(tag, text) for tag, text in found if not text.isdigit()]

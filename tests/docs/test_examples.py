@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from charts import CHART, helm
 from cluster import Cluster
 from openai_server import openai_server, says
 from pages import ROOT, Block, blocks, commands, pages
+from sqlalchemy import text
 from test_in_a_cluster import RUN_NOW, shell
 
-from tradingbot.utils.db import dispose_engines
+from tradingbot.utils.db import dispose_engines, get_db_session
 
 PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 
@@ -25,7 +27,7 @@ ELSEWHERE = [
     (r"make (run|test|docs|lint|bench.*|image-test|help|serve|chaos.*|fuzz)", "the Makefile's"),
     (r".*--source yahoo .*", "asks Yahoo; tests/bot has one of its own"),
     (r"docker (build|push|run) .*", "tests/image builds and runs the images"),
-    (r"kronos-space deploy .*", "tests/e2e/test_deploy.py"),
+    (r"(\.venv/bin/)?kronos-space deploy .*", "tests/e2e/test_deploy.py"),
     (r"(export|SPACE=).*", "for the commands that follow"),
     (r"kronosbot space (wake|pause)", "tests/e2e/test_cli_space.py"),
     (r"curl .*\$SPACE.*", "the same request is in the README"),
@@ -151,9 +153,26 @@ def test_commands_of_a_cluster_are_taken_by_the_real_helm_and_kubectl(tmp_path: 
     assert ran >= 6
 
 
+def test_values_that_the_docs_show_are_taken_by_the_chart(tmp_path: Path) -> None:
+    shown = [block for block in blocks("yaml") if "--8<--" not in block.text]
+    assert len(shown) >= 4
+    for block in shown:
+        file = tmp_path / "values.yaml"
+        file.write_text(block.text)
+        assert "kind: CronJob" in helm("template", "tradingbots", CHART, "--values", file), block
+
+
 def test_the_manual_trigger_of_the_docs_is_the_one_that_is_tested() -> None:
-    for page in ("docs/operations/kubernetes.md", "docs/guides/kronos-forecasting.md"):
+    for page in ("README.md", "docs/operations/kubernetes.md", "docs/guides/kronos-forecasting.md"):
         assert RUN_NOW.strip() in pages()[page]
+
+
+def test_queries_of_the_docs_are_understood_by_postgres(postgres_url: str) -> None:
+    shown = blocks("sql")
+    assert len(shown) >= 3
+    with get_db_session(postgres_url) as session:
+        for block in shown:
+            session.execute(text(block.text))
 
 
 def test_what_is_not_run_is_in_the_docs() -> None:
