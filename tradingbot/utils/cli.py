@@ -11,6 +11,7 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
+from tradingbot.utils.backtest_command import backtest
 from tradingbot.utils.calibrate_command import calibrate
 from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.errors import KronosError
@@ -19,6 +20,7 @@ from tradingbot.utils.log_lines import likely_log_format, log_format, log_line, 
 from tradingbot.utils.narrator import JsonNarrator, Narrator
 from tradingbot.utils.report import Report, show
 from tradingbot.utils.report_json import digest, document, outcome_lines
+from tradingbot.utils.score_command import score
 from tradingbot.utils.settings import (
     MAX_HORIZON,
     Settings,
@@ -277,7 +279,9 @@ def status(
     raise typer.Exit(found.exit_code)
 
 
+app.command()(backtest)
 app.command()(calibrate)
+app.command()(score)
 app.add_typer(space_app, name="space")
 
 

@@ -121,6 +121,14 @@ class DataService:
         frame.attrs["warnings"] = warnings
         return frame
 
+    def bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
+        """All complete bars from `since` on, or as many as there are, otherwise as `history`.
+
+        Raises DataError as `history` does, but for too few bars.
+        """
+        frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=self._min_bars)
+        return frame.loc[frame.index >= since]
+
     def closes(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.Series:
         """The closes of all complete bars from `since` on, or as many as there are; maybe none.
 

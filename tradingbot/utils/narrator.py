@@ -36,6 +36,7 @@ class Narrator:
                 "{task.description}",
                 BarColumn(),
                 _Count(),
+                _Rate(),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
@@ -178,6 +179,13 @@ class _Count(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+class _Rate(ProgressColumn):
+    """57/s, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None or not task.speed else f"{task.speed:.3g}/s")
 
 
 def _traceback(record: logging.LogRecord) -> str:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
@@ -96,6 +97,25 @@ def check_whole(name: str, text: str, low: int, high: int) -> int:
     raise _wrong(name, text, f"a whole number from {low} to {high}")
 
 
+def check_number(name: str, text: str, low: float, high: float) -> float:
+    """A number in [low, high]; ConfigError names `name`, which the user set."""
+    try:
+        value = math.nan if "_" in text else float(text)
+    except ValueError:
+        value = math.nan
+    if low <= value <= high:  # false for nan
+        return value
+    raise _wrong(name, text, f"a number from {low:g} to {high:g}")
+
+
+def check_date(name: str, text: str) -> datetime:
+    """A day as 2024-01-31; ConfigError names `name`, which the user set."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        raise _wrong(name, text, "a day, such as 2024-01-31") from None
+
+
 def _wrong(name: str, text: str, expected: str) -> ConfigError:
     return ConfigError(f"{name}={text!r}: expected {expected}")
 
@@ -123,15 +143,7 @@ class _Environment:
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         text = self.text(name)
-        if text is None:
-            return default
-        try:
-            value = math.nan if "_" in text else float(text)
-        except ValueError:
-            value = math.nan
-        if low <= value <= high:  # false for nan
-            return value
-        raise _wrong(name, text, f"a number from {low:g} to {high:g}")
+        return default if text is None else check_number(name, text, low, high)
 
     def symbols(self, name: str, default: tuple[str, ...]) -> tuple[str, ...]:
         # set but empty means "none besides the bots' own", so only an unset one has the default

@@ -1,5 +1,6 @@
 """The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
@@ -133,11 +134,13 @@ def open_space(
     *,
     local: bool,
     narrator: Narrator,
+    model: str | None = None,
     lock: "Lock | None" = None,
     diary: "Diary | None" = None,
 ) -> "Iterator[KronosClient]":
     """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
 
+    `model` is what a Space of this machine loads in place of KRONOS_MODEL.
     `lock` is what runs share one of the Hub by, and `diary` what they remember about it.
     """
     from tradingbot.utils.kronos_client import KronosClient
@@ -147,7 +150,11 @@ def open_space(
 
         narrator.step("wake", "Starting a Space on this machine")
         with (
-            local_space(timeout=settings.wake_timeout, say=narrator.say) as url,
+            local_space(
+                environ={**os.environ, **({} if model is None else {"KRONOS_MODEL": model})},
+                timeout=settings.wake_timeout,
+                say=narrator.say,
+            ) as url,
             KronosClient(url, settings=settings) as client,
         ):
             yield client

@@ -1,0 +1,170 @@
+"""The file of a backtest: what is in it, how it grows, and what it refuses."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.utils.backtest_csv import COLUMNS, BacktestFile, read_csv, training_counts
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+
+SETTINGS = {
+    "model": "some-model", "revision": "r1", "source": "sample", "until": "2024-05-20",
+    "horizon": "2", "stride": "1", "context": "500", "samples": "20", "temperature": "1",
+    "top_p": "0.9",
+}  # fmt: skip
+MONDAY, TUESDAY = datetime(2024, 5, 13), datetime(2024, 5, 14)
+CLOSES = pd.Series(
+    [100.0, 101.0, 99.0, 102.0],
+    pd.DatetimeIndex(["2024-05-13", "2024-05-14", "2024-05-15", "2024-05-16"]),
+)
+
+
+def forecast(as_of: datetime) -> Forecast:
+    """Of the two days after `as_of`, which are sessions."""
+    bars = [
+        ForecastBar(
+            step=step,
+            target_date=as_of + timedelta(days=step),
+            open=103.0,
+            high=108.0,
+            low=98.0,
+            close=103.0,
+            volume=0.0,
+            close_quantiles={level: 98 + 10 * level for level in QUANTILE_LEVELS},
+            prob_up=0.7,
+        )
+        for step in (1, 2)
+    ]
+    return Forecast(
+        symbol="AAPL",
+        interval="1d",
+        model_name="some-model",
+        model_revision="r1",
+        as_of=as_of,
+        made_at=datetime(2026, 11, 22),
+        last_close=CLOSES[as_of],
+        samples=20,
+        seed=7,
+        bars=tuple(bars),
+    )
+
+
+def came(made: Forecast) -> dict[datetime, float]:
+    return {bar.target_date: CLOSES[bar.target_date] for bar in made.bars}
+
+
+def write(path: Path, *made: Forecast) -> None:
+    with BacktestFile(path).open_for(SETTINGS) as file:
+        file.add_closes("AAPL", CLOSES)
+        for one in made:
+            file.add([(one, came(one))])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "backtest.csv"
+
+
+def test_what_was_written_is_read_in_shares_of_the_last_close(path: Path) -> None:
+    write(path, forecast(TUESDAY), forecast(MONDAY))
+    [one] = read_csv(path)
+    assert (one.symbol, one.model_name, one.model_revision) == ("AAPL", "some-model", "r1")
+    assert [str(day) for day in one.as_of.astype("datetime64[D]")] == [
+        "2024-05-13", "2024-05-13", "2024-05-14", "2024-05-14",
+    ]  # fmt: skip
+    assert one.step.tolist() == [1, 2, 1, 2]
+    np.testing.assert_allclose(one.actual, [1.01, 0.99, 99 / 101, 102 / 101])
+    np.testing.assert_allclose(one.mean[2:], 103 / 101)
+    expected = [98.5 / 101, 103 / 101, 107.5 / 101]
+    np.testing.assert_allclose(one.quantiles[2][[0, 9, 18]], expected, rtol=1e-6)
+    assert one.prob_up.tolist() == [0.7] * 4
+    assert one.past.to_dict() == CLOSES.to_dict()
+    assert training_counts(path) == {"unknown": 4}
+
+
+def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) -> None:
+    made = forecast(MONDAY)
+    outcome = came(made)
+    del outcome[made.bars[0].target_date]
+    with BacktestFile(path).open_for(SETTINGS) as file:
+        file.add([(made, outcome)])
+    [one] = read_csv(path)
+    assert one.step.tolist() == [2]
+    assert BacktestFile(path).has("AAPL", MONDAY)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 200, 330])
+def test_what_a_crash_left_unfinished_is_dropped_and_made_again(path: Path, cut: int) -> None:
+    whole = path.with_name("whole.csv")
+    write(whole, forecast(MONDAY), forecast(TUESDAY))
+    write(path, forecast(MONDAY), forecast(TUESDAY))
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert BacktestFile(path).has("AAPL", MONDAY)
+    assert not BacktestFile(path).has("AAPL", TUESDAY)
+    write(path, forecast(TUESDAY))
+    assert path.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 5, 900])
+def test_a_crash_among_the_first_lines_costs_those_alone(path: Path, kept: int) -> None:
+    write(path, forecast(MONDAY))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    write(path, forecast(MONDAY))
+    assert path.read_bytes() == whole
+
+
+def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path) -> None:
+    write(path, forecast(MONDAY))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError) as refused:
+        BacktestFile(path).open_for({**SETTINGS, "samples": "50", "revision": ""})
+    assert str(refused.value) == (
+        f"{path} was made otherwise (revision r1, now unknown; samples 20, now 50): "
+        "give the same settings, or another --out"
+    )
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("date,open\n2024-05-13,1\n", "is no backtest's file: give another --out"),
+        (",".join(COLUMNS) + "\nAAPL,1d,a,b,one" + "," * 35 + "\n", "is damaged"),
+        (",".join(COLUMNS) + "\n" + "," * 60 + "\n", "is damaged"),
+    ],
+)
+def test_another_file_is_never_written_to(path: Path, content: str, says: str) -> None:
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=says):
+        BacktestFile(path)
+    assert path.read_text() == content
+
+
+def test_two_backtests_do_not_write_to_one_file(path: Path) -> None:
+    late = BacktestFile(path)
+    with (
+        BacktestFile(path).open_for(SETTINGS) as first,
+        pytest.raises(ConfigError, match="another backtest is writing to it"),
+    ):
+        first.add([(forecast(MONDAY), {})])
+        BacktestFile(path).open_for(SETTINGS)
+    with pytest.raises(ConfigError, match="was changed meanwhile"):
+        late.open_for(SETTINGS)
+    assert BacktestFile(path).has("AAPL", MONDAY)
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere/b\.csv cannot be written: No such file"):
+        BacktestFile(tmp_path / "nowhere" / "b.csv").open_for(SETTINGS)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        BacktestFile(tmp_path)
+
+
+def test_a_file_without_forecasts_is_told(path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no forecasts; `kronosbot backtest` makes such"):
+        read_csv(path)

@@ -1,0 +1,98 @@
+"""Windows over history: what each may know, and which there are."""
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.errors import DataError
+from tradingbot.utils.tables import utcnow
+from tradingbot.utils.training import in_training
+from tradingbot.utils.walk_forward import Plan, request, seen, windows
+
+PLAN = Plan(horizon=5, stride=5, context=100, samples=20, temperature=1.0, top_p=0.9)
+SINCE = datetime(1997, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def bars() -> pd.DataFrame:
+    return DataService("sample", now=utcnow()).bars("AAPL", since=SINCE)
+
+
+def test_a_future_that_is_poisoned_changes_not_one_byte_of_a_request(bars: pd.DataFrame) -> None:
+    some = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 30)
+    assert len(some) == 30
+    for window in some:
+        poisoned = bars.copy()
+        poisoned.loc[poisoned.index > window.as_of] = [1e9, 1e12, 1e-9, np.nan, -1.0]
+        assert request(window, poisoned, PLAN).body == request(window, bars, PLAN).body
+        nothing_later = bars.loc[: window.as_of]
+        assert request(window, nothing_later, PLAN).body == request(window, bars, PLAN).body
+
+
+def test_the_present_changes_a_request(bars: pd.DataFrame) -> None:
+    """So that the test above can fail."""
+    window = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 1)[0]
+    changed = bars.copy()
+    changed.loc[window.as_of, "close"] *= 1.0001
+    assert request(window, changed, PLAN).body != request(window, bars, PLAN).body
+
+
+def test_volumes_that_begin_later_are_not_known_of_before(bars: pd.DataFrame) -> None:
+    early = bars.copy()
+    early.loc[:"2012-12-31", "volume"] = 0.0
+    assert "volume" not in seen(early, datetime(2012, 12, 31), 100)
+    assert "volume" in seen(early, datetime(2013, 1, 2), 100)
+
+
+def test_the_newest_window_has_its_whole_outcome_and_targets_are_the_calendar_s_sessions(
+    bars: pd.DataFrame,
+) -> None:
+    days = pd.DatetimeIndex(bars.index)
+    some = windows("AAPL", days, PLAN, 3)
+    assert [f"{window.as_of:%Y-%m-%d}" for window in some] == [
+        "2013-02-07", "2013-02-14", "2013-02-22",
+    ]  # fmt: skip
+    assert some[-1].targets[-1] == days[-1]
+    for window in some:
+        assert list(window.targets) == next_sessions("AAPL", window.as_of, 5)
+    without_a_bar = days.drop(pd.Timestamp("2013-02-25"))  # the target stays a session
+    assert datetime(2013, 2, 25) in windows("AAPL", without_a_bar, PLAN, 1)[0].targets
+
+
+def test_a_short_history_gives_as_many_windows_as_it_can(bars: pd.DataFrame) -> None:
+    days = pd.DatetimeIndex(bars.index)
+    assert len(windows("AAPL", days[:47], PLAN, 100)) == 3  # 32, 37 and 42 bars before them
+    assert len(windows("AAPL", days[:37], PLAN, 100)) == 1
+    with pytest.raises(DataError, match="AAPL: 36 bars, a backtest needs at least 37"):
+        windows("AAPL", days[:36], PLAN, 100)
+
+
+@pytest.mark.parametrize(
+    ("model", "symbol", "day", "answer"),
+    [
+        ("NeoQuasar/Kronos-mini", "SPY", datetime(2024, 2, 29), "yes"),
+        ("NeoQuasar/Kronos-base", "SPY", datetime(2024, 3, 1), "unknown"),
+        ("NeoQuasar/Kronos-small", "SPY", datetime(2024, 6, 3), "no"),
+        ("kronos-nano", "AAPL", datetime(2011, 3, 17), "yes"),
+        ("kronos-nano", "AAPL", datetime(2011, 3, 18), "no"),
+        ("kronos-nano", "FB", datetime(2012, 6, 1), "no"),
+        ("my-own", "SPY", datetime(2024, 6, 3), "unknown"),
+    ],
+)
+def test_it_is_known_what_the_models_were_trained_on(
+    model: str, symbol: str, day: datetime, answer: str
+) -> None:
+    assert in_training(model, symbol, day) == answer
+
+
+def test_kronos_nano_was_trained_on_the_first_85_percent_of_the_sample() -> None:
+    data = DataService("sample", now=utcnow())
+    for symbol in data.symbols():
+        days = data.bars(symbol, since=SINCE).index
+        last = days[int(0.85 * len(days)) - 1]
+        assert in_training("kronos-nano", symbol, last) == "yes"
+        assert in_training("kronos-nano", symbol, days[int(0.85 * len(days))]) == "no"

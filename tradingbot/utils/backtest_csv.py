@@ -1,0 +1,280 @@
+"""The file of a backtest: forecasts as they come, one row a step ahead, with what really came.
+
+    symbol,interval,as_of,target,step,last_close,close,q05,…,q95,prob_up,actual,in_training,seed,
+    model,revision,source,until,horizon,stride,context,samples,temperature,top_p
+
+Prices are in the ticker's currency. `actual` is empty where the session of `target` has no bar.
+Rows of step 0 are no forecasts but the closes themselves (in `actual`), from a year before the
+first window on: what a random walk would have known. The last ten columns are the same in all
+rows: a file holds forecasts of one model, made in one way.
+
+Rows are only ever appended, whole windows at a time; one that a crash left unfinished at the end
+is dropped when the file is gone on with.
+"""
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.utils.errors import ConfigError, KronosError
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
+from tradingbot.utils.matured import Matured
+from tradingbot.utils.training import InTraining, in_training
+
+QUANTILES = [f"q{round(100 * level):02}" for level in QUANTILE_LEVELS]
+SETTINGS = [
+    "model", "revision", "source", "until", "horizon", "stride", "context", "samples",
+    "temperature", "top_p",
+]  # fmt: skip
+COLUMNS = [
+    "symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES,
+    "prob_up", "actual", "in_training", "seed", *SETTINGS,
+]  # fmt: skip
+PAST = 251  # closes before the first window that go into the file: 250 returns
+INTERVAL = "1d"
+
+_NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", "actual"]
+
+
+class BacktestFile:
+    """A backtest's CSV that is added to. `settings`: of the rows that are there, {} if none are."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there; nothing is changed. ConfigError if it is something else."""
+        self.path = path
+        content = _content(path)
+        self._size = len(content)
+        self._content = _whole_lines(content)
+        self._rows = _rows(path, self._content)
+        self.settings: dict[str, str] = {}
+        if len(self._rows):
+            self.settings = {name: self._rows[name].iloc[0] for name in SETTINGS}
+        horizon = int(self.settings.get("horizon") or 0)
+        forecasts = self._rows[self._rows["step"] > 0]
+        steps = forecasts.groupby(["symbol", "as_of"])["step"].nunique()
+        self._done = set(steps[steps == horizon].index)
+        closes = self._rows[self._rows["step"] == 0]
+        self._closes = set(zip(closes["symbol"], closes["as_of"], strict=True))
+        self._file: io.FileIO | None = None
+
+    def has(self, symbol: str, as_of: datetime) -> bool:
+        """Whether the forecast of this window is there, all of its steps."""
+        return (symbol, _day(as_of)) in self._done
+
+    def check(self, settings: Mapping[str, str]) -> None:
+        """ConfigError if what is there was made with other settings than these."""
+        if other := [
+            f"{name} {self.settings[name] or 'unknown'}, now {wanted or 'unknown'}"
+            for name, wanted in settings.items()
+            if self.settings and self.settings[name] != wanted
+        ]:
+            raise ConfigError(
+                f"{self.path} was made otherwise ({'; '.join(other)}): "
+                "give the same settings, or another --out"
+            )
+
+    def open_for(self, settings: Mapping[str, str]) -> Self:
+        """From here on forecasts made with `settings` can be added; close it at the end."""
+        self.check(settings)
+        self.settings = dict(settings)
+        try:
+            # unbuffered: a batch is one write, and what was written survives a kill
+            file = io.FileIO(self.path, "a")
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._file = file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(f"{self.path}: another backtest is writing to it") from None
+        if os.fstat(file.fileno()).st_size != self._size:
+            file.close()
+            raise ConfigError(f"{self.path} was changed meanwhile, by another backtest?")
+        self._drop_unfinished()
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add_closes(self, symbol: str, closes: pd.Series) -> None:
+        """What became known of a ticker, day by day; days that are there already are left out."""
+        missing = [
+            (day, close)
+            for day, close in zip(map(_day, closes.index), closes, strict=True)
+            if (symbol, day) not in self._closes
+        ]
+        self._closes |= {(symbol, day) for day, _ in missing}
+        self._append(
+            {"symbol": symbol, "interval": INTERVAL, "as_of": day, "target": day, "step": 0,
+             "actual": _number(close)}
+            for day, close in missing
+        )  # fmt: skip
+
+    def add(self, made: Iterable[tuple[Forecast, Mapping[datetime, float]]]) -> None:
+        """Forecasts, each with the closes that came, by target."""
+        made = list(made)
+        self._append(row for forecast, came in made for row in _rows_of(forecast, came))
+        self._done |= {(forecast.symbol, _day(forecast.as_of)) for forecast, _ in made}
+
+    def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        assert self._file is not None
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writerows({**row, **self.settings} for row in rows)
+        self._write(text.getvalue())
+
+    def _write(self, text: str) -> None:
+        assert self._file is not None
+        left = memoryview(text.encode())
+        try:
+            while left:
+                left = left[self._file.write(left) or 0 :]
+        except OSError as error:
+            raise KronosError(
+                f"{self.path} cannot be written: {error.strerror}; with the same --out the rest "
+                "follows"
+            ) from error
+
+    def _drop_unfinished(self) -> None:
+        """Cut off what a crash left at the end: half a line, or a window without all its steps."""
+        assert self._file is not None
+        lines = self._content.splitlines(keepends=True)
+        rows = zip(self._rows["symbol"], self._rows["as_of"], self._rows["step"], strict=True)
+        for symbol, as_of, step in reversed(list(rows)):
+            if step == 0 or (symbol, as_of) in self._done:
+                break
+            lines.pop()
+        os.ftruncate(self._file.fileno(), sum(map(len, lines)))
+        if not lines:
+            self._write(",".join(COLUMNS) + "\n")
+
+
+def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) -> list[Matured]:
+    """The forecasts of a backtest's file that have an outcome, ticker by ticker.
+
+    `trained_on`: only those whose column in_training is one of these. ConfigError if it is no such
+    file.
+    """
+    rows = _rows(path, _whole_lines(_content(path)))
+    if rows.empty:
+        raise ConfigError(f"{path} has no forecasts; `kronosbot backtest` makes such files")
+    closes = rows[rows["step"] == 0]
+    scored = rows[(rows["step"] > 0) & rows["actual"].notna()]
+    if trained_on is not None:
+        scored = scored[scored["in_training"].isin(trained_on)]
+    scored = scored.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
+    scored = scored.sort_values(["symbol", "as_of", "step"])
+    found = []
+    keys = ["symbol", "model", "revision", "interval"]
+    for (symbol, model, revision, interval), one in scored.groupby(keys):
+        past = closes[closes["symbol"] == symbol].drop_duplicates("as_of").sort_values("as_of")
+        scale = one["last_close"].to_numpy()
+        quantiles = one[QUANTILES].to_numpy() / scale[:, None]
+        found.append(
+            Matured(
+                symbol=str(symbol),
+                model_name=str(model),
+                model_revision=str(revision),
+                interval=str(interval),
+                as_of=one["as_of"].to_numpy().astype("datetime64[s]"),
+                target=one["target"].to_numpy().astype("datetime64[s]"),
+                step=one["step"].to_numpy().astype("int64"),
+                mean=one["close"].to_numpy() / scale,
+                quantiles=quantiles,
+                raw_quantiles=quantiles,
+                prob_up=one["prob_up"].to_numpy(),
+                actual=one["actual"].to_numpy() / scale,
+                past=pd.Series(past["actual"].to_numpy(), pd.DatetimeIndex(past["as_of"])),
+            )
+        )
+    return found
+
+
+def training_counts(path: Path) -> dict[str, int]:
+    """How many forecasts with an outcome are of days in training: {"yes": 20, "no": 80}."""
+    rows = _rows(path, _whole_lines(_content(path)))
+    scored = rows[(rows["step"] > 0) & rows["actual"].notna()]
+    return {str(kind): int(n) for kind, n in scored["in_training"].value_counts().items()}
+
+
+# below: rows ------------------------------------------------------------------------------
+
+
+def _rows_of(forecast: Forecast, came: Mapping[datetime, float]) -> Iterable[dict[str, Any]]:
+    for bar in forecast.bars:
+        values = [bar.close_quantiles[level] for level in QUANTILE_LEVELS]
+        yield {
+            "symbol": forecast.symbol,
+            "interval": forecast.interval,
+            "as_of": _day(forecast.as_of),
+            "target": _day(bar.target_date),
+            "step": bar.step,
+            "last_close": _number(forecast.last_close),
+            "close": _number(bar.close),
+            **{name: _number(value) for name, value in zip(QUANTILES, values, strict=True)},
+            "prob_up": _number(bar.prob_up),
+            "actual": _number(came[bar.target_date]) if bar.target_date in came else "",
+            "in_training": in_training(forecast.model_name, forecast.symbol, bar.target_date),
+            "seed": "" if forecast.seed is None else forecast.seed,
+        }
+
+
+def _day(time: datetime) -> str:
+    return f"{time:%Y-%m-%d}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.8g}"
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _whole_lines(content: bytes) -> bytes:
+    """Without what a crash left of a last line."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _rows(path: Path, content: bytes) -> pd.DataFrame:
+    """Its rows: text, but for `_NUMBERS`, which are floats."""
+    header, *lines = list(csv.reader(content.decode(errors="replace").splitlines())) or [COLUMNS]
+    if header != COLUMNS:
+        raise ConfigError(f"{path} is no backtest's file: give another --out")
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(COLUMNS):
+            raise ConfigError(
+                f"{path} is damaged: line {number} has {len(line)} values, not {len(COLUMNS)}; "
+                "give another --out"
+            )
+    rows = pd.DataFrame(lines, columns=COLUMNS, dtype="object")
+    try:
+        for name in _NUMBERS:
+            rows[name] = pd.to_numeric(rows[name].replace("", np.nan)).astype("float64")
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: {error}; give another --out") from error
+    return rows

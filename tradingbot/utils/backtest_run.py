@@ -1,0 +1,213 @@
+"""A backtest from beginning to end: candles, windows, a Space, and the file that grows."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tradingbot.utils.backtest_csv import PAST, BacktestFile
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.errors import ConfigError, DataError, KronosError
+from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.report import lasting
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.signals import signals_held
+from tradingbot.utils.steps import active_tickers, open_space
+from tradingbot.utils.tables import utcnow
+from tradingbot.utils.walk_forward import Plan, Window, walk, windows
+
+if TYPE_CHECKING:
+    from tradingbot.utils.forecast import Forecast
+    from tradingbot.utils.kronos_client import KronosClient
+
+# No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
+_SINCE = datetime(1997, 1, 1)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks for, beside the settings."""
+
+    tickers: tuple[str, ...]
+    windows: int
+    stride: int
+    context: int
+    temperature: float
+    top_p: float
+    until: datetime | None
+    model: str | None
+    local: bool
+
+
+@dataclass
+class Walk:
+    """What became of a backtest."""
+
+    path: Path
+    wanted: int = 0  # windows
+    missing: int = 0  # of them, with no forecast in the file
+    made: int = 0  # by this run
+    seconds: float = 0.0  # from the first request to the last answer
+    failed: dict[str, str] = field(default_factory=dict)  # ticker -> why it has no window
+    fewer: dict[str, int] = field(default_factory=dict)  # ticker -> windows, where not all
+    model: str = ""
+    error: str | None = None  # why the first of the missing ones is missing
+
+    def there(self) -> str:
+        if not self.wanted:
+            return f"{self.path} is as it was"
+        return f"{self.path} has {self.wanted - self.missing} of {self.wanted} forecasts"
+
+
+def run(settings: Settings, wish: Wish, walked: Walk, narrator: Narrator) -> None:
+    """Add to the file what it lacks; `walked` tells what became of it. Raises KronosError."""
+    if not wish.local and settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
+            "or add --local to run one on this machine"
+        )
+    file = BacktestFile(walked.path)
+    plan = Plan(
+        horizon=settings.horizon,
+        stride=wish.stride,
+        context=wish.context,
+        samples=settings.samples,
+        temperature=wish.temperature,
+        top_p=wish.top_p,
+    )
+    recorded = {"source": lasting(settings.data_source), **_text(asdict(plan))}
+    if wish.until is not None:
+        recorded["until"] = f"{wish.until:%Y-%m-%d}"
+    file.check(recorded)  # before candles are fetched for nothing
+    bars = _candles(settings, wish, walked, narrator)
+    until = wish.until or max(frame.index[-1] for frame in bars.values())
+    recorded["until"] = file.settings.get("until") or f"{until:%Y-%m-%d}"
+    bars = {symbol: frame.loc[: recorded["until"]] for symbol, frame in bars.items()}
+    wanted = _windows(bars, plan, wish.windows, walked)
+    missing = [window for window in wanted if not file.has(window.symbol, window.as_of)]
+    walked.wanted, walked.missing = len(wanted), len(missing)
+    walked.model = file.settings.get("model", "")
+    if missing:
+        with open_space(settings, local=wish.local, narrator=narrator, model=wish.model) as client:
+            recorded |= _model(client, wish)
+            walked.model = recorded["model"]
+            with file.open_for(recorded):
+                for symbol, frame in bars.items():
+                    _add_closes(file, symbol, frame, wanted)
+                _forecast(client, file, plan, bars, missing, walked, narrator)
+            narrator.step("pause", "Leaving the Space")
+
+
+def _windows(
+    bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, walked: Walk
+) -> list[Window]:
+    """Of all tickers; those that have none, or not as many as were asked for, are told."""
+    wanted: list[Window] = []
+    for symbol, frame in bars.items():
+        try:
+            found = windows(symbol, pd.DatetimeIndex(frame.index), plan, count)
+        except DataError as error:
+            walked.failed[symbol] = str(error)
+            continue
+        if len(found) < count:
+            walked.fewer[symbol] = len(found)
+        wanted += found
+    if not wanted:
+        raise DataError("; ".join(walked.failed.values()))
+    return wanted
+
+
+def _candles(
+    settings: Settings, wish: Wish, walked: Walk, narrator: Narrator
+) -> dict[str, pd.DataFrame]:
+    """All bars of each ticker that can be had; those of the other tickers are told."""
+    data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
+    tickers = list(wish.tickers) or active_tickers(settings, data, None)
+    if not tickers:
+        raise ConfigError(f"there are no tickers in {settings.data_source}: give --symbols")
+    narrator.step("fetch", "Fetching candles", total=len(tickers))
+    found = {}
+    for symbol in tickers:
+        try:
+            frame = data.bars(symbol, since=_SINCE)
+            if frame.empty:
+                raise DataError(f"{symbol}: no bars since {_SINCE:%Y}")
+            found[symbol] = frame
+        except DataError as error:
+            walked.failed[symbol] = str(error)
+        narrator.advance()
+    if not found:
+        raise DataError("; ".join(walked.failed.values()))
+    return found
+
+
+def _model(client: "KronosClient", wish: Wish) -> dict[str, str]:
+    client.check_key()
+    health = client.health()
+    name = str(health["model"])
+    if wish.model is not None and not wish.local and wish.model != name:
+        raise ConfigError(
+            f"--model={wish.model!r}: the Space at {client.space_url} has {name}; "
+            "--local starts one with the model that you want"
+        )
+    return {"model": name, "revision": str(health.get("model_revision") or "")}
+
+
+def _add_closes(
+    file: BacktestFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
+) -> None:
+    """What the windows of a ticker are measured with: from a year before the first of them on."""
+    first = min((window.as_of for window in wanted if window.symbol == symbol), default=None)
+    if first is not None:
+        before = len(frame.loc[:first]) - PAST
+        file.add_closes(symbol, frame["close"].iloc[max(0, before) :])
+
+
+def _forecast(
+    client: "KronosClient",
+    file: BacktestFile,
+    plan: Plan,
+    bars: Mapping[str, pd.DataFrame],
+    missing: Sequence[Window],
+    walked: Walk,
+    narrator: Narrator,
+) -> None:
+    """Ask for the missing windows and write down each as it comes."""
+    closes = {symbol: frame["close"] for symbol, frame in bars.items()}
+    remarks: dict[str, None] = {}
+    narrator.step("forecast", f"Forecasting with {walked.model}", total=len(missing))
+    began = time.monotonic()
+    with closing(walk(client, plan, bars, missing)) as batches:
+        for batch in batches:
+            made = []
+            for _, answer in batch:
+                if isinstance(answer, KronosError):
+                    walked.error = walked.error or str(answer)
+                    continue
+                made.append((answer, _came(answer, closes[answer.symbol])))
+                remarks |= dict.fromkeys(answer.warnings)
+            with signals_held():  # a window is in the file, and counted, or neither
+                file.add(made)
+                walked.made += len(made)
+                walked.missing -= len(made)
+            for _ in batch:
+                narrator.advance()
+            walked.seconds = time.monotonic() - began
+    for remark in remarks:
+        narrator.say(remark)
+
+
+def _came(forecast: "Forecast", closes: pd.Series) -> dict[datetime, float]:
+    """The closes of the targets' sessions; one without a bar has none."""
+    targets = [bar.target_date for bar in forecast.bars]
+    return {target: float(closes[target]) for target in targets if target in closes.index}
+
+
+def _text(settings: Mapping[str, Any]) -> dict[str, str]:
+    """As they stand in the file."""
+    return {name: f"{value:g}" for name, value in settings.items()}

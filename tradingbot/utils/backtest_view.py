@@ -1,0 +1,105 @@
+"""A backtest's measures as a table for a person, and as one JSON document.
+
+    {"exit_code": 0, "error": null, "file": "backtest.csv", "windows": 400, "missing": 0,
+     "made": 400, "seconds": 21.4, "settings": {"model": "kronos-nano", "horizon": "5", …},
+     "failed": {"ZZZZ": "ZZZZ: the sample has …"}, "fewer": {"GOOG": 80},
+     "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
+     "measures": {"1": {"n": 400, "mase": 1.03, …}, …, "all": {…}, "unseen": {…}}}
+
+A measure is null where too few forecasts stand behind it. "unseen" are those of days that the
+model was not trained on. What cannot be done at all is {"exit_code": 2, "error": {…}}.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from tradingbot.utils.backtest_csv import BacktestFile, read_csv, training_counts
+from tradingbot.utils.backtest_run import Walk
+from tradingbot.utils.measures import MIN_FORECASTS, Measures, Tally
+from tradingbot.utils.training import trained_until
+
+
+def document(walked: Walk, code: int) -> dict[str, Any]:
+    """All of it, as the module's docstring shows it."""
+    return {
+        "exit_code": code,
+        "error": None,
+        "file": str(walked.path),
+        "windows": walked.wanted,
+        "missing": walked.missing,
+        "why_missing": walked.error,
+        "made": walked.made,
+        "seconds": round(walked.seconds, 3),
+        "settings": BacktestFile(walked.path).settings,
+        "failed": walked.failed,
+        "fewer": walked.fewer,
+        "in_training": training_counts(walked.path),
+        "measures": {name: asdict(measured) for name, measured in _measured(walked).items()},
+    }
+
+
+def text(walked: Walk) -> str:
+    """The table of measures, then what a reader must know to believe it."""
+    measured = _measured(walked)
+    lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
+    counts = training_counts(walked.path)
+    total = sum(counts.values())
+    trained = ", ".join(f"{_KINDS[kind]} {counts[kind]:,}" for kind in _KINDS if kind in counts)
+    lines.append(f"Trained   {walked.model}: {trained_until(walked.model)}")
+    lines.append(f"          of {total:,} forecasts with an outcome: {trained}")
+    for symbol, count in walked.fewer.items():
+        lines.append(f"Fewer     {symbol}: its history allows {count:,} windows only")
+    for symbol, why in walked.failed.items():
+        lines.append(f"Failed    {symbol}: {why.removeprefix(f'{symbol}: ')}")
+    if walked.missing:
+        lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
+        lines.append("          the same command again asks for them alone")
+    if walked.made:
+        rate = walked.made / walked.seconds
+        lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
+    lines.append(f"File      {walked.path}; nothing went into the database")
+    return "\n".join(lines)
+
+
+_KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}
+_HEAD = (
+    "                MAE ÷ that of  CRPS below   Closes inside the band    Direction right",
+    "Ahead        n  no change      random walk     50 %   80 %   90 %     (95 % interval)",
+)
+
+
+def _measured(walked: Walk) -> dict[str, Measures]:
+    """By step ahead, of all, and of those that were not in training, if these are a part."""
+    tally = _tally(read_csv(walked.path))
+    measured = {str(step): tally.measures(step) for step in tally.steps()}
+    measured["all"] = tally.measures()
+    unseen = _tally(read_csv(walked.path, trained_on=["no"]))
+    if 0 < len(unseen) < len(tally):
+        measured["unseen"] = unseen.measures()
+    return measured
+
+
+def _tally(forecasts: Any) -> Tally:
+    tally = Tally()
+    for one in forecasts:
+        tally += Tally.of(one)
+    return tally
+
+
+def _row(name: str, measured: Measures) -> str:
+    start = f"{name:6}{measured.n:8,}  "
+    if measured.mase is None:
+        return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"
+    direction = _share(measured.hit_rate)
+    if measured.hit_low is not None and measured.hit_high is not None:
+        direction += f" ({100 * measured.hit_low:.0f}–{100 * measured.hit_high:.0f})"  # noqa: RUF001
+    bands = (measured.coverage_50, measured.coverage_80, measured.coverage_90)
+    skill = "" if measured.crps_skill is None else f"{100 * measured.crps_skill:+.1f} %"
+    return (
+        f"{start}{measured.mase:<13.3f}  {skill:>11}  "
+        f"{''.join(f'{_share(band):>7}' for band in bands)}     {direction}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,52 @@
+"""Until when the known models were trained: a forecast of those days proves little."""
+
+from datetime import datetime
+from typing import Literal
+
+InTraining = Literal["yes", "no", "unknown"]
+
+# Kronos-mini, -small and -base: training up to February 2024, March to May for validation, by
+# which a checkpoint is chosen (its author in issue 204 of github.com/shiyu-coder/Kronos). Which
+# tickers were in it is not told, so any may have been.
+_PUBLISHED = ("neoquasar/kronos-mini", "neoquasar/kronos-small", "neoquasar/kronos-base")
+_TRAINED_UNTIL = datetime(2024, 2, 29)
+_VALIDATED_UNTIL = datetime(2024, 5, 31)
+
+# kronos-nano: the first 85 % of these candles, and of no others. SPY and QQQ move as their indices.
+_NANO_UNTIL = {
+    "AAPL": datetime(2011, 3, 17),
+    "IBM": datetime(2011, 3, 17),
+    "MSFT": datetime(2011, 3, 17),
+    "GOOG": datetime(2011, 11, 14),
+    **dict.fromkeys(("^GSPC", "^SPX", "SPY", "^IXIC", "QQQ"), datetime(2015, 12, 30)),
+    "EURUSD=X": datetime(2017, 12, 22),
+}
+
+
+def in_training(model: str, symbol: str, target: datetime) -> InTraining:
+    """Whether `model` may have been trained on the ticker's candle of that day.
+
+    "unknown" for models that are not known here, and for days on which a model was validated.
+    """
+    name = model.lower()
+    if name in _PUBLISHED:
+        if target <= _TRAINED_UNTIL:
+            return "yes"
+        return "unknown" if target <= _VALIDATED_UNTIL else "no"
+    if name == "kronos-nano":
+        until = _NANO_UNTIL.get(symbol.upper())
+        return "yes" if until is not None and target <= until else "no"
+    return "unknown"
+
+
+def trained_until(model: str) -> str:
+    """The same in words."""
+    name = model.lower()
+    if name in _PUBLISHED:
+        return "trained on candles up to February 2024, chosen by those of March to May 2024"
+    if name == "kronos-nano":
+        return (
+            "trained on AAPL, IBM and MSFT up to 2011-03-17, GOOG up to 2011-11-14, the S&P 500 "
+            "and the NASDAQ up to 2015-12-30, EURUSD up to 2017-12-22"
+        )
+    return "its training data are not known here"
