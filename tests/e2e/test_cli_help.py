@@ -8,7 +8,7 @@ from command_line import kronosbot
 
 from tradingbot import __version__
 
-COMMANDS = ["", "run", "status", "space", "space status", "space wake", "space pause"]
+COMMANDS = ["", "run", "backtest", "status", "space", "space status", "space wake", "space pause"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
