@@ -17,7 +17,7 @@ def test_without_a_variable_the_documented_defaults_hold() -> None:
         hf_token=None,
         hf_space_repo="guestros/kronos-trading-api",
         horizon=5,
-        samples=20,
+        samples=50,
         extra_symbols=("SPY", "QQQ", "GLD"),
         data_source="yahoo",
         min_success=0.5,

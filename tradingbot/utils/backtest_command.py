@@ -49,7 +49,7 @@ def backtest(
     ] = None,
     samples: Annotated[
         str | None,
-        typer.Option(metavar="PATHS", help="Paths a forecast. [env KRONOS_SAMPLES; default 20]"),
+        typer.Option(metavar="PATHS", help="Paths a forecast. [env KRONOS_SAMPLES; default 50]"),
     ] = None,
     context: Annotated[
         str, typer.Option(metavar="BARS", help="Bars of history that each forecast is made from.")
@@ -106,7 +106,7 @@ def backtest(
 
     \b
     Try it:
-      kronosbot backtest --local --source sample --windows 20 --samples 20
+      kronosbot backtest --local --source sample --windows 20
     """
     from tradingbot.utils.backtest_run import Walk, Wish, run
     from tradingbot.utils.backtest_view import document, text

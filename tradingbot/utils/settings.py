@@ -26,7 +26,7 @@ class Settings:
     hf_token: str | None = field(default=None, repr=False)  # HF_TOKEN, a write token
     hf_space_repo: str = "guestros/kronos-trading-api"  # HF_SPACE_REPO
     horizon: int = 5  # KRONOS_HORIZON, future bars
-    samples: int = 20  # KRONOS_SAMPLES, sample paths a ticker
+    samples: int = 50  # KRONOS_SAMPLES, sample paths a ticker
     extra_symbols: tuple[str, ...] = ("SPY", "QQQ", "GLD")  # KRONOS_EXTRA_SYMBOLS
     data_source: str = "yahoo"  # KRONOS_DATA_SOURCE: yahoo | csv:DIR | sample
     min_success: float = 0.5  # KRONOS_MIN_SUCCESS, share of the tickers

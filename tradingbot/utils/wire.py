@@ -29,9 +29,10 @@ class SeriesRequest:
 
 PRICES = ["open", "high", "low", "close"]
 
-# How paths are drawn: as the Space does by itself.
+# How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
+# default for top_p, the tails are cut off and the bands are too narrow.
 TEMPERATURE = 1.0
-TOP_P = 0.9
+TOP_P = 1.0
 
 
 def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFrame":
