@@ -8,15 +8,20 @@ likewise, and prints each decision with its reason. Exit codes: those of `Bot.ma
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.utils.botclass import Bot
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.lookahead import refuse_in_backtest
+from tradingbot.utils.settings import MAX_HORIZON
 from tradingbot.utils.signals import exit_on_signals
 from tradingbot.utils.words import bar_text, price_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tradingbot.utils.forecast import Forecast
     from tradingbot.utils.portfolio import Account
 
 SAME_CLOSE = 0.01  # a forecast from a close further off than this was made from other candles
@@ -33,7 +38,13 @@ class KronosTraderBot(Bot):
 
     it buys where move >= `threshold`, P(up) >= `min_prob`, and the 10-90 % range reaches further
     up from the close than down; it sells where move <= -threshold, P(up) <= 1 - min_prob, and
-    the range reaches further down. Other keywords are those of `Bot`.
+    the range reaches further down. ConfigError for a `threshold` below 0, a `min_prob` below 0.5,
+    and the like. Other keywords are those of `Bot`.
+
+    With `min_skill` it trades only where the model has earned it: it holds while the model's skill
+    (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known, over
+    the last 60 sessions of the ticker, or what else there is. That is the present's: not for
+    backtests.
     """
 
     def __init__(
@@ -44,13 +55,15 @@ class KronosTraderBot(Bot):
         min_prob: float = 0.55,
         horizon: int | None = None,
         model: str | None = None,
+        min_skill: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(name, *args, **kwargs)
-        self.threshold = threshold
-        self.min_prob = min_prob
-        self.horizon = horizon or self.settings.horizon
+        self.threshold = _within("threshold", threshold, 0, 1)
+        self.min_prob = _within("min_prob", min_prob, 0.5, 1)  # below, it would buy and sell alike
+        self.horizon = self.settings.horizon if horizon is None else _bars(horizon)
         self.model = model
+        self.min_skill = None if min_skill is None else _within("min_skill", min_skill, -10, 1)
         self._model: str | None = None  # the round's one model
 
     @contextmanager
@@ -60,6 +73,8 @@ class KronosTraderBot(Bot):
             yield
 
     def decisionFunction(self, row: "pd.Series") -> int:
+        if self.min_skill is not None:
+            refuse_in_backtest("min_skill", "leave it out there")
         forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
         if not forecast:
             self.reason = self._why_none(row)
@@ -76,11 +91,35 @@ class KronosTraderBot(Bot):
             f"P(up) {bar.prob_up:.0%}, 10-90 % range {price_text(low)} to {price_text(high)}"
         )
         further_up = high - close > close - low
+        signal = 0
         if move >= self.threshold and bar.prob_up >= self.min_prob and further_up:
-            return 1
+            signal = 1
         if move <= -self.threshold and bar.prob_up <= 1 - self.min_prob and not further_up:
-            return -1
-        return 0
+            signal = -1
+        if signal and (unearned := self._unearned(forecast)):
+            self.reason += f"; {unearned}"
+            return 0
+        return signal
+
+    def _unearned(self, forecast: "Forecast") -> str | None:
+        """Why the model's record does not allow a trade; None if it does."""
+        from tradingbot.utils.track_record import crps_skill
+
+        if self.min_skill is None:
+            return None
+        with self.sessions() as session:
+            skill = crps_skill(
+                session,
+                forecast.symbol,
+                model=forecast.model_name,
+                revision=forecast.model_revision,
+                interval=forecast.interval,
+            )
+        if skill is None:
+            return "held, for the model's skill is not known yet; `kronosbot score` counts it"
+        if skill.value < self.min_skill:
+            return f"held, for the model's skill is {skill.value:+.2f} ({skill.where})"
+        return None
 
     def _newest_model(self) -> str | None:
         """The model whose forecast was made last, of any of the bot's tickers."""
@@ -115,6 +154,18 @@ class KronosTraderBot(Bot):
         if newest == row.name:
             return f"its forecast does not reach {self.horizon} bars ahead"
         return f"its newest forecast is of {bar_text(newest, self.interval)}, and too old"
+
+
+def _within(name: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, Real) and low <= value <= high:  # false for nan
+        return float(value)
+    raise ConfigError(f"{name}={value!r}: expected a number from {low} to {high}")
+
+
+def _bars(horizon: int) -> int:
+    if isinstance(horizon, Integral) and 1 <= horizon <= MAX_HORIZON:
+        return int(horizon)
+    raise ConfigError(f"horizon={horizon!r}: expected a whole number from 1 to {MAX_HORIZON}")
 
 
 def main() -> None:

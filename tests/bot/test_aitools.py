@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import tool
@@ -212,6 +212,47 @@ def test_what_a_model_of_ones_own_raises_is_raised_as_it_is() -> None:
 
     with pytest.raises(ConnectionError, match="gone"):
         ask(Out(answers=[]))
+
+
+def test_a_model_of_ones_own_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aitools, "ANSWER_TIMEOUT", 0.2)
+    release = threading.Event()
+
+    class Hangs(Scripted):
+        def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
+            release.wait(30)
+            return super()._generate(*args, **kwargs)
+
+    with pytest.raises(AIError, match=r"gave no answer within 0.2 s"):
+        ask(Hangs(answers=[AIMessage("too late")]))
+    release.set()
+
+
+def test_a_model_that_cannot_call_tools_is_one_clear_line() -> None:
+    model = FakeListChatModel(responses=["Hold."])
+    assert ask(model) == "Hold.", "without tools it will do"
+    with pytest.raises(ConfigError, match=r"the chat model FakeListChatModel cannot call tools"):
+        ask(model, double)
+    with pytest.raises(ConfigError, match=r"model=5: expected a chat model of LangChain's, or a n"):
+        ask(5, double)
+
+
+@pytest.mark.parametrize("given", [double, ["double"], "double"])
+def test_what_is_no_list_of_tools_is_a_mistake(given: Any) -> None:
+    with pytest.raises(ValueError, match=r"extra_tools has .*: expected a list of tools"):
+        run_ai_with_tools("", "", given, model=Scripted(answers=[AIMessage("ok")]))
+
+
+def test_a_tool_that_leaves_the_process_and_a_call_without_a_name_are_answered() -> None:
+    def leave() -> str:
+        """Ends the process, or tries to."""
+        raise SystemExit(3)
+
+    first = wants(("leave", {}), ("double", {"number": 2}))
+    first.tool_calls[1]["id"] = None
+    model = Scripted(answers=[first, AIMessage("ok")])
+    assert ask(model, leave, double) == "ok"
+    assert results(model) == [("error", "Error: SystemExit: 3"), ("success", "4")]
 
 
 # what a bot lets a model read -------------------------------------------------------------

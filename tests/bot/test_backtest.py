@@ -16,7 +16,7 @@ from tradingbot.utils.backtest import hit_rate, measures
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import get_db_session
-from tradingbot.utils.errors import ConfigError, DataError, StrategyError
+from tradingbot.utils.errors import ConfigError, DataError, StrategyError, TradeRefused
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.portfolio import Fill
 from tradingbot.utils.predictions import store_forecasts
@@ -157,6 +157,40 @@ def test_what_knows_the_present_is_refused_in_a_backtest(tmp_path: Path) -> None
         with pytest.raises(StrategyError, match="knows the present, and a backtest must not"):
             Peeks("b", "AAPL", peek=peek).backtest(bars)
     client.close()
+
+
+@pytest.mark.parametrize("look", ["fetch", "data"])
+def test_candles_of_today_are_refused_in_a_backtest(
+    tmp_path: Path, sqlite_url: str, look: str
+) -> None:
+    class Looks(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            candles = self.fetch("AAPL") if look == "fetch" else self.data.history("AAPL")
+            return 1 if candles["close"].iloc[-1] > row["close"] else -1
+
+    market = Market(tmp_path / "candles")
+    market.write("AAPL", [100.0, 101.0, 102.0])
+    bot = market.bot(Looks, sqlite_url, symbol="AAPL")
+    with pytest.raises(StrategyError, match=r"Bot.data knows the present.*Bot.history has the b"):
+        bot.backtest()
+    bot.run()  # where it is the present
+
+
+def test_a_growth_beyond_all_bounds_ends_no_backtest() -> None:
+    tenfold = OnDays("b", "X", buys=[1], settings=FREE).backtest(history([1, 1, 1], [1, 1, 1e9]))
+    assert tenfold.measures.yearly_return == math.inf
+    minutes = history([10] * 4, [10, 11, 12, 13])
+    minutes.index = pd.date_range("2024-01-01 15:00", periods=4, freq="1min")
+    within_a_day = OnDays("b", "X", buys=[1], interval="1m", settings=FREE).backtest(minutes)
+    assert within_a_day.measures.total_return == pytest.approx(0.3)
+    assert math.isnan(within_a_day.measures.yearly_return)
+
+
+@pytest.mark.parametrize("cash", [0, -5.0, math.nan, "100", None])
+def test_a_backtest_needs_cash(cash: Any) -> None:
+    bars = history([10, 10, 10], [10, 10, 10])
+    with pytest.raises(TradeRefused, match="expected"):
+        Says("b", "X", answers={}).backtest(bars, cash=cash)
 
 
 def test_an_exception_or_a_wrong_answer_ends_the_backtest_and_names_the_bar() -> None:

@@ -16,9 +16,11 @@ from market import Market, Says
 from sqlalchemy import select, text
 
 from tradingbot.utils import bot_round, paper
+from tradingbot.utils.bot_command import lines
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.db import BotRow, RunLog, Trade, get_db_session, get_engine
 from tradingbot.utils.errors import (
+    BotError,
     ConfigError,
     DatabaseError,
     DataError,
@@ -269,6 +271,64 @@ def test_any_other_answer_is_a_mistake_of_the_strategy(
     assert [log.status for log in logs(sqlite_url)] == ["failed"]
 
 
+def test_a_strategy_that_leaves_the_process_ends_it_with_1_and_trades_nothing(
+    market: Market, sqlite_url: str
+) -> None:
+    class Leaves(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            sys.exit(0)
+
+    with pytest.raises(SystemExit) as end:
+        market.bot(Leaves, sqlite_url, symbol="AAPL").main()
+    assert end.value.code == 1
+    assert trades(sqlite_url) == []
+    [log] = logs(sqlite_url)
+    assert (log.status, log.exit_code) == ("failed", 1)
+    assert log.message is not None and "SystemExit: 0; nothing was traded" in log.message
+
+
+def test_ctrl_c_in_a_round_without_a_command_is_logged_as_that(
+    market: Market, sqlite_url: str
+) -> None:
+    class Interrupted(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        market.bot(Interrupted, sqlite_url, symbol="AAPL").run()
+    assert [(log.status, log.exit_code) for log in logs(sqlite_url)] == [("failed", 130)]
+
+
+ODD = [(np.int64(3), "3"), (None, ""), ("a\0b\ud800", "ab?"), ("BUY\n\nIt rises.", None)]
+
+
+@pytest.mark.parametrize(("reason", "kept"), ODD)
+def test_a_reason_of_any_kind_is_kept_and_printed_in_one_line(
+    market: Market, database: str, reason: Any, kept: str | None
+) -> None:
+    class Explains(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            self.reason = reason
+            return 1
+
+    done = market.bot(Explains, database, symbol="AAPL").run()
+    [log] = logs(database)
+    assert log.details["decisions"]["AAPL"]["reason"] == (reason if kept is None else kept)
+    printed = lines(done)[3]
+    assert printed.endswith(f"buy: {'BUY It rises.' if kept is None else kept}".removesuffix(": "))
+
+
+def test_an_error_of_any_kind_is_logged_in_one_line(market: Market, database: str) -> None:
+    class Odd(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            raise ValueError("two\nlines\0")
+
+    with pytest.raises(StrategyError, match="ValueError: two lines; nothing was traded"):
+        market.bot(Odd, database, symbol="AAPL").run()
+    [log] = logs(database)
+    assert log.message is not None and log.message.endswith("two lines; nothing was traded")
+
+
 @pytest.mark.parametrize("answer", [np.int64(1), np.float64(1), 1.0])
 def test_numbers_of_any_kind_are_answers(market: Market, sqlite_url: str, answer: Any) -> None:
     market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": answer}).run()
@@ -331,6 +391,8 @@ def test_a_round_in_which_no_ticker_can_be_decided_has_failed(
         ({"symbol": "SPY", "interval": "daily"}, "interval='daily': expected 1d"),
         ({"symbol": "SPY", "name": " "}, "a bot named ' '"),
         ({"symbol": "SPY", "name": "kronosbot"}, "a name of its own"),
+        ({"symbol": "SPY", "name": "two\nlines"}, "expected letters"),
+        ({"tickers": 5}, "tickers=5: expected"),
     ],
 )
 def test_a_bot_that_cannot_be_is_a_wrong_setting(options: dict[str, Any], says: str) -> None:
@@ -487,14 +549,94 @@ def test_a_bot_may_trade_by_itself_outside_of_decisions(market: Market, database
     assert len(trades(database)) == 4
 
 
-def test_trading_inside_of_a_decision_is_refused(market: Market, sqlite_url: str) -> None:
+@pytest.mark.parametrize("what", ["buy", "run", "backtest"])
+def test_trading_inside_of_a_decision_is_refused(
+    market: Market, sqlite_url: str, what: str
+) -> None:
     class Trades(Bot):
         def decisionFunction(self, row: Any) -> int:
-            self.buy("AAPL", 100.0)
+            getattr(self, what)(*(["AAPL", 100.0] if what == "buy" else []))
             return 0
 
-    with pytest.raises(StrategyError, match="its answer, -1, 0 or 1, is what is traded"):
+    with pytest.raises(StrategyError, match="whose answer, -1, 0 or 1, is what is traded"):
         market.bot(Trades, sqlite_url, symbol="AAPL").run()
+    assert trades(sqlite_url) == []
+    assert len(logs(sqlite_url)) == 1
+
+
+def test_the_cash_is_no_ticker_even_where_one_has_its_name(market: Market, sqlite_url: str) -> None:
+    market.write("USD", [60.0, 61.0])  # as on Yahoo, an ETF
+    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    for order in (
+        lambda: bot.buy("USD", 100.0),
+        lambda: bot.sell("usd"),
+        lambda: bot.rebalance({"USD": 0.4, "AAPL": 0.6}),
+    ):
+        with pytest.raises(TradeRefused, match="the portfolio's cash, and no ticker"):
+            order()
+    assert bot.portfolio == {"USD": 10_000.0}
+
+
+def test_a_ticker_is_one_position_however_it_is_spelt(market: Market, sqlite_url: str) -> None:
+    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    bot.buy(" aapl ", 5_002.5)
+    assert bot.portfolio == {"USD": 4_997.5, "AAPL": pytest.approx(50.0)}
+    with pytest.raises(TradeRefused, match="a ticker stands there twice"):
+        bot.rebalance({"AAPL": 0.5, "aapl": 0.5})
+    bot.rebalance({"aapl": 0.0})
+    assert bot.portfolio["AAPL"] == 0
+    with pytest.raises(TradeRefused, match="trading None: expected a ticker"):
+        bot.buy(None)
+
+
+def test_a_price_of_days_ago_is_not_traded_at_by_ones_own_hand_either(
+    market: Market, sqlite_url: str
+) -> None:
+    market.write("OLD", [10.0, 11.0], today=datetime(2024, 5, 8))
+    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
+    for order in (lambda: bot.buy("OLD", 100.0), lambda: bot.rebalance({"OLD": 0.5})):
+        with pytest.raises(DataError, match="sessions since: 5; there is no price to trade at"):
+            order()
+    assert trades(sqlite_url) == []
+
+
+@pytest.mark.parametrize("edited", ["null", "[]", "5", "not JSON"])
+def test_a_portfolio_that_was_edited_into_something_else_is_one_clear_line(
+    market: Market, database: str, edited: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    market.bot(Says, database, name="other", symbol="IBM", answers={}).run()
+    bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1})
+    bot.run()
+    if edited == "not JSON" and database.startswith("postgres"):
+        edited = '"text"'  # which has no other way to be wrong
+    with get_db_session(database) as session:
+        session.execute(
+            text("UPDATE bots SET portfolio = CAST(:edited AS JSON) WHERE name = 'b'")
+            if database.startswith("postgres")
+            else text("UPDATE bots SET portfolio = :edited WHERE name = 'b'"),
+            {"edited": edited},
+        )
+    for use in (bot.run, bot.main, lambda: bot.portfolio, lambda: bot.sell("AAPL")):
+        with pytest.raises((BotError, SystemExit)) as error:
+            use()
+        assert "of 'b' cannot be read" in str(error.value) or error.value.args == (1,)
+    assert len(trades(database)) == 1
+    with get_db_session(database) as session:
+        assert active_symbols(session) == ["IBM"], "the other bots' tickers are forecast"
+
+
+@pytest.mark.parametrize("amount", ["-3", '"5"', "1e400"])
+def test_a_quantity_that_cannot_be_ends_the_round_and_is_logged(
+    market: Market, sqlite_url: str, amount: str
+) -> None:
+    bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={"AAPL": -1})
+    bot.run()
+    with get_db_session(sqlite_url) as session:
+        owned = f'{{"USD": 10000, "AAPL": {amount}}}'
+        session.execute(text("UPDATE bots SET portfolio = :owned"), {"owned": owned})
+    with pytest.raises(TradeRefused, match="the portfolio has AAPL="):
+        bot.run()
+    assert [log.exit_code for log in logs(sqlite_url)] == [0, 1]
     assert trades(sqlite_url) == []
 
 
@@ -503,14 +645,12 @@ def test_the_period_says_how_much_of_the_past_is_seen(tmp_path: Path, sqlite_url
     market.write("AAPL", [100.0 + i for i in range(300)])
     lengths = {
         period: len(market.bot(Says, sqlite_url, symbol="AAPL", period=period).fetch("AAPL"))
-        for period in ("1d", "2wk", "1y", "max")
+        for period in ("1d", "2wk", "1y", "999y", "max")
     }
-    assert lengths == {"1d": 1, "2wk": 10, "1y": 252, "max": 300}
+    assert lengths == {"1d": 1, "2wk": 10, "1y": 252, "999y": 300, "max": 300}
 
 
 def test_what_a_round_prints(market: Market, sqlite_url: str) -> None:
-    from tradingbot.utils.bot_command import lines
-
     class Explains(Says):
         def decisionFunction(self, row: Any) -> Any:
             self.reason = f"it closed at {row['close']:g}"

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +100,23 @@ def test_what_cannot_be_done_is_refused_and_changes_nothing(order: Any, says: st
 def test_a_price_that_cannot_be_is_refused(price: float) -> None:
     with pytest.raises(TradeRefused, match=r"AAPL at a price of .*: expected one above 0"):
         Account({"USD": 1.0}, {"AAPL": price}, 0.0)
+
+
+@pytest.mark.parametrize("rate", [-0.0005, 1.0, 2.0, math.nan])
+def test_costs_that_would_make_money_or_take_more_than_a_sale_brings_are_refused(
+    rate: float,
+) -> None:
+    with pytest.raises(TradeRefused, match=r"costs of .* times a trade's value: expected from 0"):
+        Account({"USD": 1.0, "AAPL": 1.0}, {"AAPL": 100.0}, rate)
+
+
+def test_numbers_of_numpys_short_kind_are_counted_in_full() -> None:
+    account = Account({"USD": 1_000.0, "AAPL": 5.0}, {"AAPL": 100.1}, 0.0005)
+    account.buy("AAPL", np.float32(33.0))  # type: ignore[arg-type]
+    account.sell("AAPL", np.float32(2.0))  # type: ignore[arg-type]
+    assert [type(amount) for amount in account.portfolio.values()] == [float, float]
+    costs = sum(fill.costs for fill in account.fills)
+    assert account.worth(["AAPL"]) + costs == pytest.approx(1_500.5, rel=1e-12)
 
 
 @pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf, "5", None, True])

@@ -13,6 +13,7 @@ from market import Market, made_up
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import BotRow, get_db_session
+from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.predictions import active_symbols, store_forecasts
 
 FRIDAY = datetime(2024, 5, 17)
@@ -69,6 +70,20 @@ def test_the_thresholds_are_parameters(market: Market, sqlite_url: str) -> None:
     assert decide(market, sqlite_url, threshold=0.04)[0] == 0
     assert decide(market, sqlite_url, min_prob=0.9)[0] == 0
     assert decide(market, sqlite_url, horizon=2)[1].startswith("+3.0% expected by Tue 2024-05-21")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"threshold": -0.01}, {"threshold": float("nan")}, {"threshold": "1%"},
+        {"min_prob": 0.3}, {"min_prob": 55}, {"min_prob": None},
+        {"horizon": 0}, {"horizon": -1}, {"horizon": 2.5}, {"horizon": 257},
+    ],
+)  # fmt: skip
+def test_thresholds_that_would_buy_and_sell_alike_are_wrong_settings(option: Any) -> None:
+    [(name, value)] = option.items()
+    with pytest.raises(ConfigError, match=f"^{name}={value!r}: expected a"):
+        KronosTraderBot("b", "AAPL", **option)
 
 
 def test_a_fridays_forecast_is_used_on_monday_until_that_closes(

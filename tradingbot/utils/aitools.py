@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
@@ -23,9 +24,10 @@ from langchain_core.messages import (
     ToolCall,
     ToolMessage,
 )
+from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, tool
 
-from tradingbot.utils.errors import AIError
+from tradingbot.utils.errors import AIError, ConfigError
 from tradingbot.utils.lookahead import refuse_in_backtest
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TOOL_TIMEOUT = 180.0  # seconds; a Space that wakes takes most of that
+ANSWER_TIMEOUT = 600.0  # seconds for an answer of the model, what its client tries again included
 LAST_STEP = "No further tool can be called. Answer now with what you know."
 
 
@@ -53,11 +56,12 @@ def run_ai_with_tools(
     bot's portfolio and trades, prices and stored forecasts: nothing of it writes. The tools of
     one answer run at the same time; an error of one is told to the model, and so is one that takes
     longer than TOOL_TIMEOUT. The model is asked `max_steps` times at most, the last time for its
-    answer alone.
+    answer alone, and has ANSWER_TIMEOUT seconds each time.
 
-    ConfigError when a name, key or package is missing; AIError when the model is out of reach,
-    refuses, or gives no answer in `max_steps`; ValueError for `max_steps` below 1. What a model
-    that you pass raises is raised as it is.
+    ConfigError when a name, key or package is missing, or the model cannot call tools; AIError
+    when it is out of reach, refuses, takes too long, or gives no answer in `max_steps`; ValueError
+    for `max_steps` below 1 and for what is no tool. What a model that you pass raises is raised as
+    it is.
     """
     refuse_in_backtest("a language model")
     if max_steps < 1:
@@ -68,7 +72,7 @@ def run_ai_with_tools(
     for step in range(1, max_steps + 1):
         if step == max_steps and max_steps > 1:
             messages.append(HumanMessage(LAST_STEP))
-        answer = ask(messages)
+        answer = _in_time(ask, messages)
         messages.append(answer)
         calls = [*answer.tool_calls, *answer.invalid_tool_calls]
         if not calls:
@@ -94,6 +98,9 @@ def _base_tools(bot: "Bot | None") -> list[BaseTool]:
 
 def _by_name(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
     """Plain functions become tools; a later tool replaces an earlier one of its name."""
+    for one in given:
+        if not isinstance(one, BaseTool) and not callable(one):
+            raise ValueError(f"extra_tools has {one!r}: expected a list of tools and functions")
     tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
     return {one.name: one for one in tools}
 
@@ -103,7 +110,15 @@ def _asker(
 ) -> Callable[[list[BaseMessage]], AIMessage]:
     """How to put a conversation to the model."""
     if model is not None and not isinstance(model, str):
-        return (model.bind_tools(list(tools.values())) if tools else model).invoke
+        if not isinstance(model, Runnable):
+            raise ConfigError(f"model={model!r}: expected a chat model of LangChain's, or a name")
+        try:
+            return (model.bind_tools(list(tools.values())) if tools else model).invoke
+        except (NotImplementedError, AttributeError) as error:
+            raise ConfigError(
+                f"the chat model {type(model).__name__} cannot call tools (bind_tools); "
+                "pass one that can, or none of extra_tools and bot"
+            ) from error
     from tradingbot.utils.ai_model import chat_model
 
     ours = chat_model(model)
@@ -118,6 +133,26 @@ def _asker(
             raise AIError(f"the language model {where}: {_said(error)}") from error
 
     return ask
+
+
+def _in_time(
+    ask: Callable[[list[BaseMessage]], AIMessage], messages: list[BaseMessage]
+) -> AIMessage:
+    """The model's answer; whatever it raises. It may be one without a time-out of its own."""
+    answer: Future[AIMessage] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask(messages))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    run = contextvars.copy_context().run
+    threading.Thread(target=run, args=(work,), daemon=True).start()
+    wait([answer], ANSWER_TIMEOUT)
+    if not answer.done():
+        raise AIError(f"the language model gave no answer within {ANSWER_TIMEOUT:g} s")
+    return answer.result()
 
 
 def _said(error: Exception) -> str:
@@ -159,12 +194,15 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool]) -> ToolMessage:
         return _error(call["name"], call["id"], f"Error: no such tool. There are: {known}.")
     try:
         message = tools[call["name"]].invoke({**call, "type": "tool_call"})
-    except Exception as error:  # whatever a tool raises, the model is the one to act on it
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # whatever a tool raises, the model is the one to act on it
         logger.warning("the tool %s failed: %s: %s", call["name"], type(error).__name__, error)
         return _error(call["name"], call["id"], f"Error: {type(error).__name__}: {error}")
     if isinstance(message, ToolMessage):
         return message
-    return ToolMessage(str(message), name=call["name"], tool_call_id=call["id"])
+    return ToolMessage(str(message), name=call["name"], tool_call_id=call["id"] or "")
 
 
 def _error(name: str | None, call_id: str | None, text: str) -> ToolMessage:

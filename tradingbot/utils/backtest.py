@@ -13,7 +13,7 @@ E[n-1], and returns r[i] = E[i] / E[i-1] - 1:
     hit_rate        of the sales, the share that brought more than what was sold had cost, costs
                     of both counted; what is held counts at its average cost
 
-What cannot be counted (no sale, no move, a single day) is NaN.
+What cannot be counted (no sale, no move, less than a day) is NaN.
 """
 
 import logging
@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tradingbot.utils.data_service import clean
-from tradingbot.utils.errors import ConfigError, DataError
+from tradingbot.utils.errors import ConfigError, DataError, TradeRefused
 from tradingbot.utils.lookahead import in_the_past
-from tradingbot.utils.portfolio import CASH, Account, Fill
+from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
 from tradingbot.utils.wire import checked
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-YEAR = timedelta(days=365.25)
+DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ def replay(
     opens = {symbol: frame["open"].to_list() for symbol, frame in bars.items()}
     closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
     account = Account({CASH: cash}, {}, bot.cost_rate)
+    if account.cash < MIN_TRADE:
+        raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
     pending: dict[str, int] = {}  # decided, and to be traded at the ticker's next bar
     last_close: dict[str, float] = {}
     equity: list[float] = []
@@ -122,10 +124,19 @@ def measures(equity: pd.Series) -> Measures:
     bars_a_year = len(returns) / years if years else math.nan
     return Measures(
         total_return=last / first - 1,
-        yearly_return=(last / first) ** (1 / years) - 1 if years else math.nan,
+        yearly_return=_yearly(last / first, years),
         sharpe=float(returns.mean()) / spread * math.sqrt(bars_a_year) if spread else math.nan,
         max_drawdown=float((1 - equity / equity.cummax()).max()),
     )
+
+
+def _yearly(growth: float, years: float) -> float:
+    if years < DAY / YEAR:
+        return math.nan
+    try:
+        return growth ** (1 / years) - 1
+    except OverflowError:  # tenfold in a day
+        return math.inf
 
 
 def hit_rate(fills: Iterable[Fill]) -> float:

@@ -11,7 +11,7 @@ from tradingbot.utils.errors import KronosError, StrategyError
 from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.streams import SafeStream
-from tradingbot.utils.words import bar_text, price_text
+from tradingbot.utils.words import bar_text, one_line, price_text
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot
@@ -58,7 +58,7 @@ def _words(decision: Decision) -> str:
     word = {1: "buy", 0: "keep", -1: "sell"}[decision.answer]
     if decision.traded_before:
         word += " (traded on this bar before, and left alone)"
-    return f"{word}: {decision.reason}" if decision.reason else word
+    return f"{word}: {one_line(decision.reason)}" if decision.reason else word
 
 
 def _portfolio(done: Round) -> str:

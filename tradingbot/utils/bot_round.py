@@ -12,6 +12,7 @@ from tradingbot.utils.errors import ConfigError, DataError
 from tradingbot.utils.paper import RoundLog, close_desk, open_desk
 from tradingbot.utils.portfolio import Account, Fill
 from tradingbot.utils.signals import Stopped
+from tradingbot.utils.words import storable
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot
@@ -84,7 +85,7 @@ def run_round(bot: "Bot") -> Round:
                         bar=frame.index[-1].to_pydatetime(),
                         close=float(frame["close"].iloc[-1]),
                         answer=answer,
-                        reason=bot.reason,
+                        reason="" if bot.reason is None else storable(bot.reason),
                     )
                 )
         _trade(bot, done, bars, log)
@@ -98,26 +99,19 @@ def exit_code(error: BaseException) -> int:
     """What a bot's process ends with after `error`."""
     if isinstance(error, Stopped):
         return error.exit_code
+    if isinstance(error, KeyboardInterrupt):  # of a round that is run without `Bot.main`
+        return 130
     return 2 if isinstance(error, ConfigError) else 1
 
 
 def _newest_bars(bot: "Bot", done: Round) -> dict[str, pd.DataFrame]:
-    """The histories that end with the latest complete session; the other tickers have failed.
-
-    Stricter than the job: a price of days ago is none to trade at.
-    """
+    """The histories that end with the latest complete session; the other tickers have failed."""
     bars = {}
     for symbol, frame in bot.fetch_all().items():
         try:
             if isinstance(frame, DataError):
                 raise frame
-            newest = frame.index[-1].to_pydatetime()
-            late = sessions_between(symbol, newest, latest_complete_session(symbol, bot.data.now()))
-            if late:
-                raise DataError(
-                    f"{symbol}: its newest bar is of {newest:%Y-%m-%d}, sessions since: {late}; "
-                    "there is no price to trade at"
-                )
+            refuse_old(bot, symbol, frame)
             bars[symbol] = frame
         except DataError as error:
             logger.warning("%s is left out: %s", symbol, str(error).removeprefix(f"{symbol}: "))
@@ -125,6 +119,20 @@ def _newest_bars(bot: "Bot", done: Round) -> dict[str, pd.DataFrame]:
     if not bars:
         raise DataError("; ".join(done.failed.values()))
     return bars
+
+
+def refuse_old(bot: "Bot", symbol: str, bars: pd.DataFrame) -> None:
+    """DataError unless they end with the latest complete session.
+
+    Stricter than the job: a price of days ago is none to trade at.
+    """
+    newest = bars.index[-1].to_pydatetime()
+    late = sessions_between(symbol, newest, latest_complete_session(symbol, bot.data.now()))
+    if late:
+        raise DataError(
+            f"{symbol}: its newest bar is of {newest:%Y-%m-%d}, sessions since: {late}; "
+            "there is no price to trade at"
+        )
 
 
 def _trade(bot: "Bot", done: Round, bars: dict[str, pd.DataFrame], log: RoundLog) -> None:

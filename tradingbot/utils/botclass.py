@@ -17,9 +17,17 @@ from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import ConfigError, DataError, KronosError, StrategyError
-from tradingbot.utils.portfolio import CASH, Account, Fill
+from tradingbot.utils.errors import (
+    ConfigError,
+    DataError,
+    KronosError,
+    StrategyError,
+    TradeRefused,
+)
+from tradingbot.utils.lookahead import refuse_in_backtest
+from tradingbot.utils.portfolio import CASH, Account, Fill, ticker
 from tradingbot.utils.settings import Settings, parse_symbols
+from tradingbot.utils.words import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,8 +67,10 @@ class Bot:
         settings: Settings | None = None,
         **params: Any,
     ) -> None:
-        if not isinstance(name, str) or not name.strip() or name == "kronosbot":
+        if not isinstance(name, str) or not name.strip() or name.strip() == "kronosbot":
             raise ConfigError(f"a bot named {name!r}: expected a name of its own, such as 'my-bot'")
+        if not name.isprintable():  # it stands in tables, logs and on terminals
+            raise ConfigError(f"a bot named {name!r}: expected letters, digits, spaces and signs")
         self.name = name.strip()
         self.tickers = _tickers(self.name, symbol, tickers)
         self.symbol = self.tickers[0]  # the ticker that is being decided
@@ -140,6 +150,7 @@ class Bot:
         """
         from tradingbot.utils.bot_round import run_round
 
+        self._refuse_while_deciding("run")
         return run_round(self)
 
     def main(self) -> None:
@@ -165,6 +176,7 @@ class Bot:
         """
         from tradingbot.utils.backtest import replay
 
+        self._refuse_while_deciding("backtest")
         if history is None:
             history = {symbol: self.fetch(symbol) for symbol in self.tickers}
         return replay(self, history, cash)
@@ -174,14 +186,17 @@ class Bot:
     def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
         """Buy for `cash` USD, costs included; by default for all there is.
 
-        At the newest complete close, at once. For a bot that does not go by decisions: in a
-        decisionFunction it is refused. TradeRefused when the cash is not there.
+        At the close of the latest complete session, at once; DataError when the newest bar is
+        older. For a bot that does not go by decisions: in a decisionFunction it is refused.
+        TradeRefused when the cash is not there.
         """
+        symbol = ticker(symbol)
         with self._trading([symbol]) as account:
             return account.buy(symbol, cash)
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
         """Sell `quantity` units; by default all, None if there are none. As `buy` otherwise."""
+        symbol = ticker(symbol)
         with self._trading([symbol]) as account:
             return account.sell(symbol, quantity)
 
@@ -190,27 +205,35 @@ class Bot:
 
         What is held and not named is sold; what is missing to 1 stays cash. As `buy` otherwise.
         """
-        held = [ticker for ticker, amount in self.portfolio.items() if amount and ticker != CASH]
-        with self._trading({*weights, *held}) as account:
-            others = [ticker for ticker, amount in account.portfolio.items() if amount]
-            account.rebalance({**dict.fromkeys(set(others) - {CASH}, 0.0), **weights})
+        shares = {ticker(symbol): weight for symbol, weight in weights.items()}
+        if len(shares) < len(weights):
+            raise TradeRefused(f"weights {dict(weights)}: a ticker stands there twice")
+        held = {symbol for symbol, amount in self.portfolio.items() if amount} - {CASH}
+        with self._trading({*shares, *held}) as account:
+            others = {symbol for symbol, amount in account.portfolio.items() if amount} - {CASH}
+            account.rebalance({**dict.fromkeys(others, 0.0), **shares})
             return account.fills
 
     @contextmanager
     def _trading(self, symbols: Iterable[str]) -> Iterator[Account]:
         """The account at the newest closes; saved as one transaction when the block ends well."""
+        from tradingbot.utils.bot_round import refuse_old
         from tradingbot.utils.paper import close_desk, open_desk
 
-        if self._account is not None:
-            raise RuntimeError(
-                "buy, sell and rebalance are not for a decisionFunction: "
-                "its answer, -1, 0 or 1, is what is traded"
-            )
+        self._refuse_while_deciding("buy, sell and rebalance")
         bars = {symbol: self.fetch(symbol) for symbol in symbols}
+        for symbol, frame in bars.items():
+            refuse_old(self, symbol, frame)
         with self.sessions() as session:
             desk = open_desk(session, self, bars)
             yield desk.account
             close_desk(session, desk)
+
+    def _refuse_while_deciding(self, what: str) -> None:
+        if self._account is not None:
+            raise RuntimeError(
+                f"{what}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
+            )
 
     # its surroundings --------------------------------------------------------------------
 
@@ -219,9 +242,14 @@ class Bot:
         """What a trade costs, as a share of its value."""
         return self.settings.slippage_bps / 10_000
 
-    @cached_property
+    @property
     def data(self) -> "DataService":
-        """Where the candles come from."""
+        """Where the candles come from. In a backtest it is refused: see `history`."""
+        refuse_in_backtest("Bot.data", "Bot.history has the bars up to the one that is decided on")
+        return self._data
+
+    @cached_property
+    def _data(self) -> "DataService":
         if self._given_data is not None:
             return self._given_data
         from tradingbot.utils.data_service import DataService
@@ -289,14 +317,15 @@ class Bot:
             answer = self.decisionFunction(row)
         except KronosError:
             raise
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        except (Exception, SystemExit) as error:  # sys.exit() would end the process with a 0
+            said = one_line(error)
+            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
             raise StrategyError(f"{self._where(row)}: {what}; nothing was traded") from error
         # no bool, nor numpy's: a rule that answers True or False could never sell
         if not isinstance(answer, Real) or isinstance(answer, bool) or answer not in (-1, 0, 1):
             raise StrategyError(
-                f"{self._where(row)}: decisionFunction answered {answer!r}; expected -1, 0 or 1; "
-                "nothing was traded"
+                f"{self._where(row)}: decisionFunction answered {one_line(repr(answer))}; "
+                "expected -1, 0 or 1; nothing was traded"
             )
         return int(answer)
 
@@ -310,7 +339,10 @@ FEWEST_BARS = 64  # are asked for: a DataService may refuse a history that is sh
 
 def _tickers(name: str, symbol: str | None, tickers: Iterable[str] | None) -> tuple[str, ...]:
     """Each once, `symbol` first; text with commas is a list too."""
-    given = tickers.split(",") if isinstance(tickers, str) else list(tickers or ())
+    tickers = [] if tickers is None else tickers
+    if not isinstance(tickers, Iterable):
+        raise ConfigError(f"bot {name}: tickers={tickers!r}: expected ['SPY', 'GLD']")
+    given = tickers.split(",") if isinstance(tickers, str) else list(tickers)
     if symbol is not None:
         given.insert(0, symbol)
     if not all(isinstance(ticker, str) for ticker in given):
@@ -330,6 +362,7 @@ def _interval(interval: str) -> str:
 
 
 _UNITS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # days
+A_CENTURY = 36_525  # no candles go back further, and Timedelta not much
 
 
 def _days(period: str) -> float | None:
@@ -339,4 +372,4 @@ def _days(period: str) -> float | None:
     match = re.fullmatch(r"([1-9]\d{0,3})(d|wk|mo|y)", str(period))
     if match is None:
         raise ConfigError(f"period={period!r}: expected 10d, 4wk, 6mo, 1y or max")
-    return int(match[1]) * _UNITS[match[2]]
+    return min(int(match[1]) * _UNITS[match[2]], A_CENTURY)

@@ -21,10 +21,10 @@ def in_the_past() -> Iterator[None]:
         _in_backtest.reset(token)
 
 
-def refuse_in_backtest(what: str) -> None:
-    """LookAhead when called in a backtest."""
+LEDGER = "forecasts of the past are in the ledger: Bot.stored_forecast reads them"
+
+
+def refuse_in_backtest(what: str, instead: str = LEDGER) -> None:
+    """LookAhead when called in a backtest; `instead` says what may be asked there."""
     if _in_backtest.get():
-        raise LookAhead(
-            f"{what} knows the present, and a backtest must not; forecasts of the past are in the "
-            "ledger: Bot.stored_forecast reads them"
-        )
+        raise LookAhead(f"{what} knows the present, and a backtest must not; {instead}")

@@ -17,10 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.utils.calendars import session_close
-from tradingbot.utils.errors import ConfigError, DatabaseError
+from tradingbot.utils.errors import BotError, ConfigError, DatabaseError
 from tradingbot.utils.portfolio import CASH, START_CASH, Account, Fill
 from tradingbot.utils.tables import BotRow, RunLog, Trade, utcnow
-from tradingbot.utils.words import price_text
+from tradingbot.utils.words import one_line, price_text
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot
@@ -43,7 +43,8 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
     new = {"name": name, "portfolio": {CASH: START_CASH}, "created_at": now, "updated_at": now}
     insert = (sqlite if on_sqlite else postgresql).insert(BotRow.__table__)
     session.execute(insert.values(new).on_conflict_do_nothing())
-    row = session.get_one(BotRow, name, with_for_update=True)
+    row = _bot_row(session, name, lock=True)
+    assert row is not None, "it was inserted just now, if it was not there"
     if tickers:
         owned = {key: amount for key, amount in row.portfolio.items() if amount or key == CASH}
         watched = dict.fromkeys(tickers, 0.0) | owned
@@ -55,10 +56,25 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
 def read_portfolio(session: Session, name: str) -> dict[str, float]:
     """What the bot owns; a new bot's, if it has never run. For who only looks: no lock."""
     if inspect(session.connection()).has_table(BotRow.__tablename__):
-        found = session.get(BotRow, name)
+        found = _bot_row(session, name, lock=False)
         if found is not None:
             return dict(found.portfolio)
     return {CASH: START_CASH}
+
+
+def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
+    """BotError for a portfolio that somebody has edited into something else."""
+    try:
+        row = session.get(BotRow, name, with_for_update=lock)
+        if row is None or isinstance(row.portfolio, dict):
+            return row
+        cause = None
+    except ValueError as error:  # no JSON (in SQLite, where it is text), or no object
+        cause = error
+    raise BotError(
+        f"bots.portfolio of {name!r} cannot be read: expected an object such as "
+        f'{{"USD": 10000, "AAPL": 12.5}}; nothing was traded'
+    ) from cause
 
 
 @dataclass
@@ -204,6 +220,6 @@ class RoundLog:
                 row = session.get_one(RunLog, self.row_id, with_for_update=True)
                 if row.status == "running":  # not so if only the answer to the commit was lost
                     row.finished_at, row.status, row.exit_code = utcnow(), "failed", exit_code
-                    row.message = str(error) or type(error).__name__
+                    row.message = one_line(error) or type(error).__name__
         except DatabaseError as lost:
             logger.warning("run_logs lacks the end of this round: %s", lost)

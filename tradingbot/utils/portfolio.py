@@ -33,12 +33,22 @@ class Fill:
     costs: float  # USD
 
 
+def ticker(symbol: object) -> str:
+    """' aapl ' -> 'AAPL', as portfolios name it; TradeRefused for the cash, and for no text."""
+    if not isinstance(symbol, str) or not symbol.strip():
+        raise TradeRefused(f"trading {symbol!r}: expected a ticker, such as 'SPY'")
+    name = symbol.strip().upper()
+    if name == CASH:
+        raise TradeRefused(f"trading {CASH}: that is the portfolio's cash, and no ticker")
+    return name
+
+
 class Account:
     """A portfolio while it is traded: at which prices, at what costs, and what was done so far.
 
     `prices` are those of one unit in USD; a ticker without one cannot be traded. `cost_rate` is
-    a share of a trade's value: 5 basis points are 0.0005. TradeRefused for a portfolio or a
-    price that cannot be.
+    a share of a trade's value: 5 basis points are 0.0005. TradeRefused for a portfolio, a price
+    or costs that cannot be.
     """
 
     def __init__(
@@ -52,6 +62,10 @@ class Account:
         for symbol, price in prices.items():
             if not 0 < price < math.inf:  # false for nan
                 raise TradeRefused(f"{symbol} at a price of {price}: expected one above 0")
+        if not 0 <= cost_rate < 1:  # a sale would cost more than it brings
+            raise TradeRefused(
+                f"costs of {cost_rate:g} times a trade's value: expected from 0 on, less than 1"
+            )
         self.portfolio = {CASH: 0.0, **portfolio}
         self.prices = dict(prices)
         self.cost_rate = cost_rate
@@ -80,7 +94,7 @@ class Account:
             raise TradeRefused(f"buying {symbol} for {cash!r} USD: expected an amount above 0")
         if cash > self.cash:
             raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: there are {self.cash:.2f}")
-        return self._spend(symbol, cash)
+        return self._spend(symbol, float(cash))
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
         """Sell `quantity` units; all there are by default, None if there are none.
@@ -94,7 +108,7 @@ class Account:
             raise TradeRefused(f"selling {quantity!r} {symbol}: expected a quantity above 0")
         if quantity > held:
             raise TradeRefused(f"selling {quantity:g} {symbol}: {held:g} are held")
-        return self._sell(symbol, quantity)
+        return self._sell(symbol, float(quantity))
 
     def rebalance(self, weights: Mapping[str, float]) -> None:
         """Bring these tickers to their shares of what they and the cash are worth together.
@@ -113,7 +127,7 @@ class Account:
         if not total < math.inf:
             raise TradeRefused(f"{', '.join(weights)}: worth more than can be counted")
         missing = {
-            symbol: weight * total - self.held(symbol) * self._price(symbol)
+            symbol: float(weight) * total - self.held(symbol) * self._price(symbol)
             for symbol, weight in weights.items()
         }
         for symbol, amount in missing.items():

@@ -1,18 +1,22 @@
 """Forecasts into the database and back: `kronos_predictions` (the latest) and the ledger."""
 
+import json
+import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, and_, func, inspect, or_, select
+from sqlalchemy import Insert, Text, and_, cast, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.utils.forecast import Forecast, ForecastBar
 from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
+
+logger = logging.getLogger(__name__)
 
 _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
     KronosPrediction,
@@ -137,11 +141,21 @@ def latest_stored(
 
 
 def active_symbols(session: Session) -> list[str]:
-    """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table."""
+    """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table.
+
+    A portfolio that somebody has edited into something else is left out, with a warning.
+    """
     if not inspect(session.connection()).has_table(BotRow.__tablename__):
         return []
-    portfolios = session.scalars(select(BotRow.portfolio))
-    return sorted({ticker for portfolio in portfolios for ticker in portfolio} - {CASH})
+    found: set[str] = set()
+    for name, text in session.execute(select(BotRow.name, cast(BotRow.portfolio, Text))):
+        try:
+            found.update(dict(json.loads(text)))
+        except (TypeError, ValueError):  # no object, no JSON
+            logger.warning(
+                "bots.portfolio of %r cannot be read, and its tickers are not known", name
+            )
+    return sorted(found - {CASH})
 
 
 def _check(forecast: Forecast, bar: ForecastBar) -> None:

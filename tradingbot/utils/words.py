@@ -1,4 +1,4 @@
-"""Prices and days as a person, or a language model, reads them."""
+"""Prices, days and reasons as a person, or a language model, reads them."""
 
 import math
 from datetime import datetime
@@ -9,6 +9,16 @@ def price_text(price: float) -> str:
     if price >= 10:
         return f"{price:.2f}"
     return f"{price:.{4 if not 0 < price < 1 else 4 - math.floor(math.log10(price))}f}"
+
+
+def storable(text: object) -> str:
+    """As text that every database and terminal takes: no NUL, no half of a surrogate pair."""
+    return str(text).replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def one_line(text: object) -> str:
+    """`storable`, and without the line breaks."""
+    return " ".join(storable(text).split())
 
 
 def bar_text(bar: datetime, interval: str) -> str:
