@@ -8,7 +8,9 @@ from command_line import kronosbot
 
 from tradingbot import __version__
 
-COMMANDS = ["", "run", "backtest", "status", "space", "space status", "space wake", "space pause"]
+COMMANDS = [
+    "", "run", "backtest", "report", "status", "space", "space status", "space wake", "space pause",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

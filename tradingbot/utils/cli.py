@@ -19,6 +19,7 @@ from tradingbot.utils.job import exit_code, nightly
 from tradingbot.utils.log_lines import likely_log_format, log_format, log_line, to_json
 from tradingbot.utils.narrator import JsonNarrator, Narrator
 from tradingbot.utils.report import Report, show
+from tradingbot.utils.report_command import write_report
 from tradingbot.utils.report_json import digest, document, outcome_lines
 from tradingbot.utils.score_command import score
 from tradingbot.utils.settings import (
@@ -281,6 +282,7 @@ def status(
 
 app.command()(backtest)
 app.command()(calibrate)
+app.command("report")(write_report)
 app.command()(score)
 app.add_typer(space_app, name="space")
 

@@ -1,0 +1,56 @@
+"""The numbers that `static/report.js` draws, as JSON with each of them once.
+
+    {"calendars": [["2024-05-14", …], …],         days that tickers share
+     "tickers": [{"calendar": 0, "ohlc": [[…], [high], [low], [close]],
+                  "fan": {"as_of", "last_close", "days", "quantiles": (5, days)},
+                  "past": [{"step": 1, "quantiles": (5, days)}, …]}],
+     "reliability": {"nominal": […], "given": series, "raw": series or null},
+     "pit": {"given", "raw"}, "skill": {"steps", "given", "raw"}}
+
+A series is {"value": […], "low": […] or null, "high": …}; shares, not per cent.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from tradingbot.utils.report_data import Fan, Record, TickerRecord
+from tradingbot.utils.report_figures import Judged
+
+
+def chart_data(record: Record, judged: Judged) -> str:
+    """As text that may stand inside HTML."""
+    calendars: dict[tuple[str, ...], int] = {}
+    tickers = [_ticker(one, calendars) for one in record.tickers]
+    content = {"calendars": list(calendars), "tickers": tickers, **judged.charts}
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return text.replace("<", r"\u003c")
+
+
+def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[str, Any]:
+    days = tuple(f"{day:%Y-%m-%d}" for day in one.candles.index)
+    return {
+        "calendar": calendars.setdefault(days, len(calendars)),
+        "ohlc": [rounded(one.candles[name]) for name in ("open", "high", "low", "close")],
+        "fan": _fan(one.fan),
+        "past": [
+            {"step": said.step, "quantiles": [rounded(row) for row in said.quantiles]}
+            for said in one.past
+        ],
+    }
+
+
+def _fan(fan: Fan) -> dict[str, Any]:
+    return {
+        "as_of": f"{fan.as_of:%Y-%m-%d}",
+        "last_close": rounded([fan.last_close])[0],
+        "days": [f"{day:%Y-%m-%d}" for day in fan.days],
+        "quantiles": [rounded(row) for row in fan.quantiles],
+    }
+
+
+def rounded(values: Any) -> list[float | None]:
+    """Six digits are more than a chart can show; None for NaN."""
+    numbers = np.asarray(values, dtype="float64").tolist()
+    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in numbers]

@@ -1,0 +1,271 @@
+"""What a report tells, read from the database: newest forecasts, earlier ones against what came."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sqlalchemy import func, select, text
+
+from tradingbot.utils.errors import DatabaseError, DataError
+from tradingbot.utils.forecast import QUANTILE_LEVELS
+from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
+from tradingbot.utils.report_candles import Candles
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.status import Status, read_status, reading
+from tradingbot.utils.tables import SCHEMA_VERSION, KronosForecast, KronosScore
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+INTERVAL = "1d"
+RECORD = timedelta(days=365)  # some 250 sessions: what the record is about
+SHOWN_SESSIONS = 60  # in the charts of a ticker
+BANDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # the levels of a fan: 80 % band, 50 % band, median
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fan:
+    """A ticker's newest forecast, in prices of today's scale (after a split that came since)."""
+
+    as_of: datetime
+    made_at: datetime
+    last_close: float
+    days: list[datetime]
+    quantiles: Floats  # (levels of BANDS, days)
+    prob_up: list[float]
+    calibration: str  # "raw", or what widened it
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said `step` sessions before each of the newest sessions; NaN: nothing."""
+
+    step: int
+    quantiles: Floats  # (levels of BANDS, sessions of the candles), prices
+
+
+@dataclass(frozen=True)
+class TickerRecord:
+    """One ticker; `missing` says in words what is not there, and why."""
+
+    symbol: str
+    fan: Fan
+    candles: pd.DataFrame  # (bars, open high low close), the newest; () where none are known
+    matured: Matured | None
+    past: list[Said]  # over the days of the candles
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that a report tells. Times are naive UTC."""
+
+    status: Status
+    model: str
+    revision: str  # "" where it is not known
+    samples: int
+    tickers: list[TickerRecord]
+    notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
+    others: list[KronosScore] = field(default_factory=list)  # of other models and revisions
+
+    @property
+    def matured(self) -> list[Matured]:
+        return [one.matured for one in self.tickers if one.matured is not None]
+
+    @property
+    def in_short(self) -> str:
+        n = sum(len(one.step) for one in self.matured)
+        return f"{len(self.tickers)} tickers, {n} earlier forecasts against what came"
+
+
+def read_record(
+    url: str, settings: Settings, *, source: str | None, symbols: Sequence[str]
+) -> Record:
+    """The newest model's forecasts of `symbols` (all, if empty), and what became of earlier ones.
+
+    Reads the database `url` and, of the sources csv and sample, their files. Raises DatabaseError,
+    also where there is no forecast yet, and ConfigError.
+    """
+    status = read_status(url, settings, source=source, max_age=1)
+    if status.source is None or status.clock is None:
+        raise DatabaseError(status.problems[0])
+    model = next((one.name for one in status.models if one.interval == INTERVAL), None)
+    if model is None:
+        raise DatabaseError(f"{status.database} has no forecast yet: `kronosbot run` makes some")
+    with reading(url) as session:
+        _refuse_an_old_schema(session, status.database)
+        fans = _fans(session, model)
+        chosen = _chosen(list(fans), symbols, status.database)
+        since = min(status.clock, max(rows[0].as_of for rows in fans.values())) - RECORD
+        recent = [one for one in chosen if fans[one][0].as_of >= since]
+        first = max(fans.values(), key=lambda rows: rows[0].prediction_made_at)[0]
+        revision = first.model_revision or ""
+        candles = Candles(session, status.source)
+        found, unscored = _matured(session, candles, model, revision, recent, since)
+        return Record(
+            status=status,
+            model=model,
+            revision=revision,
+            samples=first.samples,
+            tickers=[
+                _ticker(one, fans[one], candles, found.get(one), unscored.get(one, []))
+                for one in recent
+            ],
+            notes=_notes(status, symbols, chosen, recent),
+            others=_others(session, model, revision),
+        )
+
+
+def _refuse_an_old_schema(session: "Session", database: str) -> None:
+    found = session.scalar(text("SELECT version_num FROM alembic_version"))
+    if found != SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
+        )
+
+
+def _fans(session: "Session", model: str) -> dict[str, list[Any]]:
+    """Ticker -> the rows of its newest forecast, step 1 first."""
+    of_model = KronosForecast.model_name == model, KronosForecast.interval == INTERVAL
+    newest = (
+        select(KronosForecast.symbol, func.max(KronosForecast.as_of).label("as_of"))
+        .where(*of_model)
+        .group_by(KronosForecast.symbol)
+        .subquery()
+    )
+    rows = session.execute(
+        select(*KronosForecast.__table__.columns)
+        .where(
+            *of_model,
+            KronosForecast.symbol == newest.c.symbol,
+            KronosForecast.as_of == newest.c.as_of,
+        )
+        .order_by(KronosForecast.symbol, KronosForecast.horizon_days)
+    )
+    return {
+        symbol: list(steps)
+        for symbol, steps in itertools.groupby(rows.all(), key=lambda row: row.symbol)
+    }
+
+
+def _chosen(there: list[str], symbols: Sequence[str], database: str) -> list[str]:
+    chosen = [one for one in there if not symbols or one.upper() in symbols]
+    if not chosen:
+        some = ", ".join(there[:5]) + (", …" if len(there) > 5 else "")
+        raise DatabaseError(
+            f"{database} has no forecast of {', '.join(symbols)}; it has some of {some}"
+        )
+    return chosen
+
+
+def _matured(
+    session: "Session",
+    candles: Candles,
+    model: str,
+    revision: str,
+    symbols: list[str],
+    since: datetime,
+) -> tuple[dict[str, Matured], dict[str, list[Unscored]]]:
+    """By ticker: forecasts of this very revision with their outcome, and why others have none."""
+    found: dict[str, Matured] = {}
+    unscored: dict[str, list[Unscored]] = {}
+    every = matured(session, candles.closes, model=model, symbols=symbols, since=since)
+    for one in every:
+        if isinstance(one, Unscored):
+            unscored.setdefault(one.symbol, []).append(one)
+        elif one.model_revision == revision and one.interval == INTERVAL:
+            found[one.symbol] = one
+    return found, unscored
+
+
+def _ticker(
+    symbol: str,
+    rows: list[Any],
+    candles: Candles,
+    record: Matured | None,
+    unscored: Iterable[Unscored],
+) -> TickerRecord:
+    missing = [
+        f"{one.n} forecasts without an outcome: {one.reason}"
+        for one in unscored
+        if one.reason != NOT_YET
+    ]
+    try:
+        bars = candles.bars(symbol, INTERVAL)
+    except DataError as error:
+        bars = pd.DataFrame(columns=["open", "high", "low", "close"], dtype="float64")
+        missing = [f"no candles: {str(error).removeprefix(f'{symbol}: ')}"]
+    fan = _fan(rows, bars["close"])
+    shown = bars.tail(SHOWN_SESSIONS)
+    return TickerRecord(symbol, fan, shown, record, _past(record, shown, bars), missing)
+
+
+def _fan(rows: list[Any], closes: pd.Series) -> Fan:
+    first = rows[0]
+    scale = closes.get(first.as_of, first.last_close) / first.last_close
+    given = [row.calibrated_quantiles or row.close_quantiles for row in rows]
+    return Fan(
+        as_of=first.as_of,
+        made_at=first.prediction_made_at,
+        last_close=first.last_close * scale,
+        days=[row.target_date for row in rows],
+        quantiles=np.array([[row[f"{level:g}"] * scale for row in given] for level in BANDS]),
+        prob_up=[row.prob_up for row in rows],
+        calibration=first.calibration,
+    )
+
+
+def _past(record: Matured | None, shown: pd.DataFrame, bars: pd.DataFrame) -> list[Said]:
+    """Of the shortest and the longest way ahead."""
+    days = pd.DatetimeIndex(shown.index)
+    if record is None or not len(days):
+        return []
+    place = days.get_indexer(pd.DatetimeIndex(record.target))
+    columns = [QUANTILE_LEVELS.index(level) for level in BANDS]
+    prices = record.quantiles[:, columns] * _closes_at(bars, record.as_of)[:, None]
+    said = []
+    for step in sorted({int(record.step.min()), int(record.step.max())}):
+        quantiles = np.full((len(BANDS), len(days)), np.nan)
+        these = (record.step == step) & (place >= 0)
+        quantiles[:, place[these]] = prices[these].T
+        said.append(Said(step, quantiles))
+    return said if any(np.isfinite(one.quantiles).any() for one in said) else []
+
+
+def _closes_at(bars: pd.DataFrame, moments: NDArray[Any]) -> Floats:
+    return bars["close"].reindex(pd.DatetimeIndex(moments)).to_numpy("float64")
+
+
+def _notes(
+    status: Status, symbols: Sequence[str], chosen: list[str], recent: list[str]
+) -> list[str]:
+    notes = []
+    there = {one.upper() for one in chosen}
+    if unknown := [one for one in symbols if one not in there]:
+        notes.append(f"No forecast of {', '.join(unknown)}.")
+    if old := sorted(set(chosen) - set(recent)):
+        notes.append(f"Not shown, since their newest forecast is a year old: {', '.join(old)}.")
+    stale = [one for one in status.stale if not symbols or one.symbol in symbols]
+    notes += [f"{one.symbol} is not up to date: {one.why}." for one in stale[:10]]
+    if len(stale) > 10:
+        notes.append(f"{len(stale) - 10} more tickers are not up to date.")
+    return notes
+
+
+def _others(session: "Session", model: str, revision: str) -> list[KronosScore]:
+    """What `kronosbot score` found of all forecasts of each other model or revision."""
+    table = KronosScore
+    rows = session.scalars(
+        select(table)
+        .where(table.interval == INTERVAL, table.symbol == "*", table.step == 0)
+        .where(table.last_sessions == 0)
+        .order_by(table.last_target.desc())
+    )
+    return [row for row in rows if (row.model_name, row.model_revision) != (model, revision)]

@@ -1,0 +1,178 @@
+"""How good the forecasts of a report were, in numbers for its charts, and how sure one may be.
+
+All figures are of the forecasts in `Record.matured`. Each interval is of 95 %, and from resampled
+sessions (`bootstrap.py`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradingbot.utils.bootstrap import interval, resampled
+from tradingbot.utils.matured import LEVELS, Matured
+from tradingbot.utils.measures import Measures, Tally
+from tradingbot.utils.report_data import Record
+
+Floats = NDArray[np.float64]
+Series = dict[str, list[float] | None]  # value, and low and high, or None for both
+
+NOMINAL = tuple(round(0.1 * i, 1) for i in range(1, 10))  # the central bands of the 19 levels
+_MIDDLE = len(LEVELS) // 2  # where the median is
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval, None where too few sessions stand behind it."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The record in figures; `overall` is None where there is none, the charts where it is thin."""
+
+    overall: Measures | None
+    skill: Estimate | None  # of CRPS against the random walk
+    steps: list[tuple[int, Measures, Estimate | None]]
+    tickers: dict[str, Measures]
+    charts: dict[str, Any]  # reliability, pit and skill, as report.js takes them
+
+
+def judge(record: Record) -> Judged:
+    """Never fails for a thin record: what cannot be known of it is None."""
+    every = record.matured
+    if not every:
+        return Judged(None, None, [], {}, {})
+    together = Tally()
+    tickers = {}
+    for one in every:
+        tally = Tally.of(one)
+        tickers[one.symbol] = tally.measures()
+        together += tally
+    overall = together.measures()
+    if overall.crps_skill is None:
+        return Judged(overall, None, [], tickers, {})
+    steps = [(step, together.measures(step)) for step in together.steps()]
+    skills = {
+        step: _skills(together, step) for step, measures in steps if measures.crps_skill is not None
+    }
+    sample = _Sample.of(every)
+    return Judged(
+        overall=overall,
+        skill=_estimate(_skills(together)["given"]),
+        steps=[
+            (step, measures, _estimate(skills[step]["given"]) if step in skills else None)
+            for step, measures in steps
+        ],
+        tickers=tickers,
+        charts={
+            "reliability": {"nominal": NOMINAL, **_both(sample, _coverage)},
+            "pit": _both(sample, _places),
+            "skill": {
+                "steps": list(skills),
+                "given": _joined([one["given"] for one in skills.values()]),
+                "raw": _joined([one["raw"] for one in skills.values()]),
+            },
+        },
+    )
+
+
+def _skills(tally: Tally, step: int | None = None) -> dict[str, Series | None]:
+    """1 - CRPS / the random walk's: of what was given and, where it differs, of the model's own."""
+    session, steps, sums = tally.sums(
+        "n", "compared", "compared_crps", "crps", "raw_crps", "walk_crps"
+    )
+    chosen = slice(None) if step is None else steps == step
+    session, block = session[chosen], int(steps[chosen].max())
+    n, compared, given, all_given, all_raw, walk = sums[chosen].T
+
+    def skill(losses: Floats) -> Series:
+        pair = np.column_stack([losses, walk])
+        return _series(session, block, pair, lambda sums: 1 - sums[..., :1] / sums[..., 1:])
+
+    # the model's own errors are known as a whole, also of forecasts that no walk stands beside
+    raw = not np.array_equal(all_given, all_raw) and np.array_equal(n, compared)
+    return {"given": skill(given), "raw": skill(all_raw) if raw else None}
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Forecasts of all tickers side by side."""
+
+    session: NDArray[np.datetime64]  # (n,) the target
+    step: NDArray[np.int64]  # (n,)
+    actual: Floats  # (n,)
+    given: Floats  # (n, 19) quantiles
+    raw: Floats  # (n, 19)
+
+    @classmethod
+    def of(cls, every: Sequence[Matured]) -> "_Sample":
+        parts = [
+            (one.target, one.step, one.actual, one.quantiles, one.raw_quantiles) for one in every
+        ]
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _both(sample: _Sample, of: Callable[[Floats, Floats], NDArray[np.bool_]]) -> dict[str, Any]:
+    """The share of forecasts for which each column of `of(quantiles, actual)` is true."""
+
+    def shares(quantiles: Floats) -> Series:
+        true = of(quantiles, sample.actual[:, None])
+        counted = np.column_stack([true, np.ones(len(true))])
+        block = int(sample.step.max())
+        return _series(sample.session, block, counted, lambda sums: sums[..., :-1] / sums[..., -1:])
+
+    is_raw = np.array_equal(sample.given, sample.raw)
+    return {"given": shares(sample.given), "raw": None if is_raw else shares(sample.raw)}
+
+
+def _coverage(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
+    """(n, 9): whether the close lies inside each of the bands NOMINAL."""
+    away = np.arange(1, len(NOMINAL) + 1)
+    return (quantiles[:, _MIDDLE - away] <= actual) & (actual <= quantiles[:, _MIDDLE + away])
+
+
+def _places(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
+    """(n, 20): in which twentieth of the forecast the close lies; each should be so as often."""
+    below = (quantiles < actual).sum(axis=1, keepdims=True)
+    return below == np.arange(quantiles.shape[1] + 1)
+
+
+def _series(
+    session: NDArray[np.datetime64],
+    block: int,
+    values: Floats,
+    figures: Callable[[Floats], Floats],
+) -> Series:
+    """`figures` turns sums of `values`, (…, k), into the figures, (…, m)."""
+    sums, drawn = resampled(session, values, block=block)
+    ends = interval(figures(drawn))
+    low, high = (None, None) if ends is None else (end.tolist() for end in ends)
+    return {"value": figures(sums).tolist(), "low": low, "high": high}
+
+
+def _joined(parts: Sequence[Series | None]) -> dict[str, Any] | None:
+    """One series of several; intervals only where all have one."""
+    there = [part for part in parts if part is not None]
+    if not there or len(there) < len(parts):
+        return None
+    return {
+        name: [one for part in there for one in part[name] or ()]
+        if all(part[name] is not None for part in there)
+        else None
+        for name in ("value", "low", "high")
+    }
+
+
+def _estimate(series: Series | None) -> Estimate | None:
+    if series is None or series["value"] is None:
+        return None
+    low, high = series["low"], series["high"]
+    return Estimate(
+        series["value"][0], None if low is None else low[0], None if high is None else high[0]
+    )
