@@ -472,6 +472,22 @@ def test_numbers_and_truths_among_the_settings_stay_what_they_look_like() -> Non
     assert [environ[name] for name in "ABCDE"] == ["1000000", "0.5", "true", "5", ""]
 
 
+def test_a_bot_s_own_volumes_come_beside_tmp() -> None:
+    report = pods(rendered(ci="report"))["tradingbot-kronos-report"]
+    [container] = report["containers"]
+    assert container["args"] == ["report", "--out", "/reports/index.html"]
+    assert container["volumeMounts"] == [
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "reports", "mountPath": "/reports"},
+    ]
+    assert report["volumes"][1] == {
+        "name": "reports",
+        "persistentVolumeClaim": {"claimName": "kronos-reports"},
+    }
+    of_the_job = pods(rendered(ci="report"))["tradingbot-kronos"]
+    assert [volume["name"] for volume in of_the_job["volumes"]] == ["tmp"]
+
+
 def test_every_value_is_documented_by_itself_or_with_what_holds_it() -> None:
     documented: dict[int, bool] = {}  # of the keys around: indent -> whether it is
     comment = ""
