@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test fuzz chaos browser image-test lint bench bench-job docs clean
+.PHONY: help run serve test fuzz chaos browser image-test lint bench bench-job bench-scoring bench-backtest settings docs clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,15 @@ bench: $(VENV)/.dev ## Speed and memory of the engine against the reference impl
 
 bench-job: $(VENV)/.dev ## The whole nightly job, 100 tickers on a real Space and Postgres, phase by phase
 	@$(PY) benchmarks/job.py
+
+bench-scoring: $(VENV)/.dev ## Scoring of a million matured forecasts on a real Postgres
+	@$(PY) benchmarks/scoring.py
+
+bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
+	@$(PY) benchmarks/backtest.py
+
+settings: $(VENV)/.dev ## What temperature, top_p, paths and context do to the forecasts (KRONOS_MODEL=…; ten minutes)
+	@$(PY) benchmarks/settings.py $(SETTINGS)
 
 clean: ## Remove what was installed and built, not the database
 	rm -rf $(VENV) .cache site build *.egg-info

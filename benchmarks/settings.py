@@ -1,0 +1,274 @@
+"""How good forecasts are with each temperature, top_p, number of paths and context.
+
+    python benchmarks/settings.py                                kronos-nano, candles of packages
+    KRONOS_MODEL=NeoQuasar/Kronos-mini python benchmarks/settings.py --source yahoo
+
+Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores for
+kronos-nano. Only days that the model was not trained on count. The candles of packages are real
+daily ones that lie in packages of PyPI (bokeh-sampledata, arch, pmdarima, gym-anytrading), which
+pip downloads; with yahoo they are the newest two years of --symbols.
+
+Every forecast is asked for as `kronosbot backtest` asks. Fewer than 100 paths are the first of
+100. What was computed is kept under build/settings: a run that was stopped goes on where it was.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from engine import table
+from measuring import say
+from numpy.typing import NDArray
+
+from kronos_space.forecaster import Forecaster
+from kronos_space.model.checkpoint import load_checkpoint
+from kronos_space.schemas import read_request
+from kronos_space.settings import Settings
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_service import DataService, clean
+from tradingbot.utils.matured import LEVELS, Matured
+from tradingbot.utils.measures import Measures, measure
+from tradingbot.utils.tables import utcnow
+from tradingbot.utils.training import in_training
+from tradingbot.utils.walk_forward import Plan, Window, request
+
+TEMPERATURES = (0.8, 1.0, 1.2)
+TOP_PS = (0.9, 0.95, 1.0)
+PATHS = (10, 20, 50, 100)
+CONTEXTS = (60, 120, 250, 500)  # as far as the model sees
+PLAN = Plan(horizon=5, stride=5, context=250, samples=max(PATHS), temperature=1.0, top_p=1.0)
+LEAST = 120  # bars before a window
+KEPT = Path(__file__).parents[1] / "build" / "settings"
+SINCE = datetime(2010, 1, 1)
+PACKAGES = ("arch==8.0.0", "pmdarima==2.1.1", "gym-anytrading==2.0.0")
+BATCH = 16
+
+Closes = NDArray[np.float64]  # (windows, paths, steps), as shares of the last close
+
+
+def main() -> int:
+    """The exit status."""
+    options = parser().parse_args()
+    settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano", **os.environ})
+    checkpoint = load_checkpoint(settings.model)
+    forecaster = Forecaster(checkpoint, settings)
+    bars = packaged() if options.source == "packages" else fetched(options.source, options.symbols)
+    wanted = {
+        symbol: found
+        for symbol, frame in bars.items()
+        if (found := windows(forecaster.model_name, symbol, frame, options.windows))
+    }
+    if not wanted:
+        raise SystemExit(f"no day is known on which {checkpoint.name} was not trained")
+    grid = Grid(forecaster, settings, checkpoint.max_context - PLAN.horizon, bars, wanted)
+    print(grid.described(), flush=True)
+    for part in grid.tables():
+        print("\n" + part, flush=True)
+    return 0
+
+
+@dataclass
+class Grid:
+    """The forecasts of all settings, and what they were worth."""
+
+    forecaster: Forecaster
+    settings: Settings
+    most: int  # bars that the model sees
+    bars: dict[str, pd.DataFrame]
+    wanted: dict[str, list[Window]]
+
+    def described(self) -> str:
+        found = [
+            f"{symbol} {len(some)} ({some[0].as_of:%Y-%m} to {some[-1].as_of:%Y-%m})"
+            for symbol, some in self.wanted.items()
+        ]
+        count = sum(map(len, self.wanted.values()))
+        return (
+            f"{self.forecaster.model_name}, {count} windows × {PLAN.horizon} days ahead, none of "
+            f"them seen in training: {', '.join(found)}."
+        )
+
+    def tables(self) -> Iterator[str]:
+        """How paths are drawn; how many of them; how many bars they go on from."""
+        contexts = [context for context in CONTEXTS if context <= self.most]
+        usual = min(PLAN.context, contexts[-1])
+        yield self.table(itertools.product(TEMPERATURES, TOP_PS, [usual], [50]))
+        yield self.table(itertools.product([1.0], [0.9, 1.0], [usual], PATHS))
+        yield self.table(itertools.product([1.0], [0.9, 1.0], contexts, [50]))
+
+    def table(self, settings: Iterable[tuple[float, float, int, int]]) -> str:
+        return table(HEAD, [self.row(*one) for one in settings])
+
+    def row(self, temperature: float, top_p: float, context: int, paths: int) -> list[str]:
+        closes = self.closes(temperature, top_p, context)
+        found = measure(self.matured(closes[:, :paths]))
+        return [f"{temperature:g}", f"{top_p:g}", str(context), str(paths), *shown(found)]
+
+    def matured(self, closes: Closes) -> Iterator[Matured]:
+        start = 0
+        for symbol, some in self.wanted.items():
+            past = self.bars[symbol]["close"]
+            yield joined(symbol, some, closes[start : start + len(some)], past)
+            start += len(some)
+
+    def closes(self, temperature: float, top_p: float, context: int) -> Closes:
+        """Computed, or read from what an earlier run has kept."""
+        plan = replace(PLAN, temperature=temperature, top_p=top_p, context=context)
+        every = [window for some in self.wanted.values() for window in some]
+        key = zlib.crc32(repr((self.forecaster.model_revision, every)).encode())
+        name = f"{self.forecaster.model_name.replace('/', '-')}-{key:08x}"
+        file = KEPT / name / f"{temperature:g}-{top_p:g}-{context}.npy"
+        if not file.exists():
+            began = time.monotonic()
+            made = np.concatenate(list(self.made(plan, every)))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.npy")
+            np.save(part, made)
+            part.rename(file)
+            say(f"{file.stem}: {len(every)} windows in {time.monotonic() - began:.0f} s")
+        closes: Closes = np.load(file)
+        return closes
+
+    def made(self, plan: Plan, every: Sequence[Window]) -> Iterator[Closes]:
+        for start in range(0, len(every), BATCH):
+            batch = every[start : start + BATCH]
+            bodies = [request(window, self.bars[window.symbol], plan).body for window in batch]
+            asked = [json.loads(body) | {"return_paths": True} for body in bodies]
+            for answer in self.forecaster.forecast([read_request(a, self.settings) for a in asked]):
+                paths = np.array(answer["paths"])  # (paths, steps, 5)
+                yield paths[None, :, :, 3] / answer["last_close"]
+
+
+def joined(symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series) -> Matured:
+    """The forecasts that these paths are, with what came."""
+    count, _, steps = closes.shape
+    quantiles = np.quantile(closes, LEVELS, axis=1).transpose(1, 2, 0).reshape(-1, len(LEVELS))
+    as_of = np.repeat(np.array([window.as_of for window in some], "datetime64[s]"), steps)
+    target = np.array([window.targets for window in some], "datetime64[s]").ravel()
+    return Matured(
+        symbol=symbol,
+        model_name="",
+        model_revision="",
+        interval="1d",
+        as_of=as_of,
+        target=target,
+        step=np.tile(np.arange(1, steps + 1), count),
+        mean=closes.mean(axis=1).ravel(),
+        quantiles=quantiles,
+        raw_quantiles=quantiles,
+        prob_up=(closes > 1).mean(axis=1).ravel(),
+        actual=past[target].to_numpy() / past[as_of].to_numpy(),
+        past=past,
+    )
+
+
+HEAD = [
+    "temperature", "top_p", "context", "paths", "50 % band holds", "80 %", "90 %",
+    "CRPS skill", "MAE ÷ that of no change", "direction right",
+]  # fmt: skip
+
+
+def shown(found: Measures) -> list[str]:
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{100 * value:.1f} %"
+
+    direction = share(found.hit_rate)
+    if found.hit_low is not None and found.hit_high is not None:
+        direction += f" ({100 * found.hit_low:.0f}–{100 * found.hit_high:.0f})"
+    coverage = [share(found.coverage_50), share(found.coverage_80), share(found.coverage_90)]
+    return [*coverage, share(found.crps_skill), f"{found.mase:.3f}", direction]
+
+
+# candles ----------------------------------------------------------------------------------
+
+
+def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Window]:
+    """Spread evenly over the days that the model was not trained on, a week apart at least."""
+    days = pd.DatetimeIndex(bars.index)
+    possible = []
+    for position in range(LEAST - 1, len(days) - PLAN.horizon, PLAN.stride):
+        as_of = days[position].to_pydatetime()
+        targets = tuple(next_sessions(symbol, as_of, PLAN.horizon))
+        unseen = in_training(model, symbol, targets[0]) == "no"
+        if unseen and all(target in days for target in targets):
+            possible.append(Window(symbol, as_of, targets))
+    chosen = np.linspace(0, len(possible) - 1, min(most, len(possible))).round().astype(int)
+    return [possible[position] for position in chosen]
+
+
+def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Of the last two years, with what the first windows look back on."""
+    data = DataService(source, now=utcnow())
+    since = utcnow() - timedelta(days=730 + 2 * max(CONTEXTS))
+    return {symbol: data.bars(symbol, since=since) for symbol in symbols}
+
+
+def packaged() -> dict[str, pd.DataFrame]:
+    """Daily candles from 2010 on that lie in packages; of one share's two files the later years."""
+    from bokeh_sampledata import stocks
+
+    folder = KEPT / "packages"
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    if len(list(folder.glob("*.whl"))) < len(PACKAGES):
+        say(f"downloading {', '.join(PACKAGES)}")
+        subprocess.run([*command, str(folder), *PACKAGES], check=True)
+    arch, gym, pmdarima = (zipfile.ZipFile(wheel) for wheel in sorted(folder.glob("*.whl")))
+    sample = DataService("sample", now=utcnow())
+    with tarfile.open(fileobj=pmdarima.open("pmdarima/datasets/data/msft.tar.gz")) as tar:
+        microsoft = tar.extractfile(tar.getmembers()[0])
+        assert microsoft is not None
+        found = {
+            **{name: sample.bars(name, since=SINCE) for name in ("AAPL", "GOOG", "IBM")},
+            "MSFT": pd.read_csv(microsoft),
+            "GOOGL": pd.read_csv(gym.open("gym_anytrading/datasets/data/STOCKS_GOOGL.csv")),
+            "FB": pd.DataFrame(stocks.FB),
+        }
+    for symbol, name in (("^GSPC", "sp500"), ("^IXIC", "nasdaq")):
+        found[symbol] = pd.read_csv(
+            arch.open(f"arch/data/{name}/{name}.csv.gz"), compression="gzip"
+        )
+    bars = {symbol: candles(frame) for symbol, frame in found.items()}
+    bars["GOOGL"] = bars["GOOGL"].loc["2012-03-05":]  # before that it is GOOG's other share class
+    return bars
+
+
+def candles(frame: pd.DataFrame) -> pd.DataFrame:
+    """As a data source gives them."""
+    frame = frame.rename(columns=str.lower)
+    if "date" in frame:
+        frame.index = pd.to_datetime(frame["date"])
+    return clean(frame.loc[frame.index >= SINCE])[0]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--source", default="packages", help="or yahoo, or csv:DIR (%(default)s)")
+    made.add_argument(
+        "--symbols",
+        type=lambda text: text.split(","),
+        default=["SPY", "QQQ", "GLD", "AAPL", "MSFT", "NVDA", "JPM", "XOM"],
+        metavar="A,B,...",
+        help="of yahoo or csv:DIR (%(default)s)",
+    )
+    made.add_argument("--windows", type=int, default=50, help="of a ticker (%(default)s)")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
