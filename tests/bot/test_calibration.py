@@ -79,11 +79,14 @@ def fitted(*parts: Matured) -> Fit:
 
 
 def forecast(symbol: str = "AAPL", steps: int = 2, **changes: Any) -> Forecast:
-    """From a close of 100; its quantiles spread evenly from 91 to 109."""
+    """A normal distribution of 5 % around 100, from a close of 99."""
     bars = [
         ForecastBar(
             step=step, target_date=day, open=100.0, high=101.0, low=99.0, close=100.0, volume=0.0,
-            close_quantiles={level: 90 + 20 * level for level in QUANTILE_LEVELS}, prob_up=0.65,
+            close_quantiles=dict(
+                zip(QUANTILE_LEVELS, (100 * np.exp(0.05 * Z)).tolist(), strict=True)
+            ),
+            prob_up=0.65,
         )
         for step, day in enumerate(next_sessions(symbol, MONDAY, steps), start=1)
     ]  # fmt: skip
@@ -167,9 +170,9 @@ def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_o
     assert bar.raw == raw
     assert list(bar.close_quantiles) == list(QUANTILE_LEVELS)
     assert bar.close_quantiles[0.5] == pytest.approx(100.0)
-    assert bar.close_quantiles[0.9] == pytest.approx(100 * 1.08**2)
-    assert bar.close_quantiles[0.1] == pytest.approx(100 * 0.92**2)
-    assert bar.prob_up == pytest.approx(0.525, abs=0.001)  # 99 lay at the quantile 0.45
+    assert bar.close_quantiles[0.9] == pytest.approx(113.67, abs=0.01)
+    assert bar.close_quantiles[0.1] == pytest.approx(87.97, abs=0.01)
+    assert bar.prob_up == pytest.approx(0.54, abs=0.005)  # 0.1 deviations below the median
     assert (bar.close, bar.high, bar.low) == (raw.close, raw.high, raw.low)
     frame = made.to_frame("space")
     assert frame.attrs["calibration"] == made.calibration
@@ -217,13 +220,13 @@ def test_the_bots_get_the_calibrated_bands_and_the_ledger_keeps_both(database: s
     with get_db_session(database) as session:
         row = session.scalars(select(KronosPrediction).filter_by(horizon_days=1)).one()
         assert row.calibration == made.calibration
-        assert row.close_p90 == pytest.approx(116.64)
+        assert row.close_p90 == pytest.approx(113.67, abs=0.01)
         assert row.prob_up == pytest.approx(made.bars[0].prob_up)
         kept = session.scalars(select(KronosForecast).filter_by(horizon_days=1)).one()
         assert kept.calibration == made.calibration
-        assert kept.close_quantiles["0.9"] == pytest.approx(108.0)
+        assert kept.close_quantiles["0.9"] == pytest.approx(106.62, abs=0.01)
         assert kept.calibrated_quantiles is not None
-        assert kept.calibrated_quantiles["0.9"] == pytest.approx(116.64)
+        assert kept.calibrated_quantiles["0.9"] == pytest.approx(113.67, abs=0.01)
         assert kept.prob_up == 0.65
         asked: dict[str, Any] = {"interval": "1d", "horizon": 2}
         assert latest_stored(session, "AAPL", as_of=MONDAY, **asked) == made
@@ -249,7 +252,7 @@ def test_a_forecast_made_anew_replaces_the_bands_of_the_bots_and_not_the_ledger(
         found = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=MONDAY)
     assert found is not None
     assert found.calibration == again.calibration
-    assert found.bars[0].close_quantiles[0.9] == pytest.approx(116.64)
+    assert found.bars[0].close_quantiles[0.9] == pytest.approx(113.67, abs=0.01)
 
 
 # the job, the client, the tool ------------------------------------------------------------
@@ -354,7 +357,7 @@ def test_the_tool_says_whether_its_range_is_calibrated() -> None:
     told = forecast_text(made, MONDAY, "x")
     assert "The range is calibrated on past forecasts" in told
     assert "(conformal until 2024-01-05, n=480)" in told
-    assert "84.64 to 116.64" in told
+    assert "87.97 to 113.67" in told
 
 
 # the command ------------------------------------------------------------------------------

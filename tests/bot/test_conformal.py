@@ -35,11 +35,19 @@ def made_up(
 
 
 def test_a_score_is_how_many_half_widths_an_outcome_lies_from_the_median() -> None:
-    """Upper and lower half of the 80 % band: log 1.1 and log 1.05."""
-    quantiles = np.ones((3, 19))
-    quantiles[:, 17:], quantiles[:, :2] = 1.1, 1 / 1.05
-    found = scores(quantiles, np.array([1.1**2, 1.05**-0.5, 1.0]))[:, EIGHTY]
-    assert found.tolist() == pytest.approx([2.0, 0.5, 0.0])
+    """Normal bands, twice as wide above the median as below; the 80 % band ends at the z 1.2816."""
+    quantiles = np.tile(np.exp(0.01 * Z * np.where(Z > 0, 2, 1)), (3, 1))
+    found = scores(quantiles, np.exp([2 * 0.025631, -0.5 * 0.012816, 0.0]))[:, EIGHTY]
+    assert found.tolist() == pytest.approx([2.0, 0.5, 0.0], rel=1e-4)
+
+
+def test_a_few_paths_tell_a_spread_and_their_single_quantiles_are_smoothed() -> None:
+    """An upper half whose every half-width is 0.02: its mean is kept, its shape is normal."""
+    quantiles = np.exp(np.where(Z > 0, 0.02, 0.01 * Z))[None]
+    smooth = np.log(widened(quantiles, np.ones(9))[0])
+    assert smooth[10:].mean() == pytest.approx(0.02)
+    assert smooth[17] / smooth[14] == pytest.approx(Z[17] / Z[14])
+    assert smooth[:10] == pytest.approx(0.01 * Z[:10])
 
 
 def test_a_band_without_width_is_missed_unless_the_outcome_is_its_median() -> None:

@@ -7,7 +7,7 @@ told counts each forecast with the factors that were known when it was made.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -79,31 +79,30 @@ def walk_forward(record: Sequence["Matured"]) -> list[Floats]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """n forecasts: as_of, target, step, asset class (n,), scores (n, 9)."""
+    """n forecasts: as_of, target, step, asset class, if the raw band held (n,); scores (n, 9)."""
 
     as_of: Times
     target: Times
     step: NDArray[np.int64]
     kind: NDArray[Any]
+    held: NDArray[np.bool_]
     scores: Floats
 
     def __getitem__(self, some: Any) -> "_Scored":
-        return _Scored(
-            self.as_of[some], self.target[some], self.step[some], self.kind[some], self.scores[some]
-        )
+        return _Scored(*(getattr(self, one.name)[some] for one in fields(self)))
 
 
 def _scored(one: "Matured") -> _Scored:
     kind = np.full(len(one), asset_class(one.symbol))
-    return _Scored(one.as_of, one.target, one.step, kind, scores(one.raw_quantiles, one.actual))
+    low, high = one.raw_quantiles[:, 1], one.raw_quantiles[:, 17]
+    held = (low <= one.actual) & (one.actual <= high)
+    reach = scores(one.raw_quantiles, one.actual)
+    return _Scored(one.as_of, one.target, one.step, kind, held, reach)
 
 
 def _joined(parts: list[_Scored]) -> _Scored:
     return _Scored(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("as_of", "target", "step", "kind", "scores")
-        )
+        *(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(_Scored))
     )
 
 
@@ -158,7 +157,7 @@ def _outcome(record: _Scored, kind: str, step: int, tracks: dict[PoolName, Track
         asset_class=kind,
         step=step,
         n=len(reach),
-        raw_coverage=float((reach <= 1).mean()),
+        raw_coverage=float(record.held.mean()),
         pool=pool,
         factor=None if pool is None else float(tracks[pool].factors[-1, TOLD]),
         n_since=int(since.sum()),

@@ -2,12 +2,16 @@
 
 A *score* says how far from the median an outcome fell, in half-widths of the band on that side
 and in logarithms; up to 1 the band held it. Each band is widened by one factor, which every
-session moves a little: up by more than was allowed to fall outside, down by less.
+session moves a little: up by more than was allowed to fall outside, down by less. The half-widths
+are the model's, smoothed: a few sample paths tell well how far they spread to either side, and
+badly where each single quantile lies.
+
 The method, its assumptions and figures: docs/concepts/calibration.md.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,29 +29,42 @@ _MEDIAN = 9  # of the 19 quantiles
 _LOWER = [_MEDIAN - band // 10 for band in BANDS]
 _UPPER = [_MEDIAN + band // 10 for band in BANDS]
 _SHARES = np.array(BANDS) / 100
+_NORMAL = np.array([NormalDist().inv_cdf(0.5 + share / 2) for share in _SHARES])
+_SHAPE = _NORMAL / _NORMAL.mean()  # half-widths of a normal distribution's bands ÷ their mean
 
 
 def scores(quantiles: Floats, actual: Floats) -> Floats:
     """(n, 9), a column a band, from quantiles (n, 19) and outcomes (n,), both positive."""
-    logs = np.log(quantiles)
-    median = logs[:, [_MEDIAN]]
+    median, lower, upper = _half_widths(quantiles)
     off = np.log(actual)[:, None] - median
-    half_width = np.where(off < 0, median - logs[:, _LOWER], logs[:, _UPPER] - median)
+    half_width = np.where(off < 0, lower, upper)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(off == 0, 0.0, np.abs(off) / half_width)  # infinite: it has no width
 
 
 def widened(quantiles: Floats, factors: Floats) -> Floats:
-    """Quantiles (n, 19) with each band's half-widths times its factor, (9,) or (n, 9).
+    """Quantiles (n, 19) with each band's smoothed half-widths times its factor, (9,) or (n, 9).
 
     The median stays. Sorted at the end, so that the bands lie in one another.
     """
+    median, lower, upper = _half_widths(quantiles)
+    wide = np.repeat(median, quantiles.shape[1], axis=1)
+    wide[:, _LOWER] -= factors * lower
+    wide[:, _UPPER] += factors * upper
+    return np.exp(np.sort(wide, axis=1))
+
+
+def _half_widths(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
+    """In logarithms: the median (n, 1), and the bands' half-widths below and above it, (n, 9).
+
+    Each side has the mean of its nine half-widths, spread over the bands as a normal distribution's
+    are; that those have another shape is what their factors learn.
+    """
     logs = np.log(quantiles)
     median = logs[:, [_MEDIAN]]
-    wide = logs.copy()
-    wide[:, _LOWER] = median + factors * (logs[:, _LOWER] - median)
-    wide[:, _UPPER] = median + factors * (logs[:, _UPPER] - median)
-    return np.exp(np.sort(wide, axis=1))
+    lower = (median - logs[:, _LOWER]).mean(axis=1, keepdims=True)
+    upper = (logs[:, _UPPER] - median).mean(axis=1, keepdims=True)
+    return median, lower * _SHAPE, upper * _SHAPE
 
 
 @dataclass(frozen=True)
