@@ -68,13 +68,13 @@ class KronosTraderBot(Bot):
 
     @contextmanager
     def deciding(self, account: "Account") -> Iterator[None]:
+        if self.min_skill is not None:
+            refuse_in_backtest("min_skill", "leave it out there")
         self._model = self.model or self._newest_model()
         with super().deciding(account):
             yield
 
     def decisionFunction(self, row: "pd.Series") -> int:
-        if self.min_skill is not None:
-            refuse_in_backtest("min_skill", "leave it out there")
         forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
         if not forecast:
             self.reason = self._why_none(row)

@@ -52,6 +52,7 @@ def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
         "As of: the close of Wed 2024-05-15, which was 100.00. "
         "That is the latest complete session.",
         "Model: some-model; from the database, made 3 hours ago.",
+        "Its record: no record yet: 0 of the 30 forecasts needed have an outcome.",
         "",
         "Day: expected close (move from 100.00), 10-90 % range, P(up)",
         "Thu 2024-05-16: 103.00 (+3.0%), 99.00 to 107.00, 80%",

@@ -28,6 +28,7 @@ from tradingbot.utils.tables import utcnow
 NOW = datetime(2024, 3, 9, 12)
 THURSDAY, FRIDAY = datetime(2024, 3, 7), datetime(2024, 3, 8)
 SPY = Settings(extra_symbols=("SPY",))
+NO_RECORD = "no record yet: 0 of the 30 forecasts needed have an outcome"
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +92,7 @@ def test_a_forecast_of_the_latest_complete_session_of_its_exchange_is_fresh(data
     log_run(database, utcnow())
     status = status_of(database, Settings(extra_symbols=("SPY", "BTC-USD")), max_age=0)
     assert (status.exit_code, status.problems, status.stale) == (0, [], [])
-    assert status.models == [Model("mini", "1d", FRIDAY, tickers=2, fresh=2)]
+    assert status.models == [Model("mini", "1d", FRIDAY, tickers=2, fresh=2, record=NO_RECORD)]
     assert shown(status)[-1] == "All well  2 of 2 active tickers are fresh; the last run went well"
 
 
@@ -173,7 +174,7 @@ def test_rows_of_the_first_published_layout_have_no_known_age(database: str) -> 
         )
     log_run(database, utcnow())
     status = status_of(database)
-    assert status.models == [Model("mini", "1d", None, tickers=1, fresh=0)]
+    assert status.models == [Model("mini", "1d", None, tickers=1, fresh=0, record=NO_RECORD)]
     assert status.stale[0].why == "a forecast of an older version, which kept no as_of"
     assert status.exit_code == 1
 

@@ -59,6 +59,8 @@ class DataService:
         self._cache = _cache(sessions) if self._source.remote else None
         self._patience = patience or Patience()
         self._warned: set[str] = set()
+        # the newest daily closes that were asked for, from when on, and up to which session
+        self._newest: dict[str, tuple[datetime, datetime, pd.Series]] = {}
 
     def symbols(self) -> list[str]:
         """The source's own tickers; [] for yahoo, which has more than can be listed."""
@@ -133,8 +135,13 @@ class DataService:
         """The closes of all complete bars from `since` on, or as many as there are; maybe none.
 
         Of a ticker that the source no longer knows, those that the database has kept. Raises
-        DataError as `history` does, but for too few bars.
+        DataError as `history` does, but for too few bars. Daily ones that this object has already
+        fetched are not fetched again before the next session is complete.
         """
+        if interval == "1d" and symbol in self._newest:
+            start, last, closes = self._newest[symbol]
+            if start <= since and last == latest_complete_session(symbol, self.now()):
+                return closes[closes.index >= since]
         frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=1, gone=True)
         return frame.loc[frame.index >= since, "close"]
 
@@ -172,6 +179,8 @@ class DataService:
             frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=enough)
         else:
             frame, warnings = fetch(start)
+        if daily:
+            self._newest[symbol] = start, last, frame["close"]
         return frame, warnings, last
 
     def outcome(self, symbol: str, dates: Iterable[datetime]) -> dict[datetime, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.nightly_calibration import calibration
+from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report, lasting, query_command
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.shards import Shard
@@ -92,7 +93,7 @@ def nightly(
         if not at_start(lock.try_exclusive):
             report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
             return 0
-        return _recorded(
+        code = _recorded(
             settings,
             report,
             narrator,
@@ -102,6 +103,9 @@ def nightly(
             locked=partial(locked, sessions, lock, space_lock),
             force=force,
         )
+    if not dry_run:
+        score_matured(settings, report, narrator, data=data, sessions=sessions, url=url)
+    return code
 
 
 def _recorded(

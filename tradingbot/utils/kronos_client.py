@@ -104,7 +104,8 @@ class KronosClient:
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
-        `attrs["calibration"]` says what the bands were widened by, or "raw": nothing.
+        `attrs["calibration"]` says what the bands were widened by, or "raw": nothing;
+        `attrs["track_record"]`, in a sentence, how good this model's forecasts were.
         """
         refuse_in_backtest("KronosClient")
         try:
@@ -118,7 +119,7 @@ class KronosClient:
             stored = self._stored(symbol, horizon)
             if stored is not None:
                 logger.info("%s: the stored forecast stands in: %s", symbol, error)
-                return stored.to_frame("stored")
+                return self._frame(stored, "stored")
             reason = str(error).removeprefix(f"{symbol}: ")
             logger.warning("No Kronos forecast of %s: %s", symbol, reason)
             return None
@@ -135,7 +136,7 @@ class KronosClient:
         [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
         if isinstance(answer, KronosError):
             raise answer
-        return answer.to_frame("space")
+        return self._frame(answer, "space")
 
     def forecast_many(
         self,
@@ -337,6 +338,13 @@ class KronosClient:
 
             self._sources[horizon] = DataService(self._source, horizon=horizon)
         return self._sources[horizon]
+
+    def _frame(self, forecast: Forecast, source: str) -> "pd.DataFrame":
+        from tradingbot.utils.track_record import record_of
+
+        frame = forecast.to_frame(source)
+        frame.attrs["track_record"] = record_of(forecast, self._sessions)
+        return frame
 
     def _stored(self, symbol: str, horizon: int) -> Forecast | None:
         from tradingbot.utils.stored import stored_forecast

@@ -28,6 +28,7 @@ from tradingbot.utils.settings import Settings
 from tradingbot.utils.stored import database_exists
 from tradingbot.utils.tables import KronosForecast as Row
 from tradingbot.utils.tables import utcnow
+from tradingbot.utils.track_record import record_of
 from tradingbot.utils.words import bar_text, price_text
 
 logger = logging.getLogger(__name__)
@@ -109,13 +110,13 @@ def _answer(ticker: str, days: int) -> str:
     latest = latest_complete_session(ticker, data.now())
     stored = _stored(ticker, days, latest)
     if stored is not None and (stored.as_of, stored.horizon) == (latest, days):
-        return forecast_text(stored, latest, "from the database")
+        return forecast_text(stored, latest, "from the database", record=record_of(stored))
     try:
         with KronosClient(data=data, settings=settings, timeout=SPACE_TIMEOUT) as client:
             [(_, answer)] = client.forecast_many([ticker], days)
         if isinstance(answer, KronosError):
             raise answer
-        return forecast_text(answer, latest, "from the Space")
+        return forecast_text(answer, latest, "from the Space", record=record_of(answer))
     except KronosError as error:
         if (
             stored is None
@@ -124,7 +125,7 @@ def _answer(ticker: str, days: int) -> str:
             raise
         reason = str(error).removeprefix(f"{ticker}: ")
         note = f"You asked for {days} days. A newer or longer forecast cannot be had: {reason}."
-        return forecast_text(stored, latest, "from the database", note)
+        return forecast_text(stored, latest, "from the database", note, record_of(stored))
 
 
 def _stored(ticker: str, days: int, latest: datetime) -> Forecast | None:
@@ -162,7 +163,13 @@ def newest_stored(session: Session, ticker: str, days: int, latest: datetime) ->
     return replace(found, bars=ahead) if found and ahead else None
 
 
-def forecast_text(forecast: Forecast, latest: datetime, place: str, note: str | None = None) -> str:
+def forecast_text(
+    forecast: Forecast,
+    latest: datetime,
+    place: str,
+    note: str | None = None,
+    record: str | None = None,
+) -> str:
     """For a language model: numbers with their meaning beside them, and what they do not say."""
     close = price_text(forecast.last_close)
     as_of = f"the close of {bar_text(forecast.as_of, '1d')}, which was {close}"
@@ -176,6 +183,7 @@ def forecast_text(forecast: Forecast, latest: datetime, place: str, note: str | 
         if not late
         else f"As of: {as_of}. OLD: {late} more sessions have closed since; it knows none of them.",
         f"Model: {model}; {place}, made {_age(forecast.made_at)} ago.",
+        *([] if record is None else [f"Its record: {record}."]),
         *([] if note is None else [note]),
         "",
         f"Day: expected close (move from {close}), 10-90 % range, P(up)",

@@ -19,8 +19,9 @@ from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.streams import SafeStream
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from tradingbot.utils.scores import Scoring
-    from tradingbot.utils.tables import KronosScore
 
 
 def score(
@@ -102,7 +103,7 @@ def _scored(
     model: str | None,
     url: str | None,
     narrator: Narrator,
-) -> "tuple[Scoring, Sequence[KronosScore], str]":
+) -> "tuple[Scoring, Sequence[Row[Any]], str]":
     """What was scored, all that is stored of it by now, and the database without its password."""
     from sqlalchemy import select
 
@@ -144,16 +145,17 @@ def _scored(
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
         found = count(sessions, closes_of(data), model=model, symbols=symbols, narrator=narrator)
-    query = select(KronosScore).order_by(*KronosScore.__table__.primary_key)
+    table = KronosScore.__table__
+    query = select(table).order_by(*table.primary_key)
     if model is not None:
         query = query.where(KronosScore.model_name == model)
     if symbols is not None:
         query = query.where(KronosScore.symbol.in_([*symbols, ALL_SYMBOLS]))
     with sessions() as session:
-        return found, session.scalars(query).all(), database
+        return found, session.execute(query).all(), database
 
 
-def _document(found: "Scoring", rows: "Sequence[KronosScore]", database: str) -> dict[str, Any]:
+def _document(found: "Scoring", rows: "Sequence[Row[Any]]", database: str) -> dict[str, Any]:
     return {
         "error": None,
         "database": database,
@@ -164,9 +166,6 @@ def _document(found: "Scoring", rows: "Sequence[KronosScore]", database: str) ->
     }
 
 
-def _as_dict(row: "KronosScore") -> dict[str, Any]:
-    values: dict[str, Any] = {
-        column.name: getattr(row, column.name) for column in row.__table__.columns
-    }
-    moment: datetime = values["scored_at"]  # a moment says its zone, a bar does not
-    return {**values, "scored_at": moment.replace(tzinfo=UTC)}
+def _as_dict(row: "Row[Any]") -> dict[str, Any]:
+    moment: datetime = row.scored_at  # a moment says its zone, a bar does not
+    return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}

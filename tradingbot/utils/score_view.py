@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import Row
 
 from tradingbot.utils.measures import MIN_FORECASTS
 from tradingbot.utils.scores import Scoring
-from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, KronosScore
+from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
 
 MOST_TICKERS = 20  # the document has all
 
@@ -21,10 +23,10 @@ EXPLAINED = (
 )
 
 
-def show_scores(found: Scoring, rows: Sequence[KronosScore], console: Console) -> None:
-    """A table a model, then what was not scored and why."""
+def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> None:
+    """A table a model, then what was not scored and why. rows: of kronos_scores."""
 
-    def record(row: KronosScore) -> tuple[str, str, str]:
+    def record(row: Row[Any]) -> tuple[str, str, str]:
         return row.model_name, row.model_revision, row.interval
 
     measured = False
@@ -49,7 +51,7 @@ def show_scores(found: Scoring, rows: Sequence[KronosScore], console: Console) -
         _say(console, line)
 
 
-def _table(rows: list[KronosScore]) -> Table:
+def _table(rows: list[Row[Any]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     names = ("Ticker", "Ahead", "Sessions", "n", "Error", "Skill", "p", "Held", "Direction", "IC")
     for name in names:
@@ -67,7 +69,7 @@ def _table(rows: list[KronosScore]) -> Table:
     return table
 
 
-def _shown(rows: list[KronosScore]) -> Iterator[KronosScore]:
+def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
     """All tickers together by window and by step, then each ticker by itself."""
     together = [row for row in rows if row.symbol == ALL_SYMBOLS]
     sessions = max((row.sessions for row in together if row.step == ALL_STEPS), default=0)
@@ -82,7 +84,7 @@ def _shown(rows: list[KronosScore]) -> Iterator[KronosScore]:
     yield from sorted(alone, key=lambda row: -row.n)[:MOST_TICKERS]
 
 
-def _figures(row: KronosScore) -> Iterator[str]:
+def _figures(row: Row[Any]) -> Iterator[str]:
     if row.mae is None:
         yield from ("too few", *[""] * 5)
         return

@@ -7,7 +7,7 @@ that is stopped loses none; what it would have replaced stays until the next one
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -161,7 +161,7 @@ def _rows(
                     "symbol": symbol,
                     "step": step,
                     "last_sessions": window,
-                    **asdict(of_window),
+                    **vars(of_window),
                     "scored_at": scored_at,
                 }
 

@@ -64,9 +64,9 @@ def student_p_value(statistic: float, degrees: int) -> float:
         return 2 * NormalDist().cdf(-abs(statistic))
     # t = sqrt(degrees) tan(angle) has a density of cos(angle) ^ (degrees - 1)
     angle = math.atan(abs(statistic) / math.sqrt(degrees))
-    tail = np.cos(np.linspace(angle, math.pi / 2, 4001)) ** (degrees - 1)
+    tail = np.cos(np.linspace(angle, math.pi / 2, 1001)) ** (degrees - 1)
     norm = math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2)) * math.sqrt(math.pi)
-    return min(1.0, float(np.trapezoid(tail)) * (math.pi / 2 - angle) / 4000 * 2 / norm)
+    return min(1.0, float(np.trapezoid(tail)) * (math.pi / 2 - angle) / 1000 * 2 / norm)
 
 
 def _long_run_variance(deviation: Floats, overlap: int) -> float:

@@ -42,6 +42,7 @@ class Model:
     as_of: datetime | None  # the freshest
     tickers: int
     fresh: int  # of them, as of the latest complete session of their exchange
+    record: str | None = None  # how good it was, in a sentence; None in an older schema
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source = source or last_source or settings.data_source
         settings = replace(settings, data_source=source)
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
+        records = _records(session, freshest)
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(
@@ -104,7 +106,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source=source,
         clock=clock,
         runs=runs,
-        models=_models(freshest, latest),
+        models=_models(freshest, latest, records),
         active=len(active),
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
@@ -190,6 +192,24 @@ def _freshest(session: "Session") -> list[Freshest]:
     return [Freshest(*key, as_of) for key, as_of in sorted(newest.items())]
 
 
+def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, str], str]:
+    """The record of each model and interval, of the revision that was scored last."""
+    from sqlalchemy import inspect
+
+    from tradingbot.utils.tables import KronosScore
+    from tradingbot.utils.track_record import newest_revision, track_record
+
+    if not inspect(session.connection()).has_table(KronosScore.__tablename__):
+        return {}
+    records = {}
+    for model, interval in {(known.model, known.interval) for known in freshest}:
+        revision = newest_revision(session, model, interval)
+        records[model, interval] = track_record(
+            session, None, model=model, revision=revision, interval=interval
+        )
+    return records
+
+
 def _clock_and_tickers(
     settings: Settings, sessions: "Callable[[], Any]"
 ) -> tuple[datetime, list[str]]:
@@ -259,7 +279,11 @@ def _age(
     return Ticker(symbol, as_of, behind, f"{sessions} behind {latest:%Y-%m-%d}")
 
 
-def _models(freshest: list[Freshest], latest: dict[str, datetime | str]) -> list[Model]:
+def _models(
+    freshest: list[Freshest],
+    latest: dict[str, datetime | str],
+    records: dict[tuple[str, str], str],
+) -> list[Model]:
     """Those with the freshest forecasts first."""
     of_model: dict[tuple[str, str], list[Freshest]] = {}
     for known in freshest:
@@ -271,6 +295,7 @@ def _models(freshest: list[Freshest], latest: dict[str, datetime | str]) -> list
             as_of=max((one.as_of for one in known if one.as_of), default=None),
             tickers=len(known),
             fresh=sum(_is_fresh(one, latest[one.symbol]) for one in known),
+            record=records.get((name, interval)),
         )
         for (name, interval), known in of_model.items()
     ]

@@ -8,7 +8,8 @@
                "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
                "message": null}, …],
      "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
-                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98}],
+                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
+                 "record": "all tickers, last 60 sessions: error 1.03 …"}],
      "active": 100,                                tickers
      "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
                {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
@@ -56,6 +57,8 @@ def show_status(status: Status, console: Console) -> None:
     if status.models:
         console.print(_models_table(status))
         console.print()
+        for line in _record_lines(status):
+            _say(console, line)
     for line in _stale_lines(status):
         _say(console, line)
     for line in _verdict(status):
@@ -97,6 +100,14 @@ def _models_table(status: Status) -> Table:
             as_of = f"{model.as_of:%Y-%m-%d}" if model.interval == "1d" else _moment(model.as_of)
         table.add_row(model.name, model.interval, as_of, str(model.tickers), str(model.fresh))
     return table
+
+
+def _record_lines(status: Status) -> Iterator[str]:
+    known = [model for model in status.models if model.record is not None]
+    for number, model in enumerate(known):
+        yield f"{'Record' if not number else '':8}  {model.name}: {model.record}"
+    if known:
+        yield ""
 
 
 def _stale_lines(status: Status) -> Iterator[str]:

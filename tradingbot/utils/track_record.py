@@ -1,15 +1,24 @@
 """One honest sentence about a model's record, and whether it has earned a trade."""
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
+from tradingbot.utils.errors import DatabaseUnavailable, KronosError
+from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, KronosScore
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
 
 WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
 MIN_FORECASTS = 30  # as in measures.py, which loads pandas
@@ -42,6 +51,49 @@ def track_record(
             return _sentence(row)
     n = max((row.n for row in rows if row.symbol == ALL_SYMBOLS), default=0)
     return f"no record yet: {n} of the {MIN_FORECASTS} forecasts needed have an outcome"
+
+
+def record_of(
+    forecast: Forecast, sessions: "Callable[[], AbstractContextManager[Session]] | None" = None
+) -> str:
+    """`track_record` of what made this forecast; by default from the configured database.
+
+    A database that cannot be read is no error: the forecast is there. Of one that is out of reach
+    the next minutes' callers are spared to wait for it.
+    """
+    from tradingbot.utils.db import database_url, get_db_session
+    from tradingbot.utils.stored import database_exists
+
+    url = ""
+    try:
+        if sessions is None:
+            url = database_url()
+            if not database_exists(url):
+                return NO_DATABASE
+            if time.monotonic() < _again_at.get(url, 0.0):
+                return OUT_OF_REACH
+            # a bot that only looks must not be the one who upgrades the schema
+            sessions = partial(get_db_session, url, create=False)
+        with sessions() as session:
+            return track_record(
+                session,
+                forecast.symbol,
+                model=forecast.model_name,
+                revision=forecast.model_revision,
+                interval=forecast.interval,
+            )
+    except (KronosError, SQLAlchemyError) as error:
+        if isinstance(error, DatabaseUnavailable):
+            _again_at[url] = time.monotonic() + PATIENCE
+        logger.debug("%s: no track record: %s", forecast.symbol, error)
+        return OUT_OF_REACH
+
+
+NO_DATABASE = "no record: there is no database of past forecasts here"
+OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
+PATIENCE = 300.0  # seconds
+
+_again_at: dict[str, float] = {}  # database -> when it is asked again
 
 
 def crps_skill(

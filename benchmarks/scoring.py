@@ -1,0 +1,128 @@
+"""How long `kronosbot score` takes and how much memory, on a real Postgres.
+
+    python benchmarks/scoring.py                    250,000 and 1,000,000 matured forecasts
+    python benchmarks/scoring.py --sessions 100     fewer
+
+Prints markdown on stdout, and what it is doing on stderr; about four minutes.
+
+500 tickers lie as CSV files on the sessions of New York, each with forecasts of 5 days ahead made
+on every session, all 19 quantiles of them with their 17 digits, and calibrated ones beside them.
+The command is a process of its own: its time is from start to end, its memory the most it had.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import psycopg2
+from engine import cpu, table
+from job import postgres
+from measuring import say
+
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.db import init_db
+from tradingbot.utils.forecast import QUANTILE_LEVELS
+
+TICKERS, STEPS, BEFORE = 500, 5, 300
+VOLATILITY = 0.012
+Z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+KEYS = [f"{level:g}" for level in QUANTILE_LEVELS]
+COLUMNS = (
+    "symbol", "interval", "model_name", "model_revision", "as_of", "target_date",
+    "prediction_made_at", "horizon_days", "last_close", "predicted_open", "predicted_high",
+    "predicted_low", "predicted_close", "predicted_volume", "close_quantiles", "prob_up",
+    "samples", "calibration", "calibrated_quantiles",
+)  # fmt: skip
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sessions", type=int, default=400, help="that forecasts were made on")
+    sessions = parser.parse_args().sessions
+    rows = []
+    with tempfile.TemporaryDirectory() as folder, postgres() as new_database:
+        for some in (sessions // 4, sessions):
+            candles = Path(folder) / str(some)
+            database = new_database()
+            init_db(database)
+            say(f"{TICKERS * STEPS * some} forecasts into Postgres")
+            fill(database, candles, some)
+            say("scoring")
+            scored, seconds, mib = score(database, candles)
+            rows.append([f"{scored:,}", f"{seconds:.1f}", f"{mib:.0f}"])
+    print(f"{cpu()}, {len(os.sched_getaffinity(0))} cores. {TICKERS} tickers × {STEPS} ahead.\n")
+    print(table(["forecasts with an outcome", "s", "most memory, MiB"], rows))
+    return 0
+
+
+def score(database: str, candles: Path) -> tuple[int, float, float]:
+    """How many forecasts were scored; seconds; MiB at most, of the process."""
+    command = [sys.executable, "-m", "tradingbot.kronosbot", "score", "--json"]
+    command += ["--source", f"csv:{candles}", "--database-url", database]
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as told:
+        process = subprocess.Popen(command, stdout=told)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        if status:
+            raise SystemExit(f"it ended with {os.waitstatus_to_exitcode(status)}")
+        told.seek(0)
+        return json.load(told)["scored"], seconds, usage.ru_maxrss / 1024
+
+
+def fill(database: str, candles: Path, sessions: int) -> None:
+    """The ledger, and the candles to score it with."""
+    candles.mkdir()
+    last = datetime(2024, 5, 15)
+    length = BEFORE + sessions + STEPS
+    days = next_sessions("SPY", last - timedelta(days=2 * length), 2 * length)[:length]
+    random = np.random.default_rng(0)
+    connection = psycopg2.connect(database)
+    with connection, connection.cursor() as cursor:
+        for number in range(TICKERS):
+            symbol = f"T{number:03}"
+            closes = 100 * np.exp(np.cumsum(VOLATILITY * random.standard_normal(length)))
+            lines = [f"{day:%Y-%m-%d},{c},{c},{c},{c}" for day, c in zip(days, closes, strict=True)]
+            text = "\n".join(["date,open,high,low,close", *lines])
+            (candles / f"{symbol}.csv").write_text(text)
+            rows = io.StringIO("".join(forecasts(symbol, days, closes.tolist(), sessions)))
+            cursor.copy_from(rows, "kronos_forecasts", columns=COLUMNS)
+    with connection.cursor() as cursor:
+        connection.rollback()
+        connection.autocommit = True
+        cursor.execute("VACUUM ANALYZE kronos_forecasts")
+    connection.close()
+
+
+def forecasts(
+    symbol: str, days: list[datetime], closes: list[float], sessions: int
+) -> Iterator[str]:
+    """Lines for COPY."""
+    spreads = [np.exp(VOLATILITY * step**0.5 * Z) for step in range(1, STEPS + 1)]
+    for at in range(BEFORE, BEFORE + sessions):
+        close = closes[at]
+        for step, spread in enumerate(spreads, 1):
+            given = json.dumps(dict(zip(KEYS, (close * spread).tolist(), strict=True)))
+            raw = json.dumps(dict(zip(KEYS, (close * spread**0.5).tolist(), strict=True)))
+            values = (
+                symbol, "1d", "NeoQuasar/Kronos-mini", "f4e6869", days[at], days[at + step],
+                days[at], step, close, close, close, close, close * 1.001, 1.0, raw, 0.5, 20,
+                "conformal", given,
+            )  # fmt: skip
+            yield "\t".join(map(str, values)) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

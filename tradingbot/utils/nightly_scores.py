@@ -1,0 +1,57 @@
+"""At the end of the nightly job, when the Space rests: what has matured is scored."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.report import Report
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.signals import Stopped
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.utils.data_service import DataService
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+def score_matured(
+    settings: Settings,
+    report: Report,
+    narrator: Narrator,
+    *,
+    data: "DataService",
+    sessions: Sessions,
+    url: str,
+) -> None:
+    """Score all tickers, once a night: of several shards, the first that gets here does it.
+
+    The forecasts are stored by now. So whatever goes wrong here is a warning, and a signal to stop
+    ends the scoring only, of which the next run does the rest.
+    """
+    from tradingbot.utils.data_service import DataService
+    from tradingbot.utils.locks import open_lock
+    from tradingbot.utils.matured import closes_of
+    from tradingbot.utils.scores import score, scored_since
+    from tradingbot.utils.tables import utcnow
+
+    try:
+        if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
+            data = DataService(settings.data_source, now=utcnow())
+        with open_lock(url, "scores", who="kronosbot score") as lock:
+            if not lock.try_exclusive():
+                return
+            with sessions() as session:
+                if scored_since(session, report.started_at):
+                    return
+            with report.phase("score"):
+                score(sessions, closes_of(data), narrator=narrator)
+    except Stopped as error:
+        narrator.warn(f"{error} ended the scoring; the forecasts are stored")
+    except Exception as error:  # also a mistake of ours costs no night's success
+        said = " ".join(str(error).split())
+        narrator.warn(f"past forecasts could not be scored: {type(error).__name__}: {said}")
+    finally:
+        narrator.end()
