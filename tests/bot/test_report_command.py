@@ -37,7 +37,7 @@ def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_
     file.write_text("\n".join(["date,open,high,low,close", *rows]))
     done = kronosbot("report", "--out", "here.html", folder=tmp_path, DATABASE_URL=sqlite_url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "1 tickers, 25 earlier forecasts" in done.stdout
+    assert "1 ticker, 25 earlier forecasts" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_empty_database_leaves_the_old_report_as_it_was(tmp_path: Path, sqlit
     (tmp_path / "report.html").write_text("an old one")
     done = kronosbot("report", folder=tmp_path, DATABASE_URL=sqlite_url)
     assert done.returncode == 1
-    assert "has no forecast yet: `kronosbot run` makes some" in done.stderr
+    assert "has no daily forecast: `kronosbot run` makes some" in done.stderr
     assert (tmp_path / "report.html").read_text() == "an old one"
 
 

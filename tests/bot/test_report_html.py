@@ -113,7 +113,7 @@ def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None
     assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
     said = Shown.of(page(found, b"")).said
-    assert "bands calibrated (conformal)" in said["facts"]
+    assert "bands calibrated: conformal" in said["facts"]
     [aapl, _] = found.tickers  # the fan is of the bands that the bots were given
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
     assert width == pytest.approx(2 * 1.2816 * 0.012, rel=1e-3)
@@ -128,6 +128,7 @@ def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None
     assert found.said["headline"].startswith("No record yet: none of these forecasts has met")
     assert "for Thu 2024-05-16" in found.said["top"] + found.said["headline"]
     assert found.charts == [("fan", "0"), ("fan", "1")]
+    assert "By name, for want of a record" in found.said["ranking"]
     assert "no forecast has met its outcome" in found.said["tickers"] + found.said["find"]
     assert found.data["tickers"][0]["past"] == []
     assert "skill" not in found.data
@@ -151,6 +152,16 @@ def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
     assert "too few to tell skill from luck" in headline(judged)
 
 
+def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
+    sqlite_url: str,
+) -> None:
+    Past(["AAPL"], sessions=12).store(sqlite_url)  # 11 + 10 + 9 + 8 + 7 with an outcome
+    found = shown(sqlite_url)
+    assert found.charts[:2] == [("reliability", ""), ("pit", "")]
+    assert "skill" not in found.data
+    assert "11, too few" in found.said["record"]
+
+
 def test_without_candles_the_forecast_stands_alone_and_says_so(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=3).store(sqlite_url, candles=False)
     found = shown(sqlite_url)
@@ -169,7 +180,7 @@ def test_what_cannot_be_reported_says_the_way_out(database: str, tmp_path: Path)
         record_of(database)
     with get_db_session(database):
         pass
-    with pytest.raises(DatabaseError, match=r"has no forecast yet: `kronosbot run` makes some"):
+    with pytest.raises(DatabaseError, match=r"has no daily forecast: `kronosbot run` makes some"):
         record_of(database)
     Past(["AAPL"], sessions=1).store(database)
     with pytest.raises(DatabaseError, match=r"has no forecast of XYZ; it has some of AAPL"):

@@ -146,6 +146,7 @@ function reliability() {
       ...line([0, 100], [0, 100], "what it should be", "--quiet"),
       line: { color: color("--quiet"), dash: "dot", width: 1 },
       hoverinfo: "skip",
+      showlegend: false,
     },
     ...measured(nominal, reliability, "%{x} % band held %{y:.0f} %"),
   ];
@@ -155,6 +156,7 @@ function reliability() {
     layout: layout({
       xaxis: { ...axis, title: title("width of the band") },
       yaxis: { ...axis, title: title("closes inside it") },
+      showlegend: Boolean(reliability.raw),
       hovermode: "closest",
     }),
   };

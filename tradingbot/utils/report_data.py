@@ -81,8 +81,9 @@ class Record:
 
     @property
     def in_short(self) -> str:
-        n = sum(len(one.step) for one in self.matured)
-        return f"{len(self.tickers)} tickers, {n} earlier forecasts against what came"
+        tickers = "1 ticker" if len(self.tickers) == 1 else f"{len(self.tickers)} tickers"
+        n = sum(len(one) for one in self.matured)
+        return f"{tickers}, {n} earlier forecasts against what came"
 
 
 def read_record(
@@ -98,7 +99,7 @@ def read_record(
         raise DatabaseError(status.problems[0])
     model = next((one.name for one in status.models if one.interval == INTERVAL), None)
     if model is None:
-        raise DatabaseError(f"{status.database} has no forecast yet: `kronosbot run` makes some")
+        raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
     with reading(url) as session:
         _refuse_an_old_schema(session, status.database)
         fans = _fans(session, model)
@@ -216,7 +217,8 @@ def _fan(rows: list[Any], closes: pd.Series) -> Fan:
         made_at=first.prediction_made_at,
         last_close=first.last_close * scale,
         days=[row.target_date for row in rows],
-        quantiles=np.array([[row[f"{level:g}"] * scale for row in given] for level in BANDS]),
+        quantiles=scale
+        * np.array([[row.get(f"{level:g}", np.nan) for row in given] for level in BANDS]),
         prob_up=[row.prob_up for row in rows],
         calibration=first.calibration,
     )
@@ -236,7 +238,8 @@ def _past(record: Matured | None, shown: pd.DataFrame, bars: pd.DataFrame) -> li
         these = (record.step == step) & (place >= 0)
         quantiles[:, place[these]] = prices[these].T
         said.append(Said(step, quantiles))
-    return said if any(np.isfinite(one.quantiles).any() for one in said) else []
+    # one session is no line; the newest forecast is drawn over its candles all the same
+    return said if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in said) else []
 
 
 def _closes_at(bars: pd.DataFrame, moments: NDArray[Any]) -> Floats:

@@ -62,6 +62,16 @@ def judge(record: Record) -> Judged:
         step: _skills(together, step) for step, measures in steps if measures.crps_skill is not None
     }
     sample = _Sample.of(every)
+    charts: dict[str, Any] = {
+        "reliability": {"nominal": NOMINAL, **_both(sample, _coverage)},
+        "pit": _both(sample, _places),
+    }
+    if skills:
+        charts["skill"] = {
+            "steps": list(skills),
+            "given": _joined([one["given"] for one in skills.values()]),
+            "raw": _joined([one["raw"] for one in skills.values()]),
+        }
     return Judged(
         overall=overall,
         skill=_estimate(_skills(together)["given"]),
@@ -70,15 +80,7 @@ def judge(record: Record) -> Judged:
             for step, measures in steps
         ],
         tickers=tickers,
-        charts={
-            "reliability": {"nominal": NOMINAL, **_both(sample, _coverage)},
-            "pit": _both(sample, _places),
-            "skill": {
-                "steps": list(skills),
-                "given": _joined([one["given"] for one in skills.values()]),
-                "raw": _joined([one["raw"] for one in skills.values()]),
-            },
-        },
+        charts=charts,
     )
 
 

@@ -29,6 +29,7 @@ from tradingbot.utils.report_words import (
     ticker_in_words,
     waiting,
 )
+from tradingbot.utils.run_history import bad_runs
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -103,7 +104,7 @@ def _summary(record: Record, judged: Judged) -> str:
 
 def _notes(record: Record) -> list[str]:
     """What is missing, and why."""
-    notes = [*_sentences(record.status.problems), *record.notes]
+    notes = [*_sentences(bad_runs(record.status.runs)), *record.notes]
     if not notes:
         return []
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
@@ -121,7 +122,7 @@ def _record(record: Record, judged: Judged) -> str:
     else:
         parts.append(_RECORD_INTRODUCTION)
         parts.append('<div class="charts">')
-        parts += [_figure(kind, title, about) for kind, title, about in _RECORD_CHARTS]
+        parts += [_figure(*chart) for chart in _RECORD_CHARTS if chart[0] in judged.charts]
         parts.append("</div>")
     if judged.steps:
         parts.append(steps_table(judged))
@@ -179,6 +180,8 @@ def _figure(
 
 def _tickers(record: Record, judged: Judged) -> list[str]:
     several = len(record.tickers) > 1
+    known = any(one.crps_skill is not None for one in judged.tickers.values())
+    by = "By skill against the random walk" if known else "By name, for want of a record"
     find = (
         '<p class="find"><label for="find">Find a ticker</label>'
         '<input id="find" type="search" autocomplete="off" spellcheck="false">'
@@ -186,8 +189,7 @@ def _tickers(record: Record, judged: Judged) -> list[str]:
     )
     return [
         '<section id="ranking"><h2>Ranking</h2>',
-        "<p>By skill against the random walk; a click on a heading sorts by it. Few forecasts rank "
-        "by luck.</p>",
+        f"<p>{by}; a click on a heading sorts by it. Few forecasts rank by luck.</p>",
         ranking_table(record, judged),
         "</section>",
         '<section id="tickers"><h2>Tickers</h2>',

@@ -13,6 +13,7 @@ from tradingbot.utils.tables import KronosScore
 from tradingbot.utils.words import bar_text, price_text
 
 _MEASURES = ("Forecasts", "CRPS skill", "Error", "50 % held", "80 % held", "90 % held", "Direction")
+_FOR_A_TICKER = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
 
 
 def steps_table(judged: Judged) -> str:
@@ -41,11 +42,11 @@ def ranking_table(record: Record, judged: Judged) -> str:
         [
             f'<th scope="row"><a href="#ticker-{number}">{escape(one.symbol)}</a></th>',
             *_forecast_cells(one.fan),
-            *_measure_cells(judged.tickers.get(one.symbol), None),
+            *_measure_cells(judged.tickers.get(one.symbol), None, _FOR_A_TICKER),
         ]
         for number, one in sorted(enumerate(record.tickers), key=order)
     ]
-    head = ["Ticker", "Until", "Median", "80 % band", "Up", *_MEASURES]
+    head = ["Ticker", "Until", "Median", "80 % band", "Up", *_FOR_A_TICKER]
     return _table(head, rows, "Tickers, ranked", sortable=True)
 
 
@@ -55,7 +56,7 @@ def numbers_table(one: TickerRecord) -> str:
     rows = [
         [
             _cell(bar_text(day, INTERVAL)),
-            *(_cell(price_text(price)) for price in prices),
+            *(_cell(price_text(price) if price == price else UNKNOWN) for price in prices),
             _cell(per_cent(up)),
         ]
         for day, prices, up in zip(fan.days, fan.quantiles.T, fan.prob_up, strict=True)
@@ -116,23 +117,29 @@ def _forecast_cells(fan: Fan) -> list[str]:
     ]
 
 
-def _measure_cells(measures: Measures | KronosScore | None, skill: Estimate | None) -> list[str]:
-    """In the order of _MEASURES; dashes for what too few forecasts stand behind."""
+def _measure_cells(
+    measures: Measures | KronosScore | None,
+    skill: Estimate | None,
+    names: Sequence[str] = _MEASURES,
+) -> list[str]:
+    """Dashes for what too few forecasts stand behind."""
     if measures is None:
-        return [_sorted("0", 0)] + [_sorted(UNKNOWN, None)] * 6
+        return [_sorted("0", 0), *(_sorted(UNKNOWN, None) for _ in names[1:])]
     few = measures.mase is None and measures.n < MIN_FORECASTS
     span = f" ({range_of(skill)})" if skill is not None and skill.low is not None else ""
-    hit = "" if measures.hit_low is None or measures.hit_high is None else (
-        f" ({100 * measures.hit_low:.0f} to {100 * measures.hit_high:.0f})"
-    )  # fmt: skip
-    return [
-        _sorted(f"{measures.n}, too few" if few else f"{measures.n}", measures.n),
-        _sorted(per_cent(measures.crps_skill, 1) + span, measures.crps_skill),
-        _sorted(UNKNOWN if measures.mase is None else f"{measures.mase:.2f}", measures.mase),
-        *(_sorted(per_cent(share), share)
-          for share in (measures.coverage_50, measures.coverage_80, measures.coverage_90)),
-        _sorted(per_cent(measures.hit_rate) + hit, measures.hit_rate),
-    ]  # fmt: skip
+    low, high = measures.hit_low, measures.hit_high
+    hit = "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
+    mase, rate = measures.mase, measures.hit_rate
+    shown: dict[str, tuple[str, float | None]] = {
+        "Forecasts": (f"{measures.n}, too few" if few else f"{measures.n}", measures.n),
+        "CRPS skill": (per_cent(measures.crps_skill, 1) + span, measures.crps_skill),
+        "Error": (UNKNOWN if mase is None else f"{mase:.2f}", mase),
+        "50 % held": (per_cent(measures.coverage_50), measures.coverage_50),
+        "80 % held": (per_cent(measures.coverage_80), measures.coverage_80),
+        "90 % held": (per_cent(measures.coverage_90), measures.coverage_90),
+        "Direction": (per_cent(rate) + hit, rate),
+    }
+    return [_sorted(*shown[name]) for name in names]
 
 
 def _cell(text: str, kind: str = "") -> str:

@@ -59,7 +59,7 @@ def record_of(measures: Measures) -> str:
 
 def bands_in_words(calibration: str) -> str:
     """Of one forecast."""
-    return "raw, as the model gives them" if calibration == "raw" else f"calibrated ({calibration})"
+    return "raw, as the model gives them" if calibration == "raw" else f"calibrated: {calibration}"
 
 
 def calibration_in_words(record: Record) -> str:
@@ -68,7 +68,9 @@ def calibration_in_words(record: Record) -> str:
     if len(kinds) == 1:
         return f"bands {bands_in_words(kinds.pop())}"
     raw = sum(one.fan.calibration == "raw" for one in record.tickers)
-    return f"bands calibrated, but raw for {raw} of {len(record.tickers)} tickers"
+    return "bands calibrated" + (
+        f", but raw for {raw} of {len(record.tickers)} tickers" if raw else ""
+    )
 
 
 def ticker_in_words(one: TickerRecord) -> str:
