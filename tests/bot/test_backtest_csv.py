@@ -130,6 +130,16 @@ def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path)
     assert path.read_bytes() == before
 
 
+def test_candles_that_were_restated_meanwhile_do_not_come_into_the_same_file(path: Path) -> None:
+    write(path, forecast(MONDAY))
+    before = path.read_bytes()
+    with BacktestFile(path).open_for(SETTINGS) as file:
+        file.add_closes("AAPL", CLOSES)
+        with pytest.raises(ConfigError, match=r"has AAPL at 100 on 2024-05-13, now it is 50: its "):
+            file.add_closes("AAPL", CLOSES / 2)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -166,5 +176,10 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_without_forecasts_is_told(path: Path) -> None:
-    with pytest.raises(ConfigError, match="has no forecasts; `kronosbot backtest` makes such"):
+    with pytest.raises(ConfigError, match="is not there; `kronosbot backtest` makes such files"):
+        read_csv(path)
+    path.touch()
+    with pytest.raises(
+        ConfigError, match="has no forecasts; `kronosbot backtest` makes such files"
+    ):
         read_csv(path)

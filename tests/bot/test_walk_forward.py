@@ -1,5 +1,6 @@
 """Windows over history: what each may know, and which there are."""
 
+import json
 from datetime import datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from tradingbot.utils.errors import DataError
 from tradingbot.utils.tables import utcnow
 from tradingbot.utils.training import in_training
 from tradingbot.utils.walk_forward import Plan, request, seen, windows
+from tradingbot.utils.wire import encode
 
 PLAN = Plan(horizon=5, stride=5, context=100, samples=20, temperature=1.0, top_p=0.9)
 SINCE = datetime(1997, 1, 1)
@@ -39,6 +41,20 @@ def test_the_present_changes_a_request(bars: pd.DataFrame) -> None:
     changed = bars.copy()
     changed.loc[window.as_of, "close"] *= 1.0001
     assert request(window, changed, PLAN).body != request(window, bars, PLAN).body
+
+
+def test_a_request_is_the_job_s_but_for_what_the_plan_says(bars: pd.DataFrame) -> None:
+    window = windows("AAPL", pd.DatetimeIndex(bars.index), PLAN, 1)[0]
+    asked = json.loads(request(window, bars, PLAN).body)
+    history = bars.loc[: window.as_of].tail(100)
+    job = encode(
+        "AAPL", history, horizon=5, interval="1d", targets=window.targets, samples=20, seed=None
+    )
+    assert asked == json.loads(job.body) | {"top_p": 0.9}
+    assert (json.loads(job.body)["temperature"], json.loads(job.body)["top_p"]) == (1.0, 1.0)
+    newest = history.iloc[-1].to_dict()
+    assert asked["ohlcv"][-1] == {"timestamp": "2013-02-22T00:00:00", **newest}
+    assert len(asked["ohlcv"]) == 100
 
 
 def test_volumes_that_begin_later_are_not_known_of_before(bars: pd.DataFrame) -> None:

@@ -42,6 +42,7 @@ COLUMNS = [
 PAST = 251  # closes before the first window that go into the file: 250 returns
 INTERVAL = "1d"
 
+_RESTATED = 1e-3  # a close that has changed by more than this share of it
 _NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", "actual"]
 
 
@@ -63,7 +64,12 @@ class BacktestFile:
         steps = forecasts.groupby(["symbol", "as_of"])["step"].nunique()
         self._done = set(steps[steps == horizon].index)
         closes = self._rows[self._rows["step"] == 0]
-        self._closes = set(zip(closes["symbol"], closes["as_of"], strict=True))
+        self._closes = {
+            (symbol, day): close
+            for symbol, day, close in zip(
+                closes["symbol"], closes["as_of"], closes["actual"], strict=True
+            )
+        }
         self._file: io.FileIO | None = None
 
     def has(self, symbol: str, as_of: datetime) -> bool:
@@ -116,13 +122,21 @@ class BacktestFile:
             self._file.close()
 
     def add_closes(self, symbol: str, closes: pd.Series) -> None:
-        """What became known of a ticker, day by day; days that are there already are left out."""
-        missing = [
-            (day, close)
-            for day, close in zip(map(_day, closes.index), closes, strict=True)
-            if (symbol, day) not in self._closes
-        ]
-        self._closes |= {(symbol, day) for day, _ in missing}
+        """What became known of a ticker, day by day; days that are there already are left out.
+
+        ConfigError if these differ: prices of before and after a split cannot be put together.
+        """
+        missing = []
+        for day, close in zip(map(_day, closes.index), closes, strict=True):
+            before = self._closes.get((symbol, day))
+            if before is None:
+                self._closes[symbol, day] = close
+                missing.append((day, close))
+            elif abs(before / close - 1) > _RESTATED:
+                raise ConfigError(
+                    f"{self.path} has {symbol} at {before:g} on {day}, now it is {close:g}: its "
+                    "candles were restated since, as by a split; give another --out"
+                )
         self._append(
             {"symbol": symbol, "interval": INTERVAL, "as_of": day, "target": day, "step": 0,
              "actual": _number(close)}
@@ -176,7 +190,8 @@ def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) ->
     """
     rows = _rows(path, _whole_lines(_content(path)))
     if rows.empty:
-        raise ConfigError(f"{path} has no forecasts; `kronosbot backtest` makes such files")
+        what = "has no forecasts" if path.exists() else "is not there"
+        raise ConfigError(f"{path} {what}; `kronosbot backtest` makes such files")
     closes = rows[rows["step"] == 0]
     scored = rows[(rows["step"] > 0) & rows["actual"].notna()]
     if trained_on is not None:

@@ -12,12 +12,14 @@ _PUBLISHED = ("neoquasar/kronos-mini", "neoquasar/kronos-small", "neoquasar/kron
 _TRAINED_UNTIL = datetime(2024, 2, 29)
 _VALIDATED_UNTIL = datetime(2024, 5, 31)
 
-# kronos-nano: the first 85 % of these candles, and of no others. SPY and QQQ move as their indices.
+# kronos-nano: the first 85 % of these candles, and of no others. SPY and QQQ move as their indices,
+# and what was GOOG then is called GOOGL since 2014.
 _NANO_UNTIL = {
     "AAPL": datetime(2011, 3, 17),
     "IBM": datetime(2011, 3, 17),
     "MSFT": datetime(2011, 3, 17),
     "GOOG": datetime(2011, 11, 14),
+    "GOOGL": datetime(2011, 11, 14),
     **dict.fromkeys(("^GSPC", "^SPX", "SPY", "^IXIC", "QQQ"), datetime(2015, 12, 30)),
     "EURUSD=X": datetime(2017, 12, 22),
 }
