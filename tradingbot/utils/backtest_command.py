@@ -101,7 +101,7 @@ def backtest(
     comes, and nowhere else: not into the database. The same command again does what is missing,
     after Ctrl-C or a crash too, and more --windows or --symbols add to the file.
 
-    Exit codes: 0 done; 1 windows are missing, or nothing could be forecast; 2 a wrong setting, or
+    Exit codes: 0 done; 1 a ticker or windows are missing, or all of them; 2 a wrong setting, or
     a file that was made with others; 130 Ctrl-C; 143 SIGTERM.
 
     \b
