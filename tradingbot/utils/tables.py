@@ -180,7 +180,7 @@ class KronosScore(Base):
 
 
 class KronosCalibration(Base):
-    """How much wider one band must be than the model says: its half-widths times `factor`."""
+    """How much wider one band must be than the model says: `factor` times its half-widths."""
 
     __tablename__ = "kronos_calibrations"
 

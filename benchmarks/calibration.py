@@ -1,0 +1,377 @@
+"""What calibration does to kronos-nano's bands, on candles that it was not trained on.
+
+    pip download --no-deps -d wheels arch backtesting gym-anytrading pmdarima
+    for wheel in wheels/*.whl; do unzip -qo "$wheel" -d candles; done
+    python benchmarks/calibration.py --candles candles --forecasts build/calibration
+
+Candles: bokeh-sampledata, which the tests have too, and what lies below --candles of the packages
+above; what is not there is left out. From every session of the unseen part kronos-nano forecasts 5
+bars as the job does; the forecasts are kept in --forecasts, so that a second run is quick.
+Each forecast is calibrated with what was known on the session before it, by the code of the job.
+
+Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores.
+"""
+
+# ruff: noqa: RUF001 (the multiplication sign is meant)
+import argparse
+import sys
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from engine import table
+from measuring import say
+
+from kronos_space.forecaster import Forecaster
+from kronos_space.model.checkpoint import load_checkpoint
+from kronos_space.schemas import ForecastRequest
+from kronos_space.settings import Settings
+from tradingbot.utils import conformal
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.calibration_fit import walk_forward
+from tradingbot.utils.conformal import prob_above, widened
+from tradingbot.utils.data_sources import SampleSource
+from tradingbot.utils.forecast import QUANTILE_LEVELS
+from tradingbot.utils.matured import Matured
+from tradingbot.utils.settings import Settings as JobSettings
+from tradingbot.utils.wire import TOP_P
+
+STEPS, CONTEXT, BATCH = 5, 500, 32
+TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part
+RATES = (0.02, 0.05, 0.1)
+TICKERS, CALM, STORMY = 10, 150, 120  # of the simulated market: sessions before and after
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Candles:
+    """`bars` up to `since` were, or may have been, in training."""
+
+    symbol: str
+    bars: pd.DataFrame
+    since: pd.Timestamp
+    interval: str = "1d"
+
+
+def main() -> int:
+    """The exit status."""
+    options = parser().parse_args()
+    options.forecasts.mkdir(parents=True, exist_ok=True)
+    model = Model(options.paths, options.top_p)
+    real = [model.forecasts(one, options.forecasts) for one in real_candles(options.candles)]
+    storm = [model.forecasts(one, options.forecasts) for one in simulated_candles()]
+    for interval, name in (("1d", "Daily bars"), ("1h", "Hourly bars")):
+        some = [one for one in real if one.interval == interval]
+        if some:
+            print(f"### {name}\n\n{coverage_table(some)}\n\n{rates_table(some)}\n")
+    print(f"### A market that doubles its volatility\n\n{storm_table(storm)}")
+    return 0
+
+
+# candles ----------------------------------------------------------------------------------
+
+
+def real_candles(folder: Path | None) -> Iterator[Candles]:
+    """Those with an unseen part, as kronos-nano's card says."""
+    sample = SampleSource()
+    for symbol in sample.symbols():
+        bars = sample.fetch(symbol, "1d", pd.Timestamp.min, pd.Timestamp.max).dropna()
+        yield Candles(symbol, bars, bars.index[int(TRAINED * len(bars))])
+    from bokeh_sampledata import stocks
+
+    facebook = tidy(pd.DataFrame(stocks.FB), "date")
+    yield Candles("FB", facebook, facebook.index[60])  # never in training; 60 bars to begin with
+    if folder is None:
+        return
+    later = pd.Timestamp("2013-03-02")  # other packages' candles, after all that training had seen
+    for name, symbol in (("sp500", "^GSPC"), ("nasdaq", "^IXIC")):
+        if (file := folder / f"arch/data/{name}/{name}.csv.gz").exists():
+            bars = tidy(pd.read_csv(file), "Date")
+            yield Candles(symbol, bars, bars.index[int(TRAINED * len(bars))])
+    if (file := folder / "pmdarima/datasets/data/msft.tar.gz").exists():
+        with tarfile.open(file) as archive:
+            content = archive.extractfile(archive.getmembers()[0])
+            assert content is not None
+            yield Candles("MSFT-2017", tidy(pd.read_csv(content), "Date"), later)
+    if (file := folder / "gym_anytrading/datasets/data/STOCKS_GOOGL.csv").exists():
+        yield Candles("GOOGL", tidy(pd.read_csv(file), "Date"), later)
+    if (file := folder / "backtesting/test/EURUSD.csv").exists():
+        rows = pd.read_csv(file)
+        bars = tidy(rows, str(rows.columns[0]))
+        yield Candles("EURUSD=X", bars, bars.index[int(TRAINED * len(bars))], "1h")
+
+
+def tidy(rows: pd.DataFrame, time: str) -> pd.DataFrame:
+    prices = ["open", "high", "low", "close"]
+    bars = rows.rename(columns=str.lower)
+    bars.index = pd.DatetimeIndex(bars[time.lower()])
+    bars = bars[[*prices, "volume"]].astype("float64").dropna().sort_index()
+    return bars[~bars.index.duplicated() & (bars[prices] > 0).all(axis=1)]
+
+
+def simulated_candles() -> Iterator[Candles]:
+    """A GARCH market of TICKERS with a common factor; its moves double for the last sessions."""
+    random = np.random.default_rng(8)
+    past = 250
+    n = past + CALM + STORMY
+    shocks = np.sqrt(0.3) * random.standard_normal((n, 1)) + np.sqrt(0.7) * random.standard_normal(
+        (n, TICKERS)
+    )
+    moves, variance = np.empty((n, TICKERS)), np.full(TICKERS, 1.5e-4)
+    for t in range(n):
+        moves[t] = np.sqrt(variance) * shocks[t]
+        variance = 3e-6 + 0.06 * moves[t] ** 2 + 0.92 * variance
+    moves[past + CALM :] *= 2
+    days = pd.DatetimeIndex(next_sessions("SPY", pd.Timestamp("2014-01-01").to_pydatetime(), n))
+    for number in range(TICKERS):
+        close = 100 * np.exp(np.cumsum(moves[:, number]))
+        opening = np.concatenate([[100.0], close[:-1]])
+        reach = np.exp(np.abs(moves[:, number]) * random.random(n) * 0.5)
+        bars = pd.DataFrame(
+            {
+                "open": opening,
+                "high": np.maximum(opening, close) * reach,
+                "low": np.minimum(opening, close) / reach,
+                "close": close,
+                "volume": 1e6 * np.exp(0.2 * random.standard_normal(n)),
+            },
+            index=days,
+        )
+        yield Candles(f"SIM{number}", bars, days[past])
+
+
+# forecasts --------------------------------------------------------------------------------
+
+
+class Model:
+    """kronos-nano, which draws so many paths from so much of what it holds probable."""
+
+    def __init__(self, paths: int, top_p: float) -> None:
+        self._paths, self._top_p = paths, top_p
+        settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano"})
+        self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
+
+    def forecasts(self, candles: Candles, folder: Path) -> Matured:
+        """From every bar of the unseen part but the last, and the one before it."""
+        file = folder / f"{candles.symbol}-{self._paths}-{self._top_p:g}.npz"
+        if not file.exists():
+            say(f"{candles.symbol}: {candles.since:%Y-%m-%d} to {candles.bars.index[-1]:%Y-%m-%d}")
+            np.savez(file, **self._made(candles))
+        kept = np.load(file)
+        close = candles.bars["close"]
+        return Matured(
+            symbol=candles.symbol,
+            model_name="kronos-nano",
+            model_revision="",
+            interval=candles.interval,
+            as_of=kept["as_of"],
+            target=kept["target"],
+            step=kept["step"],
+            mean=kept["mean"],
+            quantiles=kept["q"],
+            raw_quantiles=kept["q"],
+            prob_up=kept["prob_up"],
+            actual=kept["actual"],
+            past=close,
+        )
+
+    def _made(self, candles: Candles) -> dict[str, Any]:
+        times, closes = candles.bars.index, candles.bars["close"].to_numpy()
+        first = max(int(times.searchsorted(candles.since)) - 1, 32)
+        rows = []
+        for begin in range(first, len(times) - 1, BATCH):
+            batch = range(begin, min(begin + BATCH, len(times) - 1))
+            answers = self._forecaster.forecast([self._request(candles, end) for end in batch])
+            for end, answer in zip(batch, answers, strict=True):
+                for bar in answer["predictions"]:
+                    target = end + bar["step"]
+                    if target < len(times):
+                        quantiles = np.array(list(bar["close_quantiles"].values()))
+                        rows.append(
+                            (
+                                times[end].to_datetime64(),
+                                times[target].to_datetime64(),
+                                bar["step"],
+                                bar["close"] / closes[end],
+                                quantiles / closes[end],
+                                bar["prob_up"],
+                                closes[target] / closes[end],
+                            )
+                        )
+        names = ("as_of", "target", "step", "mean", "q", "prob_up", "actual")
+        columns = dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+        for name in ("as_of", "target"):
+            columns[name] = columns[name].astype("datetime64[s]")
+        return columns
+
+    def _request(self, candles: Candles, end: int) -> ForecastRequest:
+        history = candles.bars.iloc[max(0, end + 1 - CONTEXT) : end + 1]
+        bars = history.to_dict("records")
+        for stamp, bar in zip(history.index, bars, strict=True):
+            bar["timestamp"] = stamp.isoformat()
+        ahead = list(candles.bars.index[end + 1 : end + 1 + STEPS])
+        while len(ahead) < STEPS:  # beyond the end of the candles: nobody will know what came
+            ahead.append(ahead[-1] + pd.Timedelta(days=1))
+        seed = zlib.crc32(f"{candles.symbol} {history.index[-1].isoformat()}".encode())
+        return ForecastRequest.model_validate(
+            {
+                "symbol": candles.symbol,
+                "interval": candles.interval,
+                "horizon": STEPS,
+                "ohlcv": bars,
+                "target_timestamps": [stamp.isoformat() for stamp in ahead],
+                "quantiles": list(QUANTILE_LEVELS),
+                "samples": self._paths,
+                "top_p": self._top_p,
+                "seed": seed,
+            }
+        )
+
+
+# what came of them ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The n forecasts of one ticker, or of all, that were made once there was a factor."""
+
+    name: str
+    raw: Floats  # (n, 19)
+    wide: Floats
+    actual: Floats  # (n,)
+    prob_up: Floats
+    as_of: np.ndarray[Any, np.dtype[np.datetime64]]
+
+
+def calibrated(record: Sequence[Matured]) -> list[Calibrated]:
+    found = []
+    for one, factors in zip(record, walk_forward(record), strict=True):
+        known = ~np.isnan(factors[:, 0])
+        raw = one.raw_quantiles[known]
+        wide = widened(raw, factors[known])
+        found.append(
+            Calibrated(
+                one.symbol, raw, wide, one.actual[known], one.prob_up[known], one.as_of[known]
+            )
+        )
+    return found
+
+
+def together(parts: Sequence[Calibrated]) -> Calibrated:
+    names = ("raw", "wide", "actual", "prob_up", "as_of")
+    return Calibrated("**all**", *(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+
+
+def coverage_table(record: Sequence[Matured]) -> str:
+    parts = [part for part in calibrated(record) if len(part.actual)]
+    head = [
+        "", "n", "raw 50 %", "80 %", "90 %", "calibrated 50 %", "80 %", "90 %",
+        "width × (80 %)", "CRPS ÷ raw", "Brier of P(up), raw", "calibrated",
+    ]  # fmt: skip
+    rows = [
+        [
+            part.name,
+            len(part.actual),
+            *(f"{held(part.raw, part.actual, band).mean():.1%}" for band in (50, 80, 90)),
+            *(f"{held(part.wide, part.actual, band).mean():.1%}" for band in (50, 80, 90)),
+            f"{width(part.wide) / width(part.raw):.2f}",
+            f"{crps(part.wide, part.actual) / crps(part.raw, part.actual):.4f}",
+            *(f"{score:.4f}" for score in brier(part)),
+        ]
+        for part in [*parts, together(parts)]
+    ]
+    return table(head, rows)
+
+
+def rates_table(record: Sequence[Matured]) -> str:
+    """All tickers, with other rates of learning."""
+    rows = []
+    chosen = conformal.RATE
+    for rate in RATES:
+        conformal.RATE = rate
+        part = together(calibrated(record))
+        shares = [held(part.wide, part.actual, band).mean() for band in (50, 80, 90)]
+        rows.append(
+            [
+                f"{rate}{' (chosen)' if rate == chosen else ''}",
+                *(f"{share:.1%}" for share in shares),
+                f"{crps(part.wide, part.actual) / crps(part.raw, part.actual):.4f}",
+            ]
+        )
+    conformal.RATE = chosen
+    return table(["rate", "50 %", "80 %", "90 %", "CRPS ÷ raw"], rows)
+
+
+def storm_table(record: Sequence[Matured]) -> str:
+    """Step 1 of the simulated market: how often the 80 % band held, before and after it doubles.
+
+    Once with kronos-nano, which sees the last 251 candles, and once with bands that never change.
+    """
+    one_step = [step_one(one) for one in record]
+    still = [
+        replace(one, raw_quantiles=np.tile(one.raw_quantiles[0], (len(one), 1))) for one in one_step
+    ]
+    sessions = np.unique(one_step[0].as_of)
+    doubled = len(sessions) - STORMY
+    spans = [(doubled - 60, doubled), *((doubled + a, doubled + b) for a, b in _SPANS)]
+    rows = []
+    for name, some in (("kronos-nano", one_step), ("bands that never change", still)):
+        part = together(calibrated(some))
+        for what, quantiles in (("raw", part.raw), ("calibrated", part.wide)):
+            inside = held(quantiles, part.actual, 80)
+            cells = []
+            for begin, end in spans:
+                these = (part.as_of >= sessions[begin]) & (part.as_of <= sessions[end - 1])
+                cells.append(f"{inside[these].mean():.0%}")
+            rows.append([f"{name}, {what}", *cells])
+    head = ["sessions", "60 before", *(f"{a + 1} to {b} after" for a, b in _SPANS)]
+    return table(head, rows)
+
+
+_SPANS = ((0, 10), (10, 20), (20, 30), (30, 40), (40, 60), (60, 119))
+
+
+def step_one(one: Matured) -> Matured:
+    first = one.step == 1
+    names = ("as_of", "target", "step", "mean", "quantiles", "raw_quantiles", "prob_up", "actual")
+    return replace(one, **{name: getattr(one, name)[first] for name in names})
+
+
+def held(quantiles: Floats, actual: Floats, band: int) -> Any:
+    return (quantiles[:, 9 - band // 10] <= actual) & (actual <= quantiles[:, 9 + band // 10])
+
+
+def width(quantiles: Floats) -> float:
+    return float((quantiles[:, 17] - quantiles[:, 1]).mean())
+
+
+def crps(quantiles: Floats, actual: Floats) -> float:
+    """Twice the mean pinball loss over the 19 levels."""
+    levels, off = np.array(QUANTILE_LEVELS), actual[:, None] - quantiles
+    return float(2 * np.maximum(levels * off, (levels - 1) * off).mean())
+
+
+def brier(part: Calibrated) -> tuple[float, float]:
+    """Of P(up) as the share of paths, and as read off the calibrated quantiles."""
+    read = [prob_above(dict(zip(QUANTILE_LEVELS, row, strict=True)), 1.0) for row in part.wide]
+    rose = part.actual > 1
+    return float(((part.prob_up - rose) ** 2).mean()), float(((read - rose) ** 2).mean())
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's options."""
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--candles", type=Path, help="where the other packages are unpacked")
+    made.add_argument("--forecasts", type=Path, default=Path("build/calibration"))
+    made.add_argument("--paths", type=int, default=JobSettings().samples)
+    made.add_argument("--top-p", type=float, default=TOP_P)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
