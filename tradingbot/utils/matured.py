@@ -5,7 +5,6 @@ Prices are shares of the close that the forecast was made from: the predicted on
 cancel, wherever they lie, and tickers can be put together.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import Text, cast, func, select
@@ -200,7 +200,7 @@ _quantiles = itemgetter(*_KEYS)
 
 def _decoded(texts: Sequence[str]) -> Floats:
     """(rows, 19) from JSON objects; NaN for a level that one lacks."""
-    objects = json.loads(f"[{','.join(texts)}]")
+    objects = orjson.loads(f"[{','.join(texts)}]")
     try:
         values = [_quantiles(one) for one in objects]
     except KeyError:
