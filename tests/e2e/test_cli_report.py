@@ -55,9 +55,9 @@ def test_in_a_pod_both_streams_are_lines_of_json_that_tell_the_steps_and_the_out
     assert done.returncode == 0, done.stderr
     told = objects(done.stderr)
     started = [(line["step"], line.get("count")) for line in told if line["event"] == "start"]
-    assert started == [("wake", None), ("fetch", 2), ("forecast", 1), ("pause", None)]
+    assert started == [("wake", None), ("fetch", 2), ("forecast", 1), ("pause", None), ("score", 1)]
     ended = [line for line in told if line["event"] == "end"]
-    assert [line["step"] for line in ended] == ["wake", "fetch", "forecast", "pause"]
+    assert [line["step"] for line in ended] == ["wake", "fetch", "forecast", "pause", "score"]
     assert all(line["seconds"] >= 0 for line in ended)
 
     report = told[-1]
