@@ -14,6 +14,7 @@ from tradingbot.utils import db_wait
 from tradingbot.utils.db import dispose_engines, get_db_session
 from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.errors import DatabaseUnavailable
+from tradingbot.utils.locks import open_lock
 from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 
 
@@ -89,3 +90,16 @@ def test_a_signal_that_is_held_back_shortens_the_wait(
     with pytest.raises(Stopped), stop_on_signals(), signals_held():
         ask(proxy, stall)
     assert time.monotonic() - began < 5
+
+
+def test_a_lock_can_be_let_go_after_a_signal_cut_short_what_it_asked(proxy: DatabaseProxy) -> None:
+    with open_lock(proxy.url, "run 0/1") as lock:
+        assert lock.try_exclusive()
+        proxy.stall()
+        sigterm_soon()
+        with pytest.raises(Stopped), stop_on_signals():
+            lock.renew()
+        proxy.cut()
+        proxy.flow()
+        lock.release()
+        assert lock.try_exclusive(), "as ever"

@@ -272,26 +272,29 @@ def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -
     assert (told.steps, told.warnings, scored_at(ledger)) == ([], [], [])
 
 
-@pytest.mark.parametrize(
-    ("error", "warning"),
-    [
-        (ZeroDivisionError("oops"), "past forecasts could not be scored: ZeroDivisionError: oops"),
-        (Stopped(signal.SIGTERM), "SIGTERM ended the scoring; the forecasts are stored"),
-    ],
-)
 def test_what_goes_wrong_with_the_scoring_is_a_warning(
-    market: Market,
-    sqlite_url: str,
-    error: BaseException,
-    warning: str,
-    monkeypatch: pytest.MonkeyPatch,
+    market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*args: Any, **options: Any) -> None:
-        raise error
+        raise ZeroDivisionError("oops")
 
     monkeypatch.setattr("tradingbot.utils.scores.score", fails)
     init_db(sqlite_url)
-    assert night(market, sqlite_url).warnings == [warning]
+    assert night(market, sqlite_url).warnings == [
+        "past forecasts could not be scored: ZeroDivisionError: oops"
+    ]
+
+
+def test_a_signal_to_stop_ends_the_scoring_and_the_run(
+    market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("tradingbot.utils.scores.score", interrupted)
+    init_db(sqlite_url)
+    with pytest.raises(Stopped):
+        night(market, sqlite_url)
 
 
 def test_candles_that_the_run_has_fetched_are_not_fetched_again(

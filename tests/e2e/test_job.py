@@ -54,7 +54,7 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
         (symbol, day) for symbol in ("AAPL", "GOOG", "IBM", "MSFT") for day in SESSIONS
     ]
     assert {(row.model_name, row.as_of, row.samples) for row in stored} == {
-        ("kronos-nano", datetime(2013, 2, 21), 20)
+        ("kronos-nano", datetime(2013, 2, 21), 50)
     }
     assert [row.horizon_days for row in stored[:5]] == [1, 2, 3, 4, 5]
     assert all(row.close_p10 <= row.close_p90 for row in stored)  # type: ignore[operator]

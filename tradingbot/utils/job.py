@@ -93,7 +93,7 @@ def nightly(
         if not at_start(lock.try_exclusive):
             report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
             return 0
-        code = _recorded(
+        return _recorded(
             settings,
             report,
             narrator,
@@ -102,10 +102,8 @@ def nightly(
             sessions=None if dry_run else sessions,
             locked=partial(locked, sessions, lock, space_lock),
             force=force,
+            url=url,
         )
-    if not dry_run:
-        score_matured(settings, report, narrator, data=data, sessions=sessions, url=url)
-    return code
 
 
 def _recorded(
@@ -118,8 +116,9 @@ def _recorded(
     sessions: Sessions | None,
     locked: Sessions,
     force: bool,
+    url: str,
 ) -> int:
-    """Run the job; what came of it goes into run_logs, whatever happens."""
+    """Run the job, then score what has matured; what came of it goes into run_logs in any case."""
     from tradingbot.utils.run_record import RunRecord
 
     log = RunRecord.begin(sessions, report) if sessions is not None else None
@@ -140,6 +139,8 @@ def _recorded(
                 f"{len(report.made | report.there)} of {len(report.symbols)} tickers have a "
                 f"forecast, KRONOS_MIN_SUCCESS asks for {settings.min_success:.0%}"
             )
+        if sessions is not None:
+            score_matured(settings, report, narrator, data=data, sessions=sessions, url=url)
     except BaseException as error:
         report.message = str(error)
         code = exit_code(error)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol, Self
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.utils.db import get_engine, unreachable
@@ -87,7 +87,11 @@ def locked(
 
 
 class PostgresLock:
-    """Has a connection to itself, whose application_name tells the others whose it is."""
+    """Has a connection to itself, whose application_name tells the others whose it is.
+
+    It survives whatever becomes of that: a lost server, and also a signal that cuts short what is
+    asked, after which SQLAlchemy refuses all but a rollback (PendingRollbackError).
+    """
 
     def __init__(self, engine: Engine, name: str, who: str) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -130,7 +134,7 @@ class PostgresLock:
             try:
                 self._connection.execute(text("SELECT 1"))
                 return True
-            except DBAPIError:
+            except SQLAlchemyError:
                 self._lose_connection()
         return self.try_exclusive() if self._mode == "exclusive" else self.try_shared()
 
@@ -141,7 +145,7 @@ class PostgresLock:
                 try:
                     self._connection.execute(text("SELECT pg_advisory_unlock_all()"))
                     self._held = False
-                except DBAPIError:
+                except SQLAlchemyError:
                     self._lose_connection()
 
     def held_by(self) -> str:
@@ -171,7 +175,7 @@ class PostgresLock:
         )
         try:
             return self._connected().execute(text(query), {"key": self._key}).all()
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             self._lose_connection()
             raise unreachable(self._engine.url, error) from error
 
@@ -188,7 +192,7 @@ class PostgresLock:
             fresh = self._connection is None
             try:
                 return self._connected().scalar(text(statement), {"key": self._key})
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 self._lose_connection()
                 if fresh:
                     raise unreachable(self._engine.url, error) from error
@@ -209,7 +213,7 @@ class PostgresLock:
         self._lost |= self._held
         self._held = False
         if self._connection is not None:
-            with suppress(DBAPIError):
+            with suppress(SQLAlchemyError):
                 self._connection.close()
             self._connection = None
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
 from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -28,8 +27,8 @@ def score_matured(
 ) -> None:
     """Score all tickers, once a night: of several shards, the first that gets here does it.
 
-    The forecasts are stored by now. So whatever goes wrong here is a warning, and a signal to stop
-    ends the scoring only, of which the next run does the rest.
+    The forecasts are stored by now, so whatever goes wrong here is a warning. What a signal to stop
+    leaves unscored is scored by the next run.
     """
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.locks import open_lock
@@ -48,8 +47,6 @@ def score_matured(
                     return
             with report.phase("score"):
                 score(sessions, closes_of(data), narrator=narrator)
-    except Stopped as error:
-        narrator.warn(f"{error} ended the scoring; the forecasts are stored")
     except Exception as error:  # also a mistake of ours costs no night's success
         said = " ".join(str(error).split())
         narrator.warn(f"past forecasts could not be scored: {type(error).__name__}: {said}")
