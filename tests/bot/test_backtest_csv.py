@@ -7,7 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tradingbot.utils.backtest_csv import COLUMNS, BacktestFile, read_csv, training_counts
+from tradingbot.utils.backtest_csv import (
+    BacktestFile,
+    read_csv,
+    training_counts,
+    without_outcome,
+)
+from tradingbot.utils.backtest_rows import COLUMNS
 from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
@@ -95,6 +101,7 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
     [one] = read_csv(path)
     assert one.step.tolist() == [2]
     assert BacktestFile(path).has("AAPL", MONDAY)
+    assert (training_counts(path), without_outcome(path)) == ({"unknown": 1}, 1)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, 330])
@@ -166,6 +173,52 @@ def test_two_backtests_do_not_write_to_one_file(path: Path) -> None:
     with pytest.raises(ConfigError, match="was changed meanwhile"):
         late.open_for(SETTINGS)
     assert BacktestFile(path).has("AAPL", MONDAY)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("horizon", "abc"),
+        ("as_of", "yesterday"),
+        ("target", "2024-5-14"),
+        ("step", "1.5"),
+        ("step", "3"),
+        ("last_close", "0"),
+        ("q50", ""),
+        ("q95", "inf"),
+        ("prob_up", "70"),
+        ("actual", "-1"),
+        ("in_training", "maybe"),
+        ("temperature", "0.5"),
+    ],
+)
+def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
+    path: Path, column: str, value: str
+) -> None:
+    write(path, forecast(MONDAY))
+    lines = path.read_text().splitlines()
+    values = lines[-1].split(",")
+    values[COLUMNS.index(column)] = value
+    path.write_text("\n".join([*lines[:-1], ",".join(values)]) + "\n")
+    for reads in (BacktestFile, read_csv):
+        with pytest.raises(ConfigError, match=f"damaged: line {len(lines)} has .* as {column}; "):
+            reads(path)
+
+
+def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
+    write(path, forecast(MONDAY), forecast(TUESDAY))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-4], *lines[-3:]]))  # MONDAY's first step, by hand
+    write(path, forecast(MONDAY))
+    assert sum(map(len, read_csv(path))) == 4
+    assert training_counts(path) == {"unknown": 4}
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no folder .*missing"):
+        BacktestFile(tmp_path / "missing" / "backtest.csv").check_place()
+    BacktestFile(tmp_path / "backtest.csv").check_place()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -162,6 +162,17 @@ def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
     assert "11, too few" in found.said["record"]
 
 
+def test_closes_that_never_move_are_no_measure_and_no_error(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("records.VOLATILITY", 0.0)
+    Past(["AAPL"], sessions=40).store(sqlite_url)
+    found = shown(sqlite_url)
+    assert found.said["headline"].startswith("Not to be compared with a random walk: of 185")
+    assert "nothing to measure it by: the closes never moved" in found.said["tickers"]
+    assert "skill" not in found.data
+
+
 def test_without_candles_the_forecast_stands_alone_and_says_so(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=3).store(sqlite_url, candles=False)
     found = shown(sqlite_url)

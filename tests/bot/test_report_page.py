@@ -76,6 +76,25 @@ def test_charts_are_drawn_when_they_come_into_view_and_not_before(opened: Page) 
     assert names == ["80 % band", "50 % band", "median", "candles"]
 
 
+def test_days_run_from_left_to_right_also_where_candles_are_missing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'kronos.db'}"
+    Past(["AAPL"], sessions=1).store(url, candles=False)
+    record = read_record(url, Settings(), source=None, symbols=())
+    dispose_engines()
+    (tmp_path / "report.html").write_text(page(record, packed_plotly()), encoding="utf-8")
+    opened = browser.new_page(viewport=PHONE)
+    opened.goto((tmp_path / "report.html").as_uri())
+    expect(opened.locator("[data-chart=fan] .main-svg").first).to_be_visible()
+    days = opened.evaluate(
+        "document.querySelector('[data-chart=fan]')._fullLayout.xaxis._categories"
+    )
+    assert days == sorted(days)
+    assert len(days) == 6
+    opened.close()
+
+
 def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
     width = opened.viewport_size["width"] if opened.viewport_size else 0
     assert opened.evaluate("document.documentElement.scrollWidth") <= width

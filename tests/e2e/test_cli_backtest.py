@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 from command_line import kronosbot
 
-from tradingbot.utils.backtest_csv import COLUMNS, read_csv
+from tradingbot.utils.backtest_csv import read_csv
+from tradingbot.utils.backtest_rows import COLUMNS
+from tradingbot.utils.calendars import next_sessions
 
 QUICK = ("--source", "sample", "--context", "64", "--samples", "8", "--horizon", "2")
 
@@ -94,6 +97,31 @@ def test_what_was_trained_on_is_told_apart(tmp_path: Path, space_url: str) -> No
     assert counts["yes"] + counts["no"] == told["measures"]["all"]["n"] == 80
     assert told["measures"]["unseen"]["n"] == counts["no"] >= 30
     assert told["measures"]["unseen"]["mase"] != told["measures"]["all"]["mase"]
+
+
+def test_what_makes_figures_doubtful_is_told_in_one_line_each(
+    tmp_path: Path, space_url: str
+) -> None:
+    days = next_sessions("AAPL", datetime(2022, 1, 3), 301)
+    del days[-2]  # a session without a bar
+    closes = [(10 if day < days[290] else 1) + number % 3 / 10 for number, day in enumerate(days)]
+    rows = [
+        f"{day:%Y-%m-%d},{close},{close},{close},{close},1"
+        for day, close in zip(days, closes, strict=True)
+    ]
+    lines = ["date,open,high,low,close,volume", *rows, rows[-1]]
+    (tmp_path / "AAPL.csv").write_text("\n".join(lines))
+    done = kronosbot(
+        "backtest", "--source", "csv:.", "--windows", "4", "--stride", "3", "--horizon", "2",
+        "--samples", "2", "--symbols", "aapl,AAPL",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "AAPL: repeated bars dropped, the last of each kept: 1" in done.stderr
+    [remark] = [line for line in done.stderr.splitlines() if "only the newest" in line]
+    assert remark.endswith(" (so, or with other numbers, in 4 windows)")
+    assert "No bar    1 of 8 forecasts: no candle of their session" in done.stdout
+    assert f"Jump      AAPL: its close was 0.119 times on {days[290]:%Y-%m-%d}. A" in done.stdout
 
 
 # interrupted ------------------------------------------------------------------------------
@@ -237,6 +265,7 @@ def test_a_file_of_other_settings_is_refused_before_anything_is_asked(
         (["--top-p", "0"], 2, "--top-p='0': expected a number from 0.001 to 1"),
         (["--temperature", "nan"], 2, "--temperature='nan': expected a number"),
         (["--until", "yesterday"], 2, "--until='yesterday': expected a day, such as 2024-01-31"),
+        (["--local", "--out", "missing/a.csv"], 2, "there is no folder missing"),
         (["--local", "--symbols", "ZZZZ"], 1, "ZZZZ: the sample has"),
         (["--local", "--until", "2000-03-31", "--symbols", "IBM"], 1, "IBM: 23 bars, a backtest"),
         (["--local", "--until", "1999-12-31"], 1, "AAPL: 0 bars, a backtest needs at least 37"),
@@ -252,6 +281,18 @@ def test_a_wish_that_cannot_be_met_is_one_line(
     assert says in line
     assert says in json.loads(done.stdout)["error"]["message"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wish_that_the_space_refuses_is_not_asked_for_again(
+    tmp_path: Path, space_url: str
+) -> None:
+    done = kronosbot(
+        "backtest", *QUICK, "--symbols", "AAPL", "--windows", "1", "--horizon", "250",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Missing   1 of 1 windows: AAPL: the Space refuses it: horizon 250" in done.stdout
+    assert "the same command again" not in done.stdout
 
 
 def test_a_space_with_another_model_than_was_asked_for_is_refused(

@@ -85,7 +85,7 @@ function fan(ticker, narrow) {
       showlegend: false,
     });
   }
-  const times = [...new Set([...days, ...(fan ? fan.days : [])])].sort();
+  const times = [...new Set([...days, ...(fan ? [fan.as_of, ...fan.days] : [])])].sort();
   return { traces, layout: layout({ xaxis: dates(times, narrow), yaxis: prices() }) };
 }
 

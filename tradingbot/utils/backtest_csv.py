@@ -22,28 +22,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 
+from tradingbot.utils.backtest_rows import (
+    COLUMNS,
+    QUANTILES,
+    SETTINGS,
+    content_of,
+    parsed,
+    whole_lines,
+)
 from tradingbot.utils.errors import ConfigError, KronosError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.matured import Matured
 from tradingbot.utils.training import InTraining, in_training
 
-QUANTILES = [f"q{round(100 * level):02}" for level in QUANTILE_LEVELS]
-SETTINGS = [
-    "model", "revision", "source", "until", "horizon", "stride", "context", "samples",
-    "temperature", "top_p",
-]  # fmt: skip
-COLUMNS = [
-    "symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES,
-    "prob_up", "actual", "in_training", "seed", *SETTINGS,
-]  # fmt: skip
 PAST = 251  # closes before the first window that go into the file: 250 returns
 INTERVAL = "1d"
 
 _RESTATED = 1e-3  # a close that has changed by more than this share of it
-_NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", "actual"]
 
 
 class BacktestFile:
@@ -52,10 +49,10 @@ class BacktestFile:
     def __init__(self, path: Path) -> None:
         """Read what is there; nothing is changed. ConfigError if it is something else."""
         self.path = path
-        content = _content(path)
+        content = content_of(path)
         self._size = len(content)
-        self._content = _whole_lines(content)
-        self._rows = _rows(path, self._content)
+        self._content = whole_lines(content)
+        self._rows = parsed(path, self._content)
         self.settings: dict[str, str] = {}
         if len(self._rows):
             self.settings = {name: self._rows[name].iloc[0] for name in SETTINGS}
@@ -75,6 +72,14 @@ class BacktestFile:
     def has(self, symbol: str, as_of: datetime) -> bool:
         """Whether the forecast of this window is there, all of its steps."""
         return (symbol, _day(as_of)) in self._done
+
+    def check_place(self) -> None:
+        """ConfigError if the file cannot be added to; nothing is changed."""
+        place = self.path if self.path.exists() else self.path.parent
+        if not place.exists():
+            raise ConfigError(f"{self.path} cannot be written: there is no folder {place}")
+        if not os.access(place, os.W_OK):
+            raise ConfigError(f"{self.path} cannot be written: no permission; give another --out")
 
     def check(self, settings: Mapping[str, str]) -> None:
         """ConfigError if what is there was made with other settings than these."""
@@ -188,15 +193,15 @@ def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) ->
     `trained_on`: only those whose column in_training is one of these. ConfigError if it is no such
     file.
     """
-    rows = _rows(path, _whole_lines(_content(path)))
+    rows = parsed(path, whole_lines(content_of(path)))
     if rows.empty:
         what = "has no forecasts" if path.exists() else "is not there"
         raise ConfigError(f"{path} {what}; `kronosbot backtest` makes such files")
     closes = rows[rows["step"] == 0]
-    scored = rows[(rows["step"] > 0) & rows["actual"].notna()]
+    scored = _forecasts(rows)
+    scored = scored[scored["actual"].notna()]
     if trained_on is not None:
         scored = scored[scored["in_training"].isin(trained_on)]
-    scored = scored.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
     scored = scored.sort_values(["symbol", "as_of", "step"])
     found = []
     keys = ["symbol", "model", "revision", "interval"]
@@ -226,12 +231,24 @@ def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) ->
 
 def training_counts(path: Path) -> dict[str, int]:
     """How many forecasts with an outcome are of days in training: {"yes": 20, "no": 80}."""
-    rows = _rows(path, _whole_lines(_content(path)))
-    scored = rows[(rows["step"] > 0) & rows["actual"].notna()]
+    forecasts = _forecasts(parsed(path, whole_lines(content_of(path))))
+    scored = forecasts[forecasts["actual"].notna()]
     return {str(kind): int(n) for kind, n in scored["in_training"].value_counts().items()}
 
 
+def without_outcome(path: Path) -> int:
+    """How many forecasts are of sessions that have no bar."""
+    forecasts = _forecasts(parsed(path, whole_lines(content_of(path))))
+    return int(forecasts["actual"].isna().sum())
+
+
 # below: rows ------------------------------------------------------------------------------
+
+
+def _forecasts(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a forecast; of those that were made again, as after an edit by hand, the newest."""
+    made = rows[rows["step"] > 0]
+    return made.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
 
 
 def _rows_of(forecast: Forecast, came: Mapping[datetime, float]) -> Iterable[dict[str, Any]]:
@@ -259,37 +276,3 @@ def _day(time: datetime) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.8g}"
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _whole_lines(content: bytes) -> bytes:
-    """Without what a crash left of a last line."""
-    return content[: content.rfind(b"\n") + 1]
-
-
-def _rows(path: Path, content: bytes) -> pd.DataFrame:
-    """Its rows: text, but for `_NUMBERS`, which are floats."""
-    header, *lines = list(csv.reader(content.decode(errors="replace").splitlines())) or [COLUMNS]
-    if header != COLUMNS:
-        raise ConfigError(f"{path} is no backtest's file: give another --out")
-    for number, line in enumerate(lines, start=2):
-        if len(line) != len(COLUMNS):
-            raise ConfigError(
-                f"{path} is damaged: line {number} has {len(line)} values, not {len(COLUMNS)}; "
-                "give another --out"
-            )
-    rows = pd.DataFrame(lines, columns=COLUMNS, dtype="object")
-    try:
-        for name in _NUMBERS:
-            rows[name] = pd.to_numeric(rows[name].replace("", np.nan)).astype("float64")
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}; give another --out") from error
-    return rows

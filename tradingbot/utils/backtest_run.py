@@ -1,5 +1,6 @@
 """A backtest from beginning to end: candles, windows, a Space, and the file that grows."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ import pandas as pd
 
 from tradingbot.utils.backtest_csv import PAST, BacktestFile
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.errors import ConfigError, DataError, KronosError
+from tradingbot.utils.errors import ConfigError, DataError, KronosError, SpaceRejected
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import lasting
 from tradingbot.utils.settings import Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
 _SINCE = datetime(1997, 1, 1)
+_NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Walk:
     fewer: dict[str, int] = field(default_factory=dict)  # ticker -> windows, where not all
     model: str = ""
     error: str | None = None  # why the first of the missing ones is missing
+    refused: bool = False  # so that asking again is of no use
 
     def there(self) -> str:
         if not self.wanted:
@@ -83,7 +86,8 @@ def run(settings: Settings, wish: Wish, walked: Walk, narrator: Narrator) -> Non
     recorded = {"source": lasting(settings.data_source), **_text(asdict(plan))}
     if wish.until is not None:
         recorded["until"] = f"{wish.until:%Y-%m-%d}"
-    file.check(recorded)  # before candles are fetched for nothing
+    file.check(recorded)  # before candles are fetched, and a Space is woken, for nothing
+    file.check_place()
     bars = _candles(settings, wish, walked, narrator)
     until = wish.until or max(frame.index[-1] for frame in bars.values())
     recorded["until"] = file.settings.get("until") or f"{until:%Y-%m-%d}"
@@ -137,6 +141,8 @@ def _candles(
             frame = data.bars(symbol, since=_SINCE)
             if frame.empty:
                 raise DataError(f"{symbol}: no bars since {_SINCE:%Y}")
+            for warning in frame.attrs["warnings"]:
+                narrator.say(f"{symbol}: {warning}")
             found[symbol] = frame
         except DataError as error:
             walked.failed[symbol] = str(error)
@@ -179,7 +185,7 @@ def _forecast(
 ) -> None:
     """Ask for the missing windows and write down each as it comes."""
     closes = {symbol: frame["close"] for symbol, frame in bars.items()}
-    remarks: dict[str, None] = {}
+    remarks: dict[str, list[str]] = {}  # those that differ in their numbers only are told once
     narrator.step("forecast", f"Forecasting with {walked.model}", total=len(missing))
     began = time.monotonic()
     with closing(walk(client, plan, bars, missing)) as batches:
@@ -187,10 +193,13 @@ def _forecast(
             made = []
             for _, answer in batch:
                 if isinstance(answer, KronosError):
-                    walked.error = walked.error or str(answer)
+                    if walked.error is None:
+                        walked.error = str(answer)
+                        walked.refused = isinstance(answer, SpaceRejected)
                     continue
                 made.append((answer, _came(answer, closes[answer.symbol])))
-                remarks |= dict.fromkeys(answer.warnings)
+                for remark in answer.warnings:
+                    remarks.setdefault(_NUMBER.sub("#", remark), []).append(remark)
             with signals_held():  # a window is in the file, and counted, or neither
                 file.add(made)
                 walked.made += len(made)
@@ -198,8 +207,9 @@ def _forecast(
             for _ in batch:
                 narrator.advance()
             walked.seconds = time.monotonic() - began
-    for remark in remarks:
-        narrator.say(remark)
+    for alike in remarks.values():
+        others = f" (so, or with other numbers, in {len(alike):,} windows)"
+        narrator.say(alike[0] + (others if len(set(alike)) > 1 else ""))
 
 
 def _came(forecast: "Forecast", closes: pd.Series) -> dict[datetime, float]:

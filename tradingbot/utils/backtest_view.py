@@ -4,16 +4,21 @@
      "made": 400, "seconds": 21.4, "settings": {"model": "kronos-nano", "horizon": "5", …},
      "failed": {"ZZZZ": "ZZZZ: the sample has …"}, "fewer": {"GOOG": 80},
      "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
+     "without_outcome": 3,                         forecasts of sessions that have no bar
+     "jumps": {"GOOG": "0.1 times on 2023-07-12"}, as of a split that candles do not tell of
      "measures": {"1": {"n": 400, "mase": 1.03, …}, …, "all": {…}, "unseen": {…}}}
 
 A measure is null where too few forecasts stand behind it. "unseen" are those of days that the
 model was not trained on. What cannot be done at all is {"exit_code": 2, "error": {…}}.
 """
 
+import math
 from dataclasses import asdict
 from typing import Any
 
-from tradingbot.utils.backtest_csv import BacktestFile, read_csv, training_counts
+import numpy as np
+
+from tradingbot.utils.backtest_csv import BacktestFile, read_csv, training_counts, without_outcome
 from tradingbot.utils.backtest_run import Walk
 from tradingbot.utils.measures import MIN_FORECASTS, Measures, Tally
 from tradingbot.utils.training import trained_until
@@ -34,6 +39,8 @@ def document(walked: Walk, code: int) -> dict[str, Any]:
         "failed": walked.failed,
         "fewer": walked.fewer,
         "in_training": training_counts(walked.path),
+        "without_outcome": without_outcome(walked.path),
+        "jumps": _jumps(walked),
         "measures": {name: asdict(measured) for name, measured in _measured(walked).items()},
     }
 
@@ -46,14 +53,22 @@ def text(walked: Walk) -> str:
     total = sum(counts.values())
     trained = ", ".join(f"{_KINDS[kind]} {counts[kind]:,}" for kind in _KINDS if kind in counts)
     lines.append(f"Trained   {walked.model}: {trained_until(walked.model)}")
-    lines.append(f"          of {total:,} forecasts with an outcome: {trained}")
+    lines.append(f"          of {total:,} forecasts with an outcome" + (trained and f": {trained}"))
+    if without := without_outcome(walked.path):
+        every = total + without
+        lines.append(f"No bar    {without:,} of {every:,} forecasts: no candle of their session")
+    for symbol, jump in _jumps(walked).items():
+        lines.append(f"Jump      {symbol}: its close was {jump}. A split that the candles do not")
+        lines.append("          take into account? Then the figures above mean little")
     for symbol, count in walked.fewer.items():
-        lines.append(f"Fewer     {symbol}: its history allows {count:,} windows only")
+        some = "1 window" if count == 1 else f"{count:,} windows"
+        lines.append(f"Fewer     {symbol}: its history allows {some} only")
     for symbol, why in walked.failed.items():
         lines.append(f"Failed    {symbol}: {why.removeprefix(f'{symbol}: ')}")
     if walked.missing:
         lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
-        lines.append("          the same command again asks for them alone")
+        if not walked.refused:
+            lines.append("          the same command again asks for them alone")
     if walked.made:
         rate = walked.made / walked.seconds
         lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
@@ -61,6 +76,7 @@ def text(walked: Walk) -> str:
     return "\n".join(lines)
 
 
+_JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
 _KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}
 _HEAD = (
     "                MAE ÷ that of  CRPS below   Closes inside the band    Direction right",
@@ -79,6 +95,18 @@ def _measured(walked: Walk) -> dict[str, Measures]:
     return measured
 
 
+def _jumps(walked: Walk) -> dict[str, str]:
+    """Of each ticker the greatest change of the close overnight, if it about doubled or halved."""
+    found = {}
+    for one in read_csv(walked.path):
+        changes = np.diff(np.log(one.past.to_numpy("float64")))
+        if len(changes) and np.abs(changes).max() > _JUMP:
+            at = int(np.abs(changes).argmax())
+            day = one.past.index[at + 1]
+            found[one.symbol] = f"{math.exp(changes[at]):.3g} times on {day:%Y-%m-%d}"
+    return found
+
+
 def _tally(forecasts: Any) -> Tally:
     tally = Tally()
     for one in forecasts:
@@ -88,8 +116,10 @@ def _tally(forecasts: Any) -> Tally:
 
 def _row(name: str, measured: Measures) -> str:
     start = f"{name:6}{measured.n:8,}  "
-    if measured.mase is None:
+    if measured.n < MIN_FORECASTS:
         return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"
+    if measured.mase is None:
+        return f"{start}no figures: the closes never moved"
     direction = _share(measured.hit_rate)
     if measured.hit_low is not None and measured.hit_high is not None:
         direction += f" ({100 * measured.hit_low:.0f}–{100 * measured.hit_high:.0f})"  # noqa: RUF001

@@ -128,8 +128,11 @@ class DataService:
 
         Raises DataError as `history` does, but for too few bars.
         """
-        frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=self._min_bars)
-        return frame.loc[frame.index >= since]
+        stopped = threading.Event()
+        frame, warnings, _ = self._bars(symbol, interval, since, stopped, enough=self._min_bars)
+        frame = frame.loc[frame.index >= since]
+        frame.attrs["warnings"] = warnings
+        return frame
 
     def closes(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.Series:
         """The closes of all complete bars from `since` on, or as many as there are; maybe none.

@@ -199,6 +199,9 @@ def _tickers(record: Record, judged: Judged) -> list[str]:
     ]
 
 
+_HOLLOW = "Hollow candles closed above their open, filled ones below."
+
+
 def _ticker(number: int, one: TickerRecord, judged: Judged) -> str:
     symbol = escape(one.symbol)
     said = ticker_in_words(one)
@@ -206,7 +209,7 @@ def _ticker(number: int, one: TickerRecord, judged: Judged) -> str:
         _figure(
             "fan",
             "Newest forecast",
-            "Hollow candles closed above their open, filled ones below.",
+            "" if one.candles.empty else _HOLLOW,
             ticker=number,
             label=f"{one.symbol}: candles and the newest forecast. {said}",
         )

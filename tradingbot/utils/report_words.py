@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from tradingbot.utils.measures import MIN_FORECASTS, Measures
+from tradingbot.utils.random_walk import MIN_RETURNS
 from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
 from tradingbot.utils.report_figures import Estimate, Judged
 from tradingbot.utils.words import bar_text, price_text
@@ -16,6 +17,11 @@ def headline(judged: Judged) -> str:
     if overall is None:
         return "No record yet: none of these forecasts has met its outcome."
     if overall.crps_skill is None or skill is None:
+        if overall.n >= MIN_FORECASTS:
+            return (
+                f"Not to be compared with a random walk: of {overall.n} forecasts too few have "
+                f"{MIN_RETURNS} sessions of closes before them, or the closes never moved."
+            )
         return (
             f"Too early to judge: {overall.n} forecasts have met their outcome, and a figure needs "
             f"{MIN_FORECASTS}."
@@ -45,6 +51,8 @@ def waiting(record: Record) -> str:
 
 def record_of(measures: Measures) -> str:
     """error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 % (45 to 57)."""
+    if measures.mase is None and measures.n >= MIN_FORECASTS:
+        return "nothing to measure it by: the closes never moved"
     if measures.mase is None:
         return f"too few forecasts with an outcome to say: {measures.n} of {MIN_FORECASTS}"
     said = [f"error {measures.mase:.2f} {TIMES} that of tomorrow equals today"]
