@@ -170,7 +170,7 @@ def test_a_local_source_gives_its_tickers_in_order() -> None:
 
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from datetime import datetime
 from fake_yahoo import FakeYahoo, Market, candles
 from tradingbot.utils.calendars import next_sessions
@@ -179,7 +179,7 @@ from tradingbot.utils.data_yahoo import YahooSource
 from tradingbot.utils.signals import Stopped, stop_on_signals
 
 def chart(request):
-    print("asking", flush=True)
+    os.write(1, b"asking\\n")  # whole: other threads say the same
     time.sleep(60)
 
 service = DataService(YahooSource(FakeYahoo(chart).session()), now=datetime(2024, 3, 4, 22))
@@ -203,11 +203,13 @@ def asking(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert process.stdout is not None
-    for _ in range(WORKERS):
-        assert process.stdout.readline() == "asking\n"
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        for _ in range(WORKERS):
+            assert process.stdout.readline() == "asking\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

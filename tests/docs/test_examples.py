@@ -26,6 +26,7 @@ PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 ELSEWHERE = [
     (r"make (run|test|docs|lint|bench.*|image-test|help|serve|chaos.*|fuzz)", "the Makefile's"),
     (r".*--source yahoo .*", "asks Yahoo; tests/bot has one of its own"),
+    (r"kronosbot calibrate --backtest record.csv", "tests/e2e/test_cli_calibrate.py"),
     (r"docker (build|push|run) .*", "tests/image builds and runs the images"),
     (r"(\.venv/bin/)?kronos-space deploy .*", "tests/e2e/test_deploy.py"),
     (r"(export|SPACE=).*", "for the commands that follow"),

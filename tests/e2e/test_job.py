@@ -80,7 +80,9 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
     log_first, log_second = runs(url)
     assert (log_first.status, log_first.exit_code, log_first.counts["rows"]) == ("ok", 0, 20)
     assert (log_second.counts["stored"], log_second.counts["already_there"]) == (0, 4)
-    assert set(log_first.durations) == {"wake", "fetch", "forecast", "store", "pause"}
+    assert set(log_first.durations) == {
+        "wake", "fetch", "forecast", "store", "pause", "score"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
