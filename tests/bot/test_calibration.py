@@ -422,6 +422,47 @@ def test_the_command_says_where_there_is_too_little_and_that_bands_stay_raw(
     assert "raw" in done.stdout.splitlines()[2].split()
 
 
+def test_the_command_takes_the_source_of_the_last_run_and_says_when_it_has_no_candles(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    past = Past(["AAPL"], sessions=20, horizon=2)
+    past.store(sqlite_url, source=candles_of(past, tmp_path), candles=False)
+    done = calibrate("--database-url", sqlite_url, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[2].split()[:3] == ["equity", "1", "19"]
+
+    (tmp_path / "AAPL.csv").rename(tmp_path / "IBM.csv")
+    gone = calibrate("--database-url", sqlite_url)
+    assert gone.exit_code == 1
+    first, last = gone.stdout.splitlines()
+    assert first.startswith("Left out 40: its candles cannot be had: no file AAPL.csv")
+    assert last == "Learnt nothing: no forecast could be compared with what came"
+
+
+def test_too_little_record_does_not_call_raw_what_has_factors_from_before(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    past = Past(["AAPL"], sessions=20, horizon=2).store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        store(session, Calibration(("mini", "r1", "1d"), {("equity", 0): TWICE}))
+    done = calibrate("--database-url", sqlite_url, "--source", candles_of(past, tmp_path))
+    assert done.stdout.splitlines()[-1] == (
+        "Too little: mini has 37 forecasts with an outcome; the factors of before stay until 100 "
+        "forecasts on 30 sessions have one"
+    )
+
+
+def test_a_dry_run_on_an_older_schema_says_in_one_line_what_upgrades_it(database: str) -> None:
+    Past(["AAPL"], sessions=1, horizon=1).store(database)
+    with get_db_session(database) as session:  # as the schema 0002 was
+        session.execute(text("ALTER TABLE kronos_forecasts DROP COLUMN calibrated_quantiles"))
+    done = calibrate("--database-url", database, "--dry-run")
+    assert (done.exit_code, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "its tables are not those of this version" in line
+    assert line.endswith("the next `kronosbot run` upgrades older ones")
+
+
 def test_without_any_forecast_the_command_says_so_and_a_dry_run_makes_no_database(
     sqlite_url: str, tmp_path: Path
 ) -> None:

@@ -3,18 +3,21 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from records import LAST, Past
+from rich.console import Console
 from sqlalchemy import delete, event, insert, select, update
 
 from tradingbot.utils.db import KronosForecast, KronosScore, get_db_session, get_engine
 from tradingbot.utils.errors import DataError, DataUnavailable
 from tradingbot.utils.matured import LEVELS
 from tradingbot.utils.measures import measure
+from tradingbot.utils.score_view import show_scores
 from tradingbot.utils.scores import Scoring, score, scored_since
 from tradingbot.utils.tables import ALL_SYMBOLS, utcnow
 from tradingbot.utils.track_record import crps_skill, newest_revision, track_record
@@ -137,6 +140,34 @@ def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: 
         assert track_record(session, "IBM", model="mini", revision="r3") == (
             "no record yet: 0 of the 30 forecasts needed have an outcome"
         )
+
+
+def test_from_its_first_night_a_revision_speaks_for_itself(database: str) -> None:
+    keep(database, PAST)
+    with get_db_session(database) as session:
+        newest = KronosForecast.as_of == LAST
+        session.execute(update(KronosForecast).values(model_revision="another").where(newest))
+    scored(database, PAST)
+    with get_db_session(database) as session:
+        assert newest_revision(session, "mini", "1d") == "another"  # which has no outcome yet
+        said = track_record(session, None, model="mini", revision="another")
+        assert said == "no record yet: 0 of the 30 forecasts needed have an outcome"
+        assert newest_revision(session, "never", "1d") is None
+
+
+def test_no_figure_is_cut_off_in_a_pipe_of_eighty_columns(sqlite_url: str) -> None:
+    many = replace(PAST, symbols=["AAPL", "IBM", "MSFT", "GOOG", "QQQ"])
+    keep(sqlite_url, many)
+    found = scored(sqlite_url, many)
+    with get_db_session(sqlite_url) as session:
+        stored = session.execute(select(KronosScore.__table__)).all()
+        said = StringIO()
+        show_scores(found, stored, Console(file=said, width=80))
+    assert "…" not in said.getvalue()
+    [every] = [row for row in stored if (row.symbol, row.step, row.last_sessions) == ("*", 0, 0)]
+    line = next(line for line in said.getvalue().splitlines() if line.startswith("all "))
+    assert f"{every.coverage_90:.0%}" in line.split()
+    assert line.rstrip().endswith(f"({100 * every.hit_low:.0f}–{100 * every.hit_high:.0f})")  # noqa: RUF001
 
 
 def test_too_few_forecasts_are_counted_and_not_measured(database: str) -> None:

@@ -1,5 +1,6 @@
 """`kronosbot calibrate`: fit how wide the bands must be, and store it."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from tradingbot.utils.streams import SafeStream
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from tradingbot.utils.calibration import Key
     from tradingbot.utils.calibration_fit import Fit, Outcome
     from tradingbot.utils.matured import Matured, Unscored
 
@@ -40,7 +42,7 @@ def calibrate(
         typer.Option(
             metavar="SOURCE",
             help="Where the closes come from that forecasts are compared with. "
-            "[env KRONOS_DATA_SOURCE; default yahoo]",
+            "[env KRONOS_DATA_SOURCE; default that of the last run]",
         ),
     ] = None,
     database_url: Annotated[
@@ -63,8 +65,9 @@ def calibrate(
     --backtest bands can be calibrated before that. Forecasts that are stored stay as they are; the
     next ones take the new factors.
 
-    Exit codes: 0 done, also where there is too little record and bands stay raw; 1 the database is
-    out of reach; 2 a wrong setting or file; 130 Ctrl-C.
+    Exit codes: 0 done, also where there is too little record and bands stay raw; 1 there are
+    forecasts and none could be compared, or the database is out of reach; 2 a wrong setting or
+    file; 130 Ctrl-C.
 
     \b
     Try it:
@@ -87,11 +90,13 @@ def calibrate(
             out.flush()
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(code) from None
+    code = 1 if found.out_of_reach else 0
     if as_json:
-        out.write(to_json({**_document(found), "exit_code": 0, "error": None}) + "\n")
+        out.write(to_json({**_document(found), "exit_code": code, "error": None}) + "\n")
     else:
         _show(found, Console(file=out.as_text()))
     out.flush()
+    raise typer.Exit(code)
 
 
 @dataclass
@@ -100,20 +105,31 @@ class Found:
 
     fits: "list[Fit]" = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    earlier: "set[Key]" = field(default_factory=set)  # too little now, but factors from before
     rows: int = 0  # of kronos_calibrations
     stored_in: str | None = None  # None: a dry run
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether forecasts have their outcome, and none of them could be had."""
+        from tradingbot.utils.matured import NOT_YET
+
+        return not self.fits and any(reason != NOT_YET for reason in self.left_out)
 
 
 def _calibrate(
     backtest: Path | None, source: str | None, url: str | None, *, dry_run: bool
 ) -> Found:
-    from tradingbot.utils.calibration import store
+    from tradingbot.utils.calibration import load, store
     from tradingbot.utils.calibration_fit import fit
     from tradingbot.utils.db import database_url, get_db_session, redact
     from tradingbot.utils.stored import database_exists
 
     settings = Settings.from_env()
-    source = settings.data_source if source is None else check_source("--source", source)
+    if source is not None:
+        source = check_source("--source", source)
+    elif os.environ.get("KRONOS_DATA_SOURCE", "").strip():
+        source = settings.data_source
     url = url or database_url()
     found = Found()
     if backtest is not None:
@@ -123,6 +139,8 @@ def _calibrate(
     elif not dry_run or database_exists(url):
         with get_db_session(url, create=not dry_run) as session:
             found.fits = fit(_known(_record(session, url, source), found.left_out))
+            lacking = [one.calibration.key for one in found.fits if not one.calibration.pools]
+            found.earlier = {key for key in lacking if load(session, key)}
     if not dry_run:
         with get_db_session(url) as session:
             found.rows = sum(store(session, one.calibration) for one in found.fits)
@@ -130,18 +148,20 @@ def _calibrate(
     return found
 
 
-def _record(session: "Session", url: str, source: str) -> "Iterator[Matured | Unscored]":
+def _record(session: "Session", url: str, source: str | None) -> "Iterator[Matured | Unscored]":
     from sqlalchemy import func, select
 
     from tradingbot.utils.calibration_fit import RECORD
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import get_db_session
     from tradingbot.utils.matured import closes_of, matured
+    from tradingbot.utils.run_history import last_source
     from tradingbot.utils.tables import KronosForecast, utcnow
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))
     if newest is None:
         return iter(())
+    source = source or last_source(session) or Settings().data_source
     data = DataService(source, now=utcnow(), sessions=partial(get_db_session, url))
     return matured(session, closes_of(data), since=newest - RECORD)
 
@@ -238,16 +258,20 @@ def _verdict(found: Found) -> list[str]:
 
     needs = f"{MIN_FORECASTS} forecasts on {MIN_SESSIONS} sessions"
     lines = []
-    if not found.fits:
+    if found.out_of_reach:
+        lines.append("Learnt nothing: no forecast could be compared with what came")
+    elif not found.fits:
         lines.append(
             f"Too little: no forecast has an outcome yet; bands stay raw until {needs} have one"
         )
     for one in found.fits:
         if not one.calibration.pools:
             n = sum(outcome.n for outcome in one.outcomes)
+            earlier = one.calibration.key in found.earlier
+            until = "the factors of before stay" if earlier else "its bands stay raw"
             lines.append(
                 f"Too little: {one.calibration.key[0]} has {n} forecasts with an outcome; "
-                f"its bands stay raw until {needs} have one"
+                f"{until} until {needs} have one"
             )
     if found.stored_in is None:
         return [*lines, "Stored nothing: a dry run"]

@@ -94,7 +94,8 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
 
     Objects stay readable after the block. With `create=False` the schema is left as it is, for who
     only reads: tables may be missing. Raises DatabaseError when the database is out of reach,
-    also in the middle of the block: DatabaseUnavailable if that may pass.
+    also in the middle of the block: DatabaseUnavailable if that may pass; and when a table or
+    column is not there.
     """
     engine = get_engine(url)
     if create and engine not in _ready:
@@ -104,6 +105,11 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
             yield session
             session.commit()
     except DBAPIError as error:
+        if _lacks_something(error):
+            raise DatabaseError(
+                f"database {redact(engine.url)}: its tables are not those of this version "
+                f"({str(error.orig).splitlines()[0]}); the next `kronosbot run` upgrades older ones"
+            ) from error
         lost = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
         if lost or _sqlstate(error) in _REFUSED:
             raise unreachable(engine.url, error) from error
@@ -260,6 +266,13 @@ def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:
     if code := _sqlstate(error):
         return code.startswith("08") or code in _PASSING
     return not _FINAL.search(said)
+
+
+def _lacks_something(error: DBAPIError) -> bool:
+    """Whether a table or column is not there, as in a schema that nobody has upgraded yet."""
+    if code := _sqlstate(error):
+        return code in ("42P01", "42703")
+    return str(error.orig).startswith(("no such table", "no such column"))
 
 
 def _sqlstate(error: SQLAlchemyError) -> str | None:

@@ -30,6 +30,22 @@ class Run:
     message: str | None
 
 
+def last_source(session: "Session") -> str | None:
+    """Where the candles of the newest run that had any came from; None: it is not known."""
+    from sqlalchemy import select
+
+    from tradingbot.utils.tables import RunLog
+
+    newest = (
+        select(RunLog.details)
+        .where(RunLog.name == "kronosbot")
+        .order_by(RunLog.started_at.desc(), RunLog.id.desc())
+        .limit(LAST_RUNS)
+    )
+    sources = (details.get("source") for details in session.scalars(newest))
+    return next(filter(None, sources), None)
+
+
 def last_runs(session: "Session", now: datetime, lock: "Callable[[str], Lock]") -> list[Run]:
     """The last runs of the job, newest first. `lock` gives that of a shard."""
     from sqlalchemy import select

@@ -111,7 +111,7 @@ def _scored(
     from tradingbot.utils.db import database_url, get_db_session, init_db, redact
     from tradingbot.utils.locks import open_lock
     from tradingbot.utils.matured import closes_of
-    from tradingbot.utils.run_history import last_runs
+    from tradingbot.utils.run_history import last_source
     from tradingbot.utils.scores import score as count
     from tradingbot.utils.stored import database_exists
     from tradingbot.utils.tables import ALL_SYMBOLS, KronosForecast, KronosScore, utcnow
@@ -136,9 +136,8 @@ def _scored(
         if session.scalar(forecasts) is None:
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {way_out}")
-        runs = last_runs(session, utcnow(), lambda shard: open_lock(url, f"run {shard}"))
-    if not given:
-        last = next((run.source for run in runs if run.source), settings.data_source)
+        last = last_source(session)
+    if not given and last:
         settings = replace(settings, data_source=last)
     data = DataService(settings.data_source, now=utcnow(), sessions=sessions)
     with open_lock(url, "scores") as lock:

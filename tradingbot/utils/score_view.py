@@ -39,7 +39,7 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
         _say(console, f"{name}, {interval}: {n} forecasts with an outcome")
         if any(row.mae is not None for row in some):
             measured = True
-            console.print(_table(some))
+            _print(console, _table(some))
             console.print()
         else:
             _say(console, f"Too few to say anything: {n} of {MIN_FORECASTS}")
@@ -52,7 +52,7 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
 
 
 def _table(rows: list[Row[Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     names = ("Ticker", "Ahead", "Sessions", "n", "Error", "Skill", "p", "Held", "Direction", "IC")
     for name in names:
         left = name in ("Ticker", "Ahead")
@@ -102,6 +102,12 @@ def _figures(row: Row[Any]) -> Iterator[str]:
 
 def _number(value: float | None, style: str = ".2f") -> str:
     return "" if value is None else format(value, style)
+
+
+def _print(console: Console, table: Table) -> None:
+    """All of it: in a pipe of 80 columns a long line is better than a figure that is cut off."""
+    needed = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table, width=max(needed, console.width), soft_wrap=True)
 
 
 def _say(console: Console, line: str) -> None:

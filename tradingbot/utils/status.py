@@ -193,7 +193,7 @@ def _freshest(session: "Session") -> list[Freshest]:
 
 
 def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, str], str]:
-    """The record of each model and interval, of the revision that was scored last."""
+    """The record of each model and interval, of the revision that has forecast last."""
     from sqlalchemy import inspect
 
     from tradingbot.utils.tables import KronosScore

@@ -13,7 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tradingbot.utils.errors import DatabaseUnavailable, KronosError
 from tradingbot.utils.forecast import Forecast
-from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, KronosScore
+from tradingbot.utils.tables import (
+    ALL_SESSIONS,
+    ALL_STEPS,
+    ALL_SYMBOLS,
+    KronosForecast,
+    KronosScore,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -112,11 +118,11 @@ def crps_skill(
 
 
 def newest_revision(session: "Session", model: str, interval: str) -> str | None:
-    """The revision that has been scored last; None if none has been."""
+    """The revision that has forecast last, scored or not; None if it is not known."""
     return session.scalar(
-        select(KronosScore.model_revision)
-        .where(KronosScore.model_name == model, KronosScore.interval == interval)
-        .order_by(KronosScore.last_target.desc(), KronosScore.model_revision)
+        select(KronosForecast.model_revision)
+        .where(KronosForecast.model_name == model, KronosForecast.interval == interval)
+        .order_by(KronosForecast.prediction_made_at.desc(), KronosForecast.model_revision)
         .limit(1)
     )
 
