@@ -131,7 +131,9 @@ def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
     expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
 
 
-def test_it_is_dark_where_the_reader_likes_that(browser: Browser, file: Path) -> None:
+def test_it_is_dark_where_the_reader_likes_that_and_never_on_paper(
+    browser: Browser, file: Path
+) -> None:
     page = browser.new_page(color_scheme="dark", viewport=DESK)
     page.goto(file.as_uri())
     expect(page.locator("[data-chart=pit] .main-svg").first).to_be_visible()
@@ -142,6 +144,10 @@ def test_it_is_dark_where_the_reader_likes_that(browser: Browser, file: Path) ->
             page.evaluate("document.querySelector('[data-chart=pit]').layout.font.color"),
         )
 
+    assert colors() == ("rgb(15, 19, 26)", "#e6e9f0")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert colors() == ("rgb(246, 247, 249)", "#1b2230")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert colors() == ("rgb(15, 19, 26)", "#e6e9f0")
     page.emulate_media(color_scheme="light")
     assert colors() == ("rgb(246, 247, 249)", "#1b2230")

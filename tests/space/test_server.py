@@ -102,7 +102,7 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
         ([], {"KRONOS_MODEL": "/no/such/folder"}, 2, "KRONOS_MODEL='/no/such/folder': neither"),
         (
             [],
-            {"KRONOS_MODEL": "kronos-small", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/-"},
+            {"KRONOS_MODEL": "kronos-small", "HF_HUB_OFFLINE": "1", "HF_HOME": "/-"},
             1,
             "NeoQuasar/Kronos-small@901c26c1 cannot be had from the Hub",
         ),

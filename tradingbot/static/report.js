@@ -391,6 +391,9 @@ for (const chart of charts) watcher.observe(chart);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const chart of charts) if (chart.dataset.state === "drawn") render(chart);
 });
-addEventListener("beforeprint", () => {
-  if (globalThis.Plotly) for (const chart of charts) render(chart);
-});
+for (const [event, onPaper] of [["beforeprint", true], ["afterprint", false]]) {
+  addEventListener(event, () => {
+    document.documentElement.classList.toggle("paper", onPaper);
+    if (globalThis.Plotly) for (const chart of charts) render(chart);
+  });
+}
