@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from tradingbot.utils.command_parts import fail
 from tradingbot.utils.errors import KronosError
-from tradingbot.utils.job import exit_code
 from tradingbot.utils.log_lines import to_json
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.settings import (
@@ -113,7 +113,6 @@ def backtest(
 
     narrator = Narrator()
     walked = Walk(out)
-    code = 1
     with narrator:
         try:
             settings = Settings.from_env()
@@ -140,22 +139,11 @@ def backtest(
             with stop_on_signals():
                 run(settings, wish, walked, narrator)
             code = 1 if walked.failed or walked.missing else 0
-        except Stopped as error:
-            code = error.exit_code
-            narrator.say(f"Stopped by {error}; {walked.there()}, the same command goes on")
-        except KronosError as error:
-            code = exit_code(error)
-            narrator.say(f"Error: {error}")
-            if as_json:
-                failure = {"kind": type(error).__name__, "message": str(error)}
-                _print(to_json({"exit_code": code, "error": failure}))
-        else:
+        except (KronosError, Stopped) as error:
             narrator.end()
-            _print(to_json(document(walked, code)) if as_json else text(walked))
+            fail(error, as_json=as_json, left=f"{walked.there()}, the same command goes on")
+        narrator.end()
+    said = SafeStream(sys.stdout)
+    said.write((to_json(document(walked, code)) if as_json else text(walked)) + "\n")
+    said.flush()
     raise typer.Exit(code)
-
-
-def _print(text: str) -> None:
-    out = SafeStream(sys.stdout)
-    out.write(text + "\n")
-    out.flush()

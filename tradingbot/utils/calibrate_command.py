@@ -1,6 +1,5 @@
 """`kronosbot calibrate`: fit how wide the bands must be, and store it."""
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 from tradingbot.utils.errors import KronosError
-from tradingbot.utils.job import exit_code
 from tradingbot.utils.log_lines import to_json
-from tradingbot.utils.settings import Settings, check_source
+from tradingbot.utils.settings import Settings
 from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.streams import SafeStream
 
@@ -45,13 +44,7 @@ def calibrate(
             "[env KRONOS_DATA_SOURCE; default that of the last run]",
         ),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Fit and print, but store nothing.")
     ] = False,
@@ -79,17 +72,8 @@ def calibrate(
     try:
         with stop_on_signals():
             found = _calibrate(backtest, source, database_url, dry_run=dry_run)
-    except Stopped as error:
-        typer.echo(f"Stopped by {error}; nothing was stored", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except KronosError as error:
-        code = exit_code(error)
-        if as_json:
-            failure = {"kind": type(error).__name__, "message": str(error)}
-            out.write(to_json({"exit_code": code, "error": failure}) + "\n")
-            out.flush()
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(code) from None
+    except (KronosError, Stopped) as error:
+        fail(error, as_json=as_json, left="nothing was stored")
     code = 1 if found.out_of_reach else 0
     if as_json:
         out.write(to_json({**_document(found), "exit_code": code, "error": None}) + "\n")
@@ -125,11 +109,7 @@ def _calibrate(
     from tradingbot.utils.db import database_url, get_db_session, redact
     from tradingbot.utils.stored import database_exists
 
-    settings = Settings.from_env()
-    if source is not None:
-        source = check_source("--source", source)
-    elif os.environ.get("KRONOS_DATA_SOURCE", "").strip():
-        source = settings.data_source
+    source = given_source(source, Settings.from_env())
     url = url or database_url()
     found = Found()
     if backtest is not None:

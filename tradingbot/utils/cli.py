@@ -1,7 +1,6 @@
 """`kronosbot`, the command: its subcommands and options."""
 
 import logging
-import os
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -13,6 +12,7 @@ from typer.exceptions import TyperException
 from tradingbot import __version__
 from tradingbot.utils.backtest_command import backtest
 from tradingbot.utils.calibrate_command import calibrate
+from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
@@ -216,13 +216,7 @@ def status(
             "[env KRONOS_DATA_SOURCE; default that of the last run]",
         ),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
     max_age: Annotated[
         str,
         typer.Option(
@@ -255,23 +249,14 @@ def status(
     out = SafeStream(sys.stdout)
     try:
         settings = Settings.from_env()
-        if source is not None:
-            source = check_source("--source", source)
-        elif os.environ.get("KRONOS_DATA_SOURCE", "").strip():
-            source = settings.data_source
         found = read_status(
             database_url or configured_url(),
             settings,
-            source=source,
+            source=given_source(source, settings),
             max_age=check_whole("--max-age", max_age, 0, 10_000),
         )
     except KronosError as error:
-        code = exit_code(error)
-        if as_json:
-            failure = {"kind": type(error).__name__, "message": str(error)}
-            out.write(to_json({"exit_code": code, "error": failure}) + "\n")
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(code) from None
+        fail(error, as_json=as_json)
     if as_json:
         out.write(to_json({**status_document(found), "error": None}) + "\n")
     else:

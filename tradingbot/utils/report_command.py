@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 from tradingbot.utils.errors import ConfigError, KronosError
-from tradingbot.utils.job import exit_code
-from tradingbot.utils.settings import Settings, check_source, check_symbols
+from tradingbot.utils.settings import Settings, check_symbols
 from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.streams import SafeStream
 
@@ -33,13 +33,7 @@ def write_report(
         str | None,
         typer.Option(metavar="A,B,...", help="These tickers only. Default: all."),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
 ) -> None:
     """Write the forecasts and their record as one HTML file.
 
@@ -59,12 +53,8 @@ def write_report(
     try:
         with stop_on_signals():
             told = _write(out, source, symbols, database_url)
-    except Stopped as error:
-        typer.echo(f"Stopped by {error}; {out} is as it was", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except KronosError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(exit_code(error)) from None
+    except (KronosError, Stopped) as error:
+        fail(error, left=f"{out} is as it was")
     said.write(told + "\n")
     said.flush()
 
@@ -76,10 +66,7 @@ def _write(out: Path, source: str | None, symbols: str | None, url: str | None) 
     from tradingbot.utils.report_html import packed_plotly, page
 
     settings = Settings.from_env()
-    if source is not None:
-        source = check_source("--source", source)
-    elif os.environ.get("KRONOS_DATA_SOURCE", "").strip():
-        source = settings.data_source
+    source = given_source(source, settings)
     wanted = () if symbols is None else check_symbols("--symbols", symbols)
     plotly = packed_plotly()
     with _place_for(out) as put:

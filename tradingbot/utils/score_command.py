@@ -1,20 +1,19 @@
 """`kronosbot score`: how good the forecasts were."""
 
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 from tradingbot.utils.errors import DatabaseError, KronosError
-from tradingbot.utils.job import exit_code
 from tradingbot.utils.log_lines import to_json
 from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.settings import Settings, check_source, check_symbols
+from tradingbot.utils.settings import Settings, check_symbols
 from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.streams import SafeStream
 
@@ -43,13 +42,7 @@ def score(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="This model only. Default: all.")
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where forecasts are. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print all scores as one JSON document.")
     ] = False,
@@ -76,14 +69,7 @@ def score(
             found, rows, database = _scored(source, wanted, model, database_url, narrator)
             narrator.end()
     except (KronosError, Stopped) as error:
-        code = exit_code(error)
-        said = f"Stopped by {error}" if isinstance(error, Stopped) else str(error)
-        if as_json:
-            failure = {"kind": type(error).__name__, "message": said}
-            out.write(to_json({"exit_code": code, "error": failure}) + "\n")
-            out.flush()
-        typer.echo(said if isinstance(error, Stopped) else f"Error: {said}", err=True)
-        raise typer.Exit(code) from None
+        fail(error, as_json=as_json)
     code = 1 if found.unscored and not found.scored else 0
     if as_json:
         out.write(to_json({"exit_code": code, **_document(found, rows, database)}) + "\n")
@@ -117,9 +103,7 @@ def _scored(
     from tradingbot.utils.tables import ALL_SYMBOLS, KronosForecast, KronosScore, utcnow
 
     settings = Settings.from_env()
-    if source is not None:
-        settings = replace(settings, data_source=check_source("--source", source))
-    given = source is not None or bool(os.environ.get("KRONOS_DATA_SOURCE", "").strip())
+    given = given_source(source, settings)
     url = url or database_url()
     database = redact(url)
     way_out = "`kronosbot run` makes them; or set DATABASE_URL, or say --database-url"
@@ -136,10 +120,8 @@ def _scored(
         if session.scalar(forecasts) is None:
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {way_out}")
-        last = last_source(session)
-    if not given and last:
-        settings = replace(settings, data_source=last)
-    data = DataService(settings.data_source, now=utcnow(), sessions=sessions)
+        source = given or last_source(session) or settings.data_source
+    data = DataService(source, now=utcnow(), sessions=sessions)
     with open_lock(url, "scores") as lock:
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
