@@ -18,7 +18,7 @@ from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import lasting
 from tradingbot.utils.settings import Settings
 from tradingbot.utils.signals import signals_held
-from tradingbot.utils.steps import active_tickers, open_space
+from tradingbot.utils.steps import active_tickers, check_space_is_known, open_space
 from tradingbot.utils.tables import utcnow
 from tradingbot.utils.walk_forward import Plan, Window, walk, windows
 
@@ -69,11 +69,7 @@ class Walk:
 
 def run(settings: Settings, wish: Wish, walked: Walk, narrator: Narrator) -> None:
     """Add to the file what it lacks; `walked` tells what became of it. Raises KronosError."""
-    if not wish.local and settings.space_url is None:
-        raise ConfigError(
-            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
-            "or add --local to run one on this machine"
-        )
+    check_space_is_known(settings, local=wish.local)
     file = BacktestFile(walked.path)
     plan = Plan(
         horizon=settings.horizon,

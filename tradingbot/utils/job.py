@@ -18,6 +18,7 @@ from tradingbot.utils.steps import (
     INTERVAL,
     Sessions,
     active_tickers,
+    check_space_is_known,
     fetch,
     known_closes,
     open_space,
@@ -52,11 +53,7 @@ def nightly(
     from tradingbot.utils.retrying import PATIENCE_AT_START, retried
     from tradingbot.utils.stored import database_exists
 
-    if not local and settings.space_url is None:
-        raise ConfigError(
-            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
-            "or add --local to run one on this machine"
-        )
+    check_space_is_known(settings, local=local)
     dry_run = report.dry_run
     variable = None if url else _psql_variable(os.environ)
     url = url or database_url()

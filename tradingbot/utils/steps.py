@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.errors import DataError
+from tradingbot.utils.errors import ConfigError, DataError
 from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
@@ -126,6 +126,15 @@ def known_closes(
         except DataError:
             continue  # the report can do without
     return known
+
+
+def check_space_is_known(settings: Settings, *, local: bool) -> None:
+    """ConfigError unless `open_space` will know where the Space is."""
+    if not local and settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
+            "or add --local to run one on this machine"
+        )
 
 
 @contextmanager
