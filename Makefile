@@ -28,16 +28,16 @@ test: lint docs browser ## Lint, types, docs and every test
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev
-	@$(PY) tests/space/browser.py || true
+	@$(PY) -m tests.support.browser || true
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
-	@$(PY) tests/space/fuzz.py $(FUZZ)
+	@$(PY) -m tests.support.fuzz $(FUZZ)
 
 chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="--schedules 9 --seed 7")
-	@$(PY) tests/e2e/chaos.py $(CHAOS)
+	@$(PY) -m tests.chaos.chaos $(CHAOS)
 
 image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)
-	@$(PY) -m pytest -s tests/image/space_image.py tests/image/bots_image.py
+	@$(PY) -m pytest -s tests/images/space_image.py tests/images/bots_image.py
 
 lint: $(VENV)/.dev ## Style and types
 	@$(PY) -m ruff check .

@@ -14,7 +14,25 @@ import pytest
 from tradingbot.utils.db import dispose_engines
 from tradingbot.utils.local_space import local_space
 
+TESTS = Path(__file__).parent
 _numbers = count()
+
+
+MARKED = ("integration", "browser", "chart", "chaos", "docs")  # folders, by the marker's name
+OF_A_PROCESS = {"space_url", "postgres_server"}  # a test that asks for one of these starts it
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder and by what it starts: `make test-fast` leaves those out."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in MARKED:
+            item.add_marker(folder)
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "database" in fixtures:  # one of its two servers is Postgres; its parameter says so
+            fixtures -= {"postgres_server"}
+        if fixtures & OF_A_PROCESS:
+            item.add_marker("integration")
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +87,9 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
     dispose_engines()
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(
+    params=["sqlite", pytest.param("postgres", marks=pytest.mark.integration)],
+)
 def database(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, once of each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")

@@ -5,8 +5,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
-DOCKERFILE = PROJECT / "tradingbot" / "Dockerfile"
+from tests.support import ROOT
+
+DOCKERFILE = ROOT / "tradingbot" / "Dockerfile"
 
 
 def test_hadolint_has_nothing_to_say_about_it() -> None:
@@ -17,9 +18,9 @@ def test_hadolint_has_nothing_to_say_about_it() -> None:
 
 def test_its_context_is_what_it_copies_and_nothing_else() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE.read_text(), re.MULTILINE)
-    let_in = re.findall(r"^!(.+)$", (PROJECT / ".dockerignore").read_text(), re.MULTILINE)
+    let_in = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
     assert sorted(" ".join(copied).split()) == sorted(let_in)
-    assert all((PROJECT / name).exists() for name in let_in)
+    assert all((ROOT / name).exists() for name in let_in)
 
 
 def test_it_runs_as_another_user_than_root_and_starts_the_job() -> None:

@@ -1,9 +1,7 @@
 """The guide's commands with the real helm and kubectl, and pods that really run the job."""
 
 import json
-import os
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,20 +9,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from charts import CHART
-from cluster import Cluster
-from hub import REPO, TOKEN, Hub
-from kube_tools import tool
 from sqlalchemy import select
 
+from tests.support.cluster import RUN_NOW, Cluster, shell
+from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.utils.db import KronosPrediction, RunLog, get_db_session
 
 NAMESPACE = "tradingbots-2025"
-ROOT = CHART.parents[1]
-RUN_NOW = """
-kubectl create job --from=cronjob/tradingbot-kronos test-run -n tradingbots-2025
-kubectl logs -f job/test-run -n tradingbots-2025
-"""
 HELM_TEST = "helm test tradingbots -n tradingbots-2025 --logs"
 
 
@@ -32,37 +23,6 @@ HELM_TEST = "helm test tradingbots -n tradingbots-2025 --logs"
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path / "pods") as cluster:
         yield cluster
-
-
-def shell(cluster: Cluster, commands: str) -> str:
-    """Run commands as they stand in the docs, in the project's folder; their output together."""
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {"server": cluster.url}}],
-        "users": [{"name": "me", "user": {}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "me"}}],
-        "current-context": "test",
-    }
-    home = cluster.folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    (home / "config").write_text(json.dumps(config))
-    folders = {str(Path(tool(name)).parent) for name in ("helm", "kubectl")}
-    done = subprocess.run(
-        ["bash", "-euc", commands],
-        cwd=ROOT,
-        env={
-            "PATH": os.pathsep.join([*folders, os.environ["PATH"]]),
-            "HOME": str(home),
-            "KUBECONFIG": str(home / "config"),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def install(cluster: Cluster, **values: Any) -> str:

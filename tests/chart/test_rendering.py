@@ -10,9 +10,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 import yaml
-from charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
 
 from kronos_space.settings import Settings as SpaceSettings
+from tests.support import ROOT
+from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
 from tradingbot import __version__
 from tradingbot.utils import hf_space
 from tradingbot.utils.db import database_url
@@ -210,7 +211,7 @@ def plain(pod: Object) -> dict[str, str]:
 
 
 def known_settings() -> set[str]:
-    source = Path(__file__).parents[2] / "tradingbot" / "utils"
+    source = ROOT / "tradingbot" / "utils"
     text = "".join(path.read_text() for path in source.glob("*.py"))
     return set(re.findall(r"KRONOS_[A-Z_]+", text))
 

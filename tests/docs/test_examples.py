@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from charts import CHART, helm
-from cluster import Cluster
-from openai_server import openai_server, says
-from pages import ROOT, Block, blocks, commands, pages
 from sqlalchemy import text
-from test_in_a_cluster import RUN_NOW, shell
 
+from tests.support import ROOT
+from tests.support.charts import CHART, helm
+from tests.support.cluster import RUN_NOW, Cluster, shell
+from tests.support.doc_pages import Block, blocks, commands, pages
+from tests.support.openai_server import openai_server, says
 from tradingbot.utils.db import dispose_engines, get_db_session
 
 PORT = "http://127.0.0.1:7860"  # of the docs; here another one
@@ -26,11 +26,11 @@ PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 ELSEWHERE = [
     (r"make (run|test|docs|lint|bench.*|image-test|help|serve|chaos.*|fuzz)", "the Makefile's"),
     (r".*--source yahoo .*", "asks Yahoo; tests/bot has one of its own"),
-    (r"kronosbot calibrate --backtest record.csv", "tests/e2e/test_cli_calibrate.py"),
+    (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
     (r"docker (build|push|run) .*", "tests/image builds and runs the images"),
-    (r"(\.venv/bin/)?kronos-space deploy .*", "tests/e2e/test_deploy.py"),
+    (r"(\.venv/bin/)?kronos-space deploy .*", "tests/integration/kronos_space/test_deploy.py"),
     (r"(export|SPACE=).*", "for the commands that follow"),
-    (r"kronosbot space (wake|pause)", "tests/e2e/test_cli_space.py"),
+    (r"kronosbot space (wake|pause)", "tests/integration/cli/test_space.py"),
     (r"curl .*\$SPACE.*", "the same request is in the README"),
     (r"(kubectl create job|kubectl logs|helm test) .*", "tests/chart/test_in_a_cluster.py"),
     (

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pages import ROOT, pages
 
 from kronos_space.settings import Settings as SpaceSettings
+from tests.support import ROOT
+from tests.support.doc_pages import pages
 
 VARIABLE = r"(?:KRONOS|HF|POSTGRES|DATABASE|OPENAI|OPENROUTER|JOB)_[A-Z_]*[A-Z]"
 OF_THE_SPACE = {setting.metadata["env"] for setting in fields(SpaceSettings)}

@@ -1,0 +1,154 @@
+"""The report in a real Chromium, opened as a file, on a phone and on a desk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import chromium
+from tests.support.records import Past
+from tradingbot.utils.db import dispose_engines
+from tradingbot.utils.report_data import read_record
+from tradingbot.utils.report_html import packed_plotly, page
+from tradingbot.utils.settings import Settings
+
+expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+TICKERS = [f"T{number:02}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of twelve tickers with a record of thirty nights, whose bands were widened."""
+    folder = tmp_path_factory.mktemp("report")
+    url = f"sqlite:///{folder / 'kronos.db'}"
+    Past(TICKERS, sessions=30, width=0.6, calibrated=1.0).store(url)
+    record = read_record(url, Settings(), source=None, symbols=())
+    dispose_engines()
+    (folder / "report.html").write_text(page(record, packed_plotly()), encoding="utf-8")
+    return folder / "report.html"
+
+
+@pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
+def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
+    """The page. Nothing but the file may be asked for, and nothing may fail."""
+    wrong: list[str] = []
+    context = browser.new_context(viewport=request.param, has_touch=request.param is PHONE)
+    context.set_default_timeout(15_000)
+    context.on("request", lambda asked: wrong.append(asked.url))
+    context.on("weberror", lambda failed: wrong.append(str(failed.error)))
+    context.on("console", lambda said: wrong.append(said.text))
+    page = context.new_page()
+    page.goto(file.as_uri())
+    yield page
+    context.close()
+    assert wrong == [file.as_uri()]
+
+
+def drawn(page: Page) -> list[str]:
+    found: list[str] = page.evaluate(
+        "[...document.querySelectorAll('.chart')].filter(one => one.querySelector('.main-svg'))"
+        ".map(one => one.dataset.chart + (one.dataset.ticker ?? ''))"
+    )
+    return found
+
+
+def test_charts_are_drawn_when_they_come_into_view_and_not_before(opened: Page) -> None:
+    opened.locator("[data-chart=reliability]").scroll_into_view_if_needed()
+    expect(opened.locator("[data-chart=reliability] .main-svg").first).to_be_visible()
+    assert "fan11" not in drawn(opened)
+    opened.locator("#ticker-11").scroll_into_view_if_needed()
+    expect(opened.locator("#ticker-11 .main-svg").first).to_be_visible()
+    opened.locator("#ticker-11 [data-chart=past]").scroll_into_view_if_needed()
+    expect(opened.locator("#ticker-11 [data-chart=past] .main-svg").first).to_be_visible()
+    assert "fan5" not in drawn(opened)
+    names = opened.evaluate(
+        "document.querySelector('#ticker-11 [data-chart=fan]').data.map(trace => trace.name)"
+    )
+    assert names == ["80 % band", "50 % band", "median", "candles"]
+
+
+def test_days_run_from_left_to_right_also_where_candles_are_missing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'kronos.db'}"
+    Past(["AAPL"], sessions=1).store(url, candles=False)
+    record = read_record(url, Settings(), source=None, symbols=())
+    dispose_engines()
+    (tmp_path / "report.html").write_text(page(record, packed_plotly()), encoding="utf-8")
+    opened = browser.new_page(viewport=PHONE)
+    opened.goto((tmp_path / "report.html").as_uri())
+    expect(opened.locator("[data-chart=fan] .main-svg").first).to_be_visible()
+    days = opened.evaluate(
+        "document.querySelector('[data-chart=fan]')._fullLayout.xaxis._categories"
+    )
+    assert days == sorted(days)
+    assert len(days) == 6
+    opened.close()
+
+
+def test_nothing_is_wider_than_the_screen(opened: Page) -> None:
+    width = opened.viewport_size["width"] if opened.viewport_size else 0
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    expect(opened.locator("[data-chart=reliability] .main-svg").first).to_be_visible()
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    small = opened.evaluate(
+        "[...document.querySelectorAll('p, td, figcaption')].filter(one => one.offsetParent)"
+        ".filter(one => parseFloat(getComputedStyle(one).fontSize) < 13).length"
+    )
+    assert small == 0
+
+
+def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
+    opened.keyboard.press("Tab")
+    expect(opened.locator(".skip")).to_be_focused()
+    opened.keyboard.press("Enter")
+    assert opened.evaluate("location.hash") == "#record"
+
+    head = opened.locator("#ranking th", has_text="Ticker").first.locator("button")
+    head.focus()
+    opened.keyboard.press("Enter")
+    names = opened.locator("#ranking tbody th").all_inner_texts()
+    assert names == TICKERS
+    opened.keyboard.press("Enter")
+    assert opened.locator("#ranking tbody th").all_inner_texts() == TICKERS[::-1]
+
+    opened.get_by_label("Find a ticker").focus()
+    opened.keyboard.type("t07")
+    expect(opened.locator("#found")).to_have_text("1 of 12")
+    expect(opened.locator(".ticker:visible")).to_have_count(1)
+    opened.keyboard.press("Tab")  # on to what is left of the page: the numbers of that ticker
+    expect(opened.locator("#ticker-7 summary")).to_be_focused()
+    opened.keyboard.press("Enter")
+    expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
+
+
+def test_it_is_dark_where_the_reader_likes_that_and_never_on_paper(
+    browser: Browser, file: Path
+) -> None:
+    page = browser.new_page(color_scheme="dark", viewport=DESK)
+    page.goto(file.as_uri())
+    expect(page.locator("[data-chart=pit] .main-svg").first).to_be_visible()
+
+    def colors() -> tuple[str, str]:
+        return (
+            page.evaluate("getComputedStyle(document.body).backgroundColor"),
+            page.evaluate("document.querySelector('[data-chart=pit]').layout.font.color"),
+        )
+
+    assert colors() == ("rgb(15, 19, 26)", "#e6e9f0")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert colors() == ("rgb(246, 247, 249)", "#1b2230")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert colors() == ("rgb(15, 19, 26)", "#e6e9f0")
+    page.emulate_media(color_scheme="light")
+    assert colors() == ("rgb(246, 247, 249)", "#1b2230")
+    page.close()

@@ -1,0 +1,1 @@
+"""The nightly job under seeded schedules of faults."""

@@ -1,0 +1,220 @@
+"""Seeded schedules of faults over the whole job, and what must hold after each: `make chaos`.
+
+    make chaos                                    # 200 schedules, seeds 0 to 199
+    make chaos CHAOS="--schedules 1 --seed 17"    # that one again
+    python -m tests.chaos.chaos --help
+
+Every schedule runs the job as a process, with the real huggingface_hub client, a test Hub, real
+Space processes and a real Postgres behind a TCP proxy, while one to three faults happen; then once
+more without any. The exit code is 0 if every invariant held.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.faults import KINDS, Schedule, draw_schedule
+from tests.chaos.invariants import NAMES, Broken, Evidence, Tables, check_disturbed, check_further
+from tests.chaos.world import World, schema_template
+from tests.support.fork_server import ForkServer
+from tests.support.postgres import Postgres, running_postgres
+
+ATTEMPTS = 4  # at a schedule whose faults do not all fire, each with earlier moments
+
+
+@dataclass
+class Outcome:
+    """What became of one schedule."""
+
+    schedule: Schedule
+    codes: list[int] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+    seconds: float = 0.0
+    folder: Path | None = None  # of the logs
+
+    @property
+    def fired(self) -> int:
+        return sum(bool(fault.fired) for fault in self.schedule.faults)
+
+
+class Chaos:
+    """What schedules share: a Postgres, the server of Spaces, a folder for logs."""
+
+    def __init__(
+        self,
+        folder: Path,
+        postgres: Postgres,
+        spaces: ForkServer,
+        template: str,
+    ) -> None:
+        self._folder = folder
+        self._postgres = postgres
+        self._spaces = spaces
+        self._template = template
+        self._numbers = count()
+        self.stopping = threading.Event()
+
+    def run(self, seed: int) -> Outcome | None:
+        """One schedule, again with other moments until all its faults fire; None when stopped."""
+        began = time.monotonic()
+        for attempt in range(ATTEMPTS):
+            if self.stopping.is_set():
+                return None
+            outcome = self.play(draw_schedule(seed, attempt))
+            if {broken.name for broken in outcome.broken} != {"fired"}:
+                break
+        outcome.seconds = time.monotonic() - began
+        return outcome
+
+    def play(self, schedule: Schedule) -> Outcome:
+        """One disturbed run, or several at once, and a further one in peace."""
+        folder = self._folder / f"{schedule.seed}-{schedule.attempt}-{next(self._numbers)}"
+        outcome = Outcome(schedule, folder=folder)
+        with World(
+            schedule.faults,
+            folder=folder,
+            postgres=self._postgres,
+            spaces=self._spaces,
+            template=None if schedule.fresh else self._template,
+            settings=schedule.settings,
+        ) as world:
+            if schedule.stage_before == "RUNNING":
+                world.hub.start_now()
+            world.hub.stage = schedule.stage_before
+            at_first = Tables(self._postgres, world.database)
+            world.armed = True
+            world.happens("beginning")
+            world.start("first", shard=schedule.shard)
+            world.wait()
+            world.calm()
+            world.hub.settle()
+            seen = Evidence(world, schedule.faults)
+            between = Tables(self._postgres, world.database)
+            outcome.broken += check_disturbed(seen, at_first, between)
+            world.start("further", *(["--force"] if schedule.force else []))
+            world.wait()
+            world.hub.settle()
+            at_last = Tables(self._postgres, world.database)
+            outcome.broken += check_further(world, seen, between, at_last)
+            outcome.codes = [run.code for run in world.runs]
+        if not outcome.broken:
+            shutil.rmtree(folder)
+        return outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    shutil.rmtree(options.logs, ignore_errors=True)
+    options.logs.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing running
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    with ExitStack() as stack:
+        spaces = stack.enter_context(ForkServer())
+        postgres = stack.enter_context(running_postgres())
+        template = stack.enter_context(schema_template(postgres))
+        chaos = Chaos(options.logs.absolute(), postgres, spaces, template)
+        pool = stack.enter_context(ThreadPoolExecutor(options.jobs))
+        seeds = range(options.seed, options.seed + options.schedules)
+        futures = [pool.submit(chaos.run, seed) for seed in seeds]
+        console.print(_HEADER, style="bold", markup=False)
+        try:
+            for future in as_completed(futures):
+                if outcome := future.result():
+                    outcomes.append(outcome)
+                    _show(console, outcome)
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave things running
+            console.print("Stopping: what is under way is finished first")
+            chaos.stopping.set()
+            pool.shutdown(cancel_futures=True)
+    _summarise(console, outcomes, time.monotonic() - began)
+    if chaos.stopping.is_set():
+        return 130
+    return 1 if any(outcome.broken for outcome in outcomes) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Run the job through seeded schedules of faults and check what it leaves.",
+        epilog="Invariants: " + "; ".join(NAMES.values()) + ".",
+    )
+    whole = {"type": int, "metavar": "N"}
+    parser.add_argument("--schedules", default=200, **whole, help="how many (%(default)s)")
+    parser.add_argument("--seed", default=0, **whole, help="the first one's (%(default)s)")
+    jobs = max(2, (os.cpu_count() or 2) * 3 // 2)  # they wait a lot
+    parser.add_argument("--jobs", default=jobs, **whole, help="at the same time (%(default)s)")
+    parser.add_argument(
+        "--logs",
+        default=Path(".cache/chaos"),
+        type=Path,
+        metavar="DIR",
+        help="emptied first; what failed is kept there (%(default)s)",
+    )
+    return parser
+
+
+_HEADER = f"{'seed':>6}  {'fired':5}  {'exit':10}  {'sec':>5}  outcome  faults"
+
+
+def _show(console: Console, outcome: Outcome) -> None:
+    """A line for the schedule; what is broken below it, and how to see that again."""
+    schedule = outcome.schedule
+    fired = f"{outcome.fired}/{len(schedule.faults)}"
+    codes = ", ".join(map(str, outcome.codes))
+    faults = "; ".join(fault.says for fault in schedule.faults)
+    verdict = "BROKEN" if outcome.broken else "ok"
+    console.print(
+        f"{schedule.seed:>6}  {fired:5}  {codes:10}  {outcome.seconds:5.1f}  {verdict:7}  {faults}",
+        markup=False,
+        style="red" if outcome.broken else None,
+    )
+    for broken in outcome.broken:
+        console.print(f"        {broken.name}: {broken.says}", markup=False)
+    if outcome.broken:
+        again = f'make chaos CHAOS="--schedules 1 --seed {schedule.seed}"'
+        console.print(f"        logs in {outcome.folder}; again: {again}", markup=False)
+
+
+def _summarise(console: Console, outcomes: Sequence[Outcome], seconds: float) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("Fault", "Schedules", "Fired", "Exit codes", "Broken"):
+        table.add_column(name, justify="left" if name in ("Fault", "Exit codes") else "right")
+    for kind in KINDS:
+        with_it = [o for o in outcomes if kind in {f.kind for f in o.schedule.faults}]
+        if not with_it:
+            continue
+        fired = sum(f.fired > 0 for o in with_it for f in o.schedule.faults if f.kind == kind)
+        codes = " ".join(str(code) for code in sorted({o.codes[0] for o in with_it}))
+        broken = sum(bool(o.broken) for o in with_it)
+        table.add_row(kind, str(len(with_it)), str(fired), codes, str(broken))
+    console.print()
+    console.print(table)
+    console.print()
+    for name, promise in NAMES.items():
+        held = sum(name not in _names(outcome.broken) for outcome in outcomes)
+        console.print(f"{held:>4} of {len(outcomes)}  {promise}", markup=False)
+    good = sum(not outcome.broken for outcome in outcomes)
+    console.print(f"\n{good} of {len(outcomes)} schedules held, in {seconds:.0f} s", style="bold")
+
+
+def _names(broken: Iterable[Broken]) -> set[str]:
+    return {each.name for each in broken}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

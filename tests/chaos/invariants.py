@@ -1,0 +1,275 @@
+"""What must hold after every chaos schedule, whatever went wrong in it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.chaos.faults import Fault
+from tests.chaos.world import HORIZON, LAST_FRIDAY, SECRETS, TICKERS, Run, World
+from tests.support.postgres import Postgres
+from tradingbot.utils.calendars import next_sessions
+
+NAMES = {
+    "fired": "each fault is seen to fire",
+    "rows": "no row is lost: none that was reported, no half forecast, none after one more run",
+    "twice": "no row is there twice, and the ledger's first vintage stays",
+    "running": "no Space runs unreported",
+    "exit": "the exit code says what happened",
+    "survived": "what may pass is survived: everything is stored",
+    "told": "report and run_logs tell the truth",
+    "output": "no stack trace, no secret",
+    "left": "no process is left behind, and the end comes in time",
+}
+MIN_SUCCESS = 0.5  # KRONOS_MIN_SUCCESS, by default
+KEYS = {
+    "kronos_predictions": ("symbol", "interval", "target_date", "model_name"),
+    "kronos_forecasts": ("symbol", "interval", "target_date", "model_name", "as_of"),
+}
+MAY_LACK = ("calibrated_quantiles",)  # there is nothing yet to calibrate by
+LOUD = "THE SPACE MAY STILL BE RUNNING"
+IDLE = "Nothing to do: another run is at work"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An invariant that does not hold."""
+
+    name: str  # of NAMES
+    says: str
+
+
+class Tables:
+    """What lies in the database at one moment."""
+
+    def __init__(self, postgres: Postgres, database: str) -> None:
+        self.rows = {table: _rows(postgres, database, table) for table in KEYS}
+        self.runs = sorted(_rows(postgres, database, "run_logs"), key=lambda row: row["id"])
+
+    def complete(self) -> set[str]:
+        """Tickers with the whole forecast, in both tables."""
+        return {ticker for ticker in TICKERS if not self.missing(ticker)}
+
+    def missing(self, ticker: str) -> list[str]:
+        """Its days that a table lacks."""
+        days = {f"{day:%Y-%m-%d}" for day in next_sessions(ticker, LAST_FRIDAY, HORIZON)}
+        return sorted(
+            f"{table} {day}"
+            for table in KEYS
+            for day in days - {row["target_date"][:10] for row in self.of(ticker, table)}
+        )
+
+    def of(self, ticker: str, table: str) -> list[dict[str, Any]]:
+        """The ticker's rows, step by step."""
+        rows = [row for row in self.rows[table] if row["symbol"] == ticker]
+        return sorted(rows, key=lambda row: row["horizon_days"])
+
+
+def _rows(postgres: Postgres, database: str, table: str) -> list[dict[str, Any]]:
+    [(there,)] = postgres.execute(f"SELECT to_regclass('{table}') IS NOT NULL", database=database)
+    if not there:
+        return []
+    found = postgres.execute(f"SELECT row_to_json(t) FROM {table} t", database=database)
+    return [row for (row,) in found]
+
+
+class Evidence:
+    """What happened around the disturbed runs, as seen from outside of them."""
+
+    def __init__(self, world: World, faults: list[Fault]) -> None:
+        self.runs = world.runs[:]
+        self.faults = faults
+        self.calls = world.hub.calls[:]
+        self.space_calls = world.hub.space_calls[:]
+        self.space_runs = world.hub.running
+
+    @property
+    def refused(self) -> bool:
+        """The Hub refused the token or the name before a Space was up."""
+        for action, status in self.calls:
+            if action == "pause":
+                return False
+            if action in ("restart", "runtime") and status in (401, 403, 404):
+                return True
+        return False
+
+    @property
+    def woken(self) -> bool:
+        return any(a in ("metrics", "batch") and status == 200 for a, status in self.space_calls)
+
+    @property
+    def touched(self) -> bool:
+        """A run had its hands on the Space: one that ran before, and still does, is not its."""
+        return any(action == "restart" for action, _ in self.calls)
+
+    @property
+    def good(self) -> set[str]:
+        """Tickers with usable candles."""
+        return set(TICKERS) - {ticker for fault in self.faults for ticker in fault.bad_tickers}
+
+    @property
+    def passes(self) -> bool:
+        return all(fault.passes for fault in self.faults if fault.fired)
+
+    def fired(self, kind: str) -> bool:
+        return any(fault.kind == kind and fault.fired for fault in self.faults)
+
+
+def check_disturbed(seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
+    """The run, or runs, that met the faults."""
+    broken = [
+        Broken("fired", f"{fault.says}: never came to it")
+        for fault in seen.faults
+        if not fault.fired
+    ]
+    broken += _check_tables(before, after)
+    for run in seen.runs:
+        broken += _check_process(run)
+        if run.in_time:
+            broken += _check_report(run, after)
+            expected = _expected_codes(run, seen, stored=after.complete())
+            if run.code not in expected:
+                broken.append(Broken("exit", f"{run.name}: {run.code}, expected {expected}"))
+    broken += _check_space(seen)
+    broken += _check_log(seen.runs, before, after)
+    if seen.passes:
+        if lacks := seen.good - after.complete():
+            broken.append(Broken("survived", f"no forecast of {', '.join(sorted(lacks))}"))
+        if any(LOUD in run.err for run in seen.runs):
+            broken.append(Broken("survived", "says that the Space may still be running"))
+    return broken
+
+
+def check_further(world: World, seen: Evidence, before: Tables, after: Tables) -> list[Broken]:
+    """The undisturbed run after it: does what is missing, all of it, and nothing else."""
+    run = world.runs[-1]
+    broken = [*_check_tables(before, after), *_check_process(run)]
+    if not run.in_time:
+        return broken
+    if lacks := seen.good - after.complete():
+        broken.append(Broken("rows", f"after one more run there is no {', '.join(sorted(lacks))}"))
+    expected = 0 if len(seen.good) >= MIN_SUCCESS * len(TICKERS) else 1
+    if run.code != expected:
+        broken.append(Broken("exit", f"{run.name}: {run.code}, expected {expected}"))
+    there = set() if run.forced else before.complete()
+    wanted = {
+        **dict.fromkeys(seen.good, "stored"),
+        **dict.fromkeys(there, "already_there"),
+        **dict.fromkeys(set(TICKERS) - seen.good, "failed"),
+    }
+    tickers = run.report.get("tickers", {})
+    told = {symbol: outcome["status"] for symbol, outcome in tickers.items()}
+    if told != wanted:
+        broken.append(Broken("told", f"{run.name} tells {told}, expected {wanted}"))
+    if world.hub.running or LOUD in run.err:
+        broken.append(Broken("running", f"after {run.name}"))
+    return [*broken, *_check_report(run, after), *_check_log([run], before, after)]
+
+
+def _check_tables(before: Tables, after: Tables) -> Iterator[Broken]:
+    """Whole forecasts only, of finite numbers, each once; what was in the ledger is there still."""
+    for ticker in TICKERS:
+        missing = after.missing(ticker)
+        if 0 < len(missing) < len(KEYS) * HORIZON:
+            yield Broken("rows", f"{ticker} lacks {', '.join(missing)}")
+        for table in KEYS:
+            steps = [row["horizon_days"] for row in after.of(ticker, table)]
+            if steps != list(range(1, HORIZON + 1))[: len(steps)]:
+                yield Broken("twice", f"{ticker} in {table} has steps {steps}")
+    for table, rows in after.rows.items():
+        for row in rows:
+            if odd := [name for name, value in row.items() if not _sound(name, value)]:
+                yield Broken("rows", f"{row['symbol']} in {table}: {', '.join(odd)}")
+    key = KEYS["kronos_forecasts"]
+    now = {tuple(row[name] for name in key): row for row in after.rows["kronos_forecasts"]}
+    for row in before.rows["kronos_forecasts"]:
+        if now.get(tuple(row[name] for name in key)) != row:
+            yield Broken("twice", f"the ledger's {row['symbol']} {row['target_date']} was changed")
+
+
+def _sound(name: str, value: Any) -> bool:
+    if name.startswith(("predicted_", "close_p", "last_close", "prob_")):
+        return isinstance(value, int | float) and math.isfinite(value)
+    return value is not None or name in MAY_LACK
+
+
+def _check_process(run: Run) -> Iterator[Broken]:
+    text = run.out + run.err
+    for trace in ("Traceback", "Exception ignored", "Fatal Python error", "a mistake in kronosbot"):
+        if trace in text:
+            yield Broken("output", f"{run.name} prints {trace!r}")
+    if any(secret in text for secret in SECRETS):
+        yield Broken("output", f"{run.name} prints a secret")
+    for what in run.leftovers():
+        yield Broken("left", f"{run.name} leaves {what!r}")
+    if not run.in_time:
+        yield Broken("left", f"{run.name} did not end within {run.ended - run.began:.0f} s")
+
+
+def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
+    """What a run says that it stored, or has found, is what lies there."""
+    report = run.report
+    if not report:
+        if not run.signals:
+            yield Broken("told", f"{run.name} prints no report")
+        return
+    if report["exit_code"] != run.code and not run.signals:
+        yield Broken("told", f"{run.name} ends with {run.code}, tells {report['exit_code']}")
+    for symbol, outcome in report.get("tickers", {}).items():
+        if outcome["status"] in ("stored", "already_there"):
+            told = [(bar["step"], bar["target_date"][:10], bar["close"]) for bar in outcome["bars"]]
+            stored = [
+                (row["horizon_days"], row["target_date"][:10], row["predicted_close"])
+                for row in after.of(symbol, "kronos_predictions")
+            ]
+            if told != stored:
+                yield Broken("rows", f"{run.name}, {symbol}: told {told}, stored {stored}")
+
+
+def _check_space(seen: Evidence) -> Iterator[Broken]:
+    """After the end of the last one nothing runs, unless it was killed or cries."""
+    last = max(seen.runs, key=lambda run: run.ended)
+    loud = [run for run in seen.runs if LOUD in run.err]
+    told = any(run.code != 0 for run in loud)
+    if seen.space_runs and seen.touched and not last.killed and not told:
+        yield Broken("running", f"after {last.name}, exit code {last.code}")
+    if loud and not any(fault.moment in ("pause", "verify") for fault in seen.faults):
+        yield Broken("running", f"{loud[0].name} cries that it may run, though nothing was wrong")
+
+
+def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broken]:
+    """Every run has its row, finished, with its exit code; or says that it has not."""
+    rows = after.runs[len(before.runs) :]
+    at_work = [run for run in runs if IDLE not in run.err]
+    if len(rows) > len(at_work):
+        yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
+    if any(run.signals or not run.in_time for run in at_work):
+        return  # ended before its row was begun, or after it was finished, or killed
+    finished = sorted(row["exit_code"] for row in rows if row["finished_at"])
+    silent = [run for run in at_work if "run_logs" not in run.err]
+    if len(rows) == len(at_work) and finished != sorted(run.code for run in silent):
+        yield Broken("told", f"run_logs has exit codes {finished} of {len(silent)} finished runs")
+    if len(rows) < len(at_work) and not any(run.code for run in at_work):
+        yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
+
+
+def _expected_codes(run: Run, seen: Evidence, *, stored: set[str]) -> set[int]:
+    """DESIGN.md, section 8, computed from what was seen from outside."""
+    if run.signals:
+        return {128 + run.signals[0]}
+    if IDLE in run.err:
+        return {0}
+    enough = len(stored & run.tickers) >= MIN_SUCCESS * len(run.tickers)
+    if len(seen.runs) > 1 and not enough:
+        return {1, 2}
+    if len(seen.runs) > 1 and (seen.refused or seen.fired("database stays gone")):
+        return {0, 1, 2}  # one of them met it: which one cannot be seen
+    if len(seen.runs) > 1 and not seen.passes:
+        return {0, 1}  # the same: one may have failed and ended before the other began, and did all
+    if seen.refused:
+        return {2}
+    if LOUD in run.err or not seen.woken:
+        return {1}
+    if seen.fired("database stays gone"):
+        return {0, 1} if seen.good <= stored else {1}
+    return {0} if enough else {1}

@@ -1,0 +1,311 @@
+"""What a run of the job meets in a chaos schedule: a Hub, a Space, a database, candles."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import psutil
+
+from tests.support import ROOT
+from tests.support import hub as hub_module
+from tests.support.fork_server import ForkServer
+from tests.support.hub import REPO, TOKEN, Hub
+from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
+from tradingbot.utils.shards import Shard
+
+if TYPE_CHECKING:
+    from tests.chaos.faults import Fault
+
+API_KEY = "s3cret-key-of-the-space"
+SECRETS = (TOKEN, PASSWORD, API_KEY)
+HORIZON = 3
+BARS = 48
+LAST_FRIDAY = datetime(2024, 3, 8)
+TICKERS = (
+    *("AAPL", "AMZN", "BTC-USD", "CAT", "EURUSD=X", "GLD"),
+    *("IBM", "KO", "MSFT", "NVDA", "QQQ", "SPY"),
+)
+TIME_BOUND = 45.0  # seconds for one run; it takes about five
+WHOLE = Shard()  # all tickers
+QUICK_JOB = ROOT / "tests" / "support" / "quick_job.py"
+
+
+@dataclass
+class Run:
+    """One process of the job."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    name: str
+    tickers: frozenset[str]  # its shard's
+    forced: bool  # --force
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    signals: list[int] = field(default_factory=list)  # that it was sent, and was there to get
+    in_time: bool = True
+
+    @property
+    def code(self) -> int:
+        """As a shell and Kubernetes tell it: a second signal may kill it when all is done."""
+        status = self.process.returncode
+        return 128 - status if status < 0 else status
+
+    @property
+    def killed(self) -> bool:
+        """By SIGKILL: it could not do anything about it."""
+        return signal.SIGKILL in self.signals or not self.in_time
+
+    def send(self, number: int) -> bool:
+        """Whether the process was still there."""
+        if self.process.poll() is not None:
+            return False
+        self.process.send_signal(number)
+        self.signals.append(number)
+        return True
+
+    def poll(self) -> bool:
+        """Whether it has ended; one that takes too long is ended."""
+        if self.ended:
+            return True
+        if self.process.poll() is None and time.monotonic() - self.began > TIME_BOUND:
+            self.in_time = False
+            self.process.kill()
+            self.process.wait()
+        if self.process.poll() is not None:
+            self.ended = time.monotonic()
+        return bool(self.ended)
+
+    def leftovers(self) -> list[str]:
+        """What it started and has left behind; ended now."""
+        found = []
+        for process in psutil.process_iter(["pid", "cmdline"]):
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                if process.pid != self.process.pid and os.getsid(process.pid) == self.process.pid:
+                    found.append(" ".join(process.info["cmdline"] or []))
+                    process.kill()
+        return found
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What it printed with --json; {} if it was not to print anything."""
+        found: dict[str, Any] = json.loads(self.out or "{}")
+        return found
+
+    @property
+    def out(self) -> str:
+        return (self.folder / f"{self.name}.out").read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        return (self.folder / f"{self.name}.err").read_text(errors="replace")
+
+
+class World:
+    """Everything around the job; `faults` happen in it while it is armed."""
+
+    def __init__(
+        self,
+        faults: Sequence["Fault"],
+        *,
+        folder: Path,
+        postgres: Postgres,
+        spaces: ForkServer,
+        template: str | None,
+        settings: Mapping[str, str],
+    ) -> None:
+        self.faults = faults
+        self.folder = folder
+        self.postgres = postgres
+        self.database = f"chaos_{folder.name.replace('-', '_')}"
+        self.template = template
+        self.settings = settings
+        self.runs: list[Run] = []
+        self.counts: Counter[str] = Counter()
+        self.armed = False
+        self._lock = threading.Lock()
+        self._pausing = False
+        self._timers: list[threading.Timer] = []
+        self._spaces = spaces
+        self._candles = folder / "candles"
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        write_candles(self._candles)
+        with ExitStack() as stack:
+            template = f" TEMPLATE {self.template}" if self.template else ""
+            self.postgres.execute(f"CREATE DATABASE {self.database}{template}")
+            stack.callback(self.postgres.execute, f"DROP DATABASE {self.database} WITH (FORCE)")
+            self.proxy = stack.enter_context(
+                DatabaseProxy(self.postgres, self.database, happens=self.happens)
+            )
+            self.hub = stack.enter_context(
+                Hub(
+                    environ={"KRONOS_API_KEY": API_KEY},
+                    old_lingers=0.05,
+                    launch=self._spaces.launch,
+                    happens=self.happens,
+                )
+            )
+            self.hub.log = ["MemoryError: the model is too large\n"]  # without a stack trace
+            stack.callback(self._end)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    # what happens ---------------------------------------------------------------------------
+
+    def happens(self, event: str) -> hub_module.Fault | None:
+        """Count it, and let those faults act whose moment it is."""
+        with self._lock:
+            if not self.armed:
+                return None
+            if event == "restart":
+                self._pausing = False
+            elif event == "pause":
+                self._pausing = True
+            elif event == "runtime" and self._pausing:
+                event = "verify"
+            self.counts[event] += 1
+            number = self.counts[event]
+            due = [f for f in self.faults if f.moment == event and f.covers(number)]
+        answer = None
+        for fault in due:
+            result = fault.act(self)
+            fault.fired += 1
+            answer = result if answer is None else answer
+        return answer
+
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        timer = threading.Timer(seconds, action)
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+    def calm(self) -> None:
+        """No more faults; Hub and database answer as they should, the data stays as it is."""
+        with self._lock:
+            self.armed = False
+        for timer in self._timers:
+            timer.cancel()
+            timer.join()
+        self.hub.ends_as = "RUNNING"
+        self.hub.environ = {"KRONOS_API_KEY": API_KEY}
+        self.proxy.cut()  # before it flows: what a dead client has sent must not arrive now
+        self.proxy.flow()
+        self.proxy.accept()
+        self.open_database()
+        self.postgres.end_sessions(self.database)
+
+    def close_database(self) -> None:
+        """The server is there and refuses everybody."""
+        self.postgres.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS false")
+        self.postgres.end_sessions(self.database)
+
+    def open_database(self) -> None:
+        self.postgres.execute(f"ALTER DATABASE {self.database} ALLOW_CONNECTIONS true")
+
+    # the job --------------------------------------------------------------------------------
+
+    def start(self, name: str, *arguments: str, shard: Shard = WHOLE) -> Run:
+        """The job as a process, its output in files of the schedule's folder."""
+        command = [sys.executable, str(QUICK_JOB), "run", "--json", "--horizon", str(HORIZON)]
+        command += ["--source", f"csv:{self._candles}", "--symbols", ",".join(TICKERS), *arguments]
+        part = {"KRONOS_SHARDS": str(shard.count), "JOB_COMPLETION_INDEX": str(shard.index)}
+        with (
+            (self.folder / f"{name}.out").open("wb") as out,
+            (self.folder / f"{name}.err").open("wb") as err,
+        ):
+            process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env={**_own_environment(), **self._settings(), **part},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        tickers = frozenset(ticker for ticker in TICKERS if shard.takes(ticker))
+        run = Run(process, self.folder, name, tickers, "--force" in arguments)
+        self.runs.append(run)
+        return run
+
+    def wait(self) -> None:
+        """Until every run has ended, those too that begin meanwhile."""
+        while [run for run in self.runs if not run.poll()]:
+            time.sleep(0.01)
+
+    def _settings(self) -> dict[str, str]:
+        return {
+            "HF_ENDPOINT": self.hub.url,
+            "HF_TOKEN": TOKEN,
+            "HF_SPACE_REPO": REPO,
+            "HF_HOME": str(self.folder / "hub"),
+            "KRONOS_SPACE_URL": self.hub.space_url,
+            "KRONOS_API_KEY": API_KEY,
+            "KRONOS_SAMPLES": "2",
+            "DATABASE_URL": self.proxy.url,
+            "PYTHONPATH": str(ROOT),
+            **self.settings,
+        }
+
+    def _end(self) -> None:
+        self.calm()
+        for run in self.runs:
+            if run.process.poll() is None:
+                run.process.kill()
+                run.process.wait()
+            run.leftovers()
+
+    # candles --------------------------------------------------------------------------------
+
+    def candle_file(self, ticker: str) -> Path:
+        return self._candles / f"{ticker}.csv"
+
+
+def write_candles(folder: Path) -> None:
+    """A file for each ticker, with BARS daily candles up to LAST_FRIDAY."""
+    folder.mkdir()
+    for number, ticker in enumerate(TICKERS):
+        rows = [
+            f"{day:%Y-%m-%d},{close},{close + 1},{close - 1},{close},1000"
+            for close, day in enumerate(_days(ticker), start=50 + 10 * number)
+        ]
+        text = "\n".join(["date,open,high,low,close,volume", *rows]) + "\n"
+        (folder / f"{ticker}.csv").write_text(text)
+
+
+def _days(ticker: str) -> list[datetime]:
+    """The BARS newest days; holidays do not matter here."""
+    days = (LAST_FRIDAY - timedelta(days=back) for back in range(3 * BARS))
+    traded = [day for day in days if ticker == "BTC-USD" or day.weekday() < 5]
+    return traded[BARS - 1 :: -1]
+
+
+def _own_environment() -> dict[str, str]:
+    ours = ("KRONOS_", "HF_", "POSTGRES_", "DATABASE_URL")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+@contextmanager
+def schema_template(postgres: Postgres) -> Iterator[str]:
+    """A database with the current schema and nothing in it, to copy."""
+    from tradingbot.utils.db import dispose_engines, init_db
+
+    postgres.execute("CREATE DATABASE chaos_template")
+    init_db(postgres.url("chaos_template"))
+    dispose_engines()
+    yield "chaos_template"
+    postgres.execute("DROP DATABASE chaos_template WITH (FORCE)")

@@ -1,0 +1,148 @@
+"""The Space's image, built and run for real: `make image-test`. It takes minutes, so it is no part
+of `make test`.
+
+The bundled kronos-nano stands for the download of Kronos-mini, and the containers have no network.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kronos_space
+from tests.support import containers
+from tests.support.containers import build, podman, start
+
+CONTEXT = Path(kronos_space.__file__).parent
+IMAGE = "localhost/kronos-space"
+READ_ONLY = ("--read-only", "--tmpfs", "/tmp", "--env", "KRONOS_MODEL=kronos-nano")
+
+ASK = """
+import json, urllib.request as http
+space = "http://127.0.0.1:7860"
+document = json.load(http.urlopen(space + "/openapi.json"))
+[request] = document["components"]["schemas"]["ForecastRequest"]["examples"][:1]
+headers = {"Content-Type": "application/json"}
+answer = http.urlopen(http.Request(space + "/predict", json.dumps(request).encode(), headers))
+print(answer.read().decode())
+"""
+
+
+@pytest.fixture(scope="module")
+def index() -> Iterator[str]:
+    """Where PyTorch comes from; with it, everything that building needs."""
+    try:
+        containers.prepare()
+    except containers.Unable as error:
+        pytest.exit(f"make image-test: {error}", returncode=1)
+    yield containers.torch_index(CONTEXT / "Dockerfile")
+    containers.release()
+
+
+@pytest.fixture(scope="module")
+def image(index: str) -> str:
+    started = time.monotonic()
+    build(CONTEXT, IMAGE, KRONOS_BAKE="", TORCH_INDEX_URL=index)
+    print(f"\nbuilt in {time.monotonic() - started:.0f} s")
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def space(image: str) -> Iterator[str]:
+    """A running container, on a read-only disk, that answers."""
+    started = time.monotonic()
+    container = start(image, *READ_ONLY)
+    while not (health := _health_check(container)):
+        assert _running(container), podman("logs", container)
+        assert time.monotonic() < started + 60, "no health within a minute"
+        time.sleep(0.2)
+    assert health
+    print(f"\nhealthy {time.monotonic() - started:.1f} s after its start")
+    yield container
+    podman("rm", "--force", container)
+
+
+def test_it_forecasts_without_a_network_and_on_a_read_only_disk(space: str) -> None:
+    answer = json.loads(podman("exec", space, "python", "-c", ASK))
+    assert answer["model"] == "kronos-nano"
+    assert all(row["low"] <= row["close"] <= row["high"] for row in answer["predictions"])
+
+
+def test_it_is_not_root(space: str) -> None:
+    assert podman("exec", space, "id", "-u").strip() == "1000"
+    assert podman("exec", space, "stat", "-c", "%u", "/home/user/.cache/huggingface") == "1000\n"
+
+
+def test_no_compiler_no_cache_and_nothing_for_a_gpu_is_left_in_it(space: str) -> None:
+    left = podman("exec", "--user", "root", space, "sh", "-c",
+        "for tool in cc gcc g++ clang make; do command -v $tool; done; "
+        "find / -xdev '(' -name '*.whl' -o -path '*/.cache/pip' -o -name 'nvidia*' ')' "
+        "-not -path '/proc/*' -not -path '/sys/*' -not -path '/usr/share/python-wheels/*'; true",
+    )  # fmt: skip
+    assert [line for line in left.splitlines() if "No such file" not in line] == []
+
+
+def test_a_start_compiles_nothing(image: str) -> None:
+    """What the service imports has its bytecode in the image; user 1000 could not keep it."""
+    code = "import kronos_space.__main__, kronos_space.app, sys, pathlib; "
+    code += "files = [vars(m).get('__cached__') for m in list(sys.modules.values())]; "
+    code += "print([f for f in files if f and not pathlib.Path(f).exists()])"
+    container = start(image, command=("python", "-B", "-c", code))
+    assert _finished(container) == (0, "[]\n")
+
+
+def test_it_stops_in_order_when_it_is_told_to(image: str) -> None:
+    container = start(image, *READ_ONLY)
+    while not _health_check(container):
+        time.sleep(0.2)
+    podman("stop", "--time", "20", container)
+    status, log = _finished(container)
+    assert status == 0, log
+
+
+def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_one_line(
+    image: str,
+) -> None:
+    status, log = _finished(start(image))  # Kronos-mini is the default, and was not baked
+    assert status == 1
+    *_, line = log.splitlines()  # the client tells of its attempts before
+    assert line.startswith(
+        "kronos_space: NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub"
+    )
+
+
+def test_a_build_ends_where_the_model_to_bake_cannot_be_had(image: str, index: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        build(CONTEXT, f"{IMAGE}:none", KRONOS_BAKE="kronos-maxi", TORCH_INDEX_URL=index)
+    assert "kronos_space: 'kronos-maxi': expected one of kronos-mini" in failure.value.output
+
+
+def test_it_is_small(image: str) -> None:
+    whole, base = containers.size(image), containers.size(containers.BASE)
+    print(f"\nimage {whole / 1e6:.0f} MB, {(whole - base) / 1e6:.0f} MB of them above the base")
+    assert whole - base < 900e6
+
+
+def _health_check(container: str) -> bool:
+    """The HEALTHCHECK of the Dockerfile, run in the container."""
+    check = json.loads(podman("image", "inspect", IMAGE, "--format", "{{json .HealthCheck.Test}}"))
+    assert check[0] == "CMD"
+    try:
+        podman("exec", container, *check[1:])
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def _running(container: str) -> bool:
+    return podman("inspect", container, "--format", "{{.State.Running}}").strip() == "true"
+
+
+def _finished(container: str) -> tuple[int, str]:
+    status = int(podman("wait", container))
+    log = podman("logs", container)
+    podman("rm", container)
+    return status, log

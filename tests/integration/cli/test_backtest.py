@@ -1,0 +1,316 @@
+"""`kronosbot backtest` as a person runs it: a process, a real Space, a file that grows."""
+
+import csv
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.command_line import kronosbot
+from tradingbot.utils.backtest_csv import read_csv
+from tradingbot.utils.backtest_rows import COLUMNS
+from tradingbot.utils.calendars import next_sessions
+
+QUICK = ("--source", "sample", "--context", "64", "--samples", "8", "--horizon", "2")
+
+
+def forecasts(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return [row for row in csv.DictReader(lines) if row["step"] != "0"]
+
+
+def whole(file: Path) -> bool:
+    """Whether its last line is there to its end."""
+    return file.read_bytes().endswith(b"\n")
+
+
+def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
+    tmp_path: Path, space_url: str
+) -> None:
+    done = kronosbot(
+        "backtest", *QUICK, "--symbols", "AAPL,ZZZZ,IBM", "--windows", "10",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr  # ZZZZ
+    assert [path.name for path in tmp_path.iterdir()] == ["backtest.csv"]
+    lines = done.stdout.splitlines()
+    assert lines[2].startswith("1           20  too few: 20 of 30 that a figure needs")
+    all_steps = lines[4].split()
+    assert all_steps[:2] == ["all", "40"]
+    assert 0.5 < float(all_steps[2]) < 3
+    assert "Failed    ZZZZ: the sample has AAPL, GOOG, IBM, MSFT only" in done.stdout
+    assert "of 40 forecasts with an outcome: unseen in training 40" in done.stdout
+    assert lines[-1] == "File      backtest.csv; nothing went into the database"
+    assert "Forecasting with kronos-nano: 20" in done.stderr
+
+    rows = forecasts(tmp_path / "backtest.csv")
+    assert list(rows[0]) == COLUMNS
+    assert len(rows) == 40
+    newest = rows[-1]
+    assert (newest["symbol"], newest["as_of"], newest["target"], newest["step"]) == (
+        "IBM", "2013-02-27", "2013-03-01", "2",
+    )  # fmt: skip
+    assert newest["in_training"] == "no"
+    assert float(newest["q05"]) <= float(newest["q50"]) <= float(newest["q95"])
+    assert sum(len(one) for one in read_csv(tmp_path / "backtest.csv")) == 40
+
+
+def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
+    tmp_path: Path, space_url: str
+) -> None:
+    run = ["backtest", *QUICK, "--symbols", "GOOG", "--json"]
+    environ = {"KRONOS_SPACE_URL": space_url}
+    first = kronosbot(*run, "--windows", "16", folder=tmp_path, **environ)
+    assert first.returncode == 0, first.stderr
+    before = (tmp_path / "backtest.csv").read_bytes()
+
+    nobody = {"KRONOS_SPACE_URL": "http://127.0.0.1:9"}  # nor is anybody asked
+    again = kronosbot(*run, "--windows", "16", folder=tmp_path, **nobody)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "backtest.csv").read_bytes() == before
+    measured = [json.loads(done.stdout)["measures"] for done in (first, again)]
+    assert measured[0] == measured[1]
+
+    more = kronosbot(*run, "--windows", "20", folder=tmp_path, **environ)
+    told = json.loads(more.stdout)
+    assert (more.returncode, told["made"], told["windows"], told["missing"]) == (0, 4, 20, 0)
+    assert told["measures"]["all"]["n"] == 40
+    assert told["settings"]["model"] == "kronos-nano"
+    days = [row["as_of"] for row in forecasts(tmp_path / "backtest.csv")]
+    assert len(set(days)) == 20
+
+
+def test_what_was_trained_on_is_told_apart(tmp_path: Path, space_url: str) -> None:
+    done = kronosbot(
+        "backtest", *QUICK, "--symbols", "MSFT", "--windows", "40", "--until", "2011-06-14",
+        "--stride", "3", "--json", folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    counts = told["in_training"]
+    assert counts["yes"] + counts["no"] == told["measures"]["all"]["n"] == 80
+    assert told["measures"]["unseen"]["n"] == counts["no"] >= 30
+    assert told["measures"]["unseen"]["mase"] != told["measures"]["all"]["mase"]
+
+
+def test_what_makes_figures_doubtful_is_told_in_one_line_each(
+    tmp_path: Path, space_url: str
+) -> None:
+    days = next_sessions("AAPL", datetime(2022, 1, 3), 301)
+    del days[-2]  # a session without a bar
+    closes = [(10 if day < days[290] else 1) + number % 3 / 10 for number, day in enumerate(days)]
+    rows = [
+        f"{day:%Y-%m-%d},{close},{close},{close},{close},1"
+        for day, close in zip(days, closes, strict=True)
+    ]
+    lines = ["date,open,high,low,close,volume", *rows, rows[-1]]
+    (tmp_path / "AAPL.csv").write_text("\n".join(lines))
+    done = kronosbot(
+        "backtest", "--source", "csv:.", "--windows", "4", "--stride", "3", "--horizon", "2",
+        "--samples", "2", "--symbols", "aapl,AAPL",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "AAPL: repeated bars dropped, the last of each kept: 1" in done.stderr
+    [remark] = [line for line in done.stderr.splitlines() if "only the newest" in line]
+    assert remark.endswith(" (so, or with other numbers, in 4 windows)")
+    assert "No bar    1 of 8 forecasts: no candle of their session" in done.stdout
+    assert f"Jump      AAPL: its close was 0.119 times on {days[290]:%Y-%m-%d}. A" in done.stdout
+
+
+# interrupted ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_backtest_keeps_what_it_has_and_goes_on_with_the_rest(
+    tmp_path: Path, space_url: str, number: signal.Signals, code: int
+) -> None:
+    run = ["backtest", *QUICK, "--symbols", "AAPL,MSFT", "--windows", "20"]
+    with relay(space_url, batches=2) as (url, held):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tradingbot.kronosbot", *run],
+            cwd=tmp_path,
+            env={**os.environ, "KRONOS_SPACE_URL": url},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert held.wait(60)  # the third and last batch is not answered
+        two = tmp_path / "backtest.csv"
+        deadline = time.monotonic() + 60
+        while not two.exists() or not whole(two) or len(forecasts(two)) < 64:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert len(forecasts(two)) == 64
+    if code > 0:
+        assert "backtest.csv has 32 of 40 forecasts, the same command goes on" in err
+    rest = kronosbot(*run, "--json", folder=tmp_path, KRONOS_SPACE_URL=space_url)
+    assert rest.returncode == 0, rest.stderr
+    assert json.loads(rest.stdout)["made"] == 8
+    keys = [
+        (row["symbol"], row["as_of"], row["step"]) for row in forecasts(tmp_path / "backtest.csv")
+    ]
+    assert len(set(keys)) == len(keys) == 80
+
+
+def test_a_space_that_goes_away_leaves_a_file_to_go_on_with(tmp_path: Path, space_url: str) -> None:
+    with relay(space_url, batches=1, then="gone") as (url, _):
+        done = kronosbot(
+            "backtest", *QUICK, "--symbols", "AAPL", "--windows", "40",
+            folder=tmp_path, KRONOS_SPACE_URL=url,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "Missing   24 of 40 windows: " in done.stdout
+    assert "the same command again asks for them alone" in done.stdout
+    assert len(forecasts(tmp_path / "backtest.csv")) == 32
+
+
+@contextmanager
+def relay(
+    space_url: str, *, batches: int, then: str = "hold"
+) -> Iterator[tuple[str, threading.Event]]:
+    """The Space, of which only so many batches are answered; the others are held, or it is gone.
+
+    The event tells that one more was asked for.
+    """
+    port = urlsplit(space_url).port
+    held, go = threading.Event(), threading.Event()
+    asked = 0
+    counting = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.forward(b"")
+
+        def do_POST(self) -> None:
+            nonlocal asked
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with counting:
+                asked += 1
+                too_many = asked > batches
+            if too_many:
+                held.set()
+                if then == "hold":
+                    go.wait()
+                return
+            self.forward(body)
+
+        def forward(self, body: bytes) -> None:
+            if held.is_set():
+                return
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request(self.command, self.path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+            connection.close()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """The caller was killed."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", held
+    finally:
+        go.set()
+        server.shutdown()
+        server.server_close()
+
+
+# refused ----------------------------------------------------------------------------------
+
+
+def test_a_file_of_other_settings_is_refused_before_anything_is_asked(
+    tmp_path: Path, space_url: str
+) -> None:
+    run = ["backtest", *QUICK, "--symbols", "AAPL", "--windows", "15"]
+    first = kronosbot(*run, folder=tmp_path, KRONOS_SPACE_URL=space_url)
+    assert first.returncode == 0, first.stderr
+    before = (tmp_path / "backtest.csv").read_bytes()
+    other = kronosbot(
+        *run, "--samples", "9", "--until", "2013-01-31",
+        folder=tmp_path, KRONOS_SPACE_URL="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert (other.returncode, other.stdout) == (2, "")
+    assert other.stderr == (
+        "Error: backtest.csv was made otherwise (samples 8, now 9; until 2013-03-01, now "
+        "2013-01-31): give the same settings, or another --out\n"
+    )
+    assert (tmp_path / "backtest.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "KRONOS_SPACE_URL is not set"),
+        (["--windows", "0"], 2, "--windows='0': expected a whole number from 1"),
+        (["--top-p", "0"], 2, "--top-p='0': expected a number from 0.001 to 1"),
+        (["--temperature", "nan"], 2, "--temperature='nan': expected a number"),
+        (["--until", "yesterday"], 2, "--until='yesterday': expected a day, such as 2024-01-31"),
+        (["--local", "--out", "missing/a.csv"], 2, "there is no folder missing"),
+        (["--local", "--symbols", "ZZZZ"], 1, "ZZZZ: the sample has"),
+        (["--local", "--until", "2000-03-31", "--symbols", "IBM"], 1, "IBM: 23 bars, a backtest"),
+        (["--local", "--until", "1999-12-31"], 1, "AAPL: 0 bars, a backtest needs at least 37"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_one_line(
+    tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    done = kronosbot("backtest", "--source", "sample", "--json", *arguments, folder=tmp_path)
+    assert done.returncode == code
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert says in line
+    assert says in json.loads(done.stdout)["error"]["message"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wish_that_the_space_refuses_is_not_asked_for_again(
+    tmp_path: Path, space_url: str
+) -> None:
+    done = kronosbot(
+        "backtest", *QUICK, "--symbols", "AAPL", "--windows", "1", "--horizon", "250",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Missing   1 of 1 windows: AAPL: the Space refuses it: horizon 250" in done.stdout
+    assert "the same command again" not in done.stdout
+
+
+def test_a_space_with_another_model_than_was_asked_for_is_refused(
+    tmp_path: Path, space_url: str
+) -> None:
+    done = kronosbot(
+        "backtest", *QUICK, "--model", "NeoQuasar/Kronos-mini",
+        folder=tmp_path, KRONOS_SPACE_URL=space_url,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "has kronos-nano; --local starts one with the model that you want" in done.stderr

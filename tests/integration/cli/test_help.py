@@ -1,0 +1,69 @@
+"""What the command says to somebody who types it for the first time, or types it wrong."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import kronosbot
+from tradingbot import __version__
+
+COMMANDS = [
+    "", "run", "backtest", "report", "status", "space", "space status", "space wake", "space pause",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
+    command: str, tmp_path: Path
+) -> None:
+    done = kronosbot(*command.split(), "--help", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "\b" not in done.stdout
+    if command == "space":
+        return  # a group: its commands have the examples
+    examples = re.findall(r"(?:Try it: |^ +)kronosbot (.*)", done.stdout, re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = example.partition(" --")[0].partition(" |")[0]
+        assert words in COMMANDS, example
+
+
+def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> None:
+    done = kronosbot("run", "-h", folder=tmp_path)
+    for word in ("--local", "--source", "--symbols", "--horizon", "--database-url", "--dry-run",
+                 "--force", "--log-format", "--json", "130", "143", "HF_TOKEN"):  # fmt: skip
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["stauts"], "No such command 'stauts'. Did you mean 'status'"),
+        (["space", "wakee"], "No such command 'wakee'. Did you mean 'wake'"),
+        (["run", "--locl"], "No such option: --locl (Possible options: --force, --local)"),
+        (["--horizn", "3"], "No such option: --horizn"),
+        (["run", "SPY"], "Got unexpected extra argument(s) (SPY)"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_with_a_hint(
+    arguments: list[str], hint: str, tmp_path: Path
+) -> None:
+    done = kronosbot(*arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert hint in done.stderr
+    assert "--help' for help." in done.stderr
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert kronosbot("--version", folder=tmp_path).stdout == f"kronosbot {__version__}\n"
+
+
+def test_alone_it_runs_the_job_as_a_cronjob_types_it(tmp_path: Path) -> None:
+    done = kronosbot(folder=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: KRONOS_SPACE_URL is not set: give the Space's address "
+        "(https://owner-space.hf.space), or add --local to run one on this machine\n"
+    )

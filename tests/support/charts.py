@@ -1,0 +1,66 @@
+"""The chart as the real helm renders it."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support import ROOT
+from tests.support.kube_tools import tool
+
+Object = dict[str, Any]
+
+CHART = ROOT / "helm" / "tradingbots"
+CI = sorted(path.stem.removesuffix("-values") for path in CHART.glob("ci/*-values.yaml"))
+NAMESPACE = "tradingbots-2025"
+
+
+def helm(*arguments: str | Path) -> str:
+    """What it prints; CalledProcessError with its words where it refuses."""
+    done = subprocess.run([tool("helm"), *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, "helm", done.stdout, done.stderr)
+    return done.stdout
+
+
+@cache
+def rendered(*arguments: str, ci: str = "default") -> tuple[Object, ...]:
+    """All manifests with the values of a ci file; `arguments` are further ones, as --set a=b."""
+    values = CHART / "ci" / f"{ci}-values.yaml"
+    release = ("template", "tradingbots", CHART, "--namespace", NAMESPACE, "--values", values)
+    return tuple(filter(None, yaml.safe_load_all(helm(*release, *arguments))))
+
+
+def find(objects: tuple[Object, ...], kind: str, name: str) -> Object:
+    [found] = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
+    """The pod's spec of everything that makes pods, by the maker's name."""
+    found = {}
+    for one in objects:
+        match one:
+            case {"kind": "CronJob"}:
+                found[one["metadata"]["name"]] = one["spec"]["jobTemplate"]["spec"]["template"]
+            case {"kind": "Deployment" | "StatefulSet"}:
+                found[one["metadata"]["name"]] = one["spec"]["template"]
+            case {"kind": "Pod"}:
+                found[one["metadata"]["name"]] = one
+    return {name: template["spec"] for name, template in found.items()}
+
+
+def variables(pod: Object) -> dict[str, Any]:
+    """Of its one container: name -> a text, or (secret, key)."""
+    [container] = pod["containers"]
+    found = {}
+    for variable in container["env"]:
+        assert variable["name"] not in found, f"{variable['name']} is there twice"
+        if "value" in variable:
+            found[variable["name"]] = variable["value"]
+        else:
+            reference = variable["valueFrom"]["secretKeyRef"]
+            found[variable["name"]] = (reference["name"], reference["key"])
+    return found

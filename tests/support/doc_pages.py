@@ -1,0 +1,48 @@
+"""The documentation as text: its pages, and the blocks of code in them."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from tests.support import ROOT
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code; `line` is that of its first line in the page, from 1."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+@cache
+def pages() -> dict[str, str]:
+    """Path in the project -> the Markdown. Of the Space the page that it shows on the Hub."""
+    paths = [
+        ROOT / "README.md",
+        ROOT / "kronos_space/README.md",
+        *sorted(ROOT.rglob("docs/**/*.md")),
+    ]
+    return {str(path.relative_to(ROOT)): path.read_text() for path in paths}
+
+
+def blocks(language: str) -> list[Block]:
+    found = []
+    for page, text in pages().items():
+        for fence in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            if fence[1] == language:
+                line = text[: fence.start(2)].count("\n") + 1
+                found.append(Block(page, line, language, fence[2]))
+    return found
+
+
+def commands(block: Block) -> list[str]:
+    """Each command of a shell block, without comments, its lines joined."""
+    joined = re.sub(r"\\\n\s*", "", block.text)
+    lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines())
+    return [line for line in lines if line]

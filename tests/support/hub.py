@@ -1,0 +1,365 @@
+"""A Hub for tests: answers over HTTP as the Hugging Face Hub does, and runs its Space for real.
+
+The Space is a process. A restart leaves the old one answering for a moment, starts the new one
+after a delay and moves through the stages; a pause kills it; one whose process ends shows
+RUNTIME_ERROR. `hub.space_url` is the Space's public address: a proxy that answers 503 while no
+container runs. Faults are put in `hub.faults`.
+"""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+from tests.support import ROOT
+from tradingbot.utils.local_space import free_port
+
+REPO = "someone/kronos-trading-api"
+TOKEN = "hf_test_token"
+
+# A Space that is up within a tenth of a second: /health with a boot_id of its own, nothing else.
+TINY_SPACE = (
+    sys.executable,
+    "-c",
+    """
+import json, sys, uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
+health = {"status": "ok", "model": "tiny", "model_revision": None, "boot_id": uuid.uuid4().hex}
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(health).encode())
+    def log_message(self, *args):
+        pass
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+""",
+)
+REAL_SPACE = (sys.executable, "-m", "kronos_space", "--host", "127.0.0.1")
+
+
+# What a call gets instead of its answer: a status, or
+#   "hang"     no answer within the caller's patience, and nothing is done
+#   "mute"     no answer either, yet it is done
+#   "late"     an error, yet it is done
+#   "deaf"     the usual answer, but nothing is done
+#   "garbage"  200, but nothing that makes sense
+#   "cut"      the connection ends without an answer
+# or a function that makes something else of the body.
+Fault = int | str | Callable[[bytes], bytes]
+
+
+class Container(Protocol):
+    """The process of a Space, as subprocess.Popen has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
+class Hub:
+    """`faults[action]` holds what the next calls of that action get; then `happens` is asked.
+
+    Actions of the API: restart, pause, runtime, logs, info; of the Space: health, metrics, batch.
+    `happens` is also told "batch sent" (the container has the request), "batch done" (it answered)
+    and "paused". `launch` starts a container on a port.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str] = TINY_SPACE,
+        *,
+        environ: Mapping[str, str] = os.environ,
+        old_lingers: float = 0.1,
+        private: bool = False,
+        patience: float = 1.5,
+        launch: Callable[[int, Mapping[str, str]], Container] | None = None,
+        happens: Callable[[str], Fault | None] = lambda event: None,
+    ) -> None:
+        self.command = command
+        self.environ = dict(environ)
+        self.old_lingers = old_lingers
+        self.private = private
+        self.patience = patience  # seconds; a caller's time-out is shorter
+        self.happens = happens
+        self.stage = "PAUSED"
+        self.ends_as = "RUNNING"  # the stage that a start leads to
+        self.log = ["Traceback (most recent call last):\n", "MemoryError: the model is too large\n"]
+        self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.calls: list[tuple[str, int]] = []  # of the API: action, status
+        self.space_calls: list[tuple[str, int]] = []  # of the Space
+        self.tokens: set[str | None] = set()  # every Authorization header that the Space got
+        self.starts = 0
+        self.container: Container | None = None
+        self.port = 0
+        self._launch = launch or self._popen
+        self._lock = threading.RLock()
+        self._generation = 0
+        self._restarts: list[threading.Thread] = []
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.space_url = f"{self.url}/space"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.pause()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def running(self) -> bool:
+        """Whether a container of the Space is alive."""
+        return self.container is not None and self.container.poll() is None
+
+    def runtime(self) -> dict[str, Any]:
+        """What the API tells about the Space."""
+        with self._lock:
+            if self.stage == "RUNNING" and not self.running:
+                self.stage = "RUNTIME_ERROR"  # the process has ended by itself
+            stage = self.stage
+        hardware = {"current": "cpu-basic", "requested": "cpu-basic"}
+        return {"stage": stage, "hardware": hardware, "storage": None, "gcTimeout": 172800}
+
+    def actions(self) -> list[str]:
+        return [action for action, _ in self.calls]
+
+    def start_now(self) -> None:
+        """The Space runs already, as if it had been woken by somebody else."""
+        self._start()
+        while self.boot_id() is None:
+            time.sleep(0.02)
+        self.stage = "RUNNING"
+
+    @contextmanager
+    def held(self, action: str) -> Iterator[threading.Event]:
+        """In this block nothing of `action` is answered. The event tells that one was asked."""
+        asked, go = threading.Event(), threading.Event()
+
+        def hold(event: str) -> None:
+            if event == action:
+                asked.set()
+                go.wait()
+
+        before, self.happens = self.happens, hold
+        try:
+            yield asked
+        finally:
+            self.happens = before
+            go.set()
+
+    def boot_id(self) -> str | None:
+        try:
+            status, body = self.proxy("GET", "/health", b"", {})
+        except OSError:
+            return None
+        return json.loads(body)["boot_id"] if status == 200 else None
+
+    # what the API does -------------------------------------------------------------------
+
+    def restart(self) -> None:
+        with self._lock:
+            self._generation += 1
+            restart = threading.Thread(target=self._restart, args=(self._generation,), daemon=True)
+            restart.start()
+            self._restarts = [*(r for r in self._restarts if r.is_alive()), restart]
+
+    def settle(self) -> None:
+        """Wait until nothing is on its way to be started any more."""
+        for restart in self._restarts:
+            restart.join()
+
+    def _restart(self, generation: int) -> None:
+        time.sleep(self.old_lingers)  # the stage is still the old one
+        with self._lock:
+            if generation != self._generation:
+                return
+            self.stage = "RUNNING_APP_STARTING" if self.running else "APP_STARTING"
+        time.sleep(self.old_lingers)
+        with self._lock:
+            if generation != self._generation:
+                return
+            self._stop()
+            if self.ends_as == "RUNNING":
+                self._start()
+            self.stage = self.ends_as
+
+    def pause(self) -> None:
+        with self._lock:
+            self._generation += 1
+            self._stop()
+            self.stage = "PAUSED"
+
+    def _start(self) -> None:
+        self.starts += 1
+        self.port = free_port()
+        self.container = self._launch(self.port, self.environ)
+
+    def _popen(self, port: int, environ: Mapping[str, str]) -> Container:
+        return subprocess.Popen(
+            [*self.command, "--port", str(port)],
+            env=environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def _stop(self) -> None:
+        if self.container is not None:
+            self.container.kill()
+            self.container.wait()
+            self.container = None
+
+    def proxy(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        """What the Space's public address answers."""
+        if not self.running:
+            return 503, b"<html>This Space is paused</html>"
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        try:
+            connection.request(method, path, body, dict(headers))
+            if path == "/predict/batch":
+                self.happens("batch sent")
+            response = connection.getresponse()
+            answer = response.status, response.read()
+            if path == "/predict/batch":
+                self.happens("batch done")
+            return answer
+        except (OSError, http.client.HTTPException):
+            return 503, b"<html>Your Space is starting</html>"
+        finally:
+            connection.close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that was killed, or does not wait any longer, is no error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    api = f"/api/spaces/{REPO}"
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # else each answer waits 40 ms between its head and its body
+
+        def do_GET(self) -> None:
+            if self.path.startswith("/space/"):
+                return self._space()
+            if not self.path.startswith(api):
+                return self._answer("other", 404, {"error": "not found"})
+            match self.path.removeprefix(api).split("?")[0]:
+                case "":
+                    info = {"id": REPO, "private": hub.private, "subdomain": "someone-kronos"}
+                    self._api("info", lambda: info)
+                case "/runtime":
+                    self._api("runtime", hub.runtime)
+                case "/logs/run" | "/logs/build":
+                    self._api("logs", lambda: None)
+
+        def do_POST(self) -> None:
+            if self.path.startswith("/space/"):
+                return self._space()
+            path = urlsplit(self.path).path  # ?factory=true, too, is a restart
+            action = path.rpartition("/")[2]
+            if path not in (f"{api}/restart", f"{api}/pause"):
+                return self._answer(action, 404, {"error": "no such Space"})
+            self._api(action, lambda: getattr(hub, action)() or hub.runtime())
+
+        def _api(self, action: str, answer: Any) -> None:
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                return self._answer(action, 401, {"error": "Invalid credentials"})
+            fault = self._fault(action)
+            if fault in ("hang", "cut"):
+                hub.calls.append((action, 0))
+                return self._no_answer(hub.patience if fault == "hang" else 0.0)
+            if fault == "garbage":
+                return self._answer(action, 200, ["?"])
+            if isinstance(fault, int):
+                return self._answer(action, fault, {"error": "a fault of the test"})
+            content = hub.runtime() if fault == "deaf" else answer()
+            if action == "pause" and fault != "deaf":
+                hub.happens("paused")
+            if fault == "mute":
+                hub.calls.append((action, 0))
+                return self._no_answer(hub.patience)
+            if fault == "late":
+                return self._answer(action, 504, {"error": "gateway time-out"})
+            if action == "logs":
+                events = "".join(
+                    f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n" for line in hub.log
+                )
+                return self._send(200, events.encode(), "text/event-stream")
+            return self._answer(action, 200, content)
+
+        def _fault(self, action: str) -> Fault | None:
+            planned = hub.faults[action]
+            return planned.popleft() if planned else hub.happens(action)
+
+        def _no_answer(self, patience: float) -> None:
+            time.sleep(patience)
+            self.close_connection = True
+
+        def _answer(self, action: str, status: int, content: Any) -> None:
+            hub.calls.append((action, status))
+            self._send(status, json.dumps(content).encode(), "application/json")
+
+        def _space(self) -> None:
+            authorization = self.headers.get("Authorization")
+            hub.tokens.add(authorization)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if hub.private and authorization != f"Bearer {TOKEN}":
+                return self._send(404, b"<html>no such Space</html>", "text/html")
+            keep = {
+                name: value
+                for name, value in self.headers.items()
+                if name.lower() in ("content-type", "x-api-key")
+            }
+            path = self.path.removeprefix("/space")
+            action = path.rpartition("/")[2]
+            fault = self._fault(action)
+            if fault in ("hang", "cut"):
+                hub.space_calls.append((action, 0))
+                return self._no_answer(hub.patience if fault == "hang" else 0.0)
+            if isinstance(fault, int):
+                status, answer = fault, b"<html>a fault of the test</html>"
+            else:
+                status, answer = hub.proxy(self.command, path, body, keep)
+            if callable(fault) and status == 200:
+                answer = fault(answer)
+            hub.space_calls.append((action, status))
+            self._send(status, answer, "application/json" if status == 200 else "text/html")
+
+        def _send(self, status: int, body: bytes, kind: str) -> None:
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the caller hung up
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    return Handler

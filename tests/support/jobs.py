@@ -1,0 +1,61 @@
+"""The nightly job as a process, and what it left in the database."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.utils.db import KronosPrediction, RunLog, get_db_session
+
+NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
+
+
+@dataclass
+class Done:
+    code: int
+    out: str  # stdout: the report
+    err: str  # stderr: what was told on the way
+
+
+def job_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "tradingbot.kronosbot", *arguments]
+
+
+def job(*arguments: str, folder: Path, timeout: float = 120, **environ: str) -> Done:
+    done = subprocess.run(
+        job_command(*arguments),
+        cwd=folder,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def rows(url: str) -> list[KronosPrediction]:
+    with get_db_session(url) as session:
+        order = KronosPrediction.symbol, KronosPrediction.target_date
+        return list(session.scalars(select(KronosPrediction).order_by(*order)))
+
+
+def runs(url: str) -> list[RunLog]:
+    with get_db_session(url) as session:
+        return list(session.scalars(select(RunLog).order_by(RunLog.id)))
+
+
+def of_hub(hub: Hub, database: str) -> dict[str, str]:
+    return {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": TOKEN,
+        "HF_SPACE_REPO": REPO,
+        "KRONOS_SPACE_URL": hub.space_url,
+        "DATABASE_URL": database,
+        "KRONOS_WAKE_TIMEOUT": "60",
+    }

@@ -1,0 +1,190 @@
+"""The tool as a language model uses it: its words, and its patience with odd arguments."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from tests.support.market import Market, made_up
+from tradingbot.utils.core import kronos_forecast
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.predictions import store_forecasts
+from tradingbot.utils.tables import utcnow
+
+TODAY = datetime(2024, 5, 15)
+NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
+
+
+@pytest.fixture
+def market(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Market:
+    """AAPL up to 2024-05-15; the tool is told of it, and of the database, by the environment."""
+    market = Market(tmp_path / "candles", today=TODAY)
+    market.write("AAPL", [100.0 + i % 5 for i in range(40)])
+    monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
+    monkeypatch.setenv("DATABASE_URL", database)
+    return market
+
+
+def ask(**arguments: Any) -> str:
+    answer: str = kronos_forecast.invoke(arguments)
+    return answer
+
+
+def store(url: str, as_of: datetime = TODAY, **changes: Any) -> None:
+    made_at = utcnow() - timedelta(hours=3, minutes=5)
+    forecast = made_up("AAPL", as_of, **{**NUMBERS, "made_at": made_at, **changes})
+    with get_db_session(url) as session:
+        store_forecasts(session, [forecast])
+
+
+def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
+    market: Market, database: str
+) -> None:
+    store(database)
+    assert ask(symbol="AAPL", horizon=2).splitlines() == [
+        "Kronos forecast of AAPL, 2 trading days ahead.",
+        "As of: the close of Wed 2024-05-15, which was 100.00. "
+        "That is the latest complete session.",
+        "Model: some-model; from the database, made 3 hours ago.",
+        "Its record: no record yet: 0 of the 30 forecasts needed have an outcome.",
+        "",
+        "Day: expected close (move from 100.00), 10-90 % range, P(up)",
+        "Thu 2024-05-16: 103.00 (+3.0%), 99.00 to 107.00, 80%",
+        "Fri 2024-05-17: 103.00 (+3.0%), 99.00 to 107.00, 80%",
+        "",
+        "P(up) is the share of 20 simulated paths that close above 100.00; so few make it "
+        "uncertain by 11 points or more. The range is raw, as the model says it, not calibrated: "
+        "one path in five ends outside; reality may do so more often.",
+        "It knows the past daily candles of AAPL and nothing else: no news, no earnings, no other "
+        "market, nothing of today's trading. It is no certainty and no advice.",
+    ]
+
+
+@pytest.mark.parametrize("symbol", ["aapl", " AAPL ", "$AAPL", "'AAPL'", "NASDAQ:AAPL"])
+@pytest.mark.parametrize("horizon", [5, "5", "5 days", "5 trading days", 5.0])
+def test_odd_spellings_of_a_ticker_and_a_horizon_are_understood(
+    market: Market, database: str, symbol: str, horizon: Any
+) -> None:
+    store(database)
+    assert "AAPL, 5 trading days ahead" in ask(symbol=symbol, horizon=horizon)
+
+
+@pytest.mark.parametrize("horizon", [0, -3, 31, 10_000, "10,000", "a week", "", 2.5, None, [5]])
+def test_a_horizon_that_cannot_be_is_answered_with_what_can(horizon: Any) -> None:
+    answer = ask(symbol="AAPL", horizon=horizon)
+    assert answer.startswith("No forecast: horizon")
+    assert "whole number from 1 to 30" in answer
+
+
+@pytest.mark.parametrize("symbol", ["Apple Inc.", "the S&P 500", "", "AAPL, MSFT", "x" * 30])
+def test_a_companys_name_is_answered_with_how_to_ask(symbol: str) -> None:
+    answer = ask(symbol=symbol)
+    assert answer.startswith(f"No forecast: {symbol!r} is not a ticker.")
+    assert "AAPL for Apple" in answer
+
+
+def test_arguments_of_the_wrong_kind_are_an_answer_too() -> None:
+    assert ask(horizon=5).startswith("No forecast: symbol missing or of the wrong kind.")
+    assert ask(symbol=["AAPL"]).startswith("No forecast: symbol missing or of the wrong kind.")
+
+
+def test_a_symbol_that_cannot_be_had_is_an_answer(
+    market: Market, space_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
+    assert ask(symbol="APPLE") == (
+        f"No forecast of APPLE can be had: APPLE: no file APPLE.csv in {market.folder}, which has "
+        "AAPL. If that is a company's name, ask again with its ticker. Do not make one up: say "
+        "that there is none."
+    )
+    assert "no exchange is known for the suffix .QQ" in ask(symbol="ABC.QQ")
+
+
+def test_what_is_not_stored_comes_from_the_space(
+    market: Market, database: str, space_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
+    answer = ask(symbol="AAPL", horizon=7)
+    assert "AAPL, 7 trading days ahead" in answer
+    assert "Model: kronos-nano (a tiny model for demonstrations, not meant for trading)" in answer
+    assert "from the Space, made less than two minutes ago" in answer
+    assert "Fri 2024-05-24" in answer and "Mon 2024-05-27" not in answer
+
+
+def test_without_a_space_an_old_forecast_is_told_as_old(market: Market, database: str) -> None:
+    store(database, as_of=TODAY - timedelta(days=2))
+    answer = ask(symbol="AAPL", horizon=5)
+    assert "AAPL, 3 trading days ahead" in answer
+    assert "OLD: 2 more sessions have closed since; it knows none of them." in answer
+    assert (
+        "You asked for 5 days. A newer or longer forecast cannot be had: KRONOS_SPACE_URL" in answer
+    )
+    assert "Wed 2024-05-15:" not in answer and "Thu 2024-05-16:" in answer
+
+
+def test_a_forecast_of_a_week_ago_is_none(market: Market, database: str) -> None:
+    store(database, as_of=TODAY - timedelta(days=8), horizon=10)
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had: KRONOS_SPACE_URL is not")
+
+
+def test_a_forecast_from_after_the_clock_is_none(market: Market, database: str) -> None:
+    store(database, as_of=TODAY + timedelta(days=1))
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+
+
+def test_a_database_out_of_reach_is_an_answer(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:9/kronos")
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+    monkeypatch.setenv("DATABASE_URL", "mysql://x/y")
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+
+
+def test_a_wrong_setting_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KRONOS_SAMPLES", "many")
+    assert "KRONOS_SAMPLES='many'" in ask(symbol="AAPL")
+
+
+def test_its_description_tells_a_model_what_it_needs() -> None:
+    function = convert_to_openai_tool(kronos_forecast)["function"]
+    assert function["name"] == "kronos_forecast"
+    assert function["parameters"]["required"] == ["symbol"]
+    assert "not a company's name" in function["parameters"]["properties"]["symbol"]["description"]
+
+
+# imports ----------------------------------------------------------------------------------
+
+
+def loaded(program: str) -> set[str]:
+    heavy = ["langchain_core", "yfinance", "torch", "pandas", "sqlalchemy", "openai", "numpy"]
+    code = f"import sys\n{program}\nprint(sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    names: list[str] = json.loads(done.stdout.replace("'", '"'))
+    return set(names)
+
+
+def test_importing_the_client_costs_neither_langchain_nor_pandas() -> None:
+    assert loaded("from tradingbot.utils.core import KronosClient") == set()
+
+
+def test_importing_a_bot_costs_no_langchain() -> None:
+    assert not loaded("from tradingbot.utils.core import Bot, get_db_session") & {
+        "langchain_core", "yfinance", "torch", "openai",
+    }  # fmt: skip
+
+
+def test_the_tool_is_found_beside_the_client_too() -> None:
+    from tradingbot.utils import kronos_client
+
+    assert kronos_client.kronos_forecast is kronos_forecast
+    with pytest.raises(AttributeError, match="no attribute 'kronos_prophecy'"):
+        _ = kronos_client.kronos_prophecy

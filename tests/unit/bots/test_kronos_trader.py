@@ -1,0 +1,200 @@
+"""KronosTraderBot: which forecasts count, and when their uncertainty agrees."""
+
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.market import Market, made_up
+from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import BotRow, get_db_session
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.predictions import active_symbols, store_forecasts
+
+FRIDAY = datetime(2024, 5, 17)
+RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
+FALLING = {"last_close": 100.0, "close": 97.0, "low": 93.0, "high": 101.0, "prob_up": 0.2}
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    market = Market(tmp_path / "candles", today=FRIDAY)
+    market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
+    return market
+
+
+def store(url: str, *forecasts: Any) -> None:
+    with get_db_session(url) as session:
+        store_forecasts(session, forecasts)
+
+
+def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
+    bot = market.bot(KronosTraderBot, url, **{"tickers": ["AAPL"], **options})
+    [decision] = bot.run().decisions
+    return decision.answer, decision.reason
+
+
+@pytest.mark.parametrize(
+    ("forecast", "answer"),
+    [
+        (RISING, 1),
+        (FALLING, -1),
+        ({**RISING, "close": 100.4}, 0),  # the move is too small
+        ({**RISING, "prob_up": 0.5}, 0),  # most of the move is a few wild paths
+        ({**RISING, "low": 92.0}, 0),  # further down than up
+        ({**FALLING, "close": 99.6}, 0),
+        ({**FALLING, "prob_up": 0.5}, 0),
+        ({**FALLING, "high": 108.0}, 0),
+    ],
+)
+def test_it_trades_where_the_move_is_large_and_its_uncertainty_agrees(
+    market: Market, database: str, forecast: dict[str, float], answer: int
+) -> None:
+    store(database, made_up("AAPL", FRIDAY, **forecast))
+    found, reason = decide(market, database)
+    assert found == answer
+    assert reason == (
+        f"{forecast['close'] / 100 - 1:+.1%} expected by Fri 2024-05-24, "
+        f"P(up) {forecast['prob_up']:.0%}, "
+        f"10-90 % range {forecast['low']:.2f} to {forecast['high']:.2f}"
+    )
+
+
+def test_the_thresholds_are_parameters(market: Market, sqlite_url: str) -> None:
+    store(sqlite_url, made_up("AAPL", FRIDAY, **RISING))
+    assert decide(market, sqlite_url, threshold=0.04)[0] == 0
+    assert decide(market, sqlite_url, min_prob=0.9)[0] == 0
+    assert decide(market, sqlite_url, horizon=2)[1].startswith("+3.0% expected by Tue 2024-05-21")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"threshold": -0.01}, {"threshold": float("nan")}, {"threshold": "1%"},
+        {"min_prob": 0.3}, {"min_prob": 55}, {"min_prob": None},
+        {"horizon": 0}, {"horizon": -1}, {"horizon": 2.5}, {"horizon": 257},
+    ],
+)  # fmt: skip
+def test_thresholds_that_would_buy_and_sell_alike_are_wrong_settings(option: Any) -> None:
+    [(name, value)] = option.items()
+    with pytest.raises(ConfigError, match=f"^{name}={value!r}: expected a"):
+        KronosTraderBot("b", "AAPL", **option)
+
+
+def test_a_fridays_forecast_is_used_on_monday_until_that_closes(
+    market: Market, database: str
+) -> None:
+    store(database, made_up("AAPL", FRIDAY, **RISING))
+    for now in ("2024-05-18 12:00", "2024-05-20 19:59"):  # Saturday; Monday, a minute to the close
+        data = market.data(datetime.fromisoformat(now))
+        assert decide(market, database, data=data, name=f"bot of {now}")[0] == 1
+
+
+def test_a_forecast_of_a_week_ago_does_not_count(market: Market, database: str) -> None:
+    store(database, made_up("AAPL", FRIDAY - timedelta(days=7), **RISING))
+    assert decide(market, database) == (
+        0, "its newest forecast is of Fri 2024-05-10, and too old",
+    )  # fmt: skip
+
+
+def test_a_forecast_of_the_future_does_not_count(market: Market, sqlite_url: str) -> None:
+    store(sqlite_url, made_up("AAPL", FRIDAY + timedelta(days=3), **RISING))
+    assert decide(market, sqlite_url)[1] == "no stored forecast; kronosbot makes them"
+
+
+def test_a_forecast_that_is_too_short_does_not_count(market: Market, sqlite_url: str) -> None:
+    store(sqlite_url, made_up("AAPL", FRIDAY, horizon=2, **RISING))
+    assert decide(market, sqlite_url) == (0, "its forecast does not reach 5 bars ahead")
+
+
+def test_only_the_model_that_spoke_last_counts(market: Market, database: str) -> None:
+    market.write("IBM", [52.0, 51.0, 50.0])
+    early, late = datetime(2024, 5, 17, 22), datetime(2024, 5, 17, 23)
+    half = {name: value / 2 if name != "prob_up" else value for name, value in RISING.items()}
+    store(
+        database,
+        made_up("AAPL", FRIDAY, model="old", made_at=early, **RISING),
+        made_up("AAPL", FRIDAY, model="new", made_at=late, **FALLING),
+        made_up("IBM", FRIDAY, model="old", made_at=early, **half),
+    )
+    options: dict[str, Any] = {"tickers": ["AAPL", "IBM"]}
+    done = market.bot(KronosTraderBot, database, **options).run()
+    assert [(d.symbol, d.answer) for d in done.decisions] == [("AAPL", -1), ("IBM", 0)]
+    assert done.decisions[1].reason == "no stored forecast; kronosbot makes them"
+    other = market.bot(KronosTraderBot, database, name="other", model="old", **options).run()
+    assert [(d.symbol, d.answer) for d in other.decisions] == [("AAPL", 1), ("IBM", 1)]
+
+
+def test_a_forecast_from_other_candles_does_not_count(market: Market, sqlite_url: str) -> None:
+    store(sqlite_url, made_up("AAPL", FRIDAY, **{**RISING, "last_close": 25.0}))
+    assert decide(market, sqlite_url) == (
+        0, "its forecast was made from a close of 25.00: other candles",
+    )  # fmt: skip
+
+
+# the command ------------------------------------------------------------------------------
+
+
+def command(database: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tradingbot.kronostraderbot", *arguments],
+        env={**os.environ, "DATABASE_URL": database, **environ},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -> None:
+    data = DataService("sample")
+    as_of = data.history("AAPL").index[-1].to_pydatetime()
+    rising = {"last_close": 446.06, "close": 460.0, "low": 440.0, "high": 480.0, "prob_up": 0.9}
+    store(database, made_up("AAPL", as_of, **rising))
+    done = command(database, "--source", "sample")
+    assert (done.returncode, done.stderr) == (0, "")
+    quantity = 10_000 / 1.0005 / 446.06
+    assert done.stdout.splitlines() == [
+        "kronostraderbot-sample",
+        "",
+        "Ticker  Bar                 Close  Decision",
+        "AAPL    Thu 2013-02-21     446.06  buy: +3.1% expected by Thu 2013-02-28, P(up) 90%, "
+        "10-90 % range 440.00 to 480.00",
+        "GOOG    Thu 2013-02-21     795.53  keep: no stored forecast; kronosbot makes them",
+        "IBM     Thu 2013-02-21     198.33  keep: no stored forecast; kronosbot makes them",
+        "MSFT    Thu 2013-02-21      27.49  keep: no stored forecast; kronosbot makes them",
+        "",
+        f"Trades     bought {quantity:.6g} AAPL at 446.06, costs 5.00",
+        f"Portfolio  USD 0.00; AAPL {quantity:.6g} = 9,995.00; 9,995.00 in all",
+    ]
+    with get_db_session(database) as session:
+        assert active_symbols(session) == ["AAPL", "GOOG", "IBM", "MSFT"]
+        assert session.get(BotRow, "kronostraderbot-sample") is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "code", "says"),
+    [
+        (["--source", "nonsense"], {}, 2, "Error: --source='nonsense': expected yahoo"),
+        (["--symbols", ","], {}, 2, "Error: --symbols=',': expected tickers"),
+        (["--source", "sample"], {"KRONOS_SLIPPAGE_BPS": "x"}, 2, "KRONOS_SLIPPAGE_BPS='x'"),
+        (["--source", "sample", "--symbols", "ZZZZ"], {}, 1, "Error: ZZZZ: the sample has"),
+        (["--source", "sample", "--database-url", "mysql://x/y"], {}, 2, "not supported"),
+        (
+            ["--source", "sample", "--database-url", "postgresql://me@127.0.0.1:9/kronos"],
+            {},
+            1,
+            "is the server up",
+        ),
+    ],
+)
+def test_the_command_ends_with_one_line_that_names_what_is_wrong(
+    sqlite_url: str, arguments: list[str], environ: dict[str, str], code: int, says: str
+) -> None:
+    done = command(sqlite_url, *arguments, **environ)
+    assert done.returncode == code
+    assert says in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

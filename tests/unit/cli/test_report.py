@@ -1,0 +1,88 @@
+"""`kronosbot report` as a process: its file, its one line, its exit codes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_line import kronosbot
+from tests.support.records import Past
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.report_command import _place_for
+
+
+def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=8).store(database)
+    (tmp_path / "report.html").write_text("an old one")
+    done = kronosbot("report", folder=tmp_path, DATABASE_URL=database)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stdout.strip()
+    assert said.startswith("report.html: 2 tickers, 50 earlier forecasts against what came; 2.")
+    assert [file.name for file in tmp_path.iterdir() if "kronos.db" not in file.name] == [
+        "report.html"
+    ]
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert html.startswith("<!doctype html>")
+    assert html.rstrip().endswith("</html>")
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o644  # a web server reads it
+
+
+def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_url: str) -> None:
+    past = Past(["AAPL"], sessions=8).store(sqlite_url, candles=False, source="csv:candles")
+    (tmp_path / "candles").mkdir()
+    rows = [
+        f"{bar['timestamp']:%Y-%m-%d},{bar['open']},{bar['high']},{bar['low']},{bar['close']}"
+        for bar in past.candles("AAPL")
+    ]
+    file = tmp_path / "candles" / "AAPL.csv"
+    file.write_text("\n".join(["date,open,high,low,close", *rows]))
+    done = kronosbot("report", "--out", "here.html", folder=tmp_path, DATABASE_URL=sqlite_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1 ticker, 25 earlier forecasts" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 1, "there is no sqlite:///kronos.db yet: `kronosbot run` fills it"),
+        (("--out", "missing/report.html"), 2, "cannot be written: No such file or directory; give"),
+        (("--out", "."), 2, "--out='.' is no file; expected one such as report.html"),
+        (("--source", "nasdaq"), 2, "--source='nasdaq': expected yahoo, sample or csv:DIR"),
+        (("--symbols", ","), 2, "--symbols=',': expected tickers, such as SPY,QQQ"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_an_exit_code(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = kronosbot("report", *arguments, folder=tmp_path)
+    assert (done.returncode, done.stdout) == (code, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert said in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_database_leaves_the_old_report_as_it_was(tmp_path: Path, sqlite_url: str) -> None:
+    with get_db_session(sqlite_url):
+        pass
+    (tmp_path / "report.html").write_text("an old one")
+    done = kronosbot("report", folder=tmp_path, DATABASE_URL=sqlite_url)
+    assert done.returncode == 1
+    assert "has no daily forecast: `kronosbot run` makes some" in done.stderr
+    assert (tmp_path / "report.html").read_text() == "an old one"
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    link = tmp_path / "report.html"
+    link.symlink_to(tmp_path / "www" / "index.html")
+    with _place_for(link) as put:
+        assert put("näw") == 4
+    assert link.is_symlink()
+    assert (tmp_path / "www" / "index.html").read_text(encoding="utf-8") == "näw"
+    assert [file.name for file in (tmp_path / "www").iterdir()] == ["index.html"]
+
+
+def test_a_report_that_cannot_be_made_leaves_no_file_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), _place_for(tmp_path / "report.html"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,366 @@
+"""What was fetched from Yahoo once is not fetched again; what it restates is."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from tests.support.fake_yahoo import FakeYahoo, Market, candles
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_cache import OVERLAP
+from tradingbot.utils.data_patience import Patience
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.data_yahoo import YahooSource
+from tradingbot.utils.db import get_db_session
+from tradingbot.utils.errors import DataUnavailable, TooFewBars, UnknownSymbol
+
+SESSIONS = next_sessions("SPY", datetime(2020, 12, 31), 800)  # to 2024-03-08
+MONDAY, TUESDAY = datetime(2024, 3, 4, 22), datetime(2024, 3, 5, 22)  # after New York's close
+
+
+class Nights:
+    """Runs of the job's data service, one a night, over one database and one Yahoo."""
+
+    def __init__(self, url: str, market: Market) -> None:
+        self.market = market
+        self.yahoo = FakeYahoo(market)
+        self.sessions: Callable[[], AbstractContextManager[Session]] = partial(get_db_session, url)
+
+    def service(self, now: datetime, **options: Any) -> DataService:
+        return DataService(
+            YahooSource(self.yahoo.session()),
+            now=now,
+            patience=Patience(first=0.01, longest=0.02, limit=0.05),
+            sessions=self.sessions,
+            **options,
+        )
+
+    def history(self, now: datetime, symbol: str = "SPY", *, bars: int = 100) -> pd.DataFrame:
+        self.yahoo.charts.clear()
+        return self.service(now).history(symbol, bars=bars)
+
+    def without_cache(self, now: datetime, symbol: str = "SPY", *, bars: int = 100) -> pd.DataFrame:
+        yahoo = FakeYahoo(self.market)
+        return DataService(YahooSource(yahoo.session()), now=now).history(symbol, bars=bars)
+
+    def rows(self, statement: str) -> list[Any]:
+        with self.sessions() as session:
+            result = session.execute(text(statement))
+            return list(result) if result.returns_rows else []
+
+    @property
+    def asked(self) -> list[str]:
+        """The first day of each request since the last history."""
+        return [first for _, first in self.yahoo.asked]
+
+
+@pytest.fixture
+def nights(database: str) -> Nights:
+    return Nights(database, Market({"SPY": candles(SESSIONS)}))
+
+
+@pytest.fixture
+def on_sqlite(sqlite_url: str) -> Nights:
+    return Nights(sqlite_url, Market({"SPY": candles(SESSIONS)}))
+
+
+def test_a_second_run_asks_only_for_the_overlap(nights: Nights) -> None:
+    first = nights.history(MONDAY)
+    assert nights.asked == [f"{MONDAY - timedelta(days=180):%Y-%m-%d}"]
+    second = nights.history(MONDAY)
+    assert nights.asked == [f"{first.index[-OVERLAP]:%Y-%m-%d}"]
+    pd.testing.assert_frame_equal(second, first)
+    assert second.attrs["warnings"] == []
+
+
+def test_the_next_night_has_the_new_bar_and_nothing_else_is_different(nights: Nights) -> None:
+    nights.history(MONDAY)
+    history = nights.history(TUESDAY)
+    assert history.index[-1] == datetime(2024, 3, 5)
+    assert len(nights.asked) == 1
+    pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
+    assert history.index.dtype == nights.without_cache(TUESDAY).index.dtype
+
+
+def test_after_weeks_without_a_run_the_missing_bars_come_in_one_request(nights: Nights) -> None:
+    nights.history(datetime(2024, 1, 31, 22))
+    history = nights.history(TUESDAY)
+    assert len(nights.asked) == 1 and nights.asked[0] > "2024-01-20"
+    pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
+
+
+def test_a_split_is_noticed_and_the_whole_history_is_fetched_anew(nights: Nights) -> None:
+    before = nights.history(MONDAY)
+    spy = nights.market.candles["SPY"]
+    spy[["open", "high", "low", "close"]] /= 10
+    spy["volume"] *= 10
+    after = nights.history(TUESDAY)
+    assert len(nights.asked) == 2
+    assert nights.asked[1] < f"{before.index[0]:%Y-%m-%d}"
+    assert after["close"].iloc[0] == pytest.approx(before["close"].iloc[1] / 10)
+    pd.testing.assert_frame_equal(after, nights.without_cache(TUESDAY))
+    newest = nights.rows("SELECT max(close) FROM historic_data")[0][0]
+    assert newest < 200, "none of the old prices is left"
+    nights.history(TUESDAY)
+    assert len(nights.asked) == 1, "and from then on all is as before"
+
+
+@pytest.mark.parametrize(
+    ("column", "factor", "requests"),
+    [
+        ("close", 1.001, 2),
+        ("low", 0.97, 2),
+        ("close", 1.00001, 1),  # what a rounding makes of it
+        ("volume", 1.3, 1),  # corrected for days; the new one is taken, and no more is asked
+    ],
+)
+def test_a_correction_of_prices_beyond_rounding_is_a_restatement(
+    on_sqlite: Nights, column: str, factor: float, requests: int
+) -> None:
+    on_sqlite.history(MONDAY)
+    on_sqlite.market.candles["SPY"].loc["2024-02-29", column] *= factor
+    history = on_sqlite.history(TUESDAY)
+    assert len(on_sqlite.asked) == requests
+    pd.testing.assert_frame_equal(history, on_sqlite.without_cache(TUESDAY))
+
+
+def test_old_prices_are_not_used_once_they_are_known_to_be_restated(nights: Nights) -> None:
+    nights.history(MONDAY)
+    nights.market.candles["SPY"] /= 2
+
+    def limited(ticker: str) -> bool:
+        return len(nights.yahoo.charts) > 1  # after the overlap has been answered
+
+    nights.market.refusing = limited
+    for _ in range(2):
+        with pytest.raises(DataUnavailable, match="Yahoo refuses more requests"):
+            nights.history(TUESDAY)
+        nights.market.refusing = lambda ticker: True
+    nights.market.refusing = lambda ticker: False
+    pd.testing.assert_frame_equal(nights.history(TUESDAY), nights.without_cache(TUESDAY))
+
+
+def test_a_bar_of_a_session_that_has_not_closed_is_neither_used_nor_kept(nights: Nights) -> None:
+    trading = datetime(2024, 3, 4, 20, 59)
+    assert nights.history(trading).index[-1] == datetime(2024, 3, 1)
+    kept = nights.rows("SELECT max(timestamp) FROM historic_data")[0][0]
+    assert str(kept).startswith("2024-03-01")
+    assert nights.history(MONDAY).index[-1] == datetime(2024, 3, 4)
+
+
+def test_of_a_market_without_a_close_the_utc_day_must_have_ended(on_sqlite: Nights) -> None:
+    days = [datetime(2024, 1, 1) + timedelta(days=n) for n in range(90)]
+    on_sqlite.market = Market({"BTC-USD": candles(days)}, zone="UTC")
+    on_sqlite.yahoo.chart = on_sqlite.market
+    for now, newest in [("2024-03-09T23:59", "2024-03-08"), ("2024-03-10T00:00", "2024-03-09")]:
+        history = on_sqlite.history(datetime.fromisoformat(now), "BTC-USD", bars=40)
+        assert f"{history.index[-1]:%Y-%m-%d}" == newest
+
+
+def test_a_ticker_without_volumes_comes_back_without(nights: Nights) -> None:
+    nights.market.candles["SPY"]["volume"] = 0.0  # so yfinance tells that there is none
+    for now in (MONDAY, TUESDAY):
+        assert list(nights.history(now).columns) == ["open", "high", "low", "close"]
+    assert list(nights.without_cache(TUESDAY).columns) == ["open", "high", "low", "close"]
+
+
+def test_a_few_days_without_trade_are_volumes_of_0(on_sqlite: Nights) -> None:
+    on_sqlite.market.candles["SPY"].loc["2024-02-20":, "volume"] = 0.0  # type: ignore[misc]
+    on_sqlite.history(MONDAY)
+    history = on_sqlite.history(TUESDAY)
+    assert history["volume"].iloc[-1] == 0.0 < history["volume"].iloc[0]
+    pd.testing.assert_frame_equal(history, on_sqlite.without_cache(TUESDAY))
+
+
+def test_more_bars_than_are_cached_are_fetched_once(nights: Nights) -> None:
+    nights.history(MONDAY)
+    longer = nights.history(TUESDAY, bars=500)
+    assert len(longer) == 500 and len(nights.asked) == 1
+    pd.testing.assert_frame_equal(longer, nights.without_cache(TUESDAY, bars=500))
+    nights.history(TUESDAY, bars=500)
+    assert nights.asked == [f"{longer.index[-OVERLAP]:%Y-%m-%d}"]
+    assert len(nights.history(TUESDAY, bars=50)) == 50
+    assert nights.asked == [f"{longer.index[-OVERLAP]:%Y-%m-%d}"]
+
+
+def test_what_yahoo_does_not_have_is_not_asked_for_every_night(nights: Nights) -> None:
+    nights.market.candles["SPY"] = candles(SESSIONS)[-60:]  # listed in December
+    history = nights.history(MONDAY, bars=500)
+    assert 50 < len(history) < 60
+    nights.history(TUESDAY, bars=500)
+    assert nights.asked == [f"{history.index[-OVERLAP]:%Y-%m-%d}"]
+
+
+def test_too_few_bars_are_still_too_few_out_of_the_cache(on_sqlite: Nights) -> None:
+    on_sqlite.market.candles["SPY"] = candles(SESSIONS)[-20:]
+    for _ in range(2):
+        with pytest.raises(TooFewBars, match="SPY: 16 usable 1d bars"):
+            on_sqlite.history(MONDAY)
+    assert len(on_sqlite.asked) == 1
+
+
+def test_a_month_later_all_is_fetched_anew(nights: Nights) -> None:
+    nights.history(MONDAY)
+    right = nights.market.candles["SPY"].loc["2024-01-03", "close"] + 0.5
+    nights.market.candles["SPY"].loc["2024-01-03", "close"] = right  # older than the overlap
+    assert nights.history(TUESDAY).loc["2024-01-03", "close"] == right - 0.5
+    nights.rows("UPDATE historic_ranges SET fetched_at = '2001-01-01 00:00:00.000000'")
+    history = nights.history(TUESDAY)
+    assert history.loc["2024-01-03", "close"] == right
+    assert len(nights.asked) == 1
+    pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
+
+
+def test_a_bar_that_yahoo_lacks_for_a_while_comes_from_the_cache(on_sqlite: Nights) -> None:
+    on_sqlite.history(MONDAY)
+    spy = on_sqlite.market.candles["SPY"]
+    on_sqlite.market.candles["SPY"] = spy.drop(pd.Timestamp("2024-03-01"))
+    history = on_sqlite.history(TUESDAY)
+    assert datetime(2024, 3, 1) in history.index
+    assert len(on_sqlite.asked) == 1
+
+
+def test_a_thousand_and_more_bars_are_kept(nights: Nights) -> None:
+    days = next_sessions("SPY", datetime(2004, 1, 1), 5000)
+    nights.market.candles["SPY"] = candles(days)
+    now = days[-1] + timedelta(hours=23)
+    history = nights.history(now, bars=4000)
+    assert len(history) == 4000
+    assert nights.rows("SELECT count(*) FROM historic_data")[0][0] >= 4000
+    pd.testing.assert_frame_equal(nights.history(now, bars=4000), history)
+
+
+def test_hours_are_not_cached(on_sqlite: Nights) -> None:
+    with pytest.raises(DataUnavailable):  # the market knows no hours
+        on_sqlite.market.refusing = lambda ticker: True
+        on_sqlite.service(MONDAY).history("SPY", interval="1h")
+    assert on_sqlite.rows("SELECT * FROM historic_ranges") == []
+
+
+def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
+    on_sqlite.history(MONDAY)
+    on_sqlite.history(MONDAY, "spy")
+    assert len(on_sqlite.asked) == 1 and on_sqlite.asked[0] > "2024-02-20"
+
+
+# --- when Yahoo cannot be asked -----------------------------------------------------------
+
+
+def test_refused_by_yahoo_it_goes_on_with_the_cache_and_says_so(
+    nights: Nights, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = nights.history(MONDAY)
+    nights.market.refusing = lambda ticker: True
+    history = nights.history(MONDAY)
+    pd.testing.assert_frame_equal(history, before)
+    said = (
+        "Yahoo refuses more requests for now (429); try again in some minutes; "
+        "the cached bars up to 2024-03-04 are used"
+    )
+    assert history.attrs["warnings"] == [said]
+    history = nights.history(datetime(2024, 3, 7, 22))
+    age = "the newest bar is of 2024-03-04; sessions since: 3"
+    assert history.attrs["warnings"] == [said, age]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"SPY: {said}",
+        f"SPY: {said}; {age}",
+    ]
+
+
+def test_a_network_that_is_down_too_leaves_the_cached_bars(on_sqlite: Nights) -> None:
+    on_sqlite.history(MONDAY)
+    on_sqlite.yahoo.chart = lambda request: (503, "<html>")
+    history = on_sqlite.history(TUESDAY)
+    assert history.index[-1] == datetime(2024, 3, 4)
+    assert "Yahoo could not be asked" in history.attrs["warnings"][0]
+
+
+def test_an_older_cache_has_to_do_even_where_more_bars_are_asked_for(on_sqlite: Nights) -> None:
+    on_sqlite.history(MONDAY)
+    on_sqlite.market.refusing = lambda ticker: True
+    assert 100 <= len(on_sqlite.history(TUESDAY, bars=500)) < 200
+
+
+def test_refused_with_nothing_or_too_little_cached_there_is_no_history(on_sqlite: Nights) -> None:
+    on_sqlite.market.candles["QQQ"] = candles(SESSIONS)[-20:]
+    with pytest.raises(TooFewBars):
+        on_sqlite.history(MONDAY, "QQQ")
+    on_sqlite.market.refusing = lambda ticker: True
+    for symbol in ("SPY", "QQQ"):
+        with pytest.raises(DataUnavailable, match=f"{symbol}: Yahoo refuses more requests"):
+            on_sqlite.history(MONDAY, symbol)
+
+
+def test_a_ticker_that_yahoo_no_longer_knows_is_not_forecast_from_the_cache(
+    on_sqlite: Nights,
+) -> None:
+    on_sqlite.history(MONDAY)
+    del on_sqlite.market.candles["SPY"]
+    with pytest.raises(UnknownSymbol):
+        on_sqlite.history(TUESDAY)
+
+
+# --- when the database fails --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["historic_data", "historic_ranges"])
+def test_a_database_that_fails_is_one_warning_and_no_ticker_is_lost(
+    nights: Nights, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nights.market.candles["QQQ"] = candles(SESSIONS)
+    nights.rows(f"DROP TABLE {table}")
+    service = nights.service(MONDAY)
+    histories = dict(service.histories(["SPY", "QQQ"], bars=100))
+    for symbol in ("SPY", "QQQ"):
+        pd.testing.assert_frame_equal(histories[symbol], nights.without_cache(MONDAY, symbol))
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("candles are fetched without the cache historic_data: ")
+    assert table in warnings[0] and "\n" not in warnings[0]
+
+
+def test_a_database_that_fails_while_bars_are_kept_leaves_the_old_ones(
+    nights: Nights, caplog: pytest.LogCaptureFixture
+) -> None:
+    nights.history(MONDAY)
+    count = nights.rows("SELECT count(*) FROM historic_data")
+    nights.rows("UPDATE historic_ranges SET fetched_at = '2001-01-01 00:00:00.000000'")
+    nights.rows("ALTER TABLE historic_ranges RENAME COLUMN since TO since_when")
+    with caplog.at_level(logging.WARNING):
+        history = nights.history(TUESDAY)
+    pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
+    assert nights.rows("SELECT count(*) FROM historic_data") == count
+    assert len(caplog.records) == 1
+
+
+def test_out_of_reach_the_database_is_not_tried_for_every_ticker(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nights = Nights("postgresql://nobody@127.0.0.1:9/none", Market({"SPY": candles(SESSIONS)}))
+    tries = []
+    reach = nights.sessions
+
+    def sessions() -> AbstractContextManager[Session]:
+        tries.append(1)
+        return reach()
+
+    nights.sessions = sessions
+    service = nights.service(MONDAY)
+    for _ in range(3):
+        assert len(service.history("SPY", bars=100)) == 100
+    assert len(tries) == 1
+    assert "127.0.0.1" in caplog.text
+
+
+def test_local_sources_are_not_cached(on_sqlite: Nights) -> None:
+    def refuse() -> AbstractContextManager[Session]:
+        raise AssertionError("the database was asked")
+
+    assert len(DataService("sample", sessions=refuse).history("AAPL")) == 500

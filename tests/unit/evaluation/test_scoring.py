@@ -1,0 +1,319 @@
+"""The record in kronos_scores; on SQLite and on a real Postgres."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from sqlalchemy import delete, event, insert, select, update
+
+from tests.support.records import LAST, Past
+from tradingbot.utils.db import KronosForecast, KronosScore, get_db_session, get_engine
+from tradingbot.utils.errors import DataError, DataUnavailable
+from tradingbot.utils.matured import LEVELS
+from tradingbot.utils.measures import measure
+from tradingbot.utils.score_view import show_scores
+from tradingbot.utils.scores import Scoring, score, scored_since
+from tradingbot.utils.tables import ALL_SYMBOLS, utcnow
+from tradingbot.utils.track_record import crps_skill, newest_revision, track_record
+
+PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)
+
+
+def closes_of(*pasts: Past, but: dict[str, pd.Series | DataError] | None = None) -> Any:
+    """The candles of these pasts; of some tickers others, or an error."""
+    known = {symbol: past.candles(symbol) for past in pasts for symbol in past.symbols}
+
+    def closes(symbol: str, interval: str, since: datetime) -> pd.Series:
+        found = (but or {}).get(symbol)
+        if isinstance(found, DataError):
+            raise found
+        if found is not None:
+            return found
+        bars = known[symbol]
+        return pd.Series(
+            [bar["close"] for bar in bars], index=pd.DatetimeIndex([b["timestamp"] for b in bars])
+        )
+
+    return closes
+
+
+def keep(url: str, past: Past) -> None:
+    with get_db_session(url) as session:
+        for symbol in past.symbols:
+            made = [
+                row | {"predicted_close": 1.001 * row["last_close"]}
+                for row in past.forecasts(symbol)
+            ]
+            session.execute(insert(KronosForecast), made)
+
+
+def scored(url: str, *pasts: Past, but: Any = None, **options: Any) -> Scoring:
+    return score(partial(get_db_session, url), closes_of(*pasts, but=but), **options)
+
+
+def rows(url: str, **wanted: Any) -> dict[tuple[Any, ...], KronosScore]:
+    """By model, revision, ticker, step and window."""
+    with get_db_session(url) as session:
+        found = session.scalars(select(KronosScore).filter_by(**wanted)).all()
+    return {
+        (row.model_name, row.model_revision, row.symbol, row.step, row.last_sessions): row
+        for row in found
+    }
+
+
+def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str) -> None:
+    keep(database, PAST)
+    found = scored(database, PAST)
+    # of 70 nights the last has no outcome, the one before it for one step only
+    assert (found.scored, found.waiting) == (2 * (69 + 68), 0)
+    assert found.tickers == {"AAPL", "IBM"}
+    stored = rows(database)
+    symbols, steps, windows = ("AAPL", "IBM", ALL_SYMBOLS), (0, 1, 2), (0, 250, 60)
+    expected = {("mini", "r1", a, b, c) for a in symbols for b in steps for c in windows}
+    assert stored.keys() == expected
+    alone = stored["mini", "r1", "IBM", 1, 60]
+    assert (alone.n, alone.sessions, alone.last_target) == (60, 60, LAST)
+    every = stored["mini", "r1", ALL_SYMBOLS, 0, 0]
+    assert (every.n, every.sessions) == (2 * (69 + 68), 69)
+    assert every.mae is not None
+    # the model of this past knows how wide the bands must be, and no more
+    assert every.coverage_80 == pytest.approx(0.8, abs=0.06)
+    assert every.crps_skill == pytest.approx(0.0, abs=0.05)
+    assert every.hit_rate == pytest.approx(0.5, abs=0.1)
+
+
+def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str) -> None:
+    from tradingbot.utils.matured import Matured, matured
+
+    keep(database, PAST)
+    scored(database, PAST)
+    with get_db_session(database) as session:
+        found = [x for x in matured(session, closes_of(PAST)) if isinstance(x, Matured)]
+    expected = measure(found, step=2, last_sessions=60)
+    row = rows(database)["mini", "r1", ALL_SYMBOLS, 2, 60]
+    for name, value in expected.__dict__.items():
+        alike: Any = pytest.approx(value) if isinstance(value, float) else value
+        assert getattr(row, name) == alike, name
+
+
+def test_without_a_matured_forecast_nothing_is_stored_and_that_is_said(database: str) -> None:
+    assert scored(database, PAST) == Scoring()
+    young = replace(PAST, sessions=1)
+    keep(database, young)
+    newest = utcnow().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=9)
+    with get_db_session(database) as session:
+        session.execute(
+            update(KronosForecast)
+            .values(target_date=newest)
+            .where(KronosForecast.horizon_days == 1)
+        )
+        session.execute(delete(KronosForecast).where(KronosForecast.horizon_days == 2))
+    found = scored(database, young)
+    assert (found.scored, found.waiting) == (0, 2)
+    assert list(found.in_words()) == ["2 forecasts wait for their session to be complete"]
+    assert rows(database) == {}
+
+
+def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: str) -> None:
+    keep(database, PAST)
+    with get_db_session(database) as session:
+        session.execute(
+            update(KronosForecast)
+            .values(model_revision="r2")
+            .where(KronosForecast.as_of >= LAST - timedelta(days=21))
+        )
+    found = scored(database, PAST)
+    assert "mini (1d) has 2 revisions; each has a record of its own" in list(found.in_words())
+    stored = rows(database, symbol=ALL_SYMBOLS, step=0, last_sessions=0)
+    old, new = stored["mini", "r1", "*", 0, 0], stored["mini", "r2", "*", 0, 0]
+    assert (old.n + new.n, new.n) == (274, 2 * (15 + 14))
+    with get_db_session(database) as session:
+        assert newest_revision(session, "mini", "1d") == "r2"
+        said = track_record(session, "IBM", model="mini", revision="r2")
+        assert said.startswith("all tickers, 15 sessions so far: error ")
+        assert track_record(session, "IBM", model="mini", revision="r3") == (
+            "no record yet: 0 of the 30 forecasts needed have an outcome"
+        )
+
+
+def test_from_its_first_night_a_revision_speaks_for_itself(database: str) -> None:
+    keep(database, PAST)
+    with get_db_session(database) as session:
+        newest = KronosForecast.as_of == LAST
+        session.execute(update(KronosForecast).values(model_revision="another").where(newest))
+    scored(database, PAST)
+    with get_db_session(database) as session:
+        assert newest_revision(session, "mini", "1d") == "another"  # which has no outcome yet
+        said = track_record(session, None, model="mini", revision="another")
+        assert said == "no record yet: 0 of the 30 forecasts needed have an outcome"
+        assert newest_revision(session, "never", "1d") is None
+
+
+def test_no_figure_is_cut_off_in_a_pipe_of_eighty_columns(sqlite_url: str) -> None:
+    many = replace(PAST, symbols=["AAPL", "IBM", "MSFT", "GOOG", "QQQ"])
+    keep(sqlite_url, many)
+    found = scored(sqlite_url, many)
+    with get_db_session(sqlite_url) as session:
+        stored = session.execute(select(KronosScore.__table__)).all()
+        said = StringIO()
+        show_scores(found, stored, Console(file=said, width=80))
+    assert "…" not in said.getvalue()
+    [every] = [row for row in stored if (row.symbol, row.step, row.last_sessions) == ("*", 0, 0)]
+    line = next(line for line in said.getvalue().splitlines() if line.startswith("all "))
+    assert f"{every.coverage_90:.0%}" in line.split()
+    assert line.rstrip().endswith(f"({100 * every.hit_low:.0f}–{100 * every.hit_high:.0f})")  # noqa: RUF001
+
+
+def test_too_few_forecasts_are_counted_and_not_measured(database: str) -> None:
+    few = replace(PAST, sessions=7)
+    keep(database, few)
+    scored(database, few)
+    row = rows(database)["mini", "r1", ALL_SYMBOLS, 0, 0]
+    assert (row.n, row.mae, row.coverage_80, row.crps_skill) == (22, None, None, None)
+    with get_db_session(database) as session:
+        assert track_record(session, "IBM", model="mini", revision="r1") == (
+            "no record yet: 22 of the 30 forecasts needed have an outcome"
+        )
+        assert crps_skill(session, "IBM", model="mini", revision="r1") is None
+
+
+def test_scoring_again_replaces_and_forgets_what_is_there_no_more(database: str) -> None:
+    keep(database, PAST)
+    scored(database, PAST)
+    before = rows(database)
+    with get_db_session(database) as session:
+        session.execute(delete(KronosForecast).where(KronosForecast.symbol == "AAPL"))
+    scored(database, PAST)
+    after = rows(database)
+    assert {key[2] for key in after} == {"IBM", ALL_SYMBOLS}
+    assert after["mini", "r1", ALL_SYMBOLS, 0, 0].n == 137
+    assert after["mini", "r1", "IBM", 0, 0].scored_at > before["mini", "r1", "IBM", 0, 0].scored_at
+
+
+def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str) -> None:
+    keep(database, PAST)
+    scored(database, PAST)
+    gone = {"AAPL": DataUnavailable("AAPL: the source is out of reach")}
+    found = scored(database, PAST, but=gone)
+    assert list(found.in_words()) == [
+        "140 forecasts not scored (AAPL): its candles cannot be had: the source is out of reach",
+        "3 forecasts not scored (IBM): its candles end on 2024-05-15, before the target",
+    ]
+    stored = rows(database)
+    assert stored["mini", "r1", "AAPL", 0, 0].n == 137
+    assert stored["mini", "r1", ALL_SYMBOLS, 0, 0].n == 137  # now of IBM alone
+
+
+def test_a_session_without_a_bar_and_a_split_are_no_trouble(database: str) -> None:
+    keep(database, PAST)
+    scored(database, PAST)
+    before = rows(database)["mini", "r1", "AAPL", 0, 0]
+    plain = closes_of(PAST)("AAPL", "1d", LAST)
+    scored(database, PAST, but={"AAPL": plain / 7})  # 7:1: the source restates all candles
+    after = rows(database)["mini", "r1", "AAPL", 0, 0]
+    assert (after.n, after.mae) == (before.n, pytest.approx(before.mae))
+    assert after.crps_skill == pytest.approx(before.crps_skill)
+    halted = scored(database, PAST, but={"AAPL": plain.drop(plain.index[-30])})
+    assert "2 forecasts not scored (AAPL): the target session has no bar" in halted.in_words()
+    assert rows(database)["mini", "r1", "AAPL", 0, 0].n == before.n - 4  # 2 from it, 2 of it
+
+
+def test_tickers_and_a_model_can_be_chosen(database: str) -> None:
+    keep(database, PAST)
+    keep(database, replace(PAST, model="small"))
+    scored(database, PAST, symbols=["IBM"], model="mini")
+    assert {key[:3] for key in rows(database)} == {("mini", "r1", "IBM")}
+    scored(database, PAST)
+    before = rows(database)
+    scored(database, PAST, symbols=["IBM"])
+    after = rows(database)
+    assert after.keys() == before.keys()
+    same = ("mini", "r1", ALL_SYMBOLS, 0, 0)
+    assert after[same].scored_at == before[same].scored_at
+
+
+def test_a_run_that_is_stopped_loses_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingbot.utils.scores._BATCH", 1)
+    keep(database, PAST)
+    candles = closes_of(PAST)
+
+    def closes(symbol: str, interval: str, since: datetime) -> pd.Series:
+        if symbol == "IBM":
+            raise KeyboardInterrupt
+        found: pd.Series = candles(symbol, interval, since)
+        return found
+
+    with pytest.raises(KeyboardInterrupt):
+        score(partial(get_db_session, database), closes)
+    assert {key[2] for key in rows(database)} == {"AAPL"}
+
+
+def test_one_can_tell_that_another_has_scored_meanwhile(database: str) -> None:
+    keep(database, PAST)
+    begun = utcnow()
+    with get_db_session(database) as session:
+        assert not scored_since(session, begun)
+    scored(database, PAST)
+    with get_db_session(database) as session:
+        assert scored_since(session, begun)
+        assert not scored_since(session, utcnow())
+
+
+def test_the_sentence_takes_the_newest_sessions_that_say_something(database: str) -> None:
+    keep(database, PAST)
+    scored(database, PAST)
+    row = rows(database)["mini", "r1", "IBM", 0, 60]
+    with get_db_session(database) as session:
+        said = track_record(session, "IBM", model="mini", revision="r1")
+        assert said == (
+            f"IBM, last 60 sessions: error {row.mase:.2f} × tomorrow-equals-today, "  # noqa: RUF001
+            f"80 % band held {100 * row.coverage_80:.0f} %, direction right "
+            f"{100 * row.hit_rate:.0f} % ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001
+        )
+        other = track_record(session, "QQQ", model="mini", revision="r1")
+        assert other.startswith("all tickers, last 60 sessions: error ")
+        skill = crps_skill(session, "IBM", model="mini", revision="r1")
+        assert skill is not None
+        assert (skill.value, skill.where) == (row.crps_skill, "IBM, last 60 sessions")
+
+
+def test_the_ledger_is_read_one_ticker_at_a_time(sqlite_url: str) -> None:
+    many = Past([f"T{i}" for i in range(6)], sessions=3, horizon=2)
+    keep(sqlite_url, many)
+    seen: list[str] = []
+
+    def closes(symbol: str, interval: str, since: datetime) -> pd.Series:
+        seen.append(f"candles of {symbol}")
+        return closes_of(many)(symbol, interval, since)
+
+    def listen(connection: Any, cursor: Any, statement: str, *args: Any) -> None:
+        if "close_quantiles" in statement:
+            seen.append("forecasts")
+
+    engine = get_engine(sqlite_url)
+    event.listen(engine, "before_cursor_execute", listen)
+    score(partial(get_db_session, sqlite_url), closes)
+    event.remove(engine, "before_cursor_execute", listen)
+    assert seen == [what for i in range(6) for what in (f"candles of T{i}", "forecasts")]
+
+
+def test_bands_are_scored_as_they_were_given_and_as_the_model_made_them(database: str) -> None:
+    narrow = replace(PAST, width=0.3, calibrated=1.0)
+    keep(database, narrow)
+    scored(database, narrow)
+    row = rows(database)["mini", "r1", ALL_SYMBOLS, 0, 0]
+    assert row.coverage_80 == pytest.approx(0.8, abs=0.06)
+    assert row.raw_coverage_80 == pytest.approx(0.3, abs=0.06)  # 0.3 of 1.28 deviations
+    assert row.crps is not None
+    assert row.raw_crps is not None
+    assert row.crps < row.raw_crps
+    assert len(LEVELS) == 19
+    assert np.isfinite(row.wql or np.nan)

@@ -1,0 +1,310 @@
+"""The record travels with the forecast: client, tool, status, bot; and is kept every night."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from sqlalchemy import insert, select
+
+from tests.support.market import Market, made_up
+from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.utils import track_record
+from tradingbot.utils.botclass import Bot
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import KronosScore, get_db_session, init_db
+from tradingbot.utils.errors import ConfigError
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
+from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
+from tradingbot.utils.locks import open_lock
+from tradingbot.utils.lookahead import LookAhead
+from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.nightly_scores import score_matured
+from tradingbot.utils.predictions import store_forecasts
+from tradingbot.utils.report import Report
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.signals import Stopped
+from tradingbot.utils.status import read_status
+from tradingbot.utils.status_view import show_status, status_document
+from tradingbot.utils.tables import ALL_SYMBOLS, utcnow
+from tradingbot.utils.track_record import NO_DATABASE, OUT_OF_REACH, record_of
+
+FRIDAY = datetime(2024, 5, 17)
+RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
+SENTENCE = (
+    "all tickers, last 60 sessions: error 1.03 × tomorrow-equals-today, "  # noqa: RUF001
+    "80 % band held 78 %, direction right 51 % (45–57)"  # noqa: RUF001
+)
+
+
+def give_record(url: str, made: Forecast, *, symbol: str = ALL_SYMBOLS, **changes: Any) -> None:
+    row = {
+        "model_name": made.model_name,
+        "model_revision": made.model_revision or "",
+        "interval": made.interval,
+        "symbol": symbol,
+        "step": 0,
+        "last_sessions": 60,
+        "n": 300,
+        "sessions": 60,
+        "first_target": FRIDAY - timedelta(days=90),
+        "last_target": FRIDAY,
+        "mae": 0.01,
+        "mase": 1.03,
+        "coverage_80": 0.78,
+        "crps_skill": 0.02,
+        "hit_rate": 0.51,
+        "hit_low": 0.45,
+        "hit_high": 0.57,
+        "scored_at": utcnow(),
+        **changes,
+    }
+    with get_db_session(url) as session:
+        session.execute(insert(KronosScore).values(**row))
+
+
+@pytest.fixture
+def made() -> Forecast:
+    forecast = made_up("AAPL", FRIDAY, **RISING)
+    assert isinstance(forecast, Forecast)
+    return forecast
+
+
+# client and tool --------------------------------------------------------------------------
+
+
+def test_the_clients_frames_carry_the_record(
+    space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+    with KronosClient(space_url, data=DataService("sample"), timeout=20) as client:
+        first = client.predict("AAPL", horizon=1)
+        assert first is not None
+        # a database without the tables is none that a client would make
+        assert first.attrs["track_record"] in (NO_DATABASE, OUT_OF_REACH)
+        [(_, answer)] = client.forecast_many(["AAPL"], horizon=1)
+        assert isinstance(answer, Forecast)
+        give_record(database, answer)
+        assert client.forecast("AAPL", horizon=1).attrs["track_record"] == SENTENCE
+
+
+def test_a_ticker_with_a_record_of_its_own_is_told_that(sqlite_url: str, made: Forecast) -> None:
+    give_record(sqlite_url, made)
+    give_record(sqlite_url, made, symbol="AAPL", mase=0.97)
+    said = record_of(made, lambda: get_db_session(sqlite_url))
+    assert said.startswith("AAPL, last 60 sessions: error 0.97 ")
+
+
+def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
+    made: Forecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setattr(track_record, "_again_at", {})
+    assert record_of(made) == OUT_OF_REACH
+    monkeypatch.setattr("tradingbot.utils.db.get_db_session", None)  # asked, it would fail
+    assert record_of(made) == OUT_OF_REACH
+
+
+def test_the_tools_answer_tells_the_record(
+    sqlite_url: str, made: Forecast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = Market(tmp_path / "candles", today=FRIDAY)
+    market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
+    monkeypatch.setenv("DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, [made])
+    give_record(sqlite_url, made)
+    answer = kronos_forecast.invoke({"symbol": "AAPL", "horizon": 5})
+    assert f"Its record: {SENTENCE}." in answer
+    assert "record" not in forecast_text(made, FRIDAY, "from the Space")
+
+
+# status -----------------------------------------------------------------------------------
+
+
+def test_status_tells_each_models_record(database: str, made: Forecast) -> None:
+    with get_db_session(database) as session:
+        store_forecasts(session, [made])
+    settings = Settings(extra_symbols=("AAPL",))
+    before = read_status(database, settings, source="yahoo", max_age=1)
+    assert before.models[0].record == (
+        "no record yet: 0 of the 30 forecasts needed have an outcome"
+    )
+    give_record(database, made)
+    status = read_status(database, settings, source="yahoo", max_age=1)
+    assert status_document(status)["models"][0]["record"] == SENTENCE
+    out = StringIO()
+    show_status(status, Console(file=out, width=100))
+    assert f"Record    {made.model_name}: {SENTENCE}" in out.getvalue().splitlines()
+
+
+# bot --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    market = Market(tmp_path / "candles", today=FRIDAY)
+    market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
+    return market
+
+
+def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
+    bot = market.bot(KronosTraderBot, url, tickers=["AAPL"], **options)
+    [decision] = bot.run().decisions
+    return decision.answer, decision.reason
+
+
+def test_the_bot_trades_only_what_the_model_has_earned(
+    market: Market, database: str, made: Forecast
+) -> None:
+    with get_db_session(database) as session:
+        store_forecasts(session, [made])
+    held, why = decide(market, database, min_skill=0.0)
+    assert held == 0
+    assert why.endswith(
+        "; held, for the model's skill is not known yet; `kronosbot score` counts it"
+    )
+    give_record(database, made, crps_skill=0.02)
+    held, why = decide(market, database, min_skill=0.05)
+    assert held == 0
+    assert why.endswith("; held, for the model's skill is +0.02 (all tickers, last 60 sessions)")
+    assert decide(market, database, min_skill=0.02)[0] == 1
+    give_record(database, made, symbol="AAPL", crps_skill=-0.1)
+    held, why = decide(market, database, min_skill=0.0)
+    assert (held, why[-44:]) == (0, "the model's skill is -0.10 (AAPL, last 60 sessions)"[-44:])
+    assert decide(market, database)[0] == 1  # nothing is asked of it
+
+
+def test_a_backtest_must_not_know_how_good_the_model_is_today(
+    market: Market, sqlite_url: str
+) -> None:
+    bot: Bot = market.bot(KronosTraderBot, sqlite_url, tickers=["AAPL"], min_skill=0.0)
+    with pytest.raises(LookAhead, match="min_skill knows the present, and a backtest must not"):
+        bot.backtest(market.data().history("AAPL"))
+    with pytest.raises(ConfigError, match=r"^min_skill='good': expected a number"):
+        KronosTraderBot("b", "AAPL", min_skill="good")
+
+
+# every night ------------------------------------------------------------------------------
+
+
+class Told(Narrator):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(Console(file=StringIO()))
+        self.steps: list[str] = []
+        self.warnings: list[str] = []
+
+    def step(self, name: str, what: str, *, total: int | None = None) -> None:
+        self.steps.append(f"{what}: {total}")
+
+    def warn(self, line: str, **fields: Any) -> None:
+        self.warnings.append(line)
+
+
+@pytest.fixture
+def ledger(database: str) -> Iterator[str]:
+    """One forecast from Wednesday, whose first two sessions have come."""
+    made = made_up("AAPL", FRIDAY - timedelta(days=2), **RISING)
+    quantiles = {level: 99 + 8 * level for level in QUANTILE_LEVELS}
+    bars = tuple(replace(bar, close_quantiles=quantiles) for bar in made.bars)
+    wednesday = replace(made, bars=bars)
+    with get_db_session(database) as session:
+        store_forecasts(session, [wednesday])
+    yield database
+
+
+def night(market: Market, url: str, report: Report | None = None) -> Told:
+    narrator = Told()
+    settings = replace(Settings(), data_source=market.source)
+    score_matured(
+        settings,
+        report or Report(),
+        narrator,
+        data=market.data(),
+        sessions=lambda: get_db_session(url),
+        url=url,
+    )
+    return narrator
+
+
+def scored_at(url: str) -> list[datetime]:
+    query = select(KronosScore.scored_at).where(
+        KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == 0, KronosScore.last_sessions == 0
+    )
+    with get_db_session(url) as session:
+        return list(session.scalars(query))
+
+
+def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> None:
+    report = Report()
+    told = night(market, ledger, report)
+    assert (told.steps, told.warnings) == (["Scoring: 1"], [])
+    with get_db_session(ledger) as session:
+        ns = session.scalars(select(KronosScore.n).where(KronosScore.step == 0)).all()
+    assert set(ns) == {2}
+    assert "score" in report.seconds
+
+
+def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
+    begun = Report()  # all parts of a night begin before the first of them ends
+    night(market, ledger, begun)
+    [first] = scored_at(ledger)
+    assert night(market, ledger, begun).steps == []
+    assert scored_at(ledger) == [first]
+    tomorrow = replace(begun, started_at=utcnow())
+    assert night(market, ledger, tomorrow).steps == ["Scoring: 1"]
+    assert scored_at(ledger) > [first]
+
+
+def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -> None:
+    with open_lock(ledger, "scores") as lock:
+        assert lock.try_exclusive()
+        told = night(market, ledger)
+    assert (told.steps, told.warnings, scored_at(ledger)) == ([], [], [])
+
+
+def test_what_goes_wrong_with_the_scoring_is_a_warning(
+    market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **options: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("tradingbot.utils.scores.score", fails)
+    init_db(sqlite_url)
+    assert night(market, sqlite_url).warnings == [
+        "past forecasts could not be scored: ZeroDivisionError: oops"
+    ]
+
+
+def test_a_signal_to_stop_ends_the_scoring_and_the_run(
+    market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("tradingbot.utils.scores.score", interrupted)
+    init_db(sqlite_url)
+    with pytest.raises(Stopped):
+        night(market, sqlite_url)
+
+
+def test_candles_that_the_run_has_fetched_are_not_fetched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = DataService("sample", now=datetime(2013, 2, 20))
+    data.history("AAPL", bars=500)
+    fetch = data._source.fetch
+    monkeypatch.setattr(data._source, "fetch", None)  # asked, it would fail
+    closes = data.closes("AAPL", since=datetime(2012, 1, 3))
+    assert (closes.index[0], closes.index[-1]) == (datetime(2012, 1, 3), datetime(2013, 2, 19))
+    monkeypatch.setattr(data._source, "fetch", fetch)
+    assert data.closes("AAPL", since=datetime(2001, 1, 1)).index[0] == datetime(2001, 1, 2)

@@ -1,0 +1,23 @@
+"""The service in this process, with the bundled model: the cases need no server of their own."""
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from kronos_space.app import create_app
+from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.settings import Settings
+from tests.support.checkpoints import NANO
+
+
+@pytest.fixture(scope="session")
+def nano_checkpoint() -> Checkpoint:
+    return load_checkpoint(str(NANO))
+
+
+@pytest.fixture(scope="session")
+def client(nano_checkpoint: Checkpoint) -> Iterator[TestClient]:
+    """A client of one running service that the tests share."""
+    with TestClient(create_app(Settings(), checkpoint=nano_checkpoint)) as client:
+        yield client

@@ -1,0 +1,249 @@
+"""What the engine promises: the same as recomputing everything, whatever shares the batch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kronos_space.model import cache, generate
+from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.model.generate import Engine, Paths, Prompt
+from kronos_space.model.sampling import (
+    SamplingParams,
+    draw,
+    filtered_probabilities,
+    random_numbers,
+)
+from tests.support.checkpoints import NANO
+
+GREEDY = SamplingParams(samples=1, top_k=1)
+EIGHT_PATHS = SamplingParams(samples=8)
+PromptMaker = Callable[..., Prompt]
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(str(NANO))
+
+
+@pytest.fixture(scope="module")
+def engine(checkpoint: Checkpoint) -> Engine:
+    return Engine(checkpoint)
+
+
+def a_prompt(
+    context: int = 60,
+    horizon: int = 5,
+    sampling: SamplingParams = EIGHT_PATHS,
+    seed: int = 1,
+) -> Prompt:
+    """A random walk, normalised, with weekday stamps; it depends on the seed only."""
+    walk = np.random.default_rng(seed).standard_normal((context, 6)).cumsum(axis=0)
+    bars = np.clip((walk - walk.mean(0)) / (walk.std(0) + 1e-5), -5, 5).astype(np.float32)
+    days = np.arange(context + horizon)
+    zero = np.zeros_like(days)
+    stamps = np.stack([zero, zero, days % 5, days % 28 + 1, days // 28 % 12 + 1], axis=1)
+    return Prompt(bars, stamps, horizon, sampling, seed)
+
+
+def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
+    """The same paths, the whole context anew for every token, by the published modules."""
+    samples, horizon = prompt.sampling.samples, prompt.horizon
+    numbers = random_numbers(prompt.seed, samples, horizon)
+
+    def pick(logits: torch.Tensor, step: int, which: int) -> torch.Tensor:
+        if prompt.sampling.greedy:
+            return logits.argmax(-1)
+        return draw(filtered_probabilities(logits, prompt.sampling), numbers[:, step, which])
+
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    context = len(prompt.bars)
+    stamps = torch.from_numpy(prompt.stamps).expand(samples, -1, -1)
+    with torch.inference_mode():
+        bars = torch.from_numpy(prompt.bars).expand(samples, -1, -1)
+        s1, s2 = tokenizer.encode(bars)
+        for step in range(prompt.horizon):
+            hidden = model.hidden(s1, s2, stamps[:, : context + step])
+            next_s1 = pick(model.s1_logits(hidden[:, -1]), step, 0)
+            next_s2 = pick(model.s2_logits(hidden, next_s1), step, 1)
+            s1 = torch.cat([s1, next_s1.unsqueeze(1)], dim=1)
+            s2 = torch.cat([s2, next_s2.unsqueeze(1)], dim=1)
+        bars = tokenizer.decode(s1, s2)
+    return Paths(*(part[:, context:].numpy() for part in (s1, s2, bars)))
+
+
+def share_of_equal_tokens(some: Sequence[Paths], others: Sequence[Paths]) -> float:
+    equal = [
+        (getattr(a, name) == getattr(b, name)).ravel()
+        for a, b in zip(some, others, strict=True)
+        for name in ("s1", "s2")
+    ]
+    return float(np.concatenate(equal).mean())
+
+
+def test_the_model_and_its_tokenizer_are_in_eval_mode(checkpoint: Checkpoint) -> None:
+    for root in (checkpoint.model, checkpoint.tokenizer):
+        assert not any(module.training for module in root.modules())
+
+
+def test_the_second_token_depends_on_the_whole_context(checkpoint: Checkpoint) -> None:
+    """In training mode the reference's dependency layer sees the oldest bar alone."""
+    hidden = torch.randn(1, 40, 128, generator=torch.Generator().manual_seed(0))
+    s1 = torch.tensor([7])
+    with torch.inference_mode():
+        before = checkpoint.model.s2_logits(hidden, s1)
+        for bar in range(40):
+            changed = hidden.clone()
+            changed[0, bar] += 1
+            assert not torch.allclose(checkpoint.model.s2_logits(changed, s1), before, atol=1e-5)
+
+
+@pytest.mark.parametrize(("context", "horizon"), [(1, 1), (33, 7), (64, 1), (200, 20)])
+def test_cached_decoding_equals_recomputing_the_whole_context(
+    checkpoint: Checkpoint, engine: Engine, context: int, horizon: int
+) -> None:
+    prompt = a_prompt(context, horizon, GREEDY)
+
+    [fast] = engine.generate([prompt])
+
+    slow = recomputed(checkpoint, prompt)
+    assert fast.s1.tolist() == slow.s1.tolist()
+    assert fast.s2.tolist() == slow.s2.tolist()
+    np.testing.assert_allclose(fast.bars, slow.bars, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(samples=12, top_p=0.9),
+        SamplingParams(samples=12, top_k=5, top_p=1.0),
+        SamplingParams(samples=12, temperature=0.5, top_k=40, top_p=0.7),
+        SamplingParams(samples=12, temperature=1e-39, top_p=1.0),
+    ],
+)
+@pytest.mark.parametrize("max_scores", [cache.MAX_SCORES, 1])
+def test_sampled_paths_equal_recomputing_with_the_same_random_numbers(
+    checkpoint: Checkpoint,
+    engine: Engine,
+    sampling: SamplingParams,
+    max_scores: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cache, "MAX_SCORES", max_scores)  # 1: one path at a time
+    prompt = a_prompt(60, 4, sampling)
+
+    [fast] = engine.generate([prompt])
+
+    slow = recomputed(checkpoint, prompt)
+    assert share_of_equal_tokens([fast], [slow]) >= 0.999
+    np.testing.assert_allclose(fast.bars, slow.bars, atol=2e-6)
+
+
+def test_a_batch_gives_each_series_what_it_gets_alone(engine: Engine) -> None:
+    prompts = [a_prompt(seed=seed) for seed in range(6)]
+
+    together = engine.generate(prompts)
+
+    alone = [engine.generate([prompt])[0] for prompt in prompts]
+    assert share_of_equal_tokens(together, alone) >= 0.999
+
+
+def test_series_of_any_lengths_horizons_and_samplings_share_a_batch(engine: Engine) -> None:
+    prompts = [
+        a_prompt(context, horizon, SamplingParams(samples, top_p=top_p), seed)
+        for seed, (context, horizon, samples, top_p) in enumerate(
+            [(40, 5, 8, 0.9), (97, 5, 8, 0.9), (1, 5, 3, 1.0), (40, 2, 8, 0.5), (40, 5, 8, 0.9)]
+        )
+    ]
+
+    together = engine.generate(prompts)
+
+    for prompt, paths in zip(prompts, together, strict=True):
+        shape = (prompt.sampling.samples, prompt.horizon)
+        assert (paths.s1.shape, paths.s2.shape, paths.bars.shape) == (shape, shape, (*shape, 6))
+    alone = [engine.generate([prompt])[0] for prompt in prompts]
+    assert share_of_equal_tokens(together, alone) >= 0.999
+
+
+def test_more_than_one_batch_comes_back_in_the_callers_order(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [a_prompt(context, seed=context) for context in (90, 30, 60, 31, 90)]
+    expected = engine.generate(prompts)
+
+    monkeypatch.setattr(generate, "TOKEN_BUDGET", 100)
+
+    assert len(list(generate._batches(prompts, generate.TOKEN_BUDGET))) == 5
+    assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
+
+
+def test_the_same_seed_draws_the_same_paths_and_another_seed_others(engine: Engine) -> None:
+    prompt = a_prompt(sampling=SamplingParams(samples=16))
+    other_seed = replace(prompt, seed=2)
+
+    [first], [again], [other] = (engine.generate([p]) for p in (prompt, prompt, other_seed))
+
+    assert first.s1.tolist() == again.s1.tolist() and first.s2.tolist() == again.s2.tolist()
+    assert first.s1.tolist() != other.s1.tolist()
+
+
+def test_the_first_paths_of_more_samples_are_the_paths_of_fewer(engine: Engine) -> None:
+    few, many = (a_prompt(sampling=SamplingParams(samples=n)) for n in (5, 40))
+
+    [some], [all_] = engine.generate([few]), engine.generate([many])
+
+    assert (some.s1 == all_.s1[:5]).mean() >= 0.999
+
+
+def test_the_same_paths_come_from_one_and_from_two_threads(engine: Engine) -> None:
+    prompts = [a_prompt(100, seed=seed) for seed in range(4)]
+    greedy = [replace(prompt, sampling=GREEDY) for prompt in prompts]
+    threads = torch.get_num_threads()
+    results = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append((engine.generate(prompts), engine.generate(greedy)))
+    finally:
+        torch.set_num_threads(threads)
+
+    assert share_of_equal_tokens(results[0][0], results[1][0]) >= 0.999
+    assert share_of_equal_tokens(results[0][1], results[1][1]) == 1
+
+
+def test_greedy_paths_do_not_depend_on_the_seed(engine: Engine) -> None:
+    prompt = a_prompt(sampling=GREEDY)
+
+    [one], [two] = engine.generate([prompt]), engine.generate([replace(prompt, seed=99)])
+
+    assert one.s1.tolist() == two.s1.tolist() and one.s2.tolist() == two.s2.tolist()
+
+
+def test_nothing_to_do_is_done(engine: Engine) -> None:
+    assert engine.generate([]) == []
+
+
+def test_a_prompt_that_does_not_fit_the_models_context_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match=r"context 250 \+ horizon 7 bars: .* at most 256"):
+        engine.generate([a_prompt(250, 7)])
+
+
+def test_stamps_are_needed_for_the_forecasts_bars_too(engine: Engine) -> None:
+    prompt = a_prompt(40, 5)
+
+    with pytest.raises(ValueError, match=r"stamps \(40, 5\): expected \(45, 5\)"):
+        engine.generate([replace(prompt, stamps=prompt.stamps[:40])])
+
+
+def test_numbers_that_are_no_bars_or_times_are_refused(engine: Engine) -> None:
+    prompt = a_prompt(40, 5)
+    bars, stamps = prompt.bars.copy(), prompt.stamps.copy()
+    bars[3, 2] = np.nan
+    stamps[44, 0] = 60
+
+    with pytest.raises(ValueError, match="bars: expected finite numbers"):
+        engine.generate([replace(prompt, bars=bars)])
+    with pytest.raises(ValueError, match="stamps: expected each column from 0 to below"):
+        engine.generate([replace(prompt, stamps=stamps)])

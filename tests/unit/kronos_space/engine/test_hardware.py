@@ -1,0 +1,91 @@
+"""Threads follow what the container may use, and bfloat16 what the CPU can do."""
+
+import platform
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+from kronos_space.model import generate
+from kronos_space.model.checkpoint import load_checkpoint
+from kronos_space.model.generate import Engine
+from kronos_space.model.hardware import keep_freed_memory, usable_cpus
+from tests.support.checkpoints import NANO
+
+
+@pytest.fixture
+def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+
+
+@pytest.mark.usefixtures("eight_cpus")
+@pytest.mark.parametrize(
+    ("cpu_max", "expected"),
+    [("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("max 100000", 8)],
+)
+def test_a_containers_quota_bounds_the_cpus(tmp_path: Path, cpu_max: str, expected: int) -> None:
+    (tmp_path / "cpu.max").write_text(cpu_max)
+
+    assert usable_cpus(tmp_path) == expected
+
+
+@pytest.mark.usefixtures("eight_cpus")
+@pytest.mark.parametrize(("quota", "expected"), [("300000", 3), ("-1", 8)])
+def test_older_containers_say_it_in_two_files(tmp_path: Path, quota: str, expected: int) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+
+    assert usable_cpus(tmp_path) == expected
+
+
+@pytest.mark.usefixtures("eight_cpus")
+def test_without_a_quota_the_affinity_decides(tmp_path: Path) -> None:
+    assert usable_cpus(tmp_path) == 8
+
+
+def test_the_engine_takes_the_threads_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(generate, "usable_cpus", lambda: 1)
+    try:
+        Engine(load_checkpoint(str(NANO)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("fast", "tolerance", "expected"),
+    [(False, 1.0, "float32"), (True, 1.0, "bfloat16"), (True, 0.0, "float32")],
+)
+def test_auto_takes_bfloat16_only_where_it_is_fast_and_close_enough(
+    monkeypatch: pytest.MonkeyPatch, fast: bool, tolerance: float, expected: str
+) -> None:
+    monkeypatch.setattr(generate, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(generate, "CLOSE_ENOUGH", tolerance)
+
+    assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == expected
+
+
+def test_the_bundled_checkpoints_bfloat16_is_close_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "has_fast_bfloat16", lambda: True)
+
+    assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == "bfloat16"
+
+
+def test_an_unknown_dtype_is_named() -> None:
+    with pytest.raises(ValueError, match=r"dtype='float16': expected one of float32, bfloat16"):
+        Engine(load_checkpoint(str(NANO)), dtype="float16")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+def test_a_freed_buffer_is_had_again_without_asking_the_kernel() -> None:
+    def page_faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    keep_freed_memory()
+    torch.ones(5_000_000)
+    before = page_faults()
+    torch.ones(2_000_000)  # 8 MB are some 2000 pages
+    assert page_faults() - before < 500

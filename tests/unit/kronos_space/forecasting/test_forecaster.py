@@ -1,0 +1,127 @@
+"""From a checked request to the numbers of its answer, with the bundled model."""
+
+import numpy as np
+import pytest
+
+from kronos_space.forecaster import Forecaster
+from kronos_space.frames import InvalidHistory
+from kronos_space.model.checkpoint import Checkpoint
+from kronos_space.schemas import ForecastRequest, read_request
+from kronos_space.settings import Settings
+from tests.support.candles import bars, request
+
+
+@pytest.fixture(scope="module")
+def forecaster(nano_checkpoint: Checkpoint) -> Forecaster:
+    return Forecaster(nano_checkpoint, Settings())
+
+
+def checked(**changes: object) -> ForecastRequest:
+    return read_request(request(**changes), Settings())
+
+
+def test_the_answers_numbers_are_statistics_of_its_paths(forecaster: Forecaster) -> None:
+    [answer] = forecaster.forecast([checked(return_paths=True, quantiles=[0.05, 0.5])])
+    paths = np.array(answer["paths"])
+    assert paths.shape == (8, 3, 5)
+    for step, bar in enumerate(answer["predictions"]):
+        means = [bar[name] for name in ("open", "high", "low", "close", "volume")]
+        np.testing.assert_allclose(means, paths[:, step].mean(axis=0), rtol=1e-12)
+        closes = paths[:, step, 3]
+        assert bar["close_quantiles"] == pytest.approx(
+            {"0.05": np.quantile(closes, 0.05), "0.5": np.median(closes)}
+        )
+        assert bar["prob_up"] == (closes > answer["last_close"]).mean()
+
+
+def test_every_path_is_made_of_possible_candles(forecaster: Forecaster) -> None:
+    data = checked(return_paths=True, temperature=5.0, top_p=1.0, samples=64, horizon=10)
+    prepared = forecaster.prepare(data)
+    [paths] = forecaster.generate([prepared.prompt])
+    raw = prepared.values(paths)
+    assert (raw[..., 1] < raw[..., [0, 3]].max(axis=-1)).any()  # there is something to repair
+    open_, high, low, close, volume = np.moveaxis(np.array(prepared.answer(paths)["paths"]), -1, 0)
+    assert (high >= np.maximum(open_, close)).all()
+    assert (low <= np.minimum(open_, close)).all()
+    assert (low > 0).all()
+    assert (volume >= 0).all()
+
+
+def test_the_model_sees_the_newest_bars_that_fit_beside_the_horizon(
+    forecaster: Forecaster,
+) -> None:
+    rows = bars(300)
+    [long] = forecaster.forecast([checked(ohlcv=rows, horizon=6)])
+    [short] = forecaster.forecast([checked(ohlcv=rows[-250:], horizon=6)])
+    assert long["predictions"] == short["predictions"]
+    assert short["warnings"] == []
+    assert long["warnings"] == [
+        "only the newest 250 of 300 bars were used: the model sees 256 bars, the 6 of the "
+        "forecast included"
+    ]
+
+
+def test_a_horizon_that_leaves_too_little_history_is_refused(forecaster: Forecaster) -> None:
+    forecaster.prepare(checked(horizon=224))
+    with pytest.raises(InvalidHistory, match=r"horizon 225: .* expected at most 224"):
+        forecaster.prepare(checked(horizon=225))
+
+
+def test_a_seed_is_drawn_told_and_repeats_the_answer(forecaster: Forecaster) -> None:
+    [first] = forecaster.forecast([checked(seed=None)])
+    [other] = forecaster.forecast([checked(seed=None)])
+    [again] = forecaster.forecast([checked(seed=first["seed"])])
+    assert again == first
+    assert other["seed"] != first["seed"]
+    assert other["predictions"] != first["predictions"]
+
+
+def test_target_timestamps_are_kept_and_checked(forecaster: Forecaster) -> None:
+    days = ["2026-12-24", "2026-12-28", "2026-12-29"]
+    [answer] = forecaster.forecast([checked(target_timestamps=days)])
+    assert [bar["target_date"][:10] for bar in answer["predictions"]] == days
+    for wrong, message in (
+        (["2020-01-01", *days[1:]], "target 0: timestamp 2020-01-01 is not after the history"),
+        ([days[0], days[0], days[1]], "target 1: timestamp 2026-12-24 is not after 2026-12-24"),
+        (["2026-12-24T00:00Z"] * 3, "target 1"),
+        ([f"2026-12-2{n}T00:00Z" for n in (7, 8, 9)], "give both a zone, or neither"),
+    ):
+        with pytest.raises(InvalidHistory, match=message):
+            forecaster.prepare(checked(target_timestamps=wrong))
+
+
+def test_without_volume_the_volume_ahead_is_nothing(forecaster: Forecaster) -> None:
+    [answer] = forecaster.forecast([checked(ohlcv=bars(volume=False))])
+    assert all(0 <= bar["volume"] < 1e-3 for bar in answer["predictions"])
+
+
+def test_a_price_that_never_moved_is_forecast_to_stay(forecaster: Forecaster) -> None:
+    rows = [{**row, **dict.fromkeys(("open", "high", "low", "close"), 7.5)} for row in bars()]
+    [answer] = forecaster.forecast([checked(ohlcv=rows)])
+    assert [bar["close"] for bar in answer["predictions"]] == pytest.approx([7.5] * 3, abs=1e-3)
+
+
+def test_prices_too_small_for_the_model_to_see_are_told(forecaster: Forecaster) -> None:
+    names = ("open", "high", "low", "close")
+    tiny = [row | {name: row[name] * 1e-7 for name in names} for row in bars()]
+
+    [answer] = forecaster.forecast([checked(ohlcv=tiny)])
+
+    [warning] = answer["warnings"]
+    assert warning.startswith("the closes vary by") and "smaller unit" in warning
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e6, 1e9])
+@pytest.mark.parametrize("volume", [0.0, 1.0, 1e17])
+def test_prices_and_volumes_of_any_size_give_finite_possible_candles(
+    forecaster: Forecaster, factor: float, volume: float
+) -> None:
+    names = ("open", "high", "low", "close")
+    rows = [row | {n: row[n] * factor for n in names} | {"volume": volume} for row in bars()]
+
+    [answer] = forecaster.forecast([checked(ohlcv=rows, return_paths=True)])
+
+    open_, high, low, close, volumes = np.moveaxis(np.array(answer["paths"]), -1, 0)
+    assert np.isfinite(answer["paths"]).all()
+    assert (low > 0).all() and (volumes >= 0).all()
+    assert (high >= np.maximum(open_, close)).all() and (low <= np.minimum(open_, close)).all()

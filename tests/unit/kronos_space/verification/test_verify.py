@@ -1,0 +1,209 @@
+"""`python -m kronos_space.model.verify`: its verdicts, and what it says when it cannot judge.
+
+The reference is played by a recorded forecast of it, behind an interpreter that answers as the
+worker does.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kronos_space.frames import COLUMNS
+from kronos_space.model import verify
+from kronos_space.model.checkpoint import load_checkpoint
+from kronos_space.model.generate import Engine
+from kronos_space.model.histories import Case, made_up
+from kronos_space.model.verify import Answer, compare, main
+from tests.support import DATA
+
+RECORDED = json.loads((DATA / "parity" / "nano-msft-200-h5.json").read_text())
+CASE = Case("MSFT", RECORDED["history"], RECORDED["target_timestamps"])
+REFERENCE = Answer(
+    RECORDED["s1_tokens"],
+    RECORDED["s2_tokens"],
+    np.array([RECORDED["expected"][column] for column in COLUMNS]).T,
+)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Answer:
+    return verify.greedy(Engine(load_checkpoint("kronos-nano")), CASE)
+
+
+def an_environment(folder: Path, answer: dict[str, Any] | str) -> Path:
+    """One whose interpreter says that the reference is installed, and answers the same always."""
+    (folder / "bin").mkdir()
+    (folder / "answer").write_text(answer if isinstance(answer, str) else json.dumps(answer))
+    python = folder / "bin" / "python"
+    python.write_text(
+        "#!/bin/sh\n"
+        'if [ "$2" = -c ]; then echo 0.1.0; exit; fi\n'
+        f"cat > {folder}/question\n"
+        f"if grep -q Error {folder}/answer; then cat {folder}/answer >&2; exit 1; fi\n"
+        f"cat {folder}/answer\n"
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def recorded_answer(**changes: Any) -> dict[str, Any]:
+    call = {"s1": [REFERENCE.s1], "s2": [REFERENCE.s2], "values": [REFERENCE.values.tolist()]}
+    return {"calls": [call | {"margin": 0.01} | changes]}
+
+
+def test_the_engine_equals_a_recorded_forecast_of_the_reference(ours: Answer) -> None:
+    comparison = compare(CASE, ours, REFERENCE, margin=0.1)
+
+    assert comparison.equal
+    assert comparison.equal_tokens == 10
+    assert 0 < comparison.error < 1e-5
+
+
+def test_one_other_token_is_a_difference(ours: Answer) -> None:
+    other = replace(ours, s2=[*ours.s2[:-1], ours.s2[-1] ^ 1])
+
+    comparison = compare(CASE, other, REFERENCE, margin=0.1)
+
+    assert comparison.equal_tokens == 9
+    assert not comparison.equal
+
+
+@pytest.mark.parametrize(("share", "equal"), [(0.5, True), (2.0, False)])
+@pytest.mark.parametrize("column", range(6), ids=COLUMNS)
+def test_a_value_may_be_off_by_a_hundred_thousandth_of_its_size_and_deviation(
+    column: int, share: float, equal: bool
+) -> None:
+    history, _ = CASE.parsed()
+    off = REFERENCE.values.copy()
+    allowed = 1e-5 * (abs(off[3, column]) + history.values[:, column].std())
+    off[3, column] += share * allowed
+
+    comparison = compare(CASE, replace(REFERENCE, values=off), REFERENCE, margin=0.1)
+
+    assert comparison.equal is equal
+    assert comparison.error == pytest.approx(share * 1e-5, rel=1e-3)
+
+
+def test_equal_answers_end_with_status_0_and_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "cases", lambda max_context: [CASE])
+    environment = an_environment(tmp_path, recorded_answer())
+
+    status = main(["--environment", str(environment)])
+
+    printed, errors = capsys.readouterr()
+    assert (status, errors) == (0, "")
+    assert "kronos-nano against kronos-model-arch 0.1.0" in printed
+    assert "10 of 10" in printed and "DIFFERS" not in printed
+    assert printed.endswith("all 1 equal: every token, and values within 1e-05\n")
+
+
+def test_the_reference_is_asked_for_the_greedy_path_of_the_same_history_and_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "cases", lambda max_context: [CASE])
+    environment = an_environment(tmp_path, recorded_answer())
+
+    main(["--environment", str(environment)])
+
+    question = json.loads((environment / "question").read_text())
+    assert question["calls"] == [
+        {"series": [CASE.as_json()], "samples": 1, "top_k": 1, "top_p": 1.0}
+    ]
+    assert question["max_context"] == 256
+    for part in ("model", "tokenizer"):
+        assert Path(question[part]).parts[-2:] == ("kronos-nano", part)
+
+
+def test_different_answers_end_with_status_1_and_say_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verify, "cases", lambda max_context: [CASE])
+    environment = an_environment(tmp_path, recorded_answer(s1=[[0, 0, 0, 0, 0]]))
+
+    status = main(["--environment", str(environment)])
+
+    printed = capsys.readouterr().out
+    assert status == 1
+    assert "5 of 10" in printed and "DIFFERS" in printed
+    assert printed.endswith("1 of 1 differ\n")
+
+
+def test_an_environment_that_cannot_be_made_is_one_clear_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file, not a folder")
+
+    status = main(["--environment", str(taken)])
+
+    printed, errors = capsys.readouterr()
+    assert (status, printed) == (2, "")
+    assert errors.startswith(f"verify: {taken}: an environment with kronos-model-arch==0.1.0 can")
+    assert errors.count("\n") == 1
+
+
+def test_without_a_package_index_the_line_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+    status = main(["--environment", str(tmp_path / "reference")])
+
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert "No matching distribution found for kronos-model-arch==0.1.0" in errors
+    assert "it takes a package index that can be reached" in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_reference_that_fails_is_one_clear_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = an_environment(tmp_path, "Traceback:\n  …\nRuntimeError: no such tensor\n")
+
+    status = main(["--environment", str(environment)])
+
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert errors == "verify: reference_worker.py: RuntimeError: no such tensor\n"
+
+
+def test_an_unknown_checkpoint_is_one_clear_line_and_status_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = an_environment(tmp_path, recorded_answer())
+
+    status = main(["--environment", str(environment), "--checkpoint", "kronos-giga"])
+
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert "kronos-giga" in errors and errors.count("\n") == 1
+
+
+def test_the_cases_fit_the_models_context_and_vary_in_what_matters() -> None:
+    cases = verify.cases(256)
+
+    sizes = [len(case.history["timestamp"]) + len(case.targets) for case in cases]
+    assert max(sizes) == 256, "one fills the context"
+    assert len({len(case.targets) for case in cases}) >= 3
+    assert {"volume" in case.history for case in cases} == {True, False}
+    assert {case.name for case in cases} >= {"AAPL", "MSFT", "IBM"}
+    for case in cases:
+        case.parsed()  # raises where a candle or a time is impossible
+
+
+def test_made_up_histories_depend_on_the_seed_only() -> None:
+    first, again, other = (made_up("walk", bars=40, horizon=2, seed=seed) for seed in (1, 1, 2))
+
+    assert first == again
+    assert first.history["close"] != other.history["close"]
+    assert len(set(first.history["timestamp"] + first.targets)) == 42

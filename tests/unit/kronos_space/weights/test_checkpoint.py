@@ -1,0 +1,168 @@
+"""Checkpoints load unchanged, save as they were, and fail in one clear line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kronos_space.model import checkpoint as module
+from kronos_space.model.checkpoint import CheckpointError, load_checkpoint
+from kronos_space.settings import CATALOGUE
+from tests.support.checkpoints import NANO, PUBLISHED_MODELS, write_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the bundled checkpoint, to be spoilt."""
+    return Path(shutil.copytree(NANO, tmp_path / "checkpoint"))
+
+
+def edit_tensors(path: Path, **changes: torch.Tensor | None) -> None:
+    tensors = load_file(path)
+    for name, value in changes.items():
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    save_file(tensors, path)
+
+
+def test_the_bundled_checkpoint_says_its_name_its_context_and_its_weights() -> None:
+    checkpoint = load_checkpoint("kronos-nano")
+
+    assert (checkpoint.name, checkpoint.max_context) == ("kronos-nano", 256)
+    assert (
+        checkpoint.revision == "sha256:" + module.sha256_of(NANO / "model/model.safetensors")[:16]
+    )
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_every_published_shape_loads_and_saves_the_same_tensors(name: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "published", name)
+
+    checkpoint = load_checkpoint(str(folder))
+
+    for component, loaded in (("model", checkpoint.model), ("tokenizer", checkpoint.tokenizer)):
+        loaded.save_pretrained(tmp_path / component)
+        before = load_file(folder / component / "model.safetensors")
+        after = load_file(tmp_path / component / "model.safetensors")
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[tensor], after[tensor]) for tensor in before)
+
+
+def test_buffers_and_training_parameters_may_be_missing(folder: Path) -> None:
+    """They follow from the shapes; whoever makes a checkpoint need not write them."""
+    complete = load_checkpoint(str(folder))
+    for component in ("model", "tokenizer"):
+        path = folder / component / "model.safetensors"
+        tensors = load_file(path)
+        kept = {k: v for k, v in tensors.items() if not any(d in k for d in module.DISPENSABLE)}
+        assert len(kept) < len(tensors)
+        save_file(kept, path)
+
+    sparse = load_checkpoint(str(folder))
+
+    assert torch.equal(
+        sparse.model.transformer[0].self_attn.rotary.inv_freq,
+        complete.model.transformer[0].self_attn.rotary.inv_freq,
+    )
+    assert torch.equal(
+        sparse.tokenizer.state_dict()["tokenizer.bsq.basis"],
+        complete.tokenizer.state_dict()["tokenizer.bsq.basis"],
+    )
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(CheckpointError, match=r"'kronos-huge': neither .* kronos-mini"):
+        load_checkpoint("kronos-huge")
+
+
+@pytest.mark.parametrize(
+    "file", ["kronos.json", "model/model.safetensors", "tokenizer/config.json"]
+)
+def test_a_folder_without_a_file_names_the_file(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+
+    with pytest.raises(CheckpointError, match=f"no file {file}; a checkpoint folder holds"):
+        load_checkpoint(str(folder))
+
+
+def test_a_description_without_a_context_is_refused(folder: Path) -> None:
+    (folder / "kronos.json").write_text('{"name": "mine"}')
+
+    with pytest.raises(CheckpointError, match=r"kronos.json: expected name and max_context"):
+        load_checkpoint(str(folder))
+
+
+def test_a_truncated_file_is_told(folder: Path) -> None:
+    path = folder / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100_000])
+
+    with pytest.raises(CheckpointError, match="model: not a checkpoint of Kronos, or damaged"):
+        load_checkpoint(str(folder))
+
+
+def test_a_missing_tensor_is_named(folder: Path) -> None:
+    edit_tensors(folder / "model" / "model.safetensors", **{"norm.weight": None})
+
+    with pytest.raises(CheckpointError, match=r"lacks tensors norm.weight; it is not a checkpoint"):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_weights_saved_in_another_type_are_loaded_as_float32(
+    folder: Path, dtype: torch.dtype
+) -> None:
+    path = folder / "model" / "model.safetensors"
+    save_file({name: value.to(dtype) for name, value in load_file(path).items()}, path)
+
+    model = load_checkpoint(str(folder)).model
+
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_an_unknown_tensor_is_named(folder: Path) -> None:
+    edit_tensors(folder / "tokenizer" / "model.safetensors", extra=torch.ones(1))
+
+    with pytest.raises(CheckpointError, match="has unknown tensors extra"):
+        load_checkpoint(str(folder))
+
+
+def test_a_tensor_of_another_shape_is_refused(folder: Path) -> None:
+    edit_tensors(folder / "model" / "model.safetensors", **{"norm.weight": torch.ones(64)})
+
+    with pytest.raises(CheckpointError, match="model: not a checkpoint of Kronos, or damaged"):
+        load_checkpoint(str(folder))
+
+
+def test_a_tokenizer_of_other_widths_is_refused(folder: Path, tmp_path: Path) -> None:
+    published = write_checkpoint(tmp_path / "published")
+    shutil.rmtree(folder / "tokenizer")
+    shutil.copytree(published / "tokenizer", folder / "tokenizer")
+
+    with pytest.raises(CheckpointError, match=r"tokenizer's bits \(10, 10\) are not .* \(8, 8\)"):
+        load_checkpoint(str(folder))
+
+
+def test_a_published_model_refuses_another_published_models_tokenizer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini, base = CATALOGUE["kronos-mini"], CATALOGUE["kronos-base"]
+    checksums = {"model": mini.model_sha256, "tokenizer": base.tokenizer_sha256}
+    monkeypatch.setattr(module, "sha256_of", lambda path: checksums[path.parent.name])
+
+    with pytest.raises(
+        CheckpointError, match=r"Kronos-mini goes with .*Tokenizer-2k, not with .*Tokenizer-base"
+    ):
+        load_checkpoint(str(folder))
+
+
+def test_sizes_that_do_not_divide_are_refused(folder: Path) -> None:
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_heads": 5}))
+
+    with pytest.raises(CheckpointError, match="d_model=128 is not a multiple of n_heads=5"):
+        load_checkpoint(str(folder))

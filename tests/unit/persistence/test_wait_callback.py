@@ -1,0 +1,105 @@
+"""A Postgres that answers nothing holds neither the process nor a signal to stop it."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sqlalchemy import text
+
+from tests.support.postgres import DatabaseProxy, running_postgres
+from tradingbot.utils import db_wait
+from tradingbot.utils.db import dispose_engines, get_db_session
+from tradingbot.utils.db_wait import bounded_waits
+from tradingbot.utils.errors import DatabaseUnavailable
+from tradingbot.utils.locks import open_lock
+from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[DatabaseProxy]:
+    with running_postgres() as postgres, DatabaseProxy(postgres, "postgres") as proxy:
+        yield proxy
+        dispose_engines()
+
+
+@pytest.fixture(autouse=True)
+def all_flows_again(proxy: DatabaseProxy) -> Iterator[None]:
+    with bounded_waits():
+        yield
+        proxy.cut()
+        proxy.flow()
+        dispose_engines()
+
+
+def ask(proxy: DatabaseProxy, before: Callable[[], object] = lambda: None) -> int | None:
+    """A question in a session of its own; `before` comes between connecting and asking."""
+    with get_db_session(proxy.url, create=False) as session:
+        session.execute(text("SELECT 1"))
+        before()
+        return session.scalar(text("SELECT 40 + 2"))
+
+
+def sigterm_soon() -> None:
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+
+def test_statements_are_answered_as_ever(proxy: DatabaseProxy) -> None:
+    assert ask(proxy) == 42
+    with (
+        pytest.raises(Exception, match="no_such_table"),
+        get_db_session(proxy.url, create=False) as session,
+    ):
+        session.execute(text("SELECT * FROM no_such_table"))
+
+
+def test_a_signal_gets_through_while_a_statement_is_not_answered(proxy: DatabaseProxy) -> None:
+    def stall() -> None:
+        proxy.stall()
+        sigterm_soon()
+
+    began = time.monotonic()
+    with pytest.raises(Stopped), stop_on_signals():
+        ask(proxy, stall)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_server_that_stalls_counts_as_lost_after_a_while(
+    proxy: DatabaseProxy, connected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db_wait, "PATIENCE" if connected else "PATIENCE_CONNECTING", 0.3)
+    if not connected:
+        proxy.stall()
+    with pytest.raises(DatabaseUnavailable, match=r"has not answered for 0\.3 s"):
+        ask(proxy, proxy.stall)
+
+
+def test_a_signal_that_is_held_back_shortens_the_wait(
+    proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db_wait, "PATIENCE_STOPPED", 0.3)
+
+    def stall() -> None:
+        proxy.stall()
+        sigterm_soon()
+
+    began = time.monotonic()
+    with pytest.raises(Stopped), stop_on_signals(), signals_held():
+        ask(proxy, stall)
+    assert time.monotonic() - began < 5
+
+
+def test_a_lock_can_be_let_go_after_a_signal_cut_short_what_it_asked(proxy: DatabaseProxy) -> None:
+    with open_lock(proxy.url, "run 0/1") as lock:
+        assert lock.try_exclusive()
+        proxy.stall()
+        sigterm_soon()
+        with pytest.raises(Stopped), stop_on_signals():
+            lock.renew()
+        proxy.cut()
+        proxy.flow()
+        lock.release()
+        assert lock.try_exclusive(), "as ever"

@@ -1,0 +1,484 @@
+"""Calibrations: fitted from a record, stored, applied to forecasts; and the job that does so."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select, text
+from typer.testing import CliRunner
+
+from tests.support.records import VOLATILITY, Past, Z
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.calibration import (
+    ALL_CLASSES,
+    Calibration,
+    Factors,
+    asset_class,
+    key_of,
+    load,
+    store,
+)
+from tradingbot.utils.calibration_fit import Fit, fit
+from tradingbot.utils.cli import app
+from tradingbot.utils.conformal import BANDS
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import KronosForecast, KronosPrediction, get_db_session
+from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.utils.job import run_job
+from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.kronos_tool import forecast_text
+from tradingbot.utils.matured import Matured
+from tradingbot.utils.narrator import Narrator
+from tradingbot.utils.predictions import already_stored, latest_stored, store_forecasts
+from tradingbot.utils.report import Report
+from tradingbot.utils.settings import Settings
+
+EIGHTY = BANDS.index(80)
+MONDAY = datetime(2024, 1, 8)
+TWICE = Factors((2.0,) * 9, n=480, until=datetime(2024, 1, 5))
+
+
+def record(
+    symbol: str = "AAPL",
+    *,
+    sessions: int = 60,
+    steps: int = 2,
+    width: float = 0.5,
+    model: str = "mini",
+    revision: str = "r1",
+) -> Matured:
+    """A random walk, and forecasts with bands `width` times as wide as they should be."""
+    random = np.random.default_rng(sum(map(ord, symbol)))
+    days = np.array(next_sessions("AAPL", datetime(2022, 1, 3), sessions + steps), "datetime64[s]")
+    closes = np.exp(np.cumsum(VOLATILITY * random.standard_normal(len(days))))
+    start, step = np.divmod(np.arange(sessions * steps), steps)
+    end = start + step + 1
+    quantiles = np.exp(width * VOLATILITY * np.sqrt(step + 1)[:, None] * Z)
+    return Matured(
+        symbol=symbol, model_name=model, model_revision=revision, interval="1d",
+        as_of=days[start], target=days[end], step=step + 1, mean=np.ones(len(step)),
+        quantiles=quantiles, raw_quantiles=quantiles, prob_up=np.full(len(step), 0.5),
+        actual=closes[end] / closes[start], past=pd.Series(closes, pd.DatetimeIndex(days)),
+    )  # fmt: skip
+
+
+EQUITIES = ["AAPL", "IBM", "KO", "MSFT"]
+
+
+def fitted(*parts: Matured) -> Fit:
+    [one] = fit(parts)
+    return one
+
+
+def forecast(symbol: str = "AAPL", steps: int = 2, **changes: Any) -> Forecast:
+    """A normal distribution of 5 % around 100, from a close of 99."""
+    bars = [
+        ForecastBar(
+            step=step, target_date=day, open=100.0, high=101.0, low=99.0, close=100.0, volume=0.0,
+            close_quantiles=dict(
+                zip(QUANTILE_LEVELS, (100 * np.exp(0.05 * Z)).tolist(), strict=True)
+            ),
+            prob_up=0.65,
+        )
+        for step, day in enumerate(next_sessions(symbol, MONDAY, steps), start=1)
+    ]  # fmt: skip
+    made = Forecast(
+        symbol=symbol, interval="1d", model_name="mini", model_revision="r1", as_of=MONDAY,
+        made_at=datetime(2024, 1, 8, 22), last_close=99.0, samples=20, seed=None, bars=tuple(bars),
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "kind"),
+    [
+        ("SPY", "equity"), ("7203.T", "equity"), ("BRK-B", "equity"), ("^GSPC", "index"),
+        ("^N225", "index"), ("BTC-USD", "crypto"), ("EURUSD=X", "fx"), ("ES=F", "future"),
+        ("CLF27.NYM", "future"), ("WHAT.EVER", "other"),
+    ],
+)  # fmt: skip
+def test_the_asset_class_is_read_off_the_ticker(symbol: str, kind: str) -> None:
+    assert asset_class(symbol) == kind
+
+
+# fitting ----------------------------------------------------------------------------------
+
+
+def test_bands_half_as_wide_as_they_should_be_get_a_factor_of_two() -> None:
+    one = fitted(*map(record, EQUITIES))
+    assert one.calibration.key == ("mini", "r1", "1d")
+    factors = one.calibration.pools["equity", 1]
+    assert factors.values[EIGHTY] == pytest.approx(2.0, rel=0.2)
+    assert (factors.n, factors.until) == (240, datetime(2022, 3, 31))
+    first = one.outcomes[0]
+    assert (first.asset_class, first.step, first.n, first.n_since) == ("equity", 1, 240, 116)
+    assert first.raw_coverage < 0.55
+    assert first.coverage == pytest.approx(0.80, abs=0.06)  # 116 of them: it scatters by 4 points
+
+
+def test_a_class_with_little_record_learns_from_all_of_them_and_a_far_step_from_all_steps() -> None:
+    few = record("BTC-USD", sessions=12, width=1.0)
+    calibration = fitted(*map(record, EQUITIES), few).calibration
+    assert ("crypto", 1) not in calibration.pools
+    assert calibration.factors("BTC-USD", 1) == calibration.pools[ALL_CLASSES, 1]
+    assert calibration.factors("AAPL", 1) == calibration.pools["equity", 1]
+    assert calibration.factors("AAPL", 9) == calibration.pools["equity", 0]
+    assert calibration.factors("ETH-USD", 9) == calibration.pools[ALL_CLASSES, 0]
+
+
+def test_a_class_with_a_record_of_its_own_gets_factors_of_its_own() -> None:
+    crypto = [record(f"C{number}-USD", width=1.0) for number in range(4)]
+    pools = fitted(*map(record, EQUITIES), *crypto).calibration.pools
+    assert pools["equity", 1].values[EIGHTY] == pytest.approx(2.0, rel=0.2)
+    assert pools["crypto", 1].values[EIGHTY] == pytest.approx(1.0, rel=0.2)
+
+
+def test_twenty_nights_are_too_little_and_the_bands_stay_raw() -> None:
+    one = fitted(*(record(symbol, sessions=20) for symbol in EQUITIES))
+    assert one.calibration.pools == {}
+    assert {(outcome.pool, outcome.factor, outcome.coverage) for outcome in one.outcomes} == {
+        (None, None, None)
+    }
+    assert one.calibration.apply(forecast()) == forecast()
+
+
+def test_a_new_revision_of_the_model_begins_with_an_empty_record() -> None:
+    old = [record(symbol) for symbol in EQUITIES]
+    new = [record(symbol, sessions=10, revision="r2") for symbol in EQUITIES]
+    first, second = fit([*old, *new])
+    assert first.calibration.pools
+    assert second.calibration.key == ("mini", "r2", "1d")
+    assert second.calibration.pools == {}
+
+
+# applying ---------------------------------------------------------------------------------
+
+
+def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_own_beside() -> None:
+    made = Calibration(key_of(forecast()), {("equity", 0): TWICE}).apply(forecast())
+    assert made.calibration == "conformal until 2024-01-05, n=480"
+    [bar, _] = made.bars
+    raw = forecast().bars[0]
+    assert bar.raw == raw
+    assert list(bar.close_quantiles) == list(QUANTILE_LEVELS)
+    assert bar.close_quantiles[0.5] == pytest.approx(100.0)
+    assert bar.close_quantiles[0.9] == pytest.approx(113.67, abs=0.01)
+    assert bar.close_quantiles[0.1] == pytest.approx(87.97, abs=0.01)
+    assert bar.prob_up == pytest.approx(0.54, abs=0.005)  # 0.1 deviations below the median
+    assert (bar.close, bar.high, bar.low) == (raw.close, raw.high, raw.low)
+    frame = made.to_frame("space")
+    assert frame.attrs["calibration"] == made.calibration
+    assert frame["close_p90"].tolist() == [bar.close_quantiles[0.9] for bar in made.bars]
+
+
+def test_it_is_applied_once_and_never_to_another_model() -> None:
+    calibration = Calibration(key_of(forecast()), {("equity", 0): TWICE})
+    once = calibration.apply(forecast())
+    assert calibration.apply(once) == once
+    with pytest.raises(ValueError, match=r"'r2', '1d'\) cannot take the calibration of"):
+        calibration.apply(forecast(model_revision="r2"))
+
+
+def test_where_one_step_has_no_factor_the_whole_forecast_stays_raw() -> None:
+    calibration = Calibration(key_of(forecast()), {("equity", 1): TWICE})
+    assert calibration.apply(forecast(steps=1)).calibration != "raw"
+    assert calibration.apply(forecast(steps=2)) == forecast(steps=2)
+
+
+# in the database --------------------------------------------------------------------------
+
+
+def test_what_is_stored_is_what_is_read_and_too_little_record_unlearns_nothing(
+    database: str,
+) -> None:
+    calibration = fitted(*map(record, EQUITIES)).calibration
+    with get_db_session(database) as session:
+        assert store(session, calibration) == len(calibration.pools) * 9
+    with get_db_session(database) as session:
+        store(session, Calibration(calibration.key, {}))
+        store(session, replace(calibration, pools={("equity", 1): TWICE}))
+    with get_db_session(database) as session:
+        found = load(session, calibration.key)
+        assert load(session, ("mini", "r2", "1d")) is None
+    assert found is not None
+    assert found.pools == {**calibration.pools, ("equity", 1): TWICE}
+
+
+def test_the_bots_get_the_calibrated_bands_and_the_ledger_keeps_both(database: str) -> None:
+    raw = forecast()
+    made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
+    with get_db_session(database) as session:
+        store_forecasts(session, [made])
+    with get_db_session(database) as session:
+        row = session.scalars(select(KronosPrediction).filter_by(horizon_days=1)).one()
+        assert row.calibration == made.calibration
+        assert row.close_p90 == pytest.approx(113.67, abs=0.01)
+        assert row.prob_up == pytest.approx(made.bars[0].prob_up)
+        kept = session.scalars(select(KronosForecast).filter_by(horizon_days=1)).one()
+        assert kept.calibration == made.calibration
+        assert kept.close_quantiles["0.9"] == pytest.approx(106.62, abs=0.01)
+        assert kept.calibrated_quantiles is not None
+        assert kept.calibrated_quantiles["0.9"] == pytest.approx(113.67, abs=0.01)
+        assert kept.prob_up == 0.65
+        asked: dict[str, Any] = {"interval": "1d", "horizon": 2}
+        assert latest_stored(session, "AAPL", as_of=MONDAY, **asked) == made
+        assert already_stored(
+            session, ["AAPL"], as_of={"AAPL": MONDAY}, model_name="mini", **asked
+        ) == {"AAPL"}
+        session.execute(text("DELETE FROM kronos_predictions"))  # as newer nights do
+        assert latest_stored(session, "AAPL", as_of=MONDAY, **asked) == made
+
+
+def test_a_forecast_made_anew_replaces_the_bands_of_the_bots_and_not_the_ledger(
+    database: str,
+) -> None:
+    raw = forecast()
+    again = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(
+        replace(raw, made_at=datetime(2024, 1, 8, 23))
+    )
+    with get_db_session(database) as session:
+        store_forecasts(session, [raw])
+        store_forecasts(session, [again])
+    with get_db_session(database) as session:
+        assert {row.calibration for row in session.scalars(select(KronosForecast))} == {"raw"}
+        found = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=MONDAY)
+    assert found is not None
+    assert found.calibration == again.calibration
+    assert found.bars[0].close_quantiles[0.9] == pytest.approx(113.67, abs=0.01)
+
+
+# the job, the client, the tool ------------------------------------------------------------
+
+
+def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tuple[str, str, str]]:
+    """Forecasts of the sample on the nights before its clock, as kronos-nano might have made them;
+    their bands are far too narrow."""
+    with KronosClient(space_url) as client:
+        health = client.health()
+    made = []
+    for symbol in DataService("sample").symbols():
+        closes = DataService("sample").history(symbol, bars=sessions + 2)["close"]
+        for number in range(sessions):
+            last, days = float(closes.iloc[number]), closes.index[number + 1 : number + 3]
+            bars = [
+                ForecastBar(
+                    step=step, target_date=day.to_pydatetime(), open=last, high=last, low=last,
+                    close=last, volume=0.0, prob_up=0.5,
+                    close_quantiles=dict(
+                        zip(QUANTILE_LEVELS, (last * np.exp(0.002 * Z)).tolist(), strict=True)
+                    ),
+                )
+                for step, day in enumerate(days, start=1)
+            ]  # fmt: skip
+            made.append(
+                forecast(
+                    symbol, model_name=health["model"], model_revision=health["model_revision"],
+                    as_of=closes.index[number].to_pydatetime(), last_close=last, bars=tuple(bars),
+                )
+            )  # fmt: skip
+    return made, key_of(made[0])
+
+
+@contextmanager
+def client_of(space_url: str) -> Iterator[KronosClient]:
+    with KronosClient(space_url, settings=Settings(samples=4)) as client:
+        yield client
+
+
+def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_too(
+    space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past, key = nano_s_past(space_url)
+    with get_db_session(database) as session:
+        store_forecasts(session, past)
+    report = Report(symbols=["AAPL", "IBM"])
+    run_job(
+        Settings(horizon=2), report, space=partial(client_of, space_url),
+        data=DataService("sample"), sessions=partial(get_db_session, database), narrator=Narrator(),
+    )  # fmt: skip
+
+    made = report.forecasts["AAPL"]
+    assert made.calibration == "conformal until 2013-02-21, n=160"  # two tickers: too few a step
+    with get_db_session(database) as session:
+        found = load(session, key)
+        rows = session.scalars(
+            select(KronosForecast).where(KronosForecast.as_of == made.as_of)
+        ).all()
+    assert found is not None
+    assert {row.calibration for row in rows} == {made.calibration}
+    assert all(row.calibrated_quantiles for row in rows)
+
+    monkeypatch.setenv("DATABASE_URL", database)
+    with KronosClient(space_url, data=DataService("sample"), samples=4) as client:
+        frame = client.forecast("AAPL", 2)
+    assert frame.attrs["calibration"] == made.calibration
+    assert frame["close_p90"].tolist() == [bar.close_quantiles[0.9] for bar in made.bars]
+
+
+def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
+    space_url: str, sqlite_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, nano_s_past(space_url)[0])
+        session.execute(text("ALTER TABLE kronos_calibrations RENAME COLUMN factor TO other"))
+    report = Report(symbols=["AAPL"])
+    with Narrator() as narrator:
+        run_job(
+            Settings(horizon=1), report, space=partial(client_of, space_url),
+            data=DataService("sample"), sessions=partial(get_db_session, sqlite_url),
+            narrator=narrator,
+        )  # fmt: skip
+    assert report.made == {"AAPL"}
+    assert report.forecasts["AAPL"].calibration == "raw"
+    assert "the bands stay raw, for they could not be calibrated" in capsys.readouterr().err
+
+
+def test_without_a_database_the_client_s_bands_are_raw_and_called_so(
+    space_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with KronosClient(space_url, data=DataService("sample"), samples=4) as client:
+        assert client.forecast("AAPL", 1).attrs["calibration"] == "raw"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tool_says_whether_its_range_is_calibrated() -> None:
+    raw = forecast()
+    made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
+    assert "The range is raw, as the model says it" in forecast_text(raw, MONDAY, "x")
+    told = forecast_text(made, MONDAY, "x")
+    assert "The range is calibrated on past forecasts" in told
+    assert "(conformal until 2024-01-05, n=480)" in told
+    assert "87.97 to 113.67" in told
+
+
+# the command ------------------------------------------------------------------------------
+
+
+def calibrate(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["calibrate", *arguments])
+
+
+def candles_of(past: Past, folder: Path) -> str:
+    """The source that has what came after the forecasts of `past`."""
+    for symbol in past.symbols:
+        pd.DataFrame(past.candles(symbol)).to_csv(folder / f"{symbol}.csv", index=False)
+    return f"csv:{folder}"
+
+
+def test_the_command_tells_each_class_and_step_and_stores_the_factors(
+    database: str, tmp_path: Path
+) -> None:
+    past = Past(EQUITIES, sessions=60, horizon=2, width=0.5).store(database)
+    asked = ["--database-url", database, "--source", candles_of(past, tmp_path)]
+    dry = calibrate(*asked, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    lines = dry.stdout.splitlines()
+    assert lines[0] == "mini, revision r1, 1d: the 80 % band"
+    assert lines[1].startswith("Class")
+    assert lines[2].split()[:3] == ["equity", "1", "236"]
+    assert lines[-2:] == [
+        "Left out 12: its candles end on 2024-05-15, before the target",
+        "Stored nothing: a dry run",
+    ]
+    with get_db_session(database) as session:
+        assert load(session, ("mini", "r1", "1d")) is None
+
+    done = calibrate(*asked, "--json")
+    said = json.loads(done.stdout)
+    assert (said["exit_code"], said["error"], said["rows"]) == (0, None, 6 * 9)
+    [model] = said["models"]
+    assert (model["model"], model["revision"], model["interval"]) == ("mini", "r1", "1d")
+    first, second = model["bands"]
+    assert (first["asset_class"], first["step"], first["learnt_from"]) == (
+        "equity", 1, "equity, step 1",
+    )  # fmt: skip
+    assert first["raw"] < 0.6 < first["calibrated"]
+    assert second["factor"] == pytest.approx(2.0, rel=0.2)
+    with get_db_session(database) as session:
+        stored = load(session, ("mini", "r1", "1d"))
+    assert stored is not None
+    assert stored.pools["equity", 2].values[EIGHTY] == second["factor"]
+
+
+def test_the_command_says_where_there_is_too_little_and_that_bands_stay_raw(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    past = Past(["AAPL"], sessions=20, horizon=2).store(sqlite_url)
+    done = calibrate("--database-url", sqlite_url, "--source", candles_of(past, tmp_path))
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1] == (
+        "Too little: mini has 37 forecasts with an outcome; its bands stay raw until 100 forecasts "
+        "on 30 sessions have one"
+    )
+    assert "raw" in done.stdout.splitlines()[2].split()
+
+
+def test_the_command_takes_the_source_of_the_last_run_and_says_when_it_has_no_candles(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    past = Past(["AAPL"], sessions=20, horizon=2)
+    past.store(sqlite_url, source=candles_of(past, tmp_path), candles=False)
+    done = calibrate("--database-url", sqlite_url, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[2].split()[:3] == ["equity", "1", "19"]
+
+    (tmp_path / "AAPL.csv").rename(tmp_path / "IBM.csv")
+    gone = calibrate("--database-url", sqlite_url)
+    assert gone.exit_code == 1
+    first, last = gone.stdout.splitlines()
+    assert first.startswith("Left out 40: its candles cannot be had: no file AAPL.csv")
+    assert last == "Learnt nothing: no forecast could be compared with what came"
+
+
+def test_too_little_record_does_not_call_raw_what_has_factors_from_before(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    past = Past(["AAPL"], sessions=20, horizon=2).store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        store(session, Calibration(("mini", "r1", "1d"), {("equity", 0): TWICE}))
+    done = calibrate("--database-url", sqlite_url, "--source", candles_of(past, tmp_path))
+    assert done.stdout.splitlines()[-1] == (
+        "Too little: mini has 37 forecasts with an outcome; the factors of before stay until 100 "
+        "forecasts on 30 sessions have one"
+    )
+
+
+def test_a_dry_run_on_an_older_schema_says_in_one_line_what_upgrades_it(database: str) -> None:
+    Past(["AAPL"], sessions=1, horizon=1).store(database)
+    with get_db_session(database) as session:  # as the schema 0002 was
+        session.execute(text("ALTER TABLE kronos_forecasts DROP COLUMN calibrated_quantiles"))
+    done = calibrate("--database-url", database, "--dry-run")
+    assert (done.exit_code, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "its tables are not those of this version" in line
+    assert line.endswith("the next `kronosbot run` upgrades older ones")
+
+
+def test_without_any_forecast_the_command_says_so_and_a_dry_run_makes_no_database(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    done = calibrate("--database-url", sqlite_url, "--dry-run")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "Too little: no forecast has an outcome yet; bands stay raw until 100 forecasts on 30 "
+        "sessions have one",
+        "Stored nothing: a dry run",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_backtest_is_refused_in_one_line(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    done = calibrate("--backtest", str(tmp_path / "x.csv"), "--database-url", sqlite_url, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "ConfigError"
+    assert len(done.stderr.splitlines()) == 1

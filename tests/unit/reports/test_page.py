@@ -1,0 +1,312 @@
+"""What `kronosbot report` tells, from databases that tests make."""
+
+import gzip
+import json
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import text, update
+
+from tests.support.records import LAST, NOW, Past
+from tradingbot.utils.db import HistoricData, KronosScore, get_db_session
+from tradingbot.utils.errors import DatabaseError
+from tradingbot.utils.report_charts import rounded
+from tradingbot.utils.report_data import Record, read_record
+from tradingbot.utils.report_figures import NOMINAL, judge
+from tradingbot.utils.report_html import STATIC, packed_plotly, page
+from tradingbot.utils.report_words import headline
+from tradingbot.utils.settings import Settings
+from tradingbot.utils.tables import utcnow
+
+
+@pytest.fixture(autouse=True)
+def after_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tradingbot.utils.data_service import DataService
+
+    monkeypatch.setattr(DataService, "now", lambda self: NOW)
+
+
+def record_of(url: str, *symbols: str, active: tuple[str, ...] = ("AAPL",)) -> Record:
+    return read_record(url, Settings(extra_symbols=active), source=None, symbols=symbols)
+
+
+def shown(url: str, *symbols: str) -> "Shown":
+    return Shown.of(page(record_of(url, *symbols), b"no script"))
+
+
+class Shown(HTMLParser):
+    """The text of a page by the id of the section it stands in, and the numbers of its charts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: dict[str, str] = {}
+        self.charts: list[tuple[str, str]] = []
+        self._within = "top"
+
+    @classmethod
+    def of(cls, html: str) -> "Shown":
+        shown = cls()
+        shown.feed(html)
+        return shown
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag in ("section", "p", "script", "ul") and (
+            name := found.get("id") or found.get("class")
+        ):
+            self._within = name
+        if kind := found.get("data-chart"):
+            self.charts.append((kind, found.get("data-ticker") or ""))
+
+    def handle_data(self, data: str) -> None:
+        self.said[self._within] = self.said.get(self._within, "") + data + " "
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.said["data"])
+
+
+# how good it was --------------------------------------------------------------------------
+
+
+def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG", "IBM"], sessions=80, width=0.25).store(sqlite_url)
+    judged = judge(record_of(sqlite_url))
+    given = judged.charts["reliability"]["given"]
+    # of a normal distribution 1.28 deviations / 4 to either side
+    assert given["value"][NOMINAL.index(0.8)] == pytest.approx(0.25, abs=0.06)
+    assert all(held < nominal for held, nominal in zip(given["high"], NOMINAL, strict=True))
+    pit = judged.charts["pit"]["given"]["value"]
+    assert sum(pit) == pytest.approx(1)
+    assert min(pit[0], pit[-1]) > 3 * 0.05
+    assert judged.skill is not None
+    assert judged.skill.high is not None
+    assert judged.skill.high < 0
+    assert headline(judged).startswith("Worse than a random walk: by ")
+
+
+def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=80).store(sqlite_url)
+    judged = judge(record_of(sqlite_url))
+    assert judged.skill is not None
+    assert judged.skill.low is not None
+    assert judged.skill.low < judged.skill.value < 0.05
+    given = judged.charts["reliability"]["given"]
+    nominal = np.array(NOMINAL)
+    assert (np.array(given["low"]) < nominal).all()
+    assert (nominal < np.array(given["high"])).all()
+    assert judged.charts["reliability"]["raw"] is None
+
+
+def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=60, width=0.5, calibrated=1.0).store(sqlite_url)
+    found = record_of(sqlite_url)
+    charts = judge(found).charts
+    eighty = NOMINAL.index(0.8)
+    assert charts["reliability"]["given"]["value"][eighty] == pytest.approx(0.8, abs=0.07)
+    assert charts["reliability"]["raw"]["value"][eighty] < 0.6
+    assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
+    assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
+    said = Shown.of(page(found, b"")).said
+    assert "bands calibrated: conformal" in said["facts"]
+    [aapl, _] = found.tickers  # the fan is of the bands that the bots were given
+    width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
+    assert width == pytest.approx(2 * 1.2816 * 0.012, rel=1e-3)
+
+
+# what there is little or nothing of -------------------------------------------------------
+
+
+def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=1).store(database)
+    found = shown(database)
+    assert found.said["headline"].startswith("No record yet: none of these forecasts has met")
+    assert "for Thu 2024-05-16" in found.said["top"] + found.said["headline"]
+    assert found.charts == [("fan", "0"), ("fan", "1")]
+    assert "By name, for want of a record" in found.said["ranking"]
+    assert "no forecast has met its outcome" in found.said["tickers"] + found.said["find"]
+    assert found.data["tickers"][0]["past"] == []
+    assert "skill" not in found.data
+
+
+def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=6).store(sqlite_url)
+    found = shown(sqlite_url)
+    # of 6 nights, 5 ahead: 5 + 4 + 3 + 2 + 1 have come
+    assert found.said["headline"].startswith("Too early to judge: 15 forecasts have met")
+    assert found.charts == [("fan", "0"), ("past", "0")]
+    assert "15, too few" in found.said["ranking"]
+
+
+def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG", "IBM"], sessions=12).store(sqlite_url)
+    judged = judge(record_of(sqlite_url))
+    assert judged.skill is not None
+    assert judged.skill.low is None
+    assert judged.charts["pit"]["given"]["low"] is None
+    assert "too few to tell skill from luck" in headline(judged)
+
+
+def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
+    sqlite_url: str,
+) -> None:
+    Past(["AAPL"], sessions=12).store(sqlite_url)  # 11 + 10 + 9 + 8 + 7 with an outcome
+    found = shown(sqlite_url)
+    assert found.charts[:2] == [("reliability", ""), ("pit", "")]
+    assert "skill" not in found.data
+    assert "11, too few" in found.said["record"]
+
+
+def test_closes_that_never_move_are_no_measure_and_no_error(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("records.VOLATILITY", 0.0)
+    Past(["AAPL"], sessions=40).store(sqlite_url)
+    found = shown(sqlite_url)
+    assert found.said["headline"].startswith("Not to be compared with a random walk: of 185")
+    assert "nothing to measure it by: the closes never moved" in found.said["tickers"]
+    assert "skill" not in found.data
+
+
+def test_without_candles_the_forecast_stands_alone_and_says_so(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=3).store(sqlite_url, candles=False)
+    found = shown(sqlite_url)
+    assert "no candles: the database has none" in found.said["quiet"]
+    [ticker] = found.data["tickers"]
+    assert ticker["ohlc"] == [[], [], [], []]
+    assert len(ticker["fan"]["days"]) == 5
+
+
+def test_what_cannot_be_reported_says_the_way_out(database: str, tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match=r"there is no .* yet: `kronosbot run` fills it"):
+        record_of(f"sqlite:///{tmp_path / 'nowhere.db'}")
+    with pytest.raises(
+        DatabaseError, match=r"(is empty|there is no .* yet): `kronosbot run` fills it"
+    ):
+        record_of(database)
+    with get_db_session(database):
+        pass
+    with pytest.raises(DatabaseError, match=r"has no daily forecast: `kronosbot run` makes some"):
+        record_of(database)
+    Past(["AAPL"], sessions=1).store(database)
+    with pytest.raises(DatabaseError, match=r"has no forecast of XYZ; it has some of AAPL"):
+        record_of(database, "XYZ")
+    with get_db_session(database) as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    with pytest.raises(DatabaseError, match="the next `kronosbot run` upgrades it"):
+        record_of(database)
+
+
+def test_symbols_choose_tickers_and_those_without_a_forecast_are_named(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG", "IBM"], sessions=2).store(sqlite_url)
+    found = record_of(sqlite_url, "IBM", "XYZ")
+    assert [one.symbol for one in found.tickers] == ["IBM"]
+    assert "No forecast of XYZ." in found.notes
+
+
+def test_what_is_stale_or_failed_stands_at_the_top(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=2).store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        session.execute(
+            text(
+                "UPDATE run_logs SET status = 'failed', exit_code = 1, message = 'the Hub is gone'"
+            )
+        )
+    notes = Shown.of(
+        page(record_of(sqlite_url, active=("AAPL", "GLD")), b"")
+    ).said["notes"]  # fmt: skip
+    assert "ended with 1: the Hub is gone." in notes
+    assert "GLD is not up to date: no forecast." in notes
+
+
+def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=60, revision="old").store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        session.execute(
+            text("UPDATE kronos_forecasts SET model_revision = 'new' WHERE as_of = :last"),
+            {"last": f"{LAST:%Y-%m-%d %H:%M:%S}"},
+        )
+        session.add(
+            KronosScore(
+                model_name="mini", model_revision="old", interval="1d", symbol="*", step=0,
+                last_sessions=0, n=290, sessions=59, first_target=LAST - timedelta(days=80),
+                last_target=LAST, mase=1.03, scored_at=utcnow(),
+            )
+        )  # fmt: skip
+    found = shown(sqlite_url)
+    assert found.said["headline"].startswith("No record yet")
+    assert "mini old" in found.said["record"]
+    assert "1.03" in found.said["record"]
+
+
+# the charts of a ticker -------------------------------------------------------------------
+
+
+def test_prices_are_of_today_s_scale_after_a_split(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=30).store(sqlite_url)
+    before = record_of(sqlite_url).tickers[0]
+    with get_db_session(sqlite_url) as session:
+        session.execute(
+            update(HistoricData).values(
+                {name: getattr(HistoricData, name) / 4 for name in ("open", "high", "low", "close")}
+            )
+        )
+    after = record_of(sqlite_url).tickers[0]
+    assert after.fan.last_close == pytest.approx(before.fan.last_close / 4)
+    assert after.fan.quantiles == pytest.approx(before.fan.quantiles / 4)
+    for one, other in zip(after.past, before.past, strict=True):
+        np.testing.assert_allclose(one.quantiles, other.quantiles / 4)
+
+
+def test_earlier_forecasts_stand_at_the_session_they_were_made_for(sqlite_url: str) -> None:
+    past = Past(["AAPL"], sessions=10).store(sqlite_url)
+    [found] = record_of(sqlite_url).tickers
+    assert [said.step for said in found.past] == [1, 5]
+    [one, five] = [said.quantiles[2] for said in found.past]  # the medians: the close before
+    closes = [bar["close"] for bar in past.candles("AAPL")]
+    assert one[-1] == pytest.approx(closes[-2])
+    assert five[-1] == pytest.approx(closes[-6])
+    # of ten nights the first forecasts are of nine and of five sessions ago
+    assert np.isfinite(one).sum() == 9
+    assert np.isfinite(five).sum() == 5
+
+
+def test_days_stand_in_the_page_once_whatever_the_number_of_tickers(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG", "IBM"], sessions=5).store(sqlite_url)
+    data = shown(sqlite_url).data
+    assert len(data["calendars"]) == 1
+    assert [one["calendar"] for one in data["tickers"]] == [0, 0, 0]
+    assert rounded([1234567.89, 0.00012345678, np.nan]) == [1234570.0, 0.000123457, None]
+
+
+# the file ---------------------------------------------------------------------------------
+
+
+def test_a_ticker_s_name_cannot_become_part_of_the_page(sqlite_url: str) -> None:
+    name = "A</script><img src=x>"
+    Past([name], sessions=2).store(sqlite_url)
+    html = page(record_of(sqlite_url), b"")
+    assert "<img" not in html
+    assert html.count("</script>") == 3
+
+
+def test_the_page_names_no_address(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=2).store(sqlite_url)
+    html = page(record_of(sqlite_url), packed_plotly())
+    assert re.findall(r"\w+://", html) == []
+    assert re.findall(r"\b(?:src|href)=\"(?!#)", html) == []
+
+
+def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert not (STATIC / "plotly.min.js.gz").exists()  # only the image has it
+    assert b"plotly.js" in gzip.decompress(packed_plotly())[:200]
+    (tmp_path / "plotly.min.js.gz").write_bytes(b"packed")
+    monkeypatch.setattr("tradingbot.utils.report_html.STATIC", tmp_path)
+    assert packed_plotly() == b"packed"

@@ -1,0 +1,333 @@
+"""A Space on the Hub is woken, waited for and paused, over the real huggingface_hub client."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.utils import hf_space
+from tradingbot.utils.errors import HubError, HubRefused
+from tradingbot.utils.hf_space import HubSpace, is_private_space
+from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.settings import PausePolicy, Settings
+from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.utils.space_life import running_space
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Hub that hangs; one that is only slow, as the machine may be, is waited for."""
+    monkeypatch.setattr(hf_space, "HUB_TIMEOUT", 0.5)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def client(hub: Hub) -> Iterator[KronosClient]:
+    with KronosClient(hub.space_url) as client:
+        yield client
+
+
+def space_of(hub: Hub, token: str = TOKEN, repo: str = REPO) -> HubSpace:
+    return HubSpace(repo, token, endpoint=hub.url, backoff=0.05)
+
+
+def test_a_paused_space_is_woken_for_the_block_and_paused_after_it(
+    hub: Hub, client: KronosClient
+) -> None:
+    said: list[str] = []
+    with running_space(space_of(hub), client, timeout=20, say=said.append) as health:
+        assert hub.running
+        assert health["boot_id"] == hub.boot_id()
+    assert (hub.running, hub.stage) == (False, "PAUSED")
+    assert hub.actions()[-2:] == ["pause", "runtime"], "the pause is verified"
+    assert said[0] == f"Space {REPO} (PAUSED): restarting"
+    assert said[-1] == f"Space {REPO}: paused"
+
+
+def test_the_old_container_is_never_taken_for_the_new_one(hub: Hub, client: KronosClient) -> None:
+    hub.start_now()
+    old = hub.boot_id()
+    with running_space(space_of(hub), client, timeout=20) as health:
+        assert health["boot_id"] == hub.boot_id() != old
+        assert hub.starts == 2
+
+
+def test_an_error_in_the_block_pauses_the_space_and_is_what_the_caller_sees(
+    hub: Hub, client: KronosClient
+) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        running_space(space_of(hub), client, timeout=20),
+    ):
+        _ = 1 / 0
+    assert not hub.running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_pauses_the_space_and_a_second_one_does_not_cut_that_short(
+    hub: Hub, client: KronosClient, number: signal.Signals
+) -> None:
+    with pytest.raises(Stopped) as stopped, stop_on_signals():  # noqa: SIM117
+        with running_space(space_of(hub), client, timeout=20):
+            hub.happens = _kill_at("pause", number)
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+    assert stopped.value.exit_code == 128 + number
+    assert not hub.running
+
+
+def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
+    hub: Hub, client: KronosClient
+) -> None:
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
+        with running_space(space_of(hub), client, timeout=20):
+            hub.happens = _kill_at("pause", signal.SIGTERM)
+    assert not hub.running
+
+
+def test_a_signal_while_a_pause_is_tried_again_leaves_it_no_longer_than_kubernetes_allows(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf_space, "PAUSE_PATIENCE_STOPPED", 0.2)
+    kill = _kill_at("pause", signal.SIGTERM)
+    hub.happens = lambda event: kill(event) or 500
+    space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=60)
+    began = time.monotonic()
+    with (
+        pytest.raises(Stopped),
+        stop_on_signals(),
+        signals_held(),
+        pytest.raises(HubError, match="in 2 attempts"),
+    ):
+        space.pause(600)
+    assert time.monotonic() - began < 30  # the second attempt was to come after a minute
+
+
+def _kill_at(action: str, number: int) -> Callable[[str], None]:
+    """A signal comes while the Hub has this to do, before it answers."""
+
+    def happens(event: str) -> None:
+        if event == action:
+            os.kill(os.getpid(), number)
+
+    return happens
+
+
+def test_a_signal_does_not_hide_that_the_pause_failed(
+    hub: Hub, client: KronosClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
+        with running_space(space_of(hub), client, timeout=20):
+            hub.faults["pause"] += [500] * (hf_space.ATTEMPTS - 1)
+            kill = _kill_at("pause", signal.SIGTERM)  # at the last attempt
+            hub.happens = lambda event: kill(event) or (500 if event == "pause" else None)
+    assert "THE SPACE MAY STILL BE RUNNING" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("policy", "ran_before", "runs_after"),
+    [
+        ("always", True, False),
+        ("if-woken", True, True),
+        ("if-woken", False, False),
+        ("never", False, True),
+    ],
+)
+def test_the_pause_policy_is_kept(
+    hub: Hub, client: KronosClient, policy: PausePolicy, ran_before: bool, runs_after: bool
+) -> None:
+    if ran_before:
+        hub.start_now()
+    with running_space(space_of(hub), client, timeout=20, pause=policy):
+        pass
+    assert hub.running is runs_after
+
+
+@pytest.mark.parametrize("action", ["runtime", "restart", "pause"])
+@pytest.mark.parametrize("fault", [500, 429, "hang", "garbage"])
+@pytest.mark.usefixtures("impatient")
+def test_what_may_pass_is_tried_again(
+    hub: Hub, client: KronosClient, action: str, fault: int | str
+) -> None:
+    hub.faults[action].append(fault)
+    with running_space(space_of(hub), client, timeout=20):
+        assert hub.running
+    assert not hub.running
+    assert not hub.faults[action], "the fault has fired"
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "HF_TOKEN is not valid"),
+        (403, "needs write access"),
+        (404, "check HF_SPACE_REPO"),
+    ],
+)
+def test_a_refusal_is_not_tried_again_and_starts_nothing(
+    hub: Hub, client: KronosClient, status: int, says: str
+) -> None:
+    hub.faults["restart"].append(status)
+    with pytest.raises(HubRefused, match=says), running_space(space_of(hub), client, timeout=20):
+        pass
+    assert hub.actions() == ["runtime", "restart"]
+    assert hub.starts == 0
+
+
+def test_a_restart_that_failed_may_have_started_the_space_so_it_is_paused(
+    hub: Hub, client: KronosClient
+) -> None:
+    hub.faults["restart"] += ["late"] * hf_space.ATTEMPTS
+    with (
+        pytest.raises(HubError, match=r"could not restart .* in 4 attempts: it answered 504"),
+        running_space(space_of(hub), client, timeout=20),
+    ):
+        pass
+    assert hub.stage == "PAUSED"
+    assert not hub.running
+
+
+@pytest.mark.parametrize("stage", ["BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"])
+def test_a_failed_start_is_told_at_once_with_the_end_of_the_log(
+    hub: Hub, client: KronosClient, stage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.ends_as = stage
+    began = time.monotonic()
+    with (
+        pytest.raises(HubError, match=f"{stage}; MemoryError: the model is too large"),
+        running_space(space_of(hub), client, timeout=120),
+    ):
+        pass
+    assert time.monotonic() - began < hf_space.STALE_AFTER
+    assert "Traceback (most recent call last):" in caplog.text
+    assert hub.stage == "PAUSED"
+
+
+def test_an_error_stage_left_from_before_the_restart_is_not_this_start_s(
+    hub: Hub, client: KronosClient
+) -> None:
+    hub.stage = "RUNTIME_ERROR"
+    with running_space(space_of(hub), client, timeout=20):
+        assert hub.running
+
+
+def test_a_space_that_never_comes_up_is_given_up_at_the_deadline_and_paused(
+    hub: Hub, client: KronosClient
+) -> None:
+    hub.ends_as = "SOMETHING_NEW"  # unknown stages mean: not yet
+    with (
+        pytest.raises(HubError, match=r"not up within 1 s \(KRONOS_WAKE_TIMEOUT\).*SOMETHING_NEW"),
+        running_space(space_of(hub), client, timeout=1),
+    ):
+        pass
+    assert hub.stage == "PAUSED"
+
+
+def test_a_pause_that_fails_is_an_error_and_is_told_loudly(
+    hub: Hub, client: KronosClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        pytest.raises(HubError, match="could not pause"),
+        running_space(space_of(hub), client, timeout=20),
+    ):
+        hub.faults["pause"] += [500] * hf_space.ATTEMPTS
+    assert "THE SPACE MAY STILL BE RUNNING" in caplog.text
+    assert REPO in caplog.text
+
+
+def test_the_token_goes_to_the_hub_only_and_is_never_logged(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.faults["runtime"] += [500, 429]
+    with (
+        caplog.at_level(logging.DEBUG),
+        KronosClient(hub.space_url) as client,
+        running_space(space_of(hub), client, timeout=20),
+    ):
+        pass
+    assert hub.tokens == {None}
+    assert TOKEN not in caplog.text
+
+
+OWN_HOST = "someone-kronos.hf.space"
+
+
+@pytest.fixture
+def hub_of_the_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """HubSpaces that are made without an endpoint speak to the test Hub."""
+    original = HubSpace.__init__
+
+    def init(self: HubSpace, repo: str, token: str) -> None:
+        original(self, repo, token, endpoint=hub.url, backoff=0.01)
+
+    monkeypatch.setattr(HubSpace, "__init__", init)
+    return hub
+
+
+def test_only_the_own_private_space_under_hf_space_may_see_the_token(
+    hub_of_the_client: Hub,
+) -> None:
+    assert not is_private_space(REPO, OWN_HOST, token=TOKEN), "it is public"
+    hub_of_the_client.private = True
+    assert is_private_space(REPO, OWN_HOST, token=TOKEN)
+    assert not is_private_space(REPO, "stranger.hf.space", token=TOKEN)
+    assert not is_private_space(REPO, OWN_HOST, token="wrong")
+
+
+def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
+    hub_of_the_client: Hub,
+) -> None:
+    hub = hub_of_the_client
+    hub.start_now()
+    hub.private = True
+    settings = Settings(hf_token=TOKEN, hf_space_repo=REPO)
+    session = requests.Session()
+    session.mount("https://", _To(hub.space_url))
+    with KronosClient("https://stranger.hf.space", http=session, settings=settings) as client:
+        assert not client.is_healthy()
+    assert hub.tokens == {None}
+    with KronosClient(f"https://{OWN_HOST}", http=session, settings=settings) as client:
+        assert client.is_healthy()
+    assert hub.tokens == {None, f"Bearer {TOKEN}"}
+    session.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_describing_a_space_does_not_wait_for_ever_for_a_hub_that_hangs(hub: Hub) -> None:
+    hub.faults["info"] += ["hang"] * hf_space.ATTEMPTS
+    with pytest.raises(HubError, match=r"could not describe .* ReadTimeout"):
+        space_of(hub).info()
+
+
+class _To(HTTPAdapter):
+    """Brings what is meant for any host to one address."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+        request.url = self._address + request.path_url
+        return super().send(request, **options)
+
+
+def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -> None:
+    code = "import sys, tradingbot.utils.hf_space; print('huggingface_hub' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

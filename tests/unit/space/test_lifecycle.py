@@ -1,0 +1,319 @@
+"""Runs that share a Space: the first wakes it, the last pauses it, and nobody waits for ever.
+
+Each run is a thread with a lock of its own, as a pod has; the locks know nothing of threads.
+"""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.utils import hf_space, space_life
+from tradingbot.utils.db import RunLog, dispose_engines, get_db_session
+from tradingbot.utils.errors import DatabaseUnavailable, HubError
+from tradingbot.utils.hf_space import HubSpace
+from tradingbot.utils.kronos_client import KronosClient
+from tradingbot.utils.locks import Lock, open_lock
+from tradingbot.utils.report import Report
+from tradingbot.utils.run_record import RunRecord
+from tradingbot.utils.settings import PausePolicy
+from tradingbot.utils.space_life import running_space
+
+LOCK = f"Space {REPO}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a Hub that hangs; one that is only slow, as the machine may be, is waited for."""
+    monkeypatch.setattr(hf_space, "HUB_TIMEOUT", 0.5)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as hub:
+        yield hub
+
+
+Stay = Callable[..., AbstractContextManager[Any]]
+
+
+@pytest.fixture
+def stay(hub: Hub, database: str) -> Stay:
+    """One run's use of the Space; gives its /health."""
+
+    @contextmanager
+    def stay(
+        *,
+        pause: PausePolicy = "always",
+        timeout: float = 20,
+        say: Any = print,
+        lock: Lock | None = None,
+    ) -> Any:
+        log = RunRecord.begin(partial(get_db_session, database), Report())
+        space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
+        with (
+            KronosClient(hub.space_url) as client,
+            lock or open_lock(database, LOCK) as own,
+            running_space(
+                space, client, timeout=timeout, pause=pause, say=say, lock=own, diary=log
+            ) as health,
+        ):
+            yield health
+
+    return stay
+
+
+def test_of_many_runs_at_once_one_wakes_the_space_and_the_last_pauses_it(
+    hub: Hub, stay: Stay
+) -> None:
+    all_in, boots = threading.Barrier(5), []
+
+    def run(number: int) -> None:
+        with stay() as health:
+            all_in.wait(30)
+            boots.append(health["boot_id"])
+            time.sleep(0.02 * number)
+            assert hub.running
+
+    with ThreadPoolExecutor(5) as pool:
+        runs = [pool.submit(run, number) for number in range(5)]
+        for done in as_completed(runs):
+            done.result()
+    assert len(boots) == 5 and len(set(boots)) == 1
+    assert hub.starts == 1
+    assert hub.actions().count("pause") == 1
+    assert (hub.running, hub.stage) == (False, "PAUSED")
+
+
+def test_a_run_that_comes_later_joins_and_the_one_that_ends_first_pauses_nothing(
+    hub: Hub, stay: Stay
+) -> None:
+    said: list[str] = []
+    first = stay(say=said.append)
+    health = first.__enter__()
+    with stay() as joined:
+        assert joined["boot_id"] == health["boot_id"]
+        first.__exit__(None, None, None)
+        assert hub.running
+        assert said[-1] == f"Space {REPO}: left to the runs that still use it"
+    assert hub.starts == 1
+    assert not hub.running
+
+
+def test_when_the_start_fails_nobody_waits_for_ever(hub: Hub, stay: Stay) -> None:
+    hub.ends_as = "BUILD_ERROR"
+    errors: list[str] = []
+
+    def run(_: int) -> None:
+        try:
+            with stay(timeout=60):
+                raise AssertionError("there is no Space")
+        except HubError as error:
+            errors.append(str(error))
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(run, range(3)))
+    assert len(errors) == 3
+    told_by_the_stage = "failed to start: BUILD_ERROR"  # and not by the deadline
+    assert all(told_by_the_stage in error for error in errors)
+    assert (hub.running, hub.stage) == (False, "PAUSED")
+
+
+HOLDER = """
+import sys, time
+from tradingbot.utils.locks import open_lock
+lock = open_lock(sys.argv[1], sys.argv[2])
+assert lock.try_exclusive()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+@contextmanager
+def waking(database: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which has the Space for itself and does not get on."""
+    command = [sys.executable, "-c", HOLDER, database, LOCK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_when_the_waking_run_dies_another_takes_its_place(
+    hub: Hub, stay: Stay, database: str
+) -> None:
+    said: list[str] = []
+    with waking(database) as other:
+
+        def kill_when_waited_for() -> None:
+            while not said:
+                time.sleep(0.01)
+            other.kill()
+
+        threading.Thread(target=kill_when_waited_for).start()
+        with stay(say=said.append):
+            assert hub.running
+    assert said[0].startswith(f"Space {REPO}: waiting for kronosbot")
+    assert f"process {other.pid} on" in said[0]
+    assert not hub.running
+
+
+def test_who_waits_for_another_run_gives_up_at_the_deadline_and_leaves_the_space_alone(
+    hub: Hub, stay: Stay, database: str
+) -> None:
+    with (
+        waking(database),
+        pytest.raises(HubError, match=r"not up within 1 s \(KRONOS_WAKE_TIMEOUT\): this run wait"),
+        stay(timeout=1),
+    ):
+        pass
+    assert hub.actions() == []
+
+
+def test_a_space_that_died_under_others_is_not_joined(hub: Hub, stay: Stay) -> None:
+    said: list[str] = []
+    first = stay()
+    first.__enter__()
+    assert hub.container is not None
+    hub.container.kill()
+
+    def leave_when_waited_for() -> None:
+        while not said:
+            time.sleep(0.01)
+        first.__exit__(None, None, None)
+
+    leaver = threading.Thread(target=leave_when_waited_for)
+    leaver.start()
+    with stay(say=said.append):
+        assert hub.running
+    leaver.join()
+    assert "waiting for" in said[0]
+    assert hub.starts == 2
+    assert not hub.running
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_their_locks_again(
+    hub: Hub, stay: Stay, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "the database restarted" in line:
+            other.renew()  # as when it stores its next batch
+
+    with open_lock(database, LOCK) as other:
+        first = stay(say=say)
+        first.__enter__()
+        with stay(lock=other):
+            with get_db_session(database) as session:
+                session.execute(text(END_OTHER_SESSIONS))
+            first.__exit__(None, None, None)
+            assert hub.running
+            assert said[-1] == f"Space {REPO}: left to the runs that still use it"
+            # the row of `first` stays unfinished here, as that of a run that was killed does
+            monkeypatch.setattr(space_life, "REGAIN", 0.1)
+    assert (hub.starts, hub.running) == (1, False)
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_a_database_that_is_away_when_the_space_is_up_is_waited_for(
+    hub: Hub, stay: Stay, database: str, joins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        if joins:
+            stack.enter_context(stay())
+        lock = stack.enter_context(open_lock(database, LOCK))
+        try_shared, away = lock.try_shared, iter([DatabaseUnavailable("it restarts")])
+
+        def once_away() -> bool:
+            for error in away:
+                raise error
+            return try_shared()
+
+        monkeypatch.setattr(lock, "try_shared", once_away)
+        with stay(lock=lock):
+            assert hub.running
+            assert next(away, None) is None
+    assert (hub.starts, hub.running) == (1, False)
+
+
+END_OTHER_SESSIONS = (
+    "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+def test_if_woken_asks_who_woke_the_space_whichever_run_ends_last(
+    hub: Hub, stay: Stay, ran_before: bool
+) -> None:
+    if ran_before:
+        hub.start_now()
+    first = stay(pause="if-woken")
+    first.__enter__()
+    with stay(pause="if-woken"):
+        first.__exit__(None, None, None)
+        assert hub.running
+    assert hub.running is ran_before
+
+
+def test_if_woken_remembers_a_run_that_woke_the_space_and_was_killed(
+    hub: Hub, stay: Stay, database: str
+) -> None:
+    with stay(pause="never"):  # leaves it as a killed one does
+        pass
+    assert hub.running
+    dispose_engines()
+    with stay(pause="if-woken"):
+        assert hub.starts == 2
+    assert not hub.running
+    # paused by us, and then started by somebody else: it is theirs again
+    hub.start_now()
+    with stay(pause="if-woken"):
+        pass
+    assert hub.running
+    with get_db_session(database) as session:
+        notes = [log.details["space"]["woken"] for log in session.scalars(select(RunLog))]
+    assert notes == [True, False, False]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_deadline_holds_against_a_hub_that_hangs(
+    hub: Hub, stay: Stay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hf_space, "PAUSE_PATIENCE", 0.0)
+    hub.faults["runtime"] += ["hang"] * 20
+    with pytest.raises(HubError, match="could not tell the stage"), stay(timeout=0.7):
+        pass
+    # each took the 0.5 s of a time-out: no third one has begun after the deadline
+    assert set(hub.actions()) == {"runtime"} and len(hub.calls) <= 2
+
+
+@pytest.mark.parametrize("action", ["pause", "runtime"])
+@pytest.mark.usefixtures("impatient")
+def test_pausing_after_a_signal_takes_no_longer_than_kubernetes_allows(
+    hub: Hub, action: str
+) -> None:
+    hub.start_now()
+    hub.faults[action] += ["hang"] * 20
+    space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
+    hub_timeout = 10.0  # as it is in life; here each call takes 0.5 s
+    with pytest.raises(HubError, match=r"could not .* ReadTimeout"):
+        space.pause(1.0)
+    assert hub.actions().count(action) <= 2, "none begins after the patience is at its end"
+    allowed = hf_space.PAUSE_PATIENCE_STOPPED + hub_timeout + hf_space.CONNECT_TIMEOUT
+    assert allowed < 30, "the grace period of Kubernetes, unless it is set"
