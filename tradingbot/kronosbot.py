@@ -8,8 +8,8 @@ is wrong; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.
 import sys
 from functools import partial
 
-from tradingbot.utils.log_lines import likely_log_format, log_line
-from tradingbot.utils.signals import exit_on_signals, ignore_signals
+from tradingbot.runtime.logs import likely_log_format, log_line
+from tradingbot.runtime.signals import exit_on_signals, ignore_signals
 
 
 def main() -> None:

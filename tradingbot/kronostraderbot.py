@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from tradingbot.errors import ConfigError
+from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.runtime.signals import exit_on_signals
+from tradingbot.settings import MAX_HORIZON
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.lookahead import refuse_in_backtest
-from tradingbot.utils.settings import MAX_HORIZON
-from tradingbot.utils.signals import exit_on_signals
 from tradingbot.utils.words import bar_text, price_text
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ longer there is an error, so that none of them goes back to minutes unnoticed.
 from typing import Any
 
 from tradingbot.kronosbot import main
-from tradingbot.utils.signals import exit_on_signals
+from tradingbot.runtime.signals import exit_on_signals
 
 
 def _hurry() -> None:
-    from tradingbot.utils import retrying  # first: others import its constants
+    from tradingbot.runtime import retry as retrying
 
     _set(retrying, PATIENCE=6.0, BACKOFF=0.05)
     from tradingbot.utils import db, db_wait, hf_space, kronos_client, space_http

@@ -18,10 +18,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import inspect
 
-from tradingbot.utils import kronos_client, space_http
-from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session, get_engine
-from tradingbot.utils.errors import (
+from tradingbot.errors import (
     ConfigError,
     DataError,
     KronosError,
@@ -29,6 +26,9 @@ from tradingbot.utils.errors import (
     SpaceUnavailable,
     UnknownSymbol,
 )
+from tradingbot.utils import kronos_client, space_http
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.db import get_db_session, get_engine
 from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.predictions import store_forecasts

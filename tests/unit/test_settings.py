@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
-from tradingbot.utils import settings
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.settings import Settings
+from tradingbot import settings
+from tradingbot.errors import ConfigError
+from tradingbot.settings import Settings
 
 
 def test_without_a_variable_the_documented_defaults_hold() -> None:

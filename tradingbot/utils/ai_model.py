@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.settings import check_secret, check_url
+from tradingbot.errors import ConfigError
+from tradingbot.settings import check_secret, check_url
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

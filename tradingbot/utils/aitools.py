@@ -27,8 +27,8 @@ from langchain_core.messages import (
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, tool
 
-from tradingbot.utils.errors import AIError, ConfigError
-from tradingbot.utils.lookahead import refuse_in_backtest
+from tradingbot.errors import AIError, ConfigError
+from tradingbot.runtime.lookahead import refuse_in_backtest
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tradingbot.utils.command_parts import fail
-from tradingbot.utils.errors import KronosError
-from tradingbot.utils.log_lines import to_json
-from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.settings import (
+from tradingbot.errors import KronosError
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import (
     MAX_HORIZON,
     MAX_SAMPLES,
     Settings,
@@ -21,8 +22,7 @@ from tradingbot.utils.settings import (
     check_symbols,
     check_whole,
 )
-from tradingbot.utils.signals import Stopped, stop_on_signals
-from tradingbot.utils.streams import SafeStream
+from tradingbot.utils.command_parts import fail
 from tradingbot.utils.wire import TEMPERATURE, TOP_P
 
 MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars, what a Space accepts
@@ -111,7 +111,7 @@ def backtest(
     from tradingbot.utils.backtest_run import Walk, Wish, run
     from tradingbot.utils.backtest_view import document, text
 
-    narrator = Narrator()
+    narrator = ProgressReporter()
     walked = Walk(out)
     with narrator:
         try:

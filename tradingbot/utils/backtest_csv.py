@@ -24,6 +24,7 @@ from typing import Any, Self
 
 import pandas as pd
 
+from tradingbot.errors import ConfigError, KronosError
 from tradingbot.utils.backtest_rows import (
     COLUMNS,
     QUANTILES,
@@ -32,7 +33,6 @@ from tradingbot.utils.backtest_rows import (
     parsed,
     whole_lines,
 )
-from tradingbot.utils.errors import ConfigError, KronosError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.matured import Matured
 from tradingbot.utils.training import InTraining, in_training

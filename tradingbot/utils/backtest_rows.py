@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 from tradingbot.utils.forecast import QUANTILE_LEVELS
 from tradingbot.utils.training import InTraining
 

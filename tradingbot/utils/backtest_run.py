@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tradingbot.errors import ConfigError, DataError, KronosError, SpaceRejected
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import signals_held
+from tradingbot.settings import Settings
 from tradingbot.utils.backtest_csv import PAST, BacktestFile
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.errors import ConfigError, DataError, KronosError, SpaceRejected
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import lasting
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import signals_held
 from tradingbot.utils.steps import active_tickers, check_space_is_known, open_space
-from tradingbot.utils.tables import utcnow
 from tradingbot.utils.walk_forward import Plan, Window, walk, windows
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Walk:
         return f"{self.path} has {self.wanted - self.missing} of {self.wanted} forecasts"
 
 
-def run(settings: Settings, wish: Wish, walked: Walk, narrator: Narrator) -> None:
+def run(settings: Settings, wish: Wish, walked: Walk, narrator: ProgressReporter) -> None:
     """Add to the file what it lacks; `walked` tells what became of it. Raises KronosError."""
     check_space_is_known(settings, local=wish.local)
     file = BacktestFile(walked.path)
@@ -123,7 +123,7 @@ def _windows(
 
 
 def _candles(
-    settings: Settings, wish: Wish, walked: Walk, narrator: Narrator
+    settings: Settings, wish: Wish, walked: Walk, narrator: ProgressReporter
 ) -> dict[str, pd.DataFrame]:
     """All bars of each ticker that can be had; those of the other tickers are told."""
     data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
@@ -177,7 +177,7 @@ def _forecast(
     bars: Mapping[str, pd.DataFrame],
     missing: Sequence[Window],
     walked: Walk,
-    narrator: Narrator,
+    narrator: ProgressReporter,
 ) -> None:
     """Ask for the missing windows and write down each as it comes."""
     closes = {symbol: frame["close"] for symbol, frame in bars.items()}

@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from tradingbot.errors import KronosError, StrategyError
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
 from tradingbot.utils.bot_round import Decision, Round, exit_code
-from tradingbot.utils.errors import KronosError, StrategyError
 from tradingbot.utils.portfolio import CASH
-from tradingbot.utils.signals import Stopped, stop_on_signals
-from tradingbot.utils.streams import SafeStream
 from tradingbot.utils.words import bar_text, one_line, price_text
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.runtime.signals import Stopped
 from tradingbot.utils.calendars import latest_complete_session, sessions_between
-from tradingbot.utils.errors import ConfigError, DataError
 from tradingbot.utils.paper import RoundLog, close_desk, open_desk
 from tradingbot.utils.portfolio import Account, Fill
-from tradingbot.utils.signals import Stopped
 from tradingbot.utils.words import storable
 
 if TYPE_CHECKING:

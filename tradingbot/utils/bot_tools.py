@@ -7,8 +7,8 @@ from langchain_core.tools import BaseTool, tool
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import DataError
 from tradingbot.utils.calendars import latest_complete_session
-from tradingbot.utils.errors import DataError
 from tradingbot.utils.kronos_tool import MOST_DAYS, forecast_text, newest_stored
 from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.tables import Base, KronosForecast, Trade

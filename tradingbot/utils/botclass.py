@@ -17,16 +17,10 @@ from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import (
-    ConfigError,
-    DataError,
-    KronosError,
-    StrategyError,
-    TradeRefused,
-)
-from tradingbot.utils.lookahead import refuse_in_backtest
+from tradingbot.errors import ConfigError, DataError, KronosError, StrategyError, TradeRefused
+from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.settings import Settings, parse_symbols
 from tradingbot.utils.portfolio import CASH, Account, Fill, ticker
-from tradingbot.utils.settings import Settings, parse_symbols
 from tradingbot.utils.words import one_line
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.utils.errors import DataError
+from tradingbot.errors import DataError
 
 
 def next_sessions(symbol: str, after: datetime, count: int) -> list[datetime]:

@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.errors import KronosError
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import Settings
 from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
-from tradingbot.utils.errors import KronosError
-from tradingbot.utils.log_lines import to_json
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped, stop_on_signals
-from tradingbot.utils.streams import SafeStream
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -131,12 +131,13 @@ def _calibrate(
 def _record(session: "Session", url: str, source: str | None) -> "Iterator[Matured | Unscored]":
     from sqlalchemy import func, select
 
+    from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.calibration_fit import RECORD
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import get_db_session
     from tradingbot.utils.matured import closes_of, matured
     from tradingbot.utils.run_history import last_source
-    from tradingbot.utils.tables import KronosForecast, utcnow
+    from tradingbot.utils.tables import KronosForecast
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))
     if newest is None:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select
 
+from tradingbot.errors import DataError
+from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.calendars import calendar_name
 from tradingbot.utils.conformal import BANDS, prob_above, widened
-from tradingbot.utils.errors import DataError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar
 from tradingbot.utils.predictions import dialect_insert
-from tradingbot.utils.tables import ALL_STEPS, ALL_SYMBOLS, KronosCalibration, utcnow
+from tradingbot.utils.tables import ALL_STEPS, ALL_SYMBOLS, KronosCalibration
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

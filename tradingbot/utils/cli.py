@@ -10,29 +10,23 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
+from tradingbot.errors import KronosError
+from tradingbot.runtime.logs import likely_log_format, log_format, log_line, to_json
+from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
+from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbols, check_whole
 from tradingbot.utils.backtest_command import backtest
 from tradingbot.utils.calibrate_command import calibrate
 from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 from tradingbot.utils.db_wait import bounded_waits
-from tradingbot.utils.errors import KronosError
 from tradingbot.utils.job import exit_code, nightly
-from tradingbot.utils.log_lines import likely_log_format, log_format, log_line, to_json
-from tradingbot.utils.narrator import JsonNarrator, Narrator
 from tradingbot.utils.report import Report, show
 from tradingbot.utils.report_command import write_report
 from tradingbot.utils.report_json import digest, document, outcome_lines
 from tradingbot.utils.score_command import score
-from tradingbot.utils.settings import (
-    MAX_HORIZON,
-    Settings,
-    check_source,
-    check_symbols,
-    check_whole,
-)
 from tradingbot.utils.shards import Shard
-from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.space_commands import space_app
-from tradingbot.utils.streams import SafeStream
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +162,7 @@ def run(
     """
     report = Report(dry_run=dry_run)
     given = [] if log_lines is None else ["--log-format", log_lines]
-    narrator = JsonNarrator() if likely_log_format(given) == "json" else Narrator()
+    narrator = JsonProgressReporter() if likely_log_format(given) == "json" else ProgressReporter()
     with narrator:
         try:
             log_format(log_lines)  # now strictly
@@ -279,13 +273,13 @@ def _import_parts() -> None:
     import tradingbot.utils.predictions  # noqa: F401
 
 
-def _tell(report: Report, narrator: Narrator, *, as_json: bool) -> None:
+def _tell(report: Report, narrator: ProgressReporter, *, as_json: bool) -> None:
     """The report on stdout. That it cannot be shown is a warning: the work is done."""
     narrator.end()
     out = SafeStream(sys.stdout)
     if as_json:
         out.write(to_json(document(report)) + "\n")
-    elif isinstance(narrator, JsonNarrator):
+    elif isinstance(narrator, JsonProgressReporter):
         for line in outcome_lines(report):
             out.write(line + "\n")
     elif report.forecasts or report.failed:
@@ -293,7 +287,7 @@ def _tell(report: Report, narrator: Narrator, *, as_json: bool) -> None:
     out.flush()
     if out.error is not None and not isinstance(out.error, BrokenPipeError):
         narrator.warn(f"the report could not be shown: {out.error.strerror}")
-    if isinstance(narrator, JsonNarrator):
+    if isinstance(narrator, JsonProgressReporter):
         narrator.report(_in_words(report), digest(report))
     elif report.message is not None:
         failed = report.error and report.error != Stopped.__name__

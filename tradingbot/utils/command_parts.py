@@ -6,12 +6,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from tradingbot.utils.errors import KronosError
+from tradingbot.errors import KronosError
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.signals import Stopped
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import Settings, check_source
 from tradingbot.utils.job import exit_code
-from tradingbot.utils.log_lines import to_json
-from tradingbot.utils.settings import Settings, check_source
-from tradingbot.utils.signals import Stopped
-from tradingbot.utils.streams import SafeStream
 
 DatabaseOption = Annotated[
     str | None,

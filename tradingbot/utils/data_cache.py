@@ -14,9 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import DatabaseError, DataUnavailable
+from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.data_sources import PRICES, Bars
-from tradingbot.utils.errors import DatabaseError, DataUnavailable
-from tradingbot.utils.tables import Base, HistoricData, HistoricRange, utcnow
+from tradingbot.utils.tables import Base, HistoricData, HistoricRange
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tradingbot.utils.errors import DataUnavailable
+from tradingbot.errors import DataUnavailable
 
 Answer = TypeVar("Answer")
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from tradingbot.errors import DataError, DataUnavailable, TooFewBars
+from tradingbot.runtime.concurrency import as_they_end
 from tradingbot.utils.calendars import latest_complete_session, sessions_between
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_sources import PRICES, Bars, Source, open_source
-from tradingbot.utils.errors import DataError, DataUnavailable, TooFewBars
-from tradingbot.utils.threads import as_they_end
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.utils.calendars import session_close
 from tradingbot.utils.data_yahoo import YahooSource, wall_clock
-from tradingbot.utils.errors import ConfigError, DataError, UnknownSymbol
 
 PRICES = ["open", "high", "low", "close"]
 Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them

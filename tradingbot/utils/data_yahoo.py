@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.utils.calendars import exchange_timezone
 from tradingbot.utils.data_patience import Refused
-from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
 
 TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30
 

@@ -36,6 +36,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from tradingbot.utils.db_address import (
     anchored,
     database_url,
@@ -44,7 +45,6 @@ from tradingbot.utils.db_address import (
     redact,
     without_password,
 )
-from tradingbot.utils.errors import ConfigError, DatabaseError, DatabaseUnavailable
 from tradingbot.utils.tables import (
     SCHEMA_VERSION,
     Base,

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 
 DEFAULT_URL = "sqlite:///kronos.db"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tradingbot.utils.signals import asked_to_stop
+from tradingbot.runtime.signals import asked_to_stop
 
 PATIENCE = 90.0  # seconds for an answer: no statement takes that long, nor waits so for a lock
 PATIENCE_CONNECTING = 10.0

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import HubError, HubRefused
-from tradingbot.utils.signals import asked_to_stop, asked_to_stop_at
+from tradingbot.errors import HubError, HubRefused
+from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
 
 if TYPE_CHECKING:
     import httpx2

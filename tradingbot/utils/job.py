@@ -6,14 +6,14 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.errors import ConfigError, HubRefused, KronosError
-from tradingbot.utils.narrator import Narrator
+from tradingbot.errors import ConfigError, HubRefused, KronosError
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped, signals_held
+from tradingbot.settings import Settings
 from tradingbot.utils.nightly_calibration import calibration
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report, lasting, query_command
-from tradingbot.utils.settings import Settings
 from tradingbot.utils.shards import Shard
-from tradingbot.utils.signals import Stopped, signals_held
 from tradingbot.utils.steps import (
     INTERVAL,
     Sessions,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def nightly(
     settings: Settings,
     report: Report,
-    narrator: Narrator,
+    narrator: ProgressReporter,
     *,
     local: bool,
     tickers: tuple[str, ...],
@@ -47,10 +47,10 @@ def nightly(
 
     One run at a time for each database and shard: another one does nothing, and that is a success.
     """
+    from tradingbot.runtime.retry import PATIENCE_AT_START, retried
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
     from tradingbot.utils.locks import NoLock, locked, open_lock
-    from tradingbot.utils.retrying import PATIENCE_AT_START, retried
     from tradingbot.utils.stored import database_exists
 
     check_space_is_known(settings, local=local)
@@ -106,7 +106,7 @@ def nightly(
 def _recorded(
     settings: Settings,
     report: Report,
-    narrator: Narrator,
+    narrator: ProgressReporter,
     *,
     space: "Callable[..., AbstractContextManager[KronosClient]]",
     data: "DataService",
@@ -158,7 +158,7 @@ def run_job(
     space: "Callable[[], AbstractContextManager[KronosClient]]",
     data: "DataService",
     sessions: Sessions | None,
-    narrator: Narrator,
+    narrator: ProgressReporter,
     force: bool = False,
 ) -> None:
     """Forecast `report.symbols` and write down in `report` what became of each.

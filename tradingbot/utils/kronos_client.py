@@ -13,16 +13,10 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
-from tradingbot.utils.errors import (
-    ConfigError,
-    DataError,
-    KronosError,
-    SpaceError,
-    SpaceUnavailable,
-)
+from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.settings import Settings, check_secret, check_url
 from tradingbot.utils.forecast import Forecast
-from tradingbot.utils.lookahead import refuse_in_backtest
-from tradingbot.utils.settings import Settings, check_secret, check_url
 from tradingbot.utils.space_http import SpaceHTTP
 from tradingbot.utils.wire import SeriesRequest, checked, decode, encode, envelope
 

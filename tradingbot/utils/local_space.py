@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO
 
-from tradingbot.utils.errors import ConfigError, SpaceError, SpaceUnavailable
-from tradingbot.utils.signals import signals_held
+from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
+from tradingbot.runtime.signals import signals_held
 
 logger = logging.getLogger(__name__)
 

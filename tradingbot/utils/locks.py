@@ -19,10 +19,10 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import DatabaseError, RunOvertaken
+from tradingbot.runtime.signals import signals_held
 from tradingbot.utils.db import get_engine, unreachable
 from tradingbot.utils.db_address import in_memory
-from tradingbot.utils.errors import DatabaseError, RunOvertaken
-from tradingbot.utils.signals import signals_held
 
 Mode = Literal["shared", "exclusive"]
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import DataError
+from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.calendars import latest_complete_session
-from tradingbot.utils.errors import DataError
 from tradingbot.utils.forecast import QUANTILE_LEVELS
-from tradingbot.utils.tables import KronosForecast, utcnow
+from tradingbot.utils.tables import KronosForecast
 
 if TYPE_CHECKING:
     from tradingbot.utils.data_service import DataService

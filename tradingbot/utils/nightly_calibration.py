@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.errors import DatabaseUnavailable, RunOvertaken
+from tradingbot.errors import DatabaseUnavailable, RunOvertaken
+from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.utils.forecast import Forecast
-from tradingbot.utils.narrator import Narrator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,10 @@ Sessions = Callable[[], "AbstractContextManager[Session]"]
 
 
 def calibration(
-    of: Forecast, histories: "dict[str, pd.DataFrame]", sessions: Sessions, narrator: Narrator
+    of: Forecast,
+    histories: "dict[str, pd.DataFrame]",
+    sessions: Sessions,
+    narrator: ProgressReporter,
 ) -> "Calibration | None":
     """What the bands of this model are widened by: fitted anew, or as it is stored; None: raw.
 
@@ -27,10 +30,10 @@ def calibration(
     those that the database keeps: nothing is fetched. Forecasts matter more than their
     calibration, so what goes wrong here is a warning, unless nothing could be stored either.
     """
+    from tradingbot.runtime.retry import retried
     from tradingbot.utils.calibration import key_of, load, store
     from tradingbot.utils.calibration_fit import RECORD, fit
     from tradingbot.utils.matured import Matured, matured
-    from tradingbot.utils.retrying import retried
 
     def refit() -> "Calibration | None":
         with sessions() as session:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.narrator import Narrator
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings
 from tradingbot.utils.report import Report
-from tradingbot.utils.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ Sessions = Callable[[], "AbstractContextManager[Session]"]
 def score_matured(
     settings: Settings,
     report: Report,
-    narrator: Narrator,
+    narrator: ProgressReporter,
     *,
     data: "DataService",
     sessions: Sessions,
@@ -30,11 +30,11 @@ def score_matured(
     The forecasts are stored by now, so whatever goes wrong here is a warning. What a signal to stop
     leaves unscored is scored by the next run.
     """
+    from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.locks import open_lock
     from tradingbot.utils.matured import closes_of
     from tradingbot.utils.scores import score, scored_since
-    from tradingbot.utils.tables import utcnow
 
     try:
         if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-from tradingbot.utils.errors import TradeRefused
+from tradingbot.errors import TradeRefused
 
 CASH = "USD"  # the key of a portfolio that is no ticker
 START_CASH = 10_000.0

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tradingbot.errors import DataError
+from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.data_service import clean
 from tradingbot.utils.data_sources import PRICES, open_source
-from tradingbot.utils.errors import DataError
-from tradingbot.utils.tables import HistoricData, utcnow
+from tradingbot.utils.tables import HistoricData
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

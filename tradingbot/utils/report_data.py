@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import func, select, text
 
-from tradingbot.utils.errors import DatabaseError, DataError
+from tradingbot.errors import DatabaseError, DataError
+from tradingbot.settings import Settings
 from tradingbot.utils.forecast import QUANTILE_LEVELS
 from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
 from tradingbot.utils.report_candles import Candles
-from tradingbot.utils.settings import Settings
 from tradingbot.utils.status import Status, read_status, reading
 from tradingbot.utils.tables import SCHEMA_VERSION, KronosForecast, KronosScore
 

@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 from tradingbot.utils.report_charts import chart_data
 from tradingbot.utils.report_data import Record, TickerRecord
 from tradingbot.utils.report_figures import Judged, judge

@@ -9,11 +9,12 @@ from typing import Any, Self
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tradingbot.utils.errors import DatabaseError
+from tradingbot.errors import DatabaseError
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.retry import retried
 from tradingbot.utils.report import Report
-from tradingbot.utils.retrying import retried
 from tradingbot.utils.run_history import LONGEST_RUN
-from tradingbot.utils.tables import RunLog, utcnow
+from tradingbot.utils.tables import RunLog
 
 logger = logging.getLogger(__name__)
 

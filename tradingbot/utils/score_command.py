@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tradingbot.errors import DatabaseError, KronosError
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import Settings, check_symbols
 from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
-from tradingbot.utils.errors import DatabaseError, KronosError
-from tradingbot.utils.log_lines import to_json
-from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.settings import Settings, check_symbols
-from tradingbot.utils.signals import Stopped, stop_on_signals
-from tradingbot.utils.streams import SafeStream
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -62,7 +62,7 @@ def score(
       kronosbot score --symbols SPY,QQQ --json | jq '.scores[] | select(.step == 0)'
     """
     out = SafeStream(sys.stdout)
-    narrator = Narrator()
+    narrator = ProgressReporter()
     try:
         with narrator, stop_on_signals():
             wanted = None if symbols is None else list(check_symbols("--symbols", symbols))
@@ -88,11 +88,12 @@ def _scored(
     symbols: list[str] | None,
     model: str | None,
     url: str | None,
-    narrator: Narrator,
+    narrator: ProgressReporter,
 ) -> "tuple[Scoring, Sequence[Row[Any]], str]":
     """What was scored, all that is stored of it by now, and the database without its password."""
     from sqlalchemy import select
 
+    from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.db import database_url, get_db_session, init_db, redact
     from tradingbot.utils.locks import open_lock
@@ -100,7 +101,7 @@ def _scored(
     from tradingbot.utils.run_history import last_source
     from tradingbot.utils.scores import score as count
     from tradingbot.utils.stored import database_exists
-    from tradingbot.utils.tables import ALL_SYMBOLS, KronosForecast, KronosScore, utcnow
+    from tradingbot.utils.tables import ALL_SYMBOLS, KronosForecast, KronosScore
 
     settings = Settings.from_env()
     given = given_source(source, settings)

@@ -15,16 +15,16 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.utils.matured import NO_CANDLES, NOT_YET, Closes, Matured, Unscored, matured
 from tradingbot.utils.measures import Tally
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.tables import (
     ALL_SESSIONS,
     ALL_STEPS,
     ALL_SYMBOLS,
     KronosForecast,
     KronosScore,
-    utcnow,
 )
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
@@ -65,7 +65,7 @@ def score(
     *,
     model: str | None = None,
     symbols: Collection[str] | None = None,
-    narrator: Narrator | None = None,
+    narrator: ProgressReporter | None = None,
 ) -> Scoring:
     """Count the record of all models and tickers anew, or of one and some, and store it.
 

@@ -4,8 +4,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Self
 
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.settings import MAX_SHARDS, Settings
+from tradingbot.errors import ConfigError
+from tradingbot.settings import MAX_SHARDS, Settings
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tradingbot.utils.errors import ConfigError, KronosError
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import Settings
 from tradingbot.utils.job import exit_code
-from tradingbot.utils.narrator import Narrator
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.status_view import duration
-from tradingbot.utils.streams import SafeStream
 
 if TYPE_CHECKING:
     from tradingbot.utils.hf_space import HubSpace
@@ -107,9 +107,9 @@ def pause() -> None:
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[Narrator]:
+def _told_in_one_line() -> Iterator[ProgressReporter]:
     """Signals and failures end the command with one line and the job's exit codes."""
-    narrator = Narrator()
+    narrator = ProgressReporter()
     try:
         with narrator, stop_on_signals():
             yield narrator
@@ -171,7 +171,7 @@ def _health_if_up(hub: "HubSpace", client: "KronosClient") -> dict[str, Any] | N
 
 
 def _restart(
-    hub: "HubSpace", client: "KronosClient", timeout: float, narrator: Narrator
+    hub: "HubSpace", client: "KronosClient", timeout: float, narrator: ProgressReporter
 ) -> dict[str, Any]:
     from tradingbot.utils.hf_space import RUNS
     from tradingbot.utils.space_life import boot_id, wait_for_new_container

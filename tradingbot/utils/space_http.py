@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import ReadTimeoutError
 
-from tradingbot.utils.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
 
 CONNECT_TIMEOUT = 10.0  # seconds
 HEALTH_TIMEOUT = 10.0

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
+from tradingbot.runtime.retry import PATIENCE, retried
+from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
+from tradingbot.settings import PausePolicy
 from tradingbot.utils import hf_space
-from tradingbot.utils.errors import DatabaseError, HubError, HubRefused, KronosError
 from tradingbot.utils.hf_space import FAILED, RUNS, HubSpace
 from tradingbot.utils.locks import Lock, NoLock
-from tradingbot.utils.retrying import PATIENCE, retried
-from tradingbot.utils.settings import PausePolicy
-from tradingbot.utils.signals import Stopped, asked_to_stop, signals_held
 
 logger = logging.getLogger(__name__)
 

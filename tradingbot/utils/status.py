@@ -12,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import ConfigError, DatabaseError, DataError
+from tradingbot.errors import ConfigError, DatabaseError, DataError
+from tradingbot.settings import Settings
 from tradingbot.utils.run_history import Run, bad_runs, last_runs
-from tradingbot.utils.settings import Settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -81,10 +81,10 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
     `max_age` is how many sessions a forecast may be behind before it is a problem.
     """
+    from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.db import redact
     from tradingbot.utils.locks import open_lock
     from tradingbot.utils.stored import database_exists
-    from tradingbot.utils.tables import utcnow
 
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):

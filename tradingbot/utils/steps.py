@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.errors import ConfigError, DataError
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import signals_held
+from tradingbot.settings import Settings
 from tradingbot.utils.forecast import Forecast
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import signals_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ INTERVAL = "1d"
 
 
 def fetch(
-    settings: Settings, report: Report, data: "DataService", narrator: Narrator
+    settings: Settings, report: Report, data: "DataService", narrator: ProgressReporter
 ) -> "dict[str, pd.DataFrame]":
     """The histories that can be forecast from; the other tickers are failures of the report."""
     from tradingbot.utils.calendars import latest_complete_session, sessions_between
@@ -58,8 +58,8 @@ def take_stored(
     settings: Settings, report: Report, histories: "dict[str, pd.DataFrame]", sessions: Sessions
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
+    from tradingbot.runtime.retry import retried
     from tradingbot.utils.predictions import already_stored, latest_stored
-    from tradingbot.utils.retrying import retried
 
     model, horizon = report.model, settings.horizon
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
@@ -98,8 +98,8 @@ def store(report: Report, forecasts: Sequence[Forecast], sessions: Sessions | No
 
     A database that is away for a while is waited for.
     """
+    from tradingbot.runtime.retry import retried
     from tradingbot.utils.predictions import store_forecasts
-    from tradingbot.utils.retrying import retried
 
     def write() -> None:
         with signals_held():  # else one between the two would make the report too low
@@ -142,7 +142,7 @@ def open_space(
     settings: Settings,
     *,
     local: bool,
-    narrator: Narrator,
+    narrator: ProgressReporter,
     model: str | None = None,
     lock: "Lock | None" = None,
     diary: "Diary | None" = None,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tradingbot.utils.errors import KronosError
+from tradingbot.errors import KronosError
 from tradingbot.utils.forecast import Forecast
 
 if TYPE_CHECKING:

@@ -16,12 +16,9 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
+from tradingbot.runtime.clock import utcnow
+
 SCHEMA_VERSION = "0003"  # the newest migration: lets init_db see at once that nothing is to do
-
-
-def utcnow() -> datetime:
-    """Now, as the tables hold it: naive UTC."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class UtcDateTime(TypeDecorator[datetime]):

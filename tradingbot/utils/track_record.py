@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from tradingbot.utils.errors import DatabaseUnavailable, KronosError
+from tradingbot.errors import DatabaseUnavailable, KronosError
 from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.tables import (
     ALL_SESSIONS,

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tradingbot.errors import DataError, KronosError
 from tradingbot.utils.calendars import next_sessions
-from tradingbot.utils.errors import DataError, KronosError
 from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.wire import SeriesRequest, encode
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.utils.errors import DataError, SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.errors import DataError, SpaceError, SpaceRejected, SpaceUnavailable
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import sys
 
 import requests
 
+from tradingbot.errors import KronosError
 from tradingbot.utils.db import database_url, init_db, redact
-from tradingbot.utils.errors import KronosError
 
 
 def database() -> str:

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 import pytest
 
+from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.utils import local_space as module
-from tradingbot.utils.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.utils.local_space import local_space
 
 

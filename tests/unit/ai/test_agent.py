@@ -19,11 +19,11 @@ from sqlalchemy import text
 
 from tests.support.market import Market, Says, made_up
 from tests.support.openai_server import calls, openai_server, says
+from tradingbot.errors import AIError, ConfigError
 from tradingbot.utils import ai_model, aitools
 from tradingbot.utils.ai_model import chat_model
 from tradingbot.utils.aitools import run_ai_with_tools
 from tradingbot.utils.db import get_db_session, get_engine
-from tradingbot.utils.errors import AIError, ConfigError
 from tradingbot.utils.predictions import store_forecasts
 
 
@@ -451,7 +451,7 @@ def test_without_the_extra_one_line_says_how_to_get_it() -> None:
 import sys
 sys.modules["langchain_openai"] = None  # as if it were not installed
 from tradingbot.utils.core import run_ai_with_tools
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 try:
     run_ai_with_tools("", "", model="m")
 except ConfigError as error:

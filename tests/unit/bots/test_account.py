@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradingbot.utils.errors import TradeRefused
+from tradingbot.errors import TradeRefused
 from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
 
 TICKERS = ["AAPL", "IBM", "MSFT"]

@@ -15,11 +15,7 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.market import Market, Says
-from tradingbot.utils import bot_round, paper
-from tradingbot.utils.bot_command import lines
-from tradingbot.utils.botclass import Bot
-from tradingbot.utils.db import BotRow, RunLog, Trade, get_db_session, get_engine
-from tradingbot.utils.errors import (
+from tradingbot.errors import (
     BotError,
     ConfigError,
     DatabaseError,
@@ -27,6 +23,10 @@ from tradingbot.utils.errors import (
     StrategyError,
     TradeRefused,
 )
+from tradingbot.utils import bot_round, paper
+from tradingbot.utils.bot_command import lines
+from tradingbot.utils.botclass import Bot
+from tradingbot.utils.db import BotRow, RunLog, Trade, get_db_session, get_engine
 from tradingbot.utils.predictions import active_symbols
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.market import Market, made_up
+from tradingbot.errors import ConfigError
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import BotRow, get_db_session
-from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.predictions import active_symbols, store_forecasts
 
 FRIDAY = datetime(2024, 5, 17)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.utils import data_patience
 from tradingbot.utils.data_patience import Patience, Refused
-from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
 
 
 class Source:

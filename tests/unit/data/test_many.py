@@ -18,12 +18,12 @@ import requests
 
 from tests.support import ROOT
 from tests.support.fake_yahoo import FakeYahoo, Market, candles, ticker_of
+from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.utils.calendars import next_sessions
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import WORKERS, DataService
 from tradingbot.utils.data_yahoo import YahooSource
 from tradingbot.utils.db import get_db_session
-from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
 
 SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # to 2024-03-12
 NOW = datetime(2024, 3, 4, 22)
@@ -177,7 +177,7 @@ from tests.support.fake_yahoo import FakeYahoo, Market, candles
 from tradingbot.utils.calendars import next_sessions
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.data_yahoo import YahooSource
-from tradingbot.utils.signals import Stopped, stop_on_signals
+from tradingbot.runtime.signals import Stopped, stop_on_signals
 
 def chart(request):
     os.write(1, b"asking\\n")  # whole: other threads say the same

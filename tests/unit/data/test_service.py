@@ -24,11 +24,7 @@ from tests.support.fake_yahoo import (
     chart_json,
     opening,
 )
-from tradingbot.utils.calendars import next_sessions
-from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_service import DataService
-from tradingbot.utils.data_yahoo import YahooSource
-from tradingbot.utils.errors import (
+from tradingbot.errors import (
     ConfigError,
     DataError,
     DataUnavailable,
@@ -36,6 +32,10 @@ from tradingbot.utils.errors import (
     TooFewBars,
     UnknownSymbol,
 )
+from tradingbot.utils.calendars import next_sessions
+from tradingbot.utils.data_patience import Patience
+from tradingbot.utils.data_service import DataService
+from tradingbot.utils.data_yahoo import YahooSource
 
 HEADER = "timestamp,open,high,low,close,volume"
 

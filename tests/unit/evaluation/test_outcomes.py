@@ -12,12 +12,12 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.market import Market
+from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
+from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.calendars import next_sessions
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosForecast, get_db_session
-from tradingbot.utils.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.utils.matured import LEVELS, NOT_YET, Matured, Unscored, closes_of, matured
-from tradingbot.utils.tables import utcnow
 
 MONDAY = datetime(2024, 1, 8)
 DAYS = next_sessions("SPY", datetime(2024, 1, 5), 10)  # Monday the 8th and on; the 15th is none

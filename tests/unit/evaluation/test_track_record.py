@@ -13,26 +13,27 @@ from rich.console import Console
 from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
+from tradingbot.errors import ConfigError
 from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.lookahead import LookAhead
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped
+from tradingbot.settings import Settings
 from tradingbot.utils import track_record
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosScore, get_db_session, init_db
-from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.locks import open_lock
-from tradingbot.utils.lookahead import LookAhead
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.predictions import store_forecasts
 from tradingbot.utils.report import Report
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped
 from tradingbot.utils.status import read_status
 from tradingbot.utils.status_view import show_status, status_document
-from tradingbot.utils.tables import ALL_SYMBOLS, utcnow
+from tradingbot.utils.tables import ALL_SYMBOLS
 from tradingbot.utils.track_record import NO_DATABASE, OUT_OF_REACH, record_of
 
 FRIDAY = datetime(2024, 5, 17)
@@ -195,7 +196,7 @@ def test_a_backtest_must_not_know_how_good_the_model_is_today(
 # every night ------------------------------------------------------------------------------
 
 
-class Told(Narrator):
+class Told(ProgressReporter):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

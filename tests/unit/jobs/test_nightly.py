@@ -14,18 +14,19 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from tradingbot.utils import kronos_client, retrying, space_http
+from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.runtime import retry as retrying
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.retry import retried
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.settings import Settings
+from tradingbot.utils import kronos_client, space_http
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosPrediction, get_db_session, get_engine
-from tradingbot.utils.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
 from tradingbot.utils.job import exit_code, run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.locks import NoLock, locked, open_lock
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.report import Report
-from tradingbot.utils.retrying import retried
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.signals import Stopped, stop_on_signals
 from tradingbot.utils.steps import active_tickers
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
@@ -62,7 +63,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(report: Report, space: Any, data: DataService, url: str, **options: Any) -> None:
-    options = {"sessions": partial(get_db_session, url), "narrator": Narrator(), **options}
+    options = {"sessions": partial(get_db_session, url), "narrator": ProgressReporter(), **options}
     run_job(Settings(horizon=2), report, space=space, data=data, **options)
 
 
@@ -236,7 +237,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
 
     report = Report(symbols=SAMPLE)
     handler = Watched()
-    logging.getLogger("tradingbot.utils.retrying").addHandler(handler)
+    logging.getLogger("tradingbot.runtime.retry").addHandler(handler)
     try:
         with (
             open_lock(postgres_url, "run 0/1") as lock,
@@ -253,7 +254,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
             with open_lock(postgres_url, "run 0/1") as other:
                 assert not other.try_exclusive(), "the run has its lock again"
     finally:
-        logging.getLogger("tradingbot.utils.retrying").removeHandler(handler)
+        logging.getLogger("tradingbot.runtime.retry").removeHandler(handler)
     assert refused == [True]
     assert report.made == set(SAMPLE)
     assert (report.rows, len(stored(postgres_url))) == (8, 8)

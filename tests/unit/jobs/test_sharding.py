@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.settings import Settings
+from tradingbot.errors import ConfigError
+from tradingbot.settings import Settings
 from tradingbot.utils.shards import Shard
 
 TICKERS = ["AAPL", "BTC-USD", "EURUSD=X", "GLD", "MSFT", "QQQ", "SPY", "^GSPC", "7203.T", "SAP.DE"]

@@ -12,17 +12,17 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
+from tradingbot.errors import DatabaseError
+from tradingbot.runtime.clock import utcnow
+from tradingbot.settings import Settings
 from tradingbot.utils import status as module
 from tradingbot.utils.db import BotRow, KronosPrediction, RunLog, get_db_session, get_engine
-from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.locks import open_lock
 from tradingbot.utils.predictions import store_forecasts
 from tradingbot.utils.run_history import LONGEST_RUN
-from tradingbot.utils.settings import Settings
 from tradingbot.utils.status import Model, Status, Ticker, read_status
 from tradingbot.utils.status_view import show_status, status_document
-from tradingbot.utils.tables import utcnow
 
 # Saturday noon: New York closed on Friday, of Bitcoin's days Friday is the last complete one
 NOW = datetime(2024, 3, 9, 12)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from tradingbot.errors import DataError
 from tradingbot.utils.calendars import (
     calendar_name,
     latest_complete_session,
@@ -13,7 +14,6 @@ from tradingbot.utils.calendars import (
     session_close,
     sessions_between,
 )
-from tradingbot.utils.errors import DataError
 
 
 def day(text: str) -> datetime:

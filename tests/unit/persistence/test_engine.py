@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.utils import db
 from tradingbot.utils.db import (
     Base,
@@ -33,7 +34,6 @@ from tradingbot.utils.db import (
     redact,
 )
 from tradingbot.utils.db_address import without_password
-from tradingbot.utils.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.utils.tables import SCHEMA_VERSION
 
 MIDNIGHT = datetime(2026, 1, 6)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tradingbot.errors import DatabaseError
 from tradingbot.utils.db import get_engine
-from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.locks import Lock, open_lock
 
 RUN = "run 0/1"

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.postgres import DatabaseProxy, running_postgres
+from tradingbot.errors import DatabaseUnavailable
+from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils import db_wait
 from tradingbot.utils.db import dispose_engines, get_db_session
 from tradingbot.utils.db_wait import bounded_waits
-from tradingbot.utils.errors import DatabaseUnavailable
 from tradingbot.utils.locks import open_lock
-from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 
 
 @pytest.fixture(scope="module")

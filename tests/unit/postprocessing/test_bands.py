@@ -16,6 +16,8 @@ from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings
 from tradingbot.utils.calendars import next_sessions
 from tradingbot.utils.calibration import (
     ALL_CLASSES,
@@ -36,10 +38,8 @@ from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text
 from tradingbot.utils.matured import Matured
-from tradingbot.utils.narrator import Narrator
 from tradingbot.utils.predictions import already_stored, latest_stored, store_forecasts
 from tradingbot.utils.report import Report
-from tradingbot.utils.settings import Settings
 
 EIGHTY = BANDS.index(80)
 MONDAY = datetime(2024, 1, 8)
@@ -302,7 +302,8 @@ def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_to
     report = Report(symbols=["AAPL", "IBM"])
     run_job(
         Settings(horizon=2), report, space=partial(client_of, space_url),
-        data=DataService("sample"), sessions=partial(get_db_session, database), narrator=Narrator(),
+        data=DataService("sample"), sessions=partial(get_db_session, database),
+        narrator=ProgressReporter(),
     )  # fmt: skip
 
     made = report.forecasts["AAPL"]
@@ -330,7 +331,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
         store_forecasts(session, nano_s_past(space_url)[0])
         session.execute(text("ALTER TABLE kronos_calibrations RENAME COLUMN factor TO other"))
     report = Report(symbols=["AAPL"])
-    with Narrator() as narrator:
+    with ProgressReporter() as narrator:
         run_job(
             Settings(horizon=1), report, space=partial(client_of, space_url),
             data=DataService("sample"), sessions=partial(get_db_session, sqlite_url),

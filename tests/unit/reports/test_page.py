@@ -13,15 +13,15 @@ import pytest
 from sqlalchemy import text, update
 
 from tests.support.records import LAST, NOW, Past
+from tradingbot.errors import DatabaseError
+from tradingbot.runtime.clock import utcnow
+from tradingbot.settings import Settings
 from tradingbot.utils.db import HistoricData, KronosScore, get_db_session
-from tradingbot.utils.errors import DatabaseError
 from tradingbot.utils.report_charts import rounded
 from tradingbot.utils.report_data import Record, read_record
 from tradingbot.utils.report_figures import NOMINAL, judge
 from tradingbot.utils.report_html import STATIC, packed_plotly, page
 from tradingbot.utils.report_words import headline
-from tradingbot.utils.settings import Settings
-from tradingbot.utils.tables import utcnow
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tradingbot.utils.errors import ConfigError
-from tradingbot.utils.log_lines import likely_log_format, log_format, to_json
-from tradingbot.utils.narrator import JsonNarrator, Narrator
+from tradingbot.errors import ConfigError
+from tradingbot.runtime.logs import likely_log_format, log_format, to_json
+from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with JsonNarrator() as narrator:
+    with JsonProgressReporter() as narrator:
         narrator.step("wake", "Waking me/space")
         narrator.say("Space me/space: RUNNING")
         narrator.step("fetch", "Fetching candles", total=2)
@@ -44,7 +44,7 @@ def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended
 
 def test_whatever_a_library_says_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     real = sys.stderr
-    with warnings.catch_warnings(action="always"), JsonNarrator():
+    with warnings.catch_warnings(action="always"), JsonProgressReporter():
         logging.getLogger("library").warning("two\nlines of %s", "log")
         logging.getLogger("data").warning("SPY: late", extra={"symbol": "SPY"})
         try:
@@ -67,7 +67,7 @@ def test_whatever_a_library_says_is_a_line_of_json_too(capsys: pytest.CaptureFix
 
 
 def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
-    with JsonNarrator():
+    with JsonProgressReporter():
         log = logging.getLogger("library")
         threads = [
             threading.Thread(target=lambda: [log.warning("x" * 500) for _ in range(50)])
@@ -83,7 +83,7 @@ def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str])
 def test_for_a_person_a_step_and_a_warning_are_a_line_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Narrator() as narrator:
+    with ProgressReporter() as narrator:
         narrator.step("fetch", "Fetching candles", total=2)
         logging.getLogger("data").warning("SPY: late")
         narrator.warn("the report could not be shown")

@@ -15,12 +15,12 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.errors import HubError, HubRefused
+from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.settings import PausePolicy, Settings
 from tradingbot.utils import hf_space
-from tradingbot.utils.errors import HubError, HubRefused
 from tradingbot.utils.hf_space import HubSpace, is_private_space
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.settings import PausePolicy, Settings
-from tradingbot.utils.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.utils.space_life import running_space
 
 

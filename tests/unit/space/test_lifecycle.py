@@ -17,15 +17,15 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.errors import DatabaseUnavailable, HubError
+from tradingbot.settings import PausePolicy
 from tradingbot.utils import hf_space, space_life
 from tradingbot.utils.db import RunLog, dispose_engines, get_db_session
-from tradingbot.utils.errors import DatabaseUnavailable, HubError
 from tradingbot.utils.hf_space import HubSpace
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.locks import Lock, open_lock
 from tradingbot.utils.report import Report
 from tradingbot.utils.run_record import RunRecord
-from tradingbot.utils.settings import PausePolicy
 from tradingbot.utils.space_life import running_space
 
 LOCK = f"Space {REPO}"

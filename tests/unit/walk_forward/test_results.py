@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tradingbot.errors import ConfigError
 from tradingbot.utils.backtest_csv import (
     BacktestFile,
     read_csv,
@@ -14,7 +15,6 @@ from tradingbot.utils.backtest_csv import (
     without_outcome,
 )
 from tradingbot.utils.backtest_rows import COLUMNS
-from tradingbot.utils.errors import ConfigError
 from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
 SETTINGS = {

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tradingbot.utils.errors import DatabaseUnavailable
+from tradingbot.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -13,7 +13,6 @@ PATIENCE = 60.0  # seconds that a database may be away, as while it restarts or 
 BACKOFF = 0.25  # seconds before the second attempt, then more
 LONGEST_PAUSE = 5.0
 PATIENCE_AT_START = 3.0  # the same before the Space is woken: a wrong address shall be told soon
-
 Result = TypeVar("Result")
 
 

@@ -20,11 +20,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tradingbot.utils.log_lines import log_line
-from tradingbot.utils.streams import LineStream, SafeStream
+from tradingbot.runtime.logs import log_line
+from tradingbot.runtime.streams import LineStream, SafeStream
 
 
-class Narrator:
+class ProgressReporter:
     """For a person: a line a step, or a bar on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -95,7 +95,7 @@ class Narrator:
             self._bar.stop()
 
 
-class JsonNarrator(Narrator):
+class JsonProgressReporter(ProgressReporter):
     """For what collects logs: one JSON object a line, and nothing else on stderr.
 
     A step has a line when it starts and one, with its `seconds` and `count`, when it has ended.
@@ -194,7 +194,7 @@ def _traceback(record: logging.LogRecord) -> str:
 
 
 class _Handler(logging.Handler):
-    def __init__(self, narrator: Narrator) -> None:
+    def __init__(self, narrator: ProgressReporter) -> None:
         super().__init__(level=logging.WARNING)
         self._narrator = narrator
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 
 LogFormat = Literal["text", "json"]
 

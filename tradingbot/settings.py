@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
-from tradingbot.utils.errors import ConfigError
+from tradingbot.errors import ConfigError
 
 PausePolicy = Literal["always", "if-woken", "never"]
 

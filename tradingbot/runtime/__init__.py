@@ -1,0 +1,4 @@
+"""Process plumbing without domain.
+
+Signals, streams, logs, progress, retry, concurrency, clock.
+"""
