@@ -36,7 +36,8 @@ from sqlalchemy.orm import Session
 
 from kronos_space.model.histories import made_up
 from kronos_space.model.prescribed import write_checkpoint
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.db import (
     KronosForecast,
     KronosPrediction,
@@ -45,7 +46,6 @@ from tradingbot.utils.db import (
     get_db_session,
     init_db,
 )
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.predictions import store_forecasts
 
 TICKERS, BARS, STEPS, PATHS = 100, 500, 5, 20

@@ -30,9 +30,9 @@ from engine import cpu, table
 from job import postgres
 from measuring import say
 
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.db import init_db
-from tradingbot.utils.forecast import QUANTILE_LEVELS
 
 TICKERS, STEPS, BEFORE = 500, 5, 300
 VOLATILITY = 0.012

@@ -12,16 +12,16 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.errors import ConfigError
+from tradingbot.formatting import bar_text, price_text
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.runtime.signals import exit_on_signals
 from tradingbot.settings import MAX_HORIZON
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.words import bar_text, price_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tradingbot.utils.forecast import Forecast
+    from tradingbot.forecast import Forecast
     from tradingbot.utils.portfolio import Account
 
 SAME_CLOSE = 0.01  # a forecast from a close further off than this was made from other candles

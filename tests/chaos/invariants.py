@@ -8,7 +8,7 @@ from typing import Any
 from tests.chaos.faults import Fault
 from tests.chaos.world import HORIZON, LAST_FRIDAY, SECRETS, TICKERS, Run, World
 from tests.support.postgres import Postgres
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 
 NAMES = {
     "fired": "each fault is seen to fire",

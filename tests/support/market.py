@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tradingbot.forecast import Forecast, ForecastBar
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.settings import Settings
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.calendars import next_sessions
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import get_db_session
-from tradingbot.utils.forecast import Forecast, ForecastBar
 
 
 class Market:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert
 
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.db import HistoricData, KronosForecast, RunLog, get_db_session
 from tradingbot.utils.matured import LEVELS
 

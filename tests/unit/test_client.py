@@ -26,10 +26,10 @@ from tradingbot.errors import (
     SpaceUnavailable,
     UnknownSymbol,
 )
+from tradingbot.forecast import Forecast
 from tradingbot.utils import kronos_client, space_http
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import get_db_session, get_engine
-from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.predictions import store_forecasts
 

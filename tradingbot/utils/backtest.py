@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tradingbot.errors import ConfigError, DataError, TradeRefused
+from tradingbot.markets.candles import checked, clean
 from tradingbot.runtime.lookahead import in_the_past
-from tradingbot.utils.data_service import clean
 from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
-from tradingbot.utils.wire import checked
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

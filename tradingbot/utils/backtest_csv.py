@@ -25,6 +25,7 @@ from typing import Any, Self
 import pandas as pd
 
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.backtest_rows import (
     COLUMNS,
     QUANTILES,
@@ -33,7 +34,6 @@ from tradingbot.utils.backtest_rows import (
     parsed,
     whole_lines,
 )
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.matured import Matured
 from tradingbot.utils.training import InTraining, in_training
 

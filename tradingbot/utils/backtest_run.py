@@ -23,7 +23,7 @@ from tradingbot.utils.steps import active_tickers, check_space_is_known, open_sp
 from tradingbot.utils.walk_forward import Plan, Window, walk, windows
 
 if TYPE_CHECKING:
-    from tradingbot.utils.forecast import Forecast
+    from tradingbot.forecast import Forecast
     from tradingbot.utils.kronos_client import KronosClient
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from tradingbot.errors import KronosError, StrategyError
+from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.utils.bot_round import Decision, Round, exit_code
 from tradingbot.utils.portfolio import CASH
-from tradingbot.utils.words import bar_text, one_line, price_text
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

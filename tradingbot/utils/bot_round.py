@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.formatting import storable
+from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.runtime.signals import Stopped
-from tradingbot.utils.calendars import latest_complete_session, sessions_between
 from tradingbot.utils.paper import RoundLog, close_desk, open_desk
 from tradingbot.utils.portfolio import Account, Fill
-from tradingbot.utils.words import storable
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

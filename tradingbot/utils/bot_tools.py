@@ -8,11 +8,11 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
-from tradingbot.utils.calendars import latest_complete_session
+from tradingbot.formatting import bar_text, price_text
+from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.utils.kronos_tool import MOST_DAYS, forecast_text, newest_stored
 from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.tables import Base, KronosForecast, Trade
-from tradingbot.utils.words import bar_text, price_text
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

@@ -18,19 +18,19 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.errors import ConfigError, DataError, KronosError, StrategyError, TradeRefused
+from tradingbot.formatting import one_line
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, parse_symbols
 from tradingbot.utils.portfolio import CASH, Account, Fill, ticker
-from tradingbot.utils.words import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+    from tradingbot.forecast import Forecast
     from tradingbot.utils.backtest import Backtest
     from tradingbot.utils.bot_round import Round
     from tradingbot.utils.data_service import DataService
-    from tradingbot.utils.forecast import Forecast
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 

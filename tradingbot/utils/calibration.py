@@ -16,31 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import select
 
-from tradingbot.errors import DataError
+from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, prob_above
+from tradingbot.markets.symbols import asset_class
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.calendars import calendar_name
-from tradingbot.utils.conformal import BANDS, prob_above, widened
-from tradingbot.utils.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar
+from tradingbot.utils.conformal import BANDS, widened
 from tradingbot.utils.predictions import dialect_insert
 from tradingbot.utils.tables import ALL_STEPS, ALL_SYMBOLS, KronosCalibration
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+
 ALL_CLASSES = ALL_SYMBOLS
-_CLASSES = {"24/7": "crypto", "24/5": "fx", "CMES": "future", "ICEUS": "future"}
 
 Key = tuple[str, str, str]  # model_name, model_revision ("" where it is not known), interval
 PoolName = tuple[str, int]  # asset class or ALL_CLASSES, step or ALL_STEPS
-
-
-def asset_class(symbol: str) -> str:
-    """equity, index, crypto, fx or future, from how the ticker is spelt; else "other"."""
-    try:
-        calendar = calendar_name(symbol)
-    except DataError:
-        return "other"
-    return "index" if symbol.strip().startswith("^") else _CLASSES.get(calendar, "equity")
 
 
 def key_of(forecast: Forecast) -> Key:

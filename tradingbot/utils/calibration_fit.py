@@ -14,15 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.utils.calibration import (
-    ALL_CLASSES,
-    Calibration,
-    Factors,
-    Key,
-    PoolName,
-    asset_class,
-    pools_for,
-)
+from tradingbot.markets.symbols import asset_class
+from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, Key, PoolName, pools_for
 from tradingbot.utils.conformal import BANDS, Floats, Times, Track, scores, track
 from tradingbot.utils.tables import ALL_STEPS
 

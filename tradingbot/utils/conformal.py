@@ -9,7 +9,6 @@ badly where each single quantile lies.
 The method, its assumptions and figures: docs/concepts/calibration.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -120,13 +119,3 @@ def _first_factors(pool: Floats) -> Floats:
     ranks = np.ceil(_SHARES * (len(pool) + 1)).astype(int).clip(max=len(pool)) - 1
     best = np.sort(pool, axis=0)[ranks, np.arange(len(BANDS))]
     return best.clip(1 / LIMIT, LIMIT)
-
-
-def prob_above(quantiles: Mapping[float, float], price: float) -> float:
-    """The chance of a close above `price`, read off between the quantiles.
-
-    Beyond the outermost ones it is half of what they leave: 2.5 or 97.5 %.
-    """
-    levels, prices = list(quantiles), list(quantiles.values())
-    beyond = levels[0] / 2
-    return 1 - float(np.interp(price, prices, levels, left=beyond, right=1 - beyond))

@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError, DataUnavailable
+from tradingbot.markets.candles import PRICES, Bars
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_sources import PRICES, Bars
 from tradingbot.utils.tables import Base, HistoricData, HistoricRange
 
 logger = logging.getLogger(__name__)

@@ -11,19 +11,20 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
+from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.markets.candles import Bars, clean
 from tradingbot.runtime.concurrency import as_they_end
-from tradingbot.utils.calendars import latest_complete_session, sessions_between
 from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_sources import PRICES, Bars, Source, open_source
+from tradingbot.utils.data_sources import Source, open_source
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tradingbot.utils.data_cache import HistoryCache
+
 
 logger = logging.getLogger(__name__)
 
@@ -211,57 +212,6 @@ def _cache(
     from tradingbot.utils.data_cache import HistoryCache  # loads SQLAlchemy
 
     return HistoryCache(sessions)
-
-
-# A high below the close by less than this share of it is a rounding of the source, and mended.
-_ROUNDING = 1e-3
-
-
-def clean(raw: pd.DataFrame) -> Bars:
-    """Possible candles in order, each timestamp once, and sentences on what was done to get them.
-
-    Bars with missing or impossible prices are dropped, of doubled ones the last stays, a missing
-    volume counts as 0; where all volumes are missing or 0 there is no such column.
-    """
-    has_volume = "volume" in raw and raw["volume"].fillna(0).ne(0).any()
-    frame = raw[[*PRICES, "volume"] if has_volume else PRICES].astype("float64")
-    warnings = []
-
-    usable = _possible(frame)
-    if dropped := int((~usable).sum()):
-        warnings.append(
-            f"bars dropped for missing or impossible prices: {dropped} of {len(frame)}, "
-            f"the last of {frame.index[~usable].max():%Y-%m-%d}"
-        )
-    frame = frame[usable]
-
-    repeated = frame.index.duplicated(keep="last")
-    if doubled := int(repeated.sum()):
-        warnings.append(f"repeated bars dropped, the last of each kept: {doubled}")
-    frame = frame[~repeated]
-
-    if not frame.index.is_monotonic_increasing:
-        warnings.append("bars were not in order of time: sorted")
-        frame = frame.sort_index()
-
-    frame["high"] = frame[PRICES].max(axis=1)
-    frame["low"] = frame[PRICES].min(axis=1)
-    if has_volume:
-        known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
-        if unknown := int((~known).sum()):
-            warnings.append(f"bars without a volume, which counts as 0: {unknown}")
-        frame["volume"] = frame["volume"].where(known, 0.0)
-    frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
-    return frame, warnings
-
-
-def _possible(frame: pd.DataFrame) -> pd.Series:
-    """Which rows are candles: prices above 0, high and low around the others (but for rounding)."""
-    prices = frame[PRICES]
-    positive = (prices.gt(0) & prices.lt(np.inf)).all(axis=1)  # neither holds for NaN
-    high = prices["high"] >= prices.max(axis=1) * (1 - _ROUNDING)
-    low = prices["low"] <= prices.min(axis=1) * (1 + _ROUNDING)
-    return positive & high & low
 
 
 def _bar_length(interval: str) -> timedelta:

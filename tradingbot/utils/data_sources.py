@@ -12,11 +12,9 @@ from typing import Any, Protocol
 import pandas as pd
 
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
-from tradingbot.utils.calendars import session_close
+from tradingbot.markets.calendars import session_close
+from tradingbot.markets.candles import PRICES
 from tradingbot.utils.data_yahoo import YahooSource, wall_clock
-
-PRICES = ["open", "high", "low", "close"]
-Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
-from tradingbot.utils.calendars import exchange_timezone
+from tradingbot.markets.calendars import exchange_timezone
 from tradingbot.utils.data_patience import Refused
 
 TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30

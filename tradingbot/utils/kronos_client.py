@@ -14,11 +14,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.forecast import Forecast
+from tradingbot.markets.candles import checked
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, check_secret, check_url
-from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.space_http import SpaceHTTP
-from tradingbot.utils.wire import SeriesRequest, checked, decode, encode, envelope
+from tradingbot.utils.wire import SeriesRequest, decode, encode, envelope
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,7 +304,7 @@ class KronosClient:
         interval: str,
         seed: int | None,
     ) -> SeriesRequest:
-        from tradingbot.utils.calendars import next_sessions
+        from tradingbot.markets.calendars import next_sessions
 
         if not isinstance(symbol, str):
             raise DataError(f"{symbol!r}: expected a ticker, as text")

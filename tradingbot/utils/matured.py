@@ -20,9 +20,9 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.calendars import latest_complete_session
-from tradingbot.utils.forecast import QUANTILE_LEVELS
 from tradingbot.utils.tables import KronosForecast
 
 if TYPE_CHECKING:

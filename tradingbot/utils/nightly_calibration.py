@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tradingbot.errors import DatabaseUnavailable, RunOvertaken
+from tradingbot.forecast import Forecast
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.utils.forecast import Forecast
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,11 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import BotError, ConfigError, DatabaseError
+from tradingbot.formatting import one_line, price_text
+from tradingbot.markets.calendars import session_close
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.calendars import session_close
 from tradingbot.utils.portfolio import CASH, START_CASH, Account, Fill
 from tradingbot.utils.tables import BotRow, RunLog, Trade
-from tradingbot.utils.words import one_line, price_text
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

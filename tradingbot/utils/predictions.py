@@ -12,7 +12,7 @@ from sqlalchemy import Insert, Text, and_, cast, func, inspect, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.utils.portfolio import CASH
 from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
 
@@ -271,7 +271,7 @@ def _bar(row: Any) -> ForecastBar:
     )
     if not row.calibrated_quantiles:
         return bar
-    from tradingbot.utils.conformal import prob_above
+    from tradingbot.forecast import prob_above
 
     quantiles = _prices(row.calibrated_quantiles)
     prob_up = prob_above(quantiles, row.last_close)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.utils.forecast import RAW, Forecast
+from tradingbot.forecast import RAW, Forecast
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from tradingbot.errors import DataError
+from tradingbot.markets.candles import PRICES, clean
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_service import clean
-from tradingbot.utils.data_sources import PRICES, open_source
+from tradingbot.utils.data_sources import open_source
 from tradingbot.utils.tables import HistoricData
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select, text
 
 from tradingbot.errors import DatabaseError, DataError
+from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.settings import Settings
-from tradingbot.utils.forecast import QUANTILE_LEVELS
 from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
 from tradingbot.utils.report_candles import Candles
 from tradingbot.utils.status import Status, read_status, reading

@@ -28,8 +28,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tradingbot import __version__
+from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.runtime.logs import log_line
-from tradingbot.utils.forecast import Forecast, ForecastBar
 from tradingbot.utils.report import Report, failures
 
 

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
+from tradingbot.formatting import bar_text, price_text
 from tradingbot.utils.measures import MIN_FORECASTS, Measures
 from tradingbot.utils.random_walk import MIN_RETURNS
 from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
 from tradingbot.utils.report_figures import Estimate, Judged
-from tradingbot.utils.words import bar_text, price_text
 
 UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 

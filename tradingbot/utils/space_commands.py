@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.formatting import duration
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings
 from tradingbot.utils.job import exit_code
-from tradingbot.utils.status_view import duration
 
 if TYPE_CHECKING:
     from tradingbot.utils.hf_space import HubSpace

@@ -229,7 +229,7 @@ def _clock_and_tickers(
 
 def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:
     """The latest complete session of each ticker's exchange, or why there is none to be had."""
-    from tradingbot.utils.calendars import latest_complete_session
+    from tradingbot.markets.calendars import latest_complete_session
 
     latest: dict[str, datetime | str] = {}
     for symbol in symbols:
@@ -261,7 +261,7 @@ def _age(
     symbol: str, forecast: bool, as_of: datetime | None, latest: datetime | str
 ) -> Ticker | None:
     """None for a ticker whose forecast is fresh."""
-    from tradingbot.utils.calendars import sessions_between
+    from tradingbot.markets.calendars import sessions_between
 
     if not forecast:
         return Ticker(symbol, None, None, "no forecast")

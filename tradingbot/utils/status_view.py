@@ -26,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.formatting import duration
 from tradingbot.utils.run_history import Run
 from tradingbot.utils.status import Status
 
@@ -151,11 +152,3 @@ def _say(console: Console, line: str) -> None:
 
 def _moment(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M}"
-
-
-def duration(seconds: float) -> str:
-    """41 s, 3 min, 1 h 02 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

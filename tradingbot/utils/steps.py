@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.forecast import Forecast
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
-from tradingbot.utils.forecast import Forecast
 from tradingbot.utils.report import Report
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def fetch(
     settings: Settings, report: Report, data: "DataService", narrator: ProgressReporter
 ) -> "dict[str, pd.DataFrame]":
     """The histories that can be forecast from; the other tickers are failures of the report."""
-    from tradingbot.utils.calendars import latest_complete_session, sessions_between
+    from tradingbot.markets.calendars import latest_complete_session, sessions_between
 
     narrator.step("fetch", "Fetching candles", total=len(report.symbols))
     found: dict[str, pd.DataFrame] = {}

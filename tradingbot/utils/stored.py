@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tradingbot.errors import KronosError
-from tradingbot.utils.forecast import Forecast
+from tradingbot.forecast import Forecast
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -31,7 +31,7 @@ def stored_forecast(
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from tradingbot.utils.calendars import latest_complete_session
+    from tradingbot.markets.calendars import latest_complete_session
     from tradingbot.utils.db import database_url, get_db_session
     from tradingbot.utils.predictions import latest_stored
 

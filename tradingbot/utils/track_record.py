@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from tradingbot.errors import DatabaseUnavailable, KronosError
-from tradingbot.utils.forecast import Forecast
+from tradingbot.forecast import Forecast
 from tradingbot.utils.tables import (
     ALL_SESSIONS,
     ALL_STEPS,

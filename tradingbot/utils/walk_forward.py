@@ -12,8 +12,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tradingbot.errors import DataError, KronosError
-from tradingbot.utils.calendars import next_sessions
-from tradingbot.utils.forecast import Forecast
+from tradingbot.forecast import Forecast
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.wire import SeriesRequest, encode
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.errors import DataError, SpaceError, SpaceRejected, SpaceUnavailable
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,43 +33,6 @@ PRICES = ["open", "high", "low", "close"]
 # default for top_p, the tails are cut off and the bands are too narrow.
 TEMPERATURE = 1.0
 TOP_P = 1.0
-
-
-def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFrame":
-    """`history` as `encode` takes it, its times naive; DataError says why it cannot be sent.
-
-    Times with a zone become UTC; those of daily bars are dates, and keep the day they show.
-    """
-    import numpy as np
-    import pandas as pd
-
-    if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
-        raise DataError(f"{symbol}: expected a DataFrame with a DatetimeIndex as the history")
-    if not len(history) or history.index.hasnans:
-        raise DataError(f"{symbol}: the history has no bars, or one without a time")
-    names = list(history.columns)
-    if wrong := [name for name in PRICES if names.count(name) != 1]:
-        raise DataError(f"{symbol}: the history has not one column {', '.join(wrong)}, but {names}")
-    try:
-        bars = history[[*PRICES, *(["volume"] if "volume" in names else [])]].astype("float64")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{symbol}: the history has what is no number: {error}") from error
-    impossible = ~np.isfinite(bars[PRICES]).all(axis=1) | np.isinf(bars.get("volume", 0.0))
-    if impossible.any():
-        raise DataError(
-            f"{symbol}: NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "
-            f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them"
-        )
-    times = history.index
-    if times.tz is not None:
-        daily = interval == "1d"
-        bars.index = naive = times.tz_localize(None) if daily else times.tz_convert(None)
-        if daily and not naive.equals(naive.normalize()):
-            raise DataError(
-                f"{symbol}: daily bars at {times[-1]}; expected midnight of the session's date: "
-                "convert to the exchange's time zone first"
-            )
-    return bars
 
 
 def encode(

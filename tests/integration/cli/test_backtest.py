@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.command_line import kronosbot
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.backtest_csv import read_csv
 from tradingbot.utils.backtest_rows import COLUMNS
-from tradingbot.utils.calendars import next_sessions
 
 QUICK = ("--source", "sample", "--context", "64", "--samples", "8", "--horizon", "2")
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from tests.support.fake_yahoo import FakeYahoo, Market, candles
 from tradingbot.errors import DataUnavailable, TooFewBars, UnknownSymbol
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.data_cache import OVERLAP
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import DataService

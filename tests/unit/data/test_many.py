@@ -19,7 +19,7 @@ import requests
 from tests.support import ROOT
 from tests.support.fake_yahoo import FakeYahoo, Market, candles, ticker_of
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import WORKERS, DataService
 from tradingbot.utils.data_yahoo import YahooSource
@@ -174,7 +174,7 @@ SCRIPT = """
 import os, sys, time
 from datetime import datetime
 from tests.support.fake_yahoo import FakeYahoo, Market, candles
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.data_yahoo import YahooSource
 from tradingbot.runtime.signals import Stopped, stop_on_signals

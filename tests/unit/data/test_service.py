@@ -32,7 +32,7 @@ from tradingbot.errors import (
     TooFewBars,
     UnknownSymbol,
 )
-from tradingbot.utils.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.data_yahoo import YahooSource

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
 from tradingbot.errors import ConfigError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import LookAhead
@@ -24,7 +25,6 @@ from tradingbot.utils import track_record
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
 from tradingbot.utils.db import KronosScore, get_db_session, init_db
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.locks import open_lock

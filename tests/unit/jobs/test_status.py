@@ -13,11 +13,11 @@ from rich.console import Console
 from sqlalchemy import text
 
 from tradingbot.errors import DatabaseError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.utils import status as module
 from tradingbot.utils.db import BotRow, KronosPrediction, RunLog, get_db_session, get_engine
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.locks import open_lock
 from tradingbot.utils.predictions import store_forecasts
 from tradingbot.utils.run_history import LONGEST_RUN

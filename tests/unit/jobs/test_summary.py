@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.report import Report, query_command, show
 
 FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)

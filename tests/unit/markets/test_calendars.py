@@ -7,13 +7,13 @@ from datetime import datetime
 import pytest
 
 from tradingbot.errors import DataError
-from tradingbot.utils.calendars import (
-    calendar_name,
+from tradingbot.markets.calendars import (
     latest_complete_session,
     next_sessions,
     session_close,
     sessions_between,
 )
+from tradingbot.markets.symbols import calendar_name
 
 
 def day(text: str) -> datetime:

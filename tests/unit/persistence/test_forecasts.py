@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.db import (
     BotRow,
     KronosForecast,
@@ -20,7 +21,6 @@ from tradingbot.utils.db import (
     get_db_session,
     init_db,
 )
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.predictions import (
     active_symbols,
     already_stored,
@@ -226,7 +226,7 @@ STORE_MANY = """
 import sys
 from datetime import datetime
 from tradingbot.utils.db import get_db_session
-from tradingbot.utils.forecast import Forecast, ForecastBar
+from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.utils.predictions import store_forecasts
 
 day = datetime(2026, 1, 5)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tradingbot.errors import ConfigError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.utils.backtest_csv import (
     BacktestFile,
     read_csv,
@@ -15,7 +16,6 @@ from tradingbot.utils.backtest_csv import (
     without_outcome,
 )
 from tradingbot.utils.backtest_rows import COLUMNS
-from tradingbot.utils.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 
 SETTINGS = {
     "model": "some-model", "revision": "r1", "source": "sample", "until": "2024-05-20",

@@ -1,4 +1,4 @@
-"""Prices, days and reasons as a person, or a language model, reads them."""
+"""Prices, dates, durations and one-line reasons as text."""
 
 import math
 from datetime import datetime
@@ -24,3 +24,11 @@ def one_line(text: object) -> str:
 def bar_text(bar: datetime, interval: str) -> str:
     """Thu 2013-02-21, and the time of day where bars are shorter than a day."""
     return f"{bar:%a %Y-%m-%d}" + ("" if interval == "1d" else f" {bar:%H:%M}")
+
+
+def duration(seconds: float) -> str:
+    """41 s, 3 min, 1 h 02 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pandas as pd
+
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 RAW = "raw"  # a calibration: the bands are the model's own
@@ -78,3 +81,13 @@ class Forecast:
             "calibration": self.calibration,
         }
         return frame
+
+
+def prob_above(quantiles: Mapping[float, float], price: float) -> float:
+    """The chance of a close above `price`, read off between the quantiles.
+
+    Beyond the outermost ones it is half of what they leave: 2.5 or 97.5 %.
+    """
+    levels, prices = list(quantiles), list(quantiles.values())
+    beyond = levels[0] / 2
+    return 1 - float(np.interp(price, prices, levels, left=beyond, right=1 - beyond))
