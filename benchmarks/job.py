@@ -38,7 +38,7 @@ from kronos_space.model.histories import made_up
 from kronos_space.model.prescribed import write_checkpoint
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.db import (
+from tradingbot.persistence.engine import (
     KronosForecast,
     KronosPrediction,
     RunLog,
@@ -46,7 +46,7 @@ from tradingbot.utils.db import (
     get_db_session,
     init_db,
 )
-from tradingbot.utils.predictions import store_forecasts
+from tradingbot.persistence.forecasts import store_forecasts
 
 TICKERS, BARS, STEPS, PATHS = 100, 500, 5, 20
 ROWS = 10_000

@@ -32,7 +32,7 @@ from measuring import say
 
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.db import init_db
+from tradingbot.persistence.engine import init_db
 
 TICKERS, STEPS, BEFORE = 500, 5, 300
 VOLATILITY = 0.012

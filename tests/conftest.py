@@ -11,7 +11,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tradingbot.utils.db import dispose_engines
+from tradingbot.persistence.engine import dispose_engines
 from tradingbot.utils.local_space import local_space
 
 TESTS = Path(__file__).parent

@@ -125,7 +125,7 @@ class KronosTraderBot(Bot):
         """The model whose forecast was made last, of any of the bot's tickers."""
         from sqlalchemy import select
 
-        from tradingbot.utils.tables import KronosPrediction as Row
+        from tradingbot.persistence.models import KronosPrediction as Row
 
         with self.sessions() as session:
             return session.scalar(
@@ -138,7 +138,7 @@ class KronosTraderBot(Bot):
     def _why_none(self, row: "pd.Series") -> str:
         from sqlalchemy import func, select
 
-        from tradingbot.utils.tables import KronosForecast as Row
+        from tradingbot.persistence.models import KronosForecast as Row
 
         with self.sessions() as session:
             newest = session.scalar(

@@ -19,7 +19,7 @@ MAX_SHARDS = 1000
 
 @dataclass(frozen=True)
 class Settings:
-    """What the job needs to know. The database's address is `tradingbot.utils.db`'s."""
+    """What the job needs to know. The database's address is `tradingbot.persistence.engine`'s."""
 
     space_url: str | None = None  # KRONOS_SPACE_URL, without a trailing slash
     api_key: str | None = field(default=None, repr=False)  # KRONOS_API_KEY

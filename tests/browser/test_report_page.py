@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.records import Past
+from tradingbot.persistence.engine import dispose_engines
 from tradingbot.settings import Settings
-from tradingbot.utils.db import dispose_engines
 from tradingbot.utils.report_data import read_record
 from tradingbot.utils.report_html import packed_plotly, page
 

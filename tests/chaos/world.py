@@ -302,7 +302,7 @@ def _own_environment() -> dict[str, str]:
 @contextmanager
 def schema_template(postgres: Postgres) -> Iterator[str]:
     """A database with the current schema and nothing in it, to copy."""
-    from tradingbot.utils.db import dispose_engines, init_db
+    from tradingbot.persistence.engine import dispose_engines, init_db
 
     postgres.execute("CREATE DATABASE chaos_template")
     init_db(postgres.url("chaos_template"))

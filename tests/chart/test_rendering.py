@@ -15,9 +15,9 @@ from kronos_space.settings import Settings as SpaceSettings
 from tests.support import ROOT
 from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
 from tradingbot import __version__
+from tradingbot.persistence.engine import database_url
 from tradingbot.settings import Settings
 from tradingbot.utils import hf_space
-from tradingbot.utils.db import database_url
 
 DATABASE = {
     "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",

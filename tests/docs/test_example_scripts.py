@@ -16,8 +16,8 @@ import pytest
 from tests.support import ROOT
 from tests.support.market import Market
 from tests.support.openai_server import calls, openai_server, says
-from tradingbot.utils import tables
-from tradingbot.utils.db import BotRow, get_db_session
+from tradingbot.persistence import models as tables
+from tradingbot.persistence.engine import BotRow, get_db_session
 
 SPECIFIED = ROOT / "tests" / "data" / "spec_examples"
 EVENING = datetime(2024, 5, 15, 22, 30, 12, 345678)  # a Wednesday; Thursday is a session

@@ -18,7 +18,7 @@ from tests.support.charts import CHART, helm
 from tests.support.cluster import RUN_NOW, Cluster, shell
 from tests.support.doc_pages import Block, blocks, commands, pages
 from tests.support.openai_server import openai_server, says
-from tradingbot.utils.db import dispose_engines, get_db_session
+from tradingbot.persistence.engine import dispose_engines, get_db_session
 
 PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.support.hub import REPO, TOKEN, Hub
-from tradingbot.utils.db import KronosPrediction, RunLog, get_db_session
+from tradingbot.persistence.engine import KronosPrediction, RunLog, get_db_session
 
 NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 

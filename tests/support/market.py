@@ -8,10 +8,10 @@ from typing import Any
 
 from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.settings import Settings
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session
 
 
 class Market:

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import insert
 
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.db import HistoricData, KronosForecast, RunLog, get_db_session
+from tradingbot.persistence.engine import HistoricData, KronosForecast, RunLog, get_db_session
 from tradingbot.utils.matured import LEVELS
 
 VOLATILITY = 0.012  # of the closes, a session

@@ -27,11 +27,11 @@ from tradingbot.errors import (
     UnknownSymbol,
 )
 from tradingbot.forecast import Forecast
+from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.utils import kronos_client, space_http
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session, get_engine
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.predictions import store_forecasts
 
 COLUMNS = [
     "target_date", "open", "high", "low", "close", "volume",

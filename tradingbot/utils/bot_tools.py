@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import DataError
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.persistence.models import Base, KronosForecast, Trade
 from tradingbot.utils.kronos_tool import MOST_DAYS, forecast_text, newest_stored
 from tradingbot.utils.portfolio import CASH
-from tradingbot.utils.tables import Base, KronosForecast, Trade
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

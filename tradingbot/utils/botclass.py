@@ -119,7 +119,7 @@ class Bot:
         """
         if self._seen is None:
             raise RuntimeError("Bot.stored_forecast is for decisions, in decisionFunction")
-        from tradingbot.utils.predictions import latest_stored
+        from tradingbot.persistence.forecasts import latest_stored
 
         frame, end = self._seen
         with self.sessions() as session:
@@ -259,7 +259,7 @@ class Bot:
         """A session on the bot's database."""
         if self._sessions is not None:
             return self._sessions()
-        from tradingbot.utils.db import get_db_session
+        from tradingbot.persistence.engine import get_db_session
 
         return get_db_session()
 

@@ -104,10 +104,10 @@ class Found:
 def _calibrate(
     backtest: Path | None, source: str | None, url: str | None, *, dry_run: bool
 ) -> Found:
+    from tradingbot.persistence.engine import database_url, get_db_session, redact
+    from tradingbot.persistence.url import database_exists
     from tradingbot.utils.calibration import load, store
     from tradingbot.utils.calibration_fit import fit
-    from tradingbot.utils.db import database_url, get_db_session, redact
-    from tradingbot.utils.stored import database_exists
 
     source = given_source(source, Settings.from_env())
     url = url or database_url()
@@ -131,13 +131,13 @@ def _calibrate(
 def _record(session: "Session", url: str, source: str | None) -> "Iterator[Matured | Unscored]":
     from sqlalchemy import func, select
 
+    from tradingbot.persistence.engine import get_db_session
+    from tradingbot.persistence.models import KronosForecast
+    from tradingbot.persistence.runs import last_source
     from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.calibration_fit import RECORD
     from tradingbot.utils.data_service import DataService
-    from tradingbot.utils.db import get_db_session
     from tradingbot.utils.matured import closes_of, matured
-    from tradingbot.utils.run_history import last_source
-    from tradingbot.utils.tables import KronosForecast
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))
     if newest is None:
@@ -224,8 +224,8 @@ def _table(one: "Fit") -> Table:
 
 def _pool(outcome: "Outcome") -> str | None:
     """In words: "equity, step 1"."""
+    from tradingbot.persistence.models import ALL_STEPS
     from tradingbot.utils.calibration import ALL_CLASSES
-    from tradingbot.utils.tables import ALL_STEPS
 
     if outcome.pool is None:
         return None

@@ -18,10 +18,10 @@ from sqlalchemy import select
 
 from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, prob_above
 from tradingbot.markets.symbols import asset_class
+from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, KronosCalibration
+from tradingbot.persistence.upsert import dialect_insert
 from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.conformal import BANDS, widened
-from tradingbot.utils.predictions import dialect_insert
-from tradingbot.utils.tables import ALL_STEPS, ALL_SYMBOLS, KronosCalibration
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

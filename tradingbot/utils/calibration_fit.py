@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradingbot.markets.symbols import asset_class
+from tradingbot.persistence.models import ALL_STEPS
 from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, Key, PoolName, pools_for
 from tradingbot.utils.conformal import BANDS, Floats, Times, Track, scores, track
-from tradingbot.utils.tables import ALL_STEPS
 
 if TYPE_CHECKING:
     from tradingbot.utils.matured import Matured

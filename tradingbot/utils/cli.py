@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 
 from tradingbot import __version__
 from tradingbot.errors import KronosError
+from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import likely_log_format, log_format, log_line, to_json
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
@@ -19,7 +20,6 @@ from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbo
 from tradingbot.utils.backtest_command import backtest
 from tradingbot.utils.calibrate_command import calibrate
 from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
-from tradingbot.utils.db_wait import bounded_waits
 from tradingbot.utils.job import exit_code, nightly
 from tradingbot.utils.report import Report, show
 from tradingbot.utils.report_command import write_report
@@ -236,7 +236,7 @@ def status(
       kronosbot status
       kronosbot status --json | jq .problems
     """
-    from tradingbot.utils.db import database_url as configured_url
+    from tradingbot.persistence.engine import database_url as configured_url
     from tradingbot.utils.status import read_status
     from tradingbot.utils.status_view import show_status, status_document
 
@@ -268,9 +268,7 @@ app.add_typer(space_app, name="space")
 
 def _import_parts() -> None:
     """What takes long to import, while a signal may still end the process at once."""
-    import tradingbot.utils.data_service
-    import tradingbot.utils.kronos_client
-    import tradingbot.utils.predictions  # noqa: F401
+    import tradingbot.persistence.forecasts  # noqa: F401
 
 
 def _tell(report: Report, narrator: ProgressReporter, *, as_json: bool) -> None:

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError, DataUnavailable
 from tradingbot.markets.candles import PRICES, Bars
+from tradingbot.persistence.models import Base, HistoricData, HistoricRange
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.tables import Base, HistoricData, HistoricRange
 
 logger = logging.getLogger(__name__)
 

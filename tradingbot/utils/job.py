@@ -47,11 +47,18 @@ def nightly(
 
     One run at a time for each database and shard: another one does nothing, and that is a success.
     """
+    from tradingbot.persistence.engine import (
+        database_url,
+        get_db_session,
+        get_engine,
+        init_db,
+        redact,
+    )
+    from tradingbot.persistence.locks import locked, open_lock
+    from tradingbot.persistence.url import database_exists
+    from tradingbot.runtime.locking import NoLock
     from tradingbot.runtime.retry import PATIENCE_AT_START, retried
     from tradingbot.utils.data_service import DataService
-    from tradingbot.utils.db import database_url, get_db_session, get_engine, init_db, redact
-    from tradingbot.utils.locks import NoLock, locked, open_lock
-    from tradingbot.utils.stored import database_exists
 
     check_space_is_known(settings, local=local)
     dry_run = report.dry_run
@@ -116,7 +123,7 @@ def _recorded(
     url: str,
 ) -> int:
     """Run the job, then score what has matured; what came of it goes into run_logs in any case."""
-    from tradingbot.utils.run_record import RunRecord
+    from tradingbot.persistence.runs import RunRecord
 
     log = RunRecord.begin(sessions, report) if sessions is not None else None
     code = 1

@@ -342,7 +342,7 @@ class KronosClient:
         return frame
 
     def _stored(self, symbol: str, horizon: int) -> Forecast | None:
-        from tradingbot.utils.stored import stored_forecast
+        from tradingbot.persistence.forecasts import stored_forecast
 
         try:
             now = self._data_for(horizon).now()

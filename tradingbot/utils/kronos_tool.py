@@ -20,15 +20,15 @@ from tradingbot.errors import KronosError, UnknownSymbol
 from tradingbot.forecast import RAW, Forecast
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.persistence.engine import database_url, get_db_session
+from tradingbot.persistence.forecasts import latest_stored
+from tradingbot.persistence.models import KronosForecast as Row
+from tradingbot.persistence.url import database_exists
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import database_url, get_db_session
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.predictions import latest_stored
-from tradingbot.utils.stored import database_exists
-from tradingbot.utils.tables import KronosForecast as Row
 from tradingbot.utils.track_record import record_of
 
 logger = logging.getLogger(__name__)

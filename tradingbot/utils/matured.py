@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.persistence.models import KronosForecast
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.tables import KronosForecast
 
 if TYPE_CHECKING:
     from tradingbot.utils.data_service import DataService

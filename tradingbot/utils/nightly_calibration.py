@@ -63,7 +63,7 @@ def _kept(session: "Session", symbol: str, interval: str, since: datetime) -> "p
     import pandas as pd
     from sqlalchemy import select
 
-    from tradingbot.utils.tables import HistoricData as Bar
+    from tradingbot.persistence.models import HistoricData as Bar
 
     rows = session.execute(
         select(Bar.timestamp, Bar.close)

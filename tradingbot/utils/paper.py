@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import BotError, ConfigError, DatabaseError
 from tradingbot.formatting import one_line, price_text
 from tradingbot.markets.calendars import session_close
+from tradingbot.persistence.models import BotRow, RunLog, Trade
 from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.portfolio import CASH, START_CASH, Account, Fill
-from tradingbot.utils.tables import BotRow, RunLog, Trade
 
 if TYPE_CHECKING:
     from tradingbot.utils.botclass import Bot

@@ -7,9 +7,9 @@ import pandas as pd
 
 from tradingbot.errors import DataError
 from tradingbot.markets.candles import PRICES, clean
+from tradingbot.persistence.models import HistoricData
 from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.data_sources import open_source
-from tradingbot.utils.tables import HistoricData
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

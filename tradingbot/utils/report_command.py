@@ -61,7 +61,7 @@ def write_report(
 
 def _write(out: Path, source: str | None, symbols: str | None, url: str | None) -> str:
     """The file; what is in it, in a line."""
-    from tradingbot.utils.db import database_url
+    from tradingbot.persistence.engine import database_url
     from tradingbot.utils.report_data import read_record
     from tradingbot.utils.report_html import packed_plotly, page
 

@@ -13,11 +13,11 @@ from sqlalchemy import func, select, text
 
 from tradingbot.errors import DatabaseError, DataError
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
 from tradingbot.settings import Settings
 from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
 from tradingbot.utils.report_candles import Candles
 from tradingbot.utils.status import Status, read_status, reading
-from tradingbot.utils.tables import SCHEMA_VERSION, KronosForecast, KronosScore
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

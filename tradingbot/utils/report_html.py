@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from tradingbot.errors import ConfigError
+from tradingbot.persistence.runs import bad_runs
 from tradingbot.utils.report_charts import chart_data
 from tradingbot.utils.report_data import Record, TickerRecord
 from tradingbot.utils.report_figures import Judged, judge
@@ -29,7 +30,6 @@ from tradingbot.utils.report_words import (
     ticker_in_words,
     waiting,
 )
-from tradingbot.utils.run_history import bad_runs
 
 STATIC = Path(__file__).parents[1] / "static"
 

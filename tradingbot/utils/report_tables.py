@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from tradingbot.formatting import bar_text, duration, price_text
+from tradingbot.persistence.models import KronosScore
+from tradingbot.persistence.runs import Run
 from tradingbot.utils.measures import MIN_FORECASTS, Measures
 from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
 from tradingbot.utils.report_figures import Estimate, Judged
 from tradingbot.utils.report_words import UNKNOWN, moment, move, per_cent, range_of
-from tradingbot.utils.run_history import Run
-from tradingbot.utils.tables import KronosScore
 
 _MEASURES = ("Forecasts", "CRPS skill", "Error", "50 % held", "80 % held", "90 % held", "Direction")
 _FOR_A_TICKER = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Row
 
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
 from tradingbot.utils.measures import MIN_FORECASTS
 from tradingbot.utils.scores import Scoring
-from tradingbot.utils.tables import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
 
 MOST_TICKERS = 20  # the document has all
 

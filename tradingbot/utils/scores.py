@@ -15,17 +15,17 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from tradingbot.runtime.clock import utcnow
-from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.utils.matured import NO_CANDLES, NOT_YET, Closes, Matured, Unscored, matured
-from tradingbot.utils.measures import Tally
-from tradingbot.utils.tables import (
+from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
     ALL_SYMBOLS,
     KronosForecast,
     KronosScore,
 )
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.utils.matured import NO_CANDLES, NOT_YET, Closes, Matured, Unscored, matured
+from tradingbot.utils.measures import Tally
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
 _BATCH = 2000  # rows a transaction

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
+from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.runtime.retry import PATIENCE, retried
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
 from tradingbot.utils import hf_space
 from tradingbot.utils.hf_space import FAILED, RUNS, HubSpace
-from tradingbot.utils.locks import Lock, NoLock
 
 logger = logging.getLogger(__name__)
 

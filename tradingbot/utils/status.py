@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.errors import ConfigError, DatabaseError, DataError
+from tradingbot.persistence.runs import Run, bad_runs, last_runs
 from tradingbot.settings import Settings
-from tradingbot.utils.run_history import Run, bad_runs, last_runs
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -81,10 +81,10 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
     `max_age` is how many sessions a forecast may be behind before it is a problem.
     """
+    from tradingbot.persistence.engine import redact
+    from tradingbot.persistence.locks import open_lock
+    from tradingbot.persistence.url import database_exists
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.db import redact
-    from tradingbot.utils.locks import open_lock
-    from tradingbot.utils.stored import database_exists
 
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):
@@ -123,7 +123,7 @@ def reading(url: str) -> "Iterator[Session]":
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.db import unreachable
+    from tradingbot.persistence.failures import unreachable
 
     engine = _reading_engine(url)
     try:
@@ -138,7 +138,7 @@ def reading(url: str) -> "Iterator[Session]":
 def _reading_engine(url: str) -> "Engine":
     from sqlalchemy import create_engine
 
-    from tradingbot.utils.db import get_engine
+    from tradingbot.persistence.engine import get_engine
 
     engine = get_engine(url)
     path = engine.url.database or ""
@@ -160,7 +160,12 @@ def _lacking(session: "Session", database: str) -> str | None:
     """Why there is nothing to read, in words."""
     from sqlalchemy import inspect, text
 
-    from tradingbot.utils.tables import SCHEMA_VERSION, KronosForecast, KronosPrediction, RunLog
+    from tradingbot.persistence.models import (
+        SCHEMA_VERSION,
+        KronosForecast,
+        KronosPrediction,
+        RunLog,
+    )
 
     there = set(inspect(session.connection()).get_table_names())
     if {RunLog.__tablename__, KronosForecast.__tablename__} <= there:
@@ -180,7 +185,7 @@ def _freshest(session: "Session") -> list[Freshest]:
     """The newest `as_of` of every model, interval and ticker, from both tables."""
     from sqlalchemy import func, select
 
-    from tradingbot.utils.tables import KronosForecast, KronosPrediction
+    from tradingbot.persistence.models import KronosForecast, KronosPrediction
 
     newest: dict[tuple[str, str, str], datetime | None] = {}
     for table in (KronosForecast, KronosPrediction):
@@ -196,7 +201,7 @@ def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, st
     """The record of each model and interval, of the revision that has forecast last."""
     from sqlalchemy import inspect
 
-    from tradingbot.utils.tables import KronosScore
+    from tradingbot.persistence.models import KronosScore
     from tradingbot.utils.track_record import newest_revision, track_record
 
     if not inspect(session.connection()).has_table(KronosScore.__tablename__):

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.formatting import duration
-from tradingbot.utils.run_history import Run
+from tradingbot.persistence.runs import Run
 from tradingbot.utils.status import Status
 
 MOST_LINES = 20  # of stale tickers; the document has all

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+    from tradingbot.runtime.locking import Lock
     from tradingbot.utils.data_service import DataService
     from tradingbot.utils.kronos_client import KronosClient
-    from tradingbot.utils.locks import Lock
     from tradingbot.utils.space_life import Diary
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
@@ -58,8 +58,8 @@ def take_stored(
     settings: Settings, report: Report, histories: "dict[str, pd.DataFrame]", sessions: Sessions
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
+    from tradingbot.persistence.forecasts import already_stored, latest_stored
     from tradingbot.runtime.retry import retried
-    from tradingbot.utils.predictions import already_stored, latest_stored
 
     model, horizon = report.model, settings.horizon
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
@@ -98,8 +98,8 @@ def store(report: Report, forecasts: Sequence[Forecast], sessions: Sessions | No
 
     A database that is away for a while is waited for.
     """
+    from tradingbot.persistence.forecasts import store_forecasts
     from tradingbot.runtime.retry import retried
-    from tradingbot.utils.predictions import store_forecasts
 
     def write() -> None:
         with signals_held():  # else one between the two would make the report too low
@@ -194,7 +194,7 @@ def active_tickers(settings: Settings, data: "DataService", sessions: Sessions |
     """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
     if settings.data_source != "yahoo":
         return data.symbols()
-    from tradingbot.utils.predictions import active_symbols
+    from tradingbot.bots.universe import active_symbols
 
     if sessions is None:
         return sorted(settings.extra_symbols)

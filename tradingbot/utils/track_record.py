@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tradingbot.errors import DatabaseUnavailable, KronosError
 from tradingbot.forecast import Forecast
-from tradingbot.utils.tables import (
+from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
     ALL_SYMBOLS,
@@ -67,8 +67,8 @@ def record_of(
     A database that cannot be read is no error: the forecast is there. Of one that is out of reach
     the next minutes' callers are spared to wait for it.
     """
-    from tradingbot.utils.db import database_url, get_db_session
-    from tradingbot.utils.stored import database_exists
+    from tradingbot.persistence.engine import database_url, get_db_session
+    from tradingbot.persistence.url import database_exists
 
     url = ""
     try:

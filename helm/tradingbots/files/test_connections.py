@@ -5,7 +5,7 @@ import sys
 import requests
 
 from tradingbot.errors import KronosError
-from tradingbot.utils.db import database_url, init_db, redact
+from tradingbot.persistence.engine import database_url, init_db, redact
 
 
 def database() -> str:

@@ -15,8 +15,8 @@ from sqlalchemy import select
 
 from tests.support.command_line import kronosbot
 from tests.support.hub import REAL_SPACE, REPO, TOKEN, Hub
-from tradingbot.utils.db import KronosForecast, RunLog, get_db_session
-from tradingbot.utils.locks import open_lock
+from tradingbot.persistence.engine import KronosForecast, RunLog, get_db_session
+from tradingbot.persistence.locks import open_lock
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 PASSWORD = "quite-secret"

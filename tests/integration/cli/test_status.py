@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.command_line import kronosbot
+from tradingbot.persistence.engine import RunLog, get_db_session
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.db import RunLog, get_db_session
 
 
 def test_after_a_run_all_is_well_and_a_day_s_work_missing_is_not(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.hub import REAL_SPACE, Hub
 from tests.support.jobs import NANO, job, job_command, of_hub, rows, runs
-from tradingbot.utils.locks import open_lock
+from tradingbot.persistence.locks import open_lock
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 

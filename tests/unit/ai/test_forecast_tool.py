@@ -12,10 +12,10 @@ import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from tests.support.market import Market, made_up
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.runtime.clock import utcnow
 from tradingbot.utils.core import kronos_forecast
-from tradingbot.utils.db import get_db_session
-from tradingbot.utils.predictions import store_forecasts
 
 TODAY = datetime(2024, 5, 15)
 NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}

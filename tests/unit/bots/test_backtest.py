@@ -13,14 +13,14 @@ import pytest
 from tests.support.market import Market, Says, made_up
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
 from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
 from tradingbot.utils.backtest import hit_rate, measures
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.portfolio import Fill
-from tradingbot.utils.predictions import store_forecasts
 
 FREE = Settings(slippage_bps=0)
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.market import Market, Says
+from tradingbot.bots.universe import active_symbols
 from tradingbot.errors import (
     BotError,
     ConfigError,
@@ -23,11 +24,10 @@ from tradingbot.errors import (
     StrategyError,
     TradeRefused,
 )
+from tradingbot.persistence.engine import BotRow, RunLog, Trade, get_db_session, get_engine
 from tradingbot.utils import bot_round, paper
 from tradingbot.utils.bot_command import lines
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.db import BotRow, RunLog, Trade, get_db_session, get_engine
-from tradingbot.utils.predictions import active_symbols
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ import os, sys, time
 from pathlib import Path
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import get_db_session
+from tradingbot.persistence.engine import get_db_session
 
 class Slow(Bot):
     def decisionFunction(self, row):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.command_line import kronosbot
 from tests.support.records import Past
-from tradingbot.utils.db import get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.utils.report_command import _place_for
 
 

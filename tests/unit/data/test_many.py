@@ -20,10 +20,10 @@ from tests.support import ROOT
 from tests.support.fake_yahoo import FakeYahoo, Market, candles, ticker_of
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.utils.data_patience import Patience
 from tradingbot.utils.data_service import WORKERS, DataService
 from tradingbot.utils.data_yahoo import YahooSource
-from tradingbot.utils.db import get_db_session
 
 SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # to 2024-03-12
 NOW = datetime(2024, 3, 4, 22)

@@ -14,13 +14,13 @@ from sqlalchemy import delete, event, insert, select, update
 
 from tests.support.records import LAST, Past
 from tradingbot.errors import DataError, DataUnavailable
+from tradingbot.persistence.engine import KronosForecast, KronosScore, get_db_session, get_engine
+from tradingbot.persistence.models import ALL_SYMBOLS
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.db import KronosForecast, KronosScore, get_db_session, get_engine
 from tradingbot.utils.matured import LEVELS
 from tradingbot.utils.measures import measure
 from tradingbot.utils.score_view import show_scores
 from tradingbot.utils.scores import Scoring, score, scored_since
-from tradingbot.utils.tables import ALL_SYMBOLS
 from tradingbot.utils.track_record import crps_skill, newest_revision, track_record
 
 PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)

@@ -16,6 +16,10 @@ from tests.support.market import Market, made_up
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.kronostraderbot import KronosTraderBot
+from tradingbot.persistence.engine import KronosScore, get_db_session, init_db
+from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import ALL_SYMBOLS
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
@@ -24,16 +28,12 @@ from tradingbot.settings import Settings
 from tradingbot.utils import track_record
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import KronosScore, get_db_session, init_db
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
-from tradingbot.utils.locks import open_lock
 from tradingbot.utils.nightly_scores import score_matured
-from tradingbot.utils.predictions import store_forecasts
 from tradingbot.utils.report import Report
 from tradingbot.utils.status import read_status
 from tradingbot.utils.status_view import show_status, status_document
-from tradingbot.utils.tables import ALL_SYMBOLS
 from tradingbot.utils.track_record import NO_DATABASE, OUT_OF_REACH, record_of
 
 FRIDAY = datetime(2024, 5, 17)
@@ -108,7 +108,9 @@ def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr(track_record, "_again_at", {})
     assert record_of(made) == OUT_OF_REACH
-    monkeypatch.setattr("tradingbot.utils.db.get_db_session", None)  # asked, it would fail
+    monkeypatch.setattr(
+        "tradingbot.persistence.engine.get_db_session", None
+    )  # asked, it would fail
     assert record_of(made) == OUT_OF_REACH
 
 

@@ -15,17 +15,18 @@ from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.persistence.engine import KronosPrediction, get_db_session, get_engine
+from tradingbot.persistence.locks import locked, open_lock
 from tradingbot.runtime import retry as retrying
+from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.retry import retried
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings
 from tradingbot.utils import kronos_client, space_http
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import KronosPrediction, get_db_session, get_engine
 from tradingbot.utils.job import exit_code, run_job
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.locks import NoLock, locked, open_lock
 from tradingbot.utils.report import Report
 from tradingbot.utils.steps import active_tickers
 
@@ -303,7 +304,7 @@ def test_what_will_not_pass_is_not_waited_for(postgres_server: Any, who_and_wher
 def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(
     data: DataService, sqlite_url: str
 ) -> None:
-    from tradingbot.utils.db import BotRow
+    from tradingbot.persistence.engine import BotRow
 
     sessions = partial(get_db_session, sqlite_url)
     with sessions() as session:

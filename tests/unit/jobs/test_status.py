@@ -14,13 +14,19 @@ from sqlalchemy import text
 
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.persistence.engine import (
+    BotRow,
+    KronosPrediction,
+    RunLog,
+    get_db_session,
+    get_engine,
+)
+from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.runs import LONGEST_RUN
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.utils import status as module
-from tradingbot.utils.db import BotRow, KronosPrediction, RunLog, get_db_session, get_engine
-from tradingbot.utils.locks import open_lock
-from tradingbot.utils.predictions import store_forecasts
-from tradingbot.utils.run_history import LONGEST_RUN
 from tradingbot.utils.status import Model, Status, Ticker, read_status
 from tradingbot.utils.status_view import show_status, status_document
 
@@ -205,7 +211,8 @@ def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: 
 def test_a_run_whose_process_is_gone_was_killed_however_short_ago(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     take = (
-        f"from tradingbot.utils.locks import open_lock\nlock = open_lock({database!r}, 'run 0/1')"
+        "from tradingbot.persistence.locks import open_lock\n"
+        f"lock = open_lock({database!r}, 'run 0/1')"
     )
     subprocess.run([sys.executable, "-c", f"{take}\nassert lock.try_exclusive()"], check=True)
     log_run(database, utcnow(), finished_at=None, status="running", exit_code=None)

@@ -19,8 +19,8 @@ from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
-from tradingbot.utils import db
-from tradingbot.utils.db import (
+from tradingbot.persistence import engine as db
+from tradingbot.persistence.engine import (
     Base,
     BotRow,
     HistoricData,
@@ -33,8 +33,8 @@ from tradingbot.utils.db import (
     init_db,
     redact,
 )
-from tradingbot.utils.db_address import without_password
-from tradingbot.utils.tables import SCHEMA_VERSION
+from tradingbot.persistence.models import SCHEMA_VERSION
+from tradingbot.persistence.url import without_password
 
 MIDNIGHT = datetime(2026, 1, 6)
 
@@ -184,7 +184,7 @@ class TestASession:
 
     def test_needs_no_preparation_in_a_fresh_directory(self, tmp_path: Path) -> None:
         code = (
-            "from tradingbot.utils.db import KronosPrediction, get_db_session\n"
+            "from tradingbot.persistence.engine import KronosPrediction, get_db_session\n"
             "with get_db_session() as session:\n"
             "    print(session.query(KronosPrediction).filter_by(symbol='SPY').count())\n"
         )
@@ -307,7 +307,7 @@ class TestTheSchema:
         assert index["column_names"] == ["symbol", "target_date"]
 
     def test_version_is_that_of_the_newest_migration(self) -> None:
-        folder = Path(db.__file__).parents[1] / "migrations"
+        folder = Path(db.__file__).with_name("migrations")
         assert ScriptDirectory(str(folder)).get_current_head() == SCHEMA_VERSION
 
     def test_is_left_alone_when_it_is_current(
@@ -468,7 +468,7 @@ FIRST_LAYOUT_ROWS = [  # symbol, made at, target date, close
 
 SET_UP_AND_ADD = """
 import sys
-from tradingbot.utils.db import RunLog, get_db_session
+from tradingbot.persistence.engine import RunLog, get_db_session
 print("ready", flush=True)
 sys.stdin.readline()
 with get_db_session(sys.argv[1]) as session:
@@ -584,7 +584,10 @@ class TestADatabaseOutOfReach:
 
 
 def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
-    code = "import tradingbot.utils.db as db, tradingbot.utils.predictions\nprint(db._engines)"
+    code = (
+        "import tradingbot.persistence.engine as db, tradingbot.persistence.forecasts\n"
+        "print(db._engines)"
+    )
     done = run_python(code, cwd=tmp_path, env={"DATABASE_URL": "nonsense"})
     assert (done.stdout, done.stderr) == ("{}\n", "")
     assert list(tmp_path.iterdir()) == []

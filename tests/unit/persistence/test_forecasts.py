@@ -13,20 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.utils.db import (
+from tradingbot.persistence.engine import (
     BotRow,
     KronosForecast,
     KronosPrediction,
     get_db_session,
     init_db,
 )
-from tradingbot.utils.predictions import (
-    active_symbols,
-    already_stored,
-    latest_stored,
-    store_forecasts,
-)
+from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
 
 MONDAY, TUESDAY = datetime(2026, 1, 5), datetime(2026, 1, 6)
 MODEL = "NeoQuasar/Kronos-mini"
@@ -225,9 +221,9 @@ class TestStoring:
 STORE_MANY = """
 import sys
 from datetime import datetime
-from tradingbot.utils.db import get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.forecast import Forecast, ForecastBar
-from tradingbot.utils.predictions import store_forecasts
+from tradingbot.persistence.forecasts import store_forecasts
 
 day = datetime(2026, 1, 5)
 bar = ForecastBar(1, datetime(2026, 1, 6), 1, 2, 0.5, 1.5, 9, {0.1: 1, 0.5: 1.5, 0.9: 2}, 0.5)

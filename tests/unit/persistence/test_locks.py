@@ -14,8 +14,9 @@ import pytest
 from sqlalchemy import text
 
 from tradingbot.errors import DatabaseError
-from tradingbot.utils.db import get_engine
-from tradingbot.utils.locks import Lock, open_lock
+from tradingbot.persistence.engine import get_engine
+from tradingbot.persistence.locks import open_lock
+from tradingbot.runtime.locking import Lock
 
 RUN = "run 0/1"
 
@@ -110,7 +111,7 @@ def test_locks_of_other_names_and_of_other_databases_are_others(
 
 def test_the_lock_of_a_killed_process_vanishes(database: str) -> None:
     program = (
-        "import sys, time; from tradingbot.utils.locks import open_lock\n"
+        "import sys, time; from tradingbot.persistence.locks import open_lock\n"
         f"lock = open_lock({database!r}, {RUN!r})\n"
         "assert lock.try_exclusive()\n"
         "print('held', flush=True)\n"

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from tests.support.postgres import DatabaseProxy, running_postgres
 from tradingbot.errors import DatabaseUnavailable
+from tradingbot.persistence import wait_callback as db_wait
+from tradingbot.persistence.engine import dispose_engines, get_db_session
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
-from tradingbot.utils import db_wait
-from tradingbot.utils.db import dispose_engines, get_db_session
-from tradingbot.utils.db_wait import bounded_waits
-from tradingbot.utils.locks import open_lock
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from tests.support.records import VOLATILITY, Past, Z
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
+from tradingbot.persistence.engine import KronosForecast, KronosPrediction, get_db_session
+from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, key_of, load, store
@@ -26,12 +28,10 @@ from tradingbot.utils.calibration_fit import Fit, fit
 from tradingbot.utils.cli import app
 from tradingbot.utils.conformal import BANDS
 from tradingbot.utils.data_service import DataService
-from tradingbot.utils.db import KronosForecast, KronosPrediction, get_db_session
 from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text
 from tradingbot.utils.matured import Matured
-from tradingbot.utils.predictions import already_stored, latest_stored, store_forecasts
 from tradingbot.utils.report import Report
 
 EIGHTY = BANDS.index(80)

@@ -14,9 +14,9 @@ from sqlalchemy import text, update
 
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
+from tradingbot.persistence.engine import HistoricData, KronosScore, get_db_session
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
-from tradingbot.utils.db import HistoricData, KronosScore, get_db_session
 from tradingbot.utils.report_charts import rounded
 from tradingbot.utils.report_data import Record, read_record
 from tradingbot.utils.report_figures import NOMINAL, judge

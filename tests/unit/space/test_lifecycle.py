@@ -18,14 +18,15 @@ from sqlalchemy import select, text
 
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.errors import DatabaseUnavailable, HubError
+from tradingbot.persistence.engine import RunLog, dispose_engines, get_db_session
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.runs import RunRecord
+from tradingbot.runtime.locking import Lock
 from tradingbot.settings import PausePolicy
 from tradingbot.utils import hf_space, space_life
-from tradingbot.utils.db import RunLog, dispose_engines, get_db_session
 from tradingbot.utils.hf_space import HubSpace
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.locks import Lock, open_lock
 from tradingbot.utils.report import Report
-from tradingbot.utils.run_record import RunRecord
 from tradingbot.utils.space_life import running_space
 
 LOCK = f"Space {REPO}"
@@ -130,7 +131,7 @@ def test_when_the_start_fails_nobody_waits_for_ever(hub: Hub, stay: Stay) -> Non
 
 HOLDER = """
 import sys, time
-from tradingbot.utils.locks import open_lock
+from tradingbot.persistence.locks import open_lock
 lock = open_lock(sys.argv[1], sys.argv[2])
 assert lock.try_exclusive()
 print("held", flush=True)

@@ -1,6 +1,6 @@
 """The tables, as SQLAlchemy models.
 
-The schema itself is made by the migrations in `tradingbot/migrations`; a test holds the two
+The schema itself is made by the migrations beside this file; a test holds the two
 together. A change here needs a migration and a new `SCHEMA_VERSION`.
 
 Times are naive UTC. Those of a bar (`as_of`, `target_date`, `timestamp`) are whole seconds, both

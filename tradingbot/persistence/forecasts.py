@@ -1,20 +1,26 @@
 """Forecasts into the database and back: `kronos_predictions` (the latest) and the ledger."""
 
-import json
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Insert, Text, and_, cast, func, inspect, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Insert, and_, func, or_, select
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast, ForecastBar
-from tradingbot.utils.portfolio import CASH
-from tradingbot.utils.tables import Base, BotRow, KronosForecast, KronosPrediction
+from tradingbot.persistence.models import KronosForecast, KronosPrediction
+from tradingbot.persistence.upsert import dialect_insert
+from tradingbot.persistence.url import database_exists
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 
 logger = logging.getLogger(__name__)
 
@@ -140,24 +146,6 @@ def latest_stored(
     return None
 
 
-def active_symbols(session: Session) -> list[str]:
-    """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table.
-
-    A portfolio that somebody has edited into something else is left out, with a warning.
-    """
-    if not inspect(session.connection()).has_table(BotRow.__tablename__):
-        return []
-    found: set[str] = set()
-    for name, text in session.execute(select(BotRow.name, cast(BotRow.portfolio, Text))):
-        try:
-            found.update(dict(json.loads(text)))
-        except (TypeError, ValueError):  # no object, no JSON
-            logger.warning(
-                "bots.portfolio of %r cannot be read, and its tickers are not known", name
-            )
-    return sorted(found - {CASH})
-
-
 def _check(forecast: Forecast, bar: ForecastBar) -> None:
     where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
     numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
@@ -232,12 +220,6 @@ def _insert_new(session: Session) -> Insert:
     return statement.on_conflict_do_nothing().returning(KronosForecast.__table__.c.horizon_days)
 
 
-def dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
-    """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if on_sqlite else postgresql).insert(model.__table__)
-
-
 def _forecast(rows: Sequence[Any]) -> Forecast:
     """From the rows of one model, step 1 first."""
     first = rows[0]
@@ -281,3 +263,31 @@ def _bar(row: Any) -> ForecastBar:
 def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
     # JSONB keeps no order
     return dict(sorted((float(level), price) for level, price in by_level.items()))
+
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+def stored_forecast(
+    symbol: str, *, horizon: int, now: datetime, sessions: Sessions | None = None
+) -> Forecast | None:
+    """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
+
+    A database that cannot be read counts as empty: this is the fallback already. By default it
+    is the configured one.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from tradingbot.markets.calendars import latest_complete_session
+    from tradingbot.persistence.engine import database_url, get_db_session
+
+    try:
+        if sessions is None and not database_exists(database_url()):
+            return None
+        as_of = latest_complete_session(symbol, now)
+        # a bot that only looks must not be the one who upgrades the schema
+        with (sessions or partial(get_db_session, create=False))() as session:
+            return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
+    except (KronosError, SQLAlchemyError) as error:
+        logger.debug("%s: no stored forecast: %s", symbol, error)
+        return None

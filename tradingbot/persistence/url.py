@@ -103,3 +103,13 @@ def _port(value: str) -> int | None:
     if not digits.isdecimal() or not 0 < int(digits) < 65536:
         raise ConfigError(f"POSTGRES_PORT={value!r}: expected a whole number from 1 to 65535")
     return int(digits)
+
+
+def database_exists(url: str) -> bool:
+    """False for a SQLite file that nobody has made yet: looking into it would make it."""
+    from sqlalchemy import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite" or not address.database:
+        return True
+    return address.database.startswith((":memory:", "file:")) or Path(address.database).exists()

@@ -13,47 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, Self
+from typing import IO, Any, Self
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError, RunOvertaken
+from tradingbot.persistence.engine import get_engine
+from tradingbot.persistence.failures import unreachable
+from tradingbot.persistence.url import in_memory
+from tradingbot.runtime.locking import Lock, Mode, NoLock
 from tradingbot.runtime.signals import signals_held
-from tradingbot.utils.db import get_engine, unreachable
-from tradingbot.utils.db_address import in_memory
-
-Mode = Literal["shared", "exclusive"]
-
-
-class Lock(Protocol):
-    """Held by one exclusively or by several together. Raises DatabaseError."""
-
-    def try_exclusive(self) -> bool:
-        """Take it for this process alone; False, and nothing changed, if others have it."""
-
-    def try_shared(self) -> bool:
-        """Take it together with others, or let others in; False if it is (by now) another's."""
-
-    def renew(self) -> bool:
-        """True if what was taken is held; it is taken again if it got lost with a connection."""
-
-    def release(self) -> None:
-        """Let go of it. Never fails: what cannot be reached is not held."""
-
-    def held_by(self) -> str:
-        """Who has it and since when, in words."""
-
-    def is_held(self) -> bool | None:
-        """Whether somebody has it, without trying to get it; None if that cannot be told."""
-
-    def got_lost(self) -> bool:
-        """Whether it was ever lost with its connection. Then the others may have lost theirs."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc_info: object) -> None: ...
 
 
 def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
@@ -284,37 +255,6 @@ class FileLock:
             except OSError as error:
                 self.release()
                 raise DatabaseError(f"{self._path} cannot be locked: {error.strerror}") from error
-
-
-class NoLock:
-    """For a database that no other process can see."""
-
-    def try_exclusive(self) -> bool:
-        return True
-
-    def try_shared(self) -> bool:
-        return True
-
-    def renew(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
-
-    def held_by(self) -> str:
-        return "nobody"
-
-    def is_held(self) -> bool | None:
-        return None
-
-    def got_lost(self) -> bool:
-        return False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        pass
 
 
 def _process() -> str:

@@ -6,8 +6,8 @@ The `alembic` command hands over none and gets the configured database.
 from alembic import context
 from sqlalchemy import Connection
 
-from tradingbot.utils.db import get_engine
-from tradingbot.utils.tables import Base
+from tradingbot.persistence.engine import get_engine
+from tradingbot.persistence.models import Base
 
 
 def migrate(connection: Connection) -> None:

@@ -1,0 +1,1 @@
+"""The database: models, engine, schema, locks, repositories of forecasts and runs."""

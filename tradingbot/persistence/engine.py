@@ -1,0 +1,190 @@
+"""Engines and sessions; which tables there are is in `models.py`.
+
+    with get_db_session() as session:       # one transaction
+        session.query(KronosPrediction).filter_by(symbol="SPY").all()
+
+Postgres in production, SQLite as the embedded default. The first session of a process brings the
+schema up to date, so nothing needs to be called before it.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import (
+    URL,
+    Engine,
+    StaticPool,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
+from sqlalchemy.orm import Session
+
+from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.persistence.failures import _REFUSED, _lacks_something, _sqlstate, unreachable
+from tradingbot.persistence.models import (
+    SCHEMA_VERSION,
+    Base,
+    BotRow,
+    HistoricData,
+    KronosCalibration,
+    KronosForecast,
+    KronosPrediction,
+    KronosScore,
+    RunLog,
+    Trade,
+)
+from tradingbot.persistence.schema import _lock_out_other_processes, _schema_version, _upgrade
+from tradingbot.persistence.url import anchored, database_url, in_memory, parsed, redact
+
+__all__ = [
+    "Base",
+    "BotRow",
+    "HistoricData",
+    "KronosCalibration",
+    "KronosForecast",
+    "KronosPrediction",
+    "KronosScore",
+    "RunLog",
+    "Trade",
+    "database_url",
+    "dispose_engines",
+    "get_db_session",
+    "get_engine",
+    "init_db",
+    "redact",
+]
+
+CONNECT_TIMEOUT = 10  # seconds until an address that does not answer counts as out of reach
+KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,  # milliseconds
+}
+LOCK_TIMEOUT = 60  # seconds to wait for another process that writes (SQLite) or upgrades
+
+
+@contextmanager
+def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[Session]:
+    """A session on the configured database: commits at the end, rolls back on an exception.
+
+    Objects stay readable after the block. With `create=False` the schema is left as it is, for who
+    only reads: tables may be missing. Raises DatabaseError when the database is out of reach,
+    also in the middle of the block: DatabaseUnavailable if that may pass; and when a table or
+    column is not there.
+    """
+    engine = get_engine(url)
+    if create and engine not in _ready:
+        init_db(url)
+    try:
+        with Session(engine, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+    except DBAPIError as error:
+        if _lacks_something(error):
+            raise DatabaseError(
+                f"database {redact(engine.url)}: its tables are not those of this version "
+                f"({str(error.orig).splitlines()[0]}); the next `kronosbot run` upgrades older ones"
+            ) from error
+        lost = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+        if lost or _sqlstate(error) in _REFUSED:
+            raise unreachable(engine.url, error) from error
+        raise
+
+
+def init_db(url: str | None = None) -> Engine:
+    """Creates the schema, or upgrades it; quick when it is current.
+
+    Safe to call from several processes at once: one upgrades, the others wait. All or nothing: an
+    upgrade that fails leaves the database as it was.
+    """
+    engine = get_engine(url)
+    try:
+        with engine.connect() as connection:
+            version = _schema_version(connection)
+        if version != SCHEMA_VERSION:
+            with _process_lock, engine.begin() as connection:
+                _lock_out_other_processes(connection)
+                _upgrade(connection)
+    except SQLAlchemyError as error:
+        raise unreachable(engine.url, error) from error
+    _ready.add(engine)
+    return engine
+
+
+def get_engine(url: str | None = None) -> Engine:
+    """This process's one engine for a URL, by default the configured one. Connects to nothing."""
+    address = anchored(parsed(url or database_url(), "the database URL"))
+    key = (os.getpid(), address.render_as_string(hide_password=False))  # a fork needs its own
+    with _process_lock:
+        if key not in _engines:
+            _engines[key] = _create_engine(address)
+        return _engines[key]
+
+
+def dispose_engines() -> None:
+    """Closes every connection of this process; the next use opens new ones."""
+    with _process_lock:
+        for engine in _engines.values():
+            engine.dispose()
+        _engines.clear()
+        _ready.clear()
+
+
+_engines: dict[tuple[int, str], Engine] = {}
+_ready: set[Engine] = set()  # those whose schema this process has seen to be current
+_process_lock = threading.RLock()  # also because Alembic keeps its state in globals
+
+
+def _create_engine(address: URL) -> Engine:
+    backend, driver = address.get_backend_name(), address.drivername
+    if backend not in ("postgresql", "sqlite"):
+        raise ConfigError(
+            f"{redact(address)}: databases of the kind {driver!r} are not supported;"
+            " use a postgresql:// or sqlite:/// URL"
+        )
+    options: dict[str, Any] = {}
+    if backend == "sqlite":
+        options["connect_args"] = {"timeout": LOCK_TIMEOUT}
+        if in_memory(address):  # else every thread would get a database of its own
+            options["poolclass"] = StaticPool
+            options["connect_args"]["check_same_thread"] = False
+    else:
+        options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
+        if "psycopg" in driver:
+            options["connect_args"] = {
+                name: value for name, value in KEEPALIVES.items() if name not in address.query
+            }
+    try:
+        engine = create_engine(address, **options)
+    except (NoSuchModuleError, ImportError) as error:
+        raise ConfigError(
+            f"{redact(address)}: there is no driver {driver!r} here;"
+            f" install it, or use a plain {backend}:// URL"
+        ) from error
+    if backend == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    # readers do not wait for the writer; but another process may just be switching, or the file be
+    # read-only, and all works without
+    with suppress(sqlite3.OperationalError):
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()

@@ -1,0 +1,1 @@
+"""The schema's history, run by `tradingbot.persistence.engine.init_db`."""
