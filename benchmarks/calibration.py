@@ -31,13 +31,13 @@ from kronos_space.forecaster import Forecaster
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
+from tradingbot.data.sources.sample import SampleSource
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.settings import Settings as JobSettings
 from tradingbot.utils import conformal
 from tradingbot.utils.calibration_fit import walk_forward
 from tradingbot.utils.conformal import widened
-from tradingbot.utils.data_sources import SampleSource
 from tradingbot.utils.matured import Matured
 from tradingbot.utils.wire import TOP_P
 

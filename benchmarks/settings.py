@@ -38,10 +38,10 @@ from kronos_space.forecaster import Forecaster
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
+from tradingbot.data.service import DataService
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import clean
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.matured import LEVELS, Matured
 from tradingbot.utils.measures import Measures, measure
 from tradingbot.utils.training import in_training

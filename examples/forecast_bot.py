@@ -3,8 +3,8 @@
 python examples/forecast_bot.py
 """
 
+from tradingbot.data.service import DataService
 from tradingbot.utils.core import Bot, KronosClient
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.local_space import local_space
 
 

@@ -6,8 +6,8 @@ python examples/forecast_fan.py    # writes forecast_fan.html
 # %% Forecast ten days, as of ten sessions before the end of the sample
 import plotly.graph_objects as go
 
+from tradingbot.data.service import DataService
 from tradingbot.utils.core import KronosClient
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.local_space import local_space
 
 symbol, horizon = "AAPL", 10

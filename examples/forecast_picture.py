@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from tradingbot.data.service import DataService
 from tradingbot.forecast import Forecast
 from tradingbot.utils.core import KronosClient
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.local_space import local_space
 
 SYMBOL, HORIZON, PAST, PATHS = "GOOG", 15, 45, 256

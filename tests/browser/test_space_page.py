@@ -20,7 +20,7 @@ from kronos_space.page import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
 from tests.support.browser import chromium
 from tests.support.candles import bars
-from tradingbot.utils.data_service import DataService
+from tradingbot.data.service import DataService
 
 expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import inspect
 
+from tradingbot.data.service import DataService
 from tradingbot.errors import (
     ConfigError,
     DataError,
@@ -30,7 +31,6 @@ from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.utils import kronos_client, space_http
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.kronos_client import KronosClient
 
 COLUMNS = [
@@ -477,7 +477,7 @@ def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: P
     program = """
 import sys, time, pathlib
 from tradingbot.utils import kronos_client
-from tradingbot.utils.data_service import DataService
+from tradingbot.data.service import DataService
 kronos_client.BATCH_SERIES = 1
 def tickers():
     yield "AAPL"

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+    from tradingbot.data.service import DataService
     from tradingbot.forecast import Forecast
     from tradingbot.utils.backtest import Backtest
     from tradingbot.utils.bot_round import Round
-    from tradingbot.utils.data_service import DataService
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 
@@ -246,7 +246,7 @@ class Bot:
     def _data(self) -> "DataService":
         if self._given_data is not None:
             return self._given_data
-        from tradingbot.utils.data_service import DataService
+        from tradingbot.data.service import DataService
 
         return DataService(
             self.settings.data_source,

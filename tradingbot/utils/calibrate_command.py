@@ -131,12 +131,12 @@ def _calibrate(
 def _record(session: "Session", url: str, source: str | None) -> "Iterator[Matured | Unscored]":
     from sqlalchemy import func, select
 
+    from tradingbot.data.service import DataService
     from tradingbot.persistence.engine import get_db_session
     from tradingbot.persistence.models import KronosForecast
     from tradingbot.persistence.runs import last_source
     from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.calibration_fit import RECORD
-    from tradingbot.utils.data_service import DataService
     from tradingbot.utils.matured import closes_of, matured
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))

@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubRefused, KronosError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
 from tradingbot.utils.nightly_calibration import calibration
 from tradingbot.utils.nightly_scores import score_matured
-from tradingbot.utils.report import Report, lasting, query_command
+from tradingbot.utils.report import Report, query_command
 from tradingbot.utils.shards import Shard
 from tradingbot.utils.steps import (
     INTERVAL,
@@ -27,8 +28,8 @@ from tradingbot.utils.steps import (
 )
 
 if TYPE_CHECKING:
+    from tradingbot.data.service import DataService
     from tradingbot.utils.calibration import Calibration
-    from tradingbot.utils.data_service import DataService
     from tradingbot.utils.kronos_client import KronosClient
 
 
@@ -47,6 +48,7 @@ def nightly(
 
     One run at a time for each database and shard: another one does nothing, and that is a success.
     """
+    from tradingbot.data.service import DataService
     from tradingbot.persistence.engine import (
         database_url,
         get_db_session,
@@ -58,7 +60,6 @@ def nightly(
     from tradingbot.persistence.url import database_exists
     from tradingbot.runtime.locking import NoLock
     from tradingbot.runtime.retry import PATIENCE_AT_START, retried
-    from tradingbot.utils.data_service import DataService
 
     check_space_is_known(settings, local=local)
     dry_run = report.dry_run

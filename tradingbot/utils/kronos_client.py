@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import requests
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
 
 logger = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ class KronosClient:
         if self._data is not None:
             return self._data
         if horizon not in self._sources:  # the sample's clock depends on the horizon
-            from tradingbot.utils.data_service import DataService
+            from tradingbot.data.service import DataService
 
             self._sources[horizon] = DataService(self._source, horizon=horizon)
         return self._sources[horizon]

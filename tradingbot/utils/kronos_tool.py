@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError, UnknownSymbol
 from tradingbot.forecast import RAW, Forecast
 from tradingbot.formatting import bar_text, price_text
@@ -27,7 +28,6 @@ from tradingbot.persistence.url import database_exists
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.track_record import record_of
 

@@ -26,7 +26,7 @@ from tradingbot.persistence.models import KronosForecast
 from tradingbot.runtime.clock import utcnow
 
 if TYPE_CHECKING:
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
 
 LEVELS = QUANTILE_LEVELS
 

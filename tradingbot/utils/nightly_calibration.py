@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from tradingbot.data.stored import _kept
 from tradingbot.errors import DatabaseUnavailable, RunOvertaken
 from tradingbot.forecast import Forecast
 from tradingbot.runtime.progress import ProgressReporter
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tradingbot.utils.calibration import Calibration
+
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 
@@ -57,18 +59,3 @@ def calibration(
         said = " ".join(str(error).split())
         narrator.warn(f"the bands stay raw, for they could not be calibrated: {said}")
         return None
-
-
-def _kept(session: "Session", symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
-    import pandas as pd
-    from sqlalchemy import select
-
-    from tradingbot.persistence.models import HistoricData as Bar
-
-    rows = session.execute(
-        select(Bar.timestamp, Bar.close)
-        .where(Bar.symbol == symbol, Bar.interval == interval, Bar.timestamp >= since)
-        .order_by(Bar.timestamp)
-    ).all()
-    index = pd.DatetimeIndex([row.timestamp for row in rows])
-    return pd.Series([row.close for row in rows], index=index, dtype="float64")

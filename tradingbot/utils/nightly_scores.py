@@ -11,7 +11,7 @@ from tradingbot.utils.report import Report
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 
@@ -30,9 +30,9 @@ def score_matured(
     The forecasts are stored by now, so whatever goes wrong here is a warning. What a signal to stop
     leaves unscored is scored by the next run.
     """
+    from tradingbot.data.service import DataService
     from tradingbot.persistence.locks import open_lock
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.data_service import DataService
     from tradingbot.utils.matured import closes_of
     from tradingbot.utils.scores import score, scored_since
 

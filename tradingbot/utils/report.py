@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -198,11 +197,6 @@ def failures(report: Report) -> dict[tuple[str, str], list[str]]:
         cause = report.kinds[symbol], reason.removeprefix(f"{symbol}: ")
         alike.setdefault(cause, []).append(symbol)
     return alike
-
-
-def lasting(source: str) -> str:
-    """csv:candles -> csv:/home/me/candles, which means the same wherever it is read."""
-    return f"csv:{Path(source[4:]).absolute()}" if source.startswith("csv:") else source
 
 
 def _coverage(report: Report) -> tuple[int, int]:

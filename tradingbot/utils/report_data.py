@@ -11,12 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import func, select, text
 
+from tradingbot.data.stored import Candles
 from tradingbot.errors import DatabaseError, DataError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
 from tradingbot.settings import Settings
 from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
-from tradingbot.utils.report_candles import Candles
 from tradingbot.utils.status import Status, read_status, reading
 
 if TYPE_CHECKING:

@@ -93,13 +93,13 @@ def _scored(
     """What was scored, all that is stored of it by now, and the database without its password."""
     from sqlalchemy import select
 
+    from tradingbot.data.service import DataService
     from tradingbot.persistence.engine import database_url, get_db_session, init_db, redact
     from tradingbot.persistence.locks import open_lock
     from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
     from tradingbot.persistence.runs import last_source
     from tradingbot.persistence.url import database_exists
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.data_service import DataService
     from tradingbot.utils.matured import closes_of
     from tradingbot.utils.scores import score as count
 

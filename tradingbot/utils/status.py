@@ -219,7 +219,7 @@ def _clock_and_tickers(
     settings: Settings, sessions: "Callable[[], Any]"
 ) -> tuple[datetime, list[str]]:
     """What time it is for the source, and the active tickers."""
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
     from tradingbot.utils.steps import active_tickers
 
     try:

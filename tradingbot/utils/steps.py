@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+    from tradingbot.data.service import DataService
     from tradingbot.runtime.locking import Lock
-    from tradingbot.utils.data_service import DataService
     from tradingbot.utils.kronos_client import KronosClient
     from tradingbot.utils.space_life import Diary
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from tradingbot.data.service import DataService
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.settings import Settings, check_source, check_symbols
 from tradingbot.utils.bot_command import run_as_command
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.paper import read_portfolio
 from tradingbot.utils.portfolio import CASH
 

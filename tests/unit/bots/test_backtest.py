@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.support.market import Market, Says, made_up
+from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import get_db_session
@@ -18,7 +19,6 @@ from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
 from tradingbot.utils.backtest import hit_rate, measures
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.portfolio import Fill
 

@@ -159,7 +159,7 @@ PROCESS = """
 import os, sys, time
 from pathlib import Path
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.data_service import DataService
+from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session
 
 class Slow(Bot):
@@ -495,7 +495,7 @@ KILLED = """
 import os, signal, sys
 from tradingbot.utils import bot_round, paper
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.data_service import DataService
+from tradingbot.data.service import DataService
 
 class Buys(Bot):
     def decisionFunction(self, row):

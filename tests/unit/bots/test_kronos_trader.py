@@ -11,11 +11,11 @@ import pytest
 
 from tests.support.market import Market, made_up
 from tradingbot.bots.universe import active_symbols
+from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import BotRow, get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.utils.data_service import DataService
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}

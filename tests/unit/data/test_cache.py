@@ -13,13 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from tests.support.fake_yahoo import FakeYahoo, Market, candles
+from tradingbot.data.cache import OVERLAP
+from tradingbot.data.circuit_breaker import CircuitBreaker
+from tradingbot.data.service import DataService
+from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataUnavailable, TooFewBars, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.utils.data_cache import OVERLAP
-from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_service import DataService
-from tradingbot.utils.data_yahoo import YahooSource
 
 SESSIONS = next_sessions("SPY", datetime(2020, 12, 31), 800)  # to 2024-03-08
 MONDAY, TUESDAY = datetime(2024, 3, 4, 22), datetime(2024, 3, 5, 22)  # after New York's close
@@ -37,7 +37,7 @@ class Nights:
         return DataService(
             YahooSource(self.yahoo.session()),
             now=now,
-            patience=Patience(first=0.01, longest=0.02, limit=0.05),
+            patience=CircuitBreaker(first=0.01, longest=0.02, limit=0.05),
             sessions=self.sessions,
             **options,
         )

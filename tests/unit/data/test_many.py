@@ -18,12 +18,12 @@ import requests
 
 from tests.support import ROOT
 from tests.support.fake_yahoo import FakeYahoo, Market, candles, ticker_of
+from tradingbot.data.circuit_breaker import CircuitBreaker
+from tradingbot.data.service import WORKERS, DataService
+from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_service import WORKERS, DataService
-from tradingbot.utils.data_yahoo import YahooSource
 
 SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # to 2024-03-12
 NOW = datetime(2024, 3, 4, 22)
@@ -35,7 +35,7 @@ def market() -> Market:
 
 
 def service(yahoo: FakeYahoo, **options: object) -> DataService:
-    patience = Patience(first=0.01, longest=0.02, limit=0.05)
+    patience = CircuitBreaker(first=0.01, longest=0.02, limit=0.05)
     source = YahooSource(yahoo.session())
     return DataService(source, now=NOW, patience=patience, **options)  # type: ignore[arg-type]
 
@@ -127,7 +127,7 @@ def test_refused_by_yahoo_all_wait_together_and_go_on_when_it_answers() -> None:
     refusals = iter(range(3))
     answers.refusing = lambda ticker: next(refusals, None) is not None
     source = YahooSource(FakeYahoo(answers).session())
-    patient = DataService(source, now=NOW, patience=Patience(first=0.01, limit=30))
+    patient = DataService(source, now=NOW, patience=CircuitBreaker(first=0.01, limit=30))
     histories = dict(patient.histories(EIGHT))
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())
 
@@ -175,8 +175,8 @@ import os, sys, time
 from datetime import datetime
 from tests.support.fake_yahoo import FakeYahoo, Market, candles
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.data_service import DataService
-from tradingbot.utils.data_yahoo import YahooSource
+from tradingbot.data.service import DataService
+from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 
 def chart(request):

@@ -24,6 +24,9 @@ from tests.support.fake_yahoo import (
     chart_json,
     opening,
 )
+from tradingbot.data.circuit_breaker import CircuitBreaker
+from tradingbot.data.service import DataService
+from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import (
     ConfigError,
     DataError,
@@ -33,9 +36,6 @@ from tradingbot.errors import (
     UnknownSymbol,
 )
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_service import DataService
-from tradingbot.utils.data_yahoo import YahooSource
 
 HEADER = "timestamp,open,high,low,close,volume"
 
@@ -437,7 +437,7 @@ QUICK = {"first": 0.01, "longest": 0.02, "limit": 0.05}  # seconds
 def yahoo(chart: Chart, **options: Any) -> tuple[DataService, FakeYahoo]:
     fake = FakeYahoo(chart)
     source = YahooSource(fake.session())
-    return DataService(source, patience=Patience(**QUICK), **options), fake
+    return DataService(source, patience=CircuitBreaker(**QUICK), **options), fake
 
 
 def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:

@@ -12,11 +12,11 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from tests.support.market import Market
+from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import KronosForecast, get_db_session
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.matured import LEVELS, NOT_YET, Matured, Unscored, closes_of, matured
 
 MONDAY = datetime(2024, 1, 8)

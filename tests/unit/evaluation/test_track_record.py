@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
+from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.kronostraderbot import KronosTraderBot
@@ -27,7 +28,6 @@ from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
 from tradingbot.utils import track_record
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.nightly_scores import score_matured

@@ -39,7 +39,7 @@ NO_RECORD = "no record yet: 0 of the 30 forecasts needed have an outcome"
 
 @pytest.fixture(autouse=True)
 def on_a_saturday(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
 
     monkeypatch.setattr(DataService, "now", lambda self: NOW)
 

@@ -198,7 +198,7 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
 
 def test_importing_calendars_and_data_service_loads_no_library_of_their_sources() -> None:
     code = (
-        "import sys, tradingbot.utils.data_service;"
+        "import sys, tradingbot.data.service;"
         "bad = {'exchange_calendars', 'yfinance', 'bokeh_sampledata', 'torch'} & set(sys.modules);"
         "sys.exit(str(sorted(bad)) if bad else 0)"
     )

@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
+from tradingbot.data.service import DataService
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
@@ -27,7 +28,6 @@ from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, key_
 from tradingbot.utils.calibration_fit import Fit, fit
 from tradingbot.utils.cli import app
 from tradingbot.utils.conformal import BANDS
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text

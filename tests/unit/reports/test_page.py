@@ -26,7 +26,7 @@ from tradingbot.utils.report_words import headline
 
 @pytest.fixture(autouse=True)
 def after_the_close(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tradingbot.utils.data_service import DataService
+    from tradingbot.data.service import DataService
 
     monkeypatch.setattr(DataService, "now", lambda self: NOW)
 

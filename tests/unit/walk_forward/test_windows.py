@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tradingbot.data.service import DataService
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_service import DataService
 from tradingbot.utils.training import in_training
 from tradingbot.utils.walk_forward import Plan, request, seen, windows
 from tradingbot.utils.wire import encode

@@ -1,114 +1,16 @@
-"""Where candles come from: Yahoo Finance, a folder of CSV files, or a sample of real candles.
-
-A source hands out what it has, as it has it: prices may be missing, rows doubled or in no order.
-`data_service` makes clean and complete bars of it.
-"""
+"""A folder of CSV files, one a ticker."""
 
 import csv
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
+from tradingbot.data.sources.yahoo import wall_clock
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
 from tradingbot.markets.candles import PRICES
-from tradingbot.utils.data_yahoo import YahooSource, wall_clock
-
-
-class Source(Protocol):
-    """One place that candles come from."""
-
-    remote: bool  # asked over a network: several tickers at a time, and what it answers is cached
-    knows_outcomes: bool  # holds bars from after its own clock
-    clock_file: str | None  # the file whose newest bar is the clock, if one is
-
-    def symbols(self) -> list[str]:
-        """The tickers it has, sorted; [] if it has more than can be listed."""
-        ...
-
-    def clock(self, horizon: int) -> datetime:
-        """What time it is for this source, naive UTC."""
-        ...
-
-    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Its bars from the day of `start` to the day of `end`, or more.
-
-        Index: naive timestamps; a daily bar's is midnight of its session. Columns: PRICES and,
-        if there is one, volume; missing values are NaN. Raises the kinds of DataError.
-        """
-        ...
-
-
-def open_source(name: str) -> Source:
-    """yahoo, csv:DIR or sample; ConfigError for another, a folder without files, and the like."""
-    if name == "yahoo":
-        return YahooSource()
-    if name == "sample":
-        return SampleSource()
-    kind, _, folder = name.partition(":")
-    if kind == "csv" and folder:
-        return CsvSource(Path(folder).expanduser())
-    raise ConfigError(f"data source {name!r}: expected yahoo, sample or csv:DIR")
-
-
-class SampleSource:
-    """Real daily candles of four tickers, 2000 to March 2013, from the package bokeh-sampledata."""
-
-    remote = False
-    knows_outcomes = True
-    clock_file: str | None = None
-    _TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
-
-    def __init__(self) -> None:
-        try:
-            from bokeh_sampledata import stocks
-        except ImportError as error:
-            raise ConfigError(
-                "data source sample: the package bokeh-sampledata is missing; "
-                "pip install 'kronos-tradingbots[sample]'"
-            ) from error
-        self._frames = {
-            ticker: _split_adjusted(getattr(stocks, ticker)) for ticker in self._TICKERS
-        }
-
-    def symbols(self) -> list[str]:
-        return list(self._TICKERS)
-
-    def clock(self, horizon: int) -> datetime:
-        """The close of the bar that `max(6, horizon)` later ones follow: they are the outcome."""
-        days = self._frames["AAPL"].index
-        if horizon >= len(days):
-            raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
-        return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
-
-    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        if symbol.upper() not in self._frames:
-            raise UnknownSymbol(
-                f"{symbol}: the sample has {', '.join(self._TICKERS)} only; "
-                "other tickers need the source yahoo or csv:DIR"
-            )
-        if interval != "1d":
-            raise DataError(f"{symbol}: the sample has daily bars only, not {interval!r}")
-        return self._frames[symbol.upper()]
-
-
-def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
-    """Candles as Yahoo would show them: prices from before a split in shares of after it.
-
-    The sample's are as traded, so a 2:1 split looks like a crash. Its adjusted close tells them:
-    adj_close ÷ close doubles on that day, while a dividend moves it by little.
-    """
-    frame = pd.DataFrame(stock)
-    ratio = frame["adj_close"] / frame["close"]
-    step = (ratio / ratio.shift(1, fill_value=ratio.iloc[0])).round(1)
-    split = step.where(step >= 1.5, 1.0)  # new shares for an old one, on the split's first day
-    later = split[::-1].cumprod()[::-1].shift(-1, fill_value=1.0)
-    bars = frame[PRICES].div(later, axis=0)
-    bars["volume"] = frame["volume"] * later
-    bars.index = pd.to_datetime(frame["date"]).rename("timestamp")
-    return bars
 
 
 class CsvSource:

@@ -10,11 +10,11 @@ from tradingbot.errors import DataUnavailable
 Answer = TypeVar("Answer")
 
 
-class Refused(DataUnavailable):
+class RateLimited(DataUnavailable):
     """The source asks its callers to slow down (HTTP 429)."""
 
 
-class Patience:
+class CircuitBreaker:
     """The one way to a source, for all threads.
 
     A refusal makes everybody wait, twice as long each time (`first` seconds, up to `longest`), and
@@ -52,7 +52,7 @@ class Patience:
             began = time.monotonic()
             try:
                 answer = request()
-            except Refused as error:
+            except RateLimited as error:
                 self._refused(turn, _without(symbol, error))
             except DataUnavailable as error:
                 took = time.monotonic() - began

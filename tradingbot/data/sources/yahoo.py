@@ -12,9 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from tradingbot.data.circuit_breaker import RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import exchange_timezone
-from tradingbot.utils.data_patience import Refused
 
 TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30
 
@@ -57,7 +57,7 @@ class YahooSource:
                 interval=interval, auto_adjust=False, actions=False, timeout=TIMEOUT, **period
             )
         except YFRateLimitError as error:
-            raise Refused(
+            raise RateLimited(
                 f"{symbol}: Yahoo refuses more requests for now (429); try again in some minutes"
             ) from error
         except YFPricesMissingError as error:

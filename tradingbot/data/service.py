@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tradingbot.data.circuit_breaker import CircuitBreaker
+from tradingbot.data.sources.base import Source
+from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import Bars, clean
 from tradingbot.runtime.concurrency import as_they_end
-from tradingbot.utils.data_patience import Patience
-from tradingbot.utils.data_sources import Source, open_source
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.data_cache import HistoryCache
+    from tradingbot.data.cache import HistoryCache
 
 
 logger = logging.getLogger(__name__)
@@ -51,14 +52,14 @@ class DataService:
         now: datetime | None = None,
         min_bars: int = 32,  # what a Space asks for at least
         sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
-        patience: Patience | None = None,
+        patience: CircuitBreaker | None = None,
     ) -> None:
         self._source = open_source(source) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
         self._min_bars = min_bars
         self._cache = _cache(sessions) if self._source.remote else None
-        self._patience = patience or Patience()
+        self._patience = patience or CircuitBreaker()
         self._warned: set[str] = set()
         # the newest daily closes that were asked for, from when on, and up to which session
         self._newest: dict[str, tuple[datetime, datetime, pd.Series]] = {}
@@ -209,7 +210,7 @@ def _cache(
 ) -> "HistoryCache | None":
     if sessions is None:
         return None
-    from tradingbot.utils.data_cache import HistoryCache  # loads SQLAlchemy
+    from tradingbot.data.cache import HistoryCache  # loads SQLAlchemy
 
     return HistoryCache(sessions)
 

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError
 from tradingbot.markets.candles import PRICES, clean
 from tradingbot.persistence.models import HistoricData
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.data_sources import open_source
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+if TYPE_CHECKING:
+    import pandas as pd
     from sqlalchemy.orm import Session
 
 
@@ -60,3 +63,18 @@ class Candles:
         frame = pd.DataFrame(rows, columns=["timestamp", *PRICES]).set_index("timestamp")
         frame.index = pd.DatetimeIndex(frame.index).as_unit("us")
         return frame
+
+
+def _kept(session: "Session", symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+    import pandas as pd
+    from sqlalchemy import select
+
+    from tradingbot.persistence.models import HistoricData as Bar
+
+    rows = session.execute(
+        select(Bar.timestamp, Bar.close)
+        .where(Bar.symbol == symbol, Bar.interval == interval, Bar.timestamp >= since)
+        .order_by(Bar.timestamp)
+    ).all()
+    index = pd.DatetimeIndex([row.timestamp for row in rows])
+    return pd.Series([row.close for row in rows], index=index, dtype="float64")

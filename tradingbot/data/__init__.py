@@ -1,0 +1,1 @@
+"""Candles: sources, cache, circuit breaker, the service in front of them."""

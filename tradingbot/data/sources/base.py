@@ -1,0 +1,30 @@
+"""What a source of candles is."""
+
+from datetime import datetime
+from typing import Protocol
+
+import pandas as pd
+
+
+class Source(Protocol):
+    """One place that candles come from."""
+
+    remote: bool  # asked over a network: several tickers at a time, and what it answers is cached
+    knows_outcomes: bool  # holds bars from after its own clock
+    clock_file: str | None  # the file whose newest bar is the clock, if one is
+
+    def symbols(self) -> list[str]:
+        """The tickers it has, sorted; [] if it has more than can be listed."""
+        ...
+
+    def clock(self, horizon: int) -> datetime:
+        """What time it is for this source, naive UTC."""
+        ...
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        """Its bars from the day of `start` to the day of `end`, or more.
+
+        Index: naive timestamps; a daily bar's is midnight of its session. Columns: PRICES and,
+        if there is one, volume; missing values are NaN. Raises the kinds of DataError.
+        """
+        ...

@@ -1,0 +1,68 @@
+"""Real daily candles that need no network."""
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from tradingbot.errors import ConfigError, DataError, UnknownSymbol
+from tradingbot.markets.calendars import session_close
+from tradingbot.markets.candles import PRICES
+
+
+class SampleSource:
+    """Real daily candles of four tickers, 2000 to March 2013, from the package bokeh-sampledata."""
+
+    remote = False
+    knows_outcomes = True
+    clock_file: str | None = None
+    _TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
+
+    def __init__(self) -> None:
+        try:
+            from bokeh_sampledata import stocks
+        except ImportError as error:
+            raise ConfigError(
+                "data source sample: the package bokeh-sampledata is missing; "
+                "pip install 'kronos-tradingbots[sample]'"
+            ) from error
+        self._frames = {
+            ticker: _split_adjusted(getattr(stocks, ticker)) for ticker in self._TICKERS
+        }
+
+    def symbols(self) -> list[str]:
+        return list(self._TICKERS)
+
+    def clock(self, horizon: int) -> datetime:
+        """The close of the bar that `max(6, horizon)` later ones follow: they are the outcome."""
+        days = self._frames["AAPL"].index
+        if horizon >= len(days):
+            raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
+        return session_close("AAPL", days[-1 - max(6, horizon)].to_pydatetime())
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        if symbol.upper() not in self._frames:
+            raise UnknownSymbol(
+                f"{symbol}: the sample has {', '.join(self._TICKERS)} only; "
+                "other tickers need the source yahoo or csv:DIR"
+            )
+        if interval != "1d":
+            raise DataError(f"{symbol}: the sample has daily bars only, not {interval!r}")
+        return self._frames[symbol.upper()]
+
+
+def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
+    """Candles as Yahoo would show them: prices from before a split in shares of after it.
+
+    The sample's are as traded, so a 2:1 split looks like a crash. Its adjusted close tells them:
+    adj_close ÷ close doubles on that day, while a dividend moves it by little.
+    """
+    frame = pd.DataFrame(stock)
+    ratio = frame["adj_close"] / frame["close"]
+    step = (ratio / ratio.shift(1, fill_value=ratio.iloc[0])).round(1)
+    split = step.where(step >= 1.5, 1.0)  # new shares for an old one, on the split's first day
+    later = split[::-1].cumprod()[::-1].shift(-1, fill_value=1.0)
+    bars = frame[PRICES].div(later, axis=0)
+    bars["volume"] = frame["volume"] * later
+    bars.index = pd.to_datetime(frame["date"]).rename("timestamp")
+    return bars
