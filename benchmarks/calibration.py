@@ -35,11 +35,11 @@ from tradingbot.data.sources.sample import SampleSource
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.settings import Settings as JobSettings
+from tradingbot.space.wire import TOP_P
 from tradingbot.utils import conformal
 from tradingbot.utils.calibration_fit import walk_forward
 from tradingbot.utils.conformal import widened
 from tradingbot.utils.matured import Matured
-from tradingbot.utils.wire import TOP_P
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
 TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part

@@ -4,8 +4,8 @@ python examples/forecast_bot.py
 """
 
 from tradingbot.data.service import DataService
+from tradingbot.space.local import local_space
 from tradingbot.utils.core import Bot, KronosClient
-from tradingbot.utils.local_space import local_space
 
 
 class ForecastBot(Bot):

@@ -7,8 +7,8 @@ python examples/forecast_fan.py    # writes forecast_fan.html
 import plotly.graph_objects as go
 
 from tradingbot.data.service import DataService
+from tradingbot.space.local import local_space
 from tradingbot.utils.core import KronosClient
-from tradingbot.utils.local_space import local_space
 
 symbol, horizon = "AAPL", 10
 data = DataService("sample", horizon=horizon)

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from tradingbot.persistence.engine import dispose_engines
-from tradingbot.utils.local_space import local_space
+from tradingbot.space.local import local_space
 
 TESTS = Path(__file__).parent
 _numbers = count()

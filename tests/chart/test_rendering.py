@@ -17,7 +17,7 @@ from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods,
 from tradingbot import __version__
 from tradingbot.persistence.engine import database_url
 from tradingbot.settings import Settings
-from tradingbot.utils import hf_space
+from tradingbot.space import hub as hf_space
 
 DATABASE = {
     "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",

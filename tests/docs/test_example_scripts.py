@@ -145,7 +145,7 @@ def test_the_fan_is_drawn_with_its_outcome(tmp_path: Path) -> None:
 def test_the_picture_of_the_readme_is_drawn_by_its_script(
     tmp_path: Path, space_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tradingbot.utils.local_space.local_space", lambda: nullcontext(space_url))
+    monkeypatch.setattr("tradingbot.space.local.local_space", lambda: nullcontext(space_url))
     script = runpy.run_path(str(ROOT / "examples" / "forecast_picture.py"))
     script["main"](str(tmp_path / "drawn.svg"))
     drawn, shown = map(parsed, (tmp_path / "drawn.svg", ROOT / "docs/images/forecast.svg"))

@@ -21,7 +21,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.support import ROOT
-from tradingbot.utils.local_space import free_port
+from tradingbot.space.local import free_port
 
 REPO = "someone/kronos-trading-api"
 TOKEN = "hf_test_token"

@@ -30,7 +30,8 @@ from tradingbot.errors import (
 from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.utils import kronos_client, space_http
+from tradingbot.space import transport as space_http
+from tradingbot.utils import kronos_client
 from tradingbot.utils.kronos_client import KronosClient
 
 COLUMNS = [

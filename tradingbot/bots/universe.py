@@ -2,12 +2,22 @@
 
 import json
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, cast, inspect, select
 from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import BotRow
+from tradingbot.settings import Settings
 from tradingbot.utils.portfolio import CASH
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.data.service import DataService
+
 
 logger = logging.getLogger(__name__)
 
@@ -28,3 +38,17 @@ def active_symbols(session: Session) -> list[str]:
                 "bots.portfolio of %r cannot be read, and its tickers are not known", name
             )
     return sorted(found - {CASH})
+
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+def active_tickers(settings: Settings, data: "DataService", sessions: Sessions | None) -> list[str]:
+    """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
+    if settings.data_source != "yahoo":
+        return data.symbols()
+
+    if sessions is None:
+        return sorted(settings.extra_symbols)
+    with sessions() as session:
+        return sorted({*active_symbols(session), *settings.extra_symbols})

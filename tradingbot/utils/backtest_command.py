@@ -22,8 +22,8 @@ from tradingbot.settings import (
     check_symbols,
     check_whole,
 )
+from tradingbot.space.wire import TEMPERATURE, TOP_P
 from tradingbot.utils.command_parts import fail
-from tradingbot.utils.wire import TEMPERATURE, TOP_P
 
 MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars, what a Space accepts
 

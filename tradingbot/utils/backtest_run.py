@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceRejected
@@ -18,8 +19,8 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
+from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.utils.backtest_csv import PAST, BacktestFile
-from tradingbot.utils.steps import active_tickers, check_space_is_known, open_space
 from tradingbot.utils.walk_forward import Plan, Window, walk, windows
 
 if TYPE_CHECKING:

@@ -6,26 +6,18 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tradingbot.bots.universe import active_tickers
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubRefused, KronosError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
+from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.utils.nightly_calibration import calibration
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report, query_command
 from tradingbot.utils.shards import Shard
-from tradingbot.utils.steps import (
-    INTERVAL,
-    Sessions,
-    active_tickers,
-    check_space_is_known,
-    fetch,
-    known_closes,
-    open_space,
-    store,
-    take_stored,
-)
+from tradingbot.utils.steps import INTERVAL, Sessions, fetch, known_closes, store, take_stored
 
 if TYPE_CHECKING:
     from tradingbot.data.service import DataService

@@ -18,8 +18,8 @@ from tradingbot.forecast import Forecast
 from tradingbot.markets.candles import checked
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, check_secret, check_url
-from tradingbot.utils.space_http import SpaceHTTP
-from tradingbot.utils.wire import SeriesRequest, decode, encode, envelope
+from tradingbot.space.transport import SpaceHTTP
+from tradingbot.space.wire import SeriesRequest, decode, encode, envelope
 
 if TYPE_CHECKING:
     import pandas as pd

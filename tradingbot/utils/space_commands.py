@@ -16,7 +16,7 @@ from tradingbot.settings import Settings
 from tradingbot.utils.job import exit_code
 
 if TYPE_CHECKING:
-    from tradingbot.utils.hf_space import HubSpace
+    from tradingbot.space.hub import HubSpace
     from tradingbot.utils.kronos_client import KronosClient
 
 space_app = typer.Typer(
@@ -51,7 +51,7 @@ def status_command() -> None:
         if settings.hf_token is None:
             narrator.say("HF_TOKEN is not set, so the Hub is not asked for the stage")
         else:
-            from tradingbot.utils.hf_space import FAILED
+            from tradingbot.space.hub import FAILED
 
             hub = _hub(settings)
             stage = hub.stage()
@@ -143,7 +143,7 @@ def _with_token(settings: Settings) -> Settings:
 
 
 def _hub(settings: Settings) -> "HubSpace":
-    from tradingbot.utils.hf_space import HubSpace
+    from tradingbot.space.hub import HubSpace
 
     assert settings.hf_token is not None
     return HubSpace(settings.hf_space_repo, settings.hf_token)
@@ -173,8 +173,8 @@ def _health_if_up(hub: "HubSpace", client: "KronosClient") -> dict[str, Any] | N
 def _restart(
     hub: "HubSpace", client: "KronosClient", timeout: float, narrator: ProgressReporter
 ) -> dict[str, Any]:
-    from tradingbot.utils.hf_space import RUNS
-    from tradingbot.utils.space_life import boot_id, wait_for_new_container
+    from tradingbot.space.hub import RUNS
+    from tradingbot.space.lifecycle import boot_id, wait_for_new_container
 
     stage = hub.stage()
     old_boot = boot_id(client) if stage in RUNS else None
@@ -190,7 +190,7 @@ def _restart(
 
 def _show_health(settings: Settings, stage: str | None) -> bool:
     """Print what /health says, or why it is not known; whether that is as it should be."""
-    from tradingbot.utils.hf_space import FAILED, STILL
+    from tradingbot.space.hub import FAILED, STILL
 
     if settings.space_url is None:
         _show("Health", "KRONOS_SPACE_URL is not set, so the Space is not asked")

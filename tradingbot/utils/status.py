@@ -219,8 +219,8 @@ def _clock_and_tickers(
     settings: Settings, sessions: "Callable[[], Any]"
 ) -> tuple[datetime, list[str]]:
     """What time it is for the source, and the active tickers."""
+    from tradingbot.bots.universe import active_tickers
     from tradingbot.data.service import DataService
-    from tradingbot.utils.steps import active_tickers
 
     try:
         data = DataService(settings.data_source, horizon=settings.horizon)

@@ -1,12 +1,11 @@
 """The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tradingbot.errors import ConfigError, DataError
+from tradingbot.errors import DataError
 from tradingbot.forecast import Forecast
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tradingbot.data.service import DataService
-    from tradingbot.runtime.locking import Lock
-    from tradingbot.utils.kronos_client import KronosClient
-    from tradingbot.utils.space_life import Diary
+
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 INTERVAL = "1d"
@@ -126,77 +123,3 @@ def known_closes(
         except DataError:
             continue  # the report can do without
     return known
-
-
-def check_space_is_known(settings: Settings, *, local: bool) -> None:
-    """ConfigError unless `open_space` will know where the Space is."""
-    if not local and settings.space_url is None:
-        raise ConfigError(
-            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
-            "or add --local to run one on this machine"
-        )
-
-
-@contextmanager
-def open_space(
-    settings: Settings,
-    *,
-    local: bool,
-    narrator: ProgressReporter,
-    model: str | None = None,
-    lock: "Lock | None" = None,
-    diary: "Diary | None" = None,
-) -> "Iterator[KronosClient]":
-    """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
-
-    `model` is what a Space of this machine loads in place of KRONOS_MODEL.
-    `lock` is what runs share one of the Hub by, and `diary` what they remember about it.
-    """
-    from tradingbot.utils.kronos_client import KronosClient
-
-    if local:
-        from tradingbot.utils.local_space import local_space
-
-        narrator.step("wake", "Starting a Space on this machine")
-        with (
-            local_space(
-                environ={**os.environ, **({} if model is None else {"KRONOS_MODEL": model})},
-                timeout=settings.wake_timeout,
-                say=narrator.say,
-            ) as url,
-            KronosClient(url, settings=settings) as client,
-        ):
-            yield client
-        return
-    with KronosClient(settings=settings) as client:
-        if settings.hf_token is None:
-            narrator.step("wake", f"Waiting for {settings.space_url}")
-            client.wait_until_ready(settings.wake_timeout)
-            yield client
-            return
-        from tradingbot.utils.hf_space import HubSpace
-        from tradingbot.utils.space_life import running_space
-
-        narrator.step("wake", f"Waking {settings.hf_space_repo}")
-        with running_space(
-            HubSpace(settings.hf_space_repo, settings.hf_token),
-            client,
-            timeout=settings.wake_timeout,
-            pause=settings.pause,
-            say=narrator.say,
-            lock=lock,
-            diary=diary,
-        ):
-            yield client
-
-
-def active_tickers(settings: Settings, data: "DataService", sessions: Sessions | None) -> list[str]:
-    """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
-    if settings.data_source != "yahoo":
-        return data.symbols()
-    from tradingbot.bots.universe import active_symbols
-
-    if sessions is None:
-        return sorted(settings.extra_symbols)
-    with sessions() as session:
-        return sorted({*active_symbols(session), *settings.extra_symbols})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.wire import SeriesRequest, encode
+from tradingbot.space.wire import SeriesRequest, encode
 
 if TYPE_CHECKING:
     import pandas as pd

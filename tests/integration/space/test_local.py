@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
-from tradingbot.utils import local_space as module
-from tradingbot.utils.local_space import local_space
+from tradingbot.space import local as module
+from tradingbot.space.local import local_space
 
 
 def test_without_the_model_s_packages_it_says_what_to_install(
@@ -97,7 +97,7 @@ def test_a_space_that_is_killed_in_the_middle_is_told(
 
 
 def test_a_process_that_is_killed_leaves_no_space_behind() -> None:
-    program = "from tradingbot.utils.local_space import local_space\nwith local_space(): pass"
+    program = "from tradingbot.space.local import local_space\nwith local_space(): pass"
     environ = {**os.environ, "KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
     parent = subprocess.Popen([sys.executable, "-c", program], env=environ)
     try:

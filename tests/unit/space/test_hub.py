@@ -18,10 +18,10 @@ from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.errors import HubError, HubRefused
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.settings import PausePolicy, Settings
-from tradingbot.utils import hf_space
-from tradingbot.utils.hf_space import HubSpace, is_private_space
+from tradingbot.space import hub as hf_space
+from tradingbot.space.hub import HubSpace, is_private_space
+from tradingbot.space.lifecycle import running_space
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.space_life import running_space
 
 
 @pytest.fixture
@@ -328,6 +328,6 @@ class _To(HTTPAdapter):
 
 
 def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -> None:
-    code = "import sys, tradingbot.utils.hf_space; print('huggingface_hub' in sys.modules)"
+    code = "import sys, tradingbot.space.hub; print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -23,11 +23,12 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import RunRecord
 from tradingbot.runtime.locking import Lock
 from tradingbot.settings import PausePolicy
-from tradingbot.utils import hf_space, space_life
-from tradingbot.utils.hf_space import HubSpace
+from tradingbot.space import hub as hf_space
+from tradingbot.space import lifecycle as space_life
+from tradingbot.space.hub import HubSpace
+from tradingbot.space.lifecycle import running_space
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.report import Report
-from tradingbot.utils.space_life import running_space
 
 LOCK = f"Space {REPO}"
 

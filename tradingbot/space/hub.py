@@ -15,6 +15,7 @@ from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
 if TYPE_CHECKING:
     import httpx2
 
+
 logger = logging.getLogger(__name__)
 
 HUB_TIMEOUT = 10.0  # seconds for one call; huggingface_hub itself has none

@@ -18,8 +18,8 @@ from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.runtime.retry import PATIENCE, retried
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
-from tradingbot.utils import hf_space
-from tradingbot.utils.hf_space import FAILED, RUNS, HubSpace
+from tradingbot.space import hub as hf_space
+from tradingbot.space.hub import FAILED, RUNS, HubSpace
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Health(Protocol):
     def health(self) -> dict[str, Any]: ...
 
 
-class Diary(Protocol):
+class WakeLog(Protocol):
     """Remembers from run to run whether the Space runs because a run woke it."""
 
     def woke(self, repo: str) -> bool: ...
@@ -42,7 +42,7 @@ class Diary(Protocol):
     def others_at_work(self) -> bool: ...
 
 
-class NoDiary:
+class NoWakeLog:
     """For a run that stores nothing."""
 
     def woke(self, repo: str) -> bool:
@@ -64,7 +64,7 @@ def running_space(
     pause: PausePolicy = "always",
     say: Callable[[str], None] = logger.info,
     lock: Lock | None = None,
-    diary: Diary | None = None,
+    diary: WakeLog | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Restart the Space, hand over its /health once the new container answers, pause it at last.
 
@@ -74,7 +74,7 @@ def running_space(
     before the runs that share it, "never" leaves every one. HubError if the Space is not up within
     `timeout` seconds; HubRefused: the token or the name is wrong, nothing was touched.
     """
-    stay = _Stay(hub, client, lock or NoLock(), diary or NoDiary(), pause, say)
+    stay = _SpaceLease(hub, client, lock or NoLock(), diary or NoWakeLog(), pause, say)
     try:
         yield stay.begin(timeout)
     except BaseException as error:
@@ -146,7 +146,7 @@ def boot_id(client: Health, deadline: float = math.inf) -> str | None:
     return None
 
 
-class _Stay:
+class _SpaceLease:
     """One run's use of the Space, from `begin` to `end`."""
 
     def __init__(
@@ -154,7 +154,7 @@ class _Stay:
         hub: HubSpace,
         client: Health,
         lock: Lock,
-        diary: Diary,
+        diary: WakeLog,
         policy: PausePolicy,
         say: Callable[[str], None],
     ) -> None:

@@ -166,7 +166,7 @@ class SpaceHTTP:
                 return True  # another thread has asked meanwhile
             if not self._hf_token or parts.scheme != "https" or not host.endswith(".hf.space"):
                 return False
-            from tradingbot.utils.hf_space import is_private_space
+            from tradingbot.space.hub import is_private_space
 
             if not is_private_space(self._hf_space_repo, host, token=self._hf_token):
                 return False

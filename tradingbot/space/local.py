@@ -138,7 +138,7 @@ def _ended(process: subprocess.Popen[str], output: _Output) -> str:
 
 
 def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: float) -> None:
-    from tradingbot.utils.space_http import SpaceHTTP
+    from tradingbot.space.transport import SpaceHTTP
 
     space = SpaceHTTP(url)
     deadline = time.monotonic() + timeout
