@@ -32,6 +32,7 @@ from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from tradingbot.data.sources.sample import SampleSource
+from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.settings import Settings as JobSettings
@@ -39,7 +40,6 @@ from tradingbot.space.wire import TOP_P
 from tradingbot.utils import conformal
 from tradingbot.utils.calibration_fit import walk_forward
 from tradingbot.utils.conformal import widened
-from tradingbot.utils.matured import Matured
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
 TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part
@@ -156,7 +156,7 @@ class Model:
         settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano"})
         self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
 
-    def forecasts(self, candles: Candles, folder: Path) -> Matured:
+    def forecasts(self, candles: Candles, folder: Path) -> ForecastOutcomes:
         """From every bar of the unseen part but the last, and the one before it."""
         file = folder / f"{candles.symbol}-{self._paths}-{self._top_p:g}.npz"
         if not file.exists():
@@ -164,7 +164,7 @@ class Model:
             np.savez(file, **self._made(candles))
         kept = np.load(file)
         close = candles.bars["close"]
-        return Matured(
+        return ForecastOutcomes(
             symbol=candles.symbol,
             model_name="kronos-nano",
             model_revision="",
@@ -248,7 +248,7 @@ class Calibrated:
     as_of: np.ndarray[Any, np.dtype[np.datetime64]]
 
 
-def calibrated(record: Sequence[Matured]) -> list[Calibrated]:
+def calibrated(record: Sequence[ForecastOutcomes]) -> list[Calibrated]:
     found = []
     for one, factors in zip(record, walk_forward(record), strict=True):
         known = ~np.isnan(factors[:, 0])
@@ -267,7 +267,7 @@ def together(parts: Sequence[Calibrated]) -> Calibrated:
     return Calibrated("**all**", *(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
 
-def coverage_table(record: Sequence[Matured]) -> str:
+def coverage_table(record: Sequence[ForecastOutcomes]) -> str:
     parts = [part for part in calibrated(record) if len(part.actual)]
     head = [
         "", "n", "raw 50 %", "80 %", "90 %", "calibrated 50 %", "80 %", "90 %",
@@ -288,7 +288,7 @@ def coverage_table(record: Sequence[Matured]) -> str:
     return table(head, rows)
 
 
-def rates_table(record: Sequence[Matured]) -> str:
+def rates_table(record: Sequence[ForecastOutcomes]) -> str:
     """All tickers, with other rates of learning."""
     rows = []
     chosen = conformal.RATE
@@ -307,7 +307,7 @@ def rates_table(record: Sequence[Matured]) -> str:
     return table(["rate", "50 %", "80 %", "90 %", "CRPS ÷ raw"], rows)
 
 
-def storm_table(record: Sequence[Matured]) -> str:
+def storm_table(record: Sequence[ForecastOutcomes]) -> str:
     """Step 1 of the simulated market: how often the 80 % band held, before and after it doubles.
 
     Once with kronos-nano, which sees the last 251 candles, and once with bands that never change.
@@ -336,7 +336,7 @@ def storm_table(record: Sequence[Matured]) -> str:
 _SPANS = ((0, 10), (10, 20), (20, 30), (30, 40), (40, 60), (60, 119))
 
 
-def step_one(one: Matured) -> Matured:
+def step_one(one: ForecastOutcomes) -> ForecastOutcomes:
     first = one.step == 1
     names = ("as_of", "target", "step", "mean", "quantiles", "raw_quantiles", "prob_up", "actual")
     return replace(one, **{name: getattr(one, name)[first] for name in names})

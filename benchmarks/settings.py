@@ -39,12 +39,12 @@ from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
 from tradingbot.data.service import DataService
+from tradingbot.evaluation.metrics import ForecastMetrics, compute_metrics
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.evaluation.training_cutoff import in_training
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import clean
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.matured import LEVELS, Matured
-from tradingbot.utils.measures import Measures, measure
-from tradingbot.utils.training import in_training
 from tradingbot.utils.walk_forward import Plan, Window, request
 
 TEMPERATURES = (0.8, 1.0, 1.2)
@@ -116,10 +116,10 @@ class Grid:
 
     def row(self, temperature: float, top_p: float, context: int, paths: int) -> list[str]:
         closes = self.closes(temperature, top_p, context)
-        found = measure(self.matured(closes[:, :paths]))
+        found = compute_metrics(self.matured(closes[:, :paths]))
         return [f"{temperature:g}", f"{top_p:g}", str(context), str(paths), *shown(found)]
 
-    def matured(self, closes: Closes) -> Iterator[Matured]:
+    def matured(self, closes: Closes) -> Iterator[ForecastOutcomes]:
         start = 0
         for symbol, some in self.wanted.items():
             past = self.bars[symbol]["close"]
@@ -154,13 +154,15 @@ class Grid:
                 yield paths[None, :, :, 3] / answer["last_close"]
 
 
-def joined(symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series) -> Matured:
+def joined(
+    symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series
+) -> ForecastOutcomes:
     """The forecasts that these paths are, with what came."""
     count, _, steps = closes.shape
     quantiles = np.quantile(closes, LEVELS, axis=1).transpose(1, 2, 0).reshape(-1, len(LEVELS))
     as_of = np.repeat(np.array([window.as_of for window in some], "datetime64[s]"), steps)
     target = np.array([window.targets for window in some], "datetime64[s]").ravel()
-    return Matured(
+    return ForecastOutcomes(
         symbol=symbol,
         model_name="",
         model_revision="",
@@ -183,7 +185,7 @@ HEAD = [
 ]  # fmt: skip
 
 
-def shown(found: Measures) -> list[str]:
+def shown(found: ForecastMetrics) -> list[str]:
     def share(value: float | None) -> str:
         return "" if value is None else f"{100 * value:.1f} %"
 

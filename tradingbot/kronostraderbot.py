@@ -103,7 +103,7 @@ class KronosTraderBot(Bot):
 
     def _unearned(self, forecast: "Forecast") -> str | None:
         """Why the model's record does not allow a trade; None if it does."""
-        from tradingbot.utils.track_record import crps_skill
+        from tradingbot.evaluation.track_record import crps_skill
 
         if self.min_skill is None:
             return None

@@ -25,6 +25,8 @@ from typing import Any, Self
 import pandas as pd
 
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.training_cutoff import InTraining, in_training
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.utils.backtest_rows import (
     COLUMNS,
@@ -34,8 +36,6 @@ from tradingbot.utils.backtest_rows import (
     parsed,
     whole_lines,
 )
-from tradingbot.utils.matured import Matured
-from tradingbot.utils.training import InTraining, in_training
 
 PAST = 251  # closes before the first window that go into the file: 250 returns
 INTERVAL = "1d"
@@ -187,7 +187,9 @@ class BacktestFile:
             self._write(",".join(COLUMNS) + "\n")
 
 
-def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) -> list[Matured]:
+def read_csv(
+    path: Path, *, trained_on: Collection[InTraining] | None = None
+) -> list[ForecastOutcomes]:
     """The forecasts of a backtest's file that have an outcome, ticker by ticker.
 
     `trained_on`: only those whose column in_training is one of these. ConfigError if it is no such
@@ -210,7 +212,7 @@ def read_csv(path: Path, *, trained_on: Collection[InTraining] | None = None) ->
         scale = one["last_close"].to_numpy()
         quantiles = one[QUANTILES].to_numpy() / scale[:, None]
         found.append(
-            Matured(
+            ForecastOutcomes(
                 symbol=str(symbol),
                 model_name=str(model),
                 model_revision=str(revision),

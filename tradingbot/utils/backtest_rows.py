@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.training_cutoff import InTraining
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.utils.training import InTraining
 
 QUANTILES = [f"q{round(100 * level):02}" for level in QUANTILE_LEVELS]
 SETTINGS = [

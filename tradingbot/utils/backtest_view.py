@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics, MetricAccumulator
+from tradingbot.evaluation.training_cutoff import trained_until
 from tradingbot.utils.backtest_csv import BacktestFile, read_csv, training_counts, without_outcome
 from tradingbot.utils.backtest_run import Walk
-from tradingbot.utils.measures import MIN_FORECASTS, Measures, Tally
-from tradingbot.utils.training import trained_until
 
 
 def document(walked: Walk, code: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ _HEAD = (
 )
 
 
-def _measured(walked: Walk) -> dict[str, Measures]:
+def _measured(walked: Walk) -> dict[str, ForecastMetrics]:
     """By step ahead, of all, and of those that were not in training, if these are a part."""
     tally = _tally(read_csv(walked.path))
     measured = {str(step): tally.measures(step) for step in tally.steps()}
@@ -107,14 +107,14 @@ def _jumps(walked: Walk) -> dict[str, str]:
     return found
 
 
-def _tally(forecasts: Any) -> Tally:
-    tally = Tally()
+def _tally(forecasts: Any) -> MetricAccumulator:
+    tally = MetricAccumulator()
     for one in forecasts:
-        tally += Tally.of(one)
+        tally += MetricAccumulator.of(one)
     return tally
 
 
-def _row(name: str, measured: Measures) -> str:
+def _row(name: str, measured: ForecastMetrics) -> str:
     start = f"{name:6}{measured.n:8,}  "
     if measured.n < MIN_FORECASTS:
         return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"

@@ -22,9 +22,9 @@ from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from tradingbot.evaluation.outcomes import ForecastOutcomes, Unresolved
     from tradingbot.utils.calibration import Key
     from tradingbot.utils.calibration_fit import Fit, Outcome
-    from tradingbot.utils.matured import Matured, Unscored
 
 
 def calibrate(
@@ -96,7 +96,7 @@ class Found:
     @property
     def out_of_reach(self) -> bool:
         """Whether forecasts have their outcome, and none of them could be had."""
-        from tradingbot.utils.matured import NOT_YET
+        from tradingbot.evaluation.outcomes import NOT_YET
 
         return not self.fits and any(reason != NOT_YET for reason in self.left_out)
 
@@ -128,30 +128,34 @@ def _calibrate(
     return found
 
 
-def _record(session: "Session", url: str, source: str | None) -> "Iterator[Matured | Unscored]":
+def _record(
+    session: "Session", url: str, source: str | None
+) -> "Iterator[ForecastOutcomes | Unresolved]":
     from sqlalchemy import func, select
 
     from tradingbot.data.service import DataService
+    from tradingbot.evaluation.outcomes import closes_of, resolve_outcomes
     from tradingbot.persistence.engine import get_db_session
     from tradingbot.persistence.models import KronosForecast
     from tradingbot.persistence.runs import last_source
     from tradingbot.runtime.clock import utcnow
     from tradingbot.utils.calibration_fit import RECORD
-    from tradingbot.utils.matured import closes_of, matured
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))
     if newest is None:
         return iter(())
     source = source or last_source(session) or Settings().data_source
     data = DataService(source, now=utcnow(), sessions=partial(get_db_session, url))
-    return matured(session, closes_of(data), since=newest - RECORD)
+    return resolve_outcomes(session, closes_of(data), since=newest - RECORD)
 
 
-def _known(record: "Iterable[Matured | Unscored]", left_out: Counter[str]) -> "Iterator[Matured]":
-    from tradingbot.utils.matured import Matured
+def _known(
+    record: "Iterable[ForecastOutcomes | Unresolved]", left_out: Counter[str]
+) -> "Iterator[ForecastOutcomes]":
+    from tradingbot.evaluation.outcomes import ForecastOutcomes
 
     for one in record:
-        if isinstance(one, Matured):
+        if isinstance(one, ForecastOutcomes):
             yield one
         else:
             left_out[one.reason] += one.n

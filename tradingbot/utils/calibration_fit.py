@@ -20,7 +20,7 @@ from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, Key,
 from tradingbot.utils.conformal import BANDS, Floats, Times, Track, scores, track
 
 if TYPE_CHECKING:
-    from tradingbot.utils.matured import Matured
+    from tradingbot.evaluation.outcomes import ForecastOutcomes
 
 RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
 TOLD = BANDS.index(80)  # the band whose coverage is told
@@ -48,7 +48,7 @@ class Fit:
     outcomes: tuple[Outcome, ...]  # by asset class and step
 
 
-def fit(record: Iterable["Matured"]) -> list[Fit]:
+def fit(record: Iterable["ForecastOutcomes"]) -> list[Fit]:
     """One for each model, revision and interval. The record is read once; scores are kept."""
     parts: dict[Key, list[_Scored]] = {}
     for one in record:
@@ -57,7 +57,7 @@ def fit(record: Iterable["Matured"]) -> list[Fit]:
     return [_fit(key, _joined(of_key)) for key, of_key in sorted(parts.items())]
 
 
-def walk_forward(record: Sequence["Matured"]) -> list[Floats]:
+def walk_forward(record: Sequence["ForecastOutcomes"]) -> list[Floats]:
     """(n, 9) for each part: the factors that were known when its forecasts were made; NaN: none.
 
     All of it has to be of one model, revision and interval.
@@ -85,7 +85,7 @@ class _Scored:
         return _Scored(*(getattr(self, one.name)[some] for one in fields(self)))
 
 
-def _scored(one: "Matured") -> _Scored:
+def _scored(one: "ForecastOutcomes") -> _Scored:
     kind = np.full(len(one), asset_class(one.symbol))
     low, high = one.raw_quantiles[:, 1], one.raw_quantiles[:, 17]
     held = (low <= one.actual) & (one.actual <= high)

@@ -335,10 +335,10 @@ class KronosClient:
         return self._sources[horizon]
 
     def _frame(self, forecast: Forecast, source: str) -> "pd.DataFrame":
-        from tradingbot.utils.track_record import record_of
+        from tradingbot.evaluation.track_record import describe_track_record
 
         frame = forecast.to_frame(source)
-        frame.attrs["track_record"] = record_of(forecast, self._sessions)
+        frame.attrs["track_record"] = describe_track_record(forecast, self._sessions)
         return frame
 
     def _stored(self, symbol: str, horizon: int) -> Forecast | None:

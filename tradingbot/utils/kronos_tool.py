@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError, UnknownSymbol
+from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import RAW, Forecast
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
@@ -29,7 +30,6 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings
 from tradingbot.utils.kronos_client import KronosClient
-from tradingbot.utils.track_record import record_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +110,15 @@ def _answer(ticker: str, days: int) -> str:
     latest = latest_complete_session(ticker, data.now())
     stored = _stored(ticker, days, latest)
     if stored is not None and (stored.as_of, stored.horizon) == (latest, days):
-        return forecast_text(stored, latest, "from the database", record=record_of(stored))
+        return forecast_text(
+            stored, latest, "from the database", record=describe_track_record(stored)
+        )
     try:
         with KronosClient(data=data, settings=settings, timeout=SPACE_TIMEOUT) as client:
             [(_, answer)] = client.forecast_many([ticker], days)
         if isinstance(answer, KronosError):
             raise answer
-        return forecast_text(answer, latest, "from the Space", record=record_of(answer))
+        return forecast_text(answer, latest, "from the Space", record=describe_track_record(answer))
     except KronosError as error:
         if (
             stored is None
@@ -125,7 +127,9 @@ def _answer(ticker: str, days: int) -> str:
             raise
         reason = str(error).removeprefix(f"{ticker}: ")
         note = f"You asked for {days} days. A newer or longer forecast cannot be had: {reason}."
-        return forecast_text(stored, latest, "from the database", note, record_of(stored))
+        return forecast_text(
+            stored, latest, "from the database", note, describe_track_record(stored)
+        )
 
 
 def _stored(ticker: str, days: int, latest: datetime) -> Forecast | None:

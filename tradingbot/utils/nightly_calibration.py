@@ -32,10 +32,10 @@ def calibration(
     those that the database keeps: nothing is fetched. Forecasts matter more than their
     calibration, so what goes wrong here is a warning, unless nothing could be stored either.
     """
+    from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
     from tradingbot.runtime.retry import retried
     from tradingbot.utils.calibration import key_of, load, store
     from tradingbot.utils.calibration_fit import RECORD, fit
-    from tradingbot.utils.matured import Matured, matured
 
     def refit() -> "Calibration | None":
         with sessions() as session:
@@ -46,8 +46,8 @@ def calibration(
                 return _kept(session, symbol, interval, since)
 
             since = of.as_of - RECORD
-            record = matured(session, closes, model=of.model_name, since=since)
-            for one in fit(part for part in record if isinstance(part, Matured)):
+            record = resolve_outcomes(session, closes, model=of.model_name, since=since)
+            for one in fit(part for part in record if isinstance(part, ForecastOutcomes)):
                 store(session, one.calibration)
             return load(session, key_of(of))
 

@@ -31,10 +31,10 @@ def score_matured(
     leaves unscored is scored by the next run.
     """
     from tradingbot.data.service import DataService
+    from tradingbot.evaluation.outcomes import closes_of
+    from tradingbot.evaluation.scoring import score, scored_since
     from tradingbot.persistence.locks import open_lock
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.matured import closes_of
-    from tradingbot.utils.scores import score, scored_since
 
     try:
         if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's

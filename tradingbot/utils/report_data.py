@@ -13,10 +13,10 @@ from sqlalchemy import func, select, text
 
 from tradingbot.data.stored import Candles
 from tradingbot.errors import DatabaseError, DataError
+from tradingbot.evaluation.outcomes import NOT_YET, ForecastOutcomes, Unresolved, resolve_outcomes
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
 from tradingbot.settings import Settings
-from tradingbot.utils.matured import NOT_YET, Matured, Unscored, matured
 from tradingbot.utils.status import Status, read_status, reading
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TickerRecord:
     symbol: str
     fan: Fan
     candles: pd.DataFrame  # (bars, open high low close), the newest; () where none are known
-    matured: Matured | None
+    matured: ForecastOutcomes | None
     past: list[Said]  # over the days of the candles
     missing: list[str]
 
@@ -76,7 +76,7 @@ class Record:
     others: list[KronosScore] = field(default_factory=list)  # of other models and revisions
 
     @property
-    def matured(self) -> list[Matured]:
+    def matured(self) -> list[ForecastOutcomes]:
         return [one.matured for one in self.tickers if one.matured is not None]
 
     @property
@@ -173,13 +173,13 @@ def _matured(
     revision: str,
     symbols: list[str],
     since: datetime,
-) -> tuple[dict[str, Matured], dict[str, list[Unscored]]]:
+) -> tuple[dict[str, ForecastOutcomes], dict[str, list[Unresolved]]]:
     """By ticker: forecasts of this very revision with their outcome, and why others have none."""
-    found: dict[str, Matured] = {}
-    unscored: dict[str, list[Unscored]] = {}
-    every = matured(session, candles.closes, model=model, symbols=symbols, since=since)
+    found: dict[str, ForecastOutcomes] = {}
+    unscored: dict[str, list[Unresolved]] = {}
+    every = resolve_outcomes(session, candles.closes, model=model, symbols=symbols, since=since)
     for one in every:
-        if isinstance(one, Unscored):
+        if isinstance(one, Unresolved):
             unscored.setdefault(one.symbol, []).append(one)
         elif one.model_revision == revision and one.interval == INTERVAL:
             found[one.symbol] = one
@@ -190,8 +190,8 @@ def _ticker(
     symbol: str,
     rows: list[Any],
     candles: Candles,
-    record: Matured | None,
-    unscored: Iterable[Unscored],
+    record: ForecastOutcomes | None,
+    unscored: Iterable[Unresolved],
 ) -> TickerRecord:
     missing = [
         f"{one.n} forecasts without an outcome: {one.reason}"
@@ -224,7 +224,7 @@ def _fan(rows: list[Any], closes: pd.Series) -> Fan:
     )
 
 
-def _past(record: Matured | None, shown: pd.DataFrame, bars: pd.DataFrame) -> list[Said]:
+def _past(record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame) -> list[Said]:
     """Of the shortest and the longest way ahead."""
     days = pd.DatetimeIndex(shown.index)
     if record is None or not len(days):

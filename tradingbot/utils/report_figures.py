@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.utils.bootstrap import interval, resampled
-from tradingbot.utils.matured import LEVELS, Matured
-from tradingbot.utils.measures import Measures, Tally
+from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.evaluation.statistics import interval, resampled
 from tradingbot.utils.report_data import Record
 
 Floats = NDArray[np.float64]
@@ -36,10 +36,10 @@ class Estimate:
 class Judged:
     """The record in figures; `overall` is None where there is none, the charts where it is thin."""
 
-    overall: Measures | None
+    overall: ForecastMetrics | None
     skill: Estimate | None  # of CRPS against the random walk
-    steps: list[tuple[int, Measures, Estimate | None]]
-    tickers: dict[str, Measures]
+    steps: list[tuple[int, ForecastMetrics, Estimate | None]]
+    tickers: dict[str, ForecastMetrics]
     charts: dict[str, Any]  # reliability, pit and skill, as report.js takes them
 
 
@@ -48,10 +48,10 @@ def judge(record: Record) -> Judged:
     every = record.matured
     if not every:
         return Judged(None, None, [], {}, {})
-    together = Tally()
+    together = MetricAccumulator()
     tickers = {}
     for one in every:
-        tally = Tally.of(one)
+        tally = MetricAccumulator.of(one)
         tickers[one.symbol] = tally.measures()
         together += tally
     overall = together.measures()
@@ -84,7 +84,7 @@ def judge(record: Record) -> Judged:
     )
 
 
-def _skills(tally: Tally, step: int | None = None) -> dict[str, Series | None]:
+def _skills(tally: MetricAccumulator, step: int | None = None) -> dict[str, Series | None]:
     """1 - CRPS / the random walk's: of what was given and, where it differs, of the model's own."""
     session, steps, sums = tally.sums(
         "n", "compared", "compared_crps", "crps", "raw_crps", "walk_crps"
@@ -113,7 +113,7 @@ class _Sample:
     raw: Floats  # (n, 19)
 
     @classmethod
-    def of(cls, every: Sequence[Matured]) -> "_Sample":
+    def of(cls, every: Sequence[ForecastOutcomes]) -> "_Sample":
         parts = [
             (one.target, one.step, one.actual, one.quantiles, one.raw_quantiles) for one in every
         ]

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.formatting import bar_text, duration, price_text
 from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import Run
-from tradingbot.utils.measures import MIN_FORECASTS, Measures
 from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
 from tradingbot.utils.report_figures import Estimate, Judged
 from tradingbot.utils.report_words import UNKNOWN, moment, move, per_cent, range_of
@@ -117,7 +117,7 @@ def _forecast_cells(fan: Fan) -> list[str]:
 
 
 def _measure_cells(
-    measures: Measures | KronosScore | None,
+    measures: ForecastMetrics | KronosScore | None,
     skill: Estimate | None,
     names: Sequence[str] = _MEASURES,
 ) -> list[str]:

@@ -2,9 +2,9 @@
 
 from datetime import datetime
 
+from tradingbot.evaluation.baselines import MIN_RETURNS
+from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.formatting import bar_text, price_text
-from tradingbot.utils.measures import MIN_FORECASTS, Measures
-from tradingbot.utils.random_walk import MIN_RETURNS
 from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
 from tradingbot.utils.report_figures import Estimate, Judged
 
@@ -49,7 +49,7 @@ def waiting(record: Record) -> str:
     return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
 
 
-def record_of(measures: Measures) -> str:
+def record_of(measures: ForecastMetrics) -> str:
     """error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 % (45 to 57)."""
     if measures.mase is None and measures.n >= MIN_FORECASTS:
         return "nothing to measure it by: the closes never moved"

@@ -20,7 +20,7 @@ from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
-    from tradingbot.utils.scores import Scoring
+    from tradingbot.evaluation.scoring import Scoring
 
 
 def score(
@@ -94,14 +94,14 @@ def _scored(
     from sqlalchemy import select
 
     from tradingbot.data.service import DataService
+    from tradingbot.evaluation.outcomes import closes_of
+    from tradingbot.evaluation.scoring import score as count
     from tradingbot.persistence.engine import database_url, get_db_session, init_db, redact
     from tradingbot.persistence.locks import open_lock
     from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
     from tradingbot.persistence.runs import last_source
     from tradingbot.persistence.url import database_exists
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.matured import closes_of
-    from tradingbot.utils.scores import score as count
 
     settings = Settings.from_env()
     given = given_source(source, settings)

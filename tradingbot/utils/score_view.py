@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Row
 
+from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.evaluation.scoring import Scoring
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
-from tradingbot.utils.measures import MIN_FORECASTS
-from tradingbot.utils.scores import Scoring
 
 MOST_TICKERS = 20  # the document has all
 

@@ -201,8 +201,8 @@ def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, st
     """The record of each model and interval, of the revision that has forecast last."""
     from sqlalchemy import inspect
 
+    from tradingbot.evaluation.track_record import newest_revision, track_record
     from tradingbot.persistence.models import KronosScore
-    from tradingbot.utils.track_record import newest_revision, track_record
 
     if not inspect(session.connection()).has_table(KronosScore.__tablename__):
         return {}

@@ -11,10 +11,16 @@ import pytest
 import scoringrules
 from scipy import stats
 
-from tradingbot.utils.matured import LEVELS, Matured
-from tradingbot.utils.measures import MIN_FORECASTS, Measures, Tally, crps, measure
-from tradingbot.utils.random_walk import random_walk_quantiles
-from tradingbot.utils.significance import (
+from tradingbot.evaluation.baselines import random_walk_quantiles
+from tradingbot.evaluation.metrics import (
+    MIN_FORECASTS,
+    ForecastMetrics,
+    MetricAccumulator,
+    compute_metrics,
+    crps,
+)
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.evaluation.statistics import (
     diebold_mariano,
     share_interval,
     student_p_value,
@@ -36,13 +42,13 @@ def record(
     step: int = 1,
     past: pd.Series | None = None,
     symbol: str = "SPY",
-) -> Matured:
+) -> ForecastOutcomes:
     """Forecasts of as many days in a row; quantiles are straight from mean - half_width to +."""
     n = len(actual)
     centre = np.broadcast_to(mean, n)[:, None]
     half = np.broadcast_to(half_width, n)[:, None]
     quantiles = centre + half * (2 * np.array(LEVELS) - 1)
-    return Matured(
+    return ForecastOutcomes(
         symbol=symbol,
         model_name="mini",
         model_revision="r1",
@@ -67,7 +73,7 @@ def walk(length: int, *, spread: float = 0.01) -> pd.Series:
 
 
 def test_errors_are_shares_of_the_last_close_and_of_that_of_tomorrow_equals_today() -> None:
-    found = measure([record([1.02] * 30 + [0.97] * 10)])
+    found = compute_metrics([record([1.02] * 30 + [0.97] * 10)])
     # |1.01 - 1.02| = 0.01, |1.01 - 0.97| = 0.04; |1 - 1.02| = 0.02, |1 - 0.97| = 0.03
     assert found.mae == pytest.approx((30 * 0.01 + 10 * 0.04) / 40)
     assert found.naive_mae == pytest.approx((30 * 0.02 + 10 * 0.03) / 40)
@@ -93,7 +99,7 @@ def test_crps_equals_that_of_scoringrules() -> None:
 
 
 def test_weighted_quantile_loss_is_the_crps_per_actual_price() -> None:
-    found = measure([record([1.05] * 20 + [0.95] * 20)])
+    found = compute_metrics([record([1.05] * 20 + [0.95] * 20)])
     assert found.crps is not None
     assert found.wql == pytest.approx(found.crps / 1.0)
 
@@ -101,7 +107,7 @@ def test_weighted_quantile_loss_is_the_crps_per_actual_price() -> None:
 def test_a_band_holds_what_lies_inside_it_and_on_its_edge() -> None:
     # the 50 % band is 1.00 to 1.02, the 80 % one 0.994 to 1.026, the 90 % one 0.992 to 1.028
     actual = [1.019] * 10 + [1.025] * 10 + [1.027] * 10 + [1.03] * 10
-    found = measure([record(actual)])
+    found = compute_metrics([record(actual)])
     assert (found.coverage_50, found.coverage_80, found.coverage_90) == (0.25, 0.5, 0.75)
     assert found.width_50 == pytest.approx(0.02)
     assert found.width_80 == pytest.approx(0.032)
@@ -111,27 +117,29 @@ def test_a_band_holds_what_lies_inside_it_and_on_its_edge() -> None:
 
 
 def test_a_direction_is_right_or_wrong_only_where_the_price_moved() -> None:
-    found = measure([record([1.02] * 27 + [0.97] * 9 + [1.0] * 14)])
+    found = compute_metrics([record([1.02] * 27 + [0.97] * 9 + [1.0] * 14)])
     assert found.hit_rate == 0.75
     assert found.n == 50
 
 
 def test_too_few_forecasts_are_counted_and_not_measured() -> None:
-    few = measure([record([1.02] * (MIN_FORECASTS - 1))])
+    few = compute_metrics([record([1.02] * (MIN_FORECASTS - 1))])
     first, last = FIRST + timedelta(days=1), FIRST + timedelta(days=29)
-    assert few == Measures(n=29, sessions=29, first_target=first, last_target=last)
-    assert measure([record([1.02] * MIN_FORECASTS)]).mae is not None
-    assert measure([]) == Measures(n=0, sessions=0)
+    assert few == ForecastMetrics(n=29, sessions=29, first_target=first, last_target=last)
+    assert compute_metrics([record([1.02] * MIN_FORECASTS)]).mae is not None
+    assert compute_metrics([]) == ForecastMetrics(n=0, sessions=0)
 
 
 def test_steps_and_the_newest_sessions_can_be_chosen() -> None:
     both = [record([1.02] * 100), record([1.04] * 100, step=5, symbol="QQQ")]
-    assert measure(both).n == 200
-    assert measure(both, step=5).naive_mae == pytest.approx(0.04)
-    newest = measure(both, last_sessions=60)  # of the days 2 to 105 that have any target: 46 to 105
+    assert compute_metrics(both).n == 200
+    assert compute_metrics(both, step=5).naive_mae == pytest.approx(0.04)
+    newest = compute_metrics(
+        both, last_sessions=60
+    )  # of the days 2 to 105 that have any target: 46 to 105
     assert newest.first_target == FIRST + timedelta(days=45)
     assert newest.n == 56 + 60
-    assert measure(both, step=7) == Measures(n=0, sessions=0)
+    assert compute_metrics(both, step=7) == ForecastMetrics(n=0, sessions=0)
 
 
 def test_the_random_walk_one_step_ahead_has_the_quantiles_of_the_past_returns() -> None:
@@ -173,13 +181,15 @@ def test_a_past_too_short_to_walk_on_from_gives_no_random_walk() -> None:
 def test_skill_is_what_the_random_walk_loses_more() -> None:
     # the walk goes up or down by 1 %; so do the outcomes, and the forecast knows which
     outcomes = [1.01, 0.99] * 20
-    knows = measure([record(outcomes, mean=outcomes, half_width=0.0, past=walk(300))])
+    knows = compute_metrics([record(outcomes, mean=outcomes, half_width=0.0, past=walk(300))])
     assert knows.crps_skill == pytest.approx(1)
     same = record(outcomes, past=walk(300))
     quantiles = random_walk_quantiles(same.past, same.as_of, same.step)
-    as_good = Matured(**{**same.__dict__, "quantiles": quantiles})
-    assert measure([as_good]).crps_skill == pytest.approx(0)
-    assert measure([record(outcomes, past=walk(0))]).crps_skill is None  # no past to walk on from
+    as_good = ForecastOutcomes(**{**same.__dict__, "quantiles": quantiles})
+    assert compute_metrics([as_good]).crps_skill == pytest.approx(0)
+    assert (
+        compute_metrics([record(outcomes, past=walk(0))]).crps_skill is None
+    )  # no past to walk on from
 
 
 def test_wilson_interval_of_a_textbook() -> None:
@@ -241,8 +251,8 @@ def test_diebold_mariano_takes_the_tickers_of_a_session_together() -> None:
     outcomes = [1.01, 0.99, 1.02, 0.98] * 10
     one = record(outcomes, past=walk(300))
     twice = [one, record(outcomes, past=walk(300), symbol="QQQ")]
-    assert measure(twice).dm_statistic == pytest.approx(measure([one]).dm_statistic)
-    assert measure(twice).n == 80
+    assert compute_metrics(twice).dm_statistic == pytest.approx(compute_metrics([one]).dm_statistic)
+    assert compute_metrics(twice).n == 80
 
 
 @pytest.mark.parametrize("degrees", [1, 2, 29, 400, 5000])
@@ -252,7 +262,7 @@ def test_the_tail_of_students_t(statistic: float, degrees: int) -> None:
     assert student_p_value(statistic, degrees) == pytest.approx(expected, rel=2e-2, abs=1e-6)
 
 
-def market(predicted: np.ndarray, actual: np.ndarray) -> list[Matured]:
+def market(predicted: np.ndarray, actual: np.ndarray) -> list[ForecastOutcomes]:
     """Tickers with these returns; both (sessions, tickers)."""
     return [
         record(1 + actual[:, i], mean=1 + predicted[:, i], symbol=f"T{i}")
@@ -264,7 +274,7 @@ def test_information_coefficients_are_correlations_across_tickers() -> None:
     random = np.random.default_rng(4)
     predicted, actual = random.normal(0, 0.01, (2, 20, 7))
     actual[3, :4] = 0.0  # tied ranks
-    found = measure(market(predicted, actual))
+    found = compute_metrics(market(predicted, actual))
     each = range(20)
     ic = np.mean([stats.pearsonr(predicted[i], actual[i]).statistic for i in each])
     rank_ic = np.mean([stats.spearmanr(predicted[i], actual[i]).statistic for i in each])
@@ -275,25 +285,25 @@ def test_information_coefficients_are_correlations_across_tickers() -> None:
 def test_information_coefficients_need_five_tickers_that_differ() -> None:
     random = np.random.default_rng(4)
     predicted, actual = random.normal(0, 0.01, (2, 40, 7))
-    assert measure(market(predicted[:, :4], actual[:, :4])).ic is None
-    assert measure(market(np.full((40, 7), 0.01), actual)).ic is None
+    assert compute_metrics(market(predicted[:, :4], actual[:, :4])).ic is None
+    assert compute_metrics(market(np.full((40, 7), 0.01), actual)).ic is None
 
 
 def test_put_together_piece_by_piece_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(6)
     tickers = market(*random.normal(0, 0.01, (2, 40, 9)))
-    at_once = measure(tickers)
+    at_once = compute_metrics(tickers)
     assert at_once.ic is not None
-    monkeypatch.setattr("tradingbot.utils.tickers_apart._CHUNK", 20)
-    tally = Tally()
+    monkeypatch.setattr("tradingbot.evaluation.information_coefficient._CHUNK", 20)
+    tally = MetricAccumulator()
     for one in reversed(tickers):
-        tally += Tally.of(one)
+        tally += MetricAccumulator.of(one)
     assert_alike(tally.measures(), at_once)
     assert len(tally) == 360
     assert tally.steps() == [1]
 
 
-def assert_alike(found: Measures, expected: Measures) -> None:
+def assert_alike(found: ForecastMetrics, expected: ForecastMetrics) -> None:
     for name, value in expected.__dict__.items():
         alike: Any = pytest.approx(value) if isinstance(value, float) else value
         assert getattr(found, name) == alike, name

@@ -14,10 +14,17 @@ from sqlalchemy.exc import IntegrityError
 from tests.support.market import Market
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
+from tradingbot.evaluation.outcomes import (
+    LEVELS,
+    NOT_YET,
+    ForecastOutcomes,
+    Unresolved,
+    closes_of,
+    resolve_outcomes,
+)
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import KronosForecast, get_db_session
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.matured import LEVELS, NOT_YET, Matured, Unscored, closes_of, matured
 
 MONDAY = datetime(2024, 1, 8)
 DAYS = next_sessions("SPY", datetime(2024, 1, 5), 10)  # Monday the 8th and on; the 15th is none
@@ -65,13 +72,13 @@ def read(url: str, past: pd.Series | DataError | None = None, **options: Any) ->
         return history() if past is None else past
 
     with get_db_session(url) as session:
-        return list(matured(session, closes, **options))
+        return list(resolve_outcomes(session, closes, **options))
 
 
 def test_a_forecast_is_compared_in_shares_of_the_close_it_was_made_from(database: str) -> None:
     store(database, row(1), row(2))
     [found] = read(database)
-    assert isinstance(found, Matured)
+    assert isinstance(found, ForecastOutcomes)
     assert (found.symbol, found.model_name, found.model_revision) == ("SPY", "mini", "r1")
     assert found.step.tolist() == [1, 2]
     assert found.target.tolist() == DAYS[1:3]
@@ -125,7 +132,7 @@ def test_a_session_without_a_bar_is_told(database: str) -> None:
     halted = history().drop(DAYS[1])
     found, unscored = read(database, halted)
     assert found.step.tolist() == [2]
-    assert unscored == Unscored("SPY", "mini", "the target session has no bar", 1)
+    assert unscored == Unresolved("SPY", "mini", "the target session has no bar", 1)
 
 
 def test_a_forecast_from_a_bar_that_the_history_lacks_is_told(database: str) -> None:

@@ -14,14 +14,14 @@ from sqlalchemy import delete, event, insert, select, update
 
 from tests.support.records import LAST, Past
 from tradingbot.errors import DataError, DataUnavailable
+from tradingbot.evaluation.metrics import compute_metrics
+from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.evaluation.scoring import Scoring, score, scored_since
+from tradingbot.evaluation.track_record import crps_skill, newest_revision, track_record
 from tradingbot.persistence.engine import KronosForecast, KronosScore, get_db_session, get_engine
 from tradingbot.persistence.models import ALL_SYMBOLS
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.matured import LEVELS
-from tradingbot.utils.measures import measure
 from tradingbot.utils.score_view import show_scores
-from tradingbot.utils.scores import Scoring, score, scored_since
-from tradingbot.utils.track_record import crps_skill, newest_revision, track_record
 
 PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)
 
@@ -90,13 +90,15 @@ def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str)
 
 
 def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str) -> None:
-    from tradingbot.utils.matured import Matured, matured
+    from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
 
     keep(database, PAST)
     scored(database, PAST)
     with get_db_session(database) as session:
-        found = [x for x in matured(session, closes_of(PAST)) if isinstance(x, Matured)]
-    expected = measure(found, step=2, last_sessions=60)
+        found = [
+            x for x in resolve_outcomes(session, closes_of(PAST)) if isinstance(x, ForecastOutcomes)
+        ]
+    expected = compute_metrics(found, step=2, last_sessions=60)
     row = rows(database)["mini", "r1", ALL_SYMBOLS, 2, 60]
     for name, value in expected.__dict__.items():
         alike: Any = pytest.approx(value) if isinstance(value, float) else value
@@ -242,7 +244,7 @@ def test_tickers_and_a_model_can_be_chosen(database: str) -> None:
 def test_a_run_that_is_stopped_loses_nothing(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tradingbot.utils.scores._BATCH", 1)
+    monkeypatch.setattr("tradingbot.evaluation.scoring._BATCH", 1)
     keep(database, PAST)
     candles = closes_of(PAST)
 

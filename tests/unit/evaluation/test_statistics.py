@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tradingbot.utils.bootstrap import DRAWS, MIN_SESSIONS, interval, resampled
+from tradingbot.evaluation.statistics import DRAWS, MIN_SESSIONS, interval, resampled
 
 
 def share_interval(

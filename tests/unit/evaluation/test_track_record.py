@@ -15,6 +15,8 @@ from sqlalchemy import insert, select
 from tests.support.market import Market, made_up
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation import track_record
+from tradingbot.evaluation.track_record import NO_DATABASE, OUT_OF_REACH, describe_track_record
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import KronosScore, get_db_session, init_db
@@ -26,7 +28,6 @@ from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
-from tradingbot.utils import track_record
 from tradingbot.utils.botclass import Bot
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
@@ -34,7 +35,6 @@ from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report
 from tradingbot.utils.status import read_status
 from tradingbot.utils.status_view import show_status, status_document
-from tradingbot.utils.track_record import NO_DATABASE, OUT_OF_REACH, record_of
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
@@ -98,7 +98,7 @@ def test_the_clients_frames_carry_the_record(
 def test_a_ticker_with_a_record_of_its_own_is_told_that(sqlite_url: str, made: Forecast) -> None:
     give_record(sqlite_url, made)
     give_record(sqlite_url, made, symbol="AAPL", mase=0.97)
-    said = record_of(made, lambda: get_db_session(sqlite_url))
+    said = describe_track_record(made, lambda: get_db_session(sqlite_url))
     assert said.startswith("AAPL, last 60 sessions: error 0.97 ")
 
 
@@ -107,11 +107,11 @@ def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr(track_record, "_again_at", {})
-    assert record_of(made) == OUT_OF_REACH
+    assert describe_track_record(made) == OUT_OF_REACH
     monkeypatch.setattr(
         "tradingbot.persistence.engine.get_db_session", None
     )  # asked, it would fail
-    assert record_of(made) == OUT_OF_REACH
+    assert describe_track_record(made) == OUT_OF_REACH
 
 
 def test_the_tools_answer_tells_the_record(
@@ -281,7 +281,7 @@ def test_what_goes_wrong_with_the_scoring_is_a_warning(
     def fails(*args: Any, **options: Any) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("tradingbot.utils.scores.score", fails)
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", fails)
     init_db(sqlite_url)
     assert night(market, sqlite_url).warnings == [
         "past forecasts could not be scored: ZeroDivisionError: oops"
@@ -294,7 +294,7 @@ def test_a_signal_to_stop_ends_the_scoring_and_the_run(
     def interrupted(*args: Any, **options: Any) -> None:
         raise Stopped(signal.SIGTERM)
 
-    monkeypatch.setattr("tradingbot.utils.scores.score", interrupted)
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", interrupted)
     init_db(sqlite_url)
     with pytest.raises(Stopped):
         night(market, sqlite_url)

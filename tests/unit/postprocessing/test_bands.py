@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
 from tradingbot.data.service import DataService
+from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
@@ -31,7 +32,6 @@ from tradingbot.utils.conformal import BANDS
 from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text
-from tradingbot.utils.matured import Matured
 from tradingbot.utils.report import Report
 
 EIGHTY = BANDS.index(80)
@@ -47,7 +47,7 @@ def record(
     width: float = 0.5,
     model: str = "mini",
     revision: str = "r1",
-) -> Matured:
+) -> ForecastOutcomes:
     """A random walk, and forecasts with bands `width` times as wide as they should be."""
     random = np.random.default_rng(sum(map(ord, symbol)))
     days = np.array(next_sessions("AAPL", datetime(2022, 1, 3), sessions + steps), "datetime64[s]")
@@ -55,7 +55,7 @@ def record(
     start, step = np.divmod(np.arange(sessions * steps), steps)
     end = start + step + 1
     quantiles = np.exp(width * VOLATILITY * np.sqrt(step + 1)[:, None] * Z)
-    return Matured(
+    return ForecastOutcomes(
         symbol=symbol, model_name=model, model_revision=revision, interval="1d",
         as_of=days[start], target=days[end], step=step + 1, mean=np.ones(len(step)),
         quantiles=quantiles, raw_quantiles=quantiles, prob_up=np.full(len(step), 0.5),
@@ -66,7 +66,7 @@ def record(
 EQUITIES = ["AAPL", "IBM", "KO", "MSFT"]
 
 
-def fitted(*parts: Matured) -> Fit:
+def fitted(*parts: ForecastOutcomes) -> Fit:
     [one] = fit(parts)
     return one
 

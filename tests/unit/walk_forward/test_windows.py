@@ -9,10 +9,10 @@ import pytest
 
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError
+from tradingbot.evaluation.training_cutoff import in_training
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.runtime.clock import utcnow
 from tradingbot.space.wire import encode
-from tradingbot.utils.training import in_training
 from tradingbot.utils.walk_forward import Plan, request, seen, windows
 
 PLAN = Plan(horizon=5, stride=5, context=100, samples=20, temperature=1.0, top_p=0.9)

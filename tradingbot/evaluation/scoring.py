@@ -15,6 +15,15 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from tradingbot.evaluation.metrics import MetricAccumulator
+from tradingbot.evaluation.outcomes import (
+    NO_CANDLES,
+    NOT_YET,
+    Closes,
+    ForecastOutcomes,
+    Unresolved,
+    resolve_outcomes,
+)
 from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
@@ -24,8 +33,6 @@ from tradingbot.persistence.models import (
 )
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.utils.matured import NO_CANDLES, NOT_YET, Closes, Matured, Unscored, matured
-from tradingbot.utils.measures import Tally
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
 _BATCH = 2000  # rows a transaction
@@ -41,7 +48,7 @@ class Scoring:
     waiting: int = 0  # whose session is still to come
     tickers: set[str] = field(default_factory=set)  # that have a forecast with an outcome
     records: set[Record] = field(default_factory=set)
-    unscored: list[Unscored] = field(default_factory=list)  # but for those that wait
+    unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
 
     def in_words(self) -> Iterator[str]:
         """Why some were not scored, and whose record begins anew; a line each, the most first."""
@@ -74,18 +81,18 @@ def score(
     """
     found = Scoring()
     scored_at = utcnow()
-    totals: dict[Record, Tally] = {}
+    totals: dict[Record, MetricAccumulator] = {}
     rows: list[dict[str, Any]] = []
     out_of_reach: set[str] = set()
     with sessions() as session:
         if narrator is not None:
             narrator.step("score", "Scoring", total=_count_tickers(session, model, symbols))
         symbol = None
-        for one in matured(session, closes, model=model, symbols=symbols):
+        for one in resolve_outcomes(session, closes, model=model, symbols=symbols):
             if narrator is not None and symbol not in (None, one.symbol):
                 narrator.advance()
             symbol = one.symbol
-            if isinstance(one, Matured):
+            if isinstance(one, ForecastOutcomes):
                 tally = _take(found, totals, one)
                 rows += _rows(_record(one), one.symbol, tally, scored_at)
                 if len(rows) >= _BATCH:
@@ -127,10 +134,12 @@ def _count_tickers(
     return session.scalar(query)
 
 
-def _take(found: Scoring, totals: dict[Record, Tally], one: Matured) -> Tally:
+def _take(
+    found: Scoring, totals: dict[Record, MetricAccumulator], one: ForecastOutcomes
+) -> MetricAccumulator:
     """Count in the forecasts of one ticker; their tally."""
-    tally = Tally.of(one)
-    total = totals.setdefault(_record(one), Tally())
+    tally = MetricAccumulator.of(one)
+    total = totals.setdefault(_record(one), MetricAccumulator())
     total += tally
     found.scored += len(one)
     found.tickers.add(one.symbol)
@@ -138,12 +147,12 @@ def _take(found: Scoring, totals: dict[Record, Tally], one: Matured) -> Tally:
     return tally
 
 
-def _record(one: Matured) -> Record:
+def _record(one: ForecastOutcomes) -> Record:
     return one.model_name, one.model_revision, one.interval
 
 
 def _rows(
-    record: Record, symbol: str, tally: Tally, scored_at: datetime
+    record: Record, symbol: str, tally: MetricAccumulator, scored_at: datetime
 ) -> Iterator[dict[str, Any]]:
     """A row for each step and window that there are forecasts of."""
     model, revision, interval = record

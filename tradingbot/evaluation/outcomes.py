@@ -28,6 +28,7 @@ from tradingbot.runtime.clock import utcnow
 if TYPE_CHECKING:
     from tradingbot.data.service import DataService
 
+
 LEVELS = QUANTILE_LEVELS
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,7 @@ BEFORE = timedelta(days=400)  # of candles before the first forecast: the random
 
 
 @dataclass(frozen=True)
-class Matured:
+class ForecastOutcomes:
     """Forecasts of one ticker by one revision of one model, with what came.
 
     n forecasts, sorted by `as_of`, then `step`. Prices are shares of the close of `as_of`.
@@ -62,7 +63,7 @@ class Matured:
 
 
 @dataclass(frozen=True)
-class Unscored:
+class Unresolved:
     """`n` forecasts of one ticker by one model that cannot be compared with anything, and why."""
 
     symbol: str
@@ -75,14 +76,14 @@ NOT_YET = "the target session is not complete yet"
 NO_CANDLES = "its candles cannot be had"  # how the reason begins; this may pass
 
 
-def matured(
+def resolve_outcomes(
     session: Session,
     closes: Closes,
     *,
     model: str | None = None,
     symbols: Collection[str] | None = None,
     since: datetime | None = None,
-) -> Iterator[Matured | Unscored]:
+) -> Iterator[ForecastOutcomes | Unresolved]:
     """What the ledger holds of one ticker after the other, in order of their names.
 
     `closes(symbol, interval, since)` are the known closes of a ticker, indexed by naive times; it
@@ -109,7 +110,7 @@ def matured(
             known = ticker, _closes(closes, symbol, interval, first_of[ticker] - BEFORE)
         if isinstance(past := known[1], DataError):
             reason = str(past).removeprefix(f"{symbol}: ")
-            yield Unscored(symbol, name, f"{NO_CANDLES}: {reason}", count)
+            yield Unresolved(symbol, name, f"{NO_CANDLES}: {reason}", count)
             continue
         of_group = [column == value for column, value in zip(key, (*ticker, name), strict=True)]
         rows = _read(session, [*wanted, *of_group])
@@ -211,7 +212,7 @@ def _decoded(texts: Sequence[str]) -> Floats:
 
 def _joined(
     symbol: str, name: str, interval: str, rows: _Rows, past: pd.Series
-) -> Iterator[Matured | Unscored]:
+) -> Iterator[ForecastOutcomes | Unresolved]:
     times = past.index.to_numpy().astype("datetime64[s]")
     prices = past.to_numpy(dtype="float64")
     start, has_start = _positions(times, rows.as_of)
@@ -229,7 +230,7 @@ def _joined(
     scored = ~np.any([wrong for wrong, _ in reasons], axis=0)
     for revision in dict.fromkeys(rows.revision[scored]):
         these = scored & (rows.revision == revision)
-        yield Matured(
+        yield ForecastOutcomes(
             symbol=symbol,
             model_name=name,
             model_revision=revision,
@@ -246,7 +247,7 @@ def _joined(
         )
     why = np.select([wrong for wrong, _ in reasons], range(len(reasons)), default=-1)
     for index, count in sorted(Counter(why[~scored].tolist()).items()):
-        yield Unscored(symbol, name, reasons[index][1], count)
+        yield Unresolved(symbol, name, reasons[index][1], count)
 
 
 def _positions(

@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.utils.matured import LEVELS, Floats, Matured
-from tradingbot.utils.random_walk import random_walk_quantiles
-from tradingbot.utils.significance import diebold_mariano, share_interval
-from tradingbot.utils.tickers_apart import MIN_TICKERS, correlations
+from tradingbot.evaluation.baselines import random_walk_quantiles
+from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlations
+from tradingbot.evaluation.outcomes import LEVELS, Floats, ForecastOutcomes
+from tradingbot.evaluation.statistics import diebold_mariano, share_interval
 
-__all__ = ["MIN_FORECASTS", "Measures", "Tally", "crps", "measure", "random_walk_quantiles"]
+__all__ = [
+    "MIN_FORECASTS",
+    "ForecastMetrics",
+    "MetricAccumulator",
+    "compute_metrics",
+    "crps",
+    "random_walk_quantiles",
+]
 
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
 MIN_SESSIONS = 10  # for what varies from session to session: the hit rate's interval, the ICs
@@ -27,7 +34,7 @@ BANDS = {50: (0.25, 0.75), 80: (0.1, 0.9), 90: (0.05, 0.95)}
 
 
 @dataclass(frozen=True)
-class Measures:
+class ForecastMetrics:
     """As the columns of KronosScore, which says what each is; None: too few, or it says nothing."""
 
     n: int
@@ -60,13 +67,13 @@ class Measures:
     dm_p_value: float | None = None
 
 
-def measure(
-    matured: Iterable[Matured], step: int | None = None, last_sessions: int | None = None
-) -> Measures:
+def compute_metrics(
+    matured: Iterable[ForecastOutcomes], step: int | None = None, last_sessions: int | None = None
+) -> ForecastMetrics:
     """Of all these forecasts together; `step` and `last_sessions` as in `Tally.measures`."""
-    tally = Tally()
+    tally = MetricAccumulator()
     for one in matured:
-        tally += Tally.of(one)
+        tally += MetricAccumulator.of(one)
     return tally.measures(step, last_sessions)
 
 
@@ -85,7 +92,7 @@ _SUMS = (
 )  # fmt: skip
 
 
-class Tally:
+class MetricAccumulator:
     """Sums over forecasts for each session and step; `+=` puts tickers together.
 
     keys: (k,) ascending, the target's second and the step in one number. sums: (k, len(_SUMS)).
@@ -98,7 +105,7 @@ class Tally:
         self._moves: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
 
     @classmethod
-    def of(cls, one: Matured) -> "Tally":
+    def of(cls, one: ForecastOutcomes) -> "MetricAccumulator":
         """Of the forecasts of one ticker."""
         tally = cls()
         keys = one.target.astype("int64") << _STEP_BITS | one.step
@@ -107,7 +114,7 @@ class Tally:
         tally._moves = [(keys, predicted, actual)]
         return tally
 
-    def __iadd__(self, other: "Tally") -> "Tally":
+    def __iadd__(self, other: "MetricAccumulator") -> "MetricAccumulator":
         self._add(other._keys, other._sums)
         self._moves += other._moves
         return self
@@ -129,7 +136,9 @@ class Tally:
         columns = [_SUMS.index(name) for name in names]
         return self._session.astype("datetime64[s]"), self._step, self._sums[:, columns]
 
-    def measures(self, step: int | None = None, last_sessions: int | None = None) -> Measures:
+    def measures(
+        self, step: int | None = None, last_sessions: int | None = None
+    ) -> ForecastMetrics:
         """Of one step ahead, or of all; of targets in the newest sessions, or in all."""
         chosen = np.ones(len(self._keys), dtype=bool) if step is None else self._step == step
         if last_sessions:
@@ -137,7 +146,7 @@ class Tally:
             chosen &= self._session >= newest[:1]
         sums, sessions = self._sums[chosen], self._session[chosen]
         if not sums.size:
-            return Measures(0, 0)
+            return ForecastMetrics(0, 0)
         starts = np.flatnonzero(np.diff(sessions, prepend=sessions[0] - 1))
         by_session = _Columns(np.add.reduceat(sums, starts))  # (sessions, len(_SUMS))
         total = _Columns(sums.sum(axis=0))
@@ -148,9 +157,9 @@ class Tally:
             "last_target": _moment(sessions[-1]),
         }
         if known["n"] < MIN_FORECASTS:
-            return Measures(**known)
+            return ForecastMetrics(**known)
         overlap = int(self._step[chosen].max())
-        return Measures(
+        return ForecastMetrics(
             **known,
             **_means(total),
             **_against_random_walk(total, by_session, overlap),
@@ -202,7 +211,7 @@ class _Columns:
         return self._values[..., _SUMS.index(name)]
 
 
-def _sums_of(one: Matured) -> Floats:
+def _sums_of(one: ForecastOutcomes) -> Floats:
     """(n, len(_SUMS)): what each forecast adds."""
     actual, quantiles, raw = one.actual, one.quantiles, one.raw_quantiles
     loss, raw_loss = crps(actual, quantiles), crps(actual, raw)

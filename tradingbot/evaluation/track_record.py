@@ -24,6 +24,7 @@ from tradingbot.persistence.models import (
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+
 logger = logging.getLogger(__name__)
 
 WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
@@ -59,7 +60,7 @@ def track_record(
     return f"no record yet: {n} of the {MIN_FORECASTS} forecasts needed have an outcome"
 
 
-def record_of(
+def describe_track_record(
     forecast: Forecast, sessions: "Callable[[], AbstractContextManager[Session]] | None" = None
 ) -> str:
     """`track_record` of what made this forecast; by default from the configured database.

@@ -1,7 +1,11 @@
-"""What chance alone could do: forecasts of one session, and overlapping ones, move together."""
+"""What chance alone could do: significance tests and bootstrap intervals.
+
+Forecasts of one session, and over several steps, are not independent: the tests here allow for
+that. scipy and statsmodels are the yardsticks of the tests."""
 
 import math
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,3 +91,41 @@ def _newey_west(deviation: Floats, overlap: int) -> float:
 def _autocovariance(deviation: Floats, lag: int) -> float:
     n = len(deviation)
     return float(deviation[lag:] @ deviation[: n - lag]) / n
+
+
+MIN_SESSIONS = 20  # fewer tell nothing about how far it may be off
+DRAWS = 1000
+
+
+def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
+    """Sums over all forecasts, as they are and in each of DRAWS draws of the sessions.
+
+    sessions: (n,), the session of each forecast. values: (n, k). block: sessions at least that are
+    drawn together, such as the horizon. Answers (k,) and (DRAWS, k), the latter (0, k) for fewer
+    than MIN_SESSIONS sessions. The same input gives the same draws.
+    """
+    distinct, number = np.unique(sessions, return_inverse=True)
+    count = len(distinct)
+    by_session = np.zeros((count, values.shape[1]))
+    np.add.at(by_session, number, values)
+    draws = DRAWS if count >= MIN_SESSIONS else 0
+    return by_session.sum(axis=0), _times_drawn(count, block, draws) @ by_session
+
+
+def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
+    """The middle 95 % of figures that were made of each draw, (DRAWS, k); None without draws."""
+    if not len(drawn):
+        return None
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    return low, high
+
+
+def _times_drawn(count: int, block: int, draws: int) -> Floats:
+    """(draws, count): how often each session is in each draw."""
+    block = min(count, max(block, math.ceil(count ** (1 / 3))))
+    blocks = math.ceil(count / block)
+    starts = np.random.default_rng(0).integers(count, size=(draws, blocks, 1))
+    drawn = ((starts + np.arange(block)) % count).reshape(draws, blocks * block)[:, :count]
+    cells = drawn + count * np.arange(draws)[:, None]
+    times = np.bincount(cells.ravel(), minlength=draws * count)
+    return times.reshape(draws, count).astype("float64")
