@@ -35,11 +35,11 @@ from tradingbot.data.sources.sample import SampleSource
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.postprocessing import conformal
+from tradingbot.postprocessing.conformal import widened
+from tradingbot.postprocessing.fit import out_of_sample_factors
 from tradingbot.settings import Settings as JobSettings
 from tradingbot.space.wire import TOP_P
-from tradingbot.utils import conformal
-from tradingbot.utils.calibration_fit import walk_forward
-from tradingbot.utils.conformal import widened
 
 STEPS, CONTEXT, BATCH = 5, 500, 32
 TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part
@@ -250,7 +250,7 @@ class Calibrated:
 
 def calibrated(record: Sequence[ForecastOutcomes]) -> list[Calibrated]:
     found = []
-    for one, factors in zip(record, walk_forward(record), strict=True):
+    for one, factors in zip(record, out_of_sample_factors(record), strict=True):
         known = ~np.isnan(factors[:, 0])
         raw = one.raw_quantiles[known]
         wide = widened(raw, factors[known])

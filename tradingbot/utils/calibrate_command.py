@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tradingbot.evaluation.outcomes import ForecastOutcomes, Unresolved
-    from tradingbot.utils.calibration import Key
-    from tradingbot.utils.calibration_fit import Fit, Outcome
+    from tradingbot.postprocessing.bands import Key
+    from tradingbot.postprocessing.fit import Fit, Outcome
 
 
 def calibrate(
@@ -106,8 +106,8 @@ def _calibrate(
 ) -> Found:
     from tradingbot.persistence.engine import database_url, get_db_session, redact
     from tradingbot.persistence.url import database_exists
-    from tradingbot.utils.calibration import load, store
-    from tradingbot.utils.calibration_fit import fit
+    from tradingbot.postprocessing.fit import fit
+    from tradingbot.postprocessing.repository import load, store
 
     source = given_source(source, Settings.from_env())
     url = url or database_url()
@@ -138,8 +138,8 @@ def _record(
     from tradingbot.persistence.engine import get_db_session
     from tradingbot.persistence.models import KronosForecast
     from tradingbot.persistence.runs import last_source
+    from tradingbot.postprocessing.fit import RECORD
     from tradingbot.runtime.clock import utcnow
-    from tradingbot.utils.calibration_fit import RECORD
 
     newest = session.scalar(select(func.max(KronosForecast.as_of)))
     if newest is None:
@@ -229,7 +229,7 @@ def _table(one: "Fit") -> Table:
 def _pool(outcome: "Outcome") -> str | None:
     """In words: "equity, step 1"."""
     from tradingbot.persistence.models import ALL_STEPS
-    from tradingbot.utils.calibration import ALL_CLASSES
+    from tradingbot.postprocessing.bands import ALL_CLASSES
 
     if outcome.pool is None:
         return None
@@ -239,7 +239,7 @@ def _pool(outcome: "Outcome") -> str | None:
 
 
 def _verdict(found: Found) -> list[str]:
-    from tradingbot.utils.conformal import MIN_FORECASTS, MIN_SESSIONS
+    from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 
     needs = f"{MIN_FORECASTS} forecasts on {MIN_SESSIONS} sessions"
     lines = []

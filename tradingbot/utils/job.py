@@ -21,7 +21,7 @@ from tradingbot.utils.steps import INTERVAL, Sessions, fetch, known_closes, stor
 
 if TYPE_CHECKING:
     from tradingbot.data.service import DataService
-    from tradingbot.utils.calibration import Calibration
+    from tradingbot.postprocessing.bands import Calibration
     from tradingbot.utils.kronos_client import KronosClient
 
 

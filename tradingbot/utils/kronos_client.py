@@ -148,7 +148,7 @@ class KronosClient:
         never spoils the others. ConfigError when there is no Space's address. The next requests
         are prepared and sent meanwhile; whoever stops listening stops that.
         """
-        from tradingbot.utils.stored import StoredCalibrations
+        from tradingbot.postprocessing.repository import StoredCalibrations
 
         batches = self.forecast_batches(symbols, horizon, interval=interval, seed=seed)
         calibrations = StoredCalibrations(self._sessions)

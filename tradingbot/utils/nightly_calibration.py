@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
-    from tradingbot.utils.calibration import Calibration
+    from tradingbot.postprocessing.bands import Calibration
 
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
@@ -33,9 +33,10 @@ def calibration(
     calibration, so what goes wrong here is a warning, unless nothing could be stored either.
     """
     from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+    from tradingbot.postprocessing.bands import key_of
+    from tradingbot.postprocessing.fit import RECORD, fit
+    from tradingbot.postprocessing.repository import load, store
     from tradingbot.runtime.retry import retried
-    from tradingbot.utils.calibration import key_of, load, store
-    from tradingbot.utils.calibration_fit import RECORD, fit
 
     def refit() -> "Calibration | None":
         with sessions() as session:

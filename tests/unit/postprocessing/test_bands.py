@@ -23,12 +23,13 @@ from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.engine import KronosForecast, KronosPrediction, get_db_session
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
+from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, key_of
+from tradingbot.postprocessing.conformal import BANDS
+from tradingbot.postprocessing.fit import Fit, fit
+from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
-from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, key_of, load, store
-from tradingbot.utils.calibration_fit import Fit, fit
 from tradingbot.utils.cli import app
-from tradingbot.utils.conformal import BANDS
 from tradingbot.utils.job import run_job
 from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text

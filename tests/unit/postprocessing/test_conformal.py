@@ -5,7 +5,14 @@ import pytest
 
 from tests.support.records import Z
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
-from tradingbot.utils.conformal import BANDS, MIN_FORECASTS, MIN_SESSIONS, scores, track, widened
+from tradingbot.postprocessing.conformal import (
+    BANDS,
+    MIN_FORECASTS,
+    MIN_SESSIONS,
+    scores,
+    track,
+    widened,
+)
 
 EIGHTY = BANDS.index(80)
 SESSIONS = np.arange("2020-01-01", "2024-01-01", dtype="datetime64[D]").astype("datetime64[s]")

@@ -11,21 +11,13 @@ never takes another's. How pools are fitted: calibration_fit.py.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import select
 
 from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, prob_above
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, KronosCalibration
-from tradingbot.persistence.upsert import dialect_insert
-from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.conformal import BANDS, widened
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
+from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
+from tradingbot.postprocessing.conformal import widened
 
 ALL_CLASSES = ALL_SYMBOLS
 
@@ -93,60 +85,3 @@ def _calibrated(bar: ForecastBar, factors: Factors, last_close: float) -> Foreca
     return replace(
         bar, close_quantiles=quantiles, prob_up=prob_above(quantiles, last_close), raw=bar
     )
-
-
-def load(session: "Session", key: Key) -> Calibration | None:
-    """What is stored for this revision of this model; None if nothing is."""
-    table = KronosCalibration
-    pools: dict[PoolName, dict[int, Any]] = {}
-    for row in session.scalars(
-        select(table).where(
-            table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
-        )
-    ):
-        pools.setdefault((row.asset_class, row.step), {})[row.band] = row
-    if not pools:
-        return None
-    return Calibration(
-        key,
-        {
-            pool: Factors(
-                tuple(bands[band].factor for band in BANDS),
-                bands[BANDS[0]].n,
-                bands[BANDS[0]].until,
-            )
-            for pool, bands in pools.items()
-            if bands.keys() >= set(BANDS)
-        },
-    )
-
-
-def store(session: "Session", calibration: Calibration) -> int:
-    """Write its pools over those of before; the number of rows. The caller commits.
-
-    A pool that it lacks stays as it was: too little record unlearns nothing.
-    """
-    now = utcnow()
-    name, revision, interval = calibration.key
-    rows = [
-        {
-            "model_name": name,
-            "model_revision": revision,
-            "interval": interval,
-            "asset_class": kind,
-            "step": step,
-            "band": band,
-            "factor": factor,
-            "n": factors.n,
-            "until": factors.until,
-            "fitted_at": now,
-        }
-        for (kind, step), factors in sorted(calibration.pools.items())  # one order: no deadlock
-        for band, factor in zip(BANDS, factors.values, strict=True)
-    ]
-    if rows:
-        insert = dialect_insert(session, KronosCalibration)
-        keys = [column.name for column in KronosCalibration.__table__.primary_key]
-        changed = {name: insert.excluded[name] for name in ("factor", "n", "until", "fitted_at")}
-        session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), rows)
-    return len(rows)

@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.models import ALL_STEPS
-from tradingbot.utils.calibration import ALL_CLASSES, Calibration, Factors, Key, PoolName, pools_for
-from tradingbot.utils.conformal import BANDS, Floats, Times, Track, scores, track
+from tradingbot.postprocessing.bands import (
+    ALL_CLASSES,
+    Calibration,
+    Factors,
+    Key,
+    PoolName,
+    pools_for,
+)
+from tradingbot.postprocessing.conformal import BANDS, Floats, Times, Track, scores, track
 
 if TYPE_CHECKING:
     from tradingbot.evaluation.outcomes import ForecastOutcomes
+
 
 RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
 TOLD = BANDS.index(80)  # the band whose coverage is told
@@ -57,7 +65,7 @@ def fit(record: Iterable["ForecastOutcomes"]) -> list[Fit]:
     return [_fit(key, _joined(of_key)) for key, of_key in sorted(parts.items())]
 
 
-def walk_forward(record: Sequence["ForecastOutcomes"]) -> list[Floats]:
+def out_of_sample_factors(record: Sequence["ForecastOutcomes"]) -> list[Floats]:
     """(n, 9) for each part: the factors that were known when its forecasts were made; NaN: none.
 
     All of it has to be of one model, revision and interval.

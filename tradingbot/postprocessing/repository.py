@@ -1,0 +1,121 @@
+"""Calibrations in the database."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from tradingbot.errors import KronosError
+from tradingbot.forecast import Forecast
+from tradingbot.persistence.models import KronosCalibration
+from tradingbot.persistence.upsert import dialect_insert
+from tradingbot.persistence.url import database_exists
+from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName
+from tradingbot.postprocessing.conformal import BANDS
+from tradingbot.runtime.clock import utcnow
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.postprocessing.bands import Calibration, Key
+
+
+def load(session: "Session", key: Key) -> Calibration | None:
+    """What is stored for this revision of this model; None if nothing is."""
+    table = KronosCalibration
+    pools: dict[PoolName, dict[int, Any]] = {}
+    for row in session.scalars(
+        select(table).where(
+            table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
+        )
+    ):
+        pools.setdefault((row.asset_class, row.step), {})[row.band] = row
+    if not pools:
+        return None
+    return Calibration(
+        key,
+        {
+            pool: Factors(
+                tuple(bands[band].factor for band in BANDS),
+                bands[BANDS[0]].n,
+                bands[BANDS[0]].until,
+            )
+            for pool, bands in pools.items()
+            if bands.keys() >= set(BANDS)
+        },
+    )
+
+
+def store(session: "Session", calibration: Calibration) -> int:
+    """Write its pools over those of before; the number of rows. The caller commits.
+
+    A pool that it lacks stays as it was: too little record unlearns nothing.
+    """
+    now = utcnow()
+    name, revision, interval = calibration.key
+    rows = [
+        {
+            "model_name": name,
+            "model_revision": revision,
+            "interval": interval,
+            "asset_class": kind,
+            "step": step,
+            "band": band,
+            "factor": factor,
+            "n": factors.n,
+            "until": factors.until,
+            "fitted_at": now,
+        }
+        for (kind, step), factors in sorted(calibration.pools.items())  # one order: no deadlock
+        for band, factor in zip(BANDS, factors.values, strict=True)
+    ]
+    if rows:
+        insert = dialect_insert(session, KronosCalibration)
+        keys = [column.name for column in KronosCalibration.__table__.primary_key]
+        changed = {name: insert.excluded[name] for name in ("factor", "n", "until", "fitted_at")}
+        session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+    return len(rows)
+
+
+logger = logging.getLogger(__name__)
+
+Sessions = Callable[[], "AbstractContextManager[Session]"]
+
+
+class StoredCalibrations:
+    """The calibrations of the database, by default the configured one; each is read once.
+
+    A database that is not there or cannot be read has none: the bands stay raw, and say so.
+    """
+
+    def __init__(self, sessions: Sessions | None = None) -> None:
+        self._sessions = sessions
+        self._read: dict[Key, Calibration | None] = {}
+
+    def apply(self, forecast: Forecast) -> Forecast:
+        from tradingbot.postprocessing.bands import key_of
+
+        key = key_of(forecast)
+        if key not in self._read:
+            self._read[key] = self._stored(key)
+        calibration = self._read[key]
+        return forecast if calibration is None else calibration.apply(forecast)
+
+    def _stored(self, key: "Key") -> "Calibration | None":
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from tradingbot.persistence.engine import database_url, get_db_session
+
+        try:
+            if self._sessions is None and not database_exists(database_url()):
+                return None
+            with (self._sessions or partial(get_db_session, create=False))() as session:
+                return load(session, key)
+        except (KronosError, SQLAlchemyError) as error:
+            logger.debug("%s: no stored calibration: %s", key[0], error)
+            return None
