@@ -14,11 +14,11 @@ def _hurry() -> None:
     from tradingbot.runtime import retry as retrying
 
     _set(retrying, PATIENCE=6.0, BACKOFF=0.05)
+    from tradingbot import client as kronos_client
     from tradingbot.persistence import engine as db
     from tradingbot.persistence import wait_callback as db_wait
     from tradingbot.space import hub as hf_space
     from tradingbot.space import transport as space_http
-    from tradingbot.utils import kronos_client
 
     _set(hf_space, HUB_TIMEOUT=1.0, CONNECT_TIMEOUT=1.0, STALE_AFTER=1.5)
     _set(hf_space, PAUSE_VERIFY=0.5, PAUSE_PATIENCE=8.0, PAUSE_PATIENCE_STOPPED=3.0)

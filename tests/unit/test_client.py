@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 from sqlalchemy import inspect
 
+from tradingbot import client as kronos_client
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import (
     ConfigError,
@@ -31,8 +33,6 @@ from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.space import transport as space_http
-from tradingbot.utils import kronos_client
-from tradingbot.utils.kronos_client import KronosClient
 
 COLUMNS = [
     "target_date", "open", "high", "low", "close", "volume",

@@ -10,9 +10,9 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 
 if TYPE_CHECKING:
+    from tradingbot.client import KronosClient
     from tradingbot.runtime.locking import Lock
     from tradingbot.space.lifecycle import WakeLog
-    from tradingbot.utils.kronos_client import KronosClient
 
 
 def check_space_is_known(settings: Settings, *, local: bool) -> None:
@@ -39,7 +39,7 @@ def open_space(
     `model` is what a Space of this machine loads in place of KRONOS_MODEL.
     `lock` is what runs share one of the Hub by, and `diary` what they remember about it.
     """
-    from tradingbot.utils.kronos_client import KronosClient
+    from tradingbot.client import KronosClient
 
     if local:
         from tradingbot.space.local import local_space

@@ -24,8 +24,8 @@ from tradingbot.utils.backtest_csv import PAST, BacktestFile
 from tradingbot.utils.walk_forward import Plan, Window, walk, windows
 
 if TYPE_CHECKING:
+    from tradingbot.client import KronosClient
     from tradingbot.forecast import Forecast
-    from tradingbot.utils.kronos_client import KronosClient
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
 _SINCE = datetime(1997, 1, 1)

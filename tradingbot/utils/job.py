@@ -20,9 +20,9 @@ from tradingbot.utils.shards import Shard
 from tradingbot.utils.steps import INTERVAL, Sessions, fetch, known_closes, store, take_stored
 
 if TYPE_CHECKING:
+    from tradingbot.client import KronosClient
     from tradingbot.data.service import DataService
     from tradingbot.postprocessing.bands import Calibration
-    from tradingbot.utils.kronos_client import KronosClient
 
 
 def nightly(

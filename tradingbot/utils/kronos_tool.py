@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError, UnknownSymbol
 from tradingbot.evaluation.track_record import describe_track_record
@@ -29,7 +30,6 @@ from tradingbot.persistence.url import database_exists
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings
-from tradingbot.utils.kronos_client import KronosClient
 
 logger = logging.getLogger(__name__)
 

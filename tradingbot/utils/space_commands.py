@@ -16,8 +16,8 @@ from tradingbot.settings import Settings
 from tradingbot.utils.job import exit_code
 
 if TYPE_CHECKING:
+    from tradingbot.client import KronosClient
     from tradingbot.space.hub import HubSpace
-    from tradingbot.utils.kronos_client import KronosClient
 
 space_app = typer.Typer(
     help="""Look at the Space, wake it or pause it by hand.
@@ -150,7 +150,7 @@ def _hub(settings: Settings) -> "HubSpace":
 
 
 def _client(settings: Settings) -> "KronosClient":
-    from tradingbot.utils.kronos_client import KronosClient
+    from tradingbot.client import KronosClient
 
     if settings.space_url is None:
         raise ConfigError(

@@ -19,7 +19,7 @@ from tradingbot.space.wire import SeriesRequest, encode
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tradingbot.utils.kronos_client import KronosClient
+    from tradingbot.client import KronosClient
 
 INTERVAL = "1d"
 MIN_BARS = 32  # what a Space asks for at least

@@ -183,7 +183,7 @@ def test_importing_a_bot_costs_no_langchain() -> None:
 
 
 def test_the_tool_is_found_beside_the_client_too() -> None:
-    from tradingbot.utils import kronos_client
+    from tradingbot import client as kronos_client
 
     assert kronos_client.kronos_forecast is kronos_forecast
     with pytest.raises(AttributeError, match="no attribute 'kronos_prophecy'"):

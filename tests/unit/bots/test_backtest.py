@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.support.market import Market, Says, made_up
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
 from tradingbot.kronostraderbot import KronosTraderBot
@@ -19,7 +20,6 @@ from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
 from tradingbot.utils.backtest import hit_rate, measures
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.portfolio import Fill
 
 FREE = Settings(slippage_bps=0)

@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation import track_record
@@ -29,7 +30,6 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
 from tradingbot.utils.botclass import Bot
-from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report

@@ -14,7 +14,9 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
+from tradingbot import client as kronos_client
 from tradingbot.bots.universe import active_tickers
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
 from tradingbot.persistence.engine import KronosPrediction, get_db_session, get_engine
@@ -26,9 +28,7 @@ from tradingbot.runtime.retry import retried
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings
 from tradingbot.space import transport as space_http
-from tradingbot.utils import kronos_client
 from tradingbot.utils.job import exit_code, run_job
-from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.report import Report
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]

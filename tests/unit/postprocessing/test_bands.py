@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
@@ -31,7 +32,6 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.utils.cli import app
 from tradingbot.utils.job import run_job
-from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.kronos_tool import forecast_text
 from tradingbot.utils.report import Report
 

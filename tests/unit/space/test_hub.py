@@ -15,13 +15,13 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.client import KronosClient
 from tradingbot.errors import HubError, HubRefused
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.settings import PausePolicy, Settings
 from tradingbot.space import hub as hf_space
 from tradingbot.space.hub import HubSpace, is_private_space
 from tradingbot.space.lifecycle import running_space
-from tradingbot.utils.kronos_client import KronosClient
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.hub import REPO, TOKEN, Hub
+from tradingbot.client import KronosClient
 from tradingbot.errors import DatabaseUnavailable, HubError
 from tradingbot.persistence.engine import RunLog, dispose_engines, get_db_session
 from tradingbot.persistence.locks import open_lock
@@ -27,7 +28,6 @@ from tradingbot.space import hub as hf_space
 from tradingbot.space import lifecycle as space_life
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
-from tradingbot.utils.kronos_client import KronosClient
 from tradingbot.utils.report import Report
 
 LOCK = f"Space {REPO}"
