@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.settings import Settings
-from tradingbot.utils.botclass import Bot
 
 
 class Market:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Text, cast, inspect, select
 from sqlalchemy.orm import Session
 
+from tradingbot.bots.account import CASH
 from tradingbot.persistence.models import BotRow
 from tradingbot.settings import Settings
-from tradingbot.utils.portfolio import CASH
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -31,7 +31,7 @@ from tradingbot.errors import AIError, ConfigError
 from tradingbot.runtime.lookahead import refuse_in_backtest
 
 if TYPE_CHECKING:
-    from tradingbot.utils.botclass import Bot
+    from tradingbot.bots.bot import Bot
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""`python -m tradingbot.kronostraderbot`: its options."""
+"""`python -m tradingbot.bots.kronos_trader`: its options."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from tradingbot.bots.account import CASH
+from tradingbot.bots.console import run_as_command
+from tradingbot.bots.kronos_trader import KronosTraderBot
+from tradingbot.bots.repository import read_portfolio
 from tradingbot.data.service import DataService
-from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.settings import Settings, check_source, check_symbols
-from tradingbot.utils.bot_command import run_as_command
-from tradingbot.utils.paper import read_portfolio
-from tradingbot.utils.portfolio import CASH
 
 NAME = "kronostraderbot"
 
@@ -21,7 +21,7 @@ def command() -> None:
     """Read the arguments and run a round."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(run)
-    app(prog_name="python -m tradingbot.kronostraderbot")
+    app(prog_name="python -m tradingbot.bots.kronos_trader")
 
 
 def run(

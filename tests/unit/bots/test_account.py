@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
 from tradingbot.errors import TradeRefused
-from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
 

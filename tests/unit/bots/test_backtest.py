@@ -11,16 +11,16 @@ import pandas as pd
 import pytest
 
 from tests.support.market import Market, Says, made_up
+from tradingbot.bots.account import Fill
+from tradingbot.bots.backtest import hit_rate, performance_stats
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
-from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
-from tradingbot.utils.backtest import hit_rate, measures
-from tradingbot.utils.botclass import Bot
-from tradingbot.utils.portfolio import Fill
 
 FREE = Settings(slippage_bps=0)
 
@@ -65,7 +65,7 @@ def test_the_measures_are_those_of_the_formulas() -> None:
         [100.0, 110.0, 99.0, 108.9],
         index=pd.to_datetime(["2023-01-01", "2023-07-02", "2024-01-01", "2025-01-01"]),
     )
-    found = measures(equity)
+    found = performance_stats(equity)
     years = 731 / 365.25  # from the first day to the last
     assert found.total_return == pytest.approx(0.089)
     assert found.yearly_return == pytest.approx(1.089 ** (1 / years) - 1)

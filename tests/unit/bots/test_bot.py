@@ -15,6 +15,10 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.market import Market, Says
+from tradingbot.bots import broker as paper
+from tradingbot.bots import runner as bot_round
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.console import lines
 from tradingbot.bots.universe import active_symbols
 from tradingbot.errors import (
     BotError,
@@ -25,9 +29,6 @@ from tradingbot.errors import (
     TradeRefused,
 )
 from tradingbot.persistence.engine import BotRow, RunLog, Trade, get_db_session, get_engine
-from tradingbot.utils import bot_round, paper
-from tradingbot.utils.bot_command import lines
-from tradingbot.utils.botclass import Bot
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def test_a_round_that_did_not_trade_may_still_do_so_on_the_same_bar(
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from tradingbot.utils.botclass import Bot
+from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session
 
@@ -494,7 +495,7 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
 KILLED = """
 import os, signal, sys
 from tradingbot.utils import bot_round, paper
-from tradingbot.utils.botclass import Bot
+from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 
 class Buys(Bot):

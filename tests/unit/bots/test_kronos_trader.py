@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.support.market import Market, made_up
+from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.universe import active_symbols
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
-from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import BotRow, get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
@@ -143,7 +143,7 @@ def test_a_forecast_from_other_candles_does_not_count(market: Market, sqlite_url
 
 def command(database: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronostraderbot", *arguments],
+        [sys.executable, "-m", "tradingbot.bots.kronos_trader", *arguments],
         env={**os.environ, "DATABASE_URL": database, **environ},
         capture_output=True,
         text=True,

@@ -13,13 +13,14 @@ from rich.console import Console
 from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation import track_record
 from tradingbot.evaluation.track_record import NO_DATABASE, OUT_OF_REACH, describe_track_record
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
-from tradingbot.kronostraderbot import KronosTraderBot
 from tradingbot.persistence.engine import KronosScore, get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
@@ -29,7 +30,6 @@ from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
-from tradingbot.utils.botclass import Bot
 from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report

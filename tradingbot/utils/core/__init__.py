@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tradingbot.bots.bot import Bot
     from tradingbot.client import KronosClient
     from tradingbot.persistence.engine import get_db_session
     from tradingbot.utils.aitools import run_ai_with_tools as run_ai_with_tools
-    from tradingbot.utils.botclass import Bot as Bot
     from tradingbot.utils.kronos_tool import kronos_forecast as kronos_forecast
 
 _HOME = {
-    "Bot": "tradingbot.utils.botclass",
+    "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
     "get_db_session": "tradingbot.persistence.engine",
     "kronos_forecast": "tradingbot.utils.kronos_tool",

@@ -6,15 +6,15 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from tradingbot.bots.account import CASH
+from tradingbot.bots.runner import Decision, Round, exit_code
 from tradingbot.errors import KronosError, StrategyError
 from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
-from tradingbot.utils.bot_round import Decision, Round, exit_code
-from tradingbot.utils.portfolio import CASH
 
 if TYPE_CHECKING:
-    from tradingbot.utils.botclass import Bot
+    from tradingbot.bots.bot import Bot
 
 
 def run_as_command(make: "Callable[[], Bot]") -> NoReturn:

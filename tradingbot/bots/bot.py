@@ -17,20 +17,21 @@ from functools import cached_property
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from tradingbot.bots.account import CASH, Account, Fill, ticker
 from tradingbot.errors import ConfigError, DataError, KronosError, StrategyError, TradeRefused
 from tradingbot.formatting import one_line
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, parse_symbols
-from tradingbot.utils.portfolio import CASH, Account, Fill, ticker
 
 if TYPE_CHECKING:
     import pandas as pd
     from sqlalchemy.orm import Session
 
+    from tradingbot.bots.backtest import Backtest
+    from tradingbot.bots.runner import Round
     from tradingbot.data.service import DataService
     from tradingbot.forecast import Forecast
-    from tradingbot.utils.backtest import Backtest
-    from tradingbot.utils.bot_round import Round
+
 
 Sessions = Callable[[], "AbstractContextManager[Session]"]
 
@@ -103,7 +104,7 @@ class Bot:
         """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
         if self._account is not None:
             return dict(self._account.portfolio)
-        from tradingbot.utils.paper import read_portfolio
+        from tradingbot.bots.repository import read_portfolio
 
         with self.sessions() as session:
             return read_portfolio(session, self.name)
@@ -142,7 +143,7 @@ class Bot:
         and a second process do no harm. Whatever is raised, nothing was traded, and `run_logs`
         says why: StrategyError, DatabaseError, ConfigError.
         """
-        from tradingbot.utils.bot_round import run_round
+        from tradingbot.bots.runner import run_round
 
         self._refuse_while_deciding("run")
         return run_round(self)
@@ -153,7 +154,7 @@ class Bot:
         Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
         out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
         """
-        from tradingbot.utils.bot_command import run_as_command
+        from tradingbot.bots.console import run_as_command
 
         run_as_command(lambda: self)
 
@@ -166,14 +167,14 @@ class Bot:
         """The same decisions over past bars: what is decided on one is traded at the next's open.
 
         `history` is a frame (one ticker) or one a ticker; without it, the bot's `period` is
-        fetched. Neither portfolio nor database is changed. See `tradingbot.utils.backtest`.
+        fetched. Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
         """
-        from tradingbot.utils.backtest import replay
+        from tradingbot.bots.backtest import run_backtest
 
         self._refuse_while_deciding("backtest")
         if history is None:
             history = {symbol: self.fetch(symbol) for symbol in self.tickers}
-        return replay(self, history, cash)
+        return run_backtest(self, history, cash)
 
     # trades of one's own -----------------------------------------------------------------
 
@@ -211,8 +212,8 @@ class Bot:
     @contextmanager
     def _trading(self, symbols: Iterable[str]) -> Iterator[Account]:
         """The account at the newest closes; saved as one transaction when the block ends well."""
-        from tradingbot.utils.bot_round import refuse_old
-        from tradingbot.utils.paper import close_desk, open_desk
+        from tradingbot.bots.broker import close_desk, open_desk
+        from tradingbot.bots.runner import refuse_old
 
         self._refuse_while_deciding("buy, sell and rebalance")
         bars = {symbol: self.fetch(symbol) for symbol in symbols}

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from tradingbot.bots.account import Account, Fill
+from tradingbot.bots.broker import close_desk, open_desk
+from tradingbot.bots.repository import RoundLog
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.formatting import storable
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.runtime.signals import Stopped
-from tradingbot.utils.paper import RoundLog, close_desk, open_desk
-from tradingbot.utils.portfolio import Account, Fill
 
 if TYPE_CHECKING:
-    from tradingbot.utils.botclass import Bot
+    from tradingbot.bots.bot import Bot
+
 
 logger = logging.getLogger(__name__)
 

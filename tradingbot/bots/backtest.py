@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean
 from tradingbot.runtime.lookahead import in_the_past
-from tradingbot.utils.portfolio import CASH, MIN_TRADE, Account, Fill
 
 if TYPE_CHECKING:
-    from tradingbot.utils.botclass import Bot
+    from tradingbot.bots.bot import Bot
+
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
 
 
 @dataclass(frozen=True)
-class Measures:
+class PerformanceStats:
     """What an equity curve amounts to, as shares; the module says how each is counted."""
 
     total_return: float
@@ -54,9 +55,11 @@ class Backtest:
 
     equity: pd.Series  # USD at each close, indexed by the bars' times
     trades: pd.DataFrame  # time, symbol, side, quantity, price, costs
-    measures: Measures
+    measures: PerformanceStats
     hit_rate: float
-    buy_and_hold: Measures  # each ticker bought at its second bar's open, evenly, costs counted
+    buy_and_hold: (
+        PerformanceStats  # each ticker bought at its second bar's open, evenly, costs counted
+    )
 
     def __str__(self) -> str:
         first, last = self.equity.index[0], self.equity.index[-1]
@@ -72,7 +75,7 @@ class Backtest:
         return "\n".join(rows)
 
 
-def replay(
+def run_backtest(
     bot: "Bot", history: "pd.DataFrame | Mapping[str, pd.DataFrame]", cash: float
 ) -> Backtest:
     """See `Bot.backtest`."""
@@ -108,20 +111,20 @@ def replay(
     return Backtest(
         equity=curve,
         trades=pd.DataFrame(trades, columns=["time", *(field.name for field in fields(Fill))]),
-        measures=measures(curve),
+        measures=performance_stats(curve),
         hit_rate=hit_rate(account.fills),
-        buy_and_hold=measures(_buy_and_hold(bars, curve.index, cash, bot.cost_rate)),
+        buy_and_hold=performance_stats(_buy_and_hold(bars, curve.index, cash, bot.cost_rate)),
     )
 
 
-def measures(equity: pd.Series) -> Measures:
+def performance_stats(equity: pd.Series) -> PerformanceStats:
     """Of an equity curve over time; the formulas are the module's."""
     first, last = float(equity.iloc[0]), float(equity.iloc[-1])
     years = (equity.index[-1] - equity.index[0]) / YEAR
     returns = equity.pct_change().iloc[1:]
     spread = float(returns.std()) if len(returns) > 1 else 0.0
     bars_a_year = len(returns) / years if years else math.nan
-    return Measures(
+    return PerformanceStats(
         total_return=last / first - 1,
         yearly_return=_yearly(last / first, years),
         sharpe=float(returns.mean()) / spread * math.sqrt(bars_a_year) if spread else math.nan,

@@ -1,0 +1,1 @@
+"""Strategies with a paper account: account, broker, runner, backtest, universe."""

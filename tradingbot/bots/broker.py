@@ -1,0 +1,115 @@
+"""The paper broker: an account at the newest closes, within one locked transaction."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from sqlalchemy.orm import Session
+
+from tradingbot.bots.account import Account, Fill
+from tradingbot.bots.repository import _add_trade, _last_trades, lock_bot
+from tradingbot.errors import ConfigError
+from tradingbot.formatting import price_text
+from tradingbot.markets.calendars import session_close
+from tradingbot.persistence.models import BotRow, Trade
+
+if TYPE_CHECKING:
+    from tradingbot.bots.bot import Bot
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PaperBroker:
+    """Where one bot trades: its account at the newest closes, within one locked transaction."""
+
+    row: BotRow
+    account: Account
+    closed: dict[str, datetime]  # ticker -> when it had the price that is paid
+    traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
+    remarks: list[str]
+
+
+def open_desk(session: Session, bot: "Bot", bars: Mapping[str, pd.DataFrame]) -> PaperBroker:
+    """Lock the bot and bring its account to the prices of `bars`, which end with what is newest.
+
+    ConfigError when the bot has traded one of them later than that: these are other candles.
+    """
+    row = lock_bot(session, bot.name, bot.tickers)
+    closed = {symbol: bar_close(symbol, frame, bot.interval) for symbol, frame in bars.items()}
+    traded, remarks = {}, []
+    for trade in _last_trades(session, bot.name):
+        symbol, moment = trade.symbol, trade.executed_at
+        traded[symbol] = moment
+        if symbol not in bars:
+            continue
+        if moment > closed[symbol]:
+            raise ConfigError(
+                f"{bot.name} has traded {symbol} at {moment:%Y-%m-%d %H:%M}, after the newest bar, "
+                f"which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles than before? "
+                "Give the bot another name or database; nothing was traded"
+            )
+        price = _close_at(symbol, bars[symbol], bot.interval, moment)
+        if price and row.portfolio.get(symbol) and not 1 / SPLIT < price / trade.price < SPLIT:
+            remarks.append(_restate(session, row, trade, price))
+    prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
+    return PaperBroker(row, Account(row.portfolio, prices, bot.cost_rate), closed, traded, remarks)
+
+
+def close_desk(session: Session, desk: PaperBroker) -> None:
+    """Write down the account's portfolio and fills. The caller commits."""
+    if not desk.account.fills:
+        return
+    desk.row.portfolio = {
+        symbol: float(amount) for symbol, amount in desk.account.portfolio.items()
+    }
+    for fill in desk.account.fills:
+        _add_trade(session, desk.row.name, fill, desk.closed[fill.symbol])
+    session.flush()
+
+
+def bar_close(symbol: str, frame: pd.DataFrame, interval: str) -> datetime:
+    """When the frame's newest bar was complete, naive UTC."""
+    begin: datetime = frame.index[-1].to_pydatetime()
+    if interval == "1d":
+        return session_close(symbol, begin)
+    return begin + pd.Timedelta(interval).to_pytimedelta()
+
+
+SPLIT = 1.2  # a price that history has changed by more was one of other shares
+
+
+def _close_at(symbol: str, frame: pd.DataFrame, interval: str, moment: datetime) -> float | None:
+    """The close of the bar that was complete at `moment`, if the frame has it."""
+    end = int(frame.index.searchsorted(moment))
+    for size in range(end, max(0, end - 3), -1):  # a session closes a day after its date at most
+        if bar_close(symbol, frame.iloc[:size], interval) == moment:
+            return float(frame["close"].iloc[size - 1])
+    return None
+
+
+def _restate(session: Session, row: BotRow, trade: Trade, price: float) -> str:
+    """After a split: what was held at the old price is held at the one that history has now.
+
+    Booked as a sale and a purchase of the same value at the time of that trade, without costs.
+    """
+    held = row.portfolio[trade.symbol]
+    now = held * trade.price / price
+    for fill in (
+        Fill(trade.symbol, "sell", held, trade.price, 0.0),
+        Fill(trade.symbol, "buy", now, price, 0.0),
+    ):
+        _add_trade(session, row.name, fill, trade.executed_at)
+    row.portfolio[trade.symbol] = now
+    session.flush()
+    remark = (
+        f"{trade.symbol}: {trade.executed_at:%Y-%m-%d} closed at {price_text(trade.price)} when it "
+        f"was traded, and at {price_text(price)} as history has it now: a split; "
+        f"{held:.6g} are now {now:.6g}"
+    )
+    logger.warning("%s", remark)
+    return remark

@@ -1,0 +1,181 @@
+"""A bot that trades on the stored forecasts: run it after `kronosbot` has made them.
+
+    python -m tradingbot.bots.kronos_trader --source sample
+
+It buys where a forecast's expected move clears a threshold and its uncertainty agrees, sells
+likewise, and prints each decision with its reason. Exit codes: those of `Bot.main`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from tradingbot.bots.bot import Bot
+from tradingbot.errors import ConfigError
+from tradingbot.formatting import bar_text, price_text
+from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.runtime.signals import exit_on_signals
+from tradingbot.settings import MAX_HORIZON
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tradingbot.bots.account import Account
+    from tradingbot.forecast import Forecast
+
+
+SAME_CLOSE = 0.01  # a forecast from a close further off than this was made from other candles
+
+
+class KronosTraderBot(Bot):
+    """Trades on what the job has stored as of the newest complete bar: no older forecast counts.
+
+    Only one model's forecasts count: `model`, else the one that made the newest forecast of any
+    of the bot's tickers. Of a forecast the last bar counts, `horizon` ahead (KRONOS_HORIZON by
+    default). With the move expected until then
+
+        move = predicted close / close - 1
+
+    it buys where move >= `threshold`, P(up) >= `min_prob`, and the 10-90 % range reaches further
+    up from the close than down; it sells where move <= -threshold, P(up) <= 1 - min_prob, and
+    the range reaches further down. ConfigError for a `threshold` below 0, a `min_prob` below 0.5,
+    and the like. Other keywords are those of `Bot`.
+
+    With `min_skill` it trades only where the model has earned it: it holds while the model's skill
+    (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known, over
+    the last 60 sessions of the ticker, or what else there is. That is the present's: not for
+    backtests.
+    """
+
+    def __init__(
+        self,
+        name: str = "kronostraderbot",
+        *args: Any,
+        threshold: float = 0.005,
+        min_prob: float = 0.55,
+        horizon: int | None = None,
+        model: str | None = None,
+        min_skill: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, *args, **kwargs)
+        self.threshold = _within("threshold", threshold, 0, 1)
+        self.min_prob = _within("min_prob", min_prob, 0.5, 1)  # below, it would buy and sell alike
+        self.horizon = self.settings.horizon if horizon is None else _bars(horizon)
+        self.model = model
+        self.min_skill = None if min_skill is None else _within("min_skill", min_skill, -10, 1)
+        self._model: str | None = None  # the round's one model
+
+    @contextmanager
+    def deciding(self, account: "Account") -> Iterator[None]:
+        if self.min_skill is not None:
+            refuse_in_backtest("min_skill", "leave it out there")
+        self._model = self.model or self._newest_model()
+        with super().deciding(account):
+            yield
+
+    def decisionFunction(self, row: "pd.Series") -> int:
+        forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
+        if not forecast:
+            self.reason = self._why_none(row)
+            return 0
+        close, bar = float(row["close"]), forecast.bars[-1]
+        if abs(forecast.last_close / close - 1) > SAME_CLOSE:
+            made_from = price_text(forecast.last_close)
+            self.reason = f"its forecast was made from a close of {made_from}: other candles"
+            return 0
+        move = bar.close / close - 1
+        low, high = bar.close_quantiles[0.1], bar.close_quantiles[0.9]
+        self.reason = (
+            f"{move:+.1%} expected by {bar_text(bar.target_date, self.interval)}, "
+            f"P(up) {bar.prob_up:.0%}, 10-90 % range {price_text(low)} to {price_text(high)}"
+        )
+        further_up = high - close > close - low
+        signal = 0
+        if move >= self.threshold and bar.prob_up >= self.min_prob and further_up:
+            signal = 1
+        if move <= -self.threshold and bar.prob_up <= 1 - self.min_prob and not further_up:
+            signal = -1
+        if signal and (unearned := self._unearned(forecast)):
+            self.reason += f"; {unearned}"
+            return 0
+        return signal
+
+    def _unearned(self, forecast: "Forecast") -> str | None:
+        """Why the model's record does not allow a trade; None if it does."""
+        from tradingbot.evaluation.track_record import crps_skill
+
+        if self.min_skill is None:
+            return None
+        with self.sessions() as session:
+            skill = crps_skill(
+                session,
+                forecast.symbol,
+                model=forecast.model_name,
+                revision=forecast.model_revision,
+                interval=forecast.interval,
+            )
+        if skill is None:
+            return "held, for the model's skill is not known yet; `kronosbot score` counts it"
+        if skill.value < self.min_skill:
+            return f"held, for the model's skill is {skill.value:+.2f} ({skill.where})"
+        return None
+
+    def _newest_model(self) -> str | None:
+        """The model whose forecast was made last, of any of the bot's tickers."""
+        from sqlalchemy import select
+
+        from tradingbot.persistence.models import KronosPrediction as Row
+
+        with self.sessions() as session:
+            return session.scalar(
+                select(Row.model_name)
+                .where(Row.symbol.in_(self.tickers), Row.interval == self.interval)
+                .order_by(Row.prediction_made_at.desc(), Row.model_name)
+                .limit(1)
+            )
+
+    def _why_none(self, row: "pd.Series") -> str:
+        from sqlalchemy import func, select
+
+        from tradingbot.persistence.models import KronosForecast as Row
+
+        with self.sessions() as session:
+            newest = session.scalar(
+                select(func.max(Row.as_of)).where(
+                    Row.symbol == self.symbol,
+                    Row.interval == self.interval,
+                    Row.model_name == self._model,
+                    Row.as_of <= row.name,
+                )
+            )
+        if newest is None:
+            return "no stored forecast; kronosbot makes them"
+        if newest == row.name:
+            return f"its forecast does not reach {self.horizon} bars ahead"
+        return f"its newest forecast is of {bar_text(newest, self.interval)}, and too old"
+
+
+def _within(name: str, value: float, low: float, high: float) -> float:
+    if isinstance(value, Real) and low <= value <= high:  # false for nan
+        return float(value)
+    raise ConfigError(f"{name}={value!r}: expected a number from {low} to {high}")
+
+
+def _bars(horizon: int) -> int:
+    if isinstance(horizon, Integral) and 1 <= horizon <= MAX_HORIZON:
+        return int(horizon)
+    raise ConfigError(f"horizon={horizon!r}: expected a whole number from 1 to {MAX_HORIZON}")
+
+
+def main() -> None:
+    """The command. Its options are in `tradingbot.utils.trader_cli`."""
+    exit_on_signals()
+    from tradingbot.utils.trader_cli import command  # takes a while, in which Ctrl-C may come
+
+    command()
+
+
+if __name__ == "__main__":
+    main()
