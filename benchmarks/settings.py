@@ -45,7 +45,7 @@ from tradingbot.evaluation.training_cutoff import in_training
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import clean
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.walk_forward import Plan, Window, request
+from tradingbot.walk_forward.windows import Plan, Window, request
 
 TEMPERATURES = (0.8, 1.0, 1.2)
 TOP_PS = (0.9, 0.95, 1.0)

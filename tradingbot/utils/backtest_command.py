@@ -108,11 +108,11 @@ def backtest(
     Try it:
       kronosbot backtest --local --source sample --windows 20
     """
-    from tradingbot.utils.backtest_run import Walk, Wish, run
     from tradingbot.utils.backtest_view import document, text
+    from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
 
     narrator = ProgressReporter()
-    walked = Walk(out)
+    walked = WalkForwardResult(out)
     with narrator:
         try:
             settings = Settings.from_env()
@@ -125,7 +125,7 @@ def backtest(
             if horizon is not None:
                 bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
                 settings = replace(settings, horizon=bars)
-            wish = Wish(
+            wish = WalkForwardConfig(
                 tickers=() if symbols is None else check_symbols("--symbols", symbols),
                 windows=check_whole("--windows", count, 1, 100_000),
                 stride=check_whole("--stride", stride, 1, 10_000),

@@ -20,11 +20,11 @@ import numpy as np
 
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.training_cutoff import trained_until
-from tradingbot.utils.backtest_csv import BacktestFile, read_csv, training_counts, without_outcome
-from tradingbot.utils.backtest_run import Walk
+from tradingbot.walk_forward.results import ResultsFile, read_csv, training_counts, without_outcome
+from tradingbot.walk_forward.runner import WalkForwardResult
 
 
-def document(walked: Walk, code: int) -> dict[str, Any]:
+def document(walked: WalkForwardResult, code: int) -> dict[str, Any]:
     """All of it, as the module's docstring shows it."""
     return {
         "exit_code": code,
@@ -35,7 +35,7 @@ def document(walked: Walk, code: int) -> dict[str, Any]:
         "why_missing": walked.error,
         "made": walked.made,
         "seconds": round(walked.seconds, 3),
-        "settings": BacktestFile(walked.path).settings,
+        "settings": ResultsFile(walked.path).settings,
         "failed": walked.failed,
         "fewer": walked.fewer,
         "in_training": training_counts(walked.path),
@@ -45,7 +45,7 @@ def document(walked: Walk, code: int) -> dict[str, Any]:
     }
 
 
-def text(walked: Walk) -> str:
+def text(walked: WalkForwardResult) -> str:
     """The table of measures, then what a reader must know to believe it."""
     measured = _measured(walked)
     lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
@@ -84,7 +84,7 @@ _HEAD = (
 )
 
 
-def _measured(walked: Walk) -> dict[str, ForecastMetrics]:
+def _measured(walked: WalkForwardResult) -> dict[str, ForecastMetrics]:
     """By step ahead, of all, and of those that were not in training, if these are a part."""
     tally = _tally(read_csv(walked.path))
     measured = {str(step): tally.measures(step) for step in tally.steps()}
@@ -95,7 +95,7 @@ def _measured(walked: Walk) -> dict[str, ForecastMetrics]:
     return measured
 
 
-def _jumps(walked: Walk) -> dict[str, str]:
+def _jumps(walked: WalkForwardResult) -> dict[str, str]:
     """Of each ticker the greatest change of the close overnight, if it about doubled or halved."""
     found = {}
     for one in read_csv(walked.path):

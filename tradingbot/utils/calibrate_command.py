@@ -113,7 +113,7 @@ def _calibrate(
     url = url or database_url()
     found = Found()
     if backtest is not None:
-        from tradingbot.utils.backtest_csv import read_csv
+        from tradingbot.walk_forward.results import read_csv
 
         found.fits = fit(read_csv(backtest, trained_on=("no", "unknown")))
     elif not dry_run or database_exists(url):

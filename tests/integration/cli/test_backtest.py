@@ -20,8 +20,8 @@ import pytest
 
 from tests.support.command_line import kronosbot
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.utils.backtest_csv import read_csv
-from tradingbot.utils.backtest_rows import COLUMNS
+from tradingbot.walk_forward.results import read_csv
+from tradingbot.walk_forward.schema import COLUMNS
 
 QUICK = ("--source", "sample", "--context", "64", "--samples", "8", "--horizon", "2")
 

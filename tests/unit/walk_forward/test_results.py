@@ -9,13 +9,8 @@ import pytest
 
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.utils.backtest_csv import (
-    BacktestFile,
-    read_csv,
-    training_counts,
-    without_outcome,
-)
-from tradingbot.utils.backtest_rows import COLUMNS
+from tradingbot.walk_forward.results import ResultsFile, read_csv, training_counts, without_outcome
+from tradingbot.walk_forward.schema import COLUMNS
 
 SETTINGS = {
     "model": "some-model", "revision": "r1", "source": "sample", "until": "2024-05-20",
@@ -64,7 +59,7 @@ def came(made: Forecast) -> dict[datetime, float]:
 
 
 def write(path: Path, *made: Forecast) -> None:
-    with BacktestFile(path).open_for(SETTINGS) as file:
+    with ResultsFile(path).open_for(SETTINGS) as file:
         file.add_closes("AAPL", CLOSES)
         for one in made:
             file.add([(one, came(one))])
@@ -96,11 +91,11 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
     made = forecast(MONDAY)
     outcome = came(made)
     del outcome[made.bars[0].target_date]
-    with BacktestFile(path).open_for(SETTINGS) as file:
+    with ResultsFile(path).open_for(SETTINGS) as file:
         file.add([(made, outcome)])
     [one] = read_csv(path)
     assert one.step.tolist() == [2]
-    assert BacktestFile(path).has("AAPL", MONDAY)
+    assert ResultsFile(path).has("AAPL", MONDAY)
     assert (training_counts(path), without_outcome(path)) == ({"unknown": 1}, 1)
 
 
@@ -110,8 +105,8 @@ def test_what_a_crash_left_unfinished_is_dropped_and_made_again(path: Path, cut:
     write(whole, forecast(MONDAY), forecast(TUESDAY))
     write(path, forecast(MONDAY), forecast(TUESDAY))
     path.write_bytes(path.read_bytes()[:-cut])
-    assert BacktestFile(path).has("AAPL", MONDAY)
-    assert not BacktestFile(path).has("AAPL", TUESDAY)
+    assert ResultsFile(path).has("AAPL", MONDAY)
+    assert not ResultsFile(path).has("AAPL", TUESDAY)
     write(path, forecast(TUESDAY))
     assert path.read_bytes() == whole.read_bytes()
 
@@ -129,7 +124,7 @@ def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path)
     write(path, forecast(MONDAY))
     before = path.read_bytes()
     with pytest.raises(ConfigError) as refused:
-        BacktestFile(path).open_for({**SETTINGS, "samples": "50", "revision": ""})
+        ResultsFile(path).open_for({**SETTINGS, "samples": "50", "revision": ""})
     assert str(refused.value) == (
         f"{path} was made otherwise (revision r1, now unknown; samples 20, now 50): "
         "give the same settings, or another --out"
@@ -140,7 +135,7 @@ def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path)
 def test_candles_that_were_restated_meanwhile_do_not_come_into_the_same_file(path: Path) -> None:
     write(path, forecast(MONDAY))
     before = path.read_bytes()
-    with BacktestFile(path).open_for(SETTINGS) as file:
+    with ResultsFile(path).open_for(SETTINGS) as file:
         file.add_closes("AAPL", CLOSES)
         with pytest.raises(ConfigError, match=r"has AAPL at 100 on 2024-05-13, now it is 50: its "):
             file.add_closes("AAPL", CLOSES / 2)
@@ -158,21 +153,21 @@ def test_candles_that_were_restated_meanwhile_do_not_come_into_the_same_file(pat
 def test_another_file_is_never_written_to(path: Path, content: str, says: str) -> None:
     path.write_text(content)
     with pytest.raises(ConfigError, match=says):
-        BacktestFile(path)
+        ResultsFile(path)
     assert path.read_text() == content
 
 
 def test_two_backtests_do_not_write_to_one_file(path: Path) -> None:
-    late = BacktestFile(path)
+    late = ResultsFile(path)
     with (
-        BacktestFile(path).open_for(SETTINGS) as first,
+        ResultsFile(path).open_for(SETTINGS) as first,
         pytest.raises(ConfigError, match="another backtest is writing to it"),
     ):
         first.add([(forecast(MONDAY), {})])
-        BacktestFile(path).open_for(SETTINGS)
+        ResultsFile(path).open_for(SETTINGS)
     with pytest.raises(ConfigError, match="was changed meanwhile"):
         late.open_for(SETTINGS)
-    assert BacktestFile(path).has("AAPL", MONDAY)
+    assert ResultsFile(path).has("AAPL", MONDAY)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +195,7 @@ def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
     values = lines[-1].split(",")
     values[COLUMNS.index(column)] = value
     path.write_text("\n".join([*lines[:-1], ",".join(values)]) + "\n")
-    for reads in (BacktestFile, read_csv):
+    for reads in (ResultsFile, read_csv):
         with pytest.raises(ConfigError, match=f"damaged: line {len(lines)} has .* as {column}; "):
             reads(path)
 
@@ -216,16 +211,16 @@ def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no folder .*missing"):
-        BacktestFile(tmp_path / "missing" / "backtest.csv").check_place()
-    BacktestFile(tmp_path / "backtest.csv").check_place()
+        ResultsFile(tmp_path / "missing" / "backtest.csv").check_place()
+    ResultsFile(tmp_path / "backtest.csv").check_place()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/b\.csv cannot be written: No such file"):
-        BacktestFile(tmp_path / "nowhere" / "b.csv").open_for(SETTINGS)
+        ResultsFile(tmp_path / "nowhere" / "b.csv").open_for(SETTINGS)
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        BacktestFile(tmp_path)
+        ResultsFile(tmp_path)
 
 
 def test_a_file_without_forecasts_is_told(path: Path) -> None:

@@ -13,7 +13,7 @@ from tradingbot.evaluation.training_cutoff import in_training
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.runtime.clock import utcnow
 from tradingbot.space.wire import encode
-from tradingbot.utils.walk_forward import Plan, request, seen, windows
+from tradingbot.walk_forward.windows import Plan, request, seen, windows
 
 PLAN = Plan(horizon=5, stride=5, context=100, samples=20, temperature=1.0, top_p=0.9)
 SINCE = datetime(1997, 1, 1)

@@ -28,7 +28,7 @@ from tradingbot.errors import ConfigError, KronosError
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import InTraining, in_training
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
-from tradingbot.utils.backtest_rows import (
+from tradingbot.walk_forward.schema import (
     COLUMNS,
     QUANTILES,
     SETTINGS,
@@ -38,12 +38,13 @@ from tradingbot.utils.backtest_rows import (
 )
 
 PAST = 251  # closes before the first window that go into the file: 250 returns
+
 INTERVAL = "1d"
 
 _RESTATED = 1e-3  # a close that has changed by more than this share of it
 
 
-class BacktestFile:
+class ResultsFile:
     """A backtest's CSV that is added to. `settings`: of the rows that are there, {} if none are."""
 
     def __init__(self, path: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from tradingbot.client import KronosClient
 
+
 INTERVAL = "1d"
 MIN_BARS = 32  # what a Space asks for at least
 

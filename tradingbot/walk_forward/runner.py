@@ -20,12 +20,13 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
-from tradingbot.utils.backtest_csv import PAST, BacktestFile
-from tradingbot.utils.walk_forward import Plan, Window, walk, windows
+from tradingbot.walk_forward.results import PAST, ResultsFile
+from tradingbot.walk_forward.windows import Plan, Window, walk, windows
 
 if TYPE_CHECKING:
     from tradingbot.client import KronosClient
     from tradingbot.forecast import Forecast
+
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
 _SINCE = datetime(1997, 1, 1)
@@ -33,7 +34,7 @@ _NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
-class Wish:
+class WalkForwardConfig:
     """What the command line asks for, beside the settings."""
 
     tickers: tuple[str, ...]
@@ -48,7 +49,7 @@ class Wish:
 
 
 @dataclass
-class Walk:
+class WalkForwardResult:
     """What became of a backtest."""
 
     path: Path
@@ -68,10 +69,15 @@ class Walk:
         return f"{self.path} has {self.wanted - self.missing} of {self.wanted} forecasts"
 
 
-def run(settings: Settings, wish: Wish, walked: Walk, narrator: ProgressReporter) -> None:
+def run(
+    settings: Settings,
+    wish: WalkForwardConfig,
+    walked: WalkForwardResult,
+    narrator: ProgressReporter,
+) -> None:
     """Add to the file what it lacks; `walked` tells what became of it. Raises KronosError."""
     check_space_is_known(settings, local=wish.local)
-    file = BacktestFile(walked.path)
+    file = ResultsFile(walked.path)
     plan = Plan(
         horizon=settings.horizon,
         stride=wish.stride,
@@ -105,7 +111,7 @@ def run(settings: Settings, wish: Wish, walked: Walk, narrator: ProgressReporter
 
 
 def _windows(
-    bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, walked: Walk
+    bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, walked: WalkForwardResult
 ) -> list[Window]:
     """Of all tickers; those that have none, or not as many as were asked for, are told."""
     wanted: list[Window] = []
@@ -124,7 +130,10 @@ def _windows(
 
 
 def _candles(
-    settings: Settings, wish: Wish, walked: Walk, narrator: ProgressReporter
+    settings: Settings,
+    wish: WalkForwardConfig,
+    walked: WalkForwardResult,
+    narrator: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
     """All bars of each ticker that can be had; those of the other tickers are told."""
     data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
@@ -149,7 +158,7 @@ def _candles(
     return found
 
 
-def _model(client: "KronosClient", wish: Wish) -> dict[str, str]:
+def _model(client: "KronosClient", wish: WalkForwardConfig) -> dict[str, str]:
     client.check_key()
     health = client.health()
     name = str(health["model"])
@@ -162,7 +171,7 @@ def _model(client: "KronosClient", wish: Wish) -> dict[str, str]:
 
 
 def _add_closes(
-    file: BacktestFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
+    file: ResultsFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
 ) -> None:
     """What the windows of a ticker are measured with: from a year before the first of them on."""
     first = min((window.as_of for window in wanted if window.symbol == symbol), default=None)
@@ -173,11 +182,11 @@ def _add_closes(
 
 def _forecast(
     client: "KronosClient",
-    file: BacktestFile,
+    file: ResultsFile,
     plan: Plan,
     bars: Mapping[str, pd.DataFrame],
     missing: Sequence[Window],
-    walked: Walk,
+    walked: WalkForwardResult,
     narrator: ProgressReporter,
 ) -> None:
     """Ask for the missing windows and write down each as it comes."""

@@ -1,0 +1,1 @@
+"""Forecasts of the past for one model: windows, runner, results file."""
