@@ -363,7 +363,7 @@ class KronosClient:
 def __getattr__(name: str) -> Any:
     """`kronos_forecast` is found here too, and costs LangChain only whom uses it."""
     if name == "kronos_forecast":
-        from tradingbot.utils.kronos_tool import kronos_forecast
+        from tradingbot.ai.forecast_tool import kronos_forecast
 
         return kronos_forecast
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

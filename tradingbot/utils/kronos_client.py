@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from tradingbot.client import KronosClient
 
 if TYPE_CHECKING:
-    from tradingbot.utils.kronos_tool import kronos_forecast
+    from tradingbot.ai.forecast_tool import kronos_forecast
 
 __all__ = ["KronosClient", "kronos_forecast"]
 
@@ -13,7 +13,7 @@ __all__ = ["KronosClient", "kronos_forecast"]
 def __getattr__(name: str) -> Any:
     """Import `kronos_forecast`, and with it LangChain, on first use."""
     if name == "kronos_forecast":
-        from tradingbot.utils.kronos_tool import kronos_forecast
+        from tradingbot.ai.forecast_tool import kronos_forecast
 
         return kronos_forecast
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

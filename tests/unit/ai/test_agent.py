@@ -19,12 +19,13 @@ from sqlalchemy import text
 
 from tests.support.market import Market, Says, made_up
 from tests.support.openai_server import calls, openai_server, says
+from tradingbot.ai import agent as aitools
+from tradingbot.ai import provider as ai_model
+from tradingbot.ai.agent import run_ai_with_tools
+from tradingbot.ai.provider import chat_model
 from tradingbot.errors import AIError, ConfigError
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.utils import ai_model, aitools
-from tradingbot.utils.ai_model import chat_model
-from tradingbot.utils.aitools import run_ai_with_tools
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
+from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
@@ -30,7 +31,6 @@ from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
-from tradingbot.utils.kronos_tool import forecast_text, kronos_forecast
 from tradingbot.utils.nightly_scores import score_matured
 from tradingbot.utils.report import Report
 from tradingbot.utils.status import read_status

@@ -16,6 +16,7 @@ from sqlalchemy import select, text
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
+from tradingbot.ai.forecast_tool import forecast_text
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import ForecastOutcomes
@@ -32,7 +33,6 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.utils.cli import app
 from tradingbot.utils.job import run_job
-from tradingbot.utils.kronos_tool import forecast_text
 from tradingbot.utils.report import Report
 
 EIGHTY = BANDS.index(80)

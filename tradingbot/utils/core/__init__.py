@@ -4,18 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tradingbot.ai.agent import run_ai_with_tools
+    from tradingbot.ai.forecast_tool import kronos_forecast
     from tradingbot.bots.bot import Bot
     from tradingbot.client import KronosClient
     from tradingbot.persistence.engine import get_db_session
-    from tradingbot.utils.aitools import run_ai_with_tools as run_ai_with_tools
-    from tradingbot.utils.kronos_tool import kronos_forecast as kronos_forecast
 
 _HOME = {
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
     "get_db_session": "tradingbot.persistence.engine",
-    "kronos_forecast": "tradingbot.utils.kronos_tool",
-    "run_ai_with_tools": "tradingbot.utils.aitools",
+    "kronos_forecast": "tradingbot.ai.forecast_tool",
+    "run_ai_with_tools": "tradingbot.ai.agent",
 }
 
 __all__ = ["Bot", "KronosClient", "get_db_session", "kronos_forecast", "run_ai_with_tools"]

@@ -19,6 +19,7 @@ from tradingbot.settings import check_secret, check_url
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+
 OPENROUTER = "https://openrouter.ai/api/v1"
 OPENAI = "https://api.openai.com/v1"
 TIMEOUT = 120.0  # seconds for one answer

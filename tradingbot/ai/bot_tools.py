@@ -7,15 +7,16 @@ from langchain_core.tools import BaseTool, tool
 from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
+from tradingbot.ai.forecast_tool import MOST_DAYS, forecast_text, newest_stored
 from tradingbot.bots.account import CASH
 from tradingbot.errors import DataError
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.models import Base, KronosForecast, Trade
-from tradingbot.utils.kronos_tool import MOST_DAYS, forecast_text, newest_stored
 
 if TYPE_CHECKING:
     from tradingbot.bots.bot import Bot
+
 
 MOST_ROWS = 60
 

@@ -33,6 +33,7 @@ from tradingbot.runtime.lookahead import refuse_in_backtest
 if TYPE_CHECKING:
     from tradingbot.bots.bot import Bot
 
+
 logger = logging.getLogger(__name__)
 
 TOOL_TIMEOUT = 180.0  # seconds; a Space that wakes takes most of that
@@ -52,7 +53,7 @@ def run_ai_with_tools(
     """Ask a language model, let it call tools, return its final text.
 
     `model` is any LangChain chat model that can call tools, or a model's name; without one the
-    environment decides (see `tradingbot.utils.ai_model`). With a `bot` the model can read that
+    environment decides (see `tradingbot.ai.provider`). With a `bot` the model can read that
     bot's portfolio and trades, prices and stored forecasts: nothing of it writes. The tools of
     one answer run at the same time; an error of one is told to the model, and so is one that takes
     longer than TOOL_TIMEOUT. The model is asked `max_steps` times at most, the last time for its
@@ -91,7 +92,7 @@ def run_ai_with_tools(
 def _base_tools(bot: "Bot | None") -> list[BaseTool]:
     if bot is None:
         return []
-    from tradingbot.utils.bot_tools import bot_tools
+    from tradingbot.ai.bot_tools import bot_tools
 
     return bot_tools(bot)
 
@@ -119,7 +120,7 @@ def _asker(
                 f"the chat model {type(model).__name__} cannot call tools (bind_tools); "
                 "pass one that can, or none of extra_tools and bot"
             ) from error
-    from tradingbot.utils.ai_model import chat_model
+    from tradingbot.ai.provider import chat_model
 
     ours = chat_model(model)
     with_tools = ours.bind_tools(list(tools.values())) if tools else ours
