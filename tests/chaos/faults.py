@@ -17,7 +17,7 @@ from typing import Any
 from tests.chaos.world import TICKERS, WHOLE, World
 from tests.support import hub
 from tests.support.hub import Container
-from tradingbot.utils.shards import Shard
+from tradingbot.jobs.sharding import Shard
 
 ATTEMPTS = 4  # of a call to the Hub or the Space: one that fails less often in a row passes
 FOR_EVER = 10**6

@@ -22,7 +22,7 @@ from tests.support import hub as hub_module
 from tests.support.fork_server import ForkServer
 from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
-from tradingbot.utils.shards import Shard
+from tradingbot.jobs.sharding import Shard
 
 if TYPE_CHECKING:
     from tests.chaos.faults import Fault

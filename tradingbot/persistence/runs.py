@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.retry import retried
-from tradingbot.utils.report import Report
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -159,7 +159,7 @@ class RunRecord:
         self._details: dict[str, Any] = {}  # that are not the report's
 
     @classmethod
-    def begin(cls, sessions: Sessions, report: Report) -> Self:
+    def begin(cls, sessions: Sessions, report: RunSummary) -> Self:
         facts = {"name": NAME, "status": "running", "started_at": report.started_at}
         mark = uuid.uuid4().hex  # another run may begin in the same second
 
@@ -209,7 +209,7 @@ class RunRecord:
             )
             return session.scalar(unfinished.limit(1)) is not None
 
-    def end(self, report: Report, exit_code: int, message: str | None) -> None:
+    def end(self, report: RunSummary, exit_code: int, message: str | None) -> None:
         """Complete the row. A database that is gone by now is a warning: the run is over."""
 
         def write() -> None:

@@ -10,7 +10,11 @@ from rich.console import Console
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
+from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
+from tradingbot.jobs.nightly import exit_code, nightly
+from tradingbot.jobs.sharding import Shard
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import likely_log_format, log_format, log_line, to_json
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
@@ -20,12 +24,9 @@ from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbo
 from tradingbot.utils.backtest_command import backtest
 from tradingbot.utils.calibrate_command import calibrate
 from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
-from tradingbot.utils.job import exit_code, nightly
-from tradingbot.utils.report import Report, show
 from tradingbot.utils.report_command import write_report
 from tradingbot.utils.report_json import digest, document, outcome_lines
 from tradingbot.utils.score_command import score
-from tradingbot.utils.shards import Shard
 from tradingbot.utils.space_commands import space_app
 
 logger = logging.getLogger(__name__)
@@ -160,7 +161,7 @@ def run(
       kronosbot run --local --source sample
       kronosbot run --local --symbols SPY,BTC-USD --json | jq .counts
     """
-    report = Report(dry_run=dry_run)
+    report = RunSummary(dry_run=dry_run)
     given = [] if log_lines is None else ["--log-format", log_lines]
     narrator = JsonProgressReporter() if likely_log_format(given) == "json" else ProgressReporter()
     with narrator:
@@ -236,8 +237,8 @@ def status(
       kronosbot status
       kronosbot status --json | jq .problems
     """
+    from tradingbot.jobs.status import read_status
     from tradingbot.persistence.engine import database_url as configured_url
-    from tradingbot.utils.status import read_status
     from tradingbot.utils.status_view import show_status, status_document
 
     out = SafeStream(sys.stdout)
@@ -271,7 +272,7 @@ def _import_parts() -> None:
     import tradingbot.persistence.forecasts  # noqa: F401
 
 
-def _tell(report: Report, narrator: ProgressReporter, *, as_json: bool) -> None:
+def _tell(report: RunSummary, narrator: ProgressReporter, *, as_json: bool) -> None:
     """The report on stdout. That it cannot be shown is a warning: the work is done."""
     narrator.end()
     out = SafeStream(sys.stdout)
@@ -292,7 +293,7 @@ def _tell(report: Report, narrator: ProgressReporter, *, as_json: bool) -> None:
         narrator.say(f"Error: {report.message}" if failed else _in_words(report))
 
 
-def _in_words(report: Report) -> str:
+def _in_words(report: RunSummary) -> str:
     """What became of the run, in one line."""
     if report.error == Stopped.__name__:
         return f"Stopped by {report.message}; what was stored stays, and the next run does the rest"

@@ -7,11 +7,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from tradingbot.errors import KronosError
+from tradingbot.jobs.nightly import exit_code
 from tradingbot.runtime.logs import to_json
 from tradingbot.runtime.signals import Stopped
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_source
-from tradingbot.utils.job import exit_code
 
 DatabaseOption = Annotated[
     str | None,

@@ -15,9 +15,9 @@ from tradingbot.data.stored import Candles
 from tradingbot.errors import DatabaseError, DataError
 from tradingbot.evaluation.outcomes import NOT_YET, ForecastOutcomes, Unresolved, resolve_outcomes
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.jobs.status import Status, read_status, reading
 from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
 from tradingbot.settings import Settings
-from tradingbot.utils.status import Status, read_status, reading
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

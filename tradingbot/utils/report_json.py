@@ -29,11 +29,11 @@ from typing import Any
 
 from tradingbot import __version__
 from tradingbot.forecast import Forecast, ForecastBar
+from tradingbot.jobs.summary import RunSummary, failures
 from tradingbot.runtime.logs import log_line
-from tradingbot.utils.report import Report, failures
 
 
-def document(report: Report) -> dict[str, Any]:
+def document(report: RunSummary) -> dict[str, Any]:
     """All of it, as the module's docstring shows it."""
     return {
         "version": __version__,
@@ -43,7 +43,7 @@ def document(report: Report) -> dict[str, Any]:
     }
 
 
-def digest(report: Report) -> dict[str, Any]:
+def digest(report: RunSummary) -> dict[str, Any]:
     """What holds for the run as a whole."""
     return {
         "started_at": report.started_at.replace(tzinfo=UTC),
@@ -65,7 +65,7 @@ def digest(report: Report) -> dict[str, Any]:
     }
 
 
-def outcome_lines(report: Report) -> Iterator[str]:
+def outcome_lines(report: RunSummary) -> Iterator[str]:
     """A line of the log for every ticker: the table, for what collects logs."""
     for symbol in report.symbols:
         if forecast := report.forecasts.get(symbol):
@@ -91,7 +91,7 @@ def outcome_lines(report: Report) -> Iterator[str]:
             )
 
 
-def _ticker(report: Report, symbol: str) -> dict[str, Any]:
+def _ticker(report: RunSummary, symbol: str) -> dict[str, Any]:
     outcome: dict[str, Any] = {"status": _status(report, symbol)}
     if symbol in report.failed:
         outcome |= {"kind": report.kinds[symbol], "reason": report.failed[symbol]}
@@ -100,7 +100,7 @@ def _ticker(report: Report, symbol: str) -> dict[str, Any]:
     return outcome
 
 
-def _status(report: Report, symbol: str) -> str:
+def _status(report: RunSummary, symbol: str) -> str:
     if symbol in report.made:
         return "forecast" if report.dry_run else "stored"
     if symbol in report.there:

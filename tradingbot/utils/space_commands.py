@@ -9,11 +9,11 @@ import typer
 
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.formatting import duration
+from tradingbot.jobs.nightly import exit_code
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings
-from tradingbot.utils.job import exit_code
 
 if TYPE_CHECKING:
     from tradingbot.client import KronosClient

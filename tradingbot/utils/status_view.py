@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.formatting import duration
+from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
-from tradingbot.utils.status import Status
 
 MOST_LINES = 20  # of stale tickers; the document has all
 

@@ -22,6 +22,9 @@ from tradingbot.errors import ConfigError
 from tradingbot.evaluation import track_record
 from tradingbot.evaluation.track_record import NO_DATABASE, OUT_OF_REACH, describe_track_record
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
+from tradingbot.jobs.status import read_status
+from tradingbot.jobs.steps import score_matured
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import KronosScore, get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
@@ -31,9 +34,6 @@ from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
-from tradingbot.utils.nightly_scores import score_matured
-from tradingbot.utils.report import Report
-from tradingbot.utils.status import read_status
 from tradingbot.utils.status_view import show_status, status_document
 
 FRIDAY = datetime(2024, 5, 17)
@@ -225,12 +225,12 @@ def ledger(database: str) -> Iterator[str]:
     yield database
 
 
-def night(market: Market, url: str, report: Report | None = None) -> Told:
+def night(market: Market, url: str, report: RunSummary | None = None) -> Told:
     narrator = Told()
     settings = replace(Settings(), data_source=market.source)
     score_matured(
         settings,
-        report or Report(),
+        report or RunSummary(),
         narrator,
         data=market.data(),
         sessions=lambda: get_db_session(url),
@@ -248,7 +248,7 @@ def scored_at(url: str) -> list[datetime]:
 
 
 def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> None:
-    report = Report()
+    report = RunSummary()
     told = night(market, ledger, report)
     assert (told.steps, told.warnings) == (["Scoring: 1"], [])
     with get_db_session(ledger) as session:
@@ -258,7 +258,7 @@ def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> 
 
 
 def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
-    begun = Report()  # all parts of a night begin before the first of them ends
+    begun = RunSummary()  # all parts of a night begin before the first of them ends
     night(market, ledger, begun)
     [first] = scored_at(ledger)
     assert night(market, ledger, begun).steps == []

@@ -19,6 +19,8 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.jobs.nightly import exit_code, run_job
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import KronosPrediction, get_db_session, get_engine
 from tradingbot.persistence.locks import locked, open_lock
 from tradingbot.runtime import retry as retrying
@@ -28,8 +30,6 @@ from tradingbot.runtime.retry import retried
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings
 from tradingbot.space import transport as space_http
-from tradingbot.utils.job import exit_code, run_job
-from tradingbot.utils.report import Report
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 
@@ -64,7 +64,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
 
 
-def run(report: Report, space: Any, data: DataService, url: str, **options: Any) -> None:
+def run(report: RunSummary, space: Any, data: DataService, url: str, **options: Any) -> None:
     options = {"sessions": partial(get_db_session, url), "narrator": ProgressReporter(), **options}
     run_job(Settings(horizon=2), report, space=space, data=data, **options)
 
@@ -85,13 +85,13 @@ def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_
             client.__class__ = Interrupted
             yield client
 
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     with pytest.raises(Stopped):
         run(report, interrupted, data, database)
     assert report.made == {"AAPL"}
     assert stored(database) == [("AAPL", 1), ("AAPL", 2)]
 
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     run(report, space, data, database)
     assert (report.there, report.made) == ({"AAPL"}, {"GOOG", "IBM", "MSFT"})
     assert stored(database) == [(symbol, step) for symbol in SAMPLE for step in (1, 2)]
@@ -112,7 +112,7 @@ def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
         if written:
             signal.raise_signal(signal.SIGTERM)
 
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     with pytest.raises(Stopped), stop_on_signals():
         run(report, space, data, sqlite_url, sessions=sessions, force=True)
     assert (report.made, report.rows) == ({"AAPL"}, 2)
@@ -126,7 +126,7 @@ def test_a_refused_key_is_told_before_candles_are_fetched(
         raise ConfigError("KRONOS_API_KEY is not the Space's key")
 
     monkeypatch.setattr(KronosClient, "check_key", refuse)
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     with pytest.raises(ConfigError, match="KRONOS_API_KEY"):
         run(report, space, data, sqlite_url)
     assert "fetch" not in report.seconds
@@ -157,7 +157,7 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
             monkeypatch.setattr(client, "_ask", ask_and_die)
             yield client
 
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     run(report, dying, data, sqlite_url)
     assert report.made == {"AAPL", "GOOG"}
     assert list(report.failed) == ["IBM", "MSFT"]
@@ -180,7 +180,7 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
 
     monkeypatch.setattr(retrying, "PATIENCE", 0.5)
     with pytest.raises(DatabaseUnavailable, match="127"):
-        run(Report(symbols=SAMPLE), watched, data, "postgresql://me@127.0.0.1:9/kronos")
+        run(RunSummary(symbols=SAMPLE), watched, data, "postgresql://me@127.0.0.1:9/kronos")
     assert left == [True]
 
 
@@ -237,7 +237,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
             refused.append("not currently accepting connections" in record.getMessage())
             server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
-    report = Report(symbols=SAMPLE)
+    report = RunSummary(symbols=SAMPLE)
     handler = Watched()
     logging.getLogger("tradingbot.runtime.retry").addHandler(handler)
     try:
@@ -274,7 +274,7 @@ def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
             end_sessions(postgres_url, like="kronosbot%")
             assert other.try_exclusive()
 
-        report = Report(symbols=SAMPLE)
+        report = RunSummary(symbols=SAMPLE)
         with pytest.raises(RunOvertaken, match=r"another run is at work, kronosbot, process"):
             run(
                 report,

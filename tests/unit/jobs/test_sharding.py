@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tradingbot.errors import ConfigError
+from tradingbot.jobs.sharding import Shard
 from tradingbot.settings import Settings
-from tradingbot.utils.shards import Shard
 
 TICKERS = ["AAPL", "BTC-USD", "EURUSD=X", "GLD", "MSFT", "QQQ", "SPY", "^GSPC", "7203.T", "SAP.DE"]
 

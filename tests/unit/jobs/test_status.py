@@ -14,6 +14,8 @@ from sqlalchemy import text
 
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.jobs import status as module
+from tradingbot.jobs.status import Model, Status, Ticker, read_status
 from tradingbot.persistence.engine import (
     BotRow,
     KronosPrediction,
@@ -26,8 +28,6 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import LONGEST_RUN
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
-from tradingbot.utils import status as module
-from tradingbot.utils.status import Model, Status, Ticker, read_status
 from tradingbot.utils.status_view import show_status, status_document
 
 # Saturday noon: New York closed on Friday, of Bitcoin's days Friday is the last complete one

@@ -6,8 +6,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from tradingbot.cli.run_output import query_command, show
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.utils.report import Report, query_command, show
+from tradingbot.jobs.summary import RunSummary
 
 FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)
 
@@ -30,7 +31,7 @@ def forecast(symbol: str, price: float) -> Forecast:
     return Forecast(symbol, "1d", "kronos-nano", None, FRIDAY, FRIDAY, price, 20, 1, bars)
 
 
-def shown(report: Report, width: int = 80) -> list[str]:
+def shown(report: RunSummary, width: int = 80) -> list[str]:
     out = StringIO()
     report.database, report.query = "sqlite:///kronos.db", query_command("sqlite:///kronos.db")
     show(report, Console(file=out, width=width))
@@ -38,7 +39,7 @@ def shown(report: Report, width: int = 80) -> list[str]:
 
 
 def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -> None:
-    report = Report(
+    report = RunSummary(
         symbols=["SPY", "EURUSD=X"],
         forecasts={"SPY": forecast("SPY", 500.0), "EURUSD=X": forecast("EURUSD=X", 1.1)},
         actual={"SPY": {MONDAY: 501.25, TUESDAY: 560.0}},
@@ -67,7 +68,7 @@ def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -
 
 
 def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
-    report = Report(symbols=["BTC-USD"], forecasts={"BTC-USD": forecast("BTC-USD", 61234.5)})
+    report = RunSummary(symbols=["BTC-USD"], forecasts={"BTC-USD": forecast("BTC-USD", 61234.5)})
     for width in (40, 80, 200):
         text = "\n".join(shown(report, width))
         assert "61234.50" in text
@@ -76,7 +77,7 @@ def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
 
 
 def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
-    cheap = Report(
+    cheap = RunSummary(
         symbols=["SHIB-USD", "HBAR-USD"],
         forecasts={
             "SHIB-USD": forecast("SHIB-USD", 1.4e-05),
@@ -112,7 +113,7 @@ def test_a_database_in_memory_has_no_next_command() -> None:
 
 
 def test_tickers_that_failed_alike_share_a_line() -> None:
-    report = Report(symbols=["A", "B", "C"])
+    report = RunSummary(symbols=["A", "B", "C"])
     for symbol in ("A", "B"):
         report.fail(symbol, ValueError("the Space is out of reach"))
     report.fail("C", ValueError("C: unknown"))

@@ -21,6 +21,8 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.jobs.nightly import run_job
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.engine import KronosForecast, KronosPrediction, get_db_session
@@ -32,8 +34,6 @@ from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 from tradingbot.utils.cli import app
-from tradingbot.utils.job import run_job
-from tradingbot.utils.report import Report
 
 EIGHTY = BANDS.index(80)
 MONDAY = datetime(2024, 1, 8)
@@ -293,7 +293,7 @@ def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_to
     past, key = nano_s_past(space_url)
     with get_db_session(database) as session:
         store_forecasts(session, past)
-    report = Report(symbols=["AAPL", "IBM"])
+    report = RunSummary(symbols=["AAPL", "IBM"])
     run_job(
         Settings(horizon=2), report, space=partial(client_of, space_url),
         data=DataService("sample"), sessions=partial(get_db_session, database),
@@ -324,7 +324,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     with get_db_session(sqlite_url) as session:
         store_forecasts(session, nano_s_past(space_url)[0])
         session.execute(text("ALTER TABLE kronos_calibrations RENAME COLUMN factor TO other"))
-    report = Report(symbols=["AAPL"])
+    report = RunSummary(symbols=["AAPL"])
     with ProgressReporter() as narrator:
         run_job(
             Settings(horizon=1), report, space=partial(client_of, space_url),

@@ -19,6 +19,7 @@ from sqlalchemy import select, text
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
 from tradingbot.errors import DatabaseUnavailable, HubError
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import RunLog, dispose_engines, get_db_session
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import RunRecord
@@ -28,7 +29,6 @@ from tradingbot.space import hub as hf_space
 from tradingbot.space import lifecycle as space_life
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
-from tradingbot.utils.report import Report
 
 LOCK = f"Space {REPO}"
 
@@ -60,7 +60,7 @@ def stay(hub: Hub, database: str) -> Stay:
         say: Any = print,
         lock: Lock | None = None,
     ) -> Any:
-        log = RunRecord.begin(partial(get_db_session, database), Report())
+        log = RunRecord.begin(partial(get_db_session, database), RunSummary())
         space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
         with (
             KronosClient(hub.space_url) as client,

@@ -1,19 +1,29 @@
-"""The steps of the nightly job, each a function; `tradingbot.utils.job` puts them in order."""
+"""The steps of the nightly job, each a function; `tradingbot.jobs.nightly` puts them in order."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tradingbot.errors import DataError
+from tradingbot.data.stored import _kept
+from tradingbot.errors import DatabaseUnavailable, DataError, RunOvertaken
 from tradingbot.forecast import Forecast
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
-from tradingbot.utils.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
+    from sqlalchemy.orm import Session
+
+    from tradingbot.data.service import DataService
+if TYPE_CHECKING:
+    import pandas as pd
+    from sqlalchemy.orm import Session
+
+    from tradingbot.postprocessing.bands import Calibration
+if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from tradingbot.data.service import DataService
@@ -24,7 +34,7 @@ INTERVAL = "1d"
 
 
 def fetch(
-    settings: Settings, report: Report, data: "DataService", narrator: ProgressReporter
+    settings: Settings, report: RunSummary, data: "DataService", narrator: ProgressReporter
 ) -> "dict[str, pd.DataFrame]":
     """The histories that can be forecast from; the other tickers are failures of the report."""
     from tradingbot.markets.calendars import latest_complete_session, sessions_between
@@ -52,7 +62,7 @@ def fetch(
 
 
 def take_stored(
-    settings: Settings, report: Report, histories: "dict[str, pd.DataFrame]", sessions: Sessions
+    settings: Settings, report: RunSummary, histories: "dict[str, pd.DataFrame]", sessions: Sessions
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
     from tradingbot.persistence.forecasts import already_stored, latest_stored
@@ -90,7 +100,7 @@ def take_stored(
     return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
 
 
-def store(report: Report, forecasts: Sequence[Forecast], sessions: Sessions | None) -> None:
+def store(report: RunSummary, forecasts: Sequence[Forecast], sessions: Sessions | None) -> None:
     """Commit one batch, so that a crash keeps it, and count it.
 
     A database that is away for a while is waited for.
@@ -123,3 +133,83 @@ def known_closes(
         except DataError:
             continue  # the report can do without
     return known
+
+
+def calibration(
+    of: Forecast,
+    histories: "dict[str, pd.DataFrame]",
+    sessions: Sessions,
+    narrator: ProgressReporter,
+) -> "Calibration | None":
+    """What the bands of this model are widened by: fitted anew, or as it is stored; None: raw.
+
+    The outcomes come from `histories`, the daily candles of this run, and for other tickers from
+    those that the database keeps: nothing is fetched. Forecasts matter more than their
+    calibration, so what goes wrong here is a warning, unless nothing could be stored either.
+    """
+    from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+    from tradingbot.postprocessing.bands import key_of
+    from tradingbot.postprocessing.fit import RECORD, fit
+    from tradingbot.postprocessing.repository import load, store
+    from tradingbot.runtime.retry import retried
+
+    def refit() -> "Calibration | None":
+        with sessions() as session:
+
+            def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+                if symbol in histories and interval == "1d":
+                    return histories[symbol]["close"]
+                return _kept(session, symbol, interval, since)
+
+            since = of.as_of - RECORD
+            record = resolve_outcomes(session, closes, model=of.model_name, since=since)
+            for one in fit(part for part in record if isinstance(part, ForecastOutcomes)):
+                store(session, one.calibration)
+            return load(session, key_of(of))
+
+    try:
+        return retried(refit)
+    except (DatabaseUnavailable, RunOvertaken):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        narrator.warn(f"the bands stay raw, for they could not be calibrated: {said}")
+        return None
+
+
+def score_matured(
+    settings: Settings,
+    report: RunSummary,
+    narrator: ProgressReporter,
+    *,
+    data: "DataService",
+    sessions: Sessions,
+    url: str,
+) -> None:
+    """Score all tickers, once a night: of several shards, the first that gets here does it.
+
+    The forecasts are stored by now, so whatever goes wrong here is a warning. What a signal to stop
+    leaves unscored is scored by the next run.
+    """
+    from tradingbot.data.service import DataService
+    from tradingbot.evaluation.outcomes import closes_of
+    from tradingbot.evaluation.scoring import score, scored_since
+    from tradingbot.persistence.locks import open_lock
+    from tradingbot.runtime.clock import utcnow
+
+    try:
+        if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
+            data = DataService(settings.data_source, now=utcnow())
+        with open_lock(url, "scores", who="kronosbot score") as lock:
+            if not lock.try_exclusive():
+                return
+            with sessions() as session:
+                if scored_since(session, report.started_at):
+                    return
+            with report.phase("score"):
+                score(sessions, closes_of(data), narrator=narrator)
+    except Exception as error:  # also a mistake of ours costs no night's success
+        said = " ".join(str(error).split())
+        narrator.warn(f"past forecasts could not be scored: {type(error).__name__}: {said}")
+    finally:
+        narrator.end()

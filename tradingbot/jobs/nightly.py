@@ -7,17 +7,25 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tradingbot.bots.universe import active_tickers
+from tradingbot.cli.run_output import query_command
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubRefused, KronosError
+from tradingbot.jobs.sharding import Shard
+from tradingbot.jobs.steps import (
+    INTERVAL,
+    Sessions,
+    calibration,
+    fetch,
+    known_closes,
+    score_matured,
+    store,
+    take_stored,
+)
+from tradingbot.jobs.summary import RunSummary
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
-from tradingbot.utils.nightly_calibration import calibration
-from tradingbot.utils.nightly_scores import score_matured
-from tradingbot.utils.report import Report, query_command
-from tradingbot.utils.shards import Shard
-from tradingbot.utils.steps import INTERVAL, Sessions, fetch, known_closes, store, take_stored
 
 if TYPE_CHECKING:
     from tradingbot.client import KronosClient
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
 
 def nightly(
     settings: Settings,
-    report: Report,
+    report: RunSummary,
     narrator: ProgressReporter,
     *,
     local: bool,
@@ -105,7 +113,7 @@ def nightly(
 
 def _recorded(
     settings: Settings,
-    report: Report,
+    report: RunSummary,
     narrator: ProgressReporter,
     *,
     space: "Callable[..., AbstractContextManager[KronosClient]]",
@@ -153,7 +161,7 @@ def _recorded(
 
 def run_job(
     settings: Settings,
-    report: Report,
+    report: RunSummary,
     *,
     space: "Callable[[], AbstractContextManager[KronosClient]]",
     data: "DataService",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.orm import Session
 
+
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
 
 

@@ -1,0 +1,1 @@
+"""The nightly pipeline, its steps, its summary, its sharding, its status."""
