@@ -9,9 +9,9 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import chromium
 from tests.support.records import Past
 from tradingbot.persistence.engine import dispose_engines
+from tradingbot.reports.page import packed_plotly, page
+from tradingbot.reports.record import read_record
 from tradingbot.settings import Settings
-from tradingbot.utils.report_data import read_record
-from tradingbot.utils.report_html import packed_plotly, page
 
 expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
 

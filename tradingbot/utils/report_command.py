@@ -62,8 +62,8 @@ def write_report(
 def _write(out: Path, source: str | None, symbols: str | None, url: str | None) -> str:
     """The file; what is in it, in a line."""
     from tradingbot.persistence.engine import database_url
-    from tradingbot.utils.report_data import read_record
-    from tradingbot.utils.report_html import packed_plotly, page
+    from tradingbot.reports.page import packed_plotly, page
+    from tradingbot.reports.record import read_record
 
     settings = Settings.from_env()
     source = given_source(source, settings)

@@ -15,13 +15,13 @@ from sqlalchemy import text, update
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.engine import HistoricData, KronosScore, get_db_session
+from tradingbot.reports.charts import rounded
+from tradingbot.reports.figures import NOMINAL, compute_figures
+from tradingbot.reports.page import STATIC, packed_plotly, page
+from tradingbot.reports.record import Record, read_record
+from tradingbot.reports.text import headline
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
-from tradingbot.utils.report_charts import rounded
-from tradingbot.utils.report_data import Record, read_record
-from tradingbot.utils.report_figures import NOMINAL, judge
-from tradingbot.utils.report_html import STATIC, packed_plotly, page
-from tradingbot.utils.report_words import headline
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ class Shown(HTMLParser):
 
 def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=80, width=0.25).store(sqlite_url)
-    judged = judge(record_of(sqlite_url))
+    judged = compute_figures(record_of(sqlite_url))
     given = judged.charts["reliability"]["given"]
     # of a normal distribution 1.28 deviations / 4 to either side
     assert given["value"][NOMINAL.index(0.8)] == pytest.approx(0.25, abs=0.06)
@@ -92,7 +92,7 @@ def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> 
 
 def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=80).store(sqlite_url)
-    judged = judge(record_of(sqlite_url))
+    judged = compute_figures(record_of(sqlite_url))
     assert judged.skill is not None
     assert judged.skill.low is not None
     assert judged.skill.low < judged.skill.value < 0.05
@@ -106,7 +106,7 @@ def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: st
 def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=60, width=0.5, calibrated=1.0).store(sqlite_url)
     found = record_of(sqlite_url)
-    charts = judge(found).charts
+    charts = compute_figures(found).charts
     eighty = NOMINAL.index(0.8)
     assert charts["reliability"]["given"]["value"][eighty] == pytest.approx(0.8, abs=0.07)
     assert charts["reliability"]["raw"]["value"][eighty] < 0.6
@@ -145,7 +145,7 @@ def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) 
 
 def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=12).store(sqlite_url)
-    judged = judge(record_of(sqlite_url))
+    judged = compute_figures(record_of(sqlite_url))
     assert judged.skill is not None
     assert judged.skill.low is None
     assert judged.charts["pit"]["given"]["low"] is None
@@ -308,5 +308,5 @@ def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
     assert not (STATIC / "plotly.min.js.gz").exists()  # only the image has it
     assert b"plotly.js" in gzip.decompress(packed_plotly())[:200]
     (tmp_path / "plotly.min.js.gz").write_bytes(b"packed")
-    monkeypatch.setattr("tradingbot.utils.report_html.STATIC", tmp_path)
+    monkeypatch.setattr("tradingbot.reports.page.STATIC", tmp_path)
     assert packed_plotly() == b"packed"

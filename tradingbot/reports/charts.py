@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tradingbot.utils.report_data import Fan, Record, TickerRecord
-from tradingbot.utils.report_figures import Judged
+from tradingbot.reports.figures import Figures
+from tradingbot.reports.record import ForecastFan, Record, TickerRecord
 
 
-def chart_data(record: Record, judged: Judged) -> str:
+def chart_data(record: Record, judged: Figures) -> str:
     """As text that may stand inside HTML."""
     calendars: dict[tuple[str, ...], int] = {}
     tickers = [_ticker(one, calendars) for one in record.tickers]
@@ -41,7 +41,7 @@ def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[st
     }
 
 
-def _fan(fan: Fan) -> dict[str, Any]:
+def _fan(fan: ForecastFan) -> dict[str, Any]:
     return {
         "as_of": f"{fan.as_of:%Y-%m-%d}",
         "last_close": rounded([fan.last_close])[0],

@@ -22,6 +22,7 @@ from tradingbot.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+
 INTERVAL = "1d"
 RECORD = timedelta(days=365)  # some 250 sessions: what the record is about
 SHOWN_SESSIONS = 60  # in the charts of a ticker
@@ -31,7 +32,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Fan:
+class ForecastFan:
     """A ticker's newest forecast, in prices of today's scale (after a split that came since)."""
 
     as_of: datetime
@@ -44,7 +45,7 @@ class Fan:
 
 
 @dataclass(frozen=True)
-class Said:
+class PastForecasts:
     """What was said `step` sessions before each of the newest sessions; NaN: nothing."""
 
     step: int
@@ -56,10 +57,10 @@ class TickerRecord:
     """One ticker; `missing` says in words what is not there, and why."""
 
     symbol: str
-    fan: Fan
+    fan: ForecastFan
     candles: pd.DataFrame  # (bars, open high low close), the newest; () where none are known
     matured: ForecastOutcomes | None
-    past: list[Said]  # over the days of the candles
+    past: list[PastForecasts]  # over the days of the candles
     missing: list[str]
 
 
@@ -208,11 +209,11 @@ def _ticker(
     return TickerRecord(symbol, fan, shown, record, _past(record, shown, bars), missing)
 
 
-def _fan(rows: list[Any], closes: pd.Series) -> Fan:
+def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
     first = rows[0]
     scale = closes.get(first.as_of, first.last_close) / first.last_close
     given = [row.calibrated_quantiles or row.close_quantiles for row in rows]
-    return Fan(
+    return ForecastFan(
         as_of=first.as_of,
         made_at=first.prediction_made_at,
         last_close=first.last_close * scale,
@@ -224,7 +225,9 @@ def _fan(rows: list[Any], closes: pd.Series) -> Fan:
     )
 
 
-def _past(record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame) -> list[Said]:
+def _past(
+    record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame
+) -> list[PastForecasts]:
     """Of the shortest and the longest way ahead."""
     days = pd.DatetimeIndex(shown.index)
     if record is None or not len(days):
@@ -237,7 +240,7 @@ def _past(record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFra
         quantiles = np.full((len(BANDS), len(days)), np.nan)
         these = (record.step == step) & (place >= 0)
         quantiles[:, place[these]] = prices[these].T
-        said.append(Said(step, quantiles))
+        said.append(PastForecasts(step, quantiles))
     # one session is no line; the newest forecast is drawn over its candles all the same
     return said if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in said) else []
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
-from tradingbot.utils.report_data import Record
+from tradingbot.reports.record import Record
 
 Floats = NDArray[np.float64]
 Series = dict[str, list[float] | None]  # value, and low and high, or None for both
@@ -33,7 +33,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Figures:
     """The record in figures; `overall` is None where there is none, the charts where it is thin."""
 
     overall: ForecastMetrics | None
@@ -43,11 +43,11 @@ class Judged:
     charts: dict[str, Any]  # reliability, pit and skill, as report.js takes them
 
 
-def judge(record: Record) -> Judged:
+def compute_figures(record: Record) -> Figures:
     """Never fails for a thin record: what cannot be known of it is None."""
     every = record.matured
     if not every:
-        return Judged(None, None, [], {}, {})
+        return Figures(None, None, [], {}, {})
     together = MetricAccumulator()
     tickers = {}
     for one in every:
@@ -56,7 +56,7 @@ def judge(record: Record) -> Judged:
         together += tally
     overall = together.measures()
     if overall.crps_skill is None:
-        return Judged(overall, None, [], tickers, {})
+        return Figures(overall, None, [], tickers, {})
     steps = [(step, together.measures(step)) for step in together.steps()]
     skills = {
         step: _skills(together, step) for step, measures in steps if measures.crps_skill is not None
@@ -72,7 +72,7 @@ def judge(record: Record) -> Judged:
             "given": _joined([one["given"] for one in skills.values()]),
             "raw": _joined([one["raw"] for one in skills.values()]),
         }
-    return Judged(
+    return Figures(
         overall=overall,
         skill=_estimate(_skills(together)["given"]),
         steps=[

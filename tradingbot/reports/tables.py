@@ -7,15 +7,15 @@ from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.formatting import bar_text, duration, price_text
 from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import Run
-from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
-from tradingbot.utils.report_figures import Estimate, Judged
-from tradingbot.utils.report_words import UNKNOWN, moment, move, per_cent, range_of
+from tradingbot.reports.figures import Estimate, Figures
+from tradingbot.reports.record import INTERVAL, ForecastFan, Record, TickerRecord
+from tradingbot.reports.text import UNKNOWN, moment, move, per_cent, range_of
 
 _MEASURES = ("Forecasts", "CRPS skill", "Error", "50 % held", "80 % held", "90 % held", "Direction")
 _FOR_A_TICKER = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
 
 
-def steps_table(judged: Judged) -> str:
+def steps_table(judged: Figures) -> str:
     """The record by how far ahead."""
     rows = [
         [_cell(f"{step}"), *_measure_cells(measures, skill)]
@@ -26,7 +26,7 @@ def steps_table(judged: Judged) -> str:
     return _table(["Sessions ahead", *_MEASURES], rows, "The record by sessions ahead")
 
 
-def ranking_table(record: Record, judged: Judged) -> str:
+def ranking_table(record: Record, judged: Figures) -> str:
     """One row a ticker, the best skill first; those without enough record last, by name."""
 
     def skill(one: TickerRecord) -> float | None:
@@ -106,7 +106,7 @@ def _how(run: Run) -> str:
     return f"{run.state}{shard}"
 
 
-def _forecast_cells(fan: Fan) -> list[str]:
+def _forecast_cells(fan: ForecastFan) -> list[str]:
     p10, p90 = price_text(fan.quantiles[0, -1]), price_text(fan.quantiles[-1, -1])
     return [
         _cell(f"{fan.days[-1]:%Y-%m-%d}"),

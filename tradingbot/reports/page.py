@@ -12,17 +12,17 @@ from string import Template
 
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.runs import bad_runs
-from tradingbot.utils.report_charts import chart_data
-from tradingbot.utils.report_data import Record, TickerRecord
-from tradingbot.utils.report_figures import Judged, judge
-from tradingbot.utils.report_tables import (
+from tradingbot.reports.charts import chart_data
+from tradingbot.reports.figures import Figures, compute_figures
+from tradingbot.reports.record import Record, TickerRecord
+from tradingbot.reports.tables import (
     numbers_table,
     others_table,
     ranking_table,
     runs_table,
     steps_table,
 )
-from tradingbot.utils.report_words import (
+from tradingbot.reports.text import (
     calibration_in_words,
     headline,
     moment,
@@ -36,7 +36,7 @@ STATIC = Path(__file__).parents[1] / "static"
 
 def page(record: Record, plotly: bytes) -> str:
     """The whole file; `plotly` is its script, gzipped."""
-    judged = judge(record)
+    judged = compute_figures(record)
     sections = [*_notes(record), _record(record, judged), *_tickers(record, judged), _runs(record)]
     parts = {
         "title": f"Kronos report, {moment(record.status.now)} UTC",
@@ -78,7 +78,7 @@ def _static(name: str) -> str:
 # the sections, from the top ---------------------------------------------------------------
 
 
-def _summary(record: Record, judged: Judged) -> str:
+def _summary(record: Record, judged: Figures) -> str:
     lines = []
     if judged.overall is None:
         lines.append(waiting(record))
@@ -115,7 +115,7 @@ def _sentences(problems: list[str]) -> list[str]:
     return [f"{problem[:1].upper()}{problem[1:].removesuffix('.')}." for problem in problems]
 
 
-def _record(record: Record, judged: Judged) -> str:
+def _record(record: Record, judged: Figures) -> str:
     parts = ['<section id="record"><h2>Record</h2>']
     if not judged.charts:
         parts.append(f"<p>{escape(headline(judged))} Nothing is drawn from so little.</p>")
@@ -178,7 +178,7 @@ def _figure(
     )
 
 
-def _tickers(record: Record, judged: Judged) -> list[str]:
+def _tickers(record: Record, judged: Figures) -> list[str]:
     several = len(record.tickers) > 1
     known = any(one.crps_skill is not None for one in judged.tickers.values())
     by = "By skill against the random walk" if known else "By name, for want of a record"
@@ -202,7 +202,7 @@ def _tickers(record: Record, judged: Judged) -> list[str]:
 _HOLLOW = "Hollow candles closed above their open, filled ones below."
 
 
-def _ticker(number: int, one: TickerRecord, judged: Judged) -> str:
+def _ticker(number: int, one: TickerRecord, judged: Figures) -> str:
     symbol = escape(one.symbol)
     said = ticker_in_words(one)
     charts = [

@@ -5,13 +5,13 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.formatting import bar_text, price_text
-from tradingbot.utils.report_data import INTERVAL, Fan, Record, TickerRecord
-from tradingbot.utils.report_figures import Estimate, Judged
+from tradingbot.reports.figures import Estimate, Figures
+from tradingbot.reports.record import INTERVAL, ForecastFan, Record, TickerRecord
 
 UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
-def headline(judged: Judged) -> str:
+def headline(judged: Figures) -> str:
     """One honest sentence on the record."""
     overall, skill = judged.overall, judged.skill
     if overall is None:
@@ -92,7 +92,7 @@ def ticker_in_words(one: TickerRecord) -> str:
     )
 
 
-def move(fan: Fan) -> str:
+def move(fan: ForecastFan) -> str:
     """+0.4 %: the median of the last day against the last close."""
     return f"{100 * (fan.quantiles[2, -1] / fan.last_close - 1):+.1f} %".replace("-", MINUS)
 

@@ -1,0 +1,1 @@
+"""The HTML report: read a record, compute figures, render a page."""
