@@ -13,10 +13,10 @@ from tradingbot.runtime.signals import exit_on_signals, ignore_signals
 
 
 def main() -> None:
-    """The command. What it does is in `tradingbot.utils.cli` and `job`."""
+    """The command. What it does is in `tradingbot.cli.main` and `job`."""
     in_json = likely_log_format(sys.argv[1:]) == "json"
     exit_on_signals(partial(log_line, "ERROR") if in_json else str)
-    from tradingbot.utils.cli import command  # takes a while, in which Ctrl-C should not be odd
+    from tradingbot.cli.main import command  # takes a while, in which Ctrl-C should not be odd
 
     try:
         command()

@@ -159,7 +159,7 @@ def test_a_start_compiles_nothing(image: str) -> None:
     """What a night's run imports has its bytecode in the image; user 1000 could not keep it."""
     code = (
         "import sys, pathlib\n"
-        "import tradingbot.utils.cli, tradingbot.data.service\n"
+        "import tradingbot.cli.main, tradingbot.data.service\n"
         "import tradingbot.persistence.forecasts\n"
         "import huggingface_hub.hf_api, yfinance, exchange_calendars, psycopg2\n"
         "files = [vars(m).get('__cached__') for m in list(sys.modules.values())]\n"

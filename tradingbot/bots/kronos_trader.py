@@ -170,9 +170,9 @@ def _bars(horizon: int) -> int:
 
 
 def main() -> None:
-    """The command. Its options are in `tradingbot.utils.trader_cli`."""
+    """The command. Its options are in `tradingbot.cli.trader`."""
     exit_on_signals()
-    from tradingbot.utils.trader_cli import command  # takes a while, in which Ctrl-C may come
+    from tradingbot.cli.trader import command  # takes a while, in which Ctrl-C may come
 
     command()
 

@@ -174,7 +174,7 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
     tmp_path: Path,
 ) -> None:
     program = (
-        "import tradingbot.utils.cli as cli\n"
+        "import tradingbot.cli.main as cli\n"
         "cli.nightly = lambda *arguments, **options: 1 / 0\n"
         "cli.command()\n"
     )

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.command_line import kronosbot
 from tests.support.records import Past
+from tradingbot.cli.report import _place_for
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.utils.report_command import _place_for
 
 
 def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str) -> None:

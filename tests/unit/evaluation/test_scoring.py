@@ -13,6 +13,7 @@ from rich.console import Console
 from sqlalchemy import delete, event, insert, select, update
 
 from tests.support.records import LAST, Past
+from tradingbot.cli.score import show_scores
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS
@@ -21,7 +22,6 @@ from tradingbot.evaluation.track_record import crps_skill, newest_revision, trac
 from tradingbot.persistence.engine import KronosForecast, KronosScore, get_db_session, get_engine
 from tradingbot.persistence.models import ALL_SYMBOLS
 from tradingbot.runtime.clock import utcnow
-from tradingbot.utils.score_view import show_scores
 
 PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)
 

@@ -16,6 +16,7 @@ from tests.support.market import Market, made_up
 from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
+from tradingbot.cli.status import show_status, status_document
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
@@ -34,7 +35,6 @@ from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
-from tradingbot.utils.status_view import show_status, status_document
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
+from tradingbot.cli.status import show_status, status_document
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.jobs import status as module
@@ -28,7 +29,6 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import LONGEST_RUN
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
-from tradingbot.utils.status_view import show_status, status_document
 
 # Saturday noon: New York closed on Friday, of Bitcoin's days Friday is the last complete one
 NOW = datetime(2024, 3, 9, 12)

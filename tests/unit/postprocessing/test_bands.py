@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
 from tradingbot.ai.forecast_tool import forecast_text
+from tradingbot.cli.main import app
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import ForecastOutcomes
@@ -33,7 +34,6 @@ from tradingbot.postprocessing.fit import Fit, fit
 from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
-from tradingbot.utils.cli import app
 
 EIGHTY = BANDS.index(80)
 MONDAY = datetime(2024, 1, 8)

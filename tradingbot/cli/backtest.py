@@ -1,13 +1,18 @@
 """`kronosbot backtest`: the model's forecasts of the past, walked forward, into a CSV."""
 
+import math
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
+from tradingbot.cli.options import fail
 from tradingbot.errors import KronosError
+from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics, MetricAccumulator
+from tradingbot.evaluation.training_cutoff import trained_until
 from tradingbot.runtime.logs import to_json
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
@@ -23,7 +28,8 @@ from tradingbot.settings import (
     check_whole,
 )
 from tradingbot.space.wire import TEMPERATURE, TOP_P
-from tradingbot.utils.command_parts import fail
+from tradingbot.walk_forward.results import ResultsFile, read_csv, training_counts, without_outcome
+from tradingbot.walk_forward.runner import WalkForwardResult
 
 MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars, what a Space accepts
 
@@ -108,7 +114,6 @@ def backtest(
     Try it:
       kronosbot backtest --local --source sample --windows 20
     """
-    from tradingbot.utils.backtest_view import document, text
     from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
 
     narrator = ProgressReporter()
@@ -147,3 +152,114 @@ def backtest(
     said.write((to_json(document(walked, code)) if as_json else text(walked)) + "\n")
     said.flush()
     raise typer.Exit(code)
+
+
+def document(walked: WalkForwardResult, code: int) -> dict[str, Any]:
+    """All of it, as the module's docstring shows it."""
+    return {
+        "exit_code": code,
+        "error": None,
+        "file": str(walked.path),
+        "windows": walked.wanted,
+        "missing": walked.missing,
+        "why_missing": walked.error,
+        "made": walked.made,
+        "seconds": round(walked.seconds, 3),
+        "settings": ResultsFile(walked.path).settings,
+        "failed": walked.failed,
+        "fewer": walked.fewer,
+        "in_training": training_counts(walked.path),
+        "without_outcome": without_outcome(walked.path),
+        "jumps": _jumps(walked),
+        "measures": {name: asdict(measured) for name, measured in _measured(walked).items()},
+    }
+
+
+def text(walked: WalkForwardResult) -> str:
+    """The table of measures, then what a reader must know to believe it."""
+    measured = _measured(walked)
+    lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
+    counts = training_counts(walked.path)
+    total = sum(counts.values())
+    trained = ", ".join(f"{_KINDS[kind]} {counts[kind]:,}" for kind in _KINDS if kind in counts)
+    lines.append(f"Trained   {walked.model}: {trained_until(walked.model)}")
+    lines.append(f"          of {total:,} forecasts with an outcome" + (trained and f": {trained}"))
+    if without := without_outcome(walked.path):
+        every = total + without
+        lines.append(f"No bar    {without:,} of {every:,} forecasts: no candle of their session")
+    for symbol, jump in _jumps(walked).items():
+        lines.append(f"Jump      {symbol}: its close was {jump}. A split that the candles do not")
+        lines.append("          take into account? Then the figures above mean little")
+    for symbol, count in walked.fewer.items():
+        some = "1 window" if count == 1 else f"{count:,} windows"
+        lines.append(f"Fewer     {symbol}: its history allows {some} only")
+    for symbol, why in walked.failed.items():
+        lines.append(f"Failed    {symbol}: {why.removeprefix(f'{symbol}: ')}")
+    if walked.missing:
+        lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
+        if not walked.refused:
+            lines.append("          the same command again asks for them alone")
+    if walked.made:
+        rate = walked.made / walked.seconds
+        lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
+    lines.append(f"File      {walked.path}; nothing went into the database")
+    return "\n".join(lines)
+
+
+_JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
+_KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}
+_HEAD = (
+    "                MAE ÷ that of  CRPS below   Closes inside the band    Direction right",
+    "Ahead        n  no change      random walk     50 %   80 %   90 %     (95 % interval)",
+)
+
+
+def _measured(walked: WalkForwardResult) -> dict[str, ForecastMetrics]:
+    """By step ahead, of all, and of those that were not in training, if these are a part."""
+    tally = _tally(read_csv(walked.path))
+    measured = {str(step): tally.measures(step) for step in tally.steps()}
+    measured["all"] = tally.measures()
+    unseen = _tally(read_csv(walked.path, trained_on=["no"]))
+    if 0 < len(unseen) < len(tally):
+        measured["unseen"] = unseen.measures()
+    return measured
+
+
+def _jumps(walked: WalkForwardResult) -> dict[str, str]:
+    """Of each ticker the greatest change of the close overnight, if it about doubled or halved."""
+    found = {}
+    for one in read_csv(walked.path):
+        changes = np.diff(np.log(one.past.to_numpy("float64")))
+        if len(changes) and np.abs(changes).max() > _JUMP:
+            at = int(np.abs(changes).argmax())
+            day = one.past.index[at + 1]
+            found[one.symbol] = f"{math.exp(changes[at]):.3g} times on {day:%Y-%m-%d}"
+    return found
+
+
+def _tally(forecasts: Any) -> MetricAccumulator:
+    tally = MetricAccumulator()
+    for one in forecasts:
+        tally += MetricAccumulator.of(one)
+    return tally
+
+
+def _row(name: str, measured: ForecastMetrics) -> str:
+    start = f"{name:6}{measured.n:8,}  "
+    if measured.n < MIN_FORECASTS:
+        return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"
+    if measured.mase is None:
+        return f"{start}no figures: the closes never moved"
+    direction = _share(measured.hit_rate)
+    if measured.hit_low is not None and measured.hit_high is not None:
+        direction += f" ({100 * measured.hit_low:.0f}–{100 * measured.hit_high:.0f})"  # noqa: RUF001
+    bands = (measured.coverage_50, measured.coverage_80, measured.coverage_90)
+    skill = "" if measured.crps_skill is None else f"{100 * measured.crps_skill:+.1f} %"
+    return (
+        f"{start}{measured.mase:<13.3f}  {skill:>11}  "
+        f"{''.join(f'{_share(band):>7}' for band in bands)}     {direction}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

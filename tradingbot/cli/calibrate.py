@@ -12,12 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.cli.options import DatabaseOption, fail, given_source
 from tradingbot.errors import KronosError
 from tradingbot.runtime.logs import to_json
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings
-from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
+from tradingbot.cli.options import DatabaseOption, fail, given_source
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_symbols
-from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
 
 
 def write_report(

@@ -1,34 +1,83 @@
-"""The job's status as a person reads it, and as one JSON document.
+"""`kronosbot status`: how the nightly job is doing."""
 
-    {"exit_code": 1, "problems": ["2 of 100 active tickers are stale: GLD, QQQ"], "error": null,
-     "now": "2026-11-22T21:00:00+00:00", "database": "postgresql+psycopg2://me:***@db/bots",
-     "source": "yahoo", "clock": …,                by which sessions count as complete
-     "runs": [{"state": "ok",                      or failed, running, killed; newest first
-               "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
-               "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
-               "message": null}, …],
-     "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
-                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
-                 "record": "all tickers, last 60 sessions: error 1.03 …"}],
-     "active": 100,                                tickers
-     "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
-               {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
-     "inactive": ["AAPL"]}                         have a forecast, but are active no more
-
-What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
-"""
-
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.cli.main import app
+from tradingbot.cli.options import DatabaseOption, fail, given_source
+from tradingbot.errors import KronosError
 from tradingbot.formatting import duration
 from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import Settings, check_whole
+
+
+@app.command()
+def status(
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="By whose clock tickers are judged, and whose they are. "
+            "[env KRONOS_DATA_SOURCE; default that of the last run]",
+        ),
+    ] = None,
+    database_url: DatabaseOption = None,
+    max_age: Annotated[
+        str,
+        typer.Option(
+            metavar="SESSIONS",
+            help="How far behind a forecast may be before that is a problem. Between the close "
+            "of an exchange and the nightly run 1 is normal; say 0 right after a run.",
+        ),
+    ] = "1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all of it as one JSON document.")
+    ] = False,
+) -> None:
+    """Show the last runs, the freshest forecasts, and what is stale.
+
+    Reads the database and nothing else. Stale is an active ticker without a forecast, or with
+    one that is older than the latest complete session of its exchange.
+
+    Exit codes, for monitoring: 0 all is well; 1 something is stale beyond --max-age, the last run
+    failed or was killed, nothing is there yet, or the database is out of reach; 2 a wrong setting.
+
+    \b
+    Try it:
+      kronosbot status
+      kronosbot status --json | jq .problems
+    """
+    from tradingbot.jobs.status import read_status
+    from tradingbot.persistence.engine import database_url as configured_url
+
+    out = SafeStream(sys.stdout)
+    try:
+        settings = Settings.from_env()
+        found = read_status(
+            database_url or configured_url(),
+            settings,
+            source=given_source(source, settings),
+            max_age=check_whole("--max-age", max_age, 0, 10_000),
+        )
+    except KronosError as error:
+        fail(error, as_json=as_json)
+    if as_json:
+        out.write(to_json({**status_document(found), "error": None}) + "\n")
+    else:
+        show_status(found, Console(file=out.as_text()))
+    out.flush()
+    raise typer.Exit(found.exit_code)
+
 
 MOST_LINES = 20  # of stale tickers; the document has all
 

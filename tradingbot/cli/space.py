@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tradingbot.client import KronosClient
     from tradingbot.space.hub import HubSpace
 
+
 space_app = typer.Typer(
     help="""Look at the Space, wake it or pause it by hand.
 

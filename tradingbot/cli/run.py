@@ -1,4 +1,4 @@
-"""`kronosbot`, the command: its subcommands and options."""
+"""`kronosbot run`: the nightly job."""
 
 import logging
 import sys
@@ -7,80 +7,21 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from typer.exceptions import TyperException
 
-from tradingbot import __version__
-from tradingbot.cli.run_output import show
+from tradingbot.cli.main import app
+from tradingbot.cli.run_output import digest, document, outcome_lines, show
 from tradingbot.errors import KronosError
 from tradingbot.jobs.nightly import exit_code, nightly
 from tradingbot.jobs.sharding import Shard
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
-from tradingbot.runtime.logs import likely_log_format, log_format, log_line, to_json
+from tradingbot.runtime.logs import likely_log_format, log_format, to_json
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbols, check_whole
-from tradingbot.utils.backtest_command import backtest
-from tradingbot.utils.calibrate_command import calibrate
-from tradingbot.utils.command_parts import DatabaseOption, fail, given_source
-from tradingbot.utils.report_command import write_report
-from tradingbot.utils.report_json import digest, document, outcome_lines
-from tradingbot.utils.score_command import score
-from tradingbot.utils.space_commands import space_app
 
 logger = logging.getLogger(__name__)
-
-app = typer.Typer(
-    help="""Forecast every active ticker with Kronos and store what comes back.
-
-    Without a command it runs the job, so that a cronjob needs no arguments.
-
-    \b
-    Try it, on this machine, with real candles and without a network:
-      kronosbot run --local --source sample
-      kronosbot status
-    """,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
-
-
-def command() -> None:
-    """`kronosbot`. Without a subcommand it is `run`, so a cronjob needs no arguments."""
-    arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS):
-        arguments = ["run", *arguments]
-    in_json = likely_log_format(arguments) == "json"
-    try:
-        sys.exit(app(args=arguments, prog_name="kronosbot", standalone_mode=not in_json))
-    except TyperException as error:  # the arguments make no sense
-        said = f"{error.format_message()} Try 'kronosbot --help'."
-        typer.echo(log_line("ERROR", said), err=True)
-        sys.exit(error.exit_code)
-
-
-_OWN_OPTIONS = ("-h", "--help", "--version")
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"kronosbot {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command()
@@ -199,72 +140,6 @@ def run(
         with signals_held():
             _tell(report, narrator, as_json=as_json)
     raise typer.Exit(report.exit_code)
-
-
-@app.command()
-def status(
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="By whose clock tickers are judged, and whose they are. "
-            "[env KRONOS_DATA_SOURCE; default that of the last run]",
-        ),
-    ] = None,
-    database_url: DatabaseOption = None,
-    max_age: Annotated[
-        str,
-        typer.Option(
-            metavar="SESSIONS",
-            help="How far behind a forecast may be before that is a problem. Between the close "
-            "of an exchange and the nightly run 1 is normal; say 0 right after a run.",
-        ),
-    ] = "1",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print all of it as one JSON document.")
-    ] = False,
-) -> None:
-    """Show the last runs, the freshest forecasts, and what is stale.
-
-    Reads the database and nothing else. Stale is an active ticker without a forecast, or with
-    one that is older than the latest complete session of its exchange.
-
-    Exit codes, for monitoring: 0 all is well; 1 something is stale beyond --max-age, the last run
-    failed or was killed, nothing is there yet, or the database is out of reach; 2 a wrong setting.
-
-    \b
-    Try it:
-      kronosbot status
-      kronosbot status --json | jq .problems
-    """
-    from tradingbot.jobs.status import read_status
-    from tradingbot.persistence.engine import database_url as configured_url
-    from tradingbot.utils.status_view import show_status, status_document
-
-    out = SafeStream(sys.stdout)
-    try:
-        settings = Settings.from_env()
-        found = read_status(
-            database_url or configured_url(),
-            settings,
-            source=given_source(source, settings),
-            max_age=check_whole("--max-age", max_age, 0, 10_000),
-        )
-    except KronosError as error:
-        fail(error, as_json=as_json)
-    if as_json:
-        out.write(to_json({**status_document(found), "error": None}) + "\n")
-    else:
-        show_status(found, Console(file=out.as_text()))
-    out.flush()
-    raise typer.Exit(found.exit_code)
-
-
-app.command()(backtest)
-app.command()(calibrate)
-app.command("report")(write_report)
-app.command()(score)
-app.add_typer(space_app, name="space")
 
 
 def _import_parts() -> None:
