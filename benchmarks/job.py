@@ -38,15 +38,9 @@ from kronos_space.model.histories import made_up
 from kronos_space.model.prescribed import write_checkpoint
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.persistence.engine import (
-    KronosForecast,
-    KronosPrediction,
-    RunLog,
-    dispose_engines,
-    get_db_session,
-    init_db,
-)
+from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 
 TICKERS, BARS, STEPS, PATHS = 100, 500, 5, 20
 ROWS = 10_000

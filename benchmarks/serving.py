@@ -230,11 +230,13 @@ def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callab
         text=True,
         bufsize=1,
     )
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     print(json.dumps(list(series)), file=process.stdin)
 
     def once() -> float:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         print("go", file=process.stdin)
         return float(process.stdout.readline())
 

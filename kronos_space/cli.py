@@ -107,7 +107,7 @@ def _deploy(
             typer.echo(f"would {line}")
         if not plan:
             typer.echo("nothing would change")
-        return
+        return None
     for line in plan.lines():
         _say(line)
     if not plan:
@@ -129,6 +129,7 @@ def _deploy(
             changed=plan.restarts,
         )
         typer.echo(json.dumps(health))
+    return None
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ def api_error(error: Exception) -> ApiError:
 def install(app: FastAPI) -> None:
     """Answer the exceptions that routes raise on purpose. The middleware answers all others."""
 
-    async def handle(request: Request, error: Exception) -> Response:
+    async def handle(_request: Request, error: Exception) -> Response:
         return api_error(error).response()
 
     for kind in (ApiError, InvalidRequest, InvalidHistory, QueueFull, ShuttingDown, HTTPException):

@@ -1,3 +1,38 @@
-"""Trading bots with Kronos forecasts: the nightly job, the client and the tools. No torch."""
+"""Trading bots with Kronos forecasts: the nightly job, the client and the tools. No torch.
+
+    from tradingbot import Bot, KronosClient, kronos_forecast
+
+Each name is imported on first use, so that one does not cost them all.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tradingbot.ai.agent import run_ai_with_tools
+    from tradingbot.ai.forecast_tool import kronos_forecast
+    from tradingbot.bots.bot import Bot
+    from tradingbot.client import KronosClient
+    from tradingbot.persistence.engine import get_db_session
 
 __version__ = "0.1.0"
+
+__all__ = ["Bot", "KronosClient", "get_db_session", "kronos_forecast", "run_ai_with_tools"]
+
+_HOMES = {
+    "Bot": "tradingbot.bots.bot",
+    "KronosClient": "tradingbot.client",
+    "get_db_session": "tradingbot.persistence.engine",
+    "kronos_forecast": "tradingbot.ai.forecast_tool",
+    "run_ai_with_tools": "tradingbot.ai.agent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -24,9 +23,9 @@ from tradingbot.space.wire import SeriesRequest, decode, encode, envelope
 if TYPE_CHECKING:
     import pandas as pd
     import requests
-    from sqlalchemy.orm import Session
 
     from tradingbot.data.service import DataService
+    from tradingbot.typing import SessionFactory
 
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class KronosClient:
         data: "DataService | None" = None,
         samples: int | None = None,
         settings: Settings | None = None,
-        sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
+        sessions: "SessionFactory | None" = None,
         timeout: float = 300.0,
     ) -> None:
         settings = settings or Settings.from_env()

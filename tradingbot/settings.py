@@ -172,7 +172,7 @@ class _Environment:
             return default
         if text not in get_args(PausePolicy):
             raise _wrong(name, text, " or ".join(get_args(PausePolicy)))
-        return cast(PausePolicy, text)
+        return cast("PausePolicy", text)
 
 
 def check_url(name: str, text: str) -> str:

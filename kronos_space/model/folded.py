@@ -244,4 +244,4 @@ def of_paths(rows: Tensor, groups: Sequence[Group], new: int) -> list[Tensor]:
 
 
 def _folded(blocks: nn.ModuleList, rope: Rope, dtype: torch.dtype) -> list[FoldedBlock]:
-    return [FoldedBlock(cast(Block, block), rope, dtype) for block in blocks]
+    return [FoldedBlock(cast("Block", block), rope, dtype) for block in blocks]

@@ -106,8 +106,8 @@ def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
     kinds = list(KINDS.values())
     chosen = [kinds[seed % len(kinds)]]
     groups = [group for group in dict.fromkeys(k.group for k in kinds) if group != chosen[0].group]
-    for group in random.sample(groups, max(0, random.choice((0, 1, 1, 2)) - attempt)):
-        chosen.append(random.choice([k for k in kinds if k.group == group]))
+    more = random.sample(groups, max(0, random.choice((0, 1, 1, 2)) - attempt))
+    chosen += [random.choice([k for k in kinds if k.group == group]) for group in more]
     faults = []
     for each in chosen:
         fault = each.draw(draw)

@@ -13,7 +13,8 @@ from sqlalchemy import select
 
 from tests.support.cluster import RUN_NOW, Cluster, shell
 from tests.support.hub import REPO, TOKEN, Hub
-from tradingbot.persistence.engine import KronosPrediction, RunLog, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import KronosPrediction, RunLog
 
 NAMESPACE = "tradingbots-2025"
 HELM_TEST = "helm test tradingbots -n tradingbots-2025 --logs"

@@ -17,7 +17,8 @@ from tests.support import ROOT
 from tests.support.market import Market
 from tests.support.openai_server import calls, openai_server, says
 from tradingbot.persistence import models as tables
-from tradingbot.persistence.engine import BotRow, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import BotRow
 
 SPECIFIED = ROOT / "tests" / "data" / "spec_examples"
 EVENING = datetime(2024, 5, 15, 22, 30, 12, 345678)  # a Wednesday; Thursday is a session
@@ -124,7 +125,8 @@ def test_the_forecast_bot_decides_trades_and_shows_its_portfolio(tmp_path: Path)
     lines = run("forecast_bot.py", tmp_path).splitlines()
     assert lines[0] == "forecast-bot"
     for line, symbol in zip(lines[3:6], ("AAPL", "GOOG", "IBM"), strict=True):
-        assert line.startswith(symbol) and ": in 5 days " in line
+        assert line.startswith(symbol)
+        assert ": in 5 days " in line
     assert lines[-1].startswith("Portfolio  USD ")
     assert (tmp_path / "kronos.db").exists()
 
@@ -139,7 +141,9 @@ def test_the_fan_is_drawn_with_its_outcome(tmp_path: Path) -> None:
     printed = run("forecast_fan.py", tmp_path)
     assert "of 10 closes lie inside their 10-90 % range" in printed
     page = (tmp_path / "forecast_fan.html").read_text()
-    assert "what happened" in page and "5% to 95%" in page and "Plotly.newPlot" in page
+    assert "what happened" in page
+    assert "5% to 95%" in page
+    assert "Plotly.newPlot" in page
 
 
 def test_the_picture_of_the_readme_is_drawn_by_its_script(

@@ -290,6 +290,7 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
                 return self._send(200, _list(url.path, items))
             found = cluster.get(url.path)
             self._send(200 if found else 404, found or _not_found(url.path))
+            return None
 
         def do_POST(self) -> None:
             folder = urlsplit(self.path).path
@@ -297,6 +298,7 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
             if folder == "/api/v1/namespaces":  # there is every one
                 return self._send(201, {**made, "apiVersion": "v1", "kind": "Namespace"})
             self._send(201, cluster.create(f"{folder}/{made['metadata']['name']}", made))
+            return None
 
         def do_PUT(self) -> None:
             path = urlsplit(self.path).path

@@ -275,6 +275,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                     self._api("runtime", hub.runtime)
                 case "/logs/run" | "/logs/build":
                     self._api("logs", lambda: None)
+            return None
 
         def do_POST(self) -> None:
             if self.path.startswith("/space/"):
@@ -284,6 +285,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if path not in (f"{api}/restart", f"{api}/pause"):
                 return self._answer(action, 404, {"error": "no such Space"})
             self._api(action, lambda: getattr(hub, action)() or hub.runtime())
+            return None
 
         def _api(self, action: str, answer: Any) -> None:
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -348,6 +350,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 answer = fault(answer)
             hub.space_calls.append((action, status))
             self._send(status, answer, "application/json" if status == 200 else "text/html")
+            return None
 
         def _send(self, status: int, body: bytes, kind: str) -> None:
             try:

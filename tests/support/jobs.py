@@ -9,7 +9,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.support.hub import REPO, TOKEN, Hub
-from tradingbot.persistence.engine import KronosPrediction, RunLog, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import KronosPrediction, RunLog
 
 NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 

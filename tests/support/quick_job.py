@@ -16,6 +16,7 @@ def _hurry() -> None:
     _set(retrying, PATIENCE=6.0, BACKOFF=0.05)
     from tradingbot import client as kronos_client
     from tradingbot.persistence import engine as db
+    from tradingbot.persistence import schema
     from tradingbot.persistence import wait_callback as db_wait
     from tradingbot.space import hub as hf_space
     from tradingbot.space import transport as space_http
@@ -27,6 +28,7 @@ def _hurry() -> None:
     _set(kronos_client, BATCH_SERIES=4)
     _set_defaults(kronos_client.KronosClient.__init__, timeout=4.0)
     _set(db, LOCK_TIMEOUT=5)
+    _set(schema, LOCK_TIMEOUT=5)
     _set(db_wait, PATIENCE=10.0, PATIENCE_CONNECTING=2.0, PATIENCE_STOPPED=0.5, TICK=0.1)
     db.KEEPALIVES["connect_timeout"] = 2
 

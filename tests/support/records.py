@@ -11,7 +11,8 @@ from sqlalchemy import insert
 
 from tradingbot.evaluation.outcomes import LEVELS
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.persistence.engine import HistoricData, KronosForecast, RunLog, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import HistoricData, KronosForecast, RunLog
 
 VOLATILITY = 0.012  # of the closes, a session
 Z = np.array([NormalDist().inv_cdf(level) for level in LEVELS])

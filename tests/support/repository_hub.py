@@ -276,6 +276,7 @@ def _handler(hub: RepositoryHub) -> type[BaseHTTPRequestHandler]:
                 if content is None:
                     return self._answer(action, 404, {"error": "Repository not found"})
                 self._answer(action, 200, content)
+            return None
 
         def _answer(self, action: str, status: int, content: Any) -> None:
             hub.calls.append((action, status))

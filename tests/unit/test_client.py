@@ -156,7 +156,8 @@ def test_a_history_that_cannot_be_sent_fails_alone_and_says_why(
     assert list(answers) == list(bad)
     for symbol, answer in answers.items():
         assert isinstance(answer, DataError)
-        assert str(answer).startswith(f"{symbol}: ") and bad[symbol][1] in str(answer)
+        assert str(answer).startswith(f"{symbol}: ")
+        assert bad[symbol][1] in str(answer)
 
 
 def test_a_daily_bar_with_a_time_zone_keeps_its_date(
@@ -181,12 +182,14 @@ def test_an_hourly_bar_with_a_time_zone_becomes_utc(
 
 def test_one_ticker_as_text_is_one_ticker_and_not_its_letters(client: KronosClient) -> None:
     [(symbol, answer)] = client.forecast_many("AAPL", horizon=1)
-    assert symbol == "AAPL" and isinstance(answer, Forecast)
+    assert symbol == "AAPL"
+    assert isinstance(answer, Forecast)
 
 
 def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
     frame = client.predict("AAPL", np.int64(3))  # type: ignore[arg-type]
-    assert frame is not None and len(frame) == 3
+    assert frame is not None
+    assert len(frame) == 3
 
 
 @pytest.mark.parametrize(
@@ -477,7 +480,7 @@ def test_who_stops_listening_stops_the_sending_too(
 def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
     program = """
 import sys, time, pathlib
-from tradingbot.utils import kronos_client
+from tradingbot import client as kronos_client
 from tradingbot.data.service import DataService
 kronos_client.BATCH_SERIES = 1
 def tickers():

@@ -23,10 +23,10 @@ from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import RAW, Forecast
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
-from tradingbot.persistence.engine import database_url, get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored
 from tradingbot.persistence.models import KronosForecast as Row
-from tradingbot.persistence.url import database_exists
+from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings

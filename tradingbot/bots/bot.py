@@ -11,7 +11,7 @@ A trade is at the close of the newest complete bar; its costs are KRONOS_SLIPPAG
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from numbers import Real
@@ -22,6 +22,7 @@ from tradingbot.errors import ConfigError, DataError, KronosError, StrategyError
 from tradingbot.formatting import one_line
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, parse_symbols
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from tradingbot.bots.runner import Round
     from tradingbot.data.service import DataService
     from tradingbot.forecast import Forecast
-
-
-Sessions = Callable[[], "AbstractContextManager[Session]"]
 
 
 class Bot:
@@ -58,7 +56,7 @@ class Bot:
         period: str = "1y",
         *,
         data: "DataService | None" = None,
-        sessions: Sessions | None = None,
+        sessions: SessionFactory | None = None,
         settings: Settings | None = None,
         **params: Any,
     ) -> None:

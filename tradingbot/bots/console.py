@@ -3,7 +3,6 @@
 import logging
 import sys
 import traceback
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from tradingbot.bots.account import CASH
@@ -14,6 +13,8 @@ from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tradingbot.bots.bot import Bot
 
 

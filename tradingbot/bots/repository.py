@@ -5,8 +5,7 @@ transaction: all of it is there afterwards, or nothing.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -20,10 +19,9 @@ from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
 from tradingbot.persistence.models import BotRow, RunLog, Trade
 from tradingbot.runtime.clock import utcnow
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
-
-Sessions = Callable[[], AbstractContextManager[Session]]
 
 
 def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotRow:
@@ -96,12 +94,12 @@ def _add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) -
 class RoundLog:
     """One round's row of run_logs: "running" from `begin` on, then "ok" or "failed"."""
 
-    sessions: Sessions
+    sessions: SessionFactory
     row_id: int
 
     @classmethod
     def begin(
-        cls, sessions: Sessions, name: str, tickers: Collection[str]
+        cls, sessions: SessionFactory, name: str, tickers: Collection[str]
     ) -> tuple[Self, dict[str, float]]:
         """Register the bot and its tickers; the log of this round, and what the bot owns."""
         with sessions() as session:

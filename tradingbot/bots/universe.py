@@ -2,8 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, cast, inspect, select
@@ -12,10 +10,9 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.account import CASH
 from tradingbot.persistence.models import BotRow
 from tradingbot.settings import Settings
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from tradingbot.data.service import DataService
 
 
@@ -40,10 +37,9 @@ def active_symbols(session: Session) -> list[str]:
     return sorted(found - {CASH})
 
 
-Sessions = Callable[[], "AbstractContextManager[Session]"]
-
-
-def active_tickers(settings: Settings, data: "DataService", sessions: Sessions | None) -> list[str]:
+def active_tickers(
+    settings: Settings, data: "DataService", sessions: SessionFactory | None
+) -> list[str]:
     """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
     if settings.data_source != "yahoo":
         return data.symbols()

@@ -2,7 +2,6 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,8 @@ from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from sqlalchemy.orm import Session
 
     from tradingbot.evaluation.outcomes import ForecastOutcomes, Unresolved
@@ -104,8 +105,8 @@ class Found:
 def _calibrate(
     backtest: Path | None, source: str | None, url: str | None, *, dry_run: bool
 ) -> Found:
-    from tradingbot.persistence.engine import database_url, get_db_session, redact
-    from tradingbot.persistence.url import database_exists
+    from tradingbot.persistence.engine import get_db_session
+    from tradingbot.persistence.url import database_exists, database_url, redact
     from tradingbot.postprocessing.fit import fit
     from tradingbot.postprocessing.repository import load, store
 

@@ -61,7 +61,7 @@ def write_report(
 
 def _write(out: Path, source: str | None, symbols: str | None, url: str | None) -> str:
     """The file; what is in it, in a line."""
-    from tradingbot.persistence.engine import database_url
+    from tradingbot.persistence.url import database_url
     from tradingbot.reports.page import packed_plotly, page
     from tradingbot.reports.record import read_record
 

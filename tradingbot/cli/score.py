@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -23,11 +23,6 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_symbols
-
-if TYPE_CHECKING:
-    from sqlalchemy import Row
-
-    from tradingbot.evaluation.scoring import Scoring
 
 
 def score(
@@ -101,11 +96,11 @@ def _scored(
     from tradingbot.data.service import DataService
     from tradingbot.evaluation.outcomes import closes_of
     from tradingbot.evaluation.scoring import score as count
-    from tradingbot.persistence.engine import database_url, get_db_session, init_db, redact
+    from tradingbot.persistence.engine import get_db_session, init_db
     from tradingbot.persistence.locks import open_lock
     from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
     from tradingbot.persistence.runs import last_source
-    from tradingbot.persistence.url import database_exists
+    from tradingbot.persistence.url import database_exists, database_url, redact
     from tradingbot.runtime.clock import utcnow
 
     settings = Settings.from_env()
@@ -199,7 +194,18 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
 
 def _table(rows: list[Row[Any]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    names = ("Ticker", "Ahead", "Sessions", "n", "Error", "Skill", "p", "Held", "Direction", "IC")
+    names = (
+        "Ticker",
+        "Ahead",
+        "SessionFactory",
+        "n",
+        "Error",
+        "Skill",
+        "p",
+        "Held",
+        "Direction",
+        "IC",
+    )
     for name in names:
         left = name in ("Ticker", "Ahead")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)

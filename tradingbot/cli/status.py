@@ -58,7 +58,7 @@ def status(
       kronosbot status --json | jq .problems
     """
     from tradingbot.jobs.status import read_status
-    from tradingbot.persistence.engine import database_url as configured_url
+    from tradingbot.persistence.url import database_url as configured_url
 
     out = SafeStream(sys.stdout)
     try:

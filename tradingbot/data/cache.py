@@ -3,9 +3,8 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,9 @@ from tradingbot.errors import DatabaseError, DataUnavailable
 from tradingbot.markets.candles import PRICES, Bars
 from tradingbot.persistence.models import Base, HistoricData, HistoricRange
 from tradingbot.runtime.clock import utcnow
+
+if TYPE_CHECKING:
+    from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ class HistoryCache:
     then on the cache is empty and keeps nothing: the candles themselves are at hand.
     """
 
-    def __init__(self, sessions: "Callable[[], AbstractContextManager[Session]]") -> None:
+    def __init__(self, sessions: "SessionFactory") -> None:
         self._sessions = sessions
         self._lock = threading.Lock()  # SQLite has one writer, in memory even one connection
         self._failed = False

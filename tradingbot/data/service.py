@@ -5,8 +5,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,9 +21,8 @@ from tradingbot.markets.candles import Bars, clean
 from tradingbot.runtime.concurrency import as_they_end
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from tradingbot.data.cache import HistoryCache
+    from tradingbot.typing import SessionFactory
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +49,7 @@ class DataService:
         horizon: int = 5,
         now: datetime | None = None,
         min_bars: int = 32,  # what a Space asks for at least
-        sessions: "Callable[[], AbstractContextManager[Session]] | None" = None,
+        sessions: "SessionFactory | None" = None,
         patience: CircuitBreaker | None = None,
     ) -> None:
         self._source = open_source(source) if isinstance(source, str) else source
@@ -206,7 +204,7 @@ class DataService:
 
 
 def _cache(
-    sessions: "Callable[[], AbstractContextManager[Session]] | None",
+    sessions: "SessionFactory | None",
 ) -> "HistoryCache | None":
     if sessions is None:
         return None

@@ -14,7 +14,6 @@ from tradingbot.runtime.clock import utcnow
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 if TYPE_CHECKING:
-    import pandas as pd
     from sqlalchemy.orm import Session
 
 

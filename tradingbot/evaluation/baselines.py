@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.outcomes import LEVELS, Floats
+from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.typing import Floats
 
 WINDOW = 250  # one-bar returns that are drawn from, the newest ones
 MIN_RETURNS = 32  # fewer are no distribution

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tradingbot.typing import Floats
 
 MIN_TICKERS = 5  # with a forecast of the same session and step
 _CHUNK = 100_000  # forecasts whose ranks are in memory

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from tradingbot.evaluation.baselines import random_walk_quantiles
 from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlations
-from tradingbot.evaluation.outcomes import LEVELS, Floats, ForecastOutcomes
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
+from tradingbot.typing import Floats
 
 __all__ = [
     "MIN_FORECASTS",

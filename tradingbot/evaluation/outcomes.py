@@ -24,6 +24,7 @@ from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.models import KronosForecast
 from tradingbot.runtime.clock import utcnow
+from tradingbot.typing import Floats
 
 if TYPE_CHECKING:
     from tradingbot.data.service import DataService
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 LEVELS = QUANTILE_LEVELS
 
-Floats = NDArray[np.float64]
 Closes = Callable[[str, str, datetime], pd.Series]  # symbol, interval, since -> closes by time
 
 BEFORE = timedelta(days=400)  # of candles before the first forecast: the random walk's past

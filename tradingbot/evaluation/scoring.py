@@ -5,8 +5,7 @@ that is stopped loses none; what it would have replaced stays until the next one
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,6 +32,7 @@ from tradingbot.persistence.models import (
 )
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.typing import SessionFactory
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
 _BATCH = 2000  # rows a transaction
@@ -67,7 +67,7 @@ class Scoring:
 
 
 def score(
-    sessions: Callable[[], AbstractContextManager[Session]],
+    sessions: SessionFactory,
     closes: Closes,
     *,
     model: str | None = None,
@@ -175,9 +175,7 @@ def _rows(
                 }
 
 
-def _store(
-    sessions: Callable[[], AbstractContextManager[Session]], rows: list[dict[str, Any]]
-) -> None:
+def _store(sessions: SessionFactory, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     with sessions() as session:
@@ -192,7 +190,7 @@ def _store(
 
 
 def _forget_older(
-    sessions: Callable[[], AbstractContextManager[Session]],
+    sessions: SessionFactory,
     scored_at: datetime,
     model: str | None,
     symbols: Collection[str] | None,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from tradingbot.typing import Floats
 
 MIN_SESSIONS_TO_TEST = 30
 _Z = NormalDist().inv_cdf(0.975)

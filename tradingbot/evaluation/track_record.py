@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,6 +22,8 @@ from tradingbot.persistence.models import (
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from tradingbot.typing import SessionFactory
 
 
 logger = logging.getLogger(__name__)
@@ -60,16 +61,14 @@ def track_record(
     return f"no record yet: {n} of the {MIN_FORECASTS} forecasts needed have an outcome"
 
 
-def describe_track_record(
-    forecast: Forecast, sessions: "Callable[[], AbstractContextManager[Session]] | None" = None
-) -> str:
+def describe_track_record(forecast: Forecast, sessions: "SessionFactory | None" = None) -> str:
     """`track_record` of what made this forecast; by default from the configured database.
 
     A database that cannot be read is no error: the forecast is there. Of one that is out of reach
     the next minutes' callers are spared to wait for it.
     """
-    from tradingbot.persistence.engine import database_url, get_db_session
-    from tradingbot.persistence.url import database_exists
+    from tradingbot.persistence.engine import get_db_session
+    from tradingbot.persistence.url import database_exists, database_url
 
     url = ""
     try:

@@ -13,7 +13,6 @@ from tradingbot.errors import ConfigError, HubRefused, KronosError
 from tradingbot.jobs.sharding import Shard
 from tradingbot.jobs.steps import (
     INTERVAL,
-    Sessions,
     calibration,
     fetch,
     known_closes,
@@ -26,6 +25,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
     from tradingbot.client import KronosClient
@@ -49,15 +49,9 @@ def nightly(
     One run at a time for each database and shard: another one does nothing, and that is a success.
     """
     from tradingbot.data.service import DataService
-    from tradingbot.persistence.engine import (
-        database_url,
-        get_db_session,
-        get_engine,
-        init_db,
-        redact,
-    )
+    from tradingbot.persistence.engine import get_db_session, get_engine, init_db
     from tradingbot.persistence.locks import locked, open_lock
-    from tradingbot.persistence.url import database_exists
+    from tradingbot.persistence.url import database_exists, database_url, redact
     from tradingbot.runtime.locking import NoLock
     from tradingbot.runtime.retry import PATIENCE_AT_START, retried
 
@@ -118,8 +112,8 @@ def _recorded(
     *,
     space: "Callable[..., AbstractContextManager[KronosClient]]",
     data: "DataService",
-    sessions: Sessions | None,
-    locked: Sessions,
+    sessions: SessionFactory | None,
+    locked: SessionFactory,
     force: bool,
     url: str,
 ) -> int:
@@ -165,7 +159,7 @@ def run_job(
     *,
     space: "Callable[[], AbstractContextManager[KronosClient]]",
     data: "DataService",
-    sessions: Sessions | None,
+    sessions: SessionFactory | None,
     narrator: ProgressReporter,
     force: bool = False,
 ) -> None:

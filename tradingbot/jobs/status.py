@@ -82,9 +82,8 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
     `max_age` is how many sessions a forecast may be behind before it is a problem.
     """
-    from tradingbot.persistence.engine import redact
     from tradingbot.persistence.locks import open_lock
-    from tradingbot.persistence.url import database_exists
+    from tradingbot.persistence.url import database_exists, redact
     from tradingbot.runtime.clock import utcnow
 
     status = Status(now=utcnow(), database=redact(url))

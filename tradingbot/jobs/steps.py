@@ -1,7 +1,7 @@
 """The steps of the nightly job, each a function; `tradingbot.jobs.nightly` puts them in order."""
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,24 +12,20 @@ from tradingbot.jobs.summary import RunSummary
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy.orm import Session
 
     from tradingbot.data.service import DataService
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy.orm import Session
 
     from tradingbot.postprocessing.bands import Calibration
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from tradingbot.data.service import DataService
 
 
-Sessions = Callable[[], "AbstractContextManager[Session]"]
 INTERVAL = "1d"
 
 
@@ -62,7 +58,10 @@ def fetch(
 
 
 def take_stored(
-    settings: Settings, report: RunSummary, histories: "dict[str, pd.DataFrame]", sessions: Sessions
+    settings: Settings,
+    report: RunSummary,
+    histories: "dict[str, pd.DataFrame]",
+    sessions: SessionFactory,
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
     from tradingbot.persistence.forecasts import already_stored, latest_stored
@@ -100,7 +99,9 @@ def take_stored(
     return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
 
 
-def store(report: RunSummary, forecasts: Sequence[Forecast], sessions: Sessions | None) -> None:
+def store(
+    report: RunSummary, forecasts: Sequence[Forecast], sessions: SessionFactory | None
+) -> None:
     """Commit one batch, so that a crash keeps it, and count it.
 
     A database that is away for a while is waited for.
@@ -138,7 +139,7 @@ def known_closes(
 def calibration(
     of: Forecast,
     histories: "dict[str, pd.DataFrame]",
-    sessions: Sessions,
+    sessions: SessionFactory,
     narrator: ProgressReporter,
 ) -> "Calibration | None":
     """What the bands of this model are widened by: fitted anew, or as it is stored; None: raw.
@@ -183,7 +184,7 @@ def score_matured(
     narrator: ProgressReporter,
     *,
     data: "DataService",
-    sessions: Sessions,
+    sessions: SessionFactory,
     url: str,
 ) -> None:
     """Score all tickers, once a night: of several shards, the first that gets here does it.

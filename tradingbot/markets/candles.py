@@ -1,15 +1,9 @@
 """What a candle frame is: cleaned as it comes from a source, checked as it goes to a model."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 PRICES = ["open", "high", "low", "close"]
 Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them

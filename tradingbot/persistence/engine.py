@@ -31,39 +31,15 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError
-from tradingbot.persistence.failures import _REFUSED, _lacks_something, _sqlstate, unreachable
-from tradingbot.persistence.models import (
-    SCHEMA_VERSION,
-    Base,
-    BotRow,
-    HistoricData,
-    KronosCalibration,
-    KronosForecast,
-    KronosPrediction,
-    KronosScore,
-    RunLog,
-    Trade,
+from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
+from tradingbot.persistence.models import SCHEMA_VERSION
+from tradingbot.persistence.schema import (
+    LOCK_TIMEOUT,
+    lock_out_other_processes,
+    schema_version,
+    upgrade,
 )
-from tradingbot.persistence.schema import _lock_out_other_processes, _schema_version, _upgrade
 from tradingbot.persistence.url import anchored, database_url, in_memory, parsed, redact
-
-__all__ = [
-    "Base",
-    "BotRow",
-    "HistoricData",
-    "KronosCalibration",
-    "KronosForecast",
-    "KronosPrediction",
-    "KronosScore",
-    "RunLog",
-    "Trade",
-    "database_url",
-    "dispose_engines",
-    "get_db_session",
-    "get_engine",
-    "init_db",
-    "redact",
-]
 
 CONNECT_TIMEOUT = 10  # seconds until an address that does not answer counts as out of reach
 KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
@@ -73,7 +49,6 @@ KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed with
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
-LOCK_TIMEOUT = 60  # seconds to wait for another process that writes (SQLite) or upgrades
 
 
 @contextmanager
@@ -93,13 +68,13 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
             yield session
             session.commit()
     except DBAPIError as error:
-        if _lacks_something(error):
+        if lacks_something(error):
             raise DatabaseError(
                 f"database {redact(engine.url)}: its tables are not those of this version "
                 f"({str(error.orig).splitlines()[0]}); the next `kronosbot run` upgrades older ones"
             ) from error
         lost = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-        if lost or _sqlstate(error) in _REFUSED:
+        if lost or sqlstate(error) in REFUSED:
             raise unreachable(engine.url, error) from error
         raise
 
@@ -113,11 +88,11 @@ def init_db(url: str | None = None) -> Engine:
     engine = get_engine(url)
     try:
         with engine.connect() as connection:
-            version = _schema_version(connection)
+            version = schema_version(connection)
         if version != SCHEMA_VERSION:
             with _process_lock, engine.begin() as connection:
-                _lock_out_other_processes(connection)
-                _upgrade(connection)
+                lock_out_other_processes(connection)
+                upgrade(connection)
     except SQLAlchemyError as error:
         raise unreachable(engine.url, error) from error
     _ready.add(engine)

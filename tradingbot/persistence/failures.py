@@ -19,7 +19,7 @@ def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
     said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
     if "locked" in said or "lock timeout" in said:
         way_out = "another process holds it; try again when that is done"
-    elif _sqlstate(error) in _REFUSED:
+    elif sqlstate(error) in REFUSED:
         way_out = "use a database, and a user, that may be written to"
     elif address.get_backend_name() == "sqlite":
         way_out = "is its folder there and writable? Else set DATABASE_URL"
@@ -32,7 +32,7 @@ def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
 # SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
 # a server that is shut down, crashed, starts, or has closed an idle session.
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
-_REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
+REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
 # What a server says to who may not connect, which comes without a SQLSTATE.
 _FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|not permitted")
 
@@ -42,19 +42,19 @@ def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:
         return "locked" in said
     if not isinstance(error, DBAPIError):
         return False
-    if code := _sqlstate(error):
+    if code := sqlstate(error):
         return code.startswith("08") or code in _PASSING
     return not _FINAL.search(said)
 
 
-def _lacks_something(error: DBAPIError) -> bool:
+def lacks_something(error: DBAPIError) -> bool:
     """Whether a table or column is not there, as in a schema that nobody has upgraded yet."""
-    if code := _sqlstate(error):
+    if code := sqlstate(error):
         return code in ("42P01", "42703")
     return str(error.orig).startswith(("no such table", "no such column"))
 
 
-def _sqlstate(error: SQLAlchemyError) -> str | None:
+def sqlstate(error: SQLAlchemyError) -> str | None:
     """Postgres's code for what went wrong; None if it could not even say."""
     orig = getattr(error, "orig", None)
     return getattr(orig, "pgcode", None) or getattr(orig, "sqlstate", None)

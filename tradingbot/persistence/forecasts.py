@@ -2,12 +2,11 @@
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Insert, and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -17,10 +16,7 @@ from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
 from tradingbot.persistence.upsert import dialect_insert
 from tradingbot.persistence.url import database_exists
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
@@ -265,11 +261,8 @@ def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
     return dict(sorted((float(level), price) for level, price in by_level.items()))
 
 
-Sessions = Callable[[], "AbstractContextManager[Session]"]
-
-
 def stored_forecast(
-    symbol: str, *, horizon: int, now: datetime, sessions: Sessions | None = None
+    symbol: str, *, horizon: int, now: datetime, sessions: SessionFactory | None = None
 ) -> Forecast | None:
     """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
 
@@ -279,7 +272,8 @@ def stored_forecast(
     from sqlalchemy.exc import SQLAlchemyError
 
     from tradingbot.markets.calendars import latest_complete_session
-    from tradingbot.persistence.engine import database_url, get_db_session
+    from tradingbot.persistence.engine import get_db_session
+    from tradingbot.persistence.url import database_url
 
     try:
         if sessions is None and not database_exists(database_url()):

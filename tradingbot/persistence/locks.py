@@ -9,8 +9,8 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Self
@@ -25,6 +25,7 @@ from tradingbot.persistence.failures import unreachable
 from tradingbot.persistence.url import in_memory
 from tradingbot.runtime.locking import Lock, Mode, NoLock
 from tradingbot.runtime.signals import signals_held
+from tradingbot.typing import SessionFactory
 
 
 def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
@@ -42,9 +43,7 @@ def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
 
 
 @contextmanager
-def locked(
-    sessions: Callable[[], AbstractContextManager[Session]], run: Lock, space: Lock
-) -> Iterator[Session]:
+def locked(sessions: SessionFactory, run: Lock, space: Lock) -> Iterator[Session]:
     """A transaction of a run that has its lock, or has it again: a restart of the database ends the
     session that held it. RunOvertaken if another run has it by now."""
     if not run.renew():

@@ -2,8 +2,6 @@
 
 import logging
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,11 +14,13 @@ from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.retry import retried
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.orm import Session
 
-    from tradingbot.persistence.models import RunLog
     from tradingbot.runtime.locking import Lock
 
 
@@ -141,7 +141,6 @@ def _bad_run(run: Run) -> str | None:
 
 logger = logging.getLogger(__name__)
 
-Sessions = Callable[[], AbstractContextManager[Session]]
 
 NAME = "kronosbot"
 LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
@@ -153,13 +152,13 @@ class RunRecord:
     It also remembers, for the runs to come, whether the Space runs because this one woke it.
     """
 
-    def __init__(self, sessions: Sessions, row_id: int) -> None:
+    def __init__(self, sessions: SessionFactory, row_id: int) -> None:
         self._sessions = sessions
         self._id = row_id
         self._details: dict[str, Any] = {}  # that are not the report's
 
     @classmethod
-    def begin(cls, sessions: Sessions, report: RunSummary) -> Self:
+    def begin(cls, sessions: SessionFactory, report: RunSummary) -> Self:
         facts = {"name": NAME, "status": "running", "started_at": report.started_at}
         mark = uuid.uuid4().hex  # another run may begin in the same second
 

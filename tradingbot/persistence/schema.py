@@ -10,7 +10,6 @@ from sqlalchemy import (
 )
 
 from tradingbot.errors import DatabaseError
-from tradingbot.persistence.engine import LOCK_TIMEOUT
 from tradingbot.persistence.models import (
     SCHEMA_VERSION,
 )
@@ -18,10 +17,11 @@ from tradingbot.persistence.url import (
     redact,
 )
 
+LOCK_TIMEOUT = 60  # seconds to wait for another process that writes (SQLite) or upgrades
 MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
 
 
-def _schema_version(connection: Connection) -> str | None:
+def schema_version(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -33,7 +33,7 @@ def _schema_version(connection: Connection) -> str | None:
     return found
 
 
-def _lock_out_other_processes(connection: Connection) -> None:
+def lock_out_other_processes(connection: Connection) -> None:
     """Until the transaction ends; the version may have changed while waiting."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -42,7 +42,7 @@ def _lock_out_other_processes(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
 
 
-def _upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection) -> None:
     from alembic import command  # slow to import, and seldom needed
     from alembic.config import Config
 

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Times = NDArray[np.datetime64]
+from tradingbot.typing import Floats, Times
 
 BANDS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent; each lies around the median
 RATE = 0.05  # how far one session moves log(factor) for each unit of missed coverage

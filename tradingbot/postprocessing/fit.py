@@ -24,7 +24,8 @@ from tradingbot.postprocessing.bands import (
     PoolName,
     pools_for,
 )
-from tradingbot.postprocessing.conformal import BANDS, Floats, Times, Track, scores, track
+from tradingbot.postprocessing.conformal import BANDS, Track, scores, track
+from tradingbot.typing import Floats, Times
 
 if TYPE_CHECKING:
     from tradingbot.evaluation.outcomes import ForecastOutcomes

@@ -1,8 +1,6 @@
 """Calibrations in the database."""
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +14,12 @@ from tradingbot.persistence.url import database_exists
 from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.runtime.clock import utcnow
+from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
-
-    from tradingbot.postprocessing.bands import Calibration, Key
 
 
 def load(session: "Session", key: Key) -> Calibration | None:
@@ -84,8 +81,6 @@ def store(session: "Session", calibration: Calibration) -> int:
 
 logger = logging.getLogger(__name__)
 
-Sessions = Callable[[], "AbstractContextManager[Session]"]
-
 
 class StoredCalibrations:
     """The calibrations of the database, by default the configured one; each is read once.
@@ -93,7 +88,7 @@ class StoredCalibrations:
     A database that is not there or cannot be read has none: the bands stay raw, and say so.
     """
 
-    def __init__(self, sessions: Sessions | None = None) -> None:
+    def __init__(self, sessions: SessionFactory | None = None) -> None:
         self._sessions = sessions
         self._read: dict[Key, Calibration | None] = {}
 
@@ -109,7 +104,8 @@ class StoredCalibrations:
     def _stored(self, key: "Key") -> "Calibration | None":
         from sqlalchemy.exc import SQLAlchemyError
 
-        from tradingbot.persistence.engine import database_url, get_db_session
+        from tradingbot.persistence.engine import get_db_session
+        from tradingbot.persistence.url import database_url
 
         try:
             if self._sessions is None and not database_exists(database_url()):

@@ -15,8 +15,8 @@ from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
 from tradingbot.reports.record import Record
+from tradingbot.typing import Floats
 
-Floats = NDArray[np.float64]
 Series = dict[str, list[float] | None]  # value, and low and high, or None for both
 
 NOMINAL = tuple(round(0.1 * i, 1) for i in range(1, 10))  # the central bands of the 19 levels

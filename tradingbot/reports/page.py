@@ -31,7 +31,7 @@ from tradingbot.reports.text import (
     waiting,
 )
 
-STATIC = Path(__file__).parents[1] / "static"
+STATIC = Path(__file__).with_name("static")
 
 
 def page(record: Record, plotly: bytes) -> str:

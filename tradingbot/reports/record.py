@@ -18,6 +18,7 @@ from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.jobs.status import Status, read_status, reading
 from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
 from tradingbot.settings import Settings
+from tradingbot.typing import Floats
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,8 +28,6 @@ INTERVAL = "1d"
 RECORD = timedelta(days=365)  # some 250 sessions: what the record is about
 SHOWN_SESSIONS = 60  # in the charts of a ticker
 BANDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # the levels of a fan: 80 % band, 50 % band, median
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ class JsonProgressReporter(ProgressReporter):
 
     def __enter__(self) -> Self:
         self._stderr, self._others = sys.stderr, LineStream(self._printed)
-        sys.stderr = cast(TextIO, self._others)
+        sys.stderr = cast("TextIO", self._others)
         logging.captureWarnings(True)
         return super().__enter__()
 

@@ -30,7 +30,7 @@ def exit_on_signals(line: Callable[[str], str] = str) -> None:
     a signal raises in there can get lost.
     """
 
-    def leave(signum: int, frame: FrameType | None) -> None:
+    def leave(signum: int, _frame: FrameType | None) -> None:
         stopped = Stopped(signum)
         with suppress(OSError):
             os.write(2, f"{line(f'Stopped by {stopped}')}\n".encode())
@@ -59,7 +59,7 @@ def stop_on_signals() -> Iterator[None]:
     stopping = False
     _asked[0] = math.inf
 
-    def stop(signum: int, frame: FrameType | None) -> None:
+    def stop(signum: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         _note_asked()
         if not stopping:
@@ -83,7 +83,7 @@ def signals_held() -> Iterator[None]:
         return
     held: list[int] = []
 
-    def hold(signum: int, frame: FrameType | None) -> None:
+    def hold(signum: int, _frame: FrameType | None) -> None:
         _note_asked()
         held.append(signum)
 

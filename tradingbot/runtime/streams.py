@@ -45,7 +45,7 @@ class SafeStream:
 
     def as_text(self) -> IO[str]:
         """Itself, for who asks for a whole file but only writes."""
-        return cast(IO[str], self)
+        return cast("IO[str]", self)
 
     def _encodable(self, text: str) -> str:
         try:

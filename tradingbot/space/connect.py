@@ -1,7 +1,6 @@
 """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
 
 import os
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,8 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tradingbot.client import KronosClient
     from tradingbot.runtime.locking import Lock
     from tradingbot.space.lifecycle import WakeLog

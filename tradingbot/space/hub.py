@@ -140,6 +140,7 @@ class HubSpace:
             again = time.monotonic() + wait
             while (rest := min(again - time.monotonic(), self._left())) > 0:
                 time.sleep(min(rest, TICK))
+        return None
 
     def _left(self) -> float:
         """Seconds until nothing is tried again."""

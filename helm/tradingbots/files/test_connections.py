@@ -5,7 +5,8 @@ import sys
 import requests
 
 from tradingbot.errors import KronosError
-from tradingbot.persistence.engine import database_url, init_db, redact
+from tradingbot.persistence.engine import init_db
+from tradingbot.persistence.url import database_url, redact
 
 
 def database() -> str:

@@ -15,8 +15,9 @@ from sqlalchemy import select
 
 from tests.support.command_line import kronosbot
 from tests.support.hub import REAL_SPACE, REPO, TOKEN, Hub
-from tradingbot.persistence.engine import KronosForecast, RunLog, get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import KronosForecast, RunLog
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 PASSWORD = "quite-secret"

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.command_line import kronosbot
-from tradingbot.persistence.engine import RunLog, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
 
 

@@ -18,7 +18,8 @@ from sqlalchemy import select
 from tests.support.hub import REAL_SPACE, TOKEN, Hub
 from tests.support.jobs import NANO, Done, job, job_command, of_hub, rows, runs
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.persistence.engine import KronosForecast, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import KronosForecast
 
 SESSIONS = [  # of New York after Thursday 2013-02-21, where the sample's clock stands
     datetime(2013, 2, 22), datetime(2013, 2, 25), datetime(2013, 2, 26),

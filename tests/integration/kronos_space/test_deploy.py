@@ -79,7 +79,8 @@ def deploy(
     )
     print(done.stdout, done.stderr)  # noqa: T201
     for text in (done.stdout, done.stderr):
-        assert SECRET not in text and token not in text
+        assert SECRET not in text
+        assert token not in text
         assert "Traceback" not in text
     return Done(done.returncode, done.stdout, done.stderr)
 
@@ -138,7 +139,8 @@ def test_only_what_differs_is_changed_and_the_new_container_waited_for(
         "delete old.py",
     ]
     assert space.files["README.md"] == (FOLDER / "README.md").read_bytes()
-    assert "old.py" not in space.files and ".gitattributes" in space.files
+    assert "old.py" not in space.files
+    assert ".gitattributes" in space.files
     assert json.loads(done.out.splitlines()[1])["boot_id"] == "2"
     assert "RUNNING_BUILDING after" in done.err
 
@@ -227,7 +229,8 @@ def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(hom
             stderr=subprocess.PIPE,
             text=True,
         )
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         said = [process.stdout.readline()]  # the address: the files are up
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -330,7 +333,9 @@ def test_what_cannot_be_meant_is_one_line_and_exit_code_2_before_the_hub_is_aske
     monkeypatch.setattr("kronos_space.hub.HubSpace", None)
     done = CliRunner().invoke(cli.app, ["deploy", repo, *arguments], env={"HF_TOKEN": TOKEN})
     assert done.exit_code == 2
-    assert says in done.stderr and done.output == done.stderr and done.output.count("\n") == 1
+    assert says in done.stderr
+    assert done.output == done.stderr
+    assert done.output.count("\n") == 1
     assert SECRET not in done.output
 
 

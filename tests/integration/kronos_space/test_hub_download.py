@@ -144,7 +144,9 @@ def test_a_published_model_is_downloaded_once_at_its_pinned_revision(
 def test_a_file_with_another_checksum_is_refused(hub: Hub, tmp_path: Path, weights: Path) -> None:
     output = load(hub.url, tmp_path, weights, "kronos-mini", sha256="0" * 64)
 
-    assert "error" in output and "SHA-256 is" in output and "delete the file" in output
+    assert "error" in output
+    assert "SHA-256 is" in output
+    assert "delete the file" in output
 
 
 def test_auto_takes_the_small_bundled_model_where_the_hub_cannot_be_reached_and_says_so(

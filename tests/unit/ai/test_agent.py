@@ -139,7 +139,8 @@ def test_a_failing_tools_error_goes_back_to_the_model() -> None:
     assert dead == ("error", "Error: OSError: the line is dead")
     assert unknown == ("error", "Error: no such tool. There are: double, broken.")
     assert wrong[0] == missing[0] == "error"
-    assert "valid integer" in wrong[1] and "number" in missing[1]
+    assert "valid integer" in wrong[1]
+    assert "number" in missing[1]
 
 
 def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
@@ -350,7 +351,8 @@ def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch
     assert (first["model"], third["model"]) == ("some/model", "another/model")
     assert set(asked.keys) == {"sk-test"}
     assert [one["function"]["name"] for one in first["tools"]] == ["double"]
-    assert not first.get("stream") and "tools" not in third
+    assert not first.get("stream")
+    assert "tools" not in third
     tool_results = {
         message["tool_call_id"]: message["content"]
         for message in second["messages"]
@@ -377,7 +379,8 @@ def test_a_refusal_is_one_line_that_names_the_model_and_its_address(
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
         with pytest.raises(AIError, match=rf"some/model at {url}: {says_}") as error:
             ask("some/model")
-    assert "\n" not in str(error.value) and "sk-test" not in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "sk-test" not in str(error.value)
     assert len(asked.bodies) == requests
 
 
@@ -483,5 +486,6 @@ def test_a_tool_reads_what_the_model_meant(monkeypatch: pytest.MonkeyPatch) -> N
     model = Scripted(answers=[first, AIMessage("I will ask again.")])
     ask(model, kronos_forecast)
     name, horizon = results(model)
-    assert "is not a ticker" in name[1] and "whole number from 1 to 30" in horizon[1]
+    assert "is not a ticker" in name[1]
+    assert "whole number from 1 to 30" in horizon[1]
     assert json.dumps(name[1])

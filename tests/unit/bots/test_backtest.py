@@ -78,8 +78,10 @@ def test_the_measures_are_those_of_the_formulas() -> None:
 def test_what_cannot_be_counted_is_nan() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     result = OnDays("b", "X", settings=FREE).backtest(bars)
-    assert result.measures.total_return == 0 and result.measures.max_drawdown == 0
-    assert math.isnan(result.measures.sharpe) and math.isnan(result.hit_rate)
+    assert result.measures.total_return == 0
+    assert result.measures.max_drawdown == 0
+    assert math.isnan(result.measures.sharpe)
+    assert math.isnan(result.hit_rate)
     assert "nan% of the sales at a profit" in str(result)
 
 

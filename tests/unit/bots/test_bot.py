@@ -28,7 +28,8 @@ from tradingbot.errors import (
     StrategyError,
     TradeRefused,
 )
-from tradingbot.persistence.engine import BotRow, RunLog, Trade, get_db_session, get_engine
+from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.models import BotRow, RunLog, Trade
 
 
 @pytest.fixture
@@ -136,7 +137,8 @@ def test_the_same_bar_is_traded_once_and_the_next_one_again(
 ) -> None:
     market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": 1}).run()
     again = market.bot(Says, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
-    assert again.fills == [] and again.decisions[0].traded_before
+    assert again.fills == []
+    assert again.decisions[0].traded_before
     tomorrow = Market(tmp_path / "tomorrow", today=datetime(2024, 5, 16))
     tomorrow.write("AAPL", [99.0, 101.0, 100.0, 110.0])
     tomorrow.bot(Says, database, tickers=["AAPL"], answers={"AAPL": -1}).run()
@@ -232,7 +234,8 @@ def test_an_exception_in_a_strategy_trades_nothing_and_is_logged(
     assert portfolio(database) == {"USD": 10_000.0, "AAPL": 0.0, "IBM": 0.0}
     [log] = logs(database)
     assert (log.status, log.exit_code, log.counts) == ("failed", 1, {})
-    assert log.message is not None and "ZeroDivisionError: an average of nothing" in log.message
+    assert log.message is not None
+    assert "ZeroDivisionError: an average of nothing" in log.message
     with pytest.raises(RuntimeError, match="while a decision is made"):
         _ = bot.history
 
@@ -285,7 +288,8 @@ def test_a_strategy_that_leaves_the_process_ends_it_with_1_and_trades_nothing(
     assert trades(sqlite_url) == []
     [log] = logs(sqlite_url)
     assert (log.status, log.exit_code) == ("failed", 1)
-    assert log.message is not None and "SystemExit: 0; nothing was traded" in log.message
+    assert log.message is not None
+    assert "SystemExit: 0; nothing was traded" in log.message
 
 
 def test_ctrl_c_in_a_round_without_a_command_is_logged_as_that(
@@ -327,7 +331,8 @@ def test_an_error_of_any_kind_is_logged_in_one_line(market: Market, database: st
     with pytest.raises(StrategyError, match="ValueError: two lines; nothing was traded"):
         market.bot(Odd, database, symbol="AAPL").run()
     [log] = logs(database)
-    assert log.message is not None and log.message.endswith("two lines; nothing was traded")
+    assert log.message is not None
+    assert log.message.endswith("two lines; nothing was traded")
 
 
 @pytest.mark.parametrize("answer", [np.int64(1), np.float64(1), 1.0])
@@ -486,7 +491,8 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
     bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, sessions=Unlucky())
     with pytest.raises(DatabaseError):
         bot.run()
-    assert lost and len(trades(database)) == 1
+    assert lost
+    assert len(trades(database)) == 1
     assert [log.status for log in logs(database)] == ["ok"]
     bot.run()
     assert len(trades(database)) == 1, "the bar was traded"
@@ -494,7 +500,7 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
 
 KILLED = """
 import os, signal, sys
-from tradingbot.utils import bot_round, paper
+from tradingbot.bots import broker, runner
 from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 
@@ -503,10 +509,10 @@ class Buys(Bot):
         return 1
 
 def die(session, desk):
-    paper.close_desk(session, desk)
+    broker.close_desk(session, desk)
     os.kill(os.getpid(), signal.SIGKILL)
 
-bot_round.close_desk = die
+runner.close_desk = die
 Buys("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
 """
 

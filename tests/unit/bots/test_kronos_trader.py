@@ -14,8 +14,9 @@ from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.universe import active_symbols
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
-from tradingbot.persistence.engine import BotRow, get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.models import BotRow
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}

@@ -1,11 +1,10 @@
 """What was fetched from Yahoo once is not fetched again; what it restates is."""
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
@@ -20,6 +19,9 @@ from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataUnavailable, TooFewBars, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SESSIONS = next_sessions("SPY", datetime(2020, 12, 31), 800)  # to 2024-03-08
 MONDAY, TUESDAY = datetime(2024, 3, 4, 22), datetime(2024, 3, 5, 22)  # after New York's close
@@ -92,7 +94,8 @@ def test_the_next_night_has_the_new_bar_and_nothing_else_is_different(nights: Ni
 def test_after_weeks_without_a_run_the_missing_bars_come_in_one_request(nights: Nights) -> None:
     nights.history(datetime(2024, 1, 31, 22))
     history = nights.history(TUESDAY)
-    assert len(nights.asked) == 1 and nights.asked[0] > "2024-01-20"
+    assert len(nights.asked) == 1
+    assert nights.asked[0] > "2024-01-20"
     pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
 
 
@@ -182,7 +185,8 @@ def test_a_few_days_without_trade_are_volumes_of_0(on_sqlite: Nights) -> None:
 def test_more_bars_than_are_cached_are_fetched_once(nights: Nights) -> None:
     nights.history(MONDAY)
     longer = nights.history(TUESDAY, bars=500)
-    assert len(longer) == 500 and len(nights.asked) == 1
+    assert len(longer) == 500
+    assert len(nights.asked) == 1
     pd.testing.assert_frame_equal(longer, nights.without_cache(TUESDAY, bars=500))
     nights.history(TUESDAY, bars=500)
     assert nights.asked == [f"{longer.index[-OVERLAP]:%Y-%m-%d}"]
@@ -238,8 +242,8 @@ def test_a_thousand_and_more_bars_are_kept(nights: Nights) -> None:
 
 
 def test_hours_are_not_cached(on_sqlite: Nights) -> None:
+    on_sqlite.market.refusing = lambda ticker: True
     with pytest.raises(DataUnavailable):  # the market knows no hours
-        on_sqlite.market.refusing = lambda ticker: True
         on_sqlite.service(MONDAY).history("SPY", interval="1h")
     assert on_sqlite.rows("SELECT * FROM historic_ranges") == []
 
@@ -247,7 +251,8 @@ def test_hours_are_not_cached(on_sqlite: Nights) -> None:
 def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
     on_sqlite.history(MONDAY)
     on_sqlite.history(MONDAY, "spy")
-    assert len(on_sqlite.asked) == 1 and on_sqlite.asked[0] > "2024-02-20"
+    assert len(on_sqlite.asked) == 1
+    assert on_sqlite.asked[0] > "2024-02-20"
 
 
 # --- when Yahoo cannot be asked -----------------------------------------------------------
@@ -323,7 +328,8 @@ def test_a_database_that_fails_is_one_warning_and_no_ticker_is_lost(
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
     assert warnings[0].startswith("candles are fetched without the cache historic_data: ")
-    assert table in warnings[0] and "\n" not in warnings[0]
+    assert table in warnings[0]
+    assert "\n" not in warnings[0]
 
 
 def test_a_database_that_fails_while_bars_are_kept_leaves_the_old_ones(

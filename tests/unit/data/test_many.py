@@ -61,7 +61,8 @@ def test_one_ticker_that_fails_spoils_no_other(sqlite_url: str) -> None:
     )
     assert isinstance(histories.pop("GLD"), UnknownSymbol)
     wrong = histories.pop("FOO.XYZ")
-    assert type(wrong) is DataError and "no exchange is known" in str(wrong)
+    assert type(wrong) is DataError
+    assert "no exchange is known" in str(wrong)
     assert len(histories) == 7
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())
 

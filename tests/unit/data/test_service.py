@@ -72,7 +72,8 @@ def test_the_sample_is_as_of_six_sessions_before_its_end_and_knows_what_came() -
     history = service.history("AAPL", bars=100)
     assert list(history.columns) == ["open", "high", "low", "close", "volume"]
     assert set(history.dtypes.astype(str)) == {"float64"}
-    assert history.index.name == "timestamp" and history.index.tz is None
+    assert history.index.name == "timestamp"
+    assert history.index.tz is None
     assert len(history) == 100
     assert history.index[-1] == day("2013-02-21")
     assert history.loc["2013-02-21"].tolist() == [446.0, 449.17, 442.82, 446.06, 15_970_800]
@@ -250,7 +251,8 @@ def test_doubled_and_disordered_bars_are_mended_and_counted(
     with caplog.at_level(logging.WARNING):
         history = service.history("SPY")
         service.history("SPY")
-    assert history.index.is_monotonic_increasing and history.index.is_unique
+    assert history.index.is_monotonic_increasing
+    assert history.index.is_unique
     assert len(history) == 40
     assert history["volume"].iloc[7] == 7777.0
     assert history.attrs["warnings"] == [
@@ -545,7 +547,8 @@ def test_every_request_to_yahoo_has_a_time_limit() -> None:
         lambda _: (200, chart_of(sessions, "America/New_York", "9:30")), now=day("2024-03-01")
     )
     service.history("SPY")
-    assert fake.timeouts and all(0 < limit <= 30 for limit in fake.timeouts)
+    assert fake.timeouts
+    assert all(0 < limit <= 30 for limit in fake.timeouts)
 
 
 def test_yahoos_hours_are_naive_utc() -> None:

@@ -23,7 +23,8 @@ from tradingbot.evaluation.outcomes import (
     resolve_outcomes,
 )
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.persistence.engine import KronosForecast, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import KronosForecast
 from tradingbot.runtime.clock import utcnow
 
 MONDAY = datetime(2024, 1, 8)

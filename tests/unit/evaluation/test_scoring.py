@@ -19,8 +19,8 @@ from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS
 from tradingbot.evaluation.scoring import Scoring, score, scored_since
 from tradingbot.evaluation.track_record import crps_skill, newest_revision, track_record
-from tradingbot.persistence.engine import KronosForecast, KronosScore, get_db_session, get_engine
-from tradingbot.persistence.models import ALL_SYMBOLS
+from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
 from tradingbot.runtime.clock import utcnow
 
 PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)

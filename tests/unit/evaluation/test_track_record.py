@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
@@ -14,7 +14,6 @@ from sqlalchemy import insert, select
 
 from tests.support.market import Market, made_up
 from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
-from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.cli.status import show_status, status_document
 from tradingbot.client import KronosClient
@@ -26,15 +25,18 @@ from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.jobs.status import read_status
 from tradingbot.jobs.steps import score_matured
 from tradingbot.jobs.summary import RunSummary
-from tradingbot.persistence.engine import KronosScore, get_db_session, init_db
+from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import ALL_SYMBOLS
+from tradingbot.persistence.models import ALL_SYMBOLS, KronosScore
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Settings
+
+if TYPE_CHECKING:
+    from tradingbot.bots.bot import Bot
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
@@ -222,7 +224,7 @@ def ledger(database: str) -> Iterator[str]:
     wednesday = replace(made, bars=bars)
     with get_db_session(database) as session:
         store_forecasts(session, [wednesday])
-    yield database
+    return database
 
 
 def night(market: Market, url: str, report: RunSummary | None = None) -> Told:

@@ -21,8 +21,9 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
 from tradingbot.jobs.nightly import exit_code, run_job
 from tradingbot.jobs.summary import RunSummary
-from tradingbot.persistence.engine import KronosPrediction, get_db_session, get_engine
+from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import locked, open_lock
+from tradingbot.persistence.models import KronosPrediction
 from tradingbot.runtime import retry as retrying
 from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
@@ -162,7 +163,8 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
     assert report.made == {"AAPL", "GOOG"}
     assert list(report.failed) == ["IBM", "MSFT"]
     assert "out of reach" in report.failed["MSFT"]
-    assert report.succeeded(0.5) and not report.succeeded(0.51)
+    assert report.succeeded(0.5)
+    assert not report.succeeded(0.51)
 
 
 def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
@@ -245,7 +247,8 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
             open_lock(postgres_url, "run 0/1") as lock,
             open_lock(postgres_url, "Space") as space_lock,
         ):
-            assert lock.try_exclusive() and space_lock.try_shared()
+            assert lock.try_exclusive()
+            assert space_lock.try_shared()
             run(
                 report,
                 after_the_first_ticker(space, outage),
@@ -305,7 +308,7 @@ def test_what_will_not_pass_is_not_waited_for(postgres_server: Any, who_and_wher
 def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(
     data: DataService, sqlite_url: str
 ) -> None:
-    from tradingbot.persistence.engine import BotRow
+    from tradingbot.persistence.models import BotRow
 
     sessions = partial(get_db_session, sqlite_url)
     with sessions() as session:

@@ -17,15 +17,10 @@ from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.jobs import status as module
 from tradingbot.jobs.status import Model, Status, Ticker, read_status
-from tradingbot.persistence.engine import (
-    BotRow,
-    KronosPrediction,
-    RunLog,
-    get_db_session,
-    get_engine,
-)
+from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import BotRow, KronosPrediction, RunLog
 from tradingbot.persistence.runs import LONGEST_RUN
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings

@@ -62,7 +62,8 @@ def test_the_front_matter_is_what_the_hub_takes_and_names_the_port_of_the_servic
     assert re.search(r"^EXPOSE 7860$", dockerfile, re.MULTILINE)
     assert dockerfile.rstrip().endswith('CMD ["python", "-m", "kronos_space"]')
     assert {front_matter["colorFrom"], front_matter["colorTo"]} <= HUB_COLORS
-    assert front_matter["title"] and front_matter["emoji"]
+    assert front_matter["title"]
+    assert front_matter["emoji"]
     assert len(front_matter["short_description"]) <= 60
     assert front_matter["license"] == "mit"
     assert {entry.model_id for entry in CATALOGUE.values()} >= {front_matter["models"][0]}

@@ -20,21 +20,17 @@ from sqlalchemy.exc import OperationalError
 
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
-from tradingbot.persistence.engine import (
+from tradingbot.persistence.engine import get_db_session, get_engine, init_db
+from tradingbot.persistence.models import (
+    SCHEMA_VERSION,
     Base,
     BotRow,
     HistoricData,
     KronosPrediction,
     RunLog,
     Trade,
-    database_url,
-    get_db_session,
-    get_engine,
-    init_db,
-    redact,
 )
-from tradingbot.persistence.models import SCHEMA_VERSION
-from tradingbot.persistence.url import without_password
+from tradingbot.persistence.url import database_url, redact, without_password
 
 MIDNIGHT = datetime(2026, 1, 6)
 
@@ -155,7 +151,8 @@ class TestTheAddress:
         "url", ["postgresql://me:secret@db/x", "postgresql://db/x?user=me&password=secret"]
     )
     def test_is_shown_without_its_password(self, url: str) -> None:
-        assert "db/x" in redact(url) and "secret" not in redact(url)
+        assert "db/x" in redact(url)
+        assert "secret" not in redact(url)
 
 
 class TestASession:
@@ -179,12 +176,13 @@ class TestASession:
                 )
                 .first()
             )
-        assert found is not None and found.predicted_close == 682.5
+        assert found is not None
+        assert found.predicted_close == 682.5
         assert found.target_date == midnight
 
     def test_needs_no_preparation_in_a_fresh_directory(self, tmp_path: Path) -> None:
         code = (
-            "from tradingbot.persistence.engine import KronosPrediction, get_db_session\n"
+            "from tradingbot.utils.db import KronosPrediction, get_db_session\n"
             "with get_db_session() as session:\n"
             "    print(session.query(KronosPrediction).filter_by(symbol='SPY').count())\n"
         )
@@ -200,7 +198,7 @@ class TestASession:
             assert session.query(KronosPrediction).count() == 1
 
     def test_rolls_back_when_its_block_raises(self, database: str) -> None:
-        with pytest.raises(ZeroDivisionError), get_db_session(database) as session:
+        with pytest.raises(ZeroDivisionError), get_db_session(database) as session:  # noqa: PT012
             session.add(prediction())
             session.flush()
             _ = 1 / 0
@@ -316,7 +314,7 @@ class TestTheSchema:
         init_db(database)
         with get_db_session(database) as session:
             session.add(prediction())
-        monkeypatch.setattr(db, "_upgrade", lambda connection: pytest.fail("upgraded again"))
+        monkeypatch.setattr(db, "upgrade", lambda connection: pytest.fail("upgraded again"))
         init_db(database)
         with get_db_session(database) as session:
             assert session.query(KronosPrediction).count() == 1
@@ -468,7 +466,8 @@ FIRST_LAYOUT_ROWS = [  # symbol, made at, target date, close
 
 SET_UP_AND_ADD = """
 import sys
-from tradingbot.persistence.engine import RunLog, get_db_session
+from tradingbot.persistence.models import RunLog
+from tradingbot.persistence.engine import get_db_session
 print("ready", flush=True)
 sys.stdin.readline()
 with get_db_session(sys.argv[1]) as session:
@@ -501,7 +500,8 @@ class TestADatabaseOutOfReach:
         with pytest.raises(kind) as caught:
             init_db(url)
         message = str(caught.value)
-        assert "\n" not in message and "secret" not in message
+        assert "\n" not in message
+        assert "secret" not in message
         return message
 
     def test_in_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
@@ -526,8 +526,10 @@ class TestADatabaseOutOfReach:
 
     def test_whose_short_password_is_not_cut_out_of_words(self) -> None:
         message = self.refusal("postgresql://me:p@127.0.0.1:9/bots")
-        assert "***@127.0.0.1" in message and "o***" not in message
-        assert "connection" in message and "port 9 failed" in message
+        assert "***@127.0.0.1" in message
+        assert "o***" not in message
+        assert "connection" in message
+        assert "port 9 failed" in message
 
     def test_that_repeats_the_password_is_not_quoted(self) -> None:
         address = make_url("postgresql://me:secret@db/bots?password=hidden")

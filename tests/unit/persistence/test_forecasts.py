@@ -15,14 +15,9 @@ import pytest
 
 from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.persistence.engine import (
-    BotRow,
-    KronosForecast,
-    KronosPrediction,
-    get_db_session,
-    init_db,
-)
+from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
+from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction
 
 MONDAY, TUESDAY = datetime(2026, 1, 5), datetime(2026, 1, 6)
 MODEL = "NeoQuasar/Kronos-mini"
@@ -306,7 +301,8 @@ class TestTheLatestStored:
     def test_is_cut_to_the_horizon_that_is_asked_for(self, database: str) -> None:
         store(database, forecast())
         found = self.latest(database, horizon=2)
-        assert found is not None and [bar.step for bar in found.bars] == [1, 2]
+        assert found is not None
+        assert [bar.step for bar in found.bars] == [1, 2]
 
     def test_is_none_unless_all_bars_of_exactly_that_as_of_are_there(self, database: str) -> None:
         store(database, forecast())
@@ -336,7 +332,8 @@ class TestTheLatestStored:
         store(database, forecast(close=100.0))
         store(database, forecast(close=300.0, made_at=datetime(2026, 1, 6, 3)))
         found = self.latest(database)
-        assert found is not None and found.made_at == datetime(2026, 1, 6, 3)
+        assert found is not None
+        assert found.made_at == datetime(2026, 1, 6, 3)
         assert found.bars[0].close_quantiles == {0.1: 292.0, 0.5: 300.0, 0.9: 308.0}
         assert list(found.to_frame("stored")["close_p10"]) == [292.0] * 5
 

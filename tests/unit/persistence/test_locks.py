@@ -82,7 +82,8 @@ def test_of_two_that_let_go_at_once_one_gets_it_alone(database: str) -> None:
 
     with open_lock(database, RUN) as first, open_lock(database, RUN) as second:
         for _ in range(50):
-            assert first.try_shared() and second.try_shared()
+            assert first.try_shared()
+            assert second.try_shared()
             alone: list[Lock] = []
             barrier = threading.Barrier(2)
             threads = [

@@ -26,8 +26,9 @@ from tradingbot.jobs.nightly import run_job
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.engine import KronosForecast, KronosPrediction, get_db_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
+from tradingbot.persistence.models import KronosForecast, KronosPrediction
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, key_of
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.fit import Fit, fit

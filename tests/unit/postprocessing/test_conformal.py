@@ -109,7 +109,8 @@ def test_what_comes_later_changes_no_factor_of_before() -> None:
         track(targets, scores(quantiles, actual)),
         track(targets, scores(quantiles, poisoned)),
     )
-    assert honest is not None and other is not None
+    assert honest is not None
+    assert other is not None
     early = SESSIONS[:81]  # the 80th is made before its own outcome is known
     assert np.array_equal(honest.before(early), other.before(early), equal_nan=True)
     assert not np.array_equal(honest.before(SESSIONS[:82]), other.before(SESSIONS[:82]))
@@ -122,7 +123,8 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
         track(targets, scores(quantiles, actual)),
         track(targets[order], scores(quantiles, actual)[order]),
     )
-    assert one is not None and other is not None
+    assert one is not None
+    assert other is not None
     assert np.allclose(one.factors, other.factors)
 
 

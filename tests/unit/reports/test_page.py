@@ -14,7 +14,8 @@ from sqlalchemy import text, update
 
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
-from tradingbot.persistence.engine import HistoricData, KronosScore, get_db_session
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import HistoricData, KronosScore
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, compute_figures
 from tradingbot.reports.page import STATIC, packed_plotly, page

@@ -82,7 +82,7 @@ def test_an_error_in_the_block_pauses_the_space_and_is_what_the_caller_sees(
 def test_a_signal_pauses_the_space_and_a_second_one_does_not_cut_that_short(
     hub: Hub, client: KronosClient, number: signal.Signals
 ) -> None:
-    with pytest.raises(Stopped) as stopped, stop_on_signals():  # noqa: SIM117
+    with pytest.raises(Stopped) as stopped, stop_on_signals():  # noqa: SIM117, PT012
         with running_space(space_of(hub), client, timeout=20):
             hub.happens = _kill_at("pause", number)
             os.kill(os.getpid(), number)
@@ -94,7 +94,7 @@ def test_a_signal_pauses_the_space_and_a_second_one_does_not_cut_that_short(
 def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
     hub: Hub, client: KronosClient
 ) -> None:
-    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117, PT012
         with running_space(space_of(hub), client, timeout=20):
             hub.happens = _kill_at("pause", signal.SIGTERM)
     assert not hub.running

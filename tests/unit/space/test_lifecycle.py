@@ -20,8 +20,9 @@ from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
 from tradingbot.errors import DatabaseUnavailable, HubError
 from tradingbot.jobs.summary import RunSummary
-from tradingbot.persistence.engine import RunLog, dispose_engines, get_db_session
+from tradingbot.persistence.engine import dispose_engines, get_db_session
 from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.runs import RunRecord
 from tradingbot.runtime.locking import Lock
 from tradingbot.settings import PausePolicy
@@ -90,7 +91,8 @@ def test_of_many_runs_at_once_one_wakes_the_space_and_the_last_pauses_it(
         runs = [pool.submit(run, number) for number in range(5)]
         for done in as_completed(runs):
             done.result()
-    assert len(boots) == 5 and len(set(boots)) == 1
+    assert len(boots) == 5
+    assert len(set(boots)) == 1
     assert hub.starts == 1
     assert hub.actions().count("pause") == 1
     assert (hub.running, hub.stage) == (False, "PAUSED")
@@ -302,7 +304,8 @@ def test_the_deadline_holds_against_a_hub_that_hangs(
     with pytest.raises(HubError, match="could not tell the stage"), stay(timeout=0.7):
         pass
     # each took the 0.5 s of a time-out: no third one has begun after the deadline
-    assert set(hub.actions()) == {"runtime"} and len(hub.calls) <= 2
+    assert set(hub.actions()) == {"runtime"}
+    assert len(hub.calls) <= 2
 
 
 @pytest.mark.parametrize("action", ["pause", "runtime"])

@@ -159,12 +159,10 @@ def test_another_file_is_never_written_to(path: Path, content: str, says: str) -
 
 def test_two_backtests_do_not_write_to_one_file(path: Path) -> None:
     late = ResultsFile(path)
-    with (
-        ResultsFile(path).open_for(SETTINGS) as first,
-        pytest.raises(ConfigError, match="another backtest is writing to it"),
-    ):
+    with ResultsFile(path).open_for(SETTINGS) as first:
         first.add([(forecast(MONDAY), {})])
-        ResultsFile(path).open_for(SETTINGS)
+        with pytest.raises(ConfigError, match="another backtest is writing to it"):
+            ResultsFile(path).open_for(SETTINGS)
     with pytest.raises(ConfigError, match="was changed meanwhile"):
         late.open_for(SETTINGS)
     assert ResultsFile(path).has("AAPL", MONDAY)

@@ -185,7 +185,8 @@ def test_the_same_seed_draws_the_same_paths_and_another_seed_others(engine: Engi
 
     [first], [again], [other] = (engine.generate([p]) for p in (prompt, prompt, other_seed))
 
-    assert first.s1.tolist() == again.s1.tolist() and first.s2.tolist() == again.s2.tolist()
+    assert first.s1.tolist() == again.s1.tolist()
+    assert first.s2.tolist() == again.s2.tolist()
     assert first.s1.tolist() != other.s1.tolist()
 
 
@@ -218,7 +219,8 @@ def test_greedy_paths_do_not_depend_on_the_seed(engine: Engine) -> None:
 
     [one], [two] = engine.generate([prompt]), engine.generate([replace(prompt, seed=99)])
 
-    assert one.s1.tolist() == two.s1.tolist() and one.s2.tolist() == two.s2.tolist()
+    assert one.s1.tolist() == two.s1.tolist()
+    assert one.s2.tolist() == two.s2.tolist()
 
 
 def test_nothing_to_do_is_done(engine: Engine) -> None:

@@ -108,7 +108,8 @@ def test_prices_too_small_for_the_model_to_see_are_told(forecaster: Forecaster) 
     [answer] = forecaster.forecast([checked(ohlcv=tiny)])
 
     [warning] = answer["warnings"]
-    assert warning.startswith("the closes vary by") and "smaller unit" in warning
+    assert warning.startswith("the closes vary by")
+    assert "smaller unit" in warning
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e6, 1e9])
@@ -123,5 +124,7 @@ def test_prices_and_volumes_of_any_size_give_finite_possible_candles(
 
     open_, high, low, close, volumes = np.moveaxis(np.array(answer["paths"]), -1, 0)
     assert np.isfinite(answer["paths"]).all()
-    assert (low > 0).all() and (volumes >= 0).all()
-    assert (high >= np.maximum(open_, close)).all() and (low <= np.minimum(open_, close)).all()
+    assert (low > 0).all()
+    assert (volumes >= 0).all()
+    assert (high >= np.maximum(open_, close)).all()
+    assert (low <= np.minimum(open_, close)).all()

@@ -100,7 +100,8 @@ def test_equal_answers_end_with_status_0_and_a_table(
     printed, errors = capsys.readouterr()
     assert (status, errors) == (0, "")
     assert "kronos-nano against kronos-model-arch 0.1.0" in printed
-    assert "10 of 10" in printed and "DIFFERS" not in printed
+    assert "10 of 10" in printed
+    assert "DIFFERS" not in printed
     assert printed.endswith("all 1 equal: every token, and values within 1e-05\n")
 
 
@@ -131,7 +132,8 @@ def test_different_answers_end_with_status_1_and_say_which(
 
     printed = capsys.readouterr().out
     assert status == 1
-    assert "5 of 10" in printed and "DIFFERS" in printed
+    assert "5 of 10" in printed
+    assert "DIFFERS" in printed
     assert printed.endswith("1 of 1 differ\n")
 
 
@@ -186,7 +188,8 @@ def test_an_unknown_checkpoint_is_one_clear_line_and_status_2(
 
     errors = capsys.readouterr().err
     assert status == 2
-    assert "kronos-giga" in errors and errors.count("\n") == 1
+    assert "kronos-giga" in errors
+    assert errors.count("\n") == 1
 
 
 def test_the_cases_fit_the_models_context_and_vary_in_what_matters() -> None:

@@ -1,0 +1,15 @@
+"""Types that several packages share."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+SessionFactory = Callable[[], AbstractContextManager["Session"]]  # one transaction a session
+Floats = NDArray[np.float64]
+Times = NDArray[np.datetime64]
