@@ -94,7 +94,7 @@ def test_a_signal_pauses_the_space_and_a_second_one_does_not_cut_that_short(
 def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
     hub: Hub, client: KronosClient
 ) -> None:
-    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117, PT012
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
         with running_space(space_of(hub), client, timeout=20):
             hub.happens = _kill_at("pause", signal.SIGTERM)
     assert not hub.running
@@ -131,7 +131,7 @@ def _kill_at(action: str, number: int) -> Callable[[str], None]:
 def test_a_signal_does_not_hide_that_the_pause_failed(
     hub: Hub, client: KronosClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117
+    with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117, PT012
         with running_space(space_of(hub), client, timeout=20):
             hub.faults["pause"] += [500] * (hf_space.ATTEMPTS - 1)
             kill = _kill_at("pause", signal.SIGTERM)  # at the last attempt
