@@ -20,13 +20,30 @@ KronosError                 the root; its text is one line for a person
 └── RunOvertaken            another run of the job has taken this one's place
 """
 
+from typing import ClassVar
+
 
 class KronosError(Exception):
-    """Root of the tree. `str(error)` names the thing, the value and the way out, in one line."""
+    """Root of the tree. `str(error)` names the thing, the value and the way out, in one line.
+
+    Attributes:
+        symbol: The ticker that the error concerns, or None. `str(error)` then begins with it.
+        reason: The text without the ticker.
+        exit_code: What a command ends with after this error.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, reason: str = "", *, symbol: str | None = None) -> None:
+        super().__init__(reason if symbol is None else f"{symbol}: {reason}")
+        self.symbol = symbol
+        self.reason = reason
 
 
 class ConfigError(KronosError):
     """A setting is wrong or missing."""
+
+    exit_code = 2
 
 
 class DataError(KronosError):
@@ -79,6 +96,8 @@ class HubError(KronosError):
 
 class HubRefused(HubError):
     """The Hub refuses the token or does not know the Space."""
+
+    exit_code = 2
 
 
 class DatabaseError(KronosError):

@@ -166,7 +166,7 @@ def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
 def test_closes_that_never_move_are_no_measure_and_no_error(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("records.VOLATILITY", 0.0)
+    monkeypatch.setattr("tests.support.records.VOLATILITY", 0.0)
     Past(["AAPL"], sessions=40).store(sqlite_url)
     found = shown(sqlite_url)
     assert found.said["headline"].startswith("Not to be compared with a random walk: of 185")
