@@ -23,7 +23,7 @@ def steps_table(judged: Figures) -> str:
     ]
     if judged.overall is not None:
         rows.append([_cell("all"), *_measure_cells(judged.overall, judged.skill)])
-    return _table(["SessionFactory ahead", *_MEASURES], rows, "The record by sessions ahead")
+    return _table(["Sessions ahead", *_MEASURES], rows, "The record by sessions ahead")
 
 
 def ranking_table(record: Record, judged: Figures) -> str:
