@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test fuzz chaos browser image-test lint bench bench-job bench-scoring bench-backtest settings docs clean
+.PHONY: help run serve test test-fast fuzz chaos browser image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,11 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; K
 	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port $(PORT)
 
 test: lint docs browser ## Lint, types, docs and every test
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres
+	@$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal \
+	  -m "not (integration or browser or chart or chaos or docs)"
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev
@@ -39,7 +43,10 @@ chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="-
 image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)
 	@$(PY) -m pytest -s tests/images/space_image.py tests/images/bots_image.py
 
-lint: $(VENV)/.dev ## Style and types
+fresh-test: $(VENV)/.dev ## `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)
+	@$(PY) -m pytest -s tests/images/fresh_machines.py
+
+lint: $(VENV)/.dev ## Style, types and the directions of imports
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy

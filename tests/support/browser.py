@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -27,6 +28,10 @@ ARGUMENTS = [
 MISSING = (
     "no Chromium for the tests of the page: install Debian's chromium, or Google Chrome, "
     "or run: python -m playwright install chromium"
+)
+NO_DRIVER = (
+    "Playwright's Node does not start, so the tests of the page will fail: "
+    "install Debian's libatomic1 (apt-get install libatomic1)"
 )
 
 
@@ -53,26 +58,45 @@ def _playwrights_own() -> bool:
         return Path(playwright.chromium.executable_path).exists()
 
 
-def _install() -> bool:
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        print("installing Debian's chromium for the tests of the page, once")
-        apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
-        quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        packages = ["--no-install-recommends", "chromium", "fonts-liberation"]
-        for command in (["update"], ["install", "-y", *packages]):
-            subprocess.run([*apt, *command], env=quiet, stdout=subprocess.DEVNULL, check=False)
-        if _installed():
-            return True
-    print("downloading Playwright's chromium for the tests of the page, once")
+def _driver_starts() -> bool:
+    """Whether Playwright's Node runs; it is linked against libatomic, which few machines lack."""
+    driver = compute_driver_executable()
+    node = driver[0] if isinstance(driver, tuple) else driver
+    return subprocess.run([node, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def _apt_install(*packages: str) -> None:
+    """Install Debian packages where we are root; else leave it to the user."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    print(f"installing {', '.join(packages)} for the tests of the page, once", flush=True)
+    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        subprocess.run([*apt, *command], env=quiet, stdout=subprocess.DEVNULL, check=False)
+
+
+def _download() -> None:
+    print("downloading Playwright's chromium for the tests of the page, once", flush=True)
     command = [sys.executable, "-m", "playwright", "install", "chromium"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    subprocess.run(command, capture_output=True, check=False)
 
 
 def main() -> int:
-    if _installed() or _playwrights_own() or _install():
-        return 0
-    print(MISSING, file=sys.stderr)
-    return 1
+    """Install what is missing; 1, with a line that names it, if something still is."""
+    if not _driver_starts():
+        _apt_install("libatomic1")
+        if not _driver_starts():
+            print(NO_DRIVER, file=sys.stderr)
+            return 1
+    if not _installed() and not _playwrights_own():
+        _apt_install("chromium", "fonts-liberation")
+        if not _installed():
+            _download()
+        if not _installed() and not _playwrights_own():
+            print(MISSING, file=sys.stderr)
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

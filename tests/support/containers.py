@@ -27,19 +27,22 @@ class Unable(Exception):
     """Images cannot be built here; the text is one line that says why."""
 
 
-def prepare() -> None:
-    """Install the tools where they are missing, and make the base once. Raises Unable."""
+def prepare(tools: tuple[str, ...] = TOOLS) -> None:
+    """Install the tools where they are missing, and make the base if they build on it.
+
+    Raises Unable.
+    """
     if os.name != "posix" or os.geteuid() != 0:
         raise Unable("building images this way needs root: sudo make image-test")
-    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+    if missing := [tool for tool in tools if shutil.which(tool) is None]:
         if shutil.which("apt-get") is None:
             raise Unable(f"not installed: {', '.join(missing)}; they are looked for in Debian")
         print(f"installing {', '.join(missing)}", flush=True)
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         subprocess.run(
-            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *TOOLS], check=True
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True
         )
-    if BASE not in buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
+    if "buildah" in tools and BASE not in buildah("images", "--format", "{{.Name}}:{{.Tag}}"):
         _make_base()
 
 
@@ -56,7 +59,7 @@ def release() -> None:
 def build(context: Path, tag: str, *, dockerfile: Path | None = None, **build_args: str) -> str:
     """Build a Dockerfile, else the context's, on the base; returns what was said meanwhile."""
     with TemporaryDirectory() as folder:
-        volumes = _pip_settings(Path(folder, "pip.conf"))
+        volumes = pip_settings(Path(folder, "pip.conf"))
         return buildah(
             *("build", "--isolation", "chroot", "--format", "docker", "--layers", "--force-rm"),
             *("--pull-never", "--network", "host", "--tag", tag),
@@ -133,7 +136,7 @@ def _make_base() -> None:
         buildah("commit", "--quiet", "--rm", container, BASE)
 
 
-def _pip_settings(path: Path) -> list[str]:
+def pip_settings(path: Path) -> list[str]:
     """Write this machine's pip settings to `path`; returns the volumes that a build needs."""
     listed = _run(sys.executable, "-m", "pip", "config", "list")
     settings = configparser.RawConfigParser()

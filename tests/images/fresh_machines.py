@@ -1,0 +1,92 @@
+"""The README's two commands on bare Debian machines, as a newcomer types them: `make fresh-test`.
+
+A machine is a root made by debootstrap with what PACKAGES names and nothing else, entered by chroot
+in a mount namespace of its own. It has this checkout as git knows it, this machine's network, and
+pip as it is set up here. Needs root; takes half an hour.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.containers import STORAGE, pip_settings, prepare
+
+PACKAGES = ("python3", "python3-venv", "make", "ca-certificates")
+RELEASES = {"bookworm": "Debian 12, Python 3.11.2", "trixie": "Debian 13, Python 3.13"}
+ENTER = """
+set -eu
+for folder in proc sys dev dev/pts dev/shm; do
+    mkdir -p "$root/$folder"; mount --rbind "/$folder" "$root/$folder"
+done
+cd "$root/work"
+exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+    sh -c 'cd /work && exec "$@"' sh "$@"
+"""
+
+
+@pytest.fixture(scope="module", params=RELEASES, ids=list(RELEASES.values()))
+def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The root of a bare machine with a fresh clone in /work."""
+    prepare(tools=("debootstrap",))
+    STORAGE.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=STORAGE, prefix="machine-", ignore_cleanup_errors=True) as folder:
+        root = Path(folder)
+        include = f"--include={','.join(PACKAGES)}"
+        _run("debootstrap", "--variant=minbase", include, request.param, str(root))
+        _run("git", "clone", "--quiet", str(ROOT), str(root / "work"))
+        _share_the_network(root)
+        yield root
+
+
+def test_the_first_command_of_the_readme_forecasts(machine: Path) -> None:
+    said = enter(machine, "make", "run")
+    assert "4 tickers (20 rows) now" in said
+
+
+def test_every_test_passes(machine: Path) -> None:
+    said = enter(machine, "make", "test")
+    assert " passed" in said
+
+
+def enter(root: Path, *command: str) -> str:
+    """Run a command in the machine's /work, shown as it goes; returns what it said."""
+    process = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", *command],
+        env={"root": str(root), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        sys.stdout.write(line)
+        lines.append(line)
+    said = "".join(lines)
+    assert process.wait() == 0, said[-3000:]
+    return said
+
+
+def _share_the_network(root: Path) -> None:
+    """Name servers, certificates and pip's settings, with the folders that those name."""
+    for name in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
+        shutil.copyfile(f"/{name}", root / name)
+    settings, *folders = pip_settings(root / "etc" / "pip.conf.here")
+    shutil.move(settings.partition(":")[0], root / "etc" / "pip.conf")
+    for volume in folders:
+        path = Path(volume.partition(":")[0])
+        if path.is_dir():
+            shutil.copytree(path, root / path.relative_to("/"), dirs_exist_ok=True)
+        elif not (root / path.relative_to("/")).exists():
+            (root / path.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, root / path.relative_to("/"))
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
