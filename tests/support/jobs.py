@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from tests.support import ROOT
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosPrediction, RunLog
@@ -26,9 +27,16 @@ def job_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "tradingbot.kronosbot", *arguments]
 
 
-def job(*arguments: str, folder: Path, timeout: float = 120, **environ: str) -> Done:
+def quick_job_command(*arguments: str) -> list[str]:
+    """The job whose patience is measured in tenths of seconds."""
+    return [sys.executable, str(ROOT / "tests" / "support" / "quick_job.py"), "run", *arguments]
+
+
+def job(
+    *arguments: str, folder: Path, timeout: float = 120, quick: bool = False, **environ: str
+) -> Done:
     done = subprocess.run(
-        job_command(*arguments),
+        quick_job_command(*arguments) if quick else job_command(*arguments),
         cwd=folder,
         env={**os.environ, **environ},
         capture_output=True,

@@ -15,6 +15,7 @@ def _hurry() -> None:
 
     _set(retrying, PATIENCE=6.0, BACKOFF=0.05)
     from tradingbot import client as kronos_client
+    from tradingbot.jobs import nightly
     from tradingbot.persistence import engine as db
     from tradingbot.persistence import schema
     from tradingbot.persistence import wait_callback as db_wait
@@ -27,6 +28,7 @@ def _hurry() -> None:
     _set(space_http, CONNECT_TIMEOUT=2.0, HEALTH_TIMEOUT=1.5, BACKOFF=0.05, LONGEST_RETRY_AFTER=0.2)
     _set(kronos_client, BATCH_SERIES=4)
     _set_defaults(kronos_client.KronosClient.__init__, timeout=4.0)
+    _set(nightly, LOCK_WAIT=5.0, LOCK_POLL=0.05)
     _set(db, LOCK_TIMEOUT=5)
     _set(schema, LOCK_TIMEOUT=5)
     _set(db_wait, PATIENCE=10.0, PATIENCE_CONNECTING=2.0, PATIENCE_STOPPED=0.5, TICK=0.1)

@@ -10,8 +10,10 @@ from tradingbot import __version__
 from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.report import write_report
+from tradingbot.cli.run import run
 from tradingbot.cli.score import score
 from tradingbot.cli.space import space_app
+from tradingbot.cli.status import status
 from tradingbot.runtime.logs import likely_log_format, log_line
 
 app = typer.Typer(
@@ -66,6 +68,8 @@ def _options(
     pass
 
 
+app.command()(run)
+app.command()(status)
 app.command()(backtest)
 app.command()(calibrate)
 app.command("report")(write_report)

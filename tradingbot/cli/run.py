@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tradingbot.cli.main import app
 from tradingbot.cli.run_output import digest, document, outcome_lines, show
 from tradingbot.errors import KronosError
 from tradingbot.jobs.nightly import exit_code, nightly
@@ -24,7 +23,6 @@ from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbo
 logger = logging.getLogger(__name__)
 
 
-@app.command()
 def run(
     local: Annotated[
         bool,

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.cli.main import app
 from tradingbot.cli.options import DatabaseOption, fail, given_source
 from tradingbot.errors import KronosError
 from tradingbot.formatting import duration
@@ -21,7 +20,6 @@ from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_whole
 
 
-@app.command()
 def status(
     source: Annotated[
         str | None,

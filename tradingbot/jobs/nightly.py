@@ -1,6 +1,7 @@
 """The nightly job: its parts brought together, run in order, and what is told at the end."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
@@ -21,7 +22,9 @@ from tradingbot.jobs.steps import (
     take_stored,
 )
 from tradingbot.jobs.summary import RunSummary
+from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.retry import PATIENCE_AT_START, retried
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from tradingbot.client import KronosClient
     from tradingbot.data.service import DataService
     from tradingbot.postprocessing.bands import Calibration
+
+LOCK_WAIT = 30.0  # seconds: a server may show the lock of a process that was killed for so long
+LOCK_POLL = 0.2
 
 
 def nightly(
@@ -53,7 +59,6 @@ def nightly(
     from tradingbot.persistence.locks import locked, open_lock
     from tradingbot.persistence.url import database_exists, database_url, redact
     from tradingbot.runtime.locking import NoLock
-    from tradingbot.runtime.retry import PATIENCE_AT_START, retried
 
     check_space_is_known(settings, local=local)
     dry_run = report.dry_run
@@ -89,7 +94,7 @@ def nightly(
         lock_of(f"run {shard}") if not dry_run else NoLock() as lock,
         lock_of(f"Space {settings.hf_space_repo}") if there else NoLock() as space_lock,
     ):
-        if not at_start(lock.try_exclusive):
+        if not await_lock(lock, narrator):
             report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
             return 0
         return _recorded(
@@ -103,6 +108,26 @@ def nightly(
             force=force,
             url=url,
         )
+
+
+def await_lock(lock: Lock, narrator: ProgressReporter) -> bool:
+    """Take the run's lock; False if another run keeps it for LOCK_WAIT seconds.
+
+    After a run was killed the server still shows its lock for a moment, and the pod that replaces
+    it comes at once: it must not leave the Space running because of a run that is no more.
+    """
+    deadline = time.monotonic() + LOCK_WAIT
+    told = False
+    while not retried(lock.try_exclusive, patience=PATIENCE_AT_START):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        if not told:
+            told = True
+            holder = retried(lock.held_by, patience=PATIENCE_AT_START)
+            narrator.say(f"Waiting up to {LOCK_WAIT:.0f} s for another run to end: {holder}")
+        time.sleep(min(LOCK_POLL, left))
+    return True
 
 
 def _recorded(

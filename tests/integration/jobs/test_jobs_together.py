@@ -47,8 +47,9 @@ def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
         environ = of_hub(hub, database) | {"KRONOS_WAKE_TIMEOUT": "600"}
         first = start(tmp_path, environ)
         wait_until(lambda: "restart" in hub.actions())
-        second = job("--source", "sample", folder=tmp_path, **environ)
+        second = job("--source", "sample", folder=tmp_path, quick=True, **environ)
         assert second.code == 0
+        assert "Waiting up to 5 s for another run to end: kronosbot 0/1, process" in second.err
         assert "Nothing to do: another run is at work, kronosbot 0/1, process" in second.err
         assert f"process {first.pid} on" in second.err
         assert hub.actions().count("restart") == 1

@@ -19,7 +19,8 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
-from tradingbot.jobs.nightly import exit_code, run_job
+from tradingbot.jobs import nightly
+from tradingbot.jobs.nightly import await_lock, exit_code, run_job
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import locked, open_lock
@@ -288,6 +289,47 @@ def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
             )
     assert report.made == {"AAPL"}
     assert exit_code(RunOvertaken("")) == 1
+
+
+class Told(ProgressReporter):
+    """Does something when it is told that the run waits."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self._then = then
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        self._then()
+
+
+def test_a_lock_that_becomes_free_is_taken_though_it_was_anothers_at_first(database: str) -> None:
+    with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
+        assert dead.try_exclusive()
+        told = Told(then=dead.release)
+        assert await_lock(lock, told)
+        assert not dead.try_exclusive()
+    [line] = told.lines
+    assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
+
+
+def test_a_lock_that_another_run_keeps_is_left_to_it(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nightly, "LOCK_WAIT", 0.05)
+    with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
+        assert other.try_exclusive()
+        assert not await_lock(lock, ProgressReporter())
+        assert not lock.try_exclusive()
+
+
+def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
+    with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
+        assert other.try_exclusive()
+        told = Told(then=lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Stopped), stop_on_signals():
+            await_lock(lock, told)
 
 
 @pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])
