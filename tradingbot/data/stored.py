@@ -58,7 +58,7 @@ class Candles:
             .order_by(table.c.timestamp)
         ).all()
         if not rows:
-            raise DataError(f"{symbol}: the database has none of it; the next run brings some")
+            raise DataError("the database has none of it; the next run brings some", symbol=symbol)
         frame = pd.DataFrame(rows, columns=["timestamp", *PRICES]).set_index("timestamp")
         frame.index = pd.DatetimeIndex(frame.index).as_unit("us")
         return frame

@@ -142,7 +142,8 @@ def _coverage(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
 def _places(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
     """(n, 20): in which twentieth of the forecast the close lies; each should be so as often."""
     below = (quantiles < actual).sum(axis=1, keepdims=True)
-    return below == np.arange(quantiles.shape[1] + 1)
+    lies_in: NDArray[np.bool_] = below == np.arange(quantiles.shape[1] + 1)
+    return lies_in
 
 
 def _series(

@@ -1,6 +1,5 @@
 """What a report tells, read from the database: newest forecasts, earlier ones against what came."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,19 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import func, select, text
 
 from tradingbot.data.stored import Candles
 from tradingbot.errors import DatabaseError, DataError
 from tradingbot.evaluation.outcomes import NOT_YET, ForecastOutcomes, Unresolved, resolve_outcomes
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.jobs.status import Status, read_status, reading
-from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
+from tradingbot.persistence.models import SCHEMA_VERSION
+from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
+from tradingbot.persistence.schema import schema_version
 from tradingbot.settings import Settings
 from tradingbot.typing import Floats
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from tradingbot.persistence.models import KronosScore
 
 
 INTERVAL = "1d"
@@ -73,7 +75,7 @@ class Record:
     samples: int
     tickers: list[TickerRecord]
     notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
-    others: list[KronosScore] = field(default_factory=list)  # of other models and revisions
+    others: "list[KronosScore]" = field(default_factory=list)  # of other models and revisions
 
     @property
     def matured(self) -> list[ForecastOutcomes]:
@@ -102,7 +104,7 @@ def read_record(
         raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
     with reading(url) as session:
         _refuse_an_old_schema(session, status.database)
-        fans = _fans(session, model)
+        fans = newest_forecast_rows(session, model=model, interval=INTERVAL)
         chosen = _chosen(list(fans), symbols, status.database)
         since = min(status.clock, max(rows[0].as_of for rows in fans.values())) - RECORD
         recent = [one for one in chosen if fans[one][0].as_of >= since]
@@ -125,35 +127,10 @@ def read_record(
 
 
 def _refuse_an_old_schema(session: "Session", database: str) -> None:
-    found = session.scalar(text("SELECT version_num FROM alembic_version"))
-    if found != SCHEMA_VERSION:
+    if schema_version(session.connection()) != SCHEMA_VERSION:
         raise DatabaseError(
             f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
         )
-
-
-def _fans(session: "Session", model: str) -> dict[str, list[Any]]:
-    """Ticker -> the rows of its newest forecast, step 1 first."""
-    of_model = KronosForecast.model_name == model, KronosForecast.interval == INTERVAL
-    newest = (
-        select(KronosForecast.symbol, func.max(KronosForecast.as_of).label("as_of"))
-        .where(*of_model)
-        .group_by(KronosForecast.symbol)
-        .subquery()
-    )
-    rows = session.execute(
-        select(*KronosForecast.__table__.columns)
-        .where(
-            *of_model,
-            KronosForecast.symbol == newest.c.symbol,
-            KronosForecast.as_of == newest.c.as_of,
-        )
-        .order_by(KronosForecast.symbol, KronosForecast.horizon_days)
-    )
-    return {
-        symbol: list(steps)
-        for symbol, steps in itertools.groupby(rows.all(), key=lambda row: row.symbol)
-    }
 
 
 def _chosen(there: list[str], symbols: Sequence[str], database: str) -> list[str]:
@@ -202,7 +179,7 @@ def _ticker(
         bars = candles.bars(symbol, INTERVAL)
     except DataError as error:
         bars = pd.DataFrame(columns=["open", "high", "low", "close"], dtype="float64")
-        missing = [f"no candles: {str(error).removeprefix(f'{symbol}: ')}"]
+        missing = [f"no candles: {error.reason}"]
     fan = _fan(rows, bars["close"])
     shown = bars.tail(SHOWN_SESSIONS)
     return TickerRecord(symbol, fan, shown, record, _past(record, shown, bars), missing)
@@ -264,13 +241,7 @@ def _notes(
     return notes
 
 
-def _others(session: "Session", model: str, revision: str) -> list[KronosScore]:
+def _others(session: "Session", model: str, revision: str) -> "list[KronosScore]":
     """What `kronosbot score` found of all forecasts of each other model or revision."""
-    table = KronosScore
-    rows = session.scalars(
-        select(table)
-        .where(table.interval == INTERVAL, table.symbol == "*", table.step == 0)
-        .where(table.last_sessions == 0)
-        .order_by(table.last_target.desc())
-    )
-    return [row for row in rows if (row.model_name, row.model_revision) != (model, revision)]
+    scores = model_scores(session, interval=INTERVAL)
+    return [one for one in scores if (one.model_name, one.model_revision) != (model, revision)]

@@ -1,0 +1,60 @@
+"""What the HTML report reads: newest forecasts and the scores of whole models."""
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from tradingbot.persistence.models import (
+    ALL_SESSIONS,
+    ALL_STEPS,
+    ALL_SYMBOLS,
+    KronosForecast,
+    KronosScore,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+
+def newest_forecast_rows(
+    session: "Session", *, model: str, interval: str
+) -> "dict[str, list[Row[Any]]]":
+    """Return the rows of each ticker's newest forecast in the ledger, step 1 first, by ticker."""
+    of_model = KronosForecast.model_name == model, KronosForecast.interval == interval
+    newest = (
+        select(KronosForecast.symbol, func.max(KronosForecast.as_of).label("as_of"))
+        .where(*of_model)
+        .group_by(KronosForecast.symbol)
+        .subquery()
+    )
+    rows = session.execute(
+        select(*KronosForecast.__table__.columns)
+        .where(
+            *of_model,
+            KronosForecast.symbol == newest.c.symbol,
+            KronosForecast.as_of == newest.c.as_of,
+        )
+        .order_by(KronosForecast.symbol, KronosForecast.horizon_days)
+    )
+    return {
+        symbol: list(steps)
+        for symbol, steps in itertools.groupby(rows.all(), key=lambda row: row.symbol)
+    }
+
+
+def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:
+    """Return the scores over all tickers, steps and sessions of each model and revision.
+
+    The one with the newest target comes first.
+    """
+    return list(
+        session.scalars(
+            select(KronosScore)
+            .where(KronosScore.interval == interval)
+            .where(KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == ALL_STEPS)
+            .where(KronosScore.last_sessions == ALL_SESSIONS)
+            .order_by(KronosScore.last_target.desc())
+        )
+    )
