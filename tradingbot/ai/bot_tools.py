@@ -1,91 +1,90 @@
 """What a language model may read of a bot. Nothing here writes."""
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 from langchain_core.tools import BaseTool, tool
-from sqlalchemy import inspect, select
-from sqlalchemy.orm import Session
 
-from tradingbot.ai.forecast_tool import MOST_DAYS, forecast_text, newest_stored
+from tradingbot.ai.forecast_tool import MOST_DAYS, forecast_text
 from tradingbot.bots.account import CASH
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.repository import newest_trades
 from tradingbot.errors import DataError
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session
-from tradingbot.persistence.models import Base, KronosForecast, Trade
-
-if TYPE_CHECKING:
-    from tradingbot.bots.bot import Bot
-
+from tradingbot.persistence.forecast_queries import newest_ahead
 
 MOST_ROWS = 60
 
 
-def bot_tools(bot: "Bot") -> list[BaseTool]:
+def bot_tools(bot: Bot) -> list[BaseTool]:
     """price_history, portfolio, recent_trades and stored_forecasts of `bot`, read-only."""
+    reader = BotReader(bot)
+    return [
+        tool(parse_docstring=True)(method)
+        for method in (
+            reader.price_history,
+            reader.portfolio,
+            reader.recent_trades,
+            reader.stored_forecasts,
+        )
+    ]
 
-    @tool(parse_docstring=True)
-    def price_history(symbol: str, bars: int = 20) -> str:
+
+class BotReader:
+    """Answers in words about one bot. A language model is given the methods' docstrings."""
+
+    def __init__(self, bot: Bot) -> None:
+        self._bot = bot
+
+    def price_history(self, symbol: str, bars: int = 20) -> str:
         """The newest complete candles of a ticker: open, high, low, close, volume.
 
         Args:
             symbol: Ticker, such as AAPL.
             bars: How many, 1 to 60.
         """
+        ticker, interval = symbol.strip().upper(), self._bot.interval
         try:
-            frame = bot.data.history(symbol.strip().upper(), interval=bot.interval, bars=MOST_ROWS)
+            frame = self._candles(ticker)
         except DataError as error:
             return f"No prices: {error}."
-        rows = [f"{symbol.strip().upper()}, {bot.interval} bars, the newest last."]
+        rows = [f"{ticker}, {interval} bars, the newest last."]
         newest = frame.tail(max(1, min(bars, MOST_ROWS)))
         for time, row in zip(
             pd.DatetimeIndex(newest.index), newest.to_dict("records"), strict=True
         ):
             prices = " ".join(price_text(row[name]) for name in ("open", "high", "low", "close"))
             volume = f" volume {row['volume']:.0f}" if "volume" in row else ""
-            rows.append(f"{bar_text(time, bot.interval)}: {prices}{volume}")
+            rows.append(f"{bar_text(time, interval)}: {prices}{volume}")
         return "\n".join(rows)
 
-    @tool
-    def portfolio() -> str:
+    def portfolio(self) -> str:
         """What the bot owns: cash in USD and quantities, with their worth at the newest closes."""
         rows = []
-        for symbol, amount in sorted(bot.portfolio.items(), key=_cash_first):
+        for symbol, amount in sorted(self._bot.portfolio.items(), key=_cash_first):
             if symbol == CASH:
                 rows.append(f"{CASH} {amount:.2f} in cash")
             elif not amount:
                 rows.append(f"{symbol}: none held, watched")
             else:
-                rows.append(f"{symbol}: {amount:.6g} held{_worth(bot, symbol, amount)}")
+                rows.append(f"{symbol}: {amount:.6g} held{self._worth(symbol, amount)}")
         return "\n".join(rows)
 
-    @tool(parse_docstring=True)
-    def recent_trades(count: int = 10) -> str:
+    def recent_trades(self, count: int = 10) -> str:
         """The bot's newest paper trades, newest first.
 
         Args:
             count: How many, 1 to 60.
         """
-        with bot.sessions() as session:
-            if not _has(session, Trade):
-                return "No trades yet."
-            rows = session.scalars(
-                select(Trade)
-                .where(Trade.bot_name == bot.name)
-                .order_by(Trade.id.desc())
-                .limit(max(1, min(count, MOST_ROWS)))
-            ).all()
-        return (
-            "\n".join(
-                f"{row.executed_at:%Y-%m-%d %H:%M} UTC: {row.side} {row.quantity:.6g} {row.symbol} "
-                f"at {price_text(row.price)}, costs {row.costs:.2f}"
-                for row in rows
-            )
-            or "No trades yet."
-        )
+        with self._bot.sessions() as session:
+            trades = newest_trades(session, self._bot.name, max(1, min(count, MOST_ROWS)))
+        rows = [
+            f"{trade.executed_at:%Y-%m-%d %H:%M} UTC: {trade.side} {trade.quantity:.6g} "
+            f"{trade.symbol} at {price_text(trade.price)}, costs {trade.costs:.2f}"
+            for trade in trades
+        ]
+        return "\n".join(rows) or "No trades yet."
 
-    @tool(parse_docstring=True)
-    def stored_forecasts(symbol: str) -> str:
+    def stored_forecasts(self, symbol: str) -> str:
         """The newest Kronos forecast of a ticker that is stored, if it still lies ahead.
 
         Args:
@@ -94,30 +93,25 @@ def bot_tools(bot: "Bot") -> list[BaseTool]:
         ticker = symbol.strip().upper()
         nothing = f"No forecast of {ticker} that lies ahead is stored."
         try:
-            latest = latest_complete_session(ticker, bot.data.now())
+            latest = latest_complete_session(ticker, self._bot.data.now())
         except DataError as error:
             return f"{nothing} {error}."
-        with bot.sessions() as session:
-            if not _has(session, KronosForecast):
-                return nothing
-            found = newest_stored(session, ticker, MOST_DAYS, latest)
+        with self._bot.sessions() as session:
+            found = newest_ahead(session, ticker, MOST_DAYS, latest)
         return forecast_text(found, latest, "from the database") if found else nothing
 
-    return [price_history, portfolio, recent_trades, stored_forecasts]
+    def _candles(self, symbol: str) -> pd.DataFrame:
+        return self._bot.data.history(symbol, interval=self._bot.interval, bars=MOST_ROWS)
+
+    def _worth(self, symbol: str, amount: float) -> str:
+        try:
+            frame = self._candles(symbol)
+        except DataError as error:
+            return f", worth unknown: {error}"
+        close = float(frame["close"].iloc[-1])
+        day = bar_text(frame.index[-1], self._bot.interval)
+        return f", worth {amount * close:.2f} USD at the close of {day}, {price_text(close)}"
 
 
 def _cash_first(item: tuple[str, float]) -> tuple[bool, str]:
     return item[0] != CASH, item[0]
-
-
-def _worth(bot: "Bot", symbol: str, amount: float) -> str:
-    try:
-        frame = bot.data.history(symbol, interval=bot.interval, bars=MOST_ROWS)
-    except DataError as error:
-        return f", worth unknown: {error}"
-    close, day = float(frame["close"].iloc[-1]), bar_text(frame.index[-1], bot.interval)
-    return f", worth {amount * close:.2f} USD at the close of {day}, {price_text(close)}"
-
-
-def _has(session: Session, table: type[Base]) -> bool:
-    return inspect(session.connection()).has_table(table.__tablename__)

@@ -7,14 +7,11 @@ and what to ask instead. The stored forecast is read first, for the Space is pau
 import logging
 import math
 import re
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from langchain_core.tools import tool
 from pydantic import ValidationError
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
@@ -24,8 +21,7 @@ from tradingbot.forecast import RAW, Forecast
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.forecasts import latest_stored
-from tradingbot.persistence.models import KronosForecast as Row
+from tradingbot.persistence.forecast_queries import newest_ahead
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
@@ -141,30 +137,10 @@ def _stored(ticker: str, days: int, latest: datetime) -> Forecast | None:
         if not database_exists(database_url()):
             return None
         with get_db_session(create=False) as session:
-            return newest_stored(session, ticker, days, latest)
+            return newest_ahead(session, ticker, days, latest)
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", ticker, error)
         return None
-
-
-def newest_stored(session: Session, ticker: str, days: int, latest: datetime) -> Forecast | None:
-    """Of the newest stored forecast, made at `latest` or before, the `days` after it; or None."""
-    newest = session.execute(
-        select(Row.as_of, Row.model_name, func.count())
-        .where(Row.symbol == ticker, Row.interval == "1d", Row.as_of <= latest)
-        .group_by(Row.as_of, Row.model_name)
-        .order_by(Row.as_of.desc(), func.max(Row.prediction_made_at).desc())
-        .limit(1)
-    ).one_or_none()
-    if newest is None:
-        return None
-    as_of, model, steps = newest
-    horizon = min(sessions_between(ticker, as_of, latest) + days, steps)
-    found = latest_stored(
-        session, ticker, interval="1d", horizon=horizon, as_of=as_of, model_name=model
-    )
-    ahead = tuple(bar for bar in found.bars if bar.target_date > latest) if found else ()
-    return replace(found, bars=ahead) if found and ahead else None
 
 
 def forecast_text(

@@ -10,7 +10,7 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.repository import _add_trade, _last_trades, lock_bot
+from tradingbot.bots.repository import add_trade, last_trades, lock_bot
 from tradingbot.errors import ConfigError
 from tradingbot.formatting import price_text
 from tradingbot.markets.calendars import session_close
@@ -42,7 +42,7 @@ def open_desk(session: Session, bot: "Bot", bars: Mapping[str, pd.DataFrame]) ->
     row = lock_bot(session, bot.name, bot.tickers)
     closed = {symbol: bar_close(symbol, frame, bot.interval) for symbol, frame in bars.items()}
     traded, remarks = {}, []
-    for trade in _last_trades(session, bot.name):
+    for trade in last_trades(session, bot.name):
         symbol, moment = trade.symbol, trade.executed_at
         traded[symbol] = moment
         if symbol not in bars:
@@ -68,7 +68,7 @@ def close_desk(session: Session, desk: PaperBroker) -> None:
         symbol: float(amount) for symbol, amount in desk.account.portfolio.items()
     }
     for fill in desk.account.fills:
-        _add_trade(session, desk.row.name, fill, desk.closed[fill.symbol])
+        add_trade(session, desk.row.name, fill, desk.closed[fill.symbol])
     session.flush()
 
 
@@ -103,7 +103,7 @@ def _restate(session: Session, row: BotRow, trade: Trade, price: float) -> str:
         Fill(trade.symbol, "sell", held, trade.price, 0.0),
         Fill(trade.symbol, "buy", now, price, 0.0),
     ):
-        _add_trade(session, row.name, fill, trade.executed_at)
+        add_trade(session, row.name, fill, trade.executed_at)
     row.portfolio[trade.symbol] = now
     session.flush()
     remark = (

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tradingbot.bots.bot import Bot
 from tradingbot.errors import ConfigError
 from tradingbot.formatting import bar_text, price_text
+from tradingbot.persistence.forecast_queries import newest_as_of, newest_model
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.runtime.signals import exit_on_signals
 from tradingbot.settings import MAX_HORIZON
@@ -78,7 +79,7 @@ class KronosTraderBot(Bot):
     def decisionFunction(self, row: "pd.Series") -> int:
         forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
         if not forecast:
-            self.reason = self._why_none(row)
+            self.reason = self._why_none()
             return 0
         close, bar = float(row["close"]), forecast.bars[-1]
         if abs(forecast.last_close / close - 1) > SAME_CLOSE:
@@ -123,36 +124,23 @@ class KronosTraderBot(Bot):
         return None
 
     def _newest_model(self) -> str | None:
-        """The model whose forecast was made last, of any of the bot's tickers."""
-        from sqlalchemy import select
-
-        from tradingbot.persistence.models import KronosPrediction as Row
-
         with self.sessions() as session:
-            return session.scalar(
-                select(Row.model_name)
-                .where(Row.symbol.in_(self.tickers), Row.interval == self.interval)
-                .order_by(Row.prediction_made_at.desc(), Row.model_name)
-                .limit(1)
-            )
+            return newest_model(session, self.tickers, interval=self.interval)
 
-    def _why_none(self, row: "pd.Series") -> str:
-        from sqlalchemy import func, select
-
-        from tradingbot.persistence.models import KronosForecast as Row
-
+    def _why_none(self) -> str:
+        """Why there is no forecast to decide on."""
+        bar = self.history.index[-1].to_pydatetime()
         with self.sessions() as session:
-            newest = session.scalar(
-                select(func.max(Row.as_of)).where(
-                    Row.symbol == self.symbol,
-                    Row.interval == self.interval,
-                    Row.model_name == self._model,
-                    Row.as_of <= row.name,
-                )
+            newest = newest_as_of(
+                session,
+                self.symbol,
+                interval=self.interval,
+                model_name=self._model,
+                until=bar,
             )
         if newest is None:
             return "no stored forecast; kronosbot makes them"
-        if newest == row.name:
+        if newest == bar:
             return f"its forecast does not reach {self.horizon} bars ahead"
         return f"its newest forecast is of {bar_text(newest, self.interval)}, and too old"
 

@@ -5,19 +5,19 @@ transaction: all of it is there afterwards, or nothing.
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import func, inspect, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Text, cast, func, inspect, select
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, START_CASH, Fill
 from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
 from tradingbot.persistence.models import BotRow, RunLog, Trade
+from tradingbot.persistence.upsert import dialect_insert
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
@@ -35,8 +35,7 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
         session.connection().exec_driver_sql("BEGIN IMMEDIATE")
     now = utcnow()
     new = {"name": name, "portfolio": {CASH: START_CASH}, "created_at": now, "updated_at": now}
-    insert = (sqlite if on_sqlite else postgresql).insert(BotRow.__table__)
-    session.execute(insert.values(new).on_conflict_do_nothing())
+    session.execute(dialect_insert(session, BotRow).values(new).on_conflict_do_nothing())
     row = _bot_row(session, name, lock=True)
     assert row is not None, "it was inserted just now, if it was not there"
     if tickers:
@@ -71,12 +70,31 @@ def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
     ) from cause
 
 
-def _last_trades(session: Session, name: str) -> Iterable[Trade]:
+def stored_portfolios(session: Session) -> list[tuple[str, str]]:
+    """Each bot's name and its portfolio as JSON text, unchecked; [] without the table."""
+    if not inspect(session.connection()).has_table(BotRow.__tablename__):
+        return []
+    rows = session.execute(select(BotRow.name, cast(BotRow.portfolio, Text)))
+    return [(name, text) for name, text in rows]
+
+
+def newest_trades(session: Session, name: str, count: int) -> Sequence[Trade]:
+    """The bot's last `count` trades, the newest first; [] without the table."""
+    if not inspect(session.connection()).has_table(Trade.__tablename__):
+        return []
+    return session.scalars(
+        select(Trade).where(Trade.bot_name == name).order_by(Trade.id.desc()).limit(count)
+    ).all()
+
+
+def last_trades(session: Session, name: str) -> Iterable[Trade]:
+    """The bot's last trade of each ticker."""
     newest = select(func.max(Trade.id)).where(Trade.bot_name == name).group_by(Trade.symbol)
     return session.scalars(select(Trade).where(Trade.id.in_(newest)))
 
 
-def _add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) -> None:
+def add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) -> None:
+    """Record a fill as this bot's trade. `executed_at` is naive UTC."""
     session.add(
         Trade(
             bot_name=name,

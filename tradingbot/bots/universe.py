@@ -2,19 +2,14 @@
 
 import json
 import logging
-from typing import TYPE_CHECKING
 
-from sqlalchemy import Text, cast, inspect, select
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH
-from tradingbot.persistence.models import BotRow
+from tradingbot.bots.repository import stored_portfolios
+from tradingbot.data.service import DataService
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
-
-if TYPE_CHECKING:
-    from tradingbot.data.service import DataService
-
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +19,8 @@ def active_symbols(session: Session) -> list[str]:
 
     A portfolio that somebody has edited into something else is left out, with a warning.
     """
-    if not inspect(session.connection()).has_table(BotRow.__tablename__):
-        return []
     found: set[str] = set()
-    for name, text in session.execute(select(BotRow.name, cast(BotRow.portfolio, Text))):
+    for name, text in stored_portfolios(session):
         try:
             found.update(dict(json.loads(text)))
         except (TypeError, ValueError):  # no object, no JSON
@@ -38,7 +31,7 @@ def active_symbols(session: Session) -> list[str]:
 
 
 def active_tickers(
-    settings: Settings, data: "DataService", sessions: SessionFactory | None
+    settings: Settings, data: DataService, sessions: SessionFactory | None
 ) -> list[str]:
     """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
     if settings.data_source != "yahoo":

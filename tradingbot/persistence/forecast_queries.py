@@ -1,0 +1,67 @@
+"""Questions about stored forecasts: which is the newest, and what of it lies ahead."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import func, inspect, select
+from sqlalchemy.orm import Session
+
+from tradingbot.forecast import Forecast
+from tradingbot.markets.calendars import sessions_between
+from tradingbot.persistence.forecasts import latest_stored
+from tradingbot.persistence.models import KronosForecast, KronosPrediction
+
+
+def newest_model(session: Session, symbols: Collection[str], *, interval: str) -> str | None:
+    """The model whose forecast was made last, of any of these tickers; None if there is none."""
+    return session.scalar(
+        select(KronosPrediction.model_name)
+        .where(KronosPrediction.symbol.in_(symbols), KronosPrediction.interval == interval)
+        .order_by(KronosPrediction.prediction_made_at.desc(), KronosPrediction.model_name)
+        .limit(1)
+    )
+
+
+def newest_as_of(
+    session: Session, symbol: str, *, interval: str, model_name: str | None, until: datetime
+) -> datetime | None:
+    """The `as_of` of this model's newest forecast of the ticker, `until` at the latest; or None."""
+    return session.scalar(
+        select(func.max(KronosForecast.as_of)).where(
+            KronosForecast.symbol == symbol,
+            KronosForecast.interval == interval,
+            KronosForecast.model_name == model_name,
+            KronosForecast.as_of <= until,
+        )
+    )
+
+
+def newest_ahead(session: Session, symbol: str, days: int, latest: datetime) -> Forecast | None:
+    """The newest daily forecast as of `latest` or before, cut to the `days` sessions after it.
+
+    Of several models' the one made last counts. It has fewer bars where it does not reach that
+    far. None where no bar lies ahead, or the table is missing.
+    """
+    if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
+        return None
+    newest = session.execute(
+        select(KronosForecast.as_of, KronosForecast.model_name, func.count())
+        .where(
+            KronosForecast.symbol == symbol,
+            KronosForecast.interval == "1d",
+            KronosForecast.as_of <= latest,
+        )
+        .group_by(KronosForecast.as_of, KronosForecast.model_name)
+        .order_by(KronosForecast.as_of.desc(), func.max(KronosForecast.prediction_made_at).desc())
+        .limit(1)
+    ).one_or_none()
+    if newest is None:
+        return None
+    as_of, model, steps = newest
+    horizon = min(sessions_between(symbol, as_of, latest) + days, steps)
+    found = latest_stored(
+        session, symbol, interval="1d", horizon=horizon, as_of=as_of, model_name=model
+    )
+    ahead = tuple(bar for bar in found.bars if bar.target_date > latest) if found else ()
+    return replace(found, bars=ahead) if found and ahead else None
