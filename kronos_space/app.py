@@ -17,8 +17,8 @@ from kronos_space import __version__, errors, openapi, page
 from kronos_space.batching import InferenceWorker
 from kronos_space.bodies import Bodies, caller_gone
 from kronos_space.errors import api_error, responses
+from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecaster import Forecaster, Prepared
-from kronos_space.frames import InvalidHistory
 from kronos_space.metrics import Metrics
 from kronos_space.middleware import RequestScope
 from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
@@ -27,7 +27,6 @@ from kronos_space.schemas import (
     BatchResponse,
     ForecastResponse,
     HealthResponse,
-    InvalidRequest,
     read_batch,
     read_request,
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol
 
+from kronos_space.exceptions import QueueFull, ShuttingDown
 from kronos_space.model.generate import Paths, Prompt
 
 # Seconds that a call of the engine may be put off while other requests are being read.
@@ -24,18 +25,6 @@ CALL_BUDGET = 16_384
 # Seconds of work that may wait. Callers give up after some minutes: what could only be answered
 # later than that is refused while they can still go elsewhere, or come back.
 MAX_WAIT = 120.0
-
-
-class QueueFull(Exception):
-    """No room for another request now. retry_after: seconds until there probably is."""
-
-    def __init__(self, why: str = "too many forecasts are waiting", *, retry_after: int) -> None:
-        super().__init__(f"{why}; try again in {retry_after} s")
-        self.retry_after = retry_after
-
-
-class ShuttingDown(Exception):
-    """The service takes no new work."""
 
 
 class Observer(Protocol):

@@ -6,9 +6,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from kronos_space.batching import QueueFull, ShuttingDown
-from kronos_space.frames import InvalidHistory
-from kronos_space.schemas import ErrorBody, ErrorResponse, FieldError, InvalidRequest
+from kronos_space.exceptions import InvalidHistory, InvalidRequest, QueueFull, ShuttingDown
+from kronos_space.schemas import ErrorBody, ErrorResponse, FieldError
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -41,7 +40,8 @@ def api_error(error: Exception) -> ApiError:
         case ApiError():
             return error
         case InvalidRequest():
-            return ApiError(422, "invalid_input", str(error), fields=error.fields)
+            fields = [FieldError(field=path, message=text) for path, text in error.fields or ()]
+            return ApiError(422, "invalid_input", str(error), fields=fields or None)
         case InvalidHistory():
             return ApiError(422, "invalid_input", str(error))
         case QueueFull():
@@ -107,7 +107,7 @@ _ABOUT: dict[int, tuple[str, Exception]] = {
         "The input is invalid; the message names the row and the reason",
         InvalidRequest(
             "row 17: close: Field required",
-            [FieldError(field="ohlcv.17.close", message="Field required")],
+            [("ohlcv.17.close", "Field required")],
         ),
     ),
     429: ("The queue is full; Retry-After says when to try again", QueueFull(retry_after=7)),

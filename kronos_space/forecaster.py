@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from kronos_space.exceptions import InvalidHistory
 from kronos_space.frames import (
     COLUMNS,
     EPSILON,
     Floats,
     History,
-    InvalidHistory,
     Scale,
     Times,
     history_from_rows,

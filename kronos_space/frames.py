@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kronos_space.exceptions import InvalidHistory
+
 Floats = NDArray[np.float64]
 Stamps = NDArray[np.datetime64]
 
@@ -18,10 +20,6 @@ EPSILON = 1e-5  # added to every deviation, as the model was trained
 ROUNDING = 1e-6  # data vendors' adjusted prices may disagree by this much of their size
 
 _DAY = np.timedelta64(1, "D")
-
-
-class InvalidHistory(ValueError):
-    """Candles or times that cannot be used; one line that names the row (from 0) and why."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos_space import page
-from kronos_space.batching import ShuttingDown
 from kronos_space.errors import api_error, unauthorized
+from kronos_space.exceptions import ShuttingDown
 from kronos_space.metrics import Metrics
 
 logger = logging.getLogger(__name__)

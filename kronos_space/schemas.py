@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
+from kronos_space.exceptions import InvalidRequest
 from kronos_space.settings import Settings
 
 # Hours, minutes and days that do not exist are found later, and named with their row.
@@ -185,14 +186,6 @@ class HealthResponse(BaseModel):
     version: str
 
 
-class InvalidRequest(ValueError):
-    """A request that breaks the contract: one line, and the fields that are wrong."""
-
-    def __init__(self, message: str, fields: list[FieldError] | None = None) -> None:
-        super().__init__(message)
-        self.fields = fields
-
-
 def read_request(data: Any, settings: Settings) -> ForecastRequest:
     """Parsed JSON -> a request within the service's bounds. Raises InvalidRequest."""
     request = _validated(ForecastRequest, data)
@@ -233,9 +226,7 @@ def _validated(model: type[Model], data: Any) -> Model:
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False)[:20]
     fields = [
-        FieldError(field=".".join(map(str, detail["loc"])), message=_message(detail))
-        for detail in details
-        if detail["loc"]
+        (".".join(map(str, detail["loc"])), _message(detail)) for detail in details if detail["loc"]
     ]
     raise InvalidRequest(_in_words(details[0]["loc"], _message(details[0])), fields or None)
 
@@ -263,4 +254,4 @@ def _in_words(where: tuple[int | str, ...], message: str) -> str:
 
 
 def _wrong(name: str, message: str) -> InvalidRequest:
-    return InvalidRequest(message, [FieldError(field=name, message=message)])
+    return InvalidRequest(message, [(name, message)])

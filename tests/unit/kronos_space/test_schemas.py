@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic_core import from_json
 
-from kronos_space.schemas import InvalidRequest, read_batch, read_request
+from kronos_space.exceptions import InvalidRequest
+from kronos_space.schemas import read_batch, read_request
 from kronos_space.settings import Settings
 from tests.support.candles import bars, request
 
@@ -39,7 +40,7 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_row(row: dict, message: str
     with pytest.raises(InvalidRequest) as error:
         read_request(request(ohlcv=rows), Settings())
     assert message in str(error.value)
-    assert error.value.fields[0].field == f"ohlcv.17.{next(iter(row))}"
+    assert error.value.fields[0][0] == f"ohlcv.17.{next(iter(row))}"
 
 
 def test_a_column_that_is_missing_is_named_with_its_row() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kronos_space import batching
-from kronos_space.batching import InferenceWorker, QueueFull, ShuttingDown
+from kronos_space.batching import InferenceWorker
+from kronos_space.exceptions import QueueFull, ShuttingDown
 from kronos_space.model.generate import Paths, Prompt
 from kronos_space.model.sampling import SamplingParams
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecaster import Forecaster
-from kronos_space.frames import InvalidHistory
 from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings

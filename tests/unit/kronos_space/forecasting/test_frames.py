@@ -5,8 +5,8 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pytest
 
+from kronos_space.exceptions import InvalidHistory
 from kronos_space.frames import (
-    InvalidHistory,
     history_from_rows,
     next_times,
     normalise,
