@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from kronos_space import logs
+from kronos_space.server import logs
 from kronos_space.settings import Settings, SettingsError
 
 logger = logging.getLogger("kronos_space")
@@ -52,7 +52,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
     from kronos_space.model.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
-    from kronos_space.protocol import Connection
+    from kronos_space.server.connection import Connection
 
     try:
         checkpoint = load_checkpoint(settings.model)

@@ -13,14 +13,10 @@ from pydantic_core import from_json, to_json
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 
-from kronos_space import __version__, errors, openapi, page
+from kronos_space import __version__
 from kronos_space.batching import InferenceWorker
-from kronos_space.bodies import Bodies, caller_gone
-from kronos_space.errors import api_error, responses
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecaster import Forecaster, Prepared
-from kronos_space.metrics import Metrics
-from kronos_space.middleware import RequestScope
 from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Paths
 from kronos_space.schemas import (
@@ -30,6 +26,11 @@ from kronos_space.schemas import (
     read_batch,
     read_request,
 )
+from kronos_space.server import errors, openapi, pages
+from kronos_space.server.bodies import Bodies, caller_gone
+from kronos_space.server.errors import api_error, responses
+from kronos_space.server.metrics import Metrics
+from kronos_space.server.middleware import RequestScope
 from kronos_space.settings import Settings
 
 CHUNK = 2**20  # bytes of a batch's answer that are sent at once
@@ -60,12 +61,12 @@ def create_app(
         summary="Forecasts of OHLCV candles by the Kronos foundation model.",
         version=__version__,
         lifespan=lifespan,
-        docs_url=None,  # page.py has it, without the files from elsewhere
+        docs_url=None,  # pages.py has it, without the files from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     app.include_router(router)
-    app.include_router(page.router)
+    app.include_router(pages.router)
     errors.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=4)
     app.add_middleware(RequestScope, metrics=metrics, api_key=settings.api_key)

@@ -19,8 +19,9 @@ from tests.support.space_server import Server, serving, until
 
 IMPATIENT = """
 import sys
-from kronos_space import __main__, bodies, protocol
-protocol.HEAD_SECONDS, protocol.STALLED_SECONDS = 2.0, 1.0
+from kronos_space import __main__
+from kronos_space.server import bodies, connection
+connection.HEAD_SECONDS, connection.STALLED_SECONDS = 2.0, 1.0
 bodies.BODY_SECONDS, bodies.HELD = 2, 5 * 2**20
 sys.exit(__main__.main())
 """

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import kronos_space
-from kronos_space import page
+from kronos_space.server import pages
 from kronos_space.settings import CATALOGUE
 
 FOLDER = Path(kronos_space.__file__).parent
@@ -70,8 +70,8 @@ def test_the_front_matter_is_what_the_hub_takes_and_names_the_port_of_the_servic
 
 
 def test_the_files_of_the_pages_are_where_they_are_looked_for() -> None:
-    for name in (*page._FILES, *page._PACKAGED):
-        assert page._asset(name).content
+    for name in (*pages._FILES, *pages._PACKAGED):
+        assert pages._asset(name).content
 
 
 def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from kronos_space.logs import JsonLines
+from kronos_space.server.logs import JsonLines
 
 
 def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:

@@ -10,10 +10,10 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kronos_space import page
-from kronos_space.errors import api_error, unauthorized
 from kronos_space.exceptions import ShuttingDown
-from kronos_space.metrics import Metrics
+from kronos_space.server import pages
+from kronos_space.server.errors import api_error, unauthorized
+from kronos_space.server.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +78,6 @@ class RequestScope:
             logger.info(line, fields, extra=fields)
 
     def _may_pass(self, path: str, headers: Headers) -> bool:
-        if self._api_key is None or path == "/health" or page.is_open(path):
+        if self._api_key is None or path == "/health" or pages.is_open(path):
             return True
         return hmac.compare_digest(headers.get("x-api-key", "").encode(), self._api_key)

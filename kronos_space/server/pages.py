@@ -18,7 +18,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
 OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
 

@@ -11,7 +11,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from kronos_space.errors import ApiError
+from kronos_space.server.errors import ApiError
 
 HEAD_SECONDS = 20.0  # from the connection, or the last answer, to the end of a request's head
 STALLED_SECONDS = 60.0  # of an answer, without a byte being taken

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from kronos_space.errors import ApiError
 from kronos_space.exceptions import QueueFull
+from kronos_space.server.errors import ApiError
 
 BODY_SECONDS = 60  # a body that takes longer to arrive is not waited for
 # Bytes of all bodies that are here and not yet read. Above them no large body is taken any more,
