@@ -27,7 +27,7 @@ import pandas as pd
 from engine import table
 from measuring import say
 
-from kronos_space.forecaster import Forecaster
+from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings

@@ -249,7 +249,7 @@ def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callab
 
 def bare_engine(checkpoint: str) -> None:
     """The other end of `engine`."""
-    from kronos_space.forecaster import Forecaster
+    from kronos_space.forecasting.forecaster import Forecaster
     from kronos_space.model.checkpoint import load_checkpoint
     from kronos_space.schemas import read_request
     from kronos_space.settings import Settings

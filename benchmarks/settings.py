@@ -34,7 +34,7 @@ from engine import table
 from measuring import say
 from numpy.typing import NDArray
 
-from kronos_space.forecaster import Forecaster
+from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings

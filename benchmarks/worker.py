@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kronos_space.frames import Floats, History, Times
+from kronos_space.forecasting.candles import Floats, History
+from kronos_space.forecasting.timestamps import Times
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, prompt_for

@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 from kronos_space import __version__
 from kronos_space.batching import InferenceWorker
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
-from kronos_space.forecaster import Forecaster, Prepared
+from kronos_space.forecasting.forecaster import Forecaster, Prepared
 from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Paths
 from kronos_space.schemas import (

@@ -5,16 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kronos_space.frames import (
-    History,
-    Scale,
-    Stamps,
-    Times,
-    history_from_rows,
-    normalise,
-    parse_times,
-    time_features,
-)
+from kronos_space.forecasting.candles import History, Scale, history_from_rows, normalise
+from kronos_space.forecasting.timestamps import Stamps, Times, parse_times, time_features
 from kronos_space.model.generate import Prompt
 from kronos_space.model.sampling import SamplingParams
 

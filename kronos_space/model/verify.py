@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kronos_space.frames import EPSILON, Floats
+from kronos_space.forecasting.candles import EPSILON, Floats
 from kronos_space.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up, prompt_for, real

@@ -37,3 +37,14 @@ def at(moments: list[datetime]) -> list[Any]:
     """Flat candles at these moments."""
     price = {"open": 10.0, "high": 10.0, "low": 10.0, "close": 10.0}
     return [{"timestamp": moment.isoformat(), **price} for moment in moments]
+
+
+def sessions(days: int, times: list[str], *, every_day: bool = False) -> list[datetime]:
+    """These times on as many days from Monday, 2026-03-02, weekends left out."""
+    start, found, day = date(2026, 3, 2), [], 0
+    while len(found) < days * len(times):
+        today = start + timedelta(days=day)
+        day += 1
+        if every_day or today.weekday() < 5:
+            found += [datetime.fromisoformat(f"{today}T{time}") for time in times]
+    return found

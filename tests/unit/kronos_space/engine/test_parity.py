@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kronos_space.forecaster import Forecaster
-from kronos_space.frames import COLUMNS
+from kronos_space.forecasting.candles import COLUMNS
+from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings

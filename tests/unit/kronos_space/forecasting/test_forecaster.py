@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kronos_space.exceptions import InvalidHistory
-from kronos_space.forecaster import Forecaster
+from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kronos_space.frames import COLUMNS
+from kronos_space.forecasting.candles import COLUMNS
 from kronos_space.model import verify
 from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine

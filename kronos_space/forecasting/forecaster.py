@@ -16,20 +16,17 @@ from typing import Any
 import numpy as np
 
 from kronos_space.exceptions import InvalidHistory
-from kronos_space.frames import (
+from kronos_space.forecasting.candles import (
     COLUMNS,
     EPSILON,
     Floats,
     History,
     Scale,
-    Times,
     history_from_rows,
-    next_times,
     normalise,
-    parse_times,
     repair,
-    time_features,
 )
+from kronos_space.forecasting.timestamps import Times, next_times, parse_times, time_features
 from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.model.generate import Engine, Paths, Prompt
 from kronos_space.model.sampling import SamplingParams
@@ -57,7 +54,7 @@ class Prepared:
     def values(self, paths: Paths) -> Floats:
         """What the model said, in prices and volumes: float64 (samples, horizon, 6).
 
-        Columns as in frames.COLUMNS. Not repaired: a high may lie below its close.
+        Columns as in candles.COLUMNS. Not repaired: a high may lie below its close.
         """
         return self.scale.restore(paths.bars)
 

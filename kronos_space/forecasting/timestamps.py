@@ -1,23 +1,18 @@
-"""Candles in, arrays out: checks, normalisation, calendar features, future times. No torch here."""
+"""When the candles are: ISO 8601 texts, calendar features, and the times that come next.
 
-from collections.abc import Mapping, Sequence
+No torch here.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kronos_space.exceptions import InvalidHistory
 
-Floats = NDArray[np.float64]
 Stamps = NDArray[np.datetime64]
-
-COLUMNS = ("open", "high", "low", "close", "volume", "amount")
-CLIP = 5.0  # normalised values beyond this many deviations are cut
-EPSILON = 1e-5  # added to every deviation, as the model was trained
-ROUNDING = 1e-6  # data vendors' adjusted prices may disagree by this much of their size
 
 _DAY = np.timedelta64(1, "D")
 
@@ -42,48 +37,6 @@ class Times:
             return texts
         minutes = self.offset.astype(int).tolist()
         return [text + _zone(offset) for text, offset in zip(texts, minutes, strict=True)]
-
-
-@dataclass(frozen=True)
-class History:
-    """The candles of one ticker, checked. values: float64 (bars, 6), columns as in COLUMNS."""
-
-    times: Times
-    values: Floats
-
-    def newest(self, bars: int) -> "History":
-        """The last `bars` rows."""
-        return History(self.times.newest(bars), self.values[-bars:])
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How one history was normalised. mean, std: float32 or float64 (6,)."""
-
-    mean: NDArray[np.floating]
-    std: NDArray[np.floating]
-
-    def restore(self, bars: NDArray[np.float32]) -> Floats:
-        """Normalised bars (..., 6) -> prices and volumes (..., 6); nothing is clipped."""
-        return bars.astype(np.float64) * (self.std.astype(np.float64) + EPSILON) + self.mean
-
-
-def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
-    """Rows with `timestamp` and numbers -> History. Raises InvalidHistory naming the first bad row.
-
-    Volume, and amount, stand in every row or in none. No volume: both columns are 0. No amount:
-    volume times the mean of the four prices.
-    """
-    present = [name for name in COLUMNS if _in_every_row(rows, name)]
-    if "amount" in present and "volume" not in present:
-        raise InvalidHistory("amount is given without volume: send both, or volume alone")
-    values = np.zeros((len(rows), len(COLUMNS)))
-    values[:, [COLUMNS.index(name) for name in present]] = list(map(itemgetter(*present), rows))
-    _check_candles(values)
-    if "volume" in present and "amount" not in present:
-        values[:, 5] = values[:, 4] * values[:, :4].mean(axis=1)
-    times = parse_times([row["timestamp"] for row in rows])
-    return History(times, values)
 
 
 def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
@@ -113,23 +66,6 @@ def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
     return times
 
 
-def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
-    """Each column less its mean, by its deviation, clipped -> float32 (bars, 6) and the Scale.
-
-    In float32, and column by column in memory, as the reference does it: a bar whose bit lies
-    within rounding of zero then gets the same token. Numbers that are too large for that are
-    worked out in float64.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        narrow = np.asfortranarray(values, dtype=np.float32)
-        scale = Scale(narrow.mean(axis=0), narrow.std(axis=0))
-        normal = (narrow - scale.mean) / (scale.std + np.float32(EPSILON))
-    if not np.isfinite(scale.std).all():
-        scale = Scale(values.mean(axis=0), values.std(axis=0))
-        normal = (values - scale.mean) / (scale.std + EPSILON)
-    return np.ascontiguousarray(normal.clip(-CLIP, CLIP), dtype=np.float32), scale
-
-
 def time_features(wall: Stamps) -> NDArray[np.int64]:
     """(n,) wall times -> int64 (n, 5): minute, hour, weekday (Monday 0), day, month."""
     days = wall.astype("datetime64[D]")
@@ -138,17 +74,6 @@ def time_features(wall: Stamps) -> NDArray[np.int64]:
     day = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
     month = months.astype(np.int64) % 12 + 1
     return np.stack([minutes % 60, minutes // 60, _weekday(days), day, month], axis=1)
-
-
-def repair(bars: Floats, floor: float) -> Floats:
-    """Make every bar (..., >=5) a possible candle: prices >= floor, high and low outermost."""
-    bars = bars.copy()
-    np.maximum(bars[..., :4], floor, out=bars[..., :4])
-    np.maximum(bars[..., 4:], 0.0, out=bars[..., 4:])
-    body = bars[..., [0, 3]]
-    bars[..., 1] = np.maximum(bars[..., 1], body.max(axis=-1))
-    bars[..., 2] = np.minimum(bars[..., 2], body.min(axis=-1))
-    return bars
 
 
 def next_times(history: Times, count: int) -> Times:
@@ -173,31 +98,6 @@ def next_times(history: Times, count: int) -> Times:
     if ahead[-1] >= np.datetime64("9999-01-01"):
         raise InvalidHistory("the bars are too far apart to tell which come next")
     return Times(ahead.astype("datetime64[us]"), offset)
-
-
-def _in_every_row(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
-    has = [name in row for row in rows]
-    if all(has) or not any(has):
-        return has[0]
-    row = has.index(not has[0])
-    state = "has no" if has[0] else "has a"
-    raise InvalidHistory(f"row {row}: {state} {name}, unlike row 0; send it in all rows or in none")
-
-
-def _check_candles(values: Floats) -> None:
-    open_, high, low, close = values[:, :4].T
-    above, below = 1 + ROUNDING, 1 - ROUNDING
-    rules = [
-        (high < low * below, high, "high", "below low", low),
-        (high < open_ * below, high, "high", "below open", open_),
-        (high < close * below, high, "high", "below close", close),
-        (low > open_ * above, low, "low", "above open", open_),
-        (low > close * above, low, "low", "above close", close),
-    ]
-    wrong = [(int(bad.argmax()), *rule) for bad, *rule in rules if bad.any()]
-    if wrong:
-        row, column, name, relation, other = min(wrong, key=itemgetter(0))
-        raise InvalidHistory(f"row {row}: {name} {column[row]} is {relation} {other[row]}")
 
 
 def _split_zone(text: str) -> tuple[str, str]:

@@ -1,0 +1,1 @@
+"""Candles in, forecast out: checks, normalisation, future times and the answer."""
