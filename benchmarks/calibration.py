@@ -28,9 +28,9 @@ from engine import table
 from measuring import say
 
 from kronos_space.forecasting.forecaster import Forecaster
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from measuring import Bench, Load, say
 
-from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up, real
 from kronos_space.model.prescribed import write_checkpoint
@@ -40,6 +39,7 @@ from kronos_space.model.reference import (
     ComparisonError,
     reference_python,
 )
+from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
 
 @dataclass(frozen=True)

@@ -250,9 +250,9 @@ def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callab
 def bare_engine(checkpoint: str) -> None:
     """The other end of `engine`."""
     from kronos_space.forecasting.forecaster import Forecaster
-    from kronos_space.model.checkpoint import load_checkpoint
     from kronos_space.schemas import read_request
     from kronos_space.settings import Settings
+    from kronos_space.weights.checkpoint import load_checkpoint
 
     settings = Settings()
     forecaster = Forecaster(load_checkpoint(checkpoint), settings)

@@ -35,9 +35,9 @@ from measuring import say
 from numpy.typing import NDArray
 
 from kronos_space.forecasting.forecaster import Forecaster
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.metrics import ForecastMetrics, compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes

@@ -13,10 +13,10 @@ import torch
 
 from kronos_space.forecasting.candles import Floats, History
 from kronos_space.forecasting.timestamps import Times
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, prompt_for
 from kronos_space.model.sampling import SamplingParams
+from kronos_space.weights.checkpoint import load_checkpoint
 
 LEVELS = np.arange(1, 10) / 10
 MATRIX = 4096  # rows and columns of the matrices that measure the machine

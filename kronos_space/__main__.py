@@ -51,8 +51,8 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
-    from kronos_space.model.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
     from kronos_space.server.connection import Connection
+    from kronos_space.weights.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
 
     try:
         checkpoint = load_checkpoint(settings.model)

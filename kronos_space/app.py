@@ -17,7 +17,6 @@ from kronos_space import __version__
 from kronos_space.batching import InferenceWorker
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
-from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Paths
 from kronos_space.schemas import (
     BatchResponse,
@@ -32,6 +31,7 @@ from kronos_space.server.errors import api_error, responses
 from kronos_space.server.metrics import Metrics
 from kronos_space.server.middleware import RequestScope
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
 CHUNK = 2**20  # bytes of a batch's answer that are sent at once
 

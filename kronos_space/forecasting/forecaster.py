@@ -27,11 +27,11 @@ from kronos_space.forecasting.candles import (
     repair,
 )
 from kronos_space.forecasting.timestamps import Times, next_times, parse_times, time_features
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.model.generate import Engine, Paths, Prompt
 from kronos_space.model.sampling import SamplingParams
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint
 
 # No price of a path falls below this share of the last close.
 FLOOR = 1e-6

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.model.folded import FoldedModel, FoldedTokenizer, Group
 from kronos_space.model.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
 from kronos_space.model.sampling import (
@@ -24,6 +23,7 @@ from kronos_space.model.sampling import (
     random_numbers,
 )
 from kronos_space.model.tokenizer import bits_to_tokens
+from kronos_space.weights.checkpoint import Checkpoint
 
 # Tokens computed at a time, context and forecasts: what bounds the memory. Fewer cost more per
 # series, since each step of decoding is a few hundred small products however many rows they have;

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from kronos_space.forecasting.candles import EPSILON, Floats
-from kronos_space.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up, prompt_for, real
 from kronos_space.model.prescribed import PUBLISHED_MODELS, write_checkpoint
@@ -36,7 +35,8 @@ from kronos_space.model.reference import (
     reference_python,
 )
 from kronos_space.model.sampling import SamplingParams
-from kronos_space.settings import CATALOGUE
+from kronos_space.weights.catalogue import CATALOGUE
+from kronos_space.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 
 TOLERANCE = 1e-5
 GREEDY = SamplingParams(samples=1, top_k=1, top_p=1.0)

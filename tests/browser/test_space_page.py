@@ -15,9 +15,9 @@ import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from kronos_space.app import create_app
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.server.pages import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.browser import chromium
 from tests.support.candles import bars
 from tradingbot.data.service import DataService

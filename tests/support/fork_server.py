@@ -91,7 +91,7 @@ def _serve() -> None:
     torch.set_num_threads(1)  # OpenMP's threads would not survive the fork
     import kronos_space.__main__
     import kronos_space.app  # noqa: F401 - what `main` imports only once it knows its settings
-    from kronos_space.model.checkpoint import load_checkpoint
+    from kronos_space.weights.checkpoint import load_checkpoint
 
     load_checkpoint("kronos-nano")  # what it imports on the way stays
     gc.freeze()

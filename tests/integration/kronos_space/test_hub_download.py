@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-from kronos_space.settings import CATALOGUE
+from kronos_space.weights.catalogue import CATALOGUE
 from tests.support.checkpoints import write_checkpoint
 
 MINI = CATALOGUE["kronos-mini"]
 
 SCRIPT = """
 import dataclasses, logging, sys
-from kronos_space import settings
-mini = settings.CATALOGUE["kronos-mini"]
-settings.CATALOGUE["kronos-mini"] = dataclasses.replace(
+from kronos_space.weights.catalogue import CATALOGUE
+mini = CATALOGUE["kronos-mini"]
+CATALOGUE["kronos-mini"] = dataclasses.replace(
     mini, model_sha256=sys.argv[1], tokenizer_sha256=sys.argv[2])
-from kronos_space.model.checkpoint import CheckpointError, load_checkpoint
+from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
 logging.basicConfig(format="%(message)s")
 for name in sys.argv[3:]:
     try:
@@ -37,9 +37,9 @@ for name in sys.argv[3:]:
         print("error", error)
 """
 FETCH = (
-    SCRIPT.partition("from kronos_space.model.checkpoint")[0]
+    SCRIPT.partition("from kronos_space.weights.checkpoint")[0]
     + """
-from kronos_space.model.download import main
+from kronos_space.weights.download import main
 sys.exit(main(["kronos-mini"]))
 """
 )
@@ -185,7 +185,7 @@ def test_a_model_fetched_ahead_of_time_needs_no_hub_at_the_start(
 
 def test_fetching_needs_neither_torch_nor_a_second_guess_at_the_name(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
-    code += "from kronos_space.model.download import main; sys.exit(main(['kronos-maxi']))"
+    code += "from kronos_space.weights.download import main; sys.exit(main(['kronos-maxi']))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )

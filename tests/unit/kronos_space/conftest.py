@@ -6,8 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from kronos_space.app import create_app
-from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.checkpoints import NANO
 
 

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 
 import kronos_space
 from kronos_space.server import pages
-from kronos_space.settings import CATALOGUE
+from kronos_space.weights.catalogue import CATALOGUE
 
 FOLDER = Path(kronos_space.__file__).parent
 PINNED = {

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kronos_space.model import cache, generate
-from kronos_space.model.checkpoint import Checkpoint, load_checkpoint
 from kronos_space.model.generate import Engine, Paths, Prompt
 from kronos_space.model.sampling import (
     SamplingParams,
@@ -16,6 +15,7 @@ from kronos_space.model.sampling import (
     filtered_probabilities,
     random_numbers,
 )
+from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.checkpoints import NANO
 
 GREEDY = SamplingParams(samples=1, top_k=1)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from kronos_space.model import generate
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.hardware import keep_freed_memory, usable_cpus
+from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support.checkpoints import NANO
 
 

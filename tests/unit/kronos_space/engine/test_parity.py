@@ -8,9 +8,9 @@ import pytest
 
 from kronos_space.forecasting.candles import COLUMNS
 from kronos_space.forecasting.forecaster import Forecaster
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support import DATA
 from tests.support.checkpoints import NANO, write_checkpoint
 

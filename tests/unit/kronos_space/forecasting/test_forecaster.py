@@ -5,9 +5,9 @@ import pytest
 
 from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecasting.forecaster import Forecaster
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
 
 

@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from kronos_space.app import CHUNK, batch_answer, create_app
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.schemas import read_request
 from kronos_space.server import bodies
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
 
 

@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 
 from kronos_space import schemas
 from kronos_space.app import create_app
-from kronos_space.model.checkpoint import Checkpoint
 from kronos_space.server import openapi
 from kronos_space.settings import Settings
+from kronos_space.weights.checkpoint import Checkpoint
 from tests.support import fuzz
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from kronos_space.forecasting.candles import COLUMNS
 from kronos_space.model import verify
-from kronos_space.model.checkpoint import load_checkpoint
 from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up
 from kronos_space.model.verify import Answer, compare, main
+from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support import DATA
 
 RECORDED = json.loads((DATA / "parity" / "nano-msft-200-h5.json").read_text())

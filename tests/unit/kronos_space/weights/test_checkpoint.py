@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kronos_space.model import checkpoint as module
-from kronos_space.model.checkpoint import CheckpointError, load_checkpoint
-from kronos_space.settings import CATALOGUE
+from kronos_space.weights import checkpoint as module
+from kronos_space.weights.catalogue import CATALOGUE
+from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
 from tests.support.checkpoints import NANO, PUBLISHED_MODELS, write_checkpoint
 
 

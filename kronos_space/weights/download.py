@@ -1,6 +1,6 @@
 """Published models from the Hub, at their pinned revisions and checked. No torch here.
 
-`python -m kronos_space.model.download NAME…` fetches them ahead of time, into the Hub's cache
+`python -m kronos_space.weights.download NAME…` fetches them ahead of time, into the Hub's cache
 (HF_HOME): so they are baked into the image.
 """
 
@@ -14,7 +14,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 
-from kronos_space.settings import CATALOGUE, CatalogueEntry
+from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry
 
 FILES = ("config.json", "model.safetensors")
 

@@ -17,7 +17,10 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from kronos_space.model.download import (
+from kronos_space.model.tokenizer import KronosTokenizer
+from kronos_space.model.transformer import Kronos
+from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry
+from kronos_space.weights.download import (
     FILES,
     CheckpointError,
     download,
@@ -25,9 +28,6 @@ from kronos_space.model.download import (
     is_cached,
     sha256_of,
 )
-from kronos_space.model.tokenizer import KronosTokenizer
-from kronos_space.model.transformer import Kronos
-from kronos_space.settings import CATALOGUE, CatalogueEntry
 
 __all__ = [
     "BUNDLED",

@@ -1,0 +1,1 @@
+"""Pretrained weights: the pinned catalogue, their download and their loading."""
