@@ -125,7 +125,7 @@ def test_a_wrong_setting_is_not_tried_again_and_a_drained_node_is_no_failure() -
 def test_kronostraderbot_runs_when_kronosbot_has_come_to_its_end() -> None:
     first, second = cronjob("tradingbot-kronos"), cronjob("tradingbot-kronostrader")
     [container] = pods((second,))["tradingbot-kronostrader"]["containers"]
-    assert container["command"] == ["python", "-m", "tradingbot.bots.kronos_trader"]
+    assert container["command"] == ["python", "-m", "tradingbot.kronostraderbot"]
     deadline = first["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"]
     assert at(first) + timedelta(seconds=deadline) <= at(second)
     assert first["spec"]["schedule"].split()[2:] == second["spec"]["schedule"].split()[2:]

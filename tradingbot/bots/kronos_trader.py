@@ -1,6 +1,6 @@
 """A bot that trades on the stored forecasts: run it after `kronosbot` has made them.
 
-    python -m tradingbot.bots.kronos_trader --source sample
+    python -m tradingbot.kronostraderbot --source sample
 
 It buys where a forecast's expected move clears a threshold and its uncertainty agrees, sells
 likewise, and prints each decision with its reason. Exit codes: those of `Bot.main`.

@@ -1,4 +1,4 @@
-"""`python -m tradingbot.bots.kronos_trader`: its options."""
+"""`python -m tradingbot.kronostraderbot`: its options."""
 
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ def command() -> None:
     """Read the arguments and run a round."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(run)
-    app(prog_name="python -m tradingbot.bots.kronos_trader")
+    app(prog_name="python -m tradingbot.kronostraderbot")
 
 
 def run(

@@ -144,7 +144,7 @@ def test_a_forecast_from_other_candles_does_not_count(market: Market, sqlite_url
 
 def command(database: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "tradingbot.bots.kronos_trader", *arguments],
+        [sys.executable, "-m", "tradingbot.kronostraderbot", *arguments],
         env={**os.environ, "DATABASE_URL": database, **environ},
         capture_output=True,
         text=True,
