@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import chromium
 from tests.support.records import Past
 from tradingbot.persistence.engine import dispose_engines
-from tradingbot.reports.page import packed_plotly, page
+from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
 from tradingbot.settings import Settings
 
@@ -33,7 +33,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Past(TICKERS, sessions=30, width=0.6, calibrated=1.0).store(url)
     record = read_record(url, Settings(), source=None, symbols=())
     dispose_engines()
-    (folder / "report.html").write_text(page(record, packed_plotly()), encoding="utf-8")
+    (folder / "report.html").write_text(render_page(record, packed_plotly()), encoding="utf-8")
     return folder / "report.html"
 
 
@@ -83,7 +83,7 @@ def test_days_run_from_left_to_right_also_where_candles_are_missing(
     Past(["AAPL"], sessions=1).store(url, candles=False)
     record = read_record(url, Settings(), source=None, symbols=())
     dispose_engines()
-    (tmp_path / "report.html").write_text(page(record, packed_plotly()), encoding="utf-8")
+    (tmp_path / "report.html").write_text(render_page(record, packed_plotly()), encoding="utf-8")
     opened = browser.new_page(viewport=PHONE)
     opened.goto((tmp_path / "report.html").as_uri())
     expect(opened.locator("[data-chart=fan] .main-svg").first).to_be_visible()

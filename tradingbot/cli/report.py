@@ -62,7 +62,7 @@ def write_report(
 def _write(out: Path, source: str | None, symbols: str | None, url: str | None) -> str:
     """The file; what is in it, in a line."""
     from tradingbot.persistence.url import database_url
-    from tradingbot.reports.page import packed_plotly, page
+    from tradingbot.reports.page import packed_plotly, render_page
     from tradingbot.reports.record import read_record
 
     settings = Settings.from_env()
@@ -71,8 +71,8 @@ def _write(out: Path, source: str | None, symbols: str | None, url: str | None) 
     plotly = packed_plotly()
     with _place_for(out) as put:
         record = read_record(url or database_url(), settings, source=source, symbols=wanted)
-        size = put(page(record, plotly))
-    return f"{out}: {record.in_short}; {size / 1e6:.1f} MB"
+        size = put(render_page(record, plotly))
+    return f"{out}: {record.summary}; {size / 1e6:.1f} MB"
 
 
 @contextmanager

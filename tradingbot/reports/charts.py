@@ -1,4 +1,4 @@
-"""The numbers that `static/report.js` draws, as JSON with each of them once.
+"""The numbers that `static/report.js` draws, each of them once.
 
     {"calendars": [["2024-05-14", …], …],         days that tickers share
      "tickers": [{"calendar": 0, "ohlc": [[…], [high], [low], [close]],
@@ -10,7 +10,6 @@
 A series is {"value": […], "low": […] or null, "high": …}; shares, not per cent.
 """
 
-import json
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,11 @@ from tradingbot.reports.figures import Figures
 from tradingbot.reports.record import ForecastFan, Record, TickerRecord
 
 
-def chart_data(record: Record, judged: Figures) -> str:
-    """As text that may stand inside HTML."""
+def chart_data(record: Record, figures: Figures) -> dict[str, Any]:
+    """Return what the page holds as JSON: lists, texts and numbers, None for NaN."""
     calendars: dict[tuple[str, ...], int] = {}
     tickers = [_ticker(one, calendars) for one in record.tickers]
-    content = {"calendars": list(calendars), "tickers": tickers, **judged.charts}
-    text = json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    return text.replace("<", r"\u003c")
+    return {"calendars": list(calendars), "tickers": tickers, **figures.charts}
 
 
 def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[str, Any]:
@@ -35,8 +32,8 @@ def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[st
         "ohlc": [rounded(one.candles[name]) for name in ("open", "high", "low", "close")],
         "fan": _fan(one.fan),
         "past": [
-            {"step": said.step, "quantiles": [rounded(row) for row in said.quantiles]}
-            for said in one.past
+            {"step": past.step, "quantiles": [rounded(row) for row in past.quantiles]}
+            for past in one.past
         ],
     }
 

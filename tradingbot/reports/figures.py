@@ -1,7 +1,7 @@
 """How good the forecasts of a report were, in numbers for its charts, and how sure one may be.
 
-All figures are of the forecasts in `Record.matured`. Each interval is of 95 %, and from resampled
-sessions (`bootstrap.py`).
+All figures are of the forecasts in `Record.outcomes`. Each interval is of 95 %, and from resampled
+sessions (`evaluation/statistics.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +45,7 @@ class Figures:
 
 def compute_figures(record: Record) -> Figures:
     """Never fails for a thin record: what cannot be known of it is None."""
-    every = record.matured
+    every = record.outcomes
     if not every:
         return Figures(None, None, [], {}, {})
     together = MetricAccumulator()

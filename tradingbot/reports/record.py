@@ -1,4 +1,4 @@
-"""What a report tells, read from the database: newest forecasts, earlier ones against what came."""
+"""The data of a report, read from the database: newest forecasts, earlier ones with outcomes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ BANDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # the levels of a fan: 80 % band, 50 % band
 
 @dataclass(frozen=True)
 class ForecastFan:
-    """A ticker's newest forecast, in prices of today's scale (after a split that came since)."""
+    """A ticker's newest forecast, in prices of today's scale (after a split since)."""
 
     as_of: datetime
     made_at: datetime
@@ -47,7 +47,7 @@ class ForecastFan:
 
 @dataclass(frozen=True)
 class PastForecasts:
-    """What was said `step` sessions before each of the newest sessions; NaN: nothing."""
+    """The forecasts made `step` sessions before each of the newest sessions; NaN: none."""
 
     step: int
     quantiles: Floats  # (levels of BANDS, sessions of the candles), prices
@@ -60,14 +60,14 @@ class TickerRecord:
     symbol: str
     fan: ForecastFan
     candles: pd.DataFrame  # (bars, open high low close), the newest; () where none are known
-    matured: ForecastOutcomes | None
+    outcomes: ForecastOutcomes | None
     past: list[PastForecasts]  # over the days of the candles
     missing: list[str]
 
 
 @dataclass(frozen=True)
 class Record:
-    """All that a report tells. Times are naive UTC."""
+    """The data of a report. Times are naive UTC."""
 
     status: Status
     model: str
@@ -78,23 +78,26 @@ class Record:
     others: "list[KronosScore]" = field(default_factory=list)  # of other models and revisions
 
     @property
-    def matured(self) -> list[ForecastOutcomes]:
-        return [one.matured for one in self.tickers if one.matured is not None]
+    def outcomes(self) -> list[ForecastOutcomes]:
+        return [one.outcomes for one in self.tickers if one.outcomes is not None]
 
     @property
-    def in_short(self) -> str:
+    def summary(self) -> str:
         tickers = "1 ticker" if len(self.tickers) == 1 else f"{len(self.tickers)} tickers"
-        n = sum(len(one) for one in self.matured)
+        n = sum(len(one) for one in self.outcomes)
         return f"{tickers}, {n} earlier forecasts against what came"
 
 
 def read_record(
     url: str, settings: Settings, *, source: str | None, symbols: Sequence[str]
 ) -> Record:
-    """The newest model's forecasts of `symbols` (all, if empty), and what became of earlier ones.
+    """Read the newest model's forecasts of `symbols` (all, if empty) with earlier outcomes.
 
-    Reads the database `url` and, of the sources csv and sample, their files. Raises DatabaseError,
-    also where there is no forecast yet, and ConfigError.
+    Reads the database `url` and, of the sources csv and sample, their files.
+
+    Raises:
+        DatabaseError: The database is out of reach, or has no forecast yet.
+        ConfigError: A setting is wrong.
     """
     status = read_status(url, settings, source=source, max_age=1)
     if status.source is None or status.clock is None:
@@ -111,7 +114,7 @@ def read_record(
         first = max(fans.values(), key=lambda rows: rows[0].prediction_made_at)[0]
         revision = first.model_revision or ""
         candles = Candles(session, status.source)
-        found, unscored = _matured(session, candles, model, revision, recent, since)
+        found, unscored = _outcomes(session, candles, model, revision, recent, since)
         return Record(
             status=status,
             model=model,
@@ -143,7 +146,7 @@ def _chosen(there: list[str], symbols: Sequence[str], database: str) -> list[str
     return chosen
 
 
-def _matured(
+def _outcomes(
     session: "Session",
     candles: Candles,
     model: str,
@@ -211,14 +214,14 @@ def _past(
     place = days.get_indexer(pd.DatetimeIndex(record.target))
     columns = [QUANTILE_LEVELS.index(level) for level in BANDS]
     prices = record.quantiles[:, columns] * _closes_at(bars, record.as_of)[:, None]
-    said = []
+    past = []
     for step in sorted({int(record.step.min()), int(record.step.max())}):
         quantiles = np.full((len(BANDS), len(days)), np.nan)
         these = (record.step == step) & (place >= 0)
         quantiles[:, place[these]] = prices[these].T
-        said.append(PastForecasts(step, quantiles))
+        past.append(PastForecasts(step, quantiles))
     # one session is no line; the newest forecast is drawn over its candles all the same
-    return said if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in said) else []
+    return past if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in past) else []
 
 
 def _closes_at(bars: pd.DataFrame, moments: NDArray[Any]) -> Floats:
@@ -242,6 +245,6 @@ def _notes(
 
 
 def _others(session: "Session", model: str, revision: str) -> "list[KronosScore]":
-    """What `kronosbot score` found of all forecasts of each other model or revision."""
+    """Return the scores of each other model or revision."""
     scores = model_scores(session, interval=INTERVAL)
     return [one for one in scores if (one.model_name, one.model_revision) != (model, revision)]

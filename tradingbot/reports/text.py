@@ -5,15 +5,17 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.formatting import bar_text, price_text
+from tradingbot.persistence.models import KronosScore
+from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
-from tradingbot.reports.record import INTERVAL, ForecastFan, Record, TickerRecord
+from tradingbot.reports.record import INTERVAL, ForecastFan, Record
 
 UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
-def headline(judged: Figures) -> str:
+def headline(figures: Figures) -> str:
     """One honest sentence on the record."""
-    overall, skill = judged.overall, judged.skill
+    overall, skill = figures.overall, figures.skill
     if overall is None:
         return "No record yet: none of these forecasts has met its outcome."
     if overall.crps_skill is None or skill is None:
@@ -29,82 +31,118 @@ def headline(judged: Figures) -> str:
     if skill.low is None or skill.high is None:
         better = "better" if skill.value > 0 else "worse"
         return (
-            f"{per_cent(abs(skill.value))} {better} than a random walk so far, but "
+            f"{percent(abs(skill.value))} {better} than a random walk so far, but "
             f"{overall.sessions} sessions are too few to tell skill from luck."
         )
-    span = range_of(skill)
+    span = interval_text(skill)
     if skill.low > 0:
-        return f"Better than a random walk: by {per_cent(skill.value)} ({span})."
+        return f"Better than a random walk: by {percent(skill.value)} ({span})."
     if skill.high < 0:
-        return f"Worse than a random walk: by {per_cent(-skill.value)} ({range_of(skill, -1)})."
+        return f"Worse than a random walk: by {percent(-skill.value)} ({interval_text(skill, -1)})."
     return (
-        f"No better than a random walk, as far as one can tell: skill {per_cent(skill.value)} "
+        f"No better than a random walk, as far as one can tell: skill {percent(skill.value)} "
         f"({span})."
     )
 
 
-def waiting(record: Record) -> str:
-    """Of forecasts whose days have not come: how many, and when the first figures can be had."""
-    first = min(one.fan.days[0] for one in record.tickers)
-    return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
+def summary(record: Record, figures: Figures) -> str:
+    """Return what the headline rests on."""
+    overall = figures.overall
+    if overall is None:
+        first = min(one.fan.days[0] for one in record.tickers)
+        return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
+    if overall.mase is None:
+        return "Until then the forecasts below stand without a record."
+    return (
+        f"{overall.n} forecasts of {len(figures.tickers)} tickers, "
+        f"{overall.first_target:%Y-%m-%d} to {overall.last_target:%Y-%m-%d}: "
+        f"{describe_metrics(overall)}."
+    )
 
 
-def record_of(measures: ForecastMetrics) -> str:
+def facts(record: Record) -> str:
+    """Return what made the newest forecasts, and when the report was written."""
+    revision = f" revision {record.revision[:12]}" if record.revision else ""
+    return "; ".join(
+        (
+            f"{record.model}{revision}, {record.samples} paths a ticker",
+            describe_bands(record),
+            f"candles from {record.status.source}",
+            f"written {minute(record.status.now)} UTC",
+        )
+    )
+
+
+def notes(record: Record) -> list[str]:
+    """Return what is missing or went wrong, a sentence each."""
+    problems = bad_runs(record.status.runs)
+    return [
+        *(f"{problem[:1].upper()}{problem[1:].removesuffix('.')}." for problem in problems),
+        *record.notes,
+    ]
+
+
+def ticker_record(metrics: ForecastMetrics | None) -> str:
+    """Return how good the forecasts of one ticker were; None: none has met its outcome."""
+    if metrics is None:
+        return "Record: no forecast has met its outcome."
+    n = "" if metrics.mase is None else f" of {metrics.n} forecasts"
+    return f"Record{n}: {describe_metrics(metrics)}."
+
+
+def describe_metrics(metrics: ForecastMetrics) -> str:
     """error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 % (45 to 57)."""
-    if measures.mase is None and measures.n >= MIN_FORECASTS:
+    if metrics.mase is None and metrics.n >= MIN_FORECASTS:
         return "nothing to measure it by: the closes never moved"
-    if measures.mase is None:
-        return f"too few forecasts with an outcome to say: {measures.n} of {MIN_FORECASTS}"
-    said = [f"error {measures.mase:.2f} {TIMES} that of tomorrow equals today"]
-    if measures.coverage_80 is not None:
-        said.append(f"the 80 % band held {per_cent(measures.coverage_80)} of the closes")
-    if measures.hit_rate is not None:
-        low, high = measures.hit_low, measures.hit_high
-        span = "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
-        said.append(f"direction right {per_cent(measures.hit_rate)}{span}")
-    return ", ".join(said)
+    if metrics.mase is None:
+        return f"too few forecasts with an outcome to say: {metrics.n} of {MIN_FORECASTS}"
+    parts = [f"error {metrics.mase:.2f} {TIMES} that of tomorrow equals today"]
+    if metrics.coverage_80 is not None:
+        parts.append(f"the 80 % band held {percent(metrics.coverage_80)} of the closes")
+    if metrics.hit_rate is not None:
+        parts.append(f"direction right {percent(metrics.hit_rate)}{hit_range_text(metrics)}")
+    return ", ".join(parts)
 
 
-def bands_in_words(calibration: str) -> str:
-    """Of one forecast."""
+def describe_calibration(calibration: str) -> str:
+    """Return how the bands of one forecast were made."""
     return "raw, as the model gives them" if calibration == "raw" else f"calibrated: {calibration}"
 
 
-def calibration_in_words(record: Record) -> str:
-    """Of all newest forecasts together."""
+def describe_bands(record: Record) -> str:
+    """Return how the bands of all newest forecasts were made."""
     kinds = {one.fan.calibration for one in record.tickers}
     if len(kinds) == 1:
-        return f"bands {bands_in_words(kinds.pop())}"
+        return f"bands {describe_calibration(kinds.pop())}"
     raw = sum(one.fan.calibration == "raw" for one in record.tickers)
     return "bands calibrated" + (
         f", but raw for {raw} of {len(record.tickers)} tickers" if raw else ""
     )
 
 
-def ticker_in_words(one: TickerRecord) -> str:
-    """What the newest forecast says of the last of its days."""
-    fan = one.fan
+def describe_forecast(fan: ForecastFan) -> str:
+    """Return what the newest forecast of a ticker says of the last of its days."""
     p10, _, median, _, p90 = (price_text(price) for price in fan.quantiles[:, -1])
     return (
         f"As of {bar_text(fan.as_of, INTERVAL)}, last close {price_text(fan.last_close)}: "
-        f"by {bar_text(fan.days[-1], INTERVAL)} the median is {median} ({move(fan)}), the "
-        f"80 % band {p10} to {p90} (bands {bands_in_words(fan.calibration)})."
+        f"by {bar_text(fan.days[-1], INTERVAL)} the median is {median} ({median_change(fan)}), the "
+        f"80 % band {p10} to {p90} (bands {describe_calibration(fan.calibration)})."
     )
 
 
-def move(fan: ForecastFan) -> str:
+def median_change(fan: ForecastFan) -> str:
     """+0.4 %: the median of the last day against the last close."""
     return f"{100 * (fan.quantiles[2, -1] / fan.last_close - 1):+.1f} %".replace("-", MINUS)
 
 
-def per_cent(share: float | None, digits: int = 0) -> str:
+def percent(share: float | None, digits: int = 0) -> str:
     """0.784 -> 78 %; a dash for what is not known."""
     if share is None:
         return UNKNOWN
     return f"{100 * share:.{digits}f} %".replace("-", MINUS).replace(f"{MINUS}0 %", "0 %")
 
 
-def range_of(estimate: Estimate, sign: int = 1) -> str:
+def interval_text(estimate: Estimate, sign: int = 1) -> str:
     """-2 to 4, the 95 % interval in per cent."""
     if estimate.low is None or estimate.high is None:
         return UNKNOWN
@@ -112,5 +150,11 @@ def range_of(estimate: Estimate, sign: int = 1) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}".replace("-", MINUS)
 
 
-def moment(when: datetime) -> str:
+def hit_range_text(metrics: ForecastMetrics | KronosScore) -> str:
+    """(45 to 57), the 95 % interval of the hit rate in per cent; nothing where it is unknown."""
+    low, high = metrics.hit_low, metrics.hit_high
+    return "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def minute(when: datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M}"

@@ -18,7 +18,7 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosScore
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, compute_figures
-from tradingbot.reports.page import STATIC, packed_plotly, page
+from tradingbot.reports.page import STATIC, packed_plotly, render_page
 from tradingbot.reports.record import Record, read_record
 from tradingbot.reports.text import headline
 from tradingbot.runtime.clock import utcnow
@@ -37,7 +37,7 @@ def record_of(url: str, *symbols: str, active: tuple[str, ...] = ("AAPL",)) -> R
 
 
 def shown(url: str, *symbols: str) -> "Shown":
-    return Shown.of(page(record_of(url, *symbols), b"no script"))
+    return Shown.of(render_page(record_of(url, *symbols), b"no script"))
 
 
 class Shown(HTMLParser):
@@ -113,7 +113,7 @@ def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None
     assert charts["reliability"]["raw"]["value"][eighty] < 0.6
     assert charts["skill"]["given"]["value"][0] > charts["skill"]["raw"]["value"][0]
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
-    said = Shown.of(page(found, b"")).said
+    said = Shown.of(render_page(found, b"")).said
     assert "bands calibrated: conformal" in said["facts"]
     [aapl, _] = found.tickers  # the fan is of the bands that the bots were given
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
@@ -219,7 +219,7 @@ def test_what_is_stale_or_failed_stands_at_the_top(sqlite_url: str) -> None:
             )
         )
     notes = Shown.of(
-        page(record_of(sqlite_url, active=("AAPL", "GLD")), b"")
+        render_page(record_of(sqlite_url, active=("AAPL", "GLD")), b"")
     ).said["notes"]  # fmt: skip
     assert "ended with 1: the Hub is gone." in notes
     assert "GLD is not up to date: no forecast." in notes
@@ -291,14 +291,14 @@ def test_days_stand_in_the_page_once_whatever_the_number_of_tickers(sqlite_url: 
 def test_a_ticker_s_name_cannot_become_part_of_the_page(sqlite_url: str) -> None:
     name = "A</script><img src=x>"
     Past([name], sessions=2).store(sqlite_url)
-    html = page(record_of(sqlite_url), b"")
+    html = render_page(record_of(sqlite_url), b"")
     assert "<img" not in html
     assert html.count("</script>") == 3
 
 
 def test_the_page_names_no_address(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=2).store(sqlite_url)
-    html = page(record_of(sqlite_url), packed_plotly())
+    html = render_page(record_of(sqlite_url), packed_plotly())
     assert re.findall(r"\w+://", html) == []
     assert re.findall(r"\b(?:src|href)=\"(?!#)", html) == []
 
