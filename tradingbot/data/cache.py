@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 from sqlalchemy import and_, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError, DataUnavailable
 from tradingbot.markets.candles import PRICES, Bars
-from tradingbot.persistence.models import Base, HistoricData, HistoricRange
+from tradingbot.persistence.models import HistoricData, HistoricRange
+from tradingbot.persistence.upsert import upsert
 from tradingbot.runtime.clock import utcnow
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class HistoryCache:
         return self._try(read) or (_frame([]), None)
 
     def _add(self, symbol: str, bars: pd.DataFrame) -> None:
-        self._try(lambda session: _upsert(session, HistoricData, _rows(symbol, bars)))
+        self._try(lambda session: upsert(session, HistoricData, _rows(symbol, bars)))
 
     def _forget(self, symbol: str) -> None:
         self._try(lambda session: _delete(session, symbol))
@@ -110,9 +110,9 @@ class HistoryCache:
     def _replace(self, symbol: str, bars: pd.DataFrame, *, since: datetime) -> None:
         def replace(session: Session) -> None:
             _delete(session, symbol)
-            _upsert(session, HistoricData, _rows(symbol, bars))
+            upsert(session, HistoricData, _rows(symbol, bars))
             row = _key(symbol) | {"since": since, "fetched_at": utcnow()}
-            _upsert(session, HistoricRange, [row])
+            upsert(session, HistoricRange, [row])
 
         self._try(replace)
 
@@ -171,17 +171,6 @@ def _rows(symbol: str, bars: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _delete(session: Session, symbol: str) -> None:
     session.execute(delete(HistoricData).where(_of(HistoricData.__table__, symbol)))
-
-
-def _upsert(session: Session, model: type[Base], rows: list[dict[str, Any]]) -> None:
-    """ON CONFLICT DO UPDATE, many rows a statement."""
-    if not rows:
-        return
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
-    statement = (sqlite if on_sqlite else postgresql).insert(model.__table__)
-    keys = [column.name for column in model.__table__.primary_key]
-    changes = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=changes), rows)
 
 
 def _key(symbol: str) -> dict[str, str]:

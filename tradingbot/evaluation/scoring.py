@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.evaluation.metrics import MetricAccumulator
@@ -30,6 +29,7 @@ from tradingbot.persistence.models import (
     KronosForecast,
     KronosScore,
 )
+from tradingbot.persistence.upsert import upsert
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.typing import SessionFactory
@@ -179,14 +179,7 @@ def _store(sessions: SessionFactory, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
     with sessions() as session:
-        table = KronosScore.__table__
-        on_sqlite = session.get_bind().dialect.name == "sqlite"
-        statement = (sqlite if on_sqlite else postgresql).insert(table)
-        keys = [column.name for column in table.primary_key]
-        changes = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        upsert = statement.on_conflict_do_update(index_elements=keys, set_=changes)
-        # with RETURNING, SQLAlchemy packs as many rows into a statement as the database takes
-        session.execute(upsert.returning(table.c.n), rows).all()
+        upsert(session, KronosScore, rows)
 
 
 def _forget_older(

@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Insert, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
-from tradingbot.persistence.upsert import dialect_insert
+from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.persistence.url import database_exists
 from tradingbot.typing import SessionFactory
 
@@ -54,8 +54,8 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
                 "close_quantiles": _by_level(said),
                 "calibrated_quantiles": None if bar.raw is None else _by_level(bar),
             }
-    written = _insert(session, _upsert_latest(session), latest)
-    _insert(session, _insert_new(session), vintages)
+    written = upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
+    insert_new(session, KronosForecast, vintages.values())
     return written
 
 
@@ -182,38 +182,10 @@ def _by_level(bar: ForecastBar) -> dict[str, float]:
     return {f"{level:g}": float(price) for level, price in sorted(bar.close_quantiles.items())}
 
 
-def _insert(
-    session: Session, statement: Insert, rows: Mapping[tuple[Any, ...], dict[str, Any]]
-) -> int:
-    """The number of rows that the statement wrote.
-
-    With RETURNING, SQLAlchemy packs as many rows into each statement as the database takes.
-    """
-    if not rows:
-        return 0
-    in_order = [rows[key] for key in sorted(rows)]  # the same in every process: no deadlock
-    return len(session.execute(statement, in_order).all())
-
-
-def _upsert_latest(session: Session) -> Insert:
-    table = KronosPrediction.__table__
-    statement = dialect_insert(session, KronosPrediction)
-    keys = [column.name for column in table.primary_key]
-    return statement.on_conflict_do_update(
-        index_elements=keys,
-        set_={
-            column.name: statement.excluded[column.name]
-            for column in table.columns
-            if column.name not in keys
-        },
-        # as_of is unknown in rows of the first published layout: anything is newer
-        where=or_(table.c.as_of.is_(None), statement.excluded.as_of >= table.c.as_of),
-    ).returning(table.c.horizon_days)
-
-
-def _insert_new(session: Session) -> Insert:
-    statement = dialect_insert(session, KronosForecast)
-    return statement.on_conflict_do_nothing().returning(KronosForecast.__table__.c.horizon_days)
+def _is_as_new(proposed: Any) -> ColumnElement[bool]:
+    """`as_of` is unknown in rows of the first published layout: any other is newer."""
+    stored = KronosPrediction.__table__.c.as_of
+    return or_(stored.is_(None), proposed.as_of >= stored)
 
 
 def _forecast(rows: Sequence[Any]) -> Forecast:

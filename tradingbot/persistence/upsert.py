@@ -1,12 +1,78 @@
 """INSERT … ON CONFLICT, which each database writes in its own way."""
 
+from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import ColumnElement
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import Base
 
+Where = Callable[[Any], ColumnElement[bool]]
 
-def dialect_insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+
+def upsert(
+    session: Session,
+    model: type[Base],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    where: Where | None = None,
+) -> int:
+    """Insert rows, or overwrite those of the same primary key; the number of rows written.
+
+    Args:
+        rows: Column name -> value. All have the same columns; only those are overwritten. At most
+            one row a key: Postgres refuses to write a row twice in one statement.
+        where: Of the proposed row's columns (`excluded`), the condition under which a row that is
+            there is overwritten. Default: always.
+    """
+    ordered = _by_key(model, rows)
+    if not ordered:
+        return 0
+    statement = _insert(session, model)
+    keys = _keys(model)
+    changes = {name: statement.excluded[name] for name in ordered[0] if name not in keys}
+    condition = None if where is None else where(statement.excluded)
+    return _execute(
+        session,
+        model,
+        statement.on_conflict_do_update(index_elements=keys, set_=changes, where=condition),
+        ordered,
+    )
+
+
+def insert_new(session: Session, model: type[Base], rows: Iterable[Mapping[str, Any]]) -> int:
+    """Insert the rows whose primary key is not there yet; the number of rows written."""
+    ordered = _by_key(model, rows)
+    if not ordered:
+        return 0
+    return _execute(session, model, _insert(session, model).on_conflict_do_nothing(), ordered)
+
+
+def _insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
     """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
-    on_sqlite = session.get_bind().dialect.name == "sqlite"
-    return (sqlite if on_sqlite else postgresql).insert(model.__table__)
+    if session.get_bind().dialect.name == "sqlite":
+        return sqlite.Insert(model.__table__)
+    return postgresql.Insert(model.__table__)
+
+
+def _execute(
+    session: Session,
+    model: type[Base],
+    statement: sqlite.Insert | postgresql.Insert,
+    rows: list[dict[str, Any]],
+) -> int:
+    """With RETURNING, SQLAlchemy packs as many rows into each statement as the database takes."""
+    returned = statement.returning(model.__table__.c[_keys(model)[0]])
+    return len(session.execute(returned, rows).all())
+
+
+def _by_key(model: type[Base], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sorted by primary key. Every process locks rows in the same order, so none deadlocks."""
+    return sorted(map(dict, rows), key=itemgetter(*_keys(model)))
+
+
+def _keys(model: type[Base]) -> list[str]:
+    return [column.name for column in model.__table__.primary_key]

@@ -9,15 +9,13 @@ from sqlalchemy import select
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.persistence.models import KronosCalibration
-from tradingbot.persistence.upsert import dialect_insert
+from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists
 from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -68,15 +66,10 @@ def store(session: "Session", calibration: Calibration) -> int:
             "until": factors.until,
             "fitted_at": now,
         }
-        for (kind, step), factors in sorted(calibration.pools.items())  # one order: no deadlock
+        for (kind, step), factors in calibration.pools.items()
         for band, factor in zip(BANDS, factors.values, strict=True)
     ]
-    if rows:
-        insert = dialect_insert(session, KronosCalibration)
-        keys = [column.name for column in KronosCalibration.__table__.primary_key]
-        changed = {name: insert.excluded[name] for name in ("factor", "n", "until", "fitted_at")}
-        session.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), rows)
-    return len(rows)
+    return upsert(session, KronosCalibration, rows)
 
 
 logger = logging.getLogger(__name__)
