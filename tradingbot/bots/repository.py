@@ -17,7 +17,7 @@ from tradingbot.bots.account import CASH, START_CASH, Fill
 from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
 from tradingbot.persistence.models import BotRow, RunLog, Trade
-from tradingbot.persistence.upsert import dialect_insert
+from tradingbot.persistence.upsert import insert_new
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
@@ -35,7 +35,7 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
         session.connection().exec_driver_sql("BEGIN IMMEDIATE")
     now = utcnow()
     new = {"name": name, "portfolio": {CASH: START_CASH}, "created_at": now, "updated_at": now}
-    session.execute(dialect_insert(session, BotRow).values(new).on_conflict_do_nothing())
+    insert_new(session, BotRow, [new])
     row = _bot_row(session, name, lock=True)
     assert row is not None, "it was inserted just now, if it was not there"
     if tickers:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from tradingbot.persistence.models import Base
 
 Where = Callable[[Any], ColumnElement[bool]]
+_Insert = sqlite.Insert | postgresql.Insert
 
 
 def upsert(
@@ -51,17 +52,17 @@ def insert_new(session: Session, model: type[Base], rows: Iterable[Mapping[str, 
     return _execute(session, model, _insert(session, model).on_conflict_do_nothing(), ordered)
 
 
-def _insert(session: Session, model: type[Base]) -> sqlite.Insert | postgresql.Insert:
+def _insert(session: Session, model: type[Base]) -> _Insert:
     """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
-    if session.get_bind().dialect.name == "sqlite":
-        return sqlite.Insert(model.__table__)
-    return postgresql.Insert(model.__table__)
+    on_sqlite = session.get_bind().dialect.name == "sqlite"
+    statement: _Insert = (sqlite if on_sqlite else postgresql).insert(model.__table__)
+    return statement
 
 
 def _execute(
     session: Session,
     model: type[Base],
-    statement: sqlite.Insert | postgresql.Insert,
+    statement: _Insert,
     rows: list[dict[str, Any]],
 ) -> int:
     """With RETURNING, SQLAlchemy packs as many rows into each statement as the database takes."""
