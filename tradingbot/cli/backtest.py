@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from tradingbot.cli.options import fail
+from tradingbot.cli.output import fail
 from tradingbot.errors import KronosError
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.training_cutoff import trained_until

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.cli.options import DatabaseOption, fail, given_source
+from tradingbot.cli.options import DatabaseOption, given_source
+from tradingbot.cli.output import fail
 from tradingbot.errors import KronosError
 from tradingbot.runtime.logs import to_json
 from tradingbot.runtime.signals import Stopped, stop_on_signals

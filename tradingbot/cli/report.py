@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tradingbot.cli.options import DatabaseOption, fail, given_source
+from tradingbot.cli.options import DatabaseOption, given_source
+from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream

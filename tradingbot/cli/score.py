@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Row
 
-from tradingbot.cli.options import DatabaseOption, fail, given_source
+from tradingbot.cli.options import DatabaseOption, given_source
+from tradingbot.cli.output import fail
 from tradingbot.errors import DatabaseError, KronosError
 from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.evaluation.scoring import Scoring

@@ -9,7 +9,6 @@ import typer
 
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.formatting import duration
-from tradingbot.jobs.nightly import exit_code
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
@@ -114,14 +113,10 @@ def _told_in_one_line() -> Iterator[ProgressReporter]:
     try:
         with narrator, stop_on_signals():
             yield narrator
-    except Stopped as error:
-        hints = "; ".join(["", *getattr(error, "__notes__", [])])
-        narrator.say(f"Stopped by {error}{hints}")
+    except (KronosError, Stopped) as error:
+        said = f"Stopped by {error}" if isinstance(error, Stopped) else f"Error: {error}"
+        narrator.say("; ".join([said, *getattr(error, "__notes__", [])]))
         raise typer.Exit(error.exit_code) from None
-    except KronosError as error:
-        hints = "; ".join(["", *getattr(error, "__notes__", [])])
-        narrator.say(f"Error: {error}{hints}")
-        raise typer.Exit(exit_code(error)) from None
 
 
 @contextmanager

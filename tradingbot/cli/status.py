@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tradingbot.cli.options import DatabaseOption, fail, given_source
+from tradingbot.cli.options import DatabaseOption, given_source
+from tradingbot.cli.output import fail
 from tradingbot.errors import KronosError
 from tradingbot.formatting import duration
 from tradingbot.jobs.status import Status
