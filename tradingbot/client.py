@@ -5,8 +5,7 @@ import operator
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
@@ -15,12 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
 from tradingbot.forecast import Forecast
 from tradingbot.markets.candles import checked
+from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, check_secret, check_url
 from tradingbot.space.transport import SpaceHTTP
 from tradingbot.space.wire import SeriesRequest, decode, encode, envelope
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import pandas as pd
     import requests
 
@@ -44,6 +46,7 @@ class KronosClient:
     KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space), KRONOS_DATA_SOURCE,
     KRONOS_SAMPLES. Nothing is opened before the first call. `http` is a requests.Session of your
     own, which other threads will use and nobody closes; `sessions` makes a database session.
+    `timeout` is the limit of one answer in seconds, 300 by default.
 
     >>> with KronosClient("http://127.0.0.1:7860", data=DataService("sample")) as client:
     ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
@@ -59,7 +62,7 @@ class KronosClient:
         samples: int | None = None,
         settings: Settings | None = None,
         sessions: "SessionFactory | None" = None,
-        timeout: float = 300.0,
+        timeout: float | None = None,
     ) -> None:
         settings = settings or Settings.from_env()
         url = check_url("space_url", space_url) if space_url else settings.space_url
@@ -78,6 +81,7 @@ class KronosClient:
                 hf_token=settings.hf_token,
                 hf_space_repo=settings.hf_space_repo,
                 timeout=timeout,
+                timeouts=settings.timeouts,
             )
 
     def __enter__(self) -> Self:
@@ -260,7 +264,7 @@ class KronosClient:
                     landed += [land() for _ in range(len(flight))]
                     landed += [[(request.symbol, gone) for request in item]]
                 else:
-                    flight.append((item, _in_background(partial(self._ask, space, item, stopped))))
+                    flight.append((item, in_background(partial(self._ask, space, item, stopped))))
                 yield from landed
             while flight:
                 yield land()
@@ -384,20 +388,6 @@ def _batches(
         batch.append(request)
     if batch:
         yield batch
-
-
-def _in_background(work: Callable[[], list[Answer]]) -> Future[list[Answer]]:
-    """A thread for one piece of work: unlike a pool's, the process does not wait for it to end."""
-    future: Future[list[Answer]] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def _ticker(symbol: str) -> str:

@@ -15,8 +15,7 @@ from tests.support import ROOT
 from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
 from tradingbot import __version__
 from tradingbot.persistence.url import database_url
-from tradingbot.settings import Settings
-from tradingbot.space import hub as hf_space
+from tradingbot.settings import Settings, Timeouts
 
 DATABASE = {
     "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
@@ -105,7 +104,7 @@ def test_kronosbot_is_the_nightly_cronjob_tradingbot_kronos() -> None:
 def test_the_space_is_paused_within_the_grace_period() -> None:
     """A deadline or a drained node is SIGTERM, and SIGKILL after the grace period."""
     job = cronjob("tradingbot-kronos")["spec"]["jobTemplate"]["spec"]
-    pausing = hf_space.PAUSE_PATIENCE_STOPPED + hf_space.HUB_TIMEOUT
+    pausing = Timeouts().hub_pause_after_signal + Timeouts().hub_answer
     assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= 2 * pausing
     assert job["activeDeadlineSeconds"] > Settings().wake_timeout + 600
 

@@ -32,6 +32,7 @@ from tradingbot.errors import (
 from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.settings import Settings, Timeouts, use_timeouts
 from tradingbot.space import transport as space_http
 
 COLUMNS = [
@@ -52,8 +53,9 @@ def client(space_url: str, sample: DataService) -> Iterator[KronosClient]:
 
 
 @pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space_http, "BACKOFF", 0.01)
+def quick_retries() -> Iterator[None]:
+    with use_timeouts(Timeouts(space_backoff=0.01)):
+        yield
 
 
 # a Space that answers ---------------------------------------------------------------------
@@ -506,13 +508,11 @@ list(client.forecast_batches(tickers()))
         release.set()
 
 
-def test_a_full_queue_is_waited_for_as_long_as_an_answer(
-    sample: DataService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(space_http, "BACKOFF", 0.001)
+def test_a_full_queue_is_waited_for_as_long_as_an_answer(sample: DataService) -> None:
+    settings = Settings(timeouts=Timeouts(space_backoff=0.001))
     full = (429, {"Retry-After": "0"}, b"")
     with scripted(*[full] * 9, (422, {}, {"error": {"message": "no"}})) as (url, script):
-        client = KronosClient(url, data=sample, timeout=30)
+        client = KronosClient(url, data=sample, timeout=30, settings=settings)
         with pytest.raises(SpaceRejected, match="answered 422: no"):
             client.forecast("AAPL")
         assert len(script.requests) == 10

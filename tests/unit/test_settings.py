@@ -8,7 +8,7 @@ import pytest
 from tests.support import ROOT
 from tradingbot import settings
 from tradingbot.errors import ConfigError
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, Timeouts, default_timeouts, use_timeouts
 
 
 def test_without_a_variable_the_documented_defaults_hold() -> None:
@@ -123,3 +123,10 @@ def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(
 def test_secrets_do_not_show_when_settings_are_printed() -> None:
     settings = Settings.from_env({"HF_TOKEN": "hf_secret", "KRONOS_API_KEY": "key_secret"})
     assert "secret" not in repr(settings)
+
+
+def test_time_outs_may_be_replaced_for_a_block_in_the_whole_process() -> None:
+    hurried = Timeouts(hub_answer=0.5)
+    with use_timeouts(hurried):
+        assert Settings.from_env({}).timeouts is default_timeouts() is hurried
+    assert Settings().timeouts == Timeouts()

@@ -115,7 +115,7 @@ def run(
             tickers = () if symbols is None else check_symbols("--symbols", symbols)
             part = Shard.chosen(settings, shard)
             _import_parts()
-            with stop_on_signals(), bounded_waits():
+            with stop_on_signals(), bounded_waits(settings.timeouts):
                 report.exit_code = nightly(
                     settings,
                     report,

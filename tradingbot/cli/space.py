@@ -142,7 +142,7 @@ def _hub(settings: Settings) -> "HubSpace":
     from tradingbot.space.hub import HubSpace
 
     assert settings.hf_token is not None
-    return HubSpace(settings.hf_space_repo, settings.hf_token)
+    return HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts)
 
 
 def _client(settings: Settings) -> "KronosClient":

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tenacity import RetryCallState, retry_if_result
+
 from tradingbot.bots.universe import active_tickers
 from tradingbot.cli.run_output import query_command
 from tradingbot.data.sources.registry import lasting
@@ -22,11 +24,12 @@ from tradingbot.jobs.steps import (
     take_stored,
 )
 from tradingbot.jobs.summary import RunSummary
+from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.retry import PATIENCE_AT_START, retried
+from tradingbot.runtime.retry import retry
 from tradingbot.runtime.signals import Stopped, signals_held
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.typing import SessionFactory
 
@@ -34,9 +37,6 @@ if TYPE_CHECKING:
     from tradingbot.client import KronosClient
     from tradingbot.data.service import DataService
     from tradingbot.postprocessing.bands import Calibration
-
-LOCK_WAIT = 30.0  # seconds: a server may show the lock of a process that was killed for so long
-LOCK_POLL = 0.2
 
 
 def nightly(
@@ -70,7 +70,9 @@ def nightly(
     data = DataService(
         settings.data_source, horizon=settings.horizon, sessions=None if dry_run else sessions
     )
-    at_start = partial(retried, patience=PATIENCE_AT_START)
+    at_start = partial(
+        retried, patience=settings.timeouts.database_retry_briefly, timeouts=settings.timeouts
+    )
     if not dry_run:
         at_start(partial(init_db, url))  # before the Space is woken for nothing
     reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
@@ -94,7 +96,7 @@ def nightly(
         lock_of(f"run {shard}") if not dry_run else NoLock() as lock,
         lock_of(f"Space {settings.hf_space_repo}") if there else NoLock() as space_lock,
     ):
-        if not await_lock(lock, narrator):
+        if not await_lock(lock, narrator, settings.timeouts):
             report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
             return 0
         return _recorded(
@@ -110,24 +112,30 @@ def nightly(
         )
 
 
-def await_lock(lock: Lock, narrator: ProgressReporter) -> bool:
-    """Take the run's lock; False if another run keeps it for LOCK_WAIT seconds.
+def await_lock(lock: Lock, narrator: ProgressReporter, timeouts: Timeouts) -> bool:
+    """Take the run's lock; False if another run keeps it for `timeouts.run_lock` seconds.
 
     After a run was killed the server still shows its lock for a moment, and the pod that replaces
     it comes at once: it must not leave the Space running because of a run that is no more.
     """
-    deadline = time.monotonic() + LOCK_WAIT
-    told = False
-    while not retried(lock.try_exclusive, patience=PATIENCE_AT_START):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        if not told:
-            told = True
-            holder = retried(lock.held_by, patience=PATIENCE_AT_START)
-            narrator.say(f"Waiting up to {LOCK_WAIT:.0f} s for another run to end: {holder}")
-        time.sleep(min(LOCK_POLL, left))
-    return True
+    deadline = time.monotonic() + timeouts.run_lock
+    at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
+
+    def left() -> float:
+        return deadline - time.monotonic()
+
+    def tell_once(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            limit, holder = timeouts.run_lock, at_start(lock.held_by)
+            narrator.say(f"Waiting up to {limit:.0f} s for another run to end: {holder}")
+
+    return retry(
+        partial(at_start, lock.try_exclusive),
+        again=retry_if_result(lambda taken: not taken),
+        wait=lambda _: max(min(timeouts.run_lock_poll, left()), 0.0),
+        stop=lambda _: left() <= 0,
+        before_sleep=tell_once,
+    )
 
 
 def _recorded(

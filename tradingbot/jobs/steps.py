@@ -65,7 +65,7 @@ def take_stored(
 ) -> "dict[str, pd.DataFrame]":
     """Move what is stored for this model and these newest bars to the report; the rest is left."""
     from tradingbot.persistence.forecasts import already_stored, latest_stored
-    from tradingbot.runtime.retry import retried
+    from tradingbot.persistence.transactions import retried
 
     model, horizon = report.model, settings.horizon
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
@@ -107,7 +107,7 @@ def store(
     A database that is away for a while is waited for.
     """
     from tradingbot.persistence.forecasts import store_forecasts
-    from tradingbot.runtime.retry import retried
+    from tradingbot.persistence.transactions import retried
 
     def write() -> None:
         with signals_held():  # else one between the two would make the report too low
@@ -149,10 +149,10 @@ def calibration(
     calibration, so what goes wrong here is a warning, unless nothing could be stored either.
     """
     from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+    from tradingbot.persistence.transactions import retried
     from tradingbot.postprocessing.bands import key_of
     from tradingbot.postprocessing.fit import RECORD, fit
     from tradingbot.postprocessing.repository import load, store
-    from tradingbot.runtime.retry import retried
 
     def refit() -> "Calibration | None":
         with sessions() as session:

@@ -33,17 +33,11 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.models import SCHEMA_VERSION
-from tradingbot.persistence.schema import (
-    LOCK_TIMEOUT,
-    lock_out_other_processes,
-    schema_version,
-    upgrade,
-)
+from tradingbot.persistence.schema import lock_out_other_processes, schema_version, upgrade
 from tradingbot.persistence.url import anchored, database_url, in_memory, parsed, redact
+from tradingbot.settings import default_timeouts
 
-CONNECT_TIMEOUT = 10  # seconds until an address that does not answer counts as out of reach
 KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
-    "connect_timeout": CONNECT_TIMEOUT,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -130,17 +124,19 @@ def _create_engine(address: URL) -> Engine:
             f"{redact(address)}: databases of the kind {driver!r} are not supported;"
             " use a postgresql:// or sqlite:/// URL"
         )
+    timeouts = default_timeouts()  # one engine a process: it has no caller of its own
     options: dict[str, Any] = {}
     if backend == "sqlite":
-        options["connect_args"] = {"timeout": LOCK_TIMEOUT}
+        options["connect_args"] = {"timeout": timeouts.database_lock}
         if in_memory(address):  # else every thread would get a database of its own
             options["poolclass"] = StaticPool
             options["connect_args"]["check_same_thread"] = False
     else:
         options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
         if "psycopg" in driver:
+            limits = {"connect_timeout": timeouts.database_connect, **KEEPALIVES}
             options["connect_args"] = {
-                name: value for name, value in KEEPALIVES.items() if name not in address.query
+                name: value for name, value in limits.items() if name not in address.query
             }
     try:
         engine = create_engine(address, **options)

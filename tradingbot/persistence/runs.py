@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import DatabaseError
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.models import RunLog
+from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.clock import utcnow
-from tradingbot.runtime.retry import retried
+from tradingbot.settings import default_timeouts
 from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class RunRecord:
 
         try:
             # who was stopped, or has waited for the database already, does not wait for long
-            retried(write, patience=3.0 if exit_code else None)
+            briefly = default_timeouts().database_retry_briefly
+            retried(write, patience=briefly if exit_code else None)
         except DatabaseError as error:
             logger.warning("run_logs lacks the end of this run: %s", error)

@@ -3,21 +3,13 @@
 import logging
 from pathlib import Path
 
-from sqlalchemy import (
-    Connection,
-    inspect,
-    text,
-)
+from sqlalchemy import Connection, inspect, text
 
 from tradingbot.errors import DatabaseError
-from tradingbot.persistence.models import (
-    SCHEMA_VERSION,
-)
-from tradingbot.persistence.url import (
-    redact,
-)
+from tradingbot.persistence.models import SCHEMA_VERSION
+from tradingbot.persistence.url import redact
+from tradingbot.settings import default_timeouts
 
-LOCK_TIMEOUT = 60  # seconds to wait for another process that writes (SQLite) or upgrades
 MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
 
 
@@ -38,7 +30,8 @@ def lock_out_other_processes(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'")
+        limit = default_timeouts().database_lock
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{limit}s'")
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
 
 

@@ -9,33 +9,33 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tradingbot.runtime.signals import asked_to_stop
-
-PATIENCE = 90.0  # seconds for an answer: no statement takes that long, nor waits so for a lock
-PATIENCE_CONNECTING = 10.0
-PATIENCE_STOPPED = 3.0  # once a signal asks the process to stop
-TICK = 0.5  # seconds until it is noticed that one does
+from tradingbot.settings import Timeouts, default_timeouts
 
 
 @contextmanager
-def bounded_waits() -> Iterator[None]:
+def bounded_waits(timeouts: Timeouts | None = None) -> Iterator[None]:
     """In this block every psycopg2 connection of the process waits like this.
+
+    For as long as `timeouts` says: `database_greeting`, `database_answer` and
+    `database_answer_after_signal`.
 
     A server that does not answer in time is a lost connection: psycopg2's OperationalError.
     """
     from psycopg2 import extensions  # type: ignore[import-untyped]
 
     before = extensions.get_wait_callback()
-    extensions.set_wait_callback(_wait)
+    extensions.set_wait_callback(partial(_wait, timeouts or default_timeouts()))
     try:
         yield
     finally:
         extensions.set_wait_callback(before)
 
 
-def _wait(connection: Any) -> None:
+def _wait(timeouts: Timeouts, connection: Any) -> None:
     """Until what `connection` was asked for is there. Raises what a signal's handler raises."""
     from psycopg2 import OperationalError, extensions
 
@@ -45,9 +45,9 @@ def _wait(connection: Any) -> None:
         events = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
         poller = select.poll()
         poller.register(connection.fileno(), events)
-        while not poller.poll(TICK * 1000):
-            patience = PATIENCE_CONNECTING if connecting else PATIENCE
+        while not poller.poll(timeouts.signal_noticed * 1000):
+            patience = timeouts.database_greeting if connecting else timeouts.database_answer
             if asked_to_stop():
-                patience = min(patience, PATIENCE_STOPPED)
+                patience = min(patience, timeouts.database_answer_after_signal)
             if time.monotonic() - began > patience:
                 raise OperationalError(f"the server has not answered for {patience:g} s")

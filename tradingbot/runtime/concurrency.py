@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -42,6 +43,20 @@ def as_they_end(
             yield item, outcome()
     finally:
         stopped.set()
+
+
+def in_background(work: Callable[[], Result]) -> Future[Result]:
+    """Start `work` in a thread of its own; unlike a pool's, the process does not wait for it."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def _outcome(

@@ -1,38 +1,90 @@
-"""Transactions that outlast a database which is away for a while."""
+"""Retries, by tenacity: which outcomes are tried again, for how long, and what ends a wait."""
 
-import logging
+import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from tradingbot.errors import DatabaseUnavailable
+from tenacity import Future, RetryCallState, Retrying, stop_never, wait_exponential
+from tenacity.retry import retry_base
 
-logger = logging.getLogger(__name__)
-
-PATIENCE = 60.0  # seconds that a database may be away, as while it restarts or another takes over
-BACKOFF = 0.25  # seconds before the second attempt, then more
-LONGEST_PAUSE = 5.0
-PATIENCE_AT_START = 3.0  # the same before the Space is woken: a wrong address shall be told soon
 Result = TypeVar("Result")
 
 
-def retried(work: Callable[[], Result], *, patience: float | None = None) -> Result:
-    """What `work`, a whole transaction, returns; it is done again while the database is away.
+def retry(
+    work: Callable[[], Result],
+    *,
+    again: retry_base,
+    wait: Callable[[RetryCallState], float],
+    stop: Callable[[RetryCallState], bool] = stop_never,
+    sleep: Callable[[float], object] = time.sleep,
+    stopped: threading.Event | None = None,
+    before_sleep: Callable[[RetryCallState], object] | None = None,
+) -> Result:
+    """Call `work`, and again while its outcome is one for `again` and `stop` does not say no.
 
-    `work` must be harmless when it is done twice: a connection that is lost during a commit does
-    not tell whether it was done. DatabaseUnavailable after `patience` seconds (60), what will not
-    pass at once.
+    The last outcome is returned or raised as it is. `wait` and `stop` are asked once an attempt
+    has ended, in this order. Between two attempts `sleep(wait)` is called; what a signal's handler
+    raises in there gets through. The event `stopped` ends the wait and everything with it; `sleep`
+    is then the event's.
     """
-    deadline = time.monotonic() + (PATIENCE if patience is None else patience)
-    pause = BACKOFF
-    while True:
-        try:
-            return work()
-        except DatabaseUnavailable as error:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise
-            if pause == BACKOFF:
-                logger.warning("%s; trying again for up to %.0f s", error, left)
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, LONGEST_PAUSE)
+    outcome: Future | None = None  # of the newest attempt, while the next is waited for
+
+    def rest(seconds: float) -> None:
+        if stopped is None:
+            sleep(seconds)
+        elif stopped.wait(seconds):
+            raise _StoppedWaiting
+
+    def note(state: RetryCallState) -> None:
+        nonlocal outcome
+        outcome = state.outcome
+        if before_sleep is not None:
+            before_sleep(state)
+
+    attempts = Retrying(
+        retry=again,
+        wait=wait,
+        stop=stop,
+        sleep=rest,
+        before_sleep=note,
+        retry_error_callback=_outcome,
+    )
+    try:
+        return attempts(work)
+    except _StoppedWaiting:
+        pass
+    assert outcome is not None
+    result: Result = outcome.result()
+    return result
+
+
+class _StoppedWaiting(Exception):
+    """The event was set before the next attempt."""
+
+
+def doubling(first: float, longest: float) -> wait_exponential:
+    """`first` seconds after the first attempt, then twice as long each time, up to `longest`."""
+    return wait_exponential(multiplier=first, max=longest)
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that an answer asks its caller to wait; 0 when it asks for none, or for a date."""
+    asked = headers.get("Retry-After", "")
+    return float(asked) if asked.isdecimal() else 0.0
+
+
+def error_of(state: RetryCallState) -> BaseException | None:
+    """What the newest attempt raised; None if it returned."""
+    return None if state.outcome is None else state.outcome.exception()
+
+
+def answer_of(state: RetryCallState) -> Any:
+    """What the newest attempt returned; None if it raised."""
+    return None if error_of(state) or state.outcome is None else state.outcome.result()
+
+
+def _outcome(state: RetryCallState) -> Any:
+    """What the last attempt returned; raises what it raised."""
+    assert state.outcome is not None
+    return state.outcome.result()

@@ -51,6 +51,7 @@ def open_space(
                 environ={**os.environ, **({} if model is None else {"KRONOS_MODEL": model})},
                 timeout=settings.wake_timeout,
                 say=narrator.say,
+                timeouts=settings.timeouts,
             ) as url,
             KronosClient(url, settings=settings) as client,
         ):
@@ -67,7 +68,7 @@ def open_space(
 
         narrator.step("wake", f"Waking {settings.hf_space_repo}")
         with running_space(
-            HubSpace(settings.hf_space_repo, settings.hf_token),
+            HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts),
             client,
             timeout=settings.wake_timeout,
             pause=settings.pause,

@@ -1,33 +1,25 @@
 """One Space as the Hugging Face Hub shows it: its stage, restart, pause and log."""
 
-import itertools
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from tenacity import RetryCallState, retry_if_exception
 
 from tradingbot.errors import HubError, HubRefused
+from tradingbot.runtime.concurrency import in_background
+from tradingbot.runtime.retry import doubling, error_of, retry, retry_after
 from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
-
-if TYPE_CHECKING:
-    import httpx2
-
+from tradingbot.settings import Timeouts, default_timeouts
 
 logger = logging.getLogger(__name__)
 
-HUB_TIMEOUT = 10.0  # seconds for one call; huggingface_hub itself has none
-CONNECT_TIMEOUT = 5.0  # of them for a connection
 ATTEMPTS = 4  # of one call, while it fails for a reason that may pass
-LONGEST_RETRY_AFTER = 60.0  # a Hub that asks for a longer wait is asked again sooner
-STALE_AFTER = 60.0  # seconds after a restart during which an old error stage may still show
-PAUSE_VERIFY = 10.0  # seconds for the Hub to show the pause, per attempt
-PAUSE_PATIENCE = 120.0  # seconds in which a pause is tried again
-# The same after a signal: with the last call's time-out less than the 30 s that Kubernetes gives.
-PAUSE_PATIENCE_STOPPED = 10.0
-TICK = 0.5  # seconds until it is noticed that a signal has come
 LOG_LINES = 12
 
 # SLEEPING is missing from huggingface_hub's enum, so stages are compared as strings.
@@ -44,16 +36,21 @@ class HubSpace:
     """
 
     deadline = math.inf  # on time.monotonic(): nothing is tried again after it
-    hurries = False  # once a signal comes the deadline is PAUSE_PATIENCE_STOPPED away
+    hurries = False  # once a signal comes the deadline is hub_pause_after_signal away
 
     def __init__(
-        self, repo: str, token: str, *, endpoint: str | None = None, backoff: float = 1.0
+        self,
+        repo: str,
+        token: str,
+        *,
+        endpoint: str | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         from huggingface_hub import HfApi
 
-        _set_timeouts()
+        self.timeouts = timeouts or default_timeouts()
+        _set_timeouts(self.timeouts.hub_answer, self.timeouts.hub_connect)
         self.repo = repo
-        self.backoff = backoff  # seconds before the second attempt or look, then more
         self._api = HfApi(endpoint=endpoint, token=token)  # by default HF_ENDPOINT, or the Hub
 
     def until(self, deadline: float) -> "HubSpace":
@@ -69,20 +66,22 @@ class HubSpace:
     def restart(self) -> None:
         self._call("restart", lambda: self._api.restart_space(self.repo))
 
-    def pause(self, patience: float = PAUSE_PATIENCE) -> None:
+    def pause(self, patience: float | None = None) -> None:
         """Pause it and see that the Hub shows it paused.
 
-        Takes `patience` seconds at most, and one call's time-out; less if a signal comes meanwhile.
+        Takes `patience` seconds at most (`timeouts.hub_pause`), and one call's time-out; less if a
+        signal comes meanwhile.
         """
+        patience = self.timeouts.hub_pause if patience is None else patience
         hub = self.until(time.monotonic() + patience)
         hub.hurries = not asked_to_stop()
         while True:
             hub._call("pause", lambda: self._api.pause_space(self.repo))
-            seen_by = time.monotonic() + PAUSE_VERIFY
+            seen_by = time.monotonic() + self.timeouts.hub_pause_shown
             while (stage := hub.stage()) not in STILL and time.monotonic() < seen_by:
                 if hub._left() <= 0:
                     break
-                time.sleep(self.backoff)
+                time.sleep(self.timeouts.hub_backoff)
             if stage in STILL:
                 return
             if hub._left() <= 0:
@@ -91,7 +90,8 @@ class HubSpace:
 
     def info(self) -> Any:
         # this one call has a time-out of its own, which is none unless it is given
-        return self._call("describe", lambda: self._api.space_info(self.repo, timeout=HUB_TIMEOUT))
+        limit = self.timeouts.hub_answer
+        return self._call("describe", lambda: self._api.space_info(self.repo, timeout=limit))
 
     def log_tail(self, *, build: bool) -> str:
         """The newest lines of the build or run log, '' when there is none to be had in time."""
@@ -106,9 +106,8 @@ class HubSpace:
                 logger.debug("no log of %s: %s", self.repo, error)
 
         # a stream that is kept alive, and says nothing, would never time out
-        reader = threading.Thread(target=read, daemon=True)
-        reader.start()
-        reader.join(HUB_TIMEOUT)
+        with suppress(TimeoutError):
+            in_background(read).result(self.timeouts.hub_answer)
         return "".join(line if line.endswith("\n") else line + "\n" for line in lines[-LOG_LINES:])
 
     def _call(self, verb: str, call: Callable[[], Any]) -> Any:
@@ -116,67 +115,99 @@ class HubSpace:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         what = f"The Hub could not {verb} Space {self.repo}"
-        for attempt in itertools.count():
-            try:
-                return call()
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                if status in (401, 403, 404):
-                    raise HubRefused(f"{what}: {_refusal(status)}") from error
-                if status < 500 and status not in (408, 429):
-                    raise HubError(f"{what}: it answered {status}") from error
-                cause, asked = f"it answered {status}", error.response.headers.get("Retry-After")
-                wait = float(asked) if asked and asked.isdecimal() else 0.0
-            except httpx2.HTTPError as error:
-                cause, wait = f"{type(error).__name__}: {error}".rstrip(": "), 0.0
-            except HFValidationError as error:
-                raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {error}") from error
-            except (ValueError, KeyError, TypeError) as error:
-                cause, wait = f"its answer makes no sense ({type(error).__name__})", 0.0
-            if attempt + 1 == ATTEMPTS or self._left() <= 0:
-                attempts = "1 attempt" if attempt == 0 else f"{attempt + 1} attempts"
-                raise HubError(f"{what} in {attempts}: {cause}; try again later")
-            wait = min(max(wait, self.backoff * 2**attempt), LONGEST_RETRY_AFTER)
-            again = time.monotonic() + wait
-            while (rest := min(again - time.monotonic(), self._left())) > 0:
-                time.sleep(min(rest, TICK))
-        return None
+        made = 0
+
+        def attempt() -> Any:
+            nonlocal made
+            made += 1
+            return call()
+
+        try:
+            return retry(
+                attempt,
+                again=retry_if_exception(_may_pass),
+                wait=self._pause_before_next,
+                stop=lambda state: state.attempt_number == ATTEMPTS or self._left() <= 0,
+                sleep=self._sleep,
+            )
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if status in (401, 403, 404):
+                raise HubRefused(f"{what}: {_refusal(status)}") from error
+            if not _may_pass(error):
+                raise HubError(f"{what}: it answered {status}") from error
+            cause = f"it answered {status}"
+        except httpx2.HTTPError as error:
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+        except HFValidationError as error:
+            raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            cause = f"its answer makes no sense ({type(error).__name__})"
+        attempts = "1 attempt" if made == 1 else f"{made} attempts"
+        raise HubError(f"{what} in {attempts}: {cause}; try again later")
+
+    def _pause_before_next(self, state: RetryCallState) -> float:
+        response = getattr(error_of(state), "response", None)
+        asked = 0.0 if response is None else retry_after(response.headers)
+        longest = self.timeouts.hub_retry_after
+        return min(max(asked, doubling(self.timeouts.hub_backoff, longest)(state)), longest)
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, but not beyond the deadline, which a signal may bring nearer."""
+        again = time.monotonic() + seconds
+        while (rest := min(again - time.monotonic(), self._left())) > 0:
+            time.sleep(min(rest, self.timeouts.signal_noticed))
 
     def _left(self) -> float:
         """Seconds until nothing is tried again."""
-        stopped = asked_to_stop_at() + PAUSE_PATIENCE_STOPPED if self.hurries else math.inf
+        stopped = math.inf
+        if self.hurries:
+            stopped = asked_to_stop_at() + self.timeouts.hub_pause_after_signal
         return min(self.deadline, stopped) - time.monotonic()
 
 
-def is_private_space(repo: str, host: str, *, token: str) -> bool:
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may succeed."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 429)
+    if isinstance(error, HFValidationError):
+        return False
+    return isinstance(error, httpx2.HTTPError | ValueError | KeyError | TypeError)
+
+
+def is_private_space(repo: str, host: str, *, token: str, timeouts: Timeouts | None = None) -> bool:
     """True when the Hub says that `repo` is private and served at `host`: it may see the token."""
+    hub = HubSpace(repo, token, timeouts=timeouts)
     try:
-        info = HubSpace(repo, token).until(time.monotonic() + HUB_TIMEOUT).info()
+        info = hub.until(time.monotonic() + hub.timeouts.hub_answer).info()
     except HubError as error:
         logger.debug("cannot tell whether %s is private: %s", repo, error)
         return False
     return bool(info.private) and host == f"{info.subdomain}.hf.space"
 
 
-_timeout = 0.0  # of the client that huggingface_hub has from us; it is the whole process's
+_client_timeouts: tuple[float, float] | None = None  # of the whole process's client, set by us
 _timeout_lock = threading.Lock()
 
 
-def _set_timeouts() -> None:
+def _set_timeouts(answer: float, connect: float) -> None:
+    """Give huggingface_hub's client, the whole process's, these time-outs in seconds."""
+    import httpx2
     from huggingface_hub import set_client_factory
 
-    global _timeout
+    def client() -> httpx2.Client:
+        timeout = httpx2.Timeout(answer, connect=min(connect, answer))
+        return httpx2.Client(timeout=timeout, follow_redirects=True)
+
+    global _client_timeouts
     with _timeout_lock:
-        if _timeout != HUB_TIMEOUT:  # else it would close a client that another thread may use
-            _timeout = HUB_TIMEOUT
-            set_client_factory(_client_with_timeouts)
-
-
-def _client_with_timeouts() -> "httpx2.Client":
-    import httpx2
-
-    timeout = httpx2.Timeout(HUB_TIMEOUT, connect=min(CONNECT_TIMEOUT, HUB_TIMEOUT))
-    return httpx2.Client(timeout=timeout, follow_redirects=True)
+        if _client_timeouts != (answer, connect):  # else another thread's client would be closed
+            _client_timeouts = answer, connect
+            set_client_factory(client)
 
 
 def _refusal(status: int) -> str:

@@ -11,19 +11,17 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
+from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock, NoLock
-from tradingbot.runtime.retry import PATIENCE, retried
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
-from tradingbot.space import hub as hf_space
 from tradingbot.space.hub import FAILED, RUNS, HubSpace
 
 logger = logging.getLogger(__name__)
-
-REGAIN = 30.0  # seconds in which a run is likely to store a batch, and so to renew its lock
 
 
 class Health(Protocol):
@@ -79,11 +77,11 @@ def running_space(
         yield stay.begin(timeout)
     except BaseException as error:
         hasty = isinstance(error, Stopped)
-        patience = hf_space.PAUSE_PATIENCE_STOPPED if hasty else hf_space.PAUSE_PATIENCE
+        patience = hub.timeouts.hub_pause_after_signal if hasty else hub.timeouts.hub_pause
         stay.end(patience, raises=False)  # the error on its way says more
         raise
     else:
-        stay.end(hf_space.PAUSE_PATIENCE, raises=True)
+        stay.end(hub.timeouts.hub_pause, raises=True)
 
 
 def wait_for_new_container(
@@ -100,7 +98,7 @@ def wait_for_new_container(
     """
     started = time.monotonic()
     hub = hub.until(started + timeout)
-    pause, shown, stages = hub.backoff / 2, "", set[str]()
+    pause, shown, stages = hub.timeouts.hub_backoff / 2, "", set[str]()
     trouble = ""
     while (now := time.monotonic()) < hub.deadline:
         waited = now - started
@@ -116,7 +114,7 @@ def wait_for_new_container(
                 say(f"Space {hub.repo}: {stage} after {waited:.0f} s")
             stages.add(stage)
             # Just after a restart the stage of the last failure may still be shown.
-            if stage in FAILED and (len(stages) > 1 or waited > hf_space.STALE_AFTER):
+            if stage in FAILED and (len(stages) > 1 or waited > hub.timeouts.hub_stale_stage):
                 raise _failed(hub, stage)
             if stage == "RUNNING":
                 try:
@@ -159,6 +157,7 @@ class _SpaceLease:
         say: Callable[[str], None],
     ) -> None:
         self._hub = hub
+        self._retried = partial(retried, timeouts=hub.timeouts)
         self._client = client
         self._lock = lock
         self._diary = diary
@@ -171,19 +170,22 @@ class _SpaceLease:
         deadline = time.monotonic() + timeout
         waiting = False
         while (left := deadline - time.monotonic()) > 0:
-            if retried(self._lock.try_exclusive, patience=min(left, PATIENCE)):
+            patience = min(left, self._hub.timeouts.database_retry)
+            if self._retried(self._lock.try_exclusive, patience=patience):
                 health = self._wake(deadline, timeout)
-                if retried(self._lock.try_shared):
+                if self._retried(self._lock.try_shared):
                     return health
-            elif retried(self._join):
+            elif self._retried(self._join):
                 try:
                     return self._client.health()
                 except KronosError:  # it has died, or the others are just looking, as we are
                     self._lock.release()
             if not waiting:
                 waiting = True
-                self._say(f"Space {self._hub.repo}: waiting for {retried(self._lock.held_by)}")
-            time.sleep(self._hub.backoff * random.uniform(0.5, 1.5))
+                self._say(
+                    f"Space {self._hub.repo}: waiting for {self._retried(self._lock.held_by)}"
+                )
+            time.sleep(self._hub.timeouts.hub_backoff * random.uniform(0.5, 1.5))
         raise HubError(
             f"Space {self._hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
             f"this run waited for {self._lock.held_by()}"
@@ -260,9 +262,9 @@ class _SpaceLease:
         if not self._diary.others_at_work():
             return
         self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")
-        until = time.monotonic() + REGAIN
+        until = time.monotonic() + self._hub.timeouts.space_lock_regained
         while not self._lock.is_held() and time.monotonic() < until and not asked_to_stop():
-            time.sleep(self._hub.backoff)
+            time.sleep(self._hub.timeouts.hub_backoff)
 
 
 def _failed(hub: HubSpace, stage: str) -> HubError:

@@ -1,30 +1,31 @@
 """A Space of one's own: a process on this machine, started for the job and stopped after it."""
 
 import importlib.util
+import json
 import logging
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import wait
 from contextlib import contextmanager
+from functools import partial
 from typing import IO
 
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
+from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.signals import signals_held
+from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.space.transport import SpaceHTTP
 
 logger = logging.getLogger(__name__)
 
-STOP_TIMEOUT = 10.0  # seconds from SIGTERM to SIGKILL
 LAST_LINES = 30
 WRONG_SETTING = 2  # the status with which kronos_space ends when it was told nonsense
-
-_WARNING = re.compile(r"\S+ \S+ (?:WARNING|ERROR|CRITICAL) (.*)")  # date, time, level, message
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def local_space(
     environ: Mapping[str, str] = os.environ,
     timeout: float = 900.0,
     say: Callable[[str], None] = logger.info,
+    timeouts: Timeouts | None = None,
 ) -> Iterator[str]:
     """Start `python -m kronos_space` on a free loopback port; its address once it is healthy.
 
@@ -46,6 +48,7 @@ def local_space(
             "a local Space needs the model's packages, which are not installed: "
             "pip install 'kronos-tradingbots[space]'"
         )
+    timeouts = timeouts or default_timeouts()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     process: subprocess.Popen[str] | None = None
@@ -72,7 +75,7 @@ def local_space(
                 start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
             )
             output = _Output(process, say)
-        _wait(process, output, url, timeout)
+        _wait(process, output, SpaceHTTP(url, timeouts=timeouts), timeout)
         healthy = True
         yield url
     finally:
@@ -80,7 +83,7 @@ def local_space(
             with signals_held():
                 if healthy and process.poll() is not None:
                     logger.warning("the local Space %s", _ended(process, output))
-                _stop(process)
+                _stop(process, timeouts.local_space_stop)
                 assert process.stdin is not None
                 process.stdin.close()
                 output.close()
@@ -88,7 +91,7 @@ def local_space(
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     env = {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1", **environ}
-    env["KRONOS_LOG_FORMAT"] = "text"  # `_WARNING` reads it; how the job logs is another matter
+    env["KRONOS_LOG_FORMAT"] = "json"  # `_entry` reads it; how the job logs is another matter
     env["KRONOS_MODEL"] = env["KRONOS_MODEL"].strip() or "auto"
     for secret in ("HF_TOKEN", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD"):
         env.pop(secret, None)  # the Space has no use for them
@@ -110,25 +113,41 @@ class _Output:
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         self._pipe = process.stdout
         self._say = say
-        self._thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
-        self._thread.start()
+        self._reading = in_background(partial(self._read, process.stdout))
 
     def _read(self, pipe: IO[str]) -> None:
         for line in pipe:
-            self.lines.append(line.rstrip())
-            logger.debug("Space | %s", line.rstrip())
-            if found := _WARNING.match(line):  # such as: auto had to take the small model
-                self._say(f"Space: {found[1]}")
+            level, text = _entry(line)
+            for part in text.splitlines():
+                self.lines.append(part.rstrip())
+                logger.debug("Space | %s", part.rstrip())
+            if level in ("WARNING", "ERROR", "CRITICAL"):  # as: auto had to take the small model
+                self._say(f"Space: {text.partition(chr(10))[0]}")
 
     def last(self) -> str:
         """The line that says why the process ended."""
-        self._thread.join(timeout=2)
+        wait([self._reading], timeout=2)
         line = next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
         return line.removeprefix("kronos_space: ")
 
     def close(self) -> None:
-        self._thread.join(timeout=2)
+        wait([self._reading], timeout=2)
         self._pipe.close()
+
+
+def _entry(line: str) -> tuple[str | None, str]:
+    """Level and text of a line: a JSON object's; None and itself for what something else printed.
+
+    Before its log is set up, and of a start that fails, a Space prints plain text.
+    """
+    try:
+        entry = json.loads(line)
+        level, text = str(entry["level"]), str(entry["message"])
+    except (ValueError, KeyError, TypeError):
+        return None, line
+    if "exception" in entry:
+        text += f"\n{entry['exception']}"
+    return level, text
 
 
 def _ended(process: subprocess.Popen[str], output: _Output) -> str:
@@ -137,10 +156,10 @@ def _ended(process: subprocess.Popen[str], output: _Output) -> str:
     return f"ended with {process.returncode}: {output.last()}"
 
 
-def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: float) -> None:
-    from tradingbot.space.transport import SpaceHTTP
-
-    space = SpaceHTTP(url)
+def _wait(
+    process: subprocess.Popen[str], output: _Output, space: SpaceHTTP, timeout: float
+) -> None:
+    """Return once the Space is healthy; close `space` in any case."""
     deadline = time.monotonic() + timeout
     try:
         while time.monotonic() < deadline:
@@ -161,12 +180,12 @@ def _wait(process: subprocess.Popen[str], output: _Output, url: str, timeout: fl
         space.close()
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
-    """SIGTERM, then SIGKILL, for the process and whatever it started."""
+def _stop(process: subprocess.Popen[str], timeout: float) -> None:
+    """SIGTERM, then after `timeout` seconds SIGKILL, for the process and whatever it started."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(STOP_TIMEOUT)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             logger.warning("the local Space ignores SIGTERM; killing it")
             os.killpg(process.pid, signal.SIGKILL)

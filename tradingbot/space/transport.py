@@ -1,7 +1,6 @@
 """HTTP to one Space: time-outs, retries of what is transient, and errors that say what to do."""
 
 import ipaddress
-import itertools
 import json
 import threading
 import time
@@ -10,15 +9,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from tenacity import RetryCallState, retry_if_exception, retry_if_result
 from urllib3.exceptions import ReadTimeoutError
 
 from tradingbot.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.runtime.retry import answer_of, doubling, retry, retry_after
+from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.space.hub import is_private_space
 
-CONNECT_TIMEOUT = 10.0  # seconds
-HEALTH_TIMEOUT = 10.0
 ATTEMPTS = 4
-BACKOFF = 0.5  # seconds before the second attempt, then twice as long each time
-LONGEST_RETRY_AFTER = 60.0  # a Space that asks for a longer pause is asked again sooner
 FULL = 429  # the queue: no failure, but a reason to wait
 TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
 
@@ -27,7 +26,8 @@ class SpaceHTTP:
     """Sends requests to the Space at `url`, from any thread; every failure is a SpaceError.
 
     `hf_token` goes along only after the Space asked for it, is under hf.space, and the Hub
-    says that it is the private Space `hf_space_repo`.
+    says that it is the private Space `hf_space_repo`. `timeout`, in seconds, is for an answer with
+    forecasts, by default `timeouts.space_answer`.
     """
 
     def __init__(
@@ -38,10 +38,12 @@ class SpaceHTTP:
         api_key: str | None = None,
         hf_token: str | None = None,
         hf_space_repo: str = "",
-        timeout: float = 300.0,
+        timeout: float | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.url = url
-        self.timeout = timeout
+        self.timeouts = timeouts or default_timeouts()
+        self.timeout = self.timeouts.space_answer if timeout is None else timeout
         self._http = http or _session(url)
         self._owns_http = http is None
         # never changed, but replaced: another thread may be using it
@@ -56,14 +58,14 @@ class SpaceHTTP:
 
     def health(self) -> dict[str, Any]:
         """GET /health, asked once: who waits for a Space asks again anyway."""
-        health = self._json("GET", "/health", timeout=HEALTH_TIMEOUT, attempts=1)
+        health = self._json("GET", "/health", timeout=self.timeouts.space_health, attempts=1)
         if not {"status", "model", "boot_id"} <= health.keys():
             raise SpaceUnavailable(f"{self.url}/health is not a kronos_space's: check the address")
         return health
 
     def check_key(self) -> None:
         """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
-        response = self._send("GET", "/metrics", self._headers, timeout=HEALTH_TIMEOUT)
+        response = self._send("GET", "/metrics", self._headers, timeout=self.timeouts.space_health)
         if response.status_code == 401:
             state = "is not the Space's key" if "X-API-Key" in self._headers else "is not set"
             raise ConfigError(f"KRONOS_API_KEY {state}: {_refusal(response.url, response)}")
@@ -117,45 +119,50 @@ class SpaceHTTP:
         if body is not None:
             headers = {**headers, "Content-Type": "application/json"}
         deadline = time.monotonic() + timeout
-        stopped = stopped or threading.Event()
-        for attempt in itertools.count(1):
-            response: requests.Response | None = None
-            try:
-                # A requests.Session may be shared by threads: but for its cookies, which have a
-                # lock, nothing of it changes, and urllib3's pool below is made for it.
-                # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
-                response = self._http.request(
-                    method,
-                    url,
-                    data=body,
-                    headers=dict(headers),
-                    timeout=(CONNECT_TIMEOUT, timeout),
-                    allow_redirects=False,
-                )
-                if response.status_code not in TRANSIENT:
-                    return response
-            except requests.RequestException as error:
-                if _timed_out(error):
-                    # not again: the Space would compute the same behind what it is still busy with
-                    raise SpaceUnavailable(
-                        f"{url} did not answer within {timeout:g} s; "
-                        "it may be overloaded or starting"
-                    ) from error
-                unanswered = SpaceUnavailable(
-                    f"{url} is out of reach ({_cause(error)}); is the Space running?"
-                )
-                unanswered.__cause__ = error
-            pause = max(_retry_after(response), BACKOFF * 2 ** min(attempt - 1, 4))
-            full = response is not None and response.status_code == FULL
-            if full and attempts > 1:
-                again = time.monotonic() + pause < deadline
-            else:
-                again = attempt < attempts
-            if not again or stopped.wait(pause):
-                if response is None:
-                    raise unanswered
-                return response
-        raise AssertionError("the loop has no other end")
+        backoff = doubling(self.timeouts.space_backoff, 16 * self.timeouts.space_backoff)
+
+        def request() -> requests.Response:
+            # A requests.Session may be shared by threads: but for its cookies, which have a
+            # lock, nothing of it changes, and urllib3's pool below is made for it.
+            # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
+            return self._http.request(
+                method,
+                url,
+                data=body,
+                headers=dict(headers),
+                timeout=(self.timeouts.space_connect, timeout),
+                allow_redirects=False,
+            )
+
+        def wait(state: RetryCallState) -> float:
+            response: requests.Response | None = answer_of(state)
+            asked = 0.0 if response is None else retry_after(response.headers)
+            return max(min(asked, self.timeouts.space_retry_after), backoff(state))
+
+        def enough(state: RetryCallState) -> bool:
+            response: requests.Response | None = answer_of(state)
+            if response is not None and response.status_code == FULL and attempts > 1:
+                return time.monotonic() + state.upcoming_sleep >= deadline
+            return state.attempt_number >= attempts
+
+        try:
+            return retry(
+                request,
+                again=retry_if_result(lambda response: response.status_code in TRANSIENT)
+                | retry_if_exception(_unanswered),
+                wait=wait,
+                stop=enough,
+                stopped=stopped or threading.Event(),
+            )
+        except requests.RequestException as error:
+            if _timed_out(error):
+                # not again: the Space would compute the same behind what it is still busy with
+                raise SpaceUnavailable(
+                    f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
+                ) from error
+            raise SpaceUnavailable(
+                f"{url} is out of reach ({_cause(error)}); is the Space running?"
+            ) from error
 
     def _may_show_token(self, refused: Mapping[str, str]) -> bool:
         """Whether the Hub's token belongs into what was refused with these headers; now it does."""
@@ -166,9 +173,10 @@ class SpaceHTTP:
                 return True  # another thread has asked meanwhile
             if not self._hf_token or parts.scheme != "https" or not host.endswith(".hf.space"):
                 return False
-            from tradingbot.space.hub import is_private_space
-
-            if not is_private_space(self._hf_space_repo, host, token=self._hf_token):
+            private = is_private_space(
+                self._hf_space_repo, host, token=self._hf_token, timeouts=self.timeouts
+            )
+            if not private:
                 return False
             self._headers = {**self._headers, "Authorization": f"Bearer {self._hf_token}"}
             self._hf_token = None  # asked and answered: once
@@ -181,16 +189,15 @@ def _session(url: str) -> requests.Session:
     return session
 
 
+def _unanswered(error: BaseException) -> bool:
+    """Whether the Space was not reached, so that another attempt may reach it."""
+    return isinstance(error, requests.RequestException) and not _timed_out(error)
+
+
 def _timed_out(error: requests.RequestException) -> bool:
     """While reading; requests calls it another thing once the answer has begun."""
     inner = error.args[0] if error.args else None
     return isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError)
-
-
-def _retry_after(response: requests.Response | None) -> float:
-    """Seconds that the Space asks for; 0 when it asks for none, or for a date."""
-    asked = "" if response is None else response.headers.get("Retry-After", "")
-    return min(float(asked), LONGEST_RETRY_AFTER) if asked.isdecimal() else 0.0
 
 
 def _is_loopback(url: str) -> bool:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
+from tradingbot.settings import Timeouts
 from tradingbot.space import local as module
 from tradingbot.space.local import local_space
 
@@ -55,11 +56,10 @@ def test_a_process_that_never_answers_is_given_up_and_ended(
         started.append(popen([command[0], "-c", program], **options))
         return started[-1]
 
-    monkeypatch.setattr(module.subprocess, "Popen", other_program)
-    monkeypatch.setattr(module, "STOP_TIMEOUT", 0.3)
+    monkeypatch.setattr(subprocess, "Popen", other_program)
     with (
         pytest.raises(SpaceUnavailable, match=r"not healthy within 0\.5 s"),
-        local_space(timeout=0.5),
+        local_space(timeout=0.5, timeouts=Timeouts(local_space_stop=0.3)),
     ):
         pass
     assert started[0].poll() is not None
@@ -87,13 +87,41 @@ def test_a_space_that_is_killed_in_the_middle_is_told(
         started.append(popen([command[0], "-c", HEALTHY, *command[3:]], **options))
         return started[-1]
 
-    monkeypatch.setattr(module.subprocess, "Popen", other_program)
+    monkeypatch.setattr(subprocess, "Popen", other_program)
     with local_space(timeout=30):
         started[0].kill()
         started[0].wait()
     assert caplog.messages == [
         "the local Space ended with -9 (killed, perhaps out of memory)",
     ]
+
+
+LOGGING = """
+import json
+print("plain text, which is nobody's warning", flush=True)
+print('{"not": "an entry"}')
+print(json.dumps({"level": "INFO", "message": "ready"}))
+print(json.dumps({"level": "WARNING", "message": "the small model\\nhas to do"}))
+print(json.dumps({"level": "ERROR", "message": "it broke", "exception": "Trace\\nValueError: 7"}))
+"""
+
+
+def test_its_warnings_are_told_and_the_end_of_its_log_says_why_it_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    popen = subprocess.Popen
+
+    def other_program(command: list[str], **options: Any) -> Any:
+        return popen([command[0], "-c", LOGGING], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", other_program)
+    said: list[str] = []
+    with (
+        pytest.raises(SpaceError, match=r"could not start: ValueError: 7$"),
+        local_space(say=said.append),
+    ):
+        pass
+    assert said == ["Space: the small model", "Space: it broke"]
 
 
 def test_a_process_that_is_killed_leaves_no_space_behind() -> None:
@@ -121,5 +149,5 @@ def child_space(parent: psutil.Process) -> psutil.Process:
 def test_the_job_s_secrets_do_not_reach_the_space() -> None:
     environ = {"HF_TOKEN": "a", "DATABASE_URL": "b", "POSTGRES_PASSWORD": "c", "KRONOS_MODEL": ""}
     assert module._environment(environ) == {
-        "KRONOS_MODEL": "auto", "KRONOS_LOG_FORMAT": "text", "PYTHONUNBUFFERED": "1",
+        "KRONOS_MODEL": "auto", "KRONOS_LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1",
     }  # fmt: skip

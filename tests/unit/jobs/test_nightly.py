@@ -19,19 +19,16 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
-from tradingbot.jobs import nightly
 from tradingbot.jobs.nightly import await_lock, exit_code, run_job
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import locked, open_lock
 from tradingbot.persistence.models import KronosPrediction
-from tradingbot.runtime import retry as retrying
+from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.retry import retried
 from tradingbot.runtime.signals import Stopped, stop_on_signals
-from tradingbot.settings import Settings
-from tradingbot.space import transport as space_http
+from tradingbot.settings import Settings, Timeouts, use_timeouts
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 
@@ -45,9 +42,11 @@ def data() -> DataService:
 def space(space_url: str) -> Callable[[], Any]:
     """Hands over a client, and is checked to be left again."""
 
+    settings = Settings(samples=4, timeouts=Timeouts(space_backoff=0.01))
+
     @contextmanager
     def space() -> Iterator[KronosClient]:
-        with KronosClient(space_url, settings=Settings(samples=4)) as client:
+        with KronosClient(space_url, settings=settings) as client:
             yield client
 
     return space
@@ -139,7 +138,6 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
 ) -> None:
     monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
 
-    monkeypatch.setattr(space_http, "BACKOFF", 0.01)
     dead = threading.Event()
 
     @contextmanager
@@ -181,8 +179,10 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
         finally:
             left.append(True)
 
-    monkeypatch.setattr(retrying, "PATIENCE", 0.5)
-    with pytest.raises(DatabaseUnavailable, match="127"):
+    with (
+        use_timeouts(Timeouts(database_retry=0.5)),
+        pytest.raises(DatabaseUnavailable, match="127"),
+    ):
         run(RunSummary(symbols=SAMPLE), watched, data, "postgresql://me@127.0.0.1:9/kronos")
     assert left == [True]
 
@@ -242,7 +242,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
 
     report = RunSummary(symbols=SAMPLE)
     handler = Watched()
-    logging.getLogger("tradingbot.runtime.retry").addHandler(handler)
+    logging.getLogger("tradingbot.persistence.transactions").addHandler(handler)
     try:
         with (
             open_lock(postgres_url, "run 0/1") as lock,
@@ -260,7 +260,7 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
             with open_lock(postgres_url, "run 0/1") as other:
                 assert not other.try_exclusive(), "the run has its lock again"
     finally:
-        logging.getLogger("tradingbot.runtime.retry").removeHandler(handler)
+        logging.getLogger("tradingbot.persistence.transactions").removeHandler(handler)
     assert refused == [True]
     assert report.made == set(SAMPLE)
     assert (report.rows, len(stored(postgres_url))) == (8, 8)
@@ -308,19 +308,18 @@ def test_a_lock_that_becomes_free_is_taken_though_it_was_anothers_at_first(datab
     with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
         assert dead.try_exclusive()
         told = Told(then=dead.release)
-        assert await_lock(lock, told)
+        assert await_lock(lock, told, Timeouts())
         assert not dead.try_exclusive()
     [line] = told.lines
     assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
 
 
 def test_a_lock_that_another_run_keeps_is_left_to_it(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    database: str,
 ) -> None:
-    monkeypatch.setattr(nightly, "LOCK_WAIT", 0.05)
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
-        assert not await_lock(lock, ProgressReporter())
+        assert not await_lock(lock, ProgressReporter(), Timeouts(run_lock=0.05))
         assert not lock.try_exclusive()
 
 
@@ -329,7 +328,7 @@ def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
         assert other.try_exclusive()
         told = Told(then=lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Stopped), stop_on_signals():
-            await_lock(lock, told)
+            await_lock(lock, told, Timeouts())
 
 
 @pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])

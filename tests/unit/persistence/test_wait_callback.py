@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from tests.support.postgres import DatabaseProxy, running_postgres
 from tradingbot.errors import DatabaseUnavailable
-from tradingbot.persistence import wait_callback as db_wait
 from tradingbot.persistence.engine import dispose_engines, get_db_session
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.settings import Timeouts
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +68,31 @@ def test_a_signal_gets_through_while_a_statement_is_not_answered(proxy: Database
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_server_that_stalls_counts_as_lost_after_a_while(
-    proxy: DatabaseProxy, connected: bool, monkeypatch: pytest.MonkeyPatch
+    proxy: DatabaseProxy, connected: bool
 ) -> None:
-    monkeypatch.setattr(db_wait, "PATIENCE" if connected else "PATIENCE_CONNECTING", 0.3)
+    limits = Timeouts(database_answer=0.3) if connected else Timeouts(database_greeting=0.3)
     if not connected:
         proxy.stall()
-    with pytest.raises(DatabaseUnavailable, match=r"has not answered for 0\.3 s"):
+    with (
+        bounded_waits(limits),
+        pytest.raises(DatabaseUnavailable, match=r"has not answered for 0\.3 s"),
+    ):
         ask(proxy, proxy.stall)
 
 
-def test_a_signal_that_is_held_back_shortens_the_wait(
-    proxy: DatabaseProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(db_wait, "PATIENCE_STOPPED", 0.3)
+def test_a_signal_that_is_held_back_shortens_the_wait(proxy: DatabaseProxy) -> None:
 
     def stall() -> None:
         proxy.stall()
         sigterm_soon()
 
     began = time.monotonic()
-    with pytest.raises(Stopped), stop_on_signals(), signals_held():
+    with (
+        bounded_waits(Timeouts(database_answer_after_signal=0.3)),
+        pytest.raises(Stopped),
+        stop_on_signals(),
+        signals_held(),
+    ):
         ask(proxy, stall)
     assert time.monotonic() - began < 5
 

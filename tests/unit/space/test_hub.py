@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,13 @@ from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
 from tradingbot.errors import HubError, HubRefused
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
-from tradingbot.settings import PausePolicy, Settings
-from tradingbot.space import hub as hf_space
-from tradingbot.space.hub import HubSpace, is_private_space
+from tradingbot.settings import PausePolicy, Settings, Timeouts
+from tradingbot.space.hub import ATTEMPTS, HubSpace, is_private_space
 from tradingbot.space.lifecycle import running_space
 
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a Hub that hangs; one that is only slow, as the machine may be, is waited for."""
-    monkeypatch.setattr(hf_space, "HUB_TIMEOUT", 0.5)
+QUICK = Timeouts(hub_backoff=0.05)
+# For a Hub that hangs; one that is only slow, as the machine may be, is waited for.
+IMPATIENT = replace(QUICK, hub_answer=0.5)
 
 
 @pytest.fixture
@@ -42,8 +40,8 @@ def client(hub: Hub) -> Iterator[KronosClient]:
         yield client
 
 
-def space_of(hub: Hub, token: str = TOKEN, repo: str = REPO) -> HubSpace:
-    return HubSpace(repo, token, endpoint=hub.url, backoff=0.05)
+def space_of(hub: Hub, timeouts: Timeouts = QUICK) -> HubSpace:
+    return HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
 
 
 def test_a_paused_space_is_woken_for_the_block_and_paused_after_it(
@@ -101,12 +99,11 @@ def test_a_signal_while_the_space_is_being_paused_waits_for_the_end(
 
 
 def test_a_signal_while_a_pause_is_tried_again_leaves_it_no_longer_than_kubernetes_allows(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch
+    hub: Hub,
 ) -> None:
-    monkeypatch.setattr(hf_space, "PAUSE_PATIENCE_STOPPED", 0.2)
     kill = _kill_at("pause", signal.SIGTERM)
     hub.happens = lambda event: kill(event) or 500
-    space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=60)
+    space = space_of(hub, Timeouts(hub_backoff=60, hub_pause_after_signal=0.2))
     began = time.monotonic()
     with (
         pytest.raises(Stopped),
@@ -133,7 +130,7 @@ def test_a_signal_does_not_hide_that_the_pause_failed(
 ) -> None:
     with pytest.raises(Stopped), stop_on_signals():  # noqa: SIM117, PT012
         with running_space(space_of(hub), client, timeout=20):
-            hub.faults["pause"] += [500] * (hf_space.ATTEMPTS - 1)
+            hub.faults["pause"] += [500] * (ATTEMPTS - 1)
             kill = _kill_at("pause", signal.SIGTERM)  # at the last attempt
             hub.happens = lambda event: kill(event) or (500 if event == "pause" else None)
     assert "THE SPACE MAY STILL BE RUNNING" in caplog.text
@@ -160,12 +157,11 @@ def test_the_pause_policy_is_kept(
 
 @pytest.mark.parametrize("action", ["runtime", "restart", "pause"])
 @pytest.mark.parametrize("fault", [500, 429, "hang", "garbage"])
-@pytest.mark.usefixtures("impatient")
 def test_what_may_pass_is_tried_again(
     hub: Hub, client: KronosClient, action: str, fault: int | str
 ) -> None:
     hub.faults[action].append(fault)
-    with running_space(space_of(hub), client, timeout=20):
+    with running_space(space_of(hub, IMPATIENT), client, timeout=20):
         assert hub.running
     assert not hub.running
     assert not hub.faults[action], "the fault has fired"
@@ -192,7 +188,7 @@ def test_a_refusal_is_not_tried_again_and_starts_nothing(
 def test_a_restart_that_failed_may_have_started_the_space_so_it_is_paused(
     hub: Hub, client: KronosClient
 ) -> None:
-    hub.faults["restart"] += ["late"] * hf_space.ATTEMPTS
+    hub.faults["restart"] += ["late"] * ATTEMPTS
     with (
         pytest.raises(HubError, match=r"could not restart .* in 4 attempts: it answered 504"),
         running_space(space_of(hub), client, timeout=20),
@@ -213,7 +209,7 @@ def test_a_failed_start_is_told_at_once_with_the_end_of_the_log(
         running_space(space_of(hub), client, timeout=120),
     ):
         pass
-    assert time.monotonic() - began < hf_space.STALE_AFTER
+    assert time.monotonic() - began < Timeouts().hub_stale_stage
     assert "Traceback (most recent call last):" in caplog.text
     assert hub.stage == "PAUSED"
 
@@ -245,7 +241,7 @@ def test_a_pause_that_fails_is_an_error_and_is_told_loudly(
         pytest.raises(HubError, match="could not pause"),
         running_space(space_of(hub), client, timeout=20),
     ):
-        hub.faults["pause"] += [500] * hf_space.ATTEMPTS
+        hub.faults["pause"] += [500] * ATTEMPTS
     assert "THE SPACE MAY STILL BE RUNNING" in caplog.text
     assert REPO in caplog.text
 
@@ -273,8 +269,8 @@ def hub_of_the_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     """HubSpaces that are made without an endpoint speak to the test Hub."""
     original = HubSpace.__init__
 
-    def init(self: HubSpace, repo: str, token: str) -> None:
-        original(self, repo, token, endpoint=hub.url, backoff=0.01)
+    def init(self: HubSpace, repo: str, token: str, *, timeouts: Timeouts | None = None) -> None:
+        original(self, repo, token, endpoint=hub.url, timeouts=Timeouts(hub_backoff=0.01))
 
     monkeypatch.setattr(HubSpace, "__init__", init)
     return hub
@@ -308,11 +304,10 @@ def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
     session.close()
 
 
-@pytest.mark.usefixtures("impatient")
 def test_describing_a_space_does_not_wait_for_ever_for_a_hub_that_hangs(hub: Hub) -> None:
-    hub.faults["info"] += ["hang"] * hf_space.ATTEMPTS
+    hub.faults["info"] += ["hang"] * ATTEMPTS
     with pytest.raises(HubError, match=r"could not describe .* ReadTimeout"):
-        space_of(hub).info()
+        space_of(hub, IMPATIENT).info()
 
 
 class _To(HTTPAdapter):

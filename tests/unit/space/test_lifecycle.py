@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,19 +26,16 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.runs import RunRecord
 from tradingbot.runtime.locking import Lock
-from tradingbot.settings import PausePolicy
-from tradingbot.space import hub as hf_space
-from tradingbot.space import lifecycle as space_life
+from tradingbot.settings import PausePolicy, Timeouts
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
 
 LOCK = f"Space {REPO}"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a Hub that hangs; one that is only slow, as the machine may be, is waited for."""
-    monkeypatch.setattr(hf_space, "HUB_TIMEOUT", 0.5)
+QUICK = Timeouts(hub_backoff=0.05)
+# For a Hub that hangs; one that is only slow, as the machine may be, is waited for.
+IMPATIENT = replace(QUICK, hub_answer=0.5)
 
 
 @pytest.fixture
@@ -60,9 +58,10 @@ def stay(hub: Hub, database: str) -> Stay:
         timeout: float = 20,
         say: Any = print,
         lock: Lock | None = None,
+        timeouts: Timeouts = QUICK,
     ) -> Any:
         log = RunRecord.begin(partial(get_db_session, database), RunSummary())
-        space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
+        space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
         with (
             KronosClient(hub.space_url) as client,
             lock or open_lock(database, LOCK) as own,
@@ -210,7 +209,7 @@ def test_a_space_that_died_under_others_is_not_joined(hub: Hub, stay: Stay) -> N
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_their_locks_again(
-    hub: Hub, stay: Stay, database: str, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, stay: Stay, database: str
 ) -> None:
     said: list[str] = []
 
@@ -222,14 +221,13 @@ def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_the
     with open_lock(database, LOCK) as other:
         first = stay(say=say)
         first.__enter__()
-        with stay(lock=other):
+        # the row of `first` stays unfinished here, as that of a run that was killed does
+        with stay(lock=other, timeouts=replace(QUICK, space_lock_regained=0.1)):
             with get_db_session(database) as session:
                 session.execute(text(END_OTHER_SESSIONS))
             first.__exit__(None, None, None)
             assert hub.running
             assert said[-1] == f"Space {REPO}: left to the runs that still use it"
-            # the row of `first` stays unfinished here, as that of a run that was killed does
-            monkeypatch.setattr(space_life, "REGAIN", 0.1)
     assert (hub.starts, hub.running) == (1, False)
 
 
@@ -295,13 +293,13 @@ def test_if_woken_remembers_a_run_that_woke_the_space_and_was_killed(
     assert notes == [True, False, False]
 
 
-@pytest.mark.usefixtures("impatient")
-def test_the_deadline_holds_against_a_hub_that_hangs(
-    hub: Hub, stay: Stay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hf_space, "PAUSE_PATIENCE", 0.0)
+def test_the_deadline_holds_against_a_hub_that_hangs(hub: Hub, stay: Stay) -> None:
+    timeouts = replace(IMPATIENT, hub_pause=0.0)
     hub.faults["runtime"] += ["hang"] * 20
-    with pytest.raises(HubError, match="could not tell the stage"), stay(timeout=0.7):
+    with (
+        pytest.raises(HubError, match="could not tell the stage"),
+        stay(timeout=0.7, timeouts=timeouts),
+    ):
         pass
     # each took the 0.5 s of a time-out: no third one has begun after the deadline
     assert set(hub.actions()) == {"runtime"}
@@ -309,16 +307,15 @@ def test_the_deadline_holds_against_a_hub_that_hangs(
 
 
 @pytest.mark.parametrize("action", ["pause", "runtime"])
-@pytest.mark.usefixtures("impatient")
 def test_pausing_after_a_signal_takes_no_longer_than_kubernetes_allows(
     hub: Hub, action: str
 ) -> None:
     hub.start_now()
     hub.faults[action] += ["hang"] * 20
-    space = HubSpace(REPO, TOKEN, endpoint=hub.url, backoff=0.05)
-    hub_timeout = 10.0  # as it is in life; here each call takes 0.5 s
+    space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=IMPATIENT)
     with pytest.raises(HubError, match=r"could not .* ReadTimeout"):
         space.pause(1.0)
     assert hub.actions().count(action) <= 2, "none begins after the patience is at its end"
-    allowed = hf_space.PAUSE_PATIENCE_STOPPED + hub_timeout + hf_space.CONNECT_TIMEOUT
+    life = Timeouts()
+    allowed = life.hub_pause_after_signal + life.hub_answer + life.hub_connect
     assert allowed < 30, "the grace period of Kubernetes, unless it is set"

@@ -1,0 +1,119 @@
+"""What may pass is tried again; what ends the trying gives the last outcome as it is."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from tenacity import (
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+)
+
+from tradingbot.runtime.retry import doubling, retry, retry_after
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+
+FULL = retry_if_result(lambda answer: answer == "full")
+AWAY = retry_if_exception_type(ConnectionError)
+
+
+class Server:
+    """Answers, or raises, in turn; the last one for ever."""
+
+    def __init__(self, *outcomes: object) -> None:
+        self.outcomes = list(outcomes)
+        self.asked = 0
+
+    def __call__(self) -> object:
+        self.asked += 1
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def test_pauses_double_up_to_the_longest_and_the_answer_comes_back() -> None:
+    server, pauses = Server(*[ConnectionError()] * 5, "full", "done"), list[float]()
+    assert retry(server, again=AWAY | FULL, wait=doubling(1, 10), sleep=pauses.append) == "done"
+    assert pauses == [1, 2, 4, 8, 10, 10]
+
+
+def test_the_last_answer_is_returned_when_enough_was_tried() -> None:
+    server = Server("full")
+    stop = stop_after_attempt(3)
+    assert retry(server, again=FULL, wait=doubling(0, 0), stop=stop) == "full"
+    assert server.asked == 3
+
+
+def test_the_last_error_is_raised_as_it_is() -> None:
+    last = ConnectionError("the second")
+    server = Server(ConnectionError("the first"), last)
+    with pytest.raises(ConnectionError) as caught:
+        retry(server, again=AWAY, wait=doubling(0, 0), stop=stop_after_attempt(2))
+    assert caught.value is last
+    assert caught.value.__cause__ is None
+
+
+def test_what_will_not_pass_is_raised_at_once() -> None:
+    server = Server(PermissionError("no"))
+    with pytest.raises(PermissionError):
+        retry(server, again=retry_if_exception_type(TimeoutError), wait=doubling(60, 60))
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize("outcome", ["full", ConnectionError("away")])
+def test_an_event_ends_the_wait_with_the_last_outcome(outcome: object) -> None:
+    server, stopped, ended = Server(outcome), threading.Event(), list[object]()
+
+    def ask() -> None:
+        try:
+            ended.append(retry(server, again=AWAY | FULL, wait=doubling(600, 600), stopped=stopped))
+        except ConnectionError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    while not server.asked:
+        time.sleep(0.001)
+    stopped.set()
+    thread.join(30)
+    assert ended == [outcome]
+    assert server.asked == 1
+
+
+def test_a_signal_gets_through_while_the_next_attempt_is_waited_for() -> None:
+    server = Server(ConnectionError())
+
+    def kill(seconds: float) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(seconds)
+
+    with pytest.raises(Stopped), stop_on_signals():
+        retry(server, again=AWAY, wait=doubling(600, 600), sleep=kill)
+    assert server.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
+    ],
+)
+def test_a_retry_after_in_seconds_is_read(headers: dict[str, str], seconds: float) -> None:
+    assert retry_after(headers) == seconds
+
+
+def test_what_happens_before_each_wait_is_told() -> None:
+    told: list[int] = []
+
+    def note(state: RetryCallState) -> None:
+        told.append(state.attempt_number)
+
+    server = Server("full", "full", "done")
+    retry(server, again=FULL, wait=doubling(0, 0), before_sleep=note)
+    assert told == [1, 2]
