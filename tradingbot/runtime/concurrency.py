@@ -10,6 +10,23 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def in_background(work: Callable[[], Result]) -> Future[Result]:
+    """Start `work` in a daemon thread of its own; the future holds what it returns or raises.
+
+    Unlike with a ThreadPoolExecutor, the process does not wait for the thread at its end.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
 def as_they_end(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
@@ -43,20 +60,6 @@ def as_they_end(
             yield item, outcome()
     finally:
         stopped.set()
-
-
-def in_background(work: Callable[[], Result]) -> Future[Result]:
-    """Start `work` in a thread of its own; unlike a pool's, the process does not wait for it."""
-    future: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def _outcome(
