@@ -8,10 +8,10 @@ import threading
 from collections.abc import Generator, Iterable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from tradingbot.data.cache import HistoryCache
 from tradingbot.data.circuit_breaker import CircuitBreaker
 from tradingbot.data.sources.base import Source
 from tradingbot.data.sources.registry import open_source
@@ -19,11 +19,7 @@ from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import Bars, clean
 from tradingbot.runtime.concurrency import as_they_end
-
-if TYPE_CHECKING:
-    from tradingbot.data.cache import HistoryCache
-    from tradingbot.typing import SessionFactory
-
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
@@ -49,14 +45,14 @@ class DataService:
         horizon: int = 5,
         now: datetime | None = None,
         min_bars: int = 32,  # what a Space asks for at least
-        sessions: "SessionFactory | None" = None,
+        sessions: SessionFactory | None = None,
         patience: CircuitBreaker | None = None,
     ) -> None:
         self._source = open_source(source) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
         self._min_bars = min_bars
-        self._cache = _cache(sessions) if self._source.remote else None
+        self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
         self._patience = patience or CircuitBreaker()
         self._warned: set[str] = set()
         # the newest daily closes that were asked for, from when on, and up to which session
@@ -112,7 +108,7 @@ class DataService:
         if len(frame) < self._min_bars:
             count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
             needs = f"a forecast needs at least {self._min_bars}"
-            raise TooFewBars("; ".join([f"{symbol}: {count}, {needs}", *warnings]))
+            raise TooFewBars("; ".join([f"{count}, {needs}", *warnings]), symbol=symbol)
         if interval == "1d" and (late := sessions_between(symbol, frame.index[-1], last)):
             warning = f"the newest bar is of {frame.index[-1]:%Y-%m-%d}; sessions since: {late}"
             if self._now is None and self._source.clock_file:
@@ -174,7 +170,7 @@ class DataService:
                 raw = self._patience.ask(symbol, request, stopped)
             except DataError as error:
                 if gone and self._cache is not None:
-                    raise DataUnavailable(str(error)) from error
+                    raise DataUnavailable(error.reason, symbol=error.symbol) from error
                 raise
             return clean(raw[raw.index <= last])
 
@@ -201,16 +197,6 @@ class DataService:
             self._warned.add(symbol)
             # the ticker is a field of its own in a log of JSON lines
             logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
-
-
-def _cache(
-    sessions: "SessionFactory | None",
-) -> "HistoryCache | None":
-    if sessions is None:
-        return None
-    from tradingbot.data.cache import HistoryCache  # loads SQLAlchemy
-
-    return HistoryCache(sessions)
 
 
 def _bar_length(interval: str) -> timedelta:

@@ -34,8 +34,9 @@ def next_sessions(symbol: str, after: datetime, count: int) -> list[datetime]:
     first = known.upto(after)
     if first + count > len(known.days):
         raise DataError(
-            f"{symbol}: the sessions of {known.name} are known up to {known.last:%Y-%m-%d} only, "
-            f"not {count} beyond {after:%Y-%m-%d}; a newer exchange-calendars may know more"
+            f"the sessions of {known.name} are known up to {known.last:%Y-%m-%d} only, "
+            f"not {count} beyond {after:%Y-%m-%d}; a newer exchange-calendars may know more",
+            symbol=symbol,
         )
     return _as_datetimes(known.days[first : first + count])
 
@@ -133,8 +134,9 @@ def _widest(name: str) -> tuple[Any, date, date]:
 
 def _outside(symbol: str, known: _Sessions, day: datetime) -> DataError:
     return DataError(
-        f"{symbol}: {day:%Y-%m-%d} is outside of what is known of {known.name}, "
-        f"{known.first:%Y-%m-%d} to {known.last:%Y-%m-%d}"
+        f"{day:%Y-%m-%d} is outside of what is known of {known.name}, "
+        f"{known.first:%Y-%m-%d} to {known.last:%Y-%m-%d}",
+        symbol=symbol,
     )
 
 

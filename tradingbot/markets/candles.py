@@ -60,30 +60,30 @@ def _possible(frame: pd.DataFrame) -> pd.Series:
     return positive & high & low
 
 
-def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFrame":
+def checked(symbol: str, history: pd.DataFrame, interval: str) -> pd.DataFrame:
     """`history` as `encode` takes it, its times naive; DataError says why it cannot be sent.
 
     Times with a zone become UTC; those of daily bars are dates, and keep the day they show.
     """
-    import numpy as np
-    import pandas as pd
-
     if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
-        raise DataError(f"{symbol}: expected a DataFrame with a DatetimeIndex as the history")
+        raise DataError("expected a DataFrame with a DatetimeIndex as the history", symbol=symbol)
     if not len(history) or history.index.hasnans:
-        raise DataError(f"{symbol}: the history has no bars, or one without a time")
+        raise DataError("the history has no bars, or one without a time", symbol=symbol)
     names = list(history.columns)
     if wrong := [name for name in PRICES if names.count(name) != 1]:
-        raise DataError(f"{symbol}: the history has not one column {', '.join(wrong)}, but {names}")
+        raise DataError(
+            f"the history has not one column {', '.join(wrong)}, but {names}", symbol=symbol
+        )
     try:
         bars = history[[*PRICES, *(["volume"] if "volume" in names else [])]].astype("float64")
     except (TypeError, ValueError) as error:
-        raise DataError(f"{symbol}: the history has what is no number: {error}") from error
+        raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
     impossible = ~np.isfinite(bars[PRICES]).all(axis=1) | np.isinf(bars.get("volume", 0.0))
     if impossible.any():
         raise DataError(
-            f"{symbol}: NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "
-            f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them"
+            f"NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "
+            f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them",
+            symbol=symbol,
         )
     times = history.index
     if times.tz is not None:
@@ -91,7 +91,8 @@ def checked(symbol: str, history: "pd.DataFrame", interval: str) -> "pd.DataFram
         bars.index = naive = times.tz_localize(None) if daily else times.tz_convert(None)
         if daily and not naive.equals(naive.normalize()):
             raise DataError(
-                f"{symbol}: daily bars at {times[-1]}; expected midnight of the session's date: "
-                "convert to the exchange's time zone first"
+                f"daily bars at {times[-1]}; expected midnight of the session's date: "
+                "convert to the exchange's time zone first",
+                symbol=symbol,
             )
     return bars

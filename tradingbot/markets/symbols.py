@@ -22,14 +22,16 @@ def calendar_name(symbol: str) -> str:
     if not separator:
         if ticker.startswith("^"):
             raise DataError(
-                f"{symbol}: no exchange is known for this index; expected one as ^GSPC or ^N225"
+                "no exchange is known for this index; expected one as ^GSPC or ^N225",
+                symbol=symbol,
             )
         return "XNYS"
     calendar = (_KINDS if separator == "=" else _SUFFIXES).get(suffix)
     if not stem or calendar is None:
         raise DataError(
-            f"{symbol}: no exchange is known for the suffix {separator}{suffix}; "
-            "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X"
+            f"no exchange is known for the suffix {separator}{suffix}; "
+            "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X",
+            symbol=symbol,
         )
     return calendar
 

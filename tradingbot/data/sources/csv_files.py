@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from tradingbot.data.sources.yahoo import wall_clock
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
 from tradingbot.markets.candles import PRICES
+from tradingbot.runtime.clock import utcnow
 
 
 class CsvSource:
@@ -56,7 +56,7 @@ class CsvSource:
                 self._clock, newest_of_all = max(closes)
                 self.clock_file = self._files[newest_of_all].name
             else:
-                self._clock = wall_clock()
+                self._clock = utcnow()
         return self._clock
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
@@ -71,7 +71,7 @@ class CsvSource:
         if key not in self._files:
             have = ", ".join(self.symbols()[:5]) + (", …" if len(self._files) > 5 else "")
             raise UnknownSymbol(
-                f"{symbol}: no file {symbol}.csv in {self._folder}, which has {have}"
+                f"no file {symbol}.csv in {self._folder}, which has {have}", symbol=symbol
             )
         if key not in self._read:
             rows = read_csv(self._files[key])
@@ -150,7 +150,7 @@ def _refuse(file: Path, text: pd.Series, wrong: pd.Series, complaint: str) -> No
 
 
 def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:
-    now = wall_clock()
+    now = utcnow()
     ahead = rows["day"] > now + timedelta(days=1)  # a day: east of Greenwich it begins earlier
     if ahead.any():
         row: Any = ahead.idxmax()

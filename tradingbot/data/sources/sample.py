@@ -43,11 +43,12 @@ class SampleSource:
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         if symbol.upper() not in self._frames:
             raise UnknownSymbol(
-                f"{symbol}: the sample has {', '.join(self._TICKERS)} only; "
-                "other tickers need the source yahoo or csv:DIR"
+                f"the sample has {', '.join(self._TICKERS)} only; "
+                "other tickers need the source yahoo or csv:DIR",
+                symbol=symbol,
             )
         if interval != "1d":
-            raise DataError(f"{symbol}: the sample has daily bars only, not {interval!r}")
+            raise DataError(f"the sample has daily bars only, not {interval!r}", symbol=symbol)
         return self._frames[symbol.upper()]
 
 

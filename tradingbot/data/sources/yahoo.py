@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,8 @@ import pandas as pd
 from tradingbot.data.circuit_breaker import RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import exchange_timezone
+from tradingbot.markets.candles import PRICES
+from tradingbot.runtime.clock import utcnow
 
 TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30
 
@@ -37,7 +39,7 @@ class YahooSource:
         return []
 
     def clock(self, horizon: int) -> datetime:
-        return wall_clock()
+        return utcnow()
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         zone = exchange_timezone(symbol)
@@ -58,18 +60,20 @@ class YahooSource:
             )
         except YFRateLimitError as error:
             raise RateLimited(
-                f"{symbol}: Yahoo refuses more requests for now (429); try again in some minutes"
+                "Yahoo refuses more requests for now (429); try again in some minutes",
+                symbol=symbol,
             ) from error
         except YFPricesMissingError as error:
             reason = _one_line(error)
             if "No data found" in reason:  # Yahoo's words; yfinance's own are "possibly delisted"
-                raise UnknownSymbol(f"{symbol}: Yahoo does not know this ticker") from error
-            raise DataError(f"{symbol}: Yahoo has no prices: {reason}") from error
+                raise UnknownSymbol("Yahoo does not know this ticker", symbol=symbol) from error
+            raise DataError(f"Yahoo has no prices: {reason}", symbol=symbol) from error
         except Exception as error:
             # yfinance lets through whatever its two HTTP libraries, JSON and an answer of another
             # shape raise; one ticker's trouble must not end the others'
             raise DataUnavailable(
-                f"{symbol}: Yahoo could not be asked: {type(error).__name__}: {_one_line(error)}"
+                f"Yahoo could not be asked: {type(error).__name__}: {_one_line(error)}",
+                symbol=symbol,
             ) from error
         finally:
             _forget_answers()
@@ -77,9 +81,7 @@ class YahooSource:
 
 
 def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
-    bars = frame.rename(columns=str.lower).reindex(
-        columns=["open", "high", "low", "close", "volume"]
-    )
+    bars = frame.rename(columns=str.lower).reindex(columns=[*PRICES, "volume"])
     index = pd.DatetimeIndex(frame.index)
     # a daily bar's date is the session's, in the exchange's time
     index = index.tz_localize(None).normalize() if interval == "1d" else index.tz_convert(None)
@@ -117,7 +119,3 @@ def _forget_answers() -> None:
 
 def _one_line(error: Exception, limit: int = 200) -> str:
     return " ".join(str(error).split())[:limit]
-
-
-def wall_clock() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
