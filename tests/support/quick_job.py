@@ -34,7 +34,7 @@ HURRIED = Timeouts(
 
 if __name__ == "__main__":
     exit_on_signals()
-    from tradingbot import client  # only now: it takes long, and a signal may come meanwhile
+    from tradingbot.space import client  # only now: it takes long, and a signal may come meanwhile
 
     assert client.BATCH_SERIES, "else its batches would stay as large as ever"
     client.BATCH_SERIES = 4

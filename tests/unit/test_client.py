@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 from sqlalchemy import inspect
 
-from tradingbot import client as kronos_client
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import (
@@ -33,7 +32,10 @@ from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings, Timeouts, use_timeouts
+from tradingbot.space import client as space_client
 from tradingbot.space import transport as space_http
+from tradingbot.space.client import SpaceClient
+from tradingbot.space.wire import prepared
 
 COLUMNS = [
     "target_date", "open", "high", "low", "close", "volume",
@@ -100,11 +102,13 @@ def test_one_bad_ticker_does_not_spoil_the_others(client: KronosClient) -> None:
 
 
 def test_many_tickers_go_in_batches_and_come_back_in_order(
-    client: KronosClient, sample: DataService, monkeypatch: pytest.MonkeyPatch
+    space_url: str, sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 2)
     histories = {f"T{i}": sample.history("AAPL", bars=40) for i in range(9)}
-    batches = list(client.forecast_batches(histories, horizon=1))
+    requests = prepared(histories, histories.__getitem__, 1, interval="1d", samples=4)
+    with SpaceClient(space_url) as client:
+        batches = list(client.forecast_batches(requests))
     assert [[symbol for symbol, _ in batch] for batch in batches] == [
         ["T0", "T1"], ["T2", "T3"], ["T4", "T5"], ["T6", "T7"], ["T8"],
     ]  # fmt: skip
@@ -347,7 +351,7 @@ def test_a_key_that_the_space_refuses_is_a_wrong_setting(key: str | None, says: 
         scripted((401, {}, {"error": {"code": "x", "message": "no key"}})) as (url, _),
         pytest.raises(ConfigError, match=f"KRONOS_API_KEY {says}.*/metrics answered 401: no key"),
     ):
-        KronosClient(url, api_key=key).check_key()
+        SpaceClient(url, api_key=key).check_key()
 
 
 def test_looking_for_a_stored_forecast_makes_no_tables(
@@ -440,7 +444,7 @@ def test_a_space_that_hangs_is_left_after_the_timeout_and_not_asked_again(
 def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
     at_once, most, second, lock = 0, 0, threading.Event(), threading.Lock()
 
     def compute() -> None:
@@ -463,12 +467,12 @@ def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
 def test_who_stops_listening_stops_the_sending_too(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
     refusal, full = (422, {}, {"error": {"message": "no"}}), (429, {"Retry-After": "60"}, b"")
     of_each = {b"AAPL": refusal, b"": full}  # whichever arrives first
     others = set(threading.enumerate())
     with scripted(of_each) as (url, script), KronosClient(url, data=sample) as client:
-        answers = client.forecast_batches(["AAPL", "IBM", "MSFT", "GOOG"])
+        answers = client.forecast_many(["AAPL", "IBM", "MSFT", "GOOG"])
         next(answers)
         senders = [t for t in threading.enumerate() if t not in others and "(run)" in t.name]
         assert senders
@@ -482,17 +486,19 @@ def test_who_stops_listening_stops_the_sending_too(
 def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
     program = """
 import sys, time, pathlib
-from tradingbot import client as kronos_client
+from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
-kronos_client.BATCH_SERIES = 1
+from tradingbot.settings import Settings, Timeouts, use_timeouts
+from tradingbot.space import client as space_client
+space_client.BATCH_SERIES = 1
 def tickers():
     yield "AAPL"
     yield "IBM"
     while not pathlib.Path("asked").exists():
         time.sleep(0.01)
     sys.exit(3)
-client = kronos_client.KronosClient(sys.argv[1], data=DataService("sample"))
-list(client.forecast_batches(tickers()))
+client = KronosClient(sys.argv[1], data=DataService("sample"))
+list(client.forecast_many(tickers()))
 """
     release = threading.Event()
 
@@ -522,7 +528,7 @@ def test_a_full_queue_is_waited_for_as_long_as_an_answer(sample: DataService) ->
 def test_batches_after_the_death_of_the_space_fail_at_once(
     sample: DataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
     with scripted((500, {}, b"")) as (url, script):
         client = KronosClient(url, data=sample)
         symbols = ["AAPL", "IBM", "MSFT", "GOOG"]
@@ -566,7 +572,7 @@ def audit(event, args):
         raise SystemExit(f"{event} {args}")
 sys.addaudithook(audit)
 from tradingbot.utils.core import KronosClient
-heavy = {"torch", "transformers", "langchain_core", "yfinance", "kronos_space", "sqlalchemy"}
+heavy = {"torch", "transformers", "langchain_core", "yfinance", "kronos_space"}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(

@@ -31,12 +31,13 @@ from tradingbot.runtime.retry import retry
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.connect import check_space_is_known, open_space
+from tradingbot.space.wire import prepared
 from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
-    from tradingbot.client import KronosClient
     from tradingbot.data.service import DataService
     from tradingbot.postprocessing.bands import Calibration
+    from tradingbot.space.client import SpaceClient
 
 
 def nightly(
@@ -143,7 +144,7 @@ def _recorded(
     report: RunSummary,
     narrator: ProgressReporter,
     *,
-    space: "Callable[..., AbstractContextManager[KronosClient]]",
+    space: "Callable[..., AbstractContextManager[SpaceClient]]",
     data: "DataService",
     sessions: SessionFactory | None,
     locked: SessionFactory,
@@ -190,7 +191,7 @@ def run_job(
     settings: Settings,
     report: RunSummary,
     *,
-    space: "Callable[[], AbstractContextManager[KronosClient]]",
+    space: "Callable[[], AbstractContextManager[SpaceClient]]",
     data: "DataService",
     sessions: SessionFactory | None,
     narrator: ProgressReporter,
@@ -216,7 +217,14 @@ def run_job(
         if missing:
             narrator.step("forecast", f"Forecasting with {report.model}", total=len(missing))
         remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
-        batches = client.forecast_batches(missing, settings.horizon, interval=INTERVAL)
+        requests = prepared(
+            missing,
+            missing.__getitem__,
+            settings.horizon,
+            interval=INTERVAL,
+            samples=settings.samples,
+        )
+        batches = client.forecast_batches(requests)
         stack.enter_context(closing(batches))  # so that nothing more is sent when storing fails
         known: Calibration | None = None
         fitted = False

@@ -5,19 +5,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosCalibration
 from tradingbot.persistence.upsert import upsert
-from tradingbot.persistence.url import database_exists
-from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName
+from tradingbot.persistence.url import database_exists, database_url
+from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName, key_of
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+logger = logging.getLogger(__name__)
 
 
 def load(session: "Session", key: Key) -> Calibration | None:
@@ -72,9 +76,6 @@ def store(session: "Session", calibration: Calibration) -> int:
     return upsert(session, KronosCalibration, rows)
 
 
-logger = logging.getLogger(__name__)
-
-
 class StoredCalibrations:
     """The calibrations of the database, by default the configured one; each is read once.
 
@@ -86,20 +87,13 @@ class StoredCalibrations:
         self._read: dict[Key, Calibration | None] = {}
 
     def apply(self, forecast: Forecast) -> Forecast:
-        from tradingbot.postprocessing.bands import key_of
-
         key = key_of(forecast)
         if key not in self._read:
             self._read[key] = self._stored(key)
         calibration = self._read[key]
         return forecast if calibration is None else calibration.apply(forecast)
 
-    def _stored(self, key: "Key") -> "Calibration | None":
-        from sqlalchemy.exc import SQLAlchemyError
-
-        from tradingbot.persistence.engine import get_db_session
-        from tradingbot.persistence.url import database_url
-
+    def _stored(self, key: Key) -> Calibration | None:
         try:
             if self._sessions is None and not database_exists(database_url()):
                 return None

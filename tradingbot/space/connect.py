@@ -1,19 +1,18 @@
 """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
 
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 from tradingbot.errors import ConfigError
+from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tradingbot.client import KronosClient
-    from tradingbot.runtime.locking import Lock
-    from tradingbot.space.lifecycle import WakeLog
+from tradingbot.space.client import SpaceClient
+from tradingbot.space.hub import HubSpace
+from tradingbot.space.lifecycle import WakeLog, running_space
+from tradingbot.space.local import local_space
 
 
 def check_space_is_known(settings: Settings, *, local: bool) -> None:
@@ -32,40 +31,39 @@ def open_space(
     local: bool,
     narrator: ProgressReporter,
     model: str | None = None,
-    lock: "Lock | None" = None,
-    diary: "WakeLog | None" = None,
-) -> "Iterator[KronosClient]":
-    """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
+    lock: Lock | None = None,
+    diary: WakeLog | None = None,
+) -> Iterator[SpaceClient]:
+    """Yield a client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
 
-    `model` is what a Space of this machine loads in place of KRONOS_MODEL.
-    `lock` is what runs share one of the Hub by, and `diary` what they remember about it.
+    Args:
+        settings: Name the Space, its key and how long it may take to wake.
+        local: Start one on this machine instead, and stop it at the end.
+        narrator: Is told the step.
+        model: What a Space of this machine loads in place of KRONOS_MODEL.
+        lock: By which runs share a Space of the Hub.
+        diary: What these runs remember about it.
     """
-    from tradingbot.client import KronosClient
-
     if local:
-        from tradingbot.space.local import local_space
-
         narrator.step("wake", "Starting a Space on this machine")
+        environ = {**os.environ, **({} if model is None else {"KRONOS_MODEL": model})}
         with (
             local_space(
-                environ={**os.environ, **({} if model is None else {"KRONOS_MODEL": model})},
+                environ=environ,
                 timeout=settings.wake_timeout,
                 say=narrator.say,
                 timeouts=settings.timeouts,
             ) as url,
-            KronosClient(url, settings=settings) as client,
+            SpaceClient.from_settings(replace(settings, space_url=url)) as client,
         ):
             yield client
         return
-    with KronosClient(settings=settings) as client:
+    with SpaceClient.from_settings(settings) as client:
         if settings.hf_token is None:
             narrator.step("wake", f"Waiting for {settings.space_url}")
             client.wait_until_ready(settings.wake_timeout)
             yield client
             return
-        from tradingbot.space.hub import HubSpace
-        from tradingbot.space.lifecycle import running_space
-
         narrator.step("wake", f"Waking {settings.hf_space_repo}")
         with running_space(
             HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts),

@@ -3,16 +3,18 @@
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
+import numpy as np
+import pandas as pd
+
+from tradingbot.errors import DataError, KronosError, SpaceError, SpaceRejected, SpaceUnavailable
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-
-if TYPE_CHECKING:
-    import pandas as pd
+from tradingbot.markets.calendars import next_sessions
+from tradingbot.markets.candles import PRICES, checked
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class SeriesRequest:
     body: bytes  # the JSON object
 
 
-PRICES = ["open", "high", "low", "close"]
+Unsendable = tuple[str, KronosError]  # a ticker without a request, and why
 
 # How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
 # default for top_p, the tails are cut off and the bands are too narrow.
@@ -35,9 +37,67 @@ TEMPERATURE = 1.0
 TOP_P = 1.0
 
 
+def prepared(
+    symbols: Iterable[str],
+    history_of: Callable[[str], pd.DataFrame],
+    horizon: int,
+    *,
+    interval: str,
+    samples: int,
+    seed: int | None = None,
+) -> Iterator[SeriesRequest | Unsendable]:
+    """Yield a request for each ticker, or why there is none. See `prepare`.
+
+    `history_of` returns a ticker's candles, or raises KronosError.
+    """
+    for symbol in symbols:
+        try:
+            if not isinstance(symbol, str):
+                raise DataError("expected a ticker, as text", symbol=repr(symbol))
+            yield prepare(
+                symbol,
+                history_of(symbol),
+                horizon=horizon,
+                interval=interval,
+                samples=samples,
+                seed=seed,
+            )
+        except KronosError as error:
+            yield symbol, error
+
+
+def prepare(
+    symbol: str,
+    history: pd.DataFrame,
+    *,
+    horizon: int,
+    interval: str,
+    samples: int,
+    seed: int | None = None,
+) -> SeriesRequest:
+    """Check `history` and write the request for the `horizon` bars that follow it.
+
+    Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
+
+    Raises:
+        DataError: The history is not one of candles, or the sessions are not known that far.
+    """
+    history = checked(symbol, history, interval)
+    last = history.index[-1].to_pydatetime()
+    return encode(
+        symbol,
+        history,
+        horizon=horizon,
+        interval=interval,
+        targets=next_sessions(symbol, last, horizon) if interval == "1d" else [],
+        samples=samples,
+        seed=seed,
+    )
+
+
 def encode(
     symbol: str,
-    history: "pd.DataFrame",
+    history: pd.DataFrame,
     *,
     horizon: int,
     interval: str,
@@ -79,13 +139,11 @@ def encode(
     )
 
 
-def _with_bars(request: Mapping[str, Any], bars: "pd.DataFrame") -> bytes:
+def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame) -> bytes:
     """The request's JSON with `ohlcv` as its last member.
 
     Written by hand: most of a request are bars, and this is five times as fast as dictionaries.
     """
-    import numpy as np
-
     values = bars.to_numpy(dtype="float64")
     if not np.isfinite(values).all():
         raise ValueError("NaN or infinity among the bars")
@@ -108,12 +166,13 @@ def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecas
     try:
         if not result["ok"]:
             reason = " ".join(str(result["error"]["message"]).split())
-            return SpaceRejected(f"{request.symbol}: the Space refuses it: {reason}")
+            return SpaceRejected(f"the Space refuses it: {reason}", symbol=request.symbol)
         return _forecast(request, result, made_at)
     except (KeyError, TypeError, ValueError) as error:
         return SpaceUnavailable(
-            f"{request.symbol}: the Space's answer is no forecast "
-            f"({type(error).__name__}: {error}); does it run this version of kronos_space?"
+            f"the Space's answer is no forecast ({type(error).__name__}: {error}); "
+            "does it run this version of kronos_space?",
+            symbol=request.symbol,
         )
 
 

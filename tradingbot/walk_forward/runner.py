@@ -24,8 +24,8 @@ from tradingbot.walk_forward.results import PAST, ResultsFile
 from tradingbot.walk_forward.windows import Plan, Window, walk, windows
 
 if TYPE_CHECKING:
-    from tradingbot.client import KronosClient
     from tradingbot.forecast import Forecast
+    from tradingbot.space.client import SpaceClient
 
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
@@ -146,7 +146,7 @@ def _candles(
         try:
             frame = data.bars(symbol, since=_SINCE)
             if frame.empty:
-                raise DataError(f"{symbol}: no bars since {_SINCE:%Y}")
+                raise DataError(f"no bars since {_SINCE:%Y}", symbol=symbol)
             for warning in frame.attrs["warnings"]:
                 narrator.say(f"{symbol}: {warning}")
             found[symbol] = frame
@@ -158,13 +158,13 @@ def _candles(
     return found
 
 
-def _model(client: "KronosClient", wish: WalkForwardConfig) -> dict[str, str]:
+def _model(client: "SpaceClient", wish: WalkForwardConfig) -> dict[str, str]:
     client.check_key()
     health = client.health()
     name = str(health["model"])
     if wish.model is not None and not wish.local and wish.model != name:
         raise ConfigError(
-            f"--model={wish.model!r}: the Space at {client.space_url} has {name}; "
+            f"--model={wish.model!r}: the Space at {client.url} has {name}; "
             "--local starts one with the model that you want"
         )
     return {"model": name, "revision": str(health.get("model_revision") or "")}
@@ -181,7 +181,7 @@ def _add_closes(
 
 
 def _forecast(
-    client: "KronosClient",
+    client: "SpaceClient",
     file: ResultsFile,
     plan: Plan,
     bars: Mapping[str, pd.DataFrame],

@@ -19,7 +19,7 @@ from tradingbot.space.wire import SeriesRequest, encode
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tradingbot.client import KronosClient
+    from tradingbot.space.client import SpaceClient
 
 
 INTERVAL = "1d"
@@ -67,8 +67,9 @@ def windows(symbol: str, days: "pd.DatetimeIndex", plan: Plan, count: int) -> li
         found.append(Window(symbol, as_of, targets))
     if not found:
         raise DataError(
-            f"{symbol}: {len(days)} bars, a backtest needs at least {MIN_BARS + plan.horizon}: "
-            f"{MIN_BARS} of history and {plan.horizon} ahead"
+            f"{len(days)} bars, a backtest needs at least {MIN_BARS + plan.horizon}: "
+            f"{MIN_BARS} of history and {plan.horizon} ahead",
+            symbol=symbol,
         )
     return found[::-1]
 
@@ -97,7 +98,7 @@ def request(window: Window, bars: "pd.DataFrame", plan: Plan) -> SeriesRequest:
 
 
 def walk(
-    client: "KronosClient",
+    client: "SpaceClient",
     plan: Plan,
     bars: "Mapping[str, pd.DataFrame]",
     wanted: Iterable[Window],
@@ -106,6 +107,6 @@ def walk(
     wanted = list(wanted)
     requests = (request(window, bars[window.symbol], plan) for window in wanted)
     left = iter(wanted)
-    with closing(client.answers_to(requests)) as batches:
+    with closing(client.forecast_batches(requests)) as batches:
         for batch in batches:
             yield [(next(left), answer) for _, answer in batch]

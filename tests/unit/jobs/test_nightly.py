@@ -14,9 +14,7 @@ import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
-from tradingbot import client as kronos_client
 from tradingbot.bots.universe import active_tickers
-from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
 from tradingbot.jobs.nightly import await_lock, exit_code, run_job
@@ -29,6 +27,8 @@ from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings, Timeouts, use_timeouts
+from tradingbot.space import client as space_client
+from tradingbot.space.client import SpaceClient
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 
@@ -42,11 +42,9 @@ def data() -> DataService:
 def space(space_url: str) -> Callable[[], Any]:
     """Hands over a client, and is checked to be left again."""
 
-    settings = Settings(samples=4, timeouts=Timeouts(space_backoff=0.01))
-
     @contextmanager
-    def space() -> Iterator[KronosClient]:
-        with KronosClient(space_url, settings=settings) as client:
+    def space() -> Iterator[SpaceClient]:
+        with SpaceClient(space_url, timeouts=Timeouts(space_backoff=0.01)) as client:
             yield client
 
     return space
@@ -62,26 +60,26 @@ def stored(url: str) -> list[tuple[str, int]]:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every ticker is a batch."""
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 1)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
 
 
 def run(report: RunSummary, space: Any, data: DataService, url: str, **options: Any) -> None:
     options = {"sessions": partial(get_db_session, url), "narrator": ProgressReporter(), **options}
-    run_job(Settings(horizon=2), report, space=space, data=data, **options)
+    run_job(Settings(horizon=2, samples=4), report, space=space, data=data, **options)
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_rest(
     space: Any, data: DataService, database: str
 ) -> None:
-    class Interrupted(KronosClient):
+    class Interrupted(SpaceClient):
         def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
             batches = super().forecast_batches(*args, **kwargs)
             yield next(batches)
             raise Stopped(signal.SIGTERM)
 
     @contextmanager
-    def interrupted() -> Iterator[KronosClient]:
+    def interrupted() -> Iterator[SpaceClient]:
         with space() as client:
             client.__class__ = Interrupted
             yield client
@@ -123,10 +121,10 @@ def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
 def test_a_refused_key_is_told_before_candles_are_fetched(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(client: KronosClient) -> None:
+    def refuse(client: SpaceClient) -> None:
         raise ConfigError("KRONOS_API_KEY is not the Space's key")
 
-    monkeypatch.setattr(KronosClient, "check_key", refuse)
+    monkeypatch.setattr(SpaceClient, "check_key", refuse)
     report = RunSummary(symbols=SAMPLE)
     with pytest.raises(ConfigError, match="KRONOS_API_KEY"):
         run(report, space, data, sqlite_url)
@@ -136,21 +134,21 @@ def test_a_refused_key_is_told_before_candles_are_fetched(
 def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kronos_client, "BATCH_SERIES", 2)
+    monkeypatch.setattr(space_client, "BATCH_SERIES", 2)
 
     dead = threading.Event()
 
     @contextmanager
-    def dying() -> Iterator[KronosClient]:
+    def dying() -> Iterator[SpaceClient]:
         with space() as client:
             ask = client._ask
 
-            def ask_and_die(http: Any, batch: Any, stopped: threading.Event) -> Any:
+            def ask_and_die(batch: Any, stopped: threading.Event) -> Any:
                 if batch[0].symbol != "AAPL":
                     assert dead.wait(20)
-                    return ask(http, batch, stopped)
-                answers = ask(http, batch, stopped)
-                http.url = "http://127.0.0.1:9"
+                    return ask(batch, stopped)
+                answers = ask(batch, stopped)
+                client._http.url = "http://127.0.0.1:9"
                 dead.set()
                 return answers
 
@@ -172,7 +170,7 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
     left = []
 
     @contextmanager
-    def watched() -> Iterator[KronosClient]:
+    def watched() -> Iterator[SpaceClient]:
         try:
             with space() as client:
                 yield client
@@ -202,7 +200,7 @@ def end_sessions(url: str, like: str = "%") -> None:
 def after_the_first_ticker(space: Any, act: Callable[[], None]) -> Any:
     """A Space that does something else between the answers."""
 
-    class Acting(KronosClient):
+    class Acting(SpaceClient):
         def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
             batches = super().forecast_batches(*args, **kwargs)
             yield next(batches)
@@ -210,7 +208,7 @@ def after_the_first_ticker(space: Any, act: Callable[[], None]) -> Any:
             yield from batches
 
     @contextmanager
-    def acting() -> Iterator[KronosClient]:
+    def acting() -> Iterator[SpaceClient]:
         with space() as client:
             client.__class__ = Acting
             yield client

@@ -35,6 +35,7 @@ from tradingbot.postprocessing.fit import Fit, fit
 from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
+from tradingbot.space.client import SpaceClient
 
 EIGHTY = BANDS.index(80)
 MONDAY = datetime(2024, 1, 8)
@@ -283,8 +284,8 @@ def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tup
 
 
 @contextmanager
-def client_of(space_url: str) -> Iterator[KronosClient]:
-    with KronosClient(space_url, settings=Settings(samples=4)) as client:
+def client_of(space_url: str) -> Iterator[SpaceClient]:
+    with SpaceClient(space_url) as client:
         yield client
 
 
@@ -296,7 +297,7 @@ def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_to
         store_forecasts(session, past)
     report = RunSummary(symbols=["AAPL", "IBM"])
     run_job(
-        Settings(horizon=2), report, space=partial(client_of, space_url),
+        Settings(horizon=2, samples=4), report, space=partial(client_of, space_url),
         data=DataService("sample"), sessions=partial(get_db_session, database),
         narrator=ProgressReporter(),
     )  # fmt: skip
@@ -328,7 +329,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     report = RunSummary(symbols=["AAPL"])
     with ProgressReporter() as narrator:
         run_job(
-            Settings(horizon=1), report, space=partial(client_of, space_url),
+            Settings(horizon=1, samples=4), report, space=partial(client_of, space_url),
             data=DataService("sample"), sessions=partial(get_db_session, sqlite_url),
             narrator=narrator,
         )  # fmt: skip
