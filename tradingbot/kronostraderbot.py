@@ -5,9 +5,32 @@
 The bot is `tradingbot.bots.kronos_trader`. Exit codes: those of `Bot.main`.
 """
 
-from tradingbot.bots.kronos_trader import KronosTraderBot, main
+from typing import TYPE_CHECKING, Any
+
+from tradingbot.runtime.signals import exit_on_signals
+
+if TYPE_CHECKING:
+    from tradingbot.bots.kronos_trader import KronosTraderBot
 
 __all__ = ["KronosTraderBot", "main"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the bot on first use: `main` must be ready for Ctrl-C before that."""
+    if name == "KronosTraderBot":
+        from tradingbot.bots.kronos_trader import KronosTraderBot
+
+        return KronosTraderBot
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def main() -> None:
+    """The command. Its options are in `tradingbot.cli.trader`."""
+    exit_on_signals()
+    from tradingbot.cli.trader import command  # takes a while, in which Ctrl-C may come
+
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,10 @@ run_ai_with_tools(
 
 import contextvars
 import logging
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import (
@@ -27,12 +26,12 @@ from langchain_core.messages import (
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool, tool
 
+from tradingbot.ai.bot_tools import bot_tools
+from tradingbot.ai.provider import chat_model
+from tradingbot.bots.bot import Bot
 from tradingbot.errors import AIError, ConfigError
+from tradingbot.runtime.concurrency import Result, in_background
 from tradingbot.runtime.lookahead import refuse_in_backtest
-
-if TYPE_CHECKING:
-    from tradingbot.bots.bot import Bot
-
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def run_ai_with_tools(
     extra_tools: Sequence[BaseTool | Callable[..., Any]] = (),
     *,
     model: BaseChatModel | str | None = None,
-    bot: "Bot | None" = None,
+    bot: Bot | None = None,
     max_steps: int = 8,
 ) -> str:
     """Ask a language model, let it call tools, return its final text.
@@ -67,7 +66,7 @@ def run_ai_with_tools(
     refuse_in_backtest("a language model")
     if max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: expected at least 1")
-    tools = _by_name([*_base_tools(bot), *extra_tools])
+    tools = _by_name([*([] if bot is None else bot_tools(bot)), *extra_tools])
     ask = _asker(model, tools)
     messages: list[BaseMessage] = [SystemMessage(system_prompt), HumanMessage(user_message)]
     for step in range(1, max_steps + 1):
@@ -87,14 +86,6 @@ def run_ai_with_tools(
         f"the language model gave no answer in max_steps={max_steps}; at last it wanted to call "
         + ", ".join(str(call["name"]) for call in calls)
     )
-
-
-def _base_tools(bot: "Bot | None") -> list[BaseTool]:
-    if bot is None:
-        return []
-    from tradingbot.ai.bot_tools import bot_tools
-
-    return bot_tools(bot)
 
 
 def _by_name(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
@@ -120,8 +111,6 @@ def _asker(
                 f"the chat model {type(model).__name__} cannot call tools (bind_tools); "
                 "pass one that can, or none of extra_tools and bot"
             ) from error
-    from tradingbot.ai.provider import chat_model
-
     ours = chat_model(model)
     with_tools = ours.bind_tools(list(tools.values())) if tools else ours
     from openai import OpenAIError
@@ -140,16 +129,7 @@ def _in_time(
     ask: Callable[[list[BaseMessage]], AIMessage], messages: list[BaseMessage]
 ) -> AIMessage:
     """The model's answer; whatever it raises. It may be one without a time-out of its own."""
-    answer: Future[AIMessage] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask(messages))
-        except BaseException as error:
-            answer.set_exception(error)
-
-    run = contextvars.copy_context().run
-    threading.Thread(target=run, args=(work,), daemon=True).start()
+    answer = _in_background(lambda: ask(messages))
     wait([answer], ANSWER_TIMEOUT)
     if not answer.done():
         raise AIError(f"the language model gave no answer within {ANSWER_TIMEOUT:g} s")
@@ -168,25 +148,22 @@ def _said(error: Exception) -> str:
 def _results(answer: AIMessage, tools: Mapping[str, BaseTool]) -> list[ToolMessage]:
     """What the called tools say, in the order of the calls: a result or an error for each."""
     calls = answer.tool_calls
+    futures = [_in_background(partial(_result, call, tools)) for call in calls]
+    done, _ = wait(futures, TOOL_TIMEOUT)
     late = f"Error: no answer within {TOOL_TIMEOUT:g} s. Go on without it."
-    results = [_error(call["name"], call["id"], late) for call in calls]
-
-    def work(position: int) -> None:
-        results[position] = _result(calls[position], tools)
-
-    threads = []
-    for position in range(len(calls)):
-        # a daemon: a tool that hangs must not keep the process from ending
-        run = contextvars.copy_context().run
-        threads.append(threading.Thread(target=run, args=(work, position), daemon=True))
-        threads[-1].start()
-    deadline = time.monotonic() + TOOL_TIMEOUT
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return results[:] + [  # a copy: what comes later comes too late
+    results = [
+        future.result() if future in done else _error(call["name"], call["id"], late)
+        for call, future in zip(calls, futures, strict=True)
+    ]
+    return results + [
         _error(call["name"], call["id"], f"Error: the arguments cannot be read: {call['error']}")
         for call in answer.invalid_tool_calls
     ]
+
+
+def _in_background(work: Callable[[], Result]) -> Future[Result]:
+    """As `in_background`, in a copy of the caller's context, which LangChain's tracing reads."""
+    return in_background(partial(contextvars.copy_context().run, work))
 
 
 def _result(call: ToolCall, tools: Mapping[str, BaseTool]) -> ToolMessage:

@@ -121,8 +121,9 @@ def _answer(ticker: str, days: int) -> str:
             or sessions_between(ticker, stored.as_of, latest) > settings.max_staleness
         ):
             raise
-        reason = str(error).removeprefix(f"{ticker}: ")
-        note = f"You asked for {days} days. A newer or longer forecast cannot be had: {reason}."
+        note = (
+            f"You asked for {days} days. A newer or longer forecast cannot be had: {error.reason}."
+        )
         return forecast_text(
             stored, latest, "from the database", note, describe_track_record(stored)
         )

@@ -10,15 +10,13 @@ A key goes to the address that it belongs to, and to no other.
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
 
 from tradingbot.errors import ConfigError
 from tradingbot.settings import check_secret, check_url
-
-if TYPE_CHECKING:
-    from langchain_core.language_models import BaseChatModel
-
 
 OPENROUTER = "https://openrouter.ai/api/v1"
 OPENAI = "https://api.openai.com/v1"
@@ -26,7 +24,7 @@ TIMEOUT = 120.0  # seconds for one answer
 RETRIES = 2
 
 
-def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ) -> "BaseChatModel":
+def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ) -> BaseChatModel:
     """The chat model of this name at the provider that `environ` names; it connects to nothing yet.
 
     ConfigError, in one line, when the name, a key or the package langchain-openai is missing.
@@ -45,8 +43,6 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ)
             "the package langchain-openai is missing: pip install 'kronos-tradingbots[ai]', or "
             "pass a chat model as model="
         ) from error
-    from pydantic import SecretStr
-
     return ChatOpenAI(
         model=name,
         base_url=url,

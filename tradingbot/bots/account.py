@@ -186,7 +186,7 @@ class Account:
 
     def _price(self, symbol: str) -> float:
         if symbol not in self.prices:
-            raise TradeRefused(f"{symbol}: there is no price to trade it at")
+            raise TradeRefused("there is no price to trade it at", symbol=symbol)
         return self.prices[symbol]
 
 

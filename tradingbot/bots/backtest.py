@@ -21,18 +21,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
+from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean
 from tradingbot.runtime.lookahead import in_the_past
-
-if TYPE_CHECKING:
-    from tradingbot.bots.bot import Bot
-
 
 logger = logging.getLogger(__name__)
 
@@ -76,23 +72,23 @@ class Backtest:
 
 
 def run_backtest(
-    bot: "Bot", history: "pd.DataFrame | Mapping[str, pd.DataFrame]", cash: float
+    strategy: Strategy, history: pd.DataFrame | Mapping[str, pd.DataFrame], cash: float
 ) -> Backtest:
     """See `Bot.backtest`."""
-    bars = _bars(bot, history)
+    bars = _bars(strategy, history)
     schedule = _schedule(bars)
     if len(schedule) < 2:
         raise DataError(f"{', '.join(bars)}: a backtest needs two bars at least")
     opens = {symbol: frame["open"].to_list() for symbol, frame in bars.items()}
     closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
-    account = Account({CASH: cash}, {}, bot.cost_rate)
+    account = Account({CASH: cash}, {}, strategy.cost_rate)
     if account.cash < MIN_TRADE:
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
     pending: dict[str, int] = {}  # decided, and to be traded at the ticker's next bar
     last_close: dict[str, float] = {}
     equity: list[float] = []
     times_of_fills: list[datetime] = []
-    with in_the_past(), bot.deciding(account):
+    with in_the_past(), strategy.deciding(account):
         for time, present in schedule.items():
             account.prices = {symbol: opens[symbol][i] for symbol, i in present.items()}
             orders = {symbol: pending[symbol] for symbol in present if symbol in pending}
@@ -101,7 +97,7 @@ def run_backtest(
                 times_of_fills += [time] * (len(account.fills) - len(times_of_fills))
             for symbol, i in present.items():
                 last_close[symbol] = closes[symbol][i]
-                pending[symbol] = bot.decide(symbol, bars[symbol], i + 1)
+                pending[symbol] = strategy.decide(symbol, bars[symbol], i + 1)
             held = (account.held(symbol) * close for symbol, close in last_close.items())
             equity.append(account.cash + sum(held))
     curve = pd.Series(equity, index=pd.DatetimeIndex(list(schedule)), name="equity")
@@ -113,7 +109,7 @@ def run_backtest(
         trades=pd.DataFrame(trades, columns=["time", *(field.name for field in fields(Fill))]),
         measures=performance_stats(curve),
         hit_rate=hit_rate(account.fills),
-        buy_and_hold=performance_stats(_buy_and_hold(bars, curve.index, cash, bot.cost_rate)),
+        buy_and_hold=performance_stats(_buy_and_hold(bars, curve.index, cash, strategy.cost_rate)),
     )
 
 
@@ -136,7 +132,7 @@ def _yearly(growth: float, years: float) -> float:
     if years < DAY / YEAR:
         return math.nan
     try:
-        return growth ** (1 / years) - 1
+        return float(growth ** (1 / years) - 1)
     except OverflowError:  # tenfold in a day
         return math.inf
 
@@ -158,21 +154,21 @@ def hit_rate(fills: Iterable[Fill]) -> float:
 
 
 def _bars(
-    bot: "Bot", history: "pd.DataFrame | Mapping[str, pd.DataFrame]"
+    strategy: Strategy, history: pd.DataFrame | Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """Clean bars of each of the bot's tickers."""
+    """Clean bars of each of the strategy's tickers."""
     if isinstance(history, pd.DataFrame):
-        if len(bot.tickers) > 1:
+        if len(strategy.tickers) > 1:
             raise ConfigError(
-                f"bot {bot.name} has the tickers {', '.join(bot.tickers)}: give a history of each, "
-                "as {'SPY': frame, …}"
+                f"bot {strategy.name} has the tickers {', '.join(strategy.tickers)}: give a "
+                "history of each, as {'SPY': frame, …}"
             )
-        history = {bot.tickers[0]: history}
+        history = {strategy.tickers[0]: history}
     bars = {}
-    for symbol in bot.tickers:
+    for symbol in strategy.tickers:
         if symbol not in history:
-            raise DataError(f"{symbol}: the backtest was given no history of it")
-        bars[symbol], warnings = clean(checked(symbol, history[symbol], bot.interval))
+            raise DataError("the backtest was given no history of it", symbol=symbol)
+        bars[symbol], warnings = clean(checked(symbol, history[symbol], strategy.interval))
         for warning in warnings:
             logger.warning("%s: %s", symbol, warning)
     return bars

@@ -4,72 +4,99 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Self
 
 import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import Account, Fill
 from tradingbot.bots.repository import add_trade, last_trades, lock_bot
-from tradingbot.errors import ConfigError
+from tradingbot.bots.strategy import Strategy
+from tradingbot.errors import ConfigError, DataError
 from tradingbot.formatting import price_text
-from tradingbot.markets.calendars import session_close
+from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
 from tradingbot.persistence.models import BotRow, Trade
 
-if TYPE_CHECKING:
-    from tradingbot.bots.bot import Bot
-
-
 logger = logging.getLogger(__name__)
+
+SPLIT = 1.2  # a price that history has changed by more was one of other shares
 
 
 @dataclass
 class PaperBroker:
-    """Where one bot trades: its account at the newest closes, within one locked transaction."""
+    """Where one bot trades: its account at the newest closes, within one locked transaction.
 
+    `open` it, trade with `follow` or the `account`, and `close` it. The caller commits the session.
+    """
+
+    session: Session
     row: BotRow
     account: Account
     closed: dict[str, datetime]  # ticker -> when it had the price that is paid
     traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
     remarks: list[str]
 
+    @classmethod
+    def open(cls, session: Session, strategy: Strategy, bars: Mapping[str, pd.DataFrame]) -> Self:
+        """Lock the bot and bring its account to the closes of `bars`, which end with the newest.
 
-def open_desk(session: Session, bot: "Bot", bars: Mapping[str, pd.DataFrame]) -> PaperBroker:
-    """Lock the bot and bring its account to the prices of `bars`, which end with what is newest.
+        ConfigError when the bot has traded one of them later than that: these are other candles.
+        """
+        name, interval = strategy.name, strategy.interval
+        row = lock_bot(session, name, strategy.tickers)
+        closed = {symbol: bar_close(symbol, frame, interval) for symbol, frame in bars.items()}
+        traded, remarks = {}, []
+        for trade in last_trades(session, name):
+            symbol, moment = trade.symbol, trade.executed_at
+            traded[symbol] = moment
+            if symbol not in bars:
+                continue
+            if moment > closed[symbol]:
+                raise ConfigError(
+                    f"{name} has traded {symbol} at {moment:%Y-%m-%d %H:%M}, after the newest bar, "
+                    f"which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles than before? "
+                    "Give the bot another name or database; nothing was traded"
+                )
+            price = _close_at(symbol, bars[symbol], interval, moment)
+            if price and row.portfolio.get(symbol) and not 1 / SPLIT < price / trade.price < SPLIT:
+                remarks.append(_restate(session, row, trade, price))
+        prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
+        account = Account(row.portfolio, prices, strategy.cost_rate)
+        return cls(session, row, account, closed, traded, remarks)
 
-    ConfigError when the bot has traded one of them later than that: these are other candles.
+    def has_traded(self, symbol: str) -> bool:
+        """Whether an earlier round has traded it on its newest bar."""
+        return self.traded.get(symbol) == self.closed[symbol]
+
+    def follow(self, decisions: Mapping[str, int]) -> None:
+        """Trade what was decided; see `Account.follow`."""
+        self.account.follow(decisions)
+
+    def close(self) -> None:
+        """Write down the account's portfolio and fills."""
+        if not self.account.fills:
+            return
+        self.row.portfolio = {
+            symbol: float(amount) for symbol, amount in self.account.portfolio.items()
+        }
+        for fill in self.account.fills:
+            add_trade(self.session, self.row.name, fill, self.closed[fill.symbol])
+        self.session.flush()
+
+
+def refuse_old(symbol: str, bars: pd.DataFrame, now: datetime) -> None:
+    """DataError unless `bars` end with the latest session that is complete at `now`.
+
+    Stricter than the job: a price of days ago is none to trade at.
     """
-    row = lock_bot(session, bot.name, bot.tickers)
-    closed = {symbol: bar_close(symbol, frame, bot.interval) for symbol, frame in bars.items()}
-    traded, remarks = {}, []
-    for trade in last_trades(session, bot.name):
-        symbol, moment = trade.symbol, trade.executed_at
-        traded[symbol] = moment
-        if symbol not in bars:
-            continue
-        if moment > closed[symbol]:
-            raise ConfigError(
-                f"{bot.name} has traded {symbol} at {moment:%Y-%m-%d %H:%M}, after the newest bar, "
-                f"which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles than before? "
-                "Give the bot another name or database; nothing was traded"
-            )
-        price = _close_at(symbol, bars[symbol], bot.interval, moment)
-        if price and row.portfolio.get(symbol) and not 1 / SPLIT < price / trade.price < SPLIT:
-            remarks.append(_restate(session, row, trade, price))
-    prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
-    return PaperBroker(row, Account(row.portfolio, prices, bot.cost_rate), closed, traded, remarks)
-
-
-def close_desk(session: Session, desk: PaperBroker) -> None:
-    """Write down the account's portfolio and fills. The caller commits."""
-    if not desk.account.fills:
-        return
-    desk.row.portfolio = {
-        symbol: float(amount) for symbol, amount in desk.account.portfolio.items()
-    }
-    for fill in desk.account.fills:
-        add_trade(session, desk.row.name, fill, desk.closed[fill.symbol])
-    session.flush()
+    newest = bars.index[-1].to_pydatetime()
+    late = sessions_between(symbol, newest, latest_complete_session(symbol, now))
+    if late:
+        raise DataError(
+            f"its newest bar is of {newest:%Y-%m-%d}, sessions since: {late}; "
+            "there is no price to trade at",
+            symbol=symbol,
+        )
 
 
 def bar_close(symbol: str, frame: pd.DataFrame, interval: str) -> datetime:
@@ -78,9 +105,6 @@ def bar_close(symbol: str, frame: pd.DataFrame, interval: str) -> datetime:
     if interval == "1d":
         return session_close(symbol, begin)
     return begin + pd.Timedelta(interval).to_pytimedelta()
-
-
-SPLIT = 1.2  # a price that history has changed by more was one of other shares
 
 
 def _close_at(symbol: str, frame: pd.DataFrame, interval: str, moment: datetime) -> float | None:

@@ -3,27 +3,23 @@
 import logging
 import sys
 import traceback
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from tradingbot.bots.account import CASH
-from tradingbot.bots.runner import Decision, Round, exit_code
+from tradingbot.bots.runner import Decision, Round
 from tradingbot.errors import KronosError, StrategyError
 from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from tradingbot.bots.bot import Bot
-
-
-def run_as_command(make: "Callable[[], Bot]") -> NoReturn:
-    """Make a bot, run a round, print it, end the process. Exit codes: see `Bot.main`."""
+def run_as_command(run: Callable[[], Round]) -> NoReturn:
+    """Run a round, print it, end the process. Exit codes: see `Bot.main`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with stop_on_signals():
-            done = make().run()
+            done = run()
             SafeStream(sys.stdout).as_text().write("\n".join(lines(done)) + "\n")
         sys.exit(0)
     except (KronosError, Stopped) as error:
@@ -31,18 +27,18 @@ def run_as_command(make: "Callable[[], Bot]") -> NoReturn:
             traceback.print_exception(error.__cause__)  # where in the strategy
         stopped = isinstance(error, Stopped)
         sys.stderr.write(f"Stopped by {error}\n" if stopped else f"Error: {error}\n")
-        sys.exit(exit_code(error))
+        sys.exit(error.exit_code)
 
 
 def lines(done: Round) -> list[str]:
     """What a person wants to know of a round."""
-    width = max(len(name) for name in ["Ticker", *done.prices, *done.failed])
+    width = max(len(name) for name in ["Ticker", *done.prices, *done.left_out])
     text = [done.name, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
     for decision in done.decisions:
         bar, close = bar_text(decision.bar, done.interval), price_text(decision.close)
         text.append(f"{decision.symbol:<{width}}  {bar}  {close:>9}  {_words(decision)}")
-    for symbol, why in done.failed.items():
-        text.append(f"{symbol:<{width}}  left out: {why.removeprefix(f'{symbol}: ')}")
+    for symbol, error in done.left_out.items():
+        text.append(f"{symbol:<{width}}  left out: {error.reason}")
     text.append("")
     trades = [
         f"{'bought' if fill.side == 'buy' else 'sold'} {fill.quantity:.6g} {fill.symbol} "

@@ -9,22 +9,19 @@ likewise, and prints each decision with its reason. Exit codes: those of `Bot.ma
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from tradingbot.bots.account import Account
 from tradingbot.bots.bot import Bot
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.track_record import crps_skill
+from tradingbot.forecast import Forecast
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.forecast_queries import newest_as_of, newest_model
 from tradingbot.runtime.lookahead import refuse_in_backtest
-from tradingbot.runtime.signals import exit_on_signals
 from tradingbot.settings import MAX_HORIZON
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tradingbot.bots.account import Account
-    from tradingbot.forecast import Forecast
-
 
 SAME_CLOSE = 0.01  # a forecast from a close further off than this was made from other candles
 
@@ -69,14 +66,14 @@ class KronosTraderBot(Bot):
         self._model: str | None = None  # the round's one model
 
     @contextmanager
-    def deciding(self, account: "Account") -> Iterator[None]:
+    def deciding(self, account: Account) -> Iterator[None]:
         if self.min_skill is not None:
             refuse_in_backtest("min_skill", "leave it out there")
         self._model = self.model or self._newest_model()
         with super().deciding(account):
             yield
 
-    def decisionFunction(self, row: "pd.Series") -> int:
+    def decisionFunction(self, row: pd.Series) -> int:
         forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
         if not forecast:
             self.reason = self._why_none()
@@ -103,10 +100,8 @@ class KronosTraderBot(Bot):
             return 0
         return signal
 
-    def _unearned(self, forecast: "Forecast") -> str | None:
+    def _unearned(self, forecast: Forecast) -> str | None:
         """Why the model's record does not allow a trade; None if it does."""
-        from tradingbot.evaluation.track_record import crps_skill
-
         if self.min_skill is None:
             return None
         with self.sessions() as session:
@@ -155,15 +150,3 @@ def _bars(horizon: int) -> int:
     if isinstance(horizon, Integral) and 1 <= horizon <= MAX_HORIZON:
         return int(horizon)
     raise ConfigError(f"horizon={horizon!r}: expected a whole number from 1 to {MAX_HORIZON}")
-
-
-def main() -> None:
-    """The command. Its options are in `tradingbot.cli.trader`."""
-    exit_on_signals()
-    from tradingbot.cli.trader import command  # takes a while, in which Ctrl-C may come
-
-    command()
-
-
-if __name__ == "__main__":
-    main()

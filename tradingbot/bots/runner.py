@@ -1,23 +1,20 @@
 """One round of a bot: fetch, decide, trade on paper, log."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.broker import close_desk, open_desk
+from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.repository import RoundLog
-from tradingbot.errors import ConfigError, DataError
+from tradingbot.bots.strategy import Strategy
+from tradingbot.errors import DataError
 from tradingbot.formatting import storable
-from tradingbot.markets.calendars import latest_complete_session, sessions_between
-from tradingbot.runtime.signals import Stopped
-
-if TYPE_CHECKING:
-    from tradingbot.bots.bot import Bot
-
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ class Round:
     name: str  # the bot's
     interval: str
     decisions: list[Decision] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)  # ticker -> why it was left out
+    left_out: dict[str, DataError] = field(default_factory=dict)  # ticker -> why
     fills: list[Fill] = field(default_factory=list)
     portfolio: dict[str, float] = field(default_factory=dict)  # after the round
     remarks: list[str] = field(default_factory=list)  # what else was done to it
@@ -50,11 +47,16 @@ class Round:
     def prices(self) -> dict[str, float]:
         return {decision.symbol: decision.close for decision in self.decisions}
 
+    @property
+    def failed(self) -> dict[str, str]:
+        """Ticker -> why it was left out."""
+        return {symbol: str(error) for symbol, error in self.left_out.items()}
+
     def counts(self) -> dict[str, int]:
         return {
-            "tickers": len(self.decisions) + len(self.failed),
+            "tickers": len(self.decisions) + len(self.left_out),
             "decided": len(self.decisions),
-            "failed": len(self.failed),
+            "failed": len(self.left_out),
             "trades": len(self.fills),
         }
 
@@ -72,84 +74,88 @@ class Round:
         return {"decisions": decisions, "failed": self.failed, "remarks": self.remarks}
 
 
-def run_round(bot: "Bot") -> Round:
-    """See `Bot.run`."""
-    log, portfolio = RoundLog.begin(bot.sessions, bot.name, bot.tickers)
-    done = Round(bot.name, bot.interval, portfolio=portfolio)
+def run_round(
+    strategy: Strategy,
+    *,
+    fetch: Callable[[], Mapping[str, pd.DataFrame | DataError]],
+    now: Callable[[], datetime],
+    sessions: SessionFactory,
+) -> Round:
+    """One round of the bot; see `Bot.run`.
+
+    `fetch` gives each ticker's bars, or why there are none; `now` is the time by the clock of the
+    candles' source, naive UTC.
+    """
+    log, portfolio = RoundLog.begin(sessions, strategy.name, strategy.tickers)
+    done = Round(strategy.name, strategy.interval, portfolio=portfolio)
     try:
-        bars = _newest_bars(bot, done)
-        with bot.deciding(Account(portfolio, {}, bot.cost_rate)):
-            for symbol, frame in bars.items():
-                answer = bot.decide(symbol, frame, len(frame))
-                done.decisions.append(
-                    Decision(
-                        symbol=symbol,
-                        bar=frame.index[-1].to_pydatetime(),
-                        close=float(frame["close"].iloc[-1]),
-                        answer=answer,
-                        reason="" if bot.reason is None else storable(bot.reason),
-                    )
-                )
-        _trade(bot, done, bars, log)
+        bars, done.left_out = _newest_bars(fetch(), now)
+        if not bars:
+            raise DataError("; ".join(done.failed.values()))
+        done.decisions = _decide(strategy, bars, portfolio)
+        _trade(strategy, done, bars, sessions, log)
     except BaseException as error:
-        log.fail(error, exit_code(error))
+        # KeyboardInterrupt: of a round that is run without `Bot.main`
+        interrupted = isinstance(error, KeyboardInterrupt)
+        log.fail(error, 130 if interrupted else getattr(error, "exit_code", 1))
         raise
     return done
 
 
-def exit_code(error: BaseException) -> int:
-    """What a bot's process ends with after `error`."""
-    if isinstance(error, Stopped):
-        return error.exit_code
-    if isinstance(error, KeyboardInterrupt):  # of a round that is run without `Bot.main`
-        return 130
-    return 2 if isinstance(error, ConfigError) else 1
-
-
-def _newest_bars(bot: "Bot", done: Round) -> dict[str, pd.DataFrame]:
-    """The histories that end with the latest complete session; the other tickers have failed."""
-    bars = {}
-    for symbol, frame in bot.fetch_all().items():
+def _newest_bars(
+    fetched: Mapping[str, pd.DataFrame | DataError], now: Callable[[], datetime]
+) -> tuple[dict[str, pd.DataFrame], dict[str, DataError]]:
+    """The histories that end with the latest complete session, and why the others do not count."""
+    bars, left_out = {}, {}
+    for symbol, frame in fetched.items():
         try:
             if isinstance(frame, DataError):
                 raise frame
-            refuse_old(bot, symbol, frame)
+            refuse_old(symbol, frame, now())
             bars[symbol] = frame
         except DataError as error:
-            logger.warning("%s is left out: %s", symbol, str(error).removeprefix(f"{symbol}: "))
-            done.failed[symbol] = str(error)
-    if not bars:
-        raise DataError("; ".join(done.failed.values()))
-    return bars
+            logger.warning("%s is left out: %s", symbol, error.reason)
+            left_out[symbol] = error
+    return bars, left_out
 
 
-def refuse_old(bot: "Bot", symbol: str, bars: pd.DataFrame) -> None:
-    """DataError unless they end with the latest complete session.
+def _decide(
+    strategy: Strategy, bars: Mapping[str, pd.DataFrame], portfolio: Mapping[str, float]
+) -> list[Decision]:
+    decisions = []
+    with strategy.deciding(Account(portfolio, {}, strategy.cost_rate)):
+        for symbol, frame in bars.items():
+            answer = strategy.decide(symbol, frame, len(frame))
+            decisions.append(
+                Decision(
+                    symbol=symbol,
+                    bar=frame.index[-1].to_pydatetime(),
+                    close=float(frame["close"].iloc[-1]),
+                    answer=answer,
+                    reason="" if strategy.reason is None else storable(strategy.reason),
+                )
+            )
+    return decisions
 
-    Stricter than the job: a price of days ago is none to trade at.
-    """
-    newest = bars.index[-1].to_pydatetime()
-    late = sessions_between(symbol, newest, latest_complete_session(symbol, bot.data.now()))
-    if late:
-        raise DataError(
-            f"{symbol}: its newest bar is of {newest:%Y-%m-%d}, sessions since: {late}; "
-            "there is no price to trade at"
-        )
 
-
-def _trade(bot: "Bot", done: Round, bars: dict[str, pd.DataFrame], log: RoundLog) -> None:
+def _trade(
+    strategy: Strategy,
+    done: Round,
+    bars: Mapping[str, pd.DataFrame],
+    sessions: SessionFactory,
+    log: RoundLog,
+) -> None:
     """Do what was decided, and say so in the log: one transaction.
 
     Another process that runs the same bot waits at the lock. What it then finds traded on the bar
     that it decided on, it leaves alone.
     """
-    with bot.sessions() as session:
-        desk = open_desk(session, bot, bars)
+    with sessions() as session:
+        broker = PaperBroker.open(session, strategy, bars)
         for decision in done.decisions:
-            symbol = decision.symbol
-            decision.traded_before = desk.traded.get(symbol) == desk.closed[symbol]
-        desk.account.follow({d.symbol: d.answer for d in done.decisions if not d.traded_before})
-        close_desk(session, desk)
-        done.fills, done.portfolio = desk.account.fills, desk.account.portfolio
-        done.remarks = desk.remarks
+            decision.traded_before = broker.has_traded(decision.symbol)
+        broker.follow({d.symbol: d.answer for d in done.decisions if not d.traded_before})
+        broker.close()
+        done.fills, done.portfolio = broker.account.fills, broker.account.portfolio
+        done.remarks = broker.remarks
         log.end(session, done.counts(), done.details())

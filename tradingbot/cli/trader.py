@@ -56,7 +56,7 @@ def run(
     so a portfolio of its own. Exit codes: 0 done; 1 no ticker could be decided, or the database
     is out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
     """
-    run_as_command(lambda: _bot(source, symbols, database_url))
+    run_as_command(lambda: _bot(source, symbols, database_url).run())
 
 
 def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTraderBot:

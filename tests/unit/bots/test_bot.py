@@ -15,9 +15,8 @@ import pytest
 from sqlalchemy import select, text
 
 from tests.support.market import Market, Says
-from tradingbot.bots import broker as paper
-from tradingbot.bots import runner as bot_round
 from tradingbot.bots.bot import Bot
+from tradingbot.bots.broker import PaperBroker
 from tradingbot.bots.console import lines
 from tradingbot.bots.universe import active_symbols
 from tradingbot.errors import (
@@ -445,15 +444,17 @@ def test_a_split_changes_how_many_are_held_and_not_what_they_are_worth(
 def test_a_connection_lost_in_the_middle_of_a_trade_trades_nothing(
     market: Market, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(session: Any, desk: Any) -> None:
-        paper.close_desk(session, desk)  # portfolio and trades are written, not committed
-        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    close = PaperBroker.close
+
+    def lose(broker: PaperBroker) -> None:
+        close(broker)  # portfolio and trades are written, not committed
+        backend = broker.session.scalar(text("SELECT pg_backend_pid()"))
         with get_engine(postgres_url).connect() as other:
             other.execute(text(f"SELECT pg_terminate_backend({backend})"))
 
     bot = market.bot(Says, postgres_url, symbol="AAPL", answers={"AAPL": 1})
     with monkeypatch.context() as patched:
-        patched.setattr(bot_round, "close_desk", lose)
+        patched.setattr(PaperBroker, "close", lose)
         with pytest.raises(DatabaseError, match="server closed the connection"):
             bot.run()
     assert trades(postgres_url) == []
@@ -500,19 +501,21 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
 
 KILLED = """
 import os, signal, sys
-from tradingbot.bots import broker, runner
 from tradingbot.bots.bot import Bot
+from tradingbot.bots.broker import PaperBroker
 from tradingbot.data.service import DataService
 
 class Buys(Bot):
     def decisionFunction(self, row):
         return 1
 
-def die(session, desk):
-    broker.close_desk(session, desk)
+close = PaperBroker.close
+
+def die(broker):
+    close(broker)
     os.kill(os.getpid(), signal.SIGKILL)
 
-runner.close_desk = die
+PaperBroker.close = die
 Buys("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
 """
 

@@ -1,0 +1,169 @@
+"""What decides: the rule of a bot, the bars that it may see, and the answers that it may give.
+
+A `Strategy` does no I/O. `tradingbot.bots.bot.Bot` adds candles, a database and trades.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from numbers import Real
+from typing import Any
+
+import pandas as pd
+
+from tradingbot.bots.account import CASH, Account
+from tradingbot.errors import ConfigError, KronosError, StrategyError
+from tradingbot.formatting import one_line
+from tradingbot.settings import Settings, parse_symbols
+
+
+class Strategy:
+    """A `decisionFunction` and what it may look at while it decides.
+
+    `name` is the bot's, `tickers` are what it watches, in bars of `interval` (1d, or minutes and
+    hours: 15m, 1h), over the `period` before the newest one (10d, 4wk, 6mo, 1y, max). `params`
+    are the strategy's own keywords. ConfigError for a strategy without tickers, and the like.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        symbol: str | None = None,
+        tickers: Iterable[str] | None = None,
+        interval: str = "1d",
+        period: str = "1y",
+        *,
+        settings: Settings | None = None,
+        **params: Any,
+    ) -> None:
+        if not isinstance(name, str) or not name.strip() or name.strip() == "kronosbot":
+            raise ConfigError(f"a bot named {name!r}: expected a name of its own, such as 'my-bot'")
+        if not name.isprintable():  # it stands in tables, logs and on terminals
+            raise ConfigError(f"a bot named {name!r}: expected letters, digits, spaces and signs")
+        self.name = name.strip()
+        self.tickers = _tickers(self.name, symbol, tickers)
+        self.symbol = self.tickers[0]  # the ticker that is being decided
+        self.reason = ""  # why, in words: a decisionFunction may say so
+        self.interval = _interval(interval)
+        self.period = period
+        self.params = params
+        self.settings = settings or Settings.from_env()
+        self._period_days = _days(period)  # None for "max"
+        self._account: Account | None = None  # while it decides: what it owns
+        self._seen: tuple[pd.DataFrame, int] | None = None  # bars, and how many of them are past
+
+    def decisionFunction(self, row: pd.Series) -> int:
+        """1 to hold `self.symbol`, -1 to sell all of it, 0 to leave it as it is.
+
+        `row` is its newest complete bar: open, high, low, close, volume (if there is one); its
+        `name` is the bar's time. `self.history` ends with it. An exception, or any other answer,
+        ends the round, and nothing is traded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no decisionFunction")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The bars of `self.symbol` up to and with the one that is decided on."""
+        frame, end = self._bars_seen("history is there while a decision is made")
+        return frame.iloc[:end]
+
+    @property
+    def portfolio(self) -> dict[str, float]:
+        """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
+        if self._account is None:
+            raise RuntimeError("Strategy.portfolio is there while a decision is made")
+        return dict(self._account.portfolio)
+
+    @property
+    def cost_rate(self) -> float:
+        """What a trade costs, as a share of its value."""
+        return self.settings.slippage_bps / 10_000
+
+    @contextmanager
+    def deciding(self, account: Account) -> Iterator[None]:
+        """In this block `decide` may be called; the portfolio is that of `account`."""
+        self._account = account
+        try:
+            yield
+        finally:
+            self._account = self._seen = None
+
+    def decide(self, symbol: str, frame: pd.DataFrame, end: int) -> int:
+        """What the strategy says of the bar before position `end`; StrategyError if it fails."""
+        self.symbol, self.reason, self._seen = symbol, "", (frame, end)
+        row = frame.iloc[end - 1]
+        try:
+            answer = self.decisionFunction(row)
+        except KronosError:
+            raise
+        except (Exception, SystemExit) as error:  # sys.exit() would end the process with a 0
+            said = one_line(error)
+            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            raise StrategyError(f"{self._where(row)}: {what}; nothing was traded") from error
+        # no bool, nor numpy's: a rule that answers True or False could never sell
+        if not isinstance(answer, Real) or isinstance(answer, bool) or answer not in (-1, 0, 1):
+            raise StrategyError(
+                f"{self._where(row)}: decisionFunction answered {one_line(repr(answer))}; "
+                "expected -1, 0 or 1; nothing was traded"
+            )
+        return int(answer)
+
+    def _bars_seen(self, what: str) -> tuple[pd.DataFrame, int]:
+        """The bars, and how many of them may be seen; RuntimeError outside of a decision."""
+        if self._seen is None:
+            raise RuntimeError(f"Bot.{what}, in decisionFunction")
+        return self._seen
+
+    def _bar_time(self, what: str) -> datetime:
+        """The time of the bar that is decided on; RuntimeError outside of a decision."""
+        frame, end = self._bars_seen(what)
+        time: datetime = frame.index[end - 1].to_pydatetime()
+        return time
+
+    def _refuse_while_deciding(self, what: str) -> None:
+        if self._account is not None:
+            raise RuntimeError(
+                f"{what}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
+            )
+
+    def _where(self, row: pd.Series) -> str:
+        return f"{self.name}, deciding on {self.symbol} of {row.name}"
+
+
+def _tickers(name: str, symbol: str | None, tickers: Iterable[str] | None) -> tuple[str, ...]:
+    """Each once, `symbol` first; text with commas is a list too."""
+    tickers = [] if tickers is None else tickers
+    if not isinstance(tickers, Iterable):
+        raise ConfigError(f"bot {name}: tickers={tickers!r}: expected ['SPY', 'GLD']")
+    given = tickers.split(",") if isinstance(tickers, str) else list(tickers)
+    if symbol is not None:
+        given.insert(0, symbol)
+    if not all(isinstance(ticker, str) for ticker in given):
+        raise ConfigError(f"bot {name}: tickers {given}: expected text, such as 'SPY'")
+    found = parse_symbols(",".join(given))
+    if not found:
+        raise ConfigError(f"bot {name} has no tickers: give symbol='SPY' or tickers=['SPY', 'GLD']")
+    if CASH in found:
+        raise ConfigError(f"bot {name}: {CASH} is the cash of a portfolio and no ticker")
+    return found
+
+
+def _interval(interval: str) -> str:
+    if re.fullmatch(r"1d|[1-9]\d{0,3}[mh]", str(interval)):
+        return interval
+    raise ConfigError(f"interval={interval!r}: expected 1d, or minutes or hours as 15m or 1h")
+
+
+_UNITS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # days
+A_CENTURY = 36_525  # no candles go back further, and Timedelta not much
+
+
+def _days(period: str) -> float | None:
+    """'6mo' in days; None for 'max'."""
+    if period == "max":
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,3})(d|wk|mo|y)", str(period))
+    if match is None:
+        raise ConfigError(f"period={period!r}: expected 10d, 4wk, 6mo, 1y or max")
+    return min(int(match[1]) * _UNITS[match[2]], A_CENTURY)
