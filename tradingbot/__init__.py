@@ -29,6 +29,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    """Import a name on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,1 +1,1 @@
-"""The parts that the bots and the job are made of."""
+"""Public import paths; the code lives in the packages."""

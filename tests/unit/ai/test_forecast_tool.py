@@ -184,11 +184,3 @@ def test_importing_a_bot_costs_no_langchain() -> None:
     assert not loaded("from tradingbot.utils.core import Bot, get_db_session") & {
         "langchain_core", "yfinance", "torch", "openai",
     }  # fmt: skip
-
-
-def test_the_tool_is_found_beside_the_client_too() -> None:
-    from tradingbot import client as kronos_client
-
-    assert kronos_client.kronos_forecast is kronos_forecast
-    with pytest.raises(AttributeError, match="no attribute 'kronos_prophecy'"):
-        _ = kronos_client.kronos_prophecy
