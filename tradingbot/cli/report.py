@@ -1,10 +1,6 @@
 """`kronosbot report`: the forecasts and their record as one HTML file."""
 
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +8,8 @@ import typer
 
 from tradingbot.cli.options import DatabaseOption, given_source
 from tradingbot.cli.output import fail
-from tradingbot.errors import ConfigError, KronosError
-from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.errors import KronosError
+from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_symbols
 
@@ -50,67 +46,21 @@ def write_report(
       kronosbot report
       kronosbot report --symbols SPY,QQQ --out /srv/www/kronos.html
     """
-    said = SafeStream(sys.stdout)
+    from tradingbot.persistence.url import database_url as configured_url
+    from tradingbot.reports.writer import write_report as write_file
+
     try:
         with stop_on_signals():
-            told = _write(out, source, symbols, database_url)
+            settings = Settings.from_env()
+            written = write_file(
+                out,
+                database_url or configured_url(),
+                settings,
+                source=given_source(source, settings),
+                symbols=() if symbols is None else check_symbols("--symbols", symbols),
+            )
     except (KronosError, Stopped) as error:
         fail(error, left=f"{out} is as it was")
-    said.write(told + "\n")
-    said.flush()
-
-
-def _write(out: Path, source: str | None, symbols: str | None, url: str | None) -> str:
-    """The file; what is in it, in a line."""
-    from tradingbot.persistence.url import database_url
-    from tradingbot.reports.page import packed_plotly, render_page
-    from tradingbot.reports.record import read_record
-
-    settings = Settings.from_env()
-    source = given_source(source, settings)
-    wanted = () if symbols is None else check_symbols("--symbols", symbols)
-    plotly = packed_plotly()
-    with _place_for(out) as put:
-        record = read_record(url or database_url(), settings, source=source, symbols=wanted)
-        size = put(render_page(record, plotly))
-    return f"{out}: {record.summary}; {size / 1e6:.1f} MB"
-
-
-@contextmanager
-def _place_for(out: Path) -> Iterator[Callable[[str], int]]:
-    """What writes a text to `out`, and says how many bytes it has.
-
-    A reader, or a web server, finds the old file or the new one, whole. Where no file can be
-    written that is a ConfigError, before anything else is done.
-    """
-    target = out.resolve()  # what a link points to is replaced, not the link
-    if target.exists() and not target.is_file():
-        raise ConfigError(f"--out={str(out)!r} is no file; expected one such as report.html")
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    os.close(descriptor)
-    beside = Path(name)
-
-    def put(content: str) -> int:
-        try:
-            written = beside.write_bytes(content.encode())
-            beside.chmod(0o644)  # mkstemp's are for their owner alone
-            beside.replace(target)
-        except OSError as error:
-            raise _unwritable(out, error) from error
-        return written
-
-    try:
-        yield put
-    finally:
-        with signals_held():
-            beside.unlink(missing_ok=True)
-
-
-def _unwritable(out: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"--out={str(out)!r} cannot be written: {error.strerror}; give a file in a folder that "
-        "is there and writable"
-    )
+    stdout = SafeStream(sys.stdout)
+    stdout.write(f"{out}: {written.summary}; {written.size / 1e6:.1f} MB\n")
+    stdout.flush()

@@ -6,7 +6,6 @@ import pytest
 
 from tests.support.command_line import kronosbot
 from tests.support.records import Past
-from tradingbot.cli.report import _place_for
 from tradingbot.persistence.engine import get_db_session
 
 
@@ -69,20 +68,3 @@ def test_an_empty_database_leaves_the_old_report_as_it_was(tmp_path: Path, sqlit
     assert done.returncode == 1
     assert "has no daily forecast: `kronosbot run` makes some" in done.stderr
     assert (tmp_path / "report.html").read_text() == "an old one"
-
-
-def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "www").mkdir()
-    link = tmp_path / "report.html"
-    link.symlink_to(tmp_path / "www" / "index.html")
-    with _place_for(link) as put:
-        assert put("näw") == 4
-    assert link.is_symlink()
-    assert (tmp_path / "www" / "index.html").read_text(encoding="utf-8") == "näw"
-    assert [file.name for file in (tmp_path / "www").iterdir()] == ["index.html"]
-
-
-def test_a_report_that_cannot_be_made_leaves_no_file_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), _place_for(tmp_path / "report.html"):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []

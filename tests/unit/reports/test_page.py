@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import tomllib
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 from sqlalchemy import text, update
 
+import tradingbot
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosScore
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, compute_figures
-from tradingbot.reports.page import STATIC, packed_plotly, render_page
+from tradingbot.reports.page import STATIC, TEMPLATES, packed_plotly, render_page
 from tradingbot.reports.record import Record, read_record
 from tradingbot.reports.text import headline
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
+
+PACKAGE = Path(tradingbot.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -311,3 +315,10 @@ def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
     (tmp_path / "plotly.min.js.gz").write_bytes(b"packed")
     monkeypatch.setattr("tradingbot.reports.page.STATIC", tmp_path)
     assert packed_plotly() == b"packed"
+
+
+def test_what_the_page_is_made_of_is_installed_with_the_package() -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["tradingbot"]
+    packaged = {file for pattern in patterns for file in PACKAGE.glob(pattern)}
+    assert {*TEMPLATES.iterdir(), STATIC / "report.css", STATIC / "report.js"} <= packaged

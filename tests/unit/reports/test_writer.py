@@ -1,0 +1,24 @@
+"""The file of a report: replaced as a whole, or left as it was."""
+
+from pathlib import Path
+
+import pytest
+
+from tradingbot.reports.writer import replaced_file
+
+
+def test_a_link_stays_a_link_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "www").mkdir()
+    link = tmp_path / "report.html"
+    link.symlink_to(tmp_path / "www" / "index.html")
+    with replaced_file(link) as put:
+        assert put("näw") == 4
+    assert link.is_symlink()
+    assert (tmp_path / "www" / "index.html").read_text(encoding="utf-8") == "näw"
+    assert [file.name for file in (tmp_path / "www").iterdir()] == ["index.html"]
+
+
+def test_a_report_that_cannot_be_made_leaves_no_file_behind(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), replaced_file(tmp_path / "report.html"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
