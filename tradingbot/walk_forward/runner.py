@@ -1,4 +1,4 @@
-"""A backtest from beginning to end: candles, windows, a Space, and the file that grows."""
+"""A model's backtest from beginning to end: candles, windows, a Space, the results file."""
 
 import re
 import time
@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -15,18 +15,15 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceRejected
+from tradingbot.forecast import Forecast
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
+from tradingbot.space.client import SpaceClient
 from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.walk_forward.results import PAST, ResultsFile
 from tradingbot.walk_forward.windows import Plan, Window, walk, windows
-
-if TYPE_CHECKING:
-    from tradingbot.forecast import Forecast
-    from tradingbot.space.client import SpaceClient
-
 
 # No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
 _SINCE = datetime(1997, 1, 1)
@@ -50,7 +47,7 @@ class WalkForwardConfig:
 
 @dataclass
 class WalkForwardResult:
-    """What became of a backtest."""
+    """What a run has added to the results file at `path`, and what is still missing there."""
 
     path: Path
     wanted: int = 0  # windows
@@ -71,73 +68,79 @@ class WalkForwardResult:
 
 def run(
     settings: Settings,
-    wish: WalkForwardConfig,
-    walked: WalkForwardResult,
+    config: WalkForwardConfig,
+    result: WalkForwardResult,
     narrator: ProgressReporter,
 ) -> None:
-    """Add to the file what it lacks; `walked` tells what became of it. Raises KronosError."""
-    check_space_is_known(settings, local=wish.local)
-    file = ResultsFile(walked.path)
+    """Add the forecasts that the results file lacks, and count them in `result`.
+
+    Raises:
+        KronosError: Of all tickers; the failure of one is noted in `result`.
+    """
+    check_space_is_known(settings, local=config.local)
+    file = ResultsFile(result.path)
     plan = Plan(
         horizon=settings.horizon,
-        stride=wish.stride,
-        context=wish.context,
+        stride=config.stride,
+        context=config.context,
         samples=settings.samples,
-        temperature=wish.temperature,
-        top_p=wish.top_p,
+        temperature=config.temperature,
+        top_p=config.top_p,
     )
     recorded = {"source": lasting(settings.data_source), **_text(asdict(plan))}
-    if wish.until is not None:
-        recorded["until"] = f"{wish.until:%Y-%m-%d}"
+    if config.until is not None:
+        recorded["until"] = f"{config.until:%Y-%m-%d}"
     file.check(recorded)  # before candles are fetched, and a Space is woken, for nothing
     file.check_place()
-    bars = _candles(settings, wish, walked, narrator)
-    until = wish.until or max(frame.index[-1] for frame in bars.values())
+    bars = _candles(settings, config, result, narrator)
+    until = config.until or max(frame.index[-1] for frame in bars.values())
     recorded["until"] = file.settings.get("until") or f"{until:%Y-%m-%d}"
     bars = {symbol: frame.loc[: recorded["until"]] for symbol, frame in bars.items()}
-    wanted = _windows(bars, plan, wish.windows, walked)
+    wanted = _windows(bars, plan, config.windows, result)
     missing = [window for window in wanted if not file.has(window.symbol, window.as_of)]
-    walked.wanted, walked.missing = len(wanted), len(missing)
-    walked.model = file.settings.get("model", "")
+    result.wanted, result.missing = len(wanted), len(missing)
+    result.model = file.settings.get("model", "")
     if missing:
-        with open_space(settings, local=wish.local, narrator=narrator, model=wish.model) as client:
-            recorded |= _model(client, wish)
-            walked.model = recorded["model"]
+        with open_space(
+            settings, local=config.local, narrator=narrator, model=config.model
+        ) as client:
+            recorded |= _model(client, config)
+            result.model = recorded["model"]
             with file.open_for(recorded):
                 for symbol, frame in bars.items():
                     _add_closes(file, symbol, frame, wanted)
-                _forecast(client, file, plan, bars, missing, walked, narrator)
+                _forecast(client, file, plan, bars, missing, result, narrator)
             narrator.step("pause", "Leaving the Space")
 
 
 def _windows(
-    bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, walked: WalkForwardResult
+    bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, result: WalkForwardResult
 ) -> list[Window]:
-    """Of all tickers; those that have none, or not as many as were asked for, are told."""
+    """Return the windows of all tickers; note in `result` which have none or fewer than `count`."""
     wanted: list[Window] = []
     for symbol, frame in bars.items():
         try:
             found = windows(symbol, pd.DatetimeIndex(frame.index), plan, count)
         except DataError as error:
-            walked.failed[symbol] = str(error)
+            result.failed[symbol] = str(error)
             continue
         if len(found) < count:
-            walked.fewer[symbol] = len(found)
+            result.fewer[symbol] = len(found)
         wanted += found
     if not wanted:
-        raise DataError("; ".join(walked.failed.values()))
+        raise DataError("; ".join(result.failed.values()))
     return wanted
 
 
 def _candles(
     settings: Settings,
-    wish: WalkForwardConfig,
-    walked: WalkForwardResult,
+    config: WalkForwardConfig,
+    result: WalkForwardResult,
     narrator: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
-    """All bars of each ticker that can be had; those of the other tickers are told."""
+    """Return all bars of each ticker; note in `result` which have none, and why."""
     data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
-    tickers = list(wish.tickers) or active_tickers(settings, data, None)
+    tickers = list(config.tickers) or active_tickers(settings, data, None)
     if not tickers:
         raise ConfigError(f"there are no tickers in {settings.data_source}: give --symbols")
     narrator.step("fetch", "Fetching candles", total=len(tickers))
@@ -151,20 +154,21 @@ def _candles(
                 narrator.say(f"{symbol}: {warning}")
             found[symbol] = frame
         except DataError as error:
-            walked.failed[symbol] = str(error)
+            result.failed[symbol] = str(error)
         narrator.advance()
     if not found:
-        raise DataError("; ".join(walked.failed.values()))
+        raise DataError("; ".join(result.failed.values()))
     return found
 
 
-def _model(client: "SpaceClient", wish: WalkForwardConfig) -> dict[str, str]:
+def _model(client: SpaceClient, config: WalkForwardConfig) -> dict[str, str]:
+    """Return the name and revision of the Space's model, as they stand in the results file."""
     client.check_key()
     health = client.health()
     name = str(health["model"])
-    if wish.model is not None and not wish.local and wish.model != name:
+    if config.model is not None and not config.local and config.model != name:
         raise ConfigError(
-            f"--model={wish.model!r}: the Space at {client.url} has {name}; "
+            f"--model={config.model!r}: the Space at {client.url} has {name}; "
             "--local starts one with the model that you want"
         )
     return {"model": name, "revision": str(health.get("model_revision") or "")}
@@ -173,7 +177,7 @@ def _model(client: "SpaceClient", wish: WalkForwardConfig) -> dict[str, str]:
 def _add_closes(
     file: ResultsFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
 ) -> None:
-    """What the windows of a ticker are measured with: from a year before the first of them on."""
+    """Add the closes that a ticker's windows are measured with, from a year before the first on."""
     first = min((window.as_of for window in wanted if window.symbol == symbol), default=None)
     if first is not None:
         before = len(frame.loc[:first]) - PAST
@@ -181,49 +185,49 @@ def _add_closes(
 
 
 def _forecast(
-    client: "SpaceClient",
+    client: SpaceClient,
     file: ResultsFile,
     plan: Plan,
     bars: Mapping[str, pd.DataFrame],
     missing: Sequence[Window],
-    walked: WalkForwardResult,
+    result: WalkForwardResult,
     narrator: ProgressReporter,
 ) -> None:
-    """Ask for the missing windows and write down each as it comes."""
+    """Ask for the missing windows, and add each batch to the file as it arrives."""
     closes = {symbol: frame["close"] for symbol, frame in bars.items()}
     remarks: dict[str, list[str]] = {}  # those that differ in their numbers only are told once
-    narrator.step("forecast", f"Forecasting with {walked.model}", total=len(missing))
+    narrator.step("forecast", f"Forecasting with {result.model}", total=len(missing))
     began = time.monotonic()
     with closing(walk(client, plan, bars, missing)) as batches:
         for batch in batches:
             made = []
             for _, answer in batch:
                 if isinstance(answer, KronosError):
-                    if walked.error is None:
-                        walked.error = str(answer)
-                        walked.refused = isinstance(answer, SpaceRejected)
+                    if result.error is None:
+                        result.error = str(answer)
+                        result.refused = isinstance(answer, SpaceRejected)
                     continue
-                made.append((answer, _came(answer, closes[answer.symbol])))
+                made.append((answer, _outcomes(answer, closes[answer.symbol])))
                 for remark in answer.warnings:
                     remarks.setdefault(_NUMBER.sub("#", remark), []).append(remark)
             with signals_held():  # a window is in the file, and counted, or neither
                 file.add(made)
-                walked.made += len(made)
-                walked.missing -= len(made)
+                result.made += len(made)
+                result.missing -= len(made)
             for _ in batch:
                 narrator.advance()
-            walked.seconds = time.monotonic() - began
+            result.seconds = time.monotonic() - began
     for alike in remarks.values():
         others = f" (so, or with other numbers, in {len(alike):,} windows)"
         narrator.say(alike[0] + (others if len(set(alike)) > 1 else ""))
 
 
-def _came(forecast: "Forecast", closes: pd.Series) -> dict[datetime, float]:
-    """The closes of the targets' sessions; one without a bar has none."""
+def _outcomes(forecast: Forecast, closes: pd.Series) -> dict[datetime, float]:
+    """Return the closes of the targets' sessions, where there is a bar."""
     targets = [bar.target_date for bar in forecast.bars]
     return {target: float(closes[target]) for target in targets if target in closes.index}
 
 
 def _text(settings: Mapping[str, Any]) -> dict[str, str]:
-    """As they stand in the file."""
+    """Return numbers as they stand in the file."""
     return {name: f"{value:g}" for name, value in settings.items()}

@@ -9,18 +9,14 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import SeriesRequest, encode
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tradingbot.space.client import SpaceClient
-
 
 INTERVAL = "1d"
 MIN_BARS = 32  # what a Space asks for at least
@@ -47,7 +43,7 @@ class Window:
     targets: tuple[datetime, ...]
 
 
-def windows(symbol: str, days: "pd.DatetimeIndex", plan: Plan, count: int) -> list[Window]:
+def windows(symbol: str, days: pd.DatetimeIndex, plan: Plan, count: int) -> list[Window]:
     """The newest `count` windows that `days` has an outcome for, or as many as there are.
 
     `days` are the sessions of the ticker's bars, ascending. Windows come in order of time. Raises
@@ -74,7 +70,7 @@ def windows(symbol: str, days: "pd.DatetimeIndex", plan: Plan, count: int) -> li
     return found[::-1]
 
 
-def seen(bars: "pd.DataFrame", as_of: datetime, context: int) -> "pd.DataFrame":
+def seen(bars: pd.DataFrame, as_of: datetime, context: int) -> pd.DataFrame:
     """The newest `context` bars up to that of `as_of`: all that a forecast from there may know."""
     history = bars.loc[:as_of].tail(context)
     if "volume" in history and not history["volume"].any():
@@ -82,7 +78,7 @@ def seen(bars: "pd.DataFrame", as_of: datetime, context: int) -> "pd.DataFrame":
     return history
 
 
-def request(window: Window, bars: "pd.DataFrame", plan: Plan) -> SeriesRequest:
+def request(window: Window, bars: pd.DataFrame, plan: Plan) -> SeriesRequest:
     """What the Space is asked; `bars` may go beyond the window."""
     return encode(
         window.symbol,
@@ -98,9 +94,9 @@ def request(window: Window, bars: "pd.DataFrame", plan: Plan) -> SeriesRequest:
 
 
 def walk(
-    client: "SpaceClient",
+    client: SpaceClient,
     plan: Plan,
-    bars: "Mapping[str, pd.DataFrame]",
+    bars: Mapping[str, pd.DataFrame],
     wanted: Iterable[Window],
 ) -> Generator[list[tuple[Window, Forecast | KronosError]]]:
     """Each window with its forecast, or with what went wrong, batch by batch as they arrive."""
