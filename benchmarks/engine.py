@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from measuring import Bench, Load, say
 
-from kronos_space.model.generate import Engine
+from kronos_space.engine.engine import Engine
 from kronos_space.model.histories import Case, made_up, real
 from kronos_space.model.prescribed import write_checkpoint
 from kronos_space.model.reference import (

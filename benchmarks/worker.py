@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kronos_space.engine.engine import Engine
+from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import Floats, History
 from kronos_space.forecasting.timestamps import Times
-from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, prompt_for
-from kronos_space.model.sampling import SamplingParams
 from kronos_space.weights.checkpoint import load_checkpoint
 
 LEVELS = np.arange(1, 10) / 10

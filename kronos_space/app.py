@@ -14,10 +14,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 
 from kronos_space import __version__
-from kronos_space.batching import InferenceWorker
+from kronos_space.engine.engine import Paths
+from kronos_space.engine.worker import InferenceWorker
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
-from kronos_space.model.generate import Paths
 from kronos_space.schemas import (
     BatchResponse,
     ForecastResponse,

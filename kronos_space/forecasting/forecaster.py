@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from kronos_space.engine.engine import Engine, Paths, Prompt
+from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecasting.candles import (
     COLUMNS,
@@ -27,8 +29,6 @@ from kronos_space.forecasting.candles import (
     repair,
 )
 from kronos_space.forecasting.timestamps import Times, next_times, parse_times, time_features
-from kronos_space.model.generate import Engine, Paths, Prompt
-from kronos_space.model.sampling import SamplingParams
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint

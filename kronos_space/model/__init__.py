@@ -1,1 +1,1 @@
-"""The Kronos architecture, its checkpoints and its inference engine."""
+"""The Kronos architecture as published: configurations, tokenizer and transformer."""

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from kronos_space.engine.engine import Prompt
+from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import History, Scale, history_from_rows, normalise
 from kronos_space.forecasting.timestamps import Stamps, Times, parse_times, time_features
-from kronos_space.model.generate import Prompt
-from kronos_space.model.sampling import SamplingParams
 
 PRICES = ("open", "high", "low", "close")
 

@@ -1,7 +1,7 @@
 """The blocks that model and tokenizer share, with the parameter names of the published files.
 
-These modules are the architecture as published: whole sequences, no cache. The engine
-(`generate.py`) computes the same from weights that it folds out of them (`folded.py`).
+These modules are the architecture as published: whole sequences, no cache. `kronos_space.engine`
+computes the same from weights that it folds out of them.
 """
 
 import torch

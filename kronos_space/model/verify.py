@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kronos_space.engine.engine import Engine
+from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import EPSILON, Floats
-from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up, prompt_for, real
 from kronos_space.model.prescribed import PUBLISHED_MODELS, write_checkpoint
 from kronos_space.model.reference import (
@@ -34,7 +35,6 @@ from kronos_space.model.reference import (
     ask,
     reference_python,
 )
-from kronos_space.model.sampling import SamplingParams
 from kronos_space.weights.catalogue import CATALOGUE
 from kronos_space.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from kronos_space.model import cache, generate
-from kronos_space.model.generate import Engine, Paths, Prompt
-from kronos_space.model.sampling import (
+from kronos_space.engine import engine as module
+from kronos_space.engine import kv_cache
+from kronos_space.engine.engine import Engine, Paths, Prompt
+from kronos_space.engine.sampling import (
     SamplingParams,
     draw,
     filtered_probabilities,
@@ -123,7 +124,7 @@ def test_cached_decoding_equals_recomputing_the_whole_context(
         SamplingParams(samples=12, temperature=1e-39, top_p=1.0),
     ],
 )
-@pytest.mark.parametrize("max_scores", [cache.MAX_SCORES, 1])
+@pytest.mark.parametrize("max_scores", [kv_cache.MAX_SCORES, 1])
 def test_sampled_paths_equal_recomputing_with_the_same_random_numbers(
     checkpoint: Checkpoint,
     engine: Engine,
@@ -131,7 +132,7 @@ def test_sampled_paths_equal_recomputing_with_the_same_random_numbers(
     max_scores: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cache, "MAX_SCORES", max_scores)  # 1: one path at a time
+    monkeypatch.setattr(kv_cache, "MAX_SCORES", max_scores)  # 1: one path at a time
     prompt = a_prompt(60, 4, sampling)
 
     [fast] = engine.generate([prompt])
@@ -173,9 +174,9 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
     prompts = [a_prompt(context, seed=context) for context in (90, 30, 60, 31, 90)]
     expected = engine.generate(prompts)
 
-    monkeypatch.setattr(generate, "TOKEN_BUDGET", 100)
+    monkeypatch.setattr(module, "TOKEN_BUDGET", 100)
 
-    assert len(list(generate._batches(prompts, generate.TOKEN_BUDGET))) == 5
+    assert len(list(module._batches(prompts, module.TOKEN_BUDGET))) == 5
     assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
 
 

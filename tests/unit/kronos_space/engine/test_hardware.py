@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kronos_space.model import generate
-from kronos_space.model.generate import Engine
-from kronos_space.model.hardware import keep_freed_memory, usable_cpus
+from kronos_space.engine import engine as module
+from kronos_space.engine.engine import Engine
+from kronos_space.engine.hardware import keep_freed_memory, usable_cpus
 from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support.checkpoints import NANO
 
@@ -47,7 +47,7 @@ def test_without_a_quota_the_affinity_decides(tmp_path: Path) -> None:
 
 def test_the_engine_takes_the_threads_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(generate, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(module, "usable_cpus", lambda: 1)
     try:
         Engine(load_checkpoint(str(NANO)))
         assert torch.get_num_threads() == 1
@@ -62,14 +62,14 @@ def test_the_engine_takes_the_threads_that_it_may_use(monkeypatch: pytest.Monkey
 def test_auto_takes_bfloat16_only_where_it_is_fast_and_close_enough(
     monkeypatch: pytest.MonkeyPatch, fast: bool, tolerance: float, expected: str
 ) -> None:
-    monkeypatch.setattr(generate, "has_fast_bfloat16", lambda: fast)
-    monkeypatch.setattr(generate, "CLOSE_ENOUGH", tolerance)
+    monkeypatch.setattr(module, "has_fast_bfloat16", lambda: fast)
+    monkeypatch.setattr(module, "CLOSE_ENOUGH", tolerance)
 
     assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == expected
 
 
 def test_the_bundled_checkpoints_bfloat16_is_close_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(module, "has_fast_bfloat16", lambda: True)
 
     assert Engine(load_checkpoint(str(NANO)), dtype="auto").dtype == "bfloat16"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from kronos_space.model.sampling import (
+from kronos_space.engine.sampling import (
     SamplingParams,
     draw,
     filtered_probabilities,

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kronos_space.engine.engine import Engine
 from kronos_space.forecasting.candles import COLUMNS
 from kronos_space.model import verify
-from kronos_space.model.generate import Engine
 from kronos_space.model.histories import Case, made_up
 from kronos_space.model.verify import Answer, compare, main
 from kronos_space.weights.checkpoint import load_checkpoint

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol
 
+from kronos_space.engine.engine import Paths, Prompt
 from kronos_space.exceptions import QueueFull, ShuttingDown
-from kronos_space.model.generate import Paths, Prompt
 
 # Seconds that a call of the engine may be put off while other requests are being read.
 PATIENCE = 0.05

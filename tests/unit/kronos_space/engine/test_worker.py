@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from kronos_space import batching
-from kronos_space.batching import InferenceWorker
+from kronos_space.engine import worker as module
+from kronos_space.engine.engine import Paths, Prompt
+from kronos_space.engine.sampling import SamplingParams
+from kronos_space.engine.worker import InferenceWorker
 from kronos_space.exceptions import QueueFull, ShuttingDown
-from kronos_space.model.generate import Paths, Prompt
-from kronos_space.model.sampling import SamplingParams
 
 
 class Gate:
@@ -82,7 +82,7 @@ def test_what_waits_together_is_computed_together_and_answered_apart(
 def test_one_call_of_the_engine_holds_no_more_than_its_budget(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "CALL_BUDGET", 25)
+    monkeypatch.setattr(module, "CALL_BUDGET", 25)
     gate.open.set()
 
     async def scenario() -> None:
@@ -117,7 +117,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
 def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "MAX_WAIT", 1e-9)
+    monkeypatch.setattr(module, "MAX_WAIT", 1e-9)
 
     async def scenario() -> None:
         first = await occupied(worker, gate)
@@ -168,7 +168,7 @@ def test_a_caller_that_goes_away_frees_its_places(worker: InferenceWorker, gate:
 def test_the_engine_waits_a_moment_for_a_request_that_is_being_read(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "PATIENCE", 10)
+    monkeypatch.setattr(module, "PATIENCE", 10)
     gate.open.set()
 
     async def scenario() -> None:

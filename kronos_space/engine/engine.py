@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kronos_space.model.folded import FoldedModel, FoldedTokenizer, Group
-from kronos_space.model.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
-from kronos_space.model.sampling import (
+from kronos_space.engine.fused import FoldedModel, FoldedTokenizer, Group
+from kronos_space.engine.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
+from kronos_space.engine.sampling import (
     SamplingParams,
     draw,
     filtered_probabilities,

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_space.model.cache import KVCache, causal_attention
+from kronos_space.engine.kv_cache import KVCache, causal_attention
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
 from kronos_space.model.transformer import DependencyLayer, Kronos
