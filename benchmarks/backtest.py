@@ -25,7 +25,7 @@ from job import engine_seconds
 from measuring import say
 from serving import service
 
-from kronos_space.model.prescribed import write_checkpoint
+from kronos_space.verification.synthetic_weights import write_checkpoint
 
 TICKERS, BARS, STEPS, PATHS = 4, 500, 5, 50
 WINDOWS = {"the shape of Kronos-mini": 24, "kronos-nano": 80}  # of each ticker

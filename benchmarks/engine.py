@@ -30,15 +30,15 @@ import torch
 from measuring import Bench, Load, say
 
 from kronos_space.engine.engine import Engine
-from kronos_space.model.histories import Case, made_up, real
-from kronos_space.model.prescribed import write_checkpoint
-from kronos_space.model.reference import (
+from kronos_space.verification.cases import Case, made_up, real
+from kronos_space.verification.reference import (
     ENVIRONMENT,
     PACKAGE,
     VERSION,
     ComparisonError,
     reference_python,
 )
+from kronos_space.verification.synthetic_weights import write_checkpoint
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
 

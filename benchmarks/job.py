@@ -34,8 +34,8 @@ from serving import service
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from kronos_space.model.histories import made_up
-from kronos_space.model.prescribed import write_checkpoint
+from kronos_space.verification.cases import made_up
+from kronos_space.verification.synthetic_weights import write_checkpoint
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db

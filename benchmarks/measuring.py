@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kronos_space.model.histories import made_up
-from kronos_space.model.reference import WORKER, ask
+from kronos_space.verification.cases import made_up
+from kronos_space.verification.reference import WORKER, ask
 
 OURS = Path(__file__).with_name("worker.py")
 

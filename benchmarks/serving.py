@@ -32,8 +32,8 @@ import requests
 from engine import cpu, table
 from measuring import say
 
-from kronos_space.model.histories import made_up
-from kronos_space.model.prescribed import write_checkpoint
+from kronos_space.verification.cases import made_up
+from kronos_space.verification.synthetic_weights import write_checkpoint
 
 SERIES, BARS, STEPS, PATHS = 16, 500, 5, 20
 ALLOWED = {200, 413, 422, 429}

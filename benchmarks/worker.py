@@ -1,5 +1,5 @@
 """Forecasts by our engine, timed, in a process of its own: the counterpart of the reference's
-`kronos_space/model/reference_worker.py`. `engine.py` starts it; JSON in, JSON out."""
+`kronos_space/verification/reference_worker.py`. `engine.py` starts it; JSON in, JSON out."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from kronos_space.engine.engine import Engine
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import Floats, History
 from kronos_space.forecasting.timestamps import Times
-from kronos_space.model.histories import Case, prompt_for
+from kronos_space.verification.cases import Case, prompt_for
 from kronos_space.weights.checkpoint import load_checkpoint
 
 LEVELS = np.arange(1, 10) / 10

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import kronos_space
-from kronos_space.model.prescribed import PUBLISHED_MODELS, prescribe_weights, write_checkpoint
+from kronos_space.verification.synthetic_weights import (
+    PUBLISHED_MODELS,
+    prescribe_weights,
+    write_checkpoint,
+)
 
 __all__ = ["NANO", "PUBLISHED_MODELS", "prescribe_weights", "write_checkpoint"]
 

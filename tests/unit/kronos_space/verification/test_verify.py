@@ -1,4 +1,4 @@
-"""`python -m kronos_space.model.verify`: its verdicts, and what it says when it cannot judge.
+"""`python -m kronos_space.verification.verify`: its verdicts, and what it says when it cannot judge.
 
 The reference is played by a recorded forecast of it, behind an interpreter that answers as the
 worker does.
@@ -15,9 +15,9 @@ import pytest
 
 from kronos_space.engine.engine import Engine
 from kronos_space.forecasting.candles import COLUMNS
-from kronos_space.model import verify
-from kronos_space.model.histories import Case, made_up
-from kronos_space.model.verify import Answer, compare, main
+from kronos_space.verification import verify
+from kronos_space.verification.cases import Case, made_up
+from kronos_space.verification.verify import Answer, compare, main
 from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support import DATA
 

@@ -1,9 +1,9 @@
 """Compare the engine with the reference implementation, on the weights at hand.
 
-    python -m kronos_space.model.verify                            the bundled kronos-nano
-    python -m kronos_space.model.verify --checkpoint kronos-mini   downloaded from the Hub
-    python -m kronos_space.model.verify --checkpoint FOLDER
-    python -m kronos_space.model.verify --shape kronos-mini        its shape, made-up numbers
+    python -m kronos_space.verification.verify                            the bundled kronos-nano
+    python -m kronos_space.verification.verify --checkpoint kronos-mini   downloaded from the Hub
+    python -m kronos_space.verification.verify --checkpoint FOLDER
+    python -m kronos_space.verification.verify --shape kronos-mini        its shape, made-up numbers
 
 Both continue the same histories, greedily, in eval mode and float32. Every token must be equal,
 and every value within 1e-5 of its size and its column's deviation over the history. The exit
@@ -24,9 +24,8 @@ import torch
 from kronos_space.engine.engine import Engine
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import EPSILON, Floats
-from kronos_space.model.histories import Case, made_up, prompt_for, real
-from kronos_space.model.prescribed import PUBLISHED_MODELS, write_checkpoint
-from kronos_space.model.reference import (
+from kronos_space.verification.cases import Case, made_up, prompt_for, real
+from kronos_space.verification.reference import (
     ENVIRONMENT,
     PACKAGE,
     VERSION,
@@ -35,6 +34,7 @@ from kronos_space.model.reference import (
     ask,
     reference_python,
 )
+from kronos_space.verification.synthetic_weights import PUBLISHED_MODELS, write_checkpoint
 from kronos_space.weights.catalogue import CATALOGUE
 from kronos_space.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 
@@ -173,7 +173,7 @@ def _checkpoint(options: argparse.Namespace) -> Iterator[Checkpoint]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m kronos_space.model.verify",
+        prog="python -m kronos_space.verification.verify",
         description="Compare the engine's greedy forecasts with those of the reference "
         f"implementation, {PACKAGE} {VERSION}. Exit status: 0 equal, 1 different, 2 could not "
         "be compared.",
