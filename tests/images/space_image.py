@@ -87,7 +87,8 @@ def test_no_compiler_no_cache_and_nothing_for_a_gpu_is_left_in_it(space: str) ->
 
 def test_a_start_compiles_nothing(image: str) -> None:
     """What the service imports has its bytecode in the image; user 1000 could not keep it."""
-    code = "import kronos_space.__main__, kronos_space.app, sys, pathlib; "
+    code = "import kronos_space.__main__, kronos_space.server.connection, kronos_space.app; "
+    code += "import pathlib, sys; "
     code += "files = [vars(m).get('__cached__') for m in list(sys.modules.values())]; "
     code += "print([f for f in files if f and not pathlib.Path(f).exists()])"
     container = start(image, command=("python", "-B", "-c", code))

@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 import kronos_space
-from kronos_space import cli
-from kronos_space.hub import HubError, HubSpace
+from kronos_space.deployment import commands
+from kronos_space.deployment.errors import HubError
+from kronos_space.deployment.hub import HubSpace
 from tests.support.repository_hub import READ_TOKEN, TOKEN, Repository, RepositoryHub
 
 FOLDER = Path(kronos_space.__file__).parent
@@ -26,9 +27,9 @@ SECRET = "s3cr3t-of-the-test"
 QUICK = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "transformers", "fastapi", "tradingbot"))
-from kronos_space import cli, deploy, hub
+from kronos_space.deployment import commands, deploy, hub
 hub.CALL_TIMEOUT, hub.BACKOFF, deploy.POLL = 1.0, 0.05, 0.05
-cli.main()
+commands.main()
 """
 
 
@@ -99,10 +100,11 @@ def test_a_first_deploy_creates_builds_and_reports_the_space(
     assert hub.changes() == ["create", "add-variable", "add-secret", "commit"]
     assert space.variables == {"KRONOS_THREADS": "2"}
     assert space.secrets["KRONOS_API_KEY"]["value"] == SECRET
-    for file in ("README.md", "Dockerfile", ".dockerignore", "model/generate.py",
+    for file in ("README.md", "Dockerfile", ".dockerignore", "engine/engine.py",
                  "checkpoints/kronos-nano/model/model.safetensors"):  # fmt: skip
         assert space.files[file] == (FOLDER / file).read_bytes()
-    assert not [file for file in space.files if "__pycache__" in file]
+    for left in ("__pycache__", "verification/", "deployment/"):
+        assert not [file for file in space.files if left in file]
     stages = [line.split()[0] for line in done.err.splitlines() if line.endswith(" s")]
     assert stages == ["BUILDING", "APP_STARTING", "RUNNING"]
 
@@ -183,6 +185,16 @@ def test_a_paused_space_is_left_alone_when_nothing_differs_and_restarted_when_so
     assert (other.code, hub.changes()) == (0, ["add-variable", "restart"])
     assert "it was PAUSED: restarting" in other.err
     assert json.loads(other.out.splitlines()[1])["boot_id"] == "2"
+
+
+@pytest.mark.parametrize("file", ["forecaster.py", "forecasting/forecaster.py"])
+def test_a_space_of_an_earlier_version_is_no_other_application(
+    file: str, hub: RepositoryHub, home: Path
+) -> None:
+    hub.spaces[REPO] = space = Repository()
+    space.files |= {"app.py": b"of an earlier version", file: b"of an earlier version"}
+    done = deploy(hub, home, "--dry-run")
+    assert done.code == 0, done.err
 
 
 def test_a_space_that_holds_another_application_is_left_alone(
@@ -330,8 +342,8 @@ def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
 def test_what_cannot_be_meant_is_one_line_and_exit_code_2_before_the_hub_is_asked(
     repo: str, arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kronos_space.hub.HubSpace", None)
-    done = CliRunner().invoke(cli.app, ["deploy", repo, *arguments], env={"HF_TOKEN": TOKEN})
+    monkeypatch.setattr("kronos_space.deployment.run.HubSpace", None)
+    done = CliRunner().invoke(commands.app, ["deploy", repo, *arguments], env={"HF_TOKEN": TOKEN})
     assert done.exit_code == 2
     assert says in done.stderr
     assert done.output == done.stderr
@@ -390,8 +402,8 @@ def test_no_call_waits_for_ever_for_a_hub_that_hangs(
     call: Callable[[HubSpace], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kronos_space.hub.CALL_TIMEOUT", 0.1)
-    monkeypatch.setattr("kronos_space.hub.BACKOFF", 0.0)
+    monkeypatch.setattr("kronos_space.deployment.hub.CALL_TIMEOUT", 0.1)
+    monkeypatch.setattr("kronos_space.deployment.hub.BACKOFF", 0.0)
     hub.spaces[REPO] = Repository()
     hub.faults[action] += ["hang"] * 3
     with pytest.raises(HubError, match="in 3 attempts: ReadTimeout"):

@@ -13,11 +13,10 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-import kronos_space
+from kronos_space.deployment.deploy import FOLDER, NOT_SERVED, uploaded_files
 from kronos_space.server import pages
 from kronos_space.weights.catalogue import CATALOGUE
 
-FOLDER = Path(kronos_space.__file__).parent
 PINNED = {
     canonicalize_name(line.partition("==")[0]): line.strip()
     for line in (FOLDER / "requirements.txt").read_text().splitlines()
@@ -37,12 +36,20 @@ def test_everything_that_the_service_imports_is_pinned() -> None:
     owners = packages_distributions()
     imported = {
         canonicalize_name(owners[name][0])
-        for path in FOLDER.rglob("*.py")
-        if path.name != "reference_worker.py"  # it runs in the reference's environment
-        for name in _imports(path)
+        for file in uploaded_files(FOLDER)
+        if file.endswith(".py")
+        for name in _imports(FOLDER / file)
         if name not in sys.stdlib_module_names and name != "kronos_space"
     }
     assert imported - PINNED.keys() == set()
+
+
+def test_what_a_running_space_never_needs_is_neither_uploaded_nor_in_the_image() -> None:
+    left_out = {"deployment", "verification"}
+    uploaded = {file.partition("/")[0] for file in uploaded_files(FOLDER)}
+    code = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
+    assert code - uploaded == left_out == NOT_SERVED
+    assert left_out <= set((FOLDER / ".dockerignore").read_text().splitlines())
 
 
 def test_everything_that_the_requirements_need_is_pinned_too() -> None:

@@ -1,4 +1,4 @@
-"""`python -m kronos_space.verification.verify`: its verdicts, and what it says when it cannot judge.
+"""`python -m kronos_space.verification.verify`: its verdicts, and what it says if it cannot judge.
 
 The reference is played by a recorded forecast of it, behind an interpreter that answers as the
 worker does.

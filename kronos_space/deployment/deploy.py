@@ -1,4 +1,4 @@
-"""This folder onto the Hub, as a Space: look, tell what differs, change that, wait until it is up.
+"""The service onto the Hub, as a Space: look, tell what differs, change that, wait until it is up.
 
 Nothing is changed that is as it should be, so a second run does nothing. The Hub shows nobody the
 value of a secret; a fingerprint in its description, which only the same token can make, tells
@@ -20,12 +20,15 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-from kronos_space.hub import HubError, HubRefused, HubSpace
+from kronos_space.deployment.errors import HubError, HubRefused
+from kronos_space.deployment.hub import HubSpace
 from kronos_space.settings import Settings, SettingsError
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent.parent
+NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs; .dockerignore too
 KEPT = {".gitattributes"}  # the Hub's own, in every repository
-OURS = "forecaster.py"  # in every version of this folder, and hardly in another application's
+# One of these is in every version of the folder, and hardly in another application's.
+OURS = {"forecaster.py", "forecasting/forecaster.py"}
 LOG_LINES = 20
 STALE_AFTER = 60.0  # seconds after a change during which an old error stage may still show
 HEALTH_TIMEOUT = 10.0
@@ -103,13 +106,26 @@ class Plan:
         yield from (f"delete {name}" for name in self.delete)
 
 
+def uploaded_files(folder: Path) -> dict[str, Path]:
+    """What the Space's repository shall hold: nothing that it never needs, no bytecode, nothing
+    that an editor or system left."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if name.parts[0] not in NOT_SERVED
+        and "__pycache__" not in name.parts
+        and (name.name == ".dockerignore" or not any(part.startswith(".") for part in name.parts))
+    }
+
+
 def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
     """Compare; changes nothing. `key` makes the fingerprints of the secrets: the token.
 
     Raises HubRefused for a Space that holds something else.
     """
     space.check_token()
-    local = _files(wanted.folder)
+    local = uploaded_files(wanted.folder)
     info = space.info(files=True)
     if info is None:
         return Plan(
@@ -120,7 +136,7 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
         )
     remote = {file.rfilename: file for file in info.siblings or []}
     strange = remote.keys() - KEPT - {"README.md"}
-    if strange and OURS not in remote:
+    if strange and not OURS & remote.keys():
         raise HubRefused(
             f"{wanted.repo} is another application ({', '.join(sorted(strange)[:3])}, …), whose "
             "files would be deleted: choose another name, or delete them on the Hub first"
@@ -248,17 +264,6 @@ def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return health if isinstance(health, dict) else {}
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """What the Space's repository shall hold; not bytecode, not what an editor or system left."""
-    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name.as_posix(): path
-        for name, path in paths.items()
-        if "__pycache__" not in name.parts
-        and (name.name == ".dockerignore" or not any(part.startswith(".") for part in name.parts))
-    }
 
 
 def _same(path: Path, remote: RepoSibling) -> bool:

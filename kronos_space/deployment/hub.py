@@ -1,9 +1,6 @@
 """A Space as the Hub's API sees it: what is there, what can be changed, and what goes wrong.
 
 Every call has a time-out and is repeated while the Hub fails for a reason that may pass.
-
-HubError           the Hub is out of reach, or the Space does not come up; its text is one line
-└── HubRefused     the token, the name or a value is wrong: whoever asked has to change something
 """
 
 import itertools
@@ -22,19 +19,13 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+from kronos_space.deployment.errors import HubError, HubRefused
+
 CALL_TIMEOUT = 30.0  # seconds; huggingface_hub itself has none
 ATTEMPTS = 3
 BACKOFF = 1.0  # seconds before the second attempt, then twice as long
 
 T = TypeVar("T")
-
-
-class HubError(Exception):
-    """The Hub could not do what was asked."""
-
-
-class HubRefused(HubError):
-    """The Hub does not accept the token, the name or a value; nothing but a change of it helps."""
 
 
 class HubSpace:

@@ -1,11 +1,12 @@
 """The command `kronos-space`."""
 
-import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+
+from kronos_space.deployment.errors import HubError, HubRefused
 
 app = typer.Typer(
     help="The Space that serves Kronos forecasts.",
@@ -57,16 +58,17 @@ def deploy(
 
     Look first, with OWNER your name on the Hub: kronos-space deploy OWNER/kronos --dry-run
     """
-    from kronos_space.hub import HubError, HubRefused
+    from kronos_space.deployment.run import run  # not for --help: it loads huggingface_hub
 
     try:
-        _deploy(
+        run(
             repo,
             variables=_pairs(variable or ()),
             secrets=_from_environment(secret or ()),
             private=private,
             dry_run=dry_run,
             timeout=None if no_wait else timeout,
+            say=_say,
         )
     except HubError as error:
         _say(f"Error: {error}")
@@ -76,65 +78,7 @@ def deploy(
         raise typer.Exit(130) from None
 
 
-def _deploy(
-    repo: str,
-    *,
-    variables: Mapping[str, str],
-    secrets: Mapping[str, str],
-    private: bool,
-    dry_run: bool,
-    timeout: float | None,
-) -> None:
-    import huggingface_hub
-    from huggingface_hub import logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    from kronos_space import deploy
-    from kronos_space.hub import HubRefused, HubSpace
-
-    disable_progress_bars()
-    logging.set_verbosity_error()
-    wanted = deploy.Wanted(repo, variables, secrets, private)
-    token = huggingface_hub.get_token()
-    if not token:
-        raise HubRefused(
-            "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
-        )
-    space = HubSpace(repo, token)
-    plan = deploy.make_plan(space, wanted, key=token)
-    if dry_run:
-        for line in plan.lines():
-            typer.echo(f"would {line}")
-        if not plan:
-            typer.echo("nothing would change")
-        return None
-    for line in plan.lines():
-        _say(line)
-    if not plan:
-        _say("nothing to change")
-    old_boot = deploy.boot_id(space, key=token) if plan.restarts and not plan.create else None
-    deploy.apply(plan, space, wanted, key=token, say=_say)
-    info = space.info()
-    if info is not None:
-        typer.echo(deploy.address(info))
-    if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
-        return _say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
-    if timeout is not None:
-        health = deploy.wait_until_up(
-            space,
-            key=token,
-            timeout=timeout,
-            say=_say,
-            old_boot=old_boot,
-            changed=plan.restarts,
-        )
-        typer.echo(json.dumps(health))
-    return None
-
-
 def _pairs(texts: Iterable[str]) -> dict[str, str]:
-    from kronos_space.hub import HubRefused
-
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -145,8 +89,6 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _from_environment(names: Iterable[str]) -> dict[str, str]:
-    from kronos_space.hub import HubRefused
-
     secrets = {}
     for name in names:
         if "=" in name:  # and do not show it again

@@ -1,0 +1,71 @@
+"""One deployment from start to end: look, tell what differs, change it, wait for the Space."""
+
+import json
+from collections.abc import Callable, Mapping
+
+import huggingface_hub
+import typer
+from huggingface_hub import logging
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from kronos_space.deployment import deploy
+from kronos_space.deployment.errors import HubRefused
+from kronos_space.deployment.hub import HubSpace
+
+
+def run(
+    repo: str,
+    *,
+    variables: Mapping[str, str],
+    secrets: Mapping[str, str],
+    private: bool,
+    dry_run: bool,
+    timeout: float | None,
+    say: Callable[[str], None],
+) -> None:
+    """Print the Space's address and /health to standard output; `say` tells what happens.
+
+    timeout: seconds to wait for the Space; None does not wait. Raises HubError, HubRefused.
+    """
+    disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    wanted = deploy.Wanted(repo, variables, secrets, private)
+    token = huggingface_hub.get_token()
+    if not token:
+        raise HubRefused(
+            "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
+        )
+    space = HubSpace(repo, token)
+    plan = deploy.make_plan(space, wanted, key=token)
+    if dry_run:
+        _show(plan)
+        return
+    for line in plan.lines():
+        say(line)
+    if not plan:
+        say("nothing to change")
+    old_boot = deploy.boot_id(space, key=token) if plan.restarts and not plan.create else None
+    deploy.apply(plan, space, wanted, key=token, say=say)
+    info = space.info()
+    if info is not None:
+        typer.echo(deploy.address(info))
+    if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
+        say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
+        return
+    if timeout is not None:
+        health = deploy.wait_until_up(
+            space,
+            key=token,
+            timeout=timeout,
+            say=say,
+            old_boot=old_boot,
+            changed=plan.restarts,
+        )
+        typer.echo(json.dumps(health))
+
+
+def _show(plan: deploy.Plan) -> None:
+    for line in plan.lines():
+        typer.echo(f"would {line}")
+    if not plan:
+        typer.echo("nothing would change")
