@@ -100,7 +100,10 @@ class Engine:
         stamps = np.zeros((context + horizon, 5), dtype=np.int64)
         prompt = Prompt(bars, stamps, horizon, SamplingParams(samples=256), seed=0)
         [paths] = self.generate([prompt])
-        return np.quantile(paths.bars[..., 3], [0.1, 0.25, 0.5, 0.75, 0.9], axis=0)
+        levels: NDArray[np.float64] = np.quantile(
+            paths.bars[..., 3], [0.1, 0.25, 0.5, 0.75, 0.9], axis=0
+        )
+        return levels
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
         """Paths of every prompt, in the order of the prompts.
@@ -140,7 +143,7 @@ class Engine:
         bars = self._decode(batch, s1, s2, own_s1, own_s2)
         counts = [prompt.sampling.samples for prompt in batch.prompts]
         for parts in zip(
-            own_s1.split(counts), own_s2.split(counts), bars.split(counts), strict=True
+            *(torch.split(rows, counts) for rows in (own_s1, own_s2, bars)), strict=True
         ):
             yield Paths(*(part.numpy().copy() for part in parts))
 
@@ -201,7 +204,7 @@ class Engine:
             for group, layer in zip(groups, caches, strict=True):
                 layer.reserve(group.paths, batch.horizon)
             x = block.extend(x, groups, caches, first=0, new=batch.horizon)
-        return tokenizer.head(x).unflatten(0, (-1, batch.horizon))
+        return torch.unflatten(tokenizer.head(x), 0, (-1, batch.horizon))
 
 
 @dataclass
@@ -238,7 +241,7 @@ class Batch:
         sizes = [group.series * group.paths for group in self.groups]
         uniform = self.uniform[:, step, which]
         for sampling, rows, numbers in zip(
-            self.samplings, logits.split(sizes), uniform.split(sizes), strict=True
+            self.samplings, torch.split(logits, sizes), torch.split(uniform, sizes), strict=True
         ):
             if sampling.greedy:
                 picked.append(rows.argmax(dim=-1))

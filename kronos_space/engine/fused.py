@@ -59,7 +59,7 @@ class FoldedBlock:
         for rows, out in zip(*of_groups, strict=True):
             q, k, v = self._heads(rows, first=0)
             cache = KVCache(k, v, self.dtype)
-            out = out.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            out = torch.unflatten(out, -1, (self.heads, -1)).transpose(1, 2)
             causal_attention(q, cache.keys, cache.values, out)
             caches.append(cache)
         return self._rest(x, mixed), caches
@@ -81,7 +81,7 @@ class FoldedBlock:
             groups, caches, of_paths(self._qkv(x), groups, new), strict=True
         ):
             q, k, v = (
-                part.unflatten(0, (group.series, group.paths)).transpose(1, 2)
+                torch.unflatten(part, 0, (group.series, group.paths)).transpose(1, 2)
                 for part in self._heads(rows.flatten(0, 1), group.bars + first)
             )  # each (series, heads, paths, new, head_dim)
             cache.append(k, v)
@@ -94,7 +94,7 @@ class FoldedBlock:
     def _heads(self, qkv: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         """(batch, time, 3·d_model) of bars from position `first` on -> rotated q and k, and v:
         (batch, heads, time, head_dim)."""
-        qk, v = qkv.unflatten(-1, (3, self.heads, -1)).split([2, 1], dim=2)
+        qk, v = torch.split(torch.unflatten(qkv, -1, (3, self.heads, -1)), [2, 1], dim=2)
         q, k = self.rope(qk, first)
         return q, k, v.squeeze(2).transpose(1, 2)
 
@@ -188,14 +188,14 @@ class FoldedDependency:
         """hidden: (rows, d_model) of whole contexts."""
         caches = []
         for rows in of_contexts(self._kv(hidden), groups):
-            k, v = rows.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            k, v = torch.unflatten(rows, -1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
             caches.append(KVCache(k, v, self.dtype))
         return caches
 
     def append(self, hidden: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]) -> None:
         """hidden: (rows, d_model), one new bar of every path."""
         for cache, rows in zip(caches, of_paths(self._kv(hidden), groups, 1), strict=True):
-            k, v = rows.unflatten(-1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
+            k, v = torch.unflatten(rows, -1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
             cache.append(k, v)
 
     def mix(
@@ -204,7 +204,7 @@ class FoldedDependency:
         """hidden: (rows, d_model) of every path's newest bar, s1: (rows,) -> (rows, d_model)."""
         mixed = []
         for cache, rows in zip(caches, of_paths(self.queries[s1], groups, 1), strict=True):
-            q = rows.unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4)
+            q = torch.unflatten(rows, -1, (self.heads, -1)).permute(0, 3, 1, 2, 4)
             mixed.append(cache.attend(q).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2))
         x = hidden + self.out(torch.cat(mixed).float())
         return F.rms_norm(x, x.shape[-1:], self.norm_weight, NORM_EPS)
@@ -233,14 +233,16 @@ def norm(x: Tensor) -> Tensor:
 
 def of_contexts(rows: Tensor, groups: Sequence[Group]) -> list[Tensor]:
     """(rows, …) -> of each group (series, bars, …), views."""
-    parts = rows.split([g.series * g.bars for g in groups])
-    return [p.unflatten(0, (g.series, g.bars)) for p, g in zip(parts, groups, strict=True)]
+    parts = torch.split(rows, [g.series * g.bars for g in groups])
+    return [torch.unflatten(p, 0, (g.series, g.bars)) for p, g in zip(parts, groups, strict=True)]
 
 
 def of_paths(rows: Tensor, groups: Sequence[Group], new: int) -> list[Tensor]:
     """(rows, …) -> of each group (series, paths, new, …), views."""
-    parts = rows.split([g.series * g.paths * new for g in groups])
-    return [p.unflatten(0, (g.series, g.paths, new)) for p, g in zip(parts, groups, strict=True)]
+    parts = torch.split(rows, [g.series * g.paths * new for g in groups])
+    return [
+        torch.unflatten(p, 0, (g.series, g.paths, new)) for p, g in zip(parts, groups, strict=True)
+    ]
 
 
 def _folded(blocks: nn.ModuleList, rope: Rope, dtype: torch.dtype) -> list[FoldedBlock]:

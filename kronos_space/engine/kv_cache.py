@@ -49,17 +49,18 @@ class KVCache:
         """`attend` for the paths from `first` on."""
         paths, new = q.shape[2:4]
         bars = self.values.shape[2]
-        shared = (q.flatten(2, 3) @ self.keys).unflatten(2, (paths, new))
+        shared = torch.unflatten(q.flatten(2, 3) @ self.keys, 2, (paths, new))
         if not self._steps:
             weights = torch.softmax(shared, dim=-1)
-            return (weights.flatten(2, 3) @ self.values).unflatten(2, (paths, new))
+            return torch.unflatten(weights.flatten(2, 3) @ self.values, 2, (paths, new))
         own_keys, own_values = self.own[:, :, :, first : first + paths]
         own = q @ own_keys.transpose(-1, -2)  # (series, heads, paths, new, steps)
         if new > 1:
             own += causal_mask(new, self._steps, own.dtype)
         weights = torch.softmax(torch.cat([shared, own], dim=-1), dim=-1)
         mixed = weights[..., :bars].flatten(2, 3) @ self.values
-        return mixed.unflatten(2, (paths, new)) + weights[..., bars:] @ own_values
+        out: Tensor = torch.unflatten(mixed, 2, (paths, new)) + weights[..., bars:] @ own_values
+        return out
 
     def append(self, k: Tensor, v: Tensor) -> None:
         """k, v: (series, heads, paths, new, head_dim): the newest bars of every path."""

@@ -151,13 +151,14 @@ def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
     starts = month.astype("datetime64[D]")
     lengths = ((month + 1).astype("datetime64[D]") - starts).astype(np.int64)
     time_of_day = wall[-1] - wall[-1].astype("datetime64[D]")
-    return starts + np.minimum(day, lengths) - 1 + time_of_day
+    ahead: Stamps = starts + np.minimum(day, lengths) - 1 + time_of_day
+    return ahead
 
 
 def _steps(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
     """Equal steps over the weekdays that have bars."""
     reach = count * 7 + 7  # one open weekday of seven is enough
-    ahead = wall[-1] + spacing * np.arange(1, reach + 1)
+    ahead: Stamps = wall[-1] + spacing * np.arange(1, reach + 1)
     if spacing <= _DAY:
         ahead = ahead[~np.isin(_weekday(ahead), _closed_weekdays(wall))]
     return ahead[:count]
@@ -175,4 +176,5 @@ def _sessions(wall: Stamps, count: int) -> Stamps:
     ahead_days = wall[-1].astype("datetime64[D]") + np.arange(reach)
     ahead_days = ahead_days[~np.isin(_weekday(ahead_days), _closed_weekdays(wall))]
     ahead = (ahead_days[:, None] + slots).ravel()
-    return ahead[ahead > wall[-1]][:count]
+    ahead_of_history: Stamps = ahead[ahead > wall[-1]]
+    return ahead_of_history[:count]

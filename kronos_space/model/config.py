@@ -3,7 +3,7 @@
 from transformers import PreTrainedConfig
 
 
-class KronosConfig(PreTrainedConfig):
+class KronosConfig(PreTrainedConfig):  # type: ignore[misc] # it is untyped
     """Shape of a Kronos model. Dropouts are for training only; inference never applies them."""
 
     model_type = "kronos"
@@ -25,7 +25,7 @@ class KronosConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
 
-class KronosTokenizerConfig(PreTrainedConfig):
+class KronosTokenizerConfig(PreTrainedConfig):  # type: ignore[misc] # it is untyped
     """Shape of a Kronos tokenizer. beta, gamma0, gamma and zeta weigh its training losses."""
 
     model_type = "kronos_tokenizer"

@@ -25,7 +25,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (batch, time, d_model)
         normed = self.norm1(x)
         x = x + self.self_attn(normed, normed, causal=True, rotate=True)
-        return x + self.ffn(self.norm2(x))
+        out: Tensor = x + self.ffn(self.norm2(x))
+        return out
 
 
 class Dropouts:
@@ -59,7 +60,8 @@ class Attention(nn.Module):
             q, k = self.rotary(q), self.rotary(k)
         dropout_p = self.attn_dropout_p if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, is_causal=causal)
-        return self.resid_dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
+        out: Tensor = self.resid_dropout(self.out_proj(mixed.transpose(1, 2).flatten(2)))
+        return out
 
 
 class FeedForward(nn.Module):
@@ -73,7 +75,8 @@ class FeedForward(nn.Module):
         self.ffn_dropout = nn.Dropout(p.ffn)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+        out: Tensor = self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+        return out
 
 
 class RMSNorm(nn.Module):

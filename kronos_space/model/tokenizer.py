@@ -8,7 +8,7 @@ from kronos_space.model.config import KronosTokenizerConfig
 from kronos_space.model.layers import Block, Dropouts, Rotary, rope_frequencies
 
 
-class KronosTokenizer(PreTrainedModel):
+class KronosTokenizer(PreTrainedModel):  # type: ignore[misc] # it is untyped
     """Causal encoder to bits and causal decoder back (Kronos paper, arXiv 2508.02739)."""
 
     config_class = KronosTokenizerConfig
@@ -44,7 +44,8 @@ class KronosTokenizer(PreTrainedModel):
         x = self.post_quant_embed(tokens_to_sphere(s1, s2, self.config.s1_bits))
         for block in self.decoder:
             x = block(x)
-        return self.head(x)
+        bars: Tensor = self.head(x)
+        return bars
 
     def _init_weights(self, module: nn.Module) -> None:
         init_weights(module)
@@ -78,7 +79,8 @@ def tokens_to_sphere(s1: Tensor, s2: Tensor, bits: int) -> Tensor:
     """s1, s2: (...) of `bits` bits each -> the corner ±1/√(2·bits): float (..., 2·bits)."""
     tokens = torch.stack([s1, s2], dim=-1).unsqueeze(-1)  # (..., 2, 1)
     ones = ((tokens & place_values(bits)) != 0).flatten(-2)  # (..., 2·bits)
-    return (ones.float() * 2 - 1) * (2 * bits) ** -0.5
+    corner: Tensor = (ones.float() * 2 - 1) * (2 * bits) ** -0.5
+    return corner
 
 
 def init_weights(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from kronos_space.model.tokenizer import init_weights
 DEPENDENCY_HEADS = 4  # whatever the model's own number of heads
 
 
-class Kronos(PreTrainedModel):
+class Kronos(PreTrainedModel):  # type: ignore[misc] # it is untyped
     """Predicts a bar's coarse token s1, then its fine token s2 given s1 (arXiv 2508.02739)."""
 
     config_class = KronosConfig
@@ -39,11 +39,13 @@ class Kronos(PreTrainedModel):
         x = self.token_drop(self.embedding(s1, s2) + self.time_emb(stamps))
         for block in self.transformer:
             x = block(x)
-        return self.norm(x)
+        hidden: Tensor = self.norm(x)
+        return hidden
 
     def s1_logits(self, hidden: Tensor) -> Tensor:
         """hidden: (..., d_model) -> (..., 2^s1_bits)."""
-        return self.head.proj_s1(hidden)
+        logits: Tensor = self.head.proj_s1(hidden)
+        return logits
 
     def s2_logits(self, hidden: Tensor, s1: Tensor) -> Tensor:
         """Of the newest bar, given its s1: hidden (batch, time, d_model), s1 (batch,).
@@ -51,7 +53,8 @@ class Kronos(PreTrainedModel):
         The query attends to every bar of the context, the newest included.
         """
         query = self.embedding.emb_s1(s1).unsqueeze(1)  # (batch, 1, d_model), not times √d
-        return self.head.proj_s2(self.dep_layer(hidden, query)).squeeze(1)
+        logits: Tensor = self.head.proj_s2(self.dep_layer(hidden, query))
+        return logits.squeeze(1)
 
     def _init_weights(self, module: nn.Module) -> None:
         init_weights(module)
@@ -69,7 +72,8 @@ class TokenEmbedding(nn.Module):
 
     def forward(self, s1: Tensor, s2: Tensor) -> Tensor:  # (batch, time) -> (…, d_model)
         both = torch.cat([self.emb_s1(s1), self.emb_s2(s2)], dim=-1)
-        return self.fusion_proj(both * self.scale)
+        fused: Tensor = self.fusion_proj(both * self.scale)
+        return fused
 
 
 class TimeEmbedding(nn.Module):
@@ -111,7 +115,8 @@ class DependencyLayer(nn.Module):
     def forward(self, hidden: Tensor, query: Tensor) -> Tensor:
         """hidden: (batch, time, d_model), query: (batch, 1, d_model) -> (batch, 1, d_model)."""
         mixed = self.cross_attn(query, hidden, causal=False, rotate=False)
-        return self.norm(hidden[:, -1:] + mixed)
+        informed: Tensor = self.norm(hidden[:, -1:] + mixed)
+        return informed
 
 
 class Heads(nn.Module):

@@ -79,7 +79,7 @@ def _reason(error: OSError | subprocess.CalledProcessError) -> str:
         return str(error)
     lines = (error.stderr + error.stdout).strip().splitlines()
     errors = [line for line in lines if line.lower().startswith("error:")]
-    return (errors or lines or [str(error)])[-1].strip()
+    return str((errors or lines or [str(error)])[-1]).strip()
 
 
 def _last_line(text: str) -> str:

@@ -89,12 +89,14 @@ def recorded(tokenizer: Any) -> Iterator[Notes]:
 
     def noted_decode(tokens: list[torch.Tensor], **kwargs: Any) -> torch.Tensor:
         notes.tokens = tokens
-        return decode(tokens, **kwargs)
+        bars: torch.Tensor = decode(tokens, **kwargs)
+        return bars
 
     def noted_sample(logits: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         best, second = logits.topk(2, dim=-1).values.unbind(-1)
         notes.margin = min(notes.margin, float((best - second).min()))
-        return sample(logits, **kwargs)
+        drawn: torch.Tensor = sample(logits, **kwargs)
+        return drawn
 
     tokenizer.decode, kronos.sample_from_logits = noted_decode, noted_sample
     try:

@@ -168,7 +168,8 @@ def _load(kind: type[Model], folder: Path) -> Model:
                 f"{folder / FILES[1]}: {problem} tensors {', '.join(sorted(names)[:3])}"
                 f"{' …' if len(names) > 3 else ''}; it is not a checkpoint of {kind.__name__}"
             )
-    return model.eval()
+    loaded: Model = model.eval()
+    return loaded
 
 
 def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:

@@ -72,7 +72,8 @@ def first_line(error: BaseException) -> str:
 
 
 def _download(repo: str, revision: str, sha256: str) -> Path:
-    hub_logging.set_verbosity_error()  # it tells of every retry; one line at the end says it all
+    # it tells of every retry; one line at the end says it all
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
     except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
