@@ -32,8 +32,12 @@ import requests
 from engine import cpu, table
 from measuring import say
 
+from kronos_space.forecasting.forecaster import Forecaster
+from kronos_space.schemas import read_request
+from kronos_space.settings import Settings
 from kronos_space.verification.cases import made_up
 from kronos_space.verification.synthetic_weights import write_checkpoint
+from kronos_space.weights.checkpoint import load_checkpoint
 
 SERIES, BARS, STEPS, PATHS = 16, 500, 5, 20
 ALLOWED = {200, 413, 422, 429}
@@ -249,11 +253,6 @@ def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callab
 
 def bare_engine(checkpoint: str) -> None:
     """The other end of `engine`."""
-    from kronos_space.forecasting.forecaster import Forecaster
-    from kronos_space.schemas import read_request
-    from kronos_space.settings import Settings
-    from kronos_space.weights.checkpoint import load_checkpoint
-
     settings = Settings()
     forecaster = Forecaster(load_checkpoint(checkpoint), settings)
     requested = json.loads(sys.stdin.readline())
