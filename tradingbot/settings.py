@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
@@ -188,14 +187,6 @@ def check_number(name: str, text: str, low: float, high: float) -> float:
     if low <= value <= high:  # false for nan
         return value
     raise _wrong(name, text, f"a number from {low:g} to {high:g}")
-
-
-def check_date(name: str, text: str) -> datetime:
-    """A day as 2024-01-31; ConfigError names `name`, which the user set."""
-    try:
-        return datetime.strptime(text, "%Y-%m-%d")
-    except ValueError:
-        raise _wrong(name, text, "a day, such as 2024-01-31") from None
 
 
 def _wrong(name: str, text: str, expected: str) -> ConfigError:

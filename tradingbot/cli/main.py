@@ -1,14 +1,16 @@
 """`kronosbot`, the command: its subcommands and options."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from tradingbot import __version__
 from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
+from tradingbot.cli.command import Command
 from tradingbot.cli.report import write_report
 from tradingbot.cli.run import run
 from tradingbot.cli.score import score
@@ -16,7 +18,20 @@ from tradingbot.cli.space import space_app
 from tradingbot.cli.status import status
 from tradingbot.runtime.logs import likely_log_format, log_line
 
+
+class JobGroup(TyperGroup):
+    """The subcommands; arguments that name none of them are those of `run`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments into `ctx`, with `run` where no subcommand is named."""
+        own = {name for option in self.get_params(ctx) for name in option.opts}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=JobGroup,
     help="""Forecast every active ticker with Kronos and store what comes back.
 
     Without a command it runs the job, so that a cronjob needs no arguments.
@@ -34,20 +49,14 @@ app = typer.Typer(
 
 
 def command() -> None:
-    """`kronosbot`. Without a subcommand it is `run`, so a cronjob needs no arguments."""
-    arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in _OWN_OPTIONS):
-        arguments = ["run", *arguments]
-    in_json = likely_log_format(arguments) == "json"
+    """Run `kronosbot` with the arguments of the process, and end it."""
+    in_json = likely_log_format(sys.argv[1:]) == "json"
     try:
-        sys.exit(app(args=arguments, prog_name="kronosbot", standalone_mode=not in_json))
+        sys.exit(app(prog_name="kronosbot", standalone_mode=not in_json))
     except TyperException as error:  # the arguments make no sense
         said = f"{error.format_message()} Try 'kronosbot --help'."
         typer.echo(log_line("ERROR", said), err=True)
         sys.exit(error.exit_code)
-
-
-_OWN_OPTIONS = ("-h", "--help", "--version")
 
 
 def _print_version(wanted: bool) -> None:
@@ -69,9 +78,9 @@ def _options(
 
 
 app.command()(run)
-app.command()(status)
-app.command()(backtest)
-app.command()(calibrate)
-app.command("report")(write_report)
-app.command()(score)
+app.command(cls=Command)(status)
+app.command(cls=Command)(backtest)
+app.command(cls=Command)(calibrate)
+app.command("report", cls=Command)(write_report)
+app.command(cls=Command)(score)
 app.add_typer(space_app, name="space")

@@ -1,12 +1,89 @@
-"""The options that several subcommands of `kronosbot` have."""
+"""The options that subcommands of `kronosbot` share."""
 
-import os
-from typing import Annotated
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from tradingbot.settings import Settings, check_source
+from tradingbot.settings import MAX_HORIZON, MAX_SAMPLES, check_source, check_symbols
 
+LAST_SOURCE = "[env KRONOS_DATA_SOURCE; default that of the last run]"
+
+
+class Tickers(tuple[str, ...]):
+    """Tickers as the value of one option; of a bare tuple Typer makes several values."""
+
+
+def given_as(ctx: Any, option: Any) -> str:
+    """Return where the option's value is from: `--source`, or the variable of the environment."""
+    source = ctx.get_parameter_source(option.name)
+    if source is not None and source.name == "ENVIRONMENT":
+        return str(option.envvar)
+    return str(option.opts[0])
+
+
+def _check_source(ctx: typer.Context, option: typer.CallbackParam, value: str | None) -> str | None:
+    name = given_as(ctx, option)
+    if name.startswith("-"):
+        return None if value is None else check_source(name, value)
+    return check_source(name, value.strip()) if value and value.strip() else None
+
+
+def source_option(about: str) -> Any:
+    """Declare --source: KRONOS_DATA_SOURCE where it is not given, None where neither is."""
+    return typer.Option(
+        metavar="SOURCE",
+        envvar="KRONOS_DATA_SOURCE",
+        show_envvar=False,
+        callback=_check_source,
+        help=about,
+    )
+
+
+def symbols_option(about: str) -> Any:
+    """Declare --symbols, which are at least one ticker."""
+    return typer.Option(metavar="A,B,...", parser=partial(check_symbols, "--symbols"), help=about)
+
+
+SourceOption = Annotated[
+    str | None,
+    source_option(
+        "Where candles come from: yahoo, csv:DIR (one file a ticker), or sample (real candles, no "
+        "network). [env KRONOS_DATA_SOURCE; default yahoo]"
+    ),
+]
+SymbolsOption = Annotated[Tickers | None, symbols_option("These tickers only. Default: all.")]
+HorizonOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BARS",
+        min=1,
+        max=MAX_HORIZON,
+        help="Days ahead. [env KRONOS_HORIZON; default 5]",
+    ),
+]
+SamplesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PATHS",
+        min=1,
+        max=MAX_SAMPLES,
+        help="Paths a forecast. [env KRONOS_SAMPLES; default 50]",
+    ),
+]
+DayOption = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="DATE",
+        formats=["%Y-%m-%d"],
+        help="Nothing after this day counts as known. Default: that of the file, else the newest "
+        "bar.",
+    ),
+]
+LocalOption = Annotated[
+    bool, typer.Option("--local", help="Start a Space on this machine, and stop it at the end.")
+]
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
@@ -14,10 +91,8 @@ DatabaseOption = Annotated[
         help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
     ),
 ]
-
-
-def given_source(option: str | None, settings: Settings) -> str | None:
-    """What --source or KRONOS_DATA_SOURCE says; None where neither does. ConfigError if wrong."""
-    if option is not None:
-        return check_source("--source", option)
-    return settings.data_source if os.environ.get("KRONOS_DATA_SOURCE", "").strip() else None
+JsonOption = Annotated[
+    bool,
+    # eager, so that it is known when another option turns out to be wrong
+    typer.Option("--json", is_eager=True, help="Print all of it as one JSON document on stdout."),
+]

@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from tradingbot.cli.options import DatabaseOption, given_source
+from tradingbot.cli.options import (
+    LAST_SOURCE,
+    DatabaseOption,
+    SymbolsOption,
+    source_option,
+)
 from tradingbot.cli.output import fail
 from tradingbot.errors import KronosError
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
-from tradingbot.settings import Settings, check_symbols
+from tradingbot.settings import Settings
 
 
 def write_report(
@@ -20,16 +25,12 @@ def write_report(
     ] = Path("report.html"),
     source: Annotated[
         str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where candles come from: csv:DIR, sample, or yahoo: those that the job has "
-            "stored. [env KRONOS_DATA_SOURCE; default that of the last run]",
+        source_option(
+            "Where candles come from: csv:DIR, sample, or yahoo: those that the job has stored. "
+            f"{LAST_SOURCE}"
         ),
     ] = None,
-    symbols: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="These tickers only. Default: all."),
-    ] = None,
+    symbols: SymbolsOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
     """Write the forecasts and their record as one HTML file.
@@ -51,13 +52,12 @@ def write_report(
 
     try:
         with stop_on_signals():
-            settings = Settings.from_env()
             written = write_file(
                 out,
                 database_url or configured_url(),
-                settings,
-                source=given_source(source, settings),
-                symbols=() if symbols is None else check_symbols("--symbols", symbols),
+                Settings.from_env(),
+                source=source,
+                symbols=symbols or (),
             )
     except (KronosError, Stopped) as error:
         fail(error, left=f"{out} is as it was")

@@ -54,9 +54,7 @@ class ResultsFile:
         self._size = len(content)
         self._content = whole_lines(content)
         self._rows = parsed(path, self._content)
-        self.settings: dict[str, str] = {}
-        if len(self._rows):
-            self.settings = {name: self._rows[name].iloc[0] for name in SETTINGS}
+        self.settings = settings_of(self._rows)
         horizon = int(self.settings.get("horizon") or 0)
         forecasts = self._rows[self._rows["step"] > 0]
         steps = forecasts.groupby(["symbol", "as_of"])["step"].nunique()
@@ -191,15 +189,31 @@ class ResultsFile:
 def read_csv(
     path: Path, *, trained_on: Collection[InTraining] | None = None
 ) -> list[ForecastOutcomes]:
-    """The forecasts of a backtest's file that have an outcome, ticker by ticker.
+    """Return `outcomes_of` a backtest's file; ConfigError if it is no such file."""
+    return outcomes_of(read_rows(path), trained_on=trained_on)
 
-    `trained_on`: only those whose column in_training is one of these. ConfigError if it is no such
-    file.
-    """
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Return the rows of a backtest's file, one at least; ConfigError if it is no such file."""
     rows = parsed(path, whole_lines(content_of(path)))
     if rows.empty:
         what = "has no forecasts" if path.exists() else "is not there"
         raise ConfigError(f"{path} {what}; `kronosbot backtest` makes such files")
+    return rows
+
+
+def settings_of(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the settings that all rows were made with; {} if there are none."""
+    return {name: rows[name].iloc[0] for name in SETTINGS} if len(rows) else {}
+
+
+def outcomes_of(
+    rows: pd.DataFrame, *, trained_on: Collection[InTraining] | None = None
+) -> list[ForecastOutcomes]:
+    """Return the forecasts that have an outcome, ticker by ticker.
+
+    `trained_on`: only those whose column in_training is one of these.
+    """
     closes = rows[rows["step"] == 0]
     scored = _forecasts(rows)
     scored = scored[scored["actual"].notna()]
@@ -232,17 +246,16 @@ def read_csv(
     return found
 
 
-def training_counts(path: Path) -> dict[str, int]:
+def training_counts(rows: pd.DataFrame) -> dict[str, int]:
     """How many forecasts with an outcome are of days in training: {"yes": 20, "no": 80}."""
-    forecasts = _forecasts(parsed(path, whole_lines(content_of(path))))
+    forecasts = _forecasts(rows)
     scored = forecasts[forecasts["actual"].notna()]
     return {str(kind): int(n) for kind, n in scored["in_training"].value_counts().items()}
 
 
-def without_outcome(path: Path) -> int:
+def without_outcome(rows: pd.DataFrame) -> int:
     """How many forecasts are of sessions that have no bar."""
-    forecasts = _forecasts(parsed(path, whole_lines(content_of(path))))
-    return int(forecasts["actual"].isna().sum())
+    return int(_forecasts(rows)["actual"].isna().sum())
 
 
 # below: rows ------------------------------------------------------------------------------

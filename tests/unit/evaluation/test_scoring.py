@@ -13,7 +13,7 @@ from rich.console import Console
 from sqlalchemy import delete, event, insert, select, update
 
 from tests.support.records import LAST, Past
-from tradingbot.cli.score import show_scores
+from tradingbot.cli.score_output import show_scores
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS

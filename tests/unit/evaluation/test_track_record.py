@@ -15,7 +15,7 @@ from sqlalchemy import insert, select
 from tests.support.market import Market, made_up
 from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
 from tradingbot.bots.kronos_trader import KronosTraderBot
-from tradingbot.cli.status import show_status, status_document
+from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError

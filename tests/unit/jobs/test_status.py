@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from tradingbot.cli.status import show_status, status_document
+from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.jobs import status as module

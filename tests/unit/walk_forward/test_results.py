@@ -9,7 +9,13 @@ import pytest
 
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.walk_forward.results import ResultsFile, read_csv, training_counts, without_outcome
+from tradingbot.walk_forward.results import (
+    ResultsFile,
+    read_csv,
+    read_rows,
+    training_counts,
+    without_outcome,
+)
 from tradingbot.walk_forward.schema import COLUMNS
 
 SETTINGS = {
@@ -84,7 +90,7 @@ def test_what_was_written_is_read_in_shares_of_the_last_close(path: Path) -> Non
     np.testing.assert_allclose(one.quantiles[2][[0, 9, 18]], expected, rtol=1e-6)
     assert one.prob_up.tolist() == [0.7] * 4
     assert one.past.to_dict() == CLOSES.to_dict()
-    assert training_counts(path) == {"unknown": 4}
+    assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
 def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) -> None:
@@ -96,7 +102,10 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
     [one] = read_csv(path)
     assert one.step.tolist() == [2]
     assert ResultsFile(path).has("AAPL", MONDAY)
-    assert (training_counts(path), without_outcome(path)) == ({"unknown": 1}, 1)
+    assert (training_counts(read_rows(path)), without_outcome(read_rows(path))) == (
+        {"unknown": 1},
+        1,
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200, 330])
@@ -204,7 +213,7 @@ def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
     path.write_text("".join([*lines[:-4], *lines[-3:]]))  # MONDAY's first step, by hand
     write(path, forecast(MONDAY))
     assert sum(map(len, read_csv(path))) == 4
-    assert training_counts(path) == {"unknown": 4}
+    assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_done(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What `kronosbot backtest` prints: the measures as a table, or one JSON document."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from tradingbot.cli.output import print_line
+from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
+from tradingbot.evaluation.training_cutoff import trained_until
+from tradingbot.walk_forward.evaluation import Evaluation
+from tradingbot.walk_forward.runner import WalkForwardResult
+
+_KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}
+_HEAD = (
+    "                MAE ÷ that of  CRPS below   Closes inside the band    Direction right",
+    "Ahead        n  no change      random walk     50 %   80 %   90 %     (95 % interval)",
+)
+
+
+def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict[str, Any]:
+    """What became of the backtest, and its measures."""
+    return {
+        "error": None,
+        "file": str(walked.path),
+        "windows": walked.wanted,
+        "missing": walked.missing,
+        "why_missing": walked.error,
+        "made": walked.made,
+        "seconds": round(walked.seconds, 3),
+        "settings": evaluation.settings,
+        "failed": walked.failed,
+        "fewer": walked.fewer,
+        "in_training": evaluation.in_training,
+        "without_outcome": evaluation.without_outcome,
+        "jumps": evaluation.jumps,
+        "measures": {name: asdict(one) for name, one in evaluation.measures.items()},
+    }
+
+
+def show_backtest(walked: WalkForwardResult, evaluation: Evaluation, console: Console) -> None:
+    """Print the table of measures, then what a reader must know to believe it."""
+    for line in _lines(walked, evaluation):
+        print_line(console, line)
+
+
+def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
+    measured = evaluation.measures
+    lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
+    counts = evaluation.in_training
+    total = sum(counts.values())
+    trained = ", ".join(f"{_KINDS[kind]} {counts[kind]:,}" for kind in _KINDS if kind in counts)
+    lines.append(f"Trained   {walked.model}: {trained_until(walked.model)}")
+    lines.append(f"          of {total:,} forecasts with an outcome" + (trained and f": {trained}"))
+    if without := evaluation.without_outcome:
+        every = total + without
+        lines.append(f"No bar    {without:,} of {every:,} forecasts: no candle of their session")
+    for symbol, jump in evaluation.jumps.items():
+        lines.append(f"Jump      {symbol}: its close was {jump}. A split that the candles do not")
+        lines.append("          take into account? Then the figures above mean little")
+    for symbol, count in walked.fewer.items():
+        some = "1 window" if count == 1 else f"{count:,} windows"
+        lines.append(f"Fewer     {symbol}: its history allows {some} only")
+    for symbol, why in walked.failed.items():
+        lines.append(f"Failed    {symbol}: {why.removeprefix(f'{symbol}: ')}")
+    if walked.missing:
+        lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
+        if not walked.refused:
+            lines.append("          the same command again asks for them alone")
+    if walked.made:
+        rate = walked.made / walked.seconds
+        lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
+    lines.append(f"File      {walked.path}; nothing went into the database")
+    return lines
+
+
+def _row(name: str, measured: ForecastMetrics) -> str:
+    start = f"{name:6}{measured.n:8,}  "
+    if measured.n < MIN_FORECASTS:
+        return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"
+    if measured.mase is None:
+        return f"{start}no figures: the closes never moved"
+    direction = _share(measured.hit_rate)
+    if measured.hit_low is not None and measured.hit_high is not None:
+        direction += f" ({100 * measured.hit_low:.0f}–{100 * measured.hit_high:.0f})"  # noqa: RUF001
+    bands = (measured.coverage_50, measured.coverage_80, measured.coverage_90)
+    skill = "" if measured.crps_skill is None else f"{100 * measured.crps_skill:+.1f} %"
+    return (
+        f"{start}{measured.mase:<13.3f}  {skill:>11}  "
+        f"{''.join(f'{_share(band):>7}' for band in bands)}     {direction}"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"

@@ -1,0 +1,109 @@
+"""What `kronosbot calibrate` prints: a table a model, or one JSON document."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.persistence.models import ALL_STEPS
+from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
+from tradingbot.postprocessing.fit import Fit, Outcome
+from tradingbot.postprocessing.recalibration import Recalibration
+
+
+def calibration_document(found: Recalibration) -> dict[str, Any]:
+    """The factors themselves lie in kronos_calibrations; `raw` and `calibrated` are coverages."""
+    return {
+        "models": [
+            {
+                **dict(zip(("model", "revision", "interval"), one.calibration.key, strict=True)),
+                "bands": [
+                    {
+                        "asset_class": outcome.asset_class,
+                        "step": outcome.step,
+                        "n": outcome.n,
+                        "raw": outcome.raw_coverage,
+                        "factor": outcome.factor,
+                        "learnt_from": _pool(outcome),
+                        "n_since": outcome.n_since,
+                        "calibrated": outcome.coverage,
+                    }
+                    for outcome in one.outcomes
+                ],
+            }
+            for one in found.fits
+        ],
+        "left_out": dict(found.left_out),
+        "rows": found.rows,
+        "database": found.stored_in,
+    }
+
+
+def show_calibration(found: Recalibration, console: Console) -> None:
+    """Print a table a model, then what was left out, stored or too little."""
+    for one in found.fits:
+        name, revision, interval = one.calibration.key
+        print_line(
+            console, f"{name}, revision {revision[:20] or 'unknown'}, {interval}: the 80 % band"
+        )
+        print_table(console, _table(one))
+        print_line(console)
+    for reason, n in found.left_out.most_common():
+        print_line(console, f"Left out {n}: {reason}")
+    for line in _verdict(found):
+        print_line(console, line)
+
+
+def _table(one: Fit) -> Table:
+    table = plain_table(
+        *("Class", "Step", "n", "Raw held", "Factor", "Learnt from", "n since", "Held since"),
+        left=("Class", "Learnt from"),
+    )
+    for outcome in one.outcomes:
+        table.add_row(
+            outcome.asset_class,
+            str(outcome.step),
+            str(outcome.n),
+            f"{outcome.raw_coverage:.1%}",
+            "raw" if outcome.factor is None else f"{outcome.factor:.2f}",
+            _pool(outcome) or "",
+            str(outcome.n_since or ""),
+            "" if outcome.coverage is None else f"{outcome.coverage:.1%}",
+        )
+    return table
+
+
+def _pool(outcome: Outcome) -> str | None:
+    """In words: "equity, step 1"."""
+    if outcome.pool is None:
+        return None
+    kind, step = outcome.pool
+    of_class = "all classes" if kind == ALL_CLASSES else kind
+    return f"{of_class}, {'all steps' if step == ALL_STEPS else f'step {step}'}"
+
+
+def _verdict(found: Recalibration) -> list[str]:
+    needs = f"{MIN_FORECASTS} forecasts on {MIN_SESSIONS} sessions"
+    lines = []
+    if found.out_of_reach:
+        lines.append("Learnt nothing: no forecast could be compared with what came")
+    elif not found.fits:
+        lines.append(
+            f"Too little: no forecast has an outcome yet; bands stay raw until {needs} have one"
+        )
+    for one in found.fits:
+        if not one.calibration.pools:
+            n = sum(outcome.n for outcome in one.outcomes)
+            earlier = one.calibration.key in found.earlier
+            until = "the factors of before stay" if earlier else "its bands stay raw"
+            lines.append(
+                f"Too little: {one.calibration.key[0]} has {n} forecasts with an outcome; "
+                f"{until} until {needs} have one"
+            )
+    if found.stored_in is None:
+        return [*lines, "Stored nothing: a dry run"]
+    if found.rows:
+        lines.append(f"Stored {found.rows} factors: kronos_calibrations in {found.stored_in}")
+    return lines

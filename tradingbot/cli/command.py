@@ -1,0 +1,51 @@
+"""How a subcommand of `kronosbot` tells that an option is wrong."""
+
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperOption
+
+from tradingbot.cli.options import given_as
+from tradingbot.cli.output import fail
+from tradingbot.errors import ConfigError, KronosError
+
+
+class Command(TyperCommand):
+    """A subcommand that tells a wrong option in one line, as it tells every other failure."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments into `ctx`; a value that does not fit ends the command."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except KronosError as error:
+            self.refuse(ctx, error)
+        except typer.BadParameter as error:
+            option = error.param
+            expected = _expected(option)
+            if option is None or expected is None:
+                raise
+            values, _, _ = self.make_parser(ctx).parse_args(args=given)
+            value, _ = option.consume_value(ctx, values)
+            name = given_as(ctx, option)
+            self.refuse(ctx, ConfigError(f"{name}={value!r}: expected {expected}"))
+
+    def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
+        """End the command, whose options are parsed as far as `ctx.params` shows."""
+        fail(error, as_json=bool(ctx.params.get("as_json")))
+
+
+def _expected(option: Any) -> str | None:
+    """What a value of the option must look like; None where Typer's own words say it."""
+    if not isinstance(option, TyperOption):
+        return None
+    kind = option.type_descriptor
+    if kind.is_datetime:
+        return "a day, such as 2024-01-31"
+    if kind.choices:
+        *first, last = map(str, kind.choices)
+        return f"{', '.join(first)} or {last}"
+    if kind.is_ranged:
+        number = "a whole number" if kind.annotation is int else "a number"
+        return f"{number} from {option.min} to {option.max}"
+    return None

@@ -1,0 +1,126 @@
+"""What `kronosbot score` prints: a table a model, or one JSON document."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Row
+
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.evaluation.rescoring import StoredScores
+from tradingbot.evaluation.scoring import Scoring
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
+
+
+def score_document(scores: StoredScores) -> dict[str, Any]:
+    """What was scored, and all the scores that are stored."""
+    return {
+        "error": None,
+        "database": scores.database,
+        "scored": scores.found.scored,
+        "waiting": scores.found.waiting,
+        "unscored": [asdict(one) for one in scores.found.unscored],
+        "scores": [_as_dict(row) for row in scores.rows],
+    }
+
+
+def _as_dict(row: Row[Any]) -> dict[str, Any]:
+    moment: datetime = row.scored_at  # a moment says its zone, a bar does not
+    return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}
+
+
+MOST_TICKERS = 20  # the document has all
+
+EXPLAINED = (
+    "Error: mean error ÷ that of tomorrow-equals-today; Skill: 1 - CRPS ÷ a random walk's, above 0 "
+    "is better;",
+    "Held: share of closes inside the 50, 80 and 90 % bands; Direction: share right, and its 95 % "
+    "interval;",
+    "IC: correlation across tickers; p: that the skill is chance (Diebold-Mariano)",
+)
+
+
+def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> None:
+    """A table a model, then what was not scored and why. rows: of kronos_scores."""
+
+    def record(row: Row[Any]) -> tuple[str, str, str]:
+        return row.model_name, row.model_revision, row.interval
+
+    measured = False
+    for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
+        some = list(of_record)
+        name = f"{model} ({revision})" if revision else model
+        whole = [row for row in some if (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)]
+        together = [row for row in whole if row.symbol == ALL_SYMBOLS]
+        n = together[0].n if together else sum(row.n for row in whole)
+        print_line(console, f"{name}, {interval}: {n} forecasts with an outcome")
+        if any(row.mae is not None for row in some):
+            measured = True
+            print_table(console, _table(some))
+            print_line(console)
+        else:
+            print_line(console, f"Too few to say anything: {n} of {MIN_FORECASTS}")
+            print_line(console)
+    if measured:
+        for line in EXPLAINED:
+            print_line(console, line)
+    for line in found.in_words():
+        print_line(console, line)
+
+
+def _table(rows: list[Row[Any]]) -> Table:
+    table = plain_table(
+        *("Ticker", "Ahead", "Sessions", "n", "Error", "Skill", "p", "Held", "Direction", "IC"),
+        left=("Ticker", "Ahead"),
+        gap=1,
+    )
+    for row in _shown(rows):
+        newest = f"last {row.last_sessions}" if row.last_sessions else str(row.sessions)
+        table.add_row(
+            "all" if row.symbol == ALL_SYMBOLS else row.symbol,
+            "all" if row.step == ALL_STEPS else str(row.step),
+            newest,
+            str(row.n),
+            *_figures(row),
+        )
+    return table
+
+
+def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
+    """All tickers together by window and by step, then each ticker by itself."""
+    together = [row for row in rows if row.symbol == ALL_SYMBOLS]
+    sessions = max((row.sessions for row in together if row.step == ALL_STEPS), default=0)
+    windows = [row for row in together if row.step == ALL_STEPS and row.last_sessions < sessions]
+    yield from sorted(windows, key=lambda row: row.last_sessions or sessions, reverse=True)
+    yield from (row for row in together if row.step and row.last_sessions == ALL_SESSIONS)
+    alone = [
+        row
+        for row in rows
+        if row.symbol != ALL_SYMBOLS and (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)
+    ]
+    yield from sorted(alone, key=lambda row: -row.n)[:MOST_TICKERS]
+
+
+def _figures(row: Row[Any]) -> Iterator[str]:
+    if row.mae is None:
+        yield from ("too few", *[""] * 5)
+        return
+    yield _number(row.mase)
+    yield _number(row.crps_skill, "+.2f")
+    yield _number(row.dm_p_value)
+    held = (row.coverage_50, row.coverage_80, row.coverage_90)
+    yield " ".join(_number(share, ".0%") for share in held)
+    interval = ""
+    if row.hit_low is not None and row.hit_high is not None:
+        interval = f" ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001
+    yield _number(row.hit_rate, ".0%") + interval
+    yield _number(row.rank_ic, "+.2f")
+
+
+def _number(value: float | None, style: str = ".2f") -> str:
+    return "" if value is None else format(value, style)

@@ -1,0 +1,130 @@
+"""What `kronosbot status` prints: tables and what is wrong, or one JSON document."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.formatting import duration
+from tradingbot.jobs.status import Status
+from tradingbot.persistence.runs import Run
+
+MOST_LINES = 20  # of stale tickers; the document has all
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """All of it. Moments say their zone, bars do not."""
+    content = asdict(status)
+    for moments, name in ((content, "now"), (content, "clock"), *_starts(content["runs"])):
+        if moments[name] is not None:
+            moments[name] = moments[name].replace(tzinfo=UTC)
+    return {"exit_code": status.exit_code, "problems": content.pop("problems"), **content}
+
+
+def _starts(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+    return ((run, "started_at") for run in runs)
+
+
+def show_status(status: Status, console: Console) -> None:
+    """Tables, then what is wrong, or that nothing is."""
+    if status.clock is not None:
+        print_line(console, f"Database  {status.database}")
+        print_line(console, f"Clock     {_moment(status.clock)} UTC, by the source {status.source}")
+        print_line(console)
+    if status.runs:
+        print_table(console, _runs_table(status))
+        print_line(console)
+    if status.models:
+        print_table(console, _models_table(status))
+        print_line(console)
+        for line in _record_lines(status):
+            print_line(console, line)
+    for line in _stale_lines(status):
+        print_line(console, line)
+    for line in _verdict(status):
+        print_line(console, line)
+
+
+def _runs_table(status: Status) -> Table:
+    remarks = [_remark(run, status.now) for run in status.runs]
+    table = plain_table(
+        *("Run (UTC)", "Took", "Exit", "Stored", "There", "Failed", "Model"),
+        *([""] if any(remarks) else []),
+        left=("Run (UTC)", "Model", ""),
+    )
+    for run, remark in zip(status.runs, remarks, strict=True):
+        counts = [str(run.counts.get(name, "")) for name in ("stored", "already_there", "failed")]
+        table.add_row(
+            _moment(run.started_at),
+            "" if run.seconds is None else duration(run.seconds),
+            "" if run.exit_code is None else str(run.exit_code),
+            *counts,
+            run.model or "",
+            *([remark] if any(remarks) else []),
+        )
+    return table
+
+
+def _remark(run: Run, now: datetime) -> str:
+    remark = run.message or ""
+    if run.state == "running":
+        remark = f"running for {duration((now - run.started_at).total_seconds())}"
+    if run.state == "killed":
+        remark = "never finished: killed?"
+    return remark if run.shard == "0/1" else f"shard {run.shard} {remark}"
+
+
+def _models_table(status: Status) -> Table:
+    table = plain_table(
+        *("Model", "Interval", "Freshest as of", "Tickers", "Fresh"),
+        left=("Model", "Interval", "Freshest as of"),
+    )
+    for model in status.models:
+        as_of = "not known"
+        if model.as_of is not None:
+            as_of = f"{model.as_of:%Y-%m-%d}" if model.interval == "1d" else _moment(model.as_of)
+        table.add_row(model.name, model.interval, as_of, str(model.tickers), str(model.fresh))
+    return table
+
+
+def _record_lines(status: Status) -> Iterator[str]:
+    known = [model for model in status.models if model.record is not None]
+    for number, model in enumerate(known):
+        yield f"{'Record' if not number else '':8}  {model.name}: {model.record}"
+    if known:
+        yield ""
+
+
+def _stale_lines(status: Status) -> Iterator[str]:
+    """One a ticker, the worst first; then those that are not judged."""
+    width = max((len(ticker.symbol) for ticker in status.stale), default=0)
+    for number, ticker in enumerate(status.stale[:MOST_LINES]):
+        as_of = f"as of {ticker.as_of:%Y-%m-%d}, " if ticker.as_of else ""
+        head = "Stale" if not number else ""
+        yield f"{head:8}  {ticker.symbol:{width}}  {as_of}{ticker.why}"
+    if len(status.stale) > MOST_LINES:
+        yield f"{'':8}  and {len(status.stale) - MOST_LINES} more: --json has them all"
+    if status.inactive:
+        some = ", ".join(status.inactive[:MOST_LINES])
+        more = len(status.inactive) - MOST_LINES
+        yield f"Inactive  {some}{f' and {more} more' if more > 0 else ''}: not judged"
+    if status.stale or status.inactive:
+        yield ""
+
+
+def _verdict(status: Status) -> Iterator[str]:
+    if status.problems:
+        for number, problem in enumerate(status.problems):
+            yield f"{'Problem' if not number else '':8}  {problem}"
+        return
+    fresh = f"{status.active - len(status.stale)} of {status.active} active tickers are fresh"
+    rest = ", the rest waits for the next run" if status.stale else ""
+    yield f"All well  {fresh}{rest}; the last run went well"
+
+
+def _moment(when: datetime) -> str:
+    return f"{when:%Y-%m-%d %H:%M}"

@@ -1,0 +1,91 @@
+"""Score what is stored, now: all of it, some tickers, or one model."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from tradingbot.data.service import DataService
+from tradingbot.errors import DatabaseError
+from tradingbot.evaluation.outcomes import closes_of
+from tradingbot.evaluation.scoring import Scoring, score
+from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
+from tradingbot.persistence.runs import last_source
+from tradingbot.persistence.url import database_exists, redact
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings
+
+WAY_OUT = "`kronosbot run` makes them; or set DATABASE_URL, or say --database-url"
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """What was scored just now, and all scores that are stored by now.
+
+    Attributes:
+        found: What was scored, and what was not.
+        rows: Of kronos_scores, in the order of its primary key.
+        database: The address without its password.
+    """
+
+    found: Scoring
+    rows: Sequence[Row[Any]]
+    database: str
+
+
+def rescore(
+    url: str,
+    settings: Settings,
+    *,
+    source: str | None,
+    symbols: Collection[str] | None,
+    model: str | None,
+    narrator: ProgressReporter,
+) -> StoredScores:
+    """Compare the stored forecasts with what came, and store their scores.
+
+    Args:
+        url: The database.
+        settings: Its data source is the last resort.
+        source: Where closes come from; None: where the last run had them from.
+        symbols: These tickers only; None: all.
+        model: This model only; None: all.
+        narrator: Is told the progress.
+
+    Raises:
+        DatabaseError: There are no such forecasts, or another run is scoring.
+    """
+    database = redact(url)
+    if not database_exists(url):
+        raise DatabaseError(f"there is no {database} yet, and no forecasts: {WAY_OUT}")
+    init_db(url)
+    sessions = partial(get_db_session, url)
+    forecasts = select(KronosForecast.symbol).limit(1)
+    if model is not None:
+        forecasts = forecasts.where(KronosForecast.model_name == model)
+    if symbols is not None:
+        forecasts = forecasts.where(KronosForecast.symbol.in_(symbols))
+    with sessions() as session:
+        if session.scalar(forecasts) is None:
+            which = "such" if model is not None or symbols is not None else "any"
+            raise DatabaseError(f"{database} has no forecasts of {which} kind: {WAY_OUT}")
+        source = source or last_source(session) or settings.data_source
+    data = DataService(source, now=utcnow(), sessions=sessions)
+    tickers = None if symbols is None else list(symbols)
+    with open_lock(url, "scores") as lock:
+        if not lock.try_exclusive():
+            raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
+        found = score(sessions, closes_of(data), model=model, symbols=tickers, narrator=narrator)
+    table = KronosScore.__table__
+    query = select(table).order_by(*table.primary_key)
+    if model is not None:
+        query = query.where(KronosScore.model_name == model)
+    if symbols is not None:
+        query = query.where(KronosScore.symbol.in_([*symbols, ALL_SYMBOLS]))
+    with sessions() as session:
+        return StoredScores(found, session.execute(query).all(), database)

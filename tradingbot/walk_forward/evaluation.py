@@ -1,0 +1,79 @@
+"""What a backtest's file says of its model: metrics, and what makes them doubtful."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.walk_forward.results import (
+    outcomes_of,
+    read_rows,
+    settings_of,
+    training_counts,
+    without_outcome,
+)
+
+_JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The forecasts of a backtest's file against what came.
+
+    Attributes:
+        settings: What all forecasts were made with.
+        in_training: Forecasts with an outcome by whether the model was trained on that day:
+            "yes", "no" or "unknown".
+        without_outcome: Forecasts of sessions that have no bar.
+        jumps: Of a ticker the greatest change of the close overnight, as text, if it about
+            doubled or halved.
+        measures: By step ahead ("1", "2", …), of "all", and of those "unseen" in training if
+            these are a part.
+    """
+
+    settings: dict[str, str]
+    in_training: dict[str, int]
+    without_outcome: int
+    jumps: dict[str, str]
+    measures: dict[str, ForecastMetrics]
+
+
+def evaluate(path: Path) -> Evaluation:
+    """Read a backtest's file and measure it; ConfigError if it is no such file."""
+    rows = read_rows(path)
+    outcomes = outcomes_of(rows)
+    everything = _accumulated(outcomes)
+    measures = {str(step): everything.measures(step) for step in everything.steps()}
+    measures["all"] = everything.measures()
+    unseen = _accumulated(outcomes_of(rows, trained_on=["no"]))
+    if 0 < len(unseen) < len(everything):
+        measures["unseen"] = unseen.measures()
+    return Evaluation(
+        settings=settings_of(rows),
+        in_training=training_counts(rows),
+        without_outcome=without_outcome(rows),
+        jumps=_jumps(outcomes),
+        measures=measures,
+    )
+
+
+def _accumulated(outcomes: Iterable[ForecastOutcomes]) -> MetricAccumulator:
+    accumulated = MetricAccumulator()
+    for one in outcomes:
+        accumulated += MetricAccumulator.of(one)
+    return accumulated
+
+
+def _jumps(outcomes: Iterable[ForecastOutcomes]) -> dict[str, str]:
+    found = {}
+    for one in outcomes:
+        changes = np.diff(np.log(one.past.to_numpy("float64")))
+        if len(changes) and np.abs(changes).max() > _JUMP:
+            at = int(np.abs(changes).argmax())
+            day = one.past.index[at + 1]
+            found[one.symbol] = f"{math.exp(changes[at]):.3g} times on {day:%Y-%m-%d}"
+    return found
