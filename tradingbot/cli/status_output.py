@@ -1,4 +1,22 @@
-"""What `kronosbot status` prints: tables and what is wrong, or one JSON document."""
+"""What `kronosbot status` prints: tables and what is wrong, or one JSON document.
+
+    {"exit_code": 1, "problems": ["2 of 100 active tickers are stale: GLD, QQQ"], "error": null,
+     "now": "2026-11-22T21:00:00+00:00", "database": "postgresql+psycopg2://me:***@db/bots",
+     "source": "yahoo", "clock": …,                by which sessions count as complete
+     "runs": [{"state": "ok",                      or failed, running, killed; newest first
+               "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
+               "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
+               "message": null}, …],
+     "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
+                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
+                 "record": "all tickers, last 60 sessions: error 1.03 …"}],
+     "active": 100,                                tickers
+     "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
+               {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
+     "inactive": ["AAPL"]}                         have a forecast, but are active no more
+
+What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
+"""
 
 from collections.abc import Iterator
 from dataclasses import asdict
