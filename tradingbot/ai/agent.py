@@ -53,10 +53,10 @@ def run_ai_with_tools(
 
     `model` is any LangChain chat model that can call tools, or a model's name; without one the
     environment decides (see `tradingbot.ai.provider`). With a `bot` the model can read that
-    bot's portfolio and trades, prices and stored forecasts: nothing of it writes. The tools of
-    one answer run at the same time; an error of one is told to the model, and so is one that takes
-    longer than TOOL_TIMEOUT. The model is asked `max_steps` times at most, the last time for its
-    answer alone, and has ANSWER_TIMEOUT seconds each time.
+    bot's portfolio and trades, prices and stored forecasts, and write nothing. The tools of one
+    answer run at the same time. A tool's error is passed to the model, and so is the fact that a
+    tool takes longer than TOOL_TIMEOUT seconds. The model is asked at most `max_steps` times, the
+    last time for its answer alone, and has ANSWER_TIMEOUT seconds each time.
 
     ConfigError when a name, key or package is missing, or the model cannot call tools; AIError
     when it is out of reach, refuses, takes too long, or gives no answer in `max_steps`; ValueError

@@ -1,7 +1,7 @@
 """Bots in the database: their portfolios, their trades, one row of run_logs a round.
 
-Whoever trades locks the bot's row first, and portfolio, trades and the end of the round are one
-transaction: all of it is there afterwards, or nothing.
+A trade locks the bot's row first. Portfolio, trades and the end of the round are written in one
+transaction, so that a round is stored as a whole or not at all.
 """
 
 import logging
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotRow:
-    """The bot's row, made if it is new, until the transaction ends nobody else's to change.
+    """Return the bot's row, locked until the transaction ends; a new bot's row is inserted.
 
-    `tickers` are registered in its portfolio, with quantity 0 if it owns none of them; those it
-    neither owns nor watches any more are taken out.
+    `tickers` are registered in its portfolio, with quantity 0 if it owns none of them. Tickers that
+    it neither owns nor watches any more are removed. BotError for a portfolio that is no object.
     """
     on_sqlite = session.get_bind().dialect.name == "sqlite"
     if on_sqlite:  # which has one lock, the file's, and takes it at the first write otherwise
@@ -47,27 +47,12 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
 
 
 def read_portfolio(session: Session, name: str) -> dict[str, float]:
-    """What the bot owns; a new bot's, if it has never run. For who only looks: no lock."""
+    """Return what the bot owns, without a lock; {"USD": 10000} if it has never run."""
     if inspect(session.connection()).has_table(BotRow.__tablename__):
         found = _bot_row(session, name, lock=False)
         if found is not None:
             return dict(found.portfolio)
     return {CASH: START_CASH}
-
-
-def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
-    """BotError for a portfolio that somebody has edited into something else."""
-    try:
-        row = session.get(BotRow, name, with_for_update=lock)
-        if row is None or isinstance(row.portfolio, dict):
-            return row
-        cause = None
-    except ValueError as error:  # no JSON (in SQLite, where it is text), or no object
-        cause = error
-    raise BotError(
-        f"bots.portfolio of {name!r} cannot be read: expected an object such as "
-        f'{{"USD": 10000, "AAPL": 12.5}}; nothing was traded'
-    ) from cause
 
 
 def stored_portfolios(session: Session) -> list[tuple[str, str]]:
@@ -108,6 +93,21 @@ def add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) ->
     )
 
 
+def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
+    """The bot's row, or None; BotError if its portfolio is no JSON object."""
+    try:
+        row = session.get(BotRow, name, with_for_update=lock)
+        if row is None or isinstance(row.portfolio, dict):
+            return row
+        cause = None
+    except ValueError as error:  # no JSON (in SQLite, where it is text), or no object
+        cause = error
+    raise BotError(
+        f"bots.portfolio of {name!r} cannot be read: expected an object such as "
+        f'{{"USD": 10000, "AAPL": 12.5}}; nothing was traded'
+    ) from cause
+
+
 @dataclass(frozen=True)
 class RoundLog:
     """One round's row of run_logs: "running" from `begin` on, then "ok" or "failed"."""
@@ -119,7 +119,7 @@ class RoundLog:
     def begin(
         cls, sessions: SessionFactory, name: str, tickers: Collection[str]
     ) -> tuple[Self, dict[str, float]]:
-        """Register the bot and its tickers; the log of this round, and what the bot owns."""
+        """Register the bot and its tickers; return the log of this round and the portfolio."""
         with sessions() as session:
             portfolio = dict(lock_bot(session, name, tickers).portfolio)
             row = RunLog(name=name, status="running", started_at=utcnow())
@@ -128,13 +128,13 @@ class RoundLog:
             return cls(sessions, row.id), portfolio
 
     def end(self, session: Session, counts: dict[str, int], details: dict[str, Any]) -> None:
-        """The round is done, if `session` commits."""
+        """Note that the round is done; it counts once `session` commits."""
         row = session.get_one(RunLog, self.row_id)
         row.finished_at, row.status, row.exit_code = utcnow(), "ok", 0
         row.counts, row.details = counts, details
 
     def fail(self, error: BaseException, exit_code: int) -> None:
-        """The round ended with `error`. A database that is gone by now is a warning."""
+        """Note that the round ended with `error`; warn if the database is out of reach."""
         try:
             with self.sessions() as session:
                 row = session.get_one(RunLog, self.row_id, with_for_update=True)

@@ -82,7 +82,7 @@ class Strategy:
 
     @contextmanager
     def deciding(self, account: Account) -> Iterator[None]:
-        """In this block `decide` may be called; the portfolio is that of `account`."""
+        """In this block, `decide` may be called and the portfolio is that of `account`."""
         self._account = account
         try:
             yield
@@ -90,7 +90,7 @@ class Strategy:
             self._account = self._seen = None
 
     def decide(self, symbol: str, frame: pd.DataFrame, end: int) -> int:
-        """What the strategy says of the bar before position `end`; StrategyError if it fails."""
+        """Return -1, 0 or 1 for the bar before position `end`; StrategyError if that fails."""
         self.symbol, self.reason, self._seen = symbol, "", (frame, end)
         row = frame.iloc[end - 1]
         try:

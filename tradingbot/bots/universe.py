@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def active_symbols(session: Session) -> list[str]:
     """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table.
 
-    A portfolio that somebody has edited into something else is left out, with a warning.
+    A portfolio that is no JSON object is left out, with a warning.
     """
     found: set[str] = set()
     for name, text in stored_portfolios(session):
@@ -33,10 +33,9 @@ def active_symbols(session: Session) -> list[str]:
 def active_tickers(
     settings: Settings, data: DataService, sessions: SessionFactory | None
 ) -> list[str]:
-    """What the job forecasts unless it is told: the source's own tickers, or the bots'."""
+    """The job's default tickers: the source's own, or with Yahoo the bots' and the extra ones."""
     if settings.data_source != "yahoo":
         return data.symbols()
-
     if sessions is None:
         return sorted(settings.extra_symbols)
     with sessions() as session:
