@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Health(Protocol):
-    """What this module asks of a KronosClient."""
+    """What this module asks of a SpaceClient."""
 
     def health(self) -> dict[str, Any]: ...
 
