@@ -1,13 +1,19 @@
-"""How long, and how, all threads together bear with a source that refuses or fails."""
+"""Rate limiting and circuit breaking for a source of candles, shared by all threads."""
 
 import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from tenacity import retry_if_exception
+
 from tradingbot.errors import DataUnavailable
+from tradingbot.runtime.retry import retry
+from tradingbot.settings import Timeouts, default_timeouts
 
 Answer = TypeVar("Answer")
+
+REPEATS = 2  # of a request that failed at once
 
 
 class RateLimited(DataUnavailable):
@@ -17,14 +23,15 @@ class RateLimited(DataUnavailable):
 class CircuitBreaker:
     """The one way to a source, for all threads.
 
-    A refusal makes everybody wait, twice as long each time (`first` seconds, up to `longest`), and
-    then go on one by one until an answer comes. A request that fails otherwise is sent again twice,
-    unless it timed out: that was waiting enough. After `limit` seconds of waiting, or of failures
-    without any answer, the source is given up: for five minutes nobody asks it.
+    A refusal makes everybody wait, twice as long each time (`data_backoff` seconds of `timeouts`,
+    up to `data_longest_backoff`), and then go on one by one until an answer comes. A request that
+    fails otherwise is sent again twice, unless it timed out, which is to take longer than
+    `data_fast_failure`: that was waiting enough. After `data_limit` seconds of waiting, or of
+    failures without any answer, the source is given up: for `data_rest` seconds nobody asks it.
     """
 
-    def __init__(self, *, first: float = 1.0, longest: float = 30.0, limit: float = 90.0) -> None:
-        self._first, self._longest, self._limit = first, longest, limit
+    def __init__(self, timeouts: Timeouts | None = None) -> None:
+        self._timeouts = timeouts or default_timeouts()
         self._lock = threading.Lock()  # for all below; times are of time.monotonic()
         self._round = 0  # grows with each refusal, for what was asked before it tells nothing new
         self._open_at = 0.0
@@ -42,56 +49,70 @@ class CircuitBreaker:
     ) -> Answer:
         """`request()` when it is its turn, and again where that may help.
 
-        Raises what it raised last; DataUnavailable, unasked, when the source is given up or
-        `stopped` is set.
+        The time that `request` takes tells whether it timed out, so nothing slow besides the
+        source belongs into it. Raises what it raised last; DataUnavailable, unasked, when the
+        source is given up or `stopped` is set.
         """
         stopped = stopped or threading.Event()
-        retries = 2
-        while True:
+        spare = REPEATS
+        pause: float | None = None  # seconds until another attempt; None: there is none
+
+        def attempt() -> Answer:
+            nonlocal spare, pause
+            pause = None
             turn = self._turn(symbol, stopped)
             began = time.monotonic()
             try:
                 answer = request()
             except RateLimited as error:
-                self._refused(turn, _without(symbol, error))
+                self._refused(turn, error.reason)
+                pause = 0.0  # `_turn` waits, or says that the source is given up
+                raise
             except DataUnavailable as error:
-                took = time.monotonic() - began
-                if self._failed(began, _without(symbol, error)) or not retries or took > _FAST:
-                    raise
-                retries -= 1
-                stopped.wait(self._first)
-            else:
-                self._answered(turn)
-                return answer
+                timed_out = time.monotonic() - began > self._timeouts.data_fast_failure
+                given_up = self._failed(began, error.reason)
+                if spare and not timed_out and not given_up:
+                    spare, pause = spare - 1, self._timeouts.data_backoff
+                raise
+            self._answered(turn)
+            return answer
+
+        return retry(
+            attempt,
+            again=retry_if_exception(lambda _: pause is not None),
+            wait=lambda _: pause or 0.0,
+            sleep=stopped.wait,  # once it is set, the next attempt's `_turn` raises
+        )
 
     def _turn(self, symbol: str, stopped: threading.Event) -> int:
         """Wait until the gate is open; the number of the round."""
         while not stopped.is_set():
             now = time.monotonic()
             with self._lock:
-                if now - self._trouble_at > _PEACE:
+                if now - self._trouble_at > self._timeouts.data_rest:
                     self._forget()
                 if self._given_up is not None:
-                    raise DataUnavailable(f"{symbol}: {self._given_up}")
+                    raise DataUnavailable(self._given_up, symbol=symbol)
                 wait = self._open_at - now
                 if wait <= 0:
                     if self._refused_in_a_row:  # the next goes when this one may have its answer
-                        self._open_at = now + self._first
+                        self._open_at = now + self._timeouts.data_backoff
                     return self._round
             stopped.wait(min(wait, _GLANCE))
-        raise DataUnavailable(f"{symbol}: stopped before its candles had come")
+        raise DataUnavailable("stopped before its candles had come", symbol=symbol)
 
     def _refused(self, turn: int, reason: str) -> None:
         with self._lock:
             if turn != self._round:
                 return  # another thread's refusal already holds up all
-            pause = min(self._first * 2**self._refused_in_a_row, self._longest)
+            doubled = self._timeouts.data_backoff * 2**self._refused_in_a_row
+            pause = min(doubled, self._timeouts.data_longest_backoff)
             self._trouble_at = time.monotonic()
             self._open_at = self._trouble_at + pause
             self._round += 1
             self._refused_in_a_row += 1
             self._waited += pause
-            if self._waited > self._limit:
+            if self._waited > self._timeouts.data_limit:
                 self._given_up = reason
 
     def _failed(self, began: float, reason: str) -> bool:
@@ -100,7 +121,7 @@ class CircuitBreaker:
             self._trouble_at = time.monotonic()
             if self._failing_since is None:
                 self._failing_since = began
-            if self._trouble_at - self._failing_since > self._limit:
+            if self._trouble_at - self._failing_since > self._timeouts.data_limit:
                 self._given_up = reason
             return self._given_up is not None
 
@@ -111,11 +132,4 @@ class CircuitBreaker:
                 self._refused_in_a_row, self._open_at = 0, 0.0
 
 
-_FAST = 5.0  # seconds within which a failure is no time-out
-_PEACE = 300.0  # seconds that a source is left alone; and after which trouble is forgotten
 _GLANCE = 0.1  # seconds between two looks at the gate, which may open earlier
-
-
-def _without(symbol: str, error: DataUnavailable) -> str:
-    """The reason alone, for it will be told of other tickers."""
-    return str(error).removeprefix(f"{symbol}: ")

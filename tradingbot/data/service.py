@@ -13,7 +13,7 @@ import pandas as pd
 
 from tradingbot.data.cache import HistoryCache
 from tradingbot.data.circuit_breaker import CircuitBreaker
-from tradingbot.data.sources.base import Source
+from tradingbot.data.sources.base import SlowToLoad, Source
 from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
@@ -166,6 +166,8 @@ class DataService:
 
         def fetch(since: datetime) -> Bars:
             request = partial(self._source.fetch, symbol, interval, since, now)
+            if isinstance(self._source, SlowToLoad):
+                self._source.load()  # before the breaker takes the time of the request
             try:
                 raw = self._patience.ask(symbol, request, stopped)
             except DataError as error:

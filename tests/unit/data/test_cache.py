@@ -19,6 +19,7 @@ from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataUnavailable, TooFewBars, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.settings import Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,9 @@ class Nights:
         return DataService(
             YahooSource(self.yahoo.session()),
             now=now,
-            patience=CircuitBreaker(first=0.01, longest=0.02, limit=0.05),
+            patience=CircuitBreaker(
+                Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
+            ),
             sessions=self.sessions,
             **options,
         )

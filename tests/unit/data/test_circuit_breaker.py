@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tradingbot.data import circuit_breaker as data_patience
 from tradingbot.data.circuit_breaker import CircuitBreaker, RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
+from tradingbot.settings import Timeouts
 
 
 class Source:
@@ -30,13 +30,13 @@ class Source:
         return [later - now for now, later in zip(self.asked, self.asked[1:], strict=False)]
 
 
-REFUSED = RateLimited("SPY: refuses (429)")
-DOWN = DataUnavailable("SPY: no connection")
+REFUSED = RateLimited("refuses (429)", symbol="SPY")
+DOWN = DataUnavailable("no connection", symbol="SPY")
 
 
 def test_a_refused_request_is_sent_again_after_pauses_that_double() -> None:
     source = Source(REFUSED, REFUSED, REFUSED, "bars")
-    assert CircuitBreaker(first=0.05).ask("SPY", source) == "bars"
+    assert CircuitBreaker(Timeouts(data_backoff=0.05)).ask("SPY", source) == "bars"
     assert len(source.asked) == 4
     for pause, least in zip(source.pauses, (0.05, 0.1, 0.2), strict=True):
         assert least <= pause
@@ -44,12 +44,12 @@ def test_a_refused_request_is_sent_again_after_pauses_that_double() -> None:
 
 def test_the_pauses_grow_no_longer_than_the_longest() -> None:
     source = Source(*[REFUSED] * 6, "bars")
-    CircuitBreaker(first=0.01, longest=0.02).ask("SPY", source)
+    CircuitBreaker(Timeouts(data_backoff=0.01, data_longest_backoff=0.02)).ask("SPY", source)
     assert sum(source.pauses) < 5  # it would be 0.63 s alone if they doubled: hence no upper bound
 
 
 def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
-    patience, source = CircuitBreaker(first=0.02, limit=0.1), Source(REFUSED)
+    patience, source = CircuitBreaker(Timeouts(data_backoff=0.02, data_limit=0.1)), Source(REFUSED)
     with pytest.raises(DataUnavailable, match=r"SPY: refuses \(429\)"):
         patience.ask("SPY", source)
     assert len(source.asked) == 3  # pauses of 0.02 and 0.04 s; 0.08 s more would be too many
@@ -58,9 +58,8 @@ def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
     assert len(source.asked) == 3
 
 
-def test_some_minutes_later_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_patience, "_PEACE", 0.2)
-    patience = CircuitBreaker(first=0.01, limit=0.015)
+def test_some_minutes_later_it_is_asked_again() -> None:
+    patience = CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=0.015, data_rest=0.2))
     with pytest.raises(DataUnavailable):
         patience.ask("SPY", Source(REFUSED))
     time.sleep(0.25)
@@ -68,7 +67,7 @@ def test_some_minutes_later_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
-    patience = CircuitBreaker(first=0.3)
+    patience = CircuitBreaker(Timeouts(data_backoff=0.3))
     together = threading.Barrier(4, timeout=30)
     first_round, later = [REFUSED] * 4, []
     lock = threading.Lock()
@@ -100,18 +99,17 @@ def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
 
 def test_what_fails_otherwise_is_sent_twice_more() -> None:
     source = Source(DOWN, DOWN, "bars")
-    assert CircuitBreaker(first=0.01).ask("SPY", source) == "bars"
+    assert CircuitBreaker(Timeouts(data_backoff=0.01)).ask("SPY", source) == "bars"
     source = Source(DOWN)
     with pytest.raises(DataUnavailable, match="SPY: no connection"):
-        CircuitBreaker(first=0.01).ask("SPY", source)
+        CircuitBreaker(Timeouts(data_backoff=0.01)).ask("SPY", source)
     assert len(source.asked) == 3
 
 
-def test_what_timed_out_was_waited_for_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_patience, "_FAST", 0.0)
+def test_what_timed_out_was_waited_for_long_enough() -> None:
     source = Source(DOWN)
     with pytest.raises(DataUnavailable):
-        CircuitBreaker(first=0.01).ask("SPY", source)
+        CircuitBreaker(Timeouts(data_backoff=0.01, data_fast_failure=0.0)).ask("SPY", source)
     assert len(source.asked) == 1
 
 
@@ -119,12 +117,12 @@ def test_what_timed_out_was_waited_for_long_enough(monkeypatch: pytest.MonkeyPat
 def test_an_answer_that_will_not_change_is_not_asked_for_again(error: DataError) -> None:
     source = Source(error)
     with pytest.raises(type(error)):
-        CircuitBreaker(first=0.01).ask("SPY", source)
+        CircuitBreaker(Timeouts(data_backoff=0.01)).ask("SPY", source)
     assert len(source.asked) == 1
 
 
 def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
-    patience, source = CircuitBreaker(first=0.05, limit=0.08), Source(DOWN)
+    patience, source = CircuitBreaker(Timeouts(data_backoff=0.05, data_limit=0.08)), Source(DOWN)
     for name in ("SPY", "QQQ", "GLD", "IBM"):
         with pytest.raises(DataUnavailable, match=f"{name}: no connection|SPY: no connection"):
             patience.ask(name, source)
@@ -132,7 +130,7 @@ def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
 
 
 def test_an_answer_in_between_shows_that_it_is_only_one_ticker() -> None:
-    patience = CircuitBreaker(first=0.03, limit=0.1)
+    patience = CircuitBreaker(Timeouts(data_backoff=0.03, data_limit=0.1))
     for _ in range(4):
         with pytest.raises(DataUnavailable):
             patience.ask("SPY", Source(DOWN))
@@ -141,7 +139,11 @@ def test_an_answer_in_between_shows_that_it_is_only_one_ticker() -> None:
 
 @pytest.mark.parametrize("error", [REFUSED, DOWN])
 def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
-    patience, source, stopped = CircuitBreaker(first=60), Source(error), threading.Event()
+    patience, source, stopped = (
+        CircuitBreaker(Timeouts(data_backoff=60)),
+        Source(error),
+        threading.Event(),
+    )
     ended: list[DataUnavailable] = []
 
     def ask(note: Callable[[DataUnavailable], None] = ended.append) -> None:

@@ -24,6 +24,7 @@ from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.settings import Timeouts
 
 SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # to 2024-03-12
 NOW = datetime(2024, 3, 4, 22)
@@ -35,7 +36,9 @@ def market() -> Market:
 
 
 def service(yahoo: FakeYahoo, **options: object) -> DataService:
-    patience = CircuitBreaker(first=0.01, longest=0.02, limit=0.05)
+    patience = CircuitBreaker(
+        Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
+    )
     source = YahooSource(yahoo.session())
     return DataService(source, now=NOW, patience=patience, **options)  # type: ignore[arg-type]
 
@@ -128,7 +131,9 @@ def test_refused_by_yahoo_all_wait_together_and_go_on_when_it_answers() -> None:
     refusals = iter(range(3))
     answers.refusing = lambda ticker: next(refusals, None) is not None
     source = YahooSource(FakeYahoo(answers).session())
-    patient = DataService(source, now=NOW, patience=CircuitBreaker(first=0.01, limit=30))
+    patient = DataService(
+        source, now=NOW, patience=CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=30))
+    )
     histories = dict(patient.histories(EIGHT))
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())
 

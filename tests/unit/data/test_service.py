@@ -6,6 +6,7 @@ import socket
 import sys
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,8 +25,10 @@ from tests.support.fake_yahoo import (
     chart_json,
     opening,
 )
+from tradingbot.data import circuit_breaker
 from tradingbot.data.circuit_breaker import CircuitBreaker
 from tradingbot.data.service import DataService
+from tradingbot.data.sources import yahoo as yahoo_source
 from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import (
     ConfigError,
@@ -36,6 +39,7 @@ from tradingbot.errors import (
     UnknownSymbol,
 )
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.settings import Timeouts
 
 HEADER = "timestamp,open,high,low,close,volume"
 
@@ -433,13 +437,17 @@ def test_a_source_that_cannot_be_had_is_a_setting_that_is_wrong(
 # --- Yahoo --------------------------------------------------------------------------------
 
 
-QUICK = {"first": 0.01, "longest": 0.02, "limit": 0.05}  # seconds
+IMPATIENT = Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
+# For what is asked three times, however busy the machine is.
+PATIENT = Timeouts(data_backoff=0.01, data_fast_failure=60)
 
 
-def yahoo(chart: Chart, **options: Any) -> tuple[DataService, FakeYahoo]:
+def yahoo(
+    chart: Chart, timeouts: Timeouts = IMPATIENT, **options: Any
+) -> tuple[DataService, FakeYahoo]:
     fake = FakeYahoo(chart)
     source = YahooSource(fake.session())
-    return DataService(source, patience=CircuitBreaker(**QUICK), **options), fake
+    return DataService(source, patience=CircuitBreaker(timeouts), **options), fake
 
 
 def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:
@@ -524,12 +532,32 @@ def test_a_network_that_is_down_is_one_line_and_passes() -> None:
             raise requests.ConnectionError("Name or service not known")
         return 200, chart_of(sessions, "America/New_York", "9:30")
 
-    service, fake = yahoo(chart, now=day("2024-03-01"))
+    service, fake = yahoo(chart, PATIENT, now=day("2024-03-01"))
     with pytest.raises(DataUnavailable, match="MSFT: Yahoo could not be asked: ConnectionError"):
         service.history("MSFT")
     assert len(fake.charts) == 3, "twice more, then the ticker is given up"
     down = False
     assert len(service.history("MSFT")) == 40
+
+
+def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = {"now": 0.0}
+    monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: clock["now"]))
+    imported = yahoo_source._yfinance
+
+    def slow_import() -> Any:
+        clock["now"] = 60.0  # once: then it is there
+        return imported()
+
+    monkeypatch.setattr(yahoo_source, "_yfinance", slow_import)
+
+    def chart(request: requests.PreparedRequest) -> tuple[int, str]:
+        raise requests.ConnectionError("Name or service not known")
+
+    service, fake = yahoo(chart, now=day("2024-03-01"))
+    with pytest.raises(DataUnavailable, match="MSFT: Yahoo could not be asked"):
+        service.history("MSFT")
+    assert len(fake.charts) == 3, "each failed at once, so none had timed out"
 
 
 def test_a_failed_answer_is_not_remembered() -> None:

@@ -1,7 +1,7 @@
 """What a source of candles is."""
 
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -27,4 +27,13 @@ class Source(Protocol):
         Index: naive timestamps; a daily bar's is midnight of its session. Columns: PRICES and,
         if there is one, volume; missing values are NaN. Raises the kinds of DataError.
         """
+        ...
+
+
+@runtime_checkable
+class SlowToLoad(Protocol):
+    """A source that imports a library which takes seconds, in which it is not asked yet."""
+
+    def load(self) -> None:
+        """Import it; called before every request, whose time it must not count against."""
         ...

@@ -35,6 +35,11 @@ class YahooSource:
     def __init__(self, session: Any = None) -> None:
         self._session = session
 
+    def load(self) -> None:
+        """Import yfinance and set it up; quick once that is done."""
+        with _setting_up:
+            _yfinance()
+
     def symbols(self) -> list[str]:
         return []
 
