@@ -23,6 +23,7 @@ from tradingbot.errors import DatabaseError, RunOvertaken
 from tradingbot.persistence.engine import get_engine
 from tradingbot.persistence.failures import unreachable
 from tradingbot.persistence.url import in_memory
+from tradingbot.runtime.clock import now
 from tradingbot.runtime.locking import Lock, Mode, NoLock
 from tradingbot.runtime.signals import signals_held
 from tradingbot.typing import SessionFactory
@@ -245,7 +246,7 @@ class FileLock:
                     self._file = self._path.open("a+")
                 fcntl.flock(self._file, operation | fcntl.LOCK_NB)
                 self._file.truncate(0)
-                self._file.write(f"{self._who}, {_process()}, since {_moment(datetime.now(UTC))}\n")
+                self._file.write(f"{self._who}, {_process()}, since {_moment(now())}\n")
                 self._file.flush()
                 return True
             except BlockingIOError:  # a lock that was to be changed into another kind is gone too

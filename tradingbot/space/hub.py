@@ -9,11 +9,11 @@ from contextlib import suppress
 from copy import copy
 from typing import Any
 
-from tenacity import RetryCallState, retry_if_exception
+from tenacity import RetryCallState, retry_if_exception, retry_if_result
 
 from tradingbot.errors import HubError, HubRefused
 from tradingbot.runtime.concurrency import in_background
-from tradingbot.runtime.retry import doubling, error_of, retry, retry_after
+from tradingbot.runtime.retry import answer_of, doubling, error_of, retry, retry_after
 from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
 from tradingbot.settings import Timeouts, default_timeouts
 
@@ -26,6 +26,8 @@ LOG_LINES = 12
 RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
 FAILED = ("BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
 STILL = ("PAUSED", "STOPPED", "SLEEPING", "DELETING")
+
+_RUNS_ON = retry_if_result(lambda stage: stage not in STILL)
 
 
 class HubSpace:
@@ -75,18 +77,30 @@ class HubSpace:
         patience = self.timeouts.hub_pause if patience is None else patience
         hub = self.until(time.monotonic() + patience)
         hub.hurries = not asked_to_stop()
-        while True:
+
+        def pause_and_look() -> str:
             hub._call("pause", lambda: self._api.pause_space(self.repo))
             seen_by = time.monotonic() + self.timeouts.hub_pause_shown
-            while (stage := hub.stage()) not in STILL and time.monotonic() < seen_by:
-                if hub._left() <= 0:
-                    break
-                time.sleep(self.timeouts.hub_backoff)
-            if stage in STILL:
-                return
-            if hub._left() <= 0:
-                raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
-            logger.warning("Space %s was told to pause but still shows %s", self.repo, stage)
+            return retry(
+                hub.stage,
+                again=_RUNS_ON,
+                wait=lambda _: self.timeouts.hub_backoff,
+                stop=lambda _: time.monotonic() >= seen_by or hub._left() <= 0,
+            )
+
+        def warn(state: RetryCallState) -> None:
+            shown = answer_of(state)
+            logger.warning("Space %s was told to pause but still shows %s", self.repo, shown)
+
+        stage = retry(
+            pause_and_look,
+            again=_RUNS_ON,
+            wait=lambda _: 0.0,  # it has been looked for long enough
+            stop=lambda _: hub._left() <= 0,
+            before_sleep=warn,
+        )
+        if stage not in STILL:
+            raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
 
     def info(self) -> Any:
         # this one call has a time-out of its own, which is none unless it is given

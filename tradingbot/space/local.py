@@ -122,7 +122,8 @@ class _Output:
                 self.lines.append(part.rstrip())
                 logger.debug("Space | %s", part.rstrip())
             if level in ("WARNING", "ERROR", "CRITICAL"):  # as: auto had to take the small model
-                self._say(f"Space: {text.partition(chr(10))[0]}")
+                first_line, _, _ = text.partition("\n")
+                self._say(f"Space: {first_line}")
 
     def last(self) -> str:
         """The line that says why the process ended."""
