@@ -64,7 +64,7 @@ class Timeouts:
     database_longest_backoff: float = 5.0
 
     # A source of candles
-    data_answer: float = 10.0  # Yahoo's
+    data_answer: float = 10.0  # Yahoo's; yfinance gives its cookie 30
     data_backoff: float = 1.0  # after a refusal, then twice as long each time
     data_longest_backoff: float = 30.0
     data_limit: float = 90.0  # of waiting, or of failures without an answer: it is given up

@@ -17,8 +17,7 @@ from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import exchange_timezone
 from tradingbot.markets.candles import PRICES
 from tradingbot.runtime.clock import utcnow
-
-TIMEOUT = 10.0  # seconds for an answer; yfinance gives its cookie 30
+from tradingbot.settings import Timeouts, default_timeouts
 
 
 class YahooSource:
@@ -32,8 +31,9 @@ class YahooSource:
     knows_outcomes = False
     clock_file: str | None = None
 
-    def __init__(self, session: Any = None) -> None:
+    def __init__(self, session: Any = None, *, timeouts: Timeouts | None = None) -> None:
         self._session = session
+        self._timeout = (timeouts or default_timeouts()).data_answer
 
     def load(self) -> None:
         """Import yfinance and set it up; quick once that is done."""
@@ -61,7 +61,7 @@ class YahooSource:
             period = {"start": start.date(), "end": end.date() + timedelta(days=2)}
         try:
             frame = ticker.history(
-                interval=interval, auto_adjust=False, actions=False, timeout=TIMEOUT, **period
+                interval=interval, auto_adjust=False, actions=False, timeout=self._timeout, **period
             )
         except YFRateLimitError as error:
             raise RateLimited(
