@@ -81,31 +81,31 @@ class Shown(HTMLParser):
 
 def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=80, width=0.25).store(sqlite_url)
-    judged = compute_figures(record_of(sqlite_url))
-    given = judged.charts["reliability"]["given"]
+    figures = compute_figures(record_of(sqlite_url))
+    given = figures.charts["reliability"]["given"]
     # of a normal distribution 1.28 deviations / 4 to either side
     assert given["value"][NOMINAL.index(0.8)] == pytest.approx(0.25, abs=0.06)
     assert all(held < nominal for held, nominal in zip(given["high"], NOMINAL, strict=True))
-    pit = judged.charts["pit"]["given"]["value"]
+    pit = figures.charts["pit"]["given"]["value"]
     assert sum(pit) == pytest.approx(1)
     assert min(pit[0], pit[-1]) > 3 * 0.05
-    assert judged.skill is not None
-    assert judged.skill.high is not None
-    assert judged.skill.high < 0
-    assert headline(judged).startswith("Worse than a random walk: by ")
+    assert figures.skill is not None
+    assert figures.skill.high is not None
+    assert figures.skill.high < 0
+    assert headline(figures).startswith("Worse than a random walk: by ")
 
 
 def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=80).store(sqlite_url)
-    judged = compute_figures(record_of(sqlite_url))
-    assert judged.skill is not None
-    assert judged.skill.low is not None
-    assert judged.skill.low < judged.skill.value < 0.05
-    given = judged.charts["reliability"]["given"]
+    figures = compute_figures(record_of(sqlite_url))
+    assert figures.skill is not None
+    assert figures.skill.low is not None
+    assert figures.skill.low < figures.skill.value < 0.05
+    given = figures.charts["reliability"]["given"]
     nominal = np.array(NOMINAL)
     assert (np.array(given["low"]) < nominal).all()
     assert (nominal < np.array(given["high"])).all()
-    assert judged.charts["reliability"]["raw"] is None
+    assert figures.charts["reliability"]["raw"] is None
 
 
 def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None:
@@ -150,11 +150,11 @@ def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) 
 
 def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=12).store(sqlite_url)
-    judged = compute_figures(record_of(sqlite_url))
-    assert judged.skill is not None
-    assert judged.skill.low is None
-    assert judged.charts["pit"]["given"]["low"] is None
-    assert "too few to tell skill from luck" in headline(judged)
+    figures = compute_figures(record_of(sqlite_url))
+    assert figures.skill is not None
+    assert figures.skill.low is None
+    assert figures.charts["pit"]["given"]["low"] is None
+    assert "too few to tell skill from luck" in headline(figures)
 
 
 def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
