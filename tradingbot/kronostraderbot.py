@@ -7,7 +7,7 @@ The bot is `tradingbot.bots.kronos_trader`. Exit codes: those of `Bot.main`.
 
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.runtime.signals import exit_on_signals
+from tradingbot.cli.trader_entry import main
 
 if TYPE_CHECKING:
     from tradingbot.bots.kronos_trader import KronosTraderBot
@@ -24,12 +24,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def main() -> None:
-    """The command. Its options are in `tradingbot.cli.trader`."""
-    exit_on_signals()
-    from tradingbot.cli.trader import command  # takes a while, in which Ctrl-C may come
-
-    command()
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 if __name__ == "__main__":

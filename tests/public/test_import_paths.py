@@ -47,9 +47,10 @@ HOMES: dict[str, dict[str, str]] = {
         **dict.fromkeys(MODEL_NAMES, "tradingbot.persistence.models"),
         **dict.fromkeys(URL_NAMES, "tradingbot.persistence.url"),
     },
-    "tradingbot.kronostraderbot": dict.fromkeys(
-        ["KronosTraderBot", "main"], "tradingbot.bots.kronos_trader"
-    ),
+    "tradingbot.kronostraderbot": {
+        "KronosTraderBot": "tradingbot.bots.kronos_trader",
+        "main": "tradingbot.cli.trader_entry",
+    },
     "tradingbot.kronosbot": {"main": "tradingbot.cli.entry"},
 }
 
