@@ -3,22 +3,27 @@
 import logging
 import sys
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from tradingbot.cli.run_output import digest, document, outcome_lines, show
+from tradingbot.cli.run_document import digest, document, outcome_lines
+from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
-from tradingbot.jobs.nightly import exit_code, nightly
 from tradingbot.jobs.sharding import Shard
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import likely_log_format, log_format, to_json
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbols, check_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tradingbot.jobs.nightly import NightlyJob
 
 logger = logging.getLogger(__name__)
 
@@ -100,75 +105,75 @@ def run(
       kronosbot run --local --source sample
       kronosbot run --local --symbols SPY,BTC-USD --json | jq .counts
     """
-    report = RunSummary(dry_run=dry_run)
     given = [] if log_lines is None else ["--log-format", log_lines]
-    narrator = JsonProgressReporter() if likely_log_format(given) == "json" else ProgressReporter()
-    with narrator:
-        try:
-            log_format(log_lines)  # now strictly
-            settings = Settings.from_env()
-            if source is not None:
-                settings = replace(settings, data_source=check_source("--source", source))
-            if horizon is not None:
-                bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
-                settings = replace(settings, horizon=bars)
-            tickers = () if symbols is None else check_symbols("--symbols", symbols)
-            part = Shard.chosen(settings, shard)
-            _import_parts()
-            with stop_on_signals(), bounded_waits(settings.timeouts):
-                report.exit_code = nightly(
-                    settings,
-                    report,
-                    narrator,
-                    local=local,
-                    tickers=tickers,
-                    url=database_url,
-                    force=force,
-                    shard=part,
-                )
-            if report.exit_code:
-                report.error = "TooFewForecasts"
-        except (KronosError, Stopped) as error:
-            report.exit_code = exit_code(error)
-            report.error, report.message = type(error).__name__, str(error)
-        except Exception as error:
-            logger.exception("This is a mistake in kronosbot, please report it")
-            report.exit_code, report.error = 1, type(error).__name__
-            report.message = f"{report.error}: {error}"
+    reporter = JsonProgressReporter() if likely_log_format(given) == "json" else ProgressReporter()
+
+    def build() -> "NightlyJob":
+        from tradingbot.jobs.nightly import JobOptions, build_job
+
+        log_format(log_lines)  # now strictly
+        settings = Settings.from_env()
+        if source is not None:
+            settings = replace(settings, data_source=check_source("--source", source))
+        if horizon is not None:
+            bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
+            settings = replace(settings, horizon=bars)
+        options = JobOptions(
+            symbols=() if symbols is None else check_symbols("--symbols", symbols),
+            shard=Shard.chosen(settings, shard),
+            force=force,
+            dry_run=dry_run,
+            local=local,
+            database_url=database_url,
+        )
+        return build_job(settings, options, reporter)
+
+    with reporter:
+        summary = _perform(build, dry_run=dry_run)
         with signals_held():
-            _tell(report, narrator, as_json=as_json)
-    raise typer.Exit(report.exit_code)
+            _tell(summary, reporter, as_json=as_json)
+    raise typer.Exit(summary.ending.exit_code)
 
 
-def _import_parts() -> None:
-    """What takes long to import, while a signal may still end the process at once."""
-    import tradingbot.persistence.forecasts  # noqa: F401
+def _perform(build: "Callable[[], NightlyJob]", *, dry_run: bool) -> RunSummary:
+    """What came of the job, also where it failed, or could not be built."""
+    job = None
+    try:
+        job = build()
+        with stop_on_signals(), bounded_waits(job.settings.timeouts):
+            ending = job.run()
+    except (KronosError, Stopped) as error:
+        ending = Ending.by(error)
+    except Exception as error:
+        logger.exception("This is a mistake in kronosbot, please report it")
+        ending = Ending(1, type(error).__name__, f"{type(error).__name__}: {error}")
+    return job.summary(ending) if job else RunSummary(ending, dry_run=dry_run)
 
 
-def _tell(report: RunSummary, narrator: ProgressReporter, *, as_json: bool) -> None:
-    """The report on stdout. That it cannot be shown is a warning: the work is done."""
-    narrator.end()
+def _tell(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
+    """The summary on stdout. That it cannot be shown is a warning: the work is done."""
+    reporter.end()
     out = SafeStream(sys.stdout)
     if as_json:
-        out.write(to_json(document(report)) + "\n")
-    elif isinstance(narrator, JsonProgressReporter):
-        for line in outcome_lines(report):
+        out.write(to_json(document(summary)) + "\n")
+    elif isinstance(reporter, JsonProgressReporter):
+        for line in outcome_lines(summary):
             out.write(line + "\n")
-    elif report.forecasts or report.failed:
-        show(report, Console(file=out.as_text()))
+    elif summary.forecasts or summary.failed:
+        show(summary, Console(file=out.as_text()))
     out.flush()
     if out.error is not None and not isinstance(out.error, BrokenPipeError):
-        narrator.warn(f"the report could not be shown: {out.error.strerror}")
-    if isinstance(narrator, JsonProgressReporter):
-        narrator.report(_in_words(report), digest(report))
-    elif report.message is not None:
-        failed = report.error and report.error != Stopped.__name__
-        narrator.say(f"Error: {report.message}" if failed else _in_words(report))
+        reporter.warn(f"the report could not be shown: {out.error.strerror}")
+    if isinstance(reporter, JsonProgressReporter):
+        reporter.report(_in_words(summary), digest(summary))
+    elif summary.ending.message is not None:
+        failed = summary.ending.error not in (None, Stopped.__name__)
+        reporter.say(f"Error: {summary.ending.message}" if failed else _in_words(summary))
 
 
-def _in_words(report: RunSummary) -> str:
+def _in_words(summary: RunSummary) -> str:
     """What became of the run, in one line."""
-    if report.error == Stopped.__name__:
-        return f"Stopped by {report.message}; what was stored stays, and the next run does the rest"
-    done = len(report.made | report.there)
-    return report.message or f"{done} of {len(report.symbols)} tickers have a forecast"
+    message = summary.ending.message
+    if summary.ending.error == Stopped.__name__:
+        return f"Stopped by {message}; what was stored stays, and the next run does the rest"
+    return message or f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"

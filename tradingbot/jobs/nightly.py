@@ -1,271 +1,294 @@
-"""The nightly job: its parts brought together, run in order, and what is told at the end."""
+"""The nightly job: its parts brought together, and run in order."""
 
-import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
-
-from tenacity import RetryCallState, retry_if_result
+from typing import Any
 
 from tradingbot.bots.universe import active_tickers
-from tradingbot.cli.run_output import query_command
+from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
-from tradingbot.errors import ConfigError, HubRefused, KronosError
-from tradingbot.jobs.sharding import Shard
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.forecast import Forecast
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.sharding import WHOLE, Shard
 from tradingbot.jobs.steps import (
-    INTERVAL,
-    calibration,
+    Batch,
+    Forecaster,
+    Histories,
+    NightlyCalibration,
+    await_lock,
     fetch,
     known_closes,
-    score_matured,
-    store,
-    take_stored,
+    read_stored,
+    requests_for,
+    score_forecasts,
 )
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.summary import Ending, PhaseTimer, RunSummary, Status, TickerOutcome
+from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.locks import locked
+from tradingbot.persistence.run_log import RunLogWriter
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.retry import retry
-from tradingbot.runtime.signals import Stopped, signals_held
-from tradingbot.settings import Settings, Timeouts
+from tradingbot.runtime.signals import signals_held
+from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
-from tradingbot.space.wire import prepared
+from tradingbot.space.lifecycle import WakeLog
 from tradingbot.typing import SessionFactory
 
-if TYPE_CHECKING:
-    from tradingbot.data.service import DataService
-    from tradingbot.postprocessing.bands import Calibration
-    from tradingbot.space.client import SpaceClient
+SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster]]
 
 
-def nightly(
-    settings: Settings,
-    report: RunSummary,
-    narrator: ProgressReporter,
-    *,
-    local: bool,
-    tickers: tuple[str, ...],
-    url: str | None,
-    force: bool,
-    shard: Shard,
-) -> int:
-    """Bring the parts together and run the job; the exit code. `report` tells the rest.
+@dataclass(frozen=True)
+class JobOptions:
+    """What one run is asked to do."""
 
-    One run at a time for each database and shard: another one does nothing, and that is a success.
+    symbols: tuple[str, ...] = ()  # these tickers; none: the active ones
+    shard: Shard = WHOLE  # only its part of them
+    force: bool = False  # forecast anew what is already stored
+    dry_run: bool = False  # forecast, but store nothing
+    local: bool = False  # with a Space of this machine
+    database_url: str | None = None  # None: what the environment says
+
+
+def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporter) -> "NightlyJob":
+    """The job with its real parts; ConfigError. Nothing is touched yet."""
+    check_space_is_known(settings, local=options.local)
+
+    def opener(lock: Lock, diary: WakeLog | None) -> AbstractContextManager[Forecaster]:
+        return open_space(settings, local=options.local, narrator=reporter, lock=lock, diary=diary)
+
+    database = JobDatabase(options.database_url, dry_run=options.dry_run)
+    data = DataService(settings.data_source, horizon=settings.horizon, sessions=database.storage)
+    return NightlyJob(settings, options, database, data, opener, reporter)
+
+
+@dataclass
+class NightlyJob:
+    """One night. `run` does it, and `summary` tells what came of it, also after an error.
+
+    One ticker's failure is noted; whatever concerns them all (Hub, Space, database) is raised as
+    KronosError, and what was stored stays.
     """
-    from tradingbot.data.service import DataService
-    from tradingbot.persistence.engine import get_db_session, get_engine, init_db
-    from tradingbot.persistence.locks import locked, open_lock
-    from tradingbot.persistence.url import database_exists, database_url, redact
-    from tradingbot.runtime.locking import NoLock
 
-    check_space_is_known(settings, local=local)
-    dry_run = report.dry_run
-    variable = None if url else _psql_variable(os.environ)
-    url = url or database_url()
-    get_engine(url)  # a dry run too refuses an address that cannot be read
-    report.database, report.query = redact(url), query_command(url, variable)
-    sessions = partial(get_db_session, url)
-    data = DataService(
-        settings.data_source, horizon=settings.horizon, sessions=None if dry_run else sessions
-    )
-    at_start = partial(
-        retried, patience=settings.timeouts.database_retry_briefly, timeouts=settings.timeouts
-    )
-    if not dry_run:
-        at_start(partial(init_db, url))  # before the Space is woken for nothing
-    reading = partial(get_db_session, url, create=not dry_run)  # a dry run upgrades no schema
-    there = not dry_run or database_exists(url)
-    active = list(tickers) or at_start(
-        partial(active_tickers, settings, data, reading if there else None)
-    )
-    report.source = lasting(settings.data_source)
-    report.shard = str(shard)
-    report.symbols = [symbol for symbol in active if shard.takes(symbol)]
-    if not active:
-        raise ConfigError(
-            f"there are no tickers to forecast from {settings.data_source}: give --symbols, "
-            "or KRONOS_EXTRA_SYMBOLS"
-        )
-    if not report.symbols:
-        report.message = f"Nothing to do: shard {shard} has none of the {len(active)} tickers"
-        return 0
-    lock_of = partial(open_lock, url, who=f"kronosbot {shard}")
-    with (
-        lock_of(f"run {shard}") if not dry_run else NoLock() as lock,
-        lock_of(f"Space {settings.hf_space_repo}") if there else NoLock() as space_lock,
-    ):
-        if not await_lock(lock, narrator, settings.timeouts):
-            report.message = f"Nothing to do: another run is at work, {at_start(lock.held_by)}"
-            return 0
-        return _recorded(
-            settings,
-            report,
-            narrator,
-            space=partial(open_space, settings, local=local, narrator=narrator, lock=space_lock),
-            data=data,
-            sessions=None if dry_run else sessions,
-            locked=partial(locked, sessions, lock, space_lock),
-            force=force,
-            url=url,
+    settings: Settings
+    options: JobOptions
+    database: JobDatabase
+    data: DataService
+    open_space: SpaceOpener  # it hands over a Space that is up, and puts it to rest on the way out
+    reporter: ProgressReporter
+
+    def __post_init__(self) -> None:
+        self._timer = PhaseTimer()
+        self._summary = RunSummary(  # each step that ends replaces it by one that says more
+            dry_run=self.database.dry_run,
+            database=self.database.address,
+            variable=self.database.variable,
         )
 
-
-def await_lock(lock: Lock, narrator: ProgressReporter, timeouts: Timeouts) -> bool:
-    """Take the run's lock; False if another run keeps it for `timeouts.run_lock` seconds.
-
-    After a run was killed the server still shows its lock for a moment, and the pod that replaces
-    it comes at once: it must not leave the Space running because of a run that is no more.
-    """
-    deadline = time.monotonic() + timeouts.run_lock
-    at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
-
-    def left() -> float:
-        return deadline - time.monotonic()
-
-    def tell_once(state: RetryCallState) -> None:
-        if state.attempt_number == 1:
-            limit, holder = timeouts.run_lock, at_start(lock.held_by)
-            narrator.say(f"Waiting up to {limit:.0f} s for another run to end: {holder}")
-
-    return retry(
-        partial(at_start, lock.try_exclusive),
-        again=retry_if_result(lambda taken: not taken),
-        wait=lambda _: max(min(timeouts.run_lock_poll, left()), 0.0),
-        stop=lambda _: left() <= 0,
-        before_sleep=tell_once,
-    )
-
-
-def _recorded(
-    settings: Settings,
-    report: RunSummary,
-    narrator: ProgressReporter,
-    *,
-    space: "Callable[..., AbstractContextManager[SpaceClient]]",
-    data: "DataService",
-    sessions: SessionFactory | None,
-    locked: SessionFactory,
-    force: bool,
-    url: str,
-) -> int:
-    """Run the job, then score what has matured; what came of it goes into run_logs in any case."""
-    from tradingbot.persistence.runs import RunRecord
-
-    log = RunRecord.begin(sessions, report) if sessions is not None else None
-    code = 1
-    try:
-        run_job(
-            settings,
-            report,
-            space=partial(space, diary=log),
-            data=data,
-            sessions=locked if sessions is not None else None,
-            narrator=narrator,
-            force=force,
+    def summary(self, ending: Ending) -> RunSummary:
+        """What was done up to now, in a run that ended so."""
+        durations = dict(self._timer.durations)
+        return replace(
+            self._summary, ending=ending, seconds=self._timer.elapsed, durations=durations
         )
-        code = 0 if report.succeeded(settings.min_success) else 1
-        if code:
-            report.message = (
-                f"{len(report.made | report.there)} of {len(report.symbols)} tickers have a "
-                f"forecast, KRONOS_MIN_SUCCESS asks for {settings.min_success:.0%}"
+
+    def run(self) -> Ending:
+        """The night. One run at a time for each database and shard; another one does nothing."""
+        shard = self.options.shard
+        active = self._plan()
+        if not self._summary.tickers:
+            return Ending(
+                message=f"Nothing to do: shard {shard} has none of the {len(active)} tickers"
             )
-        if sessions is not None:
-            score_matured(settings, report, narrator, data=data, sessions=sessions, url=url)
-    except BaseException as error:
-        report.message = str(error)
-        code = exit_code(error)
-        raise
-    finally:
-        with signals_held():
-            narrator.end()
-            if log is not None:  # first: nobody may be there to be shown anything
-                log.end(report, code, report.message)
-            report.actual = known_closes(data, report.forecasts.values())
-    return code
+        with (
+            self.database.run_lock(shard) as lock,
+            self.database.space_lock(self.settings.hf_space_repo, shard) as space_lock,
+        ):
+            if holder := await_lock(lock, self.reporter, self.settings.timeouts):
+                return Ending(message=f"Nothing to do: another run is at work, {holder}")
+            return self._work(lock, space_lock)
 
-
-def run_job(
-    settings: Settings,
-    report: RunSummary,
-    *,
-    space: "Callable[[], AbstractContextManager[SpaceClient]]",
-    data: "DataService",
-    sessions: SessionFactory | None,
-    narrator: ProgressReporter,
-    force: bool = False,
-) -> None:
-    """Forecast `report.symbols` and write down in `report` what became of each.
-
-    `space` hands over a client of a Space that is up and puts the Space to rest on the way out;
-    without `sessions` nothing is stored. One ticker's failure is noted; whatever concerns them
-    all (Hub, Space, database) is raised as KronosError, and what was stored stays.
-    """
-    with ExitStack() as stack:
-        with report.phase("wake"):
-            client = stack.enter_context(space())
-            report.model = str(client.health()["model"])
-            client.check_key()  # before candles are fetched for nothing
-        with report.phase("fetch"):
-            histories = fetch(settings, report, data, narrator)
-        missing = histories
-        if sessions is not None and not force:
-            with report.phase("store"):
-                missing = take_stored(settings, report, histories, sessions)
-        if missing:
-            narrator.step("forecast", f"Forecasting with {report.model}", total=len(missing))
-        remarks: dict[str, list[str]] = {}  # what the Space said about some tickers
-        requests = prepared(
-            missing,
-            missing.__getitem__,
-            settings.horizon,
-            interval=INTERVAL,
-            samples=settings.samples,
+    def _plan(self) -> list[str]:
+        """The active tickers; those of this shard are in the summary. ConfigError if none are."""
+        timeouts = self.settings.timeouts
+        at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
+        at_start(self.database.prepare)  # before the Space is woken for nothing
+        source, shard = self.settings.data_source, self.options.shard
+        active = list(self.options.symbols) or at_start(
+            partial(active_tickers, self.settings, self.data, self.database.readable)
         )
-        batches = client.forecast_batches(requests)
-        stack.enter_context(closing(batches))  # so that nothing more is sent when storing fails
-        known: Calibration | None = None
-        fitted = False
-        while True:
-            with report.phase("forecast"):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            forecasts = []
-            for symbol, answer in batch:
-                if isinstance(answer, KronosError):
-                    report.fail(symbol, answer)
-                else:
-                    forecasts.append(answer)
-                    for remark in answer.warnings:
-                        remarks.setdefault(remark, []).append(symbol)
-            with report.phase("store"):  # while the Space computes the next batch
-                if forecasts and sessions is not None and not fitted:
-                    known, fitted = calibration(forecasts[0], histories, sessions, narrator), True
-                if known is not None:
-                    forecasts = [known.apply(forecast) for forecast in forecasts]
-                store(report, forecasts, sessions)
-            for _ in batch:
-                narrator.advance()
-        for remark, symbols in remarks.items():
-            narrator.say(f"{', '.join(symbols)}: {remark}")
-        narrator.step("pause", "Leaving the Space")
-        with report.phase("pause"):
+        mine = {symbol: TickerOutcome("not_reached") for symbol in active if shard.takes(symbol)}
+        self._note(source=lasting(source), shard=str(shard), tickers=mine)
+        if not active:
+            raise ConfigError(
+                f"there are no tickers to forecast from {source}: give --symbols, "
+                "or KRONOS_EXTRA_SYMBOLS"
+            )
+        return active
+
+    def _work(self, lock: Lock, space_lock: Lock) -> Ending:
+        """Forecast, then score what has matured; run_logs holds what came of it in any case."""
+        storage = self.database.storage
+        log = None if storage is None else self._begin_log(storage)
+        sessions = None if storage is None else partial(locked, storage, lock, space_lock)
+        ending = Ending(exit_code=1)
+        try:
+            self._forecast_all(self.open_space(space_lock, log), sessions)
+            ending = self._summary.verdict(self.settings.min_success)
+            self._score()
+        except BaseException as error:
+            ending = Ending.by(error)
+            raise
+        finally:
+            with signals_held():
+                self.reporter.end()
+                if log is not None:  # first: nobody may be there to be shown anything
+                    self._end_log(log, ending)
+                self._look_up_closes()
+        return ending
+
+    def _forecast_all(
+        self, open_space: AbstractContextManager[Forecaster], sessions: SessionFactory | None
+    ) -> None:
+        """Wake, fetch, forecast, calibrate, store, pause; without `sessions` nothing is stored."""
+        with ExitStack() as stack:
+            space = self._wake(stack, open_space)
+            histories = self._fetch()
+            missing = self._without_stored(histories, sessions)
+            batches = self._forecast(space, missing)
+            stack.enter_context(closing(batches))  # nothing more is sent when storing fails
+            calibration = sessions and NightlyCalibration(histories, sessions, self.reporter)
+            while (batch := self._next_of(batches)) is not None:
+                with self._timer.phase("store"):  # while the Space computes the next batch
+                    forecasts = self._made_in(batch)
+                    if calibration:
+                        forecasts = calibration.apply(forecasts)
+                    self._store(forecasts, sessions)
+                for _ in batch:
+                    self.reporter.advance()
+            for remark, symbols in self._summary.remarks().items():
+                self.reporter.say(f"{', '.join(symbols)}: {remark}")
+            self._pause(stack)
+
+    # the steps --------------------------------------------------------------------------------
+
+    def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
+        with self._timer.phase("wake"):
+            space = stack.enter_context(open_space)
+            self._note(model=str(space.health()["model"]))
+            space.check_key()  # before candles are fetched for nothing
+        return space
+
+    def _fetch(self) -> Histories:
+        with self._timer.phase("fetch"):
+            histories, failed = fetch(
+                list(self._summary.tickers),
+                self.data,
+                self.reporter,
+                max_staleness=self.settings.max_staleness,
+            )
+        self._note_failures(failed)
+        return histories
+
+    def _without_stored(self, histories: Histories, sessions: SessionFactory | None) -> Histories:
+        """The histories that this model has not forecast from yet."""
+        if sessions is None or self.options.force:
+            return histories
+        with self._timer.phase("store"):
+            stored = read_stored(
+                sessions,
+                histories,
+                model=str(self._summary.model),
+                horizon=self.settings.horizon,
+            )
+        self._note_outcomes(
+            {symbol: TickerOutcome("already_there", found) for symbol, found in stored.items()}
+        )
+        return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
+
+    def _forecast(self, space: Forecaster, missing: Histories) -> Generator[Batch]:
+        if missing:
+            model = self._summary.model
+            self.reporter.step("forecast", f"Forecasting with {model}", total=len(missing))
+        return space.forecast_batches(requests_for(missing, self.settings))
+
+    def _next_of(self, batches: Generator[Batch]) -> Batch | None:
+        with self._timer.phase("forecast"):
+            return next(batches, None)
+
+    def _made_in(self, batch: Batch) -> list[Forecast]:
+        """The batch's forecasts; the other answers are failures."""
+        self._note_failures(
+            {symbol: answer for symbol, answer in batch if isinstance(answer, KronosError)}
+        )
+        return [answer for _, answer in batch if not isinstance(answer, KronosError)]
+
+    def _store(self, forecasts: list[Forecast], sessions: SessionFactory | None) -> None:
+        """Commit one batch, so that a crash keeps it. A database that is away is waited for."""
+        status: Status = "forecast" if self.database.dry_run else "stored"
+        made = {forecast.symbol: TickerOutcome(status, forecast) for forecast in forecasts}
+
+        def commit() -> None:
+            with signals_held():  # else one between the two would make the summary too low
+                rows = 0
+                if sessions is not None:
+                    with sessions() as session:
+                        rows = store_forecasts(session, forecasts)
+                self._note_outcomes(made)
+                self._note(rows=self._summary.rows + rows)
+
+        retried(commit, timeouts=self.settings.timeouts)
+
+    def _pause(self, stack: ExitStack) -> None:
+        self.reporter.step("pause", "Leaving the Space")
+        with self._timer.phase("pause"):
             stack.close()
 
+    def _score(self) -> None:
+        if self.database.dry_run:
+            return
+        since = self._summary.started_at
+        took = score_forecasts(
+            self.settings, self.data, self.database, since=since, reporter=self.reporter
+        )
+        if took is not None:
+            self._timer.add("score", took)
 
-def exit_code(error: BaseException) -> int:
-    """What the command ends with after `error`."""
-    if isinstance(error, Stopped):
-        return error.exit_code
-    return 2 if isinstance(error, ConfigError | HubRefused) else 1
+    def _look_up_closes(self) -> None:
+        known = known_closes(self.data, self._summary.forecasts.values())
+        tickers = self._summary.tickers
+        self._note_outcomes(
+            {symbol: replace(tickers[symbol], actual=closes) for symbol, closes in known.items()}
+        )
 
+    # what came of them --------------------------------------------------------------------------
 
-def _psql_variable(environ: Mapping[str, str]) -> str | None:
-    """The variable that holds the database's address as psql too reads it."""
-    for name in ("DATABASE_URL", "POSTGRES_URI"):
-        if given := environ.get(name, "").strip():
-            return name if given.startswith(("postgres://", "postgresql://")) else None
-    return None
+    def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
+        summary = self._summary
+        return RunLogWriter.begin(
+            sessions, started_at=summary.started_at, details=summary.details()
+        )
+
+    def _end_log(self, log: RunLogWriter, ending: Ending) -> None:
+        summary = self.summary(ending)
+        log.end(
+            counts=summary.counts(),
+            durations=summary.durations,
+            details=summary.details(),
+            exit_code=ending.exit_code,
+            message=ending.message,
+        )
+
+    def _note(self, **facts: Any) -> None:
+        self._summary = replace(self._summary, **facts)
+
+    def _note_outcomes(self, outcomes: Mapping[str, TickerOutcome]) -> None:
+        self._note(tickers={**self._summary.tickers, **outcomes})
+
+    def _note_failures(self, errors: Mapping[str, KronosError]) -> None:
+        self._note_outcomes(
+            {symbol: TickerOutcome("failed", failure=error) for symbol, error in errors.items()}
+        )

@@ -53,3 +53,6 @@ class Shard:
         raise ConfigError(
             f"--shard={text!r}: expected I/N, part I (from 0 to N-1) of N (at most {MAX_SHARDS})"
         )
+
+
+WHOLE = Shard()  # all tickers

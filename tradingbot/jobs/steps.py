@@ -1,75 +1,129 @@
-"""The steps of the nightly job, each a function; `tradingbot.jobs.nightly` puts them in order."""
+"""The steps of the nightly job; `tradingbot.jobs.nightly` puts them in order.
 
-from collections.abc import Iterable, Sequence
+Each takes what it needs and returns what came of it.
+"""
+
+import logging
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Any, Protocol
 
+import pandas as pd
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import RetryCallState, retry_if_result
+
+from tradingbot.data.service import DataService
 from tradingbot.data.stored import _kept
-from tradingbot.errors import DatabaseUnavailable, DataError, RunOvertaken
+from tradingbot.errors import DatabaseUnavailable, DataError, KronosError, RunOvertaken
+from tradingbot.evaluation import scoring
+from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
 from tradingbot.forecast import Forecast
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.persistence.forecasts import already_stored, latest_stored
+from tradingbot.persistence.transactions import retried
+from tradingbot.postprocessing.bands import Calibration, key_of
+from tradingbot.postprocessing.fit import RECORD, fit
+from tradingbot.postprocessing.repository import load, store
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.locking import Holder, Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.signals import signals_held
-from tradingbot.settings import Settings
+from tradingbot.runtime.retry import retry
+from tradingbot.settings import Settings, Timeouts
+from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 from tradingbot.typing import SessionFactory
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tradingbot.data.service import DataService
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from tradingbot.postprocessing.bands import Calibration
-if TYPE_CHECKING:
-    from tradingbot.data.service import DataService
-
+logger = logging.getLogger(__name__)
 
 INTERVAL = "1d"
 
+Histories = dict[str, pd.DataFrame]
+Batch = list[tuple[str, Forecast | KronosError]]
+
+
+class Forecaster(Protocol):
+    """What the job asks of a Space."""
+
+    def health(self) -> dict[str, Any]: ...
+
+    def check_key(self) -> None: ...
+
+    def forecast_batches(
+        self, requests: Iterable[SeriesRequest | Unsendable]
+    ) -> Generator[Batch]: ...
+
+
+def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Holder | None:
+    """Take the run's lock; who has it, if another run keeps it for `timeouts.run_lock` seconds.
+
+    After a run was killed the server still shows its lock for a moment, and the pod that replaces
+    it comes at once: it must not leave the Space running because of a run that is no more.
+    """
+    limit = timeouts.run_lock
+    deadline = time.monotonic() + limit
+    at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
+
+    def left() -> float:
+        return deadline - time.monotonic()
+
+    def tell_once(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            holder = at_start(lock.held_by)
+            reporter.say(f"Waiting up to {limit:.0f} s for another run to end: {holder}")
+
+    taken = retry(
+        partial(at_start, lock.try_exclusive),
+        again=retry_if_result(lambda taken: not taken),
+        wait=lambda _: max(min(timeouts.run_lock_poll, left()), 0.0),
+        stop=lambda _: left() <= 0,
+        before_sleep=tell_once,
+    )
+    return None if taken else at_start(lock.held_by)
+
 
 def fetch(
-    settings: Settings, report: RunSummary, data: "DataService", narrator: ProgressReporter
-) -> "dict[str, pd.DataFrame]":
-    """The histories that can be forecast from; the other tickers are failures of the report."""
-    from tradingbot.markets.calendars import latest_complete_session, sessions_between
+    symbols: Sequence[str], data: DataService, reporter: ProgressReporter, *, max_staleness: int
+) -> tuple[Histories, dict[str, DataError]]:
+    """The histories that can be forecast from, and why the other tickers have none.
 
-    narrator.step("fetch", "Fetching candles", total=len(report.symbols))
-    found: dict[str, pd.DataFrame] = {}
-    with closing(data.histories(report.symbols, interval=INTERVAL)) as answers:
+    A newest bar that is more than `max_staleness` sessions old is too old.
+    """
+    reporter.step("fetch", "Fetching candles", total=len(symbols))
+    found: Histories = {}
+    failed: dict[str, DataError] = {}
+    with closing(data.histories(symbols, interval=INTERVAL)) as answers:
         for symbol, history in answers:
             try:
                 if isinstance(history, DataError):
                     raise history
-                newest = history.index[-1].to_pydatetime()
-                age = sessions_between(symbol, newest, latest_complete_session(symbol, data.now()))
-                if age > settings.max_staleness:
-                    raise DataError(
-                        f"{symbol}: its newest bar, of {newest:%Y-%m-%d}, is {age} sessions old; "
-                        f"KRONOS_MAX_STALENESS allows {settings.max_staleness}"
-                    )
+                _check_fresh(symbol, history, data, max_staleness)
                 found[symbol] = history
             except DataError as error:
-                report.fail(symbol, error)
-            narrator.advance()
+                failed[symbol] = error
+            reporter.advance()
     # in the order of the tickers, whichever came first
-    return {symbol: found[symbol] for symbol in report.symbols if symbol in found}
+    return {symbol: found[symbol] for symbol in symbols if symbol in found}, failed
 
 
-def take_stored(
-    settings: Settings,
-    report: RunSummary,
-    histories: "dict[str, pd.DataFrame]",
-    sessions: SessionFactory,
-) -> "dict[str, pd.DataFrame]":
-    """Move what is stored for this model and these newest bars to the report; the rest is left."""
-    from tradingbot.persistence.forecasts import already_stored, latest_stored
-    from tradingbot.persistence.transactions import retried
+def _check_fresh(symbol: str, history: pd.DataFrame, data: DataService, allowed: int) -> None:
+    newest = history.index[-1].to_pydatetime()
+    age = sessions_between(symbol, newest, latest_complete_session(symbol, data.now()))
+    if age > allowed:
+        raise DataError(
+            f"its newest bar, of {newest:%Y-%m-%d}, is {age} sessions old; "
+            f"KRONOS_MAX_STALENESS allows {allowed}",
+            symbol=symbol,
+        )
 
-    model, horizon = report.model, settings.horizon
+
+def read_stored(
+    sessions: SessionFactory, histories: Histories, *, model: str, horizon: int
+) -> dict[str, Forecast | None]:
+    """The tickers that have a forecast by this model from these newest bars, and that forecast."""
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
-    assert model is not None
 
     def read() -> dict[str, Forecast | None]:
         with sessions() as session:
@@ -93,40 +147,114 @@ def take_stored(
                 for symbol in there
             }
 
-    stored = retried(read)
-    report.there = set(stored)
-    report.forecasts |= {symbol: forecast for symbol, forecast in stored.items() if forecast}
-    return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
+    return retried(read)
 
 
-def store(
-    report: RunSummary, forecasts: Sequence[Forecast], sessions: SessionFactory | None
-) -> None:
-    """Commit one batch, so that a crash keeps it, and count it.
+def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesRequest | Unsendable]:
+    """What the Space is asked, ticker by ticker."""
+    return prepared(
+        histories,
+        histories.__getitem__,
+        settings.horizon,
+        interval=INTERVAL,
+        samples=settings.samples,
+    )
 
-    A database that is away for a while is waited for.
+
+class NightlyCalibration:
+    """What the bands are widened by; fitted anew once the first forecast has told of which model.
+
+    The outcomes come from `histories`, the daily candles of this run, and for other tickers from
+    those that the database keeps: nothing is fetched. Forecasts matter more than their
+    calibration, so what goes wrong here is told and the bands stay raw, unless nothing could be
+    stored either.
     """
-    from tradingbot.persistence.forecasts import store_forecasts
-    from tradingbot.persistence.transactions import retried
 
-    def write() -> None:
-        with signals_held():  # else one between the two would make the report too low
-            rows = 0
-            if sessions is not None:
-                with sessions() as session:
-                    rows = store_forecasts(session, forecasts)
-            report.rows += rows
-            report.made |= {forecast.symbol for forecast in forecasts}
-            report.forecasts |= {forecast.symbol: forecast for forecast in forecasts}
+    def __init__(
+        self, histories: Histories, sessions: SessionFactory, reporter: ProgressReporter
+    ) -> None:
+        self._histories = histories
+        self._sessions = sessions
+        self._reporter = reporter
+        self._fitted = False
+        self._known: Calibration | None = None
 
-    retried(write)
+    def apply(self, forecasts: list[Forecast]) -> list[Forecast]:
+        """The forecasts with calibrated bands."""
+        if forecasts and not self._fitted:
+            self._known, self._fitted = self._fit_or_warn(forecasts[0]), True
+        known = self._known
+        return forecasts if known is None else [known.apply(forecast) for forecast in forecasts]
+
+    def _fit_or_warn(self, of: Forecast) -> Calibration | None:
+        what = "the bands stay raw, for they could not be calibrated"
+        try:
+            return retried(lambda: self._fit(of))
+        except (DatabaseUnavailable, RunOvertaken):
+            raise
+        except (KronosError, SQLAlchemyError) as error:
+            self._reporter.warn(f"{what}: {_one_line(error)}")
+        except Exception:
+            logger.exception(what)
+        return None
+
+    def _fit(self, of: Forecast) -> Calibration | None:
+        """Fitted anew, or as it is stored; None: raw."""
+        with self._sessions() as session:
+
+            def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+                if symbol in self._histories and interval == INTERVAL:
+                    return self._histories[symbol]["close"]
+                return _kept(session, symbol, interval, since)
+
+            since = of.as_of - RECORD
+            record = resolve_outcomes(session, closes, model=of.model_name, since=since)
+            for one in fit(part for part in record if isinstance(part, ForecastOutcomes)):
+                store(session, one.calibration)
+            return load(session, key_of(of))
+
+
+def score_forecasts(
+    settings: Settings,
+    data: DataService,
+    database: JobDatabase,
+    *,
+    since: datetime,
+    reporter: ProgressReporter,
+) -> float | None:
+    """Score all tickers unless that was done after `since`, or is being done; seconds it took.
+
+    Of several shards, the first that gets here does it. The forecasts are stored by now, so
+    whatever goes wrong here is told, and that is all. What a signal to stop leaves unscored is
+    scored by the next run.
+    """
+    what = "past forecasts could not be scored"
+    try:
+        if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
+            data = DataService(settings.data_source, now=utcnow())
+        with database.score_lock() as lock:
+            if not lock.try_exclusive():
+                return None
+            with database.sessions() as session:
+                if scoring.scored_since(session, since):
+                    return None
+            began = time.monotonic()
+            scoring.score(database.sessions, closes_of(data), narrator=reporter)
+            return time.monotonic() - began
+    except (KronosError, SQLAlchemyError) as error:
+        reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")
+    except Exception:  # also a mistake of ours costs no night's success
+        logger.exception(what)
+    finally:
+        reporter.end()
+    return None
 
 
 def known_closes(
-    data: "DataService", forecasts: Iterable[Forecast]
-) -> dict[str, dict[datetime, float]]:
+    data: DataService, forecasts: Iterable[Forecast]
+) -> dict[str, Mapping[datetime, float]]:
     """What really happened, where the data source already knows: the samples and old files do."""
-    known = {}
+    known: dict[str, Mapping[datetime, float]] = {}
     for forecast in forecasts:
         try:
             dates = [bar.target_date for bar in forecast.bars]
@@ -136,81 +264,5 @@ def known_closes(
     return known
 
 
-def calibration(
-    of: Forecast,
-    histories: "dict[str, pd.DataFrame]",
-    sessions: SessionFactory,
-    narrator: ProgressReporter,
-) -> "Calibration | None":
-    """What the bands of this model are widened by: fitted anew, or as it is stored; None: raw.
-
-    The outcomes come from `histories`, the daily candles of this run, and for other tickers from
-    those that the database keeps: nothing is fetched. Forecasts matter more than their
-    calibration, so what goes wrong here is a warning, unless nothing could be stored either.
-    """
-    from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
-    from tradingbot.persistence.transactions import retried
-    from tradingbot.postprocessing.bands import key_of
-    from tradingbot.postprocessing.fit import RECORD, fit
-    from tradingbot.postprocessing.repository import load, store
-
-    def refit() -> "Calibration | None":
-        with sessions() as session:
-
-            def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
-                if symbol in histories and interval == "1d":
-                    return histories[symbol]["close"]
-                return _kept(session, symbol, interval, since)
-
-            since = of.as_of - RECORD
-            record = resolve_outcomes(session, closes, model=of.model_name, since=since)
-            for one in fit(part for part in record if isinstance(part, ForecastOutcomes)):
-                store(session, one.calibration)
-            return load(session, key_of(of))
-
-    try:
-        return retried(refit)
-    except (DatabaseUnavailable, RunOvertaken):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        narrator.warn(f"the bands stay raw, for they could not be calibrated: {said}")
-        return None
-
-
-def score_matured(
-    settings: Settings,
-    report: RunSummary,
-    narrator: ProgressReporter,
-    *,
-    data: "DataService",
-    sessions: SessionFactory,
-    url: str,
-) -> None:
-    """Score all tickers, once a night: of several shards, the first that gets here does it.
-
-    The forecasts are stored by now, so whatever goes wrong here is a warning. What a signal to stop
-    leaves unscored is scored by the next run.
-    """
-    from tradingbot.data.service import DataService
-    from tradingbot.evaluation.outcomes import closes_of
-    from tradingbot.evaluation.scoring import score, scored_since
-    from tradingbot.persistence.locks import open_lock
-    from tradingbot.runtime.clock import utcnow
-
-    try:
-        if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
-            data = DataService(settings.data_source, now=utcnow())
-        with open_lock(url, "scores", who="kronosbot score") as lock:
-            if not lock.try_exclusive():
-                return
-            with sessions() as session:
-                if scored_since(session, report.started_at):
-                    return
-            with report.phase("score"):
-                score(sessions, closes_of(data), narrator=narrator)
-    except Exception as error:  # also a mistake of ours costs no night's success
-        said = " ".join(str(error).split())
-        narrator.warn(f"past forecasts could not be scored: {type(error).__name__}: {said}")
-    finally:
-        narrator.end()
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

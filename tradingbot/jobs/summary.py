@@ -1,65 +1,136 @@
-"""What a run of the job did: counted while it runs, shown when it ends."""
+"""What a run of the job did: how it ended, and what became of each ticker."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal, Self
 
+from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
+from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.signals import Stopped
+
+Status = Literal["forecast", "stored", "already_there", "failed", "not_reached"]
 
 
-@dataclass
+@dataclass(frozen=True)
+class TickerOutcome:
+    """What became of one ticker. "forecast" stands for "stored" in a dry run."""
+
+    status: Status
+    forecast: Forecast | None = None  # made now or before
+    failure: KronosError | None = None
+    actual: Mapping[datetime, float] = field(default_factory=dict)  # closes that came since
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended."""
+
+    exit_code: int = 0
+    error: str | None = None  # the kind of what made the run as a whole fail
+    message: str | None = None  # and why, or why there was nothing to do
+
+    @classmethod
+    def by(cls, error: BaseException) -> Self:
+        """The end of a run that `error` ended."""
+        code = error.exit_code if isinstance(error, KronosError | Stopped) else 1
+        return cls(code, type(error).__name__, str(error))
+
+
+def _this_second() -> datetime:
+    return utcnow().replace(microsecond=0)
+
+
+@dataclass(frozen=True)
 class RunSummary:
-    """Outcomes by ticker. `forecasts` holds those made now and those that were there before."""
+    """A run as a whole, made once it has ended. Times are naive UTC."""
 
-    started_at: datetime = field(
-        default_factory=lambda: datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    )
-    began: float = field(default_factory=time.monotonic)
+    ending: Ending = Ending()
+    started_at: datetime = field(default_factory=_this_second)
+    seconds: float = 0.0  # that it took
     dry_run: bool = False
     source: str | None = None  # where candles come from
     shard: str = "0/1"  # which part of the active tickers is this run's
     database: str | None = None  # its address, without a password
-    query: str | None = None  # the command that asks it for more
-    exit_code: int | None = None  # None while it runs
-    error: str | None = None  # the kind of what made the run as a whole fail
-    message: str | None = None  # and why, or why there was nothing to do
+    variable: str | None = None  # of the environment, that holds this address as psql reads it
     model: str | None = None  # as the Space named it
-    symbols: list[str] = field(default_factory=list)  # the active tickers
-    forecasts: dict[str, Forecast] = field(default_factory=dict)
-    actual: Mapping[str, Mapping[datetime, float]] = field(
-        default_factory=dict
-    )  # closes since then
-    made: set[str] = field(default_factory=set)  # stored by this run (dry run: forecast)
-    there: set[str] = field(default_factory=set)  # stored before it
+    tickers: Mapping[str, TickerOutcome] = field(default_factory=dict)  # the active ones, in order
     rows: int = 0  # of kronos_predictions, written by this run
-    failed: dict[str, str] = field(default_factory=dict)  # ticker -> why, one line
-    kinds: dict[str, str] = field(default_factory=dict)  # ticker -> kind of its error
-    seconds: dict[str, float] = field(default_factory=dict)  # by phase
+    durations: Mapping[str, float] = field(default_factory=dict)  # seconds by phase
 
-    def fail(self, symbol: str, error: Exception) -> None:
-        self.failed[symbol] = str(error)
-        self.kinds[symbol] = type(error).__name__
+    def having(self, *statuses: Status) -> list[str]:
+        """The tickers whose status is one of these."""
+        return [symbol for symbol, outcome in self.tickers.items() if outcome.status in statuses]
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Add the block's wall time to the phase."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - began
+    @property
+    def made(self) -> list[str]:
+        """The tickers that this run has forecast, and stored unless it is a dry run."""
+        return self.having("stored", "forecast")
 
-    def succeeded(self, min_success: float) -> bool:
-        """(stored now + already there) / active >= min_success."""
-        return len(self.made | self.there) >= min_success * len(self.symbols)
+    @property
+    def there(self) -> list[str]:
+        """The tickers that had their forecast before this run."""
+        return self.having("already_there")
+
+    @property
+    def done(self) -> list[str]:
+        """The tickers that have a forecast."""
+        return self.having("stored", "forecast", "already_there")
+
+    @property
+    def forecasts(self) -> dict[str, Forecast]:
+        """Those made now and those that were there before."""
+        return {
+            symbol: outcome.forecast
+            for symbol, outcome in self.tickers.items()
+            if outcome.forecast is not None
+        }
+
+    @property
+    def failed(self) -> dict[str, KronosError]:
+        """Ticker -> why it has no forecast."""
+        return {
+            symbol: outcome.failure
+            for symbol, outcome in self.tickers.items()
+            if outcome.failure is not None
+        }
+
+    def failures(self) -> dict[tuple[str, str], list[str]]:
+        """(kind, reason) -> the tickers that failed for it."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for symbol, error in self.failed.items():
+            alike.setdefault((type(error).__name__, error.reason), []).append(symbol)
+        return alike
+
+    def remarks(self) -> dict[str, list[str]]:
+        """What the Space said about forecasts of this run -> the tickers that it said it of."""
+        said: dict[str, list[str]] = {}
+        forecasts = self.forecasts
+        for symbol in self.made:
+            for remark in forecasts[symbol].warnings:
+                said.setdefault(remark, []).append(symbol)
+        return said
+
+    def verdict(self, min_success: float) -> Ending:
+        """How a run ends of whose tickers the share `min_success` must have a forecast."""
+        done, of = len(self.done), len(self.tickers)
+        if done >= min_success * of:
+            return Ending()
+        return Ending(
+            1,
+            "TooFewForecasts",
+            f"{done} of {of} tickers have a forecast, "
+            f"KRONOS_MIN_SUCCESS asks for {min_success:.0%}",
+        )
 
     def counts(self) -> dict[str, int]:
+        """How many tickers there are of each kind, and rows written; for run_logs."""
         return {
-            "active": len(self.symbols),
-            "stored": 0 if self.dry_run else len(self.made),
+            "active": len(self.tickers),
+            "stored": len(self.having("stored")),
             "already_there": len(self.there),
             "failed": len(self.failed),
             "rows": self.rows,
@@ -68,21 +139,37 @@ class RunSummary:
     def details(self) -> dict[str, Any]:
         """For run_logs: the model, and failures by kind and by ticker."""
         by_kind: dict[str, list[str]] = {}
-        for symbol, kind in self.kinds.items():
-            by_kind.setdefault(kind, []).append(symbol)
+        for symbol, error in self.failed.items():
+            by_kind.setdefault(type(error).__name__, []).append(symbol)
         return {
             "model": self.model,
             "source": self.source,
             "shard": self.shard,
-            "failed": self.failed,
+            "failed": {symbol: str(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
         }
 
 
-def failures(report: RunSummary) -> dict[tuple[str, str], list[str]]:
-    """(kind, reason) -> the tickers that failed for it."""
-    alike: dict[tuple[str, str], list[str]] = {}
-    for symbol, reason in report.failed.items():
-        cause = report.kinds[symbol], reason.removeprefix(f"{symbol}: ")
-        alike.setdefault(cause, []).append(symbol)
-    return alike
+class PhaseTimer:
+    """Wall time by phase, in seconds; a phase may have several parts."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.durations: dict[str, float] = {}
+
+    @property
+    def elapsed(self) -> float:
+        """Since the timer was made."""
+        return time.monotonic() - self._began
+
+    def add(self, name: str, seconds: float) -> None:
+        self.durations[name] = self.durations.get(name, 0.0) + seconds
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the block's wall time to the phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.add(name, time.monotonic() - began)

@@ -6,12 +6,13 @@ waits in here: a lock is had or not.
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -24,7 +25,7 @@ from tradingbot.persistence.engine import get_engine
 from tradingbot.persistence.failures import unreachable
 from tradingbot.persistence.url import in_memory
 from tradingbot.runtime.clock import now
-from tradingbot.runtime.locking import Lock, Mode, NoLock
+from tradingbot.runtime.locking import Holder, Lock, Mode, NoLock
 from tradingbot.runtime.signals import signals_held
 from tradingbot.typing import SessionFactory
 
@@ -69,7 +70,7 @@ class PostgresLock:
         digest = hashlib.sha256(f"kronosbot {name}".encode()).digest()
         self._key = int.from_bytes(digest[:8], signed=True)
         self._settings = {
-            "application_name": f"{who}, {_process()}"[:63],
+            "application_name": str(_this_process(who))[:63],
             "idle_session_timeout": "0",
             # the server too shall notice when the other end is gone: a node without power, say
             "tcp_keepalives_idle": "10",
@@ -119,14 +120,13 @@ class PostgresLock:
                 except SQLAlchemyError:
                     self._lose_connection()
 
-    def held_by(self) -> str:
+    def held_by(self) -> Holder:
         rows = self._holders()
         if not rows:
-            return "a run that has just ended"
+            return Holder("a run that has just ended")
+        # its name says process and host too; hidden where the user is another, as is `since`
         name, since = rows[0]
-        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        when = f", since {_moment(since)}" if since else ""  # hidden where the user is another
-        return f"{name or 'another user of the database'}{when}{others}"
+        return Holder(name or "another user of the database", since=since, others=len(rows) - 1)
 
     def is_held(self) -> bool | None:
         return bool(self._holders())
@@ -190,7 +190,11 @@ class PostgresLock:
 
 
 class FileLock:
-    """A file with flock(2). Its text is who had it last; it stays when nobody has it."""
+    """A file with flock(2). It says who had it last, and stays when nobody has it.
+
+    Its text is one JSON object: {"who": …, "process": 7, "host": …, "since": "2026-11-22T…"}
+    Version 0.1 wrote a sentence; what cannot be read as such an object is taken for a name.
+    """
 
     def __init__(self, path: Path, who: str) -> None:
         self._path = path
@@ -211,20 +215,23 @@ class FileLock:
             self._file.close()
             self._file = None
 
-    def held_by(self) -> str:
+    def held_by(self) -> Holder:
         try:
-            return self._path.read_text().strip() or "another process"
+            text = self._path.read_text(errors="replace").strip()
         except OSError:
-            return "another process"
+            text = ""
+        return _holder_from(text) if text else Holder("another process")
 
     def is_held(self) -> bool | None:
         # to try would be to have it for a moment, in which a run would find it taken
-        found = re.search(r"process (\d+) on (\S+),", self.held_by())
-        if found is None or found[2] != socket.gethostname():
-            return None if found or self._path.exists() else False
+        if not self._path.exists():
+            return False
+        holder = self.held_by()
+        if holder.process is None or holder.host != socket.gethostname():
+            return None
         try:
-            os.kill(int(found[1]), 0)
-        except ProcessLookupError:
+            os.kill(holder.process, 0)
+        except (ProcessLookupError, OverflowError):
             return False
         except PermissionError:  # it is another user's
             pass
@@ -246,7 +253,7 @@ class FileLock:
                     self._file = self._path.open("a+")
                 fcntl.flock(self._file, operation | fcntl.LOCK_NB)
                 self._file.truncate(0)
-                self._file.write(f"{self._who}, {_process()}, since {_moment(now())}\n")
+                self._file.write(_text_of(_this_process(self._who, since=now())))
                 self._file.flush()
                 return True
             except BlockingIOError:  # a lock that was to be changed into another kind is gone too
@@ -257,9 +264,23 @@ class FileLock:
                 raise DatabaseError(f"{self._path} cannot be locked: {error.strerror}") from error
 
 
-def _process() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+def _this_process(who: str, since: datetime | None = None) -> Holder:
+    return Holder(who, os.getpid(), socket.gethostname(), since)
 
 
-def _moment(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _text_of(holder: Holder) -> str:
+    """What a lock file says."""
+    since = None if holder.since is None else holder.since.isoformat(timespec="seconds")
+    facts = {"who": holder.who, "process": holder.process, "host": holder.host, "since": since}
+    return json.dumps(facts, ensure_ascii=False) + "\n"
+
+
+def _holder_from(text: str) -> Holder:
+    """What a lock file said; its whole text is a name where that is not what we write."""
+    try:
+        match json.loads(text):
+            case {"who": str(who), "process": int(process), "host": str(host), "since": str(since)}:
+                return Holder(who, process, host, datetime.fromisoformat(since))
+    except ValueError:
+        pass
+    return Holder(text)

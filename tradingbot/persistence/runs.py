@@ -1,30 +1,17 @@
-"""run_logs: one row for each run of the job, written and read."""
+"""The history of the job's runs, read from run_logs."""
 
-import logging
-import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from tradingbot.errors import DatabaseError
-from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.models import RunLog
-from tradingbot.persistence.transactions import retried
-from tradingbot.runtime.clock import utcnow
-from tradingbot.settings import default_timeouts
-from tradingbot.typing import SessionFactory
+from tradingbot.runtime.locking import Lock
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.orm import Session
-
-    from tradingbot.runtime.locking import Lock
-
-
+JOB = "kronosbot"  # the name of its rows
 LAST_RUNS = 10
 LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
 
@@ -44,15 +31,11 @@ class Run:
     message: str | None
 
 
-def last_source(session: "Session") -> str | None:
+def last_source(session: Session) -> str | None:
     """Where the candles of the newest run that had any came from; None: it is not known."""
-    from sqlalchemy import select
-
-    from tradingbot.persistence.models import RunLog
-
     newest = (
         select(RunLog.details)
-        .where(RunLog.name == "kronosbot")
+        .where(RunLog.name == JOB)
         .order_by(RunLog.started_at.desc(), RunLog.id.desc())
         .limit(LAST_RUNS)
     )
@@ -60,15 +43,11 @@ def last_source(session: "Session") -> str | None:
     return next(filter(None, sources), None)
 
 
-def last_runs(session: "Session", now: datetime, lock: "Callable[[str], Lock]") -> list[Run]:
+def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> list[Run]:
     """The last runs of the job, newest first. `lock` gives that of a shard."""
-    from sqlalchemy import select
-
-    from tradingbot.persistence.models import RunLog
-
     newest = (
         select(RunLog)
-        .where(RunLog.name == "kronosbot")
+        .where(RunLog.name == JOB)
         .order_by(RunLog.started_at.desc(), RunLog.id.desc())
     )
     last = session.scalars(newest.limit(1)).one_or_none()
@@ -108,7 +87,7 @@ def bad_runs(runs: list[Run]) -> list[str]:
     return [problem for run in last.values() if (problem := _bad_run(run))]
 
 
-def _is_alive(shard: str, age: timedelta, later: list[Run], lock: "Callable[[str], Lock]") -> bool:
+def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str], Lock]) -> bool:
     """Whether a run that has not ended still will."""
     if any(run.shard == shard for run in later):  # of a shard one runs at a time
         return False
@@ -117,7 +96,7 @@ def _is_alive(shard: str, age: timedelta, later: list[Run], lock: "Callable[[str
     return age < LONGEST_RUN if is_held is None else is_held
 
 
-def _shard(row: "RunLog") -> str:
+def _shard(row: RunLog) -> str:
     return str(row.details.get("shard", "0/1"))
 
 
@@ -138,94 +117,3 @@ def _bad_run(run: Run) -> str | None:
     if run.state == "failed":
         return f"{which}, of {when}, ended with {run.exit_code}: {run.message}"
     return None
-
-
-logger = logging.getLogger(__name__)
-
-
-NAME = "kronosbot"
-LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
-
-
-class RunRecord:
-    """The row: "running" from `begin` on, "ok" or "failed" after `end`.
-
-    It also remembers, for the runs to come, whether the Space runs because this one woke it.
-    """
-
-    def __init__(self, sessions: SessionFactory, row_id: int) -> None:
-        self._sessions = sessions
-        self._id = row_id
-        self._details: dict[str, Any] = {}  # that are not the report's
-
-    @classmethod
-    def begin(cls, sessions: SessionFactory, report: RunSummary) -> Self:
-        facts = {"name": NAME, "status": "running", "started_at": report.started_at}
-        mark = uuid.uuid4().hex  # another run may begin in the same second
-
-        def write() -> int:
-            with sessions() as session:
-                # there already, if the connection was lost just when it was committed
-                for row in session.scalars(select(RunLog).filter_by(**facts)):
-                    if row.details.get("mark") == mark:
-                        return row.id
-                row = RunLog(**facts, details={**report.details(), "mark": mark})
-                session.add(row)
-                session.flush()
-                return row.id
-
-        return cls(sessions, retried(write))
-
-    def woke(self, repo: str) -> bool:
-        """Whether the last thing that a run did with the Space was to wake it."""
-
-        def read() -> list[dict[str, Any]]:
-            with self._sessions() as session:
-                newest = select(RunLog.details).where(RunLog.name == NAME)
-                newest = newest.order_by(RunLog.id.desc()).limit(LOOKS_BACK)
-                return [details.get("space") or {} for details in session.scalars(newest)]
-
-        notes = [note for note in retried(read) if note.get("repo") == repo]
-        return bool(notes) and bool(max(notes, key=lambda note: str(note["at"]))["woken"])
-
-    def note_woken(self, repo: str, woken: bool) -> None:
-        """Write down that this run woke the Space, or that it runs for another reason, or not."""
-        self._details["space"] = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
-        try:
-            with self._sessions() as session:
-                row = session.get_one(RunLog, self._id)
-                row.details = {**row.details, **self._details}
-        except DatabaseError as error:
-            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
-
-    def others_at_work(self) -> bool:
-        """Whether another run has not ended, as far as run_logs knows: it may have been killed."""
-        with self._sessions() as session:
-            unfinished = select(RunLog.id).where(
-                RunLog.name == NAME,
-                RunLog.finished_at.is_(None),
-                RunLog.started_at > utcnow() - LONGEST_RUN,
-                RunLog.id != self._id,
-            )
-            return session.scalar(unfinished.limit(1)) is not None
-
-    def end(self, report: RunSummary, exit_code: int, message: str | None) -> None:
-        """Complete the row. A database that is gone by now is a warning: the run is over."""
-
-        def write() -> None:
-            with self._sessions() as session:
-                row = session.get_one(RunLog, self._id)
-                row.finished_at = utcnow()
-                row.status = "failed" if exit_code else "ok"
-                row.exit_code = exit_code
-                row.counts = report.counts()
-                row.durations = {name: round(took, 3) for name, took in report.seconds.items()}
-                row.details = {**report.details(), **self._details}
-                row.message = message
-
-        try:
-            # who was stopped, or has waited for the database already, does not wait for long
-            briefly = default_timeouts().database_retry_briefly
-            retried(write, patience=briefly if exit_code else None)
-        except DatabaseError as error:
-            logger.warning("run_logs lacks the end of this run: %s", error)

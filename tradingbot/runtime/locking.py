@@ -1,8 +1,30 @@
 """What a lock between processes is; `persistence.locks` has the real ones."""
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, Protocol, Self
 
 Mode = Literal["shared", "exclusive"]
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who has a lock. What is not known is None; `str` says it all in words."""
+
+    who: str
+    process: int | None = None  # its id, on `host`
+    host: str | None = None
+    since: datetime | None = None  # with its zone
+    others: int = 0  # that share the lock with it
+
+    def __str__(self) -> str:
+        process = None if self.process is None else f"process {self.process} on {self.host}"
+        since = None if self.since is None else f"since {self.since.astimezone(UTC):{_MOMENT}}"
+        others = f" and {self.others} more" if self.others else ""
+        return ", ".join(filter(None, (self.who, process, since))) + others
+
+
+_MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 
 
 class Lock(Protocol):
@@ -20,8 +42,8 @@ class Lock(Protocol):
     def release(self) -> None:
         """Let go of it. Never fails: what cannot be reached is not held."""
 
-    def held_by(self) -> str:
-        """Who has it and since when, in words."""
+    def held_by(self) -> Holder:
+        """Who has it, or has just had it."""
 
     def is_held(self) -> bool | None:
         """Whether somebody has it, without trying to get it; None if that cannot be told."""
@@ -49,8 +71,8 @@ class NoLock:
     def release(self) -> None:
         pass
 
-    def held_by(self) -> str:
-        return "nobody"
+    def held_by(self) -> Holder:
+        return Holder("nobody")
 
     def is_held(self) -> bool | None:
         return None

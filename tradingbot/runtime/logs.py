@@ -4,13 +4,14 @@ The names of the fields that a Space's lines have too (`time`, `level`, `message
 the same there. Nothing heavy is imported: the first line may be due before anything else is.
 """
 
-import json
-import math
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+import orjson
 
 from tradingbot.errors import ConfigError
 
@@ -47,28 +48,95 @@ def likely_log_format(arguments: Sequence[str]) -> LogFormat:
         return "text"
 
 
+class JsonFormatter(logging.Formatter):
+    """A record as one JSON object: time (UTC), level, event, step, message, then what else it has.
+
+    A record of `log_line` brings its own fields. One of a library has its `logger`, the `symbol`
+    that it concerns and its `exception`, a stack trace, where there is one.
+
+    Attributes:
+        step: The job's step under way; None outside of them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step: str | None = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "event": getattr(record, "event", "note"),
+            "step": self.step,
+            "message": record.getMessage(),
+        }
+        return to_json(line | getattr(record, "fields", _fields_of(record)))
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {"logger": record.name}
+    if symbol := getattr(record, "symbol", None):
+        fields["symbol"] = symbol
+    if record.exc_info:
+        fields["exception"] = traceback_of(record)
+    return fields
+
+
+def traceback_of(record: logging.LogRecord) -> str:
+    """The stack trace of a record that has one."""
+    assert record.exc_info
+    return logging.Formatter().formatException(record.exc_info)
+
+
 def log_line(
-    level: str, message: str, *, event: str = "note", step: str | None = None, **fields: Any
+    level: str,
+    message: str,
+    *,
+    event: str = "note",
+    formatter: JsonFormatter | None = None,
+    **fields: Any,
 ) -> str:
     """One JSON object: time (UTC), level, event, step, message, then what `fields` adds."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    return to_json(
-        {"time": now, "level": level, "event": event, "step": step, "message": message, **fields}
-    )
+    record = {"levelname": level, "msg": message, "event": event, "fields": fields}
+    return (formatter or JsonFormatter()).format(logging.makeLogRecord(record))
 
 
 def to_json(value: Any) -> str:
     """JSON in one line that every reader takes: NaN and infinity, which it lacks, are null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    try:
+        return orjson.dumps(value, default=_plain, option=_OPTIONS).decode()
+    except orjson.JSONEncodeError:  # half of a surrogate pair, or a number beyond 64 bits
+        return orjson.dumps(_mended(value), default=_plain, option=_OPTIONS).decode()
+
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+    """What orjson does not know by itself."""
+    match value:
+        case datetime():  # of a class of its own
+            return value.isoformat()
+        case float():
+            return float(value)
+        case Mapping():
+            return dict(value)
+        case set() | frozenset():
+            return list(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _mended(value: Any) -> Any:
+    """The same without what JSON cannot hold."""
+    match value:
+        case str():
+            return value.encode(errors="replace").decode()
+        case bool():
+            return value
+        case int():
+            return value if -(2**63) <= value < 2**64 else str(value)
+        case Mapping():
+            return {_mended(key): _mended(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_mended(item) for item in value]
     return value

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tradingbot.runtime.logs import log_line
+from tradingbot.runtime.logs import JsonFormatter, log_line, traceback_of
 from tradingbot.runtime.streams import LineStream, SafeStream
 
 
@@ -69,7 +69,7 @@ class ProgressReporter:
         """A warning or worse from the log."""
         self.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
         if record.exc_info:
-            self.say(_traceback(record))
+            self.say(traceback_of(record))
 
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
         """The job's next step; `total` is how often `advance` will be called.
@@ -105,7 +105,7 @@ class JsonProgressReporter(ProgressReporter):
     def __init__(self) -> None:
         self._stream = SafeStream(sys.stderr)
         super().__init__(Console(file=self._stream.as_text(), force_terminal=False))
-        self._step: str | None = None
+        self._formatter = JsonFormatter()
         self._what = ""
         self._began = 0.0
         self._done = 0
@@ -135,16 +135,12 @@ class JsonProgressReporter(ProgressReporter):
         self._write("WARNING", line, **fields)
 
     def log(self, record: logging.LogRecord) -> None:
-        fields: dict[str, Any] = {"logger": record.name}
-        if symbol := getattr(record, "symbol", None):
-            fields["symbol"] = symbol
-        if record.exc_info:
-            fields["exception"] = _traceback(record)
-        self._write(record.levelname, record.getMessage(), **fields)
+        self._print(self._formatter.format(record))
 
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
         self.end()
-        self._step, self._what, self._began, self._done = name, what, time.monotonic(), 0
+        self._formatter.step = name
+        self._what, self._began, self._done = what, time.monotonic(), 0
         self._counts = total is not None
         self._write("INFO", what, event="start", **({} if total is None else {"count": total}))
 
@@ -152,13 +148,13 @@ class JsonProgressReporter(ProgressReporter):
         self._done += 1
 
     def end(self) -> None:
-        if self._step is None:
+        if self._formatter.step is None:
             return
         took: dict[str, Any] = {"seconds": round(time.monotonic() - self._began, 3)}
         if self._counts:
             took["count"] = self._done
         self._write("INFO", self._what, event="end", **took)
-        self._step = None
+        self._formatter.step = None
 
     def report(self, message: str, digest: dict[str, Any]) -> None:
         """The last line: what came of the run."""
@@ -166,7 +162,10 @@ class JsonProgressReporter(ProgressReporter):
         self._write(level, message, event="report", **digest)
 
     def _write(self, level: str, message: str, *, event: str = "note", **fields: Any) -> None:
-        self._stream.write(log_line(level, message, event=event, step=self._step, **fields) + "\n")
+        self._print(log_line(level, message, event=event, formatter=self._formatter, **fields))
+
+    def _print(self, line: str) -> None:
+        self._stream.write(line + "\n")
         self._stream.flush()
 
     def _printed(self, line: str) -> None:
@@ -186,11 +185,6 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None or not task.speed else f"{task.speed:.3g}/s")
-
-
-def _traceback(record: logging.LogRecord) -> str:
-    assert record.exc_info
-    return logging.Formatter().formatException(record.exc_info)
 
 
 class _Handler(logging.Handler):

@@ -18,13 +18,13 @@ from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
-from tradingbot.errors import ConfigError
+from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.evaluation import track_record
 from tradingbot.evaluation.track_record import NO_DATABASE, OUT_OF_REACH, describe_track_record
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
+from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.status import read_status
-from tradingbot.jobs.steps import score_matured
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.steps import score_forecasts
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
@@ -207,6 +207,7 @@ class Told(ProgressReporter):
         super().__init__(Console(file=StringIO()))
         self.steps: list[str] = []
         self.warnings: list[str] = []
+        self.took: float | None = None  # seconds of scoring
 
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
         self.steps.append(f"{what}: {total}")
@@ -227,16 +228,14 @@ def ledger(database: str) -> Iterator[str]:
     return database
 
 
-def night(market: Market, url: str, report: RunSummary | None = None) -> Told:
+BEGUN = utcnow() - timedelta(minutes=1)  # a night
+
+
+def night(market: Market, url: str, since: datetime = BEGUN) -> Told:
     narrator = Told()
     settings = replace(Settings(), data_source=market.source)
-    score_matured(
-        settings,
-        report or RunSummary(),
-        narrator,
-        data=market.data(),
-        sessions=lambda: get_db_session(url),
-        url=url,
+    narrator.took = score_forecasts(
+        settings, market.data(), JobDatabase(url), since=since, reporter=narrator
     )
     return narrator
 
@@ -250,23 +249,20 @@ def scored_at(url: str) -> list[datetime]:
 
 
 def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> None:
-    report = RunSummary()
-    told = night(market, ledger, report)
+    told = night(market, ledger)
     assert (told.steps, told.warnings) == (["Scoring: 1"], [])
     with get_db_session(ledger) as session:
         ns = session.scalars(select(KronosScore.n).where(KronosScore.step == 0)).all()
     assert set(ns) == {2}
-    assert "score" in report.seconds
+    assert told.took is not None
 
 
 def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
-    begun = RunSummary()  # all parts of a night begin before the first of them ends
-    night(market, ledger, begun)
+    night(market, ledger)  # all parts of a night begin before the first of them ends
     [first] = scored_at(ledger)
-    assert night(market, ledger, begun).steps == []
+    assert night(market, ledger).steps == []
     assert scored_at(ledger) == [first]
-    tomorrow = replace(begun, started_at=utcnow())
-    assert night(market, ledger, tomorrow).steps == ["Scoring: 1"]
+    assert night(market, ledger, since=utcnow()).steps == ["Scoring: 1"]
     assert scored_at(ledger) > [first]
 
 
@@ -277,26 +273,44 @@ def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -
     assert (told.steps, told.warnings, scored_at(ledger)) == ([], [], [])
 
 
+def raising(error: BaseException) -> Any:
+    def fails(*args: Any, **options: Any) -> None:
+        raise error
+
+    return fails
+
+
 def test_what_goes_wrong_with_the_scoring_is_a_warning(
     market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*args: Any, **options: Any) -> None:
-        raise ZeroDivisionError("oops")
-
-    monkeypatch.setattr("tradingbot.evaluation.scoring.score", fails)
+    gone = DatabaseError("it is\ngone")
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", raising(gone))
     init_db(sqlite_url)
     assert night(market, sqlite_url).warnings == [
-        "past forecasts could not be scored: ZeroDivisionError: oops"
+        "past forecasts could not be scored: DatabaseError: it is gone"
     ]
+
+
+def test_a_mistake_in_the_scoring_is_logged_with_its_traceback(
+    market: Market,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", raising(ZeroDivisionError("oops")))
+    init_db(sqlite_url)
+    assert night(market, sqlite_url).warnings == []
+    [record] = caplog.records
+    assert record.getMessage() == "past forecasts could not be scored"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "oops"
 
 
 def test_a_signal_to_stop_ends_the_scoring_and_the_run(
     market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any, **options: Any) -> None:
-        raise Stopped(signal.SIGTERM)
-
-    monkeypatch.setattr("tradingbot.evaluation.scoring.score", interrupted)
+    stopped = raising(Stopped(signal.SIGTERM))
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", stopped)
     init_db(sqlite_url)
     with pytest.raises(Stopped):
         night(market, sqlite_url)

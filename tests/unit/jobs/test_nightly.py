@@ -1,6 +1,7 @@
 """The job's steps with one part replaced: what survives when something breaks half-way."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -17,13 +18,14 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
-from tradingbot.jobs.nightly import await_lock, exit_code, run_job
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.nightly import JobOptions, NightlyJob
+from tradingbot.jobs.steps import await_lock
+from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.engine import get_db_session, get_engine
-from tradingbot.persistence.locks import locked, open_lock
-from tradingbot.persistence.models import KronosPrediction
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import KronosPrediction, RunLog
 from tradingbot.persistence.transactions import retried
-from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings, Timeouts, use_timeouts
@@ -63,9 +65,29 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
 
 
-def run(report: RunSummary, space: Any, data: DataService, url: str, **options: Any) -> None:
-    options = {"sessions": partial(get_db_session, url), "narrator": ProgressReporter(), **options}
-    run_job(Settings(horizon=2, samples=4), report, space=space, data=data, **options)
+class Job(NightlyJob):
+    """The job on the sample, two bars ahead, in a Space of the test's."""
+
+    def __init__(
+        self,
+        space: Any,
+        data: DataService,
+        database: str | JobDatabase,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        if isinstance(database, str):
+            database = JobDatabase(database)
+        options = JobOptions(symbols=tuple(SAMPLE))
+        settings = Settings(
+            data_source="sample", horizon=2, samples=4, timeouts=timeouts or Timeouts()
+        )
+        opener = lambda lock, diary: space()  # noqa: E731
+        super().__init__(settings, options, database, data, opener, ProgressReporter())
+
+    @property
+    def done(self) -> RunSummary:
+        """What it did up to now."""
+        return self.summary(Ending())
 
 
 @pytest.mark.usefixtures("one_by_one")
@@ -84,37 +106,43 @@ def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_
             client.__class__ = Interrupted
             yield client
 
-    report = RunSummary(symbols=SAMPLE)
+    job = Job(interrupted, data, database)
     with pytest.raises(Stopped):
-        run(report, interrupted, data, database)
-    assert report.made == {"AAPL"}
+        job.run()
+    assert job.done.made == ["AAPL"]
     assert stored(database) == [("AAPL", 1), ("AAPL", 2)]
 
-    report = RunSummary(symbols=SAMPLE)
-    run(report, space, data, database)
-    assert (report.there, report.made) == ({"AAPL"}, {"GOOG", "IBM", "MSFT"})
+    job = Job(space, data, database)
+    assert job.run() == Ending()
+    assert (job.done.there, job.done.made) == (["AAPL"], ["GOOG", "IBM", "MSFT"])
     assert stored(database) == [(symbol, step) for symbol in SAMPLE for step in (1, 2)]
-    assert report.counts() == {
+    assert job.done.counts() == {
         "active": 4, "stored": 3, "already_there": 1, "failed": 0, "rows": 6,
     }  # fmt: skip
+    with get_db_session(database) as session:
+        logs = session.scalars(select(RunLog).order_by(RunLog.id)).all()
+    assert [(log.exit_code, log.message) for log in logs] == [(143, "SIGTERM"), (0, None)]
+    assert logs[1].counts == job.done.counts()
+    assert {"wake", "fetch", "store", "forecast", "pause"} <= set(logs[1].durations)
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
     space: Any, data: DataService, sqlite_url: str
 ) -> None:
-    @contextmanager
-    def sessions() -> Iterator[Session]:
-        with get_db_session(sqlite_url) as session:
-            yield session
-            written = session.query(KronosPrediction).count()
-        if written:
-            signal.raise_signal(signal.SIGTERM)
+    class Signalling(JobDatabase):
+        @contextmanager
+        def sessions(self) -> Iterator[Session]:
+            with super().sessions() as session:
+                yield session
+                written = session.query(KronosPrediction).count()
+            if written:
+                signal.raise_signal(signal.SIGTERM)
 
-    report = RunSummary(symbols=SAMPLE)
+    job = Job(space, data, Signalling(sqlite_url))
     with pytest.raises(Stopped), stop_on_signals():
-        run(report, space, data, sqlite_url, sessions=sessions, force=True)
-    assert (report.made, report.rows) == ({"AAPL"}, 2)
+        job.run()
+    assert (job.done.made, job.done.rows) == (["AAPL"], 2)
     assert stored(sqlite_url) == [("AAPL", 1), ("AAPL", 2)]
 
 
@@ -125,10 +153,10 @@ def test_a_refused_key_is_told_before_candles_are_fetched(
         raise ConfigError("KRONOS_API_KEY is not the Space's key")
 
     monkeypatch.setattr(SpaceClient, "check_key", refuse)
-    report = RunSummary(symbols=SAMPLE)
+    job = Job(space, data, sqlite_url)
     with pytest.raises(ConfigError, match="KRONOS_API_KEY"):
-        run(report, space, data, sqlite_url)
-    assert "fetch" not in report.seconds
+        job.run()
+    assert "fetch" not in job.done.durations
 
 
 def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
@@ -155,33 +183,46 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
             monkeypatch.setattr(client, "_ask", ask_and_die)
             yield client
 
-    report = RunSummary(symbols=SAMPLE)
-    run(report, dying, data, sqlite_url)
-    assert report.made == {"AAPL", "GOOG"}
-    assert list(report.failed) == ["IBM", "MSFT"]
-    assert "out of reach" in report.failed["MSFT"]
-    assert report.succeeded(0.5)
-    assert not report.succeeded(0.51)
+    job = Job(dying, data, sqlite_url)
+    assert job.run().exit_code == 0
+    assert job.done.made == ["AAPL", "GOOG"]
+    assert list(job.done.failed) == ["IBM", "MSFT"]
+    assert "out of reach" in job.done.failed["MSFT"].reason
+    assert job.done.verdict(0.5) == Ending()
+    assert job.done.verdict(0.51) == Ending(
+        1,
+        "TooFewForecasts",
+        "2 of 4 tickers have a forecast, KRONOS_MIN_SUCCESS asks for 51%",
+    )
 
 
 def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
-    space: Any, data: DataService, monkeypatch: pytest.MonkeyPatch
+    space: Any, data: DataService, sqlite_url: str
 ) -> None:
+    there = True
     left = []
+
+    class Losing(JobDatabase):
+        def sessions(self) -> Any:
+            lost = JobDatabase("postgresql://me@127.0.0.1:9/kronos")
+            return super().sessions() if there else lost.sessions()
 
     @contextmanager
     def watched() -> Iterator[SpaceClient]:
+        nonlocal there
         try:
             with space() as client:
+                there = False
                 yield client
         finally:
             left.append(True)
 
+    job = Job(watched, data, Losing(sqlite_url), Timeouts(database_retry=0.5))
     with (
-        use_timeouts(Timeouts(database_retry=0.5)),
+        use_timeouts(job.settings.timeouts),
         pytest.raises(DatabaseUnavailable, match="127"),
     ):
-        run(RunSummary(symbols=SAMPLE), watched, data, "postgresql://me@127.0.0.1:9/kronos")
+        job.run()
     assert left == [True]
 
 
@@ -197,8 +238,10 @@ def end_sessions(url: str, like: str = "%") -> None:
         )
 
 
-def after_the_first_ticker(space: Any, act: Callable[[], None]) -> Any:
-    """A Space that does something else between the answers."""
+def after_the_first_ticker(
+    space: Any, act: Callable[[], None], at_last: Callable[[], None] = lambda: None
+) -> Any:
+    """A Space that does something else between the answers, and after the last."""
 
     class Acting(SpaceClient):
         def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
@@ -206,6 +249,7 @@ def after_the_first_ticker(space: Any, act: Callable[[], None]) -> Any:
             yield next(batches)
             act()
             yield from batches
+            at_last()
 
     @contextmanager
     def acting() -> Iterator[SpaceClient]:
@@ -221,7 +265,6 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
     space: Any, data: DataService, postgres_server: Any, postgres_url: str
 ) -> None:
     name = make_url(postgres_url).database
-    sessions = partial(get_db_session, postgres_url)
     refused: list[bool] = []
 
     def server(statement: str) -> None:
@@ -238,55 +281,37 @@ def test_a_database_that_is_away_for_some_seconds_costs_nothing(
             refused.append("not currently accepting connections" in record.getMessage())
             server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
-    report = RunSummary(symbols=SAMPLE)
+    def has_its_lock() -> None:
+        with open_lock(postgres_url, "run 0/1") as other:
+            assert not other.try_exclusive(), "the run has its lock again"
+
+    job = Job(after_the_first_ticker(space, outage, has_its_lock), data, postgres_url)
     handler = Watched()
     logging.getLogger("tradingbot.persistence.transactions").addHandler(handler)
     try:
-        with (
-            open_lock(postgres_url, "run 0/1") as lock,
-            open_lock(postgres_url, "Space") as space_lock,
-        ):
-            assert lock.try_exclusive()
-            assert space_lock.try_shared()
-            run(
-                report,
-                after_the_first_ticker(space, outage),
-                data,
-                postgres_url,
-                sessions=partial(locked, sessions, lock, space_lock),
-            )
-            with open_lock(postgres_url, "run 0/1") as other:
-                assert not other.try_exclusive(), "the run has its lock again"
+        assert job.run().exit_code == 0
     finally:
         logging.getLogger("tradingbot.persistence.transactions").removeHandler(handler)
     assert refused == [True]
-    assert report.made == set(SAMPLE)
-    assert (report.rows, len(stored(postgres_url))) == (8, 8)
+    assert job.done.made == SAMPLE
+    assert (job.done.rows, len(stored(postgres_url))) == (8, 8)
 
 
 @pytest.mark.usefixtures("one_by_one")
 def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
     space: Any, data: DataService, postgres_url: str
 ) -> None:
-    sessions = partial(get_db_session, postgres_url)
-    with open_lock(postgres_url, "run 0/1") as lock, open_lock(postgres_url, "run 0/1") as other:
-        assert lock.try_exclusive()
+    with open_lock(postgres_url, "run 0/1") as other:
 
         def take_over() -> None:
             end_sessions(postgres_url, like="kronosbot%")
             assert other.try_exclusive()
 
-        report = RunSummary(symbols=SAMPLE)
+        job = Job(after_the_first_ticker(space, take_over), data, postgres_url)
         with pytest.raises(RunOvertaken, match=r"another run is at work, kronosbot, process"):
-            run(
-                report,
-                after_the_first_ticker(space, take_over),
-                data,
-                postgres_url,
-                sessions=partial(locked, sessions, lock, NoLock()),
-            )
-    assert report.made == {"AAPL"}
-    assert exit_code(RunOvertaken("")) == 1
+            job.run()
+    assert job.done.made == ["AAPL"]
+    assert RunOvertaken.exit_code == 1
 
 
 class Told(ProgressReporter):
@@ -306,18 +331,17 @@ def test_a_lock_that_becomes_free_is_taken_though_it_was_anothers_at_first(datab
     with open_lock(database, "run 0/1") as dead, open_lock(database, "run 0/1") as lock:
         assert dead.try_exclusive()
         told = Told(then=dead.release)
-        assert await_lock(lock, told, Timeouts())
+        assert await_lock(lock, told, Timeouts()) is None
         assert not dead.try_exclusive()
     [line] = told.lines
     assert line.startswith("Waiting up to 30 s for another run to end: kronosbot, process")
 
 
-def test_a_lock_that_another_run_keeps_is_left_to_it(
-    database: str,
-) -> None:
+def test_a_lock_that_another_run_keeps_is_left_to_it(database: str) -> None:
     with open_lock(database, "run 0/1") as other, open_lock(database, "run 0/1") as lock:
         assert other.try_exclusive()
-        assert not await_lock(lock, ProgressReporter(), Timeouts(run_lock=0.05))
+        holder = await_lock(lock, ProgressReporter(), Timeouts(run_lock=0.05))
+        assert f"process {os.getpid()} on" in str(holder)
         assert not lock.try_exclusive()
 
 

@@ -1,5 +1,6 @@
 """The report reads well on a terminal and in a file."""
 
+from dataclasses import replace
 from datetime import datetime
 from io import StringIO
 
@@ -7,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from tradingbot.cli.run_output import query_command, show
+from tradingbot.errors import SpaceUnavailable, UnknownSymbol
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.jobs.summary import RunSummary
+from tradingbot.jobs.summary import RunSummary, TickerOutcome
 
 FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)
 
@@ -31,23 +33,20 @@ def forecast(symbol: str, price: float) -> Forecast:
     return Forecast(symbol, "1d", "kronos-nano", None, FRIDAY, FRIDAY, price, 20, 1, bars)
 
 
-def shown(report: RunSummary, width: int = 80) -> list[str]:
+def shown(tickers: dict[str, TickerOutcome], *, rows: int = 0, width: int = 80) -> list[str]:
     out = StringIO()
-    report.database, report.query = "sqlite:///kronos.db", query_command("sqlite:///kronos.db")
-    show(report, Console(file=out, width=width))
+    summary = RunSummary(tickers=tickers, rows=rows, database="sqlite:///kronos.db")
+    show(summary, Console(file=out, width=width))
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
 def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -> None:
-    report = RunSummary(
-        symbols=["SPY", "EURUSD=X"],
-        forecasts={"SPY": forecast("SPY", 500.0), "EURUSD=X": forecast("EURUSD=X", 1.1)},
-        actual={"SPY": {MONDAY: 501.25, TUESDAY: 560.0}},
-        made={"SPY"},
-        there={"EURUSD=X"},
-        rows=2,
-    )
-    assert shown(report) == [
+    actual = {MONDAY: 501.25, TUESDAY: 560.0}
+    tickers = {
+        "SPY": TickerOutcome("stored", forecast("SPY", 500.0), actual=actual),
+        "EURUSD=X": TickerOutcome("already_there", forecast("EURUSD=X", 1.1)),
+    }
+    assert shown(tickers, rows=2) == [
         "",
         "                        Last",
         "Ticker    As of        close        Date  Forecast  10–90 % range  P(up)   Actual",  # noqa: RUF001
@@ -68,22 +67,19 @@ def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -
 
 
 def test_no_price_is_cut_short_on_a_narrow_terminal() -> None:
-    report = RunSummary(symbols=["BTC-USD"], forecasts={"BTC-USD": forecast("BTC-USD", 61234.5)})
+    tickers = {"BTC-USD": TickerOutcome("stored", forecast("BTC-USD", 61234.5))}
     for width in (40, 80, 200):
-        text = "\n".join(shown(report, width))
+        text = "\n".join(shown(tickers, width=width))
         assert "61234.50" in text
         assert "58785.12–63683.88" in text  # noqa: RUF001
         assert "Actual" not in text, "nothing is known of the future"
 
 
 def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
-    cheap = RunSummary(
-        symbols=["SHIB-USD", "HBAR-USD"],
-        forecasts={
-            "SHIB-USD": forecast("SHIB-USD", 1.4e-05),
-            "HBAR-USD": forecast("HBAR-USD", 0.25),
-        },
-    )
+    cheap = {
+        "SHIB-USD": TickerOutcome("stored", forecast("SHIB-USD", 1.4e-05)),
+        "HBAR-USD": TickerOutcome("stored", forecast("HBAR-USD", 0.25)),
+    }
     text = "\n".join(shown(cheap))
     assert "0.000014000" in text
     assert "0.000013440–0.000014560" in text  # noqa: RUF001
@@ -113,13 +109,27 @@ def test_a_database_in_memory_has_no_next_command() -> None:
 
 
 def test_tickers_that_failed_alike_share_a_line() -> None:
-    report = RunSummary(symbols=["A", "B", "C"])
-    for symbol in ("A", "B"):
-        report.fail(symbol, ValueError("the Space is out of reach"))
-    report.fail("C", ValueError("C: unknown"))
-    assert shown(report) == [
+    errors = {
+        "A": SpaceUnavailable("the Space is out of reach"),
+        "B": SpaceUnavailable("the Space is out of reach"),
+        "C": UnknownSymbol("unknown", symbol="C"),
+    }
+    tickers = {symbol: TickerOutcome("failed", failure=error) for symbol, error in errors.items()}
+    assert shown(tickers) == [
         "Stored   nothing: kronos_predictions in sqlite:///kronos.db",
         "Failed   A, B: the Space is out of reach",
         "         C: unknown",
     ]
-    assert report.details()["failed_by_kind"] == {"ValueError": ["A", "B", "C"]}
+    details = RunSummary(tickers=tickers).details()
+    assert details["failed_by_kind"] == {"SpaceUnavailable": ["A", "B"], "UnknownSymbol": ["C"]}
+    assert details["failed"]["C"] == "C: unknown"
+
+
+def test_what_the_space_said_is_told_once_with_the_tickers_that_it_concerns() -> None:
+    odd = replace(forecast("A", 1.0), warnings=("a gap",))
+    tickers = {
+        "A": TickerOutcome("stored", odd),
+        "B": TickerOutcome("stored", replace(odd, symbol="B")),
+        "C": TickerOutcome("already_there", replace(odd, symbol="C")),
+    }
+    assert RunSummary(tickers=tickers).remarks() == {"a gap": ["A", "B"]}

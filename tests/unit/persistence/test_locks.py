@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,9 @@ def test_one_has_it_and_the_other_can_say_who(database: str) -> None:
         assert first.try_exclusive()
         assert not second.try_exclusive()
         assert not second.try_shared()
-        assert f"process {os.getpid()} on {os.uname().nodename}"[:40] in second.held_by()
-        assert f"since {time.strftime('%Y-%m-%d', time.gmtime())}" in second.held_by()
+        told = str(second.held_by())
+        assert f"process {os.getpid()} on {os.uname().nodename}"[:40] in told
+        assert f"since {time.strftime('%Y-%m-%d', time.gmtime())}" in told
         first.release()
         assert second.try_exclusive()
 
@@ -98,6 +100,43 @@ def test_of_two_that_let_go_at_once_one_gets_it_alone(database: str) -> None:
             alone[0].release()
 
 
+def test_a_locked_file_says_who_has_it_as_data(sqlite_url: str) -> None:
+    with open_lock(sqlite_url, RUN, who="kronosbot 0/1") as first:
+        assert open_lock(sqlite_url, RUN).is_held() is False
+        assert first.try_exclusive()
+        other = open_lock(sqlite_url, RUN)
+        holder = other.held_by()
+        assert (holder.who, holder.process) == ("kronosbot 0/1", os.getpid())
+        assert holder.host == os.uname().nodename
+        assert holder.since is not None
+        assert datetime.now(UTC) - holder.since < timedelta(minutes=5)
+        assert other.is_held()
+
+
+OLD = "kronosbot 0/1, process 12 on pod-7, since 2026-11-22 21:41:56 UTC"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (OLD, OLD),
+        ("", "another process"),
+        ('{"who": "kronosbot"}', '{"who": "kronosbot"}'),
+        ('{"who": "a", "process": 1, "host": "b", "since": "?"}', None),
+    ],
+)
+def test_a_lock_file_of_another_version_is_no_obstacle(
+    sqlite_url: str, text: str, told: str | None
+) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///") + ".run-0-1.lock")
+    path.write_text(text)
+    with open_lock(sqlite_url, RUN) as lock:
+        assert str(lock.held_by()) == (text if told is None else told)
+        assert lock.is_held() is None, "that cannot be told"
+        assert lock.try_exclusive()
+        assert lock.held_by().process == os.getpid()
+
+
 def test_locks_of_other_names_and_of_other_databases_are_others(
     database: str, tmp_path: Path
 ) -> None:
@@ -123,7 +162,7 @@ def test_the_lock_of_a_killed_process_vanishes(database: str) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert not lock.try_exclusive()
-        assert f"process {holder.pid} on" in lock.held_by()
+        assert f"process {holder.pid} on" in str(lock.held_by())
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         wait_until(lock.try_exclusive)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.jobs.nightly import run_job
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
@@ -289,20 +289,27 @@ def client_of(space_url: str) -> Iterator[SpaceClient]:
         yield client
 
 
+def night(space_url: str, url: str, symbols: tuple[str, ...], *, horizon: int) -> RunSummary:
+    """The nightly job on the sample."""
+    with ProgressReporter() as reporter:
+        job = NightlyJob(
+            Settings(data_source="sample", horizon=horizon, samples=4),
+            JobOptions(symbols=symbols),
+            JobDatabase(url),
+            DataService("sample"),
+            lambda lock, diary: client_of(space_url),
+            reporter,
+        )
+        return job.summary(job.run())
+
+
 def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_too(
     space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past, key = nano_s_past(space_url)
     with get_db_session(database) as session:
         store_forecasts(session, past)
-    report = RunSummary(symbols=["AAPL", "IBM"])
-    run_job(
-        Settings(horizon=2, samples=4), report, space=partial(client_of, space_url),
-        data=DataService("sample"), sessions=partial(get_db_session, database),
-        narrator=ProgressReporter(),
-    )  # fmt: skip
-
-    made = report.forecasts["AAPL"]
+    made = night(space_url, database, ("AAPL", "IBM"), horizon=2).forecasts["AAPL"]
     assert made.calibration == "conformal until 2013-02-21, n=160"  # two tickers: too few a step
     with get_db_session(database) as session:
         found = load(session, key)
@@ -326,16 +333,31 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     with get_db_session(sqlite_url) as session:
         store_forecasts(session, nano_s_past(space_url)[0])
         session.execute(text("ALTER TABLE kronos_calibrations RENAME COLUMN factor TO other"))
-    report = RunSummary(symbols=["AAPL"])
-    with ProgressReporter() as narrator:
-        run_job(
-            Settings(horizon=1, samples=4), report, space=partial(client_of, space_url),
-            data=DataService("sample"), sessions=partial(get_db_session, sqlite_url),
-            narrator=narrator,
-        )  # fmt: skip
-    assert report.made == {"AAPL"}
-    assert report.forecasts["AAPL"].calibration == "raw"
-    assert "the bands stay raw, for they could not be calibrated" in capsys.readouterr().err
+    done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
+    assert done.made == ["AAPL"]
+    assert done.forecasts["AAPL"].calibration == "raw"
+    told = capsys.readouterr().err
+    assert "Warning: the bands stay raw, for they could not be calibrated: " in told
+    assert "Traceback" not in told
+
+
+def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night_goes_on(
+    space_url: str,
+    sqlite_url: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fit(record: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("tradingbot.jobs.steps.fit", fit)
+    done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
+    assert done.forecasts["AAPL"].calibration == "raw"
+    assert done.made == ["AAPL"]
+    told = capsys.readouterr().err
+    assert "Error: the bands stay raw, for they could not be calibrated" in told
+    assert told.count("ZeroDivisionError: oops") == 1
+    assert "Traceback (most recent call last)" in told
 
 
 def test_without_a_database_the_client_s_bands_are_raw_and_called_so(

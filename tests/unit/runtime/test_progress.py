@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import warnings
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -135,5 +136,12 @@ def test_the_format_is_guessed_where_arguments_cannot_be_parsed(
 
 def test_json_has_no_nan_nor_infinity() -> None:
     assert to_json({"a": float("nan"), "b": [float("inf"), 1.5], 0.1: None}) == (
-        '{"a": null, "b": [null, 1.5], "0.1": null}'
+        '{"a":null,"b":[null,1.5],"0.1":null}'
     )
+
+
+def test_whatever_a_message_holds_its_line_is_json() -> None:
+    odd = {"half": "a\ud800b", "many": 2**80, "fine": (True, {datetime(2024, 3, 8)}), 0.5: "é"}
+    assert json.loads(to_json(odd)) == {
+        "half": "a?b", "many": str(2**80), "fine": [True, ["2024-03-08T00:00:00"]], "0.5": "é",
+    }  # fmt: skip

@@ -20,11 +20,11 @@ from sqlalchemy import select, text
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
 from tradingbot.errors import DatabaseUnavailable, HubError
-from tradingbot.jobs.summary import RunSummary
 from tradingbot.persistence.engine import dispose_engines, get_db_session
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import RunLog
-from tradingbot.persistence.runs import RunRecord
+from tradingbot.persistence.run_log import RunLogWriter
+from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.locking import Lock
 from tradingbot.settings import PausePolicy, Timeouts
 from tradingbot.space.hub import HubSpace
@@ -60,7 +60,7 @@ def stay(hub: Hub, database: str) -> Stay:
         lock: Lock | None = None,
         timeouts: Timeouts = QUICK,
     ) -> Any:
-        log = RunRecord.begin(partial(get_db_session, database), RunSummary())
+        log = RunLogWriter.begin(partial(get_db_session, database), started_at=utcnow(), details={})
         space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
         with (
             KronosClient(hub.space_url) as client,

@@ -1,0 +1,77 @@
+"""The database as one run of the job uses it: its sessions and its locks."""
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+from sqlalchemy.orm import Session
+
+from tradingbot.jobs.sharding import Shard
+from tradingbot.persistence.engine import get_db_session, get_engine, init_db
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.url import database_exists, database_url, redact
+from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.typing import SessionFactory
+
+
+class JobDatabase:
+    """A dry run reads what is there: it makes no database, upgrades no schema, stores nothing.
+
+    Attributes:
+        address: Where it is, without a password.
+        variable: The environment's variable that holds the address as psql too reads it, or None.
+    """
+
+    def __init__(
+        self, url: str | None, *, dry_run: bool = False, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        """`url`, else what the environment says. ConfigError if it cannot be read."""
+        self.dry_run = dry_run
+        self.variable = None if url else _psql_variable(environ)
+        self._url = url or database_url(environ)
+        get_engine(self._url)  # a dry run too refuses an address that cannot be read
+        self.address = redact(self._url)
+
+    def prepare(self) -> None:
+        """Bring the schema up to date; DatabaseError."""
+        if not self.dry_run:
+            init_db(self._url)
+
+    def sessions(self) -> AbstractContextManager[Session]:
+        """One transaction; a dry run upgrades no schema for it."""
+        return get_db_session(self._url, create=not self.dry_run)
+
+    @property
+    def storage(self) -> SessionFactory | None:
+        """Transactions to store with; None in a dry run."""
+        return None if self.dry_run else self.sessions
+
+    @property
+    def readable(self) -> SessionFactory | None:
+        """Transactions to read with; None if there is no database yet, and it is not to be made."""
+        return self.sessions if self._is_there() else None
+
+    def run_lock(self, shard: Shard) -> Lock:
+        """One run at a time has this part of the tickers. A dry run is in nobody's way."""
+        return NoLock() if self.dry_run else self._lock(f"run {shard}", f"kronosbot {shard}")
+
+    def space_lock(self, repo: str, shard: Shard) -> Lock:
+        """What the runs that use the Space share it by, dry ones too."""
+        return self._lock(f"Space {repo}", f"kronosbot {shard}") if self._is_there() else NoLock()
+
+    def score_lock(self) -> Lock:
+        """One process at a time scores."""
+        return self._lock("scores", "kronosbot score")
+
+    def _lock(self, name: str, who: str) -> Lock:
+        return open_lock(self._url, name, who=who)
+
+    def _is_there(self) -> bool:
+        return not self.dry_run or database_exists(self._url)
+
+
+def _psql_variable(environ: Mapping[str, str]) -> str | None:
+    for name in ("DATABASE_URL", "POSTGRES_URI"):
+        if given := environ.get(name, "").strip():
+            return name if given.startswith(("postgres://", "postgresql://")) else None
+    return None

@@ -1,0 +1,116 @@
+"""run_logs: one row for each run of the job, written."""
+
+import logging
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from sqlalchemy import select
+
+from tradingbot.errors import DatabaseError
+from tradingbot.persistence.models import RunLog
+from tradingbot.persistence.runs import JOB, LONGEST_RUN
+from tradingbot.persistence.transactions import retried
+from tradingbot.runtime.clock import utcnow
+from tradingbot.settings import default_timeouts
+from tradingbot.typing import SessionFactory
+
+logger = logging.getLogger(__name__)
+
+LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
+
+
+class RunLogWriter:
+    """The row: "running" from `begin` on, "ok" or "failed" after `end`.
+
+    It also remembers, for the runs to come, whether the Space runs because this one woke it.
+    """
+
+    def __init__(self, sessions: SessionFactory, row_id: int) -> None:
+        self._sessions = sessions
+        self._id = row_id
+        self._details: dict[str, Any] = {}  # of the Space; they stand beside those of `end`
+
+    @classmethod
+    def begin(
+        cls, sessions: SessionFactory, *, started_at: datetime, details: Mapping[str, Any]
+    ) -> Self:
+        """Write the row of a run that began at `started_at`, naive UTC."""
+        facts = {"name": JOB, "status": "running", "started_at": started_at}
+        mark = uuid.uuid4().hex  # another run may begin in the same second
+
+        def write() -> int:
+            with sessions() as session:
+                # there already, if the connection was lost just when it was committed
+                for row in session.scalars(select(RunLog).filter_by(**facts)):
+                    if row.details.get("mark") == mark:
+                        return row.id
+                row = RunLog(**facts, details={**details, "mark": mark})
+                session.add(row)
+                session.flush()
+                return row.id
+
+        return cls(sessions, retried(write))
+
+    def woke(self, repo: str) -> bool:
+        """Whether the last thing that a run did with the Space was to wake it."""
+
+        def read() -> list[dict[str, Any]]:
+            with self._sessions() as session:
+                newest = select(RunLog.details).where(RunLog.name == JOB)
+                newest = newest.order_by(RunLog.id.desc()).limit(LOOKS_BACK)
+                return [details.get("space") or {} for details in session.scalars(newest)]
+
+        notes = [note for note in retried(read) if note.get("repo") == repo]
+        return bool(notes) and bool(max(notes, key=lambda note: str(note["at"]))["woken"])
+
+    def note_woken(self, repo: str, woken: bool) -> None:
+        """Write down that this run woke the Space, or that it runs for another reason, or not."""
+        self._details["space"] = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
+        try:
+            with self._sessions() as session:
+                row = session.get_one(RunLog, self._id)
+                row.details = {**row.details, **self._details}
+        except DatabaseError as error:
+            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+
+    def others_at_work(self) -> bool:
+        """Whether another run has not ended, as far as run_logs knows: it may have been killed."""
+        with self._sessions() as session:
+            unfinished = select(RunLog.id).where(
+                RunLog.name == JOB,
+                RunLog.finished_at.is_(None),
+                RunLog.started_at > utcnow() - LONGEST_RUN,
+                RunLog.id != self._id,
+            )
+            return session.scalar(unfinished.limit(1)) is not None
+
+    def end(
+        self,
+        *,
+        counts: Mapping[str, int],
+        durations: Mapping[str, float],
+        details: Mapping[str, Any],
+        exit_code: int,
+        message: str | None,
+    ) -> None:
+        """Complete the row. A database that is gone by now is a warning: the run is over."""
+
+        def write() -> None:
+            with self._sessions() as session:
+                row = session.get_one(RunLog, self._id)
+                row.finished_at = utcnow()
+                row.status = "failed" if exit_code else "ok"
+                row.exit_code = exit_code
+                row.counts = dict(counts)
+                row.durations = {name: round(took, 3) for name, took in durations.items()}
+                row.details = {**details, **self._details}
+                row.message = message
+
+        try:
+            # who was stopped, or has waited for the database already, does not wait for long
+            briefly = default_timeouts().database_retry_briefly
+            retried(write, patience=briefly if exit_code else None)
+        except DatabaseError as error:
+            logger.warning("run_logs lacks the end of this run: %s", error)
