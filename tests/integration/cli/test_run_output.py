@@ -176,7 +176,8 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
 ) -> None:
     program = (
         "import tradingbot.cli.main as cli\n"
-        "cli.nightly = lambda *arguments, **options: 1 / 0\n"
+        "import tradingbot.jobs.nightly as nightly\n"
+        "nightly.build_job = lambda *arguments, **options: 1 / 0\n"
         "cli.command()\n"
     )
     done = subprocess.run(
@@ -194,16 +195,32 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
 def test_a_run_that_has_nothing_to_do_since_another_is_at_work_says_so_in_every_form(
     tmp_path: Path, sqlite_url: str
 ) -> None:
+    program = (
+        "from tradingbot.cli.main import command\n"
+        "from tradingbot.settings import Timeouts, use_timeouts\n"
+        "with use_timeouts(Timeouts(run_lock=0.1)):\n"
+        "    command()\n"
+    )
     settings = {"DATABASE_URL": sqlite_url, "KRONOS_SPACE_URL": "http://127.0.0.1:9"}
+
+    def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-c", program, "--source", "sample", *arguments],
+            cwd=tmp_path, env={**os.environ, **settings, **environ}, capture_output=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+
     with open_lock(sqlite_url, "run 0/1") as lock:
         assert lock.try_exclusive()
-        text = kronosbot("--source", "sample", folder=tmp_path, **settings)
-        lines = kronosbot("--source", "sample", "--json", folder=tmp_path, **settings, **POD)
+        text, lines = run(), run("--json", **POD)
     assert (text.returncode, lines.returncode) == (0, 0)
-    says = "Nothing to do: another run is at work"
-    [line] = text.stderr.splitlines()
+    waits, says = "Waiting up to 0 s for another run", "Nothing to do: another run is at work"
+    waiting, line = text.stderr.splitlines()
+    assert waiting.startswith(f"{waits} to end: kronosbot, process {os.getpid()} on ")
     assert line.startswith(says)
-    [last] = objects(lines.stderr)
+    note, last = objects(lines.stderr)
+    assert (note["event"], note["step"]) == ("note", None)
+    assert note["message"].startswith(waits)
     assert (last["event"], last["level"], last["error"]) == ("report", "INFO", None)
     assert last["message"].startswith(says)
     assert document(lines.stdout)["message"] == last["message"]
