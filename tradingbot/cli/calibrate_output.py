@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.persistence.models import ALL_STEPS
-from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.postprocessing.bands import ALL_CLASSES, ALL_STEPS
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.postprocessing.fit import Fit, Outcome
 from tradingbot.postprocessing.recalibration import Recalibration

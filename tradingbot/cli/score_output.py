@@ -1,7 +1,6 @@
 """What `kronosbot score` prints: a table a model, or one JSON document."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -24,7 +23,10 @@ def score_document(scores: StoredScores) -> dict[str, Any]:
         "database": scores.database,
         "scored": scores.found.scored,
         "waiting": scores.found.waiting,
-        "unscored": [asdict(one) for one in scores.found.unscored],
+        "unscored": [
+            {"symbol": one.symbol, "model_name": one.model_name, "reason": one.text, "n": one.n}
+            for one in scores.found.unscored
+        ],
         "scores": [_as_dict(row) for row in scores.rows],
     }
 

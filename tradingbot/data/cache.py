@@ -4,28 +4,31 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import and_, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError, DataUnavailable
 from tradingbot.markets.candles import PRICES, Bars
-from tradingbot.persistence.models import HistoricData, HistoricRange
-from tradingbot.persistence.upsert import upsert
+from tradingbot.persistence.candles import (
+    OHLCV,
+    complete_since,
+    delete_candles,
+    mark_complete_since,
+    read_candles,
+    store_candles,
+)
 from tradingbot.runtime.clock import utcnow
-
-if TYPE_CHECKING:
-    from tradingbot.typing import SessionFactory
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 _INTERVAL = "1d"
-_COLUMNS = [*PRICES, "volume"]
+_COLUMNS = list(OHLCV)
 OVERLAP = 7  # bars that are fetched again, to see whether they were restated
 MAX_AGE = timedelta(days=30)  # then all is fetched anew: what the overlap cannot show comes right
 _SAME = 1e-4  # prices that differ by less than this share of them differ by rounding
@@ -38,7 +41,7 @@ class HistoryCache:
     then on the cache is empty and keeps nothing: the candles themselves are at hand.
     """
 
-    def __init__(self, sessions: "SessionFactory") -> None:
+    def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
         self._lock = threading.Lock()  # SQLite has one writer, in memory even one connection
         self._failed = False
@@ -67,8 +70,8 @@ class HistoryCache:
         except DataUnavailable as error:
             if len(known) < enough:
                 raise
-            reason = str(error).removeprefix(f"{symbol}: ")
-            return known, [f"{reason}; the cached bars up to {known.index[-1]:%Y-%m-%d} are used"]
+            newest = known.index[-1]
+            return known, [f"{error.reason}; the cached bars up to {newest:%Y-%m-%d} are used"]
         if covered:
             if not _restated(known, bars):
                 self._add(symbol, bars)
@@ -84,35 +87,29 @@ class HistoryCache:
         self, symbol: str, start: datetime, last: datetime
     ) -> tuple[pd.DataFrame, datetime | None]:
         """The cached bars; from when on there are no others but newer ones, or None."""
-        table, ranges = HistoricData.__table__, HistoricRange.__table__
+        key = symbol.upper(), _INTERVAL
 
         def read(session: Session) -> tuple[pd.DataFrame, datetime | None]:
-            rows = session.execute(
-                select(table.c.timestamp, *(table.c[name] for name in _COLUMNS))
-                .where(_of(table, symbol), table.c.timestamp.between(start, last))
-                .order_by(table.c.timestamp)
-            ).all()
-            since = session.scalar(
-                select(ranges.c.since).where(
-                    _of(ranges, symbol), ranges.c.fetched_at > utcnow() - MAX_AGE
-                )
-            )
+            rows = read_candles(session, *key, since=start, until=last)
+            since = complete_since(session, *key, fetched_after=utcnow() - MAX_AGE)
             return _frame(rows), since
 
         return self._try(read) or (_frame([]), None)
 
     def _add(self, symbol: str, bars: pd.DataFrame) -> None:
-        self._try(lambda session: upsert(session, HistoricData, _rows(symbol, bars)))
+        key = symbol.upper(), _INTERVAL
+        self._try(lambda session: store_candles(session, *key, _rows(bars)))
 
     def _forget(self, symbol: str) -> None:
-        self._try(lambda session: _delete(session, symbol))
+        self._try(lambda session: delete_candles(session, symbol.upper(), _INTERVAL))
 
     def _replace(self, symbol: str, bars: pd.DataFrame, *, since: datetime) -> None:
+        key = symbol.upper(), _INTERVAL
+
         def replace(session: Session) -> None:
-            _delete(session, symbol)
-            upsert(session, HistoricData, _rows(symbol, bars))
-            row = _key(symbol) | {"since": since, "fetched_at": utcnow()}
-            upsert(session, HistoricRange, [row])
+            delete_candles(session, *key)
+            store_candles(session, *key, _rows(bars))
+            mark_complete_since(session, *key, since)
 
         self._try(replace)
 
@@ -160,22 +157,6 @@ def _without_idle_volume(bars: pd.DataFrame) -> pd.DataFrame:
     return bars if bars["volume"].any() else bars.drop(columns="volume")
 
 
-def _rows(symbol: str, bars: pd.DataFrame) -> list[dict[str, Any]]:
+def _rows(bars: pd.DataFrame) -> list[tuple[datetime, list[float]]]:
     values = bars.reindex(columns=_COLUMNS).fillna({"volume": 0.0}).to_numpy("float64").tolist()
-    moments = pd.DatetimeIndex(bars.index)
-    return [
-        _key(symbol) | {"timestamp": moment} | dict(zip(_COLUMNS, numbers, strict=True))
-        for moment, numbers in zip(moments.to_pydatetime(), values, strict=True)
-    ]
-
-
-def _delete(session: Session, symbol: str) -> None:
-    session.execute(delete(HistoricData).where(_of(HistoricData.__table__, symbol)))
-
-
-def _key(symbol: str) -> dict[str, str]:
-    return {"symbol": symbol.upper(), "interval": _INTERVAL}
-
-
-def _of(table: Any, symbol: str) -> Any:
-    return and_(*(table.c[name] == value for name, value in _key(symbol).items()))
+    return list(zip(pd.DatetimeIndex(bars.index).to_pydatetime(), values, strict=True))

@@ -1,20 +1,15 @@
-"""The candles of a report, without a network: the job's, from the database, or those of files."""
+"""Candles without a network: those that the job stored in the database, or those of files."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from sqlalchemy.orm import Session
 
 from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError
 from tradingbot.markets.candles import PRICES, clean
-from tradingbot.persistence.models import HistoricData
+from tradingbot.persistence.candles import read_candles
 from tradingbot.runtime.clock import utcnow
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
 
 
 class Candles:
@@ -23,7 +18,7 @@ class Candles:
     Of the sources csv and sample all bars count as known, also those after the source's clock.
     """
 
-    def __init__(self, session: "Session", source: str) -> None:
+    def __init__(self, session: Session, source: str) -> None:
         self._session = session
         self._source = None if source == "yahoo" else open_source(source)
         self._known: dict[tuple[str, str], pd.DataFrame | DataError] = {}
@@ -49,14 +44,7 @@ class Candles:
         if self._source is not None:
             raw = self._source.fetch(symbol, interval, datetime(1950, 1, 31), utcnow())
             return clean(raw)[0][PRICES]
-        table = HistoricData.__table__
-        columns = [table.c.timestamp, *(table.c[name] for name in PRICES)]
-        rows = self._session.execute(
-            table.select()
-            .with_only_columns(*columns)
-            .where(table.c.symbol == symbol, table.c.interval == interval)
-            .order_by(table.c.timestamp)
-        ).all()
+        rows = read_candles(self._session, symbol, interval, columns=PRICES)
         if not rows:
             raise DataError("the database has none of it; the next run brings some", symbol=symbol)
         frame = pd.DataFrame(rows, columns=["timestamp", *PRICES]).set_index("timestamp")
@@ -64,16 +52,10 @@ class Candles:
         return frame
 
 
-def _kept(session: "Session", symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
-    import pandas as pd
-    from sqlalchemy import select
-
-    from tradingbot.persistence.models import HistoricData as Bar
-
-    rows = session.execute(
-        select(Bar.timestamp, Bar.close)
-        .where(Bar.symbol == symbol, Bar.interval == interval, Bar.timestamp >= since)
-        .order_by(Bar.timestamp)
-    ).all()
+def closes_in_database(
+    session: Session, symbol: str, interval: str, since: datetime
+) -> "pd.Series[float]":
+    """The stored closes of a ticker from `since` on, by time; empty if there are none."""
+    rows = read_candles(session, symbol, interval, columns=["close"], since=since)
     index = pd.DatetimeIndex([row.timestamp for row in rows])
     return pd.Series([row.close for row in rows], index=index, dtype="float64")

@@ -56,4 +56,5 @@ def _quantiles(values: Floats) -> Floats:
     position = np.array(LEVELS) * (values.shape[1] - 1)
     below = position.astype("int64")
     share = position - below
-    return values[:, below] * (1 - share) + values[:, below + 1] * share
+    found: Floats = values[:, below] * (1 - share) + values[:, below + 1] * share
+    return found

@@ -1,8 +1,8 @@
-"""How good forecasts were: the measures of `kronos_scores`, from forecasts and what came.
+"""The metrics of `kronos_scores`, computed from forecasts and their outcomes.
 
 docs/concepts/scores.md has the formulas. Prices are shares of the last close, so an error of 0.01
-is one per cent of the price. A Tally holds sums for each session and step, whatever the number of
-tickers, so that a million forecasts need no more memory than a thousand.
+is one per cent of the price. A MetricAccumulator holds sums for each session and step, whatever
+the number of tickers, so that a million forecasts need no more memory than a thousand.
 """
 
 from collections.abc import Iterable
@@ -69,11 +69,11 @@ class ForecastMetrics:
 
 
 def compute_metrics(
-    matured: Iterable[ForecastOutcomes], step: int | None = None, last_sessions: int | None = None
+    outcomes: Iterable[ForecastOutcomes], step: int | None = None, last_sessions: int | None = None
 ) -> ForecastMetrics:
-    """Of all these forecasts together; `step` and `last_sessions` as in `Tally.measures`."""
+    """Compute the metrics of all these forecasts together; see `MetricAccumulator.measures`."""
     tally = MetricAccumulator()
-    for one in matured:
+    for one in outcomes:
         tally += MetricAccumulator.of(one)
     return tally.measures(step, last_sessions)
 
@@ -82,7 +82,8 @@ def crps(actual: Floats, quantiles: Floats) -> Floats:
     """(n,) from (n,) outcomes and (n, 19) quantiles at LEVELS: twice the mean pinball loss."""
     levels = np.array(LEVELS)
     above = actual[:, None] - quantiles
-    return 2 * np.maximum(levels * above, (levels - 1) * above).mean(axis=1)
+    loss: Floats = 2 * np.maximum(levels * above, (levels - 1) * above).mean(axis=1)
+    return loss
 
 
 # The columns of a tally's sums.

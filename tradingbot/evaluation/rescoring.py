@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError
 from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.evaluation.scoring import Scoring, score
 from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.ledger import has_forecasts
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
 from tradingbot.persistence.runs import last_source
+from tradingbot.persistence.scores import read_scores
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
@@ -65,27 +66,16 @@ def rescore(
         raise DatabaseError(f"there is no {database} yet, and no forecasts: {WAY_OUT}")
     init_db(url)
     sessions = partial(get_db_session, url)
-    forecasts = select(KronosForecast.symbol).limit(1)
-    if model is not None:
-        forecasts = forecasts.where(KronosForecast.model_name == model)
-    if symbols is not None:
-        forecasts = forecasts.where(KronosForecast.symbol.in_(symbols))
     with sessions() as session:
-        if session.scalar(forecasts) is None:
+        if not has_forecasts(session, model=model, symbols=symbols):
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {WAY_OUT}")
         source = source or last_source(session) or settings.data_source
     data = DataService(source, now=utcnow(), sessions=sessions)
-    tickers = None if symbols is None else list(symbols)
     with open_lock(url, "scores") as lock:
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
-        found = score(sessions, closes_of(data), model=model, symbols=tickers, narrator=narrator)
-    table = KronosScore.__table__
-    query = select(table).order_by(*table.primary_key)
-    if model is not None:
-        query = query.where(KronosScore.model_name == model)
-    if symbols is not None:
-        query = query.where(KronosScore.symbol.in_([*symbols, ALL_SYMBOLS]))
+        found = score(sessions, closes_of(data), model=model, symbols=symbols, narrator=narrator)
     with sessions() as session:
-        return StoredScores(found, session.execute(query).all(), database)
+        rows = read_scores(session, model=model, symbols=symbols)
+    return StoredScores(found, rows, database)

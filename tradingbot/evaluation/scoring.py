@@ -8,28 +8,22 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.evaluation.metrics import MetricAccumulator
 from tradingbot.evaluation.outcomes import (
-    NO_CANDLES,
-    NOT_YET,
     Closes,
     ForecastOutcomes,
     Unresolved,
+    UnresolvedReason,
     resolve_outcomes,
 )
-from tradingbot.persistence.models import (
-    ALL_SESSIONS,
-    ALL_STEPS,
-    ALL_SYMBOLS,
-    KronosForecast,
-    KronosScore,
-)
-from tradingbot.persistence.upsert import upsert
+from tradingbot.persistence.ledger import count_tickers
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
+from tradingbot.persistence.scores import delete_scores_before, last_scored_at, store_scores
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.typing import SessionFactory
@@ -54,7 +48,7 @@ class Scoring:
         """Why some were not scored, and whose record begins anew; a line each, the most first."""
         reasons: dict[str, Counter[str]] = {}
         for one in self.unscored:
-            reasons.setdefault(one.reason, Counter())[one.symbol] += one.n
+            reasons.setdefault(one.text, Counter())[one.symbol] += one.n
         for reason, by_symbol in sorted(reasons.items(), key=lambda item: -item[1].total()):
             some = ", ".join(sorted(by_symbol)[:5])
             more = f" and {len(by_symbol) - 5} more" if len(by_symbol) > 5 else ""
@@ -79,72 +73,78 @@ def score(
     The record of all tickers together is left alone where only some are counted. Scores of
     forecasts that are no longer there go; those of a ticker whose candles cannot be had now stay.
     """
-    found = Scoring()
-    scored_at = utcnow()
-    totals: dict[Record, MetricAccumulator] = {}
-    rows: list[dict[str, Any]] = []
-    out_of_reach: set[str] = set()
+    run = _ScoringRun(sessions, utcnow())
     with sessions() as session:
         if narrator is not None:
-            narrator.step("score", "Scoring", total=_count_tickers(session, model, symbols))
-        symbol = None
-        for one in resolve_outcomes(session, closes, model=model, symbols=symbols):
-            if narrator is not None and symbol not in (None, one.symbol):
+            total = count_tickers(session, model=model, symbols=symbols)
+            narrator.step("score", "Scoring", total=total)
+        every = resolve_outcomes(session, closes, model=model, symbols=symbols)
+        for _, of_ticker in groupby(every, lambda one: one.symbol):
+            for one in of_ticker:
+                run.add(one)
+            if narrator is not None:
                 narrator.advance()
-            symbol = one.symbol
-            if isinstance(one, ForecastOutcomes):
-                tally = _take(found, totals, one)
-                rows += _rows(_record(one), one.symbol, tally, scored_at)
-                if len(rows) >= _BATCH:
-                    _store(sessions, rows)
-                    rows = []
-            elif one.reason == NOT_YET:
-                found.waiting += one.n
-            else:
-                found.unscored.append(one)
-                if one.reason.startswith(NO_CANDLES):
-                    out_of_reach.add(one.symbol)
-        if narrator is not None and symbol is not None:
-            narrator.advance()
     if symbols is None:
-        for record, tally in totals.items():
-            rows += _rows(record, ALL_SYMBOLS, tally, scored_at)
-    _store(sessions, rows)
-    _forget_older(sessions, scored_at, model, symbols, out_of_reach)
-    return found
+        run.add_totals()
+    run.store()
+    with sessions() as session:
+        delete_scores_before(
+            session, run.scored_at, model=model, symbols=symbols, keep=run.without_candles
+        )
+    return run.found
 
 
 def scored_since(session: Session, moment: datetime) -> bool:
     """Whether all was scored after `moment`, naive UTC."""
-    newest = session.scalar(
-        select(func.max(KronosScore.scored_at)).where(KronosScore.symbol == ALL_SYMBOLS)
-    )
+    newest = last_scored_at(session)
     return newest is not None and newest >= moment
 
 
-def _count_tickers(
-    session: Session, model: str | None, symbols: Collection[str] | None
-) -> int | None:
-    table = KronosForecast.__table__.c
-    query = select(func.count(table.symbol.distinct()))
-    if model is not None:
-        query = query.where(table.model_name == model)
-    if symbols is not None:
-        query = query.where(table.symbol.in_(list(symbols)))
-    return session.scalar(query)
+class _ScoringRun:
+    """The rows of kronos_scores, made of one ticker's forecasts after the other."""
 
+    def __init__(self, sessions: SessionFactory, scored_at: datetime) -> None:
+        self.scored_at = scored_at
+        self.found = Scoring()
+        self.without_candles: set[str] = set()  # tickers
+        self._sessions = sessions
+        self._totals: dict[Record, MetricAccumulator] = {}
+        self._rows: list[dict[str, Any]] = []
 
-def _take(
-    found: Scoring, totals: dict[Record, MetricAccumulator], one: ForecastOutcomes
-) -> MetricAccumulator:
-    """Count in the forecasts of one ticker; their tally."""
-    tally = MetricAccumulator.of(one)
-    total = totals.setdefault(_record(one), MetricAccumulator())
-    total += tally
-    found.scored += len(one)
-    found.tickers.add(one.symbol)
-    found.records.add(_record(one))
-    return tally
+    def add(self, one: ForecastOutcomes | Unresolved) -> None:
+        """Count in these forecasts; their rows are stored once there are enough for a batch."""
+        if isinstance(one, ForecastOutcomes):
+            self._add_outcomes(one)
+        elif one.reason == UnresolvedReason.NOT_YET:
+            self.found.waiting += one.n
+        else:
+            self.found.unscored.append(one)
+            if one.reason == UnresolvedReason.NO_CANDLES:
+                self.without_candles.add(one.symbol)
+
+    def add_totals(self) -> None:
+        """Add the rows of all tickers together."""
+        for record, total in self._totals.items():
+            self._rows += _rows(record, ALL_SYMBOLS, total, self.scored_at)
+
+    def store(self) -> None:
+        """Store the rows that are not stored yet."""
+        if self._rows:
+            with self._sessions() as session:
+                store_scores(session, self._rows)
+            self._rows = []
+
+    def _add_outcomes(self, one: ForecastOutcomes) -> None:
+        record = _record(one)
+        of_ticker = MetricAccumulator.of(one)
+        total = self._totals.setdefault(record, MetricAccumulator())
+        total += of_ticker
+        self.found.scored += len(one)
+        self.found.tickers.add(one.symbol)
+        self.found.records.add(record)
+        self._rows += _rows(record, one.symbol, of_ticker, self.scored_at)
+        if len(self._rows) >= _BATCH:
+            self.store()
 
 
 def _record(one: ForecastOutcomes) -> Record:
@@ -173,31 +173,6 @@ def _rows(
                     **vars(of_window),
                     "scored_at": scored_at,
                 }
-
-
-def _store(sessions: SessionFactory, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    with sessions() as session:
-        upsert(session, KronosScore, rows)
-
-
-def _forget_older(
-    sessions: SessionFactory,
-    scored_at: datetime,
-    model: str | None,
-    symbols: Collection[str] | None,
-    out_of_reach: set[str],
-) -> None:
-    outdated = delete(KronosScore).where(KronosScore.scored_at < scored_at)
-    if model is not None:
-        outdated = outdated.where(KronosScore.model_name == model)
-    if symbols is not None:
-        outdated = outdated.where(KronosScore.symbol.in_(list(symbols)))
-    if out_of_reach:
-        outdated = outdated.where(KronosScore.symbol.not_in([*out_of_reach, ALL_SYMBOLS]))
-    with sessions() as session:
-        session.execute(outdated)
 
 
 def _forecasts(count: int) -> str:

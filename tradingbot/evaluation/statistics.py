@@ -1,7 +1,8 @@
-"""What chance alone could do: significance tests and bootstrap intervals.
+"""Significance tests and bootstrap intervals for forecasts that are not independent.
 
-Forecasts of one session, and over several steps, are not independent: the tests here allow for
-that. scipy and statsmodels are the yardsticks of the tests."""
+Forecasts of one session, and those whose steps overlap, are correlated: the tests here allow for
+that. Their own tests compare them with scipy.
+"""
 
 import math
 from statistics import NormalDist
@@ -12,17 +13,23 @@ from numpy.typing import NDArray
 
 from tradingbot.typing import Floats
 
-MIN_SESSIONS_TO_TEST = 30
+MIN_SESSIONS_TO_TEST = 30  # fewer tell nothing about a difference
+MIN_SESSIONS_TO_RESAMPLE = 20  # fewer tell nothing about how far a figure may be off
+DRAWS = 1000
 _Z = NormalDist().inv_cdf(0.975)
 
 
 def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | None]:
-    """The statistic and its two-sided p-value; (None, None) when there is too little to tell.
+    """Return the Diebold-Mariano statistic and its two-sided p-value; (None, None): too little.
 
-    worse: (sessions,) in order of time, one forecast's loss less the other's, the mean over what
-    was forecast of that session. `overlap` is how many steps ahead: errors of forecasts h steps
-    ahead are correlated over h - 1 sessions. With the correction for small samples of Harvey,
-    Leybourne and Newbold (1997), and Student's t with sessions - 1 degrees of freedom.
+    Args:
+        worse: (sessions,) in order of time, one forecast's loss less the other's, the mean over
+            what was forecast of that session.
+        overlap: How many steps ahead the forecasts are: errors of forecasts h steps ahead are
+            correlated over h - 1 sessions.
+
+    Source: Diebold and Mariano (1995), with the correction for small samples and Student's t of
+    Harvey, Leybourne and Newbold (1997), equation 9.
     """
     n = len(worse)
     if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
@@ -38,11 +45,18 @@ def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | 
 def share_interval(
     hits: NDArray[np.float64], moves: NDArray[np.float64], overlap: int
 ) -> tuple[float, float]:
-    """The 95 % interval of sum(hits) / sum(moves): Wilson's, for as many independent moves as vary
-    as much as these do.
+    """Return the 95 % interval of sum(hits) / sum(moves).
 
-    hits, moves: (sessions,) in order of time. Moves of one session, and of sessions less than
-    `overlap` apart, may go together; and never do `moves` count for more than moves ÷ overlap.
+    It is Wilson's for as many independent moves as vary as much as these do: moves of one session,
+    and of sessions less than `overlap` apart, are correlated. There are never more than moves ÷
+    overlap of them.
+
+    Args:
+        hits: (sessions,) in order of time.
+        moves: (sessions,) likewise.
+        overlap: How many steps ahead the forecasts are.
+
+    Source: Newey and West (1987) for the variance; the effective sample size is Kish's (1965).
     """
     total = float(moves.sum())
     share = float(hits.sum()) / total
@@ -56,14 +70,14 @@ def share_interval(
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
-    """The 95 % interval of a share seen in `n` independent cases."""
+    """Return the 95 % interval of a share seen in `n` independent cases; Wilson (1927)."""
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def student_p_value(statistic: float, degrees: int) -> float:
-    """P(|T| > |statistic|) of Student's t."""
+    """Return P(|T| > |statistic|) of Student's t, by the trapezoidal rule."""
     if degrees > 1000:
         return 2 * NormalDist().cdf(-abs(statistic))
     # t = sqrt(degrees) tan(angle) has a density of cos(angle) ^ (degrees - 1)
@@ -73,8 +87,38 @@ def student_p_value(statistic: float, degrees: int) -> float:
     return min(1.0, float(np.trapezoid(tail)) * (math.pi / 2 - angle) / 1000 * 2 / norm)
 
 
+def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
+    """Return sums over all forecasts, as they are and in each of DRAWS draws of the sessions.
+
+    Args:
+        sessions: (n,), the session of each forecast.
+        values: (n, k).
+        block: Sessions at least that are drawn together, such as the horizon.
+
+    Returns:
+        (k,) and (DRAWS, k), the latter (0, k) for fewer than MIN_SESSIONS_TO_RESAMPLE sessions.
+        The same input gives the same draws.
+
+    Source: the circular block bootstrap, Politis and Romano (1992).
+    """
+    distinct, number = np.unique(sessions, return_inverse=True)
+    count = len(distinct)
+    by_session = np.zeros((count, values.shape[1]))
+    np.add.at(by_session, number, values)
+    draws = DRAWS if count >= MIN_SESSIONS_TO_RESAMPLE else 0
+    return by_session.sum(axis=0), _times_drawn(count, block, draws) @ by_session
+
+
+def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
+    """Return the middle 95 % of figures computed from each draw, (DRAWS, k); None without draws."""
+    if not len(drawn):
+        return None
+    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    return low, high
+
+
 def _long_run_variance(deviation: Floats, overlap: int) -> float:
-    """Of a mean of overlapping errors, times their number."""
+    """The variance of a mean of overlapping errors, times their number."""
     every = sum(_autocovariance(deviation, lag) for lag in range(1, overlap))
     variance = _autocovariance(deviation, 0) + 2 * every
     # weights of one for each lag can make it negative; falling ones cannot
@@ -82,6 +126,7 @@ def _long_run_variance(deviation: Floats, overlap: int) -> float:
 
 
 def _newey_west(deviation: Floats, overlap: int) -> float:
+    """The same with falling (Bartlett) weights; Newey and West (1987)."""
     weighted = sum(
         (1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)
     )
@@ -91,33 +136,6 @@ def _newey_west(deviation: Floats, overlap: int) -> float:
 def _autocovariance(deviation: Floats, lag: int) -> float:
     n = len(deviation)
     return float(deviation[lag:] @ deviation[: n - lag]) / n
-
-
-MIN_SESSIONS = 20  # fewer tell nothing about how far it may be off
-DRAWS = 1000
-
-
-def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
-    """Sums over all forecasts, as they are and in each of DRAWS draws of the sessions.
-
-    sessions: (n,), the session of each forecast. values: (n, k). block: sessions at least that are
-    drawn together, such as the horizon. Answers (k,) and (DRAWS, k), the latter (0, k) for fewer
-    than MIN_SESSIONS sessions. The same input gives the same draws.
-    """
-    distinct, number = np.unique(sessions, return_inverse=True)
-    count = len(distinct)
-    by_session = np.zeros((count, values.shape[1]))
-    np.add.at(by_session, number, values)
-    draws = DRAWS if count >= MIN_SESSIONS else 0
-    return by_session.sum(axis=0), _times_drawn(count, block, draws) @ by_session
-
-
-def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
-    """The middle 95 % of figures that were made of each draw, (DRAWS, k); None without draws."""
-    if not len(drawn):
-        return None
-    low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
-    return low, high
 
 
 def _times_drawn(count: int, block: int, draws: int) -> Floats:

@@ -5,31 +5,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseUnavailable, KronosError
 from tradingbot.forecast import Forecast
-from tradingbot.persistence.models import (
-    ALL_SESSIONS,
-    ALL_STEPS,
-    ALL_SYMBOLS,
-    KronosForecast,
-    KronosScore,
-)
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from tradingbot.typing import SessionFactory
-
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_SYMBOLS, KronosScore
+from tradingbot.persistence.scores import scores_over_all_steps
+from tradingbot.persistence.url import database_exists, database_url
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
 WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
-MIN_FORECASTS = 30  # as in measures.py, which loads pandas
+MIN_FORECASTS = 30  # as in metrics.py, which loads pandas
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class Skill:
 
 
 def track_record(
-    session: "Session",
+    session: Session,
     symbol: str | None,
     *,
     model: str,
@@ -61,15 +52,12 @@ def track_record(
     return f"no record yet: {n} of the {MIN_FORECASTS} forecasts needed have an outcome"
 
 
-def describe_track_record(forecast: Forecast, sessions: "SessionFactory | None" = None) -> str:
+def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = None) -> str:
     """`track_record` of what made this forecast; by default from the configured database.
 
     A database that cannot be read is no error: the forecast is there. Of one that is out of reach
     the next minutes' callers are spared to wait for it.
     """
-    from tradingbot.persistence.engine import get_db_session
-    from tradingbot.persistence.url import database_exists, database_url
-
     url = ""
     try:
         if sessions is None:
@@ -103,7 +91,7 @@ _again_at: dict[str, float] = {}  # database -> when it is asked again
 
 
 def crps_skill(
-    session: "Session",
+    session: Session,
     symbol: str,
     *,
     model: str,
@@ -117,29 +105,17 @@ def crps_skill(
     return None
 
 
-def newest_revision(session: "Session", model: str, interval: str) -> str | None:
-    """The revision that has forecast last, scored or not; None if it is not known."""
-    return session.scalar(
-        select(KronosForecast.model_revision)
-        .where(KronosForecast.model_name == model, KronosForecast.interval == interval)
-        .order_by(KronosForecast.prediction_made_at.desc(), KronosForecast.model_revision)
-        .limit(1)
-    )
-
-
 def _rows(
-    session: "Session", symbol: str | None, model: str, revision: str | None, interval: str
+    session: Session, symbol: str | None, model: str, revision: str | None, interval: str
 ) -> list[KronosScore]:
     """Of all steps together: the ticker's rows, then those of all tickers; the newest first."""
-    found = session.scalars(
-        select(KronosScore).where(
-            KronosScore.model_name == model,
-            KronosScore.model_revision == (revision or ""),
-            KronosScore.interval == interval,
-            KronosScore.symbol.in_([ALL_SYMBOLS] if symbol is None else [symbol, ALL_SYMBOLS]),
-            KronosScore.step == ALL_STEPS,
-            KronosScore.last_sessions.in_(WINDOWS),
-        )
+    found = scores_over_all_steps(
+        session,
+        [ALL_SYMBOLS] if symbol is None else [symbol, ALL_SYMBOLS],
+        model=model,
+        revision=revision or "",
+        interval=interval,
+        windows=WINDOWS,
     )
     order = {window: place for place, window in enumerate(WINDOWS)}
     return sorted(found, key=lambda row: (row.symbol == ALL_SYMBOLS, order[row.last_sessions]))

@@ -4,34 +4,32 @@ Reads only: no database is made, no schema is upgraded, no lock is taken.
 """
 
 import math
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from tradingbot.errors import ConfigError, DatabaseError, DataError
+from sqlalchemy.orm import Session
+
+from tradingbot.bots.universe import active_tickers
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.evaluation.track_record import track_record
+from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.persistence.engine import read_only_session
+from tradingbot.persistence.forecast_queries import NewestForecast, newest_forecasts
+from tradingbot.persistence.ledger import newest_revision
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 from tradingbot.persistence.runs import Run, bad_runs, last_runs
+from tradingbot.persistence.schema import schema_version, table_names
+from tradingbot.persistence.scores import has_scores_table
+from tradingbot.persistence.url import database_exists, redact
+from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
-    from sqlalchemy.orm import Session
-
+from tradingbot.typing import SessionFactory
 
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
-
-
-@dataclass(frozen=True)
-class Freshest:
-    """The newest forecast of one ticker by one model."""
-
-    model: str
-    interval: str
-    symbol: str
-    as_of: datetime | None  # None: not known, as in rows of the first published layout
 
 
 @dataclass(frozen=True)
@@ -82,18 +80,14 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
     `max_age` is how many sessions a forecast may be behind before it is a problem.
     """
-    from tradingbot.persistence.locks import open_lock
-    from tradingbot.persistence.url import database_exists, redact
-    from tradingbot.runtime.clock import utcnow
-
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):
         return replace(status, problems=[f"there is no {status.database} yet: {WAY_OUT}"])
-    with reading(url) as session:
+    with read_only_session(url) as session:
         if lacking := _lacking(session, status.database):
             return replace(status, problems=[lacking])
         runs = last_runs(session, status.now, lambda shard: open_lock(url, f"run {shard}"))
-        freshest = _freshest(session)
+        freshest = newest_forecasts(session)
         last_source = next((run.source for run in runs if run.source), None)
         source = source or last_source or settings.data_source
         settings = replace(settings, data_source=source)
@@ -117,94 +111,20 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
 # what is read -----------------------------------------------------------------------------
 
 
-@contextmanager
-def reading(url: str) -> "Iterator[Session]":
-    """A session that cannot write."""
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.orm import Session
-
-    from tradingbot.persistence.failures import unreachable
-
-    engine = _reading_engine(url)
-    try:
-        with Session(engine) as session:
-            yield session
-    except DBAPIError as error:
-        raise unreachable(engine.url, error) from error
-    finally:
-        engine.dispose()
-
-
-def _reading_engine(url: str) -> "Engine":
-    from sqlalchemy import create_engine
-
-    from tradingbot.persistence.engine import get_engine
-
-    engine = get_engine(url)
-    path = engine.url.database or ""
-    if engine.dialect.name != "sqlite":
-        return engine.execution_options(postgresql_readonly=True)
-    if path in ("", ":memory:") or path.startswith("file:"):
-        return engine
-
-    def connect() -> sqlite3.Connection:
-        # not as get_engine does, which makes the file and changes how it is journaled
-        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True)
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-
-    return create_engine(engine.url, creator=connect)
-
-
-def _lacking(session: "Session", database: str) -> str | None:
+def _lacking(session: Session, database: str) -> str | None:
     """Why there is nothing to read, in words."""
-    from sqlalchemy import inspect, text
-
-    from tradingbot.persistence.models import (
-        SCHEMA_VERSION,
-        KronosForecast,
-        KronosPrediction,
-        RunLog,
-    )
-
-    there = set(inspect(session.connection()).get_table_names())
+    there = table_names(session.connection())
     if {RunLog.__tablename__, KronosForecast.__tablename__} <= there:
-        found = session.scalar(text("SELECT version_num FROM alembic_version"))
-        if found is not None and found > SCHEMA_VERSION:
-            raise DatabaseError(
-                f"{database} has schema {found}, newer than {SCHEMA_VERSION}, which this program "
-                "knows: upgrade the program"
-            )
+        schema_version(session.connection(), database=database)
         return None
     if KronosPrediction.__tablename__ in there:
         return f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
     return f"{database} is empty: {WAY_OUT}"
 
 
-def _freshest(session: "Session") -> list[Freshest]:
-    """The newest `as_of` of every model, interval and ticker, from both tables."""
-    from sqlalchemy import func, select
-
-    from tradingbot.persistence.models import KronosForecast, KronosPrediction
-
-    newest: dict[tuple[str, str, str], datetime | None] = {}
-    for table in (KronosForecast, KronosPrediction):
-        key = table.model_name, table.interval, table.symbol
-        for *found, as_of in session.execute(select(*key, func.max(table.as_of)).group_by(*key)):
-            model, interval, symbol = found
-            known = newest.get((model, interval, symbol)), as_of
-            newest[model, interval, symbol] = max(filter(None, known), default=None)
-    return [Freshest(*key, as_of) for key, as_of in sorted(newest.items())]
-
-
-def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, str], str]:
+def _records(session: Session, freshest: list[NewestForecast]) -> dict[tuple[str, str], str]:
     """The record of each model and interval, of the revision that has forecast last."""
-    from sqlalchemy import inspect
-
-    from tradingbot.evaluation.track_record import newest_revision, track_record
-    from tradingbot.persistence.models import KronosScore
-
-    if not inspect(session.connection()).has_table(KronosScore.__tablename__):
+    if not has_scores_table(session):
         return {}
     records = {}
     for model, interval in {(known.model, known.interval) for known in freshest}:
@@ -215,13 +135,8 @@ def _records(session: "Session", freshest: list[Freshest]) -> dict[tuple[str, st
     return records
 
 
-def _clock_and_tickers(
-    settings: Settings, sessions: "Callable[[], Any]"
-) -> tuple[datetime, list[str]]:
+def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:
     """What time it is for the source, and the active tickers."""
-    from tradingbot.bots.universe import active_tickers
-    from tradingbot.data.service import DataService
-
     try:
         data = DataService(settings.data_source, horizon=settings.horizon)
         return data.now(), active_tickers(settings, data, sessions)
@@ -234,19 +149,17 @@ def _clock_and_tickers(
 
 def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:
     """The latest complete session of each ticker's exchange, or why there is none to be had."""
-    from tradingbot.markets.calendars import latest_complete_session
-
     latest: dict[str, datetime | str] = {}
     for symbol in symbols:
         try:
             latest[symbol] = latest_complete_session(symbol, clock)
         except DataError as error:
-            latest[symbol] = str(error).removeprefix(f"{symbol}: ")
+            latest[symbol] = error.reason
     return latest
 
 
 def _stale(
-    active: list[str], freshest: list[Freshest], latest: dict[str, datetime | str]
+    active: list[str], freshest: list[NewestForecast], latest: dict[str, datetime | str]
 ) -> list[Ticker]:
     """The active tickers that are not fresh, those without a forecast first, then by age."""
     newest: dict[str, datetime | None] = {}
@@ -266,8 +179,6 @@ def _age(
     symbol: str, forecast: bool, as_of: datetime | None, latest: datetime | str
 ) -> Ticker | None:
     """None for a ticker whose forecast is fresh."""
-    from tradingbot.markets.calendars import sessions_between
-
     if not forecast:
         return Ticker(symbol, None, None, "no forecast")
     if as_of is None:
@@ -277,7 +188,7 @@ def _age(
     try:
         behind = sessions_between(symbol, as_of, latest)
     except DataError as error:
-        return Ticker(symbol, as_of, None, str(error).removeprefix(f"{symbol}: "))
+        return Ticker(symbol, as_of, None, error.reason)
     if not behind:
         return None
     sessions = "1 session" if behind == 1 else f"{behind} sessions"
@@ -285,12 +196,12 @@ def _age(
 
 
 def _models(
-    freshest: list[Freshest],
+    freshest: list[NewestForecast],
     latest: dict[str, datetime | str],
     records: dict[tuple[str, str], str],
 ) -> list[Model]:
     """Those with the freshest forecasts first."""
-    of_model: dict[tuple[str, str], list[Freshest]] = {}
+    of_model: dict[tuple[str, str], list[NewestForecast]] = {}
     for known in freshest:
         of_model.setdefault((known.model, known.interval), []).append(known)
     models = [
@@ -307,7 +218,7 @@ def _models(
     return sorted(models, key=lambda model: model.as_of or datetime.min, reverse=True)
 
 
-def _is_fresh(known: Freshest, latest: datetime | str) -> bool:
+def _is_fresh(known: NewestForecast, latest: datetime | str) -> bool:
     return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
 
 

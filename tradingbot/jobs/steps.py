@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryCallState, retry_if_result
 
 from tradingbot.data.service import DataService
-from tradingbot.data.stored import _kept
+from tradingbot.data.stored import closes_in_database
 from tradingbot.errors import DatabaseUnavailable, DataError, KronosError, RunOvertaken
 from tradingbot.evaluation import scoring
 from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
@@ -205,7 +205,7 @@ class NightlyCalibration:
             def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
                 if symbol in self._histories and interval == INTERVAL:
                     return self._histories[symbol]["close"]
-                return _kept(session, symbol, interval, since)
+                return closes_in_database(session, symbol, interval, since)
 
             since = of.as_of - RECORD
             record = resolve_outcomes(session, closes, model=of.model_name, since=since)

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -71,6 +72,23 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
         if lost or sqlstate(error) in REFUSED:
             raise unreachable(engine.url, error) from error
         raise
+
+
+@contextmanager
+def read_only_session(url: str) -> Iterator[Session]:
+    """A session that cannot write: it makes no database and upgrades no schema.
+
+    Raises:
+        DatabaseError: The database is out of reach, or the block wrote.
+    """
+    engine = _read_only_engine(url)
+    try:
+        with Session(engine) as session:
+            yield session
+    except DBAPIError as error:
+        raise unreachable(engine.url, error) from error
+    finally:
+        engine.dispose()
 
 
 def init_db(url: str | None = None) -> Engine:
@@ -148,6 +166,23 @@ def _create_engine(address: URL) -> Engine:
     if backend == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
     return engine
+
+
+def _read_only_engine(url: str) -> Engine:
+    engine = get_engine(url)
+    path = engine.url.database or ""
+    if engine.dialect.name != "sqlite":
+        return engine.execution_options(postgresql_readonly=True)
+    if in_memory(engine.url) or path.startswith("file:"):
+        return engine
+
+    def connect() -> sqlite3.Connection:
+        # not as get_engine does, which makes the file and changes how it is journaled
+        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    return create_engine(engine.url, creator=connect)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

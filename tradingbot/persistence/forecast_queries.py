@@ -1,7 +1,7 @@
 """Questions about stored forecasts: which is the newest, and what of it lies ahead."""
 
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import func, inspect, select
@@ -11,6 +11,28 @@ from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import sessions_between
 from tradingbot.persistence.forecasts import latest_stored
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
+
+
+@dataclass(frozen=True)
+class NewestForecast:
+    """The newest forecast of one ticker by one model."""
+
+    model: str
+    interval: str
+    symbol: str
+    as_of: datetime | None  # None: not known, as in rows of the first published layout
+
+
+def newest_forecasts(session: Session) -> list[NewestForecast]:
+    """The newest `as_of` of every model, interval and ticker, in this order, from both tables."""
+    newest: dict[tuple[str, str, str], datetime | None] = {}
+    for table in (KronosForecast, KronosPrediction):
+        key = table.model_name, table.interval, table.symbol
+        for *found, as_of in session.execute(select(*key, func.max(table.as_of)).group_by(*key)):
+            model, interval, symbol = found
+            known = newest.get((model, interval, symbol)), as_of
+            newest[model, interval, symbol] = max(filter(None, known), default=None)
+    return [NewestForecast(*key, as_of) for key, as_of in sorted(newest.items())]
 
 
 def newest_model(session: Session, symbols: Collection[str], *, interval: str) -> str | None:

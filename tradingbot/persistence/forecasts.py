@@ -9,13 +9,16 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import KronosError
-from tradingbot.forecast import Forecast, ForecastBar
+from tradingbot.forecast import Forecast, ForecastBar, prob_above
+from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
 from tradingbot.persistence.upsert import insert_new, upsert
-from tradingbot.persistence.url import database_exists
+from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -142,6 +145,26 @@ def latest_stored(
     return None
 
 
+def stored_forecast(
+    symbol: str, *, horizon: int, now: datetime, sessions: SessionFactory | None = None
+) -> Forecast | None:
+    """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
+
+    A database that cannot be read counts as empty: this is the fallback already. By default it
+    is the configured one.
+    """
+    try:
+        if sessions is None and not database_exists(database_url()):
+            return None
+        as_of = latest_complete_session(symbol, now)
+        # a bot that only looks must not be the one who upgrades the schema
+        with (sessions or partial(get_db_session, create=False))() as session:
+            return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
+    except (KronosError, SQLAlchemyError) as error:
+        logger.debug("%s: no stored forecast: %s", symbol, error)
+        return None
+
+
 def _check(forecast: Forecast, bar: ForecastBar) -> None:
     where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
     numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
@@ -221,8 +244,6 @@ def _bar(row: Any) -> ForecastBar:
     )
     if not row.calibrated_quantiles:
         return bar
-    from tradingbot.forecast import prob_above
-
     quantiles = _prices(row.calibrated_quantiles)
     prob_up = prob_above(quantiles, row.last_close)
     return replace(bar, close_quantiles=quantiles, prob_up=prob_up, raw=bar)
@@ -231,29 +252,3 @@ def _bar(row: Any) -> ForecastBar:
 def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
     # JSONB keeps no order
     return dict(sorted((float(level), price) for level, price in by_level.items()))
-
-
-def stored_forecast(
-    symbol: str, *, horizon: int, now: datetime, sessions: SessionFactory | None = None
-) -> Forecast | None:
-    """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
-
-    A database that cannot be read counts as empty: this is the fallback already. By default it
-    is the configured one.
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from tradingbot.markets.calendars import latest_complete_session
-    from tradingbot.persistence.engine import get_db_session
-    from tradingbot.persistence.url import database_url
-
-    try:
-        if sessions is None and not database_exists(database_url()):
-            return None
-        as_of = latest_complete_session(symbol, now)
-        # a bot that only looks must not be the one who upgrades the schema
-        with (sessions or partial(get_db_session, create=False))() as session:
-            return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
-    except (KronosError, SQLAlchemyError) as error:
-        logger.debug("%s: no stored forecast: %s", symbol, error)
-        return None

@@ -40,7 +40,9 @@ class BarTime(UtcDateTime):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":  # stored as text: `2024-01-02 00:00:00`
-            return dialect.type_descriptor(sqlite.DATETIME(truncate_microseconds=True))
+            make: Any = sqlite.DATETIME  # which has no annotations
+            kind: TypeEngine[Any] = make(truncate_microseconds=True)
+            return dialect.type_descriptor(kind)
         return dialect.type_descriptor(DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:

@@ -13,16 +13,30 @@ from tradingbot.settings import default_timeouts
 MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
 
 
-def schema_version(connection: Connection) -> str | None:
+def schema_version(connection: Connection, *, database: str = "") -> str | None:
+    """Return the version of the schema; None where no migration has run yet.
+
+    Args:
+        database: How errors call the database. Default: its URL without the password.
+
+    Raises:
+        DatabaseError: The schema is newer than this program.
+    """
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     if found is not None and found > SCHEMA_VERSION:
+        database = database or redact(connection.engine.url)
         raise DatabaseError(
-            f"{redact(connection.engine.url)} has schema {found}, newer than {SCHEMA_VERSION},"
+            f"{database} has schema {found}, newer than {SCHEMA_VERSION},"
             " which this program knows: upgrade the program"
         )
     return found
+
+
+def table_names(connection: Connection) -> set[str]:
+    """Return the names of the tables that there are."""
+    return set(inspect(connection).get_table_names())
 
 
 def lock_out_other_processes(connection: Connection) -> None:

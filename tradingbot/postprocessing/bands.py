@@ -5,7 +5,7 @@
 
 A forecast takes its factors from the smallest pool that has enough record: its own asset class and
 step, its class over all steps, all classes at its step, all of them together. A model's revision
-never takes another's. How pools are fitted: calibration_fit.py.
+never takes another's. How pools are fitted: fit.py.
 """
 
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ import numpy as np
 
 from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, prob_above
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
 from tradingbot.postprocessing.conformal import widened
 
-ALL_CLASSES = ALL_SYMBOLS
+ALL_CLASSES = "*"  # the pool of every asset class
+ALL_STEPS = 0  # the pool of every step
 
 Key = tuple[str, str, str]  # model_name, model_revision ("" where it is not known), interval
 PoolName = tuple[str, int]  # asset class or ALL_CLASSES, step or ALL_STEPS

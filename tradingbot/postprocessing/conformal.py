@@ -116,4 +116,5 @@ def _first_factors(pool: Floats) -> Floats:
     """
     ranks = np.ceil(_SHARES * (len(pool) + 1)).astype(int).clip(max=len(pool)) - 1
     best = np.sort(pool, axis=0)[ranks, np.arange(len(BANDS))]
-    return best.clip(1 / LIMIT, LIMIT)
+    factors: Floats = best.clip(1 / LIMIT, LIMIT)
+    return factors

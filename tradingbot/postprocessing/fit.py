@@ -9,15 +9,16 @@ told counts each forecast with the factors that were known when it was made.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.models import ALL_STEPS
 from tradingbot.postprocessing.bands import (
     ALL_CLASSES,
+    ALL_STEPS,
     Calibration,
     Factors,
     Key,
@@ -26,10 +27,6 @@ from tradingbot.postprocessing.bands import (
 )
 from tradingbot.postprocessing.conformal import BANDS, Track, scores, track
 from tradingbot.typing import Floats, Times
-
-if TYPE_CHECKING:
-    from tradingbot.evaluation.outcomes import ForecastOutcomes
-
 
 RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
 TOLD = BANDS.index(80)  # the band whose coverage is told
@@ -57,7 +54,7 @@ class Fit:
     outcomes: tuple[Outcome, ...]  # by asset class and step
 
 
-def fit(record: Iterable["ForecastOutcomes"]) -> list[Fit]:
+def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
     """One for each model, revision and interval. The record is read once; scores are kept."""
     parts: dict[Key, list[_Scored]] = {}
     for one in record:
@@ -66,7 +63,7 @@ def fit(record: Iterable["ForecastOutcomes"]) -> list[Fit]:
     return [_fit(key, _joined(of_key)) for key, of_key in sorted(parts.items())]
 
 
-def out_of_sample_factors(record: Sequence["ForecastOutcomes"]) -> list[Floats]:
+def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
     """(n, 9) for each part: the factors that were known when its forecasts were made; NaN: none.
 
     All of it has to be of one model, revision and interval.
@@ -94,7 +91,7 @@ class _Scored:
         return _Scored(*(getattr(self, one.name)[some] for one in fields(self)))
 
 
-def _scored(one: "ForecastOutcomes") -> _Scored:
+def _scored(one: ForecastOutcomes) -> _Scored:
     kind = np.full(len(one), asset_class(one.symbol))
     low, high = one.raw_quantiles[:, 1], one.raw_quantiles[:, 17]
     held = (low <= one.actual) & (one.actual <= high)

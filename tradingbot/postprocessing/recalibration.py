@@ -5,19 +5,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import (
-    NOT_YET,
     ForecastOutcomes,
     Unresolved,
+    UnresolvedReason,
     closes_of,
     resolve_outcomes,
 )
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import KronosForecast
+from tradingbot.persistence.ledger import newest_vintage
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.postprocessing.bands import Key
@@ -33,7 +32,7 @@ class Recalibration:
 
     Attributes:
         fits: One a model.
-        left_out: Why forecasts could not be compared, and how many.
+        left_out: Why forecasts could not be compared, in words -> how many.
         earlier: Models with too little record now, but with factors from before.
         rows: Of kronos_calibrations that were stored.
         stored_in: The database without its password; None for a dry run.
@@ -48,7 +47,7 @@ class Recalibration:
     @property
     def out_of_reach(self) -> bool:
         """Whether forecasts have their outcome, and no close could be read for any of them."""
-        return not self.fits and any(reason != NOT_YET for reason in self.left_out)
+        return not self.fits and any(text != UnresolvedReason.NOT_YET for text in self.left_out)
 
 
 def recalibrate(
@@ -87,7 +86,7 @@ def recalibrate(
 def _stored_record(
     session: Session, url: str, settings: Settings, source: str | None
 ) -> Iterator[ForecastOutcomes | Unresolved]:
-    newest = session.scalar(select(func.max(KronosForecast.as_of)))
+    newest = newest_vintage(session)
     if newest is None:
         return iter(())
     source = source or last_source(session) or settings.data_source
@@ -102,4 +101,4 @@ def _known(
         if isinstance(one, ForecastOutcomes):
             yield one
         else:
-            left_out[one.reason] += one.n
+            left_out[one.text] += one.n

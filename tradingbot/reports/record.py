@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 
 from tradingbot.data.stored import Candles
 from tradingbot.errors import DatabaseError, DataError
-from tradingbot.evaluation.outcomes import NOT_YET, ForecastOutcomes, Unresolved, resolve_outcomes
+from tradingbot.evaluation.outcomes import (
+    ForecastOutcomes,
+    Unresolved,
+    UnresolvedReason,
+    resolve_outcomes,
+)
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.jobs.status import Status, read_status, reading
+from tradingbot.jobs.status import Status, read_status
+from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
@@ -105,7 +111,7 @@ def read_record(
     model = next((one.name for one in status.models if one.interval == INTERVAL), None)
     if model is None:
         raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
-    with reading(url) as session:
+    with read_only_session(url) as session:
         _refuse_an_old_schema(session, status.database)
         fans = newest_forecast_rows(session, model=model, interval=INTERVAL)
         chosen = _chosen(list(fans), symbols, status.database)
@@ -174,9 +180,9 @@ def _ticker(
     unscored: Iterable[Unresolved],
 ) -> TickerRecord:
     missing = [
-        f"{one.n} forecasts without an outcome: {one.reason}"
+        f"{one.n} forecasts without an outcome: {one.text}"
         for one in unscored
-        if one.reason != NOT_YET
+        if one.reason != UnresolvedReason.NOT_YET
     ]
     try:
         bars = candles.bars(symbol, INTERVAL)

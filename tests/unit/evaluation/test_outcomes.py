@@ -16,9 +16,9 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.evaluation.outcomes import (
     LEVELS,
-    NOT_YET,
     ForecastOutcomes,
     Unresolved,
+    UnresolvedReason,
     closes_of,
     resolve_outcomes,
 )
@@ -133,13 +133,14 @@ def test_a_session_without_a_bar_is_told(database: str) -> None:
     halted = history().drop(DAYS[1])
     found, unscored = read(database, halted)
     assert found.step.tolist() == [2]
-    assert unscored == Unresolved("SPY", "mini", "the target session has no bar", 1)
+    assert unscored == Unresolved("SPY", "mini", UnresolvedReason.NO_TARGET, 1)
+    assert unscored.text == "the target session has no bar"
 
 
 def test_a_forecast_from_a_bar_that_the_history_lacks_is_told(database: str) -> None:
     store(database, row(1))
     [unscored] = read(database, history().drop(MONDAY))
-    assert unscored.reason == "the bar that it was made from is not in the history"
+    assert unscored.text == "the bar that it was made from is not in the history"
 
 
 def test_what_is_still_to_come_is_not_yet_scored(database: str) -> None:
@@ -147,7 +148,7 @@ def test_what_is_still_to_come_is_not_yet_scored(database: str) -> None:
     target = utcnow().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=9)
     store(database, row(1, as_of=newest, target_date=target))
     [unscored] = read(database, history([1.0], [newest]))
-    assert unscored.reason == NOT_YET
+    assert unscored.reason == UnresolvedReason.NOT_YET
 
 
 def test_of_a_delisted_ticker_the_sessions_that_it_had_are_scored(database: str) -> None:
@@ -155,22 +156,22 @@ def test_of_a_delisted_ticker_the_sessions_that_it_had_are_scored(database: str)
     found, unscored = read(database, history().iloc[:3])
     assert found.step.tolist() == [1, 2]
     assert unscored.n == 1
-    assert unscored.reason == "its candles end on 2024-01-10, before the target"
+    assert unscored.text == "its candles end on 2024-01-10, before the target"
 
 
 def test_candles_that_cannot_be_had_cost_one_ticker_only(database: str) -> None:
     store(database, row(1), row(1, symbol="GONE"))
-    [unscored] = read(database, UnknownSymbol("GONE: no such ticker"), symbols=["GONE"])
-    assert unscored.reason == "its candles cannot be had: no such ticker"
+    [unscored] = read(database, UnknownSymbol("no such ticker", symbol="GONE"), symbols=["GONE"])
+    assert unscored.text == "its candles cannot be had: no such ticker"
     [empty] = read(database, history([], []), symbols=["SPY"])
-    assert empty.reason == "its candles cannot be had: none from 2022-12-04 on"
+    assert empty.text == "its candles cannot be had: none from 2022-12-04 on"
 
 
 def test_a_forecast_stored_without_all_its_quantiles_is_told(database: str) -> None:
     store(database, row(1), row(2, close_quantiles={"0.1": 49.0, "0.5": 50.0, "0.9": 51.0}))
     found, unscored = read(database)
     assert found.step.tolist() == [1]
-    assert unscored.reason == "it was stored without all 19 quantiles"
+    assert unscored.text == "it was stored without all 19 quantiles"
 
 
 def test_model_tickers_and_a_first_session_can_be_chosen(database: str) -> None:

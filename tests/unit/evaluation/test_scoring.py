@@ -16,10 +16,11 @@ from tests.support.records import LAST, Past
 from tradingbot.cli.score_output import show_scores
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.evaluation.metrics import compute_metrics
-from tradingbot.evaluation.outcomes import LEVELS
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes, resolve_outcomes
 from tradingbot.evaluation.scoring import Scoring, score, scored_since
-from tradingbot.evaluation.track_record import crps_skill, newest_revision, track_record
+from tradingbot.evaluation.track_record import crps_skill, track_record
 from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
 from tradingbot.runtime.clock import utcnow
 
@@ -90,8 +91,6 @@ def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str)
 
 
 def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str) -> None:
-    from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
-
     keep(database, PAST)
     scored(database, PAST)
     with get_db_session(database) as session:
@@ -202,7 +201,7 @@ def test_scoring_again_replaces_and_forgets_what_is_there_no_more(database: str)
 def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
-    gone = {"AAPL": DataUnavailable("AAPL: the source is out of reach")}
+    gone = {"AAPL": DataUnavailable("the source is out of reach", symbol="AAPL")}
     found = scored(database, PAST, but=gone)
     assert list(found.in_words()) == [
         "140 forecasts not scored (AAPL): its candles cannot be had: the source is out of reach",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tradingbot.evaluation.statistics import DRAWS, MIN_SESSIONS, interval, resampled
+from tradingbot.evaluation.statistics import DRAWS, MIN_SESSIONS_TO_RESAMPLE, interval, resampled
 
 
 def share_interval(
@@ -49,6 +49,8 @@ def test_sessions_that_overlap_have_a_wider_interval() -> None:
 
 
 def test_it_is_the_same_every_time() -> None:
-    values = np.arange(2.0 * MIN_SESSIONS).reshape(MIN_SESSIONS, 2)
-    first, again = (resampled(np.arange(MIN_SESSIONS), values, block=3) for _ in range(2))
+    values = np.arange(2.0 * MIN_SESSIONS_TO_RESAMPLE).reshape(MIN_SESSIONS_TO_RESAMPLE, 2)
+    first, again = (
+        resampled(np.arange(MIN_SESSIONS_TO_RESAMPLE), values, block=3) for _ in range(2)
+    )
     assert np.array_equal(first[1], again[1])

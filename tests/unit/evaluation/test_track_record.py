@@ -110,9 +110,7 @@ def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr(track_record, "_again_at", {})
     assert describe_track_record(made) == OUT_OF_REACH
-    monkeypatch.setattr(
-        "tradingbot.persistence.engine.get_db_session", None
-    )  # asked, it would fail
+    monkeypatch.setattr(track_record, "get_db_session", None)  # asked, it would fail
     assert describe_track_record(made) == OUT_OF_REACH
 
 

@@ -15,9 +15,8 @@ from sqlalchemy import text
 from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
-from tradingbot.jobs import status as module
 from tradingbot.jobs.status import Model, Status, Ticker, read_status
-from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.engine import get_db_session, get_engine, read_only_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import BotRow, KronosPrediction, RunLog
@@ -323,7 +322,7 @@ def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
 
 def test_the_session_cannot_write(database: str) -> None:
     log_run(database, utcnow())
-    with pytest.raises(DatabaseError, match=r"read-?only"), module.reading(database) as session:
+    with pytest.raises(DatabaseError, match=r"read-?only"), read_only_session(database) as session:
         session.execute(text("DELETE FROM run_logs"))
     assert len(status_of(database).runs) == 1
 

@@ -1,0 +1,79 @@
+"""Write and read candles: the tables `historic_data` and `historic_ranges`."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, select
+from sqlalchemy.orm import Session
+
+from tradingbot.persistence.models import HistoricData, HistoricRange
+from tradingbot.persistence.upsert import upsert
+from tradingbot.runtime.clock import utcnow
+
+OHLCV = ("open", "high", "low", "close", "volume")
+_CANDLES = HistoricData.__table__.c
+
+
+def read_candles(
+    session: Session,
+    symbol: str,
+    interval: str,
+    *,
+    columns: Sequence[str] = OHLCV,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Sequence[Row[Any]]:
+    """Return rows of the time and `columns`, oldest first, from `since` to `until` inclusive."""
+    query = select(_CANDLES.timestamp, *(_CANDLES[name] for name in columns)).where(
+        _CANDLES.symbol == symbol, _CANDLES.interval == interval
+    )
+    if since is not None:
+        query = query.where(_CANDLES.timestamp >= since)
+    if until is not None:
+        query = query.where(_CANDLES.timestamp <= until)
+    return session.execute(query.order_by(_CANDLES.timestamp)).all()
+
+
+def store_candles(
+    session: Session, symbol: str, interval: str, rows: Iterable[tuple[datetime, Sequence[float]]]
+) -> int:
+    """Insert or overwrite candles, each a time and its five numbers; the number written."""
+    key = {"symbol": symbol, "interval": interval}
+    return upsert(
+        session,
+        HistoricData,
+        [
+            key | {"timestamp": moment} | dict(zip(OHLCV, numbers, strict=True))
+            for moment, numbers in rows
+        ],
+    )
+
+
+def delete_candles(session: Session, symbol: str, interval: str) -> None:
+    """Delete all candles of a ticker."""
+    session.execute(
+        delete(HistoricData).where(HistoricData.symbol == symbol, HistoricData.interval == interval)
+    )
+
+
+def complete_since(
+    session: Session, symbol: str, interval: str, *, fetched_after: datetime
+) -> datetime | None:
+    """Return from when on `historic_data` has all older candles of a ticker.
+
+    None where they were last fetched as a whole before `fetched_after`, or never.
+    """
+    return session.scalar(
+        select(HistoricRange.since).where(
+            HistoricRange.symbol == symbol,
+            HistoricRange.interval == interval,
+            HistoricRange.fetched_at > fetched_after,
+        )
+    )
+
+
+def mark_complete_since(session: Session, symbol: str, interval: str, since: datetime) -> None:
+    """Record that all candles from `since` on were fetched just now."""
+    row = {"symbol": symbol, "interval": interval, "since": since, "fetched_at": utcnow()}
+    upsert(session, HistoricRange, [row])

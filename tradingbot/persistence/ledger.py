@@ -1,0 +1,175 @@
+"""Read the ledger `kronos_forecasts`, a ticker at a time, as arrays."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Text, cast, func, select
+from sqlalchemy.orm import Session
+
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.persistence.models import KronosForecast
+from tradingbot.typing import Floats, Times
+
+_CHUNK = 5000  # rows whose JSON is in memory as text
+_LEDGER = KronosForecast.__table__.c
+
+
+@dataclass(frozen=True)
+class LedgerPart:
+    """The forecasts of one ticker by one model."""
+
+    symbol: str
+    interval: str
+    model_name: str
+    first_as_of: datetime
+    count: int
+
+
+@dataclass(frozen=True)
+class LedgerRows:
+    """n forecasts, sorted by `as_of`, then `target`. Prices are shares of `last_close`."""
+
+    revision: NDArray[Any]  # (n,) text, "" where it is not known
+    as_of: Times  # (n,) whole seconds, naive UTC
+    target: Times  # (n,)
+    step: NDArray[np.int64]  # (n,) bars ahead
+    mean: Floats  # (n,) the forecast's close
+    prob_up: Floats  # (n,)
+    raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that was not stored
+    quantiles: Floats  # (n, 19) as they were given: calibrated where they were
+
+
+def ledger_parts(
+    session: Session,
+    *,
+    model: str | None = None,
+    symbols: Collection[str] | None = None,
+    since: datetime | None = None,
+) -> list[LedgerPart]:
+    """Return what the ledger holds by ticker, interval and model, in this order.
+
+    Args:
+        model: Only this model's forecasts.
+        symbols: Only forecasts of these tickers.
+        since: Only forecasts of this `as_of` or later.
+    """
+    key = (_LEDGER.symbol, _LEDGER.interval, _LEDGER.model_name)
+    rows = session.execute(
+        select(*key, func.min(_LEDGER.as_of), func.count())
+        .where(*_matching(model, symbols), *_not_before(since))
+        .group_by(*key)
+    )
+    return [LedgerPart(*row) for row in sorted(rows.all())]
+
+
+def read_part(session: Session, part: LedgerPart, *, since: datetime | None = None) -> LedgerRows:
+    """Return the forecasts of this part, of `since` or later. There must be one at least."""
+    query = (
+        select(
+            func.coalesce(_LEDGER.model_revision, ""),
+            _LEDGER.as_of,
+            _LEDGER.target_date,
+            _LEDGER.horizon_days,
+            _LEDGER.last_close,
+            _LEDGER.predicted_close,
+            _LEDGER.prob_up,
+            cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
+            cast(_LEDGER.calibrated_quantiles, Text),
+        )
+        .where(
+            _LEDGER.symbol == part.symbol,
+            _LEDGER.interval == part.interval,
+            _LEDGER.model_name == part.model_name,
+            *_not_before(since),
+        )
+        .order_by(_LEDGER.as_of, _LEDGER.target_date)
+        .execution_options(yield_per=_CHUNK)
+    )
+    chunks = [_columns(chunk) for chunk in session.execute(query).partitions()]
+    return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
+
+
+def count_tickers(
+    session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
+) -> int:
+    """Return how many tickers have a forecast in the ledger; arguments as in `ledger_parts`."""
+    query = select(func.count(_LEDGER.symbol.distinct())).where(*_matching(model, symbols))
+    return session.scalar(query) or 0
+
+
+def has_forecasts(
+    session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
+) -> bool:
+    """Whether the ledger has any forecast; arguments as in `ledger_parts`."""
+    query = select(_LEDGER.symbol).where(*_matching(model, symbols)).limit(1)
+    return session.scalar(query) is not None
+
+
+def newest_vintage(session: Session) -> datetime | None:
+    """Return the newest `as_of` of all forecasts; None if there are none."""
+    found: datetime | None = session.scalar(select(func.max(_LEDGER.as_of)))
+    return found
+
+
+def newest_revision(session: Session, model: str, interval: str) -> str | None:
+    """Return the revision that has forecast last, scored or not; None if it is not known."""
+    return session.scalar(
+        select(_LEDGER.model_revision)
+        .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
+        .order_by(_LEDGER.prediction_made_at.desc(), _LEDGER.model_revision)
+        .limit(1)
+    )
+
+
+def _matching(model: str | None, symbols: Collection[str] | None) -> list[ColumnElement[bool]]:
+    return [
+        *([] if model is None else [_LEDGER.model_name == model]),
+        *([] if symbols is None else [_LEDGER.symbol.in_(list(symbols))]),
+    ]
+
+
+def _not_before(since: datetime | None) -> list[ColumnElement[bool]]:
+    return [] if since is None else [_LEDGER.as_of >= since]
+
+
+def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
+    """The columns of LedgerRows."""
+    revision, as_of, target, step, last_close, close, prob_up, raw, calibrated = zip(
+        *rows, strict=True
+    )
+    scale = np.array(last_close, dtype="float64")
+    raw_quantiles = _decoded(raw) / scale[:, None]
+    quantiles = raw_quantiles
+    if some := [i for i, text in enumerate(calibrated) if text is not None]:
+        quantiles = raw_quantiles.copy()
+        quantiles[some] = _decoded([calibrated[i] for i in some]) / scale[some, None]
+    return (
+        np.array(revision, dtype=object),
+        np.array(as_of, dtype="datetime64[s]"),
+        np.array(target, dtype="datetime64[s]"),
+        np.array(step, dtype="int64"),
+        np.array(close, dtype="float64") / scale,
+        np.array(prob_up, dtype="float64"),
+        raw_quantiles,
+        quantiles,
+    )
+
+
+_KEYS = tuple(f"{level:g}" for level in QUANTILE_LEVELS)
+_quantiles = itemgetter(*_KEYS)
+
+
+def _decoded(texts: Sequence[str]) -> Floats:
+    """(rows, 19) from JSON objects; NaN for a level that one lacks."""
+    objects = orjson.loads(f"[{','.join(texts)}]")
+    try:
+        values = [_quantiles(one) for one in objects]
+    except KeyError:
+        values = [tuple(one.get(key, np.nan) for key in _KEYS) for one in objects]
+    return np.array(values, dtype="float64")

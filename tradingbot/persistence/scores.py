@@ -1,0 +1,90 @@
+"""Write and read `kronos_scores`."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, delete, func, inspect, select
+from sqlalchemy.orm import Session
+
+from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, KronosScore
+from tradingbot.persistence.upsert import upsert
+
+
+def store_scores(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert or overwrite scores, by the columns of KronosScore; the number of rows written."""
+    return upsert(session, KronosScore, rows)
+
+
+def delete_scores_before(
+    session: Session,
+    moment: datetime,
+    *,
+    model: str | None = None,
+    symbols: Collection[str] | None = None,
+    keep: Collection[str] = (),
+) -> None:
+    """Delete scores counted before `moment`, naive UTC.
+
+    Args:
+        model: Only those of this model.
+        symbols: Only those of these tickers.
+        keep: Tickers whose scores stay. The scores of all tickers together then stay as well.
+    """
+    outdated = delete(KronosScore).where(KronosScore.scored_at < moment)
+    if model is not None:
+        outdated = outdated.where(KronosScore.model_name == model)
+    if symbols is not None:
+        outdated = outdated.where(KronosScore.symbol.in_(list(symbols)))
+    if keep:
+        outdated = outdated.where(KronosScore.symbol.not_in([*keep, ALL_SYMBOLS]))
+    session.execute(outdated)
+
+
+def read_scores(
+    session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
+) -> Sequence[Row[Any]]:
+    """Return all scores in the order of their key, or one model's, or those of some tickers.
+
+    With `symbols` the scores of all tickers together are among them.
+    """
+    table = KronosScore.__table__
+    query = select(table).order_by(*table.primary_key)
+    if model is not None:
+        query = query.where(KronosScore.model_name == model)
+    if symbols is not None:
+        query = query.where(KronosScore.symbol.in_([*symbols, ALL_SYMBOLS]))
+    return session.execute(query).all()
+
+
+def scores_over_all_steps(
+    session: Session,
+    symbols: Collection[str],
+    *,
+    model: str,
+    revision: str,
+    interval: str,
+    windows: Collection[int],
+) -> Sequence[KronosScore]:
+    """Return the scores of all steps together, of these tickers and windows of sessions."""
+    return session.scalars(
+        select(KronosScore).where(
+            KronosScore.model_name == model,
+            KronosScore.model_revision == revision,
+            KronosScore.interval == interval,
+            KronosScore.symbol.in_(list(symbols)),
+            KronosScore.step == ALL_STEPS,
+            KronosScore.last_sessions.in_(list(windows)),
+        )
+    ).all()
+
+
+def last_scored_at(session: Session) -> datetime | None:
+    """Return when all tickers were last scored together, naive UTC; None: never."""
+    newest = select(func.max(KronosScore.scored_at)).where(KronosScore.symbol == ALL_SYMBOLS)
+    return session.scalar(newest)
+
+
+def has_scores_table(session: Session) -> bool:
+    """Whether the schema is new enough to have scores."""
+    return inspect(session.connection()).has_table(KronosScore.__tablename__)
