@@ -20,15 +20,6 @@ from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
 from tradingbot.typing import Floats
 
-__all__ = [
-    "MIN_FORECASTS",
-    "ForecastMetrics",
-    "MetricAccumulator",
-    "compute_metrics",
-    "crps",
-    "random_walk_quantiles",
-]
-
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
 MIN_SESSIONS = 10  # for what varies from session to session: the hit rate's interval, the ICs
 BANDS = {50: (0.25, 0.75), 80: (0.1, 0.9), 90: (0.05, 0.95)}

@@ -2,10 +2,11 @@
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
@@ -18,13 +19,10 @@ from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
 logger = logging.getLogger(__name__)
 
 
-def load(session: "Session", key: Key) -> Calibration | None:
+def load(session: Session, key: Key) -> Calibration | None:
     """What is stored for this revision of this model; None if nothing is."""
     table = KronosCalibration
     pools: dict[PoolName, dict[int, Any]] = {}
@@ -50,7 +48,7 @@ def load(session: "Session", key: Key) -> Calibration | None:
     )
 
 
-def store(session: "Session", calibration: Calibration) -> int:
+def store(session: Session, calibration: Calibration) -> int:
     """Write its pools over those of before; the number of rows. The caller commits.
 
     A pool that it lacks stays as it was: too little record unlearns nothing.

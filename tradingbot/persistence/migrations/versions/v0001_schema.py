@@ -18,7 +18,8 @@ revision = "0001"
 down_revision = None
 
 JSON_OBJECT = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-BAR_TIME = sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+_sqlite_time: Any = sqlite.DATETIME  # which has no annotations
+BAR_TIME = sa.DateTime().with_variant(_sqlite_time(truncate_microseconds=True), "sqlite")
 
 
 def upgrade() -> None:

@@ -3,6 +3,8 @@
 Revision ID: 0002
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import sqlite
@@ -10,7 +12,8 @@ from sqlalchemy.dialects import sqlite
 revision = "0002"
 down_revision = "0001"
 
-BAR_TIME = sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+_sqlite_time: Any = sqlite.DATETIME  # which has no annotations
+BAR_TIME = sa.DateTime().with_variant(_sqlite_time(truncate_microseconds=True), "sqlite")
 
 
 def upgrade() -> None:

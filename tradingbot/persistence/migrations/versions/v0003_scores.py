@@ -3,6 +3,8 @@
 Revision ID: 0003
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql, sqlite
@@ -11,7 +13,8 @@ revision = "0003"
 down_revision = "0002"
 
 JSON_OBJECT = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-BAR_TIME = sa.DateTime().with_variant(sqlite.DATETIME(truncate_microseconds=True), "sqlite")
+_sqlite_time: Any = sqlite.DATETIME  # which has no annotations
+BAR_TIME = sa.DateTime().with_variant(_sqlite_time(truncate_microseconds=True), "sqlite")
 
 MEASURES = [
     "mae",
