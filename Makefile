@@ -56,19 +56,19 @@ docs: $(VENV)/.dev ## The documentation, into site/
 	@echo "docs: site/index.html"
 
 bench: $(VENV)/.dev ## Speed and memory of the engine against the reference implementation
-	@$(PY) benchmarks/engine.py
+	@$(PY) -m benchmarks.engine
 
 bench-job: $(VENV)/.dev ## The whole nightly job, 100 tickers on a real Space and Postgres, phase by phase
-	@$(PY) benchmarks/job.py
+	@$(PY) -m benchmarks.pipeline
 
 bench-scoring: $(VENV)/.dev ## Scoring of a million matured forecasts on a real Postgres
-	@$(PY) benchmarks/scoring.py
+	@$(PY) -m benchmarks.scoring
 
 bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
-	@$(PY) benchmarks/backtest.py
+	@$(PY) -m benchmarks.walk_forward
 
 settings: $(VENV)/.dev ## What temperature, top_p, paths and context do to the forecasts (KRONOS_MODEL=…; ten minutes)
-	@$(PY) benchmarks/settings.py $(SETTINGS)
+	@$(PY) -m benchmarks.sampling $(SETTINGS)
 
 clean: ## Remove what was installed and built, not the database
 	rm -rf $(VENV) .cache site build *.egg-info

@@ -1,7 +1,7 @@
 """How long `kronosbot score` takes and how much memory, on a real Postgres.
 
-    python benchmarks/scoring.py                    250,000 and 1,000,000 matured forecasts
-    python benchmarks/scoring.py --sessions 100     fewer
+    python -m benchmarks.scoring                    250,000 and 1,000,000 matured forecasts
+    python -m benchmarks.scoring --sessions 100     fewer
 
 Prints markdown on stdout, and what it is doing on stderr; about four minutes.
 
@@ -26,10 +26,8 @@ from statistics import NormalDist
 
 import numpy as np
 import psycopg2
-from engine import cpu, table
-from job import postgres
-from measuring import say
 
+from benchmarks._support import cpu, postgres, say, table
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import init_db

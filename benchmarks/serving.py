@@ -1,7 +1,7 @@
 """What HTTP costs on top of the engine, and what the service does under more than it can serve.
 
-    python benchmarks/serving.py                   overhead, concurrency and start; two minutes
-    python benchmarks/serving.py --overload 600    also ten minutes of overload
+    python -m benchmarks.serving                   overhead, concurrency and start; two minutes
+    python -m benchmarks.serving --overload 600    also ten minutes of overload
 
 Prints markdown on stdout, and what it is doing on stderr. The service is a process of its own
 with the shape of Kronos-mini and prescribed weights; so is the bare engine that it is compared
@@ -13,7 +13,6 @@ a machine whose speed drifts does not favour one of them.
 import argparse
 import json
 import os
-import re
 import socket
 import statistics
 import subprocess
@@ -29,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from engine import cpu, table
-from measuring import say
 
+from benchmarks._support import ROOT, cpu, say, service, table, timed
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
 from kronos_space.verification.cases import made_up
+from kronos_space.verification.memory import memory_mib
 from kronos_space.verification.synthetic_weights import write_checkpoint
 from kronos_space.weights.checkpoint import load_checkpoint
 
@@ -163,7 +162,7 @@ def overload(
         with requests.Session() as session:
             while time.monotonic() < until:
                 health.append(timed(lambda: session.get(f"{url}/health", timeout=60)))
-                memory.append(resident_mib(pid))
+                memory.append(memory_mib("VmRSS", pid))
                 time.sleep(0.25)
 
     work: list[tuple[Callable[..., None], tuple[bytes, ...]]] = [
@@ -200,35 +199,11 @@ def overload(
 
 
 @contextmanager
-def service(checkpoint: str) -> Iterator[tuple[str, int, float]]:
-    """A Space process: its address, its process id, seconds from start to /health ok."""
-    command = [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", "0"]
-    environ = os.environ | {"KRONOS_MODEL": checkpoint}
-    started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, env=environ, stderr=log)
-        try:
-            url = ""
-            while not url:
-                if process.poll() is not None:
-                    log.seek(0)
-                    raise SystemExit(log.read())
-                log.seek(0)
-                found = re.search(r"ready: .* on (http://\S+)", log.read())
-                url = found[1] if found else ""
-                time.sleep(0.02)
-            requests.get(f"{url}/health", timeout=10).raise_for_status()
-            yield url, process.pid, time.monotonic() - started
-        finally:
-            process.terminate()
-            process.wait()
-
-
-@contextmanager
 def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callable[[], float]]:
     """The bare engine in a process of its own: each call is one batch, and returns its seconds."""
     process = subprocess.Popen(
-        [sys.executable, __file__, "--bare", checkpoint],
+        [sys.executable, "-m", "benchmarks.serving", "--bare", checkpoint],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -279,17 +254,6 @@ def post(session: requests.Session, url: str, body: bytes) -> None:
     answer = session.post(url, data=body, timeout=300)
     answer.raise_for_status()
     answer.json()
-
-
-def timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def resident_mib(pid: int) -> float:
-    [kib] = re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(kib) / 1024
 
 
 def quantiles(values: Sequence[float], *levels: float) -> list[float]:

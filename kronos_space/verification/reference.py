@@ -42,9 +42,9 @@ def reference_python(environment: Path) -> Path:
 def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
     """What `script` answers to `question`, both JSON, in a process of its own.
 
-    Raises ComparisonError.
+    The script can import its neighbours by their bare names. Raises ComparisonError.
     """
-    command = [str(python), "-I", str(script)]
+    command = [str(python), "-E", "-s", str(script)]
     process = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
     if process.returncode != 0:
         raise ComparisonError(f"{script.name}: {_last_line(process.stderr)}")

@@ -1,6 +1,6 @@
 """Forecasts by the reference package. Run inside its environment, never imported by ours.
 
-`reference.py` starts it as `python -I reference_worker.py`, writes one JSON object to its stdin,
+`reference.py` starts it as `python -E -s reference_worker.py`, writes one JSON object to its stdin,
 and reads one from its stdout:
 
     {"model": folder, "tokenizer": folder, "max_context", "threads", "record",
@@ -18,11 +18,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from memory import memory_mib  # type: ignore[import-not-found]  # a neighbour of this script
 from model import kronos  # type: ignore[import-not-found]  # the reference package's own name
 
 
@@ -103,15 +103,6 @@ def recorded(tokenizer: Any) -> Iterator[Notes]:
         yield notes
     finally:
         tokenizer.decode, kronos.sample_from_logits = decode, sample
-
-
-def memory_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (the most so far) of this process; 0 where Linux does not tell."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Speed and memory of the engine, beside the reference implementation's.
 
-    python benchmarks/engine.py            everything; about ten minutes on 2 cores
-    python benchmarks/engine.py --quick    small shapes, one minute; for a look, not for quoting
+    python -m benchmarks.engine            everything; about ten minutes on 2 cores
+    python -m benchmarks.engine --quick    small shapes, one minute; for a look, not for quoting
 
 Prints markdown on stdout, and what it is doing on stderr.
 
@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import Bench, Load, say
 
+from benchmarks._support import cpu, say, table
+from benchmarks.engine.measuring import Bench, Load
 from kronos_space.engine.engine import Engine
 from kronos_space.verification.cases import Case, made_up, real
 from kronos_space.verification.reference import (
@@ -216,29 +217,6 @@ def relative(some: np.ndarray, others: np.ndarray) -> float:
     return float((np.abs(some - others) / others).mean())
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def cpu() -> str:
-    """Its name, and what it has for bfloat16."""
-    name, flags = platform.processor() or platform.machine(), ""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.exists() else ():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            name = value.strip()
-        elif key.strip() == "flags":
-            flags = value
-    fast = [
-        text
-        for flag, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
-        if flag in flags
-    ]
-    return f"{name} ({', '.join(fast) or 'no bfloat16 instructions'})"
-
-
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -254,7 +232,3 @@ def parser() -> argparse.ArgumentParser:
         help="where the reference is installed, or will be (default: %(default)s)",
     )
     return result
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._support import say
 from kronos_space.verification.cases import made_up
 from kronos_space.verification.reference import WORKER, ask
 
@@ -126,7 +127,3 @@ class Bench:
         seconds = [call["seconds"] for call in answer["calls"]]
         measured = self.reference.setdefault(load, Measured())
         measured.add(seconds, answer["loaded_mib"], answer["peak_mib"])
-
-
-def say(text: str) -> None:
-    print(f"benchmark: {text}", file=sys.stderr, flush=True)

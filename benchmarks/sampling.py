@@ -1,7 +1,7 @@
 """How good forecasts are with each temperature, top_p, number of paths and context.
 
-    python benchmarks/settings.py                                kronos-nano, candles of packages
-    KRONOS_MODEL=NeoQuasar/Kronos-mini python benchmarks/settings.py --source yahoo
+    python -m benchmarks.sampling                                kronos-nano, candles of packages
+    KRONOS_MODEL=NeoQuasar/Kronos-mini python -m benchmarks.sampling --source yahoo
 
 Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores for
 kronos-nano. Only days that the model was not trained on count. The candles of packages are real
@@ -26,14 +26,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from engine import table
-from measuring import say
 from numpy.typing import NDArray
 
+from benchmarks._support import ROOT, say, table
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
@@ -53,7 +51,7 @@ PATHS = (10, 20, 50, 100)
 CONTEXTS = (60, 120, 250, 500)  # as far as the model sees
 PLAN = Plan(horizon=5, stride=5, context=250, samples=max(PATHS), temperature=1.0, top_p=1.0)
 LEAST = 120  # bars before a window
-KEPT = Path(__file__).parents[1] / "build" / "settings"
+KEPT = ROOT / "build" / "settings"
 SINCE = datetime(2010, 1, 1)
 PACKAGES = ("arch==8.0.0", "pmdarima==2.1.1", "gym-anytrading==2.0.0")
 BATCH = 16

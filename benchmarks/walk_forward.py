@@ -1,6 +1,6 @@
 """How much of a backtest's time is the engine's.
 
-    python benchmarks/backtest.py               the shape of Kronos-mini, and kronos-nano
+    python -m benchmarks.walk_forward               the shape of Kronos-mini, and kronos-nano
 
 Prints markdown on stdout, and what it is doing on stderr; about a minute and a half.
 
@@ -20,11 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from engine import cpu, table
-from job import engine_seconds
-from measuring import say
-from serving import service
-
+from benchmarks._support import cpu, engine_seconds, say, service, table
 from kronos_space.verification.synthetic_weights import write_checkpoint
 
 TICKERS, BARS, STEPS, PATHS = 4, 500, 5, 50

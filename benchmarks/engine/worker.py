@@ -1,11 +1,10 @@
 """Forecasts by our engine, timed, in a process of its own: the counterpart of the reference's
-`kronos_space/verification/reference_worker.py`. `engine.py` starts it; JSON in, JSON out."""
+`kronos_space/verification/reference_worker.py`. `measuring.py` starts it; JSON in, JSON out."""
 
 import json
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from kronos_space.engine.sampling import SamplingParams
 from kronos_space.forecasting.candles import Floats, History
 from kronos_space.forecasting.timestamps import Times
 from kronos_space.verification.cases import Case, prompt_for
+from kronos_space.verification.memory import memory_mib
 from kronos_space.weights.checkpoint import load_checkpoint
 
 LEVELS = np.arange(1, 10) / 10
@@ -70,15 +70,6 @@ def matrix_product_rate() -> float:
         torch.mm(a, b, out=out)
         seconds.append(time.perf_counter() - start)
     return 2 * MATRIX**3 / statistics.median(seconds)
-
-
-def memory_mib(field: str) -> float:
-    """VmRSS (now) or VmHWM (the most so far) of this process; 0 where Linux does not tell."""
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.exists() else ():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,94 @@
+"""The candles of `calibration.py`: real ones that kronos-nano has not seen; a made-up market."""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.data.sources.sample import SampleSource
+from tradingbot.markets.calendars import next_sessions
+
+TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part
+TICKERS, CALM, STORMY = 10, 150, 120  # of the simulated market: sessions before and after
+
+
+@dataclass(frozen=True)
+class Candles:
+    """`bars` up to `since` were, or may have been, in training."""
+
+    symbol: str
+    bars: pd.DataFrame
+    since: pd.Timestamp
+    interval: str = "1d"
+
+
+def real_candles(folder: Path | None) -> Iterator[Candles]:
+    """Those with an unseen part, as kronos-nano's card says."""
+    sample = SampleSource()
+    for symbol in sample.symbols():
+        bars = sample.fetch(symbol, "1d", pd.Timestamp.min, pd.Timestamp.max).dropna()
+        yield Candles(symbol, bars, bars.index[int(TRAINED * len(bars))])
+    from bokeh_sampledata import stocks
+
+    facebook = tidy(pd.DataFrame(stocks.FB), "date")
+    yield Candles("FB", facebook, facebook.index[60])  # never in training; 60 bars to begin with
+    if folder is None:
+        return
+    later = pd.Timestamp("2013-03-02")  # other packages' candles, after all that training had seen
+    for name, symbol in (("sp500", "^GSPC"), ("nasdaq", "^IXIC")):
+        if (file := folder / f"arch/data/{name}/{name}.csv.gz").exists():
+            bars = tidy(pd.read_csv(file), "Date")
+            yield Candles(symbol, bars, bars.index[int(TRAINED * len(bars))])
+    if (file := folder / "pmdarima/datasets/data/msft.tar.gz").exists():
+        with tarfile.open(file) as archive:
+            content = archive.extractfile(archive.getmembers()[0])
+            assert content is not None
+            yield Candles("MSFT-2017", tidy(pd.read_csv(content), "Date"), later)
+    if (file := folder / "gym_anytrading/datasets/data/STOCKS_GOOGL.csv").exists():
+        yield Candles("GOOGL", tidy(pd.read_csv(file), "Date"), later)
+    if (file := folder / "backtesting/test/EURUSD.csv").exists():
+        rows = pd.read_csv(file)
+        bars = tidy(rows, str(rows.columns[0]))
+        yield Candles("EURUSD=X", bars, bars.index[int(TRAINED * len(bars))], "1h")
+
+
+def tidy(rows: pd.DataFrame, time: str) -> pd.DataFrame:
+    prices = ["open", "high", "low", "close"]
+    bars = rows.rename(columns=str.lower)
+    bars.index = pd.DatetimeIndex(bars[time.lower()])
+    bars = bars[[*prices, "volume"]].astype("float64").dropna().sort_index()
+    return bars[~bars.index.duplicated() & (bars[prices] > 0).all(axis=1)]
+
+
+def simulated_candles() -> Iterator[Candles]:
+    """A GARCH market of TICKERS with a common factor; its moves double for the last sessions."""
+    random = np.random.default_rng(8)
+    past = 250
+    n = past + CALM + STORMY
+    shocks = np.sqrt(0.3) * random.standard_normal((n, 1)) + np.sqrt(0.7) * random.standard_normal(
+        (n, TICKERS)
+    )
+    moves, variance = np.empty((n, TICKERS)), np.full(TICKERS, 1.5e-4)
+    for t in range(n):
+        moves[t] = np.sqrt(variance) * shocks[t]
+        variance = 3e-6 + 0.06 * moves[t] ** 2 + 0.92 * variance
+    moves[past + CALM :] *= 2
+    days = pd.DatetimeIndex(next_sessions("SPY", pd.Timestamp("2014-01-01").to_pydatetime(), n))
+    for number in range(TICKERS):
+        close = 100 * np.exp(np.cumsum(moves[:, number]))
+        opening = np.concatenate([[100.0], close[:-1]])
+        reach = np.exp(np.abs(moves[:, number]) * random.random(n) * 0.5)
+        bars = pd.DataFrame(
+            {
+                "open": opening,
+                "high": np.maximum(opening, close) * reach,
+                "low": np.minimum(opening, close) / reach,
+                "close": close,
+                "volume": 1e6 * np.exp(0.2 * random.standard_normal(n)),
+            },
+            index=days,
+        )
+        yield Candles(f"SIM{number}", bars, days[past])

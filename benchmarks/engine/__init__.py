@@ -1,0 +1,1 @@
+"""The engine beside the reference implementation: speed and memory."""

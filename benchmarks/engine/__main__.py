@@ -1,0 +1,5 @@
+import sys
+
+from benchmarks.engine.engine import main
+
+sys.exit(main())
