@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
 from tradingbot.space.local import local_space
-from tradingbot.utils.core import kronos_forecast, run_ai_with_tools
+from tradingbot import kronos_forecast, run_ai_with_tools
 
 
 class Rehearsed(BaseChatModel):

@@ -5,7 +5,7 @@ python examples/forecast_bot.py
 
 from tradingbot.data.service import DataService
 from tradingbot.space.local import local_space
-from tradingbot.utils.core import Bot, KronosClient
+from tradingbot import Bot, KronosClient
 
 
 class ForecastBot(Bot):

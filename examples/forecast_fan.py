@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from tradingbot.data.service import DataService
 from tradingbot.space.local import local_space
-from tradingbot.utils.core import KronosClient
+from tradingbot import KronosClient
 
 symbol, horizon = "AAPL", 10
 data = DataService("sample", horizon=horizon)

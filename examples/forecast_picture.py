@@ -13,7 +13,7 @@ import pandas as pd
 from tradingbot.data.service import DataService
 from tradingbot.forecast import Forecast
 from tradingbot.space.local import local_space
-from tradingbot.utils.core import KronosClient
+from tradingbot import KronosClient
 
 SYMBOL, HORIZON, PAST, PATHS = "GOOG", 15, 45, 256
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 400, 20, 60, 50, 62

@@ -5,8 +5,7 @@ import sys
 import requests
 
 from tradingbot.errors import KronosError
-from tradingbot.persistence.engine import init_db
-from tradingbot.persistence.url import database_url, redact
+from tradingbot.utils.db import database_url, init_db, redact
 
 
 def database() -> str:
