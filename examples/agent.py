@@ -12,8 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from tradingbot.space.local import local_space
 from tradingbot import kronos_forecast, run_ai_with_tools
+from tradingbot.space.local import local_space
 
 
 class Rehearsed(BaseChatModel):

@@ -3,9 +3,9 @@
 python examples/forecast_bot.py
 """
 
+from tradingbot import Bot, KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.space.local import local_space
-from tradingbot import Bot, KronosClient
 
 
 class ForecastBot(Bot):

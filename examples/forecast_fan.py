@@ -6,9 +6,9 @@ python examples/forecast_fan.py    # writes forecast_fan.html
 # %% Forecast ten days, as of ten sessions before the end of the sample
 import plotly.graph_objects as go
 
+from tradingbot import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.space.local import local_space
-from tradingbot import KronosClient
 
 symbol, horizon = "AAPL", 10
 data = DataService("sample", horizon=horizon)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from tradingbot import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.forecast import Forecast
 from tradingbot.space.local import local_space
-from tradingbot import KronosClient
 
 SYMBOL, HORIZON, PAST, PATHS = "GOOG", 15, 45, 256
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 400, 20, 60, 50, 62

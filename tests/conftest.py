@@ -1,6 +1,7 @@
 """What tests share: a real Space process, a real Postgres server, SQLite files (one a worker)."""
 
 import os
+import subprocess
 import warnings
 from collections.abc import Iterator
 from itertools import count
@@ -41,6 +42,20 @@ def space_url() -> Iterator[str]:
     settings = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": ""}
     with local_space(environ={**os.environ, **settings}, timeout=120) as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def no_process_unless_marked(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refuse a process to a test of the fast tier: it starts none."""
+    if any(map(request.node.get_closest_marker, MARKED)):
+        return
+
+    def refuse(self: object, command: object, *args: object, **kwargs: object) -> None:
+        pytest.fail(f"starts {command}: mark the test with pytest.mark.integration")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 @pytest.fixture(autouse=True)

@@ -1,18 +1,18 @@
 """The nightly job as a process, and what it left in the database."""
 
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
 
-from tests.support import ROOT
+from tests.support import commands
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosPrediction, RunLog
 
+KRONOSBOT = "tradingbot.kronosbot"
 NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 
 
@@ -24,25 +24,16 @@ class Done:
 
 
 def job_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "tradingbot.kronosbot", *arguments]
-
-
-def quick_job_command(*arguments: str) -> list[str]:
-    """The job whose patience is measured in tenths of seconds."""
-    return [sys.executable, str(ROOT / "tests" / "support" / "quick_job.py"), "run", *arguments]
+    return [sys.executable, "-m", KRONOSBOT, *arguments]
 
 
 def job(
     *arguments: str, folder: Path, timeout: float = 120, quick: bool = False, **environ: str
 ) -> Done:
-    done = subprocess.run(
-        quick_job_command(*arguments) if quick else job_command(*arguments),
-        cwd=folder,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
+    """Run the job until it ends; `quick` measures its patience in tenths of seconds."""
+    module, command = ("tests.support.quick_job", ["run"]) if quick else (KRONOSBOT, [])
+    done = commands.run(
+        module, *command, *arguments, cwd=folder, env={**os.environ, **environ}, timeout=timeout
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
