@@ -52,10 +52,10 @@ def no_process_unless_marked(
     if any(map(request.node.get_closest_marker, MARKED)):
         return
 
-    def refuse(self: object, command: object, *args: object, **kwargs: object) -> None:
+    def refuse(command: object, *args: object, **kwargs: object) -> None:
         pytest.fail(f"starts {command}: mark the test with pytest.mark.integration")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
 
 
 @pytest.fixture(autouse=True)
