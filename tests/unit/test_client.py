@@ -483,6 +483,7 @@ def test_who_stops_listening_stops_the_sending_too(
         assert len(script.requests) <= 3
 
 
+@pytest.mark.integration
 def test_a_request_under_way_does_not_hold_up_the_end_of_the_process(tmp_path: Path) -> None:
     program = """
 import sys, time, pathlib
@@ -564,6 +565,7 @@ def test_a_horizon_below_one_is_a_mistake_of_the_caller(client: KronosClient) ->
 # imports ----------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_importing_the_client_loads_nothing_heavy_and_touches_nothing(tmp_path: Path) -> None:
     program = """
 import sys

@@ -9,6 +9,7 @@ from tests.support.records import Past
 from tradingbot.persistence.engine import get_db_session
 
 
+@pytest.mark.integration
 def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str) -> None:
     Past(["AAPL", "GOOG"], sessions=8).store(database)
     (tmp_path / "report.html").write_text("an old one")
@@ -25,6 +26,7 @@ def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str
     assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o644  # a web server reads it
 
 
+@pytest.mark.integration
 def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_url: str) -> None:
     past = Past(["AAPL"], sessions=8).store(sqlite_url, candles=False, source="csv:candles")
     (tmp_path / "candles").mkdir()
@@ -39,6 +41,7 @@ def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_
     assert "1 ticker, 25 earlier forecasts" in done.stdout
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -60,6 +63,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_an_empty_database_leaves_the_old_report_as_it_was(tmp_path: Path, sqlite_url: str) -> None:
     with get_db_session(sqlite_url):
         pass

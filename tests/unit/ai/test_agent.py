@@ -102,6 +102,7 @@ def test_without_tools_the_answer_is_the_models() -> None:
     assert messages[1].content == "Buy?"
 
 
+@pytest.mark.integration
 def test_tools_are_called_until_there_is_an_answer() -> None:
     model = Scripted(
         answers=[
@@ -115,6 +116,7 @@ def test_tools_are_called_until_there_is_an_answer() -> None:
     assert model.tools == ["double"]
 
 
+@pytest.mark.integration
 def test_the_tools_of_one_answer_run_at_the_same_time_and_answer_in_order() -> None:
     both = threading.Barrier(2, timeout=10)
 
@@ -131,6 +133,7 @@ def test_the_tools_of_one_answer_run_at_the_same_time_and_answer_in_order() -> N
     assert results(model) == [("success", "a"), ("success", "b")]
 
 
+@pytest.mark.integration
 def test_a_failing_tools_error_goes_back_to_the_model() -> None:
     first = wants(("broken", {}), ("unknown", {}), ("double", {"number": "two"}), ("double", {}))
     model = Scripted(answers=[first, AIMessage("I cannot say.")])
@@ -143,6 +146,7 @@ def test_a_failing_tools_error_goes_back_to_the_model() -> None:
     assert "number" in missing[1]
 
 
+@pytest.mark.integration
 def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
     odd = AIMessage(
         "",
@@ -161,6 +165,7 @@ def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
     assert results(model) == [("error", "Error: the arguments cannot be read: not JSON")]
 
 
+@pytest.mark.integration
 def test_a_tool_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aitools, "TOOL_TIMEOUT", 0.2)
     release = threading.Event()
@@ -180,6 +185,7 @@ def test_a_tool_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
+@pytest.mark.integration
 def test_the_last_step_is_announced_and_then_there_is_an_end() -> None:
     endless = Scripted(answers=[wants(("double", {"number": 1}))])
     with pytest.raises(AIError, match="no answer in max_steps=3; at last it wanted to call double"):
@@ -230,6 +236,7 @@ def test_a_model_of_ones_own_that_hangs_is_left_behind(monkeypatch: pytest.Monke
     release.set()
 
 
+@pytest.mark.integration
 def test_a_model_that_cannot_call_tools_is_one_clear_line() -> None:
     model = FakeListChatModel(responses=["Hold."])
     assert ask(model) == "Hold.", "without tools it will do"
@@ -239,12 +246,14 @@ def test_a_model_that_cannot_call_tools_is_one_clear_line() -> None:
         ask(5, double)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("given", [double, ["double"], "double"])
 def test_what_is_no_list_of_tools_is_a_mistake(given: Any) -> None:
     with pytest.raises(ValueError, match=r"extra_tools has .*: expected a list of tools"):
         run_ai_with_tools("", "", given, model=Scripted(answers=[AIMessage("ok")]))
 
 
+@pytest.mark.integration
 def test_a_tool_that_leaves_the_process_and_a_call_without_a_name_are_answered() -> None:
     def leave() -> str:
         """Ends the process, or tries to."""
@@ -336,6 +345,7 @@ def no_warnings_of_openai() -> Iterator[None]:
         yield
 
 
+@pytest.mark.integration
 def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         calls(("double", {"number": 2}), ("double", "{number"), ("nothing", {})),
@@ -450,6 +460,7 @@ def test_what_is_missing_is_one_clear_line(environ: dict[str, str], says_: str) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.integration
 def test_without_the_extra_one_line_says_how_to_get_it() -> None:
     program = """
 import sys

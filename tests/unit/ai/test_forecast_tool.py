@@ -174,12 +174,14 @@ def loaded(program: str) -> set[str]:
     return set(names)
 
 
+@pytest.mark.integration
 def test_importing_the_client_costs_neither_langchain_nor_yfinance_nor_torch() -> None:
     assert not loaded("from tradingbot.utils.core import KronosClient") & {
         "langchain_core", "yfinance", "torch", "openai",
     }  # fmt: skip
 
 
+@pytest.mark.integration
 def test_importing_a_bot_costs_no_langchain() -> None:
     assert not loaded("from tradingbot.utils.core import Bot, get_db_session") & {
         "langchain_core", "yfinance", "torch", "openai",

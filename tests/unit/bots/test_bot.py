@@ -175,6 +175,7 @@ Slow("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
 """
 
 
+@pytest.mark.integration
 def test_several_processes_with_the_same_bot_trade_once(
     market: Market, database: str, tmp_path: Path
 ) -> None:
@@ -239,6 +240,7 @@ def test_an_exception_in_a_strategy_trades_nothing_and_is_logged(
         _ = bot.history
 
 
+@pytest.mark.integration
 def test_the_process_of_a_strategy_that_fails_ends_with_1_and_shows_where(
     market: Market, sqlite_url: str
 ) -> None:
@@ -520,6 +522,7 @@ Buys("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
 """
 
 
+@pytest.mark.integration
 def test_a_process_killed_in_the_middle_of_a_trade_has_traded_nothing(
     market: Market, database: str
 ) -> None:

@@ -151,6 +151,7 @@ def command(database: str, *arguments: str, **environ: str) -> "subprocess.Compl
     )
 
 
+@pytest.mark.integration
 def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -> None:
     data = DataService("sample")
     as_of = data.history("AAPL").index[-1].to_pydatetime()
@@ -177,6 +178,7 @@ def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -
         assert session.get(BotRow, "kronostraderbot-sample") is not None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("arguments", "environ", "code", "says"),
     [

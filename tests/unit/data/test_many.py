@@ -219,6 +219,7 @@ def asking(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_process_without_waiting_for_yahoo(
     asking: "subprocess.Popen[str]", signum: signal.Signals, code: int

@@ -202,6 +202,7 @@ def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: 
     assert "never finished: killed?" in told
 
 
+@pytest.mark.integration
 def test_a_run_whose_process_is_gone_was_killed_however_short_ago(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     take = (

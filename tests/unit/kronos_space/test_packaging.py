@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -81,6 +82,7 @@ def test_the_files_of_the_pages_are_where_they_are_looked_for() -> None:
         assert pages._asset(name).content
 
 
+@pytest.mark.integration
 def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True)

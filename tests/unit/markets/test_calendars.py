@@ -196,6 +196,7 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.integration
 def test_importing_calendars_and_data_service_loads_no_library_of_their_sources() -> None:
     code = (
         "import sys, tradingbot.data.service;"

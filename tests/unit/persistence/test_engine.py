@@ -180,6 +180,7 @@ class TestASession:
         assert found.predicted_close == 682.5
         assert found.target_date == midnight
 
+    @pytest.mark.integration
     def test_needs_no_preparation_in_a_fresh_directory(self, tmp_path: Path) -> None:
         code = (
             "from tradingbot.utils.db import KronosPrediction, get_db_session\n"
@@ -342,6 +343,7 @@ class TestTheSchema:
             init_db(database)
         assert caplog.messages == []
 
+    @pytest.mark.integration
     def test_is_made_once_when_several_processes_start_together(self, database: str) -> None:
         done = together(4, lambda: [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, database])
         assert done == [(0, "ready\nok\n", "")] * 4
@@ -440,6 +442,7 @@ class TestADatabaseOfTheFirstLayout:
         with get_db_session(first_layout) as session:
             assert session.query(KronosPrediction).count() == 5
 
+    @pytest.mark.integration
     def test_is_upgraded_once_by_several_processes(self, first_layout: str) -> None:
         command = [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, first_layout]
         assert together(2, lambda: command) == [(0, "ready\nok\n", "")] * 2
@@ -585,6 +588,7 @@ class TestADatabaseOutOfReach:
         assert asked["connect_timeout"] == seconds
 
 
+@pytest.mark.integration
 def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
     code = (
         "import tradingbot.persistence.engine as db, tradingbot.persistence.forecasts\n"

@@ -189,6 +189,7 @@ class TestStoring:
         with get_db_session(database) as session:
             assert session.query(KronosForecast).count() == 2500
 
+    @pytest.mark.integration
     def test_by_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
         init_db(database)
         pipe = subprocess.PIPE

@@ -149,6 +149,7 @@ def test_locks_of_other_names_and_of_other_databases_are_others(
         assert all(lock.try_exclusive() for lock in (run, shard, space, elsewhere))
 
 
+@pytest.mark.integration
 def test_the_lock_of_a_killed_process_vanishes(database: str) -> None:
     program = (
         "import sys, time; from tradingbot.persistence.locks import open_lock\n"
