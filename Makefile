@@ -50,6 +50,7 @@ lint: $(VENV)/.dev ## Style, types and the directions of imports
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet

@@ -86,6 +86,7 @@ def test_the_package_itself_gives_the_names_of_a_bot() -> None:
     assert kronos_forecast.name == "kronos_forecast"
 
 
+@pytest.mark.integration
 def test_importing_the_package_loads_no_other_part_of_it() -> None:
     code = "import json, sys, tradingbot.utils.core; print(json.dumps(list(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,64 @@
+"""The plan of the house holds: where SQL stands, where imports stand, how long a module is.
+
+Which way imports may point is checked by import-linter, in `make lint`.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+MODULES = sorted(
+    path for package in ("kronos_space", "tradingbot") for path in (ROOT / package).rglob("*.py")
+)
+NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
+SQL = re.compile(r"(?<!\| )\bselect\(|\bSELECT\b|\bon_conflict_do_|\bexecute\(")  # not jq's select
+SQL_MAY_STAND = (
+    "tradingbot/persistence/",
+    "tradingbot/bots/repository.py",
+    "tradingbot/postprocessing/repository.py",
+)
+# Typer's command bodies, the public faces, and a process that must know its settings first.
+MAY_IMPORT_LATE = (
+    "tradingbot/cli/",
+    "tradingbot/utils/",
+    "tradingbot/kronosbot.py",
+    "tradingbot/kronostraderbot.py",
+    "kronos_space/__main__.py",
+    "kronos_space/deployment/commands.py",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_is_read_in_one_sitting(name: str) -> None:
+    assert len((ROOT / name).read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(SQL_MAY_STAND)])
+def test_sql_stands_in_repositories_only(name: str) -> None:
+    assert SQL.findall((ROOT / name).read_text()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])
+def test_our_own_packages_are_imported_at_the_top(name: str) -> None:
+    assert list(_late_imports(ROOT / name)) == []
+
+
+def _late_imports(path: Path) -> Iterator[str]:
+    for function in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                imported = [node.module or ""]
+            else:
+                continue
+            for module in imported:
+                if module.split(".")[0] in ("kronos_space", "tradingbot"):
+                    yield f"line {node.lineno}: {module}"
