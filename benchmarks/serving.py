@@ -13,14 +13,10 @@ a machine whose speed drifts does not favour one of them.
 import argparse
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,22 +25,20 @@ from typing import Any
 
 import requests
 
+from benchmarks._overload import Overload
 from benchmarks._support import ROOT, cpu, say, service, table, timed
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
 from kronos_space.verification.cases import made_up
-from kronos_space.verification.memory import memory_mib
 from kronos_space.verification.synthetic_weights import write_checkpoint
 from kronos_space.weights.checkpoint import load_checkpoint
 
 SERIES, BARS, STEPS, PATHS = 16, 500, 5, 20
-ALLOWED = {200, 413, 422, 429}
-CLOSED = "closed while sending 50 MB"
 
 
 def main() -> int:
-    """The exit status: 1 if an answer under overload was none of ALLOWED."""
+    """The exit status: 1 if an answer under overload was none of those allowed."""
     options = parser().parse_args()
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; for the engine too
     with tempfile.TemporaryDirectory() as folder:
@@ -58,9 +52,10 @@ def main() -> int:
             print(overhead(url, series, bare, options.rounds, start_s))
             if not options.overload:
                 return 0
-            text, strange = overload(url, pid, series, options.overload)
-    print("\n" + text)
-    return 1 if strange else 0
+            load = Overload(url, pid, options.overload)
+            load.run(series)
+    print("\n" + load.report())
+    return 1 if load.strange() else 0
 
 
 def overhead(
@@ -121,83 +116,6 @@ def overhead(
     )
 
 
-def overload(
-    url: str, pid: int, series: Sequence[dict[str, Any]], seconds: float
-) -> tuple[str, bool]:
-    """More than can be served: large batches without a pause, bodies of 50 MB, one that trickles
-    a byte a second, invalid ones; with somebody who asks /health all the while."""
-    until = time.monotonic() + seconds
-    batch = json.dumps({"requests": [one | {"samples": 100} for one in series] * 4}).encode()
-    bodies = {"batches": batch, "50 MB": b" " * 50_000_000, "invalid": b'{"requests":[{}],"x":1}'}
-    statuses: Counter[int | str] = Counter()
-    health: list[float] = []
-    memory: list[float] = []
-
-    def send(body: bytes) -> None:
-        with requests.Session() as session:
-            while time.monotonic() < until:
-                try:
-                    answer = session.post(f"{url}/predict/batch", data=body, timeout=300)
-                    statuses[answer.status_code] += 1
-                    if answer.status_code == 429:  # less polite than Retry-After asks for
-                        time.sleep(0.2)
-                except requests.Timeout:
-                    statuses["no answer in 300 s"] += 1
-                except requests.ConnectionError:
-                    # the service answers 413 and closes while the rest is still being sent
-                    statuses[CLOSED if len(body) > 4e7 else "broken"] += 1
-
-    def trickle() -> None:
-        host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port))) as slow:
-            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
-            while time.monotonic() < until:
-                try:
-                    slow.sendall(b" ")
-                except OSError:
-                    return  # given up by the service
-                time.sleep(1)
-
-    def watch() -> None:
-        with requests.Session() as session:
-            while time.monotonic() < until:
-                health.append(timed(lambda: session.get(f"{url}/health", timeout=60)))
-                memory.append(memory_mib("VmRSS", pid))
-                time.sleep(0.25)
-
-    work: list[tuple[Callable[..., None], tuple[bytes, ...]]] = [
-        *((send, (bodies["batches"],)) for _ in range(12)),
-        *((send, (bodies["50 MB"],)) for _ in range(2)),
-        (send, (bodies["invalid"],)),
-        (trickle, ()),
-        (watch, ()),
-    ]
-    threads = [threading.Thread(target=target, args=arguments) for target, arguments in work]
-    say(f"overload for {seconds:g} s")
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    quarter = max(1, len(memory) // 4)
-    early, late = (statistics.median(part) for part in (memory[:quarter], memory[-quarter:]))
-    strange = any(status not in {*ALLOWED, CLOSED} for status in statuses)
-    answers = ", ".join(
-        f"{count} × {status}" for status, count in sorted(statuses.items(), key=str)
-    )
-    rows = [
-        ["answers", answers],
-        [
-            "/health, ms: median, 99 %, longest",
-            ", ".join(f"{1000 * x:.0f}" for x in (*quantiles(health, 0.5, 0.99), max(health))),
-        ],
-        [
-            "resident memory, MiB: first quarter, last quarter, peak",
-            f"{early:.0f}, {late:.0f}, {max(memory):.0f}",
-        ],
-    ]
-    return table([f"{seconds:g} s of overload", ""], rows), strange
-
-
 @contextmanager
 def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callable[[], float]]:
     """The bare engine in a process of its own: each call is one batch, and returns its seconds."""
@@ -254,11 +172,6 @@ def post(session: requests.Session, url: str, body: bytes) -> None:
     answer = session.post(url, data=body, timeout=300)
     answer.raise_for_status()
     answer.json()
-
-
-def quantiles(values: Sequence[float], *levels: float) -> list[float]:
-    ordered = sorted(values)
-    return [ordered[min(len(ordered) - 1, int(level * len(ordered)))] for level in levels]
 
 
 def span(values: Sequence[float], unit: str = "s") -> str:
