@@ -16,15 +16,15 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
 from tests.support import ROOT
+from tests.support.http_server import Server
+from tests.support.hub_api import REPO, TOKEN, Fault, HubHandler
 from tradingbot.space.local import free_port
 
-REPO = "someone/kronos-trading-api"
-TOKEN = "hf_test_token"
+__all__ = ["REAL_SPACE", "REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "Hub"]
 
 # A Space that is up within a tenth of a second: /health with a boot_id of its own, nothing else.
 TINY_SPACE = (
@@ -45,17 +45,6 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).
 """,
 )
 REAL_SPACE = (sys.executable, "-m", "kronos_space", "--host", "127.0.0.1")
-
-
-# What a call gets instead of its answer: a status, or
-#   "hang"     no answer within the caller's patience, and nothing is done
-#   "mute"     no answer either, yet it is done
-#   "late"     an error, yet it is done
-#   "deaf"     the usual answer, but nothing is done
-#   "garbage"  200, but nothing that makes sense
-#   "cut"      the connection ends without an answer
-# or a function that makes something else of the body.
-Fault = int | str | Callable[[bytes], bytes]
 
 
 class Container(Protocol):
@@ -107,18 +96,17 @@ class Hub:
         self._lock = threading.RLock()
         self._generation = 0
         self._restarts: list[threading.Thread] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Server(("127.0.0.1", 0), partial(HubHandler, self))
+        self.url = self._server.url
         self.space_url = f"{self.url}/space"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.pause()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     @property
     def running(self) -> bool:
@@ -244,125 +232,3 @@ class Hub:
             return 503, b"<html>Your Space is starting</html>"
         finally:
             connection.close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that was killed, or does not wait any longer, is no error here."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    api = f"/api/spaces/{REPO}"
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True  # else each answer waits 40 ms between its head and its body
-
-        def do_GET(self) -> None:
-            if self.path.startswith("/space/"):
-                return self._space()
-            if not self.path.startswith(api):
-                return self._answer("other", 404, {"error": "not found"})
-            match self.path.removeprefix(api).split("?")[0]:
-                case "":
-                    info = {"id": REPO, "private": hub.private, "subdomain": "someone-kronos"}
-                    self._api("info", lambda: info)
-                case "/runtime":
-                    self._api("runtime", hub.runtime)
-                case "/logs/run" | "/logs/build":
-                    self._api("logs", lambda: None)
-            return None
-
-        def do_POST(self) -> None:
-            if self.path.startswith("/space/"):
-                return self._space()
-            path = urlsplit(self.path).path  # ?factory=true, too, is a restart
-            action = path.rpartition("/")[2]
-            if path not in (f"{api}/restart", f"{api}/pause"):
-                return self._answer(action, 404, {"error": "no such Space"})
-            self._api(action, lambda: getattr(hub, action)() or hub.runtime())
-            return None
-
-        def _api(self, action: str, answer: Any) -> None:
-            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                return self._answer(action, 401, {"error": "Invalid credentials"})
-            fault = self._fault(action)
-            if fault in ("hang", "cut"):
-                hub.calls.append((action, 0))
-                return self._no_answer(hub.patience if fault == "hang" else 0.0)
-            if fault == "garbage":
-                return self._answer(action, 200, ["?"])
-            if isinstance(fault, int):
-                return self._answer(action, fault, {"error": "a fault of the test"})
-            content = hub.runtime() if fault == "deaf" else answer()
-            if action == "pause" and fault != "deaf":
-                hub.happens("paused")
-            if fault == "mute":
-                hub.calls.append((action, 0))
-                return self._no_answer(hub.patience)
-            if fault == "late":
-                return self._answer(action, 504, {"error": "gateway time-out"})
-            if action == "logs":
-                events = "".join(
-                    f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n" for line in hub.log
-                )
-                return self._send(200, events.encode(), "text/event-stream")
-            return self._answer(action, 200, content)
-
-        def _fault(self, action: str) -> Fault | None:
-            planned = hub.faults[action]
-            return planned.popleft() if planned else hub.happens(action)
-
-        def _no_answer(self, patience: float) -> None:
-            time.sleep(patience)
-            self.close_connection = True
-
-        def _answer(self, action: str, status: int, content: Any) -> None:
-            hub.calls.append((action, status))
-            self._send(status, json.dumps(content).encode(), "application/json")
-
-        def _space(self) -> None:
-            authorization = self.headers.get("Authorization")
-            hub.tokens.add(authorization)
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if hub.private and authorization != f"Bearer {TOKEN}":
-                return self._send(404, b"<html>no such Space</html>", "text/html")
-            keep = {
-                name: value
-                for name, value in self.headers.items()
-                if name.lower() in ("content-type", "x-api-key")
-            }
-            path = self.path.removeprefix("/space")
-            action = path.rpartition("/")[2]
-            fault = self._fault(action)
-            if fault in ("hang", "cut"):
-                hub.space_calls.append((action, 0))
-                return self._no_answer(hub.patience if fault == "hang" else 0.0)
-            if isinstance(fault, int):
-                status, answer = fault, b"<html>a fault of the test</html>"
-            else:
-                status, answer = hub.proxy(self.command, path, body, keep)
-            if callable(fault) and status == 200:
-                answer = fault(answer)
-            hub.space_calls.append((action, status))
-            self._send(status, answer, "application/json" if status == 200 else "text/html")
-            return None
-
-        def _send(self, status: int, body: bytes, kind: str) -> None:
-            try:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the caller hung up
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    return Handler

@@ -1,0 +1,124 @@
+"""The HTTP side of the Hub for tests: what a call to the API or to the Space gets."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from tests.support.http_server import Handler
+
+if TYPE_CHECKING:
+    from tests.support.hub import Hub
+
+REPO = "someone/kronos-trading-api"
+TOKEN = "hf_test_token"
+API = f"/api/spaces/{REPO}"
+
+# What a call gets instead of its answer: a status, or
+#   "hang"     no answer within the caller's patience, and nothing is done
+#   "mute"     no answer either, yet it is done
+#   "late"     an error, yet it is done
+#   "deaf"     the usual answer, but nothing is done
+#   "garbage"  200, but nothing that makes sense
+#   "cut"      the connection ends without an answer
+# or a function that makes something else of the body.
+Fault = int | str | Callable[[bytes], bytes]
+
+
+class HubHandler(Handler):
+    """Answers as the Hub at /api, and for its Space at /space."""
+
+    def __init__(self, hub: "Hub", *args: Any) -> None:
+        self.hub = hub
+        super().__init__(*args)  # which answers
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/space/"):
+            return self._space()
+        if not self.path.startswith(API):
+            return self._answer("other", 404, {"error": "not found"})
+        match self.path.removeprefix(API).split("?")[0]:
+            case "":
+                info = {"id": REPO, "private": self.hub.private, "subdomain": "someone-kronos"}
+                self._api("info", lambda: info)
+            case "/runtime":
+                self._api("runtime", self.hub.runtime)
+            case "/logs/run" | "/logs/build":
+                self._api("logs", lambda: None)
+        return None
+
+    def do_POST(self) -> None:
+        if self.path.startswith("/space/"):
+            return self._space()
+        path = urlsplit(self.path).path  # ?factory=true, too, is a restart
+        action = path.rpartition("/")[2]
+        if path not in (f"{API}/restart", f"{API}/pause"):
+            return self._answer(action, 404, {"error": "no such Space"})
+        self._api(action, lambda: getattr(self.hub, action)() or self.hub.runtime())
+        return None
+
+    def _api(self, action: str, answer: Any) -> None:
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self._answer(action, 401, {"error": "Invalid credentials"})
+        fault = self._fault(action)
+        if fault in ("hang", "cut"):
+            self.hub.calls.append((action, 0))
+            return self._no_answer(self.hub.patience if fault == "hang" else 0.0)
+        if fault == "garbage":
+            return self._answer(action, 200, ["?"])
+        if isinstance(fault, int):
+            return self._answer(action, fault, {"error": "a fault of the test"})
+        content = self.hub.runtime() if fault == "deaf" else answer()
+        if action == "pause" and fault != "deaf":
+            self.hub.happens("paused")
+        if fault == "mute":
+            self.hub.calls.append((action, 0))
+            return self._no_answer(self.hub.patience)
+        if fault == "late":
+            return self._answer(action, 504, {"error": "gateway time-out"})
+        if action == "logs":
+            events = "".join(
+                f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n" for line in self.hub.log
+            )
+            return self.send_bytes(200, events.encode(), "text/event-stream")
+        return self._answer(action, 200, content)
+
+    def _fault(self, action: str) -> Fault | None:
+        planned = self.hub.faults[action]
+        return planned.popleft() if planned else self.hub.happens(action)
+
+    def _no_answer(self, patience: float) -> None:
+        time.sleep(patience)
+        self.close_connection = True
+
+    def _answer(self, action: str, status: int, content: Any) -> None:
+        self.hub.calls.append((action, status))
+        self.send_json(status, content)
+
+    def _space(self) -> None:
+        authorization = self.headers.get("Authorization")
+        self.hub.tokens.add(authorization)
+        body = self.read_body()
+        if self.hub.private and authorization != f"Bearer {TOKEN}":
+            return self.send_bytes(404, b"<html>no such Space</html>", "text/html")
+        keep = {
+            name: value
+            for name, value in self.headers.items()
+            if name.lower() in ("content-type", "x-api-key")
+        }
+        path = self.path.removeprefix("/space")
+        action = path.rpartition("/")[2]
+        fault = self._fault(action)
+        if fault in ("hang", "cut"):
+            self.hub.space_calls.append((action, 0))
+            return self._no_answer(self.hub.patience if fault == "hang" else 0.0)
+        if isinstance(fault, int):
+            status, answer = fault, b"<html>a fault of the test</html>"
+        else:
+            status, answer = self.hub.proxy(self.command, path, body, keep)
+        if callable(fault) and status == 200:
+            answer = fault(answer)
+        self.hub.space_calls.append((action, status))
+        self.send_bytes(status, answer, "application/json" if status == 200 else "text/html")
+        return None

@@ -1,0 +1,184 @@
+"""The HTTP side of the Kubernetes API for tests: paths, streams and how its answers look."""
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import yaml
+
+from tests.support.http_server import Handler
+from tests.support.kube_protobuf import PROTOBUF, decoded, fields
+
+if TYPE_CHECKING:
+    from tests.support.cluster import Cluster
+
+Object = dict[str, Any]
+
+KINDS = {
+    "v1": {"pods": "Pod", "secrets": "Secret", "services": "Service"},
+    "batch/v1": {"cronjobs": "CronJob", "jobs": "Job"},
+    "apps/v1": {"deployments": "Deployment", "statefulsets": "StatefulSet"},
+    "autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
+    "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
+    "networking.k8s.io/v1": {"networkpolicies": "NetworkPolicy"},
+}
+VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
+
+
+class ClusterHandler(Handler):
+    """Answers as the API does."""
+
+    def __init__(self, cluster: "Cluster", *args: Any) -> None:
+        self.cluster = cluster
+        super().__init__(*args)  # which answers
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if url.path == "/openapi/v2":  # an empty protobuf: no schema, so nothing is validated
+            return self.send_bytes(200, b"", "application/octet-stream")
+        if (answer := _discovery(url.path)) is not None:
+            return self.send_json(200, answer)
+        if "/namespaces/" not in url.path:
+            return self.send_json(404, _not_found(url.path))
+        pod, _, part = url.path.rpartition("/")
+        if part == "log" and self.cluster.get(pod):
+            return self._follow(pod)
+        if "watch" in query:
+            return self._watch(url.path, query)
+        if url.path.partition("/namespaces/")[2].count("/") == 1:
+            items = self.cluster.find(url.path, query.get("labelSelector", ""))
+            return self.send_json(200, _list(url.path, items))
+        found = self.cluster.get(url.path)
+        self.send_json(200 if found else 404, found or _not_found(url.path))
+        return None
+
+    def do_POST(self) -> None:
+        folder = urlsplit(self.path).path
+        made = self._body()
+        if folder == "/api/v1/namespaces":  # there is every one
+            return self.send_json(201, {**made, "apiVersion": "v1", "kind": "Namespace"})
+        self.send_json(201, self.cluster.create(f"{folder}/{made['metadata']['name']}", made))
+        return None
+
+    def do_PUT(self) -> None:
+        path = urlsplit(self.path).path
+        self.send_json(200, self.cluster.create(path, self._body()))
+
+    def do_PATCH(self) -> None:
+        """Server-side apply, with one who applies: what is sent is what is wanted."""
+        self.do_PUT()
+
+    def do_DELETE(self) -> None:
+        self.read_body()
+        path = urlsplit(self.path).path
+        found = self.cluster.get(path)
+        self.cluster.delete(path)
+        self.send_json(200 if found else 404, found or _not_found(path))
+
+    def _body(self) -> Object:
+        body = self.read_body()
+        if body.startswith(PROTOBUF):
+            [message] = fields(body.removeprefix(PROTOBUF))[2]  # after its type
+            return self.cluster.job(message) if "/jobs" in self.path else decoded(message)
+        made: Object = yaml.safe_load(body)
+        return made
+
+    def _follow(self, pod: str) -> None:
+        self._begin_stream("text/plain")
+        with self.cluster.log(pod).open("rb") as log:
+            while True:
+                ended = self.cluster.ended(pod)  # before reading: what it wrote last is read too
+                if lines := log.read():
+                    self._chunk(lines)
+                elif ended:
+                    break
+                else:
+                    time.sleep(0.02)
+        self._chunk(b"")
+
+    def _watch(self, path: str, query: dict[str, str]) -> None:
+        """An event for what is there and whenever something changes, until nobody listens."""
+        self._begin_stream("application/json")
+        known: dict[str, Object] = {}
+        while not self.cluster.closing.wait(0.02):
+            now = {one["metadata"]["name"]: one for one in self.cluster.find(path, "")}
+            for name, one in now.items():
+                if one != known.get(name):
+                    self._event("MODIFIED" if name in known else "ADDED", one)
+            for name in known.keys() - now.keys():
+                self._event("DELETED", known[name])
+            if query.pop("sendInitialEvents", None):  # that was all of them
+                end = {"annotations": {"k8s.io/initial-events-end": "true"}}
+                api, kind = kind_of(path)
+                metadata = {"resourceVersion": "1", **end}
+                bookmark = {"apiVersion": api, "kind": kind, "metadata": metadata}
+                self._event("BOOKMARK", bookmark)
+            known = now
+
+    def _event(self, kind: str, one: Object) -> None:
+        self._chunk(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+
+    def _begin_stream(self, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+
+def _discovery(path: str) -> Object | None:
+    """What the API has, or None for a path to an object."""
+    groups = [api for api in KINDS if "/" in api]
+    match path.strip("/").split("/"):
+        case ["version"]:
+            return {"major": "1", "minor": "37", "gitVersion": "v1.37.0"}
+        case ["api"]:
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        case ["apis"]:
+            named = [
+                {
+                    "name": api.partition("/")[0],
+                    "versions": [{"groupVersion": api, "version": api.partition("/")[2]}],
+                    "preferredVersion": {"groupVersion": api, "version": api.partition("/")[2]},
+                }
+                for api in groups
+            ]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": named}
+        case ["api" | "apis", *rest] if (api := "/".join(rest)) in KINDS:
+            resources = [
+                {"name": plural, "singularName": kind.lower(), "kind": kind, "namespaced": True,
+                 "verbs": VERBS}
+                for plural, kind in KINDS[api].items()
+            ]  # fmt: skip
+            return {"kind": "APIResourceList", "groupVersion": api, "resources": resources}
+    return None
+
+
+def _list(path: str, items: list[Object]) -> Object:
+    api, kind = kind_of(path)
+    return {"apiVersion": api, "kind": f"{kind}List", "metadata": {}, "items": items}
+
+
+def kind_of(path: str) -> tuple[str, str]:
+    """/apis/batch/v1/namespaces/bots/jobs… -> batch/v1, Job"""
+    root, _, rest = path.partition("/namespaces/")
+    api = root.removeprefix("/apis/").removeprefix("/api/")
+    return api, KINDS[api][rest.split("/")[1]]
+
+
+def _not_found(path: str) -> Object:
+    name = path.rsplit("/", 1)[1]
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": "NotFound",
+        "code": 404,
+        "message": f"{name} not found",
+        "details": {"name": name},
+    }

@@ -1,0 +1,251 @@
+"""The HTTP side of the Hub of repositories: what each call of huggingface_hub reads or changes."""
+
+import base64
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from tests.support.http_server import Handler
+
+if TYPE_CHECKING:
+    from tests.support.repository_hub import RepositoryHub
+
+TOKEN = "hf_write_token"
+READ_TOKEN = "hf_read_token"
+
+
+class Repository:
+    """One Space on the Hub."""
+
+    def __init__(self, *, private: bool = False) -> None:
+        self.private = private
+        self.files: dict[str, bytes] = {".gitattributes": b"*.safetensors filter=lfs\n"}
+        self.variables: dict[str, str] = {}
+        self.secrets: dict[str, dict[str, str]] = {}  # value, description
+        self.commits = 0
+        self.boots = 0  # a container's boot_id is the count of those before it
+        self.stage = "NO_APP_FILE"
+        self.next_stages: deque[str] = deque()
+
+    def runs(self) -> bool:
+        return self.stage in ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
+
+
+class RepositoryHandler(Handler):
+    """Answers as the Hub at /api, and for the Spaces in /OWNER/NAME/health."""
+
+    def __init__(self, hub: "RepositoryHub", *args: Any) -> None:
+        self.hub = hub
+        super().__init__(*args)  # which answers
+
+    def do_GET(self) -> None:
+        self._route("GET")
+
+    def do_POST(self) -> None:
+        self._route("POST")
+
+    def do_PUT(self) -> None:
+        self._route("PUT")
+
+    def _route(self, method: str) -> None:
+        self.body = self.read_body()
+        path = unquote(urlsplit(self.path).path).strip("/").split("/")
+        match method, *path:
+            case "GET", owner, name, "health":
+                self._health(self.hub.spaces.get(f"{owner}/{name}"))
+            case "PUT", "lfs", oid:
+                self.hub.objects[oid] = self.body
+                self._answer("lfs-upload", 200, {})
+            case "GET", "api", "whoami-v2":
+                self._checked("whoami", lambda: {"name": "me", "type": "user"})
+            case "POST", "api", "validate-yaml":
+                self._answer("validate-yaml", 200, {"errors": [], "warnings": []})
+            case "POST", "api", "repos", "create":
+                self._checked("create", self._create, writes=True)
+            case "POST", "spaces", owner, name, "info", "lfs", "objects", "batch":
+                self._checked("lfs-batch", self._lfs_batch, writes=True)
+            case _, "api", "spaces", owner, name, *rest if f"{owner}/{name}" in self.hub.spaces:
+                self._space(method, f"{owner}/{name}", rest)
+            case _, "api", "spaces", *_:
+                self._checked("info", lambda: None)
+            case _:
+                self._answer("other", 404, {"error": "not found"})
+
+    def _space(self, method: str, repo: str, rest: list[str]) -> None:
+        self.repo = repo
+        name, *more = rest or [""]
+        call = SPACE_CALLS.get((method, name, len(more)))
+        if (method, name, len(more)) == ("GET", "logs", 1):
+            self._logs(more[0])
+        elif call is None:
+            self._answer("other", 404, {"error": "not found"})
+        else:
+            action, answer = call
+            space = self.hub.spaces[repo]
+            self._checked(action, lambda: answer(self, space), writes=method != "GET")
+
+    def _create(self) -> Any:
+        asked = json.loads(self.body)
+        repo = f"{asked['organization']}/{asked['name']}"
+        assert (asked["type"], asked["sdk"]) == ("space", "docker")
+        self.hub.spaces[repo] = Repository(private=asked.get("visibility") == "private")
+        return {"url": f"{self.hub.url}/spaces/{repo}"}
+
+    def _info(self, space: Repository) -> Any:
+        info = {"id": self.repo, "private": space.private, "host": f"{self.hub.url}/{self.repo}"}
+        if "blobs=" in urlsplit(self.path).query:
+            info["siblings"] = [_sibling(*file) for file in space.files.items()]
+        return info
+
+    def _runtime(self, space: Repository) -> Any:
+        hardware = {"current": "cpu-basic", "requested": "cpu-basic"}
+        return {"stage": self.hub.look(space), "hardware": hardware, "storage": None}
+
+    def _variables(self, space: Repository) -> Any:
+        return {name: {"key": name, "value": value} for name, value in space.variables.items()}
+
+    def _secrets(self, space: Repository) -> Any:
+        return {
+            name: {"key": name, "description": secret["description"]}
+            for name, secret in space.secrets.items()
+        }
+
+    def _variable(self, space: Repository) -> Any:
+        asked = json.loads(self.body)
+        space.variables[asked["key"]] = asked["value"]
+        self._built_anew(space)
+        return {}
+
+    def _secret(self, space: Repository) -> Any:
+        asked = json.loads(self.body)
+        space.secrets[asked["key"]] = {
+            "value": asked["value"],
+            "description": asked["description"],
+        }
+        self._built_anew(space)
+        return {}
+
+    def _settings(self, space: Repository) -> Any:
+        space.private = json.loads(self.body)["visibility"] == "private"
+        return {}
+
+    def _restart(self, space: Repository) -> Any:
+        self.hub.starts(space)
+        return self._runtime(space)
+
+    def _preupload(self, space: Repository) -> Any:
+        return {
+            "files": [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if _is_lfs(file["path"]) else "regular",
+                    "shouldIgnore": False,
+                    "oid": None,
+                }
+                for file in json.loads(self.body)["files"]
+            ]
+        }
+
+    def _lfs_batch(self) -> Any:
+        objects = [
+            {**asked, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{asked['oid']}"}}}
+            for asked in json.loads(self.body)["objects"]
+        ]
+        return {"transfer": "basic", "objects": objects}
+
+    def _commit(self, space: Repository) -> Any:
+        for line in self.body.splitlines():
+            match json.loads(line):
+                case {"key": "file", "value": file}:
+                    space.files[file["path"]] = base64.b64decode(file["content"])
+                case {"key": "lfsFile", "value": file}:
+                    space.files[file["path"]] = self.hub.objects[file["oid"]]
+                case {"key": "deletedFile", "value": file}:
+                    del space.files[file["path"]]
+        space.commits += 1
+        self._built_anew(space)
+        oid = f"{space.commits:040x}"
+        return {
+            "success": True,
+            "commitUrl": f"{self.hub.url}/spaces/me/kronos/commit/{oid}",
+            "commitOid": oid,
+        }
+
+    def _built_anew(self, space: Repository) -> None:
+        if space.stage not in ("PAUSED", "STOPPED", "SLEEPING") and space.commits:
+            self.hub.starts(space)
+
+    def _logs(self, kind: str) -> None:
+        self.hub.calls.append(("logs", 200))
+        lines = ["\n", f"this is the {kind} log\n", *self.hub.log]
+        events = "".join(
+            f"data: {json.dumps({'data': line, 'timestamp': ''})}\n\n" for line in lines
+        )
+        self.send_bytes(200, events.encode(), "text/event-stream")
+
+    def _health(self, space: Repository | None) -> None:
+        self.hub.health_tokens.add(self.headers.get("Authorization"))
+        if space is None or space.private or not space.runs():
+            return self._answer("health", 404 if space is None or space.private else 503, {})
+        health = {"status": "ok", "model": "NeoQuasar/Kronos-mini", "boot_id": f"{space.boots}"}
+        return self._answer("health", 200, health)
+
+    def _checked(self, action: str, answer: Any, *, writes: bool = False) -> None:
+        fault = self.hub.faults[action].popleft() if self.hub.faults[action] else None
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        if fault == "hang":
+            self.hub.calls.append((action, 599))
+            time.sleep(2)
+            self.close_connection = True
+        elif isinstance(fault, int):
+            self._answer(action, fault, {"error": "a fault of the test"})
+        elif token not in (TOKEN, READ_TOKEN):
+            self._answer(action, 401, {"error": "Invalid credentials"})
+        elif writes and token != TOKEN:
+            self._answer(action, 403, {"error": "Forbidden"})
+        else:
+            with self.hub.lock:
+                content = answer()
+            if content is None:
+                return self._answer(action, 404, {"error": "Repository not found"})
+            self._answer(action, 200, content)
+        return None
+
+    def _answer(self, action: str, status: int, content: Any) -> None:
+        self.hub.calls.append((action, status))
+        headers = {"X-Error-Code": "RepoNotFound"} if status == 404 else {}
+        self.send_bytes(status, json.dumps(content).encode(), "application/json", headers)
+
+
+# method, what follows the Space's name, how much follows that -> action, and what does it
+SPACE_CALLS: dict[
+    tuple[str, str, int], tuple[str, Callable[[RepositoryHandler, Repository], Any]]
+] = {
+    ("GET", "", 0): ("info", RepositoryHandler._info),
+    ("GET", "runtime", 0): ("runtime", RepositoryHandler._runtime),
+    ("GET", "variables", 0): ("variables", RepositoryHandler._variables),
+    ("GET", "secrets", 0): ("secrets", RepositoryHandler._secrets),
+    ("POST", "variables", 0): ("add-variable", RepositoryHandler._variable),
+    ("POST", "secrets", 0): ("add-secret", RepositoryHandler._secret),
+    ("PUT", "settings", 0): ("settings", RepositoryHandler._settings),
+    ("POST", "restart", 0): ("restart", RepositoryHandler._restart),
+    ("POST", "preupload", 1): ("preupload", RepositoryHandler._preupload),
+    ("POST", "commit", 1): ("commit", RepositoryHandler._commit),
+}
+
+
+def _is_lfs(path: str) -> bool:
+    return path.endswith(".safetensors")
+
+
+def _sibling(path: str, content: bytes) -> dict[str, Any]:
+    oid = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    sibling: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": oid}
+    if _is_lfs(path):
+        sha256 = hashlib.sha256(content).hexdigest()
+        sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 130}
+    return sibling
