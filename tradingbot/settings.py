@@ -16,6 +16,11 @@ MAX_HORIZON = 256  # what a Space accepts at most
 MAX_SAMPLES = 256
 MAX_SHARDS = 1000
 
+# How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
+# default for top_p, the tails are cut off and the bands are too narrow.
+TEMPERATURE = 1.0
+TOP_P = 1.0
+
 
 @dataclass(frozen=True)
 class Timeouts:

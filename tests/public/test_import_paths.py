@@ -94,6 +94,20 @@ def test_importing_the_package_loads_no_other_part_of_it() -> None:
     assert loaded == {"tradingbot", "tradingbot.utils", "tradingbot.utils.core"}
 
 
+@pytest.mark.integration
+def test_the_help_of_the_command_is_shown_without_loading_what_a_job_needs() -> None:
+    code = (
+        "import atexit, json, runpy, sys\n"
+        "atexit.register(lambda: print(json.dumps(list(sys.modules)), file=sys.stderr))\n"
+        "sys.argv[1:] = ['--help']\n"
+        "runpy.run_module('tradingbot.kronosbot', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Try it" in done.stdout
+    heavy = {"numpy", "pandas", "sqlalchemy", "psycopg2", "torch", "langchain_core", "yfinance"}
+    assert not heavy & set(json.loads(done.stderr))
+
+
 @pytest.mark.parametrize("face", FACES)
 def test_a_public_path_holds_no_code_of_its_own(face: str) -> None:
     program = ast.parse((FOLDER / face).read_text())

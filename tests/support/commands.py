@@ -93,6 +93,7 @@ def _serve(control: socket.socket) -> None:
     import tradingbot.ai.forecast_tool
     import tradingbot.bots.kronos_trader
     import tradingbot.cli.main
+    import tradingbot.cli.run_result
     import tradingbot.evaluation.scoring
     import tradingbot.jobs.nightly
     import tradingbot.postprocessing.fit

@@ -21,8 +21,7 @@ from tradingbot.cli.output import fail, finish
 from tradingbot.errors import KronosError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
-from tradingbot.settings import Settings
-from tradingbot.space.wire import TEMPERATURE, TOP_P
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 
 MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars, what a Space accepts
 

@@ -41,7 +41,7 @@ def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict
         "made": walked.made,
         "seconds": round(walked.seconds, 3),
         "settings": evaluation.settings,
-        "failed": walked.failed,
+        "failed": {symbol: str(error) for symbol, error in walked.failed.items()},
         "fewer": walked.fewer,
         "in_training": evaluation.in_training,
         "without_outcome": evaluation.without_outcome,
@@ -73,8 +73,8 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
     for symbol, count in walked.fewer.items():
         some = "1 window" if count == 1 else f"{count:,} windows"
         lines.append(f"Fewer     {symbol}: its history allows {some} only")
-    for symbol, why in walked.failed.items():
-        lines.append(f"Failed    {symbol}: {why.removeprefix(f'{symbol}: ')}")
+    for symbol, error in walked.failed.items():
+        lines.append(f"Failed    {symbol}: {error.reason}")
     if walked.missing:
         lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
         if not walked.refused:

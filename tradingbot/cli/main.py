@@ -12,7 +12,7 @@ from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.command import Command
 from tradingbot.cli.report import write_report
-from tradingbot.cli.run import run
+from tradingbot.cli.run import RunCommand, run
 from tradingbot.cli.score import score
 from tradingbot.cli.space import space_app
 from tradingbot.cli.status import status
@@ -77,7 +77,7 @@ def _options(
     pass
 
 
-app.command()(run)
+app.command(cls=RunCommand)(run)
 app.command(cls=Command)(status)
 app.command(cls=Command)(backtest)
 app.command(cls=Command)(calibrate)

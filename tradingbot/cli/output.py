@@ -30,9 +30,12 @@ def plain_table(*columns: str, left: Collection[str] = (), gap: int = 2) -> Tabl
 
 def print_table(console: Console, table: Table) -> None:
     """Print the whole table; a line longer than the console is better than a figure cut off."""
-    natural = console.options.update(width=1000)
-    needed = console.measure(table, options=natural).maximum
-    console.print(table, width=max(needed, console.width), soft_wrap=True)
+    natural = console.options.update(max_width=1000)
+    width = console.width
+    # rich would take no argument `width` that is more than the console's own
+    console.width = max(width, console.measure(table, options=natural).maximum)
+    console.print(table)
+    console.width = width
 
 
 def print_line(console: Console, line: str = "") -> None:

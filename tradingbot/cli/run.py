@@ -1,82 +1,76 @@
 """`kronosbot run`: the nightly job."""
 
-import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
 
-from tradingbot.cli.run_document import digest, document, outcome_lines
-from tradingbot.cli.run_output import show
+from tradingbot.cli.command import Command
+from tradingbot.cli.options import (
+    DatabaseOption,
+    HorizonOption,
+    JsonOption,
+    LocalOption,
+    SourceOption,
+    Tickers,
+    symbols_option,
+)
 from tradingbot.errors import KronosError
 from tradingbot.jobs.sharding import Shard
-from tradingbot.jobs.summary import Ending, RunSummary
-from tradingbot.persistence.wait_callback import bounded_waits
-from tradingbot.runtime.logs import likely_log_format, log_format, to_json
+from tradingbot.runtime.logs import likely_log_format, log_format
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
-from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
-from tradingbot.runtime.streams import SafeStream
-from tradingbot.settings import MAX_HORIZON, Settings, check_source, check_symbols, check_whole
+from tradingbot.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tradingbot.jobs.nightly import NightlyJob
 
-logger = logging.getLogger(__name__)
+
+class RunCommand(Command):
+    """The command of `run`: a run that a wrong option ends has a summary as every other run."""
+
+    def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
+        """Print the summary of a run that did nothing, and end the command."""
+        from tradingbot.cli.run_result import print_summary
+        from tradingbot.jobs.summary import Ending, RunSummary
+
+        summary = RunSummary(Ending.by(error), dry_run=bool(ctx.params.get("dry_run")))
+        with _reporter(sys.argv[1:]) as reporter:
+            print_summary(summary, reporter, as_json=bool(ctx.params.get("as_json")))
+        raise typer.Exit(summary.ending.exit_code)
 
 
 def run(
-    local: Annotated[
-        bool,
-        typer.Option("--local", help="Start a Space on this machine, and stop it at the end."),
-    ] = False,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where candles come from: yahoo, csv:DIR (one file a ticker), or sample "
-            "(real candles, no network). [env KRONOS_DATA_SOURCE; default yahoo]",
-        ),
-    ] = None,
+    local: LocalOption = False,
+    source: SourceOption = None,
     symbols: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="These tickers only. Default: those of the bots and KRONOS_EXTRA_SYMBOLS; "
-            "with csv and sample the source's own.",
+        Tickers | None,
+        symbols_option(
+            "These tickers only. Default: those of the bots and KRONOS_EXTRA_SYMBOLS; "
+            "with csv and sample the source's own."
         ),
     ] = None,
-    horizon: Annotated[
-        str | None,
-        typer.Option(metavar="BARS", help="Days ahead. [env KRONOS_HORIZON; default 5]"),
-    ] = None,
+    horizon: HorizonOption = None,
     shard: Annotated[
-        str | None,
+        Shard | None,
         typer.Option(
             metavar="I/N",
+            parser=Shard.parse,
             help="Take part I, from 0, of the tickers dealt into N, so that N runs can share them. "
             "[env JOB_COMPLETION_INDEX and KRONOS_SHARDS; default all]",
         ),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where forecasts are stored. [env DATABASE_URL, POSTGRES_*; "
-            "default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast and print, but store nothing.")
+        bool,  # eager, as --json: the summary of a run with a wrong option says it too
+        typer.Option("--dry-run", is_eager=True, help="Forecast and print, but store nothing."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Forecast anew what is already stored.")
     ] = False,
     log_lines: Annotated[
-        str | None,
+        Literal["auto", "text", "json"] | None,
         typer.Option(
             "--log-format",
             metavar="auto|text|json",
@@ -84,10 +78,7 @@ def run(
             "[env KRONOS_LOG_FORMAT; default auto: json in a Kubernetes pod]",
         ),
     ] = None,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Print the whole report as one JSON document on stdout."),
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Forecast the active tickers once: the nightly job.
 
@@ -105,75 +96,34 @@ def run(
       kronosbot run --local --source sample
       kronosbot run --local --symbols SPY,BTC-USD --json | jq .counts
     """
-    given = [] if log_lines is None else ["--log-format", log_lines]
-    reporter = JsonProgressReporter() if likely_log_format(given) == "json" else ProgressReporter()
-
-    def build() -> "NightlyJob":
-        from tradingbot.jobs.nightly import JobOptions, build_job
-
-        log_format(log_lines)  # now strictly
-        settings = Settings.from_env()
-        if source is not None:
-            settings = replace(settings, data_source=check_source("--source", source))
-        if horizon is not None:
-            bars = check_whole("--horizon", horizon, 1, MAX_HORIZON)
-            settings = replace(settings, horizon=bars)
-        options = JobOptions(
-            symbols=() if symbols is None else check_symbols("--symbols", symbols),
-            shard=Shard.chosen(settings, shard),
-            force=force,
-            dry_run=dry_run,
-            local=local,
-            database_url=database_url,
-        )
-        return build_job(settings, options, reporter)
-
+    reporter = _reporter([] if log_lines is None else ["--log-format", log_lines])
     with reporter:
-        summary = _perform(build, dry_run=dry_run)
-        with signals_held():
-            _tell(summary, reporter, as_json=as_json)
+        from tradingbot.cli.run_result import perform, print_summary
+
+        def build() -> "NightlyJob":
+            from tradingbot.jobs.nightly import JobOptions, build_job
+
+            log_format(log_lines)  # KRONOS_LOG_FORMAT too, now strictly
+            settings = Settings.from_env()
+            settings = replace(
+                settings,
+                data_source=source or settings.data_source,
+                horizon=horizon or settings.horizon,
+            )
+            options = JobOptions(
+                symbols=symbols or (),
+                shard=shard or Shard.of(settings),
+                force=force,
+                dry_run=dry_run,
+                local=local,
+                database_url=database_url,
+            )
+            return build_job(settings, options, reporter)
+
+        summary = perform(build, dry_run=dry_run)
+        print_summary(summary, reporter, as_json=as_json)
     raise typer.Exit(summary.ending.exit_code)
 
 
-def _perform(build: "Callable[[], NightlyJob]", *, dry_run: bool) -> RunSummary:
-    """What came of the job, also where it failed, or could not be built."""
-    job = None
-    try:
-        job = build()
-        with stop_on_signals(), bounded_waits(job.settings.timeouts):
-            ending = job.run()
-    except (KronosError, Stopped) as error:
-        ending = Ending.by(error)
-    except Exception as error:
-        logger.exception("This is a mistake in kronosbot, please report it")
-        ending = Ending(1, type(error).__name__, f"{type(error).__name__}: {error}")
-    return job.summary(ending) if job else RunSummary(ending, dry_run=dry_run)
-
-
-def _tell(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
-    """The summary on stdout. That it cannot be shown is a warning: the work is done."""
-    reporter.end()
-    out = SafeStream(sys.stdout)
-    if as_json:
-        out.write(to_json(document(summary)) + "\n")
-    elif isinstance(reporter, JsonProgressReporter):
-        for line in outcome_lines(summary):
-            out.write(line + "\n")
-    elif summary.forecasts or summary.failed:
-        show(summary, Console(file=out.as_text()))
-    out.flush()
-    if out.error is not None and not isinstance(out.error, BrokenPipeError):
-        reporter.warn(f"the report could not be shown: {out.error.strerror}")
-    if isinstance(reporter, JsonProgressReporter):
-        reporter.report(_in_words(summary), digest(summary))
-    elif summary.ending.message is not None:
-        failed = summary.ending.error not in (None, Stopped.__name__)
-        reporter.say(f"Error: {summary.ending.message}" if failed else _in_words(summary))
-
-
-def _in_words(summary: RunSummary) -> str:
-    """What became of the run, in one line."""
-    message = summary.ending.message
-    if summary.ending.error == Stopped.__name__:
-        return f"Stopped by {message}; what was stored stays, and the next run does the rest"
-    return message or f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"
+def _reporter(arguments: Sequence[str]) -> ProgressReporter:
+    return JsonProgressReporter() if likely_log_format(arguments) == "json" else ProgressReporter()

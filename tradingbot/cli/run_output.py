@@ -8,38 +8,33 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
+from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import RAW, ForecastBar
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
+
+RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
 
 
 def show(summary: RunSummary, console: Console) -> None:
     """The table, then what was done."""
     outcomes = [outcome for outcome in summary.tickers.values() if outcome.forecast is not None]
     if outcomes:
-        table = forecast_table(outcomes)
-        # a price is never cut short: rather let a narrow terminal wrap the line
-        natural = console.options.update(max_width=1000)
-        console.width = max(console.width, console.measure(table, options=natural).maximum)
-        console.print()
-        console.print(table)
-        console.print()
+        print_line(console)
+        print_table(console, forecast_table(outcomes))
+        print_line(console)
     for line in lines_of(summary):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def forecast_table(outcomes: list[TickerOutcome]) -> Table:
     """One row a future bar, grouped by ticker; the last column only where the future is known."""
     known = any(outcome.actual for outcome in outcomes)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("Ticker", style="bold")
-    table.add_column("As of")
-    table.add_column("Last\nclose", justify="right")
-    table.add_column("Date", justify="right")
-    table.add_column("Forecast", justify="right")
-    table.add_column("10–90 % range", justify="center")  # noqa: RUF001 - a range has an en dash
-    table.add_column("P(up)", justify="right")
+    headings = ["Ticker", "As of", "Last\nclose", "Date", "Forecast", RANGE, "P(up)"]
     if known:
-        table.add_column("Actual ", justify="right")  # one place more for the mark
+        headings.append("Actual ")  # one place more for the mark
+    table = plain_table(*headings, left=("Ticker", "As of"))
+    table.columns[0].style = "bold"
+    table.columns[headings.index(RANGE)].justify = "center"
     for number, outcome in enumerate(outcomes):
         if number:
             table.add_row()

@@ -1,23 +1,14 @@
 """`kronosbot space status|wake|pause`: the Space by hand, when no job does it."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tradingbot.errors import ConfigError, KronosError
-from tradingbot.formatting import duration
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
-from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings
-
-if TYPE_CHECKING:
-    from tradingbot.client import KronosClient
-    from tradingbot.space.hub import HubSpace
-
 
 space_app = typer.Typer(
     help="""Look at the Space, wake it or pause it by hand.
@@ -43,6 +34,9 @@ def status_command() -> None:
 
     Try it: kronosbot space status
     """
+    from tradingbot.cli.space_control import hub_of, show, show_health
+    from tradingbot.space.hub import FAILED
+
     with _told_in_one_line() as narrator:
         settings = Settings.from_env()
         if settings.hf_token is None and settings.space_url is None:
@@ -51,16 +45,14 @@ def status_command() -> None:
         if settings.hf_token is None:
             narrator.say("HF_TOKEN is not set, so the Hub is not asked for the stage")
         else:
-            from tradingbot.space.hub import FAILED
-
-            hub = _hub(settings)
+            hub = hub_of(settings)
             stage = hub.stage()
-            _show("Space", f"{hub.repo}: {stage}")
+            show("Space", f"{hub.repo}: {stage}")
             if stage in FAILED:
                 log = hub.log_tail(build=stage != "RUNTIME_ERROR")
-        well = _show_health(settings, stage)
+        well = show_health(settings, stage)
         for line in log.splitlines():
-            _show("Log", line)
+            show("Log", line)
     raise typer.Exit(0 if well else 1)
 
 
@@ -73,18 +65,28 @@ def wake() -> None:
 
     Try it: kronosbot space wake
     """
+    from tradingbot.cli.space_control import (
+        client_of,
+        described,
+        health_if_up,
+        hub_of,
+        restart,
+        show,
+        with_token,
+    )
+
     with _told_in_one_line() as narrator:
-        settings = _with_token(Settings.from_env())
-        with _client(settings) as client:
-            hub = _hub(settings)
-            health = _health_if_up(hub, client)
+        settings = with_token(Settings.from_env())
+        with client_of(settings) as client:
+            hub = hub_of(settings)
+            health = health_if_up(hub, client)
             if health is not None:
                 narrator.say(f"Space {hub.repo} runs already")
             else:
-                health = _restart(hub, client, settings.wake_timeout, narrator)
-        _show("Space", f"{hub.repo}: RUNNING")
-        _show("Health", _described(settings, health))
-        _show("Next", "kronosbot space pause: it costs its owner's quota until then")
+                health = restart(hub, client, settings.wake_timeout, narrator)
+        show("Space", f"{hub.repo}: RUNNING")
+        show("Health", described(settings, health))
+        show("Next", "kronosbot space pause: it costs its owner's quota until then")
 
 
 @space_app.command()
@@ -93,17 +95,16 @@ def pause() -> None:
 
     Try it: kronosbot space pause
     """
+    from tradingbot.cli.space_control import hub_of, or_else, show, with_token
+
     with _told_in_one_line() as narrator:
-        settings = _with_token(Settings.from_env())
-        hub = _hub(settings)
+        settings = with_token(Settings.from_env())
+        hub = hub_of(settings)
         narrator.step("pause", f"Pausing {hub.repo}")
-        with _or_else("the Space may still be running: `kronosbot space status` tells"):
+        with or_else("the Space may still be running: `kronosbot space status` tells"):
             hub.pause()
         narrator.end()
-        _show("Space", f"{hub.repo}: {hub.stage()}")
-
-
-# parts of the three -----------------------------------------------------------------------
+        show("Space", f"{hub.repo}: {hub.stage()}")
 
 
 @contextmanager
@@ -117,105 +118,3 @@ def _told_in_one_line() -> Iterator[ProgressReporter]:
         said = f"Stopped by {error}" if isinstance(error, Stopped) else f"Error: {error}"
         narrator.say("; ".join([said, *getattr(error, "__notes__", [])]))
         raise typer.Exit(error.exit_code) from None
-
-
-@contextmanager
-def _or_else(hint: str) -> Iterator[None]:
-    """What a failure or a signal in this block leaves behind."""
-    try:
-        yield
-    except (KronosError, Stopped) as error:
-        error.add_note(hint)
-        raise
-
-
-def _with_token(settings: Settings) -> Settings:
-    if settings.hf_token is None:
-        raise ConfigError(
-            f"HF_TOKEN is not set: only with a write token of its owner can Space "
-            f"{settings.hf_space_repo} be woken or paused (huggingface.co/settings/tokens)"
-        )
-    return settings
-
-
-def _hub(settings: Settings) -> "HubSpace":
-    from tradingbot.space.hub import HubSpace
-
-    assert settings.hf_token is not None
-    return HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts)
-
-
-def _client(settings: Settings) -> "KronosClient":
-    from tradingbot.client import KronosClient
-
-    if settings.space_url is None:
-        raise ConfigError(
-            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
-            "which is asked whether it is up"
-        )
-    return KronosClient(settings=settings)
-
-
-def _health_if_up(hub: "HubSpace", client: "KronosClient") -> dict[str, Any] | None:
-    if hub.stage() != "RUNNING":
-        return None
-    try:
-        health = client.health()
-    except KronosError:
-        return None
-    return health if health.get("status") == "ok" else None
-
-
-def _restart(
-    hub: "HubSpace", client: "KronosClient", timeout: float, narrator: ProgressReporter
-) -> dict[str, Any]:
-    from tradingbot.space.hub import RUNS
-    from tradingbot.space.lifecycle import boot_id, wait_for_new_container
-
-    stage = hub.stage()
-    old_boot = boot_id(client) if stage in RUNS else None
-    narrator.step("wake", f"Waking {hub.repo} ({stage})")
-    with _or_else("should it still be starting, `kronosbot space pause` puts it to rest"):
-        hub.restart()
-        health = wait_for_new_container(
-            hub, client, other_than=old_boot, timeout=timeout, say=narrator.say
-        )
-    narrator.end()
-    return health
-
-
-def _show_health(settings: Settings, stage: str | None) -> bool:
-    """Print what /health says, or why it is not known; whether that is as it should be."""
-    from tradingbot.space.hub import FAILED, STILL
-
-    if settings.space_url is None:
-        _show("Health", "KRONOS_SPACE_URL is not set, so the Space is not asked")
-        return stage not in FAILED
-    if stage in STILL:
-        _show("Health", f"not asked: it is {stage}; `kronosbot space wake` wakes it")
-        return True
-    with _client(settings) as client:
-        try:
-            _show("Health", _described(settings, client.health()))
-            return True
-        except KronosError as error:
-            _show("Health", f"no answer: {error}")
-            return False
-
-
-def _described(settings: Settings, health: dict[str, Any]) -> str:
-    """One line about the container that answers."""
-    revision, uptime = health.get("model_revision"), health.get("uptime_s")
-    parts = [
-        f"{health['status']} at {settings.space_url}: {health['model']}",
-        f"revision {str(revision)[:12]}" if revision else "",
-        f"up {duration(uptime)}" if uptime is not None else "",
-        f"boot {health['boot_id']}",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
-def _show(name: str, line: str) -> None:
-    out = SafeStream(sys.stdout)
-    out.write(f"{name:8} {line}\n")
-    out.flush()

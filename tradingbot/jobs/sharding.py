@@ -16,10 +16,8 @@ class Shard:
     count: int = 1
 
     @classmethod
-    def chosen(cls, settings: Settings, option: str | None = None) -> Self:
-        """What `--shard I/N` says, else KRONOS_SHARDS and JOB_COMPLETION_INDEX; ConfigError."""
-        if option is not None:
-            return cls._parsed(option)
+    def of(cls, settings: Settings) -> Self:
+        """Return what KRONOS_SHARDS and JOB_COMPLETION_INDEX say; ConfigError."""
         if settings.shards == 1:  # every pod of an Indexed Job has an index
             return cls()
         index = settings.completion_index
@@ -44,7 +42,8 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     @classmethod
-    def _parsed(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
+        """Return what `--shard I/N` says; ConfigError."""
         index, _, count = text.partition("/")
         if all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (index, count)):
             made = cls(int(index), int(count))

@@ -15,6 +15,7 @@ from tradingbot.errors import DataError, KronosError, SpaceError, SpaceRejected,
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import PRICES, checked
+from tradingbot.settings import TEMPERATURE, TOP_P
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class SeriesRequest:
 
 
 Unsendable = tuple[str, KronosError]  # a ticker without a request, and why
-
-# How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
-# default for top_p, the tails are cut off and the bands are too narrow.
-TEMPERATURE = 1.0
-TOP_P = 1.0
 
 
 def prepared(

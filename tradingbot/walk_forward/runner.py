@@ -54,7 +54,7 @@ class WalkForwardResult:
     missing: int = 0  # of them, with no forecast in the file
     made: int = 0  # by this run
     seconds: float = 0.0  # from the first request to the last answer
-    failed: dict[str, str] = field(default_factory=dict)  # ticker -> why it has no window
+    failed: dict[str, DataError] = field(default_factory=dict)  # ticker -> why it has no window
     fewer: dict[str, int] = field(default_factory=dict)  # ticker -> windows, where not all
     model: str = ""
     error: str | None = None  # why the first of the missing ones is missing
@@ -122,13 +122,13 @@ def _windows(
         try:
             found = windows(symbol, pd.DatetimeIndex(frame.index), plan, count)
         except DataError as error:
-            result.failed[symbol] = str(error)
+            result.failed[symbol] = error
             continue
         if len(found) < count:
             result.fewer[symbol] = len(found)
         wanted += found
     if not wanted:
-        raise DataError("; ".join(result.failed.values()))
+        raise DataError("; ".join(map(str, result.failed.values())))
     return wanted
 
 
@@ -154,10 +154,10 @@ def _candles(
                 narrator.say(f"{symbol}: {warning}")
             found[symbol] = frame
         except DataError as error:
-            result.failed[symbol] = str(error)
+            result.failed[symbol] = error
         narrator.advance()
     if not found:
-        raise DataError("; ".join(result.failed.values()))
+        raise DataError("; ".join(map(str, result.failed.values())))
     return found
 
 

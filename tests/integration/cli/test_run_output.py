@@ -226,6 +226,28 @@ def test_a_run_that_has_nothing_to_do_since_another_is_at_work_says_so_in_every_
     assert document(lines.stdout)["message"] == last["message"]
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--horizon", "0"], "--horizon='0': expected a whole number from 1 to 256"),
+        (["--source", "ftp"], "--source='ftp': expected yahoo, sample or csv:DIR"),
+        (["--shard", "2/2"], "--shard='2/2': expected I/N"),
+        (["--log-format", "xml"], "--log-format='xml': expected auto, text or json"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_an_error_in_the_report(
+    tmp_path: Path, option: list[str], says: str
+) -> None:
+    done = kronosbot(*option, "--json", "--dry-run", folder=tmp_path)
+    [line] = done.stderr.splitlines()
+    report = document(done.stdout)
+    assert (done.returncode, report["exit_code"], report["dry_run"]) == (2, 2, True)
+    assert line.startswith(f"Error: {says}")
+    assert line == f"Error: {report['error']['message']}"
+    assert report["error"]["kind"] == "ConfigError"
+    assert report["tickers"] == {}
+
+
 # the report as one document ---------------------------------------------------------------
 
 

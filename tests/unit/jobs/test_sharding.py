@@ -36,22 +36,25 @@ def test_many_tickers_are_dealt_about_evenly() -> None:
     assert min(sizes) > 70
 
 
-def test_the_option_counts_before_the_environment_of_an_indexed_job() -> None:
+def test_the_environment_of_an_indexed_job_says_which_part_a_pod_has() -> None:
     pod = Settings(shards=4, completion_index=3)
-    assert Shard.chosen(pod) == Shard(3, 4)
-    assert Shard.chosen(pod, "0/2") == Shard(0, 2)
-    assert Shard.chosen(replace(pod, shards=1)) == Shard(0, 1), "no shards, whatever the index"
+    assert Shard.of(pod) == Shard(3, 4)
+    assert Shard.of(replace(pod, shards=1)) == Shard(0, 1), "no shards, whatever the index"
+
+
+def test_a_part_is_written_as_the_option_is() -> None:
+    assert Shard.parse("3/4") == Shard(3, 4)
     assert str(Shard(3, 4)) == "3/4"
 
 
 @pytest.mark.parametrize("text", ["", "1", "2/2", "1/0", "0/1001", "-1/2", "a/b", "1/2/3", "1 / 2"])
 def test_a_part_that_cannot_be_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--shard='.*': expected I/N, part I \(from 0 to N-1\)"):
-        Shard.chosen(Settings(), text)
+        Shard.parse(text)
 
 
 def test_shards_without_an_index_or_with_one_too_high_are_a_wrong_setting() -> None:
     with pytest.raises(ConfigError, match="KRONOS_SHARDS=4, but which part is this"):
-        Shard.chosen(Settings(shards=4))
+        Shard.of(Settings(shards=4))
     with pytest.raises(ConfigError, match="JOB_COMPLETION_INDEX=4: expected less than"):
-        Shard.chosen(Settings(shards=4, completion_index=4))
+        Shard.of(Settings(shards=4, completion_index=4))

@@ -1,0 +1,72 @@
+"""A run of the job from the command line: how it is run, and how its summary is printed."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from tradingbot.cli.run_document import digest, document, outcome_lines
+from tradingbot.cli.run_output import show
+from tradingbot.errors import KronosError
+from tradingbot.jobs.nightly import NightlyJob
+from tradingbot.jobs.summary import Ending, RunSummary
+from tradingbot.persistence.wait_callback import bounded_waits
+from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
+from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+
+logger = logging.getLogger(__name__)
+
+
+def perform(build: Callable[[], NightlyJob], *, dry_run: bool) -> RunSummary:
+    """Build and run the job; return its summary, also where it failed or could not be built."""
+    job = None
+    try:
+        job = build()
+        with stop_on_signals(), bounded_waits(job.settings.timeouts):
+            ending = job.run()
+    except (KronosError, Stopped) as error:
+        ending = Ending.by(error)
+    except Exception as error:
+        logger.exception("This is a mistake in kronosbot, please report it")
+        ending = Ending(1, type(error).__name__, f"{type(error).__name__}: {error}")
+    return job.summary(ending) if job else RunSummary(ending, dry_run=dry_run)
+
+
+def print_summary(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
+    """Print the summary on stdout, and on stderr how the run ended.
+
+    A summary that cannot be shown is a warning: the work is done. Signals wait until the end.
+    """
+    with signals_held():
+        _print(summary, reporter, as_json=as_json)
+
+
+def _print(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
+    reporter.end()
+    out = SafeStream(sys.stdout)
+    if as_json:
+        out.write(to_json(document(summary)) + "\n")
+    elif isinstance(reporter, JsonProgressReporter):
+        for line in outcome_lines(summary):
+            out.write(line + "\n")
+    elif summary.forecasts or summary.failed:
+        show(summary, Console(file=out.as_text()))
+    out.flush()
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        reporter.warn(f"the report could not be shown: {out.error.strerror}")
+    if isinstance(reporter, JsonProgressReporter):
+        reporter.report(_in_words(summary), digest(summary))
+    elif summary.ending.message is not None:
+        failed = summary.ending.error not in (None, Stopped.__name__)
+        reporter.say(f"Error: {summary.ending.message}" if failed else _in_words(summary))
+
+
+def _in_words(summary: RunSummary) -> str:
+    """What became of the run, in one line."""
+    message = summary.ending.message
+    if summary.ending.error == Stopped.__name__:
+        return f"Stopped by {message}; what was stored stays, and the next run does the rest"
+    return message or f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"
