@@ -76,6 +76,15 @@ class Timeouts:
     data_fast_failure: float = 5.0  # a failure within this time is no time-out
     data_rest: float = 300.0  # it is left alone once given up; after that trouble is forgotten
 
+    # A language model, and an agent that waits
+    ai_request: float = 120.0  # one request to the model's provider
+    ai_retries: int = 2  # of a request that failed; a number, not seconds
+    ai_answer: float = 600.0  # for an answer of the model, what its client tries again included
+    ai_tool: float = 180.0  # for a tool; a Space that wakes takes most of that
+    ai_space: float = 120.0  # for a forecast of the Space, which an agent waits for
+
+    track_record_rest: float = 300.0  # a database out of reach is left alone by who asks for it
+
     signal_noticed: float = 0.5  # waits look this often whether a signal has come
 
 
@@ -100,6 +109,11 @@ def use_timeouts(timeouts: Timeouts) -> Iterator[None]:
         yield
     finally:
         _default_timeouts = before
+
+
+def environment() -> Mapping[str, str]:
+    """Return the variables of this process, which no other module reads by itself."""
+    return os.environ
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The plan of the house holds: where SQL stands, where imports stand, how long a module is.
+"""The plan of the house holds: where SQL, imports and the environment stand, how long a module is.
 
 Which way imports may point is checked by import-linter, in `make lint`.
 """
@@ -41,6 +41,12 @@ def test_a_module_is_read_in_one_sitting(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(SQL_MAY_STAND)])
 def test_sql_stands_in_repositories_only(name: str) -> None:
     assert SQL.findall((ROOT / name).read_text()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("tradingbot/")])
+def test_the_environment_is_read_in_the_settings_only(name: str) -> None:
+    reads = re.search(r"\bos\.(environ|getenv)\b", (ROOT / name).read_text())
+    assert bool(reads) == (name == "tradingbot/settings.py")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])

@@ -32,11 +32,10 @@ from tradingbot.bots.bot import Bot
 from tradingbot.errors import AIError, ConfigError
 from tradingbot.runtime.concurrency import Result, in_background
 from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.settings import default_timeouts
 
 logger = logging.getLogger(__name__)
 
-TOOL_TIMEOUT = 180.0  # seconds; a Space that wakes takes most of that
-ANSWER_TIMEOUT = 600.0  # seconds for an answer of the model, what its client tries again included
 LAST_STEP = "No further tool can be called. Answer now with what you know."
 
 
@@ -55,8 +54,9 @@ def run_ai_with_tools(
     environment decides (see `tradingbot.ai.provider`). With a `bot` the model can read that
     bot's portfolio and trades, prices and stored forecasts, and write nothing. The tools of one
     answer run at the same time. A tool's error is passed to the model, and so is the fact that a
-    tool takes longer than TOOL_TIMEOUT seconds. The model is asked at most `max_steps` times, the
-    last time for its answer alone, and has ANSWER_TIMEOUT seconds each time.
+    tool takes longer than three minutes. The model is asked at most `max_steps` times, the last
+    time for its answer alone, and has ten minutes each time (`ai_tool` and `ai_answer` of
+    `tradingbot.settings.Timeouts`).
 
     ConfigError when a name, key or package is missing, or the model cannot call tools; AIError
     when it is out of reach, refuses, takes too long, or gives no answer in `max_steps`; ValueError
@@ -130,9 +130,10 @@ def _in_time(
 ) -> AIMessage:
     """The model's answer; whatever it raises. It may be one without a time-out of its own."""
     answer = _in_background(lambda: ask(messages))
-    wait([answer], ANSWER_TIMEOUT)
+    seconds = default_timeouts().ai_answer
+    wait([answer], seconds)
     if not answer.done():
-        raise AIError(f"the language model gave no answer within {ANSWER_TIMEOUT:g} s")
+        raise AIError(f"the language model gave no answer within {seconds:g} s")
     return answer.result()
 
 
@@ -149,8 +150,9 @@ def _results(answer: AIMessage, tools: Mapping[str, BaseTool]) -> list[ToolMessa
     """What the called tools say, in the order of the calls: a result or an error for each."""
     calls = answer.tool_calls
     futures = [_in_background(partial(_result, call, tools)) for call in calls]
-    done, _ = wait(futures, TOOL_TIMEOUT)
-    late = f"Error: no answer within {TOOL_TIMEOUT:g} s. Go on without it."
+    seconds = default_timeouts().ai_tool
+    done, _ = wait(futures, seconds)
+    late = f"Error: no answer within {seconds:g} s. Go on without it."
     results = [
         future.result() if future in done else _error(call["name"], call["id"], late)
         for call, future in zip(calls, futures, strict=True)

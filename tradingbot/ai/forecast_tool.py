@@ -30,7 +30,6 @@ from tradingbot.settings import Settings
 logger = logging.getLogger(__name__)
 
 MOST_DAYS = 30  # what a language model can make sense of
-SPACE_TIMEOUT = 120.0  # seconds; an agent waits
 
 
 @tool(parse_docstring=True)
@@ -110,7 +109,8 @@ def _answer(ticker: str, days: int) -> str:
             stored, latest, "from the database", record=describe_track_record(stored)
         )
     try:
-        with KronosClient(data=data, settings=settings, timeout=SPACE_TIMEOUT) as client:
+        patience = settings.timeouts.ai_space
+        with KronosClient(data=data, settings=settings, timeout=patience) as client:
             [(_, answer)] = client.forecast_many([ticker], days)
         if isinstance(answer, KronosError):
             raise answer

@@ -8,7 +8,6 @@
 A key goes to the address that it belongs to, and to no other.
 """
 
-import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -16,19 +15,19 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from tradingbot.errors import ConfigError
-from tradingbot.settings import check_secret, check_url
+from tradingbot.settings import check_secret, check_url, default_timeouts, environment
 
 OPENROUTER = "https://openrouter.ai/api/v1"
 OPENAI = "https://api.openai.com/v1"
-TIMEOUT = 120.0  # seconds for one answer
-RETRIES = 2
 
 
-def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ) -> BaseChatModel:
-    """The chat model of this name at the provider that `environ` names; it connects to nothing yet.
+def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None) -> BaseChatModel:
+    """Return the chat model of this name at the provider that `environ` names, unconnected.
 
+    `environ` is the process's by default. A request has `ai_request` seconds of the time-outs.
     ConfigError, in one line, when the name, a key or the package langchain-openai is missing.
     """
+    environ = environment() if environ is None else environ
     name = name or environ.get("KRONOS_AI_MODEL", "").strip()
     if not name:
         raise ConfigError(
@@ -36,6 +35,7 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ)
             "spells it, or pass model="
         )
     url, key = _provider(environ)
+    timeouts = default_timeouts()
     try:
         from langchain_openai import ChatOpenAI
     except ImportError as error:
@@ -47,8 +47,8 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] = os.environ)
         model=name,
         base_url=url,
         api_key=SecretStr(key),
-        timeout=TIMEOUT,
-        max_retries=RETRIES,
+        timeout=timeouts.ai_request,
+        max_retries=timeouts.ai_retries,
     )
 
 

@@ -5,11 +5,12 @@ from functools import partial
 
 from tradingbot.runtime.logs import likely_log_format, log_line
 from tradingbot.runtime.signals import exit_on_signals, ignore_signals
+from tradingbot.settings import environment
 
 
 def main() -> None:
     """Run the command. Its subcommands are in `tradingbot.cli.main`."""
-    in_json = likely_log_format(sys.argv[1:]) == "json"
+    in_json = likely_log_format(sys.argv[1:], environment()) == "json"
     exit_on_signals(partial(log_line, "ERROR") if in_json else str)
     from tradingbot.cli.main import command  # slow: Ctrl-C must be handled by now
 

@@ -17,6 +17,7 @@ from tradingbot.cli.score import score
 from tradingbot.cli.space import space_app
 from tradingbot.cli.status import status
 from tradingbot.runtime.logs import likely_log_format, log_line
+from tradingbot.settings import environment
 
 
 class JobGroup(TyperGroup):
@@ -50,7 +51,7 @@ app = typer.Typer(
 
 def command() -> None:
     """Run `kronosbot` with the arguments of the process, and end it."""
-    in_json = likely_log_format(sys.argv[1:]) == "json"
+    in_json = likely_log_format(sys.argv[1:], environment()) == "json"
     try:
         sys.exit(app(prog_name="kronosbot", standalone_mode=not in_json))
     except TyperException as error:  # the arguments make no sense

@@ -21,7 +21,7 @@ from tradingbot.errors import KronosError
 from tradingbot.jobs.sharding import Shard
 from tradingbot.runtime.logs import likely_log_format, log_format
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, environment
 
 if TYPE_CHECKING:
     from tradingbot.jobs.nightly import NightlyJob
@@ -103,7 +103,7 @@ def run(
         def build() -> "NightlyJob":
             from tradingbot.jobs.nightly import JobOptions, build_job
 
-            log_format(log_lines)  # KRONOS_LOG_FORMAT too, now strictly
+            log_format(log_lines, environment())  # KRONOS_LOG_FORMAT too, now strictly
             settings = Settings.from_env()
             settings = replace(
                 settings,
@@ -126,4 +126,5 @@ def run(
 
 
 def _reporter(arguments: Sequence[str]) -> ProgressReporter:
-    return JsonProgressReporter() if likely_log_format(arguments) == "json" else ProgressReporter()
+    in_json = likely_log_format(arguments, environment()) == "json"
+    return JsonProgressReporter() if in_json else ProgressReporter()

@@ -15,6 +15,7 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_SYMBOLS, KronosScore
 from tradingbot.persistence.scores import scores_over_all_steps
 from tradingbot.persistence.url import database_exists, database_url
+from tradingbot.settings import default_timeouts
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -78,14 +79,13 @@ def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = 
             )
     except (KronosError, SQLAlchemyError) as error:
         if isinstance(error, DatabaseUnavailable):
-            _again_at[url] = time.monotonic() + PATIENCE
+            _again_at[url] = time.monotonic() + default_timeouts().track_record_rest
         logger.debug("%s: no track record: %s", forecast.symbol, error)
         return OUT_OF_REACH
 
 
 NO_DATABASE = "no record: there is no database of past forecasts here"
 OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
-PATIENCE = 300.0  # seconds
 
 _again_at: dict[str, float] = {}  # database -> when it is asked again
 

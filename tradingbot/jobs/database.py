@@ -1,6 +1,5 @@
 """The database as one run of the job uses it: its sessions and its locks."""
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
@@ -11,6 +10,7 @@ from tradingbot.persistence.engine import get_db_session, get_engine, init_db
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.url import database_exists, database_url, redact
 from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.settings import environment
 from tradingbot.typing import SessionFactory
 
 
@@ -23,9 +23,10 @@ class JobDatabase:
     """
 
     def __init__(
-        self, url: str | None, *, dry_run: bool = False, environ: Mapping[str, str] = os.environ
+        self, url: str | None, *, dry_run: bool = False, environ: Mapping[str, str] | None = None
     ) -> None:
         """`url`, else what the environment says. ConfigError if it cannot be read."""
+        environ = environment() if environ is None else environ
         self.dry_run = dry_run
         self.variable = None if url else _psql_variable(environ)
         self._url = url or database_url(environ)

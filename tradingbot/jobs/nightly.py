@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from tradingbot.bots.universe import active_tickers
+from tradingbot.data.circuit_breaker import CircuitBreaker
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, KronosError
@@ -61,7 +62,12 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
         return open_space(settings, local=options.local, narrator=reporter, lock=lock, diary=diary)
 
     database = JobDatabase(options.database_url, dry_run=options.dry_run)
-    data = DataService(settings.data_source, horizon=settings.horizon, sessions=database.storage)
+    data = DataService(
+        settings.data_source,
+        horizon=settings.horizon,
+        sessions=database.storage,
+        patience=CircuitBreaker(settings.timeouts),
+    )
     return NightlyJob(settings, options, database, data, opener, reporter)
 
 

@@ -1,6 +1,5 @@
 """The database's address: where it is found, and how it is shown without its password."""
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,15 +8,17 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from tradingbot.errors import ConfigError
+from tradingbot.settings import environment
 
 DEFAULT_URL = "sqlite:///kronos.db"
 
 
-def database_url(environ: Mapping[str, str] = os.environ) -> str:
+def database_url(environ: Mapping[str, str] | None = None) -> str:
     """DATABASE_URL, else POSTGRES_URI, else POSTGRES_HOST and its kin, else `sqlite:///kronos.db`.
 
-    An empty variable counts as missing. Raises ConfigError.
+    An empty variable counts as missing. `environ` stands for the process's. Raises ConfigError.
     """
+    environ = environment() if environ is None else environ
     for name in ("DATABASE_URL", "POSTGRES_URI"):
         if given := environ.get(name, "").strip():
             return parsed(given, name).render_as_string(hide_password=False)

@@ -5,7 +5,6 @@ the same there. Nothing heavy is imported: the first line may be due before anyt
 """
 
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from tradingbot.errors import ConfigError
 LogFormat = Literal["text", "json"]
 
 
-def log_format(given: str | None, environ: Mapping[str, str] = os.environ) -> LogFormat:
+def log_format(given: str | None, environ: Mapping[str, str]) -> LogFormat:
     """What `--log-format`, else KRONOS_LOG_FORMAT, asks for; ConfigError if it is nonsense.
 
     "auto", the default, is JSON in a Kubernetes pod, but text where a person looks on.
@@ -34,7 +33,7 @@ def log_format(given: str | None, environ: Mapping[str, str] = os.environ) -> Lo
     raise ConfigError(f"{name}={text!r}: expected auto, text or json")
 
 
-def likely_log_format(arguments: Sequence[str]) -> LogFormat:
+def likely_log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> LogFormat:
     """The same before the arguments are parsed, or where they cannot be."""
     given = None
     for this, following in zip(arguments, [*arguments[1:], ""], strict=False):
@@ -43,7 +42,7 @@ def likely_log_format(arguments: Sequence[str]) -> LogFormat:
         elif this.startswith("--log-format="):
             given = this.partition("=")[2]
     try:
-        return log_format(given)
+        return log_format(given, environ)
     except ConfigError:
         return "text"
 

@@ -1,6 +1,5 @@
 """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,7 +7,7 @@ from dataclasses import replace
 from tradingbot.errors import ConfigError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, environment
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import WakeLog, running_space
@@ -46,7 +45,7 @@ def open_space(
     """
     if local:
         narrator.step("wake", "Starting a Space on this machine")
-        environ = {**os.environ, **({} if model is None else {"KRONOS_MODEL": model})}
+        environ = {**environment(), **({} if model is None else {"KRONOS_MODEL": model})}
         with (
             local_space(
                 environ=environ,

@@ -19,7 +19,7 @@ from typing import IO
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.signals import signals_held
-from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.settings import Timeouts, default_timeouts, environment
 from tradingbot.space.transport import SpaceHTTP
 
 logger = logging.getLogger(__name__)
@@ -31,17 +31,18 @@ WRONG_SETTING = 2  # the status with which kronos_space ends when it was told no
 @contextmanager
 def local_space(
     *,
-    environ: Mapping[str, str] = os.environ,
+    environ: Mapping[str, str] | None = None,
     timeout: float = 900.0,
     say: Callable[[str], None] = logger.info,
     timeouts: Timeouts | None = None,
 ) -> Iterator[str]:
     """Start `python -m kronos_space` on a free loopback port; its address once it is healthy.
 
-    KRONOS_MODEL is "auto" unless `environ` says otherwise, and what the process says about its
-    choice goes to `say`. SpaceError with the process's own last line when it ends instead,
-    ConfigError if a setting is to blame. The process is stopped on every way out, and stops by
-    itself when this one is killed. If it ended before its time, a warning is logged.
+    KRONOS_MODEL is "auto" unless `environ`, by default this process's, says otherwise, and what
+    the process says about its choice goes to `say`. SpaceError with the process's own last line
+    when it ends instead, ConfigError if a setting is to blame. The process is stopped on every way
+    out, and stops by itself when this one is killed. If it ended before its time, a warning is
+    logged.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
@@ -66,7 +67,7 @@ def local_space(
                     str(port),
                     "--until-stdin-closes",
                 ],
-                env=_environment(environ),
+                env=_environment(environment() if environ is None else environ),
                 stdin=subprocess.PIPE,  # closes with this process, however that ends
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -19,13 +19,12 @@ from sqlalchemy import text
 
 from tests.support.market import Market, Says, made_up
 from tests.support.openai_server import calls, openai_server, says
-from tradingbot.ai import agent as aitools
-from tradingbot.ai import provider as ai_model
-from tradingbot.ai.agent import run_ai_with_tools
+from tradingbot.ai.agent import LAST_STEP, run_ai_with_tools
 from tradingbot.ai.provider import chat_model
 from tradingbot.errors import AIError, ConfigError
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.settings import Timeouts, use_timeouts
 
 
 @pytest.fixture(autouse=True)
@@ -166,8 +165,8 @@ def test_arguments_that_are_no_json_go_back_to_the_model() -> None:
 
 
 @pytest.mark.integration
-def test_a_tool_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aitools, "TOOL_TIMEOUT", 0.2)
+@use_timeouts(Timeouts(ai_tool=0.2))
+def test_a_tool_that_hangs_is_left_behind() -> None:
     release = threading.Event()
 
     @tool
@@ -191,7 +190,7 @@ def test_the_last_step_is_announced_and_then_there_is_an_end() -> None:
     with pytest.raises(AIError, match="no answer in max_steps=3; at last it wanted to call double"):
         ask(endless, double, max_steps=3)
     assert len(endless.asked) == 3
-    assert endless.asked[-1][-1].content == aitools.LAST_STEP
+    assert endless.asked[-1][-1].content == LAST_STEP
     obedient = Scripted(answers=[wants(("double", {"number": 1})), AIMessage("Fine.")])
     assert ask(obedient, double, max_steps=2) == "Fine."
 
@@ -222,8 +221,8 @@ def test_what_a_model_of_ones_own_raises_is_raised_as_it_is() -> None:
         ask(Out(answers=[]))
 
 
-def test_a_model_of_ones_own_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aitools, "ANSWER_TIMEOUT", 0.2)
+@use_timeouts(Timeouts(ai_answer=0.2))
+def test_a_model_of_ones_own_that_hangs_is_left_behind() -> None:
     release = threading.Event()
 
     class Hangs(Scripted):
@@ -380,10 +379,10 @@ def test_the_real_client_runs_the_loop_over_http(monkeypatch: pytest.MonkeyPatch
         (500, 2, "OpenAIAPIError: .*no, says 500"),
     ],
 )
+@use_timeouts(Timeouts(ai_retries=1))
 def test_a_refusal_is_one_line_that_names_the_model_and_its_address(
     monkeypatch: pytest.MonkeyPatch, status: int, requests: int, says_: str
 ) -> None:
-    monkeypatch.setattr(ai_model, "RETRIES", 1)
     with openai_server(status) as (url, asked):
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -394,19 +393,18 @@ def test_a_refusal_is_one_line_that_names_the_model_and_its_address(
     assert len(asked.bodies) == requests
 
 
+@use_timeouts(Timeouts(ai_retries=0))
 def test_an_address_where_nobody_is_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ai_model, "RETRIES", 0)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     with pytest.raises(AIError, match=r"http://127.0.0.1:9/v1: .*refused"):
         ask("some/model")
 
 
+@use_timeouts(Timeouts(ai_retries=0, ai_request=0.3))
 def test_a_model_that_does_not_answer_is_left_after_the_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ai_model, "RETRIES", 0)
-    monkeypatch.setattr(ai_model, "TIMEOUT", 0.3)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     never = threading.Event()
     with openai_server(never) as (url, asked):

@@ -131,7 +131,7 @@ def test_a_format_that_does_not_exist_is_refused_by_name() -> None:
 def test_the_format_is_guessed_where_arguments_cannot_be_parsed(
     arguments: list[str], likely: str
 ) -> None:
-    assert likely_log_format(arguments) == likely
+    assert likely_log_format(arguments, {}) == likely
 
 
 def test_json_has_no_nan_nor_infinity() -> None:
