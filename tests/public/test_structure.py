@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 from tests.support import ROOT
@@ -52,6 +53,20 @@ def test_the_environment_is_read_in_the_settings_only(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])
 def test_our_own_packages_are_imported_at_the_top(name: str) -> None:
     assert list(_late_imports(ROOT / name)) == []
+
+
+def test_packages_stand_on_at_most_ten_levels() -> None:
+    graph = grimp.build_graph("tradingbot", exclude_type_checking_imports=True)
+    below: dict[str, set[str]] = {}
+    for module in graph.modules - {"tradingbot"}:
+        top = module.split(".")[1]
+        imported = graph.find_modules_directly_imported_by(module) - {"tradingbot"}
+        below.setdefault(top, set()).update({name.split(".")[1] for name in imported} - {top})
+
+    def level(top: str) -> int:
+        return 1 + max(map(level, below[top]), default=0)
+
+    assert max(map(level, below)) <= 10
 
 
 def _late_imports(path: Path) -> Iterator[str]:
