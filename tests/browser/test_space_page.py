@@ -17,9 +17,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 from kronos_space.app import create_app
 from kronos_space.server.pages import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
-from kronos_space.weights.checkpoint import Checkpoint
+from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support.browser import chromium
 from tests.support.candles import bars
+from tests.support.checkpoints import NANO
 from tradingbot.data.service import DataService
 
 expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
@@ -545,9 +546,9 @@ def _contrast(page: Page, one: str, other: str) -> float:
 
 
 @pytest.fixture
-def locked_url(nano_checkpoint: Checkpoint) -> Iterator[str]:
+def locked_url() -> Iterator[str]:
     """A server of this process, which costs less than one of its own: its key is "open!"."""
-    app = create_app(Settings(api_key="open!", threads=1), checkpoint=nano_checkpoint)
+    app = create_app(Settings(api_key="open!", threads=1), checkpoint=load_checkpoint(str(NANO)))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

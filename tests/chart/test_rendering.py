@@ -209,8 +209,7 @@ def plain(pod: Object) -> dict[str, str]:
 
 
 def known_settings() -> set[str]:
-    source = ROOT / "tradingbot" / "utils"
-    text = "".join(path.read_text() for path in source.glob("*.py"))
+    text = "".join(path.read_text() for path in (ROOT / "tradingbot").rglob("*.py"))
     return set(re.findall(r"KRONOS_[A-Z_]+", text))
 
 
