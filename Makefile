@@ -23,11 +23,14 @@ PORT ?= 7860
 serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; KRONOS_MODEL=auto unless set)
 	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port $(PORT)
 
+# Many tests wait for a process, so three share two cores.
+WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
+
 test: lint docs browser ## Lint, types, docs and every test
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal
+	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres
-	@$(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal \
+	@$(PY) -m pytest tests/unit tests/public -n auto --maxprocesses 4 --dist worksteal \
 	  -m "not (integration or browser or chart or chaos or docs)"
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
