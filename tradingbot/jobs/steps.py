@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import pandas as pd
 from sqlalchemy.exc import SQLAlchemyError
-from tenacity import RetryCallState, retry_if_result
+from tenacity import RetryCallState, wait_fixed
 
 from tradingbot.data.service import DataService
 from tradingbot.data.stored import closes_in_database
@@ -31,7 +31,7 @@ from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.locking import Holder, Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.retry import retry
+from tradingbot.runtime.retry import poll
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 from tradingbot.typing import SessionFactory
@@ -63,22 +63,17 @@ def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Ho
     it comes at once: it must not leave the Space running because of a run that is no more.
     """
     limit = timeouts.run_lock
-    deadline = time.monotonic() + limit
     at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
-
-    def left() -> float:
-        return deadline - time.monotonic()
 
     def tell_once(state: RetryCallState) -> None:
         if state.attempt_number == 1:
             holder = at_start(lock.held_by)
             reporter.say(f"Waiting up to {limit:.0f} s for another run to end: {holder}")
 
-    taken = retry(
-        partial(at_start, lock.try_exclusive),
-        again=retry_if_result(lambda taken: not taken),
-        wait=lambda _: max(min(timeouts.run_lock_poll, left()), 0.0),
-        stop=lambda _: left() <= 0,
+    taken = poll(
+        lambda: at_start(lock.try_exclusive) or None,
+        until=time.monotonic() + limit,
+        wait=wait_fixed(timeouts.run_lock_poll),
         before_sleep=tell_once,
     )
     return None if taken else at_start(lock.held_by)

@@ -5,7 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tenacity import Future, RetryCallState, Retrying, stop_never, wait_exponential
+from tenacity import (
+    Future,
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_never,
+    wait_exponential,
+)
 from tenacity.retry import retry_base
 
 Result = TypeVar("Result")
@@ -59,8 +66,38 @@ def retry(
     return result
 
 
+def poll(
+    look: Callable[[], Result | None],
+    *,
+    until: float,
+    wait: Callable[[RetryCallState], float],
+    before_sleep: Callable[[RetryCallState], object] | None = None,
+) -> Result | None:
+    """Call `look` until it returns something; return that, or None once it is too late.
+
+    Between two calls `wait` seconds pass. The last call is at `until`, of time.monotonic(). What
+    `look` raises, and what a signal's handler raises, gets through.
+    """
+
+    def left() -> float:
+        return until - time.monotonic()
+
+    return retry(
+        look,
+        again=retry_if_result(lambda found: found is None),
+        wait=lambda state: max(0.0, min(wait(state), left())),
+        stop=lambda _: left() <= 0,
+        before_sleep=before_sleep,
+    )
+
+
 class _StoppedWaiting(Exception):
     """The event was set before the next attempt."""
+
+
+def growing(first: float, longest: float) -> wait_exponential:
+    """`first` seconds after the first look, then half as long again each time, up to `longest`."""
+    return wait_exponential(multiplier=first, exp_base=1.5, max=longest)
 
 
 def doubling(first: float, longest: float) -> wait_exponential:

@@ -11,6 +11,7 @@ from tradingbot.errors import ConfigError, KronosError, SpaceError, SpaceUnavail
 from tradingbot.forecast import Forecast
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import in_background
+from tradingbot.runtime.retry import growing, poll
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.transport import SpaceHTTP
 from tradingbot.space.wire import SeriesRequest, Unsendable, decode, envelope
@@ -135,21 +136,23 @@ class SpaceClient:
             SpaceUnavailable: That took longer than `timeout` seconds.
             SpaceRejected: At once, from an address that is no Space.
         """
-        deadline = time.monotonic() + timeout
-        pause, state = 0.1, "nothing yet"
-        while True:
+        state = "nothing yet"
+
+        def look() -> dict[str, Any] | None:
+            nonlocal state
             try:
                 health = self.health()
-                if health.get("status") == "ok" and health.get("boot_id") != other_than:
-                    return health
-                state = f"status {health.get('status')!r}, boot {health.get('boot_id')!r}"
             except SpaceUnavailable as error:
                 state = str(error)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise SpaceUnavailable(f"{self.url} was not ready within {timeout:g} s: {state}")
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.5, 5.0)
+                return None
+            state = f"status {health.get('status')!r}, boot {health.get('boot_id')!r}"
+            ready = health.get("status") == "ok" and health.get("boot_id") != other_than
+            return health if ready else None
+
+        ready = poll(look, until=time.monotonic() + timeout, wait=growing(0.1, 5.0))
+        if ready is None:
+            raise SpaceUnavailable(f"{self.url} was not ready within {timeout:g} s: {state}")
+        return ready
 
     # forecasts ---------------------------------------------------------------------------
 

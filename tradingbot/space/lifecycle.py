@@ -7,16 +7,18 @@ tries to get it exclusively, and pauses the Space if that works: nobody is left 
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
+from tenacity import RetryCallState, wait_fixed, wait_random
+
 from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock, NoLock
+from tradingbot.runtime.retry import growing, poll
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
 from tradingbot.space.hub import FAILED, RUNS, HubSpace
@@ -98,38 +100,44 @@ def wait_for_new_container(
     """
     started = time.monotonic()
     hub = hub.until(started + timeout)
-    pause, shown, stages = hub.timeouts.hub_backoff / 2, "", set[str]()
+    shown, stages = "", set[str]()
     trouble = ""
-    while (now := time.monotonic()) < hub.deadline:
-        waited = now - started
+
+    def look() -> dict[str, Any] | None:
+        nonlocal shown, trouble
+        waited = time.monotonic() - started
         try:
             stage = hub.stage()
         except HubRefused:
             raise
         except HubError as error:  # it may be back before the deadline
             trouble = str(error)
-        else:
-            if stage != shown:
-                shown = stage
-                say(f"Space {hub.repo}: {stage} after {waited:.0f} s")
-            stages.add(stage)
-            # Just after a restart the stage of the last failure may still be shown.
-            if stage in FAILED and (len(stages) > 1 or waited > hub.timeouts.hub_stale_stage):
-                raise _failed(hub, stage)
-            if stage == "RUNNING":
-                try:
-                    health = client.health()
-                    if health.get("status") == "ok" and health.get("boot_id") != other_than:
-                        return health
-                    trouble = "the old container still answers"
-                except KronosError as error:
-                    trouble = str(error)
-        time.sleep(min(pause, max(0.0, hub.deadline - time.monotonic())))
-        pause = min(pause * 1.5, 5.0)
-    raise HubError(
-        f"Space {hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
-        f"stage {shown or 'unknown'}{'; ' + trouble if trouble else ''}"
-    )
+            return None
+        if stage != shown:
+            shown = stage
+            say(f"Space {hub.repo}: {stage} after {waited:.0f} s")
+        stages.add(stage)
+        # Just after a restart the stage of the last failure may still be shown.
+        if stage in FAILED and (len(stages) > 1 or waited > hub.timeouts.hub_stale_stage):
+            raise _failed(hub, stage)
+        if stage != "RUNNING":
+            return None
+        try:
+            health = client.health()
+        except KronosError as error:
+            trouble = str(error)
+            return None
+        trouble = "the old container still answers"
+        new = health.get("status") == "ok" and health.get("boot_id") != other_than
+        return health if new else None
+
+    health = poll(look, until=hub.deadline, wait=growing(hub.timeouts.hub_backoff / 2, 5.0))
+    if health is None:
+        raise HubError(
+            f"Space {hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
+            f"stage {shown or 'unknown'}{'; ' + trouble if trouble else ''}"
+        )
+    return health
 
 
 def boot_id(client: Health, deadline: float = math.inf) -> str | None:
@@ -168,28 +176,40 @@ class _SpaceLease:
 
     def begin(self, timeout: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
-        waiting = False
-        while (left := deadline - time.monotonic()) > 0:
-            patience = min(left, self._hub.timeouts.database_retry)
-            if self._retried(self._lock.try_exclusive, patience=patience):
-                health = self._wake(deadline, timeout)
-                if self._retried(self._lock.try_shared):
-                    return health
-            elif self._retried(self._join):
-                try:
-                    return self._client.health()
-                except KronosError:  # it has died, or the others are just looking, as we are
-                    self._lock.release()
-            if not waiting:
-                waiting = True
-                self._say(
-                    f"Space {self._hub.repo}: waiting for {self._retried(self._lock.held_by)}"
-                )
-            time.sleep(self._hub.timeouts.hub_backoff * random.uniform(0.5, 1.5))
-        raise HubError(
-            f"Space {self._hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
-            f"this run waited for {self._lock.held_by()}"
+        pause = self._hub.timeouts.hub_backoff
+
+        def tell_once(state: RetryCallState) -> None:
+            if state.attempt_number == 1:
+                holder = self._retried(self._lock.held_by)
+                self._say(f"Space {self._hub.repo}: waiting for {holder}")
+
+        health = poll(
+            partial(self._get_in, deadline, timeout),
+            until=deadline,
+            wait=wait_random(0.5 * pause, 1.5 * pause),
+            before_sleep=tell_once,
         )
+        if health is None:
+            raise HubError(
+                f"Space {self._hub.repo} was not up within {timeout:g} s (KRONOS_WAKE_TIMEOUT): "
+                f"this run waited for {self._lock.held_by()}"
+            )
+        return health
+
+    def _get_in(self, deadline: float, timeout: float) -> dict[str, Any] | None:
+        """Wake the Space, or join those who use it; None: neither goes at this moment."""
+        patience = min(deadline - time.monotonic(), self._hub.timeouts.database_retry)
+        if patience <= 0:  # too late to restart it
+            return None
+        if self._retried(self._lock.try_exclusive, patience=patience):
+            health = self._wake(deadline, timeout)
+            return health if self._retried(self._lock.try_shared) else None
+        if self._retried(self._join):
+            try:
+                return self._client.health()
+            except KronosError:  # it has died, or the others are just looking, as we are
+                self._lock.release()
+        return None
 
     def _wake(self, deadline: float, timeout: float) -> dict[str, Any]:
         """Alone with the Space: restart it."""
@@ -262,9 +282,11 @@ class _SpaceLease:
         if not self._diary.others_at_work():
             return
         self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")
-        until = time.monotonic() + self._hub.timeouts.space_lock_regained
-        while not self._lock.is_held() and time.monotonic() < until and not asked_to_stop():
-            time.sleep(self._hub.timeouts.hub_backoff)
+        poll(
+            lambda: self._lock.is_held() or asked_to_stop() or None,
+            until=time.monotonic() + self._hub.timeouts.space_lock_regained,
+            wait=wait_fixed(self._hub.timeouts.hub_backoff),
+        )
 
 
 def _failed(hub: HubSpace, stage: str) -> HubError:

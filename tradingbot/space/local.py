@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO
 
+from tenacity import wait_fixed
+
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.runtime.concurrency import in_background
+from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Timeouts, default_timeouts, environment
 from tradingbot.space.transport import SpaceHTTP
@@ -162,22 +165,24 @@ def _wait(
     process: subprocess.Popen[str], output: _Output, space: SpaceHTTP, timeout: float
 ) -> None:
     """Return once the Space is healthy; close `space` in any case."""
-    deadline = time.monotonic() + timeout
+
+    def look() -> bool | None:
+        if process.poll() is not None:
+            kind = ConfigError if process.returncode == WRONG_SETTING else SpaceError
+            if process.returncode < 0:
+                raise SpaceError(f"the local Space {_ended(process, output)}")
+            raise kind(f"the local Space could not start: {output.last()}")
+        try:
+            return space.health().get("status") == "ok" or None
+        except SpaceUnavailable:
+            return None
+
     try:
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                kind = ConfigError if process.returncode == WRONG_SETTING else SpaceError
-                if process.returncode < 0:
-                    raise SpaceError(f"the local Space {_ended(process, output)}")
-                raise kind(f"the local Space could not start: {output.last()}")
-            try:
-                if space.health().get("status") == "ok":
-                    return
-            except SpaceUnavailable:
-                time.sleep(0.1)
-        raise SpaceUnavailable(
-            f"the local Space was not healthy within {timeout:g} s; its last line: {output.last()}"
-        )
+        if not poll(look, until=time.monotonic() + timeout, wait=wait_fixed(0.1)):
+            raise SpaceUnavailable(
+                f"the local Space was not healthy within {timeout:g} s; "
+                f"its last line: {output.last()}"
+            )
     finally:
         space.close()
 

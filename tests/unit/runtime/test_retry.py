@@ -11,9 +11,10 @@ from tenacity import (
     retry_if_exception_type,
     retry_if_result,
     stop_after_attempt,
+    wait_fixed,
 )
 
-from tradingbot.runtime.retry import doubling, retry, retry_after
+from tradingbot.runtime.retry import doubling, growing, poll, retry, retry_after
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 
 FULL = retry_if_result(lambda answer: answer == "full")
@@ -117,3 +118,34 @@ def test_what_happens_before_each_wait_is_told() -> None:
     server = Server("full", "full", "done")
     retry(server, again=FULL, wait=doubling(0, 0), before_sleep=note)
     assert told == [1, 2]
+
+
+def test_a_poll_looks_until_there_is_something() -> None:
+    look = Server(None, None, "here")
+    assert poll(look, until=time.monotonic() + 60, wait=wait_fixed(0.001)) == "here"
+    assert look.asked == 3
+
+
+def test_a_poll_looks_once_even_if_it_is_too_late() -> None:
+    look = Server(None)
+    assert poll(look, until=time.monotonic(), wait=wait_fixed(60)) is None
+    assert look.asked == 1
+
+
+def test_a_pause_ends_with_the_poll_and_what_a_look_raises_gets_through() -> None:
+    looked_at: list[float] = []
+    until = time.monotonic() + 0.02
+    assert (
+        poll(lambda: looked_at.append(time.monotonic()), until=until, wait=wait_fixed(60)) is None
+    )
+    assert looked_at[-1] >= until, "the last look is at its end"
+    with pytest.raises(ConnectionError):
+        poll(Server(None, ConnectionError()), until=time.monotonic() + 60, wait=wait_fixed(0.001))
+
+
+def test_pauses_between_looks_grow_up_to_the_longest() -> None:
+    state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
+    pauses = []
+    for state.attempt_number in (1, 2, 3, 20, 100_000):
+        pauses.append(growing(0.1, 5.0)(state))
+    assert pauses == pytest.approx([0.1, 0.15, 0.225, 5.0, 5.0])
