@@ -36,7 +36,7 @@ def lines(done: Round) -> list[str]:
     text = [done.name, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
     for decision in done.decisions:
         bar, close = bar_text(decision.bar, done.interval), price_text(decision.close)
-        text.append(f"{decision.symbol:<{width}}  {bar}  {close:>9}  {_words(decision)}")
+        text.append(f"{decision.symbol:<{width}}  {bar}  {close:>9}  {_decision_text(decision)}")
     for symbol, error in done.left_out.items():
         text.append(f"{symbol:<{width}}  left out: {error.reason}")
     text.append("")
@@ -51,7 +51,7 @@ def lines(done: Round) -> list[str]:
     return text
 
 
-def _words(decision: Decision) -> str:
+def _decision_text(decision: Decision) -> str:
     word = {1: "buy", 0: "keep", -1: "sell"}[decision.answer]
     if decision.traded_before:
         word += " (traded on this bar before, and left alone)"

@@ -76,7 +76,7 @@ def backtest(
     local: LocalOption = False,
     source: SourceOption = None,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The CSV; one that is there is gone on with.")
+        Path, typer.Option(metavar="FILE", help="Results file; an existing one is resumed.")
     ] = Path("backtest.csv"),
     as_json: JsonOption = False,
 ) -> None:
@@ -97,9 +97,9 @@ def backtest(
     from tradingbot.walk_forward.evaluation import evaluate
     from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
 
-    narrator = ProgressReporter()
+    reporter = ProgressReporter()
     walked = WalkForwardResult(out)
-    with narrator:
+    with reporter:
         try:
             settings = Settings.from_env()
             settings = replace(
@@ -108,7 +108,7 @@ def backtest(
                 samples=samples or settings.samples,
                 horizon=horizon or settings.horizon,
             )
-            wish = WalkForwardConfig(
+            config = WalkForwardConfig(
                 tickers=symbols or (),
                 windows=count,
                 stride=stride,
@@ -120,12 +120,12 @@ def backtest(
                 local=local,
             )
             with stop_on_signals():
-                run(settings, wish, walked, narrator)
+                run(settings, config, walked, reporter)
             evaluation = evaluate(out)
         except (KronosError, Stopped) as error:
-            narrator.end()
+            reporter.end()
             fail(error, as_json=as_json, left=f"{walked.there()}, the same command goes on")
-        narrator.end()
+        reporter.end()
     code = 1 if walked.failed or walked.missing else 0
     finish(
         code,

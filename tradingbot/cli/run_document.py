@@ -93,12 +93,12 @@ def outcome_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _ticker(outcome: TickerOutcome) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": outcome.status}
+    document: dict[str, Any] = {"status": outcome.status}
     if (failure := outcome.failure) is not None:
-        told |= {"kind": type(failure).__name__, "reason": str(failure)}
+        document |= {"kind": type(failure).__name__, "reason": str(failure)}
     if (forecast := outcome.forecast) is not None:
-        told |= _forecast(forecast, outcome.actual)
-    return told
+        document |= _forecast(forecast, outcome.actual)
+    return document
 
 
 def _forecast(forecast: Forecast, actual: Mapping[datetime, float]) -> dict[str, Any]:

@@ -58,13 +58,13 @@ def _print(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) ->
     if out.error is not None and not isinstance(out.error, BrokenPipeError):
         reporter.warn(f"the report could not be shown: {out.error.strerror}")
     if isinstance(reporter, JsonProgressReporter):
-        reporter.report(_in_words(summary), digest(summary))
+        reporter.report(_ending_line(summary), digest(summary))
     elif summary.ending.message is not None:
         failed = summary.ending.error not in (None, Stopped.__name__)
-        reporter.say(f"Error: {summary.ending.message}" if failed else _in_words(summary))
+        reporter.say(f"Error: {summary.ending.message}" if failed else _ending_line(summary))
 
 
-def _in_words(summary: RunSummary) -> str:
+def _ending_line(summary: RunSummary) -> str:
     """What became of the run, in one line."""
     message = summary.ending.message
     if summary.ending.error == Stopped.__name__:

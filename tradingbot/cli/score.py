@@ -55,18 +55,18 @@ def score(
     from tradingbot.evaluation.rescoring import rescore
     from tradingbot.persistence.url import database_url as configured_url
 
-    narrator = ProgressReporter()
+    reporter = ProgressReporter()
     try:
-        with narrator, stop_on_signals():
+        with reporter, stop_on_signals():
             scores = rescore(
                 database_url or configured_url(),
                 Settings.from_env(),
                 source=source,
                 symbols=symbols,
                 model=model,
-                narrator=narrator,
+                reporter=reporter,
             )
-            narrator.end()
+            reporter.end()
     except (KronosError, Stopped) as error:
         fail(error, as_json=as_json)
     code = 1 if scores.found.unscored and not scores.found.scored else 0

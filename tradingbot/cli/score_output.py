@@ -71,7 +71,7 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
     if measured:
         for line in EXPLAINED:
             print_line(console, line)
-    for line in found.in_words():
+    for line in found.remarks():
         print_line(console, line)
 
 

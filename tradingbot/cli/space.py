@@ -37,13 +37,13 @@ def status_command() -> None:
     from tradingbot.cli.space_control import hub_of, show, show_health
     from tradingbot.space.hub import FAILED
 
-    with _told_in_one_line() as narrator:
+    with _failures_in_one_line() as reporter:
         settings = Settings.from_env()
         if settings.hf_token is None and settings.space_url is None:
             raise ConfigError("neither HF_TOKEN nor KRONOS_SPACE_URL is set: whom to ask?")
         stage, log = None, ""
         if settings.hf_token is None:
-            narrator.say("HF_TOKEN is not set, so the Hub is not asked for the stage")
+            reporter.say("HF_TOKEN is not set, so the Hub is not asked for the stage")
         else:
             hub = hub_of(settings)
             stage = hub.stage()
@@ -75,15 +75,15 @@ def wake() -> None:
         with_token,
     )
 
-    with _told_in_one_line() as narrator:
+    with _failures_in_one_line() as reporter:
         settings = with_token(Settings.from_env())
         with client_of(settings) as client:
             hub = hub_of(settings)
             health = health_if_up(hub, client)
             if health is not None:
-                narrator.say(f"Space {hub.repo} runs already")
+                reporter.say(f"Space {hub.repo} runs already")
             else:
-                health = restart(hub, client, settings.wake_timeout, narrator)
+                health = restart(hub, client, settings.wake_timeout, reporter)
         show("Space", f"{hub.repo}: RUNNING")
         show("Health", described(settings, health))
         show("Next", "kronosbot space pause: it costs its owner's quota until then")
@@ -97,24 +97,24 @@ def pause() -> None:
     """
     from tradingbot.cli.space_control import hub_of, or_else, show, with_token
 
-    with _told_in_one_line() as narrator:
+    with _failures_in_one_line() as reporter:
         settings = with_token(Settings.from_env())
         hub = hub_of(settings)
-        narrator.step("pause", f"Pausing {hub.repo}")
+        reporter.step("pause", f"Pausing {hub.repo}")
         with or_else("the Space may still be running: `kronosbot space status` tells"):
             hub.pause()
-        narrator.end()
+        reporter.end()
         show("Space", f"{hub.repo}: {hub.stage()}")
 
 
 @contextmanager
-def _told_in_one_line() -> Iterator[ProgressReporter]:
+def _failures_in_one_line() -> Iterator[ProgressReporter]:
     """Signals and failures end the command with one line and the job's exit codes."""
-    narrator = ProgressReporter()
+    reporter = ProgressReporter()
     try:
-        with narrator, stop_on_signals():
-            yield narrator
+        with reporter, stop_on_signals():
+            yield reporter
     except (KronosError, Stopped) as error:
         said = f"Stopped by {error}" if isinstance(error, Stopped) else f"Error: {error}"
-        narrator.say("; ".join([said, *getattr(error, "__notes__", [])]))
+        reporter.say("; ".join([said, *getattr(error, "__notes__", [])]))
         raise typer.Exit(error.exit_code) from None

@@ -64,18 +64,18 @@ def health_if_up(hub: HubSpace, client: SpaceClient) -> dict[str, Any] | None:
 
 
 def restart(
-    hub: HubSpace, client: SpaceClient, timeout: float, narrator: ProgressReporter
+    hub: HubSpace, client: SpaceClient, timeout: float, reporter: ProgressReporter
 ) -> dict[str, Any]:
     """Restart the Space, wait for its new container and return what that says about itself."""
     stage = hub.stage()
     old_boot = boot_id(client) if stage in RUNS else None
-    narrator.step("wake", f"Waking {hub.repo} ({stage})")
+    reporter.step("wake", f"Waking {hub.repo} ({stage})")
     with or_else("should it still be starting, `kronosbot space pause` puts it to rest"):
         hub.restart()
         health = wait_for_new_container(
-            hub, client, other_than=old_boot, timeout=timeout, say=narrator.say
+            hub, client, other_than=old_boot, timeout=timeout, say=reporter.say
         )
-    narrator.end()
+    reporter.end()
     return health
 
 

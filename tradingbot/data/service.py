@@ -35,7 +35,8 @@ class DataService:
     cannot be had at all.
 
     `sessions` makes a session of the database that caches daily bars of a remote source; without
-    it every history is fetched whole. `patience` is how long a source that refuses is borne with.
+    it every history is fetched whole. `circuit_breaker` limits how often a source that refuses
+    is asked.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class DataService:
         now: datetime | None = None,
         min_bars: int = 32,  # what a Space asks for at least
         sessions: SessionFactory | None = None,
-        patience: CircuitBreaker | None = None,
+        circuit_breaker: CircuitBreaker | None = None,
     ) -> None:
         self._source = open_source(source) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
         self._min_bars = min_bars
         self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
-        self._patience = patience or CircuitBreaker()
+        self._circuit_breaker = circuit_breaker or CircuitBreaker()
         self._warned: set[str] = set()
         # the newest daily closes that were asked for, from when on, and up to which session
         self._newest: dict[str, tuple[datetime, datetime, pd.Series]] = {}
@@ -169,7 +170,7 @@ class DataService:
             if isinstance(self._source, SlowToLoad):
                 self._source.load()  # before the breaker takes the time of the request
             try:
-                raw = self._patience.ask(symbol, request, stopped)
+                raw = self._circuit_breaker.ask(symbol, request, stopped)
             except DataError as error:
                 if gone and self._cache is not None:
                     raise DataUnavailable(error.reason, symbol=error.symbol) from error

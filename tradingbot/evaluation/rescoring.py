@@ -46,7 +46,7 @@ def rescore(
     source: str | None,
     symbols: Collection[str] | None,
     model: str | None,
-    narrator: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> StoredScores:
     """Compare the stored forecasts with what came, and store their scores.
 
@@ -56,7 +56,7 @@ def rescore(
         source: Where closes come from; None: where the last run had them from.
         symbols: These tickers only; None: all.
         model: This model only; None: all.
-        narrator: Is told the progress.
+        reporter: Is told the progress.
 
     Raises:
         DatabaseError: There are no such forecasts, or another run is scoring.
@@ -75,7 +75,7 @@ def rescore(
     with open_lock(url, "scores") as lock:
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
-        found = score(sessions, closes_of(data), model=model, symbols=symbols, narrator=narrator)
+        found = score(sessions, closes_of(data), model=model, symbols=symbols, reporter=reporter)
     with sessions() as session:
         rows = read_scores(session, model=model, symbols=symbols)
     return StoredScores(found, rows, database)

@@ -44,7 +44,7 @@ class Scoring:
     records: set[Record] = field(default_factory=set)
     unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
 
-    def in_words(self) -> Iterator[str]:
+    def remarks(self) -> Iterator[str]:
         """Why some were not scored, and whose record begins anew; a line each, the most first."""
         reasons: dict[str, Counter[str]] = {}
         for one in self.unscored:
@@ -66,7 +66,7 @@ def score(
     *,
     model: str | None = None,
     symbols: Collection[str] | None = None,
-    narrator: ProgressReporter | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> Scoring:
     """Count the record of all models and tickers anew, or of one and some, and store it.
 
@@ -75,15 +75,15 @@ def score(
     """
     run = _ScoringRun(sessions, utcnow())
     with sessions() as session:
-        if narrator is not None:
+        if reporter is not None:
             total = count_tickers(session, model=model, symbols=symbols)
-            narrator.step("score", "Scoring", total=total)
+            reporter.step("score", "Scoring", total=total)
         every = resolve_outcomes(session, closes, model=model, symbols=symbols)
         for _, of_ticker in groupby(every, lambda one: one.symbol):
             for one in of_ticker:
                 run.add(one)
-            if narrator is not None:
-                narrator.advance()
+            if reporter is not None:
+                reporter.advance()
     if symbols is None:
         run.add_totals()
     run.store()

@@ -58,15 +58,17 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
     """The job with its real parts; ConfigError. Nothing is touched yet."""
     check_space_is_known(settings, local=options.local)
 
-    def opener(lock: Lock, diary: WakeLog | None) -> AbstractContextManager[Forecaster]:
-        return open_space(settings, local=options.local, narrator=reporter, lock=lock, diary=diary)
+    def opener(lock: Lock, wake_log: WakeLog | None) -> AbstractContextManager[Forecaster]:
+        return open_space(
+            settings, local=options.local, reporter=reporter, lock=lock, wake_log=wake_log
+        )
 
     database = JobDatabase(options.database_url, dry_run=options.dry_run)
     data = DataService(
         settings.data_source,
         horizon=settings.horizon,
         sessions=database.storage,
-        patience=CircuitBreaker(settings.timeouts),
+        circuit_breaker=CircuitBreaker(settings.timeouts),
     )
     return NightlyJob(settings, options, database, data, opener, reporter)
 

@@ -234,7 +234,7 @@ def score_forecasts(
                 if scoring.scored_since(session, since):
                     return None
             began = time.monotonic()
-            scoring.score(database.sessions, closes_of(data), narrator=reporter)
+            scoring.score(database.sessions, closes_of(data), reporter=reporter)
             return time.monotonic() - began
     except (KronosError, SQLAlchemyError) as error:
         reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")

@@ -29,7 +29,7 @@ from tradingbot.postprocessing.conformal import BANDS, Track, scores, track
 from tradingbot.typing import Floats, Times
 
 RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
-TOLD = BANDS.index(80)  # the band whose coverage is told
+BAND_80 = BANDS.index(80)  # the band whose coverage is reported
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def _known(as_of: Times, kind: str, step: int, tracks: dict[PoolName, Track]) ->
 
 
 def _outcome(record: _Scored, kind: str, step: int, tracks: dict[PoolName, Track]) -> Outcome:
-    reach = record.scores[:, TOLD]
-    factor = _known(record.as_of, kind, step, tracks)[:, TOLD]
+    reach = record.scores[:, BAND_80]
+    factor = _known(record.as_of, kind, step, tracks)[:, BAND_80]
     since = ~np.isnan(factor)
     pool = next((pool for pool in pools_for(kind, step) if pool in tracks), None)
     return Outcome(
@@ -158,7 +158,7 @@ def _outcome(record: _Scored, kind: str, step: int, tracks: dict[PoolName, Track
         n=len(reach),
         raw_coverage=float(record.held.mean()),
         pool=pool,
-        factor=None if pool is None else float(tracks[pool].factors[-1, TOLD]),
+        factor=None if pool is None else float(tracks[pool].factors[-1, BAND_80]),
         n_since=int(since.sum()),
         coverage=float((reach <= factor)[since].mean()) if since.any() else None,
     )

@@ -40,7 +40,7 @@ class Lock(Protocol):
         """True if what was taken is held; it is taken again if it got lost with a connection."""
 
     def release(self) -> None:
-        """Let go of it. Never fails: what cannot be reached is not held."""
+        """Release the lock. Never raises; an unreachable server no longer holds it."""
 
     def held_by(self) -> Holder:
         """Who has it, or has just had it."""

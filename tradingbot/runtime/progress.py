@@ -188,9 +188,9 @@ class _Rate(ProgressColumn):
 
 
 class _Handler(logging.Handler):
-    def __init__(self, narrator: ProgressReporter) -> None:
+    def __init__(self, reporter: ProgressReporter) -> None:
         super().__init__(level=logging.WARNING)
-        self._narrator = narrator
+        self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._narrator.log(record)
+        self._reporter.log(record)

@@ -28,29 +28,29 @@ def open_space(
     settings: Settings,
     *,
     local: bool,
-    narrator: ProgressReporter,
+    reporter: ProgressReporter,
     model: str | None = None,
     lock: Lock | None = None,
-    diary: WakeLog | None = None,
+    wake_log: WakeLog | None = None,
 ) -> Iterator[SpaceClient]:
     """Yield a client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
 
     Args:
         settings: Name the Space, its key and how long it may take to wake.
         local: Start one on this machine instead, and stop it at the end.
-        narrator: Is told the step.
+        reporter: Is told the step.
         model: What a Space of this machine loads in place of KRONOS_MODEL.
         lock: By which runs share a Space of the Hub.
-        diary: What these runs remember about it.
+        wake_log: What these runs remember about it.
     """
     if local:
-        narrator.step("wake", "Starting a Space on this machine")
+        reporter.step("wake", "Starting a Space on this machine")
         environ = {**environment(), **({} if model is None else {"KRONOS_MODEL": model})}
         with (
             local_space(
                 environ=environ,
                 timeout=settings.wake_timeout,
-                say=narrator.say,
+                say=reporter.say,
                 timeouts=settings.timeouts,
             ) as url,
             SpaceClient.from_settings(replace(settings, space_url=url)) as client,
@@ -59,18 +59,18 @@ def open_space(
         return
     with SpaceClient.from_settings(settings) as client:
         if settings.hf_token is None:
-            narrator.step("wake", f"Waiting for {settings.space_url}")
+            reporter.step("wake", f"Waiting for {settings.space_url}")
             client.wait_until_ready(settings.wake_timeout)
             yield client
             return
-        narrator.step("wake", f"Waking {settings.hf_space_repo}")
+        reporter.step("wake", f"Waking {settings.hf_space_repo}")
         with running_space(
             HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts),
             client,
             timeout=settings.wake_timeout,
             pause=settings.pause,
-            say=narrator.say,
+            say=reporter.say,
             lock=lock,
-            diary=diary,
+            wake_log=wake_log,
         ):
             yield client

@@ -38,7 +38,7 @@ class HubSpace:
     """
 
     deadline = math.inf  # on time.monotonic(): nothing is tried again after it
-    hurries = False  # once a signal comes the deadline is hub_pause_after_signal away
+    stops_early = False  # a signal brings the deadline to hub_pause_after_signal from then
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class HubSpace:
         """
         patience = self.timeouts.hub_pause if patience is None else patience
         hub = self.until(time.monotonic() + patience)
-        hub.hurries = not asked_to_stop()
+        hub.stops_early = not asked_to_stop()
 
         def pause_and_look() -> str:
             hub._call("pause", lambda: self._api.pause_space(self.repo))
@@ -175,7 +175,7 @@ class HubSpace:
     def _left(self) -> float:
         """Seconds until nothing is tried again."""
         stopped = math.inf
-        if self.hurries:
+        if self.stops_early:
             stopped = asked_to_stop_at() + self.timeouts.hub_pause_after_signal
         return min(self.deadline, stopped) - time.monotonic()
 

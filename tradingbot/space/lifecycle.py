@@ -64,7 +64,7 @@ def running_space(
     pause: PausePolicy = "always",
     say: Callable[[str], None] = logger.info,
     lock: Lock | None = None,
-    diary: WakeLog | None = None,
+    wake_log: WakeLog | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Restart the Space, hand over its /health once the new container answers, pause it at last.
 
@@ -74,16 +74,16 @@ def running_space(
     before the runs that share it, "never" leaves every one. HubError if the Space is not up within
     `timeout` seconds; HubRefused: the token or the name is wrong, nothing was touched.
     """
-    stay = _SpaceLease(hub, client, lock or NoLock(), diary or NoWakeLog(), pause, say)
+    lease = _SpaceLease(hub, client, lock or NoLock(), wake_log or NoWakeLog(), pause, say)
     try:
-        yield stay.begin(timeout)
+        yield lease.begin(timeout)
     except BaseException as error:
-        hasty = isinstance(error, Stopped)
-        patience = hub.timeouts.hub_pause_after_signal if hasty else hub.timeouts.hub_pause
-        stay.end(patience, raises=False)  # the error on its way says more
+        stopping = isinstance(error, Stopped)
+        patience = hub.timeouts.hub_pause_after_signal if stopping else hub.timeouts.hub_pause
+        lease.end(patience, raises=False)  # the error on its way says more
         raise
     else:
-        stay.end(hub.timeouts.hub_pause, raises=True)
+        lease.end(hub.timeouts.hub_pause, raises=True)
 
 
 def wait_for_new_container(
@@ -160,7 +160,7 @@ class _SpaceLease:
         hub: HubSpace,
         client: Health,
         lock: Lock,
-        diary: WakeLog,
+        wake_log: WakeLog,
         policy: PausePolicy,
         say: Callable[[str], None],
     ) -> None:
@@ -168,11 +168,11 @@ class _SpaceLease:
         self._retried = partial(retried, timeouts=hub.timeouts)
         self._client = client
         self._lock = lock
-        self._diary = diary
+        self._wake_log = wake_log
         self._policy = policy
         self._say = say
         self._woken = False  # the Space runs because a run woke it
-        self._concerned = False  # it may run because of this run, or this run be its last user
+        self._responsible = False  # this run started or joined it, and may have to pause it
 
     def begin(self, timeout: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
@@ -217,14 +217,14 @@ class _SpaceLease:
         stage = hub.stage()
         old_boot = boot_id(self._client, deadline) if stage in RUNS else None
         # one that still runs since a run that was killed was woken too
-        self._woken = stage not in RUNS or self._diary.woke(hub.repo)
-        self._diary.note_woken(hub.repo, self._woken)
+        self._woken = stage not in RUNS or self._wake_log.woke(hub.repo)
+        self._wake_log.note_woken(hub.repo, self._woken)
         self._say(f"Space {hub.repo} ({stage}): restarting")
-        self._concerned = True  # a restart that times out may have happened
+        self._responsible = True  # a restart that times out may have happened
         try:
             hub.restart()
         except HubRefused:
-            self._concerned = False
+            self._responsible = False
             raise
         return wait_for_new_container(
             hub, self._client, other_than=old_boot, timeout=timeout, say=self._say
@@ -235,8 +235,8 @@ class _SpaceLease:
         with signals_held():
             if not self._lock.try_shared():
                 return False
-            self._concerned = True
-        self._woken = self._diary.woke(self._hub.repo)
+            self._responsible = True
+        self._woken = self._wake_log.woke(self._hub.repo)
         return True
 
     def end(self, patience: float, *, raises: bool) -> None:
@@ -247,7 +247,7 @@ class _SpaceLease:
                 if self._pauses():
                     self._hub.pause(patience)
                     self._say(f"Space {self._hub.repo}: paused")
-                    self._diary.note_woken(self._hub.repo, False)
+                    self._wake_log.note_woken(self._hub.repo, False)
             except HubError as error:
                 failure = error
                 logger.error(
@@ -261,7 +261,7 @@ class _SpaceLease:
 
     def _pauses(self) -> bool:
         """Whether it is for this run to pause the Space."""
-        if not self._concerned:
+        if not self._responsible:
             return False
         if self._policy == "never" or (self._policy == "if-woken" and not self._woken):
             self._say(f"Space {self._hub.repo}: left running (KRONOS_PAUSE={self._policy})")
@@ -279,7 +279,7 @@ class _SpaceLease:
 
     def _await_others(self) -> None:
         """The restart that took this run's lock took theirs: let them take it again."""
-        if not self._diary.others_at_work():
+        if not self._wake_log.others_at_work():
             return
         self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")
         poll(

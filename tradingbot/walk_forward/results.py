@@ -9,7 +9,7 @@ first window on: what a random walk would have known. The last ten columns are t
 rows: a file holds forecasts of one model, made in one way.
 
 Rows are only ever appended, whole windows at a time; one that a crash left unfinished at the end
-is dropped when the file is gone on with.
+is dropped when the file is resumed.
 """
 
 import csv
@@ -148,9 +148,9 @@ class ResultsFile:
         )  # fmt: skip
 
     def add(self, made: Iterable[tuple[Forecast, Mapping[datetime, float]]]) -> None:
-        """Forecasts, each with the closes that came, by target."""
+        """Forecasts, each with the realised closes, by target."""
         made = list(made)
-        self._append(row for forecast, came in made for row in _rows_of(forecast, came))
+        self._append(row for forecast, closes in made for row in _rows_of(forecast, closes))
         self._done |= {(forecast.symbol, _day(forecast.as_of)) for forecast, _ in made}
 
     def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -267,7 +267,7 @@ def _forecasts(rows: pd.DataFrame) -> pd.DataFrame:
     return made.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
 
 
-def _rows_of(forecast: Forecast, came: Mapping[datetime, float]) -> Iterable[dict[str, Any]]:
+def _rows_of(forecast: Forecast, closes: Mapping[datetime, float]) -> Iterable[dict[str, Any]]:
     for bar in forecast.bars:
         values = [bar.close_quantiles[level] for level in QUANTILE_LEVELS]
         yield {
@@ -280,7 +280,7 @@ def _rows_of(forecast: Forecast, came: Mapping[datetime, float]) -> Iterable[dic
             "close": _number(bar.close),
             **{name: _number(value) for name, value in zip(QUANTILES, values, strict=True)},
             "prob_up": _number(bar.prob_up),
-            "actual": _number(came[bar.target_date]) if bar.target_date in came else "",
+            "actual": _number(closes[bar.target_date]) if bar.target_date in closes else "",
             "in_training": in_training(forecast.model_name, forecast.symbol, bar.target_date),
             "seed": "" if forecast.seed is None else forecast.seed,
         }

@@ -70,7 +70,7 @@ def run(
     settings: Settings,
     config: WalkForwardConfig,
     result: WalkForwardResult,
-    narrator: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> None:
     """Add the forecasts that the results file lacks, and count them in `result`.
 
@@ -92,7 +92,7 @@ def run(
         recorded["until"] = f"{config.until:%Y-%m-%d}"
     file.check(recorded)  # before candles are fetched, and a Space is woken, for nothing
     file.check_place()
-    bars = _candles(settings, config, result, narrator)
+    bars = _candles(settings, config, result, reporter)
     until = config.until or max(frame.index[-1] for frame in bars.values())
     recorded["until"] = file.settings.get("until") or f"{until:%Y-%m-%d}"
     bars = {symbol: frame.loc[: recorded["until"]] for symbol, frame in bars.items()}
@@ -102,15 +102,15 @@ def run(
     result.model = file.settings.get("model", "")
     if missing:
         with open_space(
-            settings, local=config.local, narrator=narrator, model=config.model
+            settings, local=config.local, reporter=reporter, model=config.model
         ) as client:
             recorded |= _model(client, config)
             result.model = recorded["model"]
             with file.open_for(recorded):
                 for symbol, frame in bars.items():
                     _add_closes(file, symbol, frame, wanted)
-                _forecast(client, file, plan, bars, missing, result, narrator)
-            narrator.step("pause", "Leaving the Space")
+                _forecast(client, file, plan, bars, missing, result, reporter)
+            reporter.step("pause", "Leaving the Space")
 
 
 def _windows(
@@ -136,14 +136,14 @@ def _candles(
     settings: Settings,
     config: WalkForwardConfig,
     result: WalkForwardResult,
-    narrator: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
     """Return all bars of each ticker; note in `result` which have none, and why."""
     data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
     tickers = list(config.tickers) or active_tickers(settings, data, None)
     if not tickers:
         raise ConfigError(f"there are no tickers in {settings.data_source}: give --symbols")
-    narrator.step("fetch", "Fetching candles", total=len(tickers))
+    reporter.step("fetch", "Fetching candles", total=len(tickers))
     found = {}
     for symbol in tickers:
         try:
@@ -151,11 +151,11 @@ def _candles(
             if frame.empty:
                 raise DataError(f"no bars since {_SINCE:%Y}", symbol=symbol)
             for warning in frame.attrs["warnings"]:
-                narrator.say(f"{symbol}: {warning}")
+                reporter.say(f"{symbol}: {warning}")
             found[symbol] = frame
         except DataError as error:
             result.failed[symbol] = error
-        narrator.advance()
+        reporter.advance()
     if not found:
         raise DataError("; ".join(map(str, result.failed.values())))
     return found
@@ -191,12 +191,12 @@ def _forecast(
     bars: Mapping[str, pd.DataFrame],
     missing: Sequence[Window],
     result: WalkForwardResult,
-    narrator: ProgressReporter,
+    reporter: ProgressReporter,
 ) -> None:
     """Ask for the missing windows, and add each batch to the file as it arrives."""
     closes = {symbol: frame["close"] for symbol, frame in bars.items()}
     remarks: dict[str, list[str]] = {}  # those that differ in their numbers only are told once
-    narrator.step("forecast", f"Forecasting with {result.model}", total=len(missing))
+    reporter.step("forecast", f"Forecasting with {result.model}", total=len(missing))
     began = time.monotonic()
     with closing(walk(client, plan, bars, missing)) as batches:
         for batch in batches:
@@ -215,11 +215,11 @@ def _forecast(
                 result.made += len(made)
                 result.missing -= len(made)
             for _ in batch:
-                narrator.advance()
+                reporter.advance()
             result.seconds = time.monotonic() - began
     for alike in remarks.values():
         others = f" (so, or with other numbers, in {len(alike):,} windows)"
-        narrator.say(alike[0] + (others if len(set(alike)) > 1 else ""))
+        reporter.say(alike[0] + (others if len(set(alike)) > 1 else ""))
 
 
 def _outcomes(forecast: Forecast, closes: pd.Series) -> dict[datetime, float]:

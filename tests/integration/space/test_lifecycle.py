@@ -66,7 +66,7 @@ def stay(hub: Hub, database: str) -> Stay:
             KronosClient(hub.space_url) as client,
             lock or open_lock(database, LOCK) as own,
             running_space(
-                space, client, timeout=timeout, pause=pause, say=say, lock=own, diary=log
+                space, client, timeout=timeout, pause=pause, say=say, lock=own, wake_log=log
             ) as health,
         ):
             yield health

@@ -40,7 +40,7 @@ class Nights:
         return DataService(
             YahooSource(self.yahoo.session()),
             now=now,
-            patience=CircuitBreaker(
+            circuit_breaker=CircuitBreaker(
                 Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
             ),
             sessions=self.sessions,

@@ -132,7 +132,7 @@ def test_refused_by_yahoo_all_wait_together_and_go_on_when_it_answers() -> None:
     answers.refusing = lambda ticker: next(refusals, None) is not None
     source = YahooSource(FakeYahoo(answers).session())
     patient = DataService(
-        source, now=NOW, patience=CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=30))
+        source, now=NOW, circuit_breaker=CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=30))
     )
     histories = dict(patient.histories(EIGHT))
     assert all(isinstance(history, pd.DataFrame) for history in histories.values())

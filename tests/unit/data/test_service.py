@@ -447,7 +447,7 @@ def yahoo(
 ) -> tuple[DataService, FakeYahoo]:
     fake = FakeYahoo(chart)
     source = YahooSource(fake.session())
-    return DataService(source, patience=CircuitBreaker(timeouts), **options), fake
+    return DataService(source, circuit_breaker=CircuitBreaker(timeouts), **options), fake
 
 
 def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:

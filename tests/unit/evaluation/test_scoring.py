@@ -118,7 +118,7 @@ def test_without_a_matured_forecast_nothing_is_stored_and_that_is_said(database:
         session.execute(delete(KronosForecast).where(KronosForecast.horizon_days == 2))
     found = scored(database, young)
     assert (found.scored, found.waiting) == (0, 2)
-    assert list(found.in_words()) == ["2 forecasts wait for their session to be complete"]
+    assert list(found.remarks()) == ["2 forecasts wait for their session to be complete"]
     assert rows(database) == {}
 
 
@@ -131,7 +131,7 @@ def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: 
             .where(KronosForecast.as_of >= LAST - timedelta(days=21))
         )
     found = scored(database, PAST)
-    assert "mini (1d) has 2 revisions; each has a record of its own" in list(found.in_words())
+    assert "mini (1d) has 2 revisions; each has a record of its own" in list(found.remarks())
     stored = rows(database, symbol=ALL_SYMBOLS, step=0, last_sessions=0)
     old, new = stored["mini", "r1", "*", 0, 0], stored["mini", "r2", "*", 0, 0]
     assert (old.n + new.n, new.n) == (274, 2 * (15 + 14))
@@ -203,7 +203,7 @@ def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str)
     scored(database, PAST)
     gone = {"AAPL": DataUnavailable("the source is out of reach", symbol="AAPL")}
     found = scored(database, PAST, but=gone)
-    assert list(found.in_words()) == [
+    assert list(found.remarks()) == [
         "140 forecasts not scored (AAPL): its candles cannot be had: the source is out of reach",
         "3 forecasts not scored (IBM): its candles end on 2024-05-15, before the target",
     ]
@@ -222,7 +222,7 @@ def test_a_session_without_a_bar_and_a_split_are_no_trouble(database: str) -> No
     assert (after.n, after.mae) == (before.n, pytest.approx(before.mae))
     assert after.crps_skill == pytest.approx(before.crps_skill)
     halted = scored(database, PAST, but={"AAPL": plain.drop(plain.index[-30])})
-    assert "2 forecasts not scored (AAPL): the target session has no bar" in halted.in_words()
+    assert "2 forecasts not scored (AAPL): the target session has no bar" in halted.remarks()
     assert rows(database)["mini", "r1", "AAPL", 0, 0].n == before.n - 4  # 2 from it, 2 of it
 
 

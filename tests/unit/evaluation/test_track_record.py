@@ -230,12 +230,12 @@ BEGUN = utcnow() - timedelta(minutes=1)  # a night
 
 
 def night(market: Market, url: str, since: datetime = BEGUN) -> Told:
-    narrator = Told()
+    reporter = Told()
     settings = replace(Settings(), data_source=market.source)
-    narrator.took = score_forecasts(
-        settings, market.data(), JobDatabase(url), since=since, reporter=narrator
+    reporter.took = score_forecasts(
+        settings, market.data(), JobDatabase(url), since=since, reporter=reporter
     )
-    return narrator
+    return reporter
 
 
 def scored_at(url: str) -> list[datetime]:

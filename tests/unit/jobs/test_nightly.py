@@ -81,7 +81,7 @@ class Job(NightlyJob):
         settings = Settings(
             data_source="sample", horizon=2, samples=4, timeouts=timeouts or Timeouts()
         )
-        opener = lambda lock, diary: space()  # noqa: E731
+        opener = lambda lock, wake_log: space()  # noqa: E731
         super().__init__(settings, options, database, data, opener, ProgressReporter())
 
     @property

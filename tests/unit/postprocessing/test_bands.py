@@ -297,7 +297,7 @@ def night(space_url: str, url: str, symbols: tuple[str, ...], *, horizon: int) -
             JobOptions(symbols=symbols),
             JobDatabase(url),
             DataService("sample"),
-            lambda lock, diary: client_of(space_url),
+            lambda lock, wake_log: client_of(space_url),
             reporter,
         )
         return job.summary(job.run())

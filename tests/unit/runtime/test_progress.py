@@ -22,13 +22,13 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_a_step_has_a_line_when_it_starts_and_one_with_its_figures_when_it_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with JsonProgressReporter() as narrator:
-        narrator.step("wake", "Waking me/space")
-        narrator.say("Space me/space: RUNNING")
-        narrator.step("fetch", "Fetching candles", total=2)
-        narrator.advance()
-        narrator.advance()
-        narrator.end()
+    with JsonProgressReporter() as reporter:
+        reporter.step("wake", "Waking me/space")
+        reporter.say("Space me/space: RUNNING")
+        reporter.step("fetch", "Fetching candles", total=2)
+        reporter.advance()
+        reporter.advance()
+        reporter.end()
     told = lines(capsys)
     assert [(line["event"], line["step"], line["message"]) for line in told] == [
         ("start", "wake", "Waking me/space"),
@@ -84,10 +84,10 @@ def test_lines_of_several_threads_do_not_mix(capsys: pytest.CaptureFixture[str])
 def test_for_a_person_a_step_and_a_warning_are_a_line_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with ProgressReporter() as narrator:
-        narrator.step("fetch", "Fetching candles", total=2)
+    with ProgressReporter() as reporter:
+        reporter.step("fetch", "Fetching candles", total=2)
         logging.getLogger("data").warning("SPY: late")
-        narrator.warn("the report could not be shown")
+        reporter.warn("the report could not be shown")
     assert capsys.readouterr().err.splitlines() == [
         "Fetching candles: 2", "Warning: SPY: late", "Warning: the report could not be shown",
     ]  # fmt: skip
