@@ -24,12 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks._calibration_candles import (
-    STORMY,
-    Candles,
-    real_candles,
-    simulated_candles,
-)
+from benchmarks._calibration_candles import STORMY, Candles, real_candles, simulated_candles
 from benchmarks._support import say, table
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest

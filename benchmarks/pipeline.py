@@ -1,6 +1,6 @@
 """The whole nightly job, phase by phase, and the upsert beside row-by-row ORM.
 
-    python -m benchmarks.pipeline                  the shape of Kronos-mini, prescribed weights
+    python -m benchmarks.pipeline                  the shape of Kronos-mini, synthetic weights
     python -m benchmarks.pipeline --model nano     the small bundled checkpoint
 
 Prints markdown on stdout, and what it is doing on stderr; about two minutes.

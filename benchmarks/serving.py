@@ -4,7 +4,7 @@
     python -m benchmarks.serving --overload 600    also ten minutes of overload
 
 Prints markdown on stdout, and what it is doing on stderr. The service is a process of its own
-with the shape of Kronos-mini and prescribed weights; so is the bare engine that it is compared
+with the shape of Kronos-mini and synthetic weights; so is the bare engine that it is compared
 with, on the same requests; the clients are this process. Engine and service take turns, so that
 a machine whose speed drifts does not favour one of them.
 """

@@ -5,7 +5,7 @@
 
 Prints markdown on stdout, and what it is doing on stderr.
 
-Both sides get the same weights (the shape of Kronos-mini with prescribed numbers), the same
+Both sides get the same weights (the shape of Kronos-mini with synthetic weights), the same
 histories and the same number of threads, in float32 unless the table says otherwise, and sample
 with top_p 0.9 at temperature 1. Each measurement is a process of its own. A time is from candles
 in memory to a summary of the paths: the reference with its own batching

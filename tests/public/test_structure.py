@@ -17,7 +17,10 @@ MODULES = sorted(
     path for package in ("kronos_space", "tradingbot") for path in (ROOT / package).rglob("*.py")
 )
 NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
-SQL = re.compile(r"(?<!\| )\bselect\(|\bSELECT\b|\bon_conflict_do_|\bexecute\(")  # not jq's select
+SQL = re.compile(r"\bSELECT\b|\bon_conflict_do_|\bexecute\(")
+# What of SQLAlchemy makes a statement, and the methods of a session or connection that run one.
+STATEMENTS = {"delete", "func", "insert", "select", "text", "update"}
+RUNS = {"delete", "exec_driver_sql", "execute", "get", "merge", "query", "scalar", "scalars"}
 SQL_MAY_STAND = (
     "tradingbot/persistence/",
     "tradingbot/bots/repository.py",
@@ -42,6 +45,37 @@ def test_a_module_is_read_in_one_sitting(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(SQL_MAY_STAND)])
 def test_sql_stands_in_repositories_only(name: str) -> None:
     assert SQL.findall((ROOT / name).read_text()) == []
+    assert list(_sql(ast.parse((ROOT / name).read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sqlalchemy as sa",
+        "from sqlalchemy import Row, select",
+        "from sqlalchemy.dialects.postgresql import insert",
+        "session.query(Trade)",
+        "self.session.get(Trade, 1)",
+        "[row for row in session.scalars(newest)]",
+        "connection.scalar(newest)",
+    ],
+)
+def test_sql_is_recognised(code: str) -> None:
+    assert list(_sql(ast.parse(code)))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from sqlalchemy.orm import Session",
+        "from sqlalchemy.exc import SQLAlchemyError",
+        "session.flush()",
+        "with sessions() as session: latest(session)",
+        "history.get('AAPL')",
+    ],
+)
+def test_what_hands_a_session_on_is_no_sql(code: str) -> None:
+    assert not list(_sql(ast.parse(code)))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("tradingbot/")])
@@ -67,6 +101,22 @@ def test_packages_stand_on_at_most_ten_levels() -> None:
         return 1 + max(map(level, below[top]), default=0)
 
     assert max(map(level, below)) <= 10
+
+
+def _sql(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found = any(alias.name.split(".")[0] == "sqlalchemy" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            found = (node.module or "").split(".")[0] == "sqlalchemy" and bool(names & STATEMENTS)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value).split(".")[-1]
+            found = owner in ("session", "connection") and node.func.attr in RUNS
+        else:
+            continue
+        if found:
+            yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
 def _late_imports(path: Path) -> Iterator[str]:

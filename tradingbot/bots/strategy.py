@@ -17,6 +17,9 @@ from tradingbot.errors import ConfigError, KronosError, StrategyError
 from tradingbot.formatting import one_line
 from tradingbot.settings import Settings, parse_symbols
 
+DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit
+A_CENTURY = 36_525  # days; no candles go back further, and Timedelta not much
+
 
 class Strategy:
     """A `decisionFunction` and what it may look at while it decides.
@@ -155,10 +158,6 @@ def _interval(interval: str) -> str:
     raise ConfigError(f"interval={interval!r}: expected 1d, or minutes or hours as 15m or 1h")
 
 
-_UNITS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # days
-A_CENTURY = 36_525  # no candles go back further, and Timedelta not much
-
-
 def _days(period: str) -> float | None:
     """'6mo' in days; None for 'max'."""
     if period == "max":
@@ -166,4 +165,4 @@ def _days(period: str) -> float | None:
     match = re.fullmatch(r"([1-9]\d{0,3})(d|wk|mo|y)", str(period))
     if match is None:
         raise ConfigError(f"period={period!r}: expected 10d, 4wk, 6mo, 1y or max")
-    return min(int(match[1]) * _UNITS[match[2]], A_CENTURY)
+    return min(int(match[1]) * DAYS[match[2]], A_CENTURY)

@@ -6,12 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tradingbot.cli.options import (
-    LAST_SOURCE,
-    DatabaseOption,
-    SymbolsOption,
-    source_option,
-)
+from tradingbot.cli.options import LAST_SOURCE, DatabaseOption, SymbolsOption, source_option
 from tradingbot.cli.output import fail
 from tradingbot.errors import KronosError
 from tradingbot.runtime.signals import Stopped, stop_on_signals

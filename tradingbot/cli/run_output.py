@@ -7,6 +7,7 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import make_url
 
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import RAW, ForecastBar
@@ -109,8 +110,6 @@ def query_command(url: str, variable: str | None = None) -> str | None:
 
     `variable` is the environment's one that holds the address. A password is not in the command.
     """
-    from sqlalchemy import make_url
-
     address = make_url(url)
     if address.get_backend_name() == "sqlite":
         if address.database in (None, "", ":memory:"):

@@ -15,6 +15,15 @@ from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
 
+MOST_TICKERS = 20  # the document has all
+EXPLAINED = (
+    "Error: mean error ÷ that of tomorrow-equals-today; Skill: 1 - CRPS ÷ a random walk's, above 0 "
+    "is better;",
+    "Held: share of closes inside the 50, 80 and 90 % bands; Direction: share right, and its 95 % "
+    "interval;",
+    "IC: correlation across tickers; p: that the skill is chance (Diebold-Mariano)",
+)
+
 
 def score_document(scores: StoredScores) -> dict[str, Any]:
     """What was scored, and all the scores that are stored."""
@@ -34,17 +43,6 @@ def score_document(scores: StoredScores) -> dict[str, Any]:
 def _as_dict(row: Row[Any]) -> dict[str, Any]:
     moment: datetime = row.scored_at  # a moment says its zone, a bar does not
     return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}
-
-
-MOST_TICKERS = 20  # the document has all
-
-EXPLAINED = (
-    "Error: mean error ÷ that of tomorrow-equals-today; Skill: 1 - CRPS ÷ a random walk's, above 0 "
-    "is better;",
-    "Held: share of closes inside the 50, 80 and 90 % bands; Direction: share right, and its 95 % "
-    "interval;",
-    "IC: correlation across tickers; p: that the skill is chance (Diebold-Mariano)",
-)
 
 
 def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> None:

@@ -14,6 +14,7 @@ from tradingbot.settings import Timeouts, default_timeouts
 Answer = TypeVar("Answer")
 
 REPEATS = 2  # of a request that failed at once
+POLL_INTERVAL = 0.1  # seconds between two looks at the gate, which may open earlier
 
 
 class RateLimited(DataUnavailable):
@@ -98,7 +99,7 @@ class CircuitBreaker:
                     if self._refused_in_a_row:  # the next goes when this one may have its answer
                         self._open_at = now + self._timeouts.data_backoff
                     return self._round
-            stopped.wait(min(wait, _GLANCE))
+            stopped.wait(min(wait, POLL_INTERVAL))
         raise DataUnavailable("stopped before its candles had come", symbol=symbol)
 
     def _refused(self, turn: int, reason: str) -> None:
@@ -130,6 +131,3 @@ class CircuitBreaker:
             self._failing_since = None
             if turn == self._round:
                 self._refused_in_a_row, self._open_at = 0, 0.0
-
-
-_GLANCE = 0.1  # seconds between two looks at the gate, which may open earlier

@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
 MIN_FORECASTS = 30  # as in metrics.py, which loads pandas
+NO_DATABASE = "no record: there is no database of past forecasts here"
+OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
+
+_again_at: dict[str, float] = {}  # database -> when it is asked again
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,6 @@ def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = 
             _again_at[url] = time.monotonic() + default_timeouts().track_record_rest
         logger.debug("%s: no track record: %s", forecast.symbol, error)
         return OUT_OF_REACH
-
-
-NO_DATABASE = "no record: there is no database of past forecasts here"
-OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
-
-_again_at: dict[str, float] = {}  # database -> when it is asked again
 
 
 def crps_skill(

@@ -58,10 +58,8 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
     """The job with its real parts; ConfigError. Nothing is touched yet."""
     check_space_is_known(settings, local=options.local)
 
-    def opener(lock: Lock, wake_log: WakeLog | None) -> AbstractContextManager[Forecaster]:
-        return open_space(
-            settings, local=options.local, reporter=reporter, lock=lock, wake_log=wake_log
-        )
+    def opener(lock: Lock, log: WakeLog | None) -> AbstractContextManager[Forecaster]:
+        return open_space(settings, local=options.local, reporter=reporter, lock=lock, wake_log=log)
 
     database = JobDatabase(options.database_url, dry_run=options.dry_run)
     data = DataService(

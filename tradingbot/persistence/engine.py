@@ -15,13 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    URL,
-    Engine,
-    StaticPool,
-    create_engine,
-    event,
-)
+from sqlalchemy import URL, Engine, StaticPool, create_engine, event
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,

@@ -2,16 +2,18 @@
 
 import re
 
-from sqlalchemy import (
-    URL,
-)
-from sqlalchemy.exc import (
-    DBAPIError,
-    SQLAlchemyError,
-)
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from tradingbot.errors import DatabaseError, DatabaseUnavailable
 from tradingbot.persistence.url import redact, without_password
+
+# SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
+# a server that is shut down, crashed, starts, or has closed an idle session.
+_PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
+REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
+# What a server says to who may not connect, which comes without a SQLSTATE.
+_FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|not permitted")
 
 
 def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
@@ -27,14 +29,6 @@ def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
         way_out = "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
     kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
     return kind(f"database {redact(address)}: {said}; {way_out}")
-
-
-# SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
-# a server that is shut down, crashed, starts, or has closed an idle session.
-_PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
-REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
-# What a server says to who may not connect, which comes without a SQLSTATE.
-_FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|not permitted")
 
 
 def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:

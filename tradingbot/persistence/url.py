@@ -108,8 +108,6 @@ def _port(value: str) -> int | None:
 
 def database_exists(url: str) -> bool:
     """False for a SQLite file that nobody has made yet: looking into it would make it."""
-    from sqlalchemy import make_url
-
     address = make_url(url)
     if address.get_backend_name() != "sqlite" or not address.database:
         return True

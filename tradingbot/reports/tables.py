@@ -10,13 +10,7 @@ from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import Run
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
-from tradingbot.reports.text import (
-    UNKNOWN,
-    hit_range_text,
-    interval_text,
-    median_change,
-    percent,
-)
+from tradingbot.reports.text import UNKNOWN, hit_range_text, interval_text, median_change, percent
 
 METRICS = ("Forecasts", "CRPS skill", "Error", "50 % held", "80 % held", "90 % held", "Direction")
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits

@@ -5,14 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from tenacity import (
-    Future,
-    RetryCallState,
-    Retrying,
-    retry_if_result,
-    stop_never,
-    wait_exponential,
-)
+from tenacity import Future, RetryCallState, Retrying, retry_if_result, stop_never, wait_exponential
 from tenacity.retry import retry_base
 
 Result = TypeVar("Result")

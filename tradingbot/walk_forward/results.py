@@ -38,9 +38,7 @@ from tradingbot.walk_forward.schema import (
 )
 
 PAST = 251  # closes before the first window that go into the file: 250 returns
-
 INTERVAL = "1d"
-
 _RESTATED = 1e-3  # a close that has changed by more than this share of it
 
 
