@@ -36,11 +36,11 @@ def market() -> Market:
 
 
 def service(yahoo: FakeYahoo, **options: object) -> DataService:
-    patience = CircuitBreaker(
+    circuit_breaker = CircuitBreaker(
         Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
     )
     source = YahooSource(yahoo.session())
-    return DataService(source, now=NOW, patience=patience, **options)  # type: ignore[arg-type]
+    return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)  # type: ignore[arg-type]
 
 
 def test_eight_tickers_come_as_if_each_had_been_asked_for_alone(database: str) -> None:
