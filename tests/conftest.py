@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 _numbers = count()
 
 
-MARKED = ("integration", "browser", "chart", "chaos", "docs")  # folders, by the marker's name
+MARKED = ("integration", "browser", "chart", "chaos", "docs", "images")  # folders
 OF_A_PROCESS = {"space_url", "postgres_server"}  # a test that asks for one of these starts it
 
 
