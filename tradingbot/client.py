@@ -189,7 +189,9 @@ class KronosClient:
         if self._data is not None:
             return self._data
         if horizon not in self._sources:  # the sample's clock depends on the horizon
-            self._sources[horizon] = DataService(self._settings.data_source, horizon=horizon)
+            self._sources[horizon] = DataService(
+                self._settings.data_source, horizon=horizon, timeouts=self._settings.timeouts
+            )
         return self._sources[horizon]
 
     def _frame(self, forecast: Forecast, source: str) -> "pd.DataFrame":

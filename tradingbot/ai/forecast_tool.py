@@ -25,7 +25,7 @@ from tradingbot.persistence.forecast_queries import newest_ahead
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, default_timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _days(horizon: int | str) -> int | None:
 def _answer(ticker: str, days: int) -> str:
     """The newest forecast there is, in words; KronosError if there is none."""
     settings = Settings.from_env()
-    data = DataService(settings.data_source, horizon=settings.horizon)
+    data = DataService(settings.data_source, horizon=settings.horizon, timeouts=settings.timeouts)
     latest = latest_complete_session(ticker, data.now())
     stored = _stored(ticker, days, latest)
     if stored is not None and (stored.as_of, stored.horizon) == (latest, days):
@@ -109,7 +109,7 @@ def _answer(ticker: str, days: int) -> str:
             stored, latest, "from the database", record=describe_track_record(stored)
         )
     try:
-        patience = settings.timeouts.ai_space
+        patience = default_timeouts().ai_space
         with KronosClient(data=data, settings=settings, timeout=patience) as client:
             [(_, answer)] = client.forecast_many([ticker], days)
         if isinstance(answer, KronosError):

@@ -199,6 +199,7 @@ class Bot(Strategy):
             horizon=self.settings.horizon,
             min_bars=1,
             sessions=self.sessions,
+            timeouts=self.settings.timeouts,
         )
 
     def sessions(self) -> AbstractContextManager[Session]:

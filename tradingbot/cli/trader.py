@@ -68,7 +68,11 @@ def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTrad
     get_engine(url)  # an address that cannot be read is refused before anything is fetched
     sessions = partial(get_db_session, url)
     data = DataService(
-        settings.data_source, horizon=settings.horizon, min_bars=1, sessions=sessions
+        settings.data_source,
+        horizon=settings.horizon,
+        min_bars=1,
+        sessions=sessions,
+        timeouts=settings.timeouts,
     )
     if symbols is not None:
         tickers = list(check_symbols("--symbols", symbols))

@@ -19,6 +19,7 @@ from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import Bars, clean
 from tradingbot.runtime.concurrency import as_they_end
+from tradingbot.settings import Timeouts
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class DataService:
 
     `sessions` makes a session of the database that caches daily bars of a remote source; without
     it every history is fetched whole. `circuit_breaker` limits how often a source that refuses
-    is asked.
+    is asked; by default one with `timeouts`, which also limit a request to a source opened by name.
     """
 
     def __init__(
@@ -48,13 +49,14 @@ class DataService:
         min_bars: int = 32,  # what a Space asks for at least
         sessions: SessionFactory | None = None,
         circuit_breaker: CircuitBreaker | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
-        self._source = open_source(source) if isinstance(source, str) else source
+        self._source = open_source(source, timeouts) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
         self._min_bars = min_bars
         self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
-        self._circuit_breaker = circuit_breaker or CircuitBreaker()
+        self._circuit_breaker = circuit_breaker or CircuitBreaker(timeouts)
         self._warned: set[str] = set()
         # the newest daily closes that were asked for, from when on, and up to which session
         self._newest: dict[str, tuple[datetime, datetime, pd.Series]] = {}

@@ -138,7 +138,9 @@ def _records(session: Session, freshest: list[NewestForecast]) -> dict[tuple[str
 def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:
     """What time it is for the source, and the active tickers."""
     try:
-        data = DataService(settings.data_source, horizon=settings.horizon)
+        data = DataService(
+            settings.data_source, horizon=settings.horizon, timeouts=settings.timeouts
+        )
         return data.now(), active_tickers(settings, data, sessions)
     except ConfigError as error:
         raise ConfigError(f"{error}; --source says where candles come from") from error

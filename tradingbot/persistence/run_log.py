@@ -13,7 +13,7 @@ from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.runs import JOB, LONGEST_RUN
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.clock import utcnow
-from tradingbot.settings import default_timeouts
+from tradingbot.settings import Timeouts, default_timeouts
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -27,14 +27,22 @@ class RunLogWriter:
     It also remembers, for the runs to come, whether the Space runs because this one woke it.
     """
 
-    def __init__(self, sessions: SessionFactory, row_id: int) -> None:
+    def __init__(
+        self, sessions: SessionFactory, row_id: int, *, timeouts: Timeouts | None = None
+    ) -> None:
         self._sessions = sessions
+        self._timeouts = timeouts or default_timeouts()
         self._id = row_id
         self._details: dict[str, Any] = {}  # of the Space; they stand beside those of `end`
 
     @classmethod
     def begin(
-        cls, sessions: SessionFactory, *, started_at: datetime, details: Mapping[str, Any]
+        cls,
+        sessions: SessionFactory,
+        *,
+        started_at: datetime,
+        details: Mapping[str, Any],
+        timeouts: Timeouts | None = None,
     ) -> Self:
         """Write the row of a run that began at `started_at`, naive UTC."""
         facts = {"name": JOB, "status": "running", "started_at": started_at}
@@ -51,7 +59,7 @@ class RunLogWriter:
                 session.flush()
                 return row.id
 
-        return cls(sessions, retried(write))
+        return cls(sessions, retried(write, timeouts=timeouts), timeouts=timeouts)
 
     def woke(self, repo: str) -> bool:
         """Whether the last thing that a run did with the Space was to wake it."""
@@ -62,7 +70,9 @@ class RunLogWriter:
                 newest = newest.order_by(RunLog.id.desc()).limit(LOOKS_BACK)
                 return [details.get("space") or {} for details in session.scalars(newest)]
 
-        notes = [note for note in retried(read) if note.get("repo") == repo]
+        notes = [
+            note for note in retried(read, timeouts=self._timeouts) if note.get("repo") == repo
+        ]
         return bool(notes) and bool(max(notes, key=lambda note: str(note["at"]))["woken"])
 
     def note_woken(self, repo: str, woken: bool) -> None:
@@ -110,7 +120,7 @@ class RunLogWriter:
 
         try:
             # who was stopped, or has waited for the database already, does not wait for long
-            briefly = default_timeouts().database_retry_briefly
-            retried(write, patience=briefly if exit_code else None)
+            briefly = self._timeouts.database_retry_briefly
+            retried(write, patience=briefly if exit_code else None, timeouts=self._timeouts)
         except DatabaseError as error:
             logger.warning("run_logs lacks the end of this run: %s", error)

@@ -90,7 +90,9 @@ def _stored_record(
     if newest is None:
         return iter(())
     source = source or last_source(session) or settings.data_source
-    data = DataService(source, now=utcnow(), sessions=partial(get_db_session, url))
+    data = DataService(
+        source, now=utcnow(), sessions=partial(get_db_session, url), timeouts=settings.timeouts
+    )
     return resolve_outcomes(session, closes_of(data), since=newest - RECORD)
 
 

@@ -139,7 +139,8 @@ def _candles(
     reporter: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
     """Return all bars of each ticker; note in `result` which have none, and why."""
-    data = DataService(settings.data_source, now=utcnow())  # the sample's later bars count too
+    # by the wall's clock, so that the sample's later bars count too
+    data = DataService(settings.data_source, now=utcnow(), timeouts=settings.timeouts)
     tickers = list(config.tickers) or active_tickers(settings, data, None)
     if not tickers:
         raise ConfigError(f"there are no tickers in {settings.data_source}: give --symbols")

@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -577,6 +578,18 @@ def test_every_request_to_yahoo_has_a_time_limit() -> None:
     service.history("SPY")
     assert fake.timeouts
     assert all(0 < limit <= 30 for limit in fake.timeouts)
+
+
+def test_a_source_opened_by_name_has_the_time_outs_of_its_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sessions = next_sessions("SPY", day("2024-01-01"), 40)
+    fake = FakeYahoo(lambda _: (200, chart_of(sessions, "America/New_York", "9:30")))
+    opened = partial(YahooSource, fake.session())
+    monkeypatch.setattr("tradingbot.data.sources.registry.YahooSource", opened)
+    timeouts = Timeouts(data_answer=7.5)
+    DataService("yahoo", now=day("2024-03-01"), timeouts=timeouts).history("SPY")
+    assert 7.5 in fake.timeouts
 
 
 def test_yahoos_hours_are_naive_utc() -> None:

@@ -7,12 +7,13 @@ from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import ConfigError
+from tradingbot.settings import Timeouts
 
 
-def open_source(name: str) -> Source:
+def open_source(name: str, timeouts: Timeouts | None = None) -> Source:
     """yahoo, csv:DIR or sample; ConfigError for another, a folder without files, and the like."""
     if name == "yahoo":
-        return YahooSource()
+        return YahooSource(timeouts=timeouts)
     if name == "sample":
         return SampleSource()
     kind, _, folder = name.partition(":")
