@@ -1,13 +1,11 @@
 """The nightly job: its parts brought together, and run in order."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from tradingbot.bots.universe import active_tickers
-from tradingbot.data.circuit_breaker import CircuitBreaker
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, KronosError
@@ -26,7 +24,7 @@ from tradingbot.jobs.steps import (
     requests_for,
     score_forecasts,
 )
-from tradingbot.jobs.summary import Ending, PhaseTimer, RunSummary, Status, TickerOutcome
+from tradingbot.jobs.summary import Ending, PhaseTimer, RunSummary, Status, TickerOutcomes
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import locked
 from tradingbot.persistence.run_log import RunLogWriter
@@ -66,7 +64,7 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
         settings.data_source,
         horizon=settings.horizon,
         sessions=database.storage,
-        circuit_breaker=CircuitBreaker(settings.timeouts),
+        timeouts=settings.timeouts,
     )
     return NightlyJob(settings, options, database, data, opener, reporter)
 
@@ -88,24 +86,34 @@ class NightlyJob:
 
     def __post_init__(self) -> None:
         self._timer = PhaseTimer()
-        self._summary = RunSummary(  # each step that ends replaces it by one that says more
-            dry_run=self.database.dry_run,
-            database=self.database.address,
-            variable=self.database.variable,
-        )
+        self._source: str | None = None  # known once the night is planned, as is the shard
+        self._shard = WHOLE
+        self._model: str | None = None  # known once the Space is up
+        self._tickers = TickerOutcomes()
+        self._rows = 0
 
     def summary(self, ending: Ending) -> RunSummary:
         """What was done up to now, in a run that ended so."""
-        durations = dict(self._timer.durations)
-        return replace(
-            self._summary, ending=ending, seconds=self._timer.elapsed, durations=durations
+        return RunSummary(
+            ending=ending,
+            started_at=self._timer.started_at,
+            seconds=self._timer.elapsed,
+            dry_run=self.database.dry_run,
+            source=self._source,
+            shard=str(self._shard),
+            database=self.database.address,
+            variable=self.database.variable,
+            model=self._model,
+            tickers=self._tickers.snapshot(),
+            rows=self._rows,
+            durations=dict(self._timer.durations),
         )
 
     def run(self) -> Ending:
         """The night. One run at a time for each database and shard; another one does nothing."""
         shard = self.options.shard
         active = self._plan()
-        if not self._summary.tickers:
+        if not self._tickers.snapshot():
             return Ending(
                 message=f"Nothing to do: shard {shard} has none of the {len(active)} tickers"
             )
@@ -118,7 +126,7 @@ class NightlyJob:
             return self._work(lock, space_lock)
 
     def _plan(self) -> list[str]:
-        """The active tickers; those of this shard are in the summary. ConfigError if none are."""
+        """The active tickers; those of this shard are noted. ConfigError if none are."""
         timeouts = self.settings.timeouts
         at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
         at_start(self.database.prepare)  # before the Space is woken for nothing
@@ -126,8 +134,8 @@ class NightlyJob:
         active = list(self.options.symbols) or at_start(
             partial(active_tickers, self.settings, self.data, self.database.readable)
         )
-        mine = {symbol: TickerOutcome("not_reached") for symbol in active if shard.takes(symbol)}
-        self._note(source=lasting(source), shard=str(shard), tickers=mine)
+        self._source, self._shard = lasting(source), shard
+        self._tickers = TickerOutcomes(filter(shard.takes, active))
         if not active:
             raise ConfigError(
                 f"there are no tickers to forecast from {source}: give --symbols, "
@@ -143,7 +151,7 @@ class NightlyJob:
         ending = Ending(exit_code=1)
         try:
             self._forecast_all(self.open_space(space_lock, log), sessions)
-            ending = self._summary.verdict(self.settings.min_success)
+            ending = self.summary(Ending()).verdict(self.settings.min_success)
             self._score()
         except BaseException as error:
             ending = Ending.by(error)
@@ -166,7 +174,9 @@ class NightlyJob:
             missing = self._without_stored(histories, sessions)
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # nothing more is sent when storing fails
-            calibration = sessions and NightlyCalibration(histories, sessions, self.reporter)
+            calibration = sessions and NightlyCalibration(
+                histories, sessions, self.reporter, self.settings.timeouts
+            )
             while (batch := self._next_of(batches)) is not None:
                 with self._timer.phase("store"):  # while the Space computes the next batch
                     forecasts = self._made_in(batch)
@@ -175,7 +185,7 @@ class NightlyJob:
                     self._store(forecasts, sessions)
                 for _ in batch:
                     self.reporter.advance()
-            for remark, symbols in self._summary.remarks().items():
+            for remark, symbols in self.summary(Ending()).remarks().items():
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
             self._pause(stack)
 
@@ -184,19 +194,19 @@ class NightlyJob:
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
             space = stack.enter_context(open_space)
-            self._note(model=str(space.health()["model"]))
+            self._model = str(space.health()["model"])
             space.check_key()  # before candles are fetched for nothing
         return space
 
     def _fetch(self) -> Histories:
         with self._timer.phase("fetch"):
             histories, failed = fetch(
-                list(self._summary.tickers),
+                list(self._tickers.snapshot()),
                 self.data,
                 self.reporter,
                 max_staleness=self.settings.max_staleness,
             )
-        self._note_failures(failed)
+        self._tickers.note_failures(failed)
         return histories
 
     def _without_stored(self, histories: Histories, sessions: SessionFactory | None) -> Histories:
@@ -207,18 +217,16 @@ class NightlyJob:
             stored = read_stored(
                 sessions,
                 histories,
-                model=str(self._summary.model),
+                model=str(self._model),
                 horizon=self.settings.horizon,
+                timeouts=self.settings.timeouts,
             )
-        self._note_outcomes(
-            {symbol: TickerOutcome("already_there", found) for symbol, found in stored.items()}
-        )
+        self._tickers.note_forecasts("already_there", stored)
         return {symbol: bars for symbol, bars in histories.items() if symbol not in stored}
 
     def _forecast(self, space: Forecaster, missing: Histories) -> Generator[Batch]:
         if missing:
-            model = self._summary.model
-            self.reporter.step("forecast", f"Forecasting with {model}", total=len(missing))
+            self.reporter.step("forecast", f"Forecasting with {self._model}", total=len(missing))
         return space.forecast_batches(requests_for(missing, self.settings))
 
     def _next_of(self, batches: Generator[Batch]) -> Batch | None:
@@ -227,7 +235,7 @@ class NightlyJob:
 
     def _made_in(self, batch: Batch) -> list[Forecast]:
         """The batch's forecasts; the other answers are failures."""
-        self._note_failures(
+        self._tickers.note_failures(
             {symbol: answer for symbol, answer in batch if isinstance(answer, KronosError)}
         )
         return [answer for _, answer in batch if not isinstance(answer, KronosError)]
@@ -235,7 +243,7 @@ class NightlyJob:
     def _store(self, forecasts: list[Forecast], sessions: SessionFactory | None) -> None:
         """Commit one batch, so that a crash keeps it. A database that is away is waited for."""
         status: Status = "forecast" if self.database.dry_run else "stored"
-        made = {forecast.symbol: TickerOutcome(status, forecast) for forecast in forecasts}
+        made = {forecast.symbol: forecast for forecast in forecasts}
 
         def commit() -> None:
             with signals_held():  # else one between the two would make the summary too low
@@ -243,8 +251,8 @@ class NightlyJob:
                 if sessions is not None:
                     with sessions() as session:
                         rows = store_forecasts(session, forecasts)
-                self._note_outcomes(made)
-                self._note(rows=self._summary.rows + rows)
+                self._tickers.note_forecasts(status, made)
+                self._rows += rows
 
         retried(commit, timeouts=self.settings.timeouts)
 
@@ -256,26 +264,27 @@ class NightlyJob:
     def _score(self) -> None:
         if self.database.dry_run:
             return
-        since = self._summary.started_at
-        took = score_forecasts(
-            self.settings, self.data, self.database, since=since, reporter=self.reporter
+        score_forecasts(
+            self.settings,
+            self.data,
+            self.database,
+            since=self._timer.started_at,
+            reporter=self.reporter,
+            timer=self._timer,
         )
-        if took is not None:
-            self._timer.add("score", took)
 
     def _look_up_closes(self) -> None:
-        known = known_closes(self.data, self._summary.forecasts.values())
-        tickers = self._summary.tickers
-        self._note_outcomes(
-            {symbol: replace(tickers[symbol], actual=closes) for symbol, closes in known.items()}
-        )
+        forecasts = self.summary(Ending()).forecasts
+        self._tickers.note_closes(known_closes(self.data, forecasts.values()))
 
     # what came of them --------------------------------------------------------------------------
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
-        summary = self._summary
         return RunLogWriter.begin(
-            sessions, started_at=summary.started_at, details=summary.details()
+            sessions,
+            started_at=self._timer.started_at,
+            details=self.summary(Ending()).details(),
+            timeouts=self.settings.timeouts,
         )
 
     def _end_log(self, log: RunLogWriter, ending: Ending) -> None:
@@ -286,15 +295,4 @@ class NightlyJob:
             details=summary.details(),
             exit_code=ending.exit_code,
             message=ending.message,
-        )
-
-    def _note(self, **facts: Any) -> None:
-        self._summary = replace(self._summary, **facts)
-
-    def _note_outcomes(self, outcomes: Mapping[str, TickerOutcome]) -> None:
-        self._note(tickers={**self._summary.tickers, **outcomes})
-
-    def _note_failures(self, errors: Mapping[str, KronosError]) -> None:
-        self._note_outcomes(
-            {symbol: TickerOutcome("failed", failure=error) for symbol, error in errors.items()}
         )

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import pandas as pd
-from sqlalchemy.exc import SQLAlchemyError
 from tenacity import RetryCallState, wait_fixed
 
 from tradingbot.data.service import DataService
@@ -22,6 +21,7 @@ from tradingbot.evaluation import scoring
 from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.summary import PhaseTimer
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.persistence.forecasts import already_stored, latest_stored
 from tradingbot.persistence.transactions import retried
@@ -115,7 +115,12 @@ def _check_fresh(symbol: str, history: pd.DataFrame, data: DataService, allowed:
 
 
 def read_stored(
-    sessions: SessionFactory, histories: Histories, *, model: str, horizon: int
+    sessions: SessionFactory,
+    histories: Histories,
+    *,
+    model: str,
+    horizon: int,
+    timeouts: Timeouts,
 ) -> dict[str, Forecast | None]:
     """The tickers that have a forecast by this model from these newest bars, and that forecast."""
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
@@ -142,7 +147,7 @@ def read_stored(
                 for symbol in there
             }
 
-    return retried(read)
+    return retried(read, timeouts=timeouts)
 
 
 def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesRequest | Unsendable]:
@@ -166,11 +171,16 @@ class NightlyCalibration:
     """
 
     def __init__(
-        self, histories: Histories, sessions: SessionFactory, reporter: ProgressReporter
+        self,
+        histories: Histories,
+        sessions: SessionFactory,
+        reporter: ProgressReporter,
+        timeouts: Timeouts,
     ) -> None:
         self._histories = histories
         self._sessions = sessions
         self._reporter = reporter
+        self._timeouts = timeouts
         self._fitted = False
         self._known: Calibration | None = None
 
@@ -184,10 +194,10 @@ class NightlyCalibration:
     def _fit_or_warn(self, of: Forecast) -> Calibration | None:
         what = "the bands stay raw, for they could not be calibrated"
         try:
-            return retried(lambda: self._fit(of))
+            return retried(lambda: self._fit(of), timeouts=self._timeouts)
         except (DatabaseUnavailable, RunOvertaken):
             raise
-        except (KronosError, SQLAlchemyError) as error:
+        except KronosError as error:
             self._reporter.warn(f"{what}: {_one_line(error)}")
         except Exception:
             logger.exception(what)
@@ -216,33 +226,32 @@ def score_forecasts(
     *,
     since: datetime,
     reporter: ProgressReporter,
-) -> float | None:
-    """Score all tickers unless that was done after `since`, or is being done; seconds it took.
+    timer: PhaseTimer,
+) -> None:
+    """Score all tickers unless that was done after `since`, or is being done.
 
     Of several shards, the first that gets here does it. The forecasts are stored by now, so
     whatever goes wrong here is told, and that is all. What a signal to stop leaves unscored is
-    scored by the next run.
+    scored by the next run. `timer` counts it as "score", however it ends.
     """
     what = "past forecasts could not be scored"
     try:
         if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
-            data = DataService(settings.data_source, now=utcnow())
+            data = DataService(settings.data_source, now=utcnow(), timeouts=settings.timeouts)
         with database.score_lock() as lock:
             if not lock.try_exclusive():
-                return None
+                return
             with database.sessions() as session:
                 if scoring.scored_since(session, since):
-                    return None
-            began = time.monotonic()
-            scoring.score(database.sessions, closes_of(data), reporter=reporter)
-            return time.monotonic() - began
-    except (KronosError, SQLAlchemyError) as error:
+                    return
+            with timer.phase("score"):
+                scoring.score(database.sessions, closes_of(data), reporter=reporter)
+    except KronosError as error:
         reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")
     except Exception:  # also a mistake of ours costs no night's success
         logger.exception(what)
     finally:
         reporter.end()
-    return None
 
 
 def known_closes(

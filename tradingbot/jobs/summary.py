@@ -1,9 +1,9 @@
 """What a run of the job did: how it ended, and what became of each ticker."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -23,6 +23,30 @@ class TickerOutcome:
     forecast: Forecast | None = None  # made now or before
     failure: KronosError | None = None
     actual: Mapping[datetime, float] = field(default_factory=dict)  # closes that came since
+
+
+class TickerOutcomes:
+    """What has become of each ticker up to now."""
+
+    def __init__(self, symbols: Iterable[str] = ()) -> None:
+        """Nothing yet, of any of these."""
+        self._of = {symbol: TickerOutcome("not_reached") for symbol in symbols}
+
+    def snapshot(self) -> dict[str, TickerOutcome]:
+        """What is known now, in the order of the tickers."""
+        return dict(self._of)
+
+    def note_forecasts(self, status: Status, forecasts: Mapping[str, Forecast | None]) -> None:
+        """These tickers have a forecast, and how they got it. All of them at once."""
+        self._of |= {symbol: TickerOutcome(status, one) for symbol, one in forecasts.items()}
+
+    def note_failures(self, errors: Mapping[str, KronosError]) -> None:
+        """These tickers have no forecast, and why."""
+        self._of |= {symbol: TickerOutcome("failed", failure=why) for symbol, why in errors.items()}
+
+    def note_closes(self, known: Mapping[str, Mapping[datetime, float]]) -> None:
+        """What the closes turned out to be, of tickers that have a forecast."""
+        self._of |= {symbol: replace(self._of[symbol], actual=known[symbol]) for symbol in known}
 
 
 @dataclass(frozen=True)
@@ -151,9 +175,10 @@ class RunSummary:
 
 
 class PhaseTimer:
-    """Wall time by phase, in seconds; a phase may have several parts."""
+    """When a run began, and its wall time by phase, in seconds; a phase may have several parts."""
 
     def __init__(self) -> None:
+        self.started_at = _this_second()  # naive UTC
         self._began = time.monotonic()
         self.durations: dict[str, float] = {}
 
@@ -162,9 +187,6 @@ class PhaseTimer:
         """Since the timer was made."""
         return time.monotonic() - self._began
 
-    def add(self, name: str, seconds: float) -> None:
-        self.durations[name] = self.durations.get(name, 0.0) + seconds
-
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Add the block's wall time to the phase."""
@@ -172,4 +194,5 @@ class PhaseTimer:
         try:
             yield
         finally:
-            self.add(name, time.monotonic() - began)
+            took = time.monotonic() - began
+            self.durations[name] = self.durations.get(name, 0.0) + took

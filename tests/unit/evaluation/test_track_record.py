@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 from sqlalchemy import insert, select
+from sqlalchemy.exc import InvalidRequestError, OperationalError
 
 from tests.support.market import Market, made_up
 from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
@@ -25,6 +26,7 @@ from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.status import read_status
 from tradingbot.jobs.steps import score_forecasts
+from tradingbot.jobs.summary import PhaseTimer
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
@@ -205,7 +207,7 @@ class Told(ProgressReporter):
         super().__init__(Console(file=StringIO()))
         self.steps: list[str] = []
         self.warnings: list[str] = []
-        self.took: float | None = None  # seconds of scoring
+        self.timer = PhaseTimer()
 
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
         self.steps.append(f"{what}: {total}")
@@ -232,8 +234,13 @@ BEGUN = utcnow() - timedelta(minutes=1)  # a night
 def night(market: Market, url: str, since: datetime = BEGUN) -> Told:
     reporter = Told()
     settings = replace(Settings(), data_source=market.source)
-    reporter.took = score_forecasts(
-        settings, market.data(), JobDatabase(url), since=since, reporter=reporter
+    score_forecasts(
+        settings,
+        market.data(),
+        JobDatabase(url),
+        since=since,
+        reporter=reporter,
+        timer=reporter.timer,
     )
     return reporter
 
@@ -252,13 +259,14 @@ def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> 
     with get_db_session(ledger) as session:
         ns = session.scalars(select(KronosScore.n).where(KronosScore.step == 0)).all()
     assert set(ns) == {2}
-    assert told.took is not None
+    assert list(told.timer.durations) == ["score"]
 
 
 def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
     night(market, ledger)  # all parts of a night begin before the first of them ends
     [first] = scored_at(ledger)
-    assert night(market, ledger).steps == []
+    second = night(market, ledger)
+    assert (second.steps, second.timer.durations) == ([], {})
     assert scored_at(ledger) == [first]
     assert night(market, ledger, since=utcnow()).steps == ["Scoring: 1"]
     assert scored_at(ledger) > [first]
@@ -269,6 +277,7 @@ def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -
         assert lock.try_exclusive()
         told = night(market, ledger)
     assert (told.steps, told.warnings, scored_at(ledger)) == ([], [], [])
+    assert told.timer.durations == {}
 
 
 def raising(error: BaseException) -> Any:
@@ -289,19 +298,36 @@ def test_what_goes_wrong_with_the_scoring_is_a_warning(
     ]
 
 
+def test_a_database_that_goes_while_outcomes_are_read_is_a_warning_of_one_line(
+    market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = OperationalError("SELECT", {}, Exception("disk I/O\nerror"))
+    monkeypatch.setattr("tradingbot.evaluation.scoring.resolve_outcomes", raising(lost))
+    init_db(sqlite_url)
+    told = night(market, sqlite_url)
+    [warning] = told.warnings
+    assert warning.startswith("past forecasts could not be scored: DatabaseError: database sqlite:")
+    assert "disk I/O error" in warning
+    assert list(told.timer.durations) == ["score"]
+
+
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
 def test_a_mistake_in_the_scoring_is_logged_with_its_traceback(
+    mistake: Exception,
     market: Market,
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("tradingbot.evaluation.scoring.score", raising(ZeroDivisionError("oops")))
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", raising(mistake))
     init_db(sqlite_url)
-    assert night(market, sqlite_url).warnings == []
+    told = night(market, sqlite_url)
+    assert told.warnings == []
+    assert list(told.timer.durations) == ["score"]
     [record] = caplog.records
     assert record.getMessage() == "past forecasts could not be scored"
     assert record.exc_info is not None
-    assert str(record.exc_info[1]) == "oops"
+    assert record.exc_info[1] is mistake
 
 
 def test_a_signal_to_stop_ends_the_scoring_and_the_run(

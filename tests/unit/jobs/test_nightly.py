@@ -28,7 +28,7 @@ from tradingbot.persistence.models import KronosPrediction, RunLog
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
-from tradingbot.settings import Settings, Timeouts, use_timeouts
+from tradingbot.settings import Settings, Timeouts
 from tradingbot.space import client as space_client
 from tradingbot.space.client import SpaceClient
 
@@ -197,7 +197,7 @@ def test_a_space_that_dies_half_way_fails_the_other_tickers_and_keeps_the_first(
 
 
 def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
-    space: Any, data: DataService, sqlite_url: str
+    space: Any, data: DataService, sqlite_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     there = True
     left = []
@@ -217,13 +217,29 @@ def test_a_database_that_is_lost_ends_the_run_and_the_space_is_left(
         finally:
             left.append(True)
 
-    job = Job(watched, data, Losing(sqlite_url), Timeouts(database_retry=0.5))
-    with (
-        use_timeouts(job.settings.timeouts),
-        pytest.raises(DatabaseUnavailable, match="127"),
-    ):
+    job = Job(
+        watched, data, Losing(sqlite_url), Timeouts(database_retry=0.3, database_retry_briefly=0.1)
+    )
+    with pytest.raises(DatabaseUnavailable, match="127"):
         job.run()
     assert left == [True]
+    waits = [line for line in caplog.messages if "trying again for up to" in line]
+    assert waits
+    assert all(line.endswith("trying again for up to 0 s") for line in waits)
+
+
+def test_a_scoring_that_is_stopped_has_its_seconds_in_the_log(
+    space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*args: Any, **options: Any) -> None:
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("tradingbot.evaluation.scoring.score", stopped)
+    with pytest.raises(Stopped):
+        Job(space, data, sqlite_url).run()
+    with get_db_session(sqlite_url) as session:
+        [log] = session.scalars(select(RunLog))
+    assert "score" in log.durations
 
 
 def end_sessions(url: str, like: str = "%") -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import InvalidRequestError
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
@@ -341,14 +342,16 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
 def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night_goes_on(
+    mistake: Exception,
     space_url: str,
     sqlite_url: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fit(record: object) -> None:
-        raise ZeroDivisionError("oops")
+        raise mistake
 
     monkeypatch.setattr("tradingbot.jobs.steps.fit", fit)
     done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
@@ -356,7 +359,7 @@ def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night
     assert done.made == ["AAPL"]
     told = capsys.readouterr().err
     assert "Error: the bands stay raw, for they could not be calibrated" in told
-    assert told.count("ZeroDivisionError: oops") == 1
+    assert told.count(f"{type(mistake).__name__}: oops") == 1
     assert "Traceback (most recent call last)" in told
 
 
