@@ -12,6 +12,11 @@ from tradingbot.errors import ConfigError
 
 PausePolicy = Literal["always", "if-woken", "never"]
 
+# The sources of candles; `tradingbot.data.sources.registry` opens each. DIR stands for a folder.
+SOURCES = ("yahoo", "sample", "csv:DIR")
+DEFAULT_SOURCE = "yahoo"
+SOURCES_IN_WORDS = " or ".join([", ".join(SOURCES[:-1]), SOURCES[-1]])
+
 MAX_HORIZON = 256  # what a Space accepts at most
 MAX_SAMPLES = 256
 MAX_SHARDS = 1000
@@ -127,7 +132,7 @@ class Settings:
     horizon: int = 5  # KRONOS_HORIZON, future bars
     samples: int = 50  # KRONOS_SAMPLES, sample paths a ticker
     extra_symbols: tuple[str, ...] = ("SPY", "QQQ", "GLD")  # KRONOS_EXTRA_SYMBOLS
-    data_source: str = "yahoo"  # KRONOS_DATA_SOURCE: yahoo | csv:DIR | sample
+    data_source: str = DEFAULT_SOURCE  # KRONOS_DATA_SOURCE, one of SOURCES
     min_success: float = 0.5  # KRONOS_MIN_SUCCESS, share of the tickers
     wake_timeout: float = 900.0  # KRONOS_WAKE_TIMEOUT, seconds
     pause: PausePolicy = "always"  # KRONOS_PAUSE
@@ -177,9 +182,15 @@ def check_symbols(name: str, text: str) -> tuple[str, ...]:
 
 def check_source(name: str, text: str) -> str:
     """A data source by name; ConfigError names `name`, which the user set."""
-    if text in ("yahoo", "sample") or (text.startswith("csv:") and text != "csv:"):
+    if split_source(text)[0] in SOURCES:
         return text
-    raise _wrong(name, text, "yahoo, sample or csv:DIR (a folder with one file a ticker)")
+    raise _wrong(name, text, f"{SOURCES_IN_WORDS} (a folder with one file a ticker)")
+
+
+def split_source(text: str) -> tuple[str, str]:
+    """'csv:candles' -> ('csv:DIR', 'candles'), 'yahoo' -> ('yahoo', ''); as SOURCES names them."""
+    kind, _, folder = text.partition(":")
+    return (f"{kind}:DIR", folder) if folder else (text, "")
 
 
 def check_secret(name: str, text: str) -> str:

@@ -33,9 +33,9 @@ def active_symbols(session: Session) -> list[str]:
 def active_tickers(
     settings: Settings, data: DataService, sessions: SessionFactory | None
 ) -> list[str]:
-    """The job's default tickers: the source's own, or with Yahoo the bots' and the extra ones."""
-    if settings.data_source != "yahoo":
-        return data.symbols()
+    """The job's default tickers: the source's own; if it cannot list them, the bots' and extras."""
+    if listed := data.symbols():
+        return listed
     if sessions is None:
         return sorted(settings.extra_symbols)
     with sessions() as session:

@@ -12,7 +12,7 @@ from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session, get_engine
-from tradingbot.settings import Settings, check_source, check_symbols
+from tradingbot.settings import DEFAULT_SOURCE, Settings, check_source, check_symbols
 
 NAME = "kronostraderbot"
 
@@ -64,7 +64,7 @@ def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTrad
     if source is not None:
         settings = replace(settings, data_source=check_source("--source", source))
     kind = settings.data_source.partition(":")[0]
-    name = NAME if kind == "yahoo" else f"{NAME}-{kind}"
+    name = NAME if kind == DEFAULT_SOURCE else f"{NAME}-{kind}"
     get_engine(url)  # an address that cannot be read is refused before anything is fetched
     sessions = partial(get_db_session, url)
     data = DataService(
@@ -76,8 +76,8 @@ def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTrad
     )
     if symbols is not None:
         tickers = list(check_symbols("--symbols", symbols))
-    elif kind != "yahoo":
-        tickers = data.symbols()
+    elif listed := data.symbols():
+        tickers = listed
     else:
         with sessions() as session:
             owned = read_portfolio(session, name)

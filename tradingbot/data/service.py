@@ -18,8 +18,9 @@ from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import Bars, clean
+from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import as_they_end
-from tradingbot.settings import Timeouts
+from tradingbot.settings import DEFAULT_SOURCE, Timeouts
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class DataService:
 
     def __init__(
         self,
-        source: str | Source = "yahoo",
+        source: str | Source = DEFAULT_SOURCE,
         *,
         horizon: int = 5,
         now: datetime | None = None,
@@ -68,6 +69,15 @@ class DataService:
     def now(self) -> datetime:
         """What time it is for this data, naive UTC."""
         return self._now or self._source.clock(self._horizon)
+
+    def by_the_wall_clock(self) -> "DataService":
+        """The service of the same source to which all bars that are there are known.
+
+        Itself, unless the source holds bars from after its own clock.
+        """
+        if not self._source.knows_outcomes:
+            return self
+        return DataService(self._source, now=utcnow(), circuit_breaker=self._circuit_breaker)
 
     def history(self, symbol: str, *, interval: str = "1d", bars: int = 500) -> pd.DataFrame:
         """The newest `bars` complete bars, or as many as there are.

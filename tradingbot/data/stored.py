@@ -13,14 +13,15 @@ from tradingbot.runtime.clock import utcnow
 
 
 class Candles:
-    """Candles of any ticker, read once each. Of `yahoo` those that the job has stored.
+    """Candles of any ticker, read once each. Of a remote source those that the job has stored.
 
-    Of the sources csv and sample all bars count as known, also those after the source's clock.
+    Of the others all bars count as known, also those after the source's clock.
     """
 
     def __init__(self, session: Session, source: str) -> None:
         self._session = session
-        self._source = None if source == "yahoo" else open_source(source)
+        opened = open_source(source)
+        self._source = None if opened.remote else opened
         self._known: dict[tuple[str, str], pd.DataFrame | DataError] = {}
 
     def bars(self, symbol: str, interval: str) -> pd.DataFrame:

@@ -265,7 +265,6 @@ class NightlyJob:
         if self.database.dry_run:
             return
         score_forecasts(
-            self.settings,
             self.data,
             self.database,
             since=self._timer.started_at,

@@ -28,7 +28,6 @@ from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
 from tradingbot.postprocessing.fit import RECORD, fit
 from tradingbot.postprocessing.repository import load, store
-from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.locking import Holder, Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.retry import poll
@@ -220,7 +219,6 @@ class NightlyCalibration:
 
 
 def score_forecasts(
-    settings: Settings,
     data: DataService,
     database: JobDatabase,
     *,
@@ -236,8 +234,6 @@ def score_forecasts(
     """
     what = "past forecasts could not be scored"
     try:
-        if settings.data_source != "yahoo":  # all bars that are there are known, and no clock's
-            data = DataService(settings.data_source, now=utcnow(), timeouts=settings.timeouts)
         with database.score_lock() as lock:
             if not lock.try_exclusive():
                 return
@@ -245,7 +241,9 @@ def score_forecasts(
                 if scoring.scored_since(session, since):
                     return
             with timer.phase("score"):
-                scoring.score(database.sessions, closes_of(data), reporter=reporter)
+                scoring.score(
+                    database.sessions, closes_of(data.by_the_wall_clock()), reporter=reporter
+                )
     except KronosError as error:
         reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")
     except Exception:  # also a mistake of ours costs no night's success

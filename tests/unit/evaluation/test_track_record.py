@@ -233,9 +233,7 @@ BEGUN = utcnow() - timedelta(minutes=1)  # a night
 
 def night(market: Market, url: str, since: datetime = BEGUN) -> Told:
     reporter = Told()
-    settings = replace(Settings(), data_source=market.source)
     score_forecasts(
-        settings,
         market.data(),
         JobDatabase(url),
         since=since,

@@ -393,7 +393,7 @@ def test_active_tickers_are_those_of_the_bots_and_the_extra_ones(
     with sessions() as session:
         session.add(BotRow(name="a", portfolio={"USD": 10_000.0, "NVDA": 0.0}))
         session.add(BotRow(name="b", portfolio={"SPY": 3.0}))
-    yahoo = Settings(extra_symbols=("SPY", "GLD"))
-    assert active_tickers(yahoo, data, sessions) == ["GLD", "NVDA", "SPY"]
-    assert active_tickers(yahoo, data, None) == ["GLD", "SPY"]
-    assert active_tickers(Settings(data_source="sample"), data, sessions) == SAMPLE
+    settings, yahoo = Settings(extra_symbols=("SPY", "GLD")), DataService("yahoo")
+    assert active_tickers(settings, yahoo, sessions) == ["GLD", "NVDA", "SPY"]
+    assert active_tickers(settings, yahoo, None) == ["GLD", "SPY"]
+    assert active_tickers(settings, data, sessions) == SAMPLE

@@ -1,5 +1,6 @@
-"""Sources of candles by name: yahoo, csv:DIR and sample."""
+"""Sources of candles by name."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tradingbot.data.sources.base import Source
@@ -7,21 +8,26 @@ from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import ConfigError
-from tradingbot.settings import Timeouts
+from tradingbot.settings import SOURCES, SOURCES_IN_WORDS, Timeouts, split_source
+
+_OPENERS: dict[str, Callable[[str, Timeouts | None], Source]] = {  # of a folder and time-outs
+    "yahoo": lambda _, timeouts: YahooSource(timeouts=timeouts),
+    "sample": lambda _, __: SampleSource(),
+    "csv:DIR": lambda folder, _: CsvSource(Path(folder).expanduser()),
+}
+if _OPENERS.keys() != set(SOURCES):
+    raise RuntimeError(f"sources {sorted(_OPENERS)}: settings.SOURCES has {sorted(SOURCES)}")
 
 
 def open_source(name: str, timeouts: Timeouts | None = None) -> Source:
-    """yahoo, csv:DIR or sample; ConfigError for another, a folder without files, and the like."""
-    if name == "yahoo":
-        return YahooSource(timeouts=timeouts)
-    if name == "sample":
-        return SampleSource()
-    kind, _, folder = name.partition(":")
-    if kind == "csv" and folder:
-        return CsvSource(Path(folder).expanduser())
-    raise ConfigError(f"data source {name!r}: expected yahoo, sample or csv:DIR")
+    """One of SOURCES; ConfigError for another, a folder without files, and the like."""
+    kind, folder = split_source(name)
+    if kind not in _OPENERS:
+        raise ConfigError(f"data source {name!r}: expected {SOURCES_IN_WORDS}")
+    return _OPENERS[kind](folder, timeouts)
 
 
 def lasting(source: str) -> str:
     """csv:candles -> csv:/home/me/candles, which means the same wherever it is read."""
-    return f"csv:{Path(source[4:]).absolute()}" if source.startswith("csv:") else source
+    _, folder = split_source(source)
+    return f"{source.removesuffix(folder)}{Path(folder).absolute()}" if folder else source

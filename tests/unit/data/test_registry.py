@@ -1,0 +1,64 @@
+"""Sources of candles by name: the settings and the registry know the same ones."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tradingbot.bots.universe import active_tickers
+from tradingbot.data.service import DataService
+from tradingbot.data.sources import registry
+from tradingbot.data.sources.registry import lasting, open_source
+from tradingbot.data.sources.sample import SampleSource
+from tradingbot.data.sources.yahoo import YahooSource
+from tradingbot.data.stored import Candles
+from tradingbot.errors import DataError
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.settings import SOURCES, Settings, check_source
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_each_source_that_the_settings_accept_can_be_opened(name: str, tmp_path: Path) -> None:
+    (tmp_path / "AAPL.csv").write_text("date,open,high,low,close\n")
+    source = check_source("--source", name.replace("DIR", str(tmp_path)))
+    assert open_source(source).symbols() in ([], ["AAPL"], ["AAPL", "GOOG", "IBM", "MSFT"])
+
+
+def test_the_name_that_lasts_has_its_folder_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lasting("csv:candles") == f"csv:{tmp_path / 'candles'}"
+    assert [lasting("yahoo"), lasting("sample")] == ["yahoo", "sample"]
+
+
+class Exchange(YahooSource):
+    """Another source over a network."""
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        raise AssertionError("nobody asks it here")
+
+
+def test_a_new_source_is_known_by_a_line_in_the_registry_and_its_name_in_the_settings(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tradingbot.settings.SOURCES", (*SOURCES, "exchange"))
+    monkeypatch.setitem(registry._OPENERS, "exchange", lambda _, timeouts: Exchange())
+    settings = Settings.from_env(
+        {"KRONOS_DATA_SOURCE": "exchange", "KRONOS_EXTRA_SYMBOLS": "SPY,GLD"}
+    )
+    data = DataService(settings.data_source)
+    assert active_tickers(settings, data, None) == ["GLD", "SPY"]
+    assert data.by_the_wall_clock() is data
+    with (
+        get_db_session(sqlite_url) as session,
+        pytest.raises(DataError, match="the database has none of it"),
+    ):
+        Candles(session, settings.data_source).bars("SPY", "1d")
+
+
+def test_scoring_knows_the_bars_after_the_clock_of_a_source_that_holds_them() -> None:
+    data = DataService(SampleSource())
+    assert data.history("AAPL").index[-1] == datetime(2013, 2, 21)
+    assert data.by_the_wall_clock().history("AAPL").index[-1] == datetime(2013, 3, 1)
