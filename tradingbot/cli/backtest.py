@@ -80,7 +80,7 @@ def backtest(
     ] = Path("backtest.csv"),
     as_json: JsonOption = False,
 ) -> None:
-    """Forecast the past, window by window, and measure it against what came.
+    """Forecast the past, window by window, and measure the forecasts against the closes.
 
     At each window the Space sees only the bars up to it. Every forecast goes into the CSV as it
     comes, and nowhere else: not into the database. The same command again does what is missing,

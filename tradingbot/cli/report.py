@@ -30,7 +30,7 @@ def write_report(
 ) -> None:
     """Write the forecasts and their record as one HTML file.
 
-    Each ticker's candles with the newest forecast, earlier forecasts against what came, how often
+    Each ticker's candles with the newest forecast, earlier forecasts against the closes, how often
     the bands held, and how the forecasts compare with a random walk. The file needs no network:
     mail it, or put it on any web server. Reads the database and nothing from a network.
 

@@ -67,14 +67,14 @@ def run(
         typer.Option("--dry-run", is_eager=True, help="Forecast and print, but store nothing."),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Forecast anew what is already stored.")
+        bool, typer.Option("--force", help="Forecast again what is already stored.")
     ] = False,
     log_lines: Annotated[
         Literal["auto", "text", "json"] | None,
         typer.Option(
             "--log-format",
             metavar="auto|text|json",
-            help="How progress is told on stderr: as text, or one JSON object a line. "
+            help="Format of the progress on stderr: text, or one JSON object a line. "
             "[env KRONOS_LOG_FORMAT; default auto: json in a Kubernetes pod]",
         ),
     ] = None,
@@ -86,7 +86,7 @@ def run(
     its owner, and HF_SPACE_REPO it is woken first and paused at the end. With --local none of
     them is needed.
 
-    A second run does only what is missing. Progress is told on stderr, the report on stdout.
+    A second run does only what is missing. Progress goes to stderr, the report to stdout.
 
     Exit codes: 0 done; 1 too few forecasts, or the Hub, the Space or the database out of reach;
     2 a wrong setting; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.

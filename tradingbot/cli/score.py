@@ -37,7 +37,7 @@ def score(
     database_url: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every stored forecast whose session is complete with what came.
+    """Compare every stored forecast whose session is complete with the realised closes.
 
     Stores the record of each model, ticker and step ahead in kronos_scores, and shows it. Every
     nightly run does so too. Fewer than 30 forecasts with an outcome are counted, not measured.

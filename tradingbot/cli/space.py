@@ -60,7 +60,7 @@ def status_command() -> None:
 def wake() -> None:
     """Restart the Space, wait until it answers, and leave it running.
 
-    One that runs and answers already is left alone: to start it anew, pause it first. Waits for
+    One that runs and answers already is left alone: to restart it, pause it first. Waits for
     KRONOS_WAKE_TIMEOUT seconds (900) at most.
 
     Try it: kronosbot space wake

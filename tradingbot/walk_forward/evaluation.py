@@ -22,7 +22,7 @@ _JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The forecasts of a backtest's file against what came.
+    """The forecasts of a backtest's file against the realised closes.
 
     Attributes:
         settings: What all forecasts were made with.
