@@ -10,9 +10,11 @@ from tradingbot.bots.account import CASH
 from tradingbot.bots.console import run_as_command
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.repository import read_portfolio
+from tradingbot.cli.command import Command
+from tradingbot.cli.options import DatabaseOption, SourceOption, Tickers, symbols_option
 from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session, get_engine
-from tradingbot.settings import DEFAULT_SOURCE, Settings, check_source, check_symbols
+from tradingbot.settings import DEFAULT_SOURCE, Settings
 
 NAME = "kronostraderbot"
 
@@ -20,35 +22,20 @@ NAME = "kronostraderbot"
 def command() -> None:
     """Read the arguments and run a round."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(run)
+    app.command(cls=Command)(run)
     app(prog_name="python -m tradingbot.kronostraderbot")
 
 
 def run(
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SOURCE",
-            help="Where candles come from: yahoo, csv:DIR or sample. "
-            "[env KRONOS_DATA_SOURCE; default yahoo]",
-        ),
-    ] = None,
+    source: SourceOption = None,
     symbols: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and what is held; "
-            "with csv and sample the source's own.",
+        Tickers | None,
+        symbols_option(
+            "Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and what is held; with csv and "
+            "sample the source's own."
         ),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Where forecasts and portfolio are. [env DATABASE_URL, POSTGRES_*; "
-            "default sqlite:///kronos.db]",
-        ),
-    ] = None,
+    database_url: DatabaseOption = None,
 ) -> None:
     """Trade on paper, once, on the forecasts that kronosbot has stored.
 
@@ -59,10 +46,10 @@ def run(
     run_as_command(lambda: _bot(source, symbols, database_url).run())
 
 
-def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTraderBot:
+def _bot(source: str | None, symbols: Tickers | None, url: str | None) -> KronosTraderBot:
     settings = Settings.from_env()
     if source is not None:
-        settings = replace(settings, data_source=check_source("--source", source))
+        settings = replace(settings, data_source=source)
     kind = settings.data_source.partition(":")[0]
     name = NAME if kind == DEFAULT_SOURCE else f"{NAME}-{kind}"
     get_engine(url)  # an address that cannot be read is refused before anything is fetched
@@ -75,7 +62,7 @@ def _bot(source: str | None, symbols: str | None, url: str | None) -> KronosTrad
         timeouts=settings.timeouts,
     )
     if symbols is not None:
-        tickers = list(check_symbols("--symbols", symbols))
+        tickers = list(symbols)
     elif listed := data.symbols():
         tickers = listed
     else:
