@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from kronos_space.server import logs
-from kronos_space.settings import Settings, SettingsError
+from kronos_space.settings import Settings, SettingsError, log_format_of
 
 logger = logging.getLogger("kronos_space")
 
@@ -149,7 +149,12 @@ def _shown(host: str) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    print(f"kronos_space: {message}", file=sys.stderr)  # noqa: T201
+    """Report on stderr why the service does not start; return `status`."""
+    if log_format_of() == "json":
+        logs.configure("json")
+        logger.critical("%s", message)
+    else:
+        print(f"kronos_space: {message}", file=sys.stderr)  # noqa: T201
     return status
 
 

@@ -95,6 +95,16 @@ class Settings:
         return settings
 
 
+def log_format_of(environ: Mapping[str, str] | None = None) -> str:
+    """Return KRONOS_LOG_FORMAT alone, also where another setting is wrong; "text" if it is wrong.
+
+    Args:
+        environ: Default: the process's.
+    """
+    environ = os.environ if environ is None else environ
+    return "json" if environ.get("KRONOS_LOG_FORMAT", "").strip() == "json" else "text"
+
+
 def _number(name: str, value: str, setting: Field[Any]) -> int:
     low, high = setting.metadata["low"], setting.metadata["high"]
     # isdecimal alone would let through digits of other scripts

@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from kronos_space.deployment.errors import HubError, HubRefused
 from kronos_space.deployment.hub import HubSpace
+from kronos_space.server.logs import message_of
 from kronos_space.settings import Settings, SettingsError
 
 FOLDER = Path(__file__).parent.parent
@@ -249,7 +250,7 @@ def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
     for line in lines:
         say(f"| {line}")
     last = next((line for line in reversed(lines) if line.strip()), "its log is not to be had")
-    return _Failed(f"{space.repo}: {stage}: {last.strip()}")
+    return _Failed(f"{space.repo}: {stage}: {message_of(last.strip())}")
 
 
 def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:

@@ -16,6 +16,14 @@ def configure(log_format: str) -> None:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
+def message_of(line: str) -> str:
+    """Return the message of a JSON log line, and every other line as it is."""
+    try:
+        return str(json.loads(line)["message"])
+    except (ValueError, KeyError, TypeError):
+        return line
+
+
 class JsonLines(logging.Formatter):
     """time (UTC), level, message, the fields of a request, and a stack trace if there is one."""
 

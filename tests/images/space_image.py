@@ -110,8 +110,8 @@ def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_o
     status, log = _finished(start(image))  # Kronos-mini is the default, and was not baked
     assert status == 1
     *_, line = log.splitlines()  # the client tells of its attempts before
-    assert line.startswith(
-        "kronos_space: NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub"
+    assert json.loads(line)["message"].startswith(
+        "NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub"
     )
 
 

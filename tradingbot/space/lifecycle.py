@@ -22,6 +22,7 @@ from tradingbot.runtime.retry import growing, poll
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
 from tradingbot.space.hub import FAILED, RUNS, HubSpace
+from tradingbot.space.log_lines import parse_line
 
 logger = logging.getLogger(__name__)
 
@@ -293,5 +294,6 @@ def _failed(hub: HubSpace, stage: str) -> HubError:
     log = hub.log_tail(build=stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE"))
     for line in log.splitlines():
         logger.error("Space %s | %s", hub.repo, line)
-    last = log.strip().splitlines()[-1:] or ["its log is not to be had"]
-    return HubError(f"Space {hub.repo} failed to start: {stage}; {last[0]}")
+    last_line = (log.strip().splitlines() or ["its log is not to be had"])[-1]
+    reason = parse_line(last_line)[1].rpartition("\n")[2]
+    return HubError(f"Space {hub.repo} failed to start: {stage}; {reason}")

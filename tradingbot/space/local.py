@@ -1,7 +1,6 @@
 """A Space of one's own: a process on this machine, started for the job and stopped after it."""
 
 import importlib.util
-import json
 import logging
 import os
 import signal
@@ -23,6 +22,7 @@ from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Timeouts, default_timeouts, environment
+from tradingbot.space.log_lines import parse_line
 from tradingbot.space.transport import SpaceHTTP
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def local_space(
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     env = {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1", **environ}
-    env["KRONOS_LOG_FORMAT"] = "json"  # `_entry` reads it; how the job logs is another matter
+    env["KRONOS_LOG_FORMAT"] = "json"  # `parse_line` reads it; how the job logs is another matter
     env["KRONOS_MODEL"] = env["KRONOS_MODEL"].strip() or "auto"
     for secret in ("HF_TOKEN", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD"):
         env.pop(secret, None)  # the Space has no use for them
@@ -121,38 +121,23 @@ class _Output:
 
     def _read(self, pipe: IO[str]) -> None:
         for line in pipe:
-            level, text = _entry(line)
+            level, text = parse_line(line)
             for part in text.splitlines():
                 self.lines.append(part.rstrip())
                 logger.debug("Space | %s", part.rstrip())
-            if level in ("WARNING", "ERROR", "CRITICAL"):  # as: auto had to take the small model
+            # as: auto had to take the small model; what is CRITICAL ends it, and our error says it
+            if level in ("WARNING", "ERROR"):
                 first_line, _, _ = text.partition("\n")
                 self._say(f"Space: {first_line}")
 
     def last(self) -> str:
         """The line that says why the process ended."""
         wait([self._reading], timeout=2)
-        line = next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
-        return line.removeprefix("kronos_space: ")
+        return next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
 
     def close(self) -> None:
         wait([self._reading], timeout=2)
         self._pipe.close()
-
-
-def _entry(line: str) -> tuple[str | None, str]:
-    """Level and text of a line: a JSON object's; None and itself for what something else printed.
-
-    Before its log is set up, and of a start that fails, a Space prints plain text.
-    """
-    try:
-        entry = json.loads(line)
-        level, text = str(entry["level"]), str(entry["message"])
-    except (ValueError, KeyError, TypeError):
-        return None, line
-    if "exception" in entry:
-        text += f"\n{entry['exception']}"
-    return level, text
 
 
 def _ended(process: subprocess.Popen[str], output: _Output) -> str:

@@ -272,6 +272,13 @@ def test_a_space_that_dies_at_its_start_ends_with_the_tail_of_the_run_log(home: 
     assert "RUNTIME_ERROR: kronos_space: KRONOS_MODEL='x'" in done.last
 
 
+def test_of_a_json_log_the_message_of_the_last_line_is_shown(home: Path) -> None:
+    with RepositoryHub(build=("BUILDING", "APP_STARTING", "RUNTIME_ERROR")) as hub:
+        hub.log = ['{"level": "CRITICAL", "message": "KRONOS_MODEL=x: not known"}\n']
+        done = deploy(hub, home, "--variable", "KRONOS_MODEL=x")
+    assert done.last == "Error: me/kronos: RUNTIME_ERROR: KRONOS_MODEL=x: not known"
+
+
 def test_a_space_that_does_not_come_up_in_time_is_reported_with_its_stage(home: Path) -> None:
     with RepositoryHub(build=("BUILDING",)) as hub:
         done = deploy(hub, home, "--timeout", "1")

@@ -121,6 +121,23 @@ def test_what_keeps_it_from_starting_is_told_in_one_line(
     assert output.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("environ", "status", "message"),
+    [
+        ({"KRONOS_MAX_BATCH": "abc"}, 2, "KRONOS_MAX_BATCH='abc': expected a whole number"),
+        ({"KRONOS_MODEL": "/no/such/folder"}, 2, "KRONOS_MODEL='/no/such/folder': neither"),
+    ],
+)
+def test_where_the_log_is_json_a_failed_start_is_a_line_of_it(
+    log: Path, environ: dict[str, str], status: int, message: str
+) -> None:
+    ended, output = failed(log, "--port", "0", KRONOS_LOG_FORMAT="json", **environ)
+    assert ended == status
+    line = json.loads(output)
+    assert line["level"] == "CRITICAL"
+    assert line["message"].startswith(message)
+
+
 def test_a_port_that_is_taken_is_told_in_one_line(log: Path, space_url: str) -> None:
     port = space_url.rsplit(":", 1)[1]
     assert failed(log, "--port", port) == (

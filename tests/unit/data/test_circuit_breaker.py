@@ -49,25 +49,25 @@ def test_the_pauses_grow_no_longer_than_the_longest() -> None:
 
 
 def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
-    patience, source = CircuitBreaker(Timeouts(data_backoff=0.02, data_limit=0.1)), Source(REFUSED)
+    breaker, source = CircuitBreaker(Timeouts(data_backoff=0.02, data_limit=0.1)), Source(REFUSED)
     with pytest.raises(DataUnavailable, match=r"SPY: refuses \(429\)"):
-        patience.ask("SPY", source)
+        breaker.ask("SPY", source)
     assert len(source.asked) == 3  # pauses of 0.02 and 0.04 s; 0.08 s more would be too many
     with pytest.raises(DataUnavailable, match=r"QQQ: refuses \(429\)"):
-        patience.ask("QQQ", source)
+        breaker.ask("QQQ", source)
     assert len(source.asked) == 3
 
 
 def test_some_minutes_later_it_is_asked_again() -> None:
-    patience = CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=0.015, data_rest=0.2))
+    breaker = CircuitBreaker(Timeouts(data_backoff=0.01, data_limit=0.015, data_rest=0.2))
     with pytest.raises(DataUnavailable):
-        patience.ask("SPY", Source(REFUSED))
+        breaker.ask("SPY", Source(REFUSED))
     time.sleep(0.25)
-    assert patience.ask("SPY", Source("bars")) == "bars"
+    assert breaker.ask("SPY", Source("bars")) == "bars"
 
 
 def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
-    patience = CircuitBreaker(Timeouts(data_backoff=0.3))
+    breaker = CircuitBreaker(Timeouts(data_backoff=0.3))
     together = threading.Barrier(4, timeout=30)
     first_round, later = [REFUSED] * 4, []
     lock = threading.Lock()
@@ -84,7 +84,7 @@ def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
 
     began = time.monotonic()
     threads = [
-        threading.Thread(target=patience.ask, args=(name, request))
+        threading.Thread(target=breaker.ask, args=(name, request))
         for name in ("SPY", "QQQ", "GLD", "IBM")
     ]
     for thread in threads:
@@ -122,24 +122,24 @@ def test_an_answer_that_will_not_change_is_not_asked_for_again(error: DataError)
 
 
 def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
-    patience, source = CircuitBreaker(Timeouts(data_backoff=0.05, data_limit=0.08)), Source(DOWN)
+    breaker, source = CircuitBreaker(Timeouts(data_backoff=0.05, data_limit=0.08)), Source(DOWN)
     for name in ("SPY", "QQQ", "GLD", "IBM"):
         with pytest.raises(DataUnavailable, match=f"{name}: no connection|SPY: no connection"):
-            patience.ask(name, source)
+            breaker.ask(name, source)
     assert len(source.asked) <= 3
 
 
 def test_an_answer_in_between_shows_that_it_is_only_one_ticker() -> None:
-    patience = CircuitBreaker(Timeouts(data_backoff=0.03, data_limit=0.1))
+    breaker = CircuitBreaker(Timeouts(data_backoff=0.03, data_limit=0.1))
     for _ in range(4):
         with pytest.raises(DataUnavailable):
-            patience.ask("SPY", Source(DOWN))
-        assert patience.ask("QQQ", Source("bars")) == "bars"
+            breaker.ask("SPY", Source(DOWN))
+        assert breaker.ask("QQQ", Source("bars")) == "bars"
 
 
 @pytest.mark.parametrize("error", [REFUSED, DOWN])
 def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
-    patience, source, stopped = (
+    breaker, source, stopped = (
         CircuitBreaker(Timeouts(data_backoff=60)),
         Source(error),
         threading.Event(),
@@ -148,7 +148,7 @@ def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
 
     def ask(note: Callable[[DataUnavailable], None] = ended.append) -> None:
         try:
-            patience.ask("SPY", source, stopped)
+            breaker.ask("SPY", source, stopped)
         except DataUnavailable as caught:
             note(caught)
 

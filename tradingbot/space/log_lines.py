@@ -1,0 +1,18 @@
+"""The log lines of a Space: one JSON object a line, or plain text."""
+
+import json
+
+
+def parse_line(line: str) -> tuple[str | None, str]:
+    """Return level and text of a JSON log line; None and the line itself for any other line.
+
+    The text is the message, and below it the stack trace if there is one.
+    """
+    try:
+        entry = json.loads(line)
+        level, text = str(entry["level"]), str(entry["message"])
+    except (ValueError, KeyError, TypeError):
+        return None, line
+    if "exception" in entry:
+        text += f"\n{entry['exception']}"
+    return level, text
