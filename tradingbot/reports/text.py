@@ -77,9 +77,14 @@ def notes(record: Record) -> list[str]:
     """Return what is missing or went wrong, a sentence each."""
     problems = bad_runs(record.status.runs)
     return [
-        *(f"{problem[:1].upper()}{problem[1:].removesuffix('.')}." for problem in problems),
+        *map(_sentence, problems),
         *record.notes,
     ]
+
+
+def _sentence(problem: str) -> str:
+    end = "" if problem.endswith((".", "?")) else "."
+    return f"{problem[:1].upper()}{problem[1:]}{end}"
 
 
 def ticker_record(metrics: ForecastMetrics | None) -> str:
