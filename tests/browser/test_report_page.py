@@ -13,7 +13,7 @@ from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
 from tradingbot.settings import Settings
 
-expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
+expect.set_options(timeout=60_000)  # a busy machine takes seconds to read plotly
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 TICKERS = [f"T{number:02}" for number in range(12)]
@@ -42,7 +42,7 @@ def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iter
     """The page. Nothing but the file may be asked for, and nothing may fail."""
     wrong: list[str] = []
     context = browser.new_context(viewport=request.param, has_touch=request.param is PHONE)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     context.on("request", lambda asked: wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))
     context.on("console", lambda said: wrong.append(said.text))

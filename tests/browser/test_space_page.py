@@ -23,7 +23,7 @@ from tests.support.candles import bars
 from tests.support.checkpoints import NANO
 from tradingbot.data.service import DataService
 
-expect.set_options(timeout=15_000)  # a busy machine takes seconds to read plotly
+expect.set_options(timeout=60_000)  # a busy machine takes seconds to read plotly
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     """A visitor. No request may leave this machine, and no script may fail."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     context.on("request", lambda asked: None if _is_local(asked.url) else wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))

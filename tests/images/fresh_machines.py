@@ -56,20 +56,20 @@ def test_every_test_passes(machine: Path) -> None:
 
 def enter(root: Path, *command: str) -> str:
     """Run a command in the machine's /work, shown as it goes; returns what it said."""
-    process = subprocess.Popen(
+    lines = []
+    with subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", *command],
         env={"root": str(root), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        sys.stdout.write(line)
-        lines.append(line)
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            lines.append(line)
     said = "".join(lines)
-    assert process.wait() == 0, said[-3000:]
+    assert process.returncode == 0, said[-3000:]
     return said
 
 

@@ -89,6 +89,11 @@ def main() -> int:
         if not _driver_starts():
             print(NO_DRIVER, file=sys.stderr)
             return 1
+    if not shutil.which("curl"):  # the page's command is copied and run
+        _apt_install("curl")
+        if not shutil.which("curl"):
+            print("no curl for the tests of the page: install it (apt-get install curl)")
+            return 1
     if not _installed() and not _playwrights_own():
         _apt_install("chromium", "fonts-liberation")
         if not _installed():
