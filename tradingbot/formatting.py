@@ -21,6 +21,13 @@ def one_line(text: object) -> str:
     return " ".join(storable(text).split())
 
 
+def quoted(text: object, limit: int = 500) -> str:
+    """What somebody else says, for a log or a terminal: one line, visible characters, not long."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
+    line = " ".join(line.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
 def bar_text(bar: datetime, interval: str) -> str:
     """Thu 2013-02-21, and the time of day where bars are shorter than a day."""
     return f"{bar:%a %Y-%m-%d}" + ("" if interval == "1d" else f" {bar:%H:%M}")

@@ -27,6 +27,14 @@ def in_background(work: Callable[[], Result]) -> Future[Result]:
     return future
 
 
+def within(seconds: float, work: Callable[[], Result]) -> Result:
+    """What `work` returns or raises; TimeoutError if it is not done after `seconds`.
+
+    It is then left alone, in its thread: nothing can end a look-up of a host's name, say.
+    """
+    return in_background(work).result(max(0.0, seconds))
+
+
 def as_they_end(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int
 ) -> Generator[tuple[Item, Result], None, None]:

@@ -13,8 +13,9 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import growing, poll
 from tradingbot.settings import Settings, Timeouts
+from tradingbot.space.decoding import answer_bytes, decode
 from tradingbot.space.transport import SpaceHTTP
-from tradingbot.space.wire import SeriesRequest, Unsendable, decode, envelope
+from tradingbot.space.wire import SeriesRequest, Unsendable, envelope
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -111,6 +112,14 @@ class SpaceClient:
         """
         return self._http.health()
 
+    def check(self) -> None:
+        """Do what sending a request does, but for the network.
+
+        Raises:
+            ConfigError: The address, a proxy or a file of certificates cannot be used.
+        """
+        self._http.check()
+
     def check_key(self) -> None:
         """Ask the Space whether it takes our API key.
 
@@ -177,7 +186,9 @@ class SpaceClient:
             flight.stop()
 
     def _ask(self, batch: list[SeriesRequest], stopped: threading.Event) -> list[Answer]:
-        results = self._http.predict_batch(envelope(batch), stopped)
+        results = self._http.predict_batch(
+            envelope(batch), limit=answer_bytes(batch), stopped=stopped
+        )
         if len(results) != len(batch):
             raise SpaceUnavailable(
                 f"{self.url} answered {len(results)} results to {len(batch)} requests"

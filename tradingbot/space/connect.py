@@ -58,6 +58,7 @@ def open_space(
             yield client
         return
     with SpaceClient.from_settings(settings) as client:
+        client.check()  # before a Space is woken that cannot be asked
         if settings.hf_token is None:
             reporter.step("wake", f"Waiting for {settings.space_url}")
             client.wait_until_ready(settings.wake_timeout)

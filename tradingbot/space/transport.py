@@ -1,25 +1,35 @@
 """HTTP to one Space: time-outs, retries of what is transient, and errors that say what to do."""
 
-import ipaddress
-import json
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from tenacity import RetryCallState, retry_if_exception, retry_if_result
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from tradingbot.errors import ConfigError, SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.errors import ConfigError, SpaceUnavailable
+from tradingbot.formatting import quoted
+from tradingbot.runtime.concurrency import within
 from tradingbot.runtime.retry import answer_of, doubling, retry, retry_after
 from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.space.answers import HEALTH_BYTES, read_health, read_results
 from tradingbot.space.hub import is_private_space
+from tradingbot.space.refusals import FULL, TRANSIENT, Answer, cause, refusal
+from tradingbot.space.session import (
+    NoAuth,
+    TooLarge,
+    answers_by,
+    check_reachable,
+    read_body,
+    space_session,
+)
 
 ATTEMPTS = 4
-FULL = 429  # the queue: no failure, but a reason to wait
-TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
+REFUSAL_BYTES = 65_536  # what is read of an answer other than 200, for its message
 
 
 class SpaceHTTP:
@@ -44,10 +54,11 @@ class SpaceHTTP:
         self.url = url
         self.timeouts = timeouts or default_timeouts()
         self.timeout = self.timeouts.space_answer if timeout is None else timeout
-        self._http = http or _session(url)
+        self._http = http or space_session(url)
         self._owns_http = http is None
         # never changed, but replaced: another thread may be using it
         self._headers: Mapping[str, str] = {"X-API-Key": api_key} if api_key else {}
+        self._checked = False
         self._hf_token = hf_token
         self._token_lock = threading.Lock()
         self._hf_space_repo = hf_space_repo
@@ -56,51 +67,63 @@ class SpaceHTTP:
         if self._owns_http:
             self._http.close()
 
+    def check(self) -> None:
+        """ConfigError if no request can even be sent: a wrong host, proxy or certificate file."""
+        if not self._checked:
+            request = requests.Request("GET", f"{self.url}/health", self._headers, auth=NoAuth())
+            check_reachable(self._http, request)
+            self._checked = True
+
     def health(self) -> dict[str, Any]:
         """GET /health, asked once: who waits for a Space asks again anyway."""
-        health = self._json("GET", "/health", timeout=self.timeouts.space_health, attempts=1)
-        if not {"status", "model", "boot_id"} <= health.keys():
-            raise SpaceUnavailable(f"{self.url}/health is not a kronos_space's: check the address")
-        return health
+        answer = self._answered(
+            "GET", "/health", timeout=self.timeouts.space_health, limit=HEALTH_BYTES, attempts=1
+        )
+        try:
+            return read_health(answer.body)
+        except ValueError as error:
+            raise SpaceUnavailable(
+                f"{self.url}/health is not a kronos_space's: check the address ({error})"
+            ) from error
 
     def check_key(self) -> None:
         """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
-        response = self._send("GET", "/metrics", self._headers, timeout=self.timeouts.space_health)
-        if response.status_code == 401:
-            state = "is not the Space's key" if "X-API-Key" in self._headers else "is not set"
-            raise ConfigError(f"KRONOS_API_KEY {state}: {_refusal(response.url, response)}")
-
-    def predict_batch(self, body: bytes, stopped: threading.Event | None = None) -> list[Any]:
-        """POST /predict/batch. Sending it twice is harmless, so transient failures are retried.
-
-        Until `stopped` is set; for as long as the queue is full, up to the time-out.
-        """
-        answer = self._json(
-            "POST", "/predict/batch", body=body, timeout=self.timeout, stopped=stopped
+        answer = self._send(
+            "GET", "/metrics", self._headers, timeout=self.timeouts.space_health, limit=0
         )
-        results = answer.get("results")
-        if not isinstance(results, list):
-            raise SpaceUnavailable(f"{self.url}/predict/batch answered without results")
-        return results
+        if answer.status == 401:
+            state = "is not the Space's key" if "X-API-Key" in self._headers else "is not set"
+            raise ConfigError(f"KRONOS_API_KEY {state}: {refusal(f'{self.url}/metrics', answer)}")
 
-    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        headers = self._headers
-        response = self._send(method, path, headers, **options)
-        if response.status_code in (401, 403, 404) and self._may_show_token(headers):
-            response = self._send(method, path, self._headers, **options)
-        url = f"{self.url}{path}"
-        if response.status_code != 200:
-            raise _refusal(url, response)
+    def predict_batch(
+        self, body: bytes, *, limit: int, stopped: threading.Event | None = None
+    ) -> list[Any]:
+        """POST /predict/batch; its results, of `limit` bytes at most, not yet checked.
+
+        Sending it twice is harmless, so transient failures are retried: until `stopped` is set,
+        and for as long as the queue is full, up to the time-out.
+        """
+        path = "/predict/batch"
+        answer = self._answered(
+            "POST", path, body=body, timeout=self.timeout, limit=limit, stopped=stopped
+        )
         try:
-            answer = response.json()
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            kind = response.headers.get("Content-Type", "no content type")
+            return read_results(answer.body)
+        except ValueError as error:
+            kind = quoted(answer.headers.get("Content-Type", "no content type"), 60)
             raise SpaceUnavailable(
-                f"{url} answered 200, but not with JSON ({kind}); "
-                f"is KRONOS_SPACE_URL the Space's own address?"
-            )
+                f"{self.url}{path} answered 200, but {error} ({kind}); "
+                "is KRONOS_SPACE_URL the Space's own address?"
+            ) from error
+
+    def _answered(self, method: str, path: str, **options: Any) -> Answer:
+        """An answer 200; the others are errors."""
+        headers = self._headers
+        answer = self._send(method, path, headers, **options)
+        if answer.status in (401, 403, 404) and self._may_show_token(headers):
+            answer = self._send(method, path, self._headers, **options)
+        if answer.status != 200:
+            raise refusal(f"{self.url}{path}", answer)
         return answer
 
     def _send(
@@ -110,59 +133,95 @@ class SpaceHTTP:
         headers: Mapping[str, str],
         *,
         timeout: float,
+        limit: int,
         body: bytes | None = None,
         attempts: int = ATTEMPTS,
         stopped: threading.Event | None = None,
-    ) -> requests.Response:
-        """The answer, whatever its status, after as many attempts as are worth it."""
+    ) -> Answer:
+        """The answer, whatever its status, after as many attempts as are worth it.
+
+        All of them together take `timeout` seconds at most.
+        """
+        self.check()
         url = f"{self.url}{path}"
+        headers = {**headers, "Accept-Encoding": "identity"}
         if body is not None:
-            headers = {**headers, "Content-Type": "application/json"}
+            headers["Content-Type"] = "application/json"
         deadline = time.monotonic() + timeout
         backoff = doubling(self.timeouts.space_backoff, 16 * self.timeouts.space_backoff)
 
-        def request() -> requests.Response:
-            # A requests.Session may be shared by threads: but for its cookies, which have a
-            # lock, nothing of it changes, and urllib3's pool below is made for it.
-            # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
-            return self._http.request(
-                method,
-                url,
-                data=body,
-                headers=dict(headers),
-                timeout=(self.timeouts.space_connect, timeout),
-                allow_redirects=False,
-            )
+        def ask() -> Answer:
+            return self._ask(method, url, headers, body, limit=limit, deadline=deadline)
 
         def wait(state: RetryCallState) -> float:
-            response: requests.Response | None = answer_of(state)
-            asked = 0.0 if response is None else retry_after(response.headers)
+            answer: Answer | None = answer_of(state)
+            asked = 0.0 if answer is None else retry_after(answer.headers)
             return max(min(asked, self.timeouts.space_retry_after), backoff(state))
 
         def enough(state: RetryCallState) -> bool:
-            response: requests.Response | None = answer_of(state)
-            if response is not None and response.status_code == FULL and attempts > 1:
-                return time.monotonic() + state.upcoming_sleep >= deadline
-            return state.attempt_number >= attempts
+            answer: Answer | None = answer_of(state)
+            if time.monotonic() + state.upcoming_sleep >= deadline:
+                return True
+            waits = answer is not None and answer.status == FULL and attempts > 1
+            return not waits and state.attempt_number >= attempts
 
         try:
             return retry(
-                request,
-                again=retry_if_result(lambda response: response.status_code in TRANSIENT)
+                # in a thread of its own: nothing else bounds the look-up of a host's name
+                lambda: within(deadline - time.monotonic(), ask),
+                again=retry_if_result(lambda answer: answer.status in TRANSIENT)
                 | retry_if_exception(_unanswered),
                 wait=wait,
                 stop=enough,
                 stopped=stopped or threading.Event(),
             )
-        except requests.RequestException as error:
+        except TooLarge as error:
+            raise SpaceUnavailable(f"{url} answered what no Space does: {error}") from error
+        except (HTTPError, OSError, ValueError) as error:
             if _timed_out(error):
                 # not again: the Space would compute the same behind what it is still busy with
                 raise SpaceUnavailable(
                     f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
                 ) from error
             raise SpaceUnavailable(
-                f"{url} is out of reach ({_cause(error)}); is the Space running?"
+                f"{url} is out of reach ({cause(error)}); is the Space running?"
             ) from error
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        *,
+        limit: int,
+        deadline: float,
+    ) -> Answer:
+        """One request, and its answer up to `limit` bytes; in a thread of its own."""
+        # A requests.Session may be shared by threads: but for its cookies, which have a
+        # lock, nothing of it changes, and urllib3's pool below is made for it.
+        # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
+        left = max(0.001, deadline - time.monotonic())
+        with (
+            answers_by(deadline),
+            self._http.request(
+                method,
+                url,
+                data=body,
+                headers=dict(headers),
+                auth=self._http.auth or NoAuth(),
+                timeout=(min(self.timeouts.space_connect, left), left),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            status, content = response.status_code, b""
+            if status != 200:
+                with suppress(TooLarge):  # a proxy's page: its status says enough
+                    content = read_body(response, limit=REFUSAL_BYTES, deadline=deadline)
+            elif limit:
+                content = read_body(response, limit=limit, deadline=deadline)
+            return Answer(status, response.headers, content)
 
     def _may_show_token(self, refused: Mapping[str, str]) -> bool:
         """Whether the Hub's token belongs into what was refused with these headers; now it does."""
@@ -183,78 +242,14 @@ class SpaceHTTP:
             return True
 
 
-def _session(url: str) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = not _is_loopback(url)  # a proxy cannot reach this machine's loopback
-    return session
-
-
 def _unanswered(error: BaseException) -> bool:
     """Whether the Space was not reached, so that another attempt may reach it."""
-    return isinstance(error, requests.RequestException) and not _timed_out(error)
+    return isinstance(error, requests.ConnectionError | HTTPError) and not _timed_out(error)
 
 
-def _timed_out(error: requests.RequestException) -> bool:
+def _timed_out(error: BaseException) -> bool:
     """While reading; requests calls it another thing once the answer has begun."""
     inner = error.args[0] if error.args else None
-    return isinstance(error, requests.ReadTimeout) or isinstance(inner, ReadTimeoutError)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _refusal(url: str, response: requests.Response) -> SpaceError:
-    """The error for an answer other than 200."""
-    status = response.status_code
-    message = _message(response)
-    answered = f"{url} answered {status}" + (f": {message}" if message else "")
-    if status in TRANSIENT:
-        hint = (
-            "its queue is full"
-            if status == 429
-            else "the Space may be paused, asleep or starting (its owner wakes it with restart)"
-        )
-        return SpaceUnavailable(f"{answered}; {hint}")
-    if status >= 500:
-        return SpaceUnavailable(f"{answered}; the Space's log says why")
-    if 300 <= status < 400:
-        return SpaceRejected(
-            f"{answered}, a redirect to {response.headers.get('Location')}; "
-            f"set KRONOS_SPACE_URL to the Space's final address"
-        )
-    hint = {
-        401: "set KRONOS_API_KEY to the Space's key (a private Space also wants HF_TOKEN)",
-        403: "a private Space wants HF_TOKEN and HF_SPACE_REPO",
-        404: "there is no kronos_space here: check KRONOS_SPACE_URL "
-        "(a private Space wants HF_TOKEN and HF_SPACE_REPO)",
-        413: "the request is larger than the Space allows",
-    }.get(status, "the Space refuses this request")
-    return SpaceRejected(f"{answered}; {hint}")
-
-
-def _message(response: requests.Response) -> str:
-    """The message of the Space's own error shape; '' for pages of proxies."""
-    try:
-        error: Mapping[str, Any] = json.loads(response.content)["error"]
-        return " ".join(str(error["message"]).split())
-    except (ValueError, KeyError, TypeError):
-        return ""
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason, without object addresses: 'Connection refused'."""
-    while True:
-        reason = getattr(error, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else error.__cause__
-        inner = inner or error.__context__
-        if inner is None:
-            break
-        error = inner
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return isinstance(error, TimeoutError | requests.ReadTimeout | ReadTimeoutError) or isinstance(
+        inner, ReadTimeoutError
+    )

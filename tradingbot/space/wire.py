@@ -1,7 +1,6 @@
-"""The Space's JSON, one series at a time: a history becomes a request, a result a Forecast."""
+"""What a Space is asked: a ticker's history becomes a request. `answers` reads what it says."""
 
 import json
-import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tradingbot.errors import DataError, KronosError, SpaceError, SpaceRejected, SpaceUnavailable
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.errors import DataError, KronosError
+from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import PRICES, checked
 from tradingbot.settings import TEMPERATURE, TOP_P
@@ -26,6 +25,10 @@ class SeriesRequest:
     interval: str
     horizon: int
     as_of: datetime  # the newest bar of the history
+    last_close: float
+    highest: float  # price of the history
+    samples: int
+    seed: int
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
 
@@ -113,6 +116,8 @@ def encode(
     if "volume" in history and history["volume"].notna().all():
         columns.append("volume")
     as_of = history.index[-1].to_pydatetime()
+    if seed is None:
+        seed = zlib.crc32(f"{symbol} {as_of.isoformat()}".encode())
     request: dict[str, Any] = {
         "symbol": symbol,
         "interval": interval,
@@ -121,7 +126,7 @@ def encode(
         "temperature": temperature,
         "top_p": top_p,
         "quantiles": list(QUANTILE_LEVELS),
-        "seed": zlib.crc32(f"{symbol} {as_of.isoformat()}".encode()) if seed is None else seed,
+        "seed": seed,
     }
     if targets:
         request["target_timestamps"] = [day.isoformat() for day in targets]
@@ -130,6 +135,10 @@ def encode(
         interval=interval,
         horizon=horizon,
         as_of=as_of,
+        last_close=float(history["close"].iloc[-1]),
+        highest=float(history[PRICES].to_numpy().max()),
+        samples=samples,
+        seed=seed,
         targets=tuple(targets),
         body=_with_bars(request, history[columns]),
     )
@@ -155,71 +164,3 @@ def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame) -> bytes:
 def envelope(requests: Sequence[SeriesRequest]) -> bytes:
     """The body of /predict/batch."""
     return b'{"requests":[' + b",".join(request.body for request in requests) + b"]}"
-
-
-def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
-    """Read one item of /predict/batch's results; what is no answer to `request` is an error."""
-    try:
-        if not result["ok"]:
-            reason = " ".join(str(result["error"]["message"]).split())
-            return SpaceRejected(f"the Space refuses it: {reason}", symbol=request.symbol)
-        return _forecast(request, result, made_at)
-    except (KeyError, TypeError, ValueError) as error:
-        return SpaceUnavailable(
-            f"the Space's answer is no forecast ({type(error).__name__}: {error}); "
-            "does it run this version of kronos_space?",
-            symbol=request.symbol,
-        )
-
-
-def _forecast(request: SeriesRequest, result: Mapping[str, Any], made_at: datetime) -> Forecast:
-    if result["symbol"] != request.symbol:
-        raise ValueError(f"it is about {result['symbol']!r}")
-    bars = tuple(_bar(item) for item in result["predictions"])
-    if [bar.step for bar in bars] != list(range(1, request.horizon + 1)):
-        raise ValueError(f"{len(bars)} bars where {request.horizon} were asked for")
-    if request.targets and tuple(bar.target_date for bar in bars) != request.targets:
-        raise ValueError("its target dates are not those that were asked for")
-    as_of = _time(result["as_of"])
-    if as_of != request.as_of:
-        raise ValueError(f"it is as of {as_of}, the history ends at {request.as_of}")
-    return Forecast(
-        symbol=request.symbol,
-        interval=request.interval,
-        model_name=str(result["model"]),
-        model_revision=result.get("model_revision"),
-        as_of=as_of,
-        made_at=made_at,
-        last_close=_number(result["last_close"]),
-        samples=int(result["samples"]),
-        seed=result.get("seed"),
-        bars=bars,
-        warnings=tuple(str(line) for line in result.get("warnings") or ()),
-    )
-
-
-def _bar(item: Mapping[str, Any]) -> ForecastBar:
-    sent = {round(float(level), 6): price for level, price in item["close_quantiles"].items()}
-    return ForecastBar(
-        step=int(item["step"]),
-        target_date=_time(item["target_date"]),
-        open=_number(item["open"]),
-        high=_number(item["high"]),
-        low=_number(item["low"]),
-        close=_number(item["close"]),
-        volume=_number(item["volume"]),
-        close_quantiles={level: _number(sent[level]) for level in QUANTILE_LEVELS},
-        prob_up=_number(item["prob_up"]),
-    )
-
-
-def _number(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} where a number belongs")
-    return number
-
-
-def _time(value: Any) -> datetime:
-    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, as it was sent."""
-    return datetime.fromisoformat(value).replace(tzinfo=None)

@@ -1,0 +1,195 @@
+"""What a Space answers: its JSON, and models that say what each field may be.
+
+A Space is a stranger: nothing of an answer is believed before a model has taken it whole, and
+`decoding` has compared it with what was asked.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from reprlib import Repr
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from tradingbot.formatting import quoted
+from tradingbot.settings import MAX_HORIZON
+
+HEALTH_BYTES = 65_536
+MAX_VOLUME = 1e24
+
+short = Repr()  # of a value, for an error's text
+short.maxstring = short.maxother = short.maxlong = 60
+
+
+def _visible(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected visible characters")
+    return text
+
+
+def _time(value: object) -> datetime:
+    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, as it was sent."""
+    if not isinstance(value, str) or len(value) > 40:
+        raise ValueError("expected a time such as 2013-02-21T00:00:00")
+    return datetime.fromisoformat(value).replace(tzinfo=None)
+
+
+def _few(value: object) -> object:
+    """Before each entry is looked at, since every wrong one would become an error of its own."""
+    if isinstance(value, dict) and len(value) > 99:
+        raise ValueError("expected at most 99 entries")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_visible)]
+Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Time = Annotated[datetime, BeforeValidator(_time)]
+
+
+class _Answer(BaseModel):
+    """Fields that are not named are ignored: a newer Space may send more."""
+
+    model_config = ConfigDict(strict=True, frozen=True, protected_namespaces=())
+
+
+class Health(_Answer):
+    """The answer of /health. Only the first three fields are in every version's."""
+
+    status: Name
+    model: Name
+    boot_id: Name
+    model_revision: Name | None = None
+    started_at: Name | None = None
+    uptime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    version: Name | None = None
+
+
+class Bar(_Answer):
+    step: int
+    target_date: Time
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Annotated[float, Field(ge=0, le=MAX_VOLUME, allow_inf_nan=False)]
+    close_quantiles: Annotated[dict[str, Price], BeforeValidator(_few)]
+    prob_up: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Result(_Answer):
+    """An item of /predict/batch that holds a forecast. Old Spaces leave out what has a default."""
+
+    ok: Literal[True]
+    symbol: str
+    model: Name
+    model_revision: Name | None = None
+    interval: str | None = None
+    as_of: Time
+    last_close: Price
+    samples: int
+    seed: int | None = None
+    predictions: Annotated[list[Bar], Field(fail_fast=True, max_length=MAX_HORIZON)]
+    warnings: Annotated[list[str], Field(fail_fast=True)] | None = None
+
+
+class Refusal(_Answer):
+    message: str
+
+
+class RefusedResult(_Answer):
+    """An item of /predict/batch whose request the Space refuses."""
+
+    ok: Literal[False]
+    error: Refusal
+
+
+def read_health(body: bytes) -> dict[str, Any]:
+    """Return the fields of /health that were sent. Raises ValueError, in one line."""
+    try:
+        return Health.model_validate(_parsed(_text(body))).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise ValueError(in_words(error)) from error
+
+
+def read_results(body: bytes) -> list[Any]:
+    """Return the items of /predict/batch's answer. Raises ValueError if they cannot be found.
+
+    An item that is no JSON comes as its text, so that it fails alone.
+    """
+    text = _text(body)
+    try:
+        answer = _parsed(text)
+    except ValueError:
+        return list(_items(text))
+    results = answer.get("results") if isinstance(answer, dict) else None
+    if not isinstance(results, list):
+        raise ValueError("without results")
+    return results
+
+
+# JSON -------------------------------------------------------------------------------------------
+
+
+def _text(body: bytes) -> str:
+    """Bytes that are no UTF-8 become lone surrogates, which no model's field takes."""
+    return body.decode("utf-8", "surrogateescape")
+
+
+def _parsed(text: str) -> Any:
+    """Raises ValueError, also for what is nested too deeply. NaN and Infinity are for the models.
+
+    Whole numbers of more digits than any is due become floats: Python refuses to read long ones.
+    """
+    try:
+        return json.loads(text, parse_int=lambda n: int(n) if len(n) < 20 else float(n))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+_HEAD = re.compile(r'\s*+\{\s*+"results"\s*+:\s*+\[')
+_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{},]', re.DOTALL)
+
+
+def _items(text: str) -> Iterator[Any]:
+    """Yield the items of {"results": [...]}, where one of them or more cannot be parsed."""
+    head = _HEAD.match(text)
+    if head is None:
+        raise ValueError("not with JSON")
+    begin, depth = head.end(), 0
+    for token in _TOKEN.finditer(text, begin):
+        mark = token[0]
+        if depth == 0 and mark in ",]":
+            yield _item(text[begin : token.start()])
+            begin = token.end()
+            if mark == "]":
+                return
+        depth += (mark in "[{") - (mark in "]}")
+    raise ValueError("not with JSON")
+
+
+def _item(text: str) -> Any:
+    try:
+        return _parsed(text)
+    except ValueError:
+        return text.strip()
+
+
+def in_words(error: ValidationError) -> str:
+    """'predictions.0.close=-5: Input should be greater than 0' for the first of the errors."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the answer"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{quoted(where)} is missing"
+    if first["type"] == "model_type":
+        message = "expected a JSON object"
+    return quoted(f"{where}={short.repr(first['input'])}: {message}")

@@ -1,0 +1,139 @@
+"""A ticker's answer becomes a Forecast, once it has been compared with what was asked."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.formatting import quoted
+from tradingbot.space.answers import Bar, RefusedResult, Result, in_words, short
+from tradingbot.space.wire import SeriesRequest
+
+MAX_WARNINGS = 20  # of one ticker; the rest is dropped
+
+# A forecast outside of these shares of the last close, or of the highest price of the history, is
+# none. The Space itself lets no path fall below a millionth of the last close.
+LOWEST_SHARE = 1e-9
+HIGHEST_SHARE = 1e3
+ROUNDING = 1e-6  # of a price: a high that is below its close by less is a rounding, and mended
+LONGEST_STEP = timedelta(days=400)  # between two bars whose times the Space infers
+
+_LEVELS = frozenset(QUANTILE_LEVELS)
+
+
+def answer_bytes(batch: Sequence[SeriesRequest]) -> int:
+    """The size at which an answer to these requests is broken off, some five times what is due."""
+    return sum(65_536 + 4096 * request.horizon for request in batch)
+
+
+def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
+    """Read one item of /predict/batch's results; what is no answer to `request` is an error."""
+    try:
+        if isinstance(result, dict) and result.get("ok") is False:
+            refused = RefusedResult.model_validate(result)
+            return SpaceRejected(
+                f"the Space refuses it: {quoted(refused.error.message)}", symbol=request.symbol
+            )
+        return _forecast(request, Result.model_validate(result), made_at)
+    except ValueError as error:
+        reason = in_words(error) if isinstance(error, ValidationError) else quoted(error)
+        return SpaceUnavailable(
+            f"the Space's answer is no forecast: {reason}; "
+            "does it run this version of kronos_space?",
+            symbol=request.symbol,
+        )
+
+
+# a result against its request ---------------------------------------------------------------
+
+
+def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Forecast:
+    _compare(request, result)
+    return Forecast(
+        symbol=request.symbol,
+        interval=request.interval,
+        model_name=result.model,
+        model_revision=result.model_revision,
+        as_of=request.as_of,
+        made_at=made_at,
+        last_close=request.last_close,
+        samples=request.samples,
+        seed=result.seed,
+        bars=tuple(_bar(request, bar) for bar in result.predictions),
+        warnings=tuple(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
+    )
+
+
+def _compare(request: SeriesRequest, result: Result) -> None:
+    """Raise ValueError for an answer to another question."""
+    asked = {
+        "symbol": (result.symbol, request.symbol),
+        "interval": (result.interval, request.interval),
+        "samples": (result.samples, request.samples),
+        "seed": (result.seed, request.seed),
+        "as_of": (result.as_of, request.as_of),
+    }
+    for name, (answered, sent) in asked.items():
+        if answered not in (None, sent):
+            raise _wrong(name, answered, repr(sent) if isinstance(sent, str) else str(sent))
+    if not math.isclose(result.last_close, request.last_close, rel_tol=ROUNDING):
+        raise _wrong("last_close", result.last_close, str(request.last_close))
+    if [bar.step for bar in result.predictions] != list(range(1, request.horizon + 1)):
+        count = len(result.predictions)
+        raise ValueError(f"its {count} predictions are not steps 1 to {request.horizon}")
+    dates = [bar.target_date for bar in result.predictions]
+    if request.targets:
+        if tuple(dates) != request.targets:
+            raise ValueError("its target dates are not those that were asked for")
+        return
+    for before, date in zip([request.as_of, *dates], dates, strict=False):
+        if not timedelta(0) < date - before <= LONGEST_STEP:
+            raise _wrong("target_date", str(date), f"a time soon after {before}")
+
+
+def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:
+    prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
+    quantiles = _quantiles(bar)
+    lowest, highest = request.last_close * LOWEST_SHARE, request.highest * HIGHEST_SHARE
+    outermost = {"p5": quantiles[QUANTILE_LEVELS[0]], "p95": quantiles[QUANTILE_LEVELS[-1]]}
+    for name, price in (prices | outermost).items():
+        if not lowest <= price <= highest:
+            raise _wrong(f"step {bar.step}: {name}", price, "a price like those of the history")
+    high, low = max(prices.values()), min(prices.values())
+    if bar.high < high * (1 - ROUNDING):
+        raise _wrong(f"step {bar.step}: high", bar.high, f"at least {high}, another of its prices")
+    if bar.low > low * (1 + ROUNDING):
+        raise _wrong(f"step {bar.step}: low", bar.low, f"at most {low}, another of its prices")
+    return ForecastBar(
+        step=bar.step,
+        target_date=bar.target_date,
+        open=bar.open,
+        high=high,
+        low=low,
+        close=bar.close,
+        volume=bar.volume,
+        close_quantiles=quantiles,
+        prob_up=bar.prob_up,
+    )
+
+
+def _quantiles(bar: Bar) -> dict[float, float]:
+    """The quantiles of QUANTILE_LEVELS, ascending; they and no others were asked for."""
+    sent = {round(float(level), 6): price for level, price in bar.close_quantiles.items()}
+    if len(bar.close_quantiles) != len(sent) or sent.keys() != _LEVELS:
+        raise _wrong(
+            f"step {bar.step}: close_quantiles", [*bar.close_quantiles], "the levels 0.05 to 0.95"
+        )
+    quantiles = {level: sent[level] for level in QUANTILE_LEVELS}
+    prices = list(quantiles.values())
+    if prices != sorted(prices):
+        raise _wrong(f"step {bar.step}: close_quantiles", prices, "prices that rise with the level")
+    return quantiles
+
+
+def _wrong(name: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"{name}={short.repr(value)}: expected {expected}")

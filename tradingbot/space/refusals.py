@@ -1,0 +1,75 @@
+"""Errors for what a Space answers other than 200, and for not answering, with what to do."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from requests.structures import CaseInsensitiveDict
+
+from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
+from tradingbot.formatting import quoted
+
+FULL = 429  # the queue: no failure, but a reason to wait
+TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a Space has answered, as much of it as was asked for."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=CaseInsensitiveDict)
+    body: bytes = b""
+
+
+def refusal(url: str, answer: Answer) -> SpaceError:
+    """Return the error for an answer other than 200."""
+    status = answer.status
+    message = _message(answer)
+    answered = f"{url} answered {status}" + (f": {message}" if message else "")
+    if status in TRANSIENT:
+        hint = (
+            "its queue is full"
+            if status == 429
+            else "the Space may be paused, asleep or starting (its owner wakes it with restart)"
+        )
+        return SpaceUnavailable(f"{answered}; {hint}")
+    if status >= 500:
+        return SpaceUnavailable(f"{answered}; the Space's log says why")
+    if 300 <= status < 400:
+        return SpaceRejected(
+            f"{answered}, a redirect to {quoted(answer.headers.get('Location'), 200)}; "
+            f"set KRONOS_SPACE_URL to the Space's final address"
+        )
+    hint = {
+        401: "set KRONOS_API_KEY to the Space's key (a private Space also wants HF_TOKEN)",
+        403: "a private Space wants HF_TOKEN and HF_SPACE_REPO",
+        404: "there is no kronos_space here: check KRONOS_SPACE_URL "
+        "(a private Space wants HF_TOKEN and HF_SPACE_REPO)",
+        413: "the request is larger than the Space allows",
+    }.get(status, "the Space refuses this request")
+    return SpaceRejected(f"{answered}; {hint}")
+
+
+def _message(answer: Answer) -> str:
+    """The message of the Space's own error shape; '' for pages of proxies."""
+    try:
+        error: Mapping[str, Any] = json.loads(answer.body)["error"]
+        return quoted(error["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def cause(error: BaseException) -> str:
+    """The innermost reason, without object addresses: 'Connection refused'."""
+    while True:
+        reason = getattr(error, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else error.__cause__
+        inner = inner or error.__context__
+        if inner is None:
+            break
+        error = inner
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return quoted(f"{type(error).__name__}: {error}".rstrip(": "), 200)
