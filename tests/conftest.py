@@ -12,8 +12,8 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tests.support.space_server import serving
 from tradingbot.persistence.engine import dispose_engines
-from tradingbot.space.local import local_space
 
 TESTS = Path(__file__).parent
 _numbers = count()
@@ -37,11 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def space_url() -> Iterator[str]:
-    """A Space process with the bundled model; it starts in some five seconds, so all share it."""
-    settings = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": ""}
-    with local_space(environ={**os.environ, **settings}, timeout=120) as url:
-        yield url
+def space_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Space process with the bundled model, for all tests of a worker."""
+    with serving(tmp_path_factory.mktemp("space") / "server.log", KRONOS_API_KEY="") as server:
+        yield server.url
 
 
 @pytest.fixture(autouse=True)

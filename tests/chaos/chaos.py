@@ -29,7 +29,6 @@ from rich.table import Table
 from tests.chaos.faults import KINDS, Schedule, draw_schedule
 from tests.chaos.invariants import NAMES, Broken, Evidence, Tables, check_disturbed, check_further
 from tests.chaos.world import World, schema_template
-from tests.support.fork_server import ForkServer
 from tests.support.postgres import Postgres, running_postgres
 
 ATTEMPTS = 4  # at a schedule whose faults do not all fire, each with earlier moments
@@ -51,18 +50,16 @@ class Outcome:
 
 
 class Chaos:
-    """What schedules share: a Postgres, the server of Spaces, a folder for logs."""
+    """What schedules share: a Postgres and a folder for logs."""
 
     def __init__(
         self,
         folder: Path,
         postgres: Postgres,
-        spaces: ForkServer,
         template: str,
     ) -> None:
         self._folder = folder
         self._postgres = postgres
-        self._spaces = spaces
         self._template = template
         self._numbers = count()
         self.stopping = threading.Event()
@@ -87,7 +84,6 @@ class Chaos:
             schedule.faults,
             folder=folder,
             postgres=self._postgres,
-            spaces=self._spaces,
             template=None if schedule.fresh else self._template,
             settings=schedule.settings,
         ) as world:
@@ -124,10 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
-        spaces = stack.enter_context(ForkServer())
         postgres = stack.enter_context(running_postgres())
         template = stack.enter_context(schema_template(postgres))
-        chaos = Chaos(options.logs.absolute(), postgres, spaces, template)
+        chaos = Chaos(options.logs.absolute(), postgres, template)
         pool = stack.enter_context(ThreadPoolExecutor(options.jobs))
         seeds = range(options.seed, options.seed + options.schedules)
         futures = [pool.submit(chaos.run, seed) for seed in seeds]

@@ -10,7 +10,6 @@ import pytest
 from tests.chaos.chaos import Chaos, Outcome
 from tests.chaos.faults import KINDS, Fault, Schedule, draw_schedule
 from tests.chaos.world import World, schema_template
-from tests.support.fork_server import ForkServer
 from tests.support.postgres import running_postgres
 
 MAIN = (
@@ -31,11 +30,10 @@ def seed_of(kind: str) -> int:
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     with (
-        ForkServer() as spaces,
         running_postgres() as postgres,
         schema_template(postgres) as template,
     ):
-        yield Chaos(tmp_path_factory.mktemp("chaos"), postgres, spaces, template)
+        yield Chaos(tmp_path_factory.mktemp("chaos"), postgres, template)
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ import psutil
 
 from tests.support import ROOT
 from tests.support import hub as hub_module
-from tests.support.fork_server import ForkServer
 from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
+from tests.support.space_server import launch
 from tradingbot.jobs.sharding import Shard
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ class World:
         *,
         folder: Path,
         postgres: Postgres,
-        spaces: ForkServer,
         template: str | None,
         settings: Mapping[str, str],
     ) -> None:
@@ -136,7 +135,6 @@ class World:
         self._lock = threading.Lock()
         self._pausing = False
         self._timers: list[threading.Timer] = []
-        self._spaces = spaces
         self._candles = folder / "candles"
 
     def __enter__(self) -> Self:
@@ -153,7 +151,7 @@ class World:
                 Hub(
                     environ={"KRONOS_API_KEY": API_KEY},
                     old_lingers=0.05,
-                    launch=self._spaces.launch,
+                    launch=launch,
                     happens=self.happens,
                 )
             )

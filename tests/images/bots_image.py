@@ -17,8 +17,9 @@ import pytest
 from tests.support import ROOT, containers
 from tests.support.charts import pods, rendered, variables
 from tests.support.containers import build, podman, start
-from tests.support.hub import REAL_SPACE, REPO, TOKEN, Hub
+from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.postgres import DatabaseProxy, running_postgres
+from tests.support.space_server import launch
 
 DOCKERFILE = ROOT / "tradingbot" / "Dockerfile"
 IMAGE = "localhost/kronos-tradingbots"
@@ -59,7 +60,7 @@ def candles(tmp_path: Path) -> Path:
 def test_the_nightly_job_of_the_chart_runs_in_it(image: str, candles: Path) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
     with (
-        Hub(REAL_SPACE, environ={**os.environ, **nano}) as hub,
+        Hub(launch=launch, environ={**os.environ, **nano}) as hub,
         running_postgres() as server,
         DatabaseProxy(server, "postgres") as database,  # TCP: its socket is root's alone
     ):

@@ -24,7 +24,7 @@ from tests.support.http_server import Server
 from tests.support.hub_api import REPO, TOKEN, Fault, HubHandler
 from tradingbot.space.local import free_port
 
-__all__ = ["REAL_SPACE", "REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "Hub"]
+__all__ = ["REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "Hub"]
 
 # A Space that is up within a tenth of a second: /health with a boot_id of its own, nothing else.
 TINY_SPACE = (
@@ -44,7 +44,6 @@ class Handler(BaseHTTPRequestHandler):
 HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
 """,
 )
-REAL_SPACE = (sys.executable, "-m", "kronos_space", "--host", "127.0.0.1")
 
 
 class Container(Protocol):
@@ -62,7 +61,8 @@ class Hub:
 
     Actions of the API: restart, pause, runtime, logs, info; of the Space: health, metrics, batch.
     `happens` is also told "batch sent" (the container has the request), "batch done" (it answered)
-    and "paused". `launch` starts a container on a port.
+    and "paused". `launch` starts a container on a port;
+    a real Space is `tests.support.space_server.launch`.
     """
 
     def __init__(

@@ -1,4 +1,8 @@
-"""A real `python -m kronos_space` for tests, with the bundled model."""
+"""A real `python -m kronos_space` for tests, with the bundled model, as a forked process.
+
+with serving(tmp_path / "server.log", KRONOS_API_KEY="secret") as server:
+    requests.get(f"{server.url}/health")
+"""
 
 import os
 import re
@@ -6,22 +10,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import requests
 
+from tests.support.commands import start
+
 READY = re.compile(r"ready: (\S+) at revision (\S+) on http://(\S+):(\d+)")
-COMMAND = ("-m", "kronos_space")
+NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
+
+
+class Process(Protocol):
+    """What a Space is to its test, forked or started by subprocess.Popen."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
 
 
 @dataclass
 class Server:
     """A running service, which prints into a file that never fills up."""
 
-    process: subprocess.Popen[str]
+    process: Process
     log: Path
     url: str
 
@@ -39,23 +57,28 @@ class Server:
         return metric(self.url, name)
 
 
-def spawn(
-    log: Path, *arguments: str, command: Sequence[str] = COMMAND, **environ: str
-) -> subprocess.Popen[str]:
-    settings = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", **environ}
-    with log.open("w") as output:
-        return subprocess.Popen(
-            [sys.executable, *command, "--host", "127.0.0.1", *arguments],
-            env={**os.environ, **settings},
-            stdout=output,
-            stderr=output,
-            text=True,
-        )
+def spawn(log: Path, *arguments: str, command: Sequence[str] = (), **environ: str) -> Process:
+    """Start the service, or `python` with the arguments of `command` in its place."""
+    env = {**os.environ, **NANO, **environ}
+    arguments = ("--host", "127.0.0.1", *arguments)
+    with log.open("w") as output, Path(os.devnull).open() as nothing:
+        if command:
+            return subprocess.Popen(
+                [sys.executable, *command, *arguments], env=env, stdout=output, stderr=output
+            )
+        streams = {"stdin": nothing.fileno(), "stdout": output.fileno(), "stderr": output.fileno()}
+        return start("kronos_space", *arguments, env=env, **streams)
+
+
+def launch(port: int, environ: Mapping[str, str]) -> Process:
+    """A Space that will listen on `port`, and prints nothing; as a Hub starts its containers."""
+    env = {"KRONOS_LOG_FORMAT": "text", **environ}
+    return spawn(Path(os.devnull), "--port", str(port), **env)
 
 
 @contextmanager
 def serving(
-    log: Path, *arguments: str, command: Sequence[str] = COMMAND, **environ: str
+    log: Path, *arguments: str, command: Sequence[str] = (), **environ: str
 ) -> Iterator[Server]:
     """The service on a free port, once it is ready; killed in the end, if it still runs."""
     process = spawn(log, "--port", "0", *arguments, command=command, **environ)

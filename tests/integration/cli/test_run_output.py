@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.command_line import kronosbot
-from tests.support.hub import REAL_SPACE, REPO, TOKEN, Hub
+from tests.support.hub import REPO, TOKEN, Hub
+from tests.support.space_server import launch
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, RunLog
@@ -104,7 +105,7 @@ def test_the_hub_s_stages_are_notes_of_the_step_and_no_secret_is_told(
     tmp_path: Path, postgres_url: str
 ) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": PASSWORD}
-    with Hub(REAL_SPACE, environ={**os.environ, **nano}) as hub:
+    with Hub(launch=launch, environ={**os.environ, **nano}) as hub:
         hub.faults["restart"] += [500]
         done = kronosbot(
             "--source", "sample", "--json", "--log-format", "json",

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hub import REAL_SPACE, Hub
+from tests.support.hub import Hub
 from tests.support.jobs import NANO, job, job_command, of_hub, rows, runs
+from tests.support.space_server import launch
 from tradingbot.persistence.locks import open_lock
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
@@ -18,7 +19,7 @@ SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with Hub(REAL_SPACE, environ={**os.environ, **NANO}) as hub:
+    with Hub(launch=launch, environ={**os.environ, **NANO}) as hub:
         yield hub
 
 

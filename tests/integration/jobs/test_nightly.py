@@ -15,8 +15,9 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from tests.support.hub import REAL_SPACE, TOKEN, Hub
+from tests.support.hub import TOKEN, Hub
 from tests.support.jobs import NANO, Done, job, job_command, of_hub, rows, runs
+from tests.support.space_server import launch
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosForecast
@@ -323,7 +324,7 @@ def test_the_help_names_every_option_and_exit_code(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with Hub(REAL_SPACE, environ={**os.environ, **NANO}) as hub:
+    with Hub(launch=launch, environ={**os.environ, **NANO}) as hub:
         yield hub
 
 

@@ -15,10 +15,12 @@ import requests
 from tests.support.candles import request
 from tests.support.space_server import metric, serving, spawn, until
 
+INTERPRETED = ("-m", "kronos_space")  # from a new interpreter, as a person starts it
+
 
 def failed(log: Path, *arguments: str, **environ: str) -> tuple[int, str]:
-    """Exit status and output of a server that cannot start."""
-    status = spawn(log, *arguments, **environ).wait(timeout=60)
+    """Exit status and output of a server that cannot start; most end before they import much."""
+    status = spawn(log, *arguments, command=INTERPRETED, **environ).wait(timeout=60)
     return status, log.read_text()
 
 
@@ -35,7 +37,7 @@ def long_request(samples: int = 100) -> dict[str, object]:
 def test_when_ready_it_names_the_model_and_its_address_and_ctrl_c_ends_it_in_order(
     log: Path,
 ) -> None:
-    with serving(log) as server:
+    with serving(log, command=INTERPRETED) as server:
         health = requests.get(f"{server.url}/health", timeout=10).json()
         status, output = server.stop(signal.SIGINT)
     assert f"ready: {health['model']} at revision {health['model_revision']}" in output
