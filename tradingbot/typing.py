@@ -12,4 +12,5 @@ if TYPE_CHECKING:
 
 SessionFactory = Callable[[], AbstractContextManager["Session"]]  # one transaction a session
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Times = NDArray[np.datetime64]

@@ -336,7 +336,10 @@ def broken(position: int, row: str) -> list[str]:
             "SPY.csv: no column high, low; the first line has date, open, close; expected",
         ),
         ("open,high,low,close\n1,1,1,1\n", "SPY.csv: no column timestamp; the first line has"),
-        ("Date;Open;High\n2024-01-02;1;1\n", "no column timestamp, open, high, low, close; "),
+        (
+            "Date;Open;High\n2024-01-02;1;1\n",
+            "no column low, close; the first line has Date, Open, H",
+        ),
         (
             "\n".join([HEADER, *broken(15, "17/01/2024,1,1,1,1,1")]),
             "SPY.csv row 17: '17/01/2024' is no date; expected 2024-01-31",
@@ -350,8 +353,8 @@ def broken(position: int, row: str) -> list[str]:
             "SPY.csv row 18: 'abc' in high is no number; mend or remove the row",
         ),
         (
-            "\n".join([HEADER, *broken(15, '2024-01-24,1,1,1,1,"1,234"')]),
-            "SPY.csv row 17: '1,234' in volume is no number",
+            "\n".join([HEADER, *broken(15, '2024-01-24,1,1,1,1,"1,23"')]),
+            "SPY.csv row 17: '1,23' in volume is no number",
         ),
         (
             "\n".join([HEADER, *broken(15, "2024-01-24,1,1,1,1,1,1,1")]),
@@ -385,6 +388,30 @@ def test_a_file_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "SPY.csv").write_bytes(bytes(range(255, 127, -1)))
     with pytest.raises(DataError, match=r"SPY.csv: cannot be read: 'utf-8' codec"):
         csv_service(tmp_path).history("SPY")
+
+
+def test_two_files_of_one_ticker_are_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    for name in ("SPY.csv", "spy.csv", "QQQ.CSV"):
+        write(tmp_path, name, bars("2024-01-01", 40))
+    service = csv_service(tmp_path)
+    assert service.symbols() == ["QQQ", "SPY"]
+    with pytest.raises(DataError, match=r"SPY: SPY.csv and spy.csv in .* remove or rename one"):
+        service.history("SPY")
+    assert len(service.history("QQQ")) == 40
+
+
+def test_what_was_left_out_of_a_file_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{row},7" for row in bars("2024-01-01", 40)]
+    write(tmp_path, "SPY.csv", rows, "date,open,high,low,close,Volume ABC,Volume XYZ")
+    service = csv_service(tmp_path)
+    assert "volume" not in service.history("SPY")
+    service.history("SPY")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}/SPY.csv: no volume: none of Volume ABC and Volume XYZ is known to be in "
+        "units of SPY"
+    ]
 
 
 def test_a_ticker_without_file_is_unknown(tmp_path: Path) -> None:

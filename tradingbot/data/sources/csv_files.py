@@ -1,16 +1,18 @@
 """A folder of CSV files, one a ticker."""
 
-import csv
+import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from tradingbot.data.sources.csv_candles import read_csv
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
-from tradingbot.markets.candles import PRICES
 from tradingbot.runtime.clock import utcnow
+
+logger = logging.getLogger(__name__)
 
 
 class CsvSource:
@@ -23,11 +25,13 @@ class CsvSource:
         if not folder.is_dir():
             raise ConfigError(f"csv:{folder}: no such folder; expected one with files as AAPL.csv")
         self._folder = folder
-        self._files = {
-            file.stem.upper(): file
-            for file in sorted(folder.iterdir())
-            if file.suffix.lower() == ".csv"
-        }
+        self._files: dict[str, Path] = {}
+        self._doubled: dict[str, str] = {}  # ticker -> the names of its files
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() == ".csv":
+                first = self._files.setdefault(file.stem.upper(), file)
+                if first is not file:
+                    self._doubled[file.stem.upper()] = f"{first.name} and {file.name}"
         if not self._files:
             raise ConfigError(f"csv:{folder}: no .csv file in it; expected one a ticker: AAPL.csv")
         self._read: dict[str, pd.DataFrame] = {}
@@ -73,80 +77,19 @@ class CsvSource:
             raise UnknownSymbol(
                 f"no file {symbol}.csv in {self._folder}, which has {have}", symbol=symbol
             )
+        if key in self._doubled:
+            raise DataError(
+                f"{self._doubled[key]} in {self._folder} are both of this ticker; "
+                "remove or rename one",
+                symbol=symbol,
+            )
         if key not in self._read:
             rows = read_csv(self._files[key])
+            for note in rows.attrs["notes"]:
+                logger.warning("%s: %s", self._files[key], note)
             _refuse_the_future(self._files[key], rows)
             self._read[key] = rows
         return self._read[key]
-
-
-_TIME_COLUMNS = ("timestamp", "date", "datetime")
-_MISSING = ("", "null", "nan", "na", "n/a", "none", "-")
-
-
-def read_csv(file: Path) -> pd.DataFrame:
-    """The rows of one file, in its order.
-
-    Columns: `day` (midnight of the date as written), `instant` (naive UTC), PRICES and, if the
-    file has it, volume. The names of the file's columns may be in any case and order, others are
-    left aside. DataError names the file and the row as an editor counts it.
-    """
-    header, table = _text_table(file)
-    columns = {name.strip().lower(): position for position, name in enumerate(header)}
-    time = next((columns[name] for name in _TIME_COLUMNS if name in columns), None)
-    wanted = [name for name in PRICES if name not in columns]
-    if time is None or wanted:
-        wanted = ([] if time is not None else ["timestamp"]) + wanted
-        raise DataError(
-            f"{file}: no column {', '.join(wanted)}; the first line has {', '.join(header)}; "
-            "expected timestamp,open,high,low,close,volume"
-        )
-    text = table[time].str.strip()
-    day = pd.to_datetime(text.str[:10], format="%Y-%m-%d", errors="coerce")
-    instant = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-    _refuse(file, text, day.isna() | instant.isna(), "is no date; expected 2024-01-31")
-    rows = pd.DataFrame({"day": day, "instant": instant.dt.tz_localize(None)})
-    for name in [*PRICES, "volume"]:
-        if name in columns:
-            text = table[columns[name]]
-            rows[name] = pd.to_numeric(text, errors="coerce").astype("float64")
-            unread = text[rows[name].isna()].str.strip()
-            missing = unread.str.lower().isin(_MISSING)
-            _refuse(file, unread, ~missing, f"in {name} is no number")
-    return rows
-
-
-def _text_table(file: Path) -> tuple[list[str], pd.DataFrame]:
-    """The file's header and its rows as text, without blank ones; the index is the line."""
-    rows: dict[int, list[str]] = {}
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as text:  # Excel writes a BOM
-            reader = csv.reader(text)
-            for row in reader:
-                if "".join(row).strip():
-                    rows[reader.line_num] = row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from error
-    if not rows:
-        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
-    header = rows.pop(next(iter(rows)))
-    if not rows:
-        raise DataError(f"{file}: the file has a header and no bars; expected one row a bar")
-    width = len(header)
-    for line, row in rows.items():
-        if any(row[width:]):
-            raise DataError(
-                f"{file} row {line}: {len(row)} values under a header of {width}; "
-                "numbers are written without thousands separators"
-            )
-    cells = [row[:width] + [""] * (width - len(row)) for row in rows.values()]
-    return header, pd.DataFrame(cells, index=list(rows), dtype="str")
-
-
-def _refuse(file: Path, text: pd.Series, wrong: pd.Series, complaint: str) -> None:
-    if wrong.any():
-        row: Any = wrong.idxmax()
-        raise DataError(f"{file} row {row}: {text[row]!r} {complaint}; mend or remove the row")
 
 
 def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:

@@ -1,0 +1,192 @@
+"""The candles of one CSV file, in whatever dialect people have it.
+
+Forgiving about how dates and numbers are written, strict about what they say: what could be read
+in two ways is refused. `csv_table` finds the columns, `csv_times` and `csv_numbers` read the cells.
+"""
+
+from collections.abc import Mapping
+from itertools import chain, permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.data.sources.csv_numbers import settled_mark, to_floats, two_readings
+from tradingbot.data.sources.csv_table import Table, read_table
+from tradingbot.data.sources.csv_times import (
+    Times,
+    TwoReadings,
+    is_clock,
+    is_time,
+    read_times,
+)
+from tradingbot.errors import DataError
+from tradingbot.markets.headings import PRICES, simplified
+from tradingbot.typing import Flags, Floats
+
+_NEAR = 0.1  # of 1: the ratio of a volume in one currency to volume x price in the other
+
+
+def read_csv(file: Path) -> pd.DataFrame:
+    """Read the candles of `file`, in its order. The index is the line as an editor counts it.
+
+    Columns: `day` (midnight of the date as written), `instant` (naive UTC), PRICES and, if the
+    file has it, volume; missing values are NaN. `attrs["zoned"]` says whether the times have a
+    zone, `attrs["notes"]` what was left out.
+
+    Raises:
+        DataError: Names the file, the row, the value and the way out.
+    """
+    return _File(file, read_table(file)).candles()
+
+
+class _File:
+    """The cells of one file while they are read."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self._path = path
+        self._table = table
+        self._position = position = table.header.columns.position
+        self._prices = {position[name]: table.column(position[name]) for name in PRICES}
+        self._written = _written_times(table)
+        self._notes: list[str] = []
+
+    def candles(self) -> pd.DataFrame:
+        cells = self._prices | self._volume_cells()
+        mark, doubtful = settled_mark(chain(*cells.values()))
+        read = {place: to_floats(texts, mark or ".") for place, texts in cells.items()}
+        bars = self._bars(read)
+        times = self._times(bars)
+        if doubtful is not None and self._mark_of(doubtful, cells, times) == ",":
+            read = {place: to_floats(texts, ",") for place, texts in cells.items()}
+        for place, (_, wrong) in read.items():
+            complaint = f"in {self._name(place)} is no number; mend or remove the row"
+            self._refuse(cells[place], wrong & bars, complaint)
+        numbers = {place: values[bars] for place, (values, _) in read.items()}
+        rows = pd.DataFrame({"day": times.day.to_numpy(), "instant": times.instant.to_numpy()})
+        for name in PRICES:
+            rows[name] = numbers[self._position[name]]
+        if (volume := self._volume(numbers, rows["close"])) is not None:
+            rows["volume"] = volume
+        rows.index = pd.Index(np.array(self._table.lines)[bars])
+        if not self._table.header.cells:
+            self._refuse_other_order(rows)
+        rows.attrs |= {"zoned": times.zoned, "notes": self._notes}
+        return rows
+
+    def _bars(self, read: Mapping[int, tuple[Floats, Flags]]) -> Flags:
+        """Which rows are bars: not those of dividends and splits, nor footnotes.
+
+        They are known by their shape: no price is a number, and there is text or no date.
+        """
+        bars = np.zeros(len(self._written), dtype=bool)
+        for place in self._prices:
+            bars |= ~np.isnan(read[place][0])
+        for i in np.flatnonzero(~bars):
+            texts = [self._prices[place][i] for place in self._prices if read[place][1][i]]
+            has_words = any(any(map(str.isalpha, text)) for text in texts)
+            bars[i] = not has_words and (bool(texts) or is_time(self._written[i]))
+        if count := int((~bars).sum()):
+            self._notes.append(f"rows without prices left out: {count}")
+        if not bars.any():
+            raise DataError(f"{self._path}: no row has prices; expected one row a bar")
+        return bars
+
+    def _times(self, bars: Flags) -> Times:
+        written = [text for text, kept in zip(self._written, bars, strict=True) if kept]
+        line = self._table.lines[int(np.argmax(bars))]
+        try:
+            times = read_times(written)
+        except TwoReadings as error:
+            raise DataError(f"{self._path} row {line}: {written[0]!r} {error}") from None
+        wrong = np.zeros(len(bars), dtype=bool)
+        wrong[bars] = times.day.isna().to_numpy()
+        like = times.like if times.like != written[0] else f"one like {times.like} in row {line}"
+        self._refuse(self._written, wrong, f"is no date; expected {like}")
+        return times
+
+    def _mark_of(self, doubtful: str, cells: Mapping[int, list[str]], times: Times) -> str:
+        """The decimal mark of numbers which all have three digits after their only mark."""
+        header = self._table.header
+        by_program = times.by_program or not header.cells or header.of_a_program
+        if "." in doubtful and by_program:
+            return "."
+        if "," in doubtful and header.separator == ";":
+            return ","
+        place, texts = next((p, texts) for p, texts in cells.items() if doubtful in texts)
+        row = self._table.lines[texts.index(doubtful)]
+        raise DataError(
+            f"{self._path} row {row}: {doubtful!r} in {self._name(place)} {two_readings(doubtful)}"
+        )
+
+    def _volume_cells(self) -> dict[int, list[str]]:
+        columns = self._table.header.columns
+        named = [self._position[name] for name in ("volume", "ticks") if name in self._position]
+        return {place: self._table.column(place) for place in (*named, *columns.volumes)}
+
+    def _volume(self, numbers: Mapping[int, Floats], close: pd.Series) -> Floats | None:
+        """The volume in units of what is traded, or None."""
+        if choices := self._table.header.columns.volumes:
+            base = self._base_volume({place: numbers[place] for place in choices}, close)
+            return None if base is None else numbers[base]
+        volumes = [numbers[self._position[n]] for n in ("volume", "ticks") if n in self._position]
+        # MetaTrader: currencies have ticks only, and a volume of 0 throughout
+        return next((volume for volume in volumes if np.nan_to_num(volume).any()), None)
+
+    def _base_volume(self, choices: Mapping[int, Floats], close: pd.Series) -> int | None:
+        """Of "Volume BTC" and "Volume USDT" that of BTC: by the ticker, else by the numbers."""
+        ticker = self._ticker()
+        units = {place: simplified(self._name(place)).split()[1].upper() for place in choices}
+        by_name = [place for place, unit in units.items() if ticker.startswith(unit)]
+        by_price = [
+            base
+            for base, quote in permutations(choices, 2)
+            if _are_near(choices[base] * close, choices[quote])
+        ]
+        alone = [place for place, unit in units.items() if not ticker.endswith(unit)]
+        for found in (by_name, by_price, alone if len(choices) == 1 else []):
+            if len(found) == 1:
+                return found[0]
+        names = " and ".join(map(self._name, choices))
+        self._notes.append(f"no volume: none of {names} is known to be in units of {ticker}")
+        return None
+
+    def _ticker(self) -> str:
+        """From a column, as BTC/USDT, or the file's name; letters and digits only."""
+        text = self._path.stem
+        if "symbol" in self._position:
+            text = next(filter(None, self._table.column(self._position["symbol"])), text)
+        return "".join(filter(str.isalnum, text)).upper()
+
+    def _name(self, place: int) -> str:
+        return self._table.header.name(place)
+
+    def _refuse(self, texts: list[str], wrong: Flags, complaint: str) -> None:
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            row = self._table.lines[i]
+            raise DataError(f"{self._path} row {row}: {texts[i]!r} {complaint}")
+
+    def _refuse_other_order(self, rows: pd.DataFrame) -> None:
+        """Without a header, only the numbers say that they are open, high, low and close."""
+        high, low = rows[PRICES].max(axis=1), rows[PRICES].min(axis=1)
+        if ((rows["high"] < high) | (rows["low"] > low)).mean() > 0.01:
+            raise DataError(
+                f"{self._path}: no header, and the columns are not in the order open, high, low, "
+                "close; write a first line as timestamp,open,high,low,close,volume"
+            )
+
+
+def _written_times(table: Table) -> list[str]:
+    """The date, and the time of day where it has a column of its own."""
+    position = table.header.columns.position
+    written = [text.strip("'") for text in table.column(position["time"])]
+    clocks = table.column(position["clock"]) if "clock" in position else []
+    if not any(is_clock(clock.zfill(4)) for clock in clocks[:1]) or ":" in written[0]:
+        return written
+    return [f"{day} {clock}".strip() for day, clock in zip(written, clocks, strict=True)]
+
+
+def _are_near(one: pd.Series, other: Floats) -> bool:
+    ratio = float((one / np.where(other > 0, other, np.nan)).median())
+    return abs(ratio - 1) < _NEAR

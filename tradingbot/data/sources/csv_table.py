@@ -1,0 +1,219 @@
+"""A file of candles as text cells: its encoding, separator, header and rows.
+
+The page of the Space reads files by the same rules (kronos_space/static/table.js); both are tested
+with tests/data/candle_files.yaml.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+
+from tradingbot.data.sources.csv_numbers import NUMERIC
+from tradingbot.data.sources.csv_times import is_clock, is_time
+from tradingbot.errors import DataError
+from tradingbot.markets.headings import PRICES, Columns, find_columns
+
+_SEPARATORS = ("\t", ";", ",", "|")
+_PREAMBLE = 40  # the header is among so many first lines
+
+
+@dataclass(frozen=True)
+class Header:
+    """Where the candles begin, and which column is which."""
+
+    line: int  # as an editor counts it; the rows are below it
+    cells: list[str]  # none: the file has no header
+    columns: Columns
+    separator: str
+
+    def name(self, position: int) -> str:
+        """What the file calls a column."""
+        if self.cells:
+            return self.cells[position].strip()
+        return next(name for name, place in self.columns.position.items() if place == position)
+
+    @property
+    def of_a_program(self) -> bool:
+        """Whether a program wrote it, as MetaTrader's and Dukascopy's: decimals have a point."""
+        time = self.cells[self.columns.position["time"]].strip().lower()
+        return time.startswith("<") or time in ("gmt time", "local time")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and the rows below it, with the line that each stands in."""
+
+    header: Header
+    lines: list[int]
+    rows: list[list[str]]
+
+    def column(self, position: int) -> list[str]:
+        try:
+            return list(map(str.strip, map(itemgetter(position), self.rows)))
+        except IndexError:  # some rows are short
+            return [row[position].strip() if position < len(row) else "" for row in self.rows]
+
+
+def read_table(file: Path) -> Table:
+    """Read the cells of `file`. Raises DataError if it holds no table of candles."""
+    text = _text(file)
+    if not text.strip():
+        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
+    if text.lstrip().startswith("["):
+        text = _from_json(file, text)
+    header = _header(file, text)
+    rows: dict[int, list[str]] = {}
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.separator)
+        for row in reader:
+            if reader.line_num > header.line and "".join(row).strip() and row[0][:1] != "#":
+                rows[reader.line_num] = row
+    except csv.Error as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+    rows = _below(header, rows)
+    table = Table(header, list(rows), list(rows.values()))
+    if not table.rows:
+        raise DataError(f"{file}: the file has a header and no bars; expected one row a bar")
+    _refuse_wide_rows(file, table)
+    return table
+
+
+def _text(file: Path) -> str:
+    """Decode UTF-8, UTF-16 (spreadsheets write it) or Windows-1252."""
+    try:
+        content = file.read_bytes()
+        text = _decoded(content)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}") from error
+    if "\0" in text:
+        raise DataError(f"{file}: cannot be read: it is no text; save it as CSV")
+    return text.removeprefix("\ufeff")
+
+
+def _decoded(content: bytes) -> str:
+    encodings = ["utf-8-sig", "cp1252"]
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings.insert(0, "utf-16")
+    elif b"\0" in content[:2]:  # no mark; the first letter is one of ASCII
+        encodings.insert(0, "utf-16-be" if content[0] == 0 else "utf-16-le")
+    errors: dict[str, UnicodeDecodeError] = {}
+    for encoding in encodings:
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError as error:
+            errors[encoding] = error
+    raise errors["utf-8-sig"]
+
+
+def _from_json(file: Path, text: str) -> str:
+    """A list of lists, as ccxt gives candles, as lines."""
+    try:
+        rows = json.loads(text)
+        return "\n".join(",".join("" if c is None else str(c) for c in row) for row in rows)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{file}: cannot be read: it begins as JSON and is no list of lists ({error})"
+        ) from error
+
+
+def _header(file: Path, text: str) -> Header:
+    """Find the header, or the first row of a file without one."""
+    nearest: Header | None = None
+    words = set()  # the widths of lines that are all words, with each separator
+    for number, line in _first_lines(text):
+        if found := _without_header(number, line):
+            if (found.separator, len(_cells(line, found.separator))) in words:
+                break  # under a header in words that are not known
+            return found
+        for header in _readings(number, line.lstrip("#% ")):
+            if not header.columns.missing:
+                if header.columns.doubled:
+                    raise DataError(f"{file} row {number}: {header.columns.doubled}")
+                return header
+            if nearest is None or len(header.columns.missing) < len(nearest.columns.missing):
+                nearest = header
+            if all(not cell or any(map(str.isalpha, cell)) for cell in header.cells):
+                words.add((header.separator, len(header.cells)))
+    if nearest is None:
+        raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
+    missing = ["timestamp" if name == "time" else name for name in nearest.columns.missing]
+    which = "the first line" if nearest.line == 1 else f"line {nearest.line}"
+    shown = ", ".join(cell.strip() for cell in nearest.cells)
+    raise DataError(
+        f"{file}: no column {', '.join(missing)}; {which} has {shown:.200}; "
+        "expected timestamp,open,high,low,close,volume"
+    )
+
+
+def _first_lines(text: str) -> Iterator[tuple[int, str]]:
+    found = 0
+    for number, line in enumerate(io.StringIO(text), start=1):
+        if line.strip():
+            yield number, line.strip("\r\n")
+            found += 1
+        if found == _PREAMBLE:
+            return
+
+
+def _readings(number: int, line: str) -> list[Header]:
+    """The line as a header, with each separator that is in it; the likeliest first."""
+    found = []
+    for separator in [mark for mark in _SEPARATORS if mark in line] or [","]:
+        cells = _cells(line, separator)
+        found.append(Header(number, cells, find_columns(cells), separator))
+    return sorted(found, key=lambda header: len(header.columns.missing))
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _without_header(number: int, line: str) -> Header | None:
+    """As programs write candles: date, [time of day], open, high, low, close, [volume]."""
+    for separator in _SEPARATORS:
+        cells = [cell.strip() for cell in _cells(line, separator)]
+        for place, cell in enumerate(cells[:3]):
+            if not is_time(cell):
+                continue
+            position = {"time": place}
+            first = place + 1
+            if is_clock("".join(cells[first : first + 1])) and len(cells) > first + 4:
+                position["clock"] = first
+                first += 1
+            numbers = cells[first : first + 5]
+            if len(numbers) >= 4 and all(map(NUMERIC.fullmatch, numbers)):
+                position |= {name: first + i for i, name in enumerate([*PRICES, "volume"])}
+                return Header(number - 1, [], Columns(position), separator)
+    return None
+
+
+def _below(header: Header, rows: dict[int, list[str]]) -> dict[int, list[str]]:
+    """The rows without the rest of a header of several lines, as yfinance and pandas write one."""
+    if not header.cells:
+        return rows
+    time = header.columns.position["time"]
+    prices = [header.columns.position[name] for name in PRICES]
+    for line, row in list(islice(rows.items(), 3)):
+        begins, *values = (row[i].strip() if i < len(row) else "" for i in (time, *prices))
+        if is_time(begins) or (begins != "Ticker" and any(map(NUMERIC.fullmatch, values))):
+            break
+        del rows[line]
+    return rows
+
+
+def _refuse_wide_rows(file: Path, table: Table) -> None:
+    width = len(table.header.cells)
+    for line, row in zip(table.lines, table.rows, strict=True):
+        if width and len(row) > width and any(row[width:]):
+            raise DataError(
+                f"{file} row {line}: {len(row)} values under a header of {width}; "
+                "numbers are written without thousands separators, or in quotes"
+            )

@@ -1,0 +1,138 @@
+"""What the columns of candles are called, by the programs and in the languages they come from.
+
+The page of the Space reads files too; a test compares the names with those of its `headings.js`.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+PRICES = ["open", "high", "low", "close"]
+
+# The best name first. Written as `simplified` writes them: small letters only, no accents.
+NAMES: dict[str, tuple[str, ...]] = {
+    "time": (
+        *("timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha"),
+        *("trade date", "gmt time", "local time", "open time", "opentime", "time", "zeit"),
+        *("dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t"),
+        *("日期", "时间", "日付"),
+    ),
+    "clock": ("time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"),
+    "open": (
+        *("open", "opening", "eroffnung", "eroeffnung", "eroffn", "eroffnungskurs", "erster"),
+        *("ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値"),
+    ),
+    "high": (
+        *("high", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog"),
+        *("maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値"),
+    ),
+    "low": (
+        *("low", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag"),
+        *("minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値"),
+    ),
+    "close": (
+        *("close", "closing", "schluss", "schlusskurs", "cloture", "clot", "fechamento", "cierre"),
+        *("chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste"),
+        *("price", "c", "收盘", "收盘价", "終値"),
+    ),
+    "volume": (  # shares first: beside them, a volume is money
+        *("stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares"),
+        *("shares traded", "total traded quantity", "quantity", "quantidade", "quantite"),
+        *("volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v"),
+        *("成交量", "出来高"),
+    ),
+    "ticks": ("tickvol", "tick volume", "tickvolume", "ticks"),
+    "symbol": ("symbol", "ticker", "pair"),
+}
+# A first column called so is the index of a frame that was written to a file.
+_INDEX = ("", "index", "unnamed", "price", "ticker")
+# A name that another word follows means something else with these: "open interest".
+_OTHER = frozenset(
+    (
+        *("adj", "adjusted", "average", "avg", "change", "chg", "date", "int", "interest"),
+        *("ma", "percent", "time", "type", "updated", "weighted", "zone"),
+    )
+)
+# A name that stands last means something else after these: "adj close", "close time".
+_BEFORE = frozenset(
+    ("adj", "adjusted", "avg", "close", "end", "ex", "expiry", "last", "pre", "prev", "previous")
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column is which."""
+
+    position: dict[str, int]  # name -> position; of `missing` names there is none
+    volumes: tuple[int, ...] = ()  # "Volume BTC" and "Volume USDT"
+    doubled: str = ""  # which columns could each be meant, as a sentence
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in ("time", *PRICES) if name not in self.position]
+
+
+def simplified(heading: object) -> str:
+    """ "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung"."""
+    if isinstance(heading, tuple):
+        heading = " ".join(map(str, heading))
+    text = unicodedata.normalize("NFKD", str(heading)).casefold()
+    text = "".join(letter for letter in text if not unicodedata.combining(letter))
+    text = re.sub(r"^\s*\d+[a-z]?\.\s+|\.\d+\s*$", "", text)  # "1. open"; pandas' "Open.1"
+    return " ".join(re.findall(r"[^\W\d_]+", text))
+
+
+def find_columns(headings: Sequence[object]) -> Columns:
+    """Find the columns of candles; others, such as "Adj Close", are left aside."""
+    names = [simplified(heading) for heading in headings]
+    position: dict[str, int] = {}
+    doubled = ""
+    for column in NAMES:
+        places = _places(column, names)
+        if column == "clock":
+            places = [place for place in places if place != position.get("time")]
+        if len(places) > 1 and column not in ("ticks", "symbol"):
+            doubled = doubled or _doubled(headings, places)
+        if places:
+            position[column] = places[0]
+    if "time" not in position and names[:1] and names[0] in _INDEX and 0 not in position.values():
+        position["time"] = 0
+    volumes: tuple[int, ...] = ()
+    if "volume" not in position:
+        volumes = tuple(i for i, name in enumerate(names) if _begins(name, "volume", "vol"))
+        prefix = names[position["open"]].rpartition(" ")[0] if "open" in position else ""
+        if prefix and f"{prefix} volume" in names:  # AAPL.Open, AAPL.Volume
+            position["volume"] = names.index(f"{prefix} volume")
+    return Columns(position, volumes, doubled)
+
+
+def _places(column: str, names: Sequence[str]) -> list[int]:
+    for known in NAMES[column]:
+        if places := [i for i, name in enumerate(names) if name == known]:
+            return places
+    if column in ("volume", "clock", "symbol", "ticks"):
+        return []
+    words = [known for known in NAMES[column] if len(known) > 2 and " " not in known]
+    for known in words:
+        if places := [i for i, name in enumerate(names) if _begins(name, known)]:
+            return places
+    for known in (*words, *(known for known in NAMES[column] if len(known) == 1)):
+        if places := [i for i, name in enumerate(names) if _ends(name, known)]:
+            return places
+    return []
+
+
+def _begins(name: str, *known: str) -> bool:
+    first, _, rest = name.partition(" ")
+    return first in known and bool(rest) and rest.split()[0] not in _OTHER
+
+
+def _ends(name: str, known: str) -> bool:
+    *rest, last = name.split(" ")
+    return last == known and bool(rest) and _BEFORE.isdisjoint(rest)
+
+
+def _doubled(headings: Sequence[object], places: Iterable[int]) -> str:
+    found = " and ".join(f"{headings[i]!s:.30} (column {i + 1})" for i in places)
+    return f"{found} could each be meant; keep the columns of one ticker"
