@@ -3,13 +3,13 @@
 import logging
 import operator
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.data.service import DataService
-from tradingbot.errors import KronosError
+from tradingbot.errors import ConfigError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
 from tradingbot.persistence.forecasts import stored_forecast
@@ -57,12 +57,14 @@ class KronosClient:
         if space_url:
             settings = replace(settings, space_url=check_url("space_url", space_url))
         if api_key:
-            settings = replace(settings, api_key=check_secret("api_key", api_key))
+            settings = replace(
+                settings, api_key=check_secret("api_key", api_key), space_is_named=True
+            )
         self.space_url = settings.space_url
         self.samples = settings.samples if samples is None else samples
         self._settings = settings
         self._space: SpaceClient | None = None
-        if settings.space_url:
+        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
             self._space = SpaceClient.from_settings(settings, http=http, timeout=timeout)
         self._data = data
         self._sources: dict[int, DataService] = {}

@@ -2,12 +2,14 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
 from tradingbot.errors import ConfigError
+from tradingbot.space_names import DEFAULT_SPACE, contradict, fault_of, repo_at, subdomain_of
 from tradingbot.timeouts import Timeouts as Timeouts
 from tradingbot.timeouts import default_timeouts as default_timeouts
 from tradingbot.timeouts import use_timeouts as use_timeouts
@@ -29,9 +31,13 @@ TEMPERATURE = 1.0
 TOP_P = 1.0
 
 
-def environment() -> Mapping[str, str]:
-    """Return the variables of this process, which no other module reads by itself."""
-    return os.environ
+def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """Return `environ`, by default the variables of this process, which no other module reads.
+
+    Without the line ends that a value has when it was read from a file, as secrets often are.
+    """
+    environ = os.environ if environ is None else environ
+    return {name: value.rstrip("\r\n") for name, value in environ.items()}
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Settings:
     space_url: str | None = None  # KRONOS_SPACE_URL, without a trailing slash
     api_key: str | None = field(default=None, repr=False)  # KRONOS_API_KEY
     hf_token: str | None = field(default=None, repr=False)  # HF_TOKEN, a write token
-    hf_space_repo: str = "guestros/kronos-trading-api"  # HF_SPACE_REPO
+    hf_space_repo: str = DEFAULT_SPACE  # HF_SPACE_REPO; "" where the address does not tell it
+    space_is_named: bool = field(default=True, compare=False, repr=False)  # by HF_SPACE_REPO
     horizon: int = 5  # KRONOS_HORIZON, future bars
     samples: int = 50  # KRONOS_SAMPLES, sample paths a ticker
     extra_symbols: tuple[str, ...] = ("SPY", "QQQ", "GLD")  # KRONOS_EXTRA_SYMBOLS
@@ -55,18 +62,39 @@ class Settings:
     slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
     timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)  # no variable sets it
 
+    @property
+    def space_is_a_strangers(self) -> bool:
+        """Whether this is the default Space, and HF_SPACE_REPO does not say that it is meant."""
+        default = self.space_url is None or repo_at(self.space_url) == DEFAULT_SPACE
+        return default and not self.space_is_named
+
+    @property
+    def space_name(self) -> str:
+        """The Space's name on the Hub, else its address."""
+        return self.hf_space_repo or self.space_url or ""
+
+    @property
+    def space_in_words(self) -> str:
+        """Whose Space it is, and where: 'me/space at https://me-space.hf.space'."""
+        default = "the default Space " if self.space_is_a_strangers else ""
+        return " at ".join(filter(None, [default + self.hf_space_repo, self.space_url]))
+
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read and check every setting; a wrong one is a ConfigError that names it.
 
         A variable that is empty counts as unset, as Helm charts and shells leave them.
         """
-        env = _Environment(environ)
+        env = _Environment(environment(environ))
+        url, repo = env.url("KRONOS_SPACE_URL"), env.repo("HF_SPACE_REPO")
+        space_url, hf_space_repo = which_space(url, repo)
+        env.url("HF_ENDPOINT")  # which `hub_endpoint` reads
         return cls(
-            space_url=env.url("KRONOS_SPACE_URL"),
+            space_url=space_url,
             api_key=env.secret("KRONOS_API_KEY"),
             hf_token=env.secret("HF_TOKEN"),
-            hf_space_repo=env.repo("HF_SPACE_REPO", cls.hf_space_repo),
+            hf_space_repo=hf_space_repo,
+            space_is_named=repo is not None,
             horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
             samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
             extra_symbols=env.symbols("KRONOS_EXTRA_SYMBOLS", cls.extra_symbols),
@@ -79,6 +107,49 @@ class Settings:
             completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
             slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
         )
+
+
+def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
+    """The Space's address and its name on the Hub, each as given or as it follows from the other.
+
+    The address is None where neither is given, the name "" where the address does not tell it.
+    ConfigError where they are of two Spaces.
+    """
+    subdomain = repo and subdomain_of(repo)
+    own_url = f"https://{subdomain}.hf.space" if subdomain else None
+    if url is None:
+        return own_url, repo or DEFAULT_SPACE
+    if repo is None:
+        return url, repo_at(url) or ""
+    if contradict(url, repo):
+        raise ConfigError(
+            f"KRONOS_SPACE_URL={url!r} and HF_SPACE_REPO={repo!r} are two Spaces: the second is "
+            f"at {own_url}; correct one of them, or leave one out"
+        )
+    return url, repo
+
+
+def hub_endpoint(environ: Mapping[str, str] | None = None) -> str | None:
+    """The Hub's address where HF_ENDPOINT names another than https://huggingface.co."""
+    return _Environment(environment(environ)).url("HF_ENDPOINT")
+
+
+def check_recipient(settings: Settings, *secrets: Literal["KRONOS_API_KEY", "HF_TOKEN"]) -> None:
+    """ConfigError if one of these secrets is set and would be used with a stranger's Space."""
+    values = {"KRONOS_API_KEY": settings.api_key, "HF_TOKEN": settings.hf_token}
+    given = " and ".join(name for name in secrets if values[name])
+    if not given or not settings.space_is_a_strangers:
+        return
+    if settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
+            f"or its name as HF_SPACE_REPO (owner/space); {given} is not used with the default one"
+        )
+    raise ConfigError(
+        f"HF_SPACE_REPO is not set, and {given} would be used with the default Space, "
+        f"{DEFAULT_SPACE}: set HF_SPACE_REPO to your own Space (owner/space), or to that one if "
+        "it is meant"
+    )
 
 
 def parse_symbols(text: str) -> tuple[str, ...]:
@@ -169,12 +240,9 @@ class _Environment:
         text = self.text(name)
         return None if text is None else check_url(name, text)
 
-    def repo(self, name: str, default: str) -> str:
+    def repo(self, name: str) -> str | None:
         text = self.text(name)
-        if text is None:
-            return default
-        owner, _, space = text.partition("/")
-        if not owner or not space or "/" in space or " " in text:
+        if text is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", text, re.ASCII):
             raise _wrong(name, text, "the Space's name on the Hub, as in owner/space")
         return text
 
@@ -192,13 +260,18 @@ class _Environment:
 
 
 def check_url(name: str, text: str) -> str:
-    """An http(s) address without its trailing slash; ConfigError names `name`."""
+    """An http(s) address without its trailing slash; ConfigError names `name`.
+
+    One that holds a user, a password or a query is refused, and not shown: it may be a secret.
+    """
+    if fault := fault_of(text):
+        raise ConfigError(f"{name} {fault}")
     expected = "an address such as https://owner-space.hf.space"
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # a wrong port is a ValueError here
     except ValueError:
         raise _wrong(name, text, expected) from None
-    if parts.scheme not in ("http", "https") or not host:
+    if parts.scheme not in ("http", "https") or not host or not text.isprintable():
         raise _wrong(name, text, expected)
     return text.rstrip("/")

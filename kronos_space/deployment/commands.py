@@ -96,9 +96,9 @@ def _from_environment(names: Iterable[str]) -> dict[str, str]:
                 f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
                 "put it into the environment and give its name alone"
             )
-        if not os.environ.get(name):
+        secrets[name] = os.environ.get(name, "").rstrip("\r\n")  # files end with one
+        if not secrets[name]:
             raise HubRefused(f"--secret {name}: {name} is not set in the environment")
-        secrets[name] = os.environ[name]
     return secrets
 
 

@@ -27,7 +27,7 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None
     `environ` is the process's by default. A request has `ai_request` seconds of the time-outs.
     ConfigError, in one line, when the name, a key or the package langchain-openai is missing.
     """
-    environ = environment() if environ is None else environ
+    environ = environment(environ)
     name = name or environ.get("KRONOS_AI_MODEL", "").strip()
     if not name:
         raise ConfigError(

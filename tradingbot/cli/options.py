@@ -88,7 +88,9 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The database. [env DATABASE_URL, POSTGRES_*; default sqlite:///kronos.db]",
+        help="The database. Everybody on this machine can read it in `ps`: where it has a "
+        "password, set DATABASE_URL instead. [env DATABASE_URL, POSTGRES_*; default "
+        "sqlite:///kronos.db]",
     ),
 ]
 JsonOption = Annotated[

@@ -82,9 +82,9 @@ def run(
 ) -> None:
     """Forecast the active tickers once: the nightly job.
 
-    KRONOS_SPACE_URL is the address of the Space that forecasts. With HF_TOKEN, a write token of
-    its owner, and HF_SPACE_REPO it is woken first and paused at the end. With --local none of
-    them is needed.
+    KRONOS_SPACE_URL is the address of the Space that forecasts, or HF_SPACE_REPO its name on the
+    Hub. With HF_TOKEN, a write token of its owner, it is woken first and paused at the end. With
+    --local none of them is needed.
 
     A second run does only what is missing. Progress goes to stderr, the report to stdout.
 

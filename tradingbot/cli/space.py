@@ -8,14 +8,14 @@ import typer
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, check_recipient
 
 space_app = typer.Typer(
     help="""Look at the Space, wake it or pause it by hand.
 
-    HF_SPACE_REPO names it on the Hub, KRONOS_SPACE_URL is its address, and HF_TOKEN a write token
-    of its owner. The nightly job does all this by itself; a job that uses the Space just then is
-    disturbed.
+    HF_SPACE_REPO names it on the Hub, and its address KRONOS_SPACE_URL follows from that; HF_TOKEN
+    is a write token of its owner. The nightly job does all this by itself; a job that uses the
+    Space just then is disturbed.
 
     Exit codes, of all three: 0 done; 1 the Hub or the Space is out of reach, or the Space has
     failed; 2 a setting is missing or wrong, or the Hub refuses the token; 130 Ctrl-C.
@@ -35,6 +35,7 @@ def status_command() -> None:
     Try it: kronosbot space status
     """
     from tradingbot.cli.space_control import hub_of, show, show_health
+    from tradingbot.space.connect import check_hub_knows
     from tradingbot.space.hub import FAILED
 
     with _failures_in_one_line() as reporter:
@@ -42,8 +43,11 @@ def status_command() -> None:
         if settings.hf_token is None and settings.space_url is None:
             raise ConfigError("neither HF_TOKEN nor KRONOS_SPACE_URL is set: whom to ask?")
         stage, log = None, ""
-        if settings.hf_token is None:
-            reporter.say("HF_TOKEN is not set, so the Hub is not asked for the stage")
+        check_recipient(settings, "KRONOS_API_KEY", "HF_TOKEN")
+        check_hub_knows(settings)
+        if settings.hf_token is None or not settings.hf_space_repo:
+            missing = "HF_SPACE_REPO" if settings.hf_token else "HF_TOKEN"
+            reporter.say(f"{missing} is not set, so the Hub is not asked for the stage")
         else:
             hub = hub_of(settings)
             stage = hub.stage()

@@ -10,7 +10,7 @@ from tradingbot.formatting import duration
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.runtime.streams import SafeStream
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, check_recipient
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import FAILED, RUNS, STILL, HubSpace
 from tradingbot.space.lifecycle import boot_id, wait_for_new_container
@@ -27,11 +27,17 @@ def or_else(hint: str) -> Iterator[None]:
 
 
 def with_token(settings: Settings) -> Settings:
-    """Return `settings`; ConfigError if they have no token."""
+    """Return `settings`; ConfigError if they have no token, or no Space of the Hub for it."""
     if settings.hf_token is None:
         raise ConfigError(
             f"HF_TOKEN is not set: only with a write token of its owner can Space "
-            f"{settings.hf_space_repo} be woken or paused (huggingface.co/settings/tokens)"
+            f"{settings.space_name} be woken or paused (huggingface.co/settings/tokens)"
+        )
+    check_recipient(settings, "HF_TOKEN")
+    if not settings.hf_space_repo:
+        raise ConfigError(
+            f"HF_SPACE_REPO is not set: which Space of the Hub (owner/space) is served at "
+            f"{settings.space_url} its address does not tell"
         )
     return settings
 

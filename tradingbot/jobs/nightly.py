@@ -119,7 +119,7 @@ class NightlyJob:
             )
         with (
             self.database.run_lock(shard) as lock,
-            self.database.space_lock(self.settings.hf_space_repo, shard) as space_lock,
+            self.database.space_lock(self.settings.space_name, shard) as space_lock,
         ):
             if holder := await_lock(lock, self.reporter, self.settings.timeouts):
                 return Ending(message=f"Nothing to do: another run is at work, {holder}")

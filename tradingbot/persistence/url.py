@@ -12,13 +12,25 @@ from tradingbot.settings import environment
 
 DEFAULT_URL = "sqlite:///kronos.db"
 
+# Options of an address (what follows ?) that are shown as they stand; of others the value is not,
+# since nobody knows whether it is a secret. Those of libpq, and of SQLite's file: addresses.
+_SHOWN = {
+    "application_name", "cache", "channel_binding", "check_same_thread", "client_encoding",
+    "connect_timeout", "dbname", "gssencmode", "host", "hostaddr", "immutable",
+    "isolation_level", "keepalives", "keepalives_count", "keepalives_idle",
+    "keepalives_interval", "load_balance_hosts", "mode", "nolock", "options", "port", "psow",
+    "require_auth", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslrootcert",
+    "target_session_attrs", "tcp_user_timeout", "timeout", "uri", "user",
+}  # fmt: skip
+_HIDDEN = "***"
+
 
 def database_url(environ: Mapping[str, str] | None = None) -> str:
     """DATABASE_URL, else POSTGRES_URI, else POSTGRES_HOST and its kin, else `sqlite:///kronos.db`.
 
     An empty variable counts as missing. `environ` stands for the process's. Raises ConfigError.
     """
-    environ = environment() if environ is None else environ
+    environ = environment(environ)
     for name in ("DATABASE_URL", "POSTGRES_URI"):
         if given := environ.get(name, "").strip():
             return parsed(given, name).render_as_string(hide_password=False)
@@ -40,24 +52,28 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
 
 
 def redact(url: str | URL) -> str:
-    """The URL without its password, for messages."""
+    """The URL without its password and the values of options that are not known, for messages."""
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
         return "(unreadable URL)"
     if _has_stray_at(address):
         return "(unreadable URL)"
-    secrets = [name for name in address.query if "password" in name]
-    return address.difference_update_query(secrets).render_as_string(hide_password=True)
+    passwords = [name for name in address.query if "password" in name.lower()]
+    address = address.difference_update_query(passwords)
+    address = address.update_query_dict(dict.fromkeys(address.query.keys() - _SHOWN, _HIDDEN))
+    return address.render_as_string(hide_password=True).replace("%2A%2A%2A", _HIDDEN)
 
 
 def without_password(address: URL, text: str) -> str:
-    """`text`, which somebody else wrote, with *** where it repeats the password of `address`."""
+    """`text`, which somebody else wrote, with *** where it repeats a secret of `address`."""
     text = text.replace(address.render_as_string(hide_password=False), redact(address))
-    for password in (address.password, address.query.get("password")):
+    options = address.normalized_query
+    values = [value for name in options.keys() - _SHOWN for value in options[name]]
+    for secret in filter(None, [address.password, *values]):
         # a short one is part of many a word, and hiding it there would show what it is
-        if isinstance(password, str) and len(password) >= 4:
-            text = re.sub(rf"(?<!\w){re.escape(password)}(?!\w)", "***", text)
+        if len(secret) >= 4 and secret not in ("true", "false"):
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _HIDDEN, text)
     return text
 
 

@@ -12,7 +12,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import growing, poll
-from tradingbot.settings import Settings, Timeouts
+from tradingbot.settings import Settings, Timeouts, check_recipient
 from tradingbot.space.decoding import answer_bytes, decode
 from tradingbot.space.transport import SpaceHTTP
 from tradingbot.space.wire import SeriesRequest, Unsendable, envelope
@@ -75,18 +75,19 @@ class SpaceClient:
         """Return a client of the Space that `settings` name.
 
         Raises:
-            ConfigError: They have no address of a Space.
+            ConfigError: They have no address of a Space, or an API key for nobody's own.
         """
         if settings.space_url is None:
             raise ConfigError(
                 "KRONOS_SPACE_URL is not set: give the Space's address "
                 "(https://owner-space.hf.space), or start one here with 'make serve'"
             )
+        check_recipient(settings, "KRONOS_API_KEY")
         return cls(
             settings.space_url,
             http=http,
             api_key=settings.api_key,
-            hf_token=settings.hf_token,
+            hf_token=None if settings.space_is_a_strangers else settings.hf_token,
             hf_space_repo=settings.hf_space_repo,
             timeout=timeout,
             timeouts=settings.timeouts,

@@ -7,19 +7,34 @@ from dataclasses import replace
 from tradingbot.errors import ConfigError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings, environment
+from tradingbot.settings import Settings, check_recipient, environment
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import WakeLog, running_space
 from tradingbot.space.local import local_space
+from tradingbot.space_names import subdomain_at
 
 
 def check_space_is_known(settings: Settings, *, local: bool) -> None:
     """ConfigError unless `open_space` will know where the Space is."""
-    if not local and settings.space_url is None:
+    if local:
+        return
+    if settings.space_url is None:
         raise ConfigError(
             "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
             "or add --local to run one on this machine"
+        )
+    check_recipient(settings, "KRONOS_API_KEY", "HF_TOKEN")
+    check_hub_knows(settings)
+
+
+def check_hub_knows(settings: Settings) -> None:
+    """ConfigError where HF_TOKEN is set for a Space of the Hub whose name is not known."""
+    hosted = settings.space_url is not None and subdomain_at(settings.space_url) is not None
+    if settings.hf_token is not None and not settings.hf_space_repo and hosted:
+        raise ConfigError(
+            f"HF_SPACE_REPO is not set: {settings.space_url} may be the address of several Spaces; "
+            "name yours (owner/space), so that HF_TOKEN can wake it"
         )
 
 
@@ -59,12 +74,14 @@ def open_space(
         return
     with SpaceClient.from_settings(settings) as client:
         client.check()  # before a Space is woken that cannot be asked
-        if settings.hf_token is None:
-            reporter.step("wake", f"Waiting for {settings.space_url}")
+        if settings.hf_token is None or not settings.hf_space_repo:
+            reporter.step("wake", f"Waiting for {settings.space_in_words}")
+            if settings.hf_token is not None:
+                reporter.say("HF_SPACE_REPO is not set, so the Space is neither woken nor paused")
             client.wait_until_ready(settings.wake_timeout)
             yield client
             return
-        reporter.step("wake", f"Waking {settings.hf_space_repo}")
+        reporter.step("wake", f"Waking {settings.space_in_words}")
         with running_space(
             HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts),
             client,

@@ -15,7 +15,7 @@ from tradingbot.errors import HubError, HubRefused
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import answer_of, doubling, error_of, retry, retry_after
 from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
-from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.settings import Timeouts, default_timeouts, hub_endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class HubSpace:
         self.timeouts = timeouts or default_timeouts()
         _set_timeouts(self.timeouts.hub_answer, self.timeouts.hub_connect)
         self.repo = repo
-        self._api = HfApi(endpoint=endpoint, token=token)  # by default HF_ENDPOINT, or the Hub
+        self._api = HfApi(endpoint=endpoint or hub_endpoint(), token=token)
 
     def until(self, deadline: float) -> "HubSpace":
         """The same Space, for calls that shall come to an end by then, but for one time-out."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.hub import REPO, TOKEN, Hub
 
 HF_TOKEN = {"HF_TOKEN": TOKEN}
@@ -175,6 +176,41 @@ def test_what_is_missing_is_named(tmp_path: Path, hub: Hub) -> None:
     assert code == 2
     assert err[0].startswith("Error: KRONOS_SPACE_URL is not set")
     assert hub.calls == []
+
+
+DEFAULT_URL = "https://guestros-kronos-trading-api.hf.space"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--dry-run", "--source", "sample"), ("space", "pause"), ("space", "wake"),
+     ("space", "status")],
+    ids=" ".join,
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({}, "KRONOS_SPACE_URL is not set"),
+        ({"KRONOS_SPACE_URL": DEFAULT_URL}, "HF_SPACE_REPO is not set, and "),
+        ({"KRONOS_SPACE_URL": DEFAULT_URL, "HF_SPACE_REPO": REPO.replace("someone", "me")},
+         "KRONOS_SPACE_URL='"),
+        ({"KRONOS_SPACE_URL": "https://my-own-kronos.hf.space"}, "HF_SPACE_REPO is not set: "),
+        ({"KRONOS_SPACE_URL": "https://me:hf_test_token@host"}, "KRONOS_SPACE_URL has a user"),
+    ],
+)  # fmt: skip
+def test_no_token_goes_anywhere_before_it_is_clear_whose_space_it_is(
+    arguments: tuple[str, ...], environ: dict[str, str], says: str, hub: Hub, tmp_path: Path
+) -> None:
+    here = {"HF_ENDPOINT": hub.url, "KRONOS_API_KEY": "k3y", **HF_TOKEN, **environ}
+    done = commands.run(
+        "tradingbot.kronosbot", *arguments, cwd=tmp_path, env={**os.environ, **here}
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"Error: {says}")
+    assert TOKEN not in line
+    assert hub.calls == []
+    assert not list(tmp_path.iterdir()), "no database was made either"
 
 
 def test_without_a_command_the_commands_are_listed(tmp_path: Path) -> None:

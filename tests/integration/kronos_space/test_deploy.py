@@ -90,7 +90,7 @@ def test_a_first_deploy_creates_builds_and_reports_the_space(
     hub: RepositoryHub, home: Path
 ) -> None:
     done = deploy(hub, home, "--variable", "KRONOS_THREADS=2", "--secret", "KRONOS_API_KEY",
-        KRONOS_API_KEY=SECRET)  # fmt: skip
+        KRONOS_API_KEY=f"{SECRET}\n")  # fmt: skip
 
     assert done.code == 0
     address, health = done.out.splitlines()

@@ -1,5 +1,6 @@
 """Sources of candles by name: the settings and the registry know the same ones."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -23,6 +24,23 @@ def test_each_source_that_the_settings_accept_can_be_opened(name: str, tmp_path:
     (tmp_path / "AAPL.csv").write_text("date,open,high,low,close\n")
     source = check_source("--source", name.replace("DIR", str(tmp_path)))
     assert open_source(source).symbols() in ([], ["AAPL"], ["AAPL", "GOOG", "IBM", "MSFT"])
+
+
+def test_a_fifo_a_device_and_a_folder_are_no_files_of_candles(tmp_path: Path) -> None:
+    header = "date,open,high,low,close\n"
+    rows = "".join(f"2024-01-{day:02},1,1,1,1\n" for day in range(1, 6))
+    (tmp_path / "real.txt").write_text(header + rows)
+    (tmp_path / "LINK.csv").symlink_to(tmp_path / "real.txt")
+    os.mkfifo(tmp_path / "FIFO.csv")
+    (tmp_path / "NULL.csv").symlink_to("/dev/null")
+    (tmp_path / "FOLDER.csv").mkdir()
+    source = open_source(f"csv:{tmp_path}")
+    ever = datetime(1990, 1, 1), datetime(2030, 1, 1)
+    assert source.clock(5) < datetime(2024, 1, 7), "the others do not count"
+    assert len(source.fetch("LINK", "1d", *ever)) == 5
+    for symbol in ("FIFO", "NULL", "FOLDER"):
+        with pytest.raises(DataError, match=f"{symbol}.csv: cannot be read: it is no regular file"):
+            source.fetch(symbol, "1d", *ever)
 
 
 def test_the_name_that_lasts_has_its_folder_in_full(

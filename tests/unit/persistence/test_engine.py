@@ -15,6 +15,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
@@ -30,7 +32,7 @@ from tradingbot.persistence.models import (
     RunLog,
     Trade,
 )
-from tradingbot.persistence.url import database_url, redact, without_password
+from tradingbot.persistence.url import _SHOWN, database_url, redact, without_password
 
 MIDNIGHT = datetime(2026, 1, 6)
 
@@ -153,6 +155,22 @@ class TestTheAddress:
     def test_is_shown_without_its_password(self, url: str) -> None:
         assert "db/x" in redact(url)
         assert "secret" not in redact(url)
+
+    @given(st.from_regex(r"[A-Za-z_]{1,12}", fullmatch=True))
+    def test_shows_the_value_of_no_option_that_is_not_known(self, option: str) -> None:
+        known = {"sslmode": "require", "connect_timeout": "5", "target_session_attrs": "any"}
+        pairs = "&".join(f"{name}={value}" for name, value in known.items())
+        url = f"postgresql://me@db/x?{pairs}&{option}=k3y-s3cret"
+        shown = redact(url)
+        assert all(f"{name}={value}" in shown for name, value in known.items() if name != option)
+        said = without_password(make_url(url), f"{url} is wrong, k3y-s3cret")
+        if option not in _SHOWN:
+            assert "s3cret" not in shown + said
+
+    @pytest.mark.parametrize("option", ["password", "PASSWORD", "sslpassword", "api_key", "token"])
+    def test_shows_no_secret_among_its_options(self, option: str) -> None:
+        url = f"postgresql://db/x?{option}=s3cret&sslmode=require"
+        assert "s3cret" not in redact(url) + without_password(make_url(url), url)
 
 
 class TestASession:

@@ -7,6 +7,8 @@ with tests/data/candle_files.yaml.
 import csv
 import io
 import json
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -86,13 +88,23 @@ def read_table(file: Path) -> Table:
 def _text(file: Path) -> str:
     """Decode UTF-8, UTF-16 (spreadsheets write it) or Windows-1252."""
     try:
-        content = file.read_bytes()
+        content = _content(file)
         text = _decoded(content)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if "\0" in text:
         raise DataError(f"{file}: cannot be read: it is no text; save it as CSV")
     return text.removeprefix("\ufeff")
+
+
+def _content(file: Path) -> bytes:
+    """Read a regular file. OSError for a FIFO or a device, which may never end."""
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # else a FIFO without a writer would block
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError("it is no regular file")
+    with os.fdopen(opened, "rb") as stream:
+        return stream.read()
 
 
 def _decoded(content: bytes) -> str:
