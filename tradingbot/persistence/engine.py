@@ -7,6 +7,7 @@ Postgres in production, SQLite as the embedded default. The first session of a p
 schema up to date, so nothing needs to be called before it.
 """
 
+import atexit
 import os
 import sqlite3
 import threading
@@ -118,8 +119,8 @@ def get_engine(url: str | None = None) -> Engine:
 def dispose_engines() -> None:
     """Closes every connection of this process; the next use opens new ones."""
     with _process_lock:
-        for engine in _engines.values():
-            engine.dispose()
+        for (pid, _), engine in _engines.items():
+            engine.dispose(close=pid == os.getpid())  # a fork's parent still needs its own
         _engines.clear()
         _ready.clear()
 
@@ -127,6 +128,7 @@ def dispose_engines() -> None:
 _engines: dict[tuple[int, str], Engine] = {}
 _ready: set[Engine] = set()  # those whose schema this process has seen to be current
 _process_lock = threading.RLock()  # also because Alembic keeps its state in globals
+atexit.register(dispose_engines)  # else Python 3.13 warns of SQLite's connections
 
 
 def _create_engine(address: URL) -> Engine:

@@ -45,7 +45,7 @@ def caller(server: Server, *sent: bytes, buffer: int | None = None) -> Iterator[
     with socket.socket() as connection:
         if buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        connection.settimeout(30)
+        connection.settimeout(120)
         connection.connect(server.address)
         for data in sent:
             connection.sendall(data)
@@ -69,7 +69,7 @@ def everything(connection: socket.socket) -> bytes:
 
 def is_served(server: Server) -> None:
     """Somebody else gets a forecast."""
-    answer = requests.post(f"{server.url}/predict", json=request(ohlcv=bars(200)), timeout=30)
+    answer = requests.post(f"{server.url}/predict", json=request(ohlcv=bars(200)), timeout=120)
     assert answer.status_code == 200
 
 
