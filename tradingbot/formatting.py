@@ -23,9 +23,13 @@ def one_line(text: object) -> str:
 
 def quoted(text: object, limit: int = 500) -> str:
     """What somebody else says, for a log or a terminal: one line, visible characters, not long."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit])
-    line = " ".join(line.split())
+    line = " ".join(visible(text, 4 * limit).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def visible(text: object, limit: int) -> str:
+    """The first `limit` characters, with a space for each that would control a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:limit])
 
 
 def bar_text(bar: datetime, interval: str) -> str:

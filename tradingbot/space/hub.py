@@ -2,25 +2,31 @@
 
 import logging
 import math
-import threading
+import re
 import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tenacity import RetryCallState, retry_if_exception, retry_if_result
 
-from tradingbot.errors import HubError, HubRefused
-from tradingbot.runtime.concurrency import in_background
+from tradingbot.errors import HubError, HubRefused, KronosError
+from tradingbot.formatting import quoted, visible
 from tradingbot.runtime.retry import answer_of, doubling, error_of, retry, retry_after
 from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
 from tradingbot.settings import Timeouts, default_timeouts, hub_endpoint
+from tradingbot.space.hub_http import UnexpectedAnswer, bounded, hub_api
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 4  # of one call, while it fails for a reason that may pass
 LOG_LINES = 12
+LOG_LINE = 8_000  # characters; a line may hold a stack trace
+LOG_BYTES = 16_000_000
 
 # SLEEPING is missing from huggingface_hub's enum, so stages are compared as strings.
 RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
@@ -33,12 +39,14 @@ _RUNS_ON = retry_if_result(lambda stage: stage not in STILL)
 class HubSpace:
     """One Space as the Hub's API sees it. The token goes to the Hub and nowhere else.
 
-    Calls have a time-out, and are repeated while the Hub fails for a reason that may pass;
-    HubRefused for 401, 403 and 404, HubError for the rest.
+    A call takes `hub_connect` and `hub_answer` seconds at most, and is repeated while the Hub fails
+    for a reason that may pass. HubRefused for 401, 402, 403 and 404, HubError for the rest;
+    ConfigError when it is made, if nothing can be sent.
     """
 
     deadline = math.inf  # on time.monotonic(): nothing is tried again after it
     stops_early = False  # a signal brings the deadline to hub_pause_after_signal from then
+    refusals_may_pass = False  # 4xx too are tried again: a Space that runs on costs more
 
     def __init__(
         self,
@@ -48,12 +56,9 @@ class HubSpace:
         endpoint: str | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        from huggingface_hub import HfApi
-
         self.timeouts = timeouts or default_timeouts()
-        _set_timeouts(self.timeouts.hub_answer, self.timeouts.hub_connect)
         self.repo = repo
-        self._api = HfApi(endpoint=endpoint or hub_endpoint(), token=token)
+        self._api = hub_api(endpoint or hub_endpoint(), token, self.timeouts)
 
     def until(self, deadline: float) -> "HubSpace":
         """The same Space, for calls that shall come to an end by then, but for one time-out."""
@@ -62,8 +67,13 @@ class HubSpace:
         return other
 
     def stage(self) -> str:
-        runtime = self._call("tell the stage of", lambda: self._api.get_space_runtime(self.repo))
-        return str(runtime.stage)
+        return str(self._call("tell the stage of", self._shown_stage))
+
+    def _shown_stage(self) -> str:
+        stage = str(self._api.get_space_runtime(self.repo).stage)
+        if not re.fullmatch("[A-Z_]{1,40}", stage):
+            raise ValueError("no stage")
+        return stage
 
     def restart(self) -> None:
         self._call("restart", lambda: self._api.restart_space(self.repo))
@@ -77,6 +87,7 @@ class HubSpace:
         patience = self.timeouts.hub_pause if patience is None else patience
         hub = self.until(time.monotonic() + patience)
         hub.stops_early = not asked_to_stop()
+        hub.refusals_may_pass = True
 
         def pause_and_look() -> str:
             hub._call("pause", lambda: self._api.pause_space(self.repo))
@@ -109,56 +120,61 @@ class HubSpace:
 
     def log_tail(self, *, build: bool) -> str:
         """The newest lines of the build or run log, '' when there is none to be had in time."""
-        import httpx2
-
-        lines: list[str] = []
+        lines: deque[str] = deque(maxlen=LOG_LINES)
 
         def read() -> None:
-            try:
-                lines.extend(self._api.fetch_space_logs(self.repo, build=build))
-            except (httpx2.HTTPError, OSError, ValueError, KeyError, TypeError) as error:
-                logger.debug("no log of %s: %s", self.repo, error)
+            for line in self._api.fetch_space_logs(self.repo, build=build):
+                lines.append(visible(str(line).rstrip("\r\n"), LOG_LINE))
 
-        # a stream that is kept alive, and says nothing, would never time out
-        with suppress(TimeoutError):
-            in_background(read).result(self.timeouts.hub_answer)
-        return "".join(line if line.endswith("\n") else line + "\n" for line in lines[-LOG_LINES:])
+        try:
+            bounded(read, seconds=self.timeouts.hub_answer, size=LOG_BYTES)
+        except Exception as error:
+            logger.debug("no whole log of %s: %s", self.repo, quoted(error))
+        return "".join(f"{line}\n" for line in lines.copy())
 
     def _call(self, verb: str, call: Callable[[], Any]) -> Any:
-        import httpx2
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         what = f"The Hub could not {verb} Space {self.repo}"
+        longest = self.timeouts.hub_connect + self.timeouts.hub_answer
         made = 0
 
         def attempt() -> Any:
             nonlocal made
             made += 1
-            return call()
+            # one that begins late, or the second of two calls, ends when a last one would
+            return bounded(call, seconds=min(longest, self._left() + longest))
 
         try:
             return retry(
                 attempt,
-                again=retry_if_exception(_may_pass),
+                again=retry_if_exception(self._may_pass),
                 wait=self._pause_before_next,
                 stop=lambda state: state.attempt_number == ATTEMPTS or self._left() <= 0,
                 sleep=self._sleep,
             )
         except HfHubHTTPError as error:
             status = error.response.status_code
-            if status in (401, 403, 404):
-                raise HubRefused(f"{what}: {_refusal(status)}") from error
-            if not _may_pass(error):
-                raise HubError(f"{what}: it answered {status}") from error
-            cause = f"it answered {status}"
-        except httpx2.HTTPError as error:
-            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            if status in (401, 402, 403, 404):
+                raise HubRefused(f"{what}: {_refusal(status, _words(error))}") from error
+            cause = f"it answered {status}{_words(error)}"
+            if not self._may_pass(error):
+                raise HubError(f"{what}: {cause}") from error
         except HFValidationError as error:
-            raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {error}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            cause = f"its answer makes no sense ({type(error).__name__})"
+            raise HubRefused(f"HF_SPACE_REPO={self.repo!r}: {quoted(error)}") from error
+        except Exception as error:
+            cause = _cause(error, longest)
         attempts = "1 attempt" if made == 1 else f"{made} attempts"
         raise HubError(f"{what} in {attempts}: {cause}; try again later")
+
+    def _may_pass(self, error: BaseException) -> bool:
+        """Whether another attempt may succeed."""
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        if isinstance(error, HfHubHTTPError):
+            status = error.response.status_code
+            return status >= 500 or status in (408, 429) or self.refusals_may_pass
+        return isinstance(error, Exception) and not isinstance(error, HFValidationError)
 
     def _pause_before_next(self, state: RetryCallState) -> float:
         response = getattr(error_of(state), "response", None)
@@ -180,53 +196,55 @@ class HubSpace:
         return min(self.deadline, stopped) - time.monotonic()
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may succeed."""
-    import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        return status >= 500 or status in (408, 429)
-    if isinstance(error, HFValidationError):
-        return False
-    return isinstance(error, httpx2.HTTPError | ValueError | KeyError | TypeError)
-
-
 def is_private_space(repo: str, host: str, *, token: str, timeouts: Timeouts | None = None) -> bool:
     """True when the Hub says that `repo` is private and served at `host`: it may see the token."""
-    hub = HubSpace(repo, token, timeouts=timeouts)
     try:
+        hub = HubSpace(repo, token, timeouts=timeouts)
         info = hub.until(time.monotonic() + hub.timeouts.hub_answer).info()
-    except HubError as error:
+    except KronosError as error:
         logger.debug("cannot tell whether %s is private: %s", repo, error)
         return False
     return bool(info.private) and host == f"{info.subdomain}.hf.space"
 
 
-_client_timeouts: tuple[float, float] | None = None  # of the whole process's client, set by us
-_timeout_lock = threading.Lock()
+# What the Hub's words are about where it does not let an account run the Space.
+_QUOTA = re.compile(
+    r"quota|limit|maximum|exceed|too many|plan|upgrade|\bpro\b|billing|payment|credit|subscri|free",
+    re.IGNORECASE,
+)
 
 
-def _set_timeouts(answer: float, connect: float) -> None:
-    """Give huggingface_hub's client, the whole process's, these time-outs in seconds."""
-    import httpx2
-    from huggingface_hub import set_client_factory
-
-    def client() -> httpx2.Client:
-        timeout = httpx2.Timeout(answer, connect=min(connect, answer))
-        return httpx2.Client(timeout=timeout, follow_redirects=True)
-
-    global _client_timeouts
-    with _timeout_lock:
-        if _client_timeouts != (answer, connect):  # else another thread's client would be closed
-            _client_timeouts = answer, connect
-            set_client_factory(client)
+def _words(error: "HfHubHTTPError") -> str:
+    """': ' and the Hub's own words, or ''."""
+    return f": {quoted(error.server_message)}" if error.server_message else ""
 
 
-def _refusal(status: int) -> str:
+def _refusal(status: int, words: str) -> str:
+    """The Hub's words after its status, and what to do."""
     if status == 401:
-        return "HF_TOKEN is not valid (401); make a new write token in the Hub's settings"
-    if status == 403:
+        return f"HF_TOKEN is not valid (401){words}; make a new write token in the Hub's settings"
+    if status == 404:
+        return (
+            f"there is no such Space, or HF_TOKEN cannot see it (404){words}; check HF_SPACE_REPO"
+        )
+    elsewhere = (
+        "run the Space in your cluster (space.enabled) or on this machine (--local): "
+        "docs/operations/runbook.md"
+    )
+    if status == 402 or _QUOTA.search(words):
+        return f"it answered {status}{words}; this is about the account, not HF_TOKEN: {elsewhere}"
+    if not words:
         return "HF_TOKEN may not do this (403); it needs write access to this Space"
-    return "there is no such Space, or HF_TOKEN cannot see it (404); check HF_SPACE_REPO"
+    return f"it answered 403{words}; HF_TOKEN needs write access to this Space. Else {elsewhere}"
+
+
+def _cause(error: Exception, seconds: float) -> str:
+    import httpx2
+
+    if isinstance(error, UnexpectedAnswer):
+        return f"its answer is {error}"
+    if isinstance(error, TimeoutError):
+        return f"it did not answer within {seconds:g} s"
+    if isinstance(error, httpx2.HTTPError | OSError):
+        return quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+    return f"its answer makes no sense ({type(error).__name__})"

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from tenacity import RetryCallState, wait_fixed, wait_random
 
 from tradingbot.errors import DatabaseError, HubError, HubRefused, KronosError
+from tradingbot.formatting import quoted
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.runtime.retry import growing, poll
@@ -295,5 +296,5 @@ def _failed(hub: HubSpace, stage: str) -> HubError:
     for line in log.splitlines():
         logger.error("Space %s | %s", hub.repo, line)
     last_line = (log.strip().splitlines() or ["its log is not to be had"])[-1]
-    reason = parse_line(last_line)[1].rpartition("\n")[2]
+    reason = quoted(parse_line(last_line)[1].rpartition("\n")[2])
     return HubError(f"Space {hub.repo} failed to start: {stage}; {reason}")

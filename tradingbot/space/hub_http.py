@@ -1,0 +1,160 @@
+"""huggingface_hub's HTTP client: what the Hub answers ends in time and in size.
+
+The client is that of the whole process, which may load models with it: an answer is bounded only
+inside of `bounded`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from tradingbot.errors import ConfigError
+from tradingbot.formatting import quoted
+from tradingbot.runtime.concurrency import within
+from tradingbot.settings import Timeouts, check_secret, check_url
+
+if TYPE_CHECKING:
+    import httpx2
+    from huggingface_hub import HfApi
+
+Result = TypeVar("Result")
+
+ANSWER_BYTES = 1_000_000
+
+
+class UnexpectedAnswer(Exception):
+    """The Hub answers what it never does."""
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    deadline: float  # on time.monotonic()
+    size: int
+
+
+_bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
+_client_timeouts: tuple[float, float] | None = None  # of the whole process's client, set by us
+_timeout_lock = threading.Lock()
+
+
+def hub_api(endpoint: str | None, token: str, timeouts: Timeouts) -> "HfApi":
+    """Return the Hub's API at `endpoint`, by default HF_ENDPOINT's or huggingface.co.
+
+    Raises:
+        ConfigError: Nothing can be sent there: a wrong address, proxy or certificate file.
+    """
+    try:
+        from huggingface_hub import HfApi, get_session
+
+        api = HfApi(endpoint=endpoint, token=check_secret("HF_TOKEN", token))
+        _set_client(timeouts.hub_answer, timeouts.hub_connect)
+        session = get_session()
+    except ImportError as error:  # of SOCKS, whose package may be missing
+        raise ConfigError(f"the Hub cannot be asked: {quoted(error)}") from error
+    except OSError as error:
+        raise ConfigError(
+            f"the Hub cannot be asked: SSL_CERT_FILE or SSL_CERT_DIR names no certificates "
+            f"({quoted(error)})"
+        ) from error
+    except ConfigError:
+        raise
+    except Exception as error:  # whose text may show the password of a proxy
+        raise ConfigError(
+            "the Hub cannot be asked: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or an HF_… variable has "
+            f"a wrong value ({type(error).__name__})"
+        ) from error
+    url = check_url("HF_ENDPOINT", api.endpoint)
+    try:
+        session.build_request("GET", url).url.host.encode("idna")
+    except Exception as error:
+        raise ConfigError(
+            f"HF_ENDPOINT={url!r}: expected an address such as https://huggingface.co; "
+            f"{quoted(error)}"
+        ) from error
+    return api
+
+
+def bounded(work: Callable[[], Result], *, seconds: float, size: int = ANSWER_BYTES) -> Result:
+    """Return what `work` makes of the Hub's answers, which have `size` bytes at most.
+
+    Raises:
+        TimeoutError: It is not done after `seconds`.
+        UnexpectedAnswer: An answer is larger, compressed, or a redirect to somebody else.
+    """
+    return within(seconds, partial(_with_bounds, _Bounds(time.monotonic() + seconds, size), work))
+
+
+def _with_bounds(bounds: _Bounds, work: Callable[[], Result]) -> Result:
+    _bounds.set(bounds)  # for good: this thread is of this work alone
+    return work()
+
+
+def _set_client(answer: float, connect: float) -> None:
+    """Give huggingface_hub a client with these time-outs, in seconds, that keeps to the bounds."""
+    import httpx2
+    from huggingface_hub import set_client_factory
+
+    def client() -> httpx2.Client:
+        return httpx2.Client(
+            timeout=httpx2.Timeout(answer, connect=min(connect, answer)),
+            follow_redirects=True,
+            event_hooks={"request": [_ask_for_plain], "response": [_bound]},
+        )
+
+    global _client_timeouts
+    with _timeout_lock:
+        if _client_timeouts != (answer, connect):  # else another thread's client would be closed
+            set_client_factory(client)
+            _client_timeouts = answer, connect
+
+
+def _ask_for_plain(request: "httpx2.Request") -> None:
+    if _bounds.get():
+        request.headers["Accept-Encoding"] = "identity"
+
+
+def _bound(response: "httpx2.Response") -> None:
+    if bounds := _bounds.get():
+        _check_head(response)
+        if warning := response.headers.get("X-HF-Warning"):  # which huggingface_hub logs as it is
+            response.headers["X-HF-Warning"] = quoted(warning)
+        response.stream = _bounded_stream(response, bounds)
+
+
+def _bounded_stream(response: "httpx2.Response", bounds: _Bounds) -> "httpx2.SyncByteStream":
+    """The body of an answer, as far as it is within the bounds."""
+    import httpx2
+
+    stream = cast("httpx2.SyncByteStream", response.stream)
+
+    class Stream(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for piece in stream:
+                size += len(piece)
+                if size > bounds.size:
+                    raise UnexpectedAnswer(f"more than {bounds.size} bytes")
+                if time.monotonic() > bounds.deadline:
+                    raise TimeoutError
+                yield piece
+
+        def close(self) -> None:
+            stream.close()
+
+    return Stream()
+
+
+def _check_head(response: "httpx2.Response") -> None:
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnexpectedAnswer("compressed, which was not asked for")
+    if response.has_redirect_location:
+        asked = response.request.url
+        other = asked.join(response.headers["Location"])
+        secure = {asked.scheme, other.scheme} == {"http", "https"} and other.scheme == "https"
+        same = (asked.host, asked.port) == (other.host, other.port)
+        if not (same and (secure or asked.scheme == other.scheme)):
+            raise UnexpectedAnswer(f"a redirect to another host, {quoted(other.host, 100)}")
