@@ -22,7 +22,8 @@ STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
 OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
 
-_FILES = {"page.css", "candles.js", "chart.js", "page.js", "docs.css", "docs.js", "icon.svg"}
+_FILES = {"page.css", "docs.css", "docs.js", "icon.svg"}
+_FILES |= {"headings.js", "cells.js", "candles.js", "chart.js", "page.js"}
 _FILES |= {f"samples/{name}.csv" for name in SAMPLES}
 # Of other packages, whose wheels hold them: which package, and where in it.
 _PACKAGED = {

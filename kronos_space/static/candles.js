@@ -2,33 +2,11 @@
 //
 // Forgiving about how dates and numbers are written, strict about what they say: what is unclear is
 // refused with its row. Rows are counted as in an editor: the first line of the text is row 1.
+// The reader of the nightly job follows the same rules; one table of files tests both.
 "use strict";
 
-const PRICES = ["open", "high", "low", "close"];
-// What columns are called, best first, in small letters.
-const NAMES = {
-  date: ["timestamp", "datetime", "date", "datum", "time", "unix"],
-  open: ["open", "erster", "eröffnung"],
-  high: ["high", "hoch"],
-  low: ["low", "tief"],
-  close: ["close", "last", "price", "schluss", "schlusskurs"],
-  volume: ["volume", "vol", "volumen", "stücke", "stuecke"],
-};
-const MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const ISO = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?$/;
-const CLOCK = /^[T, ]*(\d{1,2}):(\d\d)(:\d\d)?(?:\.\d+)?\s*([AP]M)?\s*(Z|[+-]\d\d:?\d\d)?$/i;
-// How dates are written, and the order of their parts; "?" is told by all of them together.
-const SHAPES = [
-  [/^(\d{4})[-/.](\d\d?)[-/.](\d\d?)(.*)$/, "ymd"],
-  [/^(\d{4})(\d\d)(\d\d)()$/, "ymd"],
-  [/^(\d\d?)\.(\d\d?)\.(\d{4})(.*)$/, "dmy"],
-  [/^(\d\d?)[-/](\d\d?)[-/](\d{4})(.*)$/, "?"],
-  [/^([a-z]{3})[a-z]*\.? (\d\d?),? (\d{4})(.*)$/i, "mdy"],
-  [/^(\d\d?)[- ]([a-z]{3})[a-z]*\.?[- ](\d{4})(.*)$/i, "dmy"],
-];
-const EPOCH = /^\d{10}(\d{3})?$/; // seconds, or milliseconds
-const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
-const MULTIPLES = { "": 1, K: 1e3, M: 1e6, B: 1e9 };
+const SEPARATORS = ["\t", ";", ",", "|"];
+const PREAMBLE = 40; // the header is among so many first lines
 
 class CsvError extends Error {
   constructor(row, message) {
@@ -39,29 +17,32 @@ class CsvError extends Error {
 
 /** CSV text -> {bars, rows, notes}: bars oldest first, rows[i] the row that bar i stands in. */
 function readCandles(text, most = Infinity) {
-  const lines = text
-    .replace(/^\uFEFF/, "")
-    .split(/\r\n|\r|\n/)
-    .map((line, index) => ({ line, row: index + 1 }))
-    .filter(({ line }) => line.trim() !== "");
+  const lines = linesOf(text);
   if (lines.length === 0) {
     throw new CsvError(null, "Paste candles, drop a file, or choose a sample.");
   }
-  const [header, ...body] = lines;
-  const delimiter = ["\t", ";", ","].find((mark) => header.line.includes(mark)) ?? ",";
-  const columns = findColumns(splitLine(header.line, delimiter), header.row);
+  const header = findHeader(lines);
+  const records = recordsBelow(header, lines);
   const notes = [];
-  const records = body.map(({ line, row }) => ({ cells: splitLine(line, delimiter), line, row }));
-  const full = records.filter((record) => !isBlank(record, columns));
+  const { position } = header.columns;
+  const places = [...PRICES, "volume", "ticks"].map((name) => position[name]);
+  places.push(...header.columns.volumes);
+  const used = places.filter((place) => place !== undefined);
+  const settled = settledMark(used.flatMap((place) => records.map(({ cells }) => cells[place])));
+
+  const full = records.filter((record) => isBar(record, position));
   const left = records.length - full.length;
   if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
+  const { times, byProgram } = timesOf(full, position, notes);
+  const mark = settled.mark ?? markOf(settled.doubtful, records, used, header, byProgram);
+  let bars = full.map((record, index) => readBar(record, position, times[index], mark));
+  addVolumes(bars, full, header, mark, notes);
+  if (header.cells === null) refuseOtherOrder(bars);
 
-  const times = readTimes(full, columns, notes);
-  const mark = decimalMark(full, columns, delimiter);
-  let bars = full.map((record, index) => readBar(record, columns, times[index], mark));
   let rows = full.map(({ row }) => row);
-  if (bars[0].timestamp > bars.at(-1).timestamp) {
+  const moment = (bar) => new Date(bar.timestamp.replace(" ", "T"));
+  if (moment(bars[0]) > moment(bars.at(-1))) {
     bars.reverse();
     rows.reverse();
     notes.push("newest first, so turned round");
@@ -71,159 +52,259 @@ function readCandles(text, most = Infinity) {
     bars = bars.slice(-most);
     rows = rows.slice(-most);
   }
-  if (bars.every((bar) => bar.volume === null)) bars.forEach((bar) => delete bar.volume);
-  const gap = bars.findIndex((bar) => bar.volume === null);
-  if (gap >= 0) throw new CsvError(rows[gap], "volume is empty; give it in every row, or in none");
   return { bars, rows, notes };
 }
 
-/** Header cells -> the position of each column. Others, such as Yahoo's "Adj Close", are ignored. */
-function findColumns(cells, row) {
-  // of "Close/Last", "<CLOSE>" and "Close Close price adjusted for splits." the first word counts
-  const words = cells.map((cell) => cell.toLowerCase().match(/\p{Letter}+/gu) ?? [""]);
-  const find = (names) => {
-    for (const name of names) {
-      const alone = words.findIndex((all) => all.length === 1 && all[0] === name);
-      const first = alone >= 0 ? alone : words.findIndex((all) => all[0] === name);
-      if (first >= 0) return first;
+/** The lines that are not blank; a list of lists, as ccxt gives candles, becomes lines. */
+function linesOf(text) {
+  let lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/);
+  if (text.trimStart().startsWith("[")) {
+    try {
+      lines = JSON.parse(text).map((row) => row.join(","));
+    } catch (error) {
+      throw new CsvError(null, `It begins as JSON and is no list of lists (${error.message}).`);
     }
-    return -1;
-  };
-  const columns = {};
-  for (const [column, names] of Object.entries(NAMES)) {
-    const position = find(names);
-    if (position >= 0) columns[column] = position;
   }
-  const clock = words.findIndex((all) => all[0] === "time");
-  if (clock >= 0 && clock !== columns.date) columns.clock = clock;
-  const missing = ["date", ...PRICES].filter((name) => !(name in columns));
-  if (missing.length > 0) {
-    throw new CsvError(row, `no column ${missing.join(", ")}; the first row names the columns, ` +
-      "such as date,open,high,low,close,volume");
-  }
-  return columns;
+  return lines
+    .map((line, index) => ({ line, row: index + 1 }))
+    .filter(({ line }) => line.trim() !== "");
 }
 
-function splitLine(line, delimiter) {
-  if (!line.includes('"')) return line.split(delimiter).map((cell) => cell.trim());
+/** The header, or what stands for one in a file that begins with its first candle. */
+function findHeader(lines) {
+  let nearest = null;
+  const words = []; // the widths of lines that are all words, with each separator
+  for (const { line, row } of lines.slice(0, PREAMBLE)) {
+    const found = withoutHeader(line, row);
+    if (found !== null) {
+      if (words.includes(found.separator + splitLine(line, found.separator).length)) break;
+      return found;
+    }
+    for (const header of readings(line.replace(/^[#% ]+/, ""), row)) {
+      const { missing, doubled } = header.columns;
+      if (missing.length === 0 && doubled !== "") throw new CsvError(row, doubled);
+      if (missing.length === 0) return header;
+      if (nearest === null || missing.length < nearest.columns.missing.length) nearest = header;
+      if (header.cells.every((cell) => cell === "" || /\p{L}/u.test(cell))) {
+        words.push(header.separator + header.cells.length);
+      }
+    }
+  }
+  const missing = nearest.columns.missing.map((name) => (name === "time" ? "date" : name));
+  throw new CsvError(nearest.row, `no column ${missing.join(", ")}; the first row names the ` +
+    "columns, such as date,open,high,low,close,volume");
+}
+
+/** The line as a header, with each separator that is in it; the likeliest first. */
+function readings(line, row) {
+  const marks = SEPARATORS.filter((mark) => line.includes(mark));
+  const found = (marks.length > 0 ? marks : [","]).map((separator) => {
+    const cells = splitLine(line, separator);
+    return { cells, row, separator, columns: findColumns(cells) };
+  });
+  return found.sort((one, other) => one.columns.missing.length - other.columns.missing.length);
+}
+
+/**
+ * As programs write candles: date, [time of day], open, high, low, close, [volume]. Those that
+ * write no header write epochs, 20260102 or 2026.01.02.
+ */
+function withoutHeader(line, row) {
+  for (const separator of SEPARATORS) {
+    const cells = splitLine(line, separator);
+    for (const place of [0, 1, 2]) {
+      if (!isTime(cells[place] ?? "") || ISO.test(cells[place])) continue;
+      const position = { time: place };
+      let first = place + 1;
+      if (isClock(cells[first] ?? "") && cells.length > first + 4) position.clock = first++;
+      const numbers = cells.slice(first, first + 5);
+      if (numbers.length < 4 || !numbers.every((cell) => NUMERIC.test(cell))) continue;
+      numbers.forEach((_, i) => (position[[...PRICES, "volume"][i]] = first + i));
+      return { cells: null, row: row - 1, separator, columns: { position, volumes: [] } };
+    }
+  }
+  return null;
+}
+
+/** The rows below the header, without the rest of one of several lines, as yfinance writes. */
+function recordsBelow(header, lines) {
+  const { position } = header.columns;
+  const width = header.cells?.length ?? Infinity;
+  const records = lines
+    .filter(({ line, row }) => row > header.row && !line.startsWith("#"))
+    .map(({ line, row }) => ({ cells: splitLine(line, header.separator), row }))
+    .filter(({ cells }) => cells.some((cell) => cell !== ""));
+  for (let more = 0; header.cells !== null && more < 3 && records.length > 0; more++) {
+    const { cells } = records[0];
+    const begins = cells[position.time] ?? "";
+    const hasNumbers = PRICES.some((name) => NUMERIC.test(cells[position[name]] ?? ""));
+    if (isTime(begins) || (begins !== "Ticker" && hasNumbers)) break;
+    records.shift();
+  }
+  for (const { cells, row } of records) {
+    if (cells.length > width && cells.slice(width).some((cell) => cell !== "")) {
+      throw new CsvError(row, `${cells.length} values under a header of ${width}; ` +
+        "numbers are written without thousands separators, or in quotes");
+    }
+    const places = [...Object.values(position), ...header.columns.volumes];
+    for (const place of places) cells[place] ??= "";
+  }
+  return records;
+}
+
+function splitLine(line, separator) {
+  if (!line.includes('"')) return line.split(separator).map((cell) => cell.trim());
   const cells = [""];
   let inQuotes = false;
   for (const letter of line) {
     if (letter === '"') inQuotes = !inQuotes;
-    else if (letter === delimiter && !inQuotes) cells.push("");
+    else if (letter === separator && !inQuotes) cells.push("");
     else cells[cells.length - 1] += letter;
   }
   return cells.map((cell) => cell.trim());
 }
 
-/** Days without trading as some vendors list them, and Yahoo's lines on dividends and splits. */
-function isBlank({ cells, line }, columns) {
-  if (/\b(dividend|stock splits?)\b/i.test(line)) return true;
-  return PRICES.every((name) => /^(null|nan|n\/a|-*)$/i.test(cells[columns[name]] ?? ""));
+/**
+ * Not the days without trading that some vendors list, nor dividends, splits and footnotes: no
+ * price of theirs is a number.
+ */
+function isBar({ cells }, position) {
+  const prices = PRICES.map((name) => cells[position[name]]).filter((cell) => !MISSING.test(cell));
+  return prices.some((cell) => NUMERIC.test(bareNumber(cell)) || !/\p{L}/u.test(cell));
 }
 
 /** The records' times as ISO 8601. All are written like the first one. */
-function readTimes(records, columns, notes) {
-  const texts = records.map(({ cells }) => {
-    const date = cells[columns.date] ?? "";
-    const clock = "clock" in columns ? (cells[columns.clock] ?? "") : "";
-    return `${date} ${clock}`.trim();
-  });
-  const refuse = (index) => {
-    const like = index === 0 ? "2026-11-20, 20.11.2026 or 2026-11-20 15:30" : `${texts[0]}, the first`;
-    throw new CsvError(records[index].row, `date ${quoted(texts[index])} is not like ${like}`);
-  };
-  if (ISO.test(texts[0])) {
-    return texts.map((text, index) => (ISO.test(text) ? text : refuse(index)));
+function timesOf(records, position, notes) {
+  const [first] = records;
+  const clock = "clock" in position ? first.cells[position.clock].padStart(4, "0") : "";
+  const hasClock = isClock(clock) && !first.cells[position.time].includes(":");
+  const texts = records.map(({ cells }) =>
+    `${cells[position.time].replaceAll("'", "")} ${hasClock ? cells[position.clock] : ""}`.trim());
+  let read;
+  try {
+    read = readTimes(texts);
+  } catch (error) {
+    if (!(error instanceof CellError)) throw error;
+    throw new CsvError(first.row, `date ${quoted(texts[0])} ${error.message}`);
   }
-  if (EPOCH.test(texts[0])) {
-    const moment = (text) => new Date(Number(text.padEnd(13, "0"))).toISOString().slice(0, 19) + "Z";
-    return texts.map((text, index) => (EPOCH.test(text) ? moment(text) : refuse(index)));
+  const wrong = read.times.indexOf(null);
+  if (wrong >= 0) {
+    const like = wrong === 0 ? "2026-11-20, 20.11.2026 or 2026-11-20 15:30" : `${texts[0]}, the first`;
+    throw new CsvError(records[wrong].row, `date ${quoted(texts[wrong])} is not like ${like}`);
   }
-  const [shape, order] = SHAPES.find(([pattern]) => pattern.test(texts[0])) ?? refuse(0);
-  const parts = texts.map((text, index) => shape.exec(text) ?? refuse(index));
-  const sure = order === "?" ? dayOrMonthFirst(parts, texts, records, notes) : order;
-  return parts.map((part, index) => {
-    const [year, month, day] = [..."ymd"].map((letter) => part[1 + sure.indexOf(letter)]);
-    const number = /\d/.test(month) ? month : String(MONTHS.indexOf(month.toLowerCase()) + 1);
-    const clock = isoClock(part[4]);
-    if (clock === null || number === "0") return refuse(index);
-    return `${year}-${number.padStart(2, "0")}-${day.padStart(2, "0")}${clock}`;
-  });
+  notes.push(...read.notes);
+  return read;
 }
 
-/** 05/01/2026 is in May or in January; a 13 or more in any row tells which. */
-function dayOrMonthFirst(parts, texts, records, notes) {
-  const largest = (position) => Math.max(...parts.map((part) => Number(part[position])));
-  if (largest(1) > 12 === largest(2) > 12) {
-    throw new CsvError(
-      records[0].row,
-      `date ${quoted(texts[0])} may begin with the day or the month; write 2026-11-20`,
-    );
-  }
-  const order = largest(1) > 12 ? "dmy" : "mdy";
-  notes.push(`dates read as ${order === "dmy" ? "day/month/year" : "month/day/year"}`);
-  return order;
+/** The decimal mark of numbers which all have three digits after their only mark. */
+function markOf(doubtful, records, places, header, byProgram) {
+  if (doubtful === null) return ".";
+  const { cells, row } = records[doubtful % records.length];
+  const place = places[Math.floor(doubtful / records.length)];
+  const text = cells[place];
+  const time = header.cells?.[header.columns.position.time].toLowerCase() ?? "";
+  const ofProgram = header.cells === null || /^<|^(gmt|local) time$/.test(time);
+  if (text.includes(".") && (byProgram || ofProgram)) return ".";
+  // who separates by semicolons does so because the comma is the decimal mark
+  if (text.includes(",") && header.separator === ";") return ",";
+  const name = [...PRICES].find((column) => header.columns.position[column] === place) ?? "volume";
+  throw new CsvError(row, `${name} ${quoted(text)} ${twoReadings(text)}`);
 }
 
-/** " 4:05 PM" -> "T16:05", "" -> "", what is no time of day -> null */
-function isoClock(text) {
-  if (text.trim() === "") return "";
-  const found = CLOCK.exec(text);
-  if (found === null) return null;
-  const [, hour, minute, second = "", half = "", zone = ""] = found;
-  const hours = half === "" ? Number(hour) : (Number(hour) % 12) + (half.toUpperCase() === "PM" ? 12 : 0);
-  return `T${String(hours).padStart(2, "0")}:${minute}${second}${zone.toUpperCase()}`;
-}
-
-/** "." or ",", as the prices of all rows tell together. */
-function decimalMark(records, columns, delimiter) {
-  const cells = records.flatMap((record) => PRICES.map((name) => record.cells[columns[name]] ?? ""));
-  const both = cells.find((cell) => cell.includes(".") && cell.includes(","));
-  if (both !== undefined) return both.lastIndexOf(".") > both.lastIndexOf(",") ? "." : ",";
-  const commas = cells.filter((cell) => cell.includes(","));
-  if (commas.length === 0) return ".";
-  // who separates by semicolons mostly does so because the comma is the decimal mark
-  if (delimiter === ";" && !cells.some((cell) => cell.includes("."))) return ",";
-  return commas.every((cell) => /^\D*\d{1,3}(,\d{3})+$/.test(cell)) ? "." : ",";
-}
-
-function readBar({ cells, row }, columns, timestamp, mark) {
+function readBar({ cells, row }, position, timestamp, mark) {
   const bar = { timestamp };
-  for (const name of PRICES) bar[name] = readNumber(cells[columns[name]] ?? "", name, row, mark);
-  const volume = "volume" in columns ? (cells[columns.volume] ?? "") : "";
-  bar.volume = /^(null|nan|n\/a|-*)$/i.test(volume) ? null : readNumber(volume, "volume", row, mark);
+  for (const name of PRICES) bar[name] = readNumber(cells[position[name]], name, row, mark);
   return bar;
 }
 
-/** "1,234.50", "1.234,50", "1'234.50", "$12.30" and "54.2M" are numbers, too. */
 function readNumber(cell, name, row, mark) {
-  if (cell === "") throw new CsvError(row, `${name} is empty`);
-  const other = mark === "." ? "," : ".";
-  const [, digits, multiple] = /^(.*?)([KMB]?)$/i.exec(cell.replace(/[\s'’$€£]/g, ""));
-  const [whole, ...fraction] = digits.split(mark);
-  const grouped = new RegExp(`^[+-]?\\d{1,3}(\\${other}\\d{3})*$`).test(whole);
-  const plain = [grouped ? whole.replaceAll(other, "") : whole, ...fraction].join(".");
-  const value = Number(plain) * MULTIPLES[multiple.toUpperCase()];
-  if (!NUMBER.test(plain) || !Number.isFinite(value)) {
+  if (MISSING.test(cell)) throw new CsvError(row, `${name} is empty`);
+  const value = toNumber(cell, mark);
+  if (!Number.isFinite(value)) {
     throw new CsvError(row, `${name} ${quoted(cell)} is not a number like 1234${mark}56`);
   }
   return value;
+}
+
+/** Give every bar the volume in units of what is traded; without one, none. */
+function addVolumes(bars, records, header, mark, notes) {
+  const { position, volumes } = header.columns;
+  const read = (place) => records.map(({ cells, row }) =>
+    MISSING.test(cells[place]) ? null : readNumber(cells[place], "volume", row, mark));
+  let found;
+  if (volumes.length > 0) {
+    const choices = volumes.map((place) => ({ place, name: header.cells[place], values: read(place) }));
+    found = baseVolume(choices, bars, tickerOf(records, position));
+    if (found === undefined) {
+      const names = choices.map(({ name }) => name).join(" and ");
+      notes.push(`no volume: none of ${names} is known to be in units of what is traded`);
+    }
+  } else {
+    // MetaTrader: currencies have ticks only, and a volume of 0 throughout
+    const named = [position.volume, position.ticks].filter((place) => place !== undefined);
+    found = named.map(read).find((values) => values.some((value) => value));
+  }
+  if (found === undefined) return;
+  const gaps = found.filter((value) => value === null).length;
+  if (gaps > 0) notes.push(`${gaps} ${gaps === 1 ? "row" : "rows"} without a volume, which counts as 0`);
+  bars.forEach((bar, i) => (bar.volume = found[i] ?? 0));
+}
+
+/** Of "Volume BTC" and "Volume USDT" that of BTC: by the ticker, else by the numbers. */
+function baseVolume(choices, bars, ticker) {
+  const unit = ({ name }) => simplified(name).split(" ")[1].toUpperCase();
+  const byName = choices.filter((choice) => ticker !== "" && ticker.startsWith(unit(choice)));
+  const byPrice = choices.filter((base) =>
+    choices.some((quote) => quote !== base && isNear(base.values, quote.values, bars)));
+  const alone = choices.filter((choice) => ticker === "" || !ticker.endsWith(unit(choice)));
+  const ways = [byName, byPrice, choices.length === 1 ? alone : []];
+  return ways.find((found) => found.length === 1)?.[0].values;
+}
+
+/** Whether volume x price is the other volume. */
+function isNear(volumes, others, bars) {
+  const ratios = bars.map(({ close }, i) => (volumes[i] * close) / others[i]);
+  const sorted = ratios.filter(Number.isFinite).sort((one, other) => one - other);
+  return Math.abs(sorted[Math.floor(sorted.length / 2)] - 1) < 0.1;
+}
+
+/** From a column, as BTC/USDT; letters and digits only. */
+function tickerOf(records, position) {
+  if (!("symbol" in position)) return "";
+  return records[0].cells[position.symbol].replace(/[^\p{L}\d]/gu, "").toUpperCase();
+}
+
+/** Without a header, only the numbers say that they are open, high, low and close. */
+function refuseOtherOrder(bars) {
+  const wrong = bars.filter(({ open, high, low, close }) =>
+    high < Math.max(open, close, low) || low > Math.min(open, close, high));
+  if (wrong.length > 0.01 * bars.length) {
+    throw new CsvError(null, "There is no header, and the columns are not in the order open, high, " +
+      "low, close; write a first row as date,open,high,low,close,volume.");
+  }
 }
 
 function quoted(text) {
   return `“${text.length > 40 ? text.slice(0, 40) + "…" : text}”`;
 }
 
-/** A file's text. Spreadsheets write UTF-16 as well. Throws CsvError for what is no text. */
+/** A file's text: UTF-8, UTF-16 (spreadsheets write it) or Windows-1252. Throws CsvError. */
 async function textOf(file, largest) {
   if (file.size > largest) {
     throw new CsvError(null, `${file.name} is larger than ${largest / 1e6} MB; its newest rows will do.`);
   }
   const bytes = new Uint8Array(await file.arrayBuffer());
-  const wide = { "255,254": "utf-16le", "254,255": "utf-16be" }[bytes.slice(0, 2).join()];
-  const text = new TextDecoder(wide ?? "utf-8").decode(bytes);
-  if (text.includes("\0")) {
+  const [first, second] = bytes;
+  let encoding = "utf-8";
+  if ((first === 0xff && second === 0xfe) || second === 0) encoding = "utf-16le";
+  if ((first === 0xfe && second === 0xff) || first === 0) encoding = "utf-16be";
+  let text;
+  try {
+    text = new TextDecoder(encoding, { fatal: true }).decode(bytes);
+  } catch {
+    text = new TextDecoder("windows-1252").decode(bytes);
+  }
+  if (/[\0\x81\x8d\x8f\x90\x9d]/.test(text)) {
     throw new CsvError(null, `${file.name} is no text. From a spreadsheet, save it as CSV first.`);
   }
   return text;

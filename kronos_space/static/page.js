@@ -1,6 +1,6 @@
 // The page at `/`: candles in, POST predict, a fan and a table out. No framework, no build step.
 //
-//   readCandles (candles.js) -> readForm -> ask -> showForecast -> draw (chart.js)
+//   readCandles (candles.js, with headings.js and cells.js) -> readForm -> ask -> showForecast -> draw (chart.js)
 //
 // Rows of the CSV count from 1, the service's bars from 0; `inTheirRows` translates.
 "use strict";

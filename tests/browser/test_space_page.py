@@ -211,7 +211,11 @@ def test_a_chosen_file_is_read_too(page: Page, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "line", "message"),
     [
-        (1, "2026-01-05,1,1,1,1", "Row 1: no column date, open, high, low, close; the first row"),
+        (
+            1,
+            "day,first,top,bottom,x",
+            "Row 1: no column date, open, high, low, close; the first row",
+        ),
         (2, "tomorrow,1,1,1,1", "Row 2: date “tomorrow” is not like 2026-11-20, 20.11.2026 or 2"),
         (3, "01/06/2026,1,1,1,1", "Row 3: date “01/06/2026” is not like 2026-01-05, the first."),
         (4, "2026-01-07,1,1,1", "Row 4: close is empty."),
@@ -255,7 +259,7 @@ def read(page: Page, text: str) -> dict[str, Any]:
          ("2026-11-20", 9.5, 12, 9.25, 10, 1234567)),
         ("Datum;Erster;Hoch;Tief;Schlusskurs\n20.11.2026;1.009,5;1.012,5;1.009,25;1.010",
          ("2026-11-20", 1009.5, 1012.5, 1009.25, 1010)),
-        ("Date;Open;High;Low;Close\n5.1.2026 9:30;9.125;12.250;9.100;10.500",
+        ("Date;Open;High;Low;Close\n5.1.2026 9:30;9.125;12.25;9.1;10.5",
          ("2026-01-05T09:30", 9.125, 12.25, 9.1, 10.5)),
         ("Date,Open,High,Low,Close,Adj Close,Volume\n2026-11-20,9.5,12,9,10,9.9,1000",
          ("2026-11-20", 9.5, 12, 9, 10, 1000)),
@@ -298,7 +302,8 @@ def test_whether_the_day_or_the_month_is_first_is_told_by_all_rows_or_refused(pa
     assert [bar["timestamp"] for bar in told["bars"]][::3] == ["2026-11-10", "2026-11-13"]
     assert told["notes"] == ["dates read as day/month/year"]
     assert read(page, head + "\n".join(days[:3])) == {
-        "error": "Row 2: date “10/11/2026” may begin with the day or the month; write 2026-11-20."
+        "error": "Row 2: date “10/11/2026” may begin with the day or the month: "
+        "it is 10 November or 11 October; write 2026-11-10 or 2026-10-11."
     }
 
 

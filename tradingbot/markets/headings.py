@@ -96,7 +96,8 @@ def find_columns(headings: Sequence[object]) -> Columns:
             doubled = doubled or _doubled(headings, places)
         if places:
             position[column] = places[0]
-    if "time" not in position and names[:1] and names[0] in _INDEX and 0 not in position.values():
+    first = names[0] or str(headings[0]).strip() if names else None
+    if "time" not in position and first in _INDEX and 0 not in position.values():
         position["time"] = 0
     volumes: tuple[int, ...] = ()
     if "volume" not in position:
@@ -130,7 +131,8 @@ def _begins(name: str, *known: str) -> bool:
 
 def _ends(name: str, known: str) -> bool:
     *rest, last = name.split(" ")
-    return last == known and bool(rest) and _BEFORE.isdisjoint(rest)
+    words = 1 if len(known) == 1 else 9  # bid.o, but no sentence
+    return last == known and 1 <= len(rest) <= words and _BEFORE.isdisjoint(rest)
 
 
 def _doubled(headings: Sequence[object], places: Iterable[int]) -> str:

@@ -189,11 +189,14 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _without_header(number: int, line: str) -> Header | None:
-    """As programs write candles: date, [time of day], open, high, low, close, [volume]."""
+    """As programs write candles: date, [time of day], open, high, low, close, [volume].
+
+    Those that write no header write epochs, 20260102 or 2026.01.02.
+    """
     for separator in _SEPARATORS:
         cells = [cell.strip() for cell in _cells(line, separator)]
         for place, cell in enumerate(cells[:3]):
-            if not is_time(cell):
+            if not is_time(cell) or cell[4:5] == "-":
                 continue
             position = {"time": place}
             first = place + 1

@@ -1,0 +1,119 @@
+// What the columns of candles are called, by the programs and in the languages they come from.
+//
+// The reader of the nightly job knows the same names (tradingbot/markets/headings.py).
+"use strict";
+
+const PRICES = ["open", "high", "low", "close"];
+// The best name first, as `simplified` writes them: small letters only, no accents.
+const NAMES = {
+  time: [
+    "timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha",
+    "trade date", "gmt time", "local time", "open time", "opentime", "time", "zeit",
+    "dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t", "日期", "时间", "日付",
+  ],
+  clock: ["time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"],
+  open: [
+    "open", "opening", "eroffnung", "eroeffnung", "eroffn", "eroffnungskurs", "erster",
+    "ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値",
+  ],
+  high: [
+    "high", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog",
+    "maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値",
+  ],
+  low: [
+    "low", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag",
+    "minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値",
+  ],
+  close: [
+    "close", "closing", "schluss", "schlusskurs", "cloture", "clot", "fechamento", "cierre",
+    "chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste",
+    "price", "c", "收盘", "收盘价", "終値",
+  ],
+  volume: [ // shares first: beside them, a volume is money
+    "stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares",
+    "shares traded", "total traded quantity", "quantity", "quantidade", "quantite",
+    "volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v",
+    "成交量", "出来高",
+  ],
+  ticks: ["tickvol", "tick volume", "tickvolume", "ticks"],
+  symbol: ["symbol", "ticker", "pair"],
+};
+// A first column called so is the index of a frame that was written to a file.
+const INDEX = ["", "index", "unnamed", "price", "ticker"];
+// A name that another word follows means something else with these: "open interest".
+const OTHER = [
+  "adj", "adjusted", "average", "avg", "change", "chg", "date", "int", "interest",
+  "ma", "percent", "time", "type", "updated", "weighted", "zone",
+];
+// A name that stands last means something else after these: "adj close", "close time".
+const BEFORE = [
+  "adj", "adjusted", "avg", "close", "end", "ex", "expiry", "last", "pre", "prev", "previous",
+];
+
+/** "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung" */
+function simplified(heading) {
+  const letters = heading.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const text = letters.replaceAll("ß", "ss").replace(/^\s*\d+[a-z]?\.\s+|\.\d+\s*$/g, "");
+  return (text.match(/\p{L}+/gu) ?? []).join(" ");
+}
+
+/** Which column is which; others, such as Yahoo's "Adj Close", are ignored. */
+function findColumns(headings) {
+  const names = headings.map(simplified);
+  const position = {};
+  let doubled = "";
+  for (const column of Object.keys(NAMES)) {
+    let places = placesOf(column, names);
+    if (column === "clock") places = places.filter((place) => place !== position.time);
+    if (places.length > 1 && column !== "ticks" && column !== "symbol" && doubled === "") {
+      const found = places.map((place) => `${headings[place].slice(0, 30)} (column ${place + 1})`);
+      doubled = `${found.join(" and ")} could each be meant; keep the columns of one ticker`;
+    }
+    if (places.length > 0) position[column] = places[0];
+  }
+  const first = names[0] || headings[0].trim();
+  const isIndex = INDEX.includes(first) && !Object.values(position).includes(0);
+  if (!("time" in position) && isIndex) position.time = 0;
+  let volumes = []; // "Volume BTC" and "Volume USDT"
+  if (!("volume" in position)) {
+    volumes = placesWhere(names, (name) => ["volume", "vol"].some((known) => begins(name, known)));
+    const prefix = names[position.open]?.split(" ").slice(0, -1).join(" ");
+    const place = prefix ? names.indexOf(`${prefix} volume`) : -1;
+    if (place >= 0) position.volume = place; // AAPL.Open, AAPL.Volume
+  }
+  const missing = ["time", ...PRICES].filter((name) => !(name in position));
+  return { position, volumes, doubled, missing };
+}
+
+function placesOf(column, names) {
+  const all = NAMES[column];
+  const words = all.filter((known) => known.length > 2 && !known.includes(" "));
+  const letters = all.filter((known) => known.length === 1);
+  const tries = all.map((known) => (name) => name === known);
+  if (column === "time" || PRICES.includes(column)) {
+    tries.push(...words.map((known) => (name) => begins(name, known)));
+    tries.push(...[...words, ...letters].map((known) => (name) => ends(name, known)));
+  }
+  for (const isIt of tries) {
+    const places = placesWhere(names, isIt);
+    if (places.length > 0) return places;
+  }
+  return [];
+}
+
+function placesWhere(names, isIt) {
+  return names.flatMap((name, place) => (isIt(name) ? [place] : []));
+}
+
+function begins(name, known) {
+  const [first, second] = name.split(" ");
+  return first === known && second !== undefined && !OTHER.includes(second);
+}
+
+function ends(name, known) {
+  const words = name.split(" ");
+  const last = words.pop();
+  const most = known.length === 1 ? 1 : 9; // bid.o, but no sentence
+  const few = words.length >= 1 && words.length <= most;
+  return last === known && few && !words.some((word) => BEFORE.includes(word));
+}
