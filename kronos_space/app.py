@@ -14,9 +14,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 
 from kronos_space import __version__
-from kronos_space.engine.engine import Paths
-from kronos_space.engine.worker import InferenceWorker
-from kronos_space.exceptions import InvalidHistory, InvalidRequest
+from kronos_space.engine.worker import InferenceWorker, Outcome
+from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
 from kronos_space.schemas import (
     BatchResponse,
@@ -27,7 +26,7 @@ from kronos_space.schemas import (
 )
 from kronos_space.server import errors, openapi, pages
 from kronos_space.server.bodies import Bodies, caller_gone
-from kronos_space.server.errors import api_error, responses
+from kronos_space.server.errors import item_error, responses
 from kronos_space.server.metrics import Metrics
 from kronos_space.server.middleware import RequestScope
 from kronos_space.settings import Settings
@@ -82,7 +81,10 @@ class Service:
         self.settings = settings
         self.metrics = metrics
         self.worker = InferenceWorker(
-            forecaster.generate, max_waiting=settings.max_queue, observe=metrics.computed
+            forecaster.work,
+            max_waiting=settings.max_queue,
+            max_work=settings.max_work,
+            observe=metrics.computed,
         )
         self.boot_id = uuid.uuid4().hex
         self.started_at = datetime.now(UTC)
@@ -113,13 +115,9 @@ class Service:
     def _prepare_item(self, item: Any) -> Prepared | dict[str, Any]:
         try:
             return self._prepare(item)
-        except (InvalidRequest, InvalidHistory) as error:
+        except Exception as error:  # whatever it is, the other items are answered
             symbol = item.get("symbol") if isinstance(item, dict) else None
-            return {
-                "ok": False,
-                "symbol": symbol if isinstance(symbol, str) else None,
-                "error": api_error(error).body.model_dump(exclude_none=True),
-            }
+            return item_error(symbol if isinstance(symbol, str) else None, error)
 
 
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so
@@ -156,8 +154,10 @@ async def predict(request: Request) -> Response:
     """Forecast the next bars of one ticker."""
     service: Service = request.app.state.service
     [prepared], work = await _taken(request, service.prepare)
-    [paths] = await _unless_gone(request, work)
-    return await asyncio.to_thread(lambda: _answer(prepared.answer(paths)))
+    [outcome] = await _unless_gone(request, work)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return await asyncio.to_thread(lambda: _answer(prepared.answer(outcome)))
 
 
 @router.post(
@@ -171,8 +171,8 @@ async def predict_batch(request: Request) -> Response:
     """Forecast several tickers at once; each is answered, or refused, by itself."""
     service: Service = request.app.state.service
     items, work = await _taken(request, service.prepare_batch)
-    paths = await _unless_gone(request, work)
-    return StreamingResponse(batch_answer(items, paths), media_type="application/json")
+    outcomes = await _unless_gone(request, work)
+    return StreamingResponse(batch_answer(items, outcomes), media_type="application/json")
 
 
 @router.head("/metrics", include_in_schema=False)
@@ -193,19 +193,28 @@ def _answer(content: dict[str, Any]) -> Response:
 
 
 def batch_answer(
-    items: Iterable[Prepared | dict[str, Any]], paths: Iterable[Paths]
+    items: Iterable[Prepared | dict[str, Any]], outcomes: Iterable[Outcome]
 ) -> Iterator[bytes]:
     """The body of a BatchResponse, piece by piece: with `return_paths` it may be a gigabyte."""
-    remaining = iter(paths)
+    remaining = iter(outcomes)
     piece = bytearray(b'{"results":[')
     for position, item in enumerate(items):
         if isinstance(item, Prepared):
-            item = {"ok": True, **item.answer(next(remaining))}
+            item = _item_answer(item, next(remaining))
         piece += (b"," if position else b"") + to_json(item)
         if len(piece) >= CHUNK:
             yield bytes(piece)
             piece.clear()
     yield bytes(piece) + b"]}"
+
+
+def _item_answer(item: Prepared, outcome: Outcome) -> dict[str, Any]:
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return {"ok": True, **item.answer(outcome)}
+    except Exception as error:  # whatever it is, the other items are answered
+        return item_error(item.head["symbol"], error)
 
 
 def _json(body: bytearray) -> Any:
@@ -218,7 +227,7 @@ def _json(body: bytearray) -> Any:
 
 async def _taken(
     request: Request, prepare: Callable[[bytearray], list[Item]]
-) -> tuple[list[Item], Coroutine[Any, Any, list[Paths]]]:
+) -> tuple[list[Item], Coroutine[Any, Any, list[Outcome]]]:
     """The request's series, prepared, and the work on those that can be forecast.
 
     The body is let go before the work is waited for: it is large, and the queue may be long.

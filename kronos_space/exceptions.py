@@ -26,5 +26,16 @@ class QueueFull(Exception):
         self.retry_after = retry_after
 
 
+class TooMuchWork(Exception):
+    """One request asks for more than the service computes for one."""
+
+    def __init__(self, bars: int, limit: int) -> None:
+        super().__init__(
+            f"the request is {bars:,} bars of work: expected at most {limit:,}, counting for each "
+            "series the bars of its history and samples times horizon; send fewer series at once, "
+            "or fewer samples, bars of history or bars ahead"
+        )
+
+
 class ShuttingDown(Exception):
     """The service takes no new work."""

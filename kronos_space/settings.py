@@ -44,6 +44,14 @@ class Settings:
     max_queue: int = _whole(
         "KRONOS_MAX_QUEUE", 512, 1, 65536, "most series that may wait for the engine"
     )
+    max_work: int = _whole(
+        "KRONOS_MAX_WORK",
+        1_100_000,
+        1,
+        999_999_999,
+        "most bars of work in one request: for each series, its history's bars and samples times "
+        "horizon",
+    )
     threads: int | None = _whole(
         "KRONOS_THREADS",
         None,

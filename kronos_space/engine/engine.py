@@ -5,56 +5,42 @@ computed twice: the context goes through encoder, model and decoder once per ser
 the number of paths, and each step costs one token a path.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kronos_space.engine.fused import FoldedModel, FoldedTokenizer, Group
+from kronos_space.engine.batch import Batch, Paths, Prompt, batches
+from kronos_space.engine.fused import FoldedModel, FoldedTokenizer
 from kronos_space.engine.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
-from kronos_space.engine.sampling import (
-    SamplingParams,
-    draw,
-    filtered_probabilities,
-    random_numbers,
-)
+from kronos_space.engine.kv_cache import KVCache
+from kronos_space.engine.sampling import SamplingParams, require_finite
 from kronos_space.model.tokenizer import bits_to_tokens
 from kronos_space.weights.checkpoint import Checkpoint
+
+__all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt", "Steps"]
 
 # Tokens computed at a time, context and forecasts: what bounds the memory. Fewer cost more per
 # series, since each step of decoding is a few hundred small products however many rows they have;
 # with more, what one operation leaves is out of the processor's caches when the next needs it.
 TOKEN_BUDGET = 5120
+# Tokens of one series' paths decoded at a time. Fewer at a time share less of each step's cost,
+# more take more memory: 10 KiB a token with Kronos-mini.
+PATHS_BUDGET = 16_384
+
+Result = TypeVar("Result")
+# Work in pieces of a fraction of a second each, so that it can be interrupted or ended in between.
+Steps = Generator[None, None, Result]
+Caches = list[list[KVCache]]  # of each layer, by group
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
 DTYPES = ("float32", "bfloat16", "auto")
 # "auto" accepts bfloat16 when quantiles differ by no more than this on average, in units of the
 # history's deviation: with a deviation of 10 % of the price, 0.5 % of the price.
 CLOSE_ENOUGH = 0.05
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What to continue: one series. context + horizon may not exceed the model's context."""
-
-    bars: NDArray[np.float32]  # (context, 6), normalised and clipped
-    stamps: NDArray[np.int64]  # (context + horizon, 5): minute, hour, weekday, day, month
-    horizon: int
-    sampling: SamplingParams
-    seed: int
-
-
-@dataclass(frozen=True)
-class Paths:
-    """How one series may go on."""
-
-    s1: NDArray[np.int64]  # (samples, horizon)
-    s2: NDArray[np.int64]  # (samples, horizon)
-    bars: NDArray[np.float32]  # (samples, horizon, 6), normalised as the prompt
 
 
 class Engine:
@@ -106,17 +92,32 @@ class Engine:
         return levels
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
-        """Paths of every prompt, in the order of the prompts.
+        """Paths of every prompt, in the order of the prompts."""
+        steps = self.work(prompts)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                paths: list[Paths] = end.value
+                return paths
+
+    @torch.inference_mode()  # on while a step is computed, off between two
+    def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
+        """`generate` step by step: a block of layers over the contexts, or one bar of every path.
 
         Prompts may differ in length, horizon, samples and sampling. They are computed in
-        batches of a bounded number of tokens, like with like.
+        batches of a bounded number of tokens, like with like. Closing the generator ends the
+        work; several may be under way, as long as one thread calls them in turn.
+
+        Raises:
+            ValueError: A prompt breaks its contract.
+            NotFinite: The model's numbers overflow.
         """
         for prompt in prompts:
             self._check(prompt)
         results: dict[int, Paths] = {}
-        for batch in _batches(prompts, TOKEN_BUDGET):
-            with torch.inference_mode():
-                results.update(zip(batch.order, self._generate(batch), strict=True))
+        for batch in batches(prompts, TOKEN_BUDGET):
+            results.update(zip(batch.order, (yield from self._generate(batch)), strict=True))
         return [results[i] for i in range(len(prompts))]
 
     def _check(self, prompt: Prompt) -> None:
@@ -137,41 +138,65 @@ class Engine:
             # the next table's row would be taken without a word
             raise ValueError(f"stamps: expected each column from 0 to below {STAMP_SIZES}")
 
-    def _generate(self, batch: "Batch") -> Iterator[Paths]:
-        s1, s2 = self._encode(batch)
-        own_s1, own_s2 = self._sample(batch, s1, s2)
-        bars = self._decode(batch, s1, s2, own_s1, own_s2)
+    def _generate(self, batch: Batch) -> Steps[list[Paths]]:
+        s1, s2 = yield from self._encode(batch)
+        newest, caches = yield from self._prefill(batch, s1, s2)
+        decoder_caches = yield from self._prefill_decoder(batch, s1, s2)
+        parts = []
+        for part in batch.parts(PATHS_BUDGET):
+            own_s1, own_s2 = yield from self._sample(part, newest, caches)
+            bars = yield from self._decode(part, decoder_caches, own_s1, own_s2)
+            parts.append((own_s1, own_s2, bars))
+        columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         counts = [prompt.sampling.samples for prompt in batch.prompts]
-        for parts in zip(
-            *(torch.split(rows, counts) for rows in (own_s1, own_s2, bars)), strict=True
-        ):
-            yield Paths(*(part.numpy().copy() for part in parts))
+        return [
+            Paths(*(rows.numpy().copy() for rows in series))
+            for series in zip(*(torch.split(column, counts) for column in columns), strict=True)
+        ]
 
-    def _encode(self, batch: "Batch") -> tuple[Tensor, Tensor]:
+    def _encode(self, batch: Batch) -> Steps[tuple[Tensor, Tensor]]:
         """The contexts' tokens s1, s2: (context rows,)."""
         tokenizer = self._tokenizer
         x = tokenizer.embed(batch.bars)
         for block in tokenizer.encoder:
             x, _ = block.prefill(x, batch.groups)
+            yield
         return bits_to_tokens(tokenizer.quant_embed(x) > 0)
 
-    def _sample(self, batch: "Batch", s1: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
-        """The forecasts' tokens s1, s2: (path rows, horizon)."""
+    def _prefill(self, batch: Batch, s1: Tensor, s2: Tensor) -> Steps[tuple[Tensor, Caches]]:
+        """The newest bars' hidden states (series, d_model), and the caches of all blocks and,
+        last, of the dependency layer."""
         model, groups = self._model, batch.groups
         x = model.embed(s1, s2, batch.stamps)
         caches = []
         for block in model.blocks:
             x, cache = block.prefill(x, groups)
             caches.append(cache)
+            yield
         hidden = model.hidden(x)
-        dependency = model.dependency.prefill(hidden, groups)
-        for cache in (*caches, dependency):
-            for group, layer in zip(groups, cache, strict=True):
-                layer.reserve(group.paths, batch.horizon - 1)
+        caches.append(model.dependency.prefill(hidden, groups))
+        return hidden[batch.newest_rows], caches
 
+    def _prefill_decoder(self, batch: Batch, s1: Tensor, s2: Tensor) -> Steps[Caches]:
+        """The caches of the tokenizer's decoder."""
+        tokenizer, groups = self._tokenizer, batch.groups
+        x = tokenizer.tables(torch.stack([s1, s2], dim=-1))
+        caches = []
+        for block in tokenizer.decoder[:-1]:
+            x, cache = block.prefill(x, groups)
+            caches.append(cache)
+            yield
+        return [*caches, *(block.prefill_cache(x, groups) for block in tokenizer.decoder[-1:])]
+
+    def _sample(self, batch: Batch, newest: Tensor, caches: Caches) -> Steps[tuple[Tensor, Tensor]]:
+        """The forecasts' tokens s1, s2: (path rows, horizon)."""
+        model, groups = self._model, batch.groups
+        *block_caches, dependency = caches
+        for cache in caches:
+            batch.reserve(cache, batch.horizon - 1)
         own_s1 = torch.empty(batch.path_rows, batch.horizon, dtype=torch.long)
         own_s2 = torch.empty_like(own_s1)
-        hidden = hidden[batch.newest_rows]  # (series, d_model): all paths start from the same bar
+        hidden = newest  # all paths start from the same bar
         for step in range(batch.horizon):
             logits = model.s1_head(hidden)
             if step == 0:
@@ -181,93 +206,28 @@ class Engine:
             own_s2[:, step] = batch.pick(model.s2_head(mixed), step, 1)
             if step == batch.horizon - 1:
                 break
+            yield
             stamps = batch.future_stamps[:, step]
             x = model.embed(own_s1[:, step], own_s2[:, step], stamps)
-            for block, cache in zip(model.blocks, caches, strict=True):
+            for block, cache in zip(model.blocks, block_caches, strict=True):
                 x = block.extend(x, groups, cache, first=step, new=1)
             hidden = model.hidden(x)
             model.dependency.append(hidden, groups, dependency)
+        for cache in caches:
+            batch.release(cache)
         return own_s1, own_s2
 
     def _decode(
-        self, batch: "Batch", s1: Tensor, s2: Tensor, own_s1: Tensor, own_s2: Tensor
-    ) -> Tensor:
+        self, batch: Batch, caches: Caches, own_s1: Tensor, own_s2: Tensor
+    ) -> Steps[Tensor]:
         """The forecasts' bars: (path rows, horizon, 6). All tokens are known: one pass for all."""
-        tokenizer, groups = self._tokenizer, batch.groups
-        context = tokenizer.tables(torch.stack([s1, s2], dim=-1))
+        tokenizer = self._tokenizer
         x = tokenizer.tables(torch.stack([own_s1.flatten(), own_s2.flatten()], dim=-1))
-        for i, block in enumerate(tokenizer.decoder):
-            if i < len(tokenizer.decoder) - 1:
-                context, caches = block.prefill(context, groups)
-            else:
-                caches = block.prefill_cache(context, groups)
-            for group, layer in zip(groups, caches, strict=True):
-                layer.reserve(group.paths, batch.horizon)
-            x = block.extend(x, groups, caches, first=0, new=batch.horizon)
-        return torch.unflatten(tokenizer.head(x), 0, (-1, batch.horizon))
-
-
-@dataclass
-class Batch:
-    """Prompts of one horizon that are computed together, those of one group side by side."""
-
-    order: list[int]  # each prompt's place in the caller's list
-    prompts: list[Prompt]
-    groups: list[Group] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.horizon = self.prompts[0].horizon
-        runs = [list(run) for _, run in groupby(self.prompts, key=_kind)]
-        self.groups = [Group(len(run), len(run[0].bars), run[0].sampling.samples) for run in runs]
-        self.samplings = [run[0].sampling for run in runs]
-        contexts = torch.tensor([len(prompt.bars) for prompt in self.prompts])
-        samples = torch.tensor([prompt.sampling.samples for prompt in self.prompts])
-        self.bars = torch.from_numpy(np.concatenate([p.bars for p in self.prompts]))
-        past, future = zip(
-            *((p.stamps[: len(p.bars)], p.stamps[len(p.bars) :]) for p in self.prompts), strict=True
-        )
-        self.stamps = torch.from_numpy(np.concatenate(past))  # (context rows, 5)
-        self.newest_rows = contexts.cumsum(0) - 1
-        self.series_of_path = torch.arange(len(samples)).repeat_interleave(samples)
-        self.path_rows = int(samples.sum())
-        self.future_stamps = torch.from_numpy(np.stack(future))[self.series_of_path]
-        self.uniform = torch.cat(
-            [random_numbers(p.seed, p.sampling.samples, self.horizon) for p in self.prompts]
-        )
-
-    def pick(self, logits: Tensor, step: int, which: int) -> Tensor:
-        """One token a path: (path rows, tokens) -> (path rows,)."""
-        picked = []
-        sizes = [group.series * group.paths for group in self.groups]
-        uniform = self.uniform[:, step, which]
-        for sampling, rows, numbers in zip(
-            self.samplings, torch.split(logits, sizes), torch.split(uniform, sizes), strict=True
-        ):
-            if sampling.greedy:
-                picked.append(rows.argmax(dim=-1))
-            else:
-                picked.append(draw(filtered_probabilities(rows, sampling), numbers))
-        return torch.cat(picked)
-
-
-def _kind(prompt: Prompt) -> tuple[int, int, int, float, int, float]:
-    """What must agree inside a group; sorting by it puts like beside like."""
-    s = prompt.sampling
-    return prompt.horizon, len(prompt.bars), s.samples, s.temperature, s.top_k, s.top_p
-
-
-def _batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
-    """Like with like, each of one horizon and of at most `budget` tokens (or one prompt)."""
-    order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))
-    batch: list[int] = []
-    tokens = 0
-    for i in order:
-        prompt = prompts[i]
-        cost = len(prompt.bars) + prompt.sampling.samples * prompt.horizon
-        if batch and (prompt.horizon != prompts[batch[0]].horizon or tokens + cost > budget):
-            yield Batch(batch, [prompts[j] for j in batch])
-            batch, tokens = [], 0
-        batch.append(i)
-        tokens += cost
-    if batch:
-        yield Batch(batch, [prompts[j] for j in batch])
+        for block, cache in zip(tokenizer.decoder, caches, strict=True):
+            batch.reserve(cache, batch.horizon)
+            x = block.extend(x, batch.groups, cache, first=0, new=batch.horizon)
+            batch.release(cache)
+            yield
+        bars = torch.unflatten(tokenizer.head(x), 0, (-1, batch.horizon))
+        require_finite(bars)
+        return bars

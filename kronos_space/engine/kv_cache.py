@@ -29,6 +29,10 @@ class KVCache:
         self._own = self.values.new_empty(2, series, heads, paths, steps, head_dim)
         self._steps = 0
 
+    def release(self) -> None:
+        """Drop what the paths have added; the context stays."""
+        self._own = None
+
     def attend(self, q: Tensor) -> Tensor:
         """q: (series, heads, paths, new, head_dim), scaled -> mixed values, same shape.
 

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+class NotFinite(ArithmeticError):
+    """The model computed a NaN or an infinite number, from which no forecast follows."""
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How many paths, and how each token of a path is drawn.
@@ -66,6 +70,13 @@ def filtered_probabilities(logits: Tensor, sampling: SamplingParams) -> Tensor:
     return probabilities
 
 
+def best(logits: Tensor) -> Tensor:
+    """(rows, tokens) -> tokens (rows,)."""
+    largest, tokens = logits.max(dim=-1)
+    require_finite(largest)
+    return tokens
+
+
 def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Inverse of the distribution function: (rows, tokens), (rows,) -> tokens (rows,).
 
@@ -74,10 +85,17 @@ def draw(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulative = probabilities.cumsum(dim=-1)
     whole = cumulative[..., -1:].contiguous()
+    require_finite(whole)
     tokens = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * whole, right=True)
     # a number that rounds up to the whole belongs to the last token that was kept
     last_kept = torch.searchsorted(cumulative, whole)
     return torch.minimum(tokens, last_kept).squeeze(-1)
+
+
+def require_finite(numbers: Tensor) -> None:
+    """Raise NotFinite where one of them is none: comparing would hide it."""
+    if not torch.isfinite(numbers).all():
+        raise NotFinite("the model's numbers are not finite")
 
 
 def _weakest_kept(probabilities: Tensor, top_p: float) -> Tensor:

@@ -1,30 +1,43 @@
-"""The one inference worker: a bounded queue in front of a thread that owns the engine.
+"""The one inference worker: a queue in front of a thread that owns the engine.
 
-What waits together is computed together, whoever sent it. A full queue refuses at once, and a
-caller that goes away takes what it still has waiting out of the queue.
+Callers are served in turn, by weighted fair queueing with a request as the unit: each series is
+due when an engine shared evenly by all waiting requests would have finished it. So a request for
+one ticker comes before the rest of another's 256, and a large request still gets its share. The
+client's address says nothing: behind a proxy all callers have the same.
+
+Series that are due next are computed together, whoever sent them. A call of the engine that takes
+long is interrupted between two steps for smaller requests, and ended there when its callers have
+gone away or the service is stopped.
 """
 
 import asyncio
 import threading
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
+from operator import attrgetter
 from typing import Any, Protocol
 
-from kronos_space.engine.engine import Paths, Prompt
-from kronos_space.exceptions import QueueFull, ShuttingDown
+from kronos_space.engine.engine import TOKEN_BUDGET, Paths, Prompt, Steps
+from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
 # Seconds that a call of the engine may be put off while other requests are being read.
 PATIENCE = 0.05
-# Bars, contexts and every path's future, in one call of the engine: about a second of work, so that
-# a caller that hangs up is noticed soon. The engine bounds its memory itself.
-CALL_BUDGET = 16_384
+# Bars, contexts and every path's future, in one call of the engine: what it computes at a time.
+CALL_BUDGET = TOKEN_BUDGET
+# Seconds that a call of the engine runs before it is interrupted for others, and again after each.
+TURN = 0.5
+# A call is interrupted for requests that are at most this share of it, which bounds how many calls
+# are under way and the memory that they hold.
+SMALL_SHARE = 1 / 4
 # Seconds of work that may wait. Callers give up after some minutes: what could only be answered
 # later than that is refused while they can still go elsewhere, or come back.
 MAX_WAIT = 120.0
+
+Outcome = Paths | Exception  # of one series
 
 
 class Observer(Protocol):
@@ -38,44 +51,53 @@ class _Job:
     """What one caller waits for."""
 
     loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[list[Paths]]
-    results: list[Paths | None]
+    done: asyncio.Future[list[Outcome]]
+    outcomes: list[Outcome | None]
     missing: int
+    gone: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, eq=False)
 class _Series:
-    """One prompt of a job."""
+    """One prompt of a job. due: on the worker's clock, in bars of work."""
 
     job: _Job
     position: int
     prompt: Prompt
+    bars: int
+    due: float
 
 
 class InferenceWorker:
-    """Runs `generate` in a thread of its own.
+    """Runs `work` in a thread of its own.
 
-    max_waiting: series that may wait, unless they are more than MAX_WAIT of work already; a larger
-    request is still taken when nothing else waits.
+    Args:
+        work: The engine's; its steps are taken in this thread, those of several calls in turn.
+        max_waiting: Series that may wait; a larger request is still taken when nothing else waits.
+        max_work: Bars of work in one request, see `work_of`. None: any number.
+        observe: Told of every call.
     """
 
     def __init__(
         self,
-        generate: Callable[[Sequence[Prompt]], list[Paths]],
+        work: Callable[[Sequence[Prompt]], Steps[list[Paths]]],
         *,
         max_waiting: int,
+        max_work: int | None = None,
         observe: Observer | None = None,
     ) -> None:
-        self._generate = generate
+        self._steps_of = work
         self._max_waiting = max_waiting
+        self._max_work = max_work
         self._observe = observe
         self.running = 0  # series that are being computed
-        self._queue: deque[_Series] = deque()
+        self._queue: list[_Series] = []  # the one due first comes first
         self._changed = threading.Condition()
         self._arriving = 0
+        self._clock = 0.0  # bars of work that a request has had its share of since the start
         self._closed = False
-        self._bars_waiting = 0
+        self._broken_off = False
         self._seconds_per_bar = 1e-4  # measured from the first call on
         self._thread = threading.Thread(target=self._work, name="kronos-engine", daemon=True)
         self._thread.start()
@@ -88,7 +110,7 @@ class InferenceWorker:
     def check_open(self) -> None:
         """Raise ShuttingDown or QueueFull if not even one more series would be taken."""
         with self._changed:
-            self._check_room(1)
+            self._check_room(1, 0)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
@@ -102,17 +124,27 @@ class InferenceWorker:
                 self._arriving -= 1
                 self._changed.notify()
 
-    def submit(self, prompts: Sequence[Prompt]) -> Coroutine[Any, Any, list[Paths]]:
-        """Queue the prompts; what is returned awaits their paths, in order.
+    def submit(self, prompts: Sequence[Prompt]) -> Coroutine[Any, Any, list[Outcome]]:
+        """Queue the prompts; what is returned awaits the outcome of each, in order.
 
-        Raises QueueFull or ShuttingDown at once. Cancelling the wait frees the places.
+        A series that fails has its exception as outcome. Cancelling the wait frees the places and
+        ends the work.
+
+        Raises:
+            TooMuchWork, QueueFull, ShuttingDown: At once.
         """
         loop = asyncio.get_running_loop()
         job = _Job(loop, loop.create_future(), [None] * len(prompts), len(prompts))
+        sizes = [work_of(prompt) for prompt in prompts]
+        if self._max_work is not None and sum(sizes) > self._max_work:
+            raise TooMuchWork(sum(sizes), self._max_work)
         with self._changed:
-            self._check_room(len(prompts))
-            self._queue.extend(_Series(job, at, prompt) for at, prompt in enumerate(prompts))
-            self._bars_waiting += sum(map(_bars, prompts))
+            self._check_room(len(prompts), sum(sizes))
+            due = self._clock
+            for position, (prompt, bars) in enumerate(zip(prompts, sizes, strict=True)):
+                due += bars
+                series = _Series(job, position, prompt, bars, due)
+                insort(self._queue, series, key=attrgetter("due"))
             self._changed.notify()
         if not prompts:
             job.done.set_result([])
@@ -123,98 +155,143 @@ class InferenceWorker:
         self._closed = True
 
     def close(self) -> None:
-        """End the thread: what runs is finished, what still waits is refused."""
+        """End the thread: what runs is broken off, and refused as what still waits."""
         with self._changed:
-            self._closed = True
-            jobs = {series.job for series in self._queue}
-            self._queue.clear()
-            self._bars_waiting = 0
+            self._closed = self._broken_off = True
+            waiting, self._queue = self._queue, []
             self._changed.notify()
-        for job in jobs:
-            _settle(job, ShuttingDown("the service is shutting down"))
+        for series in waiting:
+            _settle(series, ShuttingDown("the service is shutting down"))
         self._thread.join()
 
-    def _check_room(self, series: int) -> None:
+    def _check_room(self, series: int, bars: int) -> None:
         if self._closed:
             raise ShuttingDown("the service is shutting down")
-        waiting = len(self._queue)
-        seconds = self._bars_waiting * self._seconds_per_bar
-        if waiting and (waiting + series > self._max_waiting or seconds > MAX_WAIT):
+        if not self._queue:
+            return
+        free = self._max_waiting - len(self._queue)
+        # half of what is free stays free, so that one caller's requests do not shut out the others
+        full = series > max(free // 2, min(free, 1))
+        before = sum(s.bars for s in self._queue if s.due <= self._clock + bars)
+        if full or before * self._seconds_per_bar > MAX_WAIT:
+            seconds = sum(s.bars for s in self._queue) * self._seconds_per_bar
             raise QueueFull(retry_after=min(max(ceil(seconds), 1), 60))
 
-    async def _result(self, job: _Job) -> list[Paths]:
+    async def _result(self, job: _Job) -> list[Outcome]:
         try:
             return await job.done
         finally:
-            self._forget(job)
-
-    def _forget(self, job: _Job) -> None:
-        with self._changed:
-            if any(series.job is job for series in self._queue):
-                self._queue = deque(series for series in self._queue if series.job is not job)
-                self._bars_waiting = sum(_bars(series.prompt) for series in self._queue)
+            with self._changed:
+                job.gone = True
+                self._queue = [series for series in self._queue if series.job is not job]
 
     def _work(self) -> None:
-        while batch := self._take():
-            started, self.running = time.monotonic(), len(batch)
+        while batch := self._wait():
             self._run(batch)
-            self.running = 0
-            seconds = time.monotonic() - started
-            bars = sum(_bars(series.prompt) for series in batch)
-            self._seconds_per_bar += 0.3 * (seconds / bars - self._seconds_per_bar)
-            if self._observe:
-                waits = [started - series.job.since for series in batch]
-                paths = sum(series.prompt.sampling.samples for series in batch)
-                self._observe(waits=waits, paths=paths, seconds=seconds)
 
-    def _take(self) -> list[_Series]:
-        """Wait for work; the oldest series that fit one call. Empty once closed."""
+    def _wait(self) -> list[_Series]:
+        """Wait for work; the series that are due first and fit one call. Empty once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
-            if not self._queue:
-                return []
-            self._changed.wait_for(lambda: not self._arriving or self._closed, timeout=PATIENCE)
-            batch: list[_Series] = []
-            budget = CALL_BUDGET
-            while self._queue and (not batch or _bars(self._queue[0].prompt) <= budget):
-                batch.append(self._queue.popleft())
-                budget -= _bars(batch[-1].prompt)
-            self._bars_waiting -= CALL_BUDGET - budget
-            return batch
+            self._changed.wait_for(self._nothing_to_wait_for, timeout=PATIENCE)
+            return self._take(CALL_BUDGET)
+
+    def _nothing_to_wait_for(self) -> bool:
+        enough = sum(series.bars for series in self._queue) >= CALL_BUDGET
+        return not self._arriving or enough or self._closed
+
+    def _take(self, budget: float) -> list[_Series]:
+        """The series that are due first, up to `budget` bars; at least one, if there is one."""
+        batch: list[_Series] = []
+        while self._queue and (not batch or self._queue[0].bars <= budget):
+            batch.append(self._queue.pop(0))
+            budget -= batch[-1].bars
+        return batch
+
+    def _take_small(self, running: Sequence[_Series]) -> list[_Series]:
+        """What the call that computes `running` is interrupted for: other callers' small series."""
+        of_jobs: dict[_Job, int] = {}
+        for series in running:
+            of_jobs[series.job] = of_jobs.get(series.job, 0) + series.bars
+        budget = max(of_jobs.values()) * SMALL_SHARE
+        batch: list[_Series] = []
+        with self._changed:
+            for series in self._queue:
+                if series.job not in of_jobs and series.bars <= budget:
+                    batch.append(series)
+                    budget -= series.bars
+            self._queue = [series for series in self._queue if series not in batch]
+        return batch
 
     def _run(self, batch: list[_Series]) -> None:
+        """Compute and settle the series of one call; each by itself where that fails."""
+        waits = [time.monotonic() - series.job.since for series in batch]
+        self.running += len(batch)
         try:
-            paths = self._generate([series.prompt for series in batch])
-        except Exception as error:  # whatever it is, it is the callers' to report
-            jobs = {series.job: None for series in batch}
-            if len(jobs) == 1:
-                _settle(next(iter(jobs)), error)
-                return
-            for job in jobs:  # one caller's series must not spoil the others'
-                self._run([series for series in batch if series.job is job])
+            outcomes, seconds = self._computed(batch)
+        except Exception as error:  # whatever it is, it is the series' that causes it
+            outcomes, seconds = [error], 0.0
+        finally:
+            self.running -= len(batch)
+        if len(outcomes) < len(batch):
+            for series in batch:
+                self._run([series])
             return
-        for series, result in zip(batch, paths, strict=True):
-            job = series.job
-            job.results[series.position] = result
-            job.missing -= 1
-            if not job.missing:
-                _settle(job, None)
+        bars = sum(series.bars for series in batch)
+        with self._changed:
+            jobs = {series.job for series in (*batch, *self._queue)}
+            self._clock += bars / len(jobs)
+        if seconds:
+            self._seconds_per_bar += 0.3 * (seconds / bars - self._seconds_per_bar)
+            if self._observe:
+                paths = sum(series.prompt.sampling.samples for series in batch)
+                self._observe(waits=waits, paths=paths, seconds=seconds)
+        for series, outcome in zip(batch, outcomes, strict=True):
+            _settle(series, outcome)
+
+    def _computed(self, batch: list[_Series]) -> tuple[Sequence[Outcome], float]:
+        """The series' paths, and the seconds that these alone took; 0 where it was broken off."""
+        steps = self._steps_of([series.prompt for series in batch])
+        seconds = turn = 0.0
+        while True:
+            if self._broken_off or all(series.job.gone for series in batch):
+                steps.close()
+                return [ShuttingDown("the service was stopped")] * len(batch), 0.0
+            if turn > TURN:
+                turn = 0.0
+                if self._queue and (small := self._take_small(batch)):
+                    self._run(small)
+            began = time.monotonic()
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value, seconds + time.monotonic() - began
+            took = time.monotonic() - began
+            seconds += took
+            turn += took
 
 
-def _bars(prompt: Prompt) -> int:
+def work_of(prompt: Prompt) -> int:
+    """Bars of work: the context's, and every path's future ones."""
     return len(prompt.bars) + prompt.sampling.samples * prompt.horizon
 
 
-def _settle(job: _Job, error: Exception | None) -> None:
-    """Wake the caller, from whatever thread; it may have gone away meanwhile."""
+def _settle(series: _Series, outcome: Outcome) -> None:
+    """Note how a series ended; the last one of a job wakes its caller, who may have gone away."""
+    job = series.job
+    job.outcomes[series.position] = outcome
+    job.missing -= 1
+    if job.missing or job.loop.is_closed():
+        return
 
     def settle() -> None:
         if job.done.done():
             return
-        if error is not None:
-            job.done.set_exception(error)
+        outcomes = [one for one in job.outcomes if one is not None]
+        stopped = next((one for one in outcomes if isinstance(one, ShuttingDown)), None)
+        if stopped is not None:
+            job.done.set_exception(stopped)
         else:
-            job.done.set_result([paths for paths in job.results if paths is not None])
+            job.done.set_result(outcomes)
 
-    if not job.loop.is_closed():
-        job.loop.call_soon_threadsafe(settle)
+    job.loop.call_soon_threadsafe(settle)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kronos_space.engine.engine import Engine, Paths, Prompt
+from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecasting.candles import (
@@ -104,8 +104,12 @@ class Forecaster:
         return [one.answer(its) for one, its in zip(prepared, paths, strict=True)]
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
-        """The engine's paths, one a prompt. Only one thread may call this."""
+        """The engine's paths, one a prompt. Only one thread may call this, or `work`."""
         return self._engine.generate(prompts)
+
+    def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
+        """`generate` step by step."""
+        return self._engine.work(prompts)
 
     def prepare(self, request: ForecastRequest) -> Prepared:
         """Everything before the engine. Raises InvalidHistory."""

@@ -1,13 +1,22 @@
 """Every error as the same JSON: {"error": {"code", "message", "fields"?}}."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from kronos_space.exceptions import InvalidHistory, InvalidRequest, QueueFull, ShuttingDown
+from kronos_space.exceptions import (
+    InvalidHistory,
+    InvalidRequest,
+    QueueFull,
+    ShuttingDown,
+    TooMuchWork,
+)
 from kronos_space.schemas import ErrorBody, ErrorResponse, FieldError
+
+logger = logging.getLogger(__name__)
 
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
@@ -44,6 +53,8 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(422, "invalid_input", str(error), fields=fields or None)
         case InvalidHistory():
             return ApiError(422, "invalid_input", str(error))
+        case TooMuchWork():
+            return ApiError(413, "too_much_work", str(error))
         case QueueFull():
             headers = {"Retry-After": str(error.retry_after)}
             return ApiError(429, "queue_full", str(error), headers=headers)
@@ -57,13 +68,30 @@ def api_error(error: Exception) -> ApiError:
             return ApiError(500, "internal_error", "the service failed; its log says why")
 
 
+def item_error(symbol: str | None, error: Exception) -> dict[str, Any]:
+    """The result of one item of a batch that cannot be answered; what is unexpected is logged."""
+    answer = api_error(error)
+    if answer.status == 500:
+        logger.error("the forecast of %r failed", symbol, exc_info=error)
+    body = answer.body.model_dump(exclude_none=True)
+    return {"ok": False, "symbol": symbol, "error": body}
+
+
 def install(app: FastAPI) -> None:
     """Answer the exceptions that routes raise on purpose. The middleware answers all others."""
 
     async def handle(_request: Request, error: Exception) -> Response:
         return api_error(error).response()
 
-    for kind in (ApiError, InvalidRequest, InvalidHistory, QueueFull, ShuttingDown, HTTPException):
+    for kind in (
+        ApiError,
+        InvalidRequest,
+        InvalidHistory,
+        TooMuchWork,
+        QueueFull,
+        ShuttingDown,
+        HTTPException,
+    ):
         app.add_exception_handler(kind, handle)
 
 
@@ -98,7 +126,7 @@ _ABOUT: dict[int, tuple[str, Exception]] = {
         ApiError(408, "request_timeout", "the body did not arrive within 60 s"),
     ),
     413: (
-        "The body is too large",
+        "The body is too large, or the request is too much work",
         ApiError(
             413, "body_too_large", "the body is larger than 32 MiB: send fewer tickers at once"
         ),

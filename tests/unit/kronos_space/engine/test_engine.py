@@ -176,7 +176,7 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
 
     monkeypatch.setattr(module, "TOKEN_BUDGET", 100)
 
-    assert len(list(module._batches(prompts, module.TOKEN_BUDGET))) == 5
+    assert len(list(module.batches(prompts, module.TOKEN_BUDGET))) == 5
     assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
 
 

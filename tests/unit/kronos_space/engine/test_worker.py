@@ -2,47 +2,51 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 
 import numpy as np
 import pytest
 
 from kronos_space.engine import worker as module
-from kronos_space.engine.engine import Paths, Prompt
+from kronos_space.engine.engine import Paths, Prompt, Steps
 from kronos_space.engine.sampling import SamplingParams
-from kronos_space.engine.worker import InferenceWorker
-from kronos_space.exceptions import QueueFull, ShuttingDown
+from kronos_space.engine.worker import InferenceWorker, Outcome
+from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
 
 class Gate:
-    """Stands for the engine: computes nothing, and only while it is open."""
+    """Stands for the engine: computes nothing, a step a bar ahead, and only while it is open."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []  # the seeds of each call
+        self.steps = 0
         self.busy = threading.Event()
         self.open = threading.Event()
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
+    def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
         seeds = [prompt.seed for prompt in prompts]
         self.calls.append(seeds)
-        self.busy.set()
-        assert self.open.wait(10)
-        if 666 in seeds:
-            raise ValueError("a series that breaks the engine")
+        for _ in range(max(prompt.horizon for prompt in prompts)):
+            self.busy.set()
+            assert self.open.wait(10)
+            if 666 in seeds:
+                raise ValueError("a series that breaks the engine")
+            self.steps += 1
+            yield
         return [Paths(s1=np.array([[seed]]), s2=EMPTY, bars=EMPTY) for seed in seeds]
 
 
 EMPTY = np.zeros((1, 1))
 
 
-def prompt(seed: int, *, context: int = 10) -> Prompt:
+def prompt(seed: int, *, context: int = 10, horizon: int = 1) -> Prompt:
     bars = np.zeros((context, 6), np.float32)
-    stamps = np.zeros((context + 1, 5), np.int64)
-    return Prompt(bars, stamps, 1, SamplingParams(samples=1), seed)
+    stamps = np.zeros((context + horizon, 5), np.int64)
+    return Prompt(bars, stamps, horizon, SamplingParams(samples=1), seed)
 
 
-def seeds_of(paths: Sequence[Paths]) -> list[int]:
-    return [int(one.s1[0, 0]) for one in paths]
+def seeds_of(outcomes: Sequence[Outcome]) -> list[int]:
+    return [int(one.s1[0, 0]) for one in outcomes if isinstance(one, Paths)]
 
 
 @pytest.fixture
@@ -52,13 +56,13 @@ def gate() -> Gate:
 
 @pytest.fixture
 def worker(gate: Gate) -> Iterator[InferenceWorker]:
-    worker = InferenceWorker(gate.generate, max_waiting=4)
+    worker = InferenceWorker(gate.work, max_waiting=4)
     yield worker
     gate.open.set()
     worker.close()
 
 
-async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Paths]]:
+async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Outcome]]:
     """A series that the engine is at work on."""
     task = asyncio.create_task(worker.submit([prompt(0)]))
     await asyncio.to_thread(gate.busy.wait, 10)
@@ -76,7 +80,7 @@ def test_what_waits_together_is_computed_together_and_answered_apart(
         assert [seeds_of(paths) for paths in answers] == [[0], [1, 2], [3]]
 
     asyncio.run(scenario())
-    assert gate.calls == [[0], [1, 2, 3]]
+    assert gate.calls == [[0], [1, 3, 2]]
 
 
 def test_one_call_of_the_engine_holds_no_more_than_its_budget(
@@ -111,7 +115,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
         await asyncio.gather(first, waiting, last)
 
     asyncio.run(scenario())
-    assert gate.calls == [[0], [1, 2, 3, 4]]
+    assert sorted(gate.calls[1]) == [1, 2, 3, 4]
 
 
 def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
@@ -181,16 +185,15 @@ def test_the_engine_waits_a_moment_for_a_request_that_is_being_read(
     assert gate.calls == [[1, 2]]
 
 
-def test_a_series_that_breaks_the_engine_fails_its_own_caller_only(
-    worker: InferenceWorker, gate: Gate
-) -> None:
+def test_a_series_that_breaks_the_engine_fails_alone(worker: InferenceWorker, gate: Gate) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
-        good, bad = worker.submit([prompt(1)]), worker.submit([prompt(666)])
+        mixed, good = worker.submit([prompt(666), prompt(2)]), worker.submit([prompt(1)])
         gate.open.set()
-        answers = await asyncio.gather(first, good, bad, return_exceptions=True)
-        assert seeds_of(answers[1]) == [1]
-        assert isinstance(answers[2], ValueError)
+        _, answer, [broken, *healthy] = await asyncio.gather(first, good, mixed)
+        assert seeds_of(answer) == [1]
+        assert isinstance(broken, ValueError)
+        assert seeds_of(healthy) == [2]
         assert seeds_of(await worker.submit([prompt(5)])) == [5]
 
     asyncio.run(scenario())
@@ -212,18 +215,134 @@ def test_draining_takes_nothing_new_and_computes_what_waits(
     asyncio.run(scenario())
 
 
-def test_closing_finishes_what_runs_and_refuses_what_waits(
+def test_closing_breaks_off_what_runs_and_refuses_what_waits(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
-        first = await occupied(worker, gate)
+        first = asyncio.create_task(worker.submit([prompt(0, horizon=10_000)]))
+        await asyncio.to_thread(gate.busy.wait, 10)
         waiting = asyncio.create_task(worker.submit([prompt(1)]))
         await asyncio.sleep(0)
         closing = asyncio.create_task(asyncio.to_thread(worker.close))
         with pytest.raises(ShuttingDown):
             await waiting
         gate.open.set()
-        assert seeds_of(await first) == [0]
+        with pytest.raises(ShuttingDown):
+            await first
         await closing
 
     asyncio.run(scenario())
+    assert gate.calls == [[0]]
+    assert gate.steps == 1
+
+
+def test_what_nobody_waits_for_any_more_is_broken_off_between_two_steps(
+    worker: InferenceWorker, gate: Gate
+) -> None:
+    async def scenario() -> None:
+        gone = asyncio.create_task(worker.submit([prompt(0, horizon=10_000)]))
+        await asyncio.to_thread(gate.busy.wait, 10)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        gate.open.set()
+        assert seeds_of(await worker.submit([prompt(1)])) == [1]
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [1]]
+    assert gate.steps == 2
+
+
+def test_a_request_beyond_the_limit_of_work_is_refused_even_when_nothing_waits(gate: Gate) -> None:
+    worker = InferenceWorker(gate.work, max_waiting=4, max_work=100)
+    gate.open.set()
+
+    async def scenario() -> None:
+        assert len(await worker.submit([prompt(1, context=50), prompt(2, context=48)])) == 2
+        with pytest.raises(TooMuchWork, match="101 bars of work: expected at most 100"):
+            worker.submit([prompt(1, context=50), prompt(2, context=49)])
+
+    asyncio.run(scenario())
+    worker.close()
+
+
+def test_callers_are_served_in_turn_the_smallest_request_first(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CALL_BUDGET", 22)  # two series a call
+    worker = InferenceWorker(gate.work, max_waiting=100)
+
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        many = worker.submit([prompt(n) for n in range(10, 16)])
+        some = worker.submit([prompt(n) for n in range(20, 23)])
+        one = worker.submit([prompt(30)])
+        gate.open.set()
+        await asyncio.gather(first, many, some, one)
+
+    asyncio.run(scenario())
+    worker.close()
+    assert gate.calls == [[0], [10, 20], [30, 11], [21, 12], [22, 13], [14, 15]]
+
+
+def test_a_long_series_is_interrupted_for_a_small_one_and_then_goes_on(
+    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN", 0.0)
+    order: list[int] = []
+
+    async def noted(outcomes: Coroutine[None, None, list[Outcome]]) -> None:
+        order.extend(seeds_of(await outcomes))
+
+    async def scenario() -> None:
+        long = asyncio.create_task(noted(worker.submit([prompt(0, horizon=200)])))
+        await asyncio.to_thread(gate.busy.wait, 10)
+        small = asyncio.create_task(noted(worker.submit([prompt(1)])))
+        large = asyncio.create_task(noted(worker.submit([prompt(2, context=100)])))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(long, small, large)
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [1], [2]]
+    assert order == [1, 0, 2]
+
+
+def test_a_request_takes_at_most_half_of_the_free_places_or_the_last_one(gate: Gate) -> None:
+    worker = InferenceWorker(gate.work, max_waiting=8)
+
+    async def scenario() -> None:
+        jobs = [await occupied(worker, gate)]
+        jobs.append(asyncio.create_task(worker.submit([prompt(1)] * 4)))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            worker.submit([prompt(2)] * 3)
+        for size in (2, 1, 1):
+            jobs.append(asyncio.create_task(worker.submit([prompt(3)] * size)))
+            await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            worker.submit([prompt(4)])
+        gate.open.set()
+        await asyncio.gather(*jobs)
+
+    asyncio.run(scenario())
+    worker.close()
+
+
+def test_a_small_request_is_taken_where_a_large_one_would_wait_too_long(
+    worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_WAIT", 0.1)  # at the first guess 1,000 bars
+
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        large = asyncio.create_task(worker.submit([prompt(1, context=5000)]))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull):
+            worker.submit([prompt(2, context=6000)])
+        small = asyncio.create_task(worker.submit([prompt(3)]))
+        await asyncio.sleep(0)
+        gate.open.set()
+        await asyncio.gather(first, large, small)
+
+    asyncio.run(scenario())
+    assert gate.calls == [[0], [3, 1]]

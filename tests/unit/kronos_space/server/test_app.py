@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from kronos_space.app import CHUNK, batch_answer, create_app
+from kronos_space.forecasting.forecaster import Prepared
 from kronos_space.schemas import read_request
 from kronos_space.server import bodies
 from kronos_space.settings import Settings
@@ -216,7 +218,7 @@ def test_a_failure_inside_tells_the_caller_nothing_and_the_log_all(
     app = create_app(Settings(), checkpoint=nano_checkpoint)
     with TestClient(app) as client:
         engine = app.state.service.forecaster._engine
-        monkeypatch.setattr(engine, "generate", lambda prompts: 1 / 0)
+        monkeypatch.setattr(engine, "work", lambda prompts: 1 / 0)
         response = client.post("/predict", json=request(), headers={"X-Request-ID": "r1"})
         monkeypatch.undo()
         assert client.post("/predict", json=request()).status_code == 200
@@ -228,6 +230,51 @@ def test_a_failure_inside_tells_the_caller_nothing_and_the_log_all(
     }
     assert "ZeroDivisionError" in caplog.text
     assert "request r1 failed" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["prepare", "_engine.work", "answer"])
+def test_whatever_goes_wrong_with_one_item_is_that_items_error(
+    nano_checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    app = create_app(Settings(), checkpoint=nano_checkpoint)
+    with TestClient(app) as client:
+        forecaster = app.state.service.forecaster
+        owner, name = (Prepared, where) if where == "answer" else (forecaster, where)
+        if where == "_engine.work":
+            owner, name = forecaster._engine, "work"
+        real = getattr(owner, name)
+
+        def fails_for_one(*args: Any) -> Any:
+            if re.search(r"seed'?[:=] ?666\b", repr(args)):
+                raise ZeroDivisionError("inside")
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, fails_for_one)
+        items = [request(symbol="A"), request(symbol="B", seed=666), request(symbol="C")]
+        results = client.post("/predict/batch", json={"requests": items}).json()["results"]
+    assert [(result["ok"], result["symbol"]) for result in results] == [
+        (True, "A"),
+        (False, "B"),
+        (True, "C"),
+    ]
+    assert results[1]["error"] == {
+        "code": "internal_error",
+        "message": "the service failed; its log says why",
+    }
+    assert caplog.text.count("ZeroDivisionError: inside") == 1
+
+
+def test_too_much_work_in_one_request_is_a_413_with_the_limit(nano_checkpoint: Checkpoint) -> None:
+    with TestClient(create_app(Settings(max_work=999), checkpoint=nano_checkpoint)) as client:
+        response = client.post("/predict", json=request(horizon=100, samples=10))
+        assert response.status_code == 413
+        error = error_of(response)
+        assert error["code"] == "too_much_work"
+        assert "expected at most 999" in error["message"]
+        assert client.post("/predict", json=request()).status_code == 200
 
 
 def test_metrics_count_requests_series_and_paths(nano_checkpoint: Checkpoint) -> None:

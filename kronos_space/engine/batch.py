@@ -1,0 +1,133 @@
+"""What the engine is asked, and how prompts are grouped for one pass through the model."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kronos_space.engine.fused import Group
+from kronos_space.engine.kv_cache import KVCache
+from kronos_space.engine.sampling import (
+    SamplingParams,
+    best,
+    draw,
+    filtered_probabilities,
+    random_numbers,
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What to continue: one series. context + horizon may not exceed the model's context."""
+
+    bars: NDArray[np.float32]  # (context, 6), normalised and clipped
+    stamps: NDArray[np.int64]  # (context + horizon, 5): minute, hour, weekday, day, month
+    horizon: int
+    sampling: SamplingParams
+    seed: int
+
+
+@dataclass(frozen=True)
+class Paths:
+    """How one series may go on."""
+
+    s1: NDArray[np.int64]  # (samples, horizon)
+    s2: NDArray[np.int64]  # (samples, horizon)
+    bars: NDArray[np.float32]  # (samples, horizon, 6), normalised as the prompt
+
+
+@dataclass
+class Batch:
+    """Prompts of one horizon that are computed together, those of one group side by side."""
+
+    order: list[int]  # each prompt's place in the caller's list
+    prompts: list[Prompt]
+    groups: list[Group] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.horizon = self.prompts[0].horizon
+        runs = [list(run) for _, run in groupby(self.prompts, key=_kind)]
+        self.groups = [Group(len(run), len(run[0].bars), run[0].sampling.samples) for run in runs]
+        self.samplings = [run[0].sampling for run in runs]
+        contexts = torch.tensor([len(prompt.bars) for prompt in self.prompts])
+        samples = torch.tensor([prompt.sampling.samples for prompt in self.prompts])
+        self.bars = torch.from_numpy(np.concatenate([p.bars for p in self.prompts]))
+        past, future = zip(
+            *((p.stamps[: len(p.bars)], p.stamps[len(p.bars) :]) for p in self.prompts), strict=True
+        )
+        self.stamps = torch.from_numpy(np.concatenate(past))  # (context rows, 5)
+        self.newest_rows = contexts.cumsum(0) - 1
+        self.series_of_path = torch.arange(len(samples)).repeat_interleave(samples)
+        self.path_rows = int(samples.sum())
+        self.future_stamps = torch.from_numpy(np.stack(future))[self.series_of_path]
+        self.uniform = torch.cat(
+            [random_numbers(p.seed, p.sampling.samples, self.horizon) for p in self.prompts]
+        )
+
+    def parts(self, budget: int) -> Iterator["Batch"]:
+        """Itself; or, where one series' paths are more than `budget` tokens, some at a time."""
+        count = -(-self.path_rows * self.horizon // budget)
+        if count <= 1 or len(self.prompts) > 1:
+            yield self
+            return
+        [group] = self.groups
+        for rows in torch.arange(self.path_rows).chunk(count):
+            part = copy.copy(self)
+            part.groups = [replace(group, paths=len(rows))]
+            part.path_rows = len(rows)
+            part.series_of_path = self.series_of_path[rows]
+            part.future_stamps = self.future_stamps[rows]
+            part.uniform = self.uniform[rows]
+            yield part
+
+    def reserve(self, caches: Sequence[KVCache], steps: int) -> None:
+        """Make room in one layer's caches for what the paths add in `steps` steps."""
+        for group, cache in zip(self.groups, caches, strict=True):
+            cache.reserve(group.paths, steps)
+
+    def release(self, caches: Sequence[KVCache]) -> None:
+        """Drop from one layer's caches what the paths added."""
+        for cache in caches:
+            cache.release()
+
+    def pick(self, logits: Tensor, step: int, which: int) -> Tensor:
+        """One token a path: (path rows, tokens) -> (path rows,)."""
+        picked = []
+        sizes = [group.series * group.paths for group in self.groups]
+        uniform = self.uniform[:, step, which]
+        for sampling, rows, numbers in zip(
+            self.samplings, torch.split(logits, sizes), torch.split(uniform, sizes), strict=True
+        ):
+            if sampling.greedy:
+                picked.append(best(rows))
+            else:
+                picked.append(draw(filtered_probabilities(rows, sampling), numbers))
+        return torch.cat(picked)
+
+
+def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
+    """Like with like, each of one horizon and of at most `budget` tokens (or one prompt)."""
+    order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))
+    batch: list[int] = []
+    tokens = 0
+    for i in order:
+        prompt = prompts[i]
+        cost = len(prompt.bars) + prompt.sampling.samples * prompt.horizon
+        if batch and (prompt.horizon != prompts[batch[0]].horizon or tokens + cost > budget):
+            yield Batch(batch, [prompts[j] for j in batch])
+            batch, tokens = [], 0
+        batch.append(i)
+        tokens += cost
+    if batch:
+        yield Batch(batch, [prompts[j] for j in batch])
+
+
+def _kind(prompt: Prompt) -> tuple[int, int, int, float, int, float]:
+    """What must agree inside a group; sorting by it puts like beside like."""
+    s = prompt.sampling
+    return prompt.horizon, len(prompt.bars), s.samples, s.temperature, s.top_k, s.top_p
