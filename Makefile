@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-fast fuzz chaos browser image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs clean
+.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; K
 # Many tests wait for a process, so three share two cores.
 WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
 
-test: lint docs browser ## Lint, types, docs and every test
+test: lint docs browser pgbouncer ## Lint, types, docs and every test
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres
@@ -36,6 +36,10 @@ test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Po
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev
 	@$(PY) -m tests.support.browser || true
+
+# A pgbouncer for the tests of the locks; the same.
+pgbouncer: $(VENV)/.dev
+	@$(PY) -m tests.support.pgbouncer || true
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
 	@$(PY) -m tests.support.fuzz $(FUZZ)

@@ -17,7 +17,8 @@ KronosError                 the root; its text is one line for a person
 │   └── HubRefused          the token or the Space's name is wrong: exit code 2
 ├── DatabaseError           the database is out of reach or refuses
 │   └── DatabaseUnavailable a lost connection, a restart, a lock of others: may pass
-└── RunOvertaken            another run of the job has taken this one's place
+├── RunOvertaken            another run of the job has taken this one's place
+└── RunStuck                another run of the job holds its lock and does nothing
 """
 
 from typing import ClassVar
@@ -110,3 +111,7 @@ class DatabaseUnavailable(DatabaseError):
 
 class RunOvertaken(KronosError):
     """The lock of this run was lost with the database's connection, and another run has it now."""
+
+
+class RunStuck(KronosError):
+    """Another run holds this run's lock and shows no sign of work."""

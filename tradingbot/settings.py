@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
@@ -86,6 +86,24 @@ class Settings:
         A variable that is empty counts as unset, as Helm charts and shells leave them.
         """
         env = _Environment(environment(environ))
+        return replace(
+            cls.of_the_space(environ),
+            horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
+            samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
+            extra_symbols=env.symbols("KRONOS_EXTRA_SYMBOLS", cls.extra_symbols),
+            data_source=env.source("KRONOS_DATA_SOURCE", cls.data_source),
+            min_success=env.number("KRONOS_MIN_SUCCESS", cls.min_success, 0, 1),
+            wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
+            max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
+            shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
+            completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
+            slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
+        )
+
+    @classmethod
+    def of_the_space(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Those settings alone that say which Space is woken and paused, and how; ConfigError."""
+        env = _Environment(environment(environ))
         url, repo = env.url("KRONOS_SPACE_URL"), env.repo("HF_SPACE_REPO")
         space_url, hf_space_repo = which_space(url, repo)
         env.url("HF_ENDPOINT")  # which `hub_endpoint` reads
@@ -95,17 +113,7 @@ class Settings:
             hf_token=env.secret("HF_TOKEN"),
             hf_space_repo=hf_space_repo,
             space_is_named=repo is not None,
-            horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
-            samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
-            extra_symbols=env.symbols("KRONOS_EXTRA_SYMBOLS", cls.extra_symbols),
-            data_source=env.source("KRONOS_DATA_SOURCE", cls.data_source),
-            min_success=env.number("KRONOS_MIN_SUCCESS", cls.min_success, 0, 1),
-            wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
             pause=env.pause("KRONOS_PAUSE", cls.pause),
-            max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
-            shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
-            completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
-            slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
         )
 
 

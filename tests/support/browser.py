@@ -3,7 +3,6 @@
 Debian's, a distribution's or Google's is taken where there is one, else Playwright's own.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import Browser, sync_playwright
+
+from tests.support.debian import apt_install
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # it makes no requests of its own, and runs as root in a container
@@ -25,6 +26,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PURPOSE = "the tests of the page"
 MISSING = (
     "no Chromium for the tests of the page: install Debian's chromium, or Google Chrome, "
     "or run: python -m playwright install chromium"
@@ -65,17 +67,6 @@ def _driver_starts() -> bool:
     return subprocess.run([node, "--version"], capture_output=True, check=False).returncode == 0
 
 
-def _apt_install(*packages: str) -> None:
-    """Install Debian packages where we are root; else leave it to the user."""
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return
-    print(f"installing {', '.join(packages)} for the tests of the page, once", flush=True)
-    apt = ["apt-get", "-qq", "-o", "Dpkg::Use-Pty=0"]
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-        subprocess.run([*apt, *command], env=quiet, stdout=subprocess.DEVNULL, check=False)
-
-
 def _download() -> None:
     print("downloading Playwright's chromium for the tests of the page, once", flush=True)
     command = [sys.executable, "-m", "playwright", "install", "chromium"]
@@ -85,17 +76,17 @@ def _download() -> None:
 def main() -> int:
     """Install what is missing; 1, with a line that names it, if something still is."""
     if not _driver_starts():
-        _apt_install("libatomic1")
+        apt_install("libatomic1", purpose=PURPOSE)
         if not _driver_starts():
             print(NO_DRIVER, file=sys.stderr)
             return 1
     if not shutil.which("curl"):  # the page's command is copied and run
-        _apt_install("curl")
+        apt_install("curl", purpose=PURPOSE)
         if not shutil.which("curl"):
             print("no curl for the tests of the page: install it (apt-get install curl)")
             return 1
     if not _installed() and not _playwrights_own():
-        _apt_install("chromium", "fonts-liberation")
+        apt_install("chromium", "fonts-liberation", purpose=PURPOSE)
         if not _installed():
             _download()
         if not _installed() and not _playwrights_own():

@@ -33,10 +33,13 @@ class RunCommand(Command):
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """Print the summary of a run that did nothing, and end the command."""
         from tradingbot.cli.run_result import print_summary
+        from tradingbot.jobs.left_running import rest_space_of_environment
         from tradingbot.jobs.summary import Ending, RunSummary
 
         summary = RunSummary(Ending.by(error), dry_run=bool(ctx.params.get("dry_run")))
         with _reporter(sys.argv[1:]) as reporter:
+            if "--local" not in sys.argv:
+                rest_space_of_environment(ctx.params.get("database_url"), reporter)
             print_summary(summary, reporter, as_json=bool(ctx.params.get("as_json")))
         raise typer.Exit(summary.ending.exit_code)
 
@@ -101,7 +104,8 @@ def run(
         from tradingbot.cli.run_result import perform, print_summary
 
         def build() -> "NightlyJob":
-            from tradingbot.jobs.nightly import JobOptions, build_job
+            from tradingbot.jobs.nightly import build_job
+            from tradingbot.jobs.options import JobOptions
 
             log_format(log_lines, environment())  # KRONOS_LOG_FORMAT too, now strictly
             settings = Settings.from_env()
@@ -120,7 +124,7 @@ def run(
             )
             return build_job(settings, options, reporter)
 
-        summary = perform(build, dry_run=dry_run)
+        summary = perform(build, reporter, dry_run=dry_run, local=local, database_url=database_url)
         print_summary(summary, reporter, as_json=as_json)
     raise typer.Exit(summary.ending.exit_code)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from tradingbot.cli.run_document import digest, document, outcome_lines
 from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
+from tradingbot.jobs.left_running import rest_space_of_environment
 from tradingbot.jobs.nightly import NightlyJob
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
@@ -20,7 +21,14 @@ from tradingbot.runtime.streams import SafeStream
 logger = logging.getLogger(__name__)
 
 
-def perform(build: Callable[[], NightlyJob], *, dry_run: bool) -> RunSummary:
+def perform(
+    build: Callable[[], NightlyJob],
+    reporter: ProgressReporter,
+    *,
+    dry_run: bool,
+    local: bool,
+    database_url: str | None,
+) -> RunSummary:
     """Build and run the job; return its summary, also where it failed or could not be built."""
     job = None
     try:
@@ -32,7 +40,11 @@ def perform(build: Callable[[], NightlyJob], *, dry_run: bool) -> RunSummary:
     except Exception as error:
         logger.exception("This is a mistake in kronosbot, please report it")
         ending = Ending(1, type(error).__name__, f"{type(error).__name__}: {error}")
-    return job.summary(ending) if job else RunSummary(ending, dry_run=dry_run)
+    if job is not None:
+        return job.summary(ending)
+    if not local:
+        rest_space_of_environment(database_url, reporter)
+    return RunSummary(ending, dry_run=dry_run)
 
 
 def print_summary(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:

@@ -8,9 +8,11 @@ from sqlalchemy.orm import Session
 from tradingbot.jobs.sharding import Shard
 from tradingbot.persistence.engine import get_db_session, get_engine, init_db
 from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.run_log import SpaceNotes
 from tradingbot.persistence.url import database_exists, database_url, redact
 from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.settings import environment
+from tradingbot.space.left_running import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
 
 
@@ -59,6 +61,10 @@ class JobDatabase:
     def space_lock(self, repo: str, shard: Shard) -> Lock:
         """What the runs that use the Space share it by, dry ones too."""
         return self._lock(f"Space {repo}", f"kronosbot {shard}") if self._is_there() else NoLock()
+
+    def space_notes(self) -> WakeLog:
+        """What earlier runs have noted about the Space; a dry run notes nothing itself."""
+        return SpaceNotes(self.sessions) if self._is_there() else NoWakeLog()
 
     def score_lock(self) -> Lock:
         """One process at a time scores."""

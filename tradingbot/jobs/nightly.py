@@ -8,16 +8,18 @@ from functools import partial
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
-from tradingbot.errors import ConfigError, KronosError
+from tradingbot.errors import ConfigError, HubError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
-from tradingbot.jobs.sharding import WHOLE, Shard
+from tradingbot.jobs.left_running import rest_space
+from tradingbot.jobs.options import JobOptions
+from tradingbot.jobs.run_lock import await_lock, check_at_work
+from tradingbot.jobs.sharding import WHOLE
 from tradingbot.jobs.steps import (
     Batch,
     Forecaster,
     Histories,
     NightlyCalibration,
-    await_lock,
     fetch,
     known_closes,
     read_stored,
@@ -34,22 +36,10 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
-from tradingbot.space.lifecycle import WakeLog
+from tradingbot.space.left_running import WakeLog
 from tradingbot.typing import SessionFactory
 
 SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster]]
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What one run is asked to do."""
-
-    symbols: tuple[str, ...] = ()  # these tickers; none: the active ones
-    shard: Shard = WHOLE  # only its part of them
-    force: bool = False  # forecast anew what is already stored
-    dry_run: bool = False  # forecast, but store nothing
-    local: bool = False  # with a Space of this machine
-    database_url: str | None = None  # None: what the environment says
 
 
 def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporter) -> "NightlyJob":
@@ -91,6 +81,7 @@ class NightlyJob:
         self._model: str | None = None  # known once the Space is up
         self._tickers = TickerOutcomes()
         self._rows = 0
+        self._rests_space = not self.options.local  # it would be this run's to pause one
 
     def summary(self, ending: Ending) -> RunSummary:
         """What was done up to now, in a run that ended so."""
@@ -110,7 +101,18 @@ class NightlyJob:
         )
 
     def run(self) -> Ending:
-        """The night. One run at a time for each database and shard; another one does nothing."""
+        """The night. A run that ends before it wakes the Space pauses one that was left running."""
+        try:
+            ending = self._run()
+        except BaseException:
+            self._rest_space()  # the error on its way says more
+            raise
+        if ending.exit_code == 0 and not self._rest_space():
+            return Ending(1, HubError.__name__, "the Space may still be running")
+        return ending
+
+    def _run(self) -> Ending:
+        """One run at a time for each database and shard; another one does nothing."""
         shard = self.options.shard
         active = self._plan()
         if not self._tickers.snapshot():
@@ -122,6 +124,8 @@ class NightlyJob:
             self.database.space_lock(self.settings.space_name, shard) as space_lock,
         ):
             if holder := await_lock(lock, self.reporter, self.settings.timeouts):
+                check_at_work(holder, self.database, shard, self.settings)
+                self._rests_space = False  # the other run does
                 return Ending(message=f"Nothing to do: another run is at work, {holder}")
             return self._work(lock, space_lock)
 
@@ -146,7 +150,7 @@ class NightlyJob:
     def _work(self, lock: Lock, space_lock: Lock) -> Ending:
         """Forecast, then score what has matured; run_logs holds what came of it in any case."""
         storage = self.database.storage
-        log = None if storage is None else self._begin_log(storage)
+        log = storage and self._begin_log(storage)
         sessions = None if storage is None else partial(locked, storage, lock, space_lock)
         ending = Ending(exit_code=1)
         try:
@@ -160,7 +164,7 @@ class NightlyJob:
             with signals_held():
                 self.reporter.end()
                 if log is not None:  # first: nobody may be there to be shown anything
-                    self._end_log(log, ending)
+                    log.end(**self.summary(ending).record())
                 self._look_up_closes()
         return ending
 
@@ -193,6 +197,7 @@ class NightlyJob:
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
+            self._rests_space = False  # from here on `open_space` does
             space = stack.enter_context(open_space)
             self._model = str(space.health()["model"])
             space.check_key()  # before candles are fetched for nothing
@@ -276,6 +281,13 @@ class NightlyJob:
         forecasts = self.summary(Ending()).forecasts
         self._tickers.note_closes(known_closes(self.data, forecasts.values()))
 
+    def _rest_space(self) -> bool:
+        """Pause a Space that was left running; False, and it is told, if it may still be."""
+        if not self._rests_space:
+            return True
+        self._rests_space = False
+        return rest_space(self.settings, self.database, self.options.shard, self.reporter)
+
     # what came of them --------------------------------------------------------------------------
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
@@ -284,14 +296,4 @@ class NightlyJob:
             started_at=self._timer.started_at,
             details=self.summary(Ending()).details(),
             timeouts=self.settings.timeouts,
-        )
-
-    def _end_log(self, log: RunLogWriter, ending: Ending) -> None:
-        summary = self.summary(ending)
-        log.end(
-            counts=summary.counts(),
-            durations=summary.durations,
-            details=summary.details(),
-            exit_code=ending.exit_code,
-            message=ending.message,
         )

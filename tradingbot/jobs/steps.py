@@ -4,19 +4,21 @@ Each takes what it needs and returns what came of it.
 """
 
 import logging
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
-from functools import partial
 from typing import Any, Protocol
 
 import pandas as pd
-from tenacity import RetryCallState, wait_fixed
 
 from tradingbot.data.service import DataService
 from tradingbot.data.stored import closes_in_database
-from tradingbot.errors import DatabaseUnavailable, DataError, KronosError, RunOvertaken
+from tradingbot.errors import (
+    DatabaseUnavailable,
+    DataError,
+    KronosError,
+    RunOvertaken,
+)
 from tradingbot.evaluation import scoring
 from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
 from tradingbot.forecast import Forecast
@@ -28,9 +30,7 @@ from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
 from tradingbot.postprocessing.fit import RECORD, fit
 from tradingbot.postprocessing.repository import load, store
-from tradingbot.runtime.locking import Holder, Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.runtime.retry import poll
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 from tradingbot.typing import SessionFactory
@@ -53,29 +53,6 @@ class Forecaster(Protocol):
     def forecast_batches(
         self, requests: Iterable[SeriesRequest | Unsendable]
     ) -> Generator[Batch]: ...
-
-
-def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Holder | None:
-    """Take the run's lock; who has it, if another run keeps it for `timeouts.run_lock` seconds.
-
-    After a run was killed the server still shows its lock for a moment, and the pod that replaces
-    it comes at once: it must not leave the Space running because of a run that is no more.
-    """
-    limit = timeouts.run_lock
-    at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
-
-    def tell_once(state: RetryCallState) -> None:
-        if state.attempt_number == 1:
-            holder = at_start(lock.held_by)
-            reporter.say(f"Waiting up to {limit:.0f} s for another run to end: {holder}")
-
-    taken = poll(
-        lambda: at_start(lock.try_exclusive) or None,
-        until=time.monotonic() + limit,
-        wait=wait_fixed(timeouts.run_lock_poll),
-        before_sleep=tell_once,
-    )
-    return None if taken else at_start(lock.held_by)
 
 
 def fetch(

@@ -173,6 +173,16 @@ class RunSummary:
             "failed_by_kind": by_kind,
         }
 
+    def record(self) -> dict[str, Any]:
+        """What run_logs keeps of a run that has ended."""
+        return {
+            "counts": self.counts(),
+            "durations": self.durations,
+            "details": self.details(),
+            "exit_code": self.ending.exit_code,
+            "message": self.ending.message,
+        }
+
 
 class PhaseTimer:
     """When a run began, and its wall time by phase, in seconds; a phase may have several parts."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.models import RunLog
@@ -63,17 +64,7 @@ class RunLogWriter:
 
     def woke(self, repo: str) -> bool:
         """Whether the last thing that a run did with the Space was to wake it."""
-
-        def read() -> list[dict[str, Any]]:
-            with self._sessions() as session:
-                newest = select(RunLog.details).where(RunLog.name == JOB)
-                newest = newest.order_by(RunLog.id.desc()).limit(LOOKS_BACK)
-                return [details.get("space") or {} for details in session.scalars(newest)]
-
-        notes = [
-            note for note in retried(read, timeouts=self._timeouts) if note.get("repo") == repo
-        ]
-        return bool(notes) and bool(max(notes, key=lambda note: str(note["at"]))["woken"])
+        return _woke(self._sessions, repo, self._timeouts, patience=None)
 
     def note_woken(self, repo: str, woken: bool) -> None:
         """Write down that this run woke the Space, or that it runs for another reason, or not."""
@@ -124,3 +115,52 @@ class RunLogWriter:
             retried(write, patience=briefly if exit_code else None, timeouts=self._timeouts)
         except DatabaseError as error:
             logger.warning("run_logs lacks the end of this run: %s", error)
+
+
+class SpaceNotes:
+    """What earlier runs have noted about the Space, for a run without a row of its own."""
+
+    def __init__(self, sessions: SessionFactory, *, timeouts: Timeouts | None = None) -> None:
+        self._sessions = sessions
+        self._timeouts = timeouts or default_timeouts()
+
+    def woke(self, repo: str) -> bool:
+        """Whether the last thing that a run did with the Space was to wake it."""
+        briefly = self._timeouts.database_retry_briefly
+        return _woke(self._sessions, repo, self._timeouts, patience=briefly)
+
+    def note_woken(self, repo: str, woken: bool) -> None:
+        """Correct the newest note about the Space."""
+        note = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
+        try:
+            with self._sessions() as session:
+                if (newest := _newest_about(session, repo)) is not None:
+                    newest.details = {**newest.details, "space": note}
+        except DatabaseError as error:
+            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+
+    def others_at_work(self) -> bool:
+        """Never asked: who has no row has not used the Space."""
+        return False
+
+
+def _newest_about(session: Session, repo: str) -> RunLog | None:
+    """The run that was the last to note something about the Space."""
+    newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
+    noted = [
+        row
+        for row in session.scalars(newest.limit(LOOKS_BACK))
+        if (row.details.get("space") or {}).get("repo") == repo
+    ]
+    return max(noted, key=lambda row: str(row.details["space"]["at"]), default=None)
+
+
+def _woke(
+    sessions: SessionFactory, repo: str, timeouts: Timeouts, *, patience: float | None
+) -> bool:
+    def read() -> bool:
+        with sessions() as session:
+            newest = _newest_about(session, repo)
+            return newest is not None and bool(newest.details["space"]["woken"])
+
+    return retried(read, patience=patience, timeouts=timeouts)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.locking import Lock
+from tradingbot.settings import MAX_SHARDS
 
 JOB = "kronosbot"  # the name of its rows
 LAST_RUNS = 10
@@ -41,6 +42,14 @@ def last_source(session: Session) -> str | None:
     )
     sources = (details.get("source") for details in session.scalars(newest))
     return next(filter(None, sources), None)
+
+
+def is_unfinished(session: Session, shard: str) -> bool:
+    """Whether the newest run of the shard has not ended; it may have been killed."""
+    newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
+    of_shard = (row for row in session.scalars(newest.limit(MAX_SHARDS)) if _shard(row) == shard)
+    last = next(of_shard, None)
+    return last is not None and last.finished_at is None
 
 
 def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> list[Run]:

@@ -16,6 +16,11 @@ class Holder:
     host: str | None = None
     since: datetime | None = None  # with its zone
     others: int = 0  # that share the lock with it
+    active: datetime | None = None  # its last sign of life, with its zone
+
+    def idle(self, now: datetime) -> float | None:
+        """Seconds since its last sign of life."""
+        return None if self.active is None else (now - self.active).total_seconds()
 
     def __str__(self) -> str:
         process = None if self.process is None else f"process {self.process} on {self.host}"

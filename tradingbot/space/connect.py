@@ -1,7 +1,7 @@
 """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from tradingbot.errors import ConfigError
@@ -10,7 +10,8 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, check_recipient, environment
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
-from tradingbot.space.lifecycle import WakeLog, running_space
+from tradingbot.space.left_running import LeftRunning, WakeLog, warn_loudly
+from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import local_space
 from tradingbot.space_names import subdomain_at
 
@@ -73,8 +74,8 @@ def open_space(
             yield client
         return
     with SpaceClient.from_settings(settings) as client:
-        client.check()  # before a Space is woken that cannot be asked
         if settings.hf_token is None or not settings.hf_space_repo:
+            client.check()
             reporter.step("wake", f"Waiting for {settings.space_in_words}")
             if settings.hf_token is not None:
                 reporter.say("HF_SPACE_REPO is not set, so the Space is neither woken nor paused")
@@ -83,8 +84,9 @@ def open_space(
             return
         reporter.step("wake", f"Waking {settings.space_in_words}")
         with running_space(
-            HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts),
+            _hub_of(settings),
             client,
+            check=client.check,  # before a Space is woken that cannot be asked
             timeout=settings.wake_timeout,
             pause=settings.pause,
             say=reporter.say,
@@ -92,3 +94,37 @@ def open_space(
             wake_log=wake_log,
         ):
             yield client
+
+
+def rest_left_running(
+    settings: Settings, *, reporter: ProgressReporter, lock: Lock, wake_log: WakeLog
+) -> bool:
+    """Pause the Space of the Hub if it runs though no run uses it, as after one that was killed.
+
+    Return False, after an error in the log, if it may still be running. The Hub is not asked about
+    a Space that runs with these settings neither wake nor pause.
+    """
+    named = settings.hf_space_repo and not settings.space_is_a_strangers
+    if settings.hf_token is None or not named:
+        return True
+    known = settings.space_url is not None
+    with SpaceClient.from_settings(settings) if known else nullcontext() as client:
+        try:
+            hub = _hub_of(settings)
+        except ConfigError:
+            return settings.pause == "never"
+        left = LeftRunning(
+            hub, client, pause=settings.pause, lock=lock, wake_log=wake_log, say=reporter.say
+        )
+        return left.rest()
+
+
+def _hub_of(settings: Settings) -> HubSpace:
+    """The Space on the Hub; ConfigError, which is told loudly, if nobody can be asked."""
+    assert settings.hf_token is not None
+    try:
+        return HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts)
+    except ConfigError as error:
+        if settings.pause != "never":
+            warn_loudly(settings.hf_space_repo, error)
+        raise

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from tenacity import RetryCallState, wait_fixed, wait_random
 
@@ -22,39 +22,11 @@ from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.runtime.retry import growing, poll
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
-from tradingbot.space.hub import FAILED, RUNS, HubSpace
+from tradingbot.space.hub import FAILED, RUNS, STILL, HubSpace
+from tradingbot.space.left_running import Health, LeftRunning, NoWakeLog, WakeLog, warn_loudly
 from tradingbot.space.log_lines import parse_line
 
 logger = logging.getLogger(__name__)
-
-
-class Health(Protocol):
-    """What this module asks of a SpaceClient."""
-
-    def health(self) -> dict[str, Any]: ...
-
-
-class WakeLog(Protocol):
-    """Remembers from run to run whether the Space runs because a run woke it."""
-
-    def woke(self, repo: str) -> bool: ...
-
-    def note_woken(self, repo: str, woken: bool) -> None: ...
-
-    def others_at_work(self) -> bool: ...
-
-
-class NoWakeLog:
-    """For a run that stores nothing."""
-
-    def woke(self, repo: str) -> bool:
-        return False
-
-    def note_woken(self, repo: str, woken: bool) -> None:
-        pass
-
-    def others_at_work(self) -> bool:
-        return False
 
 
 @contextmanager
@@ -62,6 +34,7 @@ def running_space(
     hub: HubSpace,
     client: Health,
     *,
+    check: Callable[[], object] = lambda: None,
     timeout: float = 900.0,
     pause: PausePolicy = "always",
     say: Callable[[str], None] = logger.info,
@@ -70,6 +43,8 @@ def running_space(
 ) -> Iterator[dict[str, Any]]:
     """Restart the Space, hand over its /health once the new container answers, pause it at last.
 
+    What `check` raises comes before the wake. A run that ends before that pauses a Space that was
+    left running.
     While other runs use it, it is neither restarted nor paused. The pause happens on every way out,
     signals included, and is verified; one that fails is logged as an error and, unless another
     error is on its way, raised as HubError. `pause` "if-woken" leaves a Space running that ran
@@ -78,6 +53,7 @@ def running_space(
     """
     lease = _SpaceLease(hub, client, lock or NoLock(), wake_log or NoWakeLog(), pause, say)
     try:
+        check()
         yield lease.begin(timeout)
     except BaseException as error:
         stopping = isinstance(error, Stopped)
@@ -175,6 +151,10 @@ class _SpaceLease:
         self._say = say
         self._woken = False  # the Space runs because a run woke it
         self._responsible = False  # this run started or joined it, and may have to pause it
+        self._entered = False  # it has asked for a restart, or joined who did
+        self._left_running = LeftRunning(
+            hub, client, pause=policy, lock=lock, wake_log=wake_log, say=say
+        )
 
     def begin(self, timeout: float) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
@@ -222,11 +202,13 @@ class _SpaceLease:
         self._woken = stage not in RUNS or self._wake_log.woke(hub.repo)
         self._wake_log.note_woken(hub.repo, self._woken)
         self._say(f"Space {hub.repo} ({stage}): restarting")
-        self._responsible = True  # a restart that times out may have happened
+        self._entered = self._responsible = True  # a restart that times out may have happened
         try:
             hub.restart()
         except HubRefused:
-            self._responsible = False
+            if stage in (*STILL, *FAILED):  # else it runs on, and nobody else would pause it
+                self._responsible = False
+                self._wake_log.note_woken(hub.repo, False)
             raise
         return wait_for_new_container(
             hub, self._client, other_than=old_boot, timeout=timeout, say=self._say
@@ -237,11 +219,15 @@ class _SpaceLease:
         with signals_held():
             if not self._lock.try_shared():
                 return False
-            self._responsible = True
+            self._entered = self._responsible = True
         self._woken = self._wake_log.woke(self._hub.repo)
         return True
 
     def end(self, patience: float, *, raises: bool) -> None:
+        if not self._entered:
+            self._left_running.rest(wait_for_lock=False)
+            self._lock.release()
+            return
         failure: HubError | None = None
         with signals_held():  # and the report of a failure must not be cut short either
             self._lock.release()  # before the attempt: of two who end together, one must get it
@@ -252,11 +238,7 @@ class _SpaceLease:
                     self._wake_log.note_woken(self._hub.repo, False)
             except HubError as error:
                 failure = error
-                logger.error(
-                    "THE SPACE MAY STILL BE RUNNING. %s. Pause it by hand in the settings of %s",
-                    error,
-                    self._hub.repo,
-                )
+                warn_loudly(self._hub.repo, error)
             self._lock.release()
         if failure and raises:  # whatever the reason, HubRefused too: the work is done
             raise HubError(str(failure)) from failure

@@ -301,9 +301,10 @@ def test_the_deadline_holds_against_a_hub_that_hangs(hub: Hub, stay: Stay) -> No
         stay(timeout=0.7, timeouts=timeouts),
     ):
         pass
-    # each took the 0.5 s of a time-out: no third one has begun after the deadline
+    # each took the 0.5 s of a time-out: no third one has begun after the deadline, and one more
+    # look was taken whether the Space was left running
     assert set(hub.actions()) == {"runtime"}
-    assert len(hub.calls) <= 2
+    assert len(hub.calls) <= 3
 
 
 @pytest.mark.parametrize("action", ["pause", "runtime"])

@@ -20,7 +20,7 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
-from tradingbot.jobs.steps import await_lock
+from tradingbot.jobs.run_lock import await_lock
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import open_lock

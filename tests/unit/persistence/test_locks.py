@@ -6,15 +6,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
-from tradingbot.errors import DatabaseError
+from tests.support.pgbouncer import pooled
+from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.persistence.engine import get_engine
 from tradingbot.persistence.locks import open_lock
 from tradingbot.runtime.locking import Lock
@@ -230,3 +231,118 @@ def test_a_database_in_memory_needs_no_lock_and_a_missing_folder_is_told(tmp_pat
         pytest.raises(DatabaseError, match=r"nowhere/kronos.db.run-0-1.lock cannot be locked: No"),
     ):
         lock.try_exclusive()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("size", [1, 2, 9])
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_pooler_of_transactions_is_refused_and_keeps_no_lock(
+    postgres_url: str, size: int, busy: bool
+) -> None:
+    with pooled(postgres_url, size=size) as url, ExitStack() as stack:
+        if busy:  # others, whose transactions come and go
+            stack.enter_context(in_transactions(url, 3))
+        lock = stack.enter_context(open_lock(url, RUN))
+        with pytest.raises(ConfigError, match=r"pool_mode=session, or the server's own port"):
+            lock.try_exclusive()
+        with open_lock(postgres_url, RUN) as direct:
+            assert direct.try_exclusive()
+            assert direct.renew()
+
+
+@contextmanager
+def in_transactions(url: str, count: int) -> Iterator[None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            with get_engine(url).connect() as connection:
+                connection.execute(text("SELECT 1"))
+
+    threads = [threading.Thread(target=work) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.integration
+def test_a_pooler_of_sessions_is_as_good_as_the_server(postgres_url: str) -> None:
+    with (
+        pooled(postgres_url, mode="session") as url,
+        open_lock(url, RUN) as first,
+        open_lock(postgres_url, RUN) as second,
+    ):
+        assert first.try_exclusive()
+        assert first.renew()
+        assert not second.try_exclusive()
+
+
+def test_whether_a_lock_is_still_ones_own_is_asked_of_the_lock(postgres_url: str) -> None:
+    with open_lock(postgres_url, RUN) as first, open_lock(postgres_url, RUN) as second:
+        assert first.try_exclusive()
+        connection = first._connection  # type: ignore[attr-defined]
+        connection.execute(text("SELECT pg_advisory_unlock_all()"))  # as a pooler's reset does
+        assert second.try_exclusive()
+        assert not first.renew()
+
+
+SOMEBODY = 12345
+
+
+@pytest.mark.parametrize("what", ["link", "hard link", "pipe", "folder", "device", "another's"])
+def test_what_somebody_has_put_in_the_place_of_a_lock_file_is_not_touched(
+    tmp_path: Path, sqlite_url: str, what: str
+) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "kronos.db.run-0-1.lock"
+    victim.write_text("precious")
+    match what:
+        case "link":
+            path.symlink_to(victim)
+        case "hard link":
+            path.hardlink_to(victim)
+        case "pipe":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+        case "device":
+            path.symlink_to("/dev/null")
+        case _:
+            path.write_text("precious")
+            if os.geteuid() != 0:
+                pytest.skip("only root can give a file away")
+            os.chown(path, SOMEBODY, SOMEBODY)
+    with open_lock(sqlite_url, RUN) as lock:
+        with pytest.raises(DatabaseError, match=r"run-0-1.lock cannot be locked: "):
+            lock.try_exclusive()
+        assert str(lock.held_by()) == "another process"
+    assert victim.read_text() == "precious"
+    if what == "another's":
+        assert path.read_text() == "precious"
+
+
+def test_a_lock_file_of_the_databases_owner_is_as_good_as_ones_own(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path, database = tmp_path / "kronos.db.run-0-1.lock", tmp_path / "kronos.db"
+    for file in (path, database):
+        file.touch()
+        os.chown(file, SOMEBODY, SOMEBODY)
+    with open_lock(f"sqlite:///{database}", RUN) as lock:
+        assert lock.try_exclusive()
+
+
+def test_the_holder_of_a_lock_shows_when_it_last_did_something(database: str) -> None:
+    with open_lock(database, RUN) as lock, open_lock(database, RUN) as other:
+        assert lock.try_exclusive()
+        before = other.held_by().active
+        assert before is not None
+        time.sleep(0.02)
+        assert lock.renew()
+        after = other.held_by().active
+        assert after is not None
+        assert before < after <= datetime.now(UTC)

@@ -1,0 +1,217 @@
+"""A run was killed and its Space runs on; the next run ends before it wakes the Space.
+
+However it ends, the Space is paused, or the operator is told that it may still be running.
+"""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hub import REPO, TOKEN, Hub
+from tests.support.jobs import of_hub
+from tests.support.pgbouncer import pooled
+from tests.support.quick_job import HURRIED
+from tradingbot.cli.main import app
+from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.run_log import RunLogWriter
+from tradingbot.runtime.clock import utcnow
+from tradingbot.settings import use_timeouts
+
+LOUD = "THE SPACE MAY STILL BE RUNNING"
+QUICK = replace(HURRIED, run_lock=0.3, hub_backoff=0.01, database_retry_briefly=0.1)
+SAMPLE = ["--source", "sample"]
+NO_SERVER = "postgresql://me@127.0.0.1:9/kronos"
+
+Arrange = Callable[[Hub, str, ExitStack], object]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to end before the wake; the sample's tickers, unless it says otherwise."""
+
+    name: str
+    code: int
+    then: str  # paused, loud, or left: to others or to who wants it so
+    arguments: list[str] = field(default_factory=lambda: SAMPLE)
+    environ: dict[str, str] = field(default_factory=dict)
+    arrange: Arrange = lambda hub, database, stack: None
+
+
+def faults(count: int = 100, **planned: Any) -> Arrange:
+    def arrange(hub: Hub, database: str, stack: ExitStack) -> None:
+        for action, fault in planned.items():
+            hub.faults[action] += [fault] * count
+
+    return arrange
+
+
+def held(name: str, *, works: bool) -> Arrange:
+    """Another run has this lock, and a row in run_logs if it works."""
+
+    def arrange(hub: Hub, database: str, stack: ExitStack) -> None:
+        init_db(database)
+        assert stack.enter_context(open_lock(database, name)).try_exclusive()
+        if works:
+            begin_row(database)
+        else:  # else it might just be about to begin its row
+            for file in Path(database.removeprefix("sqlite:///")).parent.glob("*.lock"):
+                facts = json.loads(file.read_text())
+                file.write_text(json.dumps({**facts, "since": "2024-03-08T22:00:00+00:00"}))
+
+    return arrange
+
+
+def begin_row(database: str) -> RunLogWriter:
+    sessions = partial(get_db_session, database)
+    return RunLogWriter.begin(sessions, started_at=utcnow(), details={"shard": "0/1"})
+
+
+def woken(hub: Hub, database: str, stack: ExitStack) -> None:
+    """A run has noted that it woke the Space, and was killed."""
+    begin_row(database).note_woken(REPO, True)
+
+
+def signalled(hub: Hub, database: str, stack: ExitStack) -> None:
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(
+        "tradingbot.jobs.nightly.active_tickers",
+        lambda *args: signal.raise_signal(signal.SIGTERM),
+    )
+
+
+def fails(error: Exception) -> Arrange:
+    def arrange(hub: Hub, database: str, stack: ExitStack) -> None:
+        def fail(*args: Any, **options: Any) -> None:
+            raise error
+
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("tradingbot.jobs.nightly.active_tickers", fail)
+
+    return arrange
+
+
+WAYS = [
+    Way("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
+    Way("a wrong option", 2, "paused", arguments=["run", "--horizon", "abc"]),
+    Way("a wrong policy", 2, "loud", environ={"KRONOS_PAUSE": "perhaps"}),
+    Way("a wrong name of the Space", 2, "loud", environ={"HF_SPACE_REPO": "nonsense"}),
+    Way("no address of the Space", 2, "paused", environ={"KRONOS_SPACE_URL": ""}),
+    Way("a source that is not there", 2, "paused", arguments=["--source", "csv:nowhere"]),
+    Way("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
+    Way(
+        "a shard without tickers", 0, "paused",
+        arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
+    ),
+    Way(
+        "a shard without tickers, and a pause that fails", 1, "loud",
+        arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
+        arrange=faults(pause=500),
+    ),
+    Way("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
+    Way("the database has no readable address", 2, "loud", environ={"DATABASE_URL": "nonsense"}),
+    Way("a mistake of ours", 1, "paused", arrange=fails(ZeroDivisionError("a bug"))),
+    Way("a signal", 143, "paused", arrange=signalled),
+    Way("the restart is refused", 2, "paused", arrange=faults(restart=403)),
+    Way("the Hub answers 503 to all", 1, "loud", arrange=faults(runtime=503, pause=503)),
+    Way("the Hub answers 503 for a while", 1, "paused", arrange=faults(8, runtime=503)),
+    Way("the token is wrong", 2, "loud", environ={"HF_TOKEN": "hf_wrong"}),
+    Way("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
+    Way("a run that does nothing holds the lock", 1, "paused",
+        arrange=held("run 0/1", works=False)),
+    Way(
+        "another run uses the Space", 0, "left",
+        arguments=[*SAMPLE, "--shard", "1/7", "--symbols", "AAPL"],
+        arrange=held(f"Space {REPO}", works=True),
+    ),
+    Way("pausing is not wanted", 2, "left",
+        environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "never"}),
+    Way("only what a run woke is to be paused", 2, "left",
+        environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}),
+    Way("only what a run woke is to be paused, and one did", 2, "paused",
+        environ={"KRONOS_HORIZON": "abc", "KRONOS_PAUSE": "if-woken"}, arrange=woken),
+    Way("without a token", 2, "left", environ={"KRONOS_HORIZON": "abc", "HF_TOKEN": ""}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub(old_lingers=0.01) as hub:
+        yield hub
+
+
+@contextmanager
+def settings(environ: dict[str, str], folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in environ.items():
+            patch.setenv(name, value)
+        yield
+
+
+def run(way: Way, hub: Hub, database: str, folder: Path, capsys: Any) -> tuple[int, str]:
+    """The command in this process; its exit code and what it told."""
+    arguments = way.arguments if way.arguments[:1] == ["run"] else ["run", *way.arguments]
+    with ExitStack() as stack:
+        stack.enter_context(settings({**of_hub(hub, database), **way.environ}, folder))
+        stack.enter_context(use_timeouts(QUICK))
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr("sys.argv", ["kronosbot"])
+        way.arrange(hub, database, stack)
+        code = app(arguments, standalone_mode=False)
+    told = capsys.readouterr().err
+    assert TOKEN not in told
+    return code, told
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_a_space_that_was_left_running_is_paused_or_cried_about(
+    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    hub.start_now()
+    code, told = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in told) == (
+        way.code, way.then != "paused", way.then == "loud",
+    ), told  # fmt: skip
+    assert "restart" not in hub.actions() or hub.calls[hub.actions().index("restart")][1] == 403
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_a_space_that_sleeps_is_neither_paused_nor_cried_about(
+    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    if way.name.startswith(("a wrong policy", "a wrong name", "only what a run woke is to be p")):
+        pytest.skip("the Hub cannot be asked, or the notes say otherwise")
+    _, told = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert LOUD not in told
+    assert [status for action, status in hub.calls if action == "pause" and status == 200] == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 500])
+def test_a_refusal_of_the_pause_that_passes_is_tried_again(
+    status: int, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    hub.start_now()
+    hub.faults["pause"] += [status, status]
+    way = WAYS[0]
+    code, told = run(way, hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in told) == (2, False, False), told
+    assert hub.actions().count("pause") == 3
+
+
+def test_a_database_behind_a_pooler_of_transactions_is_refused_before_the_wake(
+    hub: Hub, postgres_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    hub.start_now()
+    with pooled(postgres_url) as url:
+        way = Way("pgbouncer", 2, "loud", environ={"DATABASE_URL": url})
+        code, told = run(way, hub, postgres_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in told) == (2, True, True), told
+    assert "pool_mode=session" in told.splitlines()[-1]
+    assert "restart" not in hub.actions()

@@ -1,0 +1,80 @@
+"""Debian's pgbouncer before a Postgres of the tests: found, or installed by running this module."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.debian import apt_install
+from tradingbot.space.local import free_port
+
+MISSING = "no pgbouncer for the tests of the locks: install Debian's (apt-get install pgbouncer)"
+
+
+def pgbouncer() -> str:
+    """The program; FileNotFoundError with the way out where there is none."""
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if found is None:
+        raise FileNotFoundError(MISSING)
+    return found
+
+
+@contextmanager
+def pooled(server_url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[str]:
+    """The URL of the same database through a pgbouncer with `size` sessions of the server."""
+    parts = urlsplit(server_url)
+    [folder] = parse_qs(parts.query)["host"]
+    database, port = parts.path.lstrip("/"), free_port()
+    with TemporaryDirectory(prefix="kronos-pgbouncer-") as own:
+        Path(own).chmod(0o755)
+        config = Path(own, "pgbouncer.ini")
+        config.write_text(
+            f"[databases]\n{database} = host={folder} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
+            f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n"
+            "min_pool_size = 0\nmax_client_conn = 200\n"
+        )
+        # it refuses to run as root; the server's own user may enter the folder of its socket
+        user = Path(folder).stat().st_uid if os.geteuid() == 0 else None
+        with subprocess.Popen(
+            [pgbouncer(), "-q", str(config)], user=user, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                _wait_for(port, process)
+                yield f"postgresql://anybody@127.0.0.1:{port}/{database}"
+            finally:
+                process.kill()
+
+
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise AssertionError("pgbouncer does not listen")
+
+
+def main() -> int:
+    """Install it where it is missing; 1, with a line that says so, if it still is."""
+    try:
+        pgbouncer()
+    except FileNotFoundError:
+        apt_install("pgbouncer", purpose="the tests of the locks")
+        with suppress(FileNotFoundError):
+            pgbouncer()
+            return 0
+        print(MISSING, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

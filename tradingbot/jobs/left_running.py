@@ -1,0 +1,83 @@
+"""A run that ends before it has woken the Space leaves none running that another run woke."""
+
+import logging
+from collections.abc import Mapping
+from typing import NoReturn
+
+from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.sharding import WHOLE, Shard
+from tradingbot.runtime.locking import NoLock
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings, environment
+from tradingbot.space.connect import rest_left_running
+from tradingbot.space.left_running import NoWakeLog, warn_loudly
+
+logger = logging.getLogger(__name__)
+
+
+def rest_space(
+    settings: Settings, database: JobDatabase | None, shard: Shard, reporter: ProgressReporter
+) -> bool:
+    """Pause a Space that runs though no run uses it.
+
+    Args:
+        settings: Name the Space.
+        database: Has the runs' locks and notes; None: which one it is cannot be read.
+        shard: What others are told that this run is.
+        reporter: Is told what is done.
+
+    Returns:
+        False, after an error in the log, if the Space may still be running.
+    """
+    if database is None:
+        return rest_left_running(
+            settings, reporter=reporter, lock=_UnknownLock(), wake_log=_UnknownLog()
+        )
+    with database.space_lock(settings.space_name, shard) as lock:
+        return rest_left_running(
+            settings, reporter=reporter, lock=lock, wake_log=database.space_notes()
+        )
+
+
+def rest_space_of_environment(
+    database_url: str | None,
+    reporter: ProgressReporter,
+    environ: Mapping[str, str] | None = None,
+) -> bool:
+    """`rest_space` for a run that could not even be made, as one with a wrong setting.
+
+    Where the settings that name the Space are wrong themselves, nobody can be asked.
+    """
+    environ = environment(environ)
+    try:
+        settings = Settings.of_the_space(environ)
+    except ConfigError as error:
+        if not environ.get("HF_TOKEN", "").strip() or environ.get("KRONOS_PAUSE") == "never":
+            return True
+        warn_loudly("the Space", error)
+        return False
+    try:
+        database = JobDatabase(database_url, dry_run=True, environ=environ)
+    except ConfigError as error:
+        logger.debug("the runs' locks are not known: %s", error)
+        database = None
+    return rest_space(settings, database, WHOLE, reporter)
+
+
+class _UnknownLock(NoLock):
+    """The lock in a database whose address cannot be read."""
+
+    def try_exclusive(self) -> bool:
+        _refuse()
+
+
+class _UnknownLog(NoWakeLog):
+    """The notes in a database whose address cannot be read."""
+
+    def woke(self, repo: str) -> bool:
+        _refuse()
+
+
+def _refuse() -> NoReturn:
+    raise DatabaseError("the database's address cannot be read")

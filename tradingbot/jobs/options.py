@@ -1,0 +1,17 @@
+"""What one run of the job is asked to do."""
+
+from dataclasses import dataclass
+
+from tradingbot.jobs.sharding import WHOLE, Shard
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What one run is asked to do."""
+
+    symbols: tuple[str, ...] = ()  # these tickers; none: the active ones
+    shard: Shard = WHOLE  # only its part of them
+    force: bool = False  # forecast anew what is already stored
+    dry_run: bool = False  # forecast, but store nothing
+    local: bool = False  # with a Space of this machine
+    database_url: str | None = None  # None: what the environment says
