@@ -103,7 +103,7 @@ WAYS = [
     Way("a wrong option", 2, "paused", arguments=["run", "--horizon", "abc"]),
     Way("a wrong policy", 2, "loud", environ={"KRONOS_PAUSE": "perhaps"}),
     Way("a wrong name of the Space", 2, "loud", environ={"HF_SPACE_REPO": "nonsense"}),
-    Way("no address of the Space", 2, "paused", environ={"KRONOS_SPACE_URL": ""}),
+    Way("a wrong address of the Space", 2, "loud", environ={"KRONOS_SPACE_URL": "ftp://me"}),
     Way("a source that is not there", 2, "paused", arguments=["--source", "csv:nowhere"]),
     Way("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
     Way(
@@ -186,7 +186,9 @@ def test_a_space_that_was_left_running_is_paused_or_cried_about(
 def test_a_space_that_sleeps_is_neither_paused_nor_cried_about(
     way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
 ) -> None:
-    if way.name.startswith(("a wrong policy", "a wrong name", "only what a run woke is to be p")):
+    if way.name.startswith(
+        ("a wrong policy", "a wrong name", "a wrong address", "only what a run woke is to be p")
+    ):
         pytest.skip("the Hub cannot be asked, or the notes say otherwise")
     _, told = run(way, hub, sqlite_url, tmp_path, capsys)
     assert LOUD not in told
