@@ -141,6 +141,9 @@ WAYS = [
 ]  # fmt: skip
 
 
+CANNOT_ASK = ("a wrong policy", "a wrong name of the Space", "a wrong address of the Space")
+
+
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     with Hub(old_lingers=0.01) as hub:
