@@ -114,22 +114,31 @@ class KronosClient:
             return None
 
     def forecast(
-        self, symbol: str, horizon: int = 5, *, interval: str = "1d", seed: int | None = None
+        self,
+        symbol: str,
+        horizon: int = 5,
+        *,
+        history: Any = None,
+        interval: str = "1d",
+        seed: int | None = None,
     ) -> "pd.DataFrame":
         """As `predict`, but from the Space only, and a failure is raised (see errors.py).
 
+        `history` are candles of your own, as `forecast_many` takes them; without them they are
+        looked up in the data source.
         Without `seed` the same candles give the same forecast; with one, you choose the draw.
         ValueError when `symbol` is no text or `horizon` no whole number from 1 on.
         """
         symbol = _ticker(symbol)
-        [(_, answer)] = self.forecast_many([symbol], horizon, interval=interval, seed=seed)
+        asked = [symbol] if history is None else {symbol: history}
+        [(_, answer)] = self.forecast_many(asked, horizon, interval=interval, seed=seed)
         if isinstance(answer, KronosError):
             raise answer
         return self._frame(answer, "space")
 
     def forecast_many(
         self,
-        symbols: "Iterable[str] | Mapping[str, pd.DataFrame]",
+        symbols: "Iterable[str] | Mapping[str, Any]",
         horizon: int = 5,
         *,
         interval: str = "1d",
@@ -137,7 +146,9 @@ class KronosClient:
     ) -> Generator[Answer]:
         """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
 
-        A mapping brings its own histories; tickers alone are looked up in the data source.
+        A mapping brings its own histories: frames as yfinance gives them, with a column of dates,
+        or of another library (see `tradingbot.markets.frames.normalised`). Tickers alone are
+        looked up in the data source.
         Bands are calibrated where the database has a calibration of the model. One bad ticker
         never spoils the others. ConfigError when there is no Space's address. The next requests
         are prepared and sent meanwhile; close the generator to stop that.
@@ -149,7 +160,8 @@ class KronosClient:
 
         def history_of(symbol: str) -> "pd.DataFrame":
             if isinstance(symbols, Mapping):
-                return symbols[symbol]
+                history: pd.DataFrame = symbols[symbol]
+                return history
             return self._data_for(horizon).history(symbol, interval=interval)
 
         requests = prepared(

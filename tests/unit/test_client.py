@@ -133,6 +133,40 @@ def test_a_history_without_volume_is_forecast_too(
     assert isinstance(answer, Forecast)
 
 
+def test_one_missing_volume_does_not_discard_the_others(
+    client: KronosClient, sample: DataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = sample.history("AAPL", bars=40)
+    with_gap, with_zero = bars.copy(), bars.copy()
+    with_gap.iloc[7, bars.columns.get_loc("volume")] = np.nan
+    with_zero.iloc[7, bars.columns.get_loc("volume")] = 0.0
+    [(_, found), (_, expected), (_, without)] = [
+        next(client.forecast_many({"AAPL": frame}, horizon=1))
+        for frame in (with_gap, with_zero, bars.drop(columns="volume"))
+    ]
+    assert isinstance(found, Forecast)
+    assert isinstance(expected, Forecast)
+    assert isinstance(without, Forecast)
+    assert found.bars == expected.bars != without.bars
+    assert caplog.messages == ["AAPL: bars without a volume, which counts as 0: 1"]
+
+
+def test_a_frame_of_yfinance_is_forecast_like_ones_own(
+    client: KronosClient, sample: DataService
+) -> None:
+    bars = sample.history("AAPL", bars=40)
+    titled = bars.rename(columns=str.title)
+    downloaded = pd.concat({"AAPL": titled, "MSFT": titled * 2}, axis=1).swaplevel(axis=1)
+    expected = client.forecast("AAPL", 2)
+    for frame in (bars, downloaded, titled.tz_localize("America/New_York"), titled.reset_index()):
+        found = client.forecast("AAPL", 2, history=frame)
+        assert list(found["target_date"]) == list(expected["target_date"])
+    [(_, apple), (_, other)] = client.forecast_many(dict.fromkeys(("AAPL", "MSFT"), downloaded), 2)
+    assert isinstance(apple, Forecast)
+    assert isinstance(other, Forecast)
+    assert other.last_close == pytest.approx(2 * apple.last_close)
+
+
 def test_a_history_that_cannot_be_sent_fails_alone_and_says_why(
     client: KronosClient, sample: DataService
 ) -> None:

@@ -21,6 +21,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -71,9 +72,7 @@ class Backtest:
         return "\n".join(rows)
 
 
-def run_backtest(
-    strategy: Strategy, history: pd.DataFrame | Mapping[str, pd.DataFrame], cash: float
-) -> Backtest:
+def run_backtest(strategy: Strategy, history: Any | Mapping[str, Any], cash: float) -> Backtest:
     """See `Bot.backtest`."""
     bars = _bars(strategy, history)
     schedule = _schedule(bars)
@@ -153,17 +152,16 @@ def hit_rate(fills: Iterable[Fill]) -> float:
     return sum(sales) / len(sales) if sales else math.nan
 
 
-def _bars(
-    strategy: Strategy, history: pd.DataFrame | Mapping[str, pd.DataFrame]
-) -> dict[str, pd.DataFrame]:
+def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Clean bars of each of the strategy's tickers."""
-    if isinstance(history, pd.DataFrame):
-        if len(strategy.tickers) > 1:
+    if not isinstance(history, Mapping):
+        several = isinstance(getattr(history, "columns", None), pd.MultiIndex)
+        if len(strategy.tickers) > 1 and not several:
             raise ConfigError(
                 f"bot {strategy.name} has the tickers {', '.join(strategy.tickers)}: give a "
                 "history of each, as {'SPY': frame, …}"
             )
-        history = {strategy.tickers[0]: history}
+        history = dict.fromkeys(strategy.tickers, history)
     bars = {}
     for symbol in strategy.tickers:
         if symbol not in history:

@@ -123,13 +123,14 @@ class Bot(Strategy):
 
     def backtest(
         self,
-        history: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+        history: Any = None,
         *,
         cash: float = 10_000.0,
     ) -> Backtest:
         """The same decisions over past bars: what is decided on one is traded at the next's open.
 
-        `history` is a frame (one ticker) or one a ticker; without it, the bot's `period` is
+        `history` is a frame (one ticker), a mapping of one a ticker, or a frame of yfinance with
+        all of them; without it, the bot's `period` is
         fetched. Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
         """
         self._refuse_while_deciding("backtest")

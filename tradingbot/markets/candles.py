@@ -1,11 +1,14 @@
 """What a candle frame is: cleaned as it comes from a source, checked as it goes to a model."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
+from tradingbot.markets.frames import normalised
+from tradingbot.markets.headings import PRICES as PRICES
 
-PRICES = ["open", "high", "low", "close"]
 Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them
 
 
@@ -42,13 +45,25 @@ def clean(raw: pd.DataFrame) -> Bars:
 
     frame["high"] = frame[PRICES].max(axis=1)
     frame["low"] = frame[PRICES].min(axis=1)
-    if has_volume:
-        known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
-        if unknown := int((~known).sum()):
-            warnings.append(f"bars without a volume, which counts as 0: {unknown}")
-        frame["volume"] = frame["volume"].where(known, 0.0)
+    frame, unknown = with_every_volume(frame)
+    warnings += unknown
     frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
     return frame, warnings
+
+
+def with_every_volume(frame: pd.DataFrame) -> Bars:
+    """A missing volume counts as 0, since a model needs all of them or none.
+
+    Where all are missing there is no such column.
+    """
+    if "volume" not in frame:
+        return frame, []
+    known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
+    if not known.any():
+        return frame.drop(columns="volume"), []
+    unknown = int((~known).sum())
+    warnings = [f"bars without a volume, which counts as 0: {unknown}"] if unknown else []
+    return frame.assign(volume=frame["volume"].where(known, 0.0)), warnings
 
 
 def _possible(frame: pd.DataFrame) -> pd.Series:
@@ -60,24 +75,15 @@ def _possible(frame: pd.DataFrame) -> pd.Series:
     return positive & high & low
 
 
-def checked(symbol: str, history: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """`history` as `encode` takes it, its times naive; DataError says why it cannot be sent.
+def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
+    """`history`, in any form that `normalised` reads, as `encode` takes it, its times naive.
 
     Times with a zone become UTC; those of daily bars are dates, and keep the day they show.
+    DataError says why it cannot be sent.
     """
-    if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
-        raise DataError("expected a DataFrame with a DatetimeIndex as the history", symbol=symbol)
-    if not len(history) or history.index.hasnans:
+    bars = normalised(symbol, history)
+    if not len(bars) or bars.index.hasnans:
         raise DataError("the history has no bars, or one without a time", symbol=symbol)
-    names = list(history.columns)
-    if wrong := [name for name in PRICES if names.count(name) != 1]:
-        raise DataError(
-            f"the history has not one column {', '.join(wrong)}, but {names}", symbol=symbol
-        )
-    try:
-        bars = history[[*PRICES, *(["volume"] if "volume" in names else [])]].astype("float64")
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
     impossible = ~np.isfinite(bars[PRICES]).all(axis=1) | np.isinf(bars.get("volume", 0.0))
     if impossible.any():
         raise DataError(
@@ -85,7 +91,7 @@ def checked(symbol: str, history: pd.DataFrame, interval: str) -> pd.DataFrame:
             f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them",
             symbol=symbol,
         )
-    times = history.index
+    times = pd.DatetimeIndex(bars.index)
     if times.tz is not None:
         daily = interval == "1d"
         bars.index = naive = times.tz_localize(None) if daily else times.tz_convert(None)

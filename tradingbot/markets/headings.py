@@ -6,7 +6,7 @@ The page of the Space reads files too; a test compares the names with those of i
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 PRICES = ["open", "high", "low", "close"]
 
@@ -66,7 +66,7 @@ class Columns:
 
     position: dict[str, int]  # name -> position; of `missing` names there is none
     volumes: tuple[int, ...] = ()  # "Volume BTC" and "Volume USDT"
-    doubled: str = ""  # which columns could each be meant, as a sentence
+    doubled: dict[str, str] = field(default_factory=dict)  # name -> which could each be meant
 
     @property
     def missing(self) -> list[str]:
@@ -87,13 +87,13 @@ def find_columns(headings: Sequence[object]) -> Columns:
     """Find the columns of candles; others, such as "Adj Close", are left aside."""
     names = [simplified(heading) for heading in headings]
     position: dict[str, int] = {}
-    doubled = ""
+    doubled: dict[str, str] = {}
     for column in NAMES:
         places = _places(column, names)
         if column == "clock":
             places = [place for place in places if place != position.get("time")]
         if len(places) > 1 and column not in ("ticks", "symbol"):
-            doubled = doubled or _doubled(headings, places)
+            doubled[column] = _doubled(headings, places)
         if places:
             position[column] = places[0]
     first = names[0] or str(headings[0]).strip() if names else None

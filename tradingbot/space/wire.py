@@ -1,6 +1,7 @@
 """What a Space is asked: a ticker's history becomes a request. `answers` reads what it says."""
 
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.markets.candles import PRICES, checked
+from tradingbot.markets.candles import PRICES, checked, with_every_volume
 from tradingbot.settings import TEMPERATURE, TOP_P
 
 
@@ -32,6 +33,8 @@ class SeriesRequest:
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
 
+
+logger = logging.getLogger(__name__)
 
 Unsendable = tuple[str, KronosError]  # a ticker without a request, and why
 
@@ -76,12 +79,16 @@ def prepare(
 ) -> SeriesRequest:
     """Check `history` and write the request for the `horizon` bars that follow it.
 
+    `history` is in any form that `normalised` reads. A missing volume among others counts as 0,
+    with a warning.
     Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
 
     Raises:
         DataError: The history is not one of candles, or the sessions are not known that far.
     """
-    history = checked(symbol, history, interval)
+    history, notes = with_every_volume(checked(symbol, history, interval))
+    for note in notes:
+        logger.warning("%s: %s", symbol, note, extra={"symbol": symbol})
     last = history.index[-1].to_pydatetime()
     return encode(
         symbol,

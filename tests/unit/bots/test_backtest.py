@@ -201,6 +201,18 @@ def test_an_exception_or_a_wrong_answer_ends_the_backtest_and_names_the_bar() ->
         Says("b", "X", answers={"X": 7}).backtest(bars)
 
 
+def test_the_frames_that_yfinance_gives_are_replayed_like_ones_own() -> None:
+    bars = history(opens=[10, 20, 30, 40, 50], closes=[11, 22, 33, 44, 55])
+    titled = bars.rename(columns=str.title)
+    bot = OnDays("b", "X", buys=[1], sells=[3], settings=FREE)
+    expected = bot.backtest(bars)
+    for frame in (titled.tz_localize("America/New_York"), titled.reset_index(names="Date")):
+        assert bot.backtest(frame).equity.tolist() == expected.equity.tolist()
+    both = pd.concat({"X": titled, "Y": titled * 2}, axis=1).swaplevel(axis=1)
+    two = OnDays("b", tickers=["X", "Y"], buys=[1], sells=[3], settings=FREE)
+    assert two.backtest(both).trades["symbol"].tolist() == ["X", "Y", "X", "Y"]
+
+
 def test_histories_that_cannot_be_are_refused() -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     two = Says("b", tickers=["X", "Y"], answers={})

@@ -144,8 +144,8 @@ def _header(file: Path, text: str) -> Header:
             return found
         for header in _readings(number, line.lstrip("#% ")):
             if not header.columns.missing:
-                if header.columns.doubled:
-                    raise DataError(f"{file} row {number}: {header.columns.doubled}")
+                for doubled in header.columns.doubled.values():
+                    raise DataError(f"{file} row {number}: {doubled}")
                 return header
             if nearest is None or len(header.columns.missing) < len(nearest.columns.missing):
                 nearest = header

@@ -1,0 +1,155 @@
+"""Frames of candles as people have them: yfinance's, a column of dates, other libraries'."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tradingbot.errors import DataError
+from tradingbot.markets.candles import checked, with_every_volume
+from tradingbot.markets.frames import normalised
+
+DAYS = pd.date_range("2026-03-02", periods=10, freq="B", name="Date")  # over a change of clocks
+CLOSE = np.linspace(10, 11, 10)
+BARS = pd.DataFrame(
+    {"open": CLOSE - 0.1, "high": CLOSE + 0.5, "low": CLOSE - 0.5, "close": CLOSE, "volume": 1e3},
+    index=DAYS,
+)
+TITLED = BARS.rename(columns=str.title)
+
+
+class Foreign:
+    """A frame of another library: all that is known of it is the interchange protocol."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def __dataframe__(self, *args: Any, **options: Any) -> Any:
+        return self._frame.__dataframe__(*args, **options)
+
+
+class Convertible:
+    """A frame of another library that can become one of pandas."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def to_pandas(self) -> pd.DataFrame:
+        return self._frame
+
+
+def history() -> pd.DataFrame:
+    """As `yf.Ticker("AAPL").history()` gives it."""
+    return TITLED.assign(Dividends=0.0, **{"Stock Splits": 0.0}).tz_localize("America/New_York")
+
+
+def download(*tickers: str, ticker_first: bool = False) -> pd.DataFrame:
+    """As `yf.download(tickers)` gives it; of several tickers, each has its own prices."""
+    parts = {name: TITLED * (i + 1) for i, name in enumerate(tickers)}
+    frame = pd.concat(parts, axis=1, names=["Ticker", "Price"])
+    return frame if ticker_first else frame.swaplevel(axis=1)
+
+
+FRAMES: dict[str, Callable[[], Any]] = {
+    "ours": lambda: BARS,
+    "Ticker.history()": history,
+    "Ticker.history() in UTC": lambda: TITLED.tz_localize("UTC"),
+    "yf.download()": lambda: download("AAPL"),
+    "yf.download() of several": lambda: download("AAPL", "MSFT"),
+    "yf.download(group_by='ticker')": lambda: download("AAPL", "MSFT", ticker_first=True),
+    "yf.download() of another spelling": lambda: download("aapl", "MSFT"),
+    "yf.download().reset_index()": lambda: download("AAPL").reset_index(),
+    "yf.download(auto_adjust=False)": lambda: TITLED.assign(**{"Adj Close": 1.0}),
+    "a date column": lambda: BARS.reset_index(),
+    "a timestamp column": lambda: BARS.reset_index(names="timestamp"),
+    "Kronos' timestamps": lambda: BARS.assign(amount=1.0).reset_index(names="timestamps"),
+    "dates as objects": lambda: TITLED.set_axis(pd.Index(DAYS.date)),
+    "dates as text": lambda: TITLED.set_axis(pd.Index(DAYS.strftime("%Y-%m-%d"))),
+    "a file of yfinance, read again": lambda: history().set_axis(history().index.astype(str)),
+    "milliseconds, as ccxt": lambda: BARS.reset_index().assign(
+        Date=DAYS.as_unit("ms").astype("int64")
+    ),
+    "microseconds": lambda: BARS.reset_index().assign(Date=DAYS.as_unit("us").astype("int64")),
+    "nanoseconds": lambda: BARS.reset_index().assign(Date=DAYS.as_unit("ns").astype("int64")),
+    "seconds": lambda: BARS.reset_index().assign(Date=DAYS.as_unit("s").astype("int64")),
+    "periods": lambda: BARS.set_axis(DAYS.to_period("D")),
+    "the newest first": lambda: TITLED.iloc[::-1],
+    "an index of tickers and dates": lambda: pd.concat(
+        {"AAPL": BARS, "MSFT": BARS * 2}, names=["symbol"]
+    ),
+    "nullable types": lambda: TITLED.convert_dtypes(),
+    "numbers as text": lambda: TITLED.astype(str),
+    "the interchange protocol": lambda: Foreign(TITLED.reset_index()),
+    "to_pandas": lambda: Convertible(TITLED.reset_index()),
+    "Alpha Vantage": lambda: BARS.rename(
+        columns={name: f"{i + 1}. {name}" for i, name in enumerate(BARS)}
+    ),
+    "short names": lambda: BARS.rename(columns=lambda name: name[0]).reset_index(names="t"),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_is_read_in_every_form_that_people_have_it_in(name: str) -> None:
+    frame = FRAMES[name]()
+    before = frame.copy() if isinstance(frame, pd.DataFrame) else None
+    bars = checked("AAPL", frame, "1d")
+    pd.testing.assert_frame_equal(bars, BARS, check_freq=False, check_names=False,
+                                  check_index_type=False)  # fmt: skip
+    assert [str(time) for time in bars.index] == [str(day) for day in DAYS]
+    if before is not None:
+        pd.testing.assert_frame_equal(frame, before)  # the caller's frame stays as it was
+
+
+def test_each_ticker_of_a_download_is_found() -> None:
+    both = download("AAPL", "MSFT")
+    assert checked("MSFT", both, "1d")["close"].tolist() == list(CLOSE * 2)
+
+
+@pytest.mark.parametrize(
+    ("frame", "complaint"),
+    [
+        (lambda: download("MSFT", "SPY"), "the history is of MSFT, SPY; none of it is this"),
+        (lambda: pd.concat([TITLED, BARS], axis=1), "not one column open, high, low, close, volum"),
+        (lambda: BARS.reset_index(drop=True), "expected a DataFrame with a DatetimeIndex"),
+        (lambda: {"open": [1.0]}, "expected a DataFrame with a DatetimeIndex"),
+        (lambda: BARS.drop(columns="close").assign(**{"Adj Close": 1}), "not one column close"),
+        (lambda: BARS.assign(date="soon").reset_index(drop=True), "times are not read"),
+        (lambda: BARS.reset_index().assign(Date=range(10)), "0 is no epoch"),
+        (lambda: Convertible(None), "expected a DataFrame with a DatetimeIndex"),  # type: ignore[arg-type]
+        (lambda: Foreign("x"), "is no frame that pandas reads"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_frame_of_candles_is_one_line(frame: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint) as caught:
+        normalised("AAPL", frame())
+    assert str(caught.value).startswith("AAPL: ")
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.floats(1, 1e9) | st.just(np.nan), min_size=10, max_size=10))
+def test_a_missing_volume_keeps_all_others(volumes: list[float]) -> None:
+    bars, notes = with_every_volume(BARS.assign(volume=volumes))
+    missing = int(np.isnan(volumes).sum())
+    if missing == len(volumes):
+        assert "volume" not in bars
+        assert notes == []
+        return
+    assert bars["volume"].tolist() == [0.0 if np.isnan(v) else v for v in volumes]
+    expected = [f"bars without a volume, which counts as 0: {missing}"] if missing else []
+    assert notes == expected
+
+
+def test_the_base_currencys_volume_is_used_or_its_absence_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    frame = BARS.rename(columns={"volume": "Volume BTC"}).assign(**{"Volume USDT": 5.0})
+    assert normalised("BTC-USD", frame)["volume"].tolist() == [1e3] * 10
+    assert caplog.records == []
+    assert "volume" not in normalised("SPY", frame)
+    assert caplog.messages == [
+        "SPY: no volume: none of Volume BTC, Volume USDT is known to be in units of it"
+    ]

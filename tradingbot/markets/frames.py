@@ -1,0 +1,178 @@
+"""Frames of candles as people have them, as one frame that the rest of the program knows.
+
+What yfinance gives (capitalised, a level of tickers, times with a zone), a column of dates instead
+of an index, and the frames of other libraries.
+"""
+
+import logging
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.interchange import from_dataframe
+
+from tradingbot.errors import DataError
+from tradingbot.markets.headings import PRICES, Columns, find_columns, simplified
+
+logger = logging.getLogger(__name__)
+
+_EXPECTED = (
+    "expected a DataFrame with a DatetimeIndex, or a date column, and open, high, low, close"
+)
+
+
+def normalised(symbol: str, history: Any) -> pd.DataFrame:
+    """`history` with a DatetimeIndex in order and the columns PRICES and, if it has one, volume.
+
+    It may be a frame of pandas or of any library with the dataframe interchange protocol or
+    `to_pandas`; other columns are left aside. Times with a zone keep it.
+
+    Raises:
+        DataError: It is no frame of this ticker's candles; says what is missing or doubled.
+    """
+    frame = _of_ticker(symbol, _to_pandas(symbol, history))
+    names = list(frame.columns)
+    columns = find_columns(names)
+    if doubled := [name for name in (*PRICES, "volume") if name in columns.doubled]:
+        raise DataError(
+            f"the history has not one column {', '.join(doubled)}: {columns.doubled[doubled[0]]}",
+            symbol=symbol,
+        )
+    if missing := [name for name in PRICES if name not in columns.position]:
+        raise DataError(
+            f"the history has not one column {', '.join(missing)}, but {names}", symbol=symbol
+        )
+    places = {name: columns.position[name] for name in PRICES}
+    volume = _volume(symbol, names, columns)
+    if volume is not None:
+        places["volume"] = volume
+    bars = frame.iloc[:, list(places.values())].copy()
+    bars.columns = pd.Index(list(places))
+    bars.index = _times(symbol, frame, columns)
+    try:
+        bars = bars.astype("float64")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
+    return bars if bars.index.is_monotonic_increasing else bars.sort_index(kind="stable")
+
+
+def _to_pandas(symbol: str, history: Any) -> pd.DataFrame:
+    if isinstance(history, pd.DataFrame):
+        return history
+    try:
+        if hasattr(history, "__dataframe__"):
+            with warnings.catch_warnings():  # pandas 3 prefers Arrow, which needs pyarrow
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return from_dataframe(history)
+        if hasattr(history, "to_pandas"):
+            frame = history.to_pandas()
+            if isinstance(frame, pd.DataFrame):
+                return frame
+        if hasattr(history, "__arrow_c_stream__"):
+            read: pd.DataFrame = pd.DataFrame.from_arrow(history)  # type: ignore[attr-defined]
+            return read
+    except Exception as error:  # of another library
+        raise DataError(
+            f"the {type(history).__name__} is no frame that pandas reads "
+            f"({' '.join(str(error).split())}); {_EXPECTED}",
+            symbol=symbol,
+        ) from error
+    raise DataError(f"{_EXPECTED} as the history", symbol=symbol)
+
+
+def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The ticker's part of a frame of several, and columns and index of one level."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        level = next(
+            (
+                level
+                for level in range(frame.columns.nlevels)
+                if set(PRICES) <= set(map(simplified, frame.columns.get_level_values(level)))
+            ),
+            0,
+        )
+        names = frame.columns.get_level_values(level)
+        others = frame.columns.droplevel(level)
+        ticker = _ticker(symbol, [str(name) for name in others if str(name)])
+        frame = frame.loc[:, [str(name) in ("", ticker) for name in others]]
+        frame.columns = names[[str(name) in ("", ticker) for name in others]]
+    if isinstance(frame.index, pd.MultiIndex):
+        levels = frame.index.levels
+        times = [i for i, level in enumerate(levels) if isinstance(level, pd.DatetimeIndex)]
+        if len(levels) != 2 or len(times) != 1:
+            raise DataError(f"the history has an index of {len(levels)} levels; {_EXPECTED}")
+        tickers = frame.index.get_level_values(1 - times[0]).astype(str)
+        frame = frame[tickers == _ticker(symbol, list(tickers))]
+        frame.index = frame.index.get_level_values(times[0])
+    return frame
+
+
+def _ticker(symbol: str, tickers: list[str]) -> str:
+    """Which of the frame's tickers is meant."""
+    known = dict.fromkeys(tickers)
+    found = [ticker for ticker in known if ticker.upper() == symbol.upper()]
+    if not found and len(known) > 1:
+        raise DataError(f"the history is of {', '.join(known)}; none of it is this", symbol=symbol)
+    return (found or tickers or [""])[0]
+
+
+def _volume(symbol: str, names: list[Any], columns: Columns) -> int | None:
+    """The volume in units of what is traded."""
+    for name in ("volume", "ticks"):
+        if name in columns.position:
+            return columns.position[name]
+    units = {place: simplified(names[place]).split()[1].upper() for place in columns.volumes}
+    base = [place for place, unit in units.items() if symbol.upper().startswith(unit)]
+    if len(base) != 1 and units:
+        logger.warning(
+            "%s: no volume: none of %s is known to be in units of it",
+            symbol, ", ".join(str(names[place]) for place in units),
+        )  # fmt: skip
+    return base[0] if len(base) == 1 else None
+
+
+def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeIndex:
+    """The index, or the column of dates beside one that only counts."""
+    index: Any = frame.index
+    if isinstance(index, pd.PeriodIndex):
+        return index.to_timestamp()
+    if isinstance(index, pd.DatetimeIndex):
+        return index
+    if "time" in columns.position:
+        index = frame.iloc[:, columns.position["time"]]
+    elif isinstance(index, pd.RangeIndex):
+        raise DataError(f"the history has no times; {_EXPECTED}", symbol=symbol)
+    try:
+        return pd.DatetimeIndex(_read_times(pd.Series(index)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"the history's times are not read ({str(error).splitlines()[0]}); "
+            "convert them with pd.to_datetime",
+            symbol=symbol,
+        ) from error
+
+
+def _read_times(times: pd.Series) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(times):
+        return times
+    if pd.api.types.is_numeric_dtype(times):
+        return _from_epochs(times.astype("int64"))
+    try:
+        return pd.to_datetime(times, format="ISO8601")
+    except ValueError as error:
+        if "Mixed timezones" not in str(error):
+            raise
+    # the offset changes with the clocks: a midnight is that of the day as written
+    walls = pd.to_datetime(times.astype(str).str.slice(0, 19), format="ISO8601")
+    if walls.eq(walls.dt.normalize()).all():
+        return walls
+    return pd.to_datetime(times, format="ISO8601", utc=True)
+
+
+def _from_epochs(times: pd.Series) -> pd.Series:
+    """Seconds, milli-, micro- or nanoseconds, by the number of digits."""
+    if (times < 10**8).any():
+        raise ValueError(f"{times[times < 10**8].iloc[0]} is no epoch")
+    factors = np.select([times < 10**bound for bound in (11, 14, 17)], [10**9, 10**6, 10**3], 1)
+    return pd.Series(pd.to_datetime((times * factors).to_numpy(), utc=True))
