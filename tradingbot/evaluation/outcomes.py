@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.ledger import LedgerPart, LedgerRows, ledger_parts, read_part
 from tradingbot.runtime.clock import utcnow
-from tradingbot.typing import Floats, Times
+from tradingbot.typing import Floats, SessionFactory, Times
 
 if TYPE_CHECKING:
     from tradingbot.data.service import DataService
@@ -89,7 +88,7 @@ class Unresolved:
 
 
 def resolve_outcomes(
-    session: Session,
+    sessions: SessionFactory,
     closes: Closes,
     *,
     model: str | None = None,
@@ -100,9 +99,12 @@ def resolve_outcomes(
 
     `closes(symbol, interval, since)` are the known closes of a ticker, indexed by naive times; it
     may raise DataError. `model` is a model's name, `since` the oldest `as_of` that counts. Only
-    one ticker's forecasts are in memory at a time. The revisions of a model come apart.
+    one ticker's forecasts are in memory at a time. The revisions of a model come apart. Each
+    reading is a transaction of its own, and none is open while an outcome is handed over: a server
+    may end one that waits (idle_in_transaction_session_timeout).
     """
-    parts = ledger_parts(session, model=model, symbols=symbols, since=since)
+    with sessions() as session:
+        parts = ledger_parts(session, model=model, symbols=symbols, since=since)
     for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
         of_ticker = list(group)
         first = min(part.first_as_of for part in of_ticker)
@@ -111,8 +113,8 @@ def resolve_outcomes(
             if isinstance(past, DataError):
                 reason = UnresolvedReason.NO_CANDLES
                 yield Unresolved(symbol, part.model_name, reason, part.count, past.reason)
-            else:
-                yield from _joined(part, read_part(session, part, since=since), past)
+            elif rows := read_part(sessions, part, since=since):
+                yield from _joined(part, rows, past)
 
 
 def closes_of(data: "DataService") -> Closes:

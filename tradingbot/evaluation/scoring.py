@@ -74,16 +74,16 @@ def score(
     forecasts that are no longer there go; those of a ticker whose candles cannot be had now stay.
     """
     run = _ScoringRun(sessions, utcnow())
-    with sessions() as session:
-        if reporter is not None:
+    if reporter is not None:
+        with sessions() as session:
             total = count_tickers(session, model=model, symbols=symbols)
-            reporter.step("score", "Scoring", total=total)
-        every = resolve_outcomes(session, closes, model=model, symbols=symbols)
-        for _, of_ticker in groupby(every, lambda one: one.symbol):
-            for one in of_ticker:
-                run.add(one)
-            if reporter is not None:
-                reporter.advance()
+        reporter.step("score", "Scoring", total=total)
+    every = resolve_outcomes(sessions, closes, model=model, symbols=symbols)
+    for _, of_ticker in groupby(every, lambda one: one.symbol):
+        for one in of_ticker:
+            run.add(one)
+        if reporter is not None:
+            reporter.advance()
     if symbols is None:
         run.add_totals()
     run.store()

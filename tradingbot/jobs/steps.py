@@ -14,7 +14,6 @@ import pandas as pd
 from tradingbot.data.service import DataService
 from tradingbot.data.stored import closes_in_database
 from tradingbot.errors import (
-    DatabaseUnavailable,
     DataError,
     KronosError,
     RunOvertaken,
@@ -142,8 +141,7 @@ class NightlyCalibration:
 
     The outcomes come from `histories`, the daily candles of this run, and for other tickers from
     those that the database keeps: nothing is fetched. Forecasts matter more than their
-    calibration, so what goes wrong here is told and the bands stay raw, unless nothing could be
-    stored either.
+    calibration, so whatever goes wrong here is told and the bands stay raw.
     """
 
     def __init__(
@@ -164,35 +162,48 @@ class NightlyCalibration:
         """The forecasts with calibrated bands."""
         if forecasts and not self._fitted:
             self._known, self._fitted = self._fit_or_warn(forecasts[0]), True
-        known = self._known
-        return forecasts if known is None else [known.apply(forecast) for forecast in forecasts]
+        return [self._calibrated(forecast) for forecast in forecasts]
+
+    def _calibrated(self, forecast: Forecast) -> Forecast:
+        if self._known is None:
+            return forecast
+        try:
+            return self._known.apply(forecast)
+        except Exception:  # of what is stored, and was not fitted by this version
+            self._known = None
+            logger.exception(_STAY_RAW)
+            return forecast
 
     def _fit_or_warn(self, of: Forecast) -> Calibration | None:
-        what = "the bands stay raw, for they could not be calibrated"
         try:
             return retried(lambda: self._fit(of), timeouts=self._timeouts)
-        except (DatabaseUnavailable, RunOvertaken):
+        except RunOvertaken:
             raise
         except KronosError as error:
-            self._reporter.warn(f"{what}: {_one_line(error)}")
+            self._reporter.warn(f"{_STAY_RAW}: {_one_line(error)}")
         except Exception:
-            logger.exception(what)
+            logger.exception(_STAY_RAW)
         return None
 
     def _fit(self, of: Forecast) -> Calibration | None:
-        """Fitted anew, or as it is stored; None: raw."""
-        with self._sessions() as session:
+        """Fitted anew, or as it is stored; None: raw. No transaction is open while it computes."""
 
-            def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
-                if symbol in self._histories and interval == INTERVAL:
-                    return self._histories[symbol]["close"]
+        def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+            if symbol in self._histories and interval == INTERVAL:
+                return self._histories[symbol]["close"]
+            with self._sessions() as session:
                 return closes_in_database(session, symbol, interval, since)
 
-            since = of.as_of - RECORD
-            record = resolve_outcomes(session, closes, model=of.model_name, since=since)
-            for one in fit(part for part in record if isinstance(part, ForecastOutcomes)):
+        since = of.as_of - RECORD
+        record = resolve_outcomes(self._sessions, closes, model=of.model_name, since=since)
+        fitted = fit(part for part in record if isinstance(part, ForecastOutcomes))
+        with self._sessions() as session:
+            for one in fitted:
                 store(session, one.calibration)
             return load(session, key_of(of))
+
+
+_STAY_RAW = "the bands stay raw, for they could not be calibrated"
 
 
 def score_forecasts(

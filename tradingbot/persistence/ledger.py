@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.persistence.models import KronosForecast
-from tradingbot.typing import Floats, Times
+from tradingbot.typing import Floats, SessionFactory, Times
 
-_CHUNK = 5000  # rows whose JSON is in memory as text
+_CHUNK = 5000  # rows whose JSON is decoded at once
 _LEDGER = KronosForecast.__table__.c
 
 
@@ -68,8 +68,13 @@ def ledger_parts(
     return [LedgerPart(*row) for row in sorted(rows.all())]
 
 
-def read_part(session: Session, part: LedgerPart, *, since: datetime | None = None) -> LedgerRows:
-    """Return the forecasts of this part, of `since` or later. There must be one at least."""
+def read_part(
+    sessions: SessionFactory, part: LedgerPart, *, since: datetime | None = None
+) -> LedgerRows | None:
+    """Return the forecasts of this part, of `since` or later; None if there are none any more.
+
+    They are decoded after the transaction, which a server may end while it waits.
+    """
     query = (
         select(
             func.coalesce(_LEDGER.model_revision, ""),
@@ -89,9 +94,12 @@ def read_part(session: Session, part: LedgerPart, *, since: datetime | None = No
             *_not_before(since),
         )
         .order_by(_LEDGER.as_of, _LEDGER.target_date)
-        .execution_options(yield_per=_CHUNK)
     )
-    chunks = [_columns(chunk) for chunk in session.execute(query).partitions()]
+    with sessions() as session:
+        rows = session.execute(query).all()
+    if not rows:
+        return None
+    chunks = [_columns(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from sqlalchemy.orm import Session
-
 from tradingbot.data.service import DataService
 from tradingbot.evaluation.outcomes import (
     ForecastOutcomes,
@@ -24,6 +22,7 @@ from tradingbot.postprocessing.fit import RECORD, Fit, fit
 from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
+from tradingbot.typing import SessionFactory
 
 
 @dataclass
@@ -71,10 +70,11 @@ def recalibrate(
     if record is not None:
         found.fits = fit(record)
     elif not dry_run or database_exists(url):
-        with get_db_session(url, create=not dry_run) as session:
-            stored = _stored_record(session, url, settings, source)
-            found.fits = fit(_known(stored, found.left_out))
-            lacking = [one.calibration.key for one in found.fits if not one.calibration.pools]
+        sessions = partial(get_db_session, url, create=not dry_run)
+        stored = _stored_record(sessions, settings, source)
+        found.fits = fit(_known(stored, found.left_out))
+        lacking = [one.calibration.key for one in found.fits if not one.calibration.pools]
+        with sessions() as session:
             found.earlier = {key for key in lacking if load(session, key)}
     if not dry_run:
         with get_db_session(url) as session:
@@ -84,16 +84,15 @@ def recalibrate(
 
 
 def _stored_record(
-    session: Session, url: str, settings: Settings, source: str | None
+    sessions: SessionFactory, settings: Settings, source: str | None
 ) -> Iterator[ForecastOutcomes | Unresolved]:
-    newest = newest_vintage(session)
+    with sessions() as session:
+        newest = newest_vintage(session)
+        source = source or last_source(session) or settings.data_source
     if newest is None:
         return iter(())
-    source = source or last_source(session) or settings.data_source
-    data = DataService(
-        source, now=utcnow(), sessions=partial(get_db_session, url), timeouts=settings.timeouts
-    )
-    return resolve_outcomes(session, closes_of(data), since=newest - RECORD)
+    data = DataService(source, now=utcnow(), sessions=sessions, timeouts=settings.timeouts)
+    return resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
 
 
 def _known(

@@ -1,6 +1,7 @@
 """The data of a report, read from the database: newest forecasts, earlier ones with outcomes."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -163,7 +164,9 @@ def _outcomes(
     """By ticker: forecasts of this very revision with their outcome, and why others have none."""
     found: dict[str, ForecastOutcomes] = {}
     unscored: dict[str, list[Unresolved]] = {}
-    every = resolve_outcomes(session, candles.closes, model=model, symbols=symbols, since=since)
+    every = resolve_outcomes(
+        lambda: nullcontext(session), candles.closes, model=model, symbols=symbols, since=since
+    )
     for one in every:
         if isinstance(one, Unresolved):
             unscored.setdefault(one.symbol, []).append(one)

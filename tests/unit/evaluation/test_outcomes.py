@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ def read(url: str, past: pd.Series | DataError | None = None, **options: Any) ->
             raise past
         return history() if past is None else past
 
-    with get_db_session(url) as session:
-        return list(resolve_outcomes(session, closes, **options))
+    return list(resolve_outcomes(partial(get_db_session, url), closes, **options))
 
 
 def test_a_forecast_is_compared_in_shares_of_the_close_it_was_made_from(database: str) -> None:

@@ -93,10 +93,8 @@ def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str)
 def test_all_tickers_together_have_the_measures_of_their_forecasts(database: str) -> None:
     keep(database, PAST)
     scored(database, PAST)
-    with get_db_session(database) as session:
-        found = [
-            x for x in resolve_outcomes(session, closes_of(PAST)) if isinstance(x, ForecastOutcomes)
-        ]
+    every = resolve_outcomes(partial(get_db_session, database), closes_of(PAST))
+    found = [one for one in every if isinstance(one, ForecastOutcomes)]
     expected = compute_metrics(found, step=2, last_sessions=60)
     row = rows(database)["mini", "r1", ALL_SYMBOLS, 2, 60]
     for name, value in expected.__dict__.items():

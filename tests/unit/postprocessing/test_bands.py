@@ -1,7 +1,9 @@
 """Calibrations: fitted from a record, stored, applied to forecasts; and the job that does so."""
 
 import json
-from collections.abc import Iterator
+import pkgutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import func, make_url, select, text
 from sqlalchemy.exc import InvalidRequestError
 from typer.testing import CliRunner
 
@@ -20,6 +22,7 @@ from tradingbot.ai.forecast_tool import forecast_text
 from tradingbot.cli.main import app
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
+from tradingbot.errors import DatabaseError, DatabaseUnavailable, DataError
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.jobs.database import JobDatabase
@@ -27,15 +30,15 @@ from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.summary import RunSummary
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
-from tradingbot.persistence.models import KronosForecast, KronosPrediction
+from tradingbot.persistence.models import KronosForecast, KronosPrediction, KronosScore
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, key_of
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.fit import Fit, fit
 from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, Timeouts, use_timeouts
 from tradingbot.space.client import SpaceClient
 
 EIGHTY = BANDS.index(80)
@@ -361,6 +364,102 @@ def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night
     assert "Error: the bands stay raw, for they could not be calibrated" in told
     assert told.count(f"{type(mistake).__name__}: oops") == 1
     assert "Traceback (most recent call last)" in told
+
+
+IDLE = 100  # milliseconds that a transaction may wait
+
+
+@pytest.fixture
+def impatient_url(postgres_url: str) -> str:
+    """A Postgres that ends transactions which wait, as managed ones do."""
+    address = make_url(postgres_url)
+    with get_engine(postgres_url).begin() as connection:
+        connection.execute(
+            text(
+                f"ALTER DATABASE {address.database} "
+                f"SET idle_in_transaction_session_timeout = {IDLE}"
+            )
+        )
+    dispose_engines()
+    return postgres_url
+
+
+def slowly(work: Callable[..., Any]) -> Callable[..., Any]:
+    def slow(*args: Any, **options: Any) -> Any:
+        time.sleep(3 * IDLE / 1000)
+        return work(*args, **options)
+
+    return slow
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tradingbot.jobs.steps.fit",
+        "tradingbot.evaluation.outcomes._joined",
+        "tradingbot.evaluation.scoring.MetricAccumulator.of",
+        "tradingbot.persistence.ledger._columns",
+    ],
+)
+def test_no_transaction_waits_for_a_calibration_or_a_scoring_that_computes(
+    name: str,
+    space_url: str,
+    impatient_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    past, _ = nano_s_past(space_url)
+    with get_db_session(impatient_url) as session:
+        store_forecasts(session, past)
+    monkeypatch.setattr(name, slowly(pkgutil.resolve_name(name)))
+    done = night(space_url, impatient_url, ("AAPL", "IBM"), horizon=2)
+    assert done.forecasts["AAPL"].calibration.startswith("conformal")
+    told = capsys.readouterr().err
+    assert "could not be" not in told
+    assert "trying again" not in told
+    with get_db_session(impatient_url) as session:
+        assert session.scalar(select(func.count()).select_from(KronosScore))
+
+
+def fail(error: Exception) -> Callable[..., Any]:
+    def failing(*args: Any, **options: Any) -> Any:
+        raise error
+
+    return failing
+
+
+STEPS = "tradingbot.jobs.steps"
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        (f"{STEPS}.resolve_outcomes", DataError("no candles")),
+        (f"{STEPS}.fit", DatabaseUnavailable("it has ended the session")),
+        (f"{STEPS}.store", DatabaseError("no permission")),
+        (f"{STEPS}.load", MemoryError("too large")),
+        ("tradingbot.postprocessing.bands.Calibration.apply", ValueError("a bug")),
+    ],
+)
+def test_whatever_fails_in_the_calibration_costs_no_forecast(
+    name: str,
+    error: Exception,
+    space_url: str,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    past, _ = nano_s_past(space_url)
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, past)
+    monkeypatch.setattr(name, fail(error))
+    with use_timeouts(Timeouts(database_retry=0.0)):
+        done = night(space_url, sqlite_url, ("AAPL", "IBM"), horizon=2)
+    assert (done.ending.exit_code, done.made) == (0, ["AAPL", "IBM"])
+    assert done.forecasts["AAPL"].calibration == "raw"
+    told = capsys.readouterr().err
+    assert "the bands stay raw, for they could not be calibrated" in told
+    assert str(error) in told
 
 
 def test_without_a_database_the_client_s_bands_are_raw_and_called_so(
