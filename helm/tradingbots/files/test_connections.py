@@ -5,6 +5,7 @@ import sys
 import requests
 
 from tradingbot.errors import KronosError
+from tradingbot.settings import Settings
 from tradingbot.utils.db import database_url, init_db, redact
 
 
@@ -19,7 +20,10 @@ def database() -> str:
 def space() -> str:
     # One on the Hub is paused most of the day: 503 is its right to say, but any other answer than
     # its health means that there is no Space at this address.
-    url = os.environ.get("KRONOS_SPACE_URL", "").rstrip("/") + "/health"
+    address = Settings.from_env().space_url
+    if address is None:
+        raise KronosError("env.HF_SPACE_REPO and env.KRONOS_SPACE_URL are not set in the values")
+    url = f"{address}/health"
     try:
         answer = requests.get(url, timeout=60)
         health = answer.json() if answer.status_code == 200 else {}

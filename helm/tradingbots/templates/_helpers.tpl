@@ -1,7 +1,7 @@
 {{/* Labels of every object. Takes a dict: root, component. */}}
 {{- define "tradingbots.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_." }}
+app.kubernetes.io/version: {{ include "tradingbots.version" .root | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: kronos
 {{ include "tradingbots.selector" . }}
@@ -14,6 +14,11 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* The version of packages and images; a label and a tag may hold no plus. */}}
+{{- define "tradingbots.version" -}}
+{{ .Chart.AppVersion | replace "+" "_" }}
+{{- end }}
+
 {{/* kronosbot -> tradingbot-kronos, kronosbot-report -> tradingbot-kronos-report */}}
 {{- define "tradingbots.cronjobName" -}}
 tradingbot-{{ regexReplaceAll "-?bot(-|$)" . "${1}" | trimSuffix "-" }}
@@ -24,9 +29,13 @@ tradingbot-{{ regexReplaceAll "-?bot(-|$)" . "${1}" | trimSuffix "-" }}
 tradingbot.{{ splitList "-" . | first }}
 {{- end }}
 
-{{/* Takes a dict: root, image. */}}
+{{/* A digest alone names an image; a tag beside it is for whoever reads it. Takes a dict: root, image. */}}
 {{- define "tradingbots.image" -}}
-image: {{ printf "%s:%s" .image.repository (.image.tag | default .root.Chart.AppVersion) | quote }}
+{{- $tag := .image.tag }}
+{{- if not (or $tag .image.digest) }}
+{{- $tag = include "tradingbots.version" .root }}
+{{- end -}}
+image: "{{ .image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with .image.digest }}@{{ . }}{{ end }}"
 imagePullPolicy: {{ .image.pullPolicy }}
 {{- end }}
 
@@ -73,19 +82,57 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{/* Refuse a secret in plain text, which the release and every pod would show: what is named like one,
+     and an address with a password in it. Takes a dict: root, where, env. */}}
+{{- define "tradingbots.refuseSecrets" -}}
+{{- $named := "(?i)(password|passwd|passphrase|secret|token|credentials?|key|dsn|(^|_)(pass|pwd|auth)|(database|postgres|postgresql|pg|db|redis|mongo|mongodb|amqp)_?ur[il])_?[0-9]*$" }}
+{{- $where := .where }}
+{{- $secret := .root.Values.secretName }}
+{{- range $name, $value := .env }}
+{{- if eq $name "HF_TOKEN" }}
+{{- fail (printf "%s: HF_TOKEN does not belong here: put it into the secret, from which kronosbot alone gets it" $where) }}
+{{- end }}
+{{- if not (or (kindIs "map" $value) (eq (toString $value) "")) }}
+{{- if or (regexMatch $named $name) (regexMatch "://[^/@\\s]*:[^/@\\s]*@" (toString $value)) }}
+{{- fail (printf "%s: %s is a secret, which anybody could read here: put it into the secret %s, or give {secretKeyRef: {name: …, key: …}}" $where $name $secret) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Refuse secrets in plain text wherever the values take settings. */}}
+{{- define "tradingbots.refuseSecretsOfValues" -}}
+{{- include "tradingbots.refuseSecrets" (dict "root" . "where" "env" "env" .Values.env) }}
+{{- include "tradingbots.refuseSecrets" (dict "root" . "where" "space.env" "env" .Values.space.env) }}
+{{- range .Values.bots }}
+{{- $where := printf "bots: %s: env" .name }}
+{{- include "tradingbots.refuseSecrets" (dict "root" $ "where" $where "env" (.env | default dict)) }}
+{{- range concat (.command | default list) (.args | default list) }}
+{{- if regexMatch "://[^/@\\s]*:[^/@\\s]*@" . }}
+{{- fail (printf "%s: an address with a password in command or args, which anybody could read: give it as DATABASE_URL in the secret" (trimSuffix ": env" $where)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Variables that the values give, over those that the chart gives. Takes a dict: own, given (a list
      of dicts, of which a later one goes before). */}}
 {{- define "tradingbots.mergedEnv" -}}
 {{- $env := deepCopy .own }}
 {{- range .given }}
-{{- if hasKey . "HF_TOKEN" }}
-{{- fail "env: HF_TOKEN does not belong here: put it into the secret, from which kronosbot alone gets it" }}
-{{- end }}
 {{- range $name, $value := . }}
 {{- $_ := set $env $name $value }}
 {{- end }}
 {{- end }}
+{{- if and $env.HF_SPACE_REPO (eq (toString $env.KRONOS_SPACE_URL) (include "tradingbots.defaultSpaceURL" .)) }}
+{{- $_ := unset $env "KRONOS_SPACE_URL" }}
+{{- end }}
 {{- include "tradingbots.env" $env }}
+{{- end }}
+
+{{/* The address of the default Space, which gives way to that of an HF_SPACE_REPO. */}}
+{{- define "tradingbots.defaultSpaceURL" -}}
+https://guestros-kronos-trading-api.hf.space
 {{- end }}
 
 {{/* A variable from the secret of the same key, which may be missing. Takes a dict: root, name. */}}
@@ -125,6 +172,25 @@ POSTGRES_DATABASE: {{ $database.name | quote }}
 http://{{ .Release.Name }}-space:7860
 {{- end }}
 
+{{/* Whose Space forecasts, for NOTES. */}}
+{{- define "tradingbots.whoseSpace" -}}
+{{- $repo := .Values.env.HF_SPACE_REPO }}
+{{- $url := .Values.env.KRONOS_SPACE_URL }}
+{{- if .Values.space.enabled -}}
+the Space in this cluster, {{ include "tradingbots.spaceURL" . }}
+{{- else if and $repo (eq (toString $url) (include "tradingbots.defaultSpaceURL" .)) -}}
+the Space {{ kindIs "string" $repo | ternary $repo "that env.HF_SPACE_REPO refers to" }}
+{{- else if eq (toString $url) (include "tradingbots.defaultSpaceURL" .) -}}
+the default Space, guestros/kronos-trading-api at {{ $url }}.
+With HF_TOKEN or KRONOS_API_KEY in the secret the bots use it only if you name it; or name your own:
+  --set env.HF_SPACE_REPO=OWNER/NAME
+{{- else if not (or $url $repo) -}}
+nowhere: env.HF_SPACE_REPO and env.KRONOS_SPACE_URL are empty
+{{- else -}}
+{{ kindIs "map" $url | ternary "the address that env.KRONOS_SPACE_URL refers to" ($url | default (printf "the Space %v" $repo)) }}
+{{- end }}
+{{- end }}
+
 {{/* All variables of a pod that runs the bots' image. Takes a dict: root, env, the pod's own. */}}
 {{- define "tradingbots.botEnv" -}}
 {{- $secret := include "tradingbots.fromSecret" (dict "root" .root "name" "KRONOS_API_KEY") | fromYaml }}
@@ -138,7 +204,20 @@ http://{{ .Release.Name }}-space:7860
 - name: tmp
   mountPath: /tmp
 {{- end }}
+{{/* Takes how large it may become; the pod is evicted beyond it, before the node's disk is full. */}}
 {{- define "tradingbots.tmpVolume" -}}
 - name: tmp
-  emptyDir: {}
+  emptyDir:
+    sizeLimit: {{ . }}
+{{- end }}
+
+{{/* This release's bots and its test, as a peer of a NetworkPolicy. */}}
+{{- define "tradingbots.botsSelector" -}}
+matchLabels:
+  app.kubernetes.io/name: {{ .Chart.Name }}
+  app.kubernetes.io/instance: {{ .Release.Name }}
+matchExpressions:
+  - key: app.kubernetes.io/component
+    operator: In
+    values: [bot, test]
 {{- end }}
