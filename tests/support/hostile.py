@@ -196,7 +196,8 @@ def _first(pieces: Iterator[Piece], number: int) -> Iterator[Piece]:
     return (piece for piece, _ in zip(pieces, range(number), strict=False))
 
 
-SLOW = ("drips", "says nothing")  # what lasts until a time-out, by the beginning of its name
+# what lasts until a time-out, by the beginning of its name
+SLOW = ("drips", "says nothing", "endless 100", "endless trailers")
 
 # JSON that is wrong in its place ----------------------------------------------------------------
 

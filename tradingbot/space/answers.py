@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from reprlib import Repr
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -88,7 +88,7 @@ class Bar(_Answer):
 class Result(_Answer):
     """An item of /predict/batch that holds a forecast. Old Spaces leave out what has a default."""
 
-    ok: Literal[True]
+    ok: bool  # true: `RefusedResult` is for the others
     symbol: str
     model: Name
     model_revision: Name | None = None
@@ -108,7 +108,6 @@ class Refusal(_Answer):
 class RefusedResult(_Answer):
     """An item of /predict/batch whose request the Space refuses."""
 
-    ok: Literal[False]
     error: Refusal
 
 

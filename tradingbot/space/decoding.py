@@ -26,8 +26,8 @@ _LEVELS = frozenset(QUANTILE_LEVELS)
 
 
 def answer_bytes(batch: Sequence[SeriesRequest]) -> int:
-    """The size at which an answer to these requests is broken off, some five times what is due."""
-    return sum(65_536 + 4096 * request.horizon for request in batch)
+    """The size at which an answer to these requests is broken off: several times what is due."""
+    return 1_000_000 + sum(4096 * request.horizon for request in batch)
 
 
 def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
@@ -62,7 +62,7 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
         made_at=made_at,
         last_close=request.last_close,
         samples=request.samples,
-        seed=result.seed,
+        seed=request.seed,
         bars=tuple(_bar(request, bar) for bar in result.predictions),
         warnings=tuple(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
     )
