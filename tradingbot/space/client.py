@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from tradingbot.errors import ConfigError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.errors import ConfigError, KronosError, SpaceUnavailable
 from tradingbot.forecast import Forecast
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import in_background
@@ -238,7 +238,7 @@ class _Flight:
                 self._outage = error  # the other batches would only wait for the same end
                 self.stop()
             return [(request.symbol, error) for request in batch]
-        except SpaceError as error:
+        except KronosError as error:
             return [(request.symbol, error) for request in batch]
 
 

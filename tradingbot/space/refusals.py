@@ -63,7 +63,7 @@ def _message(answer: Answer) -> str:
 
 def cause(error: BaseException) -> str:
     """The innermost reason, without object addresses: 'Connection refused'."""
-    while True:
+    for _ in range(20):  # a chain of causes may bite its own tail
         reason = getattr(error, "reason", None)
         inner = reason if isinstance(reason, BaseException) else error.__cause__
         inner = inner or error.__context__
@@ -71,5 +71,5 @@ def cause(error: BaseException) -> str:
             break
         error = inner
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return quoted(error.strerror, 200)
     return quoted(f"{type(error).__name__}: {error}".rstrip(": "), 200)

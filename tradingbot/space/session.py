@@ -10,6 +10,7 @@ import io
 import ipaddress
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from http.client import HTTPResponse
@@ -88,18 +89,24 @@ def read_body(response: requests.Response, *, limit: int, deadline: float) -> by
     return bytes(body)
 
 
-def check_reachable(session: requests.Session, request: requests.Request) -> None:
-    """Do all that sending `request` does, but for the network.
+def check_reachable(session: requests.Session, url: str, headers: Mapping[str, str]) -> None:
+    """Do all that a request to `url` does, but for the network.
 
     Raises:
         ConfigError: Address, headers, proxy or certificates are such that nothing can be sent.
     """
-    with _wrong(f"KRONOS_SPACE_URL={request.url!r}", "an address such as https://owner.hf.space"):
-        if not request.url.isprintable() or " " in request.url:
+    with _wrong(f"KRONOS_SPACE_URL={url!r}", "an address such as https://owner.hf.space"):
+        if not url.isprintable() or " " in url:
             raise ValueError("it has a space or a control character")
-        prepared = session.prepare_request(request)
+        prepared = session.prepare_request(requests.Request("GET", url, auth=NoAuth()))
         assert prepared.url is not None
         _encodable(urlsplit(prepared.url).hostname)
+    try:
+        session.prepare_request(requests.Request("GET", url, headers, auth=NoAuth()))
+        for value in headers.values():
+            value.encode("latin-1")
+    except (OSError, ValueError):  # whose text shows the key
+        raise ConfigError("KRONOS_API_KEY has characters that no HTTP header carries") from None
     options = session.merge_environment_settings(prepared.url, {}, True, None, None)
     verify = options["verify"]
     if prepared.url.startswith("https:") and isinstance(verify, str):
@@ -139,8 +146,9 @@ def _encodable(host: str | None) -> None:
 
 
 def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+    host = ""
     try:
+        host = urlsplit(url).hostname or ""
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"

@@ -70,8 +70,7 @@ class SpaceHTTP:
     def check(self) -> None:
         """ConfigError if no request can even be sent: a wrong host, proxy or certificate file."""
         if not self._checked:
-            request = requests.Request("GET", f"{self.url}/health", self._headers, auth=NoAuth())
-            check_reachable(self._http, request)
+            check_reachable(self._http, self.url, self._headers)
             self._checked = True
 
     def health(self) -> dict[str, Any]:
@@ -177,7 +176,7 @@ class SpaceHTTP:
             )
         except TooLarge as error:
             raise SpaceUnavailable(f"{url} answered what no Space does: {error}") from error
-        except (HTTPError, OSError, ValueError) as error:
+        except Exception as error:  # not only the HTTP client's own: an address may be at fault
             if _timed_out(error):
                 # not again: the Space would compute the same behind what it is still busy with
                 raise SpaceUnavailable(
