@@ -34,6 +34,7 @@ function readCandles(text, most = Infinity) {
   const left = records.length - full.length;
   if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
+  refuseSeveralTickers(full, position);
   const { times, byProgram } = timesOf(full, position, notes);
   const mark = settled.mark ?? markOf(settled.doubtful, records, used, header, byProgram);
   let bars = full.map((record, index) => readBar(record, position, times[index], mark));
@@ -58,7 +59,7 @@ function readCandles(text, most = Infinity) {
 /** The lines that are not blank; a list of lists, as ccxt gives candles, becomes lines. */
 function linesOf(text) {
   let lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/);
-  if (text.trimStart().startsWith("[")) {
+  if (/^\s*\[\s*\[/.test(text)) {
     try {
       lines = JSON.parse(text).map((row) => row.join(","));
     } catch (error) {
@@ -165,12 +166,14 @@ function splitLine(line, separator) {
 }
 
 /**
- * Not the days without trading that some vendors list, nor dividends, splits and footnotes: no
- * price of theirs is a number.
+ * Not the days without trading that some vendors list, nor dividends, splits and footnotes: they
+ * have words instead of prices, and at most one number beside one word.
  */
 function isBar({ cells }, position) {
   const prices = PRICES.map((name) => cells[position[name]]).filter((cell) => !MISSING.test(cell));
-  return prices.some((cell) => NUMERIC.test(bareNumber(cell)) || !/\p{L}/u.test(cell));
+  const words = prices.filter((cell) => !NUMERIC.test(bareNumber(cell)) && /\p{L}/u.test(cell));
+  const isEvent = words.length > 0 && (words.length === prices.length || prices.length === 2);
+  return prices.length > 0 && !isEvent;
 }
 
 /** The records' times as ISO 8601. All are written like the first one. */
@@ -272,6 +275,17 @@ function isNear(volumes, others, bars) {
 function tickerOf(records, position) {
   if (!("symbol" in position)) return "";
   return records[0].cells[position.symbol].replace(/[^\p{L}\d]/gu, "").toUpperCase();
+}
+
+/** Rows of several tickers in one text are no history. */
+function refuseSeveralTickers(records, position) {
+  if (!("symbol" in position)) return;
+  const first = records[0].cells[position.symbol];
+  const other = records.find(({ cells }) => cells[position.symbol] !== first);
+  if (other !== undefined) {
+    const name = other.cells[position.symbol];
+    throw new CsvError(other.row, `${quoted(name)} follows ${quoted(first)}; expected the rows of one ticker`);
+  }
 }
 
 /** Without a header, only the numbers say that they are open, high, low and close. */

@@ -21,7 +21,7 @@ const SHAPES = [
   "(?<y>\\d{4})(?<m>\\d\\d)(?<d>\\d\\d)",
   "(?<d>\\d\\d?)\\.\\s?(?<m>\\d\\d?)\\.\\s?(?<y>\\d{4}|\\d\\d)",
   "(?<a>\\d\\d?)(?<s>[-/])(?<b>\\d\\d?)\\k<s>(?<y>\\d{4}|\\d\\d)",
-  "(?<m>\\p{L}{3,})\\.? (?<d>\\d\\d?),? (?<y>\\d{4})",
+  "(?:\\p{L}+,? )?(?<m>\\p{L}{3,})\\.? (?<d>\\d\\d?),? (?<y>\\d{4})",
   "(?:\\p{L}+,? )?(?<d>\\d\\d?)\\.?(?<s>[-/\\s])(?<m>\\p{L}{3,})\\.?\\k<s>(?<y>\\d{4}|\\d\\d)",
 ].map((shape) => new RegExp(`^${shape}(?:[T,\\s]\\s*(?<rest>.*))?$`, "u"));
 const CLOCK = new RegExp(
@@ -58,7 +58,7 @@ function readTimes(texts) {
     const isZoned = (text) => /[Z+]|-.*-.*-/.test(text);
     const zoned = isZoned(first);
     const fits = (text) => ISO.test(text) && isZoned(text) === zoned && isDay(text);
-    const times = texts.map((text) => (fits(text) ? text.replace(",", ".") : null));
+    const times = texts.map((text) => (fits(text) ? text.replace(",", ".").replace(/(\.\d{6})\d+/, "$1") : null));
     return { times, byProgram: BY_PROGRAM.test(first), notes: [] };
   }
   if (texts.every((text) => COMPACT.test(text))) {

@@ -17,11 +17,11 @@ const NAMES = {
     "ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値",
   ],
   high: [
-    "high", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog",
+    "high", "highest", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog",
     "maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値",
   ],
   low: [
-    "low", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag",
+    "low", "lowest", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag",
     "minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値",
   ],
   close: [
@@ -52,7 +52,8 @@ const BEFORE = [
 
 /** "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung" */
 function simplified(heading) {
-  const letters = heading.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const spaced = heading.replace(/(?<=[a-z])(?=[A-Z])/g, " "); // openTime
+  const letters = spaced.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   const text = letters.replaceAll("ß", "ss").replace(/^\s*\d+[a-z]?\.\s+|\.\d+\s*$/g, "");
   return (text.match(/\p{L}+/gu) ?? []).join(" ");
 }

@@ -27,8 +27,8 @@ class CandleFile:
 
     @property
     def content(self) -> bytes:
-        text = self.text.replace("\n", "\r\n") if self.newline == "crlf" else self.text
-        return text.encode(self.encoding)
+        newline = {"lf": "\n", "crlf": "\r\n", "cr": "\r"}[self.newline]
+        return self.text.replace("\n", newline).encode(self.encoding)
 
     def expected(self) -> list[Candle]:
         return [(moment(time), *map(float, numbers)) for time, *numbers in self.candles]

@@ -24,11 +24,21 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("ouverture", "ouv", "abertura", "apertura", "otwarcie", "o", "开盘", "开盘价", "始値"),
     ),
     "high": (
-        *("high", "hoch", "hochst", "hochstkurs", "tageshoch", "plus haut", "haut", "hoog"),
+        *(
+            "high",
+            "highest",
+            "hoch",
+            "hochst",
+            "hochstkurs",
+            "tageshoch",
+            "plus haut",
+            "haut",
+            "hoog",
+        ),
         *("maxima", "maximo", "massimo", "max", "najwyzszy", "h", "最高", "最高价", "高値"),
     ),
     "low": (
-        *("low", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag"),
+        *("low", "lowest", "tief", "tiefst", "tiefstkurs", "tagestief", "plus bas", "bas", "laag"),
         *("minima", "minimo", "min", "najnizszy", "l", "最低", "最低价", "安値"),
     ),
     "close": (
@@ -77,7 +87,8 @@ def simplified(heading: object) -> str:
     """ "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung"."""
     if isinstance(heading, tuple):
         heading = " ".join(map(str, heading))
-    text = unicodedata.normalize("NFKD", str(heading)).casefold()
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(heading))  # openTime
+    text = unicodedata.normalize("NFKD", text).casefold()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
     text = re.sub(r"^\s*\d+[a-z]?\.\s+|\.\d+\s*$", "", text)  # "1. open"; pandas' "Open.1"
     return " ".join(re.findall(r"[^\W\d_]+", text))

@@ -56,6 +56,7 @@ class _File:
         mark, doubtful = settled_mark(chain(*cells.values()))
         read = {place: to_floats(texts, mark or ".") for place, texts in cells.items()}
         bars = self._bars(read)
+        self._refuse_several_tickers(bars)
         times = self._times(bars)
         if doubtful is not None and self._mark_of(doubtful, cells, times) == ",":
             read = {place: to_floats(texts, ",") for place, texts in cells.items()}
@@ -77,15 +78,17 @@ class _File:
     def _bars(self, read: Mapping[int, tuple[Floats, Flags]]) -> Flags:
         """Which rows are bars: not those of dividends and splits, nor footnotes.
 
-        They are known by their shape: no price is a number, and there is text or no date.
+        They are known by their shape: words instead of prices, and at most one number beside one
+        word; or no price and no date.
         """
-        bars = np.zeros(len(self._written), dtype=bool)
-        for place in self._prices:
-            bars |= ~np.isnan(read[place][0])
-        for i in np.flatnonzero(~bars):
+        numbers = np.sum([~np.isnan(read[place][0]) for place in self._prices], axis=0)
+        bars = np.ones(len(self._written), dtype=bool)
+        for i in np.flatnonzero(numbers <= 1):
             texts = [self._prices[place][i] for place in self._prices if read[place][1][i]]
-            has_words = any(any(map(str.isalpha, text)) for text in texts)
-            bars[i] = not has_words and (bool(texts) or is_time(self._written[i]))
+            if any(any(map(str.isalpha, text)) for text in texts):
+                bars[i] = numbers[i] == 1 and len(texts) > 1
+            elif not texts and numbers[i] == 0:
+                bars[i] = is_time(self._written[i])
         if count := int((~bars).sum()):
             self._notes.append(f"rows without prices left out: {count}")
         if not bars.any():
@@ -166,6 +169,13 @@ class _File:
             i = int(np.argmax(wrong))
             row = self._table.lines[i]
             raise DataError(f"{self._path} row {row}: {texts[i]!r} {complaint}")
+
+    def _refuse_several_tickers(self, bars: Flags) -> None:
+        if "symbol" in self._position:
+            names = self._table.column(self._position["symbol"])
+            first = names[int(np.argmax(bars))]
+            wrong = np.array([name != first for name in names]) & bars
+            self._refuse(names, wrong, f"follows {first!r}; expected the rows of one ticker")
 
     def _refuse_other_order(self, rows: pd.DataFrame) -> None:
         """Without a header, only the numbers say that they are open, high, low and close."""

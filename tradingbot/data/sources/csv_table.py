@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def read_table(file: Path) -> Table:
     text = _text(file)
     if not text.strip():
         raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
-    if text.lstrip().startswith("["):
+    if re.match(r"\s*\[\s*\[", text):
         text = _from_json(file, text)
     header = _header(file, text)
     rows: dict[int, list[str]] = {}
@@ -164,7 +165,7 @@ def _header(file: Path, text: str) -> Header:
 
 def _first_lines(text: str) -> Iterator[tuple[int, str]]:
     found = 0
-    for number, line in enumerate(io.StringIO(text), start=1):
+    for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         if line.strip():
             yield number, line.strip("\r\n")
             found += 1

@@ -28,7 +28,7 @@ _SHAPES = [
     re.compile(rf"(?P<y>\d{{4}})(?P<m>\d\d)(?P<d>\d\d){_REST}"),
     re.compile(rf"(?P<d>\d\d?)\.\s?(?P<m>\d\d?)\.\s?{_YEAR}{_REST}"),
     re.compile(rf"(?P<a>\d\d?)(?P<s>[-/])(?P<b>\d\d?)(?P=s){_YEAR}{_REST}"),
-    re.compile(rf"{_MONTH}\.? (?P<d>\d\d?),? (?P<y>\d{{4}}){_REST}"),
+    re.compile(rf"(?:[^\W\d_]+,? )?{_MONTH}\.? (?P<d>\d\d?),? (?P<y>\d{{4}}){_REST}"),
     re.compile(rf"(?:[^\W\d_]+,? )?(?P<d>\d\d?)\.?(?P<s>[-/\s]){_MONTH}\.?(?P=s){_YEAR}{_REST}"),
 ]
 _CLOCK = re.compile(
@@ -193,7 +193,8 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     for one, other in zip(first, second, strict=True):
         if one != other:
             raise TwoReadings(
-                f"is {one:%-d %B} or {other:%-d %B}, and no row tells which; write {one} or {other}"
+                f"may begin with the day or the month: it is {one.day} {one:%B} or "
+                f"{other.day} {other:%B}; write {one} or {other}"
             )
     return next(iter(left))
 
