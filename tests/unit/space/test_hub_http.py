@@ -1,0 +1,260 @@
+"""What the Hub answers ends in time and in size, and its own words are shown."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain, repeat
+
+import huggingface_hub
+import pytest
+
+from tests.support.hostile import (
+    OPEN,
+    QUICK,
+    RUNTIME,
+    SLOW,
+    HostileServer,
+    http,
+    transports,
+    try_hub,
+)
+from tests.support.hub_api import REPO, TOKEN
+from tradingbot.errors import ConfigError, HubError, HubRefused
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings
+from tradingbot.space.connect import open_space
+from tradingbot.space.hub import ATTEMPTS, LOG_LINES, HubSpace
+
+GOOD = json.dumps(RUNTIME).encode()
+SLOW_ONES = [name for name in transports(GOOD, "") if name.startswith(SLOW)]
+ONE_CALL = QUICK.hub_connect + QUICK.hub_answer
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    with HostileServer() as server:
+        yield server
+
+
+@pytest.fixture
+def space(server: HostileServer) -> HubSpace:
+    return HubSpace(REPO, TOKEN, endpoint=server.url, timeouts=QUICK)
+
+
+def answers(server: HostileServer, body: bytes, status: str = "200 OK", *headers: str) -> None:
+    server.answer = lambda: iter([http(body, status, *headers)])
+
+
+def test_hostile_answers_raise_nothing_but_errors_of_one_line() -> None:
+    outcomes, faults = try_hub(40, seed=20, slow=False)
+    assert faults == []
+    assert sum(outcomes.values()) == 40
+
+
+@pytest.mark.parametrize("name", SLOW_ONES)
+def test_a_pause_is_given_up_in_time_however_the_answer_drips(
+    server: HostileServer, space: HubSpace, name: str
+) -> None:
+    server.answer = transports(GOOD, "")[name]
+    with pytest.raises(HubError, match="in 1 attempt: "):
+        space.pause(patience=0)
+
+
+def test_the_look_after_a_pause_has_no_more_time_than_the_pause_itself(
+    server: HostileServer, space: HubSpace
+) -> None:
+    server.answer = lambda: iter([5.0])
+    late = space.until(time.monotonic() - ONE_CALL)  # a last call, begun in time, would be over
+    began = time.monotonic()
+    with pytest.raises(HubError, match="it did not answer within"):
+        late.stage()
+    assert time.monotonic() - began < 5, "without waiting for an answer"
+
+
+@pytest.mark.parametrize("name", ["endless body", "endless chunks", "endless error", "gzip bomb"])
+def test_an_answer_without_an_end_is_broken_off(
+    server: HostileServer, space: HubSpace, name: str
+) -> None:
+    server.answer = transports(GOOD, "")[name]
+    with pytest.raises(HubError, match=r"its answer is (more than 1000000 bytes|compressed)"):
+        space.stage()
+    assert server.sent < ATTEMPTS * 20_000_000, "what the machine's buffers hold, and no more"
+
+
+@pytest.mark.parametrize("event", [b"data: ", b'data: {"data": "x", "timestamp": ""}\n\n'])
+def test_a_log_without_an_end_is_read_for_a_while_and_its_lines_are_kept(
+    server: HostileServer, event: bytes
+) -> None:
+    head = OPEN.replace(b"application/json", b"text/event-stream") + b"\r\n"
+    server.answer = lambda: chain([head], repeat(event * 1000))
+    patient = replace(QUICK, hub_answer=0.5)
+    log = HubSpace(REPO, TOKEN, endpoint=server.url, timeouts=patient).log_tail(build=True)
+    assert log == ("x\n" * LOG_LINES if b"{" in event else "")
+
+
+def test_control_characters_of_a_log_do_not_get_through(
+    server: HostileServer, space: HubSpace
+) -> None:
+    lines = ["\x1b[31mred\n", "  indented\x9b", "x" * 50_000, 5]
+    events = "".join(f"data: {json.dumps({'data': line})}\n\n" for line in lines)
+    answers(server, events.encode(), "200 OK", "Content-Type: text/event-stream")
+    first, second, third, fourth = space.log_tail(build=False).splitlines()
+    assert (first, second, fourth) == (" [31mred", "  indented ", "5")
+    assert third == "x" * 8000
+
+
+@pytest.mark.parametrize("stage", ["", "running", "A B", "\x1b[31m", "X" * 99, 5, None, {}])
+def test_a_stage_that_is_none_is_no_answer(
+    server: HostileServer, space: HubSpace, stage: object
+) -> None:
+    answers(server, json.dumps(RUNTIME | {"stage": stage}).encode())
+    with pytest.raises(HubError, match="in 4 attempts: its answer makes no sense"):
+        space.stage()
+
+
+def test_a_hub_that_asks_for_a_long_wait_is_asked_again_sooner(
+    server: HostileServer, space: HubSpace
+) -> None:
+    answers(server, b"", "429 Wait", f"Retry-After: {'9' * 400}")
+    with pytest.raises(HubError, match="it answered 429"):
+        space.restart()
+    assert len([head for head in server.heads if b"restart" in head]) == ATTEMPTS
+
+
+# redirects ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_not_followed(
+    server: HostileServer, space: HubSpace, status: int
+) -> None:
+    with HostileServer() as elsewhere:
+        answers(server, b"", f"{status} Go", f"Location: {elsewhere.url}/api")
+        with pytest.raises(HubError, match="a redirect to another host, 127"):
+            space.restart()
+        assert elsewhere.heads == []
+
+
+def test_a_renamed_space_is_found_where_the_hub_says(
+    server: HostileServer, space: HubSpace
+) -> None:
+    def answer() -> Iterator[bytes | float]:
+        old = b"/api/spaces/someone/" in server.heads[-1]
+        yield http(b"", "307 Go", "Location: /api/spaces/new/name/runtime") if old else http(GOOD)
+
+    server.answer = answer
+    assert space.stage() == "PAUSED"
+    assert f"Bearer {TOKEN}".encode() in server.heads[-1]
+
+
+# the Hub's words ----------------------------------------------------------------------------
+
+QUOTA = "You have exceeded your quota of free Docker Spaces; upgrade to PRO"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "says", "not_"),
+    [
+        (401, "Invalid username or password.", "HF_TOKEN is not valid (401): Invalid user", "docs"),
+        (402, "Payment required", "it answered 402: Payment required; this is about the", "write"),
+        (403, QUOTA, f"it answered 403: {QUOTA}; this is about the account, not HF_TOKEN", "write"),
+        (403, QUOTA, "in your cluster (space.enabled) or on this machine (--local)", "write"),
+        (403, "You are not the owner", "HF_TOKEN needs write access to this Space. Else", "not H"),
+        (403, "", "HF_TOKEN may not do this (403); it needs write access to this Space", "--local"),
+        (404, "Repository not found", "(404): Repository not found; check HF_SPACE_REPO", "docs"),
+        (409, "The Space is being deleted", "it answered 409: The Space is being deleted", "TOKEN"),
+        (503, "Down for maintenance", "it answered 503: Down for maintenance; try again", "TOKEN"),
+    ],
+)
+def test_the_hub_s_own_words_are_shown_and_the_token_blamed_only_where_it_may_be(
+    server: HostileServer, space: HubSpace, status: int, words: str, says: str, not_: str
+) -> None:
+    answers(server, json.dumps({"error": words} if words else {}).encode(), f"{status} No")
+    with pytest.raises(HubError) as refused:
+        space.restart()
+    assert says in str(refused.value)
+    assert not_ not in str(refused.value)
+    assert isinstance(refused.value, HubRefused) == (status in (401, 402, 403, 404))
+
+
+def test_the_hub_s_words_are_one_short_line_wherever_they_stand(
+    server: HostileServer, space: HubSpace, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "\x1b[31mno\n\x9b quota\x07 " + "x" * 5000
+    header = "X-HF-Warning: topic; \x1b[31mold"
+    answers(server, json.dumps({"error": said}).encode(), "403 No", header)
+    library = logging.getLogger("huggingface_hub")
+    library.addHandler(caplog.handler)
+    try:
+        with pytest.raises(HubRefused, match=r"it answered 403: \[31mno quota xx") as refused:
+            space.restart()
+    finally:
+        library.removeHandler(caplog.handler)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 900
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+# what can never be sent ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "says"),
+    [
+        ({"SSL_CERT_FILE": "/no/such.pem"}, None, "SSL_CERT_FILE or SSL_CERT_DIR names no cert"),
+        ({"SSL_CERT_FILE": __file__}, None, "SSL_CERT_FILE or SSL_CERT_DIR names no cert"),
+        ({"https_proxy": "socks5://u:pw@h:1"}, None, "Using SOCKS proxy, but the 'socksio' pack"),
+        ({"https_proxy": "http://u:pw@[::1"}, None, "HTTPS_PROXY, ALL_PROXY or an HF_"),
+        ({"https_proxy": "ftp://u:pw@h"}, None, "HTTPS_PROXY, ALL_PROXY or an HF_"),
+        ({}, "hub.example", "HF_ENDPOINT='hub.example': expected an address"),
+        ({}, "https://hub\n.example", r"HF_ENDPOINT='https://hub\n.example': expected"),
+        ({}, f"https://{'a' * 64}.example", "label empty or too long"),
+        ({}, "https://a..example", "label empty or too long"),
+        ({}, "ftp://hub.example", "HF_ENDPOINT='ftp://hub.example': expected an address"),
+    ],
+)
+def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
+    environ: dict[str, str], endpoint: str | None, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    huggingface_hub.close_session()  # made with another environment
+    with pytest.raises(ConfigError) as wrong:
+        HubSpace(REPO, TOKEN, endpoint=endpoint, timeouts=QUICK)
+    assert says in str(wrong.value)
+    assert str(wrong.value).isprintable()
+    assert "pw" not in str(wrong.value)
+
+
+def test_a_token_that_no_header_can_carry_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match="HF_TOKEN has characters that no HTTP header") as wrong:
+        HubSpace(REPO, "hf_\nsecret", timeouts=QUICK)
+    assert "secret" not in str(wrong.value)
+
+
+def test_no_space_is_woken_that_cannot_be_asked(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such.pem")
+    settings = Settings(
+        space_url="https://space.example", hf_token=TOKEN, hf_space_repo=REPO, timeouts=QUICK
+    )
+    with (
+        pytest.raises(ConfigError, match="REQUESTS_CA_BUNDLE"),
+        open_space(settings, local=False, reporter=ProgressReporter()),
+    ):
+        pass
+    assert not [head for head in server.heads if b"/restart" in head]
+
+
+def test_the_client_of_others_in_this_process_is_not_bounded(
+    server: HostileServer, space: HubSpace
+) -> None:
+    answers(server, b"x" * 2_000_000)
+    response = huggingface_hub.get_session().get(f"{server.url}/a-model")
+    assert len(response.content) == 2_000_000
