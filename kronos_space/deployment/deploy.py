@@ -20,13 +20,14 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from kronos_space.deployment.contents import NOT_SERVED as NOT_SERVED
+from kronos_space.deployment.contents import uploaded_files
 from kronos_space.deployment.errors import HubError, HubRefused
 from kronos_space.deployment.hub import HubSpace
 from kronos_space.server.logs import message_of
 from kronos_space.settings import Settings, SettingsError
 
 FOLDER = Path(__file__).parent.parent
-NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs; .dockerignore too
 KEPT = {".gitattributes"}  # the Hub's own, in every repository
 # One of these is in every version of the folder, and hardly in another application's.
 OURS = {"forecaster.py", "forecasting/forecaster.py"}
@@ -105,19 +106,6 @@ class Plan:
         yield from (f"set the secret {name}" for name in self.secrets)
         yield from (f"upload {name}" for name in self.upload)
         yield from (f"delete {name}" for name in self.delete)
-
-
-def uploaded_files(folder: Path) -> dict[str, Path]:
-    """What the Space's repository shall hold: nothing that it never needs, no bytecode, nothing
-    that an editor or system left."""
-    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {
-        name.as_posix(): path
-        for name, path in paths.items()
-        if name.parts[0] not in NOT_SERVED
-        and "__pycache__" not in name.parts
-        and (name.name == ".dockerignore" or not any(part.startswith(".") for part in name.parts))
-    }
 
 
 def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:

@@ -11,6 +11,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from kronos_space.deployment.contents import NOT_SERVED, uploaded_files
 from tests.support import ROOT
 
 MODULES = sorted(
@@ -87,6 +88,17 @@ def test_the_environment_is_read_in_the_settings_only(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])
 def test_our_own_packages_are_imported_at_the_top(name: str) -> None:
     assert list(_late_imports(ROOT / name)) == []
+
+
+def test_every_file_of_the_service_is_named_in_what_is_uploaded() -> None:
+    """A new file of kronos_space belongs into kronos_space/deployment/contents.py, or below
+    NOT_SERVED."""
+    folder = ROOT / "kronos_space"
+    listed = uploaded_files(folder)
+    kinds = {path.suffix for path in listed.values()}
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.suffix in kinds}
+    served = {name for name in there if name.partition("/")[0] not in NOT_SERVED}
+    assert served <= listed.keys()
 
 
 def test_packages_stand_on_at_most_ten_levels() -> None:

@@ -1,20 +1,26 @@
 """`kronos_space/` by itself is a Space repository: what its image needs is pinned and complete."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from kronos_space.deployment.deploy import FOLDER, NOT_SERVED, uploaded_files
+from kronos_space.deployment.errors import HubRefused
 from kronos_space.server import pages
 from kronos_space.weights.catalogue import CATALOGUE
 
@@ -51,6 +57,85 @@ def test_what_a_running_space_never_needs_is_neither_uploaded_nor_in_the_image()
     code = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
     assert code - uploaded == left_out == NOT_SERVED
     assert left_out <= set((FOLDER / ".dockerignore").read_text().splitlines())
+
+
+# What people leave in a folder, and what only looks as if it belonged there.
+JUNK = (
+    "id_rsa", "secrets.env", "kronos.db", ".env", ".git/config", "notes.py", "engine/local.py",
+    "static/dump.csv", "checkpoints/mine/model.safetensors", "README.md~", "core", "Dockerfile.bak",
+    "static/samples/positions.csv", "weights/token", "__pycache__/app.cpython-311.pyc", "app.PY",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("space") / "kronos_space"
+    for name, path in uploaded_files(FOLDER).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(path.read_bytes()[:10])
+    return folder
+
+
+names = st.lists(st.from_regex(r"[\w.-]{1,12}", fullmatch=True), min_size=1, max_size=3)
+
+
+@settings(deadline=None)
+@given(
+    junk=st.one_of(names.map("/".join), st.sampled_from(JUNK)),
+    kind=st.sampled_from(["file", "link", "link to a folder", "fifo"]),
+)
+@example(junk="secrets.env", kind="link")
+def test_nothing_is_uploaded_because_it_lies_there(served: Path, junk: str, kind: str) -> None:
+    path = served / junk
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        match kind:
+            case "file":
+                path.open("x").close()
+            case "link":
+                path.symlink_to("/etc/passwd")
+            case "link to a folder":
+                path.symlink_to(served / "engine")
+            case "fifo":
+                os.mkfifo(path)
+    except OSError:  # there is such a file, or a file in the place of its folder
+        return
+    try:
+        assert uploaded_files(served).keys() == uploaded_files(FOLDER).keys()
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["app.py", "static", "engine/engine.py", "README.md"])
+def test_a_file_that_is_a_link_or_missing_is_refused(
+    served: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(served, folder, symlinks=True)
+    (folder / name).rename(tmp_path / "elsewhere")
+    with pytest.raises(HubRefused, match="is missing, or a link"):
+        uploaded_files(folder)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HubRefused, match="is missing, or a link"):
+        uploaded_files(folder)
+
+
+def test_the_package_may_itself_lie_behind_a_link(served: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(served)
+    assert uploaded_files(tmp_path / "link").keys() == uploaded_files(FOLDER).keys()
+
+
+def test_what_is_uploaded_is_what_the_image_is_built_from() -> None:
+    """But for what only the Hub and the build read."""
+    ignored = (FOLDER / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    let_in = [line[1:] for line in ignored if line.startswith("!")]
+    left_out = {
+        name
+        for name in uploaded_files(FOLDER)
+        if not any(fnmatch(name.partition("/")[0], pattern) for pattern in let_in)
+    }
+    assert left_out == {"README.md", "Dockerfile", ".dockerignore"}
 
 
 def test_everything_that_the_requirements_need_is_pinned_too() -> None:

@@ -1,0 +1,56 @@
+"""What belongs into a Space's repository: every file by its name.
+
+A Space is public, and a folder collects what nobody means to publish: keys, databases, notes. So
+nothing is uploaded because it lies there. A new file of the service is named here; a test compares.
+"""
+
+from pathlib import Path
+
+from kronos_space.deployment.errors import HubRefused
+
+NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs; .dockerignore too
+
+# Folder -> its files; "" is kronos_space itself.
+CONTENTS = {
+    "": (
+        ".dockerignore Dockerfile README.md __init__.py __main__.py app.py exceptions.py "
+        "requirements.txt schemas.py settings.py"
+    ),
+    "checkpoints/kronos-nano": "README.md kronos.json",
+    "checkpoints/kronos-nano/model": "config.json model.safetensors",
+    "checkpoints/kronos-nano/tokenizer": "config.json model.safetensors",
+    "engine": (
+        "__init__.py batch.py engine.py fused.py hardware.py kv_cache.py sampling.py worker.py"
+    ),
+    "forecasting": "__init__.py candles.py forecaster.py timestamps.py",
+    "model": "__init__.py config.py layers.py tokenizer.py transformer.py",
+    "server": (
+        "__init__.py bodies.py connection.py errors.py logs.py metrics.py middleware.py "
+        "openapi.py pages.py"
+    ),
+    "static": (
+        "candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "
+        "index.html page.css page.js"
+    ),
+    "static/samples": "AAPL.csv GOOG.csv IBM.csv MSFT.csv README.md",
+    "weights": "__init__.py catalogue.py checkpoint.py download.py",
+}
+
+
+def uploaded_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a Space's repository: their names there, and where they are.
+
+    Raises:
+        HubRefused: One is missing, or a link, which may lead to anything.
+    """
+    names = [
+        f"{below}/{name}".lstrip("/") for below, names in CONTENTS.items() for name in names.split()
+    ]
+    root = folder.resolve()
+    for name in names:
+        if not (root / name).is_file() or (root / name).resolve() != root / name:
+            raise HubRefused(
+                f"{folder / name} is missing, or a link: install the package anew; a Space gets "
+                "its own files and nothing else"
+            )
+    return {name: folder / name for name in sorted(names)}
