@@ -28,7 +28,7 @@ from kronos_space.forecasting.candles import (
     normalise,
     repair,
 )
-from kronos_space.forecasting.timestamps import Times, next_times, parse_times, time_features
+from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
@@ -114,11 +114,11 @@ class Forecaster:
     def prepare(self, request: ForecastRequest) -> Prepared:
         """Everything before the engine. Raises InvalidHistory."""
         history = history_from_rows(request.ohlcv)
-        targets = _targets(history, request)
+        targets, warning = _targets(history, request)
         used = history.newest(self._context(request.horizon))
         bars, scale = normalise(used.values)
         stamps = time_features(np.concatenate([used.times.wall, targets.wall]))
-        warnings = []
+        warnings = [] if warning is None else [warning]
         if len(bars) < len(request.ohlcv):
             warnings.append(
                 f"only the newest {len(bars)} of {len(request.ohlcv)} bars were used: the model "
@@ -176,10 +176,10 @@ class Forecaster:
         return context
 
 
-def _targets(history: History, request: ForecastRequest) -> Times:
-    """When the future bars are: as the caller says, else inferred."""
+def _targets(history: History, request: ForecastRequest) -> tuple[Times, str | None]:
+    """When the future bars are: as the caller says, else inferred, perhaps with a warning."""
     if request.target_timestamps is None:
-        return next_times(history.times, request.horizon)
+        return inferred_times(history.times, request.horizon)
     targets = parse_times(request.target_timestamps, what="target")
     if (targets.offset is None) != (history.times.offset is None):
         raise InvalidHistory("target_timestamps and the history: give both a zone, or neither")
@@ -188,4 +188,4 @@ def _targets(history: History, request: ForecastRequest) -> Times:
             f"target 0: timestamp {request.target_timestamps[0]} is not after the history's end, "
             f"{request.ohlcv[-1]['timestamp']}"
         )
-    return targets
+    return targets, None

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronos_space.exceptions import InvalidHistory
+from kronos_space.forecasting.pattern import Stamps, following, weekday
 
-Stamps = NDArray[np.datetime64]
-
-_DAY = np.timedelta64(1, "D")
+__all__ = ["Stamps", "Times", "inferred_times", "next_times", "parse_times", "time_features"]
 
 
 @dataclass(frozen=True)
@@ -73,31 +72,33 @@ def time_features(wall: Stamps) -> NDArray[np.int64]:
     minutes = (wall - days).astype("timedelta64[m]").astype(np.int64)
     day = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
     month = months.astype(np.int64) % 12 + 1
-    return np.stack([minutes % 60, minutes // 60, _weekday(days), day, month], axis=1)
+    return np.stack([minutes % 60, minutes // 60, weekday(days), day, month], axis=1)
 
 
 def next_times(history: Times, count: int) -> Times:
-    """The `count` times that would follow the history, from what it shows of its market.
+    """The `count` times that would follow the history, from what it shows of its market."""
+    return inferred_times(history, count)[0]
 
-    The spacing is the commonest one (irregular bars: the median). Weekdays that the history
-    passed without a bar are skipped, and so are, for intraday bars, the times of day that had
-    none on most of the last days. Bars of a month or more keep their day of the month.
+
+def inferred_times(history: Times, count: int) -> tuple[Times, str | None]:
+    """`next_times`, and a warning where the history shows no pattern. See `pattern`.
+
     New times have the last bar's zone.
+
+    Raises:
+        InvalidHistory: The bars are centuries apart.
     """
-    wall = history.wall
-    gaps, counts = np.unique(np.diff(wall), return_counts=True)
-    regular = 4 * counts.max() >= len(wall)
-    spacing = gaps[counts.argmax()] if regular else np.median(np.diff(wall))
-    if spacing >= 28 * _DAY:
-        ahead = _monthly(wall, spacing, count)
-    elif regular and spacing < _DAY and wall[-1] - wall[0] >= _DAY:
-        ahead = _sessions(wall, count)
-    else:
-        ahead = _steps(wall, spacing, count)
-    offset = None if history.offset is None else np.repeat(history.offset[-1:], count)
-    if ahead[-1] >= np.datetime64("9999-01-01"):
+    ahead = following(history.wall, history.instant, count)
+    if ahead is None:
         raise InvalidHistory("the bars are too far apart to tell which come next")
-    return Times(ahead.astype("datetime64[us]"), offset)
+    offset = None if history.offset is None else np.repeat(history.offset[-1:], count)
+    warning = None
+    if not ahead.found:
+        warning = (
+            "the history shows no pattern of weekdays and times: the next bars are spaced by "
+            f"{ahead.spacing.item()}; send target_timestamps for better ones"
+        )
+    return Times(ahead.times, offset), warning
 
 
 def _split_zone(text: str) -> tuple[str, str]:
@@ -127,54 +128,3 @@ def _first_impossible_date(texts: Sequence[str], what: str) -> str:
         except ValueError:
             return f"{what} {row}: timestamp {text} is no date and time that exists"
     return f"a {what} has a timestamp that is no date and time"
-
-
-def _weekday(days: Stamps) -> NDArray[np.int64]:
-    return (days.astype("datetime64[D]").astype(np.int64) + 3) % 7  # day 0 was a Thursday
-
-
-def _closed_weekdays(wall: Stamps) -> NDArray[np.int64]:
-    """Weekdays that lie within the history and have no bar."""
-    passed = _weekday(np.arange(wall[0].astype("datetime64[D]"), wall[-1].astype("datetime64[D]")))
-    closed = np.setdiff1d(passed, _weekday(wall))
-    intraday_gaps = np.diff(wall).max() > np.diff(wall).min() and wall[-1] - wall[0] < 7 * _DAY
-    if intraday_gaps:  # a few sessions only: a market that closes at night closes at weekends
-        closed = np.union1d(closed, np.setdiff1d([5, 6], np.union1d(passed, _weekday(wall[-1:]))))
-    return closed
-
-
-def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
-    """Steps of whole months; the day is the history's latest one, or the month's last."""
-    months = max(1, round(float(spacing / _DAY) / 30.44))
-    month = wall[-1].astype("datetime64[M]") + months * np.arange(1, count + 1)
-    day = time_features(wall)[:, 3].max()
-    starts = month.astype("datetime64[D]")
-    lengths = ((month + 1).astype("datetime64[D]") - starts).astype(np.int64)
-    time_of_day = wall[-1] - wall[-1].astype("datetime64[D]")
-    ahead: Stamps = starts + np.minimum(day, lengths) - 1 + time_of_day
-    return ahead
-
-
-def _steps(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
-    """Equal steps over the weekdays that have bars."""
-    reach = count * 7 + 7  # one open weekday of seven is enough
-    ahead: Stamps = wall[-1] + spacing * np.arange(1, reach + 1)
-    if spacing <= _DAY:
-        ahead = ahead[~np.isin(_weekday(ahead), _closed_weekdays(wall))]
-    return ahead[:count]
-
-
-def _sessions(wall: Stamps, count: int) -> Stamps:
-    """The times of day that usually have a bar, on the weekdays that have bars."""
-    days = np.unique(wall.astype("datetime64[D]"))[-10:]
-    recent = wall[wall >= days[0]]
-    slots = np.unique(recent - recent.astype("datetime64[D]"))
-    grid = days[:, None] + slots
-    passed = ((grid >= wall[0]) & (grid <= wall[-1])).sum(axis=0)
-    slots = slots[2 * np.isin(grid, recent).sum(axis=0) >= passed]
-    reach = (count // len(slots) + 2) * 7
-    ahead_days = wall[-1].astype("datetime64[D]") + np.arange(reach)
-    ahead_days = ahead_days[~np.isin(_weekday(ahead_days), _closed_weekdays(wall))]
-    ahead = (ahead_days[:, None] + slots).ravel()
-    ahead_of_history: Stamps = ahead[ahead > wall[-1]]
-    return ahead_of_history[:count]

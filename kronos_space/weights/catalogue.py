@@ -1,11 +1,17 @@
 """The published models, each pinned by revision and checksum. No torch here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A published model with the one tokenizer it was trained with, both pinned."""
+    """A published model with the one tokenizer it was trained with, both pinned.
+
+    The configurations hold what decides a forecast; the published files also have the dropouts of
+    training.
+    """
 
     name: str  # what KRONOS_MODEL says
     model_id: str
@@ -15,12 +21,41 @@ class CatalogueEntry:
     tokenizer_revision: str
     tokenizer_sha256: str
     max_context: int  # bars
+    model_config: Mapping[str, int | bool] = field(kw_only=True)
+    tokenizer_config: Mapping[str, int] = field(kw_only=True)
 
 
-_TOKENIZER_BASE = {
+def _model_config(n_layers: int, d_model: int, n_heads: int, ff_dim: int) -> dict[str, int | bool]:
+    return {
+        "s1_bits": 10,
+        "s2_bits": 10,
+        "n_layers": n_layers,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "ff_dim": ff_dim,
+        "learn_te": True,
+    }
+
+
+def _tokenizer_config(group_size: int) -> dict[str, int]:
+    return {
+        "d_in": 6,
+        "d_model": 256,
+        "n_heads": 4,
+        "ff_dim": 512,
+        "n_enc_layers": 4,
+        "n_dec_layers": 4,
+        "s1_bits": 10,
+        "s2_bits": 10,
+        "group_size": group_size,
+    }
+
+
+_TOKENIZER_BASE: dict[str, Any] = {
     "tokenizer_id": "NeoQuasar/Kronos-Tokenizer-base",
     "tokenizer_revision": "0e0117387f39004a9016484a186a908917e22426",
     "tokenizer_sha256": "59d85f6af76a2c3b8240ea06cb21db4213b4eeca053f246b23e29cf832fc6bee",
+    "tokenizer_config": _tokenizer_config(group_size=4),
 }
 
 CATALOGUE = {
@@ -35,6 +70,8 @@ CATALOGUE = {
             tokenizer_revision="26966d0035065a0cae0ebad7af8ece35bc1fb51c",
             tokenizer_sha256="b97ec46b3b72160509e289183eaf7bdf5f0dac5bb9b49522f6d46638a99a8717",
             max_context=2048,
+            model_config=_model_config(n_layers=4, d_model=256, n_heads=4, ff_dim=512),
+            tokenizer_config=_tokenizer_config(group_size=5),
         ),
         CatalogueEntry(
             name="kronos-small",
@@ -42,15 +79,32 @@ CATALOGUE = {
             model_revision="901c26c1332695a2a8f243eb2f37243a37bea320",
             model_sha256="b082dfcbd8e8c142a725c8bbb99781802f38fec81210e13479effb32b3c3e020",
             max_context=512,
+            model_config=_model_config(n_layers=8, d_model=512, n_heads=8, ff_dim=1024),
             **_TOKENIZER_BASE,
         ),
         CatalogueEntry(
             name="kronos-base",
             model_id="NeoQuasar/Kronos-base",
-            model_revision="main",  # no revision was pinned; the checksum holds it
+            model_revision="2b554741eca47781b64468546e77fef3e85130e6",
             model_sha256="abff193acab6db1a0368e9773e75799d11403b6d054ee6d5f0a11aeabc5f4b83",
             max_context=512,
+            model_config=_model_config(n_layers=12, d_model=832, n_heads=16, ff_dim=2048),
             **_TOKENIZER_BASE,
         ),
     )
+}
+
+# SHA-256 of the files of the checkpoints that come with the project, by name.
+BUNDLED_FILES = {
+    "kronos-nano": {
+        "kronos.json": "f1a40054705a0707aad5528803b06110b5ea9cedf17b9bb6a289bef302c8b316",
+        "model/config.json": "3e7d3f6d592105031ffcb27e390f2169ec840a9fb2765a8145d32e7dc83506d3",
+        "model/model.safetensors": (
+            "5f85a6d2273c82561b99812220f606419e46c09f15ece08db710206abe3f8866"
+        ),
+        "tokenizer/config.json": "284bed4db76ddeda9dcfa5f961cb0a2eccdc793b23656b818d413e7f08351e86",
+        "tokenizer/model.safetensors": (
+            "d84603340e730d42fb119c06fa07b570976200e5fc05806e64e4d90c637adc5d"
+        ),
+    }
 }

@@ -19,15 +19,17 @@ from transformers.utils import logging as transformers_logging
 
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
-from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry
+from kronos_space.weights.catalogue import BUNDLED_FILES, CATALOGUE, CatalogueEntry
 from kronos_space.weights.download import (
     FILES,
     CheckpointError,
+    check_config,
     download,
     first_line,
     is_cached,
     sha256_of,
 )
+from kronos_space.weights.trial import fault_of
 
 __all__ = [
     "BUNDLED",
@@ -70,12 +72,21 @@ def load_checkpoint(name: str) -> Checkpoint:
     "auto" is kronos-mini where the Hub answers within seconds, else kronos-nano, and says so.
     Raises WrongCheckpoint if the name is to blame, else CheckpointError.
     """
+    checkpoint = _load_by_name(name)
+    if fault := fault_of(checkpoint.model, checkpoint.tokenizer):
+        raise CheckpointError(
+            f"KRONOS_MODEL={name}: {fault}; take another checkpoint, or fetch this one again"
+        )
+    return checkpoint
+
+
+def _load_by_name(name: str) -> Checkpoint:
     if name == "auto":
         return _load_auto()
     if name in CATALOGUE:
         return _load_published(CATALOGUE[name])
-    if (BUNDLED / name / "kronos.json").is_file():
-        return _load_folder(BUNDLED / name)
+    if name in BUNDLED_FILES:
+        return _load_bundled(name)
     if Path(name).is_dir():
         try:
             return _load_folder(Path(name))
@@ -89,7 +100,7 @@ def load_checkpoint(name: str) -> Checkpoint:
 
 def known_models() -> list[str]:
     """Names that need no path."""
-    return [*CATALOGUE, *sorted(path.parent.name for path in BUNDLED.glob("*/kronos.json"))]
+    return [*CATALOGUE, *BUNDLED_FILES]
 
 
 def _load_auto() -> Checkpoint:
@@ -107,7 +118,19 @@ def _load_auto() -> Checkpoint:
             mini.model_id,
             first_line(error),
         )
-        return _load_folder(BUNDLED / "kronos-nano")
+        return _load_bundled("kronos-nano")
+
+
+def _load_bundled(name: str) -> Checkpoint:
+    folder = BUNDLED / name
+    for file, sha256 in BUNDLED_FILES[name].items():
+        path = folder / file
+        if not path.is_file() or sha256_of(path) != sha256:
+            raise CheckpointError(
+                f"{path}: missing or changed since {name} was published; fetch the project again, "
+                "or set KRONOS_MODEL to the folder of a checkpoint of your own"
+            )
+    return _load_folder(folder)
 
 
 def _load_published(entry: CatalogueEntry) -> Checkpoint:
@@ -138,7 +161,13 @@ def _load_folder(folder: Path) -> Checkpoint:
             f"{folder / 'kronos.json'}: expected name and max_context ({first_line(error)})"
         ) from error
     model_sha256 = sha256_of(folder / "model" / "model.safetensors")
-    _check_pair(folder, model_sha256, sha256_of(folder / "tokenizer" / "model.safetensors"))
+    tokenizer_sha256 = sha256_of(folder / "tokenizer" / "model.safetensors")
+    _check_pair(folder, model_sha256, tokenizer_sha256)
+    for entry in CATALOGUE.values():  # a copy of published weights
+        if model_sha256 == entry.model_sha256:
+            check_config(folder / "model", entry.model_config)
+        if tokenizer_sha256 == entry.tokenizer_sha256:
+            check_config(folder / "tokenizer", entry.tokenizer_config)
     model = _load(Kronos, folder / "model")
     tokenizer = _load(KronosTokenizer, folder / "tokenizer")
     widths = [(c.s1_bits, c.s2_bits) for c in (model.config, tokenizer.config)]

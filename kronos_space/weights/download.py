@@ -5,8 +5,9 @@
 """
 
 import hashlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -28,10 +29,31 @@ def download(entry: CatalogueEntry) -> tuple[Path, Path]:
 
     What is in the cache is not asked for again. Raises CheckpointError.
     """
-    return (
-        _download(entry.model_id, entry.model_revision, entry.model_sha256),
-        _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256),
-    )
+    model = _download(entry.model_id, entry.model_revision, entry.model_sha256)
+    check_config(model, entry.model_config)
+    tokenizer = _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256)
+    check_config(tokenizer, entry.tokenizer_config)
+    return model, tokenizer
+
+
+def check_config(folder: Path, expected: Mapping[str, object]) -> None:
+    """Raise CheckpointError unless the folder's config.json says what the published one says.
+
+    The weights alone would load with other heads, and forecast something else.
+    """
+    path = folder / FILES[0]
+    try:
+        config = dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: no JSON object ({first_line(error)}); delete the file and start again"
+        ) from error
+    for name, value in expected.items():
+        if config.get(name) != value:
+            raise CheckpointError(
+                f"{path}: {name} is {str(config.get(name))[:40]}, expected {value}; delete the "
+                "file and start again, it will be downloaded anew"
+            )
 
 
 def is_cached(entry: CatalogueEntry) -> bool:

@@ -1,12 +1,22 @@
 """When the candles are: texts in, times out, and which come next."""
 
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kronos_space.exceptions import InvalidHistory
-from kronos_space.forecasting.timestamps import next_times, parse_times, time_features
+from kronos_space.forecasting.timestamps import (
+    Times,
+    inferred_times,
+    next_times,
+    parse_times,
+    time_features,
+)
+from tests.support import patterns
 from tests.support.candles import sessions
 
 
@@ -105,13 +115,104 @@ def test_inferred_times_have_the_zone_of_the_newest_bar() -> None:
     assert next_times(times, 1).isoformat() == ["2026-04-20T16:00:00-04:00"]
 
 
-def test_irregular_times_still_give_times_ahead() -> None:
-    random = np.random.default_rng(3)
-    steps = np.cumsum(random.integers(1, 40_000, 50))
-    moments = [datetime(2026, 3, 2) + timedelta(seconds=int(step)) for step in steps]
-    ahead = [datetime.fromisoformat(text) for text in following(moments, 5)]
-    assert ahead == sorted(set(ahead))
-    assert ahead[0] > moments[-1]
+def test_weekly_bars_go_back_to_their_weekday_after_a_holiday() -> None:
+    weekly = [datetime(2026, 1, 5) + timedelta(weeks=n) for n in range(40)]
+    weekly[-1] += timedelta(days=1)
+    assert following(weekly, 2) == ["2026-10-12T00:00:00", "2026-10-19T00:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("roll", "ahead"),
+    [("backward", ["2023-04-28", "2023-05-31"]), ("forward", ["2023-05-01", "2023-06-01"])],
+)
+def test_bars_on_the_first_or_last_working_day_of_months_stay_there(
+    roll: Literal["backward", "forward"], ahead: list[str]
+) -> None:
+    months = np.arange("2020-01", "2023-05", dtype="datetime64[M]")
+    edge = months.astype("datetime64[D]")
+    if roll == "backward":
+        edge = (months[:-1] + 1).astype("datetime64[D]") - 1
+        edge = edge[edge < np.datetime64("2023-04-01")]
+    days = np.busday_offset(edge, 0, roll=roll)
+    days[5] += 1 if roll == "forward" else -1  # a holiday
+    assert [text[:10] for text in following(days.astype(datetime).tolist(), 2)] == ahead
+
+
+NEW_YORK = ["09:30", "10:30", "11:30", "12:30", "13:30", "14:30", "15:30"]
+
+
+@pytest.mark.parametrize("bar", ["2026-03-14T10:30", "2026-03-15T17:30", "2026-03-13T18:15"])
+def test_one_special_saturday_sunday_stub_or_evening_hour_changes_nothing(bar: str) -> None:
+    moments = [*sessions(30, NEW_YORK), datetime.fromisoformat(bar)]
+    usual = following(sorted(moments[:-1]), 40)
+    moments = sorted(moments)
+    cut = moments.index(datetime.fromisoformat(bar)) + 1
+    assert set(following(moments, 40)) == set(usual)
+    just_after = following(moments[:cut], 7)
+    assert [text[11:16] for text in just_after] == NEW_YORK
+    assert just_after[0] == "2026-03-16T09:30:00"
+
+
+def test_a_change_of_clocks_is_followed_after_three_days() -> None:
+    winter = [moment + timedelta(hours=5) for moment in sessions(30, NEW_YORK)]
+    summer = [m + timedelta(days=42, hours=4) for m in sessions(3, NEW_YORK)]
+    ahead = following(winter + summer, 7)
+    assert [text[11:16] for text in ahead] == [f"{9 + 4 + n}:30" for n in range(7)]
+
+
+def test_a_change_of_the_markets_week_is_followed_after_two_weeks() -> None:
+    monday = datetime(2026, 1, 5)
+    old = [monday + timedelta(days=n) for n in range(-70, 0) if n % 7 in (6, 0, 1, 2, 3)]
+    new = [monday + timedelta(days=n) for n in range(12) if n % 7 < 5]
+    weekdays = [datetime.fromisoformat(day).weekday() for day in following(old + new, 5)]
+    assert weekdays == [0, 1, 2, 3, 4]
+
+
+def test_a_market_that_opens_on_sunday_evening_and_ends_on_friday_is_learnt() -> None:
+    opens = datetime(2026, 3, 1, 22)
+    moments = [opens + timedelta(weeks=w, hours=h) for w in range(4) for h in range(5 * 24)]
+    ahead = [datetime.fromisoformat(text) for text in following(moments[:-3], 6)]
+    weekend = opens + timedelta(weeks=4)
+    assert ahead == [*moments[-3:], weekend, *(weekend + timedelta(hours=h) for h in (1, 2))]
+
+
+def test_hours_whose_clock_drifts_are_spaced_plainly_and_that_is_told() -> None:
+    moments = [datetime(2026, 3, 2) + n * timedelta(hours=1, seconds=7) for n in range(200)]
+    times = parse_times([moment.isoformat() for moment in moments])
+    ahead, warning = inferred_times(times, 2)
+    assert ahead.isoformat()[0] == (moments[-1] + timedelta(hours=1, seconds=7)).isoformat()
+    assert warning is not None
+    assert "no pattern" in warning
+    assert "1:00:07" in warning
+
+
+@given(
+    gaps=st.lists(st.integers(1, 2**36), min_size=1, max_size=80),
+    repeat=st.integers(1, 8),
+    start=st.integers(-(2**45), 2**50),
+    zones=st.lists(st.integers(-14 * 60, 14 * 60), min_size=0, max_size=3),
+    count=st.integers(1, 40),
+)
+def test_any_increasing_times_have_times_ahead_and_never_an_accident(
+    gaps: list[int], repeat: int, start: int, zones: list[int], count: int
+) -> None:
+    steps = np.cumsum(np.array([0, *gaps * repeat], dtype=np.int64))
+    instant = (start + steps).astype("datetime64[us]")
+    offset = np.resize(zones, len(instant)).astype("timedelta64[m]") if zones else None
+    history = Times(instant if offset is None else instant + offset, offset)
+    ahead = next_times(history, count)
+    assert len(ahead.wall) == count
+    assert (np.diff(ahead.instant) > np.timedelta64(0)).all()
+    assert ahead.instant[0] > history.instant[-1]
+
+
+@pytest.mark.parametrize("code", ["XNYS", "XHKG", "XSAU", "XIDX", "24/7"])
+def test_what_is_learnt_of_a_market_is_when_it_trades(code: str) -> None:
+    """A sample; `python -m tests.support.patterns` tries every calendar."""
+    bars = patterns.market(code, last="2023-12-31" if code == "XSAU" else "2017-12-31")
+    for times, enough in ((bars.daily, 0.995), (bars.hourly, 0.99), (bars.hourly_utc, 0.98)):
+        right, all_ = patterns.right(times, cuts=25, horizon=8, seed=1, history=(64, 300))
+        assert right / all_ >= enough
 
 
 def test_bars_millennia_apart_have_no_next_time() -> None:

@@ -1,6 +1,7 @@
 """Checkpoints load unchanged, save as they were, and fail in one clear line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kronos_space.weights import checkpoint as module
-from kronos_space.weights.catalogue import CATALOGUE
+from kronos_space.weights.catalogue import BUNDLED_FILES, CATALOGUE
 from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
+from kronos_space.weights.download import check_config
 from tests.support.checkpoints import NANO, PUBLISHED_MODELS, write_checkpoint
 
 
@@ -165,4 +167,87 @@ def test_sizes_that_do_not_divide_are_refused(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"n_heads": 5}))
 
     with pytest.raises(CheckpointError, match="d_model=128 is not a multiple of n_heads=5"):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("file", list(BUNDLED_FILES["kronos-nano"]))
+def test_a_changed_file_of_the_bundled_checkpoint_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    bundled = folder.rename(folder.parent / "kronos-nano").parent
+    monkeypatch.setattr(module, "BUNDLED", bundled)
+    assert load_checkpoint("kronos-nano").name == "kronos-nano"
+    path = bundled / "kronos-nano" / file
+    path.write_bytes(path.read_bytes() + b" ")
+
+    with pytest.raises(CheckpointError, match=rf"{file}: missing or changed since kronos-nano"):
+        load_checkpoint("kronos-nano")
+
+
+def test_every_published_model_has_a_pinned_revision() -> None:
+    for entry in CATALOGUE.values():
+        for revision in (entry.model_revision, entry.tokenizer_revision):
+            assert re.fullmatch("[0-9a-f]{40}", revision)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_the_configuration_of_a_published_model_is_checked(name: str, tmp_path: Path) -> None:
+    entry = CATALOGUE[name]
+    folder = write_checkpoint(tmp_path / "published", name)
+    for part, config in (("model", entry.model_config), ("tokenizer", entry.tokenizer_config)):
+        path = folder / part / "config.json"
+        check_config(path.parent, config)
+        right = json.loads(path.read_text())
+        assert config.keys() <= right.keys()
+        for field, value in config.items():
+            path.write_text(json.dumps(right | {field: 2 * int(value)}))
+            with pytest.raises(CheckpointError, match=f"{field} is {2 * int(value)}, expected"):
+                check_config(path.parent, config)
+        path.write_text("[1]")
+        with pytest.raises(CheckpointError, match=r"config.json: no JSON object"):
+            check_config(path.parent, config)
+
+
+def test_a_copy_of_published_weights_needs_their_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mini = CATALOGUE["kronos-mini"]
+    folder = write_checkpoint(tmp_path / "mini")
+    checksums = {"model": mini.model_sha256, "tokenizer": mini.tokenizer_sha256}
+    monkeypatch.setattr(module, "sha256_of", lambda path: checksums[path.parent.name])
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_heads": 8}))
+
+    with pytest.raises(CheckpointError, match="n_heads is 8, expected 4"):
+        load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [
+        ("model", "norm.weight"),
+        ("model", "head.proj_s2.bias"),
+        ("model", "embedding.emb_s1.weight"),
+        ("tokenizer", "head.weight"),
+        ("tokenizer", "encoder.0.ffn.w1.weight"),
+    ],
+)
+def test_one_number_that_is_none_ends_the_start_in_a_clear_line(
+    folder: Path, part: str, tensor: str, value: float
+) -> None:
+    path = folder / part / "model.safetensors"
+    spoilt = load_file(path)[tensor].clone()
+    spoilt.view(-1)[-1] = value
+    edit_tensors(path, **{tensor: spoilt})
+
+    with pytest.raises(CheckpointError, match=rf"the {part}'s {tensor} holds a NaN or an infinite"):
+        load_checkpoint(str(folder))
+
+
+def test_finite_weights_that_overflow_end_the_start_too(folder: Path) -> None:
+    path = folder / "model" / "model.safetensors"
+    edit_tensors(path, **{"head.proj_s1.weight": load_file(path)["head.proj_s1.weight"] * 1e38})
+
+    with pytest.raises(CheckpointError, match="a trial forecast gives a NaN or an infinite number"):
         load_checkpoint(str(folder))

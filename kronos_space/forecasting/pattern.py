@@ -1,0 +1,234 @@
+"""Which bars come next, learnt from the bars that there are. No torch here.
+
+Bars of a day or less are slots of weekday and time of day. A time of day counts when most of the
+last days had it, a weekday when most of the last weeks did, and a weekday's own times, such as a
+market that opens on Sunday evening or closes early on Friday, when most of its last days differed
+in them from the days before. So one half day, special Saturday or stray bar changes nothing, and a
+change of clocks is followed after three days, one of the market's week after two weeks.
+
+Weekly bars keep their weekday; those of a month or more are the first or last working days of the
+month where those of the history are, and keep their day else.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stamps = NDArray[np.datetime64]
+Bools = NDArray[np.bool_]
+
+DAY = np.timedelta64(1, "D")
+LAST_TIME = np.datetime64("9999-01-01", "us")
+
+RECENT_DAYS = 5  # that decide on the times of day
+RECENT_WEEKS = 5  # that decide on the weekdays
+OWN_WEEKS = 3  # that decide on a weekday's own times of day
+NEIGHBOURS = 4  # days before, which a weekday's own times are compared with
+WINDOW = 8 * 7  # days of history that are looked at
+EXPLAINED = 0.6  # share of the last days' bars that the slots must hold to be a pattern
+
+SATURDAY, SUNDAY = 5, 6
+WORKDAYS = "1111100"
+
+
+@dataclass(frozen=True)
+class Following:
+    """The next times. found: whether they follow a pattern, or are equally spaced."""
+
+    times: Stamps
+    spacing: np.timedelta64
+    found: bool
+
+
+def following(wall: Stamps, instant: Stamps, count: int) -> Following | None:
+    """The `count` times after a history, or None where they lie beyond all calendars.
+
+    Args:
+        wall: What a clock on the exchange's wall showed, datetime64[us].
+        instant: The same in UTC, strictly increasing.
+    """
+    gaps = np.diff(instant).astype(np.int64)
+    sizes, counts = np.unique(gaps, return_counts=True)
+    regular = 4 * counts.max() > len(gaps)
+    usual = sizes[counts.argmax()] if regular else np.sort(gaps)[len(gaps) // 2]
+    spacing = np.timedelta64(int(usual), "us")
+    found, ahead = regular, None
+    if spacing >= 28 * DAY:
+        ahead = _monthly(wall, spacing, count)
+    elif spacing >= 4 * DAY:
+        ahead = _weekly(wall, spacing, count)
+    elif spacing <= DAY and instant[-1] - instant[0] >= DAY:
+        ahead = _slots(wall, spacing, count)
+        found = ahead is not None
+    if ahead is None:
+        ahead = _steps(wall, spacing, count)
+    if len(ahead) < count or ahead[-1] >= LAST_TIME:
+        return None
+    return Following(ahead.astype("datetime64[us]"), spacing, found)
+
+
+def weekday(times: Stamps) -> NDArray[np.int64]:
+    """Monday 0 … Sunday 6."""
+    return (times.astype("datetime64[D]").astype(np.int64) + 3) % 7  # day 0 was a Thursday
+
+
+def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
+    """The next times of the weekly pattern. None: there is none."""
+    recent = np.sort(wall[wall > wall.max() - WINDOW * DAY])
+    dates = recent.astype("datetime64[D]")
+    days, day_of_bar = np.unique(dates, return_inverse=True)
+    clock, slot_of_bar = np.unique(recent - dates, return_inverse=True)
+    present = np.zeros((len(days), len(clock)), dtype=bool)
+    present[day_of_bar, slot_of_bar] = True
+    grid = days[:, None] + clock
+    covered = (grid >= recent[0]) & (grid <= recent[-1])
+
+    usual = _mostly(present[-RECENT_DAYS:], covered[-RECENT_DAYS:])
+    open_weekdays = _open_weekdays(recent, spacing)
+    slots = np.array([_own(usual, present, covered, weekday(days) == w) for w in range(7)])
+    last_days = day_of_bar >= len(days) - RECENT_DAYS
+    explained = usual[slot_of_bar[last_days]].mean()
+    slots &= open_weekdays[:, None]
+    if explained < EXPLAINED or not slots.any():
+        return None
+    per_week = int(slots.sum())
+    ahead_days = wall[-1].astype("datetime64[D]") + np.arange((count // per_week + 2) * 7)
+    ahead = (ahead_days[:, None] + clock)[slots[weekday(ahead_days)]]
+    after: Stamps = ahead[ahead > wall[-1]][:count]
+    return after
+
+
+def _mostly(present: Bools, covered: Bools) -> Bools:
+    """Of each column, whether more than half of the rows have it, or one of two at most."""
+    had, could = (present & covered).sum(axis=0), covered.sum(axis=0)
+    most: Bools = (2 * had > could) | ((could <= 2) & (had > 0))
+    return most
+
+
+def _own(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Bools:
+    """The times of day of one weekday: the usual ones, but for those in which it differs."""
+    days = [int(day) for day in np.flatnonzero(of_weekday) if len(present) > 1][-OWN_WEEKS:]
+    if not days:
+        return usual
+    more, less, could = (np.zeros(len(usual), dtype=int) for _ in range(3))
+    for day in days:
+        before = slice(max(day - NEIGHBOURS, 0), day) if day else slice(1, 1 + NEIGHBOURS)
+        expected = _mostly(present[before], covered[before])
+        known = covered[day] & covered[before].any(axis=0)
+        could += known
+        more += known & present[day] & ~expected
+        less += known & ~present[day] & expected
+    own: Bools = (usual | (2 * more > could)) & ~(2 * less > could)
+    return own
+
+
+def _open_weekdays(wall: Stamps, spacing: np.timedelta64) -> Bools:
+    """Which weekdays have bars: (7,), Monday first. wall is sorted."""
+    days = np.unique(wall.astype("datetime64[D]"))
+    passed = np.arange(days[0], days[-1] + DAY)
+    traded = np.isin(passed, days)
+    # weeks without any bar tell nothing about the market's week
+    near = np.convolve(traded, np.ones(7))[3:-3] > 0
+    passed, traded = passed[near], traded[near]
+    by_weekday = [traded[weekday(passed) == day] for day in range(7)]
+    never_closes = bool(np.diff(wall).max() <= spacing)
+    on_sundays = bool(by_weekday[SUNDAY][-RECENT_WEEKS:].any())
+    open_ = np.array(
+        [_is_open(day, seen, never_closes, on_sundays) for day, seen in enumerate(by_weekday)]
+    )
+    new = np.array([_changed(seen, to=True, weeks=2) for seen in by_weekday])
+    gone = np.array([_changed(seen, to=False, weeks=1) for seen in by_weekday])
+    if new.any() and gone.any():  # the market's week has changed
+        open_ = (open_ | new) & ~gone
+    return open_
+
+
+def _is_open(day: int, seen: Bools, never_closes: bool, on_sundays: bool) -> bool:
+    """Whether most of the last weeks had bars on this weekday.
+
+    A few weeks may have lacked it for a holiday, or had it once, so that a working day counts as
+    open, and a weekend as closed, until more weeks say otherwise.
+    """
+    if not len(seen):
+        return day < SATURDAY or never_closes
+    had = int(seen[-RECENT_WEEKS:].sum())
+    lacked = len(seen[-RECENT_WEEKS:]) - had
+    if day >= SATURDAY:
+        return had > lacked
+    return had + (0 if on_sundays and not had else 1.5) > lacked
+
+
+def _changed(seen: Bools, *, to: bool, weeks: int) -> bool:
+    """Whether the last `weeks` agree, and most of those before did not."""
+    last, before = seen[-weeks:], seen[-weeks - RECENT_WEEKS : -weeks]
+    return len(before) >= 2 and bool((last == to).all() and (before == to).mean() < 0.5)
+
+
+def _weekly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
+    """Steps of whole weeks, on the weekday that most bars have."""
+    weeks = max(1, round(float(spacing / (7 * DAY))))
+    usual = np.bincount(weekday(wall[-10:]), minlength=7).argmax()
+    last = wall[-1].astype("datetime64[D]")
+    # the newest bar may be a day or two late, after a holiday
+    anchor = last + (int(usual) - int(weekday(wall[-1:])[0]) + 3) % 7 - 3
+    clock = wall[-1] - last
+    ahead: Stamps = anchor + 7 * weeks * np.arange(1, count + 1) * DAY + clock
+    return ahead
+
+
+def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
+    """Steps of whole months: the first or last working day, the last day, or the same day."""
+    months = max(1, round(float(spacing / DAY) / 30.44))
+    days = wall.astype("datetime64[D]")
+    if days[-1].astype("datetime64[M]").astype(np.int64) + months * count > 12 * 8029:
+        return None  # beyond the year 9998
+    month = days[-1].astype("datetime64[M]") + months * np.arange(1, count + 1)
+    starts, ends = _first_days(month), _first_days(month + 1) - DAY
+    seen = days[-24:]
+    seen_start = _first_days(seen.astype("datetime64[M]"))
+    seen_end = _first_days(seen.astype("datetime64[M]") + 1) - DAY
+    day = int((seen - seen_start).astype(np.int64).max())  # from 0
+    at = np.minimum(starts + day, ends)
+    # holidays may move some of them; all on the month's very edge are no working days
+    if (seen != seen_end).any() and _mostly_equal(seen, _last_working_day(seen_end)):
+        at = _last_working_day(ends)
+    elif (seen != seen_start).any() and _mostly_equal(seen, _first_working_day(seen_start)):
+        at = _first_working_day(starts)
+    following: Stamps = at + (wall[-1] - days[-1])
+    return following
+
+
+def _first_days(months: Stamps) -> Stamps:
+    return months.astype("datetime64[D]")
+
+
+def _mostly_equal(days: Stamps, others: Stamps) -> bool:
+    return bool(3 * (days == others).sum() >= 2 * len(days))
+
+
+def _last_working_day(days: Stamps) -> Stamps:
+    return np.busday_offset(days.astype("datetime64[D]"), 0, roll="backward", weekmask=WORKDAYS)
+
+
+def _first_working_day(days: Stamps) -> Stamps:
+    return np.busday_offset(days.astype("datetime64[D]"), 0, roll="forward", weekmask=WORKDAYS)
+
+
+def _steps(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
+    """Equal steps, over days of the week that have bars."""
+    step = int(spacing.astype(np.int64))
+    day = int(DAY / np.timedelta64(1, "us"))
+    open_ = [True] * 7
+    if spacing <= DAY:
+        recent = np.sort(wall[wall > wall.max() - WINDOW * DAY])
+        open_ = _open_weekdays(recent, spacing).tolist()
+        open_ = open_ if any(open_) else [True] * 7
+    moment, limit = int(wall[-1].astype(np.int64)), int(LAST_TIME.astype(np.int64))
+    ahead: list[int] = []
+    while len(ahead) < count and moment < limit:
+        moment += step
+        while not open_[(moment // day + 3) % 7]:
+            moment += day
+        ahead.append(moment)
+    return np.array([min(moment, limit) for moment in ahead], dtype=np.int64).view("datetime64[us]")

@@ -1,0 +1,33 @@
+"""One small forecast before a checkpoint is used: nothing else would notice NaN weights."""
+
+import torch
+
+from kronos_space.model.tokenizer import KronosTokenizer
+from kronos_space.model.transformer import Kronos
+
+BARS = 8
+
+
+def fault_of(model: Kronos, tokenizer: KronosTokenizer) -> str | None:
+    """What makes the pair's forecasts NaN or infinite, or None.
+
+    The tensors alone do not tell: finite ones may overflow when they are multiplied.
+    """
+    for part, module in (("model", model), ("tokenizer", tokenizer)):
+        for name, parameter in module.named_parameters():
+            if not torch.isfinite(parameter).all():
+                return f"the {part}'s {name} holds a NaN or an infinite number"
+    with torch.inference_mode():
+        angles = torch.arange(BARS * tokenizer.config.d_in).reshape(1, BARS, -1)
+        s1, s2 = tokenizer.encode(angles.float().sin())
+        hidden = model.hidden(s1, s2, torch.ones(1, BARS, 5, dtype=torch.long))
+        coarse = model.s1_logits(hidden[:, -1])
+        next_s1 = coarse.argmax(dim=-1)
+        fine = model.s2_logits(hidden, next_s1)
+        next_s2 = fine.argmax(dim=-1)
+        bars = tokenizer.decode(
+            torch.cat([s1, next_s1[:, None]], dim=1), torch.cat([s2, next_s2[:, None]], dim=1)
+        )
+        if not all(torch.isfinite(numbers).all() for numbers in (coarse, fine, bars)):
+            return "a trial forecast gives a NaN or an infinite number"
+    return None
