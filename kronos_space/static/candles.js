@@ -74,11 +74,11 @@ function linesOf(text) {
 /** The header, or what stands for one in a file that begins with its first candle. */
 function findHeader(lines) {
   let nearest = null;
-  const words = []; // the widths of lines that are all words, with each separator
+  const words = []; // the separators of lines that could be a header in words that are not known
   for (const { line, row } of lines.slice(0, PREAMBLE)) {
     const found = withoutHeader(line, row);
     if (found !== null) {
-      if (words.includes(found.separator + splitLine(line, found.separator).length)) break;
+      if (words.includes(found.separator)) break;
       return found;
     }
     for (const header of readings(line.replace(/^[#% ]+/, ""), row)) {
@@ -86,8 +86,8 @@ function findHeader(lines) {
       if (missing.length === 0 && doubled !== "") throw new CsvError(row, doubled);
       if (missing.length === 0) return header;
       if (nearest === null || missing.length < nearest.columns.missing.length) nearest = header;
-      if (header.cells.every((cell) => cell === "" || /\p{L}/u.test(cell))) {
-        words.push(header.separator + header.cells.length);
+      if (header.cells.filter((cell) => /\p{L}/u.test(cell)).length >= 4) {
+        words.push(header.separator);
       }
     }
   }
@@ -114,7 +114,7 @@ function withoutHeader(line, row) {
   for (const separator of SEPARATORS) {
     const cells = splitLine(line, separator);
     for (const place of [0, 1, 2]) {
-      if (!isTime(cells[place] ?? "") || ISO.test(cells[place])) continue;
+      if (!isTime(cells[place] ?? "") || cells[place][4] === "-") continue;
       const position = { time: place };
       let first = place + 1;
       if (isClock(cells[first] ?? "") && cells.length > first + 4) position.clock = first++;
@@ -132,9 +132,9 @@ function recordsBelow(header, lines) {
   const { position } = header.columns;
   const width = header.cells?.length ?? Infinity;
   const records = lines
-    .filter(({ line, row }) => row > header.row && !line.startsWith("#"))
+    .filter(({ row }) => row > header.row)
     .map(({ line, row }) => ({ cells: splitLine(line, header.separator), row }))
-    .filter(({ cells }) => cells.some((cell) => cell !== ""));
+    .filter(({ cells }) => cells.some((cell) => cell !== "") && !cells[0].startsWith("#"));
   for (let more = 0; header.cells !== null && more < 3 && records.length > 0; more++) {
     const { cells } = records[0];
     const begins = cells[position.time] ?? "";

@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.interchange import from_dataframe
 
 from tradingbot.errors import DataError
-from tradingbot.markets.headings import PRICES, Columns, find_columns, simplified
+from tradingbot.markets.headings import NAMES, PRICES, Columns, find_columns, simplified
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,10 @@ def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
         tickers = frame.index.get_level_values(1 - times[0]).astype(str)
         frame = frame[tickers == _ticker(symbol, list(tickers))]
         frame.index = frame.index.get_level_values(times[0])
+    called = list(map(simplified, frame.columns))
+    if found := [called.index(name) for name in NAMES["symbol"] if name in called]:
+        of_rows = frame.iloc[:, found[0]].astype(str)
+        frame = frame[(of_rows == _ticker(symbol, list(of_rows))).to_numpy()]
     return frame
 
 

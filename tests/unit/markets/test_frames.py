@@ -81,6 +81,9 @@ FRAMES: dict[str, Callable[[], Any]] = {
     "an index of tickers and dates": lambda: pd.concat(
         {"AAPL": BARS, "MSFT": BARS * 2}, names=["symbol"]
     ),
+    "a column of tickers": lambda: pd.concat(
+        [BARS.assign(Symbol="AAPL"), BARS.assign(Symbol="MSFT")]
+    ),
     "nullable types": lambda: TITLED.convert_dtypes(),
     "numbers as text": lambda: TITLED.astype(str),
     "the interchange protocol": lambda: Foreign(TITLED.reset_index()),
@@ -113,6 +116,10 @@ def test_each_ticker_of_a_download_is_found() -> None:
     ("frame", "complaint"),
     [
         (lambda: download("MSFT", "SPY"), "the history is of MSFT, SPY; none of it is this"),
+        (
+            lambda: pd.concat([BARS.assign(ticker=name) for name in ("SPY", "MSFT")]),
+            "the history is of SPY, MSFT; none of it is this",
+        ),
         (lambda: pd.concat([TITLED, BARS], axis=1), "not one column open, high, low, close, volum"),
         (lambda: BARS.reset_index(drop=True), "expected a DataFrame with a DatetimeIndex"),
         (lambda: {"open": [1.0]}, "expected a DataFrame with a DatetimeIndex"),

@@ -91,7 +91,7 @@ class _File:
                 bars[i] = is_time(self._written[i])
         if count := int((~bars).sum()):
             self._notes.append(f"rows without prices left out: {count}")
-        if not bars.any():
+        if not (numbers[bars] > 0).any():
             raise DataError(f"{self._path}: no row has prices; expected one row a bar")
         return bars
 
@@ -104,7 +104,9 @@ class _File:
             raise DataError(f"{self._path} row {line}: {written[0]!r} {error}") from None
         wrong = np.zeros(len(bars), dtype=bool)
         wrong[bars] = times.day.isna().to_numpy()
-        like = times.like if times.like != written[0] else f"one like {times.like} in row {line}"
+        like = f"one like {times.like} in row {line}" if times.like == written[0] else times.like
+        if pd.isna(times.day.iloc[0]):
+            like = "2024-01-31"
         self._refuse(self._written, wrong, f"is no date; expected {like}")
         return times
 

@@ -137,11 +137,11 @@ def _from_json(file: Path, text: str) -> str:
 def _header(file: Path, text: str) -> Header:
     """Find the header, or the first row of a file without one."""
     nearest: Header | None = None
-    words = set()  # the widths of lines that are all words, with each separator
+    words = set()  # the separators of lines that could be a header in words that are not known
     for number, line in _first_lines(text):
         if found := _without_header(number, line):
-            if (found.separator, len(_cells(line, found.separator))) in words:
-                break  # under a header in words that are not known
+            if found.separator in words:
+                break
             return found
         for header in _readings(number, line.lstrip("#% ")):
             if not header.columns.missing:
@@ -150,8 +150,8 @@ def _header(file: Path, text: str) -> Header:
                 return header
             if nearest is None or len(header.columns.missing) < len(nearest.columns.missing):
                 nearest = header
-            if all(not cell or any(map(str.isalpha, cell)) for cell in header.cells):
-                words.add((header.separator, len(header.cells)))
+            if sum(any(map(str.isalpha, cell)) for cell in header.cells) >= 4:
+                words.add(header.separator)
     if nearest is None:
         raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
     missing = ["timestamp" if name == "time" else name for name in nearest.columns.missing]
