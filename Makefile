@@ -43,6 +43,7 @@ pgbouncer: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
 	@$(PY) -m tests.support.fuzz $(FUZZ)
+	@$(if $(findstring --attack,$(FUZZ)),$(PY) -m tests.support.hostile $(FUZZ))
 
 chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="--schedules 9 --seed 7")
 	@$(PY) -m tests.chaos.chaos $(CHAOS)

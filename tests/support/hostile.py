@@ -1,5 +1,6 @@
 """Hostile answers of a Space and of a Hub, made up by the thousand and tried on the real clients.
 
+    make fuzz FUZZ="--attack"
     python -m tests.support.hostile --space 2000 --hub 500 --seed 7
 
 None of them may raise anything but a KronosError of one line, keep a caller beyond its time-out, or
@@ -602,7 +603,7 @@ def main() -> int:
     parser.add_argument("--space", type=int, default=2000, help="answers of a Space (%(default)s)")
     parser.add_argument("--hub", type=int, default=500, help="answers of a Hub (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()  # `make fuzz FUZZ="--attack …"` has others too
     print(f"seed {options.seed}", flush=True)
     harm = []
     for name, number, attacks in (
