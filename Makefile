@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs clean
+.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,16 @@ bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
 
 settings: $(VENV)/.dev ## What temperature, top_p, paths and context do to the forecasts (KRONOS_MODEL=…; ten minutes)
 	@$(PY) -m benchmarks.sampling $(SETTINGS)
+
+# The hashes of what the images install: `make locks`, with uv, after a change of a version.
+COMPILE := uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+  --generate-hashes --no-emit-index-url --no-header --no-annotate -c constraints.txt
+locks: ## Write the hashes of what the images install (needs uv; PyTorch's by hand: kronos_space/torch-cpu.lock)
+	@$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+	  | $(COMPILE) - | $(call lock,tradingbot/requirements.lock)
+	@echo plotly | $(COMPILE) --no-deps - | $(call lock,tradingbot/plotly.lock)
+	@grep -v '^torch==' kronos_space/requirements.txt | $(COMPILE) --no-deps - | $(call lock,kronos_space/requirements.lock)
+lock = { head -1 $(1); cat; } > $(1).new && mv $(1).new $(1)
 
 clean: ## Remove what was installed and built, not the database
 	rm -rf $(VENV) .cache site build *.egg-info

@@ -14,7 +14,7 @@ NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs;
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py app.py exceptions.py "
-        "requirements.txt schemas.py settings.py"
+        "requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",

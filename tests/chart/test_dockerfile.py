@@ -1,13 +1,22 @@
-"""The bots' Dockerfile as it is written; `make image-test` builds and runs it."""
+"""The Dockerfiles as they are written; `make image-test` builds and runs them."""
 
 import re
 import subprocess
 import sysconfig
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from tests.support import ROOT
+from tests.support.locks import locked, pinned
 
 DOCKERFILE = ROOT / "tradingbot" / "Dockerfile"
+SPACE = ROOT / "kronos_space" / "Dockerfile"
 
 
 def test_hadolint_has_nothing_to_say_about_it() -> None:
@@ -27,4 +36,67 @@ def test_it_runs_as_another_user_than_root_and_starts_the_job() -> None:
     lines = DOCKERFILE.read_text().splitlines()
     assert [line for line in lines if line.startswith("USER")] == ["USER 1000"]
     assert lines[-1] == 'CMD ["python", "-m", "tradingbot.kronosbot"]'
-    assert "-c constraints.txt" in DOCKERFILE.read_text()
+
+
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, SPACE], ids=["bots", "space"])
+def test_the_base_is_named_by_its_digest(dockerfile: Path) -> None:
+    text = dockerfile.read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert set(bases) == {"${PYTHON_IMAGE}"}
+    [image] = re.findall(r"^ARG PYTHON_IMAGE=(.+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", image)
+
+
+def test_both_are_built_on_the_same_base() -> None:
+    arguments = [
+        re.findall(r"^ARG PYTHON_IMAGE=.+$", file.read_text(), re.MULTILINE)
+        for file in (DOCKERFILE, SPACE)
+    ]
+    assert arguments[0] == arguments[1]
+
+
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, SPACE], ids=["bots", "space"])
+def test_whatever_is_installed_is_held_to_its_hash(dockerfile: Path) -> None:
+    text = dockerfile.read_text().replace("\\\n", " ")
+    installs = re.findall(r"pip install[^;&\n]*", text)
+    assert len(installs) > 1
+    unheld = [install for install in installs if "--require-hashes" not in install]
+    # a PyTorch that pip finds by itself, where somebody asked for that
+    by_itself = ["pip install --no-cache-dir --no-compile torch -c requirements.txt"]
+    assert [" ".join(install.split()) for install in unheld] == (
+        by_itself if dockerfile == SPACE else []
+    )
+    for file in re.findall(r"-r (\S+)", " ".join(installs)):
+        assert locked(dockerfile.parent / Path(file).name)
+
+
+def test_what_the_bots_image_installs_is_what_was_tested_and_all_that_the_package_needs() -> None:
+    tested = pinned(ROOT / "constraints.txt")
+    found = locked(ROOT / "tradingbot" / "requirements.lock")
+    assert found.items() <= tested.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = set(closure(project["dependencies"]))
+    assert needed - found.keys() == set()
+    assert found.keys() - needed == set(), "it is needed no more: make locks"
+    assert locked(ROOT / "tradingbot" / "plotly.lock") == {"plotly": tested["plotly"]}
+
+
+def closure(requirements: list[str]) -> Iterator[str]:
+    """Names of what these need on Linux with Python 3.11, and of what that needs."""
+    environment = {"python_version": "3.11", "python_full_version": "3.11.16",
+                   "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix",
+                   "platform_machine": "x86_64", "implementation_name": "cpython",
+                   "platform_python_implementation": "CPython"}  # fmt: skip
+    seen: set[tuple[str, str]] = set()
+    waiting = [(text, "") for text in requirements]
+    while waiting:
+        text, extra = waiting.pop()
+        need = Requirement(text)
+        if need.marker and not need.marker.evaluate({**environment, "extra": extra}):
+            continue
+        name = canonicalize_name(need.name)
+        yield name
+        for wanted in ("", *need.extras):
+            if (name, wanted) not in seen:
+                seen.add((name, wanted))
+                waiting += [(one, wanted) for one in distribution(name).requires or []]

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from tests.support import ROOT
 
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
-BASE = "python:3.11-slim"
+BASE = "python:3.11-slim"  # what the Dockerfiles ask for by its digest
 STORAGE = ROOT / "build" / "images"
 
 
@@ -65,6 +65,7 @@ def build(context: Path, tag: str, *, dockerfile: Path | None = None, **build_ar
             *("--pull-never", "--network", "host", "--tag", tag),
             *(f"--volume={volume}" for volume in volumes),
             *(f"--build-arg={name}={value}" for name, value in build_args.items()),
+            f"--build-arg=PYTHON_IMAGE={BASE}",
             *(("--file", str(dockerfile)) if dockerfile else ()),
             str(context),
         )

@@ -23,6 +23,7 @@ from kronos_space.deployment.deploy import FOLDER, NOT_SERVED, uploaded_files
 from kronos_space.deployment.errors import HubRefused
 from kronos_space.server import pages
 from kronos_space.weights.catalogue import CATALOGUE
+from tests.support.locks import locked, pinned
 
 PINNED = {
     canonicalize_name(line.partition("==")[0]): line.strip()
@@ -37,6 +38,14 @@ GPU_ONLY = ("nvidia-", "cuda-", "triton")
 def test_the_requirements_are_the_versions_that_were_tested_together() -> None:
     tested = (FOLDER.parent / "constraints.txt").read_text().splitlines()
     assert set(PINNED.values()) <= set(tested)
+
+
+def test_the_hashed_requirements_are_the_same_versions() -> None:
+    """`make locks` writes them."""
+    torch = locked(FOLDER / "torch-cpu.lock")
+    rest = locked(FOLDER / "requirements.lock")
+    assert torch.keys() == {"torch"}
+    assert torch | rest == pinned(FOLDER / "requirements.txt")
 
 
 def test_everything_that_the_service_imports_is_pinned() -> None:
