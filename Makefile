@@ -45,7 +45,7 @@ fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ=
 	@$(PY) -m tests.support.fuzz $(FUZZ)
 	@$(if $(findstring --attack,$(FUZZ)),$(PY) -m tests.support.hostile $(FUZZ))
 
-chaos: $(VENV)/.dev ## The nightly job through 200 schedules of faults (CHAOS="--schedules 9 --seed 7")
+chaos: $(VENV)/.dev ## The nightly job through 300 schedules of faults (CHAOS="--schedules 9 --seed 7")
 	@$(PY) -m tests.chaos.chaos $(CHAOS)
 
 image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)

@@ -1,6 +1,6 @@
 """Seeded schedules of faults over the whole job, and what must hold after each: `make chaos`.
 
-    make chaos                                    # 200 schedules, seeds 0 to 199
+    make chaos                                    # 300 schedules, seeds 0 to 299
     make chaos CHAOS="--schedules 1 --seed 17"    # that one again
     python -m tests.chaos.chaos --help
 
@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Invariants: " + "; ".join(NAMES.values()) + ".",
     )
     whole = {"type": int, "metavar": "N"}
-    parser.add_argument("--schedules", default=200, **whole, help="how many (%(default)s)")
+    parser.add_argument("--schedules", default=300, **whole, help="how many (%(default)s)")
     parser.add_argument("--seed", default=0, **whole, help="the first one's (%(default)s)")
     jobs = max(2, (os.cpu_count() or 2) * 3 // 2)  # they wait a lot
     parser.add_argument("--jobs", default=jobs, **whole, help="at the same time (%(default)s)")

@@ -69,14 +69,17 @@ class Kind:
     name: str
     group: str
     draw: Callable[[Draw], Fault]
+    alone: bool = False  # without other faults
 
 
 KINDS: dict[str, Kind] = {}
 
 
-def kind(name: str, group: str) -> Callable[[Callable[[Draw], Fault]], Callable[[Draw], Fault]]:
+def kind(
+    name: str, group: str, *, alone: bool = False
+) -> Callable[[Callable[[Draw], Fault]], Callable[[Draw], Fault]]:
     def register(draw: Callable[[Draw], Fault]) -> Callable[[Draw], Fault]:
-        KINDS[name] = Kind(name, group, draw)
+        KINDS[name] = Kind(name, group, draw, alone)
         return draw
 
     return register
@@ -107,7 +110,9 @@ def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
     chosen = [kinds[seed % len(kinds)]]
     groups = [group for group in dict.fromkeys(k.group for k in kinds) if group != chosen[0].group]
     more = random.sample(groups, max(0, random.choice((0, 1, 1, 2)) - attempt))
-    chosen += [random.choice([k for k in kinds if k.group == group]) for group in more]
+    if not chosen[0].alone:
+        social = [[k for k in kinds if k.group == group and not k.alone] for group in more]
+        chosen += [random.choice(of_group) for of_group in social if of_group]
     faults = []
     for each in chosen:
         fault = each.draw(draw)
@@ -230,6 +235,13 @@ def _space_busy(draw: Draw) -> Fault:
     return Fault(says, "batch", lambda world: answer, number, count, passes=count < ATTEMPTS)
 
 
+@kind("Space drips or does not end", "space")
+def _space_goes_on(draw: Draw) -> Fault:
+    answer, number = draw.random.choice(("drip", "endless")), draw.within(3)
+    says = f"Space's answer to batch {number}: {answer}"
+    return Fault(says, "batch", lambda world: answer, number)
+
+
 @kind("Space answers 500", "space")
 def _space_500(draw: Draw) -> Fault:
     number, count = draw.within(3), draw.within(3)
@@ -294,7 +306,10 @@ TROUBLE: dict[str, tuple[hub.Fault, ...]] = {
     "errs, yet does it": ("late",),
     "answers garbage": ("garbage",),
     "breaks off": ("cut",),
+    "drips": ("drip",),
+    "does not end": ("endless",),
 }
+PATIENT = ("pause", "verify")  # for which a refusal too is tried again
 
 
 def _hub_kind(action: str, trouble: str) -> None:
@@ -304,15 +319,19 @@ def _hub_kind(action: str, trouble: str) -> None:
         # of the looks at the stage, the first comes before the restart and is the one that counts
         number = draw.within(3) if action == "runtime" else 1
         count = draw.random.choice((1, 2, 3, 4, 6))
-        passes = trouble != "refuses" and (count < ATTEMPTS or (action == "runtime" and number > 1))
+        fatal = trouble == "refuses" and action not in PATIENT
+        passes = not fatal and (count < ATTEMPTS or (action == "runtime" and number > 1))
         where = action if number == 1 else f"{action} {number}"
         says = f"Hub {answer} on {where}, {times(count)}"
         return Fault(says, action, lambda world: answer, number, count, passes)
 
 
-for _action in ("restart", "runtime", "pause", "verify"):
+for _action in ("restart", "runtime", *PATIENT):
     for _trouble in TROUBLE:
         _hub_kind(_action, _trouble)
+TROUBLE["answers 4xx"] = (400, 409)
+for _action in PATIENT:
+    _hub_kind(_action, "answers 4xx")
 
 
 @kind("Hub does not pause", "pause")
@@ -408,6 +427,13 @@ def _database_stalls(draw: Draw) -> Fault:
     return Fault(says, moment, act, number)
 
 
+@kind("pgbouncer of transactions", "pooler", alone=True)
+def _pooler(draw: Draw) -> Fault:
+    size = draw.random.choice((1, 2, 5))
+    says = f"pgbouncer pools {size} sessions by transaction"
+    return Fault(says, "beginning", lambda world: world.pool(size))
+
+
 # the process ----------------------------------------------------------------------------------
 
 SIGNAL_MOMENTS = {
@@ -442,6 +468,33 @@ for _number, _name in (
     (signal.SIGKILL, "SIGKILL"),
 ):
     _signal_kind(_number, _name)
+
+
+ENDS_EARLY: dict[str, tuple[list[str], dict[str, str], int]] = {
+    "a wrong setting": ([], {"KRONOS_HORIZON": "abc"}, 2),
+    "a wrong option": (["--horizon", "none"], {}, 2),
+    "no address of a database": ([], {"DATABASE_URL": "nonsense"}, 2),
+    "a database that is away": ([], {"DATABASE_URL": "postgresql://me@127.0.0.1:9/k"}, 1),
+    "a wrong name of the Space": ([], {"HF_SPACE_REPO": "nonsense"}, 2),
+    "a wrong token": ([], {"HF_TOKEN": "hf_wrong"}, 2),
+    "a source that is not there": (["--source", "csv:nowhere"], {}, 2),
+    "a shard without tickers": (["--symbols", "AAPL", "--shard", "1/7"], {}, 0),
+}
+
+
+@kind("death before the wake", "signal", alone=True)
+def _death_before_the_wake(draw: Draw) -> Fault:
+    """A run is killed while its Space runs or starts, and the next ends before it wakes it."""
+    moment, number = draw.moment(health=1, batch=3, batch_done=2, runtime=3)
+    name = draw.random.choice(list(ENDS_EARLY))
+    arguments, settings, code = ENDS_EARLY[name]
+
+    def act(world: World) -> None:
+        # first, so that somebody is waited for; it takes longer to begin than the other to die
+        world.start("second", *arguments, settings=settings, ends_with=code)
+        world.runs[0].send(signal.SIGKILL)
+
+    return Fault(f"SIGKILL at {moment} {number}, then a run with {name}", moment, act, number)
 
 
 # several processes ----------------------------------------------------------------------------

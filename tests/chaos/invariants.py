@@ -98,11 +98,6 @@ class Evidence:
         return any(a in ("metrics", "batch") and status == 200 for a, status in self.space_calls)
 
     @property
-    def touched(self) -> bool:
-        """A run had its hands on the Space: one that ran before, and still does, is not its."""
-        return any(action == "restart" for action, _ in self.calls)
-
-    @property
     def good(self) -> set[str]:
         """Tickers with usable candles."""
         return set(TICKERS) - {ticker for fault in self.faults for ticker in fault.bad_tickers}
@@ -231,9 +226,10 @@ def _check_space(seen: Evidence) -> Iterator[Broken]:
     last = max(seen.runs, key=lambda run: run.ended)
     loud = [run for run in seen.runs if LOUD in run.err]
     told = any(run.code != 0 for run in loud)
-    if seen.space_runs and seen.touched and not last.killed and not told:
+    if seen.space_runs and not last.killed and not told:
         yield Broken("running", f"after {last.name}, exit code {last.code}")
-    if loud and not any(fault.moment in ("pause", "verify") for fault in seen.faults):
+    doubtful = ("pause", "verify", "runtime")  # what the Hub shows may not be known
+    if loud and not seen.space_runs and not any(f.moment in doubtful for f in seen.faults):
         yield Broken("running", f"{loud[0].name} cries that it may run, though nothing was wrong")
 
 
@@ -253,12 +249,21 @@ def _check_log(runs: list[Run], before: Tables, after: Tables) -> Iterator[Broke
         yield Broken("told", f"{len(rows)} rows in run_logs for {len(at_work)} runs")
 
 
+def _sure_code(run: Run, seen: Evidence) -> int | None:
+    """The exit code, where it does not depend on how much was stored."""
+    if run.signals:
+        return 128 + run.signals[0]
+    if run.ends_with is not None:
+        return run.ends_with or int(LOUD in run.err)
+    if seen.fired("pgbouncer of transactions"):
+        return 2
+    return 0 if IDLE in run.err else None
+
+
 def _expected_codes(run: Run, seen: Evidence, *, stored: set[str]) -> set[int]:
     """DESIGN.md, section 8, computed from what was seen from outside."""
-    if run.signals:
-        return {128 + run.signals[0]}
-    if IDLE in run.err:
-        return {0}
+    if (sure := _sure_code(run, seen)) is not None:
+        return {sure}
     enough = len(stored & run.tickers) >= MIN_SUCCESS * len(run.tickers)
     if len(seen.runs) > 1 and not enough:
         return {1, 2}

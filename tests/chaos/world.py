@@ -20,6 +20,7 @@ import psutil
 from tests.support import ROOT
 from tests.support import hub as hub_module
 from tests.support.hub import REPO, TOKEN, Hub
+from tests.support.pgbouncer import pooled
 from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
 from tests.support.space_server import launch
 from tradingbot.jobs.sharding import Shard
@@ -50,6 +51,7 @@ class Run:
     name: str
     tickers: frozenset[str]  # its shard's
     forced: bool  # --force
+    ends_with: int | None = None  # its exit code, where it ends before it wakes the Space
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     signals: list[int] = field(default_factory=list)  # that it was sent, and was there to get
@@ -136,6 +138,8 @@ class World:
         self._pausing = False
         self._timers: list[threading.Timer] = []
         self._candles = folder / "candles"
+        self._pooled: str | None = None  # the database's URL through pgbouncer
+        self._pooler = ExitStack()
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
@@ -199,6 +203,8 @@ class World:
         for timer in self._timers:
             timer.cancel()
             timer.join()
+        self._pooled = None
+        self._pooler.close()
         self.hub.ends_as = "RUNNING"
         self.hub.environ = {"KRONOS_API_KEY": API_KEY}
         self.proxy.cut()  # before it flows: what a dead client has sent must not arrive now
@@ -206,6 +212,11 @@ class World:
         self.proxy.accept()
         self.open_database()
         self.postgres.end_sessions(self.database)
+
+    def pool(self, size: int) -> None:
+        """The runs to come reach the database through pgbouncer, which pools transactions."""
+        url = self.postgres.url(self.database)
+        self._pooled = self._pooler.enter_context(pooled(url, size=size))
 
     def close_database(self) -> None:
         """The server is there and refuses everybody."""
@@ -217,7 +228,14 @@ class World:
 
     # the job --------------------------------------------------------------------------------
 
-    def start(self, name: str, *arguments: str, shard: Shard = WHOLE) -> Run:
+    def start(
+        self,
+        name: str,
+        *arguments: str,
+        shard: Shard = WHOLE,
+        settings: Mapping[str, str] | None = None,
+        ends_with: int | None = None,
+    ) -> Run:
         """The job as a process, its output in files of the schedule's folder."""
         command = [sys.executable, str(QUICK_JOB), "run", "--json", "--horizon", str(HORIZON)]
         command += ["--source", f"csv:{self._candles}", "--symbols", ",".join(TICKERS), *arguments]
@@ -229,14 +247,14 @@ class World:
             process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env={**_own_environment(), **self._settings(), **part},
+                env={**_own_environment(), **self._settings(), **part, **(settings or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
             )
         tickers = frozenset(ticker for ticker in TICKERS if shard.takes(ticker))
-        run = Run(process, self.folder, name, tickers, "--force" in arguments)
+        run = Run(process, self.folder, name, tickers, "--force" in arguments, ends_with)
         self.runs.append(run)
         return run
 
@@ -254,7 +272,7 @@ class World:
             "KRONOS_SPACE_URL": self.hub.space_url,
             "KRONOS_API_KEY": API_KEY,
             "KRONOS_SAMPLES": "2",
-            "DATABASE_URL": self.proxy.url,
+            "DATABASE_URL": self._pooled or self.proxy.url,
             "PYTHONPATH": str(ROOT),
             **self.settings,
         }

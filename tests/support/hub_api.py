@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,8 +23,14 @@ API = f"/api/spaces/{REPO}"
 #   "deaf"     the usual answer, but nothing is done
 #   "garbage"  200, but nothing that makes sense
 #   "cut"      the connection ends without an answer
+#   "drip"     an answer that comes byte by byte, and nothing is done
+#   "endless"  one that does not end, and nothing is done
 # or a function that makes something else of the body.
 Fault = int | str | Callable[[bytes], bytes]
+
+
+NO_ANSWER = ("hang", "cut", "drip", "endless")
+PIECES = 10_000  # 8 minutes, or 650 MB
 
 
 class HubHandler(Handler):
@@ -62,9 +69,9 @@ class HubHandler(Handler):
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._answer(action, 401, {"error": "Invalid credentials"})
         fault = self._fault(action)
-        if fault in ("hang", "cut"):
+        if fault in NO_ANSWER:
             self.hub.calls.append((action, 0))
-            return self._no_answer(self.hub.patience if fault == "hang" else 0.0)
+            return self._no_answer(fault)
         if fault == "garbage":
             return self._answer(action, 200, ["?"])
         if isinstance(fault, int):
@@ -74,7 +81,7 @@ class HubHandler(Handler):
             self.hub.happens("paused")
         if fault == "mute":
             self.hub.calls.append((action, 0))
-            return self._no_answer(self.hub.patience)
+            return self._no_answer("hang")
         if fault == "late":
             return self._answer(action, 504, {"error": "gateway time-out"})
         if action == "logs":
@@ -88,9 +95,24 @@ class HubHandler(Handler):
         planned = self.hub.faults[action]
         return planned.popleft() if planned else self.hub.happens(action)
 
-    def _no_answer(self, patience: float) -> None:
-        time.sleep(patience)
+    def _no_answer(self, fault: Fault | None) -> None:
         self.close_connection = True
+        if fault == "hang":
+            time.sleep(self.hub.patience)
+        elif fault in ("drip", "endless"):
+            self._go_on(fault == "drip")
+
+    def _go_on(self, slowly: bool) -> None:
+        """Send parts of a body until the caller hangs up."""
+        piece = b"1\r\n \r\n" if slowly else b"10000\r\n" + b" " * 65536 + b"\r\n"
+        with suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for _ in range(PIECES):
+                self.wfile.write(piece)
+                time.sleep(0.05 if slowly else 0.0)
 
     def _answer(self, action: str, status: int, content: Any) -> None:
         self.hub.calls.append((action, status))
@@ -110,9 +132,9 @@ class HubHandler(Handler):
         path = self.path.removeprefix("/space")
         action = path.rpartition("/")[2]
         fault = self._fault(action)
-        if fault in ("hang", "cut"):
+        if fault in NO_ANSWER:
             self.hub.space_calls.append((action, 0))
-            return self._no_answer(self.hub.patience if fault == "hang" else 0.0)
+            return self._no_answer(fault)
         if isinstance(fault, int):
             status, answer = fault, b"<html>a fault of the test</html>"
         else:

@@ -28,8 +28,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
-from tradingbot.persistence.models import SCHEMA_VERSION
-from tradingbot.persistence.schema import lock_out_other_processes, schema_version, upgrade
+from tradingbot.persistence.schema import is_current, lock_out_other_processes, upgrade
 from tradingbot.persistence.url import anchored, database_url, in_memory, parsed, redact
 from tradingbot.settings import default_timeouts
 
@@ -95,8 +94,8 @@ def init_db(url: str | None = None) -> Engine:
     engine = get_engine(url)
     try:
         with engine.connect() as connection:
-            version = schema_version(connection)
-        if version != SCHEMA_VERSION:
+            current = is_current(connection)
+        if not current:
             with _process_lock, engine.begin() as connection:
                 lock_out_other_processes(connection)
                 upgrade(connection)

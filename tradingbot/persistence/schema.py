@@ -12,6 +12,11 @@ from tradingbot.settings import default_timeouts
 
 MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
 
+VERSION_TABLE = "kronos_schema_version"
+ALEMBIC_TABLE = "alembic_version"  # what Alembic calls it by itself; an application may have one
+IN_ALEMBIC_TABLE = ("0001", "0002", "0003")  # versions of this program that were kept there
+OUR_TABLES = {"bots", "historic_data", "kronos_forecasts", "kronos_predictions", "run_logs"}
+
 
 def schema_version(connection: Connection, *, database: str = "") -> str | None:
     """Return the version of the schema; None where no migration has run yet.
@@ -22,9 +27,7 @@ def schema_version(connection: Connection, *, database: str = "") -> str | None:
     Raises:
         DatabaseError: The schema is newer than this program.
     """
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    found = _version_in(connection, VERSION_TABLE) or _version_of_before(connection)
     if found is not None and found > SCHEMA_VERSION:
         database = database or redact(connection.engine.url)
         raise DatabaseError(
@@ -32,6 +35,48 @@ def schema_version(connection: Connection, *, database: str = "") -> str | None:
             " which this program knows: upgrade the program"
         )
     return found
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether there is nothing to upgrade; DatabaseError if the schema is newer."""
+    schema_version(connection)
+    return _version_in(connection, VERSION_TABLE) == SCHEMA_VERSION
+
+
+def take_over_version(connection: Connection) -> None:
+    """Move the version out of Alembic's own table, where earlier versions of this program kept it.
+
+    So an application that shares the database can have that table for itself. Its name is left
+    free: an index of the table, too, would be in the way.
+    """
+    found = _version_of_before(connection)
+    if found is None:
+        return
+    connection.execute(
+        text(
+            f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL, "
+            f"CONSTRAINT {VERSION_TABLE}_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    insert = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:found)")
+    connection.execute(insert, {"found": found})
+    connection.execute(text(f"DROP TABLE {ALEMBIC_TABLE}"))
+
+
+def _version_of_before(connection: Connection) -> str | None:
+    """The version in Alembic's own table, if this program put it there."""
+    there = table_names(connection)
+    if VERSION_TABLE in there or not there >= OUR_TABLES:
+        return None  # then it is somebody else's, whatever it has
+    found = _version_in(connection, ALEMBIC_TABLE)
+    return found if found in IN_ALEMBIC_TABLE else None
+
+
+def _version_in(connection: Connection, table: str) -> str | None:
+    if not inspect(connection).has_table(table):
+        return None
+    versions = connection.scalars(text(f"SELECT version_num FROM {table}")).all()
+    return str(versions[0]) if len(versions) == 1 else None
 
 
 def table_names(connection: Connection) -> set[str]:

@@ -316,7 +316,7 @@ def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: 
 def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:
     log_run(database, utcnow())
     with get_db_session(database) as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(text("UPDATE kronos_schema_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="schema 9999, newer than"):
         status_of(database)
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
-from tradingbot.persistence.engine import get_db_session, get_engine, init_db
+from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine, init_db
 from tradingbot.persistence.models import (
     SCHEMA_VERSION,
     Base,
@@ -32,6 +32,7 @@ from tradingbot.persistence.models import (
     RunLog,
     Trade,
 )
+from tradingbot.persistence.schema import VERSION_TABLE, schema_version
 from tradingbot.persistence.url import _SHOWN, database_url, redact, without_password
 
 MIDNIGHT = datetime(2026, 1, 6)
@@ -309,7 +310,8 @@ class TestASession:
 class TestTheSchema:
     def test_is_what_the_models_say(self, database: str) -> None:
         with init_db(database).connect() as connection:
-            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            options = {"compare_type": True, "version_table": VERSION_TABLE}
+            context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, Base.metadata) == []
 
     def test_has_the_keys_and_indexes_that_the_queries_need(self, database: str) -> None:
@@ -340,7 +342,7 @@ class TestTheSchema:
 
     def test_of_a_newer_program_is_refused(self, database: str) -> None:
         with init_db(database).begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(text("UPDATE kronos_schema_version SET version_num = '9999'"))
         with pytest.raises(DatabaseError, match=r"schema 9999, newer than .* upgrade the program"):
             init_db(database)
 
@@ -386,6 +388,75 @@ class TestTheSchema:
         assert errors == []
         with get_db_session(database) as session:
             assert session.query(RunLog).count() == 6
+
+
+def tables(url: str) -> set[str]:
+    return set(inspect(get_engine(url)).get_table_names())
+
+
+def alembic_table(url: str, version: str | None) -> None:
+    """Alembic's own version table, with the constraint that Alembic gives it."""
+    with get_engine(url).begin() as connection:
+        connection.execute(
+            text(
+                "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL,"
+                " CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+            )
+        )
+        if version is not None:
+            connection.execute(text(f"INSERT INTO alembic_version VALUES ('{version}')"))
+
+
+def versions(url: str, table: str) -> list[str]:
+    with get_engine(url).connect() as connection:
+        return list(connection.scalars(text(f"SELECT version_num FROM {table}")))
+
+
+class TestTheTableOfTheVersion:
+    @pytest.fixture
+    def of_before(self, database: str) -> str:
+        """As earlier versions left it: the version is in Alembic's own table."""
+        with get_db_session(database) as session:
+            session.add(RunLog(name="kronosbot", status="ok"))
+        with get_engine(database).begin() as connection:
+            connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+        alembic_table(database, "0003")
+        dispose_engines()
+        return database
+
+    def test_is_moved_out_of_alembics_own_and_all_rows_stay(self, of_before: str) -> None:
+        for _ in range(2):
+            init_db(of_before)
+            assert versions(of_before, VERSION_TABLE) == [SCHEMA_VERSION]
+            assert "alembic_version" not in tables(of_before)
+        with get_db_session(of_before) as session:
+            assert session.query(RunLog).count() == 1
+        alembic_table(of_before, "ae1027a6acf")  # its name is free, and its index's
+        init_db(of_before)
+        assert versions(of_before, "alembic_version") == ["ae1027a6acf"]
+
+    def test_is_known_to_who_only_reads_before_it_is_moved(self, of_before: str) -> None:
+        with get_engine(of_before).connect() as connection:
+            assert schema_version(connection) == "0003"
+        assert "alembic_version" in tables(of_before)
+
+    @pytest.mark.integration
+    def test_is_moved_once_by_several_processes(self, of_before: str) -> None:
+        command = [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, of_before]
+        assert together(4, lambda: command) == [(0, "ready\nok\n", "")] * 4
+        assert versions(of_before, VERSION_TABLE) == [SCHEMA_VERSION]
+        with get_db_session(of_before) as session:
+            assert session.query(RunLog).count() == 5
+
+    @pytest.mark.parametrize("version", ["ae1027a6acf", "0001", "0003", "9999", None])
+    def test_of_another_application_stays_that_applications(
+        self, database: str, version: str | None
+    ) -> None:
+        alembic_table(database, version)
+        init_db(database)
+        init_db(database)
+        assert versions(database, VERSION_TABLE) == [SCHEMA_VERSION]
+        assert versions(database, "alembic_version") == ([] if version is None else [version])
 
 
 class TestADatabaseOfTheFirstLayout:
@@ -456,7 +527,8 @@ class TestADatabaseOfTheFirstLayout:
     def test_becomes_what_the_models_say_also_twice(self, first_layout: str) -> None:
         init_db(first_layout)
         with init_db(first_layout).connect() as connection:
-            assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+            context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+            assert compare_metadata(context, Base.metadata) == []
         with get_db_session(first_layout) as session:
             assert session.query(KronosPrediction).count() == 5
 

@@ -202,7 +202,7 @@ def test_what_cannot_be_reported_says_the_way_out(database: str, tmp_path: Path)
     with pytest.raises(DatabaseError, match=r"has no forecast of XYZ; it has some of AAPL"):
         record_of(database, "XYZ")
     with get_db_session(database) as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+        session.execute(text("UPDATE kronos_schema_version SET version_num = '0002'"))
     with pytest.raises(DatabaseError, match="the next `kronosbot run` upgrades it"):
         record_of(database)
 

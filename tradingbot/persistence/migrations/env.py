@@ -8,11 +8,14 @@ from sqlalchemy import Connection
 
 from tradingbot.persistence.engine import get_engine
 from tradingbot.persistence.models import Base
+from tradingbot.persistence.schema import VERSION_TABLE, take_over_version
 
 
 def migrate(connection: Connection) -> None:
+    take_over_version(connection)
     context.configure(
         connection=connection,
+        version_table=VERSION_TABLE,
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",  # it cannot alter in place
     )
