@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, StaticPool, create_engine, event
+from sqlalchemy import URL, Engine, NullPool, StaticPool, create_engine, event
 from sqlalchemy.exc import (
     DBAPIError,
     InterfaceError,
@@ -29,7 +29,15 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.schema import is_current, lock_out_other_processes, upgrade
-from tradingbot.persistence.url import anchored, database_url, in_memory, parsed, redact
+from tradingbot.persistence.sqlite_file import is_read_only, open_for_reading
+from tradingbot.persistence.url import (
+    anchored,
+    check_options,
+    database_url,
+    in_memory,
+    parsed,
+    redact,
+)
 from tradingbot.settings import default_timeouts
 
 KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
@@ -144,9 +152,13 @@ def _create_engine(address: URL) -> Engine:
         if in_memory(address):  # else every thread would get a database of its own
             options["poolclass"] = StaticPool
             options["connect_args"]["check_same_thread"] = False
+        elif is_read_only(Path(address.database or "")):
+            options["poolclass"] = NullPool  # somebody else may write to it later
+            options["creator"] = lambda: open_for_reading(Path(address.database or ""))
     else:
         options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
         if "psycopg" in driver:
+            check_options(address)
             limits = {"connect_timeout": timeouts.database_connect, **KEEPALIVES}
             options["connect_args"] = {
                 name: value for name, value in limits.items() if name not in address.query
@@ -171,13 +183,8 @@ def _read_only_engine(url: str) -> Engine:
     if in_memory(engine.url) or path.startswith("file:"):
         return engine
 
-    def connect() -> sqlite3.Connection:
-        # not as get_engine does, which makes the file and changes how it is journaled
-        connection = sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True)
-        connection.execute("PRAGMA query_only = ON")
-        return connection
-
-    return create_engine(engine.url, creator=connect)
+    # not as get_engine does, which makes the file and changes how it is journaled
+    return create_engine(engine.url, creator=lambda: open_for_reading(Path(path)))
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

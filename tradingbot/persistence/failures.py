@@ -19,16 +19,67 @@ _FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|
 def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
     """One line: which database, what it said, the way out. DatabaseUnavailable if it may pass."""
     said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
-    if "locked" in said or "lock timeout" in said:
-        way_out = "another process holds it; try again when that is done"
-    elif sqlstate(error) in REFUSED:
-        way_out = "use a database, and a user, that may be written to"
-    elif address.get_backend_name() == "sqlite":
-        way_out = "is its folder there and writable? Else set DATABASE_URL"
-    else:
-        way_out = "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
+    way_out = _way_out(address, error, said)
     kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
     return kind(f"database {redact(address)}: {said}; {way_out}")
+
+
+def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
+    """What to do about it. Only of a server that has said nothing it is asked whether it is up."""
+    sqlite = address.get_backend_name() == "sqlite"
+    if sqlstate(error) in REFUSED:
+        return "use a database, and a user, that may be written to"
+    for pattern, way_out in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
+        if pattern.search(said):
+            return way_out
+    if sqlite:
+        return "check that file, or set DATABASE_URL"
+    code = sqlstate(error)
+    if code and not code.startswith("08") and code not in _DOWN:
+        return "the server's log says more"
+    return "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
+
+
+_DOWN = ("57P01", "57P02", "57P03")  # shut down, crashed, starting
+_HELD = (re.compile("locked|lock timeout"), "another process holds it; try again when that is done")
+_WAYS_OUT = [
+    _HELD,
+    (
+        re.compile(r"(password|peer|ident|\w+) authentication failed|no password supplied"),
+        "check the user and the password in DATABASE_URL (or POSTGRES_*)",
+    ),
+    (
+        re.compile(r"(database|role|user) \S+ does not exist"),
+        "create it, or correct its name in DATABASE_URL (or POSTGRES_*)",
+    ),
+    (
+        re.compile(r"no pg_hba.conf entry|not permitted|not currently accepting"),
+        "the server does not let this user in: ask who runs it",
+    ),
+    (re.compile(r"too many (clients|connections)|remaining connection slots"), "try again later"),
+    (re.compile(r"(starting up|shutting down|recovery mode)"), "try again once it is up"),
+    (
+        re.compile(r"SSL|certificate"),
+        "check sslmode and the certificates in DATABASE_URL",
+    ),
+    (
+        re.compile(r"could not translate host name|Name or service not known"),
+        "correct the host in DATABASE_URL (or POSTGRES_HOST)",
+    ),
+    (re.compile(r"No space left|disk is full"), "make room on its disk"),
+]
+_SQLITE_WAYS_OUT = [
+    _HELD,
+    (
+        re.compile("unable to open|readonly"),
+        "is its folder there and writable? Else set DATABASE_URL",
+    ),
+    (
+        re.compile("not a database|malformed|encrypted"),
+        "give another file in DATABASE_URL, or bring back a copy of this one",
+    ),
+    (re.compile("disk is full|disk I/O"), "make room on its disk, or check that"),
+]
 
 
 def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:

@@ -88,6 +88,11 @@ def parsed(url: str, source: str) -> URL:
     try:
         address = make_url(re.sub(r"^postgres://", "postgresql://", url))
     except (ArgumentError, ValueError):  # its text would repeat the password
+        if re.match(r"[^:]+://[^/?]*,", url):
+            raise ConfigError(
+                f"{source} names several hosts: write them as "
+                "postgresql://user:password@/database?host=HOST1:5432&host=HOST2:5432"
+            ) from None
         raise ConfigError(
             f"{source} cannot be read: expected postgresql://user:password@host:5432/database"
             " or sqlite:///file.db (write odd characters of a password as %XX)"
@@ -97,6 +102,31 @@ def parsed(url: str, source: str) -> URL:
     if address.drivername == "postgresql":
         return address.set(drivername="postgresql+psycopg2")
     return address
+
+
+def check_options(address: URL) -> None:
+    """ConfigError for an option (what follows ?) that Postgres's client library does not know."""
+    from psycopg2 import ProgrammingError, extensions  # type: ignore[import-untyped]
+
+    for name in address.query:
+        try:
+            extensions.make_dsn(**{name: "1"})
+        except ProgrammingError:
+            way_out = _INSTEAD_OF.get(name.lower(), "leave it out, or correct its name")
+            raise ConfigError(
+                f"database {redact(address)}: Postgres has no option {name!r}: {way_out}"
+            ) from None
+
+
+_INSTEAD_OF = {  # of options that other programs put into an address
+    "pgbouncer": "it is meant for Prisma; leave it out (a pooler needs pool_mode=session)",
+    "schema": "write options=-csearch_path%3DNAME in its place",
+    "currentschema": "write options=-csearch_path%3DNAME in its place",
+    "ssl": "write sslmode=require in its place",
+    "connection_limit": "it is meant for Prisma; leave it out",
+    "pool_timeout": "it is meant for Prisma; leave it out",
+    "statement_timeout": "write options=-cstatement_timeout%3DMILLISECONDS in its place",
+}
 
 
 def anchored(address: URL) -> URL:

@@ -2,12 +2,17 @@
 
 import logging
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
+import traceback
+import warnings
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg2
@@ -22,7 +27,14 @@ from sqlalchemy.exc import OperationalError
 
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
-from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine, init_db
+from tradingbot.persistence.engine import (
+    dispose_engines,
+    get_db_session,
+    get_engine,
+    init_db,
+    read_only_session,
+)
+from tradingbot.persistence.failures import unreachable
 from tradingbot.persistence.models import (
     SCHEMA_VERSION,
     Base,
@@ -607,6 +619,65 @@ class TestADatabaseOutOfReach:
     def test_in_a_folder_that_cannot_be_written(self) -> None:
         assert "unable to open database file" in self.refusal("sqlite:////proc/kronos.db")
 
+    @pytest.mark.parametrize(
+        ("said", "code", "hint"),
+        [
+            ("connection to server failed: Connection refused", None, "is the server up"),
+            ("server closed the connection unexpectedly", None, "is the server up"),
+            ("timeout expired", None, "is the server up"),
+            ("terminating connection due to administrator command", "57P01", "is the server up"),
+            ('FATAL: password authentication failed for user "me"', None, "the password in"),
+            ("fe_sendauth: no password supplied", None, "the password in"),
+            ('FATAL: database "bots" does not exist', None, "correct its name"),
+            ('FATAL: role "me" does not exist', None, "correct its name"),
+            ("FATAL: no pg_hba.conf entry for host", None, "does not let this user in"),
+            ("FATAL: sorry, too many clients already", None, "try again later"),
+            ("FATAL: the database system is starting up", None, "try again once it is up"),
+            ("server does not support SSL, but SSL was required", None, "check sslmode"),
+            ('could not translate host name "db" to address', None, "correct the host"),
+            ("could not extend file: No space left on device", "53100", "make room"),
+            ("canceling statement due to statement timeout", "57014", "log says more"),
+            ("idle-in-transaction timeout", "25P03", "log says more"),
+        ],
+    )
+    def test_is_asked_about_only_where_it_may_be_down(
+        self, said: str, code: str | None, hint: str
+    ) -> None:
+        class Refusal(Exception):
+            pgcode = code
+
+        error = OperationalError("SELECT", {}, Refusal(said))
+        address = make_url("postgresql+psycopg2://me@db/bots")
+        assert hint in str(unreachable(address, error)).rpartition(";")[2]
+
+    @pytest.mark.parametrize(
+        ("address", "hint"),
+        [
+            ("me@db/bots?pgbouncer=true", "meant for Prisma; leave it out"),
+            ("me@db/bots?sslmode=require&schema=bots", "write options=-csearch_path%3DNAME"),
+            ("me@db/bots?ssl=true", "write sslmode=require"),
+            ("me@db/bots?ssl_mode=require", "'ssl_mode': leave it out, or correct its name"),
+            ("me@one:5432,two:5433/bots", "?host=HOST1:5432&host=HOST2:5432"),
+            ("me:secret@one:5432,two/bots", "?host=HOST1:5432&host=HOST2:5432"),
+        ],
+    )
+    def test_whose_address_is_another_programs_is_told_what_to_write(
+        self, address: str, hint: str
+    ) -> None:
+        assert hint in self.refusal(f"postgresql://{address}", ConfigError)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "sslmode=require",
+            "options=-csearch_path%3Dbots",
+            "host=a:1&host=b:2",
+            "application_name=x",
+        ],
+    )
+    def test_may_have_any_option_of_postgres(self, query: str) -> None:
+        assert get_engine(f"postgresql://me@/bots?{query}").dialect.name == "postgresql"
+
     def test_that_is_no_database_at_all(self, tmp_path: Path) -> None:
         (tmp_path / "notes.db").write_text("milk, eggs, bread\n" * 100)
         assert "file is not a database" in self.refusal(f"sqlite:///{tmp_path}/notes.db")
@@ -676,6 +747,56 @@ class TestADatabaseOutOfReach:
         with pytest.raises(OperationalError, match="seen enough"):
             engine.connect()
         assert asked["connect_timeout"] == seconds
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    """Run `work` in a process that may write to nothing that is ours; its exit code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads: this process only reads and ends
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.parametrize("in_wal_mode", [True, False])
+def test_a_sqlite_file_that_cannot_be_written_to_can_be_read(in_wal_mode: bool) -> None:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "kronos.db")
+        url = f"sqlite:///{file}"
+        with get_db_session(url) as session:
+            session.add(prediction())
+        dispose_engines()
+        if not in_wal_mode:
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA journal_mode = DELETE")
+        file.chmod(0o444)
+        Path(folder).chmod(0o555)
+        before = sorted(path.name for path in Path(folder).iterdir())
+
+        def read() -> None:
+            for _ in range(2):
+                with read_only_session(url) as session:
+                    assert session.query(KronosPrediction).count() == 1
+                with get_db_session(url, create=False) as session:
+                    assert session.query(KronosPrediction).count() == 1
+                with get_db_session(url) as session:
+                    assert session.query(KronosPrediction).count() == 1
+            with pytest.raises(DatabaseError), get_db_session(url) as session:
+                session.add(RunLog(name="kronosbot", status="ok"))
+
+        assert as_nobody(read) == 0
+        assert sorted(path.name for path in Path(folder).iterdir()) == before
+        Path(folder).chmod(0o755)
 
 
 @pytest.mark.integration
