@@ -16,6 +16,10 @@ Floats = NDArray[np.float64]
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
 CLIP = 5.0  # normalised values beyond this many deviations are cut
 EPSILON = 1e-5  # added to every deviation, as the model was trained
+# Below this deviation a column is scaled by a power of ten first: beside it EPSILON would be seen.
+COMFORTABLE = 1000 * EPSILON
+FLAT = 1e-9  # a deviation of this share of the largest number is rounding
+MAX_POWER = 300  # of ten, that a float64 takes
 ROUNDING = 1e-6  # data vendors' adjusted prices may disagree by this much of their size
 
 
@@ -33,14 +37,15 @@ class History:
 
 @dataclass(frozen=True)
 class Scale:
-    """How one history was normalised. mean, std: float32 or float64 (6,)."""
+    """How one history was normalised: times `factor`, less `mean`, by `std`. Each float64 (6,)."""
 
-    mean: NDArray[np.floating]
-    std: NDArray[np.floating]
+    mean: Floats
+    std: Floats
+    factor: Floats  # powers of ten
 
     def restore(self, bars: NDArray[np.float32]) -> Floats:
         """Normalised bars (..., 6) -> prices and volumes (..., 6); nothing is clipped."""
-        return bars.astype(np.float64) * (self.std.astype(np.float64) + EPSILON) + self.mean
+        return (bars.astype(np.float64) * (self.std + EPSILON) + self.mean) / self.factor
 
 
 def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
@@ -65,16 +70,22 @@ def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
     """Each column less its mean, by its deviation, clipped -> float32 (bars, 6) and the Scale.
 
     In float32, and column by column in memory, as the reference does it: a bar whose bit lies
-    within rounding of zero then gets the same token. Numbers that are too large for that are
-    worked out in float64.
+    within rounding of zero then gets the same token. Numbers that are too large for that, or are
+    scaled, are worked out in float64.
     """
+    factor = _factors(values)
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = np.asfortranarray(values, dtype=np.float32)
-        scale = Scale(narrow.mean(axis=0), narrow.std(axis=0))
-        normal = (narrow - scale.mean) / (scale.std + np.float32(EPSILON))
+        mean, std = narrow.mean(axis=0), narrow.std(axis=0)
+        normal = (narrow - mean) / (std + np.float32(EPSILON))
+    scale = Scale(mean.astype(np.float64), std.astype(np.float64), factor)
+    wide = factor != 1
     if not np.isfinite(scale.std).all():
-        scale = Scale(values.mean(axis=0), values.std(axis=0))
-        normal = (values - scale.mean) / (scale.std + EPSILON)
+        wide[:] = True
+    if wide.any():
+        scaled = values[:, wide] * factor[wide]
+        scale.mean[wide], scale.std[wide] = scaled.mean(axis=0), scaled.std(axis=0)
+        normal[:, wide] = (scaled - scale.mean[wide]) / (scale.std[wide] + EPSILON)
     return np.ascontiguousarray(normal.clip(-CLIP, CLIP), dtype=np.float32), scale
 
 
@@ -87,6 +98,25 @@ def repair(bars: Floats, floor: float) -> Floats:
     bars[..., 1] = np.maximum(bars[..., 1], body.max(axis=-1))
     bars[..., 2] = np.minimum(bars[..., 2], body.min(axis=-1))
     return bars
+
+
+def _factors(values: Floats) -> Floats:
+    """The power of ten that each column is multiplied by before the model sees it: (6,).
+
+    1 unless its deviation is so small that EPSILON would be seen beside it; else what brings the
+    deviation, or the numbers themselves where they are all the same, to between 1 and 10. The four
+    prices have one.
+    """
+    factors = np.ones(len(COLUMNS))
+    for columns in (slice(4), slice(4, 5), slice(5, 6)):
+        largest = np.abs(values[:, columns]).max()
+        if largest == 0:
+            continue
+        share = (values[:, columns] / largest).std(axis=0).max()
+        size = np.log10(largest) + (np.log10(share) if share > FLAT else 0.0)
+        if size < (np.log10(COMFORTABLE) if share > FLAT else 0.0):
+            factors[columns] = 10.0 ** min(-np.floor(size), MAX_POWER)
+    return factors
 
 
 def _in_every_row(rows: Sequence[Mapping[str, Any]], name: str) -> bool:

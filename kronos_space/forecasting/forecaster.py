@@ -20,7 +20,6 @@ from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecasting.candles import (
     COLUMNS,
-    EPSILON,
     Floats,
     History,
     Scale,
@@ -126,11 +125,6 @@ class Forecaster:
             )
         if np.ptp(used.values[:, 3]) == 0:
             warnings.append("the closes never moved: prob_up only tells how the model rounds")
-        elif scale.std[3] < 10 * EPSILON:
-            warnings.append(
-                f"the closes vary by {scale.std[3]:.1g} only, and the model hardly sees moves "
-                f"below {EPSILON:g}: send such prices in a smaller unit, times 1000 say"
-            )
         seed = secrets.randbits(32) if request.seed is None else request.seed
         last_close = float(history.values[-1, 3])
         return Prepared(

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kronos_space.exceptions import InvalidHistory
 from kronos_space.forecasting.forecaster import Forecaster
@@ -101,15 +103,50 @@ def test_a_price_that_never_moved_is_forecast_to_stay(forecaster: Forecaster) ->
     assert [bar["close"] for bar in answer["predictions"]] == pytest.approx([7.5] * 3, abs=1e-3)
 
 
-def test_prices_too_small_for_the_model_to_see_are_told(forecaster: Forecaster) -> None:
-    names = ("open", "high", "low", "close")
-    tiny = [row | {name: row[name] * 1e-7 for name in names} for row in bars()]
+PRICES = ("open", "high", "low", "close")
 
-    [answer] = forecaster.forecast([checked(ohlcv=tiny)])
 
-    [warning] = answer["warnings"]
-    assert warning.startswith("the closes vary by")
-    assert "smaller unit" in warning
+@given(power=st.integers(-12, 9), volume_power=st.integers(-12, 9))
+@settings(max_examples=15, deadline=None)
+def test_prices_and_volumes_times_a_power_of_ten_give_the_forecast_times_it(
+    forecaster: Forecaster, power: int, volume_power: int
+) -> None:
+    rows = bars(64)
+    factors = dict.fromkeys(PRICES, 10.0**power) | {"volume": 10.0**volume_power}
+    scaled = [row | {name: row[name] * by for name, by in factors.items()} for row in rows]
+    prepared = [
+        forecaster.prepare(checked(ohlcv=ohlcv, horizon=2, samples=16, seed=5))
+        for ohlcv in (rows, scaled)
+    ]
+    usual, other = forecaster.generate([one.prompt for one in prepared])
+    same = (usual.s1 == other.s1) & (usual.s2 == other.s2)  # rounding may turn a rare token
+    assert same.mean() >= 0.9
+    by = np.array([*factors.values()])
+    values = [
+        one.values(paths)[same][:, :5] for one, paths in zip(prepared, (usual, other), strict=True)
+    ]
+    spread = np.std([[row[name] for name in factors] for row in rows], axis=0)
+    assert (np.abs(values[1] / by - values[0]) < 0.01 * spread).all()
+    assert prepared[1].warnings == []
+
+
+@pytest.mark.parametrize("power", [-12, -6, 0, 9])
+def test_prices_that_never_move_stay_at_any_scale(forecaster: Forecaster, power: int) -> None:
+    price = 7.5 * 10.0**power
+    rows = [row | dict.fromkeys(PRICES, price) for row in bars(64)]
+    [answer] = forecaster.forecast([checked(ohlcv=rows)])
+    for bar in answer["predictions"]:
+        assert bar["close"] == pytest.approx(price, rel=1e-4)
+
+
+def test_tiny_prices_have_the_very_tokens_of_larger_ones(forecaster: Forecaster) -> None:
+    tokens = []
+    for factor in (1e-6, 1e-12, 1e-290):
+        rows = [row | {name: row[name] * factor for name in PRICES} for row in bars()]
+        prepared = forecaster.prepare(checked(ohlcv=rows, seed=1))
+        [paths] = forecaster.generate([prepared.prompt])
+        tokens.append((paths.s1.tolist(), paths.s2.tolist()))
+    assert all(its == tokens[0] for its in tokens)
 
 
 @pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e6, 1e9])
