@@ -12,8 +12,10 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
+from tradingbot.markets.own_candles import own_candles
 from tradingbot.persistence.forecasts import stored_forecast
 from tradingbot.postprocessing.repository import StoredCalibrations
+from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, check_secret, check_url
 from tradingbot.space.client import Answer, SpaceClient
@@ -160,8 +162,13 @@ class KronosClient:
 
         def history_of(symbol: str) -> "pd.DataFrame":
             if isinstance(symbols, Mapping):
-                history: pd.DataFrame = symbols[symbol]
-                return history
+                return own_candles(
+                    symbol,
+                    symbols[symbol],
+                    interval,
+                    now=utcnow(),
+                    max_jump=self._settings.max_jump,
+                )
             return self._data_for(horizon).history(symbol, interval=interval)
 
         requests = prepared(
@@ -204,7 +211,10 @@ class KronosClient:
             return self._data
         if horizon not in self._sources:  # the sample's clock depends on the horizon
             self._sources[horizon] = DataService(
-                self._settings.data_source, horizon=horizon, timeouts=self._settings.timeouts
+                self._settings.data_source,
+                horizon=horizon,
+                timeouts=self._settings.timeouts,
+                max_jump=self._settings.max_jump,
             )
         return self._sources[horizon]
 

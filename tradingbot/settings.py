@@ -9,6 +9,7 @@ from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
 from tradingbot.errors import ConfigError
+from tradingbot.own_calendars import find_file_by
 from tradingbot.space_names import DEFAULT_SPACE, contradict, fault_of, repo_at, subdomain_of
 from tradingbot.timeouts import Timeouts as Timeouts
 from tradingbot.timeouts import default_timeouts as default_timeouts
@@ -59,6 +60,7 @@ class Settings:
     max_staleness: int = 5  # KRONOS_MAX_STALENESS, sessions
     shards: int = 1  # KRONOS_SHARDS, parts that the tickers are dealt into
     completion_index: int | None = None  # JOB_COMPLETION_INDEX, which of them is this pod's
+    max_jump: float = 1.0  # KRONOS_MAX_JUMP, the largest break of scale that is taken as real
     slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
     timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)  # no variable sets it
 
@@ -97,6 +99,7 @@ class Settings:
             max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
             shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
             completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
+            max_jump=env.number("KRONOS_MAX_JUMP", cls.max_jump, 1, 1e12),
             slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
         )
 
@@ -135,6 +138,14 @@ def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
             f"at {own_url}; correct one of them, or leave one out"
         )
     return url, repo
+
+
+def calendars_file() -> str | None:
+    """The path in KRONOS_CALENDARS: which exchange a ticker belongs to, where no rule tells."""
+    return os.environ.get("KRONOS_CALENDARS", "").strip() or None
+
+
+find_file_by(calendars_file)
 
 
 def hub_endpoint(environ: Mapping[str, str] | None = None) -> str | None:

@@ -101,7 +101,12 @@ def _days(horizon: int | str) -> int | None:
 def _answer(ticker: str, days: int) -> str:
     """The newest forecast there is, in words; KronosError if there is none."""
     settings = Settings.from_env()
-    data = DataService(settings.data_source, horizon=settings.horizon, timeouts=settings.timeouts)
+    data = DataService(
+        settings.data_source,
+        horizon=settings.horizon,
+        timeouts=settings.timeouts,
+        max_jump=settings.max_jump,
+    )
     latest = latest_complete_session(ticker, data.now())
     stored = _stored(ticker, days, latest)
     if stored is not None and (stored.as_of, stored.horizon) == (latest, days):

@@ -29,6 +29,9 @@ from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean
+from tradingbot.markets.findings import Caller
+from tradingbot.markets.judgement import judged
+from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import in_the_past
 
 logger = logging.getLogger(__name__)
@@ -166,8 +169,16 @@ def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.
     for symbol in strategy.tickers:
         if symbol not in history:
             raise DataError("the backtest was given no history of it", symbol=symbol)
-        bars[symbol], warnings = clean(checked(symbol, history[symbol], strategy.interval))
-        for warning in warnings:
+        frame, dropped = clean(checked(symbol, history[symbol], strategy.interval))
+        bars[symbol], odd = judged(
+            frame,
+            symbol,
+            strategy.interval,
+            Caller.BACKTEST,
+            now=utcnow(),
+            max_jump=strategy.settings.max_jump,
+        )
+        for warning in [*dropped, *odd]:
             logger.warning("%s: %s", symbol, warning)
     return bars
 

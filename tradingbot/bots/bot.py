@@ -201,6 +201,7 @@ class Bot(Strategy):
             min_bars=1,
             sessions=self.sessions,
             timeouts=self.settings.timeouts,
+            max_jump=self.settings.max_jump,
         )
 
     def sessions(self) -> AbstractContextManager[Session]:

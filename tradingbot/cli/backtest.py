@@ -1,5 +1,6 @@
 """`kronosbot backtest`: the model's forecasts of the past, walked forward, into a CSV."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from tradingbot.cli.options import (
     DayOption,
     HorizonOption,
     JsonOption,
+    JumpsOption,
     LocalOption,
     SamplesOption,
     SourceOption,
@@ -75,6 +77,7 @@ def backtest(
     ] = None,
     local: LocalOption = False,
     source: SourceOption = None,
+    allow_jumps: JumpsOption = False,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Results file; an existing one is resumed.")
     ] = Path("backtest.csv"),
@@ -107,6 +110,7 @@ def backtest(
                 data_source=source or settings.data_source,
                 samples=samples or settings.samples,
                 horizon=horizon or settings.horizon,
+                max_jump=math.inf if allow_jumps else settings.max_jump,
             )
             config = WalkForwardConfig(
                 tickers=symbols or (),

@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 from tradingbot import __version__
 from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
+from tradingbot.cli.check import check
 from tradingbot.cli.command import Command
 from tradingbot.cli.report import write_report
 from tradingbot.cli.run import RunCommand, run
@@ -82,6 +83,7 @@ app.command(cls=RunCommand)(run)
 app.command(cls=Command)(status)
 app.command(cls=Command)(backtest)
 app.command(cls=Command)(calibrate)
+app.command(cls=Command)(check)
 app.command("report", cls=Command)(write_report)
 app.command(cls=Command)(score)
 app.add_typer(space_app, name="space")

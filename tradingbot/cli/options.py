@@ -98,3 +98,11 @@ JsonOption = Annotated[
     # eager, so that it is known when another option turns out to be wrong
     typer.Option("--json", is_eager=True, help="Print all of it as one JSON document on stdout."),
 ]
+JumpsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-jumps",
+        help="Take breaks of scale (splits, pence and pounds) as real moves. [env KRONOS_MAX_JUMP: "
+        "up to this factor]",
+    ),
+]

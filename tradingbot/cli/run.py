@@ -1,5 +1,6 @@
 """`kronosbot run`: the nightly job."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from tradingbot.cli.options import (
     DatabaseOption,
     HorizonOption,
     JsonOption,
+    JumpsOption,
     LocalOption,
     SourceOption,
     Tickers,
@@ -72,6 +74,7 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Forecast again what is already stored.")
     ] = False,
+    allow_jumps: JumpsOption = False,
     log_lines: Annotated[
         Literal["auto", "text", "json"] | None,
         typer.Option(
@@ -113,6 +116,7 @@ def run(
                 settings,
                 data_source=source or settings.data_source,
                 horizon=horizon or settings.horizon,
+                max_jump=math.inf if allow_jumps else settings.max_jump,
             )
             options = JobOptions(
                 symbols=symbols or (),

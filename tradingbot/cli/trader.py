@@ -60,6 +60,7 @@ def _bot(source: str | None, symbols: Tickers | None, url: str | None) -> Kronos
         min_bars=1,
         sessions=sessions,
         timeouts=settings.timeouts,
+        max_jump=settings.max_jump,
     )
     if symbols is not None:
         tickers = list(symbols)

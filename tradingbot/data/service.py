@@ -18,6 +18,9 @@ from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import Bars, clean
+from tradingbot.markets.days import naive_times
+from tradingbot.markets.findings import Caller, Finding, settle
+from tradingbot.markets.judgement import bar_closes, bar_length, judge
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import as_they_end
 from tradingbot.settings import DEFAULT_SOURCE, Timeouts
@@ -32,9 +35,13 @@ class DataService:
     """Candles from `source`: yahoo, csv:DIR, sample, or a Source of your own.
 
     `now` (naive UTC) sets the clock; otherwise it is the source's: the wall's for yahoo; for csv
-    the close of the newest bar of all files; for sample that of the bar which `max(6, horizon)`
-    later ones follow. Nothing after the clock is ever in a history. ConfigError if the source
-    cannot be had at all.
+    the close of the newest bar of all files, or the wall's where that is earlier (bars within a
+    day go by the wall's alone); for sample that of the bar which `max(6, horizon)` later ones
+    follow. Nothing after the clock is ever in a history. ConfigError if the source cannot be had
+    at all.
+
+    Candles that are not what they claim to be are refused (`tradingbot.markets.judgement`), a
+    break of scale unless its factor is `max_jump` at most.
 
     `sessions` makes a session of the database that caches daily bars of a remote source; without
     it every history is fetched whole. `circuit_breaker` limits how often a source that refuses
@@ -51,7 +58,9 @@ class DataService:
         sessions: SessionFactory | None = None,
         circuit_breaker: CircuitBreaker | None = None,
         timeouts: Timeouts | None = None,
+        max_jump: float = 1.0,
     ) -> None:
+        self._max_jump = max_jump
         self._source = open_source(source, timeouts) if isinstance(source, str) else source
         self._horizon = horizon
         self._now = now
@@ -68,7 +77,12 @@ class DataService:
 
     def now(self) -> datetime:
         """What time it is for this data, naive UTC."""
-        return self._now or self._source.clock(self._horizon)
+        return self._now or min(self._source.clock(self._horizon), utcnow())
+
+    def _clock(self, interval: str) -> datetime:
+        """The time by which bars are complete: those within a day go by their own newest bar."""
+        own = interval == "1d" or self._source.remote or self._now is not None
+        return self.now() if own else utcnow()
 
     def by_the_wall_clock(self) -> "DataService":
         """The service of the same source to which all bars that are there are known.
@@ -77,7 +91,32 @@ class DataService:
         """
         if not self._source.knows_outcomes:
             return self
-        return DataService(self._source, now=utcnow(), circuit_breaker=self._circuit_breaker)
+        return DataService(
+            self._source,
+            now=utcnow(),
+            circuit_breaker=self._circuit_breaker,
+            max_jump=self._max_jump,
+        )
+
+    def judge(
+        self, symbol: str, *, interval: str = "1d", bars: int = 500
+    ) -> tuple[pd.DataFrame, list[str], list[Finding]]:
+        """The ticker's newest bars as they are, what cleaning them did, and what is odd about them.
+
+        Nothing is refused or left out. Raises DataError where there are no bars to judge.
+        """
+        now = self._clock(interval)
+        raw = self._fetch(symbol, interval, _first_day(now, interval, bars), threading.Event())
+        frame, notes = clean(raw)
+        dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(frame.index))
+        frame = frame.tail(bars)
+        findings = judge(frame, symbol, interval, now=now, max_jump=self._max_jump, dropped=dropped)
+        return frame, notes, findings
+
+    @property
+    def caller(self) -> Caller:
+        """Whose policy of findings is this source's."""
+        return Caller.REMOTE if self._source.remote else Caller.FILES
 
     def history(self, symbol: str, *, interval: str = "1d", bars: int = 500) -> pd.DataFrame:
         """The newest `bars` complete bars, or as many as there are.
@@ -113,10 +152,8 @@ class DataService:
     def _history(
         self, symbol: str, interval: str, bars: int, stopped: threading.Event
     ) -> pd.DataFrame:
-        now = self.now()
-        length = _bar_length(interval)
-        # five sessions in seven days, less some holidays; nothing goes back further than 1950
-        start = now - timedelta(days=30) - min(length * 1.5 * bars, now - datetime(1950, 1, 31))
+        now = self._clock(interval)
+        start = _first_day(now, interval, bars)
         frame, warnings, last = self._bars(symbol, interval, start, stopped, enough=self._min_bars)
         if len(frame) < self._min_bars:
             count = f"{len(frame)} usable {interval} bars up to {now:%Y-%m-%d %H:%M} UTC"
@@ -172,37 +209,63 @@ class DataService:
         Cached ones, if there are `enough`, stand in for a source that is out of reach; if `gone`,
         also for one that has nothing of the ticker any more.
         """
-        now = self.now()
+        now = self._clock(interval)
         daily = interval == "1d"
-        length = _bar_length(interval)
-        last = latest_complete_session(symbol, now) if daily else now - length
+        last = latest_complete_session(symbol, now) if daily else now - bar_length(interval)
+        running: list[str] = []
+        asked: list[pd.DatetimeIndex] = []
 
         def fetch(since: datetime) -> Bars:
-            request = partial(self._source.fetch, symbol, interval, since, now)
-            if isinstance(self._source, SlowToLoad):
-                self._source.load()  # before the breaker takes the time of the request
             try:
-                raw = self._circuit_breaker.ask(symbol, request, stopped)
+                raw = self._fetch(symbol, interval, since, stopped)
             except DataError as error:
                 if gone and self._cache is not None:
                     raise DataUnavailable(error.reason, symbol=error.symbol) from error
                 raise
-            return clean(raw[raw.index <= last])
+            closes = bar_closes(symbol, pd.DatetimeIndex(raw.index), interval)
+            complete = closes <= pd.Timestamp(now)
+            begun = raw[~complete & (raw.index <= now)]
+            if len(begun) and self._now is None and not self._source.remote:
+                running.append(
+                    f"the bar of {begun.index[-1]:%Y-%m-%d} is not complete at "
+                    f"{now:%Y-%m-%d %H:%M} UTC: left out"
+                )
+            asked.append(pd.DatetimeIndex(raw.index))
+            return clean(raw[complete])
 
         if daily and self._cache is not None:
             frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=enough)
         else:
             frame, warnings = fetch(start)
+        findings = judge(
+            frame,
+            symbol,
+            interval,
+            max_jump=self._max_jump,
+            dropped=asked[-1].difference(pd.DatetimeIndex(frame.index)) if asked else None,
+        )
+        frame, odd = settle(frame, findings, self.caller)
         if daily:
             self._newest[symbol] = start, last, frame["close"]
-        return frame, warnings, last
+        return frame, [*warnings, *running, *odd], last
+
+    def _fetch(
+        self, symbol: str, interval: str, since: datetime, stopped: threading.Event
+    ) -> pd.DataFrame:
+        """The source's bars, all of them; times are naive, those of daily bars their sessions'."""
+        request = partial(self._source.fetch, symbol, interval, since, self._clock(interval))
+        if isinstance(self._source, SlowToLoad):
+            self._source.load()  # before the breaker takes the time of the request
+        raw = self._circuit_breaker.ask(symbol, request, stopped)
+        return _in_sessions(symbol, raw, interval)
 
     def outcome(self, symbol: str, dates: Iterable[datetime]) -> dict[datetime, float]:
         """What the closes of these sessions turned out to be, where the source already knows."""
         wanted = list(dates)
         if not wanted or not self._source.knows_outcomes:
             return {}
-        frame, _ = clean(self._source.fetch(symbol, "1d", min(wanted), max(wanted)))
+        raw = self._source.fetch(symbol, "1d", min(wanted), max(wanted))
+        frame, _ = clean(_in_sessions(symbol, raw, "1d"))
         closes = frame["close"]
         return {date: float(closes[date]) for date in wanted if date in closes.index}
 
@@ -214,12 +277,14 @@ class DataService:
             logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
 
 
-def _bar_length(interval: str) -> timedelta:
-    """1d, or minutes and hours within a day: 15m, 1h."""
-    number, unit = interval[:-1], interval[-1:]
-    if number.isdecimal() and int(number) > 0:
-        if unit == "d" and number == "1":
-            return timedelta(days=1)
-        if unit in ("m", "h"):
-            return timedelta(minutes=int(number) * (60 if unit == "h" else 1))
-    raise DataError(f"interval {interval!r}: expected 1d, or minutes or hours as 15m or 1h")
+def _first_day(now: datetime, interval: str, bars: int) -> datetime:
+    """From when on to ask for `bars` bars."""
+    # five sessions in seven days, less some holidays; nothing goes back further than 1950
+    span = min(bar_length(interval) * 1.5 * bars, now - datetime(1950, 1, 31))
+    return now - timedelta(days=30) - span
+
+
+def _in_sessions(symbol: str, raw: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """The source's bars with naive times; a daily bar's is the midnight of its session."""
+    times = naive_times(symbol, pd.DatetimeIndex(raw.index), interval)
+    return raw.set_axis(times.rename("timestamp"), axis=0)

@@ -71,7 +71,13 @@ def rescore(
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {WAY_OUT}")
         source = source or last_source(session) or settings.data_source
-    data = DataService(source, now=utcnow(), sessions=sessions, timeouts=settings.timeouts)
+    data = DataService(
+        source,
+        now=utcnow(),
+        sessions=sessions,
+        timeouts=settings.timeouts,
+        max_jump=settings.max_jump,
+    )
     with open_lock(url, "scores") as lock:
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")

@@ -55,6 +55,7 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
         horizon=settings.horizon,
         sessions=database.storage,
         timeouts=settings.timeouts,
+        max_jump=settings.max_jump,
     )
     return NightlyJob(settings, options, database, data, opener, reporter)
 

@@ -139,7 +139,10 @@ def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[da
     """What time it is for the source, and the active tickers."""
     try:
         data = DataService(
-            settings.data_source, horizon=settings.horizon, timeouts=settings.timeouts
+            settings.data_source,
+            horizon=settings.horizon,
+            timeouts=settings.timeouts,
+            max_jump=settings.max_jump,
         )
         return data.now(), active_tickers(settings, data, sessions)
     except ConfigError as error:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
+from tradingbot.markets.days import naive_times
 from tradingbot.markets.frames import normalised
 from tradingbot.markets.headings import PRICES as PRICES
 
@@ -78,7 +79,7 @@ def _possible(frame: pd.DataFrame) -> pd.Series:
 def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
     """`history`, in any form that `normalised` reads, as `encode` takes it, its times naive.
 
-    Times with a zone become UTC; those of daily bars are dates, and keep the day they show.
+    Times become UTC, those of daily bars the midnights of their sessions: see `days.py`.
     DataError says why it cannot be sent.
     """
     bars = normalised(symbol, history)
@@ -91,14 +92,5 @@ def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
             f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them",
             symbol=symbol,
         )
-    times = pd.DatetimeIndex(bars.index)
-    if times.tz is not None:
-        daily = interval == "1d"
-        bars.index = naive = times.tz_localize(None) if daily else times.tz_convert(None)
-        if daily and not naive.equals(naive.normalize()):
-            raise DataError(
-                f"daily bars at {times[-1]}; expected midnight of the session's date: "
-                "convert to the exchange's time zone first",
-                symbol=symbol,
-            )
+    bars.index = naive_times(symbol, pd.DatetimeIndex(bars.index), interval)
     return bars

@@ -2,38 +2,74 @@
 
 import re
 
-from tradingbot.errors import DataError
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.markets.pairs import is_spelled_as_pair, pair_calendar
+from tradingbot.own_calendars import own_calendars
+
+_WAY_OUT = (
+    "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X, "
+    "or a line with its exchange in the file KRONOS_CALENDARS"
+)
 
 
 def calendar_name(symbol: str) -> str:
     """The name that exchange_calendars has for the ticker's exchange, such as XNYS.
 
-    Raises DataError for a suffix or an index that is not known: New York's holidays would be wrong
-    for it.
+    What KRONOS_CALENDARS says counts first. Raises DataError for a suffix, an index or a spelling
+    that is not known: New York's holidays would be wrong for it.
     """
     ticker = symbol.strip().upper()
     if not ticker:
         raise DataError("a ticker is empty; expected one such as SPY")
-    if ticker in _INDICES:
-        return _INDICES[ticker]
-    if _CRYPTO_PAIR.fullmatch(ticker):
-        return "24/7"
+    try:
+        own = own_calendars()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    found = own.get(ticker) or _INDICES.get(ticker) or pair_calendar(ticker) or _chinese(ticker)
+    if found:
+        return found
     stem, separator, suffix = _split(ticker)
     if not separator:
-        if ticker.startswith("^"):
-            raise DataError(
-                "no exchange is known for this index; expected one as ^GSPC or ^N225",
-                symbol=symbol,
-            )
+        _refuse_foreign(symbol, ticker)
         return "XNYS"
     calendar = (_KINDS if separator == "=" else _SUFFIXES).get(suffix)
     if not stem or calendar is None:
         raise DataError(
-            f"no exchange is known for the suffix {separator}{suffix}; "
-            "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X",
-            symbol=symbol,
+            f"no exchange is known for the suffix {separator}{suffix}; {_WAY_OUT}", symbol=symbol
         )
     return calendar
+
+
+def _chinese(ticker: str) -> str | None:
+    """Shanghai's or Shenzhen's bare numbers: 600519, 000001, SZ000001."""
+    return "XSHG" if _CHINESE.fullmatch(ticker) else None
+
+
+_CHINESE = re.compile(
+    r"(?:(?:SH|SZ|BJ)\.?\d{3}"
+    r"|60[0135]|68[89]|90\d|5[0168]\d|00[0-3]|30[01]|200|15[019]|16\d|43\d|8[37]\d|920)\d{3}"
+)
+
+
+def _refuse_foreign(symbol: str, ticker: str) -> None:
+    """DataError for a name without a suffix that New York cannot have."""
+    if ticker.startswith("^"):
+        raise DataError(
+            "no exchange is known for this index; expected one as ^GSPC or ^N225, or a line with "
+            "its exchange in the file KRONOS_CALENDARS",
+            symbol=symbol,
+        )
+    foreign = ticker.isdigit() or re.search("[:#]", ticker) or is_spelled_as_pair(ticker)
+    if foreign or _CONTRACTS.match(ticker):
+        raise DataError(f"no exchange is known for this spelling; {_WAY_OUT}", symbol=symbol)
+
+
+# Contracts of brokers on indices and commodities: US500, GER40, XTIUSD
+_CONTRACTS = re.compile(
+    r"(?:US|USA|NAS|SPX|GER|DE|UK|JPN?|FRA?|EU|EUSTX|AUS?|HK|CN|CHINA|ESP|ITA?|SWI|CH)"
+    r"(?:20|25|30|33|35|40|50|100|200|225|300|400|500|2000)[A-Z.]{0,4}$|USTEC$"
+    r"|(?:XTI|XBR|XNG|XCU)[A-Z]{3}|(?:US|UK)OIL"
+)
 
 
 def _split(ticker: str) -> tuple[str, str, str]:
@@ -44,13 +80,6 @@ def _split(ticker: str) -> tuple[str, str, str]:
             return stem, separator, suffix
     return ticker, "", ""
 
-
-# Yahoo writes pairs of crypto currencies BASE-QUOTE. The quote is spelled out here since a dash
-# also marks share classes and preferred shares: BRK-B, BAC-PL.
-_CRYPTO_PAIR = re.compile(
-    r"[A-Z0-9]{1,20}-"
-    r"(USD|EUR|GBP|JPY|CHF|CAD|AUD|NZD|INR|KRW|CNY|BRL|RUB|TRY|MXN|USDT|USDC|BUSD|DAI|BTC|ETH|BNB)"
-)
 
 _KINDS = {"X": "24/5", "F": "CMES"}
 
@@ -69,7 +98,9 @@ _SUFFIXES = {
     "TA": "XTAE", "SR": "XSAU", "JO": "XJSE",
     # Asia, Pacific; Shenzhen keeps Shanghai's days, and India's NSE those of Bombay
     "T": "XTKS", "HK": "XHKG", "SS": "XSHG", "SZ": "XSHG", "TW": "XTAI", "TWO": "XTAI",
-    "KS": "XKRX", "KQ": "XKRX", "NS": "XBOM", "BO": "XBOM", "SI": "XSES", "JK": "XIDX",
+    "SH": "XSHG", "XSHG": "XSHG", "XSHE": "XSHG", "KS": "XKRX", "KQ": "XKRX",
+    "NS": "XBOM", "BO": "XBOM", "SI": "XSES",
+    "JK": "XIDX",
     "KL": "XKLS", "BK": "XBKK", "PS": "XPHS", "AX": "XASX", "XA": "XASX", "NZ": "XNZE",
     # futures with a delivery month: CLF27.NYM
     "CME": "CMES", "CBT": "CMES", "NYM": "CMES", "CMX": "CMES", "NYB": "ICEUS",

@@ -91,7 +91,13 @@ def _stored_record(
         source = source or last_source(session) or settings.data_source
     if newest is None:
         return iter(())
-    data = DataService(source, now=utcnow(), sessions=sessions, timeouts=settings.timeouts)
+    data = DataService(
+        source,
+        now=utcnow(),
+        sessions=sessions,
+        timeouts=settings.timeouts,
+        max_jump=settings.max_jump,
+    )
     return resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
 
 

@@ -140,7 +140,9 @@ def _candles(
 ) -> dict[str, pd.DataFrame]:
     """Return all bars of each ticker; note in `result` which have none, and why."""
     # by the wall's clock, so that the sample's later bars count too
-    data = DataService(settings.data_source, now=utcnow(), timeouts=settings.timeouts)
+    data = DataService(
+        settings.data_source, now=utcnow(), timeouts=settings.timeouts, max_jump=settings.max_jump
+    )
     tickers = list(config.tickers) or active_tickers(settings, data, None)
     if not tickers:
         raise ConfigError(f"there are no tickers in {settings.data_source}: give --symbols")

@@ -24,8 +24,9 @@ class Source(Protocol):
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         """Its bars from the day of `start` to the day of `end`, or more.
 
-        Index: naive timestamps; a daily bar's is midnight of its session. Columns: PRICES and,
-        if there is one, volume; missing values are NaN. Raises the kinds of DataError.
+        Index: times with a zone, or naive ones: UTC, and those of daily bars the dates of their
+        sessions or wall times of the exchange. Columns: PRICES and, if there is one, volume;
+        missing values are NaN. Raises the kinds of DataError.
         """
         ...
 

@@ -10,6 +10,7 @@ import pandas as pd
 from tradingbot.data.sources.csv_candles import read_csv
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
+from tradingbot.markets.days import session_days
 from tradingbot.runtime.clock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -51,9 +52,9 @@ class CsvSource:
             closes = []
             for symbol in self._files:
                 try:
-                    newest = self._rows(symbol).dropna(subset="close")["day"].max()
-                    if not pd.isna(newest):
-                        closes.append((session_close(symbol, newest.to_pydatetime()), symbol))
+                    days = session_days(symbol, _times(self._rows(symbol).dropna(subset="close")))
+                    if len(days):
+                        closes.append((session_close(symbol, days.max().to_pydatetime()), symbol))
                 except DataError:
                     continue
             if closes:
@@ -67,8 +68,8 @@ class CsvSource:
         rows = self._rows(symbol)
         if interval == "1d":
             _refuse_two_bars_a_day(self._files[symbol.upper()], rows)
-        rows = rows.set_index("day" if interval == "1d" else "instant").rename_axis("timestamp")
-        return rows.drop(columns=["instant", "day"], errors="ignore")
+        rows = rows.set_axis(_times(rows).rename("timestamp"), axis=0)
+        return rows.drop(columns=["instant", "day"])
 
     def _rows(self, symbol: str) -> pd.DataFrame:
         key = symbol.upper()
@@ -90,6 +91,12 @@ class CsvSource:
             _refuse_the_future(self._files[key], rows)
             self._read[key] = rows
         return self._read[key]
+
+
+def _times(rows: pd.DataFrame) -> pd.DatetimeIndex:
+    """The rows' times as they are written: with a zone, UTC, or naive."""
+    times = pd.DatetimeIndex(rows["instant"])
+    return times.tz_localize("UTC") if rows.attrs["zoned"] else times
 
 
 def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:

@@ -1,0 +1,345 @@
+"""Candles that are not what they claim to be are found, and real markets are left alone."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.data.service import DataService
+from tradingbot.data.sources.sample import SampleSource
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.markets import judgement
+from tradingbot.markets.calendars import calendar_gap, next_sessions, session_close
+from tradingbot.markets.days import as_utc, session_days
+from tradingbot.markets.findings import Caller, Finding, Kind
+from tradingbot.markets.scale import scale_breaks
+from tradingbot.markets.symbols import calendar_name
+
+
+def day(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def candles(
+    symbol: str = "SPY", count: int = 300, *, seed: int = 1, move: float = 0.012
+) -> pd.DataFrame:
+    """A random walk over the sessions from March 2024 on; each bar opens at the last close."""
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, move, count)))
+    open_ = np.r_[100.0, close[:-1]]
+    high = np.maximum(open_, close) * (1 + np.abs(random.normal(0, move / 3, count)))
+    low = np.minimum(open_, close) * (1 - np.abs(random.normal(0, move / 3, count)))
+    return pd.DataFrame(
+        {
+            "open": open_,
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": random.lognormal(13.8, 0.3, count),
+        },
+        index=pd.DatetimeIndex(next_sessions(symbol, day("2024-03-01"), count)),
+    )
+
+
+def kinds(frame: pd.DataFrame, symbol: str = "SPY", interval: str = "1d") -> list[Kind]:
+    return [finding.kind for finding in judgement.judge(frame, symbol, interval)]
+
+
+def scaled(
+    frame: pd.DataFrame, rows: slice, factor: float, *, volume: bool = False
+) -> pd.DataFrame:
+    frame = frame.copy()
+    frame.iloc[rows, :4] *= factor
+    if volume:
+        frame.iloc[rows, 4] /= factor
+    return frame
+
+
+# --- breaks of scale ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [60, 200, 297, 299])
+@pytest.mark.parametrize(
+    "ratio", [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 7.0, 10.0, 20.0, 100.0, 1e6, 2 / 3, 0.5, 0.1, 0.04]
+)
+def test_a_split_that_was_not_applied_is_found_at_its_bar(ratio: float, at: int) -> None:
+    [found] = scale_breaks(scaled(candles(), slice(0, at), ratio, volume=True))
+    assert found.position == at
+    assert found.factor == pytest.approx(1 / ratio, rel=0.03)
+
+
+@pytest.mark.parametrize("last", [81, 83, 300])
+def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(last: int) -> None:
+    frame = scaled(candles("BARC.L"), slice(80, last), 0.01)
+    [finding] = [f for f in judgement.judge(frame, "BARC.L", "1d") if f.kind is Kind.SCALE]
+    assert finding.bar is not None
+    assert finding.figure == pytest.approx(0.01 if last == 300 else 100, rel=0.05)
+    assert "--allow-jumps" in finding.text
+    assert ("100:1" if last == 300 else "1:100") in finding.text
+
+
+def test_a_jump_is_allowed_up_to_the_factor_that_the_user_names() -> None:
+    frame = scaled(candles(), slice(0, 200), 20, volume=True)
+    assert Kind.SCALE in [f.kind for f in judgement.judge(frame, "SPY", "1d", max_jump=10)]
+    assert Kind.SCALE not in [f.kind for f in judgement.judge(frame, "SPY", "1d", max_jump=20)]
+
+
+def test_no_real_candle_is_taken_for_a_break_with_or_without_its_volume() -> None:
+    source = SampleSource()
+    for symbol in source.symbols():
+        frame = source.fetch(symbol, "1d", day("2000-01-01"), day("2013-03-01"))
+        assert scale_breaks(frame) == []
+        assert scale_breaks(frame.drop(columns="volume")) == []
+
+
+def crash(*factors: float, within: bool, volume: float = 8.0, move: float = 0.02) -> pd.DataFrame:
+    """Falls by these factors, day by day: within the bars, or overnight with many more shares."""
+    frame = candles("BTC-USD", move=move)
+    for number, factor in enumerate(factors):
+        at = 200 + number
+        frame.iloc[at:, :4] *= factor
+        frame.iloc[at, 4] *= volume
+        if within:
+            start, end = frame["close"].iloc[at - 1], frame["close"].iloc[at]
+            frame.iloc[at, :3] = [start, max(start, end) * 1.02, min(start, end) * 0.97]
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("what", "frame"),
+    [
+        ("1987: -20 % within the day", lambda: crash(0.795, within=True, volume=3)),
+        ("-60 % overnight, then staying", lambda: crash(0.4, within=False)),
+        ("-60 % within the day, then staying", lambda: crash(0.4, within=True)),
+        ("LUNA: -60 %, then -99 % in days", lambda: crash(0.4, 0.5, 0.06, 0.01, within=True)),
+        ("LUNA by closes only, with volume", lambda: crash(0.4, 0.5, 0.06, 0.1, within=False)),
+        ("GameStop: +135 %, then -60 %", lambda: crash(2.35, 0.56, 1.7, 0.4, within=False)),
+        ("a take-over bid: +98 %, calm", lambda: crash(1.98, within=False, volume=20)),
+        ("a penny stock that doubles", lambda: candles("BTC-USD", move=0.25)),
+    ],
+)
+def test_a_true_move_passes(what: str, frame: Callable[[], pd.DataFrame]) -> None:
+    assert scale_breaks(frame()) == [], what
+
+
+def test_gamestops_week_passes_with_its_own_prices() -> None:
+    before = candles(count=200, move=0.06)
+    before = scaled(before, slice(0, 200), 42.0 / before["close"].iloc[-1])
+    week = pd.DataFrame(
+        [
+            [42.59, 44.74, 37.00, 39.36, 47e6],
+            [42.59, 76.76, 42.32, 65.01, 197e6],
+            [96.73, 159.18, 61.13, 76.79, 178e6],
+            [88.56, 150.00, 80.20, 147.98, 178e6],
+            [354.83, 380.00, 249.00, 347.51, 93e6],
+            [265.00, 483.00, 112.25, 193.60, 58e6],
+            [379.71, 413.98, 250.00, 325.00, 50e6],
+            [316.56, 322.00, 212.00, 225.00, 37e6],
+            [140.76, 158.00, 74.22, 90.00, 78e6],
+        ],
+        columns=["open", "high", "low", "close", "volume"],
+    )
+    for end in range(1, len(week) + 1):
+        frame = pd.concat([before, week.iloc[:end]])
+        frame.index = pd.DatetimeIndex(next_sessions("GME", day("2020-04-01"), len(frame)))
+        assert [one for one in scale_breaks(frame) if one.position >= 200] == []
+
+
+# --- spacing, calendar, gaps --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("interval", "spacing", "symbol"),
+    [
+        ("1d", "7D", "SPY"),
+        ("1d", "30D", "BTC-USD"),
+        ("1d", "1h", "BTC-USD"),
+        ("1d", "3D", "BTC-USD"),
+        ("1h", "1D", "BTC-USD"),
+        ("15m", "1min", "BTC-USD"),
+        ("1m", "15min", "BTC-USD"),
+    ],
+)
+def test_bars_of_another_interval_are_refused(interval: str, spacing: str, symbol: str) -> None:
+    frame = candles("BTC-USD")
+    frame.index = pd.date_range("2021-01-04", periods=len(frame), freq=spacing)
+    with pytest.raises(DataError, match=f"these are not bars of {interval}"):
+        judgement.judged(frame, symbol, interval, Caller.OWN)
+
+
+def test_hours_of_sessions_and_thin_minutes_are_bars_of_their_interval() -> None:
+    sessions = next_sessions("SPY", day("2024-03-01"), 20)
+    hours = [s + timedelta(hours=14.5 + n) for s in sessions for n in range(7)]
+    frame = candles(count=len(hours)).set_index(pd.DatetimeIndex(hours))
+    assert Kind.SPACING not in kinds(frame, "SPY", "1h")
+    minutes = pd.date_range("2024-03-04", periods=300, freq="1min")[np.r_[0:90, 90:300:2]]
+    assert Kind.SPACING not in kinds(
+        candles("BTC-USD", len(minutes)).set_index(minutes), "BTC-USD", "1m"
+    )
+
+
+def test_weekend_bars_contradict_new_york_whatever_the_name() -> None:
+    with pytest.raises(DataError, match="no sessions of XNYS: this is another market"):
+        judgement.judged(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
+
+
+def test_a_special_saturday_is_kept_and_told(tmp_path: Path) -> None:
+    frame = candles("RELIANCE.NS", 120)
+    saturday = frame.index[-1] + timedelta(days=(5 - frame.index[-1].weekday()) % 7)
+    frame.loc[saturday] = frame.iloc[-1]
+    frame.rename_axis("Date").to_csv(tmp_path / "RELIANCE.NS.csv")
+    history = DataService(f"csv:{tmp_path}").history("RELIANCE.NS")
+    assert history.index[-1] == saturday
+    [warning] = history.attrs["warnings"]
+    assert f"no sessions of XBOM, the newest bar {saturday:%a %Y-%m-%d}; kept" in warning
+
+
+def test_missing_and_halted_sessions_are_counted() -> None:
+    frame = candles().drop(index=candles().index[100:150])
+    frame.iloc[20:25, :4] = 100.0
+    frame.iloc[20:25, 4] = 0
+    found = {finding.kind: finding for finding in judgement.judge(frame, "SPY", "1d")}
+    assert found[Kind.MISSING].figure == 50
+    assert "50 of 300 sessions since 2024-03-04 have no bar" in found[Kind.MISSING].text
+    assert found[Kind.HALTED].figure == 5
+
+
+def test_days_before_the_calendar_begins_are_said_to_be_unchecked() -> None:
+    frame = candles(count=1000)
+    frame.index = pd.bdate_range("1995-01-02", periods=1000)
+    found: dict[Kind, Finding] = {f.kind: f for f in judgement.judge(frame, "SPY", "1d")}
+    assert "could not be checked" in found[Kind.UNCHECKED].text
+
+
+# --- unfinished bars ----------------------------------------------------------------------
+
+
+def test_a_running_days_bar_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = candles("BTC-USD", 40)
+    frame.rename_axis("Date").to_csv(tmp_path / "BTC-USD.csv")
+    running = frame.index[-1].to_pydatetime()
+    for module in ("service", "sources.csv_files"):
+        monkeypatch.setattr(
+            f"tradingbot.data.{module}.utcnow", lambda: running + timedelta(hours=9)
+        )
+    service = DataService(f"csv:{tmp_path}")
+    assert service.now() == running + timedelta(hours=9)
+    history = service.history("BTC-USD")
+    assert history.index[-1] == running - timedelta(days=1)
+    [warning] = history.attrs["warnings"]
+    assert warning == (
+        f"the bar of {running:%Y-%m-%d} is not complete at {running:%Y-%m-%d} 09:00 UTC: left out"
+    )
+
+
+def test_a_frame_of_ones_own_loses_its_running_bar_with_a_word() -> None:
+    frame = candles()
+    now = session_close("SPY", frame.index[-1].to_pydatetime()) - timedelta(hours=1)
+    bars, warnings = judgement.judged(frame, "SPY", "1d", Caller.OWN, now=now)
+    assert len(bars) == 299
+    assert "not complete" in warnings[0]
+
+
+def test_bars_within_a_day_go_by_their_own_newest_one(tmp_path: Path) -> None:
+    daily, hours = candles("SPY", 60), candles("BTC-USD", 60)
+    hours.index = pd.date_range("2025-03-01", periods=60, freq="1h")
+    daily.rename_axis("Date").to_csv(tmp_path / "SPY.csv")
+    hours.rename_axis("Date").to_csv(tmp_path / "BTC-USD.csv")
+    history = DataService(f"csv:{tmp_path}").history("BTC-USD", interval="1h")
+    assert history.index[-1] == hours.index[-1]
+
+
+# --- whose day a bar is -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("symbol", "times", "days"),
+    [
+        ("7203.T", ["2026-11-18T15:00Z", "2026-11-19T15:00Z"], ["2026-11-19", "2026-11-20"]),
+        ("SAP.DE", ["2026-06-18T22:00+00:00", "2026-11-19T23:00Z"], ["2026-06-19", "2026-11-20"]),
+        ("EUR_USD", ["2026-11-22T22:00Z", "2026-11-23T22:00Z"], ["2026-11-23", "2026-11-24"]),
+        ("EUR_USD", ["2026-06-21T21:00Z", "2026-06-22T21:00Z"], ["2026-06-22", "2026-06-23"]),
+        ("SPY", ["2026-11-20T00:00-05:00", "2026-11-23T09:30-05:00"], ["2026-11-20", "2026-11-23"]),
+        ("SPY", ["2026-11-20T00:00Z", "2026-11-23T00:00Z"], ["2026-11-20", "2026-11-23"]),
+        ("BTC-USD", ["2026-11-21T00:00Z", "2026-11-22T00:00Z"], ["2026-11-21", "2026-11-22"]),
+        ("BTC-KRW", ["2026-11-20T15:00Z", "2026-11-21T15:00Z"], ["2026-11-21", "2026-11-22"]),
+        ("ES=F", ["2026-11-22T23:00Z", "2026-11-23T23:00Z"], ["2026-11-23", "2026-11-24"]),
+        ("SPY", ["2026-11-20 16:00", "2026-11-23 00:00"], ["2026-11-20", "2026-11-23"]),
+    ],
+)
+def test_a_daily_bar_belongs_to_its_session(symbol: str, times: list[str], days: list[str]) -> None:
+    zoned = "Z" in times[0] or "+" in times[0] or times[0].count("-") > 2
+    index = pd.DatetimeIndex(pd.to_datetime(times, utc=zoned))
+    assert [f"{found:%Y-%m-%d}" for found in session_days(symbol, index)] == days
+
+
+@pytest.mark.parametrize(
+    ("symbol", "time"),
+    [
+        ("7203.T", "2026-11-19 22:00"),
+        ("EUR_USD", "2026-11-19 22:00"),
+        ("BTC-USD", "2026-11-19 8:00"),
+    ],
+)
+def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> None:
+    with pytest.raises(DataError, match="without a zone"):
+        session_days(symbol, pd.DatetimeIndex([time]))
+
+
+def test_wall_times_of_the_exchange_are_told_from_utc() -> None:
+    wall = pd.date_range("2026-11-20 09:30", periods=7, freq="1h")
+    assert as_utc("SPY", wall)[0] == day("2026-11-20T14:30")
+    assert as_utc("SPY", wall + timedelta(hours=5))[0] == day("2026-11-20T14:30")
+
+
+# --- names and calendars ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("calendar", "names"),
+    [
+        ("24/7", "BTCUSDT BTC/USDT BTC/USDT:USDT BTC_USDT BTC-PERP BTCUSD_PERP PEPEUSDT XBTUSD"),
+        ("24/7", "ETHBTC 1000SHIBUSDT BTC-USDT-SWAP BTCUSDT.P btcusdt SOL/EUR BTC_USD tBTCUSD"),
+        ("24/5", "EURUSD EUR_USD EUR/USD EURUSDm EURUSD.pro XAUUSD XAU_USD GBPJPY EUR-USD"),
+        ("XSHG", "600519 000001 300750 SH600519 sz.000001 600519.XSHG 000001.XSHE"),
+        ("XNYS", "AETH ETH GBTC TUSD BRK-B MADEUP1 USD"),
+    ],
+)
+def test_a_spelling_is_known_by_a_table(calendar: str, names: str) -> None:
+    assert {name: calendar_name(name) for name in names.split()} == dict.fromkeys(
+        names.split(), calendar
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["SPX500_USD", "US500", "USOIL", "7203", "005930", "NYSE:A", "BRK.B"]
+)
+def test_a_spelling_that_no_rule_settles_is_refused_with_the_way_out(name: str) -> None:
+    with pytest.raises(DataError, match="KRONOS_CALENDARS"):
+        calendar_name(name)
+
+
+def test_a_file_of_ones_own_settles_the_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "calendars.csv"
+    file.write_text("ticker,exchange\nUS500,CMES  # a contract\nspy,24/7\n")
+    monkeypatch.setenv("KRONOS_CALENDARS", str(file))
+    assert calendar_name("US500") == "CMES"
+    assert calendar_name("SPY") == "24/7"
+    file.write_text("US500,XNOWHERE\n")
+    with pytest.raises(ConfigError, match=r"line 1: 'US500,XNOWHERE': expected a ticker and"):
+        calendar_name("US500")
+
+
+def test_a_calendar_that_ends_with_the_year_goes_on_by_its_weekdays() -> None:
+    monday = day("2027-01-04")
+    assert next_sessions("600519.SS", day("2026-12-31"), 3)[1:] == [monday, day("2027-01-05")]
+    assert session_close("600519.SS", monday) == day("2027-01-04T07:00")
+    assert "recorded up to 2026-12-31" in str(calendar_gap("600519.SS", monday))
+    assert calendar_gap("SPY", monday) is None

@@ -1,0 +1,87 @@
+"""What `kronosbot check` prints: a table and a line a finding, or one JSON document.
+
+{"exit_code": 1, "error": null, "source": "csv:candles", "interval": "1d",
+ "clock": "2026-11-20T21:00:00+00:00",
+ "tickers": [{"symbol": "EZJ.L", "verdict": "refused", "calendar": "XLON", "bars": 300,
+              "first": "2025-09-17T00:00:00", "last": "2026-11-20T00:00:00", "error": null,
+              "findings": [{"kind": "scale", "action": "refused",
+                            "bar": "2026-11-18T00:00:00", "figure": 0.01, "text": "…"}],
+              "notes": []}]}
+"""
+
+from datetime import UTC
+from typing import Any
+
+from rich.console import Console
+
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.formatting import bar_text
+from tradingbot.jobs.check import Check, Checked
+
+
+def check_document(found: Check) -> dict[str, Any]:
+    """All of it."""
+    return {
+        "exit_code": found.exit_code,
+        "source": found.source,
+        "interval": found.interval,
+        "clock": found.clock.replace(tzinfo=UTC),
+        "tickers": [_ticker(ticker) for ticker in found.tickers],
+    }
+
+
+def _ticker(ticker: Checked) -> dict[str, Any]:
+    return {
+        "symbol": ticker.symbol,
+        "verdict": ticker.verdict,
+        "calendar": ticker.calendar,
+        "bars": ticker.bars,
+        "first": ticker.first,
+        "last": ticker.last,
+        "error": ticker.error,
+        "findings": [
+            {
+                "kind": str(finding.kind),
+                "action": str(action),
+                "bar": finding.bar,
+                "figure": finding.figure,
+                "text": finding.text,
+            }
+            for finding, action in ticker.findings
+        ],
+        "notes": ticker.notes,
+    }
+
+
+def show_check(found: Check, console: Console) -> None:
+    """A table of the tickers, then a line a finding."""
+    table = plain_table(
+        *("Ticker", "Verdict", "Calendar", "Bars", "From", "To", "Findings"),
+        left=("Ticker", "Verdict", "Calendar", "From", "To", "Findings"),
+    )
+    for ticker in found.tickers:
+        kinds = [str(finding.kind) for finding, _ in ticker.findings]
+        table.add_row(
+            ticker.symbol,
+            ticker.verdict,
+            ticker.calendar or "",
+            str(ticker.bars),
+            *("" if day is None else bar_text(day, found.interval) for day in _ends(ticker)),
+            ", ".join(kinds),
+        )
+    print_table(console, table)
+    lines = [
+        (str(action), ticker.symbol, finding.text)
+        for ticker in found.tickers
+        for finding, action in ticker.findings
+    ]
+    lines += [("refused", one.symbol, one.error) for one in found.tickers if one.error is not None]
+    lines += [("note", one.symbol, note) for one in found.tickers for note in one.notes]
+    if lines:
+        print_line(console)
+    for action, symbol, text in lines:
+        print_line(console, f"{action:8}  {symbol}: {text}")
+
+
+def _ends(ticker: Checked) -> tuple[Any, Any]:
+    return ticker.first, ticker.last

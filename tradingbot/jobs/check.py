@@ -1,0 +1,89 @@
+"""What would become of each ticker's candles in a run, without a forecast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import pandas as pd
+
+from tradingbot.bots.universe import active_tickers
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError, DataError
+from tradingbot.markets.findings import Action, Finding
+from tradingbot.markets.judgement import bar_length
+from tradingbot.markets.symbols import calendar_name
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.url import database_exists, database_url
+from tradingbot.settings import Settings
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The judgement of one ticker's candles."""
+
+    symbol: str
+    calendar: str | None  # None: of what exchange is not known
+    bars: int
+    first: datetime | None
+    last: datetime | None
+    findings: list[tuple[Finding, Action]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what cleaning the bars did
+    error: str | None = None  # why there is nothing to judge
+
+    @property
+    def verdict(self) -> str:
+        """refused, mended, warning, or ok: the worst of its findings."""
+        actions = {action for _, action in self.findings}
+        if self.error is not None or Action.REFUSE in actions:
+            return str(Action.REFUSE)
+        if Action.MEND in actions:
+            return str(Action.MEND)
+        return str(Action.WARN) if Action.WARN in actions or self.notes else "ok"
+
+
+@dataclass(frozen=True)
+class Check:
+    """The judgement of all tickers."""
+
+    source: str
+    interval: str
+    clock: datetime  # naive UTC
+    tickers: list[Checked]
+
+    @property
+    def exit_code(self) -> int:
+        return int(any(ticker.verdict == Action.REFUSE for ticker in self.tickers))
+
+
+def check_candles(settings: Settings, symbols: Sequence[str], *, interval: str, bars: int) -> Check:
+    """Judge `symbols`, by default the active tickers. ConfigError for a wrong setting."""
+    try:
+        bar_length(interval)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    data = DataService(settings.data_source, timeouts=settings.timeouts, max_jump=settings.max_jump)
+    if not symbols:
+        readable = get_db_session if database_exists(database_url()) else None
+        symbols = active_tickers(settings, data, readable)
+    tickers = [_check(data, symbol, interval, bars) for symbol in symbols]
+    return Check(settings.data_source, interval, data.now(), tickers)
+
+
+def _check(data: DataService, symbol: str, interval: str, bars: int) -> Checked:
+    calendar = None
+    try:
+        calendar = calendar_name(symbol)
+        frame, notes, findings = data.judge(symbol, interval=interval, bars=bars)
+    except DataError as error:
+        return Checked(symbol, calendar, 0, None, None, error=error.reason)
+    times = pd.DatetimeIndex(frame.index)
+    return Checked(
+        symbol,
+        calendar,
+        len(frame),
+        times[0].to_pydatetime() if len(times) else None,
+        times[-1].to_pydatetime() if len(times) else None,
+        [(finding, finding.action(data.caller)) for finding in findings],
+        notes,
+        None if len(times) else "no usable bars",
+    )

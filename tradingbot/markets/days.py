@@ -1,0 +1,158 @@
+"""Whose day a daily bar is: its time, as the source has it, becomes the midnight of its session.
+
+2026-11-20                      that day, if it is a session
+2026-11-19 15:00+00:00, 7203.T  20 November: midnight in Tokyo
+2026-11-22 22:00+00:00, EUR_USD 23 November: the day of currencies begins at 17:00 in New York
+2026-11-20 16:00, SPY           20 November: within its session
+2026-11-20 22:00, 7203.T        refused: no session has such a time, and no zone says more
+"""
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.errors import DataError
+from tradingbot.markets.calendars import sessions_of
+
+_HALF_A_DAY = timedelta(hours=12)
+FX_ZONE = "America/New_York"
+FX_DAY_BEGINS_BEFORE_MIDNIGHT = timedelta(hours=7)
+_ROUND_THE_CLOCK = ("24/7", "24/5")
+
+
+def naive_times(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
+    """Return the times of bars as the program knows them: midnights of sessions for 1d, else UTC.
+
+    Raises DataError where it cannot be told whose day a daily bar is.
+    """
+    return session_days(symbol, times) if interval == "1d" else as_utc(symbol, times)
+
+
+def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return the midnight of each daily bar's session, naive.
+
+    `times` have a zone, or are naive: dates, or wall times of the exchange. Raises DataError
+    where they are neither, and where a time with a zone belongs to no session's day.
+    """
+    try:
+        sessions_of(symbol)
+    except DataError:  # of what exchange is not known: dates alone can be right
+        days = times.tz_localize(None)
+        if days.equals(days.normalize()):
+            return days
+        raise
+    if times.tz is None:
+        return _of_wall_times(symbol, times)
+    readings = [_in_the_exchanges_zone(symbol, times)]
+    # A date that was given a zone is still a date: 2026-11-20 00:00+00:00 of a share in New York
+    written = times.tz_localize(None)
+    if written.equals(written.normalize()):
+        readings.append(written)
+    strays = [_without_session(symbol, days) for days in readings]
+    best = int(np.argmin(strays))
+    if strays[best] > max(2, len(times) // 10):
+        known = sessions_of(symbol)
+        raise DataError(
+            f"daily bars at {times[-1]}: {strays[best]} of {len(times)} are no session of "
+            f"{known.name} in {known.timezone}; give the dates of the sessions",
+            symbol=symbol,
+        )
+    return readings[best]
+
+
+def as_utc(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return naive UTC for the times of bars within a day.
+
+    Naive ones are UTC, or wall times of the exchange where only those are in its sessions.
+    """
+    if times.tz is not None:
+        return times.tz_convert(None)
+    try:
+        known = sessions_of(symbol)
+    except DataError:  # of what exchange is not known
+        return times
+    if known.name in _ROUND_THE_CLOCK or not len(times):
+        return times
+    zone = known.timezone
+    wall = times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").tz_convert(None)
+    if _share_in_sessions(symbol, wall) > _share_in_sessions(symbol, times) + 0.2:
+        return wall
+    return times
+
+
+def _share_in_sessions(symbol: str, times: pd.DatetimeIndex) -> float:
+    known = sessions_of(symbol)
+    instant = times.to_numpy("datetime64[us]")
+    position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
+    return float((known.opens[position] <= instant).mean())
+
+
+def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return the day to which each bar within a day belongs; `times` are naive UTC.
+
+    Evenings belong to the next day where the session has begun. The week of currencies begins on
+    Sunday at 17:00 in New York.
+    """
+    name = sessions_of(symbol).name
+    if name == "24/7":
+        return times.normalize()
+    if name == "24/5":
+        wall = times.tz_localize("UTC").tz_convert(FX_ZONE).tz_localize(None)
+        return (wall + FX_DAY_BEGINS_BEFORE_MIDNIGHT).normalize()
+    return _in_the_exchanges_zone(symbol, times.tz_localize("UTC"))
+
+
+def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
+    """Whether each of `days` is a session, by time; NaN for days before the calendar begins."""
+    known = sessions_of(symbol)
+    found = pd.Series(np.isin(days.to_numpy("datetime64[us]"), known.days), index=days, dtype=float)
+    return found.where(days >= pd.Timestamp(known.first))
+
+
+def _without_session(symbol: str, days: pd.DatetimeIndex) -> int:
+    return int((is_session(symbol, days) == 0).sum())
+
+
+def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    known = sessions_of(symbol)
+    naive = times.tz_convert(None)
+    if known.name in _ROUND_THE_CLOCK:
+        # A day of 24 hours has most of them in its date, whoever's midnight it begins at
+        return (naive + _HALF_A_DAY).normalize()
+    local = times.tz_convert(known.timezone).tz_localize(None)
+    days = local.normalize()
+    # Futures open on the evening before
+    instant = naive.to_numpy("datetime64[us]")
+    position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
+    within = (known.opens[position] <= instant) & (local != days)
+    return pd.DatetimeIndex(np.where(within, known.days[position], days.to_numpy("datetime64[us]")))
+
+
+def _of_wall_times(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    days = times.normalize()
+    odd = times != days
+    if odd.any():
+        _refuse_outside(symbol, times[odd], days[odd])
+    return days
+
+
+def _refuse_outside(symbol: str, times: pd.DatetimeIndex, days: pd.DatetimeIndex) -> None:
+    """DataError unless each of `times` is between its session's open and close."""
+    known = sessions_of(symbol)
+    zone = known.timezone
+    position = np.searchsorted(known.days, days.to_numpy("datetime64[us]"))
+    position = position.clip(max=len(known.days) - 1)
+    opens, closes = (
+        pd.DatetimeIndex(found[position]).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+        for found in (known.opens, known.closes)
+    )
+    day_market = known.name not in _ROUND_THE_CLOCK
+    inside = (opens <= times) & (times <= closes) & (opens >= days) & day_market
+    if not inside.all():
+        wrong = times[~inside][-1]
+        raise DataError(
+            f"a daily bar at {wrong:%Y-%m-%d %H:%M} without a zone: that is no session of "
+            f"{known.name} in {zone}; write its date, or a time with its zone",
+            symbol=symbol,
+        )

@@ -1,0 +1,54 @@
+"""The exchanges that the user names himself, in the file KRONOS_CALENDARS.
+
+One ticker a line, then the name that exchange_calendars has for its exchange:
+
+    GER40,XFRA
+    MYCOIN,24/7
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+_path: Callable[[], str | None] | None = None
+
+
+def find_file_by(path: Callable[[], str | None]) -> None:
+    """Let `path` say where the file is: the settings do, which read the environment."""
+    global _path
+    _path = path
+
+
+def own_calendars() -> Mapping[str, str]:
+    """Return exchange codes by ticker. Raises ValueError for a file that cannot be read."""
+    path = None if _path is None else _path()
+    if path is None:
+        return {}
+    file = Path(path).expanduser()
+    try:
+        return _read(file, file.stat().st_mtime_ns)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"KRONOS_CALENDARS={path!r}: cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, _changed: int) -> Mapping[str, str]:
+    found = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        text = line.partition("#")[0].replace(",", " ").replace(";", " ").split()
+        if not text or [word.lower() for word in text] == ["ticker", "exchange"]:
+            continue
+        if len(text) != 2 or not _is_calendar(text[1]):
+            raise ValueError(
+                f"KRONOS_CALENDARS={str(file)!r} line {number}: {line.strip()!r}: expected a "
+                "ticker and the code of its exchange in exchange_calendars, such as GER40,XFRA "
+                "or MYCOIN,24/7"
+            )
+        found[text[0].upper()] = text[1]
+    return found
+
+
+def _is_calendar(code: str) -> bool:
+    from exchange_calendars import get_calendar_names
+
+    return code in get_calendar_names()
