@@ -10,6 +10,8 @@ from rich.table import Table
 
 from tradingbot.errors import KronosError
 from tradingbot.runtime.logs import to_json
+from tradingbot.runtime.printable import printable, shortened
+from tradingbot.runtime.progress import SafeConsole
 from tradingbot.runtime.signals import Stopped
 from tradingbot.runtime.streams import SafeStream
 
@@ -55,7 +57,7 @@ def finish(
     if as_json:
         out.write(to_json(document()) + "\n")
     else:
-        show(Console(file=out.as_text()))
+        show(SafeConsole(file=out.as_text()))
     out.flush()
     raise typer.Exit(code)
 
@@ -67,6 +69,7 @@ def fail(error: KronosError | Stopped, *, as_json: bool = False, left: str = "")
     """
     stopped = isinstance(error, Stopped)
     said = "; ".join(filter(None, (f"Stopped by {error}", left))) if stopped else str(error)
+    said = shortened(printable(said))
     if as_json:
         out = SafeStream(sys.stdout)
         failure = {"kind": type(error).__name__, "message": said}

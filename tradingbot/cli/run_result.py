@@ -4,8 +4,6 @@ import logging
 import sys
 from collections.abc import Callable
 
-from rich.console import Console
-
 from tradingbot.cli.run_document import digest, document, outcome_lines
 from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
@@ -14,7 +12,7 @@ from tradingbot.jobs.nightly import NightlyJob
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import to_json
-from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
+from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter, SafeConsole
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 
@@ -65,7 +63,7 @@ def _print(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) ->
         for line in outcome_lines(summary):
             out.write(line + "\n")
     elif summary.forecasts or summary.failed:
-        show(summary, Console(file=out.as_text()))
+        show(summary, SafeConsole(file=out.as_text()))
     out.flush()
     if out.error is not None and not isinstance(out.error, BrokenPipeError):
         reporter.warn(f"the report could not be shown: {out.error.strerror}")

@@ -9,7 +9,9 @@ from typing import Any, Literal, Self
 
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
+from tradingbot.formatting import one_line
 from tradingbot.runtime.clock import utcnow
+from tradingbot.runtime.printable import printable, shortened
 from tradingbot.runtime.signals import Stopped
 
 Status = Literal["forecast", "stored", "already_there", "failed", "not_reached"]
@@ -61,7 +63,12 @@ class Ending:
     def by(cls, error: BaseException) -> Self:
         """The end of a run that `error` ended."""
         code = error.exit_code if isinstance(error, KronosError | Stopped) else 1
-        return cls(code, type(error).__name__, str(error))
+        return cls(code, type(error).__name__, _of_others(error))
+
+
+def _of_others(error: object) -> str:
+    """An error in one line; it may repeat what a Space, a Hub or a database says."""
+    return shortened(one_line(printable(str(error))))
 
 
 def _this_second() -> datetime:
@@ -126,7 +133,7 @@ class RunSummary:
         """(kind, reason) -> the tickers that failed for it."""
         alike: dict[tuple[str, str], list[str]] = {}
         for symbol, error in self.failed.items():
-            alike.setdefault((type(error).__name__, error.reason), []).append(symbol)
+            alike.setdefault((type(error).__name__, _of_others(error.reason)), []).append(symbol)
         return alike
 
     def remarks(self) -> dict[str, list[str]]:
@@ -169,7 +176,7 @@ class RunSummary:
             "model": self.model,
             "source": self.source,
             "shard": self.shard,
-            "failed": {symbol: str(error) for symbol, error in self.failed.items()},
+            "failed": {symbol: _of_others(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
         }
 

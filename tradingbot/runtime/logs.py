@@ -13,6 +13,7 @@ from typing import Any, Literal
 import orjson
 
 from tradingbot.errors import ConfigError
+from tradingbot.runtime.printable import escaped, printable, shortened
 
 LogFormat = Literal["text", "json"]
 
@@ -67,7 +68,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "event": getattr(record, "event", "note"),
             "step": self.step,
-            "message": record.getMessage(),
+            "message": message_of(record),
         }
         return to_json(line | getattr(record, "fields", _fields_of(record)))
 
@@ -81,10 +82,18 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     return fields
 
 
+def message_of(record: logging.LogRecord) -> str:
+    """What it says; a library's own words are cut."""
+    said = printable(record.getMessage())
+    ours = record.name is None or record.name.startswith("tradingbot")
+    return said if ours else shortened(said)
+
+
 def traceback_of(record: logging.LogRecord) -> str:
     """The stack trace of a record that has one."""
     assert record.exc_info
-    return logging.Formatter().formatException(record.exc_info)
+    trace = printable(logging.Formatter().formatException(record.exc_info))
+    return "\n".join(map(shortened, trace.splitlines()))
 
 
 def log_line(
@@ -103,9 +112,9 @@ def log_line(
 def to_json(value: Any) -> str:
     """JSON in one line that every reader takes: NaN and infinity, which it lacks, are null."""
     try:
-        return orjson.dumps(value, default=_plain, option=_OPTIONS).decode()
+        return escaped(orjson.dumps(value, default=_plain, option=_OPTIONS).decode())
     except orjson.JSONEncodeError:  # half of a surrogate pair, or a number beyond 64 bits
-        return orjson.dumps(_mended(value), default=_plain, option=_OPTIONS).decode()
+        return escaped(orjson.dumps(_mended(value), default=_plain, option=_OPTIONS).decode())
 
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY

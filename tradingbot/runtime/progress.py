@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -20,15 +21,24 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tradingbot.runtime.logs import JsonFormatter, log_line, traceback_of
+from tradingbot.runtime.logs import JsonFormatter, log_line, message_of, traceback_of
+from tradingbot.runtime.printable import printable, shortened
 from tradingbot.runtime.streams import LineStream, SafeStream
+
+
+class SafeConsole(Console):
+    """A console that shows no control characters but its own."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a text, a cell of a table too, into what is printed."""
+        return super().render_str(printable(text), **options)
 
 
 class ProgressReporter:
     """For a person: a line a step, or a bar on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(file=SafeStream(sys.stderr).as_text())
+        self._console = console or SafeConsole(file=SafeStream(sys.stderr).as_text())
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
@@ -67,7 +77,7 @@ class ProgressReporter:
 
     def log(self, record: logging.LogRecord) -> None:
         """A warning or worse from the log."""
-        self.say(f"{record.levelname.capitalize()}: {record.getMessage()}")
+        self.say(f"{record.levelname.capitalize()}: {message_of(record)}")
         if record.exc_info:
             self.say(traceback_of(record))
 
@@ -79,7 +89,7 @@ class ProgressReporter:
         if self._bar:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
-            self._bar.add_task(what, total=total)
+            self._bar.add_task(escape(printable(what)), total=total)
             self._bar.start()
         else:
             self.say(what if total is None else f"{what}: {total}")
@@ -170,7 +180,7 @@ class JsonProgressReporter(ProgressReporter):
 
     def _printed(self, line: str) -> None:
         """A library wrote to stderr."""
-        self._write("WARNING", line, logger="stderr")
+        self._write("WARNING", shortened(line), logger="stderr")
 
 
 class _Count(ProgressColumn):

@@ -1,0 +1,102 @@
+"""Control characters and long messages of others, at the edges: log, terminal, run_logs."""
+
+import io
+import json
+import logging
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+
+from tradingbot.errors import DatabaseError
+from tradingbot.jobs.summary import Ending, RunSummary, TickerOutcome
+from tradingbot.runtime.logs import JsonFormatter, to_json
+from tradingbot.runtime.printable import printable, shortened
+from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter, SafeConsole
+
+HOSTILE = "\x1b]0;title\x07 \x1b[2J \x9b31m \x85 \u202etxt \u2028 \x7f \x00 \r\n end"
+
+
+def acts(text: str) -> list[str]:
+    """The characters that control a terminal, or are no text at all."""
+    return [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c != "\n"]
+
+
+def console_of(stream: io.StringIO) -> SafeConsole:
+    return SafeConsole(file=stream, force_terminal=False)
+
+
+def test_no_control_character_of_others_reaches_a_person() -> None:
+    stream = io.StringIO()
+    reporter = ProgressReporter(console_of(stream))
+    with reporter:
+        reporter.say(HOSTILE)
+        reporter.warn(HOSTILE)
+        reporter.step("wake", HOSTILE)
+        logging.getLogger("tradingbot.x").warning("%s", HOSTILE)
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            logging.getLogger("library").exception("oops")
+    table = Table(HOSTILE)
+    table.add_row(HOSTILE)
+    console_of(stream).print(table)
+    assert acts(stream.getvalue()) == []
+    assert stream.getvalue().count("end") == 7
+
+
+def test_a_bar_on_a_terminal_shows_none_either() -> None:
+    stream = io.StringIO()
+    reporter = ProgressReporter(SafeConsole(file=stream, force_terminal=True, width=300))
+    with reporter:
+        reporter.step("wake", "\x1b]0;title\x07[red]me[/red]")
+    assert "\x1b]0" not in stream.getvalue()
+
+
+def test_none_reaches_a_log_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with JsonProgressReporter() as reporter:
+        reporter.say(HOSTILE)
+        reporter.warn("x", field=HOSTILE, **{HOSTILE: 1})
+        logging.getLogger("tradingbot.x").warning("%s", HOSTILE)
+    told = capsys.readouterr().err
+    assert acts(told) == []
+    assert json.loads(told.splitlines()[1])["field"] == HOSTILE
+
+
+@given(st.text())
+def test_json_means_the_same_and_acts_on_nothing(text: str) -> None:
+    document = to_json({"a": text})
+    assert acts(document) == [c for c in acts(document) if unicodedata.category(c) == "Cf"]
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return
+    assert json.loads(document) == {"a": text}
+
+
+@given(st.text())
+def test_what_is_printable_has_only_line_ends(text: str) -> None:
+    assert all(c.isprintable() or c == "\n" for c in printable(text))
+    assert len(printable(text)) == len(text)
+
+
+def test_a_library_s_words_are_cut_and_the_ends_stay() -> None:
+    record = logging.LogRecord("library", 30, "", 0, "begin " + "x" * 10_000 + " end", (), None)
+    message = json.loads(JsonFormatter().format(record))["message"]
+    assert len(message) <= 500
+    assert (message[:5], message[-3:]) == ("begin", "end")
+    assert shortened("short") == "short"
+
+
+def test_run_logs_keep_one_short_line_of_what_others_say() -> None:
+    error = DatabaseError(f"database x: {HOSTILE} {'y' * 5000}; is the server up?")
+    ending = Ending.by(error)
+    summary = RunSummary(ending, tickers={"A": TickerOutcome("failed", failure=error)})
+    record = summary.record()
+    [(_, reason)] = summary.failures()
+    for text in (record["message"], record["details"]["failed"]["A"], reason):
+        assert len(text) <= 500
+        assert acts(text) == []
+    assert record["message"].endswith("is the server up?")
