@@ -36,6 +36,7 @@ class Timeouts:
     # The run's lock: a server may show that of a process that was killed for so long
     run_lock: float = 30.0
     run_lock_poll: float = 0.2
+    run_begun: float = 600.0  # a run that has the lock has its row in run_logs by then
     run_idle: float = 3600.0  # without a transaction: the run that holds a lock does nothing
 
     # A Space on this machine

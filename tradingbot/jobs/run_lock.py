@@ -48,7 +48,7 @@ def check_at_work(holder: Holder, database: JobDatabase, shard: Shard, settings:
     each transaction.
     """
     timeouts = settings.timeouts
-    if holder.since is None or now() - holder.since < timedelta(seconds=timeouts.run_lock):
+    if holder.since is None or now() - holder.since < timedelta(seconds=timeouts.run_begun):
         return  # it may be about to begin its row
     idle = holder.idle(now()) or 0.0
 
