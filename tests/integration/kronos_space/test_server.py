@@ -177,6 +177,26 @@ def busy(url: str) -> Iterator[None]:
         assert work.result().status_code == 200
 
 
+def test_small_requests_are_answered_while_another_caller_waits_for_all_he_may_send(
+    log: Path,
+) -> None:
+    long = {"requests": [request(horizon=200, samples=256)] * 16}
+    with serving(log, KRONOS_SHUTDOWN_TIMEOUT="1") as server, ThreadPoolExecutor() as pool:
+        others = [
+            pool.submit(requests.post, f"{server.url}/predict/batch", json=long, timeout=300)
+            for _ in range(2)
+        ]
+        until(lambda: metric(server.url, "kronos_running_series") >= 1)
+        for _ in range(3):
+            answer = requests.post(f"{server.url}/predict", json=request(), timeout=60)
+            assert answer.status_code == 200
+        assert not any(other.done() and other.result().status_code == 200 for other in others)
+        status, output = server.stop()  # what is under way is broken off after a second
+        assert (status, "Traceback" in output) == (0, False)
+        statuses = {other.result().status_code for other in others}
+    assert statuses <= {429, 503}
+
+
 def test_sixteen_callers_at_once_are_all_answered_in_few_calls_of_the_engine(
     space_url: str,
 ) -> None:

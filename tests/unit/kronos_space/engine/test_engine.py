@@ -1,5 +1,6 @@
 """What the engine promises: the same as recomputing everything, whatever shares the batch."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from kronos_space.engine import engine as module
 from kronos_space.engine import kv_cache
 from kronos_space.engine.engine import Engine, Paths, Prompt
 from kronos_space.engine.sampling import (
+    NotFinite,
     SamplingParams,
     draw,
     filtered_probabilities,
@@ -178,6 +180,54 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
 
     assert len(list(module.batches(prompts, module.TOKEN_BUDGET))) == 5
     assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
+
+
+def test_many_long_paths_are_decoded_some_at_a_time_and_are_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = a_prompt(60, 6, SamplingParams(samples=11))
+    [whole] = engine.generate([prompt])
+
+    monkeypatch.setattr(module, "PATHS_BUDGET", 30)
+
+    [in_parts] = engine.generate([prompt])
+    assert share_of_equal_tokens([in_parts], [whole]) >= 0.999
+    np.testing.assert_allclose(in_parts.bars, whole.bars, atol=2e-6)
+
+
+def test_work_can_be_interrupted_for_other_work_or_ended_between_the_bars(engine: Engine) -> None:
+    long, other = a_prompt(60, 30, seed=1), a_prompt(40, 3, seed=2)
+    expected = [engine.generate([prompt])[0] for prompt in (long, other)]
+    work = engine.work([long])
+    steps = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            [paths] = end.value
+            break
+        steps += 1
+        assert not torch.is_inference_mode_enabled()
+        if steps % 10 == 0:
+            [between] = engine.generate([other])
+            assert between.s1.tolist() == expected[1].s1.tolist()
+            ended = engine.work([other])
+            next(ended)
+            ended.close()
+    assert steps > long.horizon
+    assert paths.s1.tolist() == expected[0].s1.tolist()
+    assert paths.bars.tolist() == expected[0].bars.tolist()
+
+
+def test_a_model_whose_numbers_overflow_says_so_instead_of_a_forecast(
+    checkpoint: Checkpoint,
+) -> None:
+    spoilt = copy.deepcopy(checkpoint)
+    spoilt.model.head.proj_s2.weight.data *= 1e38
+    engine = Engine(spoilt)
+    for sampling in (GREEDY, SamplingParams(samples=2), SamplingParams(samples=2, top_p=1.0)):
+        with pytest.raises(NotFinite):
+            engine.generate([a_prompt(sampling=sampling)])
 
 
 def test_the_same_seed_draws_the_same_paths_and_another_seed_others(engine: Engine) -> None:
