@@ -41,7 +41,7 @@ browser: $(VENV)/.dev
 pgbouncer: $(VENV)/.dev
 	@$(PY) -m tests.support.pgbouncer || true
 
-fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7")
+fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7", "--attack")
 	@$(PY) -m tests.support.fuzz $(FUZZ)
 	@$(if $(findstring --attack,$(FUZZ)),$(PY) -m tests.support.hostile $(FUZZ))
 

@@ -1,6 +1,7 @@
 """`python -m kronos_space`: the service as a process."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from kronos_space.server import logs
+from kronos_space.server import descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
 
 logger = logging.getLogger("kronos_space")
@@ -51,7 +52,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
-    from kronos_space.server.connection import Connection
+    from kronos_space.server.connection import at_most
     from kronos_space.weights.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
 
     try:
@@ -59,9 +60,12 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     except CheckpointError as error:
         return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
     app = create_app(settings, checkpoint=checkpoint)
+    gc.collect()
+    gc.freeze()  # what is here now stays: the collector need not look through it again and again
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=at_most(descriptors.raise_limit()),
+        backlog=descriptors.PENDING,
         ws="none",
         log_config=None,
         access_log=False,
@@ -132,7 +136,7 @@ def _bind(host: str, port: int) -> socket.socket:
     """Take the port now and answer later: connections are refused until the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -3,32 +3,30 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 
 from kronos_space import __version__
 from kronos_space.engine.worker import InferenceWorker, Outcome
-from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
 from kronos_space.schemas import (
     BatchResponse,
     ForecastResponse,
     HealthResponse,
-    read_batch,
-    read_request,
 )
 from kronos_space.server import errors, openapi, pages
-from kronos_space.server.bodies import Bodies, caller_gone
+from kronos_space.server.bodies import Bodies, caller_gone, check_media_type
 from kronos_space.server.errors import item_error, responses
 from kronos_space.server.metrics import Metrics
 from kronos_space.server.middleware import RequestScope
+from kronos_space.server.reader import Reader
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
@@ -54,12 +52,14 @@ def create_app(
             yield
         finally:
             await asyncio.to_thread(service.worker.close)
+            service.reader.close()
 
     app = FastAPI(
         title="Kronos forecasts",
         summary="Forecasts of OHLCV candles by the Kronos foundation model.",
         version=__version__,
         lifespan=lifespan,
+        redirect_slashes=False,  # behind a proxy it would send the key and the candles in clear
         docs_url=None,  # pages.py has it, without the files from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -89,6 +89,7 @@ class Service:
         self.boot_id = uuid.uuid4().hex
         self.started_at = datetime.now(UTC)
         self.bodies = Bodies(settings.max_body_mb)
+        self.reader = Reader(forecaster, settings)
         self._started = time.monotonic()
         metrics.serving(
             forecaster.model_name,
@@ -100,24 +101,6 @@ class Service:
     @property
     def uptime(self) -> float:
         return time.monotonic() - self._started
-
-    def prepare(self, body: bytearray) -> list[Prepared]:
-        """One request's body, ready for the engine. Raises InvalidRequest, InvalidHistory."""
-        return [self._prepare(_json(body))]
-
-    def prepare_batch(self, body: bytearray) -> list[Prepared | dict[str, Any]]:
-        """A batch's body: each series ready for the engine, or the answer that it gets instead."""
-        return [self._prepare_item(item) for item in read_batch(_json(body), self.settings)]
-
-    def _prepare(self, data: Any) -> Prepared:
-        return self.forecaster.prepare(read_request(data, self.settings))
-
-    def _prepare_item(self, item: Any) -> Prepared | dict[str, Any]:
-        try:
-            return self._prepare(item)
-        except Exception as error:  # whatever it is, the other items are answered
-            symbol = item.get("symbol") if isinstance(item, dict) else None
-            return item_error(symbol if isinstance(symbol, str) else None, error)
 
 
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so
@@ -147,13 +130,13 @@ async def health(request: Request) -> Response:
     "/predict",
     tags=["Forecasts"],
     response_model=ForecastResponse,
-    responses=openapi.success(openapi.FORECAST) | responses(401, 408, 413, 422, 429, 500, 503),
+    responses=openapi.success(openapi.FORECAST) | responses(401, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra=openapi.body_of("ForecastRequest"),
 )
 async def predict(request: Request) -> Response:
     """Forecast the next bars of one ticker."""
     service: Service = request.app.state.service
-    [prepared], work = await _taken(request, service.prepare)
+    [prepared], work = await _taken(request, service.reader.one)
     [outcome] = await _unless_gone(request, work)
     if isinstance(outcome, Exception):
         raise outcome
@@ -164,13 +147,13 @@ async def predict(request: Request) -> Response:
     "/predict/batch",
     tags=["Forecasts"],
     response_model=BatchResponse,
-    responses=openapi.success(openapi.BATCH) | responses(401, 408, 413, 422, 429, 500, 503),
+    responses=openapi.success(openapi.BATCH) | responses(401, 408, 413, 415, 422, 429, 500, 503),
     openapi_extra=openapi.body_of("BatchRequest"),
 )
 async def predict_batch(request: Request) -> Response:
     """Forecast several tickers at once; each is answered, or refused, by itself."""
     service: Service = request.app.state.service
-    items, work = await _taken(request, service.prepare_batch)
+    items, work = await _taken(request, service.reader.batch)
     outcomes = await _unless_gone(request, work)
     return StreamingResponse(batch_answer(items, outcomes), media_type="application/json")
 
@@ -217,16 +200,8 @@ def _item_answer(item: Prepared, outcome: Outcome) -> dict[str, Any]:
         return item_error(item.head["symbol"], error)
 
 
-def _json(body: bytearray) -> Any:
-    try:
-        return from_json(body, allow_inf_nan=False, cache_strings="keys")
-    except ValueError as error:
-        hint = "; NaN and Infinity are not JSON" if b"NaN" in body or b"Infinity" in body else ""
-        raise InvalidRequest(f"the body is not JSON: {error}{hint}") from None
-
-
 async def _taken(
-    request: Request, prepare: Callable[[bytearray], list[Item]]
+    request: Request, read: Callable[[bytearray], Awaitable[list[Item]]]
 ) -> tuple[list[Item], Coroutine[Any, Any, list[Outcome]]]:
     """The request's series, prepared, and the work on those that can be forecast.
 
@@ -234,9 +209,10 @@ async def _taken(
     """
     service: Service = request.app.state.service
     service.worker.check_open()
+    check_media_type(request)
     async with service.bodies.of(request) as body:
         with service.worker.arriving():
-            items = await asyncio.to_thread(prepare, body)
+            items = await read(body)
             prompts = [item.prompt for item in items if isinstance(item, Prepared)]
             return items, service.worker.submit(prompts)
 

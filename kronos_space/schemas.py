@@ -1,14 +1,14 @@
 """What the service is asked and answers: the models behind the OpenAPI page."""
 
-import json
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from kronos_space.exceptions import InvalidRequest
+from kronos_space.refusals import FEW, NOT_PRINTABLE, few_keys, in_words, message_of, path_of, shown
 from kronos_space.settings import Settings
 
 # Hours, minutes and days that do not exist are found later, and named with their row.
@@ -17,6 +17,12 @@ TIMESTAMP = (
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?$"
 )
+# Printable characters: none that control a terminal, turn the direction of a line or end it.
+SYMBOL = (
+    "^[^\\x00-\\x1f\\x7f-\\xa0\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u1680\\u180e"
+    "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff\\ufff9-\\ufffb]{1,64}$"
+)
+MAX_QUANTILES = 99
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 
 Timestamp = Annotated[
@@ -33,6 +39,12 @@ Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 
 
+def _printable(symbol: str) -> str:
+    if not symbol.isprintable():
+        raise PydanticCustomError("symbol", NOT_PRINTABLE)
+    return symbol
+
+
 class Bar(TypedDict):
     """One candle. A dictionary, not a model: histories are long, and this is three times faster."""
 
@@ -45,6 +57,9 @@ class Bar(TypedDict):
     close: Price
     volume: NotRequired[Volume]
     amount: NotRequired[Amount]
+
+
+_BAR = Bar.__annotations__
 
 
 class _Strict(BaseModel):
@@ -77,7 +92,11 @@ class ForecastRequest(_Strict):
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
 
-    symbol: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,64}$", examples=["SPY"])]
+    symbol: Annotated[
+        str,
+        AfterValidator(_printable),
+        Field(pattern=SYMBOL, description="1 to 64 printable characters", examples=["SPY"]),
+    ]
     horizon: Annotated[int, Field(ge=1, description="future bars")] = 5
     interval: Annotated[
         str,
@@ -100,7 +119,9 @@ class ForecastRequest(_Strict):
     ] = None
     quantiles: Annotated[
         list[Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]],
-        Field(min_length=1, max_length=99, description="levels of the close's quantiles"),
+        Field(
+            min_length=1, max_length=MAX_QUANTILES, description="levels of the close's quantiles"
+        ),
     ] = [0.1, 0.25, 0.5, 0.75, 0.9]
     return_paths: bool = False
 
@@ -188,11 +209,8 @@ class HealthResponse(BaseModel):
 
 def read_request(data: Any, settings: Settings) -> ForecastRequest:
     """Parsed JSON -> a request within the service's bounds. Raises InvalidRequest."""
-    request = _validated(ForecastRequest, data)
-    rows = len(request.ohlcv)
-    if not settings.min_history <= rows <= settings.max_history:
-        bounds = f"expected {settings.min_history} to {settings.max_history}"
-        raise _wrong("ohlcv", f"{rows} rows of history: {bounds}")
+    request = _validated(ForecastRequest, _bounded(data, settings))
+    _check_rows(len(request.ohlcv), settings)
     targets = request.target_timestamps
     defaults = {
         "horizon": min(request.horizon, settings.max_horizon) if targets is None else len(targets),
@@ -201,56 +219,65 @@ def read_request(data: Any, settings: Settings) -> ForecastRequest:
     left_out = defaults.keys() - request.model_fields_set
     request = request.model_copy(update={name: defaults[name] for name in left_out})
     if targets is not None and len(targets) != request.horizon:
-        message = f"{len(targets)} target_timestamps for a horizon of {request.horizon}"
+        message = f"{len(targets)} target_timestamps for a horizon of {shown(request.horizon)}"
         raise _wrong("target_timestamps", message)
     for name, value, limit in (
         ("horizon", request.horizon, settings.max_horizon),
         ("samples", request.samples, settings.max_samples),
     ):
         if value > limit:
-            raise _wrong(name, f"{name} {value}: expected at most {limit}")
+            raise _wrong(name, f"{name} {shown(value)}: expected at most {limit}")
     return request
 
 
 def read_batch(data: Any, settings: Settings) -> list[Any]:
     """Parsed JSON -> the requests of a batch, not yet checked. Raises InvalidRequest."""
-    requests = _validated(BatchRequest, data).requests
+    requests = _validated(BatchRequest, few_keys(data, BatchRequest.model_fields)).requests
     if len(requests) > settings.max_batch:
         raise _wrong("requests", f"{len(requests)} requests: expected at most {settings.max_batch}")
     return requests
+
+
+def _bounded(data: Any, settings: Settings) -> Any:
+    """The request, with no more in it that is wrong than a few errors tell.
+
+    Validation builds an error for each wrong value, a thousand times as large as the value. Raises
+    InvalidRequest for a list that is too long, before its elements are looked at.
+    """
+    data = few_keys(data, ForecastRequest.model_fields)
+    if not isinstance(data, dict):
+        return data
+    rows = data.get("ohlcv")
+    if isinstance(rows, list):
+        if len(rows) > settings.max_history:
+            _check_rows(len(rows), settings)
+        wide = (n for n, row in enumerate(rows) if isinstance(row, dict) and len(row) > len(_BAR))
+        first = next(wide, None)
+        if first is not None:  # it is refused, and no row after it looked at
+            data = {**data, "ohlcv": [*rows[:first], few_keys(rows[first], _BAR)]}
+    targets, quantiles = data.get("target_timestamps"), data.get("quantiles")
+    if isinstance(targets, list) and len(targets) > settings.max_horizon:
+        message = f"{len(targets)} target_timestamps: expected at most {settings.max_horizon}"
+        raise _wrong("target_timestamps", message)
+    if isinstance(quantiles, list) and len(quantiles) > MAX_QUANTILES:
+        message = f"{len(quantiles)} quantiles: expected at most {MAX_QUANTILES}"
+        raise _wrong("quantiles", message)
+    return data
+
+
+def _check_rows(rows: int, settings: Settings) -> None:
+    if not settings.min_history <= rows <= settings.max_history:
+        bounds = f"expected {settings.min_history} to {settings.max_history}"
+        raise _wrong("ohlcv", f"{rows} rows of history: {bounds}")
 
 
 def _validated(model: type[Model], data: Any) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)[:20]
-    fields = [
-        (".".join(map(str, detail["loc"])), _message(detail)) for detail in details if detail["loc"]
-    ]
-    raise InvalidRequest(_in_words(details[0]["loc"], _message(details[0])), fields or None)
-
-
-def _message(detail: ErrorDetails) -> str:
-    message, value = detail["msg"], detail["input"]
-    if detail["type"] == "model_type":
-        return "Input should be a JSON object"
-    if detail["type"] == "string_pattern_mismatch" and "timestamp" in str(detail["loc"]):
-        message = "Input should be an ISO 8601 date, or date and time"
-    if detail["type"] in ("missing", "extra_forbidden") or isinstance(value, dict | list):
-        return message
-    shown = json.dumps(value) if not isinstance(value, int) or abs(value) < 1e18 else "a huge one"
-    return f"{message}, got {shown if len(shown) <= 60 else shown[:60] + '…'}"
-
-
-def _in_words(where: tuple[int | str, ...], message: str) -> str:
-    match where:
-        case ():
-            return message
-        case ("ohlcv", int(row), *names):
-            return ": ".join([f"row {row}", *map(str, names), message])
-        case _:
-            return f"{'.'.join(map(str, where))}: {message}"
+        details = error.errors(include_url=False, include_context=False)[:FEW]
+    fields = [(path_of(detail["loc"]), message_of(detail)) for detail in details if detail["loc"]]
+    raise InvalidRequest(in_words(details[0]["loc"], message_of(details[0])), fields or None)
 
 
 def _wrong(name: str, message: str) -> InvalidRequest:

@@ -14,7 +14,7 @@ NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs;
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py app.py exceptions.py "
-        "requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
+        "refusals.py requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",
@@ -25,8 +25,8 @@ CONTENTS = {
     "forecasting": "__init__.py candles.py forecaster.py pattern.py timestamps.py",
     "model": "__init__.py config.py layers.py tokenizer.py transformer.py",
     "server": (
-        "__init__.py bodies.py connection.py errors.py logs.py metrics.py middleware.py "
-        "openapi.py pages.py"
+        "__init__.py bodies.py connection.py descriptors.py errors.py logs.py metrics.py "
+        "middleware.py openapi.py pages.py pieces.py reader.py"
     ),
     "static": (
         "candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "

@@ -1,6 +1,7 @@
 """Requests' bodies, read whole: within bounds of size, of time, and of what is held at once."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,10 +12,12 @@ from kronos_space.exceptions import QueueFull
 from kronos_space.server.errors import ApiError
 
 BODY_SECONDS = 60  # a body that takes longer to arrive is not waited for
-# Bytes of all bodies that are here and not yet read. Above them no large body is taken any more,
-# so that callers with 32 MiB each cannot fill the memory; who sends little is not made to suffer.
+# Bytes of all bodies that are here and not yet read: above them none is taken any more. Large ones
+# are refused earlier, so that callers with 32 MiB each leave room for those who send little.
 HELD = 256 * 2**20
+LARGE_SHARE = 3 / 4
 SMALL = 2**20  # bytes
+_JSON = re.compile(r"application/([\w.+-]+\+)?json", re.ASCII | re.IGNORECASE)
 
 
 class Bodies:
@@ -48,13 +51,27 @@ class Bodies:
                     self._held += len(chunk)
                     if len(body) > limit:
                         raise too_large
-                    if len(body) > SMALL and self._held > HELD:
-                        raise QueueFull("too many large bodies are arriving", retry_after=5)
+                    if self._held > HELD * (LARGE_SHARE if len(body) > SMALL else 1):
+                        raise QueueFull("too many bodies are arriving", retry_after=5)
         except TimeoutError:
             message = f"the body did not arrive within {BODY_SECONDS} s"
             raise ApiError(408, "request_timeout", message) from None
         except ClientDisconnect:
             raise caller_gone() from None
+
+
+def check_media_type(request: Request) -> None:
+    """Raise ApiError 415 for a body that is said to be no JSON; saying nothing is fine."""
+    header = request.headers.get("content-type")
+    if header is None or _JSON.fullmatch(header.partition(";")[0].strip()):
+        return
+    got = ascii(header if len(header) <= 60 else header[:60] + "…")
+    raise ApiError(
+        415,
+        "unsupported_media_type",
+        f"Content-Type: {got}: expected application/json (curl: -H 'Content-Type: "
+        "application/json')",
+    )
 
 
 def caller_gone() -> ApiError:

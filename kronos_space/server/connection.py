@@ -1,12 +1,14 @@
 """A connection as uvicorn keeps it, except that nobody can hold one without using it.
 
 uvicorn waits for ever for a request's head, and for a caller that does not read its answer; many
-such callers would take every file descriptor, or the memory of the answers.
+such callers would take every file descriptor, or the memory of the answers. Where all connections
+are taken, a new one gets the place of the one that has kept the service waiting longest.
 """
 
 import asyncio
+import uuid
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -20,6 +22,9 @@ STALLED_SECONDS = 60.0  # of an answer, without a byte being taken
 class Connection(H11Protocol):
     """HTTP/1.1, with an end to waiting. What is no HTTP is refused in the one shape of errors."""
 
+    most: ClassVar[int] = 1000  # connections; see `at_most`
+    _idle: ClassVar[dict["Connection", None]] = {}  # we wait for these callers, the longest first
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: asyncio.TimerHandle | None = None  # for the head of a request
@@ -27,6 +32,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > self.most:
+            self._make_room()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -39,6 +46,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._idle.pop(self, None)
         for timer in (self._waiting, self._unread):
             if timer is not None:
                 timer.cancel()
@@ -60,12 +68,29 @@ class Connection(H11Protocol):
 
     def _watch(self) -> None:
         """While there is no request, the time until its head must be there is running."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            self._idle.setdefault(self)
+        else:
+            self._idle.pop(self, None)
         if self.cycle is not None and not self.cycle.response_complete:
             if self._waiting is not None:
                 self._waiting.cancel()
             self._waiting = None
         elif self._waiting is None:
             self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _make_room(self) -> None:
+        """Close the connection that has kept us waiting longest; this one if none does."""
+        longest = next(iter(self._idle), None)
+        if longest is None:
+            headers = {"Retry-After": "5"}
+            message = "too many connections are open; try again in 5 s"
+            self._refuse(ApiError(503, "too_many_connections", message, headers=headers))
+        else:
+            del self._idle[longest]
+            longest.transport.abort()
 
     def _give_up(self) -> None:
         begun, _ = self.conn.trailing_data
@@ -78,7 +103,12 @@ class Connection(H11Protocol):
     def _refuse(self, error: ApiError) -> None:
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             response, reason = error.response(), HTTPStatus(error.status).phrase
-            headers = [*response.raw_headers, (b"connection", b"close")]
+            headers = [
+                *response.raw_headers,
+                (b"x-request-id", uuid.uuid4().hex.encode()),
+                (b"x-content-type-options", b"nosniff"),
+                (b"connection", b"close"),
+            ]
             for event in (
                 h11.Response(status_code=error.status, headers=headers, reason=reason),
                 h11.Data(data=bytes(response.body)),
@@ -97,3 +127,13 @@ class Connection(H11Protocol):
                 self._expect_progress()
 
         self._unread = self.loop.call_later(STALLED_SECONDS, look)
+
+
+def at_most(connections: int) -> type[Connection]:
+    """The Connection of a server that keeps so many open."""
+
+    class Bounded(Connection):
+        most = connections
+        _idle: ClassVar[dict[Connection, None]] = {}
+
+    return Bounded

@@ -131,6 +131,15 @@ _ABOUT: dict[int, tuple[str, Exception]] = {
             413, "body_too_large", "the body is larger than 32 MiB: send fewer tickers at once"
         ),
     ),
+    415: (
+        "The body is not JSON by its Content-Type",
+        ApiError(
+            415,
+            "unsupported_media_type",
+            "Content-Type: 'text/plain': expected application/json "
+            "(curl: -H 'Content-Type: application/json')",
+        ),
+    ),
     422: (
         "The input is invalid; the message names the row and the reason",
         InvalidRequest(

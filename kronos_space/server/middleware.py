@@ -44,7 +44,9 @@ class RequestScope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                MutableHeaders(scope=message).update(
+                    {"X-Request-ID": request_id, "X-Content-Type-Options": "nosniff"}
+                )
             await send(message)
 
         try:

@@ -4,7 +4,8 @@
 
 Three kinds: what the OpenAPI document allows, what it does not, and candles as a market might print
 them. Fails on a server error, a status or a body that is not documented, wrong input that is
-accepted, and sensible candles that are refused. A few of them are part of the tests.
+accepted, and sensible candles that are refused. A few of them are part of the tests. With
+`--attack` it is tests.support.attack that runs.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.support import attack
 from tests.support.space_server import serving
 
 KEPT = [
@@ -63,6 +65,8 @@ Seen = Callable[[str, str, int], object]  # is told method, path and status of e
 def main() -> int:
     """The exit status: 1 if an answer was not as it should be."""
     options = parser().parse_args()
+    if options.attack:
+        return attack.main()
     many = -(-options.requests // sum(method == "POST" for method, *_ in KINDS))
     counts: Counter[tuple[str, str, int]] = Counter()
     failures = []
@@ -186,6 +190,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--seed", type=int, default=random.randrange(2**32), help="drawn, and told, if left out"
     )
+    made.add_argument("--attack", action="store_true", help="attack Spaces instead, for minutes")
     return made
 
 

@@ -1,0 +1,143 @@
+"""From a request's body to series that are ready for the engine, without holding up anybody else.
+
+All parsing and checking happens in one thread, a few series at a time: between two turns the other
+requests get theirs, and what a series became in Python is gone before the next one is parsed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from pydantic_core import from_json
+
+from kronos_space.exceptions import InvalidRequest
+from kronos_space.forecasting.forecaster import Forecaster, Prepared
+from kronos_space.refusals import symbol_shown
+from kronos_space.schemas import read_batch, read_request
+from kronos_space.server.errors import item_error
+from kronos_space.server.pieces import Body, TooManyPieces, cut, longest_list
+from kronos_space.settings import Settings
+
+TURN = 2**18  # bytes of series that are read before others get their turn
+LARGE = 2**20  # bytes; of larger bodies one is read at a time
+OUTLINE = 2**16  # bytes that a batch may hold besides its series
+ROW = 512  # bytes; a row is about 120, and 300 with indents and every digit
+
+T = TypeVar("T")
+Items = list[Prepared | dict[str, Any]]
+
+
+class Reader:
+    """Reads bodies, in turn."""
+
+    def __init__(self, forecaster: Forecaster, settings: Settings) -> None:
+        self._forecaster = forecaster
+        self._settings = settings
+        self._largest = 2 * 2**20 + ROW * settings.max_history  # bytes of one series
+        # commas and brackets of one series: no valid one has as many
+        self._most_values = 10 * settings.max_history + settings.max_horizon + 1000
+        self._thread = ThreadPoolExecutor(1, "kronos-reader")
+        self._large = asyncio.Lock()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def one(self, body: Body) -> list[Prepared]:
+        """The series of a request for one ticker. Raises InvalidRequest, InvalidHistory."""
+        return [await self._in_turn(self._prepare, body)]
+
+    async def batch(self, body: Body) -> Items:
+        """Each series of a batch, or the answer that it gets instead. Raises InvalidRequest."""
+        if len(body) <= LARGE:
+            return await self._batch(body)
+        async with self._large:
+            return await self._batch(body)
+
+    async def _batch(self, body: Body) -> Items:
+        items: Items = []
+        for group in _turns(await self._in_turn(self._spans, body)):
+            items += await self._in_turn(self._prepare_items, body, group)
+        return items
+
+    async def _in_turn(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def _spans(self, body: Body) -> list[tuple[int, int]]:
+        """Where the series of a batch stand."""
+        most = self._settings.max_batch
+        try:
+            outline, spans = cut(body, most + 1)
+        except TooManyPieces as error:
+            message = f"{error.count} requests: expected at most {most}"
+            raise InvalidRequest(message, [("requests", message)]) from None
+        if len(outline) > OUTLINE or _values(outline) > self._most_values:
+            raise InvalidRequest(f"there are more than {OUTLINE // 1024} KiB besides the requests")
+        return [spans[number] for number in read_batch(_parsed(outline), self._settings)]
+
+    def _prepare_items(self, body: Body, spans: list[tuple[int, int]]) -> Items:
+        return [self._prepare_item(bytes(body[begin:end])) for begin, end in spans]
+
+    def _prepare(self, text: Body) -> Prepared:
+        self._check_size(text)
+        return self._forecaster.prepare(read_request(_parsed(text), self._settings))
+
+    def _prepare_item(self, text: bytes) -> Prepared | dict[str, Any]:
+        data = None
+        try:
+            self._check_size(text)
+            data = _parsed(text)
+            return self._forecaster.prepare(read_request(data, self._settings))
+        except NotJson:  # nor is the whole body
+            raise
+        except Exception as error:  # whatever it is, the other items are answered
+            return item_error(symbol_shown(data), error)
+
+    def _check_size(self, text: Body) -> None:
+        """Refuse, before it is parsed, what is larger than any valid series."""
+        if len(text) <= self._largest and _values(text) <= self._most_values:
+            return
+        name, count = longest_list(text)
+        limits = {"ohlcv": self._settings.max_history, "quantiles": 99}
+        most = limits.get(name, self._settings.max_horizon)
+        if name == "ohlcv" and count > most:
+            bounds = f"expected {self._settings.min_history} to {most}"
+            raise InvalidRequest(f"{count} rows of history: {bounds}", [(name, bounds)])
+        if name in ("target_timestamps", "quantiles") and count > most:
+            message = f"{count} {name}: expected at most {most}"
+            raise InvalidRequest(message, [(name, message)])
+        raise InvalidRequest(
+            f"one series holds more than {self._most_values} values, or more than "
+            f"{self._largest // 1024} KiB: no valid one does"
+        )
+
+
+class NotJson(InvalidRequest):
+    """The body cannot be parsed."""
+
+
+def _parsed(text: Body) -> Any:
+    try:
+        return from_json(text, allow_inf_nan=False, cache_strings="keys")
+    except ValueError as error:
+        hint = "; NaN and Infinity are not JSON" if b"NaN" in text or b"Infinity" in text else ""
+        raise NotJson(f"the body is not JSON: {error}{hint}") from None
+
+
+def _values(text: Body) -> int:
+    """At least as many as the values in it, give or take one."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def _turns(spans: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Neighbours together, up to TURN bytes; at least one."""
+    group: list[tuple[int, int]] = []
+    size = 0
+    for begin, end in spans:
+        if group and size + end - begin > TURN:
+            yield group
+            group, size = [], 0
+        group.append((begin, end))
+        size += end - begin
+    if group:
+        yield group

@@ -1,0 +1,240 @@
+"""Attacks on a real Space: it keeps answering, and its memory stays bounded.
+
+    make fuzz FUZZ="--attack"     or: python -m tests.support.attack
+
+Each attack runs against a Space of its own while `/health` is asked on new connections. Printed:
+the answers to the attackers, the peak memory of the process, and how long `/health` took (99 %).
+"""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import requests
+
+from tests.support.candles import bars, request
+from tests.support.space_server import Server, serving
+
+MEMORY_MB = 1500
+HEALTH_MS = 250
+ANSWER_SECONDS = 3.0
+SHUTDOWN_SECONDS = 5
+MIB = 2**20
+FEW_DESCRIPTORS = """
+import resource, sys
+from kronos_space import __main__
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 256))
+sys.exit(__main__.main())
+"""
+
+Attack = Callable[[Server, Counter[str]], str]  # the text is what went wrong, or empty
+
+
+@dataclass
+class Watch:
+    """How long `/health` took while this ran; one that is not answered took for ever."""
+
+    url: str
+    seconds: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        done = threading.Event()
+
+        def ask() -> None:
+            while not done.is_set():
+                began = time.monotonic()
+                try:
+                    fine = requests.get(f"{self.url}/health", timeout=30).status_code == 200
+                except requests.RequestException:
+                    fine = False
+                self.seconds.append(time.monotonic() - began if fine else float("inf"))
+                done.wait(0.02)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def p99_ms(self) -> float:
+        return (
+            1000 * sorted(self.seconds)[min(len(self.seconds) * 99 // 100, len(self.seconds) - 1)]
+        )
+
+
+def main() -> int:
+    """The exit status: 1 if a bound did not hold."""
+    print(f"{'attack':44} {'peak MB':>8} {'health p99 ms':>14}  answers")
+    failed = [name for name, attack in ATTACKS.items() if not run(name, attack)]
+    print(f"failed: {', '.join(failed)}" if failed else "all bounds hold")
+    return 1 if failed else 0
+
+
+def run(name: str, attack: Attack, **environ: str) -> bool:
+    """Make one attack, print its line; whether the bounds hold."""
+    answers: Counter[str] = Counter()
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        environ = {"KRONOS_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS), **environ}
+        command = ("-c", FEW_DESCRIPTORS) if attack is idle_connections else ()
+        with serving(log, command=command, **environ) as server:
+            watch = Watch(server.url)
+            with watch.running():
+                wrong = attack(server, answers)
+            peak = peak_mb(server.process.pid)
+            if len(log.read_bytes()) > MIB:
+                wrong = wrong or f"{len(log.read_bytes()) // MIB} MiB of log"
+            began = time.monotonic()
+            status, _ = server.stop()
+            took = time.monotonic() - began
+    if status != 0 or took > SHUTDOWN_SECONDS + 3:
+        wrong = wrong or f"SIGTERM: status {status} after {took:.1f} s"
+    shown = ", ".join(f"{count} x {answer}" for answer, count in sorted(answers.items()))
+    p99 = watch.p99_ms()
+    print(f"{name:44} {peak:8.0f} {p99:14.0f}  {shown}{'; ' + wrong if wrong else ''}", flush=True)
+    return not wrong and peak <= MEMORY_MB and p99 <= HEALTH_MS
+
+
+def peak_mb(pid: int) -> float:
+    """The largest memory that the process has had resident."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmHWM")
+
+
+def post(server: Server, body: bytes, answers: Counter[str], path: str = "/predict") -> None:
+    """Send a body and count what comes."""
+    try:
+        headers = {"Content-Type": "application/json"}
+        answer = requests.post(server.url + path, data=body, headers=headers, timeout=120)
+        answers[str(answer.status_code)] += 1
+    except requests.RequestException as error:
+        answers[type(error).__name__] += 1
+
+
+def with_field(name: str, value: bytes) -> bytes:
+    return json.dumps(request())[:-1].encode() + b', "%s": %s}' % (name.encode(), value)
+
+
+def sending(*bodies: bytes, path: str = "/predict", times: int = 4, callers: int = 1) -> Attack:
+    """Send each body so many times, by so many callers at once."""
+
+    def attack(server: Server, answers: Counter[str]) -> str:
+        with ThreadPoolExecutor(callers) as pool:
+            for body in list(bodies) * times:
+                pool.submit(post, server, body, answers, path)
+        return "" if set(answers) <= {"200", "413", "422", "429"} else "an answer that is none"
+
+    return attack
+
+
+def ones(mib: int) -> bytes:
+    return with_field("target_timestamps", b"[" + b"1," * (mib * MIB // 2) + b"1]")
+
+
+def batch_of(*items: bytes) -> bytes:
+    return b'{"requests":[' + b",".join(items) + b"]}"
+
+
+def unknown_keys(mib: int) -> bytes:
+    keys = b",".join(b'"k%d":1' % number for number in range(mib * MIB // 12))
+    return json.dumps(request())[:-1].encode() + b"," + keys + b"}"
+
+
+def wide_rows(mib: int) -> bytes:
+    row = json.dumps(bars()[0]).encode()[:-1]
+    keys = b",".join(b'"k%d":1' % number for number in range(200))
+    return with_field("ohlcv", b"[" + b",".join([row + b"," + keys + b"}"] * (mib * 600)) + b"]")
+
+
+def idle_connections(server: Server, answers: Counter[str]) -> str:
+    """More connections than the Space takes, with half a head each, and callers beside them."""
+    held = []
+    try:
+        for number in range(700):
+            try:
+                held.append(socket.create_connection(server.address, timeout=10))
+                held[-1].sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nX-Slow")
+            except OSError:
+                answers["refused"] += 1
+            if number % 100 == 0:
+                post(server, json.dumps(request()).encode(), answers)
+        answers["held"] = len(held)
+        time.sleep(2)
+        post(server, json.dumps(request()).encode(), answers)
+    finally:
+        for connection in held:
+            connection.close()
+    return "" if answers["200"] == 8 else "not all callers were served"
+
+
+def one_beside_all(server: Server, answers: Counter[str]) -> str:
+    """The largest request that is allowed, and beside it a caller with one ticker."""
+    items = [json.dumps(request(symbol=f"T{n}", samples=20, horizon=100)) for n in range(256)]
+    large = batch_of(*map(str.encode, items))
+    took: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(post, server, large, answers, "/predict/batch")
+        time.sleep(1)
+        for _ in range(5):
+            began = time.monotonic()
+            post(server, json.dumps(request(samples=20)).encode(), answers)
+            took.append(time.monotonic() - began)
+        server.process.send_signal(15)
+    return f"one ticker waited {max(took):.1f} s" if max(took) > ANSWER_SECONDS else ""
+
+
+def full_batch() -> bytes:
+    item = json.dumps(request(ohlcv=bars(1000), samples=1)).encode()
+    return batch_of(*[item] * (31 * MIB // len(item)))
+
+
+ATTACKS: dict[str, Attack] = {
+    "target_timestamps of ones, 1 MiB": sending(ones(1), times=20),
+    "target_timestamps of ones, 8 MiB": sending(ones(8), times=8),
+    "target_timestamps of ones, 31 MiB": sending(ones(31)),
+    "the same, three callers": sending(ones(31), times=6, callers=3),
+    "unknown keys, 1 and 31 MiB": sending(unknown_keys(1), unknown_keys(31)),
+    "rows with unknown keys, 2 and 20 MiB": sending(wide_rows(1), wide_rows(10)),
+    "huge integers": sending(
+        with_field("seed", b"9" * 4000),
+        with_field("seed", b"9" * MIB),
+        with_field("quantiles", b"[" + b",".join([b"9" * 4000] * 2000) + b"]"),
+        path="/predict",
+    ),
+    "deep and dense JSON": sending(
+        b"[" * 20 * MIB,
+        with_field("quantiles", b"[" + b"[]," * (8 * MIB) + b"1]"),
+        with_field("symbol", b'{"a":' * 100 + b"1" + b"}" * 100),
+        with_field("symbol", b'"' + b'\\"' * (12 * MIB) + b'"'),
+    ),
+    "batches of wrong items": sending(
+        batch_of(*[b"1"] * (15 * MIB)),
+        batch_of(*[ones(1)[: MIB // 10] + b"1]}"] * 256),
+        batch_of(*[unknown_keys(1)[: MIB // 10] + b":1}"] * 256),
+        b'{"requests":[],' + unknown_keys(31)[1:],
+        path="/predict/batch",
+    ),
+    "many small bodies, 200 callers": sending(ones(1), times=400, callers=200),
+    "many large bodies, 24 callers": sending(
+        full_batch(), ones(31), path="/predict/batch", times=24, callers=24
+    ),
+    "idle connections beyond the descriptors": idle_connections,
+    "one ticker beside the largest request": one_beside_all,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
