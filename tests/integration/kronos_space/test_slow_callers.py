@@ -18,11 +18,12 @@ from tests.support.candles import bars, request
 from tests.support.space_server import Server, serving, until
 
 IMPATIENT = """
-import sys
+import resource, sys
 from kronos_space import __main__
 from kronos_space.server import bodies, connection
 connection.HEAD_SECONDS, connection.STALLED_SECONDS = 2.0, 1.0
 bodies.BODY_SECONDS, bodies.HELD = 2, 5 * 2**20
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 600))
 sys.exit(__main__.main())
 """
 POST = "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
@@ -85,6 +86,16 @@ def test_hundreds_that_never_finish_their_request_are_let_go_and_others_served(
         assert answer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     body = json.loads(answers[0].partition(b"\r\n\r\n")[2])
     assert body["error"]["code"] == "request_timeout"
+
+
+def test_more_connections_than_descriptors_keep_nobody_out(server: Server) -> None:
+    with ExitStack() as stack:
+        for _ in range(700):
+            stack.enter_context(caller(server, b"POST /predict HTTP/1.1\r\nX-Slow"))
+        assert requests.get(f"{server.url}/health", timeout=30).status_code == 200
+        assert server.metric("process_max_fds") == 600
+        is_served(server)
+    assert "Too many open files" not in server.log.read_text()
 
 
 def test_a_head_that_comes_letter_by_letter_gets_no_more_time(server: Server) -> None:
@@ -203,6 +214,8 @@ def test_what_is_no_http_is_refused_in_the_one_shape(server: Server, sent: bytes
     with caller(server, sent) as connection:
         head, _, body = everything(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"x-request-id: " in head
+    assert b"x-content-type-options: nosniff" in head
     assert json.loads(body)["error"]["code"] == "bad_request"
 
 
