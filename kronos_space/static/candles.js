@@ -6,7 +6,7 @@
 "use strict";
 
 const SEPARATORS = ["\t", ";", ",", "|"];
-const PREAMBLE = 40; // the header is among so many first lines
+const PREAMBLE = 40; // the header is among so many first lines; comments do not count
 
 class CsvError extends Error {
   constructor(row, message) {
@@ -75,7 +75,9 @@ function linesOf(text) {
 function findHeader(lines) {
   let nearest = null;
   const words = []; // the separators of lines that could be a header in words that are not known
-  for (const { line, row } of lines.slice(0, PREAMBLE)) {
+  const isComment = ({ line }) => line.startsWith("#");
+  const last = lines.filter((each) => !isComment(each))[PREAMBLE - 1] ?? lines.at(-1);
+  for (const { line, row } of lines.slice(0, lines.indexOf(last) + 1)) {
     const found = withoutHeader(line, row);
     if (found !== null) {
       if (words.includes(found.separator)) break;

@@ -22,7 +22,7 @@ from tradingbot.errors import DataError
 from tradingbot.markets.headings import PRICES, Columns, find_columns
 
 _SEPARATORS = ("\t", ";", ",", "|")
-_PREAMBLE = 40  # the header is among so many first lines
+_PREAMBLE = 40  # the header is among so many first lines; comments do not count
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def _first_lines(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(io.StringIO(text, newline=""), start=1):
         if line.strip():
             yield number, line.strip("\r\n")
-            found += 1
+            found += line[0] != "#"
         if found == _PREAMBLE:
             return
 
