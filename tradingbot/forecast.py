@@ -46,6 +46,7 @@ class Forecast:
     seed: int | None
     bars: tuple[ForecastBar, ...]
     warnings: tuple[str, ...] = ()
+    bars_hash: str = ""  # of the candles that the model saw; "": not known
     calibration: str = RAW  # or what made `close_quantiles` as wide as the record asks for
 
     @property

@@ -20,6 +20,7 @@ from tradingbot.persistence.candles import (
     mark_complete_since,
     read_candles,
     store_candles,
+    store_splits,
 )
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
@@ -98,7 +99,12 @@ class HistoryCache:
 
     def _add(self, symbol: str, bars: pd.DataFrame) -> None:
         key = symbol.upper(), _INTERVAL
-        self._try(lambda session: store_candles(session, *key, _rows(bars)))
+
+        def add(session: Session) -> None:
+            store_candles(session, *key, _rows(bars))
+            store_splits(session, key[0], bars.attrs.get("splits", {}))
+
+        self._try(add)
 
     def _forget(self, symbol: str) -> None:
         self._try(lambda session: delete_candles(session, symbol.upper(), _INTERVAL))
@@ -109,6 +115,7 @@ class HistoryCache:
         def replace(session: Session) -> None:
             delete_candles(session, *key)
             store_candles(session, *key, _rows(bars))
+            store_splits(session, key[0], bars.attrs.get("splits", {}))
             mark_complete_since(session, *key, since)
 
         self._try(replace)

@@ -231,7 +231,9 @@ class DataService:
                     f"{now:%Y-%m-%d %H:%M} UTC: left out"
                 )
             asked.append(pd.DatetimeIndex(raw.index))
-            return clean(raw[complete])
+            bars, notes = clean(raw[complete])
+            bars.attrs["splits"] = raw.attrs.get("splits", {})
+            return bars, notes
 
         if daily and self._cache is not None:
             frame, warnings = self._cache.bars(symbol, start, last, fetch, enough=enough)

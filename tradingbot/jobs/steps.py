@@ -24,6 +24,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.summary import PhaseTimer
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.persistence.forecasts import already_stored, latest_stored
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
@@ -97,8 +98,9 @@ def read_stored(
     horizon: int,
     timeouts: Timeouts,
 ) -> dict[str, Forecast | None]:
-    """The tickers that have a forecast by this model from these newest bars, and that forecast."""
+    """The tickers that have a forecast by this model from these bars, and that forecast."""
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
+    hashes = {symbol: bars_hash(history) for symbol, history in histories.items()}
 
     def read() -> dict[str, Forecast | None]:
         with sessions() as session:
@@ -109,6 +111,7 @@ def read_stored(
                 model_name=model,
                 interval=INTERVAL,
                 horizon=horizon,
+                bars=hashes,
             )
             return {
                 symbol: latest_stored(

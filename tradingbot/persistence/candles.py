@@ -1,13 +1,13 @@
 """Write and read candles: the tables `historic_data` and `historic_ranges`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
-from tradingbot.persistence.models import HistoricData, HistoricRange
+from tradingbot.persistence.models import HistoricData, HistoricRange, HistoricSplit
 from tradingbot.persistence.upsert import upsert
 from tradingbot.runtime.clock import utcnow
 
@@ -77,3 +77,16 @@ def mark_complete_since(session: Session, symbol: str, interval: str, since: dat
     """Record that all candles from `since` on were fetched just now."""
     row = {"symbol": symbol, "interval": interval, "since": since, "fetched_at": utcnow()}
     upsert(session, HistoricRange, [row])
+
+
+def store_splits(session: Session, symbol: str, splits: Mapping[datetime, float]) -> None:
+    """Insert or overwrite splits: a split's first day -> new shares for an old one."""
+    rows = [{"symbol": symbol, "day": day, "ratio": ratio} for day, ratio in splits.items()]
+    upsert(session, HistoricSplit, rows)
+
+
+def read_splits(session: Session, symbol: str) -> dict[datetime, float]:
+    """Return the splits that the source of a ticker's candles knew, oldest first."""
+    found = select(HistoricSplit.day, HistoricSplit.ratio).where(HistoricSplit.symbol == symbol)
+    rows = session.execute(found.order_by(HistoricSplit.day))
+    return {row.day: row.ratio for row in rows}

@@ -68,7 +68,11 @@ def newest_ahead(session: Session, symbol: str, days: int, latest: datetime) -> 
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return None
     newest = session.execute(
-        select(KronosForecast.as_of, KronosForecast.model_name, func.count())
+        select(
+            KronosForecast.as_of,
+            KronosForecast.model_name,
+            func.count(KronosForecast.horizon_days.distinct()),
+        )
         .where(
             KronosForecast.symbol == symbol,
             KronosForecast.interval == "1d",

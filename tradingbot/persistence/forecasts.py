@@ -33,9 +33,9 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
     """Writes forecasts into both tables; the number of prediction rows inserted or updated.
 
     `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
-    was stored last. The ledger keeps the first forecast of each `as_of`. Raises ValueError, before
-    anything is written, when a number is NaN or infinite or one of the quantiles 0.1, 0.5 and 0.9
-    is missing. The caller commits.
+    was stored last. The ledger keeps the first forecast of each `as_of` and set of candles. Raises
+    ValueError, before anything is written, when a number is NaN or infinite or one of the quantiles
+    0.1, 0.5 and 0.9 is missing. The caller commits.
     """
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -52,7 +52,8 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
                 "close_p90": float(bar.close_quantiles[0.9]),
             }
             said = bar.raw or bar
-            vintages[(*key, forecast.as_of.replace(microsecond=0))] = common | {
+            vintage = forecast.as_of.replace(microsecond=0), forecast.bars_hash
+            vintages[(*key, *vintage)] = common | {
                 "prob_up": float(said.prob_up),
                 "close_quantiles": _by_level(said),
                 "calibrated_quantiles": None if bar.raw is None else _by_level(bar),
@@ -70,26 +71,35 @@ def already_stored(
     model_name: str,
     interval: str,
     horizon: int,
+    bars: Mapping[str, str] | None = None,
 ) -> set[str]:
     """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`.
 
+    With `bars`, a hash of each ticker's candles, only what was made from these counts, or what
+    does not tell from which it was made.
     In either table: `kronos_predictions` gives days that a newer `as_of` has too to that one.
     """
-    complete: set[tuple[str, datetime | None]] = set()
+    complete: set[tuple[str, datetime | None, str]] = set()
     for table in _TABLES:
         stored = session.execute(
-            select(table.symbol, table.as_of)
+            select(table.symbol, table.as_of, func.coalesce(table.bars_hash, ""))
             .where(
                 table.interval == interval,
                 table.model_name == model_name,
                 table.as_of.in_(set(as_of.values())),
                 table.horizon_days.between(1, horizon),
             )
-            .group_by(table.symbol, table.as_of)
+            .group_by(table.symbol, table.as_of, table.bars_hash)
             .having(func.count(table.horizon_days.distinct()) == horizon)
         )
-        complete |= {(symbol, moment) for symbol, moment in stored}
-    return {symbol for symbol in symbols if (symbol, as_of.get(symbol)) in complete}
+        complete |= {(symbol, moment, made_from) for symbol, moment, made_from in stored}
+    return {
+        symbol
+        for symbol, moment, made_from in complete
+        if symbol in symbols
+        and moment == as_of.get(symbol)
+        and (bars is None or made_from in ("", bars[symbol]))
+    }
 
 
 def latest_stored(
@@ -198,6 +208,7 @@ def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
         "prob_up": float(bar.prob_up),
         "samples": int(forecast.samples),
         "calibration": forecast.calibration,
+        "bars_hash": forecast.bars_hash,
     }
 
 
@@ -226,6 +237,7 @@ def _forecast(rows: Sequence[Any]) -> Forecast:
         seed=None,  # not kept
         bars=tuple(_bar(row) for row in rows),
         calibration=first.calibration,
+        bars_hash=first.bars_hash or "",
     )
 
 

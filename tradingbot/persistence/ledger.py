@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Text, cast, func, select
 from sqlalchemy.orm import Session
 
+from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.markets.judgement import bar_closes
 from tradingbot.persistence.models import KronosForecast
 from tradingbot.typing import Floats, SessionFactory, Times
 
@@ -86,6 +89,7 @@ def read_part(
             _LEDGER.prob_up,
             cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
             cast(_LEDGER.calibrated_quantiles, Text),
+            _LEDGER.prediction_made_at,
         )
         .where(
             _LEDGER.symbol == part.symbol,
@@ -93,14 +97,40 @@ def read_part(
             _LEDGER.model_name == part.model_name,
             *_not_before(since),
         )
-        .order_by(_LEDGER.as_of, _LEDGER.target_date)
+        .order_by(_LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at)
     )
     with sessions() as session:
-        rows = session.execute(query).all()
+        rows = _first_complete(part, session.execute(query).all())
     if not rows:
         return None
     chunks = [_columns(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
+
+
+def _first_complete(part: LedgerPart, rows: Sequence[Any]) -> list[Any]:
+    """Of several vintages of a forecast the first that was made from complete bars.
+
+    The first one of all where none was. `rows` are sorted by as_of, target, time of making.
+    """
+    kept: list[Any] = []
+    for row in rows:
+        if kept and (kept[-1].as_of, kept[-1].target_date) == (row.as_of, row.target_date):
+            closed = _closed(part, row.as_of)
+            if kept[-1].prediction_made_at < closed <= row.prediction_made_at:
+                kept[-1] = row
+            continue
+        kept.append(row)
+    return kept
+
+
+def _closed(part: LedgerPart, as_of: datetime) -> datetime:
+    """When the bar of `as_of` was complete."""
+    try:
+        times = bar_closes(part.symbol, pd.DatetimeIndex([as_of]), part.interval)
+    except DataError:  # of what exchange is not known
+        return as_of
+    closed: datetime = times[0].to_pydatetime()
+    return closed
 
 
 def count_tickers(
@@ -148,7 +178,7 @@ def _not_before(since: datetime | None) -> list[ColumnElement[bool]]:
 
 def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     """The columns of LedgerRows."""
-    revision, as_of, target, step, last_close, close, prob_up, raw, calibrated = zip(
+    revision, as_of, target, step, last_close, close, prob_up, raw, calibrated, _ = zip(
         *rows, strict=True
     )
     scale = np.array(last_close, dtype="float64")

@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeEngine
 
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0003"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0004"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -96,6 +96,7 @@ class KronosPrediction(Base):
     prob_up: Mapped[float | None]  # chance of a close above last_close, as `calibration` says
     samples: Mapped[int | None]
     calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what widened them
+    bars_hash: Mapped[str | None]  # of the candles that the model saw; None: not known
 
 
 class KronosForecast(Base):
@@ -108,6 +109,8 @@ class KronosForecast(Base):
     model_name: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
     target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
+    # of the candles that the model saw: from corrected ones comes another vintage; "": not known
+    bars_hash: Mapped[str] = mapped_column(primary_key=True, server_default="")
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
     horizon_days: Mapped[int]
@@ -223,6 +226,16 @@ class HistoricRange(Base):
     interval: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime] = mapped_column(BarTime)
     fetched_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class HistoricSplit(Base):
+    """One split that the source of a ticker's candles knows: `ratio` new shares for an old one."""
+
+    __tablename__ = "historic_splits"
+
+    symbol: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[datetime] = mapped_column(BarTime, primary_key=True)  # the first at the new price
+    ratio: Mapped[float]
 
 
 class BotRow(Base):

@@ -36,10 +36,14 @@ def newest_forecast_rows(
             KronosForecast.symbol == newest.c.symbol,
             KronosForecast.as_of == newest.c.as_of,
         )
-        .order_by(KronosForecast.symbol, KronosForecast.horizon_days)
+        .order_by(
+            KronosForecast.symbol,
+            KronosForecast.horizon_days,
+            KronosForecast.prediction_made_at,
+        )
     )
     return {
-        symbol: list(steps)
+        symbol: list({row.horizon_days: row for row in steps}.values())  # the newest vintage
         for symbol, steps in itertools.groupby(rows.all(), key=lambda row: row.symbol)
     }
 

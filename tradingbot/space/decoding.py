@@ -61,6 +61,7 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
         as_of=request.as_of,
         made_at=made_at,
         last_close=request.last_close,
+        bars_hash=request.bars_hash,
         samples=request.samples,
         seed=request.seed,
         bars=tuple(_bar(request, bar) for bar in result.predictions),

@@ -15,6 +15,7 @@ from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.markets.candles import PRICES, checked, with_every_volume
+from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.settings import TEMPERATURE, TOP_P
 
 
@@ -30,6 +31,7 @@ class SeriesRequest:
     highest: float  # price of the history
     samples: int
     seed: int
+    bars_hash: str  # of the history
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
 
@@ -146,6 +148,7 @@ def encode(
         highest=float(history[PRICES].to_numpy().max()),
         samples=samples,
         seed=seed,
+        bars_hash=bars_hash(history[columns]),
         targets=tuple(targets),
         body=_with_bars(request, history[columns]),
     )

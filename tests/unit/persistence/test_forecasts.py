@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from sqlalchemy import event
 
 from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
+from tradingbot.persistence.ledger import ledger_parts, read_part
 from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction
 
 MONDAY, TUESDAY = datetime(2026, 1, 5), datetime(2026, 1, 6)
@@ -325,3 +328,66 @@ def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None
         session.add(BotRow(name="pairs", portfolio={"USD": 1.0, "AAPL": 0.0, "EURUSD=X": 3.0}))
     with get_db_session(database) as session:
         assert active_symbols(session) == ["AAPL", "EURUSD=X", "SPY"]
+
+
+class TestVintages:
+    """A corrected newest bar is another set of candles, and makes another vintage."""
+
+    unfinished = replace(
+        forecast(close=90.0, made_at=MONDAY + timedelta(hours=15)), bars_hash="aaaa"
+    )
+    complete = replace(forecast(close=100.0), bars_hash="bbbb")
+    corrected = replace(forecast(close=101.0, made_at=TUESDAY), bars_hash="cccc")
+
+    def test_replace_the_prediction_and_stand_beside_each_other_in_the_ledger(
+        self, database: str
+    ) -> None:
+        store(database, self.unfinished)
+        store(database, self.complete)
+        store(database, replace(self.complete, made_at=TUESDAY, bars=forecast(close=7.0).bars))
+        assert predicted(database)[TUESDAY] == 7.0
+        with get_db_session(database) as session:
+            rows = session.query(KronosForecast).filter_by(horizon_days=1).all()
+            assert {row.bars_hash: row.predicted_close for row in rows} == {
+                "aaaa": 90.0,
+                "bbbb": 100.0,
+            }
+
+    def test_count_as_already_there_only_for_their_own_candles(self, database: str) -> None:
+        store(database, self.complete)
+
+        def there(made_from: str) -> set[str]:
+            with get_db_session(database) as session:
+                return already_stored(
+                    session,
+                    ["SPY"],
+                    as_of={"SPY": MONDAY},
+                    model_name=MODEL,
+                    interval="1d",
+                    horizon=5,
+                    bars={"SPY": made_from},
+                )
+
+        assert there("bbbb") == {"SPY"}
+        assert there("cccc") == set()
+
+    def test_the_first_from_complete_bars_is_scored(self, database: str) -> None:
+        store(database, self.unfinished)
+        store(database, self.complete)
+        store(database, self.corrected)
+        with get_db_session(database) as session:
+            [part] = ledger_parts(session)
+        rows = read_part(partial(get_db_session, database), part)
+        assert rows is not None
+        assert rows.mean.tolist() == pytest.approx([100 / 99] * 5)
+
+
+def test_a_hash_knows_added_and_corrected_bars_and_no_rounding() -> None:
+    bars = pd.DataFrame(
+        {"open": 1.5, "high": 2.0, "low": 1.0, "close": [1.7, 1.8], "volume": [0.0, 9e9]},
+        index=pd.DatetimeIndex([MONDAY, TUESDAY]),
+    )
+    same = bars * (1 + 1e-12)
+    corrected = bars.assign(close=[1.7, 1.81])
+    assert bars_hash(bars) == bars_hash(same)
+    assert len({bars_hash(bars), bars_hash(corrected), bars_hash(bars.iloc[:1])}) == 3

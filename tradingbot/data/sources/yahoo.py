@@ -61,7 +61,7 @@ class YahooSource:
             period = {"start": start.date(), "end": end.date() + timedelta(days=2)}
         try:
             frame = ticker.history(
-                interval=interval, auto_adjust=False, actions=False, timeout=self._timeout, **period
+                interval=interval, auto_adjust=False, actions=True, timeout=self._timeout, **period
             )
         except YFRateLimitError as error:
             raise RateLimited(
@@ -91,6 +91,10 @@ def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     # a daily bar's date is the session's, in the exchange's time
     index = index.tz_localize(None).normalize() if interval == "1d" else index.tz_convert(None)
     bars.index = index.rename("timestamp")
+    if "Stock Splits" in frame:
+        ratios = frame["Stock Splits"].set_axis(bars.index, axis=0)
+        found = ratios[ratios.gt(0) & ratios.ne(1)]
+        bars.attrs["splits"] = {day.to_pydatetime(): float(found[day]) for day in found.index}
     return bars
 
 

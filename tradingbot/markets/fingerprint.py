@@ -1,0 +1,22 @@
+"""A hash of candles, by which a forecast knows whether it was made from the same ones."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.markets.headings import PRICES
+
+_DIGITS = 7  # a source's own rounding lies below
+
+
+def bars_hash(bars: pd.DataFrame) -> str:
+    """Return 16 hexadecimal digits that differ when a bar is added, completed or corrected."""
+    names = [*PRICES, *(["volume"] if "volume" in bars else [])]
+    values = bars[names].to_numpy("float64")
+    with np.errstate(divide="ignore"):
+        size = np.floor(np.log10(np.abs(values), where=values != 0, out=np.zeros_like(values)))
+    rounded = np.rint(values / 10.0 ** (size - _DIGITS + 1)).astype("float64")
+    times = pd.DatetimeIndex(bars.index).to_numpy("datetime64[s]").astype("int64")
+    digest = hashlib.sha256(times.tobytes() + size.tobytes() + rounded.tobytes())
+    return digest.hexdigest()[:16]
