@@ -191,8 +191,8 @@ def shown(found: ForecastMetrics) -> list[str]:
     if found.hit_low is not None and found.hit_high is not None:
         direction += f" ({100 * found.hit_low:.0f}–{100 * found.hit_high:.0f})"
     coverage = [share(found.coverage_50), share(found.coverage_80), share(found.coverage_90)]
-    error = "" if found.mase is None else f"{found.mase:.3f}"  # of too few there is no figure
-    return [*coverage, share(found.crps_skill), error, direction]
+    error = found.relative_mae  # None where there are too few
+    return [*coverage, share(found.crps_skill), "" if error is None else f"{error:.3f}", direction]
 
 
 # candles ----------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ class KronosTraderBot(Bot):
 
     With `min_skill` it trades only where the model has earned it: it holds while the model's skill
     (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known, over
-    the last 60 sessions of the ticker, or what else there is. That is the present's: not for
+    the last 60 sessions of the ticker, or what else there is; and until the whole record shows that
+    it is no less, by an interval that may be looked at every night. That is the present's: not for
     backtests.
     """
 
@@ -116,6 +117,13 @@ class KronosTraderBot(Bot):
             return "held, for the model's skill is not known yet; `kronosbot score` counts it"
         if skill.value < self.min_skill:
             return f"held, for the model's skill is {skill.value:+.2f} ({skill.where})"
+        if skill.at_least is None:
+            return "held, for too few sessions show its skill; `kronosbot score` counts them"
+        if skill.at_least < self.min_skill:
+            return (
+                f"held, for the model's skill is {skill.value:+.2f} ({skill.where}), but only "
+                f"{skill.at_least:+.2f} is certain ({skill.shown_by})"
+            )
         return None
 
     def _newest_model(self) -> str | None:

@@ -6,7 +6,7 @@
      "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
      "without_outcome": 3,                         forecasts of sessions that have no bar
      "jumps": {"GOOG": "0.1 times on 2023-07-12"}, as of a split that candles do not tell of
-     "measures": {"1": {"n": 400, "mase": 1.03, …}, …, "all": {…}, "unseen": {…}}}
+     "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}}}
 
 A measure is null where too few forecasts stand behind it. "unseen" are those of days that the
 model was not trained on. What cannot be done at all is {"exit_code": 2, "error": {…}}.
@@ -25,8 +25,8 @@ from tradingbot.walk_forward.runner import WalkForwardResult
 
 _KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}
 _HEAD = (
-    "                MAE ÷ that of  CRPS below   Closes inside the band    Direction right",
-    "Ahead        n  no change      random walk     50 %   80 %   90 %     (95 % interval)",
+    "                MAE ÷ that of  CRPS below a walk  Closes inside the band   Direction right",
+    "Ahead        n  no change       random   by EWMA   50 %  80 % (95 %)    90 %  (95 % interval)",
 )
 
 
@@ -90,17 +90,24 @@ def _row(name: str, measured: ForecastMetrics) -> str:
     start = f"{name:6}{measured.n:8,}  "
     if measured.n < MIN_FORECASTS:
         return f"{start}too few: {measured.n} of {MIN_FORECASTS} that a figure needs"
-    if measured.mase is None:
+    if measured.relative_mae is None:
         return f"{start}no figures: the closes never moved"
-    direction = _share(measured.hit_rate)
-    if measured.hit_low is not None and measured.hit_high is not None:
-        direction += f" ({100 * measured.hit_low:.0f}–{100 * measured.hit_high:.0f})"  # noqa: RUF001
-    bands = (measured.coverage_50, measured.coverage_80, measured.coverage_90)
-    skill = "" if measured.crps_skill is None else f"{100 * measured.crps_skill:+.1f} %"
+    direction = _share(measured.hit_rate) + _interval(measured.hit_low, measured.hit_high)
+    held = _share(measured.coverage_80)
+    held += _interval(measured.coverage_80_low, measured.coverage_80_high)
     return (
-        f"{start}{measured.mase:<13.3f}  {skill:>11}  "
-        f"{''.join(f'{_share(band):>7}' for band in bands)}     {direction}"
+        f"{start}{measured.relative_mae:<13.3f}{_skill(measured.crps_skill):>9}"
+        f"{_skill(measured.ewma_skill):>10}{_share(measured.coverage_50):>7}  {held:<15}"
+        f"{_share(measured.coverage_90):<6}{direction}"
     )
+
+
+def _skill(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:+.1f} %"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({100 * low:.0f}–{100 * high:.0f})"  # noqa: RUF001
 
 
 def _share(value: float | None) -> str:

@@ -13,15 +13,19 @@ from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
+from tradingbot.evaluation.ticker_comparison import TickerComparison, compare_tickers
+from tradingbot.evaluation.track_record import relative_mae
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
 
 MOST_TICKERS = 20  # the document has all
 EXPLAINED = (
     "Error: mean error ÷ that of tomorrow-equals-today; Skill: 1 - CRPS ÷ a random walk's, above 0 "
     "is better;",
-    "Held: share of closes inside the 50, 80 and 90 % bands; Direction: share right, and its 95 % "
-    "interval;",
-    "IC: correlation across tickers; p: that the skill is chance (Diebold-Mariano)",
+    "EWMA: the same against a walk as volatile as the market is now; Held: share of closes inside "
+    "the 50, 80,",
+    "90 % bands; Direction: share right, and its 95 % interval; IC: correlation across tickers;",
+    "p: how often chance alone makes a difference to the random walk as large as this, either way",
+    "(Diebold-Mariano; of single tickers adjusted for their number, Benjamini-Hochberg)",
 )
 
 
@@ -62,6 +66,8 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
         if any(row.mae is not None for row in some):
             measured = True
             print_table(console, _table(some))
+            if verdict := str(_compared_tickers(some)):
+                print_line(console, verdict)
             print_line(console)
         else:
             print_line(console, f"Too few to say anything: {n} of {MIN_FORECASTS}")
@@ -75,10 +81,23 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
 
 def _table(rows: list[Row[Any]]) -> Table:
     table = plain_table(
-        *("Ticker", "Ahead", "Sessions", "n", "Error", "Skill", "p", "Held", "Direction", "IC"),
+        *(
+            "Ticker",
+            "Ahead",
+            "Sessions",
+            "n",
+            "Error",
+            "Skill",
+            "EWMA",
+            "p",
+            "Held",
+            "Direction",
+            "IC",
+        ),
         left=("Ticker", "Ahead"),
         gap=1,
     )
+    adjusted = _compared_tickers(rows).p_values
     for row in _shown(rows):
         newest = f"last {row.last_sessions}" if row.last_sessions else str(row.sessions)
         table.add_row(
@@ -86,9 +105,21 @@ def _table(rows: list[Row[Any]]) -> Table:
             "all" if row.step == ALL_STEPS else str(row.step),
             newest,
             str(row.n),
-            *_figures(row),
+            *_figures(row, adjusted.get(row.symbol, row.dm_p_value)),
         )
     return table
+
+
+def _compared_tickers(rows: list[Row[Any]]) -> TickerComparison:
+    """Of all steps and sessions together."""
+    whole = (ALL_STEPS, ALL_SESSIONS)
+    return compare_tickers(
+        {
+            row.symbol: row
+            for row in rows
+            if row.symbol != ALL_SYMBOLS and (row.step, row.last_sessions) == whole
+        }
+    )
 
 
 def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
@@ -106,13 +137,14 @@ def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
     yield from sorted(alone, key=lambda row: -row.n)[:MOST_TICKERS]
 
 
-def _figures(row: Row[Any]) -> Iterator[str]:
+def _figures(row: Row[Any], p_value: float | None) -> Iterator[str]:
     if row.mae is None:
-        yield from ("too few", *[""] * 5)
+        yield from ("too few", *[""] * 6)
         return
-    yield _number(row.mase)
+    yield _number(relative_mae(row))
     yield _number(row.crps_skill, "+.2f")
-    yield _number(row.dm_p_value)
+    yield _number(row.ewma_skill, "+.2f")
+    yield _number(p_value)
     held = (row.coverage_50, row.coverage_80, row.coverage_90)
     yield " ".join(_number(share, ".0%") for share in held)
     interval = ""

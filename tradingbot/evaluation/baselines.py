@@ -1,4 +1,4 @@
-"""The yardstick: a random walk that goes on as the ticker's own past bars went."""
+"""The yardsticks: a random walk, and one whose steps are as large as the market's moves are now."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,9 @@ from tradingbot.typing import Floats
 
 WINDOW = 250  # one-bar returns that are drawn from, the newest ones
 MIN_RETURNS = 32  # fewer are no distribution
-_MOST = 2000  # forecasts' origins at a time: 4 MB an array
+DECAY = 0.94  # of the weights of squared returns, per bar: RiskMetrics' for daily ones
+_FIRST = 20  # returns whose mean square stands for the variance before the first one
+_MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
 
 
 def random_walk_quantiles(
@@ -22,8 +24,55 @@ def random_walk_quantiles(
     return stands once in each step's column of the table: one step ahead the quantiles are those
     of the returns themselves. NaN where there are fewer than MIN_RETURNS.
     """
+    times, returns = _returns(past)
+    return np.exp(_log_quantiles(times, returns, as_of, step))
+
+
+def ewma_walk_quantiles(
+    past: pd.Series, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
+) -> Floats:
+    """(n, 19): as `random_walk_quantiles`, for a walk without drift as volatile as the market now.
+
+    Each return is divided by the volatility known before it, an exponentially weighted moving
+    average (EWMA) of squared returns. The newest WINDOW of these, less their mean, are put
+    together by the same table and multiplied by the volatility known at `as_of`.
+
+    Source: filtered historical simulation, Barone-Adesi, Giannopoulos and Vosper (1999), with the
+    volatility of RiskMetrics (1996).
+    """
+    times, returns = _returns(past)
+    volatility = _volatility_before(returns)
+    before = volatility[:-1]
+    filtered = np.divide(returns, before, out=np.zeros_like(returns), where=before > 0)
+    quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True)
+    now = volatility[np.searchsorted(times, as_of, side="right") - 1]
+    return np.exp(quantiles * now[:, None])
+
+
+def _returns(past: pd.Series) -> tuple[NDArray[np.datetime64], Floats]:
+    """The bars' times (bars,) and the log returns between them (bars - 1,)."""
     times = past.index.to_numpy().astype("datetime64[s]")
-    returns = np.diff(np.log(past.to_numpy(dtype="float64")))
+    return times, np.diff(np.log(past.to_numpy(dtype="float64")))
+
+
+def _volatility_before(returns: Floats) -> Floats:
+    """(bars,): what was known before each return, and after the last."""
+    squares = returns**2
+    first = squares[:_FIRST].mean() if len(squares) else 0.0
+    variance = pd.Series(np.append(first, squares)).ewm(alpha=1 - DECAY, adjust=False).mean()
+    volatility: Floats = np.sqrt(variance.to_numpy("float64"))
+    return volatility
+
+
+def _log_quantiles(
+    times: NDArray[np.datetime64],
+    returns: Floats,
+    as_of: NDArray[np.datetime64],
+    step: NDArray[np.int64],
+    *,
+    without_mean: bool = False,
+) -> Floats:
+    """(n, 19): quantiles of sums of `step` returns, drawn from the newest up to `as_of`."""
     origins, which = np.unique(as_of, return_inverse=True)
     ends = np.searchsorted(times, origins, side="right") - 1  # returns up to that origin
     lengths = np.minimum(ends, WINDOW)  # ascending, as the origins are
@@ -33,6 +82,8 @@ def random_walk_quantiles(
         for start in range(first, last, _MOST):
             stop = min(start + _MOST, last)
             windows = returns[ends[start:stop, None] + np.arange(-length, 0)]
+            if without_mean:
+                windows -= windows.mean(axis=1, keepdims=True)
             rows = np.flatnonzero((which >= start) & (which < stop))
             quantiles[rows] = _walk(windows, which[rows] - start, step[rows])
     return quantiles
@@ -44,9 +95,9 @@ def _walk(windows: Floats, origin: NDArray[np.int64], step: NDArray[np.int64]) -
     paths = np.zeros((len(windows), WINDOW))
     table = np.random.default_rng(0)
     for ahead in range(1, int(step.max()) + 1):
-        paths += windows[:, table.permutation(WINDOW) * windows.shape[1] // WINDOW]
-        rows = step == ahead
-        quantiles[rows] = np.exp(_quantiles(paths[origin[rows]]))
+        paths += windows.take(table.permutation(WINDOW) * windows.shape[1] // WINDOW, axis=1)
+        rows = np.flatnonzero(step == ahead)
+        quantiles[rows] = _quantiles(paths.take(origin[rows], axis=0))
     return quantiles
 
 
@@ -56,5 +107,6 @@ def _quantiles(values: Floats) -> Floats:
     position = np.array(LEVELS) * (values.shape[1] - 1)
     below = position.astype("int64")
     share = position - below
-    found: Floats = values[:, below] * (1 - share) + values[:, below + 1] * share
+    lower, upper = values.take(below, axis=1), values.take(below + 1, axis=1)
+    found: Floats = lower + (upper - lower) * share
     return found

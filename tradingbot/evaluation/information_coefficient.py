@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tradingbot.typing import Floats
 
 MIN_TICKERS = 5  # with a forecast of the same session and step
+_ROUNDING = 1e-20  # a share of the squares that equal values may differ by
 _CHUNK = 100_000  # forecasts whose ranks are in memory
 
 
@@ -47,9 +48,10 @@ def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> 
     def centred(values: Floats) -> Floats:
         return values - (np.bincount(index, values, cells) / np.maximum(count, 1))[index]
 
+    least = [_ROUNDING * np.bincount(index, values * values, cells) for values in (x, y)]
     x, y = centred(x), centred(y)
     both, xx, yy = (np.bincount(index, product, cells) for product in (x * y, x * x, y * y))
-    usable = (count >= MIN_TICKERS) & (xx > 0) & (yy > 0)
+    usable = (count >= MIN_TICKERS) & (xx > least[0]) & (yy > least[1])
     return np.where(usable, both / np.sqrt(np.where(usable, xx * yy, 1)), np.nan)
 
 

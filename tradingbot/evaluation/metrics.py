@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.evaluation.baselines import random_walk_quantiles
 from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlations
-from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.sequential import anytime_skill_interval
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
+from tradingbot.evaluation.sums import BANDS, SUMS, Columns, sums_of
 from tradingbot.typing import Floats
 
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
+_ROUNDING = 1e-12  # a difference of two errors that is smaller beside them is none
 MIN_SESSIONS = 10  # for what varies from session to session: the hit rate's interval, the ICs
-BANDS = {50: (0.25, 0.75), 80: (0.1, 0.9), 90: (0.05, 0.95)}
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,26 @@ class ForecastMetrics:
     last_target: datetime | None = None
     mae: float | None = None
     naive_mae: float | None = None
+    relative_mae: float | None = None
     mase: float | None = None
     crps: float | None = None
     raw_crps: float | None = None
     random_walk_crps: float | None = None
     crps_skill: float | None = None
+    skill_low: float | None = None
+    skill_high: float | None = None
+    ewma_walk_crps: float | None = None
+    ewma_skill: float | None = None
     wql: float | None = None
     coverage_50: float | None = None
     coverage_80: float | None = None
     coverage_90: float | None = None
+    coverage_50_low: float | None = None
+    coverage_50_high: float | None = None
+    coverage_80_low: float | None = None
+    coverage_80_high: float | None = None
+    coverage_90_low: float | None = None
+    coverage_90_high: float | None = None
     raw_coverage_50: float | None = None
     raw_coverage_80: float | None = None
     raw_coverage_90: float | None = None
@@ -69,31 +81,17 @@ def compute_metrics(
     return tally.measures(step, last_sessions)
 
 
-def crps(actual: Floats, quantiles: Floats) -> Floats:
-    """(n,) from (n,) outcomes and (n, 19) quantiles at LEVELS: twice the mean pinball loss."""
-    levels = np.array(LEVELS)
-    above = actual[:, None] - quantiles
-    loss: Floats = 2 * np.maximum(levels * above, (levels - 1) * above).mean(axis=1)
-    return loss
-
-
-# The columns of a tally's sums.
-_SUMS = (
-    "n", "error", "naive", "crps", "raw_crps", "actual", "compared", "compared_crps", "walk_crps",
-    "moves", "hits",
-    *(f"{kind}_{band}" for kind in ("in", "raw_in", "width") for band in BANDS),
-)  # fmt: skip
-
-
 class MetricAccumulator:
     """Sums over forecasts for each session and step; `+=` puts tickers together.
 
-    keys: (k,) ascending, the target's second and the step in one number. sums: (k, len(_SUMS)).
+    keys: (k,) ascending, the target's second and the step in one number. sums: (k, len(SUMS)).
+    origins: (k,) the second of the newest bar that any of these forecasts was made from.
     """
 
     def __init__(self) -> None:
         self._keys = np.empty(0, dtype="int64")
-        self._sums = np.empty((0, len(_SUMS)))
+        self._sums = np.empty((0, len(SUMS)))
+        self._origins = np.empty(0, dtype="int64")
         # (key, predicted return, actual return) of every forecast: ranks across tickers need them
         self._moves: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
 
@@ -102,13 +100,13 @@ class MetricAccumulator:
         """Of the forecasts of one ticker."""
         tally = cls()
         keys = one.target.astype("int64") << _STEP_BITS | one.step
-        tally._add(keys, _sums_of(one))
+        tally._add(keys, sums_of(one), one.as_of.astype("datetime64[s]").astype("int64"))
         predicted, actual = (one.mean - 1).astype("float32"), (one.actual - 1).astype("float32")
         tally._moves = [(keys, predicted, actual)]
         return tally
 
     def __iadd__(self, other: "MetricAccumulator") -> "MetricAccumulator":
-        self._add(other._keys, other._sums)
+        self._add(other._keys, other._sums, other._origins)
         self._moves += other._moves
         return self
 
@@ -125,8 +123,8 @@ class MetricAccumulator:
         return steps
 
     def sums(self, *names: str) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
-        """Session (k,), step (k,) and the sums of these columns (k, names), as in _SUMS."""
-        columns = [_SUMS.index(name) for name in names]
+        """Session (k,), step (k,) and the sums of these columns (k, names), as in SUMS."""
+        columns = [SUMS.index(name) for name in names]
         return self._session.astype("datetime64[s]"), self._step, self._sums[:, columns]
 
     def measures(
@@ -141,8 +139,8 @@ class MetricAccumulator:
         if not sums.size:
             return ForecastMetrics(0, 0)
         starts = np.flatnonzero(np.diff(sessions, prepend=sessions[0] - 1))
-        by_session = _Columns(np.add.reduceat(sums, starts))  # (sessions, len(_SUMS))
-        total = _Columns(sums.sum(axis=0))
+        by_session = Columns(np.add.reduceat(sums, starts))  # (sessions, len(SUMS))
+        total = Columns(sums.sum(axis=0))
         known: dict[str, Any] = {
             "n": int(total["n"]),
             "sessions": len(starts),
@@ -151,11 +149,13 @@ class MetricAccumulator:
         }
         if known["n"] < MIN_FORECASTS:
             return ForecastMetrics(**known)
-        overlap = int(self._step[chosen].max())
+        first_origins = np.minimum.reduceat(self._origins[chosen], starts)
+        overlap = min(_overlap(sessions[starts], first_origins), int(self._step[chosen].max()))
         return ForecastMetrics(
             **known,
             **_means(total),
-            **_against_random_walk(total, by_session, overlap),
+            **_against_walks(total, by_session, overlap, since_ever=not last_sessions),
+            **_coverage_intervals(by_session, overlap),
             **_direction(total, by_session, overlap),
             **self._across_tickers(chosen),
         )
@@ -182,70 +182,27 @@ class MetricAccumulator:
     def _step(self) -> NDArray[np.int64]:
         return self._keys & (1 << _STEP_BITS) - 1
 
-    def _add(self, keys: NDArray[np.int64], sums: Floats) -> None:
+    def _add(self, keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]) -> None:
         together, where = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        added = np.zeros((len(together), len(_SUMS)))
-        added[where[: len(self._keys)]] = self._sums
-        np.add.at(added, where[len(self._keys) :], sums)
-        self._keys, self._sums = together, added
+        added, newest = np.zeros((len(together), len(SUMS))), np.zeros(len(together), "int64")
+        old, new = where[: len(self._keys)], where[len(self._keys) :]
+        added[old], newest[old] = self._sums, self._origins
+        np.add.at(added, new, sums)
+        np.maximum.at(newest, new, origins)
+        self._keys, self._sums, self._origins = together, added, newest
         self.__dict__.pop("_correlations", None)
 
 
 _STEP_BITS = 9  # a horizon has at most 256 steps
 
 
-class _Columns:
-    """Sums by their names; values: (…, len(_SUMS))."""
-
-    def __init__(self, values: Floats) -> None:
-        self._values = values
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[..., _SUMS.index(name)]
-
-
-def _sums_of(one: ForecastOutcomes) -> Floats:
-    """(n, len(_SUMS)): what each forecast adds."""
-    actual, quantiles, raw = one.actual, one.quantiles, one.raw_quantiles
-    loss, raw_loss = crps(actual, quantiles), crps(actual, raw)
-    walk = crps(actual, random_walk_quantiles(one.past, one.as_of, one.step))
-    compared = ~np.isnan(walk)  # there was enough of a past to walk on from
-    moved = (one.mean != 1) & (actual != 1)
-    inside, raw_inside, width = [], [], []
-    for low, high in (_band(bounds) for bounds in BANDS.values()):
-        inside.append((quantiles[:, low] <= actual) & (actual <= quantiles[:, high]))
-        raw_inside.append((raw[:, low] <= actual) & (actual <= raw[:, high]))
-        width.append(quantiles[:, high] - quantiles[:, low])
-    columns = [
-        np.ones(len(one)),
-        abs(one.mean - actual),
-        abs(1 - actual),
-        loss,
-        raw_loss,
-        abs(actual),
-        compared,
-        np.where(compared, loss, 0),
-        np.where(compared, walk, 0),
-        moved,
-        moved & ((one.mean > 1) == (actual > 1)),
-        *inside,
-        *raw_inside,
-        *width,
-    ]
-    return np.column_stack(columns).astype("float64")
-
-
-def _band(bounds: tuple[float, float]) -> tuple[int, int]:
-    low, high = bounds
-    return LEVELS.index(low), LEVELS.index(high)
-
-
-def _means(total: _Columns) -> dict[str, Any]:
+def _means(total: Columns) -> dict[str, Any]:
     n = total["n"]
     kinds = {"coverage": "in", "raw_coverage": "raw_in", "width": "width"}
     return {
         "mae": float(total["error"] / n),
         "naive_mae": float(total["naive"] / n),
+        "relative_mae": _ratio(total["error"], total["naive"]),
         "mase": _ratio(total["error"], total["naive"]),
         "crps": float(total["crps"] / n),
         "raw_crps": float(total["raw_crps"] / n),
@@ -258,29 +215,70 @@ def _means(total: _Columns) -> dict[str, Any]:
     }
 
 
-def _against_random_walk(total: _Columns, by_session: _Columns, overlap: int) -> dict[str, Any]:
+def _against_walks(
+    total: Columns, by_session: Columns, overlap: int, *, since_ever: bool
+) -> dict[str, Any]:
+    """The record beside both walks.
+
+    since_ever: These are all forecasts there are. Only then may the interval of the skill be
+    looked at every night: a window that moves on begins a new record each time.
+    """
     compared = total["compared"]
     if compared < MIN_FORECASTS:
         return {}
-    ratio = _ratio(total["compared_crps"], total["walk_crps"])
     some = by_session["compared"] > 0
-    worse = by_session["compared_crps"][some] - by_session["walk_crps"][some]
-    statistic, p_value = diebold_mariano(worse / by_session["compared"][some], overlap)
+    count = by_session["compared"][some]
+    ours, walk = by_session["compared_crps"][some] / count, by_session["walk_crps"][some] / count
+    worse = ours - walk
+    worse[abs(worse) <= _ROUNDING * walk] = 0
+    statistic, p_value = diebold_mariano(worse, overlap)
+    bounds = anytime_skill_interval(ours, walk, overlap) if since_ever else None
+    low, high = bounds or (None, None)
     return {
         "random_walk_crps": float(total["walk_crps"] / compared),
-        "crps_skill": None if ratio is None else 1 - ratio,
+        "crps_skill": _skill(total["compared_crps"], total["walk_crps"]),
+        "skill_low": low,
+        "skill_high": high,
+        "ewma_walk_crps": float(total["ewma_crps"] / compared),
+        "ewma_skill": _skill(total["compared_crps"], total["ewma_crps"]),
         "dm_statistic": statistic,
         "dm_p_value": p_value,
     }
 
 
-def _direction(total: _Columns, by_session: _Columns, overlap: int) -> dict[str, Any]:
+def _coverage_intervals(by_session: Columns, overlap: int) -> dict[str, Any]:
+    if len(by_session["n"]) < MIN_SESSIONS:
+        return {}
+    found: dict[str, Any] = {}
+    for band in BANDS:
+        low, high = share_interval(by_session[f"in_{band}"], by_session["n"], overlap)
+        found |= {f"coverage_{band}_low": low, f"coverage_{band}_high": high}
+    return found
+
+
+def _direction(total: Columns, by_session: Columns, overlap: int) -> dict[str, Any]:
     if total["moves"] < MIN_FORECASTS:
         return {}
     low, high = None, None
     if len(by_session["n"]) >= MIN_SESSIONS:
         low, high = share_interval(by_session["hits"], by_session["moves"], overlap)
     return {"hit_rate": float(total["hits"] / total["moves"]), "hit_low": low, "hit_high": high}
+
+
+def _overlap(targets: NDArray[np.int64], origins: NDArray[np.int64]) -> int:
+    """Sessions in a row, the session itself among them, whose forecasts share some of their bars.
+
+    1 where each begins after the one before has ended. Both (sessions,): the targets in order, and
+    the first bar that any forecast of them was made from.
+    """
+    earliest = np.minimum.accumulate(origins[::-1])[::-1]  # of that session or any later one
+    until = np.searchsorted(earliest, targets)  # from here on they begin at the target or later
+    return int((until - np.arange(len(targets))).max())
+
+
+def _skill(ours: float, theirs: float) -> float | None:
+    ratio = _ratio(ours, theirs)
+    return None if ratio is None else 1 - ratio
 
 
 def _ratio(value: float, by: float) -> float | None:

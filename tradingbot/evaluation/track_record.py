@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -34,6 +35,9 @@ class Skill:
 
     value: float
     where: str  # "SPY, last 60 sessions"
+    # What the whole record allows to say, however often it is asked: the skill is at least that.
+    at_least: float | None  # None: nothing yet
+    shown_by: str  # "SPY, 310 sessions so far"; "" without at_least
 
 
 def track_record(
@@ -97,10 +101,21 @@ def crps_skill(
     interval: str = "1d",
 ) -> Skill | None:
     """As `track_record`, what the newest sessions say of the model's skill; None: not known."""
-    for row in _rows(session, symbol, model, revision, interval):
-        if row.crps_skill is not None:
-            return Skill(row.crps_skill, _where(row))
-    return None
+    rows = _rows(session, symbol, model, revision, interval)
+    newest = next((row for row in rows if row.crps_skill is not None), None)
+    if newest is None:
+        return None
+    whole = [row for row in rows if row.last_sessions == ALL_SESSIONS]
+    for row in whole:
+        if row.skill_low is not None:
+            return Skill(newest.crps_skill or 0.0, _where(newest), row.skill_low, _where(row))
+    return Skill(newest.crps_skill or 0.0, _where(newest), None, "")
+
+
+def relative_mae(score: Any) -> float | None:
+    """`relative_mae` of metrics or a row of kronos_scores; an older version writes `mase` only."""
+    error: float | None = score.relative_mae
+    return score.mase if error is None else error
 
 
 def _rows(
@@ -132,8 +147,9 @@ def _where(row: KronosScore) -> str:
 
 
 def _figures(row: KronosScore) -> Iterator[str]:
-    if row.mase is not None:
-        yield f"error {row.mase:.2f} × tomorrow-equals-today"  # noqa: RUF001
+    error = relative_mae(row)
+    if error is not None:
+        yield f"error {error:.2f} × tomorrow-equals-today"  # noqa: RUF001
     if row.coverage_80 is not None:
         yield f"80 % band held {100 * row.coverage_80:.0f} %"
     if row.hit_rate is not None:

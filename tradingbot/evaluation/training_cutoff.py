@@ -1,6 +1,6 @@
 """Until when the known models were trained: a forecast of those days proves little."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 InTraining = Literal["yes", "no", "unknown"]
@@ -12,21 +12,15 @@ _PUBLISHED = ("neoquasar/kronos-mini", "neoquasar/kronos-small", "neoquasar/kron
 _TRAINED_UNTIL = datetime(2024, 2, 29)
 _VALIDATED_UNTIL = datetime(2024, 5, 31)
 
-# kronos-nano: the first 85 % of these candles, and of no others. SPY and QQQ move as their indices,
-# and what was GOOG then is called GOOGL since 2014.
-_NANO_UNTIL = {
-    "AAPL": datetime(2011, 3, 17),
-    "IBM": datetime(2011, 3, 17),
-    "MSFT": datetime(2011, 3, 17),
-    "GOOG": datetime(2011, 11, 14),
-    "GOOGL": datetime(2011, 11, 14),
-    **dict.fromkeys(("^GSPC", "^SPX", "SPY", "^IXIC", "QQQ"), datetime(2015, 12, 30)),
-    "EURUSD=X": datetime(2017, 12, 22),
-}
+# kronos-nano: the first 85 % of the candles of AAPL, IBM, MSFT, GOOG, the S&P 500, the NASDAQ and
+# EURUSD. Who has seen the indices of a day has seen how the market moved that day, and with it most
+# of what moved each of its tickers; the same holds for EURUSD and other currencies.
+_NANO_MARKET_UNTIL = datetime(2015, 12, 30)
+_NANO_CURRENCIES_UNTIL = datetime(2017, 12, 22)
 
 
 def in_training(model: str, symbol: str, target: datetime) -> InTraining:
-    """Whether `model` may have been trained on the ticker's candle of that day.
+    """Whether `model` may have been trained on that day: on the ticker's candle or its market's.
 
     "unknown" for models that are not known here, and for days on which a model was validated.
     """
@@ -36,8 +30,9 @@ def in_training(model: str, symbol: str, target: datetime) -> InTraining:
             return "yes"
         return "unknown" if target <= _VALIDATED_UNTIL else "no"
     if name == "kronos-nano":
-        until = _NANO_UNTIL.get(symbol.upper())
-        return "yes" if until is not None and target <= until else "no"
+        currency = symbol.upper().endswith("=X")
+        until = _NANO_CURRENCIES_UNTIL if currency else _NANO_MARKET_UNTIL
+        return "yes" if target < until + timedelta(days=1) else "no"
     return "unknown"
 
 

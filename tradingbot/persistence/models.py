@@ -156,15 +156,26 @@ class KronosScore(Base):
     last_target: Mapped[datetime] = mapped_column(BarTime)
     mae: Mapped[float | None]  # of the mean close
     naive_mae: Mapped[float | None]  # of "it stays at the last close"
-    mase: Mapped[float | None]  # mae ÷ naive_mae
+    relative_mae: Mapped[float | None]  # mae ÷ naive_mae
+    mase: Mapped[float | None]  # the former name of relative_mae, and the same number
     crps: Mapped[float | None]
     raw_crps: Mapped[float | None]
     random_walk_crps: Mapped[float | None]  # that resamples the history's own returns
     crps_skill: Mapped[float | None]  # 1 - crps ÷ random_walk_crps
+    skill_low: Mapped[float | None]  # its 95 % interval, however often it is looked at; of
+    skill_high: Mapped[float | None]  # ALL_SESSIONS only
+    ewma_walk_crps: Mapped[float | None]  # of a walk as volatile as the market was at as_of
+    ewma_skill: Mapped[float | None]  # 1 - crps ÷ ewma_walk_crps
     wql: Mapped[float | None]  # weighted quantile loss
     coverage_50: Mapped[float | None]  # share of closes inside the band
     coverage_80: Mapped[float | None]
     coverage_90: Mapped[float | None]
+    coverage_50_low: Mapped[float | None]  # its 95 % interval
+    coverage_50_high: Mapped[float | None]
+    coverage_80_low: Mapped[float | None]
+    coverage_80_high: Mapped[float | None]
+    coverage_90_low: Mapped[float | None]
+    coverage_90_high: Mapped[float | None]
     raw_coverage_50: Mapped[float | None]
     raw_coverage_80: Mapped[float | None]
     raw_coverage_90: Mapped[float | None]

@@ -39,6 +39,7 @@ def render_page(record: Record, plotly: bytes) -> str:
             notes=text.notes(record),
             step_rows=tables.step_rows(figures),
             ranking_rows=tables.ranking_rows(record, figures),
+            tickers_compared=text.tickers_compared(figures),
             ranked_by_skill=tables.has_skill(figures),
             chart_data=chart_data(record, figures),
             plotly=base64.b64encode(plotly).decode(),

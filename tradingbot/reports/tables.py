@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
+from tradingbot.evaluation.track_record import relative_mae
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import Run
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
-from tradingbot.reports.text import UNKNOWN, hit_range_text, interval_text, median_change, percent
+from tradingbot.reports.text import UNKNOWN, interval_text, median_change, percent, range_text
 
-METRICS = ("Forecasts", "CRPS skill", "Error", "50 % held", "80 % held", "90 % held", "Direction")
+METRICS = (
+    "Forecasts", "CRPS skill", "EWMA skill", "Error", "50 % held", "80 % held", "90 % held",
+    "Direction",
+)  # fmt: skip
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
 
 
@@ -54,17 +58,22 @@ def metric_values(
     """Return the figures by the names METRICS: dashes where too few forecasts stand behind one."""
     if metrics is None:
         return {"Forecasts": Value("0", 0), **{name: Value(UNKNOWN, None) for name in METRICS[1:]}}
-    few = metrics.mase is None and metrics.n < MIN_FORECASTS
+    few = relative_mae(metrics) is None and metrics.n < MIN_FORECASTS
     span = f" ({interval_text(skill)})" if skill is not None and skill.low is not None else ""
-    mase, rate = metrics.mase, metrics.hit_rate
+    error, rate = relative_mae(metrics), metrics.hit_rate
     return {
         "Forecasts": Value(f"{metrics.n}, too few" if few else f"{metrics.n}", metrics.n),
         "CRPS skill": Value(percent(metrics.crps_skill, 1) + span, metrics.crps_skill),
-        "Error": Value(UNKNOWN if mase is None else f"{mase:.2f}", mase),
+        "EWMA skill": Value(percent(metrics.ewma_skill, 1), metrics.ewma_skill),
+        "Error": Value(UNKNOWN if error is None else f"{error:.2f}", error),
         "50 % held": Value(percent(metrics.coverage_50), metrics.coverage_50),
-        "80 % held": Value(percent(metrics.coverage_80), metrics.coverage_80),
+        "80 % held": Value(
+            percent(metrics.coverage_80)
+            + range_text(metrics.coverage_80_low, metrics.coverage_80_high),
+            metrics.coverage_80,
+        ),
         "90 % held": Value(percent(metrics.coverage_90), metrics.coverage_90),
-        "Direction": Value(percent(rate) + hit_range_text(metrics), rate),
+        "Direction": Value(percent(rate) + range_text(metrics.hit_low, metrics.hit_high), rate),
     }
 
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
+from tradingbot.evaluation.ticker_comparison import compare_tickers
 from tradingbot.formatting import bar_text, price_text
-from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
@@ -51,13 +51,28 @@ def summary(record: Record, figures: Figures) -> str:
     if overall is None:
         first = min(one.fan.days[0] for one in record.tickers)
         return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
-    if overall.mase is None:
+    if overall.relative_mae is None:
         return "Until then the forecasts below stand without a record."
     return (
         f"{overall.n} forecasts of {len(figures.tickers)} tickers, "
         f"{overall.first_target:%Y-%m-%d} to {overall.last_target:%Y-%m-%d}: "
-        f"{describe_metrics(overall)}."
+        f"{describe_metrics(overall)}.{_beside_the_ewma_walk(overall)}"
     )
+
+
+def _beside_the_ewma_walk(metrics: ForecastMetrics) -> str:
+    if metrics.ewma_skill is None:
+        return ""
+    return (
+        f" Against a random walk as volatile as the market was at the time the skill is "
+        f"{percent(metrics.ewma_skill, 1)}."
+    )
+
+
+def tickers_compared(figures: Figures) -> str:
+    """Return how many tickers are better or worse than a random walk; "" where none is tested."""
+    verdict = str(compare_tickers(figures.tickers))
+    return verdict and f"{verdict}."
 
 
 def facts(record: Record) -> str:
@@ -91,21 +106,23 @@ def ticker_record(metrics: ForecastMetrics | None) -> str:
     """Return how good the forecasts of one ticker were; None: none has met its outcome."""
     if metrics is None:
         return "Record: no forecast has met its outcome."
-    n = "" if metrics.mase is None else f" of {metrics.n} forecasts"
+    n = "" if metrics.relative_mae is None else f" of {metrics.n} forecasts"
     return f"Record{n}: {describe_metrics(metrics)}."
 
 
 def describe_metrics(metrics: ForecastMetrics) -> str:
     """error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 % (45 to 57)."""
-    if metrics.mase is None and metrics.n >= MIN_FORECASTS:
+    if metrics.relative_mae is None and metrics.n >= MIN_FORECASTS:
         return "nothing to measure it by: the closes never moved"
-    if metrics.mase is None:
+    if metrics.relative_mae is None:
         return f"too few forecasts with an outcome to say: {metrics.n} of {MIN_FORECASTS}"
-    parts = [f"error {metrics.mase:.2f} {TIMES} that of tomorrow equals today"]
+    parts = [f"error {metrics.relative_mae:.2f} {TIMES} that of tomorrow equals today"]
     if metrics.coverage_80 is not None:
-        parts.append(f"the 80 % band held {percent(metrics.coverage_80)} of the closes")
+        span = range_text(metrics.coverage_80_low, metrics.coverage_80_high)
+        parts.append(f"the 80 % band held {percent(metrics.coverage_80)}{span} of the closes")
     if metrics.hit_rate is not None:
-        parts.append(f"direction right {percent(metrics.hit_rate)}{hit_range_text(metrics)}")
+        hit_range = range_text(metrics.hit_low, metrics.hit_high)
+        parts.append(f"direction right {percent(metrics.hit_rate)}{hit_range}")
     return ", ".join(parts)
 
 
@@ -155,9 +172,8 @@ def interval_text(estimate: Estimate, sign: int = 1) -> str:
     return f"{100 * low:.0f} to {100 * high:.0f}".replace("-", MINUS)
 
 
-def hit_range_text(metrics: ForecastMetrics | KronosScore) -> str:
-    """(45 to 57), the 95 % interval of the hit rate in per cent; nothing where it is unknown."""
-    low, high = metrics.hit_low, metrics.hit_high
+def range_text(low: float | None, high: float | None) -> str:
+    """(45 to 57), the 95 % interval of a share in per cent; nothing where it is unknown."""
     return "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
 
 

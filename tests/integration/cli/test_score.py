@@ -29,7 +29,11 @@ def test_after_a_run_on_the_sample_its_forecasts_are_scored_and_too_few(
         for row in document["scores"]
         if (row["symbol"], row["step"], row["last_sessions"]) == ("*", 0, 0)
     ]
-    assert (every["n"], every["mase"], every["last_target"]) == (20, None, "2013-02-28T00:00:00")
+    assert (every["n"], every["relative_mae"], every["last_target"]) == (
+        20,
+        None,
+        "2013-02-28T00:00:00",
+    )
 
     one = json.loads(kronosbot("score", "--json", "--symbols", "IBM", folder=tmp_path).stdout)
     assert one["scored"] == 5

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scoringrules
-from scipy import stats
+from scipy import fft, stats
 
 from tradingbot.evaluation.baselines import random_walk_quantiles
 from tradingbot.evaluation.metrics import (
@@ -17,7 +17,6 @@ from tradingbot.evaluation.metrics import (
     ForecastMetrics,
     MetricAccumulator,
     compute_metrics,
-    crps,
 )
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.statistics import (
@@ -26,6 +25,7 @@ from tradingbot.evaluation.statistics import (
     student_p_value,
     wilson_interval,
 )
+from tradingbot.evaluation.sums import crps
 
 FIRST = datetime(2024, 1, 1)
 
@@ -77,7 +77,7 @@ def test_errors_are_shares_of_the_last_close_and_of_that_of_tomorrow_equals_toda
     # |1.01 - 1.02| = 0.01, |1.01 - 0.97| = 0.04; |1 - 1.02| = 0.02, |1 - 0.97| = 0.03
     assert found.mae == pytest.approx((30 * 0.01 + 10 * 0.04) / 40)
     assert found.naive_mae == pytest.approx((30 * 0.02 + 10 * 0.03) / 40)
-    assert found.mase == pytest.approx(0.7 / 0.9)
+    assert found.relative_mae == found.mase == pytest.approx(0.7 / 0.9)
     assert (found.n, found.sessions) == (40, 40)
     assert found.first_target == FIRST + timedelta(days=1)
     assert found.last_target == FIRST + timedelta(days=40)
@@ -225,13 +225,13 @@ def test_diebold_mariano_one_step_ahead_is_a_t_test() -> None:
     assert p_value == pytest.approx(expected.pvalue, rel=1e-4)
 
 
-def test_diebold_mariano_two_steps_ahead_by_hand() -> None:
-    differences = np.array([3.0, 1.0, -1.0, 1.0] * 8)  # mean 1; deviations 2, 0, -2, 0
-    # variance: gamma_0 = (4 + 0 + 4 + 0) / 4 = 2, gamma_1 = 0; mean / sqrt(2 / 32) = 4
-    # correction: (32 + 1 - 4 + 2 / 32) / 32 = 0.908203125
-    statistic, p_value = diebold_mariano(differences, 2)
-    assert statistic == pytest.approx(4 * math.sqrt(0.908203125))
-    assert p_value == pytest.approx(2 * stats.t.sf(statistic, 31), rel=1e-4)
+def test_diebold_mariano_of_forecasts_that_overlap_is_that_of_the_slowest_cosines() -> None:
+    differences = np.random.default_rng(2).normal(0.3, 1, 60)
+    statistic, p_value = diebold_mariano(differences, 5)
+    # scipy's cosine transform, orthonormal; 60 / (3 * 5) = 4 of them, fewer than 0.4 * 60^(2/3)
+    slowest = fft.dct(differences, norm="ortho")[1:5]
+    assert statistic == pytest.approx(differences.mean() / math.sqrt((slowest**2).mean() / 60))
+    assert p_value == pytest.approx(2 * stats.t.sf(abs(statistic), 4), rel=1e-4)
 
 
 def test_diebold_mariano_bears_a_variance_that_comes_out_negative() -> None:
@@ -244,7 +244,25 @@ def test_diebold_mariano_bears_a_variance_that_comes_out_negative() -> None:
 def test_diebold_mariano_says_nothing_of_too_few_sessions_or_of_no_difference() -> None:
     assert diebold_mariano(np.arange(29.0), 1) == (None, None)
     assert diebold_mariano(np.arange(40.0), 20) == (None, None)
-    assert diebold_mariano(np.full(40, 0.5), 1) == (None, None)
+
+
+@pytest.mark.parametrize("overlap", [1, 5])
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.1, -1e-9, 1 / 3])
+def test_constant_differences_are_no_evidence_also_where_rounding_tells_them_apart(
+    value: float, overlap: int
+) -> None:
+    assert diebold_mariano(np.full(40, value), overlap) == (None, None)
+    rounded = value + np.spacing(value) * np.resize([0.0, 1.0, -1.0], 40)
+    assert diebold_mariano(rounded, overlap) == (None, None)
+
+
+def test_a_model_that_is_the_random_walk_is_not_told_from_it() -> None:
+    one = record([1.01, 0.99] * 20, past=walk(300))
+    quantiles = random_walk_quantiles(one.past, one.as_of, one.step)
+    same = ForecastOutcomes(**{**one.__dict__, "quantiles": quantiles * (1 + 1e-15)})
+    found = compute_metrics([same])
+    assert (found.dm_statistic, found.dm_p_value) == (None, None)
+    assert (found.skill_low, found.skill_high) == (None, None)
 
 
 def test_diebold_mariano_takes_the_tickers_of_a_session_together() -> None:

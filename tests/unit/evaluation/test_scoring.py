@@ -274,7 +274,7 @@ def test_the_sentence_takes_the_newest_sessions_that_say_something(database: str
     with get_db_session(database) as session:
         said = track_record(session, "IBM", model="mini", revision="r1")
         assert said == (
-            f"IBM, last 60 sessions: error {row.mase:.2f} × tomorrow-equals-today, "  # noqa: RUF001
+            f"IBM, last 60 sessions: error {row.relative_mae:.2f} × tomorrow-equals-today, "  # noqa: RUF001
             f"80 % band held {100 * row.coverage_80:.0f} %, direction right "
             f"{100 * row.hit_rate:.0f} % ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001
         )

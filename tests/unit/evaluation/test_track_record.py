@@ -61,7 +61,7 @@ def give_record(url: str, made: Forecast, *, symbol: str = ALL_SYMBOLS, **change
         "first_target": FRIDAY - timedelta(days=90),
         "last_target": FRIDAY,
         "mae": 0.01,
-        "mase": 1.03,
+        "relative_mae": 1.03,
         "coverage_80": 0.78,
         "crps_skill": 0.02,
         "hit_rate": 0.51,
@@ -101,7 +101,7 @@ def test_the_clients_frames_carry_the_record(
 
 def test_a_ticker_with_a_record_of_its_own_is_told_that(sqlite_url: str, made: Forecast) -> None:
     give_record(sqlite_url, made)
-    give_record(sqlite_url, made, symbol="AAPL", mase=0.97)
+    give_record(sqlite_url, made, symbol="AAPL", relative_mae=0.97)
     said = describe_track_record(made, lambda: get_db_session(sqlite_url))
     assert said.startswith("AAPL, last 60 sessions: error 0.97 ")
 
@@ -180,7 +180,15 @@ def test_the_bot_trades_only_what_the_model_has_earned(
     held, why = decide(market, database, min_skill=0.05)
     assert held == 0
     assert why.endswith("; held, for the model's skill is +0.02 (all tickers, last 60 sessions)")
-    assert decide(market, database, min_skill=0.02)[0] == 1
+    held, why = decide(market, database, min_skill=0.02)
+    assert held == 0
+    assert "; held, for too few sessions show its skill; `kronosbot score` counts" in why
+    whole = {"last_sessions": 0, "sessions": 310, "skill_low": 0.01, "skill_high": 0.05}
+    give_record(database, made, **whole)
+    held, why = decide(market, database, min_skill=0.02)
+    assert held == 0
+    assert why.endswith("but only +0.01 is certain (all tickers, 310 sessions so far)")
+    assert decide(market, database, min_skill=0.01)[0] == 1
     give_record(database, made, symbol="AAPL", crps_skill=-0.1)
     held, why = decide(market, database, min_skill=0.0)
     assert (held, why[-44:]) == (0, "the model's skill is -0.10 (AAPL, last 60 sessions)"[-44:])

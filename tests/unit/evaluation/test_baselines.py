@@ -1,0 +1,94 @@
+"""The walk that is as volatile as the market is now, against a plain reading of its definition."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.evaluation.baselines import (
+    DECAY,
+    MIN_RETURNS,
+    WINDOW,
+    ewma_walk_quantiles,
+    random_walk_quantiles,
+)
+from tradingbot.evaluation.outcomes import LEVELS
+
+
+def candles(returns: np.ndarray) -> pd.Series:
+    closes = 100 * np.exp(np.concatenate([[0], np.cumsum(returns)]))
+    return pd.Series(closes, index=pd.date_range("2020-01-01", periods=len(closes)))
+
+
+def origins(past: pd.Series, *bars: int) -> np.ndarray:
+    return past.index[list(bars)].to_numpy().astype("datetime64[s]")
+
+
+def plain(returns: np.ndarray, steps: int) -> np.ndarray:
+    """Bar by bar, without arrays of more than one path each."""
+    variance = [float(np.mean(returns[:20] ** 2))]
+    for one in returns:
+        variance.append(DECAY * variance[-1] + (1 - DECAY) * one**2)
+    filtered = (returns / np.sqrt(variance[:-1]))[-WINDOW:]
+    filtered = filtered - filtered.mean()
+    table, paths = np.random.default_rng(0), np.zeros(WINDOW)
+    for _ in range(steps):
+        paths += filtered[table.permutation(WINDOW) * len(filtered) // WINDOW]
+    return np.exp(np.quantile(paths, LEVELS) * np.sqrt(variance[-1]))
+
+
+@pytest.mark.parametrize("length", [MIN_RETURNS, 100, 600])
+@pytest.mark.parametrize("step", [1, 5])
+def test_returns_are_divided_by_the_volatility_before_them_and_multiplied_by_todays(
+    length: int, step: int
+) -> None:
+    returns = np.random.default_rng(length).standard_t(4, length + 50) * 0.01
+    past = candles(returns)
+    [found] = ewma_walk_quantiles(past, origins(past, length), np.array([step]))
+    assert found == pytest.approx(plain(returns[:length], step), rel=1e-9)
+
+
+def test_many_origins_at_once_are_each_as_one_alone_and_in_any_order() -> None:
+    past = candles(np.random.default_rng(1).normal(0, 0.01, 900))
+    bars = np.random.default_rng(2).integers(40, 900, 500)
+    steps = np.random.default_rng(3).integers(1, 6, 500)
+    together = ewma_walk_quantiles(past, origins(past, *bars), steps)
+    for i in (0, 17, 499):
+        [alone] = ewma_walk_quantiles(past, origins(past, bars[i]), steps[i : i + 1])
+        assert np.array_equal(together[i], alone)
+
+
+def test_it_widens_at_once_when_the_market_does_and_has_no_drift() -> None:
+    calm, wild = np.random.default_rng(1).normal(0.002, 1, (2, 300)) * [[0.005], [0.02]]
+    past = candles(np.concatenate([calm, wild[:30]]))
+    before, after = origins(past, 300), origins(past, 330)
+
+    def width(quantiles: np.ndarray) -> float:
+        return float(np.log(quantiles[0, -1] / quantiles[0, 0]))
+
+    one = np.array([1])
+    assert width(ewma_walk_quantiles(past, after, one)) > 2.5 * width(
+        ewma_walk_quantiles(past, before, one)
+    )
+    assert width(random_walk_quantiles(past, after, one)) < 2.5 * width(
+        random_walk_quantiles(past, before, one)
+    )
+    rising = candles(np.resize([0.01, 0.02, 0.03], 300))
+    [found] = ewma_walk_quantiles(rising, origins(rising, 300), one)
+    assert found[0] < 1 < found[-1]
+
+
+def test_it_never_looks_past_its_origin_and_needs_enough_of_a_past() -> None:
+    past = candles(np.random.default_rng(1).normal(0, 0.01, 300))
+    at = origins(past, MIN_RETURNS - 1, MIN_RETURNS, 200)
+    steps = np.array([1, 2, 5])
+    found = ewma_walk_quantiles(past, at, steps)
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1:]).all()
+    poisoned = past.where(past.index <= past.index[200], np.nan)
+    assert np.array_equal(ewma_walk_quantiles(poisoned, at, steps)[1:], found[1:])
+
+
+def test_closes_that_never_moved_stay() -> None:
+    past = candles(np.zeros(100))
+    found = ewma_walk_quantiles(past, origins(past, 90), np.array([3]))
+    assert np.array_equal(found, np.ones((1, 19)))

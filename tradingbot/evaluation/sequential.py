@@ -1,0 +1,73 @@
+"""What may be concluded from a record that is looked at every night.
+
+A test at 5 % is wrong once in twenty if it is made once. Made each week on a growing record, it
+calls a model without skill significant at least once in two years in a third of all cases. The
+interval here may be looked at as often as one likes: the chance that it ever misses is 5 %.
+"""
+
+import math
+
+import numpy as np
+
+from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_TEST, nearly_constant
+from tradingbot.typing import Floats
+
+ALPHA = 0.05  # the chance that the interval is wrong at any time at all
+# The variance of the prior on the mean in standard deviations: (-2 ln a + ln(-2 ln a) + 1) ÷ 100
+# with a = ALPHA makes the interval narrowest at 100 independent sessions.
+PRIOR_VARIANCE = 0.088
+
+
+def anytime_skill_interval(
+    losses: Floats, yardstick: Floats, overlap: int
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of 1 - mean loss ÷ mean of the yardstick's, valid at all times.
+
+    It holds each skill s for which the differences (1 - s) yardstick - losses do not speak against
+    a mean of 0: their e-value is below 1 / ALPHA. Sessions whose forecasts overlap count as one
+    independent session in `overlap`, each with the variance of a single one.
+
+    Args:
+        losses: (sessions,) in order of time, the mean over what was forecast of that session.
+        yardstick: (sessions,) likewise, of the same forecasts.
+        overlap: Sessions over which the errors are correlated, as in `diebold_mariano`.
+
+    Returns:
+        None while there are too few sessions, or nothing varies.
+
+    Source: the e-process of the t-test is that of Lai (1976) and of Wang and Ramdas (2025,
+    "Anytime-valid t-tests and confidence sequences for Gaussian means with unknown variance"), the
+    choice of the prior that of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024, "Time-uniform
+    central limit theory and asymptotic confidence sequences"); e-values of score differences:
+    Choe and Ramdas (2024), Henzi and Ziegel (2022).
+    """
+    sessions = len(losses)
+    if sessions < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
+        return None
+    independent = sessions / overlap
+    most = _greatest_square(independent)
+    ours, theirs = float(losses.mean()), float(yardstick.mean())
+    if theirs <= 0 or nearly_constant(losses - ours / theirs * yardstick, scale=abs(theirs)):
+        return None
+    # independent (r theirs - ours)² <= most var(r yardstick - losses), a quadratic in r = 1 - s
+    (var_ours, covariance), (_, var_theirs) = np.cov(losses, yardstick).tolist()
+    square = independent * theirs**2 - most * var_theirs
+    middle = independent * theirs * ours - most * covariance
+    constant = independent * ours**2 - most * var_ours
+    if not square > 0:  # also where `most` is infinite
+        return None
+    half = math.sqrt(max(0.0, middle**2 - square * constant))
+    return 1 - (middle + half) / square, 1 - (middle - half) / square
+
+
+def _greatest_square(n: float) -> float:
+    """The t² of `n` independent sessions from which on the e-value is 1 / ALPHA or more.
+
+    e = r^(-1/2) ((1 + t² / (n - 1)) / (1 + t² / (r (n - 1))))^(n / 2) with r = 1 + n PRIOR_VARIANCE
+    """
+    r = 1 + n * PRIOR_VARIANCE
+    quotient = (math.sqrt(r) / ALPHA) ** (2 / n)
+    if n <= 1 or quotient >= r:
+        return math.inf  # so few cannot speak against anything
+    square: float = (n - 1) * (quotient - 1) / (1 - quotient / r)
+    return square

@@ -1,0 +1,74 @@
+"""What each forecast adds to the sums that the metrics are computed from."""
+
+from typing import Any
+
+import numpy as np
+
+from tradingbot.evaluation.baselines import ewma_walk_quantiles, random_walk_quantiles
+from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
+from tradingbot.typing import Floats
+
+BANDS = {50: (0.25, 0.75), 80: (0.1, 0.9), 90: (0.05, 0.95)}
+
+# The columns of the sums.
+SUMS = (
+    "n", "error", "naive", "crps", "raw_crps", "actual", "compared", "compared_crps", "walk_crps",
+    "ewma_crps", "moves", "hits",
+    *(f"{kind}_{band}" for kind in ("in", "raw_in", "width") for band in BANDS),
+)  # fmt: skip
+
+
+def crps(actual: Floats, quantiles: Floats) -> Floats:
+    """(n,) from (n,) outcomes and (n, 19) quantiles at LEVELS: twice the mean pinball loss."""
+    levels = np.array(LEVELS)
+    above = actual[:, None] - quantiles
+    loss: Floats = 2 * np.maximum(levels * above, (levels - 1) * above).mean(axis=1)
+    return loss
+
+
+class Columns:
+    """Sums by their names; values: (…, len(SUMS))."""
+
+    def __init__(self, values: Floats) -> None:
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[..., SUMS.index(name)]
+
+
+def sums_of(one: ForecastOutcomes) -> Floats:
+    """(n, len(SUMS)): what each forecast adds."""
+    actual, quantiles, raw = one.actual, one.quantiles, one.raw_quantiles
+    loss, raw_loss = crps(actual, quantiles), crps(actual, raw)
+    walk = crps(actual, random_walk_quantiles(one.past, one.as_of, one.step))
+    ewma = crps(actual, ewma_walk_quantiles(one.past, one.as_of, one.step))
+    compared = ~np.isnan(walk)  # there was enough of a past to walk on from, for both walks
+    moved = (one.mean != 1) & (actual != 1)
+    inside, raw_inside, width = [], [], []
+    for low, high in (_band(bounds) for bounds in BANDS.values()):
+        inside.append((quantiles[:, low] <= actual) & (actual <= quantiles[:, high]))
+        raw_inside.append((raw[:, low] <= actual) & (actual <= raw[:, high]))
+        width.append(quantiles[:, high] - quantiles[:, low])
+    columns = [
+        np.ones(len(one)),
+        abs(one.mean - actual),
+        abs(1 - actual),
+        loss,
+        raw_loss,
+        abs(actual),
+        compared,
+        np.where(compared, loss, 0),
+        np.where(compared, walk, 0),
+        np.where(compared, ewma, 0),
+        moved,
+        moved & ((one.mean > 1) == (actual > 1)),
+        *inside,
+        *raw_inside,
+        *width,
+    ]
+    return np.column_stack(columns).astype("float64")
+
+
+def _band(bounds: tuple[float, float]) -> tuple[int, int]:
+    low, high = bounds
+    return LEVELS.index(low), LEVELS.index(high)

@@ -1,0 +1,27 @@
+"""Skill against a volatility-aware walk, intervals of skill and coverage, and `relative_mae`.
+
+`mase` stays as it is, for queries that read it; `relative_mae` is the same number.
+
+Revision ID: 0004
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+MEASURES = [
+    "relative_mae",
+    "skill_low",
+    "skill_high",
+    "ewma_walk_crps",
+    "ewma_skill",
+    *(f"coverage_{band}_{end}" for band in (50, 80, 90) for end in ("low", "high")),
+]
+
+
+def upgrade() -> None:
+    for name in MEASURES:
+        op.add_column("kronos_scores", sa.Column(name, sa.Double()))
+    op.execute("UPDATE kronos_scores SET relative_mae = mase")
