@@ -41,6 +41,7 @@ from tradingbot.persistence.models import (
     BotRow,
     HistoricData,
     KronosPrediction,
+    KronosScore,
     RunLog,
     Trade,
 )
@@ -469,6 +470,26 @@ class TestTheTableOfTheVersion:
         init_db(database)
         assert versions(database, VERSION_TABLE) == [SCHEMA_VERSION]
         assert versions(database, "alembic_version") == ([] if version is None else [version])
+
+
+def test_scores_of_before_the_intervals_stay_and_get_the_new_name_of_mase(database: str) -> None:
+    with get_db_session(database) as session:
+        key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*"}
+        rest = {"step": 0, "last_sessions": 0, "n": 300, "sessions": 60, "mase": 1.03}
+        days = dict.fromkeys(("first_target", "last_target", "scored_at"), datetime(2024, 5, 17))
+        session.add(KronosScore(**key, **rest, **days))
+    with get_engine(database).begin() as connection:
+        added = ("relative_mae", "skill_low", "skill_high", "ewma_walk_crps", "ewma_skill")
+        bands = [f"coverage_{band}_{end}" for band in (50, 80, 90) for end in ("low", "high")]
+        for name in (*added, *bands):
+            connection.execute(text(f"ALTER TABLE kronos_scores DROP COLUMN {name}"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0003'"))
+    dispose_engines()
+    init_db(database)
+    with get_db_session(database) as session:
+        [row] = session.query(KronosScore).all()
+        assert (row.mase, row.relative_mae, row.n) == (1.03, 1.03, 300)
+        assert (row.skill_low, row.ewma_skill, row.coverage_80_low) == (None, None, None)
 
 
 class TestADatabaseOfTheFirstLayout:
