@@ -18,7 +18,7 @@ from sqlalchemy.types import TypeEngine
 
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0004"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0005"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -483,7 +483,7 @@ def test_scores_of_before_the_intervals_stay_and_get_the_new_name_of_mase(databa
         bands = [f"coverage_{band}_{end}" for band in (50, 80, 90) for end in ("low", "high")]
         for name in (*added, *bands):
             connection.execute(text(f"ALTER TABLE kronos_scores DROP COLUMN {name}"))
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0003'"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0004'"))
     dispose_engines()
     init_db(database)
     with get_db_session(database) as session:

@@ -2,14 +2,14 @@
 
 `mase` stays as it is, for queries that read it; `relative_mae` is the same number.
 
-Revision ID: 0004
+Revision ID: 0005
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 MEASURES = [
     "relative_mae",
