@@ -13,6 +13,7 @@
      "active": 100,                                tickers
      "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
                {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
+     "notes": [],                                  calendars that end within 60 days
      "inactive": ["AAPL"]}                         have a forecast, but are active no more
 
 What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
@@ -63,6 +64,8 @@ def show_status(status: Status, console: Console) -> None:
             print_line(console, line)
     for line in _stale_lines(status):
         print_line(console, line)
+    for number, note in enumerate(status.notes):
+        print_line(console, f"{'Note' if not number else '':8}  {note}")
     for line in _verdict(status):
         print_line(console, line)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.evaluation.track_record import track_record
-from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.markets.calendars import calendar_gap, latest_complete_session, sessions_between
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.forecast_queries import NewestForecast, newest_forecasts
 from tradingbot.persistence.ledger import newest_revision
@@ -30,6 +30,8 @@ from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
 
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
+
+NOTICE = timedelta(days=60)  # before a calendar ends
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Status:
     stale: list[Ticker] = field(default_factory=list)  # of the active ones
     inactive: list[str] = field(default_factory=list)  # have a forecast, but are active no more
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what will need attention
 
     @property
     def exit_code(self) -> int:
@@ -105,6 +108,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
         problems=[*bad_runs(runs), *_bad_tickers(stale, len(active), max_age)],
+        notes=_calendars_that_end(active, clock + NOTICE),
     )
 
 
@@ -225,6 +229,23 @@ def _models(
 
 def _is_fresh(known: NewestForecast, latest: datetime | str) -> bool:
     return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
+
+
+def _calendars_that_end(active: list[str], until: datetime) -> list[str]:
+    """The calendars whose holidays are not recorded up to `until`, and whose tickers they are."""
+    found: dict[str, list[str]] = {}
+    for symbol in active:
+        try:
+            gap = calendar_gap(symbol, until)
+        except DataError:  # an exchange that is not known: the ticker is stale for it
+            continue
+        if gap is not None:
+            found.setdefault(gap, []).append(symbol)
+    return [
+        f"{gap}; of {', '.join(symbols[:5])}{' and more' if len(symbols) > 5 else ''}. "
+        "A newer exchange-calendars may know them"
+        for gap, symbols in found.items()
+    ]
 
 
 def _bad_tickers(stale: list[Ticker], active: int, max_age: int) -> list[str]:

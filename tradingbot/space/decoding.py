@@ -65,7 +65,10 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
         samples=request.samples,
         seed=request.seed,
         bars=tuple(_bar(request, bar) for bar in result.predictions),
-        warnings=tuple(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
+        warnings=(
+            *request.notes,
+            *(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
+        ),
     )
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import pandas as pd
 
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.markets.calendars import next_sessions
+from tradingbot.markets.calendars import calendar_gap, next_sessions
 from tradingbot.markets.candles import PRICES, checked, with_every_volume
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.settings import TEMPERATURE, TOP_P
@@ -34,6 +34,7 @@ class SeriesRequest:
     bars_hash: str  # of the history
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
+    notes: tuple[str, ...] = ()  # what its user should know about the targets
 
 
 logger = logging.getLogger(__name__)
@@ -92,15 +93,18 @@ def prepare(
     for note in notes:
         logger.warning("%s: %s", symbol, note, extra={"symbol": symbol})
     last = history.index[-1].to_pydatetime()
-    return encode(
+    targets = next_sessions(symbol, last, horizon) if interval == "1d" else []
+    gap = calendar_gap(symbol, targets[-1]) if targets else None
+    request = encode(
         symbol,
         history,
         horizon=horizon,
         interval=interval,
-        targets=next_sessions(symbol, last, horizon) if interval == "1d" else [],
+        targets=targets,
         samples=samples,
         seed=seed,
     )
+    return request if gap is None else replace(request, notes=(gap,))
 
 
 def encode(

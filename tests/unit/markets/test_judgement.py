@@ -1,12 +1,17 @@
 """Candles that are not what they claim to be are found, and real markets are left alone."""
 
+import warnings
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from exchange_calendars import get_calendar
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.sample import SampleSource
@@ -335,6 +340,25 @@ def test_a_file_of_ones_own_settles_the_exchange(
     file.write_text("US500,XNOWHERE\n")
     with pytest.raises(ConfigError, match=r"line 1: 'US500,XNOWHERE': expected a ticker and"):
         calendar_name("US500")
+
+
+@cache
+def real_sessions(calendar: str) -> pd.DatetimeIndex:
+    with warnings.catch_warnings():  # the library uses what pandas 4 will change
+        warnings.simplefilter("ignore", DeprecationWarning)
+        sessions = get_calendar(calendar, start="2014-12-01", end="2026-12-31").sessions
+    return pd.DatetimeIndex(sessions)
+
+
+@pytest.mark.parametrize("symbol", ["SPY", "7203.T", "SAP.DE", "600519", "BTCUSDT", "ES=F"])
+@given(day_in=st.dates(date(2015, 1, 1), date(2026, 6, 30)), count=st.integers(1, 60))
+@settings(max_examples=20, deadline=None)
+def test_targets_are_the_next_real_sessions(symbol: str, day_in: date, count: int) -> None:
+    sessions = real_sessions(calendar_name(symbol))
+    seen = sessions[sessions <= pd.Timestamp(day_in)]
+    real = sessions[len(seen) : len(seen) + count]
+    found = next_sessions(symbol, seen[-1].to_pydatetime(), count)
+    assert pd.DatetimeIndex(found[: len(real)]).equals(pd.DatetimeIndex(real).as_unit("us"))
 
 
 def test_a_calendar_that_ends_with_the_year_goes_on_by_its_weekdays() -> None:
