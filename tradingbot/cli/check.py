@@ -43,7 +43,7 @@ def check(
     \b
     Try it:
       kronosbot check --source sample
-      kronosbot check csv:candles --json | jq '.tickers[] | select(.verdict == "refused")'
+      kronosbot check --source csv:candles --json | jq .tickers
     """
     from tradingbot.cli.check_output import check_document, show_check
     from tradingbot.jobs.check import check_candles

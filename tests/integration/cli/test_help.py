@@ -9,7 +9,8 @@ from tests.support.command_line import kronosbot
 from tradingbot import __version__
 
 COMMANDS = [
-    "", "run", "backtest", "report", "status", "space", "space status", "space wake", "space pause",
+    "", "run", "backtest", "check", "report", "status", "space", "space status", "space wake",
+    "space pause",
 ]  # fmt: skip
 
 
