@@ -47,19 +47,19 @@ def calibrate(
     \b
     Try it:
       kronosbot calibrate --dry-run
-      kronosbot backtest --local --source sample --windows 100 --stride 1 --out record.csv
+      kronosbot backtest --local --source yahoo --symbols SPY --windows 100 --out record.csv
       kronosbot calibrate --backtest record.csv
     """
     from tradingbot.cli.calibrate_output import calibration_document, show_calibration
     from tradingbot.persistence.url import database_url as configured_url
     from tradingbot.postprocessing.recalibration import recalibrate
-    from tradingbot.walk_forward.results import read_csv
+    from tradingbot.walk_forward.evaluation import unseen_record
 
     try:
         with stop_on_signals():
             settings = Settings.from_env()
             url = database_url or configured_url()
-            record = None if backtest is None else read_csv(backtest, trained_on=("no", "unknown"))
+            record = None if backtest is None else unseen_record(backtest)
             found = recalibrate(url, settings, source=source, record=record, dry_run=dry_run)
     except (KronosError, Stopped) as error:
         fail(error, as_json=as_json, left="nothing was stored")

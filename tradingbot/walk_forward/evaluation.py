@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tradingbot.errors import ConfigError
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.walk_forward.results import (
@@ -59,6 +60,22 @@ def evaluate(path: Path) -> Evaluation:
         jumps=_jumps(outcomes),
         measures=measures,
     )
+
+
+def unseen_record(path: Path) -> list[ForecastOutcomes]:
+    """Return the outcomes of a backtest's file that the model was not trained on.
+
+    Raises:
+        ConfigError: It is no such file, or the model was trained on all its days.
+    """
+    rows = read_rows(path)
+    record = outcomes_of(rows, trained_on=("no", "unknown"))
+    if not record and (trained := training_counts(rows).get("yes", 0)):
+        raise ConfigError(
+            f"{path}: the model was trained on the days of all its {trained} forecasts with an "
+            "outcome, and bands that fit those would be too narrow: backtest later candles"
+        )
+    return record
 
 
 def _accumulated(outcomes: Iterable[ForecastOutcomes]) -> MetricAccumulator:

@@ -184,13 +184,6 @@ class ResultsFile:
             self._write(",".join(COLUMNS) + "\n")
 
 
-def read_csv(
-    path: Path, *, trained_on: Collection[InTraining] | None = None
-) -> list[ForecastOutcomes]:
-    """Return `outcomes_of` a backtest's file; ConfigError if it is no such file."""
-    return outcomes_of(read_rows(path), trained_on=trained_on)
-
-
 def read_rows(path: Path) -> pd.DataFrame:
     """Return the rows of a backtest's file, one at least; ConfigError if it is no such file."""
     rows = parsed(path, whole_lines(content_of(path)))

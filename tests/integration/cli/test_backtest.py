@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.command_line import kronosbot
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.walk_forward.results import read_csv
+from tradingbot.walk_forward.results import outcomes_of, read_rows
 from tradingbot.walk_forward.schema import COLUMNS
 
 QUICK = ("--source", "sample", "--context", "64", "--samples", "8", "--horizon", "2")
@@ -65,7 +65,7 @@ def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
     )  # fmt: skip
     assert newest["in_training"] == "yes"  # its days are those of the indices
     assert float(newest["q05"]) <= float(newest["q50"]) <= float(newest["q95"])
-    assert sum(len(one) for one in read_csv(tmp_path / "backtest.csv")) == 40
+    assert sum(len(one) for one in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40
 
 
 def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(

@@ -11,7 +11,7 @@ from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.walk_forward.results import (
     ResultsFile,
-    read_csv,
+    outcomes_of,
     read_rows,
     training_counts,
     without_outcome,
@@ -78,7 +78,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read_in_shares_of_the_last_close(path: Path) -> None:
     write(path, forecast(TUESDAY), forecast(MONDAY))
-    [one] = read_csv(path)
+    [one] = outcomes_of(read_rows(path))
     assert (one.symbol, one.model_name, one.model_revision) == ("AAPL", "some-model", "r1")
     assert [str(day) for day in one.as_of.astype("datetime64[D]")] == [
         "2024-05-13", "2024-05-13", "2024-05-14", "2024-05-14",
@@ -99,7 +99,7 @@ def test_a_session_without_a_bar_has_no_outcome_and_is_not_scored(path: Path) ->
     del outcome[made.bars[0].target_date]
     with ResultsFile(path).open_for(SETTINGS) as file:
         file.add([(made, outcome)])
-    [one] = read_csv(path)
+    [one] = outcomes_of(read_rows(path))
     assert one.step.tolist() == [2]
     assert ResultsFile(path).has("AAPL", MONDAY)
     assert (training_counts(read_rows(path)), without_outcome(read_rows(path))) == (
@@ -202,7 +202,7 @@ def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
     values = lines[-1].split(",")
     values[COLUMNS.index(column)] = value
     path.write_text("\n".join([*lines[:-1], ",".join(values)]) + "\n")
-    for reads in (ResultsFile, read_csv):
+    for reads in (ResultsFile, read_rows):
         with pytest.raises(ConfigError, match=f"damaged: line {len(lines)} has .* as {column}; "):
             reads(path)
 
@@ -212,7 +212,7 @@ def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:-4], *lines[-3:]]))  # MONDAY's first step, by hand
     write(path, forecast(MONDAY))
-    assert sum(map(len, read_csv(path))) == 4
+    assert sum(map(len, outcomes_of(read_rows(path)))) == 4
     assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
@@ -232,9 +232,9 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_a_file_without_forecasts_is_told(path: Path) -> None:
     with pytest.raises(ConfigError, match="is not there; `kronosbot backtest` makes such files"):
-        read_csv(path)
+        read_rows(path)
     path.touch()
     with pytest.raises(
         ConfigError, match="has no forecasts; `kronosbot backtest` makes such files"
     ):
-        read_csv(path)
+        read_rows(path)
