@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from kronos_space.server import descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
+from kronos_space.weights.catalogue import CheckpointError, WrongCheckpoint, check_name
 
 logger = logging.getLogger("kronos_space")
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env()
-    except SettingsError as error:
+        check_name(settings.model)
+    except (SettingsError, WrongCheckpoint) as error:
         return _fail(str(error), 2)
     # before uvicorn takes over, and when it gives the signal back: leave quietly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -53,7 +55,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
     from kronos_space.server.connection import at_most
-    from kronos_space.weights.checkpoint import CheckpointError, WrongCheckpoint, load_checkpoint
+    from kronos_space.weights.checkpoint import load_checkpoint
 
     try:
         checkpoint = load_checkpoint(settings.model)

@@ -2,7 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+
+class CheckpointError(Exception):
+    """A model cannot be loaded. The text is one line: what, why, and the way out."""
+
+
+class WrongCheckpoint(CheckpointError):
+    """KRONOS_MODEL names nothing that exists, or a folder without a usable checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -108,3 +117,13 @@ BUNDLED_FILES = {
         ),
     }
 }
+
+
+def check_name(name: str) -> None:
+    """Raise WrongCheckpoint if KRONOS_MODEL can mean nothing, before anything slow is imported."""
+    known = [*CATALOGUE, *BUNDLED_FILES, "auto"]
+    if name not in known and not Path(name).is_dir():
+        raise WrongCheckpoint(
+            f"KRONOS_MODEL={name!r}: neither a known model nor a folder; expected one of "
+            f"{', '.join(known)}, or the path of a checkpoint folder"
+        )

@@ -19,10 +19,16 @@ from transformers.utils import logging as transformers_logging
 
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
-from kronos_space.weights.catalogue import BUNDLED_FILES, CATALOGUE, CatalogueEntry
+from kronos_space.weights.catalogue import (
+    BUNDLED_FILES,
+    CATALOGUE,
+    CatalogueEntry,
+    CheckpointError,
+    WrongCheckpoint,
+    check_name,
+)
 from kronos_space.weights.download import (
     FILES,
-    CheckpointError,
     check_config,
     download,
     first_line,
@@ -36,7 +42,6 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "WrongCheckpoint",
-    "known_models",
     "load_checkpoint",
 ]
 
@@ -49,10 +54,6 @@ HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
 DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
 
 Model = TypeVar("Model", bound=PreTrainedModel)
-
-
-class WrongCheckpoint(CheckpointError):
-    """KRONOS_MODEL names nothing that exists, or a folder without a usable checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +88,11 @@ def _load_by_name(name: str) -> Checkpoint:
         return _load_published(CATALOGUE[name])
     if name in BUNDLED_FILES:
         return _load_bundled(name)
-    if Path(name).is_dir():
-        try:
-            return _load_folder(Path(name))
-        except CheckpointError as error:
-            raise WrongCheckpoint(str(error)) from error
-    raise WrongCheckpoint(
-        f"KRONOS_MODEL={name!r}: neither a known model nor a folder; expected one of "
-        f"{', '.join(known_models())}, auto, or the path of a checkpoint folder"
-    )
-
-
-def known_models() -> list[str]:
-    """Names that need no path."""
-    return [*CATALOGUE, *BUNDLED_FILES]
+    check_name(name)
+    try:
+        return _load_folder(Path(name))
+    except CheckpointError as error:
+        raise WrongCheckpoint(str(error)) from error
 
 
 def _load_auto() -> Checkpoint:

@@ -15,13 +15,9 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 
-from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry
+from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry, CheckpointError
 
 FILES = ("config.json", "model.safetensors")
-
-
-class CheckpointError(Exception):
-    """A model cannot be loaded. The text is one line: what, why, and the way out."""
 
 
 def download(entry: CatalogueEntry) -> tuple[Path, Path]:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from tests.support import ROOT
+from tests.support import ROOT, commands
 from tests.support import hub as hub_module
+from tests.support.commands import Command
 from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.pgbouncer import pooled
 from tests.support.postgres import PASSWORD, DatabaseProxy, Postgres
@@ -39,14 +38,13 @@ TICKERS = (
 )
 TIME_BOUND = 45.0  # seconds for one run; it takes about five
 WHOLE = Shard()  # all tickers
-QUICK_JOB = ROOT / "tests" / "support" / "quick_job.py"
 
 
 @dataclass
 class Run:
     """One process of the job."""
 
-    process: subprocess.Popen[bytes]
+    process: Command
     folder: Path
     name: str
     tickers: frozenset[str]  # its shard's
@@ -60,7 +58,7 @@ class Run:
     @property
     def code(self) -> int:
         """As a shell and Kubernetes tell it: a second signal may kill it when all is done."""
-        status = self.process.returncode
+        status = self.process.wait()
         return 128 - status if status < 0 else status
 
     @property
@@ -237,21 +235,22 @@ class World:
         ends_with: int | None = None,
     ) -> Run:
         """The job as a process, its output in files of the schedule's folder."""
-        command = [sys.executable, str(QUICK_JOB), "run", "--json", "--horizon", str(HORIZON)]
-        command += ["--source", f"csv:{self._candles}", "--symbols", ",".join(TICKERS), *arguments]
+        job = ["run", "--json", "--horizon", str(HORIZON), "--source", f"csv:{self._candles}"]
+        job += ["--symbols", ",".join(TICKERS), *arguments]
         part = {"KRONOS_SHARDS": str(shard.count), "JOB_COMPLETION_INDEX": str(shard.index)}
         with (
+            Path(os.devnull).open("rb") as nothing,
             (self.folder / f"{name}.out").open("wb") as out,
             (self.folder / f"{name}.err").open("wb") as err,
         ):
-            process = subprocess.Popen(
-                command,
+            process = commands.start(
+                "tests.support.quick_job",
+                *job,
                 cwd=self.folder,
                 env={**_own_environment(), **self._settings(), **part, **(settings or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                stdin=nothing.fileno(),
+                stdout=out.fileno(),
+                stderr=err.fileno(),
             )
         tickers = frozenset(ticker for ticker in TICKERS if shard.takes(ticker))
         run = Run(process, self.folder, name, tickers, "--force" in arguments, ends_with)
