@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, commands
 from tests.support.market import Market
 from tests.support.openai_server import calls, openai_server, says
 from tradingbot.persistence import models as tables
@@ -53,9 +53,7 @@ def specified(name: str) -> dict[str, Any]:
 
 def forecast_all() -> None:
     """The nightly job, for real."""
-    subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronosbot"], check=True, capture_output=True, text=True
-    )
+    commands.run("tradingbot.kronosbot", cwd=Path.cwd(), env=os.environ).check_returncode()
 
 
 def test_the_direct_call_prints_a_forecast(
