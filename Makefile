@@ -11,7 +11,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest settings docs locks clean
+.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-scoring: $(VENV)/.dev ## Scoring of a million matured forecasts on a real 
 
 bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
 	@$(PY) -m benchmarks.walk_forward
+
+combination: $(VENV)/.dev ## What combining the model with plain experts gives (COMBINATION="--candles DIR --since 2016-01-01")
+	@$(PY) -m benchmarks.combination $(COMBINATION)
 
 settings: $(VENV)/.dev ## What temperature, top_p, paths and context do to the forecasts (KRONOS_MODEL=…; ten minutes)
 	@$(PY) -m benchmarks.sampling $(SETTINGS)

@@ -24,7 +24,10 @@ PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 
 # Commands that are not run as they stand: a pattern, and why, or where they are run.
 ELSEWHERE = [
-    (r"make (run|test|docs|lint|bench.*|image-test|help|serve|chaos.*|fuzz)", "the Makefile's"),
+    (
+        r"make (run|test|docs|lint|bench.*|combination.*|image-test|help|serve|chaos.*|fuzz)",
+        "the Makefile's",
+    ),
     (r".*--source yahoo .*", "asks Yahoo; tests/unit/data has one of its own"),
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
     (r"docker (build|push|run) .*", "tests/images builds and runs the images"),

@@ -1,4 +1,7 @@
-"""The yardsticks: a random walk, and one whose steps are as large as the market's moves are now."""
+"""The yardsticks: random walks, whose steps are as large as ever or as the market's moves are now.
+
+All give quantiles of close(target) ÷ close(as_of), without looking past `as_of`.
+"""
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from tradingbot.typing import Floats
 WINDOW = 250  # one-bar returns that are drawn from, the newest ones
 MIN_RETURNS = 32  # fewer are no distribution
 DECAY = 0.94  # of the weights of squared returns, per bar: RiskMetrics' for daily ones
+RANGE_WINDOW = 500  # of the walk by ranges, whose volatility is less of a guess
 _FIRST = 20  # returns whose mean square stands for the variance before the first one
 _MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
 
@@ -49,6 +53,39 @@ def ewma_walk_quantiles(
     return np.exp(quantiles * now[:, None])
 
 
+def range_walk_quantiles(
+    candles: pd.DataFrame, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
+) -> Floats:
+    """(n, 19): as `ewma_walk_quantiles`, with the volatility that the bars' ranges show.
+
+    `candles` have the columns open, high, low, close. The variance is the mean of four
+    exponentially weighted means of each bar's, with centres of mass of 1, 5, 25 and 125 bars; the
+    newest RANGE_WINDOW returns are drawn from. A bar without a range counts with its return.
+
+    Sources: variance of a bar: Garman and Klass (1980); the four means: Bollerslev, Hood, Huss and
+    Pedersen (2018), "Risk everywhere".
+    """
+    times, returns = _returns(candles["close"])
+    volatility = _range_volatility(candles, returns)
+    before = volatility[:-1]
+    filtered = np.divide(returns, before, out=np.zeros_like(returns), where=before > 0)
+    quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True, window=RANGE_WINDOW)
+    now = volatility[np.searchsorted(times, as_of, side="right") - 1]
+    return np.exp(quantiles * now[:, None])
+
+
+def _range_volatility(candles: pd.DataFrame, returns: Floats) -> Floats:
+    """(bars,): what is known after each bar."""
+    logs = np.log(candles[["open", "high", "low", "close"]].to_numpy("float64"))
+    opens, highs, lows, closes = logs.T
+    inside = 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
+    squares = np.append(0.0, returns**2)
+    variance = pd.Series(np.where(highs > lows, inside.clip(min=0), squares))
+    means = [variance.ewm(com=centre).mean().to_numpy() for centre in (1, 5, 25, 125)]
+    volatility: Floats = np.sqrt(np.mean(means, axis=0))
+    return volatility
+
+
 def _returns(past: pd.Series) -> tuple[NDArray[np.datetime64], Floats]:
     """The bars' times (bars,) and the log returns between them (bars - 1,)."""
     times = past.index.to_numpy().astype("datetime64[s]")
@@ -71,11 +108,12 @@ def _log_quantiles(
     step: NDArray[np.int64],
     *,
     without_mean: bool = False,
+    window: int = WINDOW,
 ) -> Floats:
     """(n, 19): quantiles of sums of `step` returns, drawn from the newest up to `as_of`."""
     origins, which = np.unique(as_of, return_inverse=True)
     ends = np.searchsorted(times, origins, side="right") - 1  # returns up to that origin
-    lengths = np.minimum(ends, WINDOW)  # ascending, as the origins are
+    lengths = np.minimum(ends, window)  # ascending, as the origins are
     quantiles = np.full((len(as_of), len(LEVELS)), np.nan)
     for length in np.unique(lengths[lengths >= MIN_RETURNS]):
         first, last = np.searchsorted(lengths, [length, length + 1])
@@ -85,24 +123,28 @@ def _log_quantiles(
             if without_mean:
                 windows -= windows.mean(axis=1, keepdims=True)
             rows = np.flatnonzero((which >= start) & (which < stop))
-            quantiles[rows] = _walk(windows, which[rows] - start, step[rows])
+            quantiles[rows] = _walk(windows, which[rows] - start, step[rows], window)
     return quantiles
 
 
-def _walk(windows: Floats, origin: NDArray[np.int64], step: NDArray[np.int64]) -> Floats:
+def _walk(
+    windows: Floats, origin: NDArray[np.int64], step: NDArray[np.int64], paths_each: int
+) -> Floats:
     """(n, 19), the i-th from windows[origin[i]], step[i] ahead; windows: (origins, length)."""
     quantiles = np.empty((len(step), len(LEVELS)))
-    paths = np.zeros((len(windows), WINDOW))
+    paths = np.zeros((len(windows), paths_each))
     table = np.random.default_rng(0)
     for ahead in range(1, int(step.max()) + 1):
-        paths += windows.take(table.permutation(WINDOW) * windows.shape[1] // WINDOW, axis=1)
+        paths += windows.take(
+            table.permutation(paths_each) * windows.shape[1] // paths_each, axis=1
+        )
         rows = np.flatnonzero(step == ahead)
         quantiles[rows] = _quantiles(paths.take(origin[rows], axis=0))
     return quantiles
 
 
 def _quantiles(values: Floats) -> Floats:
-    """(n, 19) from (n, WINDOW); as np.quantile, at a fifth of its cost."""
+    """(n, 19) from (n, paths); as np.quantile, at a fifth of its cost."""
     values.sort(axis=1)
     position = np.array(LEVELS) * (values.shape[1] - 1)
     below = position.astype("int64")

@@ -10,6 +10,7 @@ from tradingbot.evaluation.baselines import (
     WINDOW,
     ewma_walk_quantiles,
     random_walk_quantiles,
+    range_walk_quantiles,
 )
 from tradingbot.evaluation.outcomes import LEVELS
 
@@ -92,3 +93,41 @@ def test_closes_that_never_moved_stay() -> None:
     past = candles(np.zeros(100))
     found = ewma_walk_quantiles(past, origins(past, 90), np.array([3]))
     assert np.array_equal(found, np.ones((1, 19)))
+
+
+def with_ranges(closes: pd.Series, width: float = 0.01) -> pd.DataFrame:
+    """Bars that open at the close before, and reach `width` beyond both."""
+    opens = closes.shift(1, fill_value=closes.iloc[0])
+    both = pd.concat([opens, closes], axis=1)
+    high, low = both.max(axis=1) * (1 + width), both.min(axis=1) * (1 - width)
+    return pd.DataFrame({"open": opens, "high": high, "low": low, "close": closes})
+
+
+def test_the_walk_by_ranges_widens_when_bars_do_though_closes_do_not() -> None:
+    past = candles(np.random.default_rng(0).standard_normal(300) * 0.01)
+    bars = with_ranges(past)
+    wide = with_ranges(past.iloc[-20:], width=0.05)
+    as_of = origins(past, 300)
+    [calm], [stormy] = (
+        range_walk_quantiles(one, as_of, np.array([1]))
+        for one in (bars, pd.concat([bars.iloc[:-20], wide]))
+    )
+    assert stormy[-1] - stormy[0] > 2 * (calm[-1] - calm[0])
+
+
+def test_the_walk_by_ranges_never_looks_past_its_origin() -> None:
+    past = candles(np.random.default_rng(1).standard_normal(120) * 0.01)
+    bars = with_ranges(past)
+    poisoned = bars.copy()
+    poisoned.iloc[81:] *= 10
+    as_of, steps = origins(past, 80, 80), np.array([1, 5])
+    honest, other = (range_walk_quantiles(one, as_of, steps) for one in (bars, poisoned))
+    assert (honest == other).all()
+    assert np.isnan(range_walk_quantiles(bars, origins(past, 20), np.array([1]))).all()
+
+
+def test_bars_without_a_range_count_with_their_returns() -> None:
+    past = candles(np.random.default_rng(2).standard_normal(200) * 0.02)
+    flat = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), past))
+    [found] = range_walk_quantiles(flat, origins(past, 200), np.array([1]))
+    assert 0.02 < (found[16] - found[2]) / 2 < 0.03  # the middle 70 %, of a normal of 2 %

@@ -1,0 +1,188 @@
+"""Combined quantiles: made-up markets whose best expert is known, and what must never happen."""
+
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.postprocessing.combination import (
+    Panel,
+    State,
+    blend,
+    course_from,
+    replay,
+    untaught,
+)
+from tradingbot.typing import Floats
+
+LEVELS = np.array(QUANTILE_LEVELS)
+NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+DAY = np.timedelta64(86_400, "s")
+START = np.datetime64("2024-01-01", "s")
+
+
+def market(
+    sessions: int = 120,
+    tickers: int = 8,
+    *,
+    step: int = 1,
+    widths: tuple[float, ...] = (2.0, 1.0, 0.5),
+    hint: float = 0.0,
+    seed: int = 0,
+) -> Panel:
+    """Normal moves of 2 %; the model and two experts, each a normal of `widths` times that.
+
+    `hint` is the share of the coming move that the model's median knows.
+    """
+    random = np.random.default_rng(seed)
+    origin = np.repeat(np.arange(sessions), tickers)
+    scale = np.full(len(origin), 0.02)
+    actual = random.standard_normal(len(origin)) * scale
+    model, *experts = (scale[:, None] * width * NORMAL for width in widths)
+    return Panel(
+        as_of=START + origin * DAY,
+        target=START + (origin + step) * DAY,
+        scale=scale,
+        actual=actual,
+        model=model + hint * actual[:, None],
+        experts=np.stack(experts, axis=1),
+    )
+
+
+def crps(quantiles: Floats, actual: Floats) -> float:
+    off = actual[:, None] - quantiles
+    return float(2 * np.maximum(LEVELS * off, (LEVELS - 1) * off).mean())
+
+
+def learnt(panel: Panel) -> State:
+    return replay(panel, course_from(untaught(panel.experts.shape[1]))).newest
+
+
+def test_without_a_record_all_weigh_the_same_and_nothing_of_the_median_is_kept() -> None:
+    panel = market(1, hint=0.9)
+    state = untaught(2)
+    assert state.weights.tolist() == [1 / 3] * 3
+    assert state.kept == 0
+    [combined, *_] = blend(state, panel.model, panel.experts)
+    assert combined == pytest.approx(0.02 * NORMAL * (2 + 1 + 0.5) / 3)
+
+
+def test_the_weight_goes_to_the_expert_that_is_right() -> None:
+    state = learnt(market(400, widths=(2.0, 1.0, 2.5)))
+    assert state.weights.argmax() == 1
+    assert state.sessions == 400
+
+
+def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards() -> None:
+    panel = market(400)
+    combined = replay(panel, course_from(untaught(2))).blend(panel)
+    best = min(crps(q, panel.actual) for q in (panel.model, *panel.experts.swapaxes(0, 1)))
+    assert crps(combined, panel.actual) < 1.01 * best
+
+
+def test_a_hopeless_model_is_forgotten() -> None:
+    panel = market(400, widths=(0.25, 1.0, 1.0))
+    panel = replace(panel, model=panel.model + panel.scale[:, None])
+    combined = replay(panel, course_from(untaught(2))).blend(panel)
+    alone = crps(panel.experts[:, 0], panel.actual)
+    assert crps(combined, panel.actual) < 1.01 * alone
+    assert learnt(panel).weights[0] < 0.1
+
+
+@pytest.mark.parametrize(("hint", "least", "most"), [(0.0, 0.0, 0.3), (0.5, 0.5, 1.0)])
+def test_of_the_median_so_much_is_kept_as_it_has_agreed(
+    hint: float, least: float, most: float
+) -> None:
+    panel = market(200, hint=hint)
+    noise = np.random.default_rng(1).standard_normal(len(panel.actual)) * panel.scale
+    panel = replace(panel, model=panel.model + (0.3 * noise)[:, None])
+    assert least <= learnt(panel).kept <= most
+
+
+def test_a_median_that_points_the_wrong_way_is_not_turned_around() -> None:
+    assert learnt(market(200, hint=-0.5)).kept == 0
+
+
+def test_an_expert_that_sleeps_leaves_its_weight_to_the_others() -> None:
+    panel = market(1)
+    asleep = panel.experts.copy()
+    asleep[:, 1] = np.nan
+    state = State(gains=(0.0, 0.0, 5.0))
+    combined = blend(state, panel.model, asleep)
+    assert combined[0] == pytest.approx(0.02 * NORMAL * (2 + 1) / 2)
+
+
+def test_an_expert_that_always_sleeps_never_gains_and_changes_nothing() -> None:
+    panel = market(60)
+    asleep = np.full_like(panel.experts[:, :1], np.nan)
+    wider = replace(panel, experts=np.concatenate([panel.experts, asleep], axis=1))
+    assert learnt(wider).gains == pytest.approx((*learnt(panel).gains, 0.0))
+    course = replay(panel, course_from(untaught(2)))
+    same = replay(wider, course_from(untaught(3)))
+    assert same.blend(wider) == pytest.approx(course.blend(panel))
+
+
+def test_where_all_sleep_there_is_no_quantile() -> None:
+    nothing = np.full((1, 19), np.nan)
+    assert np.isnan(blend(untaught(1), nothing, nothing[:, None])).all()
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_nothing_looks_ahead(step: int) -> None:
+    panel = market(40, step=step)
+    poisoned = replace(panel, actual=panel.actual.copy())
+    last = np.unique(panel.target)[25]
+    poisoned.actual[panel.target >= last] *= -100
+    before = panel.as_of <= last  # a forecast made on that day does not know its close yet
+    honest, shown = (replay(p, course_from(untaught(2))).blend(p) for p in (panel, poisoned))
+    assert (honest[before] == shown[before]).all()
+    assert (honest[~before] != shown[~before]).any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 60), max_size=4), seed=st.integers(0, 5))
+def test_night_by_night_teaches_what_all_at_once_does(cuts: list[int], seed: int) -> None:
+    panel = market(60, 3, step=2, seed=seed)
+    whole = replay(panel, course_from(untaught(2)))
+    course = course_from(untaught(2))
+    for cut in [*sorted(cuts), 100]:
+        known = panel.target <= START + cut * DAY
+        course = replay(panel[known], course)
+        course = replay(panel[known], course)  # a night that is done twice
+    assert course.newest.gains == pytest.approx(whole.newest.gains)
+    assert course.newest.kept == pytest.approx(whole.newest.kept)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99))
+def test_the_order_of_the_rows_does_not_matter(seed: int) -> None:
+    panel = market(30, 4)
+    shuffled = panel[np.random.default_rng(seed).permutation(len(panel.actual))]
+    assert learnt(shuffled).gains == pytest.approx(learnt(panel).gains)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    factor=st.floats(1e-3, 1e3),
+    widths=st.tuples(*[st.floats(0.1, 10.0)] * 3),
+)
+def test_weights_are_shares_and_do_not_depend_on_how_much_the_market_moves(
+    factor: float, widths: tuple[float, ...]
+) -> None:
+    panel = market(20, 3, widths=widths)
+    scaled = Panel(
+        panel.as_of,
+        panel.target,
+        panel.scale * factor,
+        panel.actual * factor,
+        panel.model * factor,
+        panel.experts * factor,
+    )
+    weights = learnt(panel).weights
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).all()
+    assert learnt(scaled).weights == pytest.approx(weights)

@@ -1,0 +1,171 @@
+"""Combine the model's quantiles with those of plain experts, by their record: pure arrays.
+
+    course = replay(panel, course_from(untaught(3)))  # what was known after each session
+    quantiles = blend(course.newest, model, experts)
+
+Every expert gives 19 quantiles of log(close ÷ last close). The combined quantile of a level is the
+weighted mean of theirs, the weights being the same for all levels. After each target session they
+move towards those experts that would have lowered the pinball loss (exponentiated gradient:
+Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS learning", 2021, arXiv
+2102.00968). The model's median is shrunk towards the last close first, by how well it has agreed
+with the outcomes so far (as in EMOS: Gneiting et al. 2005).
+
+Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates only.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.typing import Floats, Times
+
+RATE = 1.0  # of learning; losses are in units of each forecast's expected move, so none is tuned
+PRIOR_SESSIONS = 50  # of no agreement at all: so much record halves the doubt in the median
+
+_LEVELS = np.array(QUANTILE_LEVELS)
+_MEDIAN = 9  # of the 19 quantiles
+
+
+@dataclass(frozen=True)
+class Panel:
+    """n matured forecasts of one step, the model's and the experts', in any order.
+
+    Quantiles and outcomes are logs of price ÷ last close. An expert that has nothing to say about
+    a forecast has NaN there: it sleeps, and the others share its weight.
+    """
+
+    as_of: Times  # (n,)
+    target: Times  # (n,)
+    scale: Floats  # (n,) the move to be expected: EWMA deviation of one bar times √step
+    actual: Floats  # (n,)
+    model: Floats  # (n, 19)
+    experts: Floats  # (n, experts, 19)
+
+    def __getitem__(self, rows: Any) -> "Panel":
+        return Panel(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+
+@dataclass(frozen=True)
+class State:
+    """What a record teaches.
+
+    Attributes:
+        gains: By how much following each expert alone would have lowered the loss, the model's
+            first: (1 + experts,). Weights are their softmax.
+        agreement: Sum over sessions of the mean of median * outcome, in units of `scale`.
+        size: Sum over sessions of the mean of median², likewise.
+        sessions: How many there were.
+        until: The newest target session among them; None where there was none.
+    """
+
+    gains: tuple[float, ...]
+    agreement: float = 0.0
+    size: float = 0.0
+    sessions: int = 0
+    until: np.datetime64 | None = None
+
+    @property
+    def weights(self) -> Floats:
+        """(1 + experts,): positive, their sum is 1."""
+        powers = np.exp(np.array(self.gains) - max(self.gains))
+        weights: Floats = powers / powers.sum()
+        return weights
+
+    @property
+    def kept(self) -> float:
+        """The share of the model's median that is kept, from 0 to 1."""
+        if self.size <= 0:
+            return 0.0
+        doubt = PRIOR_SESSIONS * self.size / self.sessions
+        return min(max(self.agreement / (self.size + doubt), 0.0), 1.0)
+
+
+def untaught(experts: int) -> State:
+    """Equal weights for the model and the experts; nothing is kept of the model's median."""
+    return State(gains=(0.0,) * (1 + experts))
+
+
+def blend(state: State, model: Floats, experts: Floats) -> Floats:
+    """(n, 19) from the model's quantiles (n, 19) and the experts' (n, experts, 19)."""
+    kept, weights = np.full(len(model), state.kept), np.tile(state.weights, (len(model), 1))
+    return _blend(weights, _stacked(kept, model, experts))
+
+
+@dataclass(frozen=True)
+class Course:
+    """The states of one pool of forecasts, from before its first session to its newest one."""
+
+    sessions: Times  # (sessions,) ascending
+    states: tuple[State, ...]  # (1 + sessions,)
+
+    @property
+    def newest(self) -> State:
+        return self.states[-1]
+
+    def blend(self, panel: Panel) -> Floats:
+        """(n, 19): each forecast with the state that was known when it was made."""
+        kept, weights = self._before(panel.as_of)
+        return _blend(weights, _stacked(kept, panel.model, panel.experts))
+
+    def extended(self, session: np.datetime64, state: State) -> "Course":
+        return Course(np.append(self.sessions, session), (*self.states, state))
+
+    def _before(self, as_of: Times) -> tuple[Floats, Floats]:
+        """(n,) and (n, 1 + experts): what was kept of the median, and the weights."""
+        known = np.searchsorted(self.sessions, as_of.astype(self.sessions.dtype), side="left")
+        used, which = np.unique(known, return_inverse=True)
+        states = [self.states[index] for index in used]
+        kept, weights = zip(*((state.kept, state.weights) for state in states), strict=True)
+        return np.array(kept)[which], np.array(weights)[which]
+
+
+def course_from(state: State) -> Course:
+    """One without sessions yet."""
+    return Course(np.array([], "M8[s]"), (state,))
+
+
+def replay(panel: Panel, start: Course) -> Course:
+    """Learn from the panel after `start`, session by session; those it has seen are left out."""
+    course, until = start, start.newest.until
+    order = np.argsort(panel.target, kind="stable")
+    sessions, first = np.unique(panel.target[order], return_index=True)
+    for session, rows in zip(sessions, np.split(order, first)[1:], strict=True):
+        if until is None or session > until:
+            course = course.extended(session, _learn(course, panel[rows], session))
+    return course
+
+
+def _learn(course: Course, panel: Panel, session: np.datetime64) -> State:
+    """The state once a target session's forecasts have their outcomes."""
+    kept, weights = course._before(panel.as_of)
+    stacked = _stacked(kept, panel.model, panel.experts)
+    blended = _blend(weights, stacked)
+    missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
+    ahead = (blended[:, None] - stacked) / panel.scale[:, None, None]
+    fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # who sleeps gains nothing
+    median, actual = panel.model[:, _MEDIAN] / panel.scale, panel.actual / panel.scale
+    now = course.newest
+    return State(
+        gains=tuple((np.array(now.gains) + RATE * fall).tolist()),
+        agreement=now.agreement + float((median * actual).mean()),
+        size=now.size + float((median**2).mean()),
+        sessions=now.sessions + 1,
+        until=session,
+    )
+
+
+def _stacked(kept: Floats, model: Floats, experts: Floats) -> Floats:
+    """(n, 1 + experts, 19): the model with its median shrunk, then the experts."""
+    shrunk = model - ((1 - kept) * model[:, _MEDIAN])[:, None]
+    return np.concatenate([shrunk[:, None], experts], axis=1)
+
+
+def _blend(weights: Floats, stacked: Floats) -> Floats:
+    """(n, 19): weighted means over those that are awake; NaN where nobody is."""
+    awake = np.where(np.isnan(stacked[..., 0]), 0.0, weights)
+    with np.errstate(invalid="ignore"):
+        awake /= awake.sum(axis=1, keepdims=True)
+    blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
+    return blended
