@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.errors import ConfigError
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.schema import is_current, lock_out_other_processes, upgrade
 from tradingbot.persistence.sqlite_file import is_read_only, open_for_reading
@@ -65,13 +65,8 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
             yield session
             session.commit()
     except DBAPIError as error:
-        if lacks_something(error):
-            raise DatabaseError(
-                f"database {redact(engine.url)}: its tables are not those of this version "
-                f"({str(error.orig).splitlines()[0]}); the next `kronosbot run` upgrades older ones"
-            ) from error
         lost = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
-        if lost or sqlstate(error) in REFUSED:
+        if lost or lacks_something(error) or sqlstate(error) in REFUSED:
             raise unreachable(engine.url, error) from error
         raise
 

@@ -27,6 +27,10 @@ def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
 def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
     """What to do about it. Only of a server that has said nothing it is asked whether it is up."""
     sqlite = address.get_backend_name() == "sqlite"
+    if isinstance(error, DBAPIError) and lacks_something(error):
+        return (
+            "its tables are not those of this version; the next `kronosbot run` upgrades older ones"
+        )
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
     for pattern, way_out in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:

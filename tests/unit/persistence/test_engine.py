@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -829,3 +830,16 @@ def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> Non
     done = run_python(code, cwd=tmp_path, env={"DATABASE_URL": "nonsense"})
     assert (done.stdout, done.stderr) == ("{}\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_that_a_program_of_before_left_is_said_to_be_upgraded_by_the_next_run(
+    database: str,
+) -> None:
+    with init_db(database).begin() as connection:
+        connection.execute(text("ALTER TABLE kronos_scores DROP COLUMN relative_mae"))
+    for session_on in (read_only_session, partial(get_db_session, create=False)):
+        with (
+            pytest.raises(DatabaseError, match="the next `kronosbot run` upgrades older ones"),
+            session_on(database) as session,
+        ):
+            session.query(KronosScore).all()
