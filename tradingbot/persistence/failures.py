@@ -5,7 +5,7 @@ import re
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from tradingbot.errors import DatabaseError, DatabaseUnavailable
+from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, KronosError
 from tradingbot.persistence.url import redact, without_password
 
 # SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
@@ -13,12 +13,26 @@ from tradingbot.persistence.url import redact, without_password
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
 REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
 # What a server says to who may not connect, which comes without a SQLSTATE.
-_FINAL = re.compile(r"authentication failed|does not exist|no pg_hba.conf entry|not permitted")
+_FINAL = re.compile(
+    r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
+    r"|no such (database|user)|unsupported startup parameter"
+)
+# What pgbouncer says with pool_mode=statement, where nothing of this program can work.
+_NO_TRANSACTIONS = "transaction blocks not allowed in statement pooling mode"
 
 
-def unreachable(address: URL, error: SQLAlchemyError) -> DatabaseError:
-    """One line: which database, what it said, the way out. DatabaseUnavailable if it may pass."""
+def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
+    """Return an error in one line: which database, what it said, the way out.
+
+    It is a DatabaseUnavailable if it may pass, a ConfigError for a pooler that refuses
+    transactions, else a DatabaseError.
+    """
     said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
+    if _NO_TRANSACTIONS in said:
+        return ConfigError(
+            f"database {redact(address)}: a pooler stands before it that allows no transactions "
+            "(pool_mode=statement): use pool_mode=session, or the server's own port"
+        )
     way_out = _way_out(address, error, said)
     kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
     return kind(f"database {redact(address)}: {said}; {way_out}")
@@ -53,14 +67,23 @@ _WAYS_OUT = [
         "check the user and the password in DATABASE_URL (or POSTGRES_*)",
     ),
     (
-        re.compile(r"(database|role|user) \S+ does not exist"),
+        re.compile(r"(database|role|user) \S+ does not exist|no such (database|user)"),
         "create it, or correct its name in DATABASE_URL (or POSTGRES_*)",
     ),
     (
         re.compile(r"no pg_hba.conf entry|not permitted|not currently accepting"),
         "the server does not let this user in: ask who runs it",
     ),
-    (re.compile(r"too many (clients|connections)|remaining connection slots"), "try again later"),
+    (
+        re.compile(r"unsupported startup parameter"),
+        "name it in ignore_startup_parameters of the pooler, or use the server's own port",
+    ),
+    (
+        re.compile(
+            r"too many (clients|connections)|remaining connection slots|no more connections"
+        ),
+        "try again later",
+    ),
     (re.compile(r"(starting up|shutting down|recovery mode)"), "try again once it is up"),
     (
         re.compile(r"SSL|certificate"),

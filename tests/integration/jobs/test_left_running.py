@@ -210,11 +210,12 @@ def test_a_refusal_of_the_pause_that_passes_is_tried_again(
     assert hub.actions().count("pause") == 3
 
 
-def test_a_database_behind_a_pooler_of_transactions_is_refused_before_the_wake(
-    hub: Hub, postgres_url: str, tmp_path: Path, capsys: Any
+@pytest.mark.parametrize("mode", ["transaction", "statement"])
+def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
+    mode: str, hub: Hub, postgres_url: str, tmp_path: Path, capsys: Any
 ) -> None:
     hub.start_now()
-    with pooled(postgres_url) as url:
+    with pooled(postgres_url, mode=mode) as url:
         way = Way("pgbouncer", 2, "loud", environ={"DATABASE_URL": url})
         code, told = run(way, hub, postgres_url, tmp_path, capsys)
     assert (code, hub.running, LOUD in told) == (2, True, True), told

@@ -652,6 +652,10 @@ class TestADatabaseOutOfReach:
             ("fe_sendauth: no password supplied", None, "the password in"),
             ('FATAL: database "bots" does not exist', None, "correct its name"),
             ('FATAL: role "me" does not exist', None, "correct its name"),
+            ("FATAL: no such database: bots", None, "correct its name"),  # a pooler's
+            ("FATAL: no such user: me", None, "correct its name"),
+            ("FATAL: unsupported startup parameter: options", None, "ignore_startup_parameters"),
+            ("FATAL: no more connections allowed (max_client_conn)", None, "try again later"),
             ("FATAL: no pg_hba.conf entry for host", None, "does not let this user in"),
             ("FATAL: sorry, too many clients already", None, "try again later"),
             ("FATAL: the database system is starting up", None, "try again once it is up"),
