@@ -1,7 +1,8 @@
 """From a request's body to series that are ready for the engine, without holding up anybody else.
 
-All parsing and checking happens in one thread, a few series at a time: between two turns the other
-requests get theirs, and what a series became in Python is gone before the next one is parsed.
+All parsing and checking happens in threads, a few series at a time: between two turns the other
+requests get theirs, and what a series became in Python is gone before the next one is parsed. Large
+bodies have a thread of their own, so that small ones never wait behind one.
 """
 
 import asyncio
@@ -38,10 +39,12 @@ class Reader:
         # commas and brackets of one series: no valid one has as many
         self._most_values = 10 * settings.max_history + settings.max_horizon + 1000
         self._thread = ThreadPoolExecutor(1, "kronos-reader")
+        self._large_thread = ThreadPoolExecutor(1, "kronos-reader-large")
         self._large = asyncio.Lock()
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for thread in (self._thread, self._large_thread):
+            thread.shutdown(wait=True, cancel_futures=True)
 
     async def one(self, body: Body) -> list[Prepared]:
         """The series of a request for one ticker. Raises InvalidRequest, InvalidHistory."""
@@ -60,8 +63,9 @@ class Reader:
             items += await self._in_turn(self._prepare_items, body, group)
         return items
 
-    async def _in_turn(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+    async def _in_turn(self, work: Callable[..., T], body: Body, *arguments: Any) -> T:
+        thread = self._large_thread if len(body) > LARGE else self._thread
+        return await asyncio.get_running_loop().run_in_executor(thread, work, body, *arguments)
 
     def _spans(self, body: Body) -> list[tuple[int, int]]:
         """Where the series of a batch stand."""
