@@ -45,6 +45,11 @@ FAILED = {  # stage: whether the build's log tells why, or the run's
     "RUNTIME_ERROR": False,
 }
 
+# The name of a variable that holds a secret.
+_SECRET = re.compile(
+    r"(password|passwd|passphrase|secret|token|credentials?|key)_?\d*$", re.IGNORECASE
+)
+
 Say = Callable[[str], None]
 
 
@@ -70,8 +75,8 @@ class Wanted:
                 raise HubRefused(f"{name!r}: expected a name of letters, digits and _")
         if both := self.variables.keys() & self.secrets.keys():
             raise HubRefused(f"{min(both)} is given as a variable and as a secret; choose one")
-        if "KRONOS_API_KEY" in self.variables:
-            raise HubRefused("KRONOS_API_KEY: everybody can read a variable; use --secret")
+        if secret := next(filter(_SECRET.search, self.variables), None):
+            raise HubRefused(f"{secret}: everybody can read a variable; use --secret")
         try:
             Settings.from_env({**self.variables, **self.secrets})
         except SettingsError as error:  # better here than after the build

@@ -1,6 +1,7 @@
 """One deployment from start to end: look, tell what differs, change it, wait for the Space."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 
 import huggingface_hub
@@ -35,7 +36,7 @@ def run(
         raise HubRefused(
             "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
         )
-    space = HubSpace(repo, token)
+    space = HubSpace(repo, token, endpoint=_endpoint())
     plan = deploy.make_plan(space, wanted, key=token)
     if dry_run:
         _show(plan)
@@ -62,6 +63,14 @@ def run(
             changed=plan.restarts,
         )
         typer.echo(json.dumps(health))
+
+
+def _endpoint() -> str | None:
+    """HF_ENDPOINT, which is shown in errors; None: huggingface.co."""
+    address = os.environ.get("HF_ENDPOINT", "").strip()
+    if set("@?#") & set(address):
+        raise HubRefused("HF_ENDPOINT has a user, a password or a query in it: leave them out")
+    return address or None
 
 
 def _show(plan: deploy.Plan) -> None:

@@ -38,6 +38,16 @@ def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> Non
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("command", ["run", "status", "report", "score", "calibrate"])
+def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
+    command: str, tmp_path: Path
+) -> None:
+    said = " ".join(kronosbot(command, "--help", folder=tmp_path).stdout.split())
+    about = said[said.index("--database-url") :]
+    assert "Everybody on this machine can read it in `ps`" in about
+    assert "set DATABASE_URL instead" in about
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [

@@ -213,6 +213,30 @@ def test_no_token_goes_anywhere_before_it_is_clear_whose_space_it_is(
     assert not list(tmp_path.iterdir()), "no database was made either"
 
 
+@pytest.mark.parametrize(
+    ("environ", "first"),
+    [
+        ({"HF_SPACE_REPO": REPO}, f"Waiting for {REPO} at http://127.0.0.1:9"),
+        ({"HF_SPACE_REPO": REPO, **HF_TOKEN}, f"Waking {REPO} at http://127.0.0.1:9"),
+        ({}, "Waiting for http://127.0.0.1:9"),
+        (HF_TOKEN, "Waiting for http://127.0.0.1:9"),
+    ],
+)  # fmt: skip
+def test_the_first_line_of_a_run_says_whose_space_it_is(
+    environ: dict[str, str], first: str, hub: Hub, tmp_path: Path
+) -> None:
+    here = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_ENDPOINT": hub.url,
+            "KRONOS_WAKE_TIMEOUT": "1"}  # fmt: skip
+    done = commands.run(
+        "tradingbot.kronosbot", "run", "--dry-run", "--source", "sample",
+        cwd=tmp_path, env={**os.environ, **here, **environ},
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert (done.returncode, lines[0]) == (1, first)
+    unused = "HF_SPACE_REPO is not set, so the Space is neither woken nor paused"
+    assert (unused in lines) is ("HF_TOKEN" in environ and "HF_SPACE_REPO" not in environ)
+
+
 def test_without_a_command_the_commands_are_listed(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tradingbot.kronosbot", "space"],

@@ -341,6 +341,8 @@ def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
         (REPO, ("--variable", "KRONOS_MAX_BATCH=0"), "KRONOS_MAX_BATCH='0': expected a whole"),
         (REPO, ("--variable", "A-B=0"), "'A-B': expected a name of letters, digits and _"),
         (REPO, ("--variable", "KRONOS_API_KEY=x"), "everybody can read a variable"),
+        (REPO, ("--variable", f"HF_TOKEN={SECRET}"), "HF_TOKEN: everybody can read a variable"),
+        (REPO, ("--variable", f"db_password={SECRET}"), "everybody can read a variable"),
         (REPO, ("--secret", "KRONOS_API_KEY"), "KRONOS_API_KEY is not set in the environment"),
         (REPO, ("--secret", f"KRONOS_API_KEY={SECRET}"), "a command line is no place"),
         (REPO, ("--secret", "HOME", "--variable", "HOME=x"), "as a variable and as a secret"),
@@ -355,6 +357,18 @@ def test_what_cannot_be_meant_is_one_line_and_exit_code_2_before_the_hub_is_aske
     assert says in done.stderr
     assert done.output == done.stderr
     assert done.output.count("\n") == 1
+    assert SECRET not in done.output
+
+
+@pytest.mark.parametrize("url", [f"https://me:{SECRET}@hub", f"https://hub?key={SECRET}"])
+def test_a_hub_s_address_with_a_secret_in_it_is_refused_and_not_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kronos_space.deployment.run.HubSpace", None)
+    env = {"HF_TOKEN": TOKEN, "HF_ENDPOINT": url}
+    done = CliRunner().invoke(commands.app, ["deploy", REPO], env=env)
+    assert done.exit_code == 2
+    assert done.output.startswith("Error: HF_ENDPOINT has a user, a password or a query")
     assert SECRET not in done.output
 
 
