@@ -7,7 +7,7 @@ A Space is a stranger: nothing of an answer is believed before a model has taken
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from reprlib import Repr
 from typing import Annotated, Any
 
@@ -37,10 +37,11 @@ def _visible(text: str) -> str:
 
 
 def _time(value: object) -> datetime:
-    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, as it was sent."""
+    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, in UTC where a zone was sent."""
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError("expected a time such as 2013-02-21T00:00:00")
-    return datetime.fromisoformat(value).replace(tzinfo=None)
+    when = datetime.fromisoformat(value)
+    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
 
 
 def _few(value: object) -> object:

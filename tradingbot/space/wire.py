@@ -16,6 +16,7 @@ from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import calendar_gap, next_sessions
 from tradingbot.markets.candles import PRICES, checked, with_every_volume
 from tradingbot.markets.fingerprint import bars_hash
+from tradingbot.markets.intraday import market_zone, next_bars
 from tradingbot.settings import TEMPERATURE, TOP_P
 
 
@@ -84,7 +85,9 @@ def prepare(
 
     `history` is in any form that `normalised` reads. A missing volume among others counts as 0,
     with a warning.
-    Daily targets are the exchange's sessions; within a day the Space goes on as the bars do.
+    Daily targets are the exchange's sessions; within a day they are its
+    minutes, sent as times on its wall with their zone; where the bars are on other minutes, the
+    Space goes on as the bars do, with a warning.
 
     Raises:
         DataError: The history is not one of candles, or the sessions are not known that far.
@@ -93,7 +96,12 @@ def prepare(
     for note in notes:
         logger.warning("%s: %s", symbol, note, extra={"symbol": symbol})
     last = history.index[-1].to_pydatetime()
-    targets = next_sessions(symbol, last, horizon) if interval == "1d" else []
+    zone = None
+    if interval == "1d":
+        targets = next_sessions(symbol, last, horizon)
+    else:
+        targets = _within_days(symbol, pd.DatetimeIndex(history.index), interval, horizon)
+        zone = market_zone(symbol) if targets else None
     gap = calendar_gap(symbol, targets[-1]) if targets else None
     request = encode(
         symbol,
@@ -103,8 +111,18 @@ def prepare(
         targets=targets,
         samples=samples,
         seed=seed,
+        zone=zone,
     )
+    if not targets:
+        gap = "its bars are not on the exchange's minutes: the next ones follow their own pattern"
     return request if gap is None else replace(request, notes=(gap,))
+
+
+def _within_days(symbol: str, index: pd.DatetimeIndex, interval: str, count: int) -> list[datetime]:
+    bars = index.to_numpy().astype("datetime64[us]")
+    step = pd.Timedelta(interval.replace("m", "min")).to_timedelta64().astype("timedelta64[us]")
+    found = next_bars(symbol, bars, step, count)
+    return [] if found is None else [*found.tolist()]
 
 
 def encode(
@@ -118,10 +136,12 @@ def encode(
     seed: int | None,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
+    zone: str | None = None,
 ) -> SeriesRequest:
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
     Volume is sent only when every bar has one, since the Space wants it in all rows or in none.
+    With `zone`, times are sent as those on a wall there, with their offset from UTC.
     Without `seed` goes one that follows from the ticker and its newest bar, so that whoever asks
     again with the same candles gets the same forecast.
     """
@@ -142,7 +162,7 @@ def encode(
         "seed": seed,
     }
     if targets:
-        request["target_timestamps"] = [day.isoformat() for day in targets]
+        request["target_timestamps"] = _stamps(pd.DatetimeIndex(list(targets)), zone)
     return SeriesRequest(
         symbol=symbol,
         interval=interval,
@@ -154,11 +174,19 @@ def encode(
         seed=seed,
         bars_hash=bars_hash(history[columns]),
         targets=tuple(targets),
-        body=_with_bars(request, history[columns]),
+        body=_with_bars(request, history[columns], zone),
     )
 
 
-def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame) -> bytes:
+def _stamps(times: pd.DatetimeIndex, zone: str | None) -> list[str]:
+    """ISO 8601 texts of naive UTC times; with `zone`, as wall times there."""
+    if zone is not None and zone != "UTC":
+        return [moment.isoformat() for moment in times.tz_localize("UTC").tz_convert(zone)]
+    texts: list[str] = np.datetime_as_string(times.to_numpy().astype("datetime64[s]")).tolist()
+    return texts
+
+
+def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame, zone: str | None) -> bytes:
     """The request's JSON with `ohlcv` as its last member.
 
     Written by hand: most of a request are bars, and this is five times as fast as dictionaries.
@@ -166,7 +194,7 @@ def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame) -> bytes:
     values = bars.to_numpy(dtype="float64")
     if not np.isfinite(values).all():
         raise ValueError("NaN or infinity among the bars")
-    stamps = np.datetime_as_string(bars.index.to_numpy().astype("datetime64[s]")).tolist()
+    stamps = _stamps(pd.DatetimeIndex(bars.index), zone)
     members = ",".join(f'"{name}":%r' for name in bars)
     pattern = '{"timestamp":"%s",' + members + "}"
     rows = zip(stamps, *values.T.tolist(), strict=True)
