@@ -96,9 +96,7 @@ def init_db(url: str | None = None) -> Engine:
     """
     engine = get_engine(url)
     try:
-        with engine.connect() as connection:
-            current = is_current(connection)
-        if not current:
+        if not _is_current(engine):
             with _process_lock, engine.begin() as connection:
                 lock_out_other_processes(connection)
                 upgrade(connection)
@@ -106,6 +104,16 @@ def init_db(url: str | None = None) -> Engine:
         raise unreachable(engine.url, error) from error
     _ready.add(engine)
     return engine
+
+
+def _is_current(engine: Engine) -> bool:
+    try:
+        with engine.connect() as connection:
+            return is_current(connection)
+    except DBAPIError as error:
+        if lacks_something(error):  # another process is just upgrading it
+            return False
+        raise
 
 
 def get_engine(url: str | None = None) -> Engine:
