@@ -17,6 +17,7 @@ from tradingbot.markets.calendars import calendar_gap, next_sessions
 from tradingbot.markets.candles import PRICES, checked, with_every_volume
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.markets.intraday import market_zone, next_bars
+from tradingbot.markets.judgement import bar_length
 from tradingbot.settings import TEMPERATURE, TOP_P
 
 
@@ -120,8 +121,7 @@ def prepare(
 
 def _within_days(symbol: str, index: pd.DatetimeIndex, interval: str, count: int) -> list[datetime]:
     bars = index.to_numpy().astype("datetime64[us]")
-    step = pd.Timedelta(interval.replace("m", "min")).to_timedelta64().astype("timedelta64[us]")
-    found = next_bars(symbol, bars, step, count)
+    found = next_bars(symbol, bars, np.timedelta64(bar_length(interval), "us"), count)
     return [] if found is None else [*found.tolist()]
 
 
