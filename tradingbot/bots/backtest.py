@@ -1,32 +1,22 @@
 """A bot's decisions replayed over past bars, with costs and without a look ahead.
 
 What is decided on one bar, and the decision sees nothing later, is traded at the open of the
-ticker's next bar. Equity is counted at each close. With n bars, equity E[0] (the cash at first) to
-E[n-1], and returns r[i] = E[i] / E[i-1] - 1:
-
-    total_return    E[n-1] / E[0] - 1
-    yearly_return   (E[n-1] / E[0]) ^ (1 / years) - 1, where years is the calendar's time from the
-                    first bar to the last, in years of 365.25 days
-    sharpe          mean(r) / std(r) x sqrt(bars a year), where std divides by n - 2 (one less than
-                    there are returns), bars a year is (n - 1) / years, and no interest is counted
-    max_drawdown    the largest of 1 - E[i] / max(E[0] … E[i])
-    hit_rate        of the sales, the share that brought more than what was sold had cost, costs
-                    of both counted; what is held counts at its average cost
-
-What cannot be counted (no sale, no move, less than a day) is NaN.
+ticker's next bar; with `fill="close"`, which is optimistic, at the close that it was decided on.
+A bar with a volume of 0 trades nothing: what was decided then waits for the next bar, unless 1 or
+-1 is decided there. Equity is counted at each close; `performance.py` has the formulas.
 """
 
 import logging
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
-from tradingbot.bots.strategy import Strategy
+from tradingbot.bots.performance import PerformanceStats, hit_rate, performance_stats
+from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean
 from tradingbot.markets.findings import Caller
@@ -35,18 +25,6 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import in_the_past
 
 logger = logging.getLogger(__name__)
-
-DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
-
-
-@dataclass(frozen=True)
-class PerformanceStats:
-    """What an equity curve amounts to, as shares; the module says how each is counted."""
-
-    total_return: float
-    yearly_return: float
-    sharpe: float
-    max_drawdown: float
 
 
 @dataclass(frozen=True)
@@ -57,15 +35,15 @@ class Backtest:
     trades: pd.DataFrame  # time, symbol, side, quantity, price, costs
     measures: PerformanceStats
     hit_rate: float
-    buy_and_hold: (
-        PerformanceStats  # each ticker bought at its second bar's open, evenly, costs counted
-    )
+    buy_and_hold: PerformanceStats  # each ticker bought as soon as the bot could, evenly
+    fill: FillAt = "open"  # of the next bar, or "close": optimistic
 
     def __str__(self) -> str:
         first, last = self.equity.index[0], self.equity.index[-1]
         rows = [
             f"{first:%Y-%m-%d} to {last:%Y-%m-%d}: {len(self.trades)} trades, "
-            f"{_share(self.hit_rate)} of the sales at a profit",
+            f"{_share(self.hit_rate)} of the sales at a profit"
+            + (", filled at the closes that were decided on: optimistic" * (self.fill == "close")),
             f"{'':14}{'this bot':>12}{'buy and hold':>14}",
         ]
         for name in ("total_return", "yearly_return", "sharpe", "max_drawdown"):
@@ -75,84 +53,89 @@ class Backtest:
         return "\n".join(rows)
 
 
-def run_backtest(strategy: Strategy, history: Any | Mapping[str, Any], cash: float) -> Backtest:
+def run_backtest(
+    strategy: Strategy,
+    history: Any | Mapping[str, Any],
+    cash: float,
+    fill: FillAt | None = None,
+) -> Backtest:
     """See `Bot.backtest`."""
+    fill = strategy.fill if fill is None else checked_fill(fill)
     bars = _bars(strategy, history)
     schedule = _schedule(bars)
     if len(schedule) < 2:
         raise DataError(f"{', '.join(bars)}: a backtest needs two bars at least")
-    opens = {symbol: frame["open"].to_list() for symbol, frame in bars.items()}
-    closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
     account = Account({CASH: cash}, {}, strategy.cost_rate)
     if account.cash < MIN_TRADE:
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
-    pending: dict[str, int] = {}  # decided, and to be traded at the ticker's next bar
-    last_close: dict[str, float] = {}
-    equity: list[float] = []
-    times_of_fills: list[datetime] = []
+    replay = _Replay(strategy, bars, account, fill)
     with in_the_past(), strategy.deciding(account):
-        for time, present in schedule.items():
-            account.prices = {symbol: opens[symbol][i] for symbol, i in present.items()}
-            orders = {symbol: pending[symbol] for symbol in present if symbol in pending}
-            if any(orders.values()):
-                account.follow(orders)
-                times_of_fills += [time] * (len(account.fills) - len(times_of_fills))
-            for symbol, i in present.items():
-                last_close[symbol] = closes[symbol][i]
-                pending[symbol] = strategy.decide(symbol, bars[symbol], i + 1)
-            held = (account.held(symbol) * close for symbol, close in last_close.items())
-            equity.append(account.cash + sum(held))
+        equity = [replay.step(time, present) for time, present in schedule.items()]
     curve = pd.Series(equity, index=pd.DatetimeIndex(list(schedule)), name="equity")
     trades = [
-        (time, *astuple(fill)) for time, fill in zip(times_of_fills, account.fills, strict=True)
+        (time, *astuple(fill)) for time, fill in zip(replay.times, account.fills, strict=True)
     ]
+    held = _buy_and_hold(bars, curve.index, cash, strategy.cost_rate, fill)
     return Backtest(
         equity=curve,
         trades=pd.DataFrame(trades, columns=["time", *(field.name for field in fields(Fill))]),
-        measures=performance_stats(curve),
+        measures=performance_stats(curve, strategy.tickers, strategy.interval),
         hit_rate=hit_rate(account.fills),
-        buy_and_hold=performance_stats(_buy_and_hold(bars, curve.index, cash, strategy.cost_rate)),
+        buy_and_hold=performance_stats(held, strategy.tickers, strategy.interval),
+        fill=fill,
     )
 
 
-def performance_stats(equity: pd.Series) -> PerformanceStats:
-    """Of an equity curve over time; the formulas are the module's."""
-    first, last = float(equity.iloc[0]), float(equity.iloc[-1])
-    years = (equity.index[-1] - equity.index[0]) / YEAR
-    returns = equity.pct_change().iloc[1:]
-    spread = float(returns.std()) if len(returns) > 1 else 0.0
-    bars_a_year = len(returns) / years if years else math.nan
-    return PerformanceStats(
-        total_return=last / first - 1,
-        yearly_return=_yearly(last / first, years),
-        sharpe=float(returns.mean()) / spread * math.sqrt(bars_a_year) if spread else math.nan,
-        max_drawdown=float((1 - equity / equity.cummax()).max()),
-    )
+class _Replay:
+    """A bot between one bar and the next: what it has decided, and what it traded when."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        bars: Mapping[str, pd.DataFrame],
+        account: Account,
+        fill: FillAt,
+    ) -> None:
+        self._strategy, self._bars, self._account, self._fill = strategy, bars, account, fill
+        self._prices = {symbol: frame[fill].to_list() for symbol, frame in bars.items()}
+        self._closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
+        self._trades = {symbol: has_trades(frame).to_list() for symbol, frame in bars.items()}
+        self._decided: dict[str, int] = {}  # and not traded yet
+        self._last_close: dict[str, float] = {}
+        self.times: list[datetime] = []  # of the account's fills
+
+    def step(self, time: datetime, present: Mapping[str, int]) -> float:
+        """Trade and decide on the bars at these positions; return the equity at their closes."""
+        if self._fill == "open":
+            self._trade(time, present)
+        for symbol, i in present.items():
+            self._last_close[symbol] = self._closes[symbol][i]
+            answer = self._strategy.decide(symbol, self._bars[symbol], i + 1)
+            if answer or symbol not in self._decided:
+                self._decided[symbol] = answer
+        if self._fill == "close":
+            self._trade(time, present)
+        held = (self._account.held(name) * close for name, close in self._last_close.items())
+        return self._account.cash + sum(held)
+
+    def _trade(self, time: datetime, present: Mapping[str, int]) -> None:
+        prices = {
+            symbol: self._prices[symbol][i]
+            for symbol, i in present.items()
+            if self._trades[symbol][i]
+        }
+        self._account.prices = prices
+        orders = {name: self._decided.pop(name) for name in prices if name in self._decided}
+        if any(orders.values()):
+            self._account.follow(orders)
+            self.times += [time] * (len(self._account.fills) - len(self.times))
 
 
-def _yearly(growth: float, years: float) -> float:
-    if years < DAY / YEAR:
-        return math.nan
-    try:
-        return float(growth ** (1 / years) - 1)
-    except OverflowError:  # tenfold in a day
-        return math.inf
-
-
-def hit_rate(fills: Iterable[Fill]) -> float:
-    """The share of the sales that brought more than what was sold had cost; NaN without any."""
-    held: dict[str, tuple[float, float]] = {}  # quantity, and what it cost in all
-    sales = []
-    for fill in fills:
-        quantity, cost = held.get(fill.symbol, (0.0, 0.0))
-        value = fill.quantity * fill.price
-        if fill.side == "buy":
-            held[fill.symbol] = (quantity + fill.quantity, cost + value + fill.costs)
-            continue
-        sold = cost * fill.quantity / quantity
-        sales.append(value - fill.costs > sold)
-        held[fill.symbol] = (quantity - fill.quantity, cost - sold)
-    return sum(sales) / len(sales) if sales else math.nan
+def has_trades(frame: pd.DataFrame) -> pd.Series:
+    """Which bars can be traded on: not those with a volume of 0, where volumes are known."""
+    if "volume" not in frame:
+        return pd.Series(True, index=frame.index)
+    return frame["volume"] > 0
 
 
 def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -193,17 +176,21 @@ def _schedule(bars: Mapping[str, pd.DataFrame]) -> dict[datetime, dict[str, int]
 
 
 def _buy_and_hold(
-    bars: Mapping[str, pd.DataFrame], times: pd.Index, cash: float, cost_rate: float
+    bars: Mapping[str, pd.DataFrame], times: pd.Index, cash: float, cost_rate: float, fill: FillAt
 ) -> pd.Series:
     """The equity of who splits the cash evenly and buys each ticker as soon as the bot could."""
     equity = pd.Series(0.0, index=times)
+    share = cash / len(bars)
     for frame in bars.values():
-        share = cash / len(bars)
-        if len(frame) < 2:
+        could = has_trades(frame)
+        if fill == "open":
+            could.iloc[0] = False
+        after = frame[could.cummax()]
+        if after.empty:
             equity += share
             continue
-        quantity = share / (frame["open"].iloc[1] * (1 + cost_rate))
-        value = (frame["close"].iloc[1:] * quantity).reindex(times).ffill()
+        quantity = share / (after[fill].iloc[0] * (1 + cost_rate))
+        value = (after["close"] * quantity).reindex(times).ffill()
         equity += value.fillna(share)
     return equity
 

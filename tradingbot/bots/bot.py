@@ -12,6 +12,7 @@ A trade is at the close of the newest complete bar; its costs are KRONOS_SLIPPAG
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -24,10 +25,11 @@ from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.console import run_as_command
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.runner import Round, run_round
-from tradingbot.bots.strategy import Strategy
+from tradingbot.bots.strategy import FillAt, Strategy
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, TradeRefused
 from tradingbot.forecast import Forecast
+from tradingbot.markets.judgement import bar_length
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored
 from tradingbot.runtime.lookahead import refuse_in_backtest
@@ -59,12 +61,15 @@ class Bot(Strategy):
         interval: str = "1d",
         period: str = "1y",
         *,
+        fill: FillAt = "open",
         data: DataService | None = None,
         sessions: SessionFactory | None = None,
         settings: Settings | None = None,
         **params: Any,
     ) -> None:
-        super().__init__(name, symbol, tickers, interval, period, settings=settings, **params)
+        super().__init__(
+            name, symbol, tickers, interval, period, fill=fill, settings=settings, **params
+        )
         self._given_data = data
         self._sessions = sessions
 
@@ -126,8 +131,12 @@ class Bot(Strategy):
         history: Any = None,
         *,
         cash: float = 10_000.0,
+        fill: FillAt | None = None,
     ) -> Backtest:
         """The same decisions over past bars: what is decided on one is traded at the next's open.
+
+        With `fill="close"`, here or of the bot, it is traded at the close of the bar that was
+        decided on, which is optimistic.
 
         `history` is a frame (one ticker), a mapping of one a ticker, or a frame of yfinance with
         all of them; without it, the bot's `period` is
@@ -136,7 +145,7 @@ class Bot(Strategy):
         self._refuse_while_deciding("backtest")
         if history is None:
             history = {symbol: self.fetch(symbol) for symbol in self.tickers}
-        return run_backtest(self, history, cash)
+        return run_backtest(self, history, cash, fill)
 
     # trades of one's own -----------------------------------------------------------------
 
@@ -227,7 +236,7 @@ class Bot(Strategy):
     def _bars_wanted(self) -> int:
         if self._period_days is None:
             return MOST_BARS
-        a_day = 1.0 if self.interval == "1d" else pd.Timedelta("1d") / pd.Timedelta(self.interval)
+        a_day = timedelta(days=1) / bar_length(self.interval)
         return min(MOST_BARS, max(FEWEST_BARS, math.ceil(self._period_days * a_day) + 1))
 
     def _in_period(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from numbers import Real
-from typing import Any
+from typing import Any, Literal, cast
 
 import pandas as pd
 
@@ -18,6 +18,7 @@ from tradingbot.formatting import one_line
 from tradingbot.settings import Settings, parse_symbols
 
 DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit
+FillAt = Literal["open", "close"]  # of the next bar, of the one that is decided on
 A_CENTURY = 36_525  # days; no candles go back further, and Timedelta not much
 
 
@@ -25,8 +26,11 @@ class Strategy:
     """A `decisionFunction` and what it may look at while it decides.
 
     `name` is the bot's, `tickers` are what it watches, in bars of `interval` (1d, or minutes and
-    hours: 15m, 1h), over the `period` before the newest one (10d, 4wk, 6mo, 1y, max). `params`
-    are the strategy's own keywords. ConfigError for a strategy without tickers, and the like.
+    hours: 15m, 1h), over the `period` before the newest one (10d, 4wk, 6mo, 1y, max). What is
+    decided is traded at the open of the next bar, or, with `fill="close"`, at the close of the bar
+    that it is decided on. That is optimistic: when a close is known, nobody can trade at it.
+    `params` are the strategy's own keywords. ConfigError for a strategy without tickers, and the
+    like.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Strategy:
         interval: str = "1d",
         period: str = "1y",
         *,
+        fill: FillAt = "open",
         settings: Settings | None = None,
         **params: Any,
     ) -> None:
@@ -50,6 +55,7 @@ class Strategy:
         self.reason = ""  # why, in words: a decisionFunction may say so
         self.interval = _interval(interval)
         self.period = period
+        self.fill = checked_fill(fill)
         self.params = params
         self.settings = settings or Settings.from_env()
         self._period_days = _days(period)  # None for "max"
@@ -156,6 +162,13 @@ def _interval(interval: str) -> str:
     if re.fullmatch(r"1d|[1-9]\d{0,3}[mh]", str(interval)):
         return interval
     raise ConfigError(f"interval={interval!r}: expected 1d, or minutes or hours as 15m or 1h")
+
+
+def checked_fill(fill: Any) -> FillAt:
+    """`fill`, if it is one; ConfigError."""
+    if fill in ("open", "close"):
+        return cast("FillAt", fill)
+    raise ConfigError(f"fill={fill!r}: expected open (of the next bar) or close (optimistic)")
 
 
 def _days(period: str) -> float | None:

@@ -13,9 +13,9 @@ import pytest
 
 from tests.support.market import Market, Says, made_up
 from tradingbot.bots.account import Fill
-from tradingbot.bots.backtest import hit_rate, performance_stats
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
+from tradingbot.bots.performance import hit_rate, performance_stats
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
@@ -284,3 +284,70 @@ def test_a_backtest_reads_no_database(tmp_path: Path) -> None:
     bars = history([10, 10, 10], [10, 10, 10])
     nowhere = partial(get_db_session, "postgresql://me@127.0.0.1:9/kronos")
     Says("b", "X", answers={"X": 1}, sessions=nowhere).backtest(bars)
+
+
+def test_a_fill_at_the_close_is_there_and_says_that_it_is_optimistic() -> None:
+    bars = history(opens=[10, 20, 30, 40], closes=[11, 22, 33, 44])
+    for result in (
+        OnDays("b", "X", buys=[1], sells=[3], settings=FREE, fill="close").backtest(bars, cash=22),
+        OnDays("b", "X", buys=[1], sells=[3], settings=FREE).backtest(bars, cash=22, fill="close"),
+    ):
+        assert [(t.time.day, t.price) for t in result.trades.itertuples()] == [(1, 11.0), (3, 33.0)]
+        assert list(result.equity) == pytest.approx([22.0, 44.0, 66.0, 66.0])
+        assert result.buy_and_hold.total_return == pytest.approx(44 / 11 - 1)
+        assert "optimistic" in str(result)
+    assert "optimistic" not in str(OnDays("b", "X", settings=FREE).backtest(bars))
+    for wrong in ("high", None, 1):
+        with pytest.raises(ConfigError, match=r"fill=.*expected open .*or close"):
+            OnDays("b", "X", fill=wrong)
+
+
+@pytest.mark.parametrize(("fill", "day", "price"), [("open", 4, 40.0), ("close", 3, 33.0)])
+def test_a_bar_without_volume_trades_nothing_and_the_order_waits(
+    fill: Any, day: int, price: float
+) -> None:
+    bars = history(opens=[10, 20, 30, 40, 50], closes=[11, 22, 33, 44, 55])
+    # decided on the 1st (or the 2nd, for the close of a bar that has trades)
+    bars["volume"] = [5.0, 0.0, 0.0, 5.0, 5.0] if fill == "open" else [5.0, 0.0, 5.0, 5.0, 5.0]
+    buys = [1] if fill == "open" else [2]
+    result = OnDays("b", "X", buys=buys, settings=FREE, fill=fill).backtest(bars)
+    [trade] = result.trades.itertuples()
+    assert (trade.time.day, trade.price) == (day, price)
+    if fill == "open":  # buy and hold cannot trade there either
+        assert result.buy_and_hold.total_return == pytest.approx(55 / 40 - 1)
+        # what is decided meanwhile replaces it
+        mind = OnDays("b", "X", buys=[1], sells=[2], settings=FREE).backtest(bars)
+        assert mind.trades.empty
+
+
+@pytest.mark.parametrize(
+    ("symbol", "interval", "times", "bars_a_year"),
+    [
+        ("SPY", "1m", pd.date_range("2024-01-02 14:30", periods=390, freq="1min"), 252 * 390),
+        ("SPY", "1h", pd.date_range("2024-01-02 14:30", periods=7, freq="1h"), 252 * 7),
+        ("SPY", "1d", pd.DatetimeIndex(["2024-01-05", "2024-01-08", "2024-01-09"]), 252),
+        ("BTC-USD", "1h", pd.date_range("2024-01-02", periods=24, freq="1h"), 365 * 24),
+        ("EURUSD=X", "1d", pd.date_range("2024-01-05", periods=3, freq="B"), 261),
+        # a lunch break is no time of trade
+        ("7203.T", "1m", pd.date_range("2024-01-04", periods=150, freq="1min"), 252 * 300),
+        (
+            "SPY",
+            "1d",
+            pd.date_range("2020-01-01", periods=1001, freq="7D"),
+            365.25 / 7,
+        ),  # a long one
+    ],
+)
+def test_a_short_history_is_annualised_by_the_exchanges_calendar(
+    symbol: str, interval: str, times: pd.DatetimeIndex, bars_a_year: float
+) -> None:
+    returns = np.resize([0.002, -0.001], len(times) - 1)
+    equity = pd.Series([100.0, *100 * np.cumprod(1 + returns)], index=times)
+    found = performance_stats(equity, [symbol], interval)
+    expected = returns.mean() / returns.std(ddof=1) * math.sqrt(bars_a_year)
+    assert found.sharpe == pytest.approx(expected)
+    if times[-1] - times[0] >= pd.Timedelta(days=1):
+        growth = equity.iloc[-1] / 100
+        assert found.yearly_return == pytest.approx(growth ** (bars_a_year / len(returns)) - 1)
+    else:
+        assert math.isnan(found.yearly_return)

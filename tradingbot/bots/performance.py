@@ -1,0 +1,120 @@
+"""What an equity curve and its trades amount to; the formulas are those of the guide to backtests.
+
+With n bars, equity E[0] (the cash at first) to E[n-1], and returns r[i] = E[i] / E[i-1] - 1:
+
+    total_return    E[n-1] / E[0] - 1
+    yearly_return   (E[n-1] / E[0]) ^ (1 / years) - 1
+    sharpe          mean(r) / std(r) x sqrt(bars a year), where std divides by n - 2 (one less than
+                    there are returns), and no interest is counted
+    max_drawdown    the largest of 1 - E[i] / max(E[0] … E[i])
+    hit_rate        of the sales, the share that brought more than what was sold had cost, costs
+                    of both counted; what is held counts at its average cost
+
+From a year of history on, years is the time from the first bar to the last, in years of 365.25
+days, and bars a year is (n - 1) / years. In a shorter history nights, weekends and holidays have
+not their usual share, so bars a year is what the exchange's calendar has (252 sessions of 390
+minutes in New York), and years is (n - 1) / bars a year.
+
+What cannot be counted (no sale, no move, less than a day) is NaN.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.bots.account import Fill
+from tradingbot.errors import DataError
+from tradingbot.markets.calendars import sessions_of
+from tradingbot.markets.judgement import bar_length
+
+DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
+SESSIONS = 252  # a year, of an exchange
+WEEKDAYS = 260  # a year
+
+
+@dataclass(frozen=True)
+class PerformanceStats:
+    """What an equity curve amounts to, as shares; the module says how each is counted."""
+
+    total_return: float
+    yearly_return: float
+    sharpe: float
+    max_drawdown: float
+
+
+def performance_stats(
+    equity: pd.Series, symbols: Iterable[str] = (), interval: str = "1d"
+) -> PerformanceStats:
+    """Of an equity curve over time; the formulas are the module's.
+
+    `symbols` and `interval` say what traded, for the calendar of a history shorter than a year.
+    """
+    first, last = float(equity.iloc[0]), float(equity.iloc[-1])
+    span = equity.index[-1] - equity.index[0]
+    years = span / YEAR
+    returns = equity.pct_change().iloc[1:]
+    spread = float(returns.std()) if len(returns) > 1 else 0.0
+    bars_a_year = len(returns) / years if years else math.nan
+    if years < 1 and (usual := max((_usual_bars(name, interval) for name in symbols), default=0)):
+        bars_a_year, years = usual, len(returns) / usual
+    return PerformanceStats(
+        total_return=last / first - 1,
+        yearly_return=math.nan if span < DAY else _yearly(last / first, years),
+        sharpe=float(returns.mean()) / spread * math.sqrt(bars_a_year) if spread else math.nan,
+        max_drawdown=float((1 - equity / equity.cummax()).max()),
+    )
+
+
+def _usual_bars(symbol: str, interval: str) -> float:
+    """How many bars a year the ticker's exchange has; 0 where that is not known."""
+    try:
+        known = sessions_of(symbol)
+    except DataError:
+        return 0
+    sessions = round(len(known.days) / ((known.last - known.first) / YEAR))
+    if sessions < WEEKDAYS:  # an exchange with holidays, for which the usual number is taken
+        sessions = SESSIONS
+    if interval == "1d":
+        return sessions
+    minutes = (known.closes - known.opens) / np.timedelta64(1, "m")
+    if known.breaks is not None:
+        pause = (known.breaks[1] - known.breaks[0]) / np.timedelta64(1, "m")
+        minutes = minutes - np.nan_to_num(pause)
+    return sessions * math.ceil(float(np.median(minutes)) / (bar_length(interval) / DAY * 1440))
+
+
+def _yearly(growth: float, years: float) -> float:
+    try:
+        return float(growth ** (1 / years) - 1)
+    except OverflowError:  # tenfold in a day
+        return math.inf
+
+
+def hit_rate(fills: Iterable[Fill]) -> float:
+    """The share of the sales that brought more than what was sold had cost; NaN without any."""
+    results = [result for result in realised(fills) if result is not None]
+    return sum(result > 0 for result in results) / len(results) if results else math.nan
+
+
+def realised(fills: Iterable[Fill]) -> list[float | None]:
+    """What each sale brought beyond what was sold had cost, in USD; None for a purchase.
+
+    Costs of both count; what is held counts at its average cost.
+    """
+    held: dict[str, tuple[float, float]] = {}  # quantity, and what it cost in all
+    results: list[float | None] = []
+    for fill in fills:
+        quantity, cost = held.get(fill.symbol, (0.0, 0.0))
+        value = fill.quantity * fill.price
+        if fill.side == "buy":
+            held[fill.symbol] = (quantity + fill.quantity, cost + value + fill.costs)
+            results.append(None)
+            continue
+        sold = cost * fill.quantity / quantity
+        results.append(value - fill.costs - sold)
+        held[fill.symbol] = (quantity - fill.quantity, cost - sold)
+    return results
