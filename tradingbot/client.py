@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
+from tradingbot.data.close_now import close_now
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
@@ -225,10 +226,17 @@ class KronosClient:
 
     def _stored(self, symbol: str, horizon: int) -> Forecast | None:
         try:
-            now = self._data_for(horizon).now()
+            data = self._data_for(horizon)
+            now = data.now()
         except KronosError:  # no clock, no answer to what is latest
             return None
-        return stored_forecast(symbol, horizon=horizon, now=now, sessions=self._sessions)
+        return stored_forecast(
+            symbol,
+            horizon=horizon,
+            now=now,
+            sessions=self._sessions,
+            close_at=close_now(data, symbol),
+        )
 
 
 def _ticker(symbol: str) -> str:

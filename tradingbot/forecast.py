@@ -1,7 +1,7 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,19 @@ class ForecastBar:
     prob_up: float  # share of the paths whose close is above `last_close`, calibrated with them
     raw: "ForecastBar | None" = None  # as the model said it, where that was calibrated
 
+    def times(self, scale: float) -> "ForecastBar":
+        """The bar with all prices multiplied by `scale`, and the volume divided by it."""
+        return replace(
+            self,
+            open=self.open * scale,
+            high=self.high * scale,
+            low=self.low * scale,
+            close=self.close * scale,
+            volume=self.volume and self.volume / scale,  # None in the first published layout
+            close_quantiles={level: price * scale for level, price in self.close_quantiles.items()},
+            raw=self.raw and self.raw.times(scale),
+        )
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -52,6 +65,18 @@ class Forecast:
     @property
     def horizon(self) -> int:
         return len(self.bars)
+
+    def restated(self, close: float | None) -> "Forecast":
+        """The forecast in the scale of candles whose bar of `as_of` closes at `close`.
+
+        After a split these are no longer the candles that it was made from. Unchanged where the
+        close is not known.
+        """
+        scale = price_scale(self.last_close, close)
+        if scale == 1:
+            return self
+        bars = tuple(bar.times(scale) for bar in self.bars)
+        return replace(self, last_close=self.last_close * scale, bars=bars)
 
     def to_frame(self, source: str) -> "pd.DataFrame":
         """One row a future bar; `attrs` says where it is from ("space" or "stored")."""
@@ -82,6 +107,14 @@ class Forecast:
             "calibration": self.calibration,
         }
         return frame
+
+
+def price_scale(last_close: float | None, close: float | None) -> float:
+    """What to multiply the prices of a forecast by that was made from `last_close`, now `close`.
+
+    Scoring compares shares of both closes, which is the same. 1 where one of them is not known.
+    """
+    return close / last_close if close and last_close and close > 0 else 1.0
 
 
 def prob_above(quantiles: Mapping[float, float], price: float) -> float:

@@ -7,6 +7,7 @@ from tradingbot.ai.forecast_tool import MOST_DAYS, forecast_text
 from tradingbot.bots.account import CASH
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.repository import newest_trades
+from tradingbot.data.close_now import close_now
 from tradingbot.errors import DataError
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.markets.calendars import latest_complete_session
@@ -97,7 +98,9 @@ class BotReader:
         except DataError as error:
             return f"{nothing} {error}."
         with self._bot.sessions() as session:
-            found = newest_ahead(session, ticker, MOST_DAYS, latest)
+            found = newest_ahead(
+                session, ticker, MOST_DAYS, latest, close_at=close_now(self._bot.data, ticker)
+            )
         return forecast_text(found, latest, "from the database") if found else nothing
 
     def _candles(self, symbol: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from tradingbot.client import KronosClient
+from tradingbot.data.close_now import close_now
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError, UnknownSymbol
 from tradingbot.evaluation.track_record import describe_track_record
@@ -108,7 +109,7 @@ def _answer(ticker: str, days: int) -> str:
         max_jump=settings.max_jump,
     )
     latest = latest_complete_session(ticker, data.now())
-    stored = _stored(ticker, days, latest)
+    stored = _stored(ticker, days, latest, data)
     if stored is not None and (stored.as_of, stored.horizon) == (latest, days):
         return forecast_text(
             stored, latest, "from the database", record=describe_track_record(stored)
@@ -134,7 +135,7 @@ def _answer(ticker: str, days: int) -> str:
         )
 
 
-def _stored(ticker: str, days: int, latest: datetime) -> Forecast | None:
+def _stored(ticker: str, days: int, latest: datetime, data: DataService) -> Forecast | None:
     """What the database has of the `days` after `latest`, in the newest forecast that it has.
 
     A database that cannot be read counts as empty: there is still the Space.
@@ -143,7 +144,7 @@ def _stored(ticker: str, days: int, latest: datetime) -> Forecast | None:
         if not database_exists(database_url()):
             return None
         with get_db_session(create=False) as session:
-            return newest_ahead(session, ticker, days, latest)
+            return newest_ahead(session, ticker, days, latest, close_at=close_now(data, ticker))
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", ticker, error)
         return None

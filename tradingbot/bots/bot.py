@@ -89,10 +89,12 @@ class Bot(Strategy):
         """The forecast of `self.symbol` that was stored as of the bar that is decided on, or None.
 
         In a round that is the newest complete bar: no older forecast counts. In a backtest it is
-        what was believed then. `horizon` days must be there, KRONOS_HORIZON by default; without
-        a `model` the forecast made last counts.
+        what was believed then. Prices are of the scale of the bars that are decided on, also where
+        a split lies between the two. `horizon` days must be there, KRONOS_HORIZON by default;
+        without a `model` the forecast made last counts.
         """
-        as_of = self._bar_time("stored_forecast is for decisions")
+        frame, end = self._bars_seen("stored_forecast is for decisions")
+        as_of, close = frame.index[end - 1].to_pydatetime(), float(frame["close"].iloc[end - 1])
         with self.sessions() as session:
             return latest_stored(
                 session,
@@ -101,6 +103,7 @@ class Bot(Strategy):
                 horizon=horizon or self.settings.horizon,
                 as_of=as_of,
                 model_name=model,
+                close_at=lambda _: close,
             )
 
     # one round ---------------------------------------------------------------------------

@@ -23,8 +23,6 @@ from tradingbot.persistence.forecast_queries import newest_as_of, newest_model
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import MAX_HORIZON
 
-SAME_CLOSE = 0.01  # a forecast from a close further off than this was made from other candles
-
 
 class KronosTraderBot(Bot):
     """Trades on what the job has stored as of the newest complete bar: no older forecast counts.
@@ -80,10 +78,6 @@ class KronosTraderBot(Bot):
             self.reason = self._why_none()
             return 0
         close, bar = float(row["close"]), forecast.bars[-1]
-        if abs(forecast.last_close / close - 1) > SAME_CLOSE:
-            made_from = price_text(forecast.last_close)
-            self.reason = f"its forecast was made from a close of {made_from}: other candles"
-            return 0
         move = bar.close / close - 1
         low, high = bar.close_quantiles[0.1], bar.close_quantiles[0.9]
         self.reason = (

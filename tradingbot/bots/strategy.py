@@ -6,7 +6,6 @@ A `Strategy` does no I/O. `tradingbot.bots.bot.Bot` adds candles, a database and
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from numbers import Real
 from typing import Any, Literal, cast
 
@@ -123,12 +122,6 @@ class Strategy:
         if self._seen is None:
             raise RuntimeError(f"Bot.{what}, in decisionFunction")
         return self._seen
-
-    def _bar_time(self, what: str) -> datetime:
-        """The time of the bar that is decided on; RuntimeError outside of a decision."""
-        frame, end = self._bars_seen(what)
-        time: datetime = frame.index[end - 1].to_pydatetime()
-        return time
 
     def _refuse_while_deciding(self, what: str) -> None:
         if self._account is not None:

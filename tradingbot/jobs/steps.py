@@ -121,6 +121,7 @@ def read_stored(
                     horizon=horizon,
                     as_of=as_of[symbol],
                     model_name=model,
+                    close_at=histories[symbol]["close"].get,
                 )
                 for symbol in there
             }

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import sessions_between
-from tradingbot.persistence.forecasts import latest_stored
+from tradingbot.persistence.forecasts import CloseAt, latest_stored
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
 
 
@@ -59,11 +59,13 @@ def newest_as_of(
     )
 
 
-def newest_ahead(session: Session, symbol: str, days: int, latest: datetime) -> Forecast | None:
+def newest_ahead(
+    session: Session, symbol: str, days: int, latest: datetime, *, close_at: CloseAt | None = None
+) -> Forecast | None:
     """The newest daily forecast as of `latest` or before, cut to the `days` sessions after it.
 
     Of several models' the one made last counts. It has fewer bars where it does not reach that
-    far. None where no bar lies ahead, or the table is missing.
+    far. None where no bar lies ahead, or the table is missing. Restated as by `latest_stored`.
     """
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return None
@@ -87,7 +89,13 @@ def newest_ahead(session: Session, symbol: str, days: int, latest: datetime) -> 
     as_of, model, steps = newest
     horizon = min(sessions_between(symbol, as_of, latest) + days, steps)
     found = latest_stored(
-        session, symbol, interval="1d", horizon=horizon, as_of=as_of, model_name=model
+        session,
+        symbol,
+        interval="1d",
+        horizon=horizon,
+        as_of=as_of,
+        model_name=model,
+        close_at=close_at,
     )
     ahead = tuple(bar for bar in found.bars if bar.target_date > latest) if found else ()
     return replace(found, bars=ahead) if found and ahead else None

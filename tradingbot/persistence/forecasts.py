@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -16,12 +16,14 @@ from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast, ForecastBar, prob_above
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import KronosForecast, KronosPrediction
+from tradingbot.persistence.models import HistoricData, KronosForecast, KronosPrediction
 from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
+
+CloseAt = Callable[[datetime], float | None]  # what a bar closes at by today's candles, if known
 
 _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
     KronosPrediction,
@@ -110,9 +112,12 @@ def latest_stored(
     horizon: int,
     as_of: datetime,
     model_name: str | None = None,
+    close_at: CloseAt | None = None,
 ) -> Forecast | None:
     """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
+    Its prices are restated to the scale of today's candles, by which the bar that it was made from
+    closes at `close_at(as_of)`; where that is not known, to the candles that the database keeps.
     What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
     and none is named, the newest made counts. All quantiles of the ledger come with it, unless the
     forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
@@ -151,14 +156,23 @@ def latest_stored(
             steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
         for steps in steps_of.values():
             if len(steps) == horizon:
-                return _forecast([steps[step] for step in range(1, horizon + 1)])
+                found = _forecast([steps[step] for step in range(1, horizon + 1)])
+                close = close_at(as_of) if close_at else None
+                return found.restated(close or _close_kept(session, found))
     return None
 
 
 def stored_forecast(
-    symbol: str, *, horizon: int, now: datetime, sessions: SessionFactory | None = None
+    symbol: str,
+    *,
+    horizon: int,
+    now: datetime,
+    sessions: SessionFactory | None = None,
+    close_at: CloseAt | None = None,
 ) -> Forecast | None:
     """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
+
+    Restated as by `latest_stored`.
 
     A database that cannot be read counts as empty: this is the fallback already. By default it
     is the configured one.
@@ -169,7 +183,9 @@ def stored_forecast(
         as_of = latest_complete_session(symbol, now)
         # a bot that only looks must not be the one who upgrades the schema
         with (sessions or partial(get_db_session, create=False))() as session:
-            return latest_stored(session, symbol, interval="1d", horizon=horizon, as_of=as_of)
+            return latest_stored(
+                session, symbol, interval="1d", horizon=horizon, as_of=as_of, close_at=close_at
+            )
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", symbol, error)
         return None
@@ -238,6 +254,17 @@ def _forecast(rows: Sequence[Any]) -> Forecast:
         bars=tuple(_bar(row) for row in rows),
         calibration=first.calibration,
         bars_hash=first.bars_hash or "",
+    )
+
+
+def _close_kept(session: Session, forecast: Forecast) -> float | None:
+    """What the bar of `as_of` closes at by the candles that the database keeps."""
+    return session.scalar(
+        select(HistoricData.close).where(
+            HistoricData.symbol == forecast.symbol,
+            HistoricData.interval == forecast.interval,
+            HistoricData.timestamp == forecast.as_of,
+        )
     )
 
 

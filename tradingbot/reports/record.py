@@ -18,7 +18,7 @@ from tradingbot.evaluation.outcomes import (
     UnresolvedReason,
     resolve_outcomes,
 )
-from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.forecast import QUANTILE_LEVELS, price_scale
 from tradingbot.jobs.status import Status, read_status
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.models import SCHEMA_VERSION
@@ -199,7 +199,7 @@ def _ticker(
 
 def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
     first = rows[0]
-    scale = closes.get(first.as_of, first.last_close) / first.last_close
+    scale = price_scale(first.last_close, closes.get(first.as_of))
     given = [row.calibrated_quantiles or row.close_quantiles for row in rows]
     return ForecastFan(
         as_of=first.as_of,

@@ -25,7 +25,7 @@ NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "pro
 def market(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Market:
     """AAPL up to 2024-05-15; the tool is told of it, and of the database, by the environment."""
     market = Market(tmp_path / "candles", today=TODAY)
-    market.write("AAPL", [100.0 + i % 5 for i in range(40)])
+    market.write("AAPL", [100.0 + i % 5 for i in range(41)])
     monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
     monkeypatch.setenv("DATABASE_URL", database)
     return market

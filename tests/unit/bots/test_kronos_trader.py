@@ -132,13 +132,6 @@ def test_only_the_model_that_spoke_last_counts(market: Market, database: str) ->
     assert [(d.symbol, d.answer) for d in other.decisions] == [("AAPL", 1), ("IBM", 1)]
 
 
-def test_a_forecast_from_other_candles_does_not_count(market: Market, sqlite_url: str) -> None:
-    store(sqlite_url, made_up("AAPL", FRIDAY, **{**RISING, "last_close": 25.0}))
-    assert decide(market, sqlite_url) == (
-        0, "its forecast was made from a close of 25.00: other candles",
-    )  # fmt: skip
-
-
 # the command ------------------------------------------------------------------------------
 
 
