@@ -73,6 +73,7 @@ class Market:
     def __init__(self, candles: Mapping[str, pd.DataFrame], zone: str = "America/New_York") -> None:
         self.candles = dict(candles)
         self.zone = zone
+        self.splits: dict[str, dict[datetime, tuple[int, int]]] = {}  # new shares for old ones
         self.refusing: Callable[[str], bool] = lambda ticker: False
 
     def __call__(self, request: requests.PreparedRequest) -> tuple[int, str]:
@@ -92,6 +93,13 @@ class Market:
             [stamp for stamp, keep in zip(stamps, inside, strict=True) if keep],
             frame[inside],
             self.zone,
+            splits=dict(
+                zip(
+                    opening(days := self.splits.get(ticker, {}), self.zone, "9:30"),
+                    days.values(),
+                    strict=True,
+                )
+            ),
         )
 
 
@@ -117,8 +125,15 @@ def opening(days: Iterable[datetime], zone: str, opens: str) -> list[int]:
     ]
 
 
-def chart_json(stamps: list[int], bars: pd.DataFrame, zone: str, *, unit: str = "1d") -> str:
-    """Yahoo's JSON of these bars; NaN is null."""
+def chart_json(
+    stamps: list[int],
+    bars: pd.DataFrame,
+    zone: str,
+    *,
+    unit: str = "1d",
+    splits: Mapping[int, tuple[int, int]] | None = None,
+) -> str:
+    """Yahoo's JSON of these bars, and of the splits among them; NaN is null."""
     columns = {
         name: [None if pd.isna(value) else value for value in bars[name].tolist()]
         for name in COLUMNS
@@ -146,11 +161,23 @@ def chart_json(stamps: list[int], bars: pd.DataFrame, zone: str, *, unit: str = 
             for kind in ("pre", "regular", "post")
         },
     }
-    result = {
+    result: dict[str, Any] = {
         "meta": meta,
         "timestamp": stamps,
         "indicators": {"quote": [columns], "adjclose": [{"adjclose": columns["close"]}]},
     }
+    events = {
+        str(stamp): {
+            "date": stamp,
+            "numerator": new,
+            "denominator": old,
+            "splitRatio": f"{new}:{old}",
+        }
+        for stamp, (new, old) in (splits or {}).items()
+        if stamps[0] <= stamp <= stamps[-1]
+    }
+    if events:
+        result["events"] = {"splits": events}
     return json.dumps({"chart": {"result": [result], "error": None}})
 
 

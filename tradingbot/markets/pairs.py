@@ -1,6 +1,7 @@
-"""Pairs of currencies, coins and metals, as Yahoo, Binance, ccxt, Oanda and MetaTrader spell them.
+"""Pairs of currencies, coins and metals, as Yahoo, exchanges, ccxt and brokers spell them.
 
 BTC-USD, BTCUSDT, BTC/USDT, BTC/USDT:USDT, BTC_USDT, BTC-PERP, BTCUSDT.P    every day
+XBTUSDTM (KuCoin), PF_XBTUSD (Kraken), XBTH26 (BitMEX), BTCUSDT_UMCBL       every day
 EURUSD, EUR/USD, EUR_USD, EURUSD.pro, XAUUSD                                Monday to Friday
 """
 
@@ -29,14 +30,22 @@ _COINS = _STABLE | _names(
 )
 _QUOTES = _FIAT | _COINS | {"ZUSD", "ZEUR"}
 
-# What exchanges add to the name of a contract: a perpetual one, or a date of delivery.
+# What exchanges put before and behind the name of a contract: that it is perpetual, its kind, or
+# a date of delivery.
+_BEFORE = re.compile(r"^(?:(?:PF|PI|PV|FF|FI)_|CMT_)")
+_MONTH = "[FGHJKMNQUVXZ]"
 _CONTRACT = re.compile(
-    r"(?:[-_.:/]?(?:PERP|PERPETUAL)(?:-INTX)?|[-_]SWAP|\.P"
-    r"|[-_]\d{6}|-\d{1,2}(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\d\d)$"
+    r"(?:[-_.:/]?(?:PERP|PERPETUAL)(?:-INTX)?|(?:_UM)?[-_]SWAP|\.P|_(?:[UDC]MCBL|SPBL)|F0[:/]USTF0"
+    r"|[-_]\d{6}|-\d{1,2}(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\d\d(?:-\d+-[CP])?)$"
 )
 _SETTLED = re.compile(r":[A-Z]{2,10}(?:-\d{6})?$")  # ccxt: BTC/USDT:USDT
 # Brokers add letters or a sign to their names of pairs: EURUSD.pro, EURUSDm, EURUSD#
-_BROKERS = re.compile(r"([A-Z]{3})([A-Z]{3})(?:[._\-+#!]?[A-Z]{0,6}|\.{1,2})[+#!.]?")
+_BROKERS_END = r"(?:[._\-+#!]?[A-Z]{0,6}|\.{1,2})[+#!.]?"
+_BROKERS = re.compile(rf"([A-Z]{{3}})([A-Z]{{3}}){_BROKERS_END}")
+_COIN = "|".join(sorted(_COINS - _STABLE, key=len, reverse=True))
+_BROKERS_COINS = re.compile(rf"(?:{_COIN})(?:USD[TC]?|EUR|GBP|JPY){_BROKERS_END}")
+_DATED_COIN = re.compile(rf"(?:{_COIN})(?:M|USDT?|USDC)?{_MONTH}\d\d")
+_STABLE_END = re.compile(r"[A-Z0-9]{2,16}(?:(?:USD[TC])M?|FDUSD)")  # BUSD might be XPB and USD
 
 
 def pair_calendar(ticker: str) -> str | None:
@@ -47,22 +56,15 @@ def pair_calendar(ticker: str) -> str | None:
     if "=" in ticker or "^" in ticker:  # Yahoo's own
         return None
     name = _SETTLED.sub("", ticker) if "/" in ticker else ticker
-    plain = _CONTRACT.sub("", name)
+    plain = _BEFORE.sub("", _CONTRACT.sub("", name))
     for separator in "/_-":
         base, found, quote = plain.partition(separator)
-        if found:
-            return _kind(base, quote, written_as=separator)
-    if plain != name and (plain in _COINS or "PERP" in name[len(plain) :]):  # BTC-PERP
-        return CRYPTO
-    return _joined(plain)
-
-
-def is_spelled_as_pair(ticker: str) -> bool:
-    """Whether it ends with a currency or a coin as only pairs do: US30/USD, SPX500_USD, BRK/B."""
-    return any(
-        found and (quote in _QUOTES or len(quote) == 1)
-        for _, found, quote in (ticker.rpartition(separator) for separator in "/_")
-    )
+        if found and (calendar := _kind(base, quote, written_as=separator)):
+            return calendar
+    if plain != name and (plain.removeprefix("T") in _COINS or "PERP" in name[len(plain) :]):
+        return CRYPTO  # BTC-PERP, tBTCF0:USTF0
+    calendar = _joined(plain)
+    return CRYPTO if calendar and plain != name else calendar  # PF_EURUSD trades every day
 
 
 def _kind(base: str, quote: str, *, written_as: str) -> str | None:
@@ -81,12 +83,14 @@ def _joined(name: str) -> str | None:
     pair = _BROKERS.fullmatch(name)
     if pair and pair[1] in _FIAT | _METALS and pair[2] in _FIAT:
         return FX
+    # New York's tickers have five letters at most
+    if len(name) < 6:
+        return None
+    if any(shape.fullmatch(name) for shape in (_BROKERS_COINS, _DATED_COIN, _STABLE_END)):
+        return CRYPTO
     for quote in _QUOTES:
         base = name.removesuffix(quote)
-        # New York's tickers have five letters at most
-        if base != name and len(base) >= 2 and len(name) >= 6:
-            known = base in _COINS or base.removeprefix("T") in _COINS  # Bitfinex: tBTCUSD
-            stable = quote in _STABLE and re.fullmatch(r"[A-Z0-9]{2,16}", base)
-            if known or (stable and quote.startswith(("USD", "BUSD", "FDUSD", "TUSD"))):
-                return CRYPTO
+        # Bitfinex: tBTCUSD
+        if base != name and (base in _COINS or base.removeprefix("T") in _COINS):
+            return CRYPTO
     return None

@@ -3,7 +3,8 @@
 import re
 
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.markets.pairs import is_spelled_as_pair, pair_calendar
+from tradingbot.markets.foreign import globex_calendar, is_foreign
+from tradingbot.markets.pairs import pair_calendar
 from tradingbot.own_calendars import own_calendars
 
 _WAY_OUT = (
@@ -25,9 +26,17 @@ def calendar_name(symbol: str) -> str:
         own = own_calendars()
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    found = own.get(ticker) or _INDICES.get(ticker) or pair_calendar(ticker) or _chinese(ticker)
+    found = (
+        own.get(ticker)
+        or _INDICES.get(ticker)
+        or pair_calendar(ticker)
+        or globex_calendar(ticker)
+        or _chinese(ticker)
+    )
     if found:
         return found
+    if _CLASS.fullmatch(ticker):
+        return "XNYS"
     stem, separator, suffix = _split(ticker)
     if not separator:
         _refuse_foreign(symbol, ticker)
@@ -40,6 +49,10 @@ def calendar_name(symbol: str) -> str:
     return calendar
 
 
+# A class of shares: BRK.B, BRK/B, "BRK B". Other letters behind a point are exchanges'.
+_CLASS = re.compile(r"([A-Z]{1,4})[./ ]([AB])")
+
+
 def _chinese(ticker: str) -> str | None:
     """Shanghai's or Shenzhen's bare numbers: 600519, 000001, SZ000001."""
     return "XSHG" if _CHINESE.fullmatch(ticker) else None
@@ -47,7 +60,7 @@ def _chinese(ticker: str) -> str | None:
 
 _CHINESE = re.compile(
     r"(?:(?:SH|SZ|BJ)\.?\d{3}"
-    r"|60[0135]|68[89]|90\d|5[0168]\d|00[0-3]|30[01]|200|15[019]|16\d|43\d|8[37]\d|920)\d{3}"
+    r"|60[0135]|68[89]|90\d|5(?:0[1-9]|[168]\d)|00[0-3]|30[01]|200|15[019]|16\d|399|43\d|8[37]\d|920)\d{3}"
 )
 
 
@@ -59,17 +72,14 @@ def _refuse_foreign(symbol: str, ticker: str) -> None:
             "its exchange in the file KRONOS_CALENDARS",
             symbol=symbol,
         )
-    foreign = ticker.isdigit() or re.search("[:#]", ticker) or is_spelled_as_pair(ticker)
-    if foreign or _CONTRACTS.match(ticker):
+    if is_foreign(ticker):
         raise DataError(f"no exchange is known for this spelling; {_WAY_OUT}", symbol=symbol)
 
 
-# Contracts of brokers on indices and commodities: US500, GER40, XTIUSD
-_CONTRACTS = re.compile(
-    r"(?:US|USA|NAS|SPX|GER|DE|UK|JPN?|FRA?|EU|EUSTX|AUS?|HK|CN|CHINA|ESP|ITA?|SWI|CH)"
-    r"(?:20|25|30|33|35|40|50|100|200|225|300|400|500|2000)[A-Z.]{0,4}$|USTEC$"
-    r"|(?:XTI|XBR|XNG|XCU)[A-Z]{3}|(?:US|UK)OIL"
-)
+def yahoo_spelling(symbol: str) -> str:
+    """BRK-B for BRK.B and AAPL for AAPL.US, as others than Yahoo spell New York's."""
+    stock = _CLASS.fullmatch(symbol.strip().upper().removesuffix(".US"))
+    return f"{stock[1]}-{stock[2]}" if stock else re.sub(r"\.US$", "", symbol, flags=re.IGNORECASE)
 
 
 def _split(ticker: str) -> tuple[str, str, str]:
@@ -84,7 +94,8 @@ def _split(ticker: str) -> tuple[str, str, str]:
 _KINDS = {"X": "24/5", "F": "CMES"}
 
 _SUFFIXES = {
-    # Americas
+    # Americas; US is what others than Yahoo write behind New York's
+    "US": "XNYS",
     "TO": "XTSE", "V": "XTSX", "CN": "XTSE", "NE": "XTSE", "MX": "XMEX", "SA": "BVMF",
     "BA": "XBUE", "SN": "XSGO", "CL": "XBOG", "LM": "XLIM",
     # Europe
@@ -125,6 +136,16 @@ _INDICES = {
     "^NSEBANK": "XBOM", "^JKSE": "XIDX", "^KLSE": "XKLS", "^AXJO": "XASX", "^AORD": "XASX",
     "^NZ50": "XNZE",
     "^GSPTSE": "XTSE", "^BVSP": "BVMF", "^MXX": "XMEX", "^MERV": "XBUE", "^IPSA": "XSGO",
+    # as others than Yahoo spell them, where no stock is called so
+    "STOXX50E": "XETR", "SX5E": "XETR", "EUROSTOXX": "XETR", "GDAXI": "XETR", "MDAX": "XETR",
+    "SDAX": "XETR", "TECDAX": "XETR", "FCHI": "XPAR", "FTSE": "XLON", "UKX": "XLON",
+    "FTSEMIB": "XMIL", "SSMI": "XSWX", "WIG20": "XWAR",
+    "N225": "XTKS", "NI225": "XTKS", "NKY": "XTKS", "NIKKEI": "XTKS", "TOPIX": "XTKS",
+    "HSI": "XHKG", "HANGSENG": "XHKG", "HSCEI": "XHKG", "KOSPI": "XKRX", "KOSPI200": "XKRX",
+    "KOSDAQ": "XKRX", "TAIEX": "XTAI", "TWII": "XTAI", "CSI300": "XSHG", "CSI500": "XSHG",
+    "SSE50": "XSHG", "SHCOMP": "XSHG", "SENSEX": "XBOM", "NIFTY": "XBOM", "NIFTY50": "XBOM",
+    "BANKNIFTY": "XBOM", "FINNIFTY": "XBOM", "AORD": "XASX", "GSPTSE": "XTSE", "BVSP": "BVMF",
+    "IBOV": "BVMF", "IBOVESPA": "BVMF", "MERVAL": "XBUE", "DXY": "ICEUS",
 }  # fmt: skip
 _CLASSES = {"24/7": "crypto", "24/5": "fx", "CMES": "future", "ICEUS": "future"}
 
@@ -135,4 +156,5 @@ def asset_class(symbol: str) -> str:
         calendar = calendar_name(symbol)
     except DataError:
         return "other"
-    return "index" if symbol.strip().startswith("^") else _CLASSES.get(calendar, "equity")
+    is_index = symbol.strip().upper() in _INDICES
+    return "index" if is_index else _CLASSES.get(calendar, "equity")

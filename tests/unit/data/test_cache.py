@@ -18,6 +18,7 @@ from tradingbot.data.service import DataService
 from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import DataUnavailable, TooFewBars, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
+from tradingbot.persistence.candles import read_splits
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.settings import Timeouts
 
@@ -116,6 +117,29 @@ def test_a_split_is_noticed_and_the_whole_history_is_fetched_anew(nights: Nights
     assert newest < 200, "none of the old prices is left"
     nights.history(TUESDAY)
     assert len(nights.asked) == 1, "and from then on all is as before"
+
+
+def test_yahoos_list_of_splits_is_kept_with_the_candles(on_sqlite: Nights) -> None:
+    on_sqlite.market.splits = {
+        "SPY": {datetime(2023, 12, 1): (20, 1), datetime(2024, 1, 11): (1, 10)},
+        "OTHER": {datetime(2024, 1, 12): (2, 1)},
+    }
+    on_sqlite.history(MONDAY)
+    kept = {datetime(2023, 12, 1): 20.0, datetime(2024, 1, 11): 0.1}
+    with on_sqlite.sessions() as session:
+        assert read_splits(session, "SPY") == kept
+        assert read_splits(session, "OTHER") == {}
+    on_sqlite.market.splits["SPY"] |= {datetime(2024, 3, 5): (3, 2)}
+    on_sqlite.history(TUESDAY)  # which asks for the newest bars only
+    assert on_sqlite.asked > ["2024-02-01"]
+    with on_sqlite.sessions() as session:
+        assert read_splits(session, "SPY") == kept | {datetime(2024, 3, 5): 1.5}
+
+
+def test_a_class_of_shares_is_asked_for_as_yahoo_spells_it(on_sqlite: Nights) -> None:
+    on_sqlite.market.candles["BRK-B"] = candles(SESSIONS, 300)
+    history = on_sqlite.history(MONDAY, "BRK.B")
+    pd.testing.assert_frame_equal(history, on_sqlite.without_cache(MONDAY, "BRK-B"))
 
 
 @pytest.mark.parametrize(

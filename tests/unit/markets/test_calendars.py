@@ -67,7 +67,7 @@ def test_an_index_that_is_not_known_is_refused_and_not_taken_for_new_yorks(symbo
     assert str(caught.value).startswith(f"{symbol}: no exchange is known for this index")
 
 
-@pytest.mark.parametrize("symbol", ["FOO.XYZ", "BRK.B", "EURUSD=Q", ".T", "=X", "ACME."])
+@pytest.mark.parametrize("symbol", ["FOO.XYZ", "BRK.C", "EURUSD=Q", ".T", "=X", "ACME."])
 def test_an_unknown_suffix_is_an_error_that_names_it_not_new_york(symbol: str) -> None:
     with pytest.raises(DataError) as caught:
         next_sessions(symbol, day("2024-01-05"), 1)

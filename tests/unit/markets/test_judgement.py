@@ -312,7 +312,13 @@ def test_wall_times_of_the_exchange_are_told_from_utc() -> None:
         ("24/7", "ETHBTC 1000SHIBUSDT BTC-USDT-SWAP BTCUSDT.P btcusdt SOL/EUR BTC_USD tBTCUSD"),
         ("24/5", "EURUSD EUR_USD EUR/USD EURUSDm EURUSD.pro XAUUSD XAU_USD GBPJPY EUR-USD"),
         ("XSHG", "600519 000001 300750 SH600519 sz.000001 600519.XSHG 000001.XSHE"),
-        ("XNYS", "AETH ETH GBTC TUSD BRK-B MADEUP1 USD"),
+        ("24/7", "XBTUSDTM XBTMH26 PF_XBTUSD FI_XBTUSD_260327 PF_EURUSD XBTUSDTZ26 BTC-PERPETUAL"),
+        ("24/7", "BTC_USDC-PERPETUAL BTC-27MAR26-100000-C BTC-USD_UM-SWAP BTCUSDT_UMCBL BTCUSDm"),
+        ("24/7", "tBTCF0:USTF0 BTC-PERP-INTX BTCUSD.r DOGEUSDT KRW-BTC FARTCOINUSDT HYPE/USDC"),
+        ("XNYS", "AETH ETH GBTC TUSD BRK-B MADEUP1 USD BRK.B BF.A BRK/B AAPL.US T001 USDX BCO"),
+        ("XBOM", "NIFTY50 SENSEX ^NSEI"),
+        ("XETR", "STOXX50E SX5E ^STOXX50E"),
+        ("CMES", "ES1! NQH26 CLF27.NYM ES=F"),
     ],
 )
 def test_a_spelling_is_known_by_a_table(calendar: str, names: str) -> None:
@@ -321,9 +327,14 @@ def test_a_spelling_is_known_by_a_table(calendar: str, names: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["SPX500_USD", "US500", "USOIL", "7203", "005930", "NYSE:A", "BRK.B"]
-)
+REFUSED_NAMES = """
+    SPX500_USD US500 USOIL 7203 005930 NYSE:A STOXX50 SPX500 GER40 GER40.cash US30 NAS100 UK100GBP
+    JP225Cash NIFTY_50 XBRUSD BRENTUSD XPBUSD WHEATUSD NATGAS CRUDEOIL US10Y PENGUUSD S&P500 @107
+    AAPL_1D US0378331005 SPY260116C00650000 500325
+"""
+
+
+@pytest.mark.parametrize("name", REFUSED_NAMES.split())
 def test_a_spelling_that_no_rule_settles_is_refused_with_the_way_out(name: str) -> None:
     with pytest.raises(DataError, match="KRONOS_CALENDARS"):
         calendar_name(name)

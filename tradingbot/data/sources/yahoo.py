@@ -16,6 +16,7 @@ from tradingbot.data.circuit_breaker import RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.markets.calendars import exchange_timezone
 from tradingbot.markets.candles import PRICES
+from tradingbot.markets.symbols import yahoo_spelling
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Timeouts, default_timeouts
 
@@ -51,8 +52,9 @@ class YahooSource:
         with _setting_up:
             yfinance = _yfinance()
             # Told the time zone, yfinance need not spend a request a ticker on asking for it.
-            yfinance.cache.get_tz_cache().store(symbol.upper(), zone)
-            ticker = yfinance.Ticker(symbol, session=self._session)
+            its_name = yahoo_spelling(symbol)
+            yfinance.cache.get_tz_cache().store(its_name.upper(), zone)
+            ticker = yfinance.Ticker(its_name, session=self._session)
         from yfinance.exceptions import YFPricesMissingError, YFRateLimitError
 
         period: dict[str, Any] = {"period": "max"}  # within a day: as far as Yahoo goes back
