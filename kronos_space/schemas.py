@@ -124,6 +124,14 @@ class ForecastRequest(_Strict):
         ),
     ] = [0.1, 0.25, 0.5, 0.75, 0.9]
     return_paths: bool = False
+    anchor: Annotated[
+        Literal["last_close", "none"],
+        Field(
+            description="last_close: all prices of the paths are multiplied by last_close ÷ its "
+            "reconstruction, so that they start from the last close. none: as the reference "
+            "implementation does it, they start from the tokenizer's reconstruction"
+        ),
+    ] = "last_close"
 
 
 class BatchRequest(_Strict):
@@ -148,6 +156,20 @@ class ForecastBar(BaseModel):
     ]
 
 
+class Reconstruction(BaseModel):
+    """The history's newest bar as the model's tokenizer gives it back."""
+
+    close: Annotated[float, Field(description="where the model's own paths start from")]
+    factor: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="what the paths' prices were multiplied by: last_close ÷ close; 1 with "
+            'anchor "none", or where a warning says that they could not be anchored',
+        ),
+    ]
+
+
 class ForecastResponse(BaseModel):
     symbol: str
     model: str
@@ -155,6 +177,7 @@ class ForecastResponse(BaseModel):
     interval: str
     as_of: Annotated[str, Field(description="the newest bar of the history")]
     last_close: float
+    reconstruction: Reconstruction
     samples: int
     seed: Annotated[int, Field(description="send it to get the same paths again")]
     predictions: list[ForecastBar]

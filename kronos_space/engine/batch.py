@@ -39,6 +39,8 @@ class Paths:
     s1: NDArray[np.int64]  # (samples, horizon)
     s2: NDArray[np.int64]  # (samples, horizon)
     bars: NDArray[np.float32]  # (samples, horizon, 6), normalised as the prompt
+    # (6,): the context's newest bar, decoded from its tokens; the paths start from it
+    reconstruction: NDArray[np.float32]
 
 
 @dataclass

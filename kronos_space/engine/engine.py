@@ -141,7 +141,7 @@ class Engine:
     def _generate(self, batch: Batch) -> Steps[list[Paths]]:
         s1, s2 = yield from self._encode(batch)
         newest, caches = yield from self._prefill(batch, s1, s2)
-        decoder_caches = yield from self._prefill_decoder(batch, s1, s2)
+        decoded, decoder_caches = yield from self._prefill_decoder(batch, s1, s2)
         parts = []
         for part in batch.parts(PATHS_BUDGET):
             own_s1, own_s2 = yield from self._sample(part, newest, caches)
@@ -151,7 +151,9 @@ class Engine:
         counts = [prompt.sampling.samples for prompt in batch.prompts]
         return [
             Paths(*(rows.numpy().copy() for rows in series))
-            for series in zip(*(torch.split(column, counts) for column in columns), strict=True)
+            for series in zip(
+                *(torch.split(column, counts) for column in columns), decoded, strict=True
+            )
         ]
 
     def _encode(self, batch: Batch) -> Steps[tuple[Tensor, Tensor]]:
@@ -177,8 +179,10 @@ class Engine:
         caches.append(model.dependency.prefill(hidden, groups))
         return hidden[batch.newest_rows], caches
 
-    def _prefill_decoder(self, batch: Batch, s1: Tensor, s2: Tensor) -> Steps[Caches]:
-        """The caches of the tokenizer's decoder."""
+    def _prefill_decoder(
+        self, batch: Batch, s1: Tensor, s2: Tensor
+    ) -> Steps[tuple[Tensor, Caches]]:
+        """The newest bars, decoded (series, 6), and the caches of the tokenizer's decoder."""
         tokenizer, groups = self._tokenizer, batch.groups
         x = tokenizer.tables(torch.stack([s1, s2], dim=-1))
         caches = []
@@ -186,7 +190,13 @@ class Engine:
             x, cache = block.prefill(x, groups)
             caches.append(cache)
             yield
-        return [*caches, *(block.prefill_cache(x, groups) for block in tokenizer.decoder[-1:])]
+        newest = x[batch.newest_rows]
+        for block in tokenizer.decoder[-1:]:
+            newest, cache = block.prefill_newest(x, groups, batch.newest_rows)
+            caches.append(cache)
+        bars = tokenizer.head(newest)
+        require_finite(bars)
+        return bars, caches
 
     def _sample(self, batch: Batch, newest: Tensor, caches: Caches) -> Steps[tuple[Tensor, Tensor]]:
         """The forecasts' tokens s1, s2: (path rows, horizon)."""

@@ -64,13 +64,21 @@ class FoldedBlock:
             caches.append(cache)
         return self._rest(x, mixed), caches
 
-    def prefill_cache(self, x: Tensor, groups: Sequence[Group]) -> list[KVCache]:
-        """As `prefill`, where nobody needs the block's output."""
-        caches = []
+    def prefill_newest(
+        self, x: Tensor, groups: Sequence[Group], newest: Tensor
+    ) -> tuple[Tensor, list[KVCache]]:
+        """As `prefill`, where only each series' newest bar is needed: rows `newest` of x.
+
+        Returns these bars' output (series, d) and the caches of all bars.
+        """
+        mixed, caches = [], []
         for rows in of_contexts(self._qkv(x), groups):
-            _, k, v = self._heads(rows, first=0)
-            caches.append(KVCache(k, v, self.dtype))
-        return caches
+            q, k, v = self._heads(rows, first=0)
+            cache = KVCache(k, v, self.dtype)
+            one_query = q[:, :, -1:].unsqueeze(2)  # (series, heads, 1, 1, head_dim)
+            mixed.append(cache.attend(one_query).flatten(1))
+            caches.append(cache)
+        return self._rest(x[newest], torch.cat(mixed)), caches
 
     def extend(
         self, x: Tensor, groups: Sequence[Group], caches: Sequence[KVCache], first: int, new: int

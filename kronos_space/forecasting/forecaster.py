@@ -1,9 +1,9 @@
-"""Candles in, forecast out: cut, normalise, generate, scale back, repair, summarise.
+"""Candles in, forecast out: cut, normalise, generate, scale back, anchor, repair, summarise.
 
     prepared = forecaster.prepare(request)            # checks, cuts and normalises
     [paths] = forecaster.generate([prepared.prompt])  # the engine's work
     prepared.values(paths)                            # scaled back, as the model said it
-    prepared.answer(paths)                            # repaired and summarised
+    prepared.answer(paths)                            # anchored, repaired and summarised
 
 The service calls the second step through its queue; `forecast` does all of them.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory
+from kronos_space.forecasting.anchoring import Reconstruction, reconstruction
 from kronos_space.forecasting.candles import (
     COLUMNS,
     Floats,
@@ -46,6 +47,7 @@ class Prepared:
     targets: list[str]
     quantiles: list[float]
     return_paths: bool
+    anchored: bool
     warnings: list[str]
     prompt: Prompt
     scale: Scale
@@ -53,13 +55,22 @@ class Prepared:
     def values(self, paths: Paths) -> Floats:
         """What the model said, in prices and volumes: float64 (samples, horizon, 6).
 
-        Columns as in candles.COLUMNS. Not repaired: a high may lie below its close.
+        Columns as in candles.COLUMNS. Not anchored, and not repaired: a high may lie below its
+        close.
         """
         return self.scale.restore(paths.bars)
 
+    def reconstruction(self, paths: Paths) -> Reconstruction:
+        """Where the paths start from, and what anchors them."""
+        close = float(self.scale.restore(paths.reconstruction)[3])
+        return reconstruction(self.last_close, close, anchored=self.anchored)
+
     def answer(self, paths: Paths) -> dict[str, Any]:
-        """The body of a ForecastResponse: every path made possible, then summarised."""
-        values = repair(self.values(paths), floor=self.last_close * FLOOR)[..., :5]
+        """The body of a ForecastResponse: every path anchored, made possible, then summarised."""
+        start = self.reconstruction(paths)
+        values = self.values(paths)
+        values[..., :4] *= start.factor
+        values = repair(values, floor=self.last_close * FLOOR)[..., :5]
         closes = values[..., 3]
         means = values.mean(axis=0).tolist()
         quantiles = np.quantile(closes, self.quantiles, axis=0).T.tolist()
@@ -75,7 +86,12 @@ class Prepared:
             }
             for step, target in enumerate(self.targets)
         ]
-        answer = {**self.head, "predictions": predictions, "warnings": self.warnings}
+        answer = {
+            **self.head,
+            "reconstruction": {"close": start.close, "factor": start.factor},
+            "predictions": predictions,
+            "warnings": [*self.warnings, *([] if start.warning is None else [start.warning])],
+        }
         if self.return_paths:
             answer["paths"] = values.tolist()
         return answer
@@ -135,6 +151,7 @@ class Forecaster:
                 "interval": request.interval,
                 "as_of": history.times.newest(1).isoformat()[0],
                 "last_close": last_close,
+                "reconstruction": None,  # its place; `answer` knows it
                 "samples": request.samples,
                 "seed": seed,
             },
@@ -142,6 +159,7 @@ class Forecaster:
             targets=targets.isoformat(),
             quantiles=request.quantiles,
             return_paths=request.return_paths,
+            anchored=request.anchor == "last_close",
             warnings=warnings,
             prompt=Prompt(
                 bars=bars,

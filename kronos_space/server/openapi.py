@@ -117,6 +117,7 @@ FORECAST = {
     "interval": "1d",
     "as_of": "2026-11-20T00:00:00",
     "last_close": 140.5,
+    "reconstruction": {"close": 141.2, "factor": 0.995042},
     "samples": 20,
     "seed": 1,
     "predictions": [

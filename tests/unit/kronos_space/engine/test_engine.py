@@ -74,7 +74,8 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
             s1 = torch.cat([s1, next_s1.unsqueeze(1)], dim=1)
             s2 = torch.cat([s2, next_s2.unsqueeze(1)], dim=1)
         bars = tokenizer.decode(s1, s2)
-    return Paths(*(part[:, context:].numpy() for part in (s1, s2, bars)))
+    newest = bars[0, context - 1].numpy()
+    return Paths(*(part[:, context:].numpy() for part in (s1, s2, bars)), newest)
 
 
 def share_of_equal_tokens(some: Sequence[Paths], others: Sequence[Paths]) -> float:
@@ -115,6 +116,7 @@ def test_cached_decoding_equals_recomputing_the_whole_context(
     assert fast.s1.tolist() == slow.s1.tolist()
     assert fast.s2.tolist() == slow.s2.tolist()
     np.testing.assert_allclose(fast.bars, slow.bars, atol=2e-6)
+    np.testing.assert_allclose(fast.reconstruction, slow.reconstruction, atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +170,8 @@ def test_series_of_any_lengths_horizons_and_samplings_share_a_batch(engine: Engi
         assert (paths.s1.shape, paths.s2.shape, paths.bars.shape) == (shape, shape, (*shape, 6))
     alone = [engine.generate([prompt])[0] for prompt in prompts]
     assert share_of_equal_tokens(together, alone) >= 0.999
+    for paths, its in zip(together, alone, strict=True):
+        np.testing.assert_allclose(paths.reconstruction, its.reconstruction, atol=2e-6)
 
 
 def test_more_than_one_batch_comes_back_in_the_callers_order(
@@ -193,6 +197,7 @@ def test_many_long_paths_are_decoded_some_at_a_time_and_are_the_same(
     [in_parts] = engine.generate([prompt])
     assert share_of_equal_tokens([in_parts], [whole]) >= 0.999
     np.testing.assert_allclose(in_parts.bars, whole.bars, atol=2e-6)
+    np.testing.assert_allclose(in_parts.reconstruction, whole.reconstruction, atol=2e-6)
 
 
 def test_work_can_be_interrupted_for_other_work_or_ended_between_the_bars(engine: Engine) -> None:

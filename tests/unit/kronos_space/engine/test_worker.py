@@ -33,7 +33,7 @@ class Gate:
                 raise ValueError("a series that breaks the engine")
             self.steps += 1
             yield
-        return [Paths(s1=np.array([[seed]]), s2=EMPTY, bars=EMPTY) for seed in seeds]
+        return [Paths(np.array([[seed]]), EMPTY, EMPTY, EMPTY) for seed in seeds]
 
 
 EMPTY = np.zeros((1, 1))

@@ -56,6 +56,7 @@ def test_predict_answers_with_the_fields_of_the_contract(client: TestClient) -> 
         "interval",
         "as_of",
         "last_close",
+        "reconstruction",
         "samples",
         "seed",
         "predictions",
