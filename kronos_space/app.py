@@ -14,9 +14,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import StreamingResponse
 
 from kronos_space import __version__
+from kronos_space.engine.batch import Paths
 from kronos_space.engine.worker import InferenceWorker, Outcome
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
 from kronos_space.schemas import (
+    DEFAULT_ANCHOR,
     BatchResponse,
     ForecastResponse,
     HealthResponse,
@@ -102,6 +104,17 @@ class Service:
     def uptime(self) -> float:
         return time.monotonic() - self._started
 
+    def measure(self, prepared: Iterable[Prepared], outcomes: Iterable[Outcome]) -> None:
+        """Observe how far the tokenizer reads the last closes off."""
+        self.metrics.reconstructed(
+            self.forecaster.model_name,
+            [
+                one.reconstruction(outcome).error
+                for one, outcome in zip(prepared, outcomes, strict=True)
+                if isinstance(outcome, Paths)
+            ],
+        )
+
 
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so
 @router.get(
@@ -118,6 +131,7 @@ async def health(request: Request) -> Response:
             "status": "ok",
             "model": service.forecaster.model_name,
             "model_revision": service.forecaster.model_revision,
+            "anchor": DEFAULT_ANCHOR,
             "boot_id": service.boot_id,
             "started_at": service.started_at.isoformat(),
             "uptime_s": service.uptime,
@@ -140,6 +154,7 @@ async def predict(request: Request) -> Response:
     [outcome] = await _unless_gone(request, work)
     if isinstance(outcome, Exception):
         raise outcome
+    service.measure([prepared], [outcome])
     return await asyncio.to_thread(lambda: _answer(prepared.answer(outcome)))
 
 
@@ -155,6 +170,7 @@ async def predict_batch(request: Request) -> Response:
     service: Service = request.app.state.service
     items, work = await _taken(request, service.reader.batch)
     outcomes = await _unless_gone(request, work)
+    service.measure((item for item in items if isinstance(item, Prepared)), outcomes)
     return StreamingResponse(batch_answer(items, outcomes), media_type="application/json")
 
 

@@ -23,6 +23,8 @@ SYMBOL = (
     "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff\\ufff9-\\ufffb]{1,64}$"
 )
 MAX_QUANTILES = 99
+Anchor = Literal["last_close", "none"]
+DEFAULT_ANCHOR: Anchor = "last_close"
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 
 Timestamp = Annotated[
@@ -125,13 +127,13 @@ class ForecastRequest(_Strict):
     ] = [0.1, 0.25, 0.5, 0.75, 0.9]
     return_paths: bool = False
     anchor: Annotated[
-        Literal["last_close", "none"],
+        Anchor,
         Field(
             description="last_close: all prices of the paths are multiplied by last_close ÷ its "
             "reconstruction, so that they start from the last close. none: as the reference "
             "implementation does it, they start from the tokenizer's reconstruction"
         ),
-    ] = "last_close"
+    ] = DEFAULT_ANCHOR
 
 
 class BatchRequest(_Strict):
@@ -224,6 +226,7 @@ class HealthResponse(BaseModel):
     status: Literal["ok"]
     model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
     model_revision: str | None
+    anchor: Annotated[Anchor, Field(description="of requests that do not say")]
     boot_id: Annotated[str, Field(description="new in every process")]
     started_at: str
     uptime_s: float

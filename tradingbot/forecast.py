@@ -1,7 +1,7 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 RAW = "raw"  # a calibration: the bands are the model's own
+ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,21 @@ class ForecastBar:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """The last close as the model's tokenizer gives it back."""
+
+    close: float  # where the model's own paths start from; may be 0 or less
+    factor: float  # what their prices were multiplied by: last_close ÷ close, or 1
+
+
+@dataclass(frozen=True)
 class Forecast:
     """The next bars of one ticker as one model saw them from one `as_of`."""
 
     symbol: str
     interval: str
     model_name: str
-    model_revision: str | None
+    model_revision: str | None  # see `recorded_revision`
     as_of: datetime  # the newest bar that the model saw
     made_at: datetime  # when the forecast was computed, naive UTC
     last_close: float
@@ -61,6 +70,8 @@ class Forecast:
     warnings: tuple[str, ...] = ()
     bars_hash: str = ""  # of the candles that the model saw; "": not known
     calibration: str = RAW  # or what made `close_quantiles` as wide as the record asks for
+    # None: the Space is too old to anchor its paths; or the forecast was read from the database
+    reconstruction: Reconstruction | None = None
 
     @property
     def horizon(self) -> int:
@@ -105,6 +116,7 @@ class Forecast:
             "last_close": self.last_close,
             "samples": self.samples,
             "calibration": self.calibration,
+            "reconstruction": None if self.reconstruction is None else asdict(self.reconstruction),
         }
         return frame
 
@@ -115,6 +127,20 @@ def price_scale(last_close: float | None, close: float | None) -> float:
     Scoring compares shares of both closes, which is the same. 1 where one of them is not known.
     """
     return close / last_close if close and last_close and close > 0 else 1.0
+
+
+def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
+    """The revision that forecasts are stored, scored and calibrated under.
+
+    Anchored forecasts are others than those of the same weights without: "f4e68697" and
+    "f4e68697+anchored" have a record each.
+    """
+    return (revision or "") + ANCHORED if anchored else revision
+
+
+def short_revision(revision: str) -> str:
+    """The first digits of a revision, and whether it is anchored."""
+    return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
 
 
 def prob_above(quantiles: Mapping[float, float], price: float) -> float:

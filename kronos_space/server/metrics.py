@@ -1,6 +1,6 @@
 """What an operator watches: Prometheus metrics, one registry an application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,6 +12,7 @@ from prometheus_client import (
 )
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SHARES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -59,6 +60,13 @@ class Metrics:
             registry=registry,
         )
         self._paths = Counter("kronos_paths", "Sample paths computed.", registry=registry)
+        self._reconstruction = Histogram(
+            "kronos_reconstruction_error",
+            "How far the tokenizer reads a series' last close off, as a share of what it reads.",
+            ["model"],
+            buckets=_SHARES,
+            registry=registry,
+        )
         self._model = Gauge(
             "kronos_model_info", "The model served.", ["model", "revision"], registry=registry
         )
@@ -88,6 +96,11 @@ class Metrics:
         self._engine_series.observe(len(waits))
         self._engine_seconds.observe(seconds)
         self._paths.inc(paths)
+
+    def reconstructed(self, model: str, errors: Iterable[float]) -> None:
+        """Series were forecast: |last close ÷ its reconstruction - 1| of each."""
+        for error in errors:
+            self._reconstruction.labels(model).observe(error)
 
     def text(self) -> bytes:
         """The exposition format."""

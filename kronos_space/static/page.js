@@ -257,11 +257,13 @@ function showForecast(request, content) {
   byId("warnings").replaceChildren(...answer.warnings.map((text) => element("li", sentence(text))));
   byId("warnings").hidden = answer.warnings.length === 0;
   fillTable(bars, times);
+  const start = answer.reconstruction;
   const made = {
     Model: answer.model,
     Revision: answer.model_revision ?? "none",
     "History to": labels([answer.as_of])[0],
     "Last close": price(answer.last_close),
+    "Read by the tokenizer as": `${price(start.close)} (prices × ${start.factor.toFixed(4)})`,
     Paths: answer.samples,
     Seed: answer.seed,
   };

@@ -235,6 +235,7 @@ def good_result(request: SeriesRequest) -> dict[str, Any]:
         "interval": request.interval,
         "as_of": request.as_of.isoformat(),
         "last_close": close,
+        "reconstruction": {"close": close * 1.01, "factor": 1 / 1.01},
         "samples": request.samples,
         "seed": request.seed,
         "predictions": [

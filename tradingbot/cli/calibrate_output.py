@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.forecast import short_revision
 from tradingbot.postprocessing.bands import ALL_CLASSES, ALL_STEPS
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.postprocessing.fit import Fit, Outcome
@@ -45,7 +46,8 @@ def show_calibration(found: Recalibration, console: Console) -> None:
     for one in found.fits:
         name, revision, interval = one.calibration.key
         print_line(
-            console, f"{name}, revision {revision[:20] or 'unknown'}, {interval}: the 80 % band"
+            console,
+            f"{name}, revision {short_revision(revision) or 'unknown'}, {interval}: the 80 % band",
         )
         print_table(console, _table(one))
         print_line(console)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.track_record import relative_mae
+from tradingbot.forecast import short_revision
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.models import KronosScore
 from tradingbot.persistence.runs import Run
@@ -129,7 +130,7 @@ def forecast_rows(fan: ForecastFan) -> Iterator[tuple[str, ...]]:
 
 def model_name(score: KronosScore) -> str:
     """Return the model with the first digits of its revision."""
-    return f"{score.model_name} {score.model_revision[:12]}".strip()
+    return f"{score.model_name} {short_revision(score.model_revision)}".strip()
 
 
 def run_outcome(run: Run) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
+from tradingbot.forecast import short_revision
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
@@ -77,7 +78,7 @@ def tickers_compared(figures: Figures) -> str:
 
 def facts(record: Record) -> str:
     """Return what made the newest forecasts, and when the report was written."""
-    revision = f" revision {record.revision[:12]}" if record.revision else ""
+    revision = f" revision {short_revision(record.revision)}" if record.revision else ""
     return "; ".join(
         (
             f"{record.model}{revision}, {record.samples} paths a ticker",

@@ -72,6 +72,7 @@ class Health(_Answer):
     started_at: Name | None = None
     uptime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     version: Name | None = None
+    anchor: Name | None = None  # of a request that does not say
 
 
 class Bar(_Answer):
@@ -86,6 +87,11 @@ class Bar(_Answer):
     prob_up: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+class Reconstruction(_Answer):
+    close: Annotated[float, Field(allow_inf_nan=False)]
+    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Result(_Answer):
     """An item of /predict/batch that holds a forecast. Old Spaces leave out what has a default."""
 
@@ -96,6 +102,7 @@ class Result(_Answer):
     interval: str | None = None
     as_of: Time
     last_close: Price
+    reconstruction: Reconstruction | None = None
     samples: int
     seed: int | None = None
     predictions: Annotated[list[Bar], Field(fail_fast=True, max_length=MAX_HORIZON)]

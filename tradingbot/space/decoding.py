@@ -8,7 +8,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.forecast import (
+    QUANTILE_LEVELS,
+    Forecast,
+    ForecastBar,
+    Reconstruction,
+    recorded_revision,
+)
 from tradingbot.formatting import quoted
 from tradingbot.space.answers import Bar, RefusedResult, Result, in_words, short
 from tradingbot.space.wire import SeriesRequest
@@ -53,11 +59,12 @@ def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecas
 
 def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Forecast:
     _compare(request, result)
+    start = _reconstruction(request, result)
     return Forecast(
         symbol=request.symbol,
         interval=request.interval,
         model_name=result.model,
-        model_revision=result.model_revision,
+        model_revision=recorded_revision(result.model_revision, anchored=start is not None),
         as_of=request.as_of,
         made_at=made_at,
         last_close=request.last_close,
@@ -69,6 +76,7 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
             *request.notes,
             *(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
         ),
+        reconstruction=start,
     )
 
 
@@ -97,6 +105,17 @@ def _compare(request: SeriesRequest, result: Result) -> None:
     for before, date in zip([request.as_of, *dates], dates, strict=False):
         if not timedelta(0) < date - before <= LONGEST_STEP:
             raise _wrong("target_date", str(date), f"a time soon after {before}")
+
+
+def _reconstruction(request: SeriesRequest, result: Result) -> Reconstruction | None:
+    if result.reconstruction is None:
+        return None
+    close, factor = result.reconstruction.close, result.reconstruction.factor
+    anchored = math.isclose(factor * close, request.last_close, rel_tol=ROUNDING)
+    if not anchored and factor != 1:  # 1: the Space left the paths as they were, with a warning
+        expected = f"1, or {request.last_close} ÷ {short.repr(close)}"
+        raise _wrong("reconstruction.factor", factor, expected)
+    return Reconstruction(close, factor)
 
 
 def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:

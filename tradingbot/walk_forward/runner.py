@@ -15,7 +15,7 @@ from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceRejected
-from tradingbot.forecast import Forecast
+from tradingbot.forecast import Forecast, recorded_revision
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
@@ -174,7 +174,9 @@ def _model(client: SpaceClient, config: WalkForwardConfig) -> dict[str, str]:
             f"--model={config.model!r}: the Space at {client.url} has {name}; "
             "--local starts one with the model that you want"
         )
-    return {"model": name, "revision": str(health.get("model_revision") or "")}
+    anchored = health.get("anchor") == "last_close"
+    revision = recorded_revision(health.get("model_revision"), anchored=anchored)
+    return {"model": name, "revision": revision or ""}
 
 
 def _add_closes(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.hostile import DEEP, fault_of, good_result, try_space, with_literal
 from tradingbot.errors import KronosError, SpaceRejected, SpaceUnavailable
-from tradingbot.forecast import Forecast
+from tradingbot.forecast import Forecast, Reconstruction
 from tradingbot.space.answers import read_health, read_results
 from tradingbot.space.decoding import answer_bytes, decode
 from tradingbot.space.wire import SeriesRequest, prepare
@@ -101,6 +101,15 @@ BAR = "predictions/1"
         ("model", "", "model=''"),
         ("model_revision", "a\nb", r"model_revision='a\nb'"),
         ("warnings", [1], "warnings.0=1"),
+        ("reconstruction", {"close": 1.0}, "reconstruction.factor is missing"),
+        ("reconstruction", 1.0, "reconstruction=1.0: expected a JSON object"),
+        ("reconstruction/close", float("nan"), "reconstruction.close=nan"),
+        ("reconstruction/close", 200.0, "reconstruction.factor=0.990"),
+        ("reconstruction/close", "101", "reconstruction.close='101'"),
+        ("reconstruction/factor", 0, "reconstruction.factor=0"),
+        ("reconstruction/factor", -1.0, "reconstruction.factor=-1.0"),
+        ("reconstruction/factor", float("inf"), "reconstruction.factor=inf"),
+        ("reconstruction/factor", 1.5, "reconstruction.factor=1.5: expected 1, or 100.0 ÷ 101.0"),
         ("ok", 1, "ok=1"),
         ("ok", "false", "ok='false'"),
     ],
@@ -129,13 +138,39 @@ def test_a_missing_field_is_refused(field: str) -> None:
 
 def test_what_an_older_or_newer_space_sends_is_a_forecast_too() -> None:
     older = good_result(REQUEST)
-    for field in ("interval", "seed", "model_revision", "warnings"):
+    for field in ("interval", "seed", "model_revision", "warnings", "reconstruction"):
         del older[field]
-    newer = {**good_result(REQUEST), "reconstruction": {"close": 1.0}, "paths": [[]]}
+    newer = {**good_result(REQUEST), "horoscope": {"close": 1.0}, "paths": [[]]}
     for result in (older, newer):
         forecast = answer(result)
         assert isinstance(forecast, Forecast)
         assert forecast.seed == REQUEST.seed
+
+
+@pytest.mark.parametrize("revision", ["f4e68697", None])
+def test_anchored_forecasts_have_another_revision_than_those_of_an_older_space(
+    revision: str | None,
+) -> None:
+    newer = answer(changed("model_revision", revision))
+    assert isinstance(newer, Forecast)
+    assert newer.model_revision == f"{revision or ''}+anchored"
+    assert newer.reconstruction == Reconstruction(close=101.0, factor=1 / 1.01)
+    assert newer.to_frame("space").attrs["reconstruction"] == {"close": 101.0, "factor": 1 / 1.01}
+
+    result = changed("model_revision", revision)
+    del result["reconstruction"]
+    older = answer(result)
+    assert isinstance(older, Forecast)
+    assert (older.model_revision, older.reconstruction) == (revision, None)
+    assert older.to_frame("space").attrs["reconstruction"] is None
+
+
+def test_paths_that_could_not_be_anchored_count_among_the_anchored_ones() -> None:
+    """They are part of what an anchoring Space serves, and its record."""
+    forecast = answer(changed("reconstruction", {"close": -3.0, "factor": 1.0}))
+    assert isinstance(forecast, Forecast)
+    assert forecast.model_revision == "+anchored"
+    assert forecast.reconstruction == Reconstruction(close=-3.0, factor=1.0)
 
 
 def test_a_high_that_lies_below_by_a_rounding_is_mended() -> None:

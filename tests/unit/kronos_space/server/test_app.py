@@ -34,6 +34,7 @@ def test_health_names_the_model_the_process_and_its_age(client: TestClient) -> N
     assert health["status"] == "ok"
     assert health["model"] == "kronos-nano"
     assert health["model_revision"].startswith("sha256:")
+    assert health["anchor"] == "last_close"
     assert len(health["boot_id"]) == 32
     assert datetime.fromisoformat(health["started_at"]).tzinfo is not None
     assert health["uptime_s"] >= 0
@@ -280,16 +281,22 @@ def test_too_much_work_in_one_request_is_a_413_with_the_limit(nano_checkpoint: C
 
 def test_metrics_count_requests_series_and_paths(nano_checkpoint: Checkpoint) -> None:
     with TestClient(create_app(Settings(), checkpoint=nano_checkpoint)) as client:
-        client.post("/predict/batch", json={"requests": [request(), request()]})
+        batch = client.post("/predict/batch", json={"requests": [request(), request(), {}]})
+        alone = client.post("/predict", json=request(samples=4, anchor="none"))
         client.get("/nothing")
         lines = client.get("/metrics").text.splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    batch = 'kronos_http_requests_total{method="POST",route="/predict/batch",status="200"}'
-    assert float(values[batch]) == 1
+    route = 'kronos_http_requests_total{method="POST",route="/predict/batch",status="200"}'
+    assert float(values[route]) == 1
+    answers = [*batch.json()["results"][:2], alone.json()]
+    errors = [abs(one["last_close"] / one["reconstruction"]["close"] - 1) for one in answers]
+    error = 'kronos_reconstruction_error_{}{{model="kronos-nano"}}'
+    assert float(values[error.format("count")]) == 3
+    assert float(values[error.format("sum")]) == pytest.approx(sum(errors))
     other = 'kronos_http_requests_total{method="GET",route="other",status="404"}'
     assert float(values[other]) == 1
-    assert float(values["kronos_engine_series_sum"]) == 2
-    assert float(values["kronos_paths_total"]) == 16
+    assert float(values["kronos_engine_series_sum"]) == 3
+    assert float(values["kronos_paths_total"]) == 20
     assert float(values["kronos_queue_series"]) == 0
     assert any(name.startswith('kronos_model_info{model="kronos-nano"') for name in values)
 
