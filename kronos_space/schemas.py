@@ -127,12 +127,7 @@ class ForecastRequest(_Strict):
     ] = [0.1, 0.25, 0.5, 0.75, 0.9]
     return_paths: bool = False
     anchor: Annotated[
-        Anchor,
-        Field(
-            description="last_close: all prices of the paths are multiplied by last_close ÷ its "
-            "reconstruction, so that they start from the last close. none: as the reference "
-            "implementation does it, they start from the tokenizer's reconstruction"
-        ),
+        Anchor, Field(description="where paths start; none: at the tokenizer's reconstruction")
     ] = DEFAULT_ANCHOR
 
 
@@ -163,12 +158,7 @@ class Reconstruction(BaseModel):
 
     close: Annotated[float, Field(description="where the model's own paths start from")]
     factor: Annotated[
-        float,
-        Field(
-            gt=0,
-            description="what the paths' prices were multiplied by: last_close ÷ close; 1 with "
-            'anchor "none", or where a warning says that they could not be anchored',
-        ),
+        float, Field(gt=0, description="of the paths' prices: last_close ÷ close; 1: not anchored")
     ]
 
 
