@@ -1,12 +1,11 @@
 """The two configurations, with the field names of the published `config.json` files."""
 
-from transformers import PreTrainedConfig
+from dataclasses import dataclass, fields
 
 
-class KronosConfig(PreTrainedConfig):  # type: ignore[misc] # it is untyped
+@dataclass
+class KronosConfig:
     """Shape of a Kronos model. Dropouts are for training only; inference never applies them."""
-
-    model_type = "kronos"
 
     s1_bits: int = 10
     s2_bits: int = 10
@@ -20,15 +19,13 @@ class KronosConfig(PreTrainedConfig):  # type: ignore[misc] # it is untyped
     token_dropout_p: float = 0.0
     learn_te: bool = True
 
-    def __post_init__(self, **kwargs: object) -> None:
-        _require_divisible(self.d_model, self.n_heads)
-        super().__post_init__(**kwargs)
+    def __post_init__(self) -> None:
+        _check(self)
 
 
-class KronosTokenizerConfig(PreTrainedConfig):  # type: ignore[misc] # it is untyped
+@dataclass
+class KronosTokenizerConfig:
     """Shape of a Kronos tokenizer. beta, gamma0, gamma and zeta weigh its training losses."""
-
-    model_type = "kronos_tokenizer"
 
     d_in: int = 6
     d_model: int = 256
@@ -47,13 +44,19 @@ class KronosTokenizerConfig(PreTrainedConfig):  # type: ignore[misc] # it is unt
     zeta: float = 0.05
     group_size: int = 5
 
-    def __post_init__(self, **kwargs: object) -> None:
-        _require_divisible(self.d_model, self.n_heads)
+    def __post_init__(self) -> None:
+        _check(self)
         if self.s1_bits != self.s2_bits:
             raise ValueError(f"s1_bits={self.s1_bits} and s2_bits={self.s2_bits} must be equal")
-        super().__post_init__(**kwargs)
 
 
-def _require_divisible(d_model: int, n_heads: int) -> None:
-    if n_heads < 1 or d_model % n_heads:
-        raise ValueError(f"d_model={d_model} is not a multiple of n_heads={n_heads}")
+def _check(config: KronosConfig | KronosTokenizerConfig) -> None:
+    for field in fields(config):
+        value: object = getattr(config, field.name)
+        kind = type(field.default)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"{field.name}={value!r}: expected {kind.__name__}")
+        if isinstance(value, int) and kind is int and value < 1:
+            raise ValueError(f"{field.name}={value}: expected at least 1")
+    if config.d_model % config.n_heads:
+        raise ValueError(f"d_model={config.d_model} is not a multiple of n_heads={config.n_heads}")

@@ -43,10 +43,10 @@ class Attention(nn.Module):
         super().__init__()
         self.n_heads = n_heads
         self.attn_dropout_p = p.attn
-        self.q_proj = nn.Linear(d_model, d_model)
-        self.k_proj = nn.Linear(d_model, d_model)
-        self.v_proj = nn.Linear(d_model, d_model)
-        self.out_proj = nn.Linear(d_model, d_model)
+        self.q_proj = Linear(d_model, d_model)
+        self.k_proj = Linear(d_model, d_model)
+        self.v_proj = Linear(d_model, d_model)
+        self.out_proj = Linear(d_model, d_model)
         self.rotary = Rotary(d_model // n_heads)
         self.resid_dropout = nn.Dropout(p.resid)
 
@@ -69,14 +69,38 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, ff_dim: int, p: Dropouts) -> None:
         super().__init__()
-        self.w1 = nn.Linear(d_model, ff_dim, bias=False)
-        self.w3 = nn.Linear(d_model, ff_dim, bias=False)
-        self.w2 = nn.Linear(ff_dim, d_model, bias=False)
+        self.w1 = Linear(d_model, ff_dim, bias=False)
+        self.w3 = Linear(d_model, ff_dim, bias=False)
+        self.w2 = Linear(ff_dim, d_model, bias=False)
         self.ffn_dropout = nn.Dropout(p.ffn)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
         return out
+
+
+class Linear(nn.Linear):
+    """One whose numbers come from a file or from `init_weights`, and are not drawn before."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """The same of a table."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+def init_weights(module: nn.Module) -> None:
+    """Fill one module, not its children, with fresh weights."""
+    if isinstance(module, Linear):
+        nn.init.xavier_normal_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, Embedding):
+        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
 
 
 class RMSNorm(nn.Module):

@@ -2,35 +2,35 @@
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from kronos_space.model.config import KronosTokenizerConfig
-from kronos_space.model.layers import Block, Dropouts, Rotary, rope_frequencies
+from kronos_space.model.layers import Block, Dropouts, Linear, init_weights
+from kronos_space.model.pretrained import Pretrained
 
 
-class KronosTokenizer(PreTrainedModel):  # type: ignore[misc] # it is untyped
+class KronosTokenizer(Pretrained):
     """Causal encoder to bits and causal decoder back (Kronos paper, arXiv 2508.02739)."""
 
     config_class = KronosTokenizerConfig
-    base_model_prefix = ""
 
-    def __init__(self, config: KronosTokenizerConfig) -> None:
+    def __init__(self, config: KronosTokenizerConfig, *, fill: bool = True) -> None:
         super().__init__(config)
         c, bits = config, config.s1_bits + config.s2_bits
         p = Dropouts(c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
-        self.embed = nn.Linear(c.d_in, c.d_model)
+        self.embed = Linear(c.d_in, c.d_model)
         self.encoder = nn.ModuleList(
             Block(c.d_model, c.n_heads, c.ff_dim, p) for _ in range(c.n_enc_layers - 1)
         )
-        self.quant_embed = nn.Linear(c.d_model, bits)
+        self.quant_embed = Linear(c.d_model, bits)
         self.tokenizer = nn.ModuleDict({"bsq": Quantizer(bits, c.group_size)})
-        self.post_quant_embed_pre = nn.Linear(c.s1_bits, c.d_model)  # training only: s1 alone
-        self.post_quant_embed = nn.Linear(bits, c.d_model)
+        self.post_quant_embed_pre = Linear(c.s1_bits, c.d_model)  # training only: s1 alone
+        self.post_quant_embed = Linear(bits, c.d_model)
         self.decoder = nn.ModuleList(
             Block(c.d_model, c.n_heads, c.ff_dim, p) for _ in range(c.n_dec_layers - 1)
         )
-        self.head = nn.Linear(c.d_model, c.d_in)
-        self.post_init()
+        self.head = Linear(c.d_model, c.d_in)
+        if fill:
+            self.apply(init_weights)
 
     def encode(self, bars: Tensor) -> tuple[Tensor, Tensor]:
         """bars: (batch, time, d_in), normalised -> s1, s2 tokens, each (batch, time)."""
@@ -46,9 +46,6 @@ class KronosTokenizer(PreTrainedModel):  # type: ignore[misc] # it is untyped
             x = block(x)
         bars: Tensor = self.head(x)
         return bars
-
-    def _init_weights(self, module: nn.Module) -> None:
-        init_weights(module)
 
 
 class Quantizer(nn.Module):
@@ -81,18 +78,3 @@ def tokens_to_sphere(s1: Tensor, s2: Tensor, bits: int) -> Tensor:
     ones = ((tokens & place_values(bits)) != 0).flatten(-2)  # (..., 2·bits)
     corner: Tensor = (ones.float() * 2 - 1) * (2 * bits) ** -0.5
     return corner
-
-
-def init_weights(module: nn.Module) -> None:
-    """Fill what a checkpoint does not hold: fresh weights, and buffers that follow from shapes."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
-    elif isinstance(module, Rotary):
-        module.inv_freq.copy_(rope_frequencies(2 * len(module.inv_freq)))
-    elif isinstance(module, Quantizer):
-        for buffer in (module.basis, module.group_basis):
-            buffer.copy_(place_values(len(buffer)).flip(0))

@@ -4,22 +4,28 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from kronos_space.model.config import KronosConfig
-from kronos_space.model.layers import Attention, Block, Dropouts, RMSNorm
-from kronos_space.model.tokenizer import init_weights
+from kronos_space.model.layers import (
+    Attention,
+    Block,
+    Dropouts,
+    Embedding,
+    Linear,
+    RMSNorm,
+    init_weights,
+)
+from kronos_space.model.pretrained import Pretrained
 
 DEPENDENCY_HEADS = 4  # whatever the model's own number of heads
 
 
-class Kronos(PreTrainedModel):  # type: ignore[misc] # it is untyped
+class Kronos(Pretrained):
     """Predicts a bar's coarse token s1, then its fine token s2 given s1 (arXiv 2508.02739)."""
 
     config_class = KronosConfig
-    base_model_prefix = ""
 
-    def __init__(self, config: KronosConfig) -> None:
+    def __init__(self, config: KronosConfig, *, fill: bool = True) -> None:
         super().__init__(config)
         c = config
         p = Dropouts(c.ffn_dropout_p, c.attn_dropout_p, c.resid_dropout_p)
@@ -32,7 +38,8 @@ class Kronos(PreTrainedModel):  # type: ignore[misc] # it is untyped
         self.norm = RMSNorm(c.d_model)
         self.dep_layer = DependencyLayer(c.d_model)
         self.head = Heads(c.s1_bits, c.s2_bits, c.d_model)
-        self.post_init()
+        if fill:
+            self.apply(init_weights)
 
     def hidden(self, s1: Tensor, s2: Tensor, stamps: Tensor) -> Tensor:
         """s1, s2: (batch, time); stamps: (batch, time, 5) -> (batch, time, d_model)."""
@@ -56,9 +63,6 @@ class Kronos(PreTrainedModel):  # type: ignore[misc] # it is untyped
         logits: Tensor = self.head.proj_s2(self.dep_layer(hidden, query))
         return logits.squeeze(1)
 
-    def _init_weights(self, module: nn.Module) -> None:
-        init_weights(module)
-
 
 class TokenEmbedding(nn.Module):
     """Both tokens of a bar as one vector."""
@@ -66,9 +70,9 @@ class TokenEmbedding(nn.Module):
     def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
         super().__init__()
         self.scale = math.sqrt(d_model)
-        self.emb_s1 = nn.Embedding(2**s1_bits, d_model)
-        self.emb_s2 = nn.Embedding(2**s2_bits, d_model)
-        self.fusion_proj = nn.Linear(2 * d_model, d_model)
+        self.emb_s1 = Embedding(2**s1_bits, d_model)
+        self.emb_s2 = Embedding(2**s2_bits, d_model)
+        self.fusion_proj = Linear(2 * d_model, d_model)
 
     def forward(self, s1: Tensor, s2: Tensor) -> Tensor:  # (batch, time) -> (…, d_model)
         both = torch.cat([self.emb_s1(s1), self.emb_s2(s2)], dim=-1)
@@ -81,11 +85,11 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
-        self.minute_embed = nn.Embedding(60, d_model)
-        self.hour_embed = nn.Embedding(24, d_model)
-        self.weekday_embed = nn.Embedding(7, d_model)
-        self.day_embed = nn.Embedding(32, d_model)
-        self.month_embed = nn.Embedding(13, d_model)
+        self.minute_embed = Embedding(60, d_model)
+        self.hour_embed = Embedding(24, d_model)
+        self.weekday_embed = Embedding(7, d_model)
+        self.day_embed = Embedding(32, d_model)
+        self.month_embed = Embedding(13, d_model)
 
     def tables(self) -> tuple[nn.Embedding, ...]:
         """In the order of a stamp: minute, hour, weekday, day, month."""
@@ -124,5 +128,5 @@ class Heads(nn.Module):
 
     def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
         super().__init__()
-        self.proj_s1 = nn.Linear(d_model, 2**s1_bits)
-        self.proj_s2 = nn.Linear(d_model, 2**s2_bits)
+        self.proj_s1 = Linear(d_model, 2**s1_bits)
+        self.proj_s2 = Linear(d_model, 2**s2_bits)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from kronos_space.model.config import KronosConfig, KronosTokenizerConfig
@@ -28,17 +27,11 @@ GROUP_SIZE = {"kronos-mini": 5, "kronos-small": 4, "kronos-base": 4}
 
 def write_checkpoint(folder: Path, name: str = "kronos-mini", max_context: int = 2048) -> Path:
     """A checkpoint folder as KRONOS_MODEL takes it; returns `folder`."""
-    model = KronosConfig(**PUBLISHED_MODELS[name], **DROPOUTS)
+    model = KronosConfig(**PUBLISHED_MODELS[name], **DROPOUTS)  # type: ignore[arg-type]
     tokenizer = KronosTokenizerConfig(group_size=GROUP_SIZE[name])
     for component, module in (("model", Kronos(model)), ("tokenizer", KronosTokenizer(tokenizer))):
         prescribe_weights(component, module)
-        path = folder / component
-        path.mkdir(parents=True)
-        save_file(module.state_dict(), path / "model.safetensors")
-        fields = {k: getattr(module.config, k) for k in type(module.config).__annotations__}
-        (path / "config.json").write_text(
-            json.dumps({k: v for k, v in fields.items() if k != "model_type"})
-        )
+        module.save_pretrained(folder / component)
     description = {"name": f"{name}-shape", "max_context": max_context, "description": "made up"}
     (folder / "kronos.json").write_text(json.dumps(description))
     return folder

@@ -2,21 +2,16 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import httpx2
 import huggingface_hub
-import torch
-import transformers
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
+from kronos_space.model.pretrained import Pretrained, WrongTensors
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
 from kronos_space.weights.catalogue import (
@@ -50,10 +45,7 @@ logger = logging.getLogger(__name__)
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
 HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
 
-# Follow from the shapes, or are for training only; a checkpoint may leave them out.
-DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
-
-Model = TypeVar("Model", bound=PreTrainedModel)
+Model = TypeVar("Model", bound=Pretrained)
 
 
 @dataclass(frozen=True)
@@ -174,23 +166,15 @@ def _load_folder(folder: Path) -> Checkpoint:
 def _load(kind: type[Model], folder: Path) -> Model:
     """The published file into our classes; every tensor must have its place, and be there."""
     try:
-        with _quiet_transformers():
-            model, info = kind.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True
-            )
+        return kind.from_pretrained(folder)
+    except WrongTensors as error:
+        raise CheckpointError(
+            f"{folder / FILES[1]}: {error}; it is not a checkpoint of {kind.__name__}"
+        ) from error
     except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: not a checkpoint of {kind.__name__}, or damaged ({first_line(error)})"
         ) from error
-    missing = [n for n in info["missing_keys"] if not any(part in n for part in DISPENSABLE)]
-    for problem, names in (("lacks", missing), ("has unknown", info["unexpected_keys"])):
-        if names:
-            raise CheckpointError(
-                f"{folder / FILES[1]}: {problem} tensors {', '.join(sorted(names)[:3])}"
-                f"{' …' if len(names) > 3 else ''}; it is not a checkpoint of {kind.__name__}"
-            )
-    loaded: Model = model.eval()
-    return loaded
 
 
 def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
@@ -203,20 +187,3 @@ def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
             raise CheckpointError(
                 f"{folder}: {entry.model_id} goes with {entry.tokenizer_id}, not with {other}"
             )
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Our errors say it better, and a service has no use for a progress bar."""
-    verbosity, bars = (
-        transformers_logging.get_verbosity(),
-        transformers_logging.is_progress_bar_enabled(),
-    )
-    transformers_logging.set_verbosity(transformers.logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

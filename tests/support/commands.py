@@ -149,6 +149,8 @@ def _import_space() -> None:
     from kronos_space.weights.checkpoint import load_checkpoint
 
     load_checkpoint("kronos-nano")  # what it imports on the way stays
+    slow = {"transformers", "sympy", "torch._dynamo", "torch.distributed.tensor"} & set(sys.modules)
+    assert not slow, f"a Space imports {slow}: seconds of every start"
 
 
 def _import_bots() -> None:

@@ -9,6 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kronos_space.model.config import KronosConfig, KronosTokenizerConfig
+from kronos_space.model.pretrained import DISPENSABLE
+from kronos_space.model.tokenizer import KronosTokenizer
+from kronos_space.model.transformer import Kronos
 from kronos_space.weights import checkpoint as module
 from kronos_space.weights.catalogue import BUNDLED_FILES, CATALOGUE
 from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
@@ -61,7 +65,7 @@ def test_buffers_and_training_parameters_may_be_missing(folder: Path) -> None:
     for component in ("model", "tokenizer"):
         path = folder / component / "model.safetensors"
         tensors = load_file(path)
-        kept = {k: v for k, v in tensors.items() if not any(d in k for d in module.DISPENSABLE)}
+        kept = {k: v for k, v in tensors.items() if not any(d in k for d in DISPENSABLE)}
         assert len(kept) < len(tensors)
         save_file(kept, path)
 
@@ -162,12 +166,64 @@ def test_a_published_model_refuses_another_published_models_tokenizer(
         load_checkpoint(str(folder))
 
 
-def test_sizes_that_do_not_divide_are_refused(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_heads": 5}, "d_model=128 is not a multiple of n_heads=5"),
+        ({"n_heads": 0}, "n_heads=0: expected at least 1"),
+        ({"n_layers": -1}, "n_layers=-1: expected at least 1"),
+        ({"n_heads": 4.0}, "n_heads=4.0: expected int"),
+        ({"n_heads": True}, "n_heads=True: expected int"),
+        ({"d_model": "128"}, "d_model='128': expected int"),
+        ({"ffn_dropout_p": None}, "ffn_dropout_p=None: expected float"),
+        ({"d_model": 10**9}, "not a checkpoint of Kronos, or damaged"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(
+    folder: Path, change: dict[str, object], message: str
+) -> None:
     path = folder / "model" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"n_heads": 5}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
-    with pytest.raises(CheckpointError, match="d_model=128 is not a multiple of n_heads=5"):
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "", "null", "\x00"])
+def test_a_configuration_that_is_no_object_is_refused(folder: Path, text: str) -> None:
+    (folder / "tokenizer" / "config.json").write_text(text)
+
+    with pytest.raises(CheckpointError, match="tokenizer: not a checkpoint of KronosTokenizer"):
+        load_checkpoint(str(folder))
+
+
+def test_what_other_tools_write_into_a_configuration_is_ignored(folder: Path) -> None:
+    path = folder / "model" / "config.json"
+    others = {"architectures": ["Kronos"], "torch_dtype": "float32", "ffn_dropout_p": 0}
+    path.write_text(json.dumps(json.loads(path.read_text()) | others))
+
+    assert load_checkpoint(str(folder)).model.config.d_model == 128
+
+
+def test_a_module_without_a_file_has_fresh_weights_and_is_saved_with_its_shape(
+    tmp_path: Path,
+) -> None:
+    for kind, config in (
+        (Kronos, KronosConfig(n_layers=1, d_model=32, ff_dim=16)),
+        (KronosTokenizer, KronosTokenizerConfig(n_enc_layers=2, d_model=32)),
+    ):
+        fresh = kind(config)
+        fresh.save_pretrained(tmp_path / kind.__name__)
+        loaded = kind.from_pretrained(tmp_path / kind.__name__)
+
+        assert loaded.config == config
+        assert not loaded.training
+        for (name, before), after in zip(
+            fresh.named_parameters(), loaded.parameters(), strict=True
+        ):
+            assert torch.equal(before, after)
+            assert before.isfinite().all()
+            assert name.endswith("bias") or before.std() > 0 or before.eq(1).all()
 
 
 @pytest.mark.parametrize("file", list(BUNDLED_FILES["kronos-nano"]))
