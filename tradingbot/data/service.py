@@ -11,6 +11,7 @@ from functools import partial
 
 import pandas as pd
 
+from tradingbot.data.actions import Actions
 from tradingbot.data.cache import HistoryCache
 from tradingbot.data.circuit_breaker import CircuitBreaker
 from tradingbot.data.sources.base import SlowToLoad, Source
@@ -194,6 +195,10 @@ class DataService:
         frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=1, gone=True)
         return frame.loc[frame.index >= since, "close"]
 
+    def actions(self, symbol: str, since: datetime) -> Actions:
+        """The splits and dividends that the source tells of, from `since` on; or DataError."""
+        return Actions.told_by(self._fetch(symbol, "1d", since, threading.Event()), since)
+
     def _bars(
         self,
         symbol: str,
@@ -214,6 +219,7 @@ class DataService:
         last = latest_complete_session(symbol, now) if daily else now - bar_length(interval)
         running: list[str] = []
         asked: list[pd.DatetimeIndex] = []
+        told: list[Actions] = []
 
         def fetch(since: datetime) -> Bars:
             try:
@@ -233,6 +239,7 @@ class DataService:
             asked.append(pd.DatetimeIndex(raw.index))
             bars, notes = clean(raw[complete])
             bars.attrs["splits"] = raw.attrs.get("splits", {})
+            told[:] = [Actions.told_by(raw, since)]
             return bars, notes
 
         if daily and self._cache is not None:
@@ -247,6 +254,7 @@ class DataService:
             dropped=asked[-1].difference(pd.DatetimeIndex(frame.index)) if asked else None,
         )
         frame, odd = settle(frame, findings, self.caller)
+        frame.attrs["actions"] = told[0] if told else None
         if daily:
             self._newest[symbol] = start, last, frame["close"]
         return frame, [*warnings, *running, *odd], last

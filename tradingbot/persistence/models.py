@@ -7,63 +7,21 @@ Times are naive UTC. Those of a bar (`as_of`, `target_date`, `timestamp`) are wh
 when stored and when compared: midnight with stray microseconds finds the row of midnight.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, TypeDecorator
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.mutable import MutableDict
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Index
+from sqlalchemy.orm import Mapped, mapped_column
 
+from tradingbot.persistence.bot_models import BotPosition as BotPosition
+from tradingbot.persistence.bot_models import BotRow as BotRow
+from tradingbot.persistence.bot_models import BotValue as BotValue
+from tradingbot.persistence.bot_models import Trade as Trade
+from tradingbot.persistence.columns import BarTime, JsonObject, JsonOrNull, UtcDateTime
+from tradingbot.persistence.columns import Base as Base
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0005"  # the newest migration: lets init_db see at once that nothing is to do
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Naive UTC; a time with a zone is converted on the way in."""
-
-    impl = DateTime
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        if value is not None and value.tzinfo is not None:
-            return value.astimezone(UTC).replace(tzinfo=None)
-        return value
-
-
-class BarTime(UtcDateTime):
-    """The time of a bar: naive UTC, cut to the second."""
-
-    cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        if dialect.name == "sqlite":  # stored as text: `2024-01-02 00:00:00`
-            make: Any = sqlite.DATETIME  # which has no annotations
-            kind: TypeEngine[Any] = make(truncate_microseconds=True)
-            return dialect.type_descriptor(kind)
-        return dialect.type_descriptor(DateTime())
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        value = super().process_bind_param(value, dialect)
-        return None if value is None else value.replace(microsecond=0)
-
-
-JsonObject = JSON().with_variant(postgresql.JSONB(), "postgresql")
-JsonOrNull = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-
-
-class Base(DeclarativeBase):
-    # names for every constraint, so that a later migration can speak of it on both databases
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        }
-    )
+SCHEMA_VERSION = "0006"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):
@@ -247,35 +205,6 @@ class HistoricSplit(Base):
     symbol: Mapped[str] = mapped_column(primary_key=True)
     day: Mapped[datetime] = mapped_column(BarTime, primary_key=True)  # the first at the new price
     ratio: Mapped[float]
-
-
-class BotRow(Base):
-    """What a bot owns, `{"USD": cash, "AAPL": quantity}`; quantity 0 is a ticker it watches."""
-
-    __tablename__ = "bots"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    portfolio: Mapped[dict[str, float]] = mapped_column(
-        MutableDict.as_mutable(JsonObject), default=dict
-    )
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, onupdate=utcnow)
-
-
-class Trade(Base):
-    """One paper trade."""
-
-    __tablename__ = "trades"
-    __table_args__ = (Index(None, "bot_name", "executed_at"),)
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"))
-    symbol: Mapped[str]
-    side: Mapped[str]  # "buy" or "sell"
-    quantity: Mapped[float]  # always positive
-    price: Mapped[float]  # per unit, before costs
-    costs: Mapped[float]
-    executed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
 
 
 class RunLog(Base):

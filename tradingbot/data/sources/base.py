@@ -27,7 +27,9 @@ class Source(Protocol):
         Index: times with a zone, or naive ones: UTC, and those of daily bars the dates of their
         sessions or wall times of the exchange. Columns: PRICES and, if there is one, volume;
         missing values are NaN. `attrs["splits"]`, if the source knows them: a split's first
-        day -> new shares for an old one. Raises the kinds of DataError.
+        day -> new shares for an old one, for which the prices of earlier bars are restated.
+        `attrs["dividends"]`, likewise: the first day without one -> USD a share of today, which
+        prices are not adjusted for. Raises the kinds of DataError.
         """
         ...
 

@@ -91,12 +91,14 @@ def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     bars = frame.rename(columns=str.lower).reindex(columns=[*PRICES, "volume"])
     index = pd.DatetimeIndex(frame.index)
     # a daily bar's date is the session's, in the exchange's time
-    index = index.tz_localize(None).normalize() if interval == "1d" else index.tz_convert(None)
-    bars.index = index.rename("timestamp")
-    if "Stock Splits" in frame:
-        ratios = frame["Stock Splits"].set_axis(bars.index, axis=0)
-        found = ratios[ratios.gt(0) & ratios.ne(1)]
-        bars.attrs["splits"] = {day.to_pydatetime(): float(found[day]) for day in found.index}
+    days = index.tz_localize(None).normalize()
+    bars.index = (days if interval == "1d" else index.tz_convert(None)).rename("timestamp")
+    for name, column, nothing in (("splits", "Stock Splits", 1), ("dividends", "Dividends", 0)):
+        if column in frame:
+            told = frame[column].to_numpy("float64")
+            found = (told > 0) & (told != nothing)
+            dates = days[found].to_pydatetime()
+            bars.attrs[name] = dict(zip(dates, told[found].tolist(), strict=True))
     return bars
 
 
