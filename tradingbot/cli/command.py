@@ -11,7 +11,17 @@ from tradingbot.errors import ConfigError, KronosError
 
 
 class Command(TyperCommand):
-    """A subcommand that tells a wrong option in one line, as it tells every other failure."""
+    """A subcommand that tells a wrong option in one line, as it tells every other failure.
+
+    Its waits for Postgres are bounded.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from tradingbot.persistence.wait_callback import bounded_waits
+
+        with bounded_waits():
+            return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments into `ctx`; a value that does not fit ends the command."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, NullPool, StaticPool, create_engine, event
 from sqlalchemy.exc import (
+    ArgumentError,
     DBAPIError,
     InterfaceError,
     NoSuchModuleError,
@@ -37,6 +38,7 @@ from tradingbot.persistence.url import (
     in_memory,
     parsed,
     redact,
+    without_password,
 )
 from tradingbot.settings import default_timeouts
 
@@ -150,6 +152,7 @@ def _create_engine(address: URL) -> Engine:
         )
     timeouts = default_timeouts()  # one engine a process: it has no caller of its own
     options: dict[str, Any] = {}
+    check_options(address)
     if backend == "sqlite":
         options["connect_args"] = {"timeout": timeouts.database_lock}
         if in_memory(address):  # else every thread would get a database of its own
@@ -161,18 +164,21 @@ def _create_engine(address: URL) -> Engine:
     else:
         options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
         if "psycopg" in driver:
-            check_options(address)
             limits = {"connect_timeout": timeouts.database_connect, **KEEPALIVES}
             options["connect_args"] = {
                 name: value for name, value in limits.items() if name not in address.query
             }
     try:
         engine = create_engine(address, **options)
+        engine.dialect.create_connect_args(address)
     except (NoSuchModuleError, ImportError) as error:
         raise ConfigError(
             f"{redact(address)}: there is no driver {driver!r} here;"
             f" install it, or use a plain {backend}:// URL"
         ) from error
+    except (ArgumentError, ValueError) as error:  # of a port or a path, say
+        said, *_ = without_password(address, str(error)).splitlines()
+        raise ConfigError(f"database {redact(address)}: {said}") from error
     if backend == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
     return engine

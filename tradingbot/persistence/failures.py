@@ -17,6 +17,11 @@ _FINAL = re.compile(
     r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
     r"|no such (database|user)|unsupported startup parameter"
 )
+# What Postgres's client library says of an address before it connects anywhere.
+_WRONG_ADDRESS = re.compile(
+    r"invalid (integer value|port number|connection option|\S+ value:|\S+ value \S|value for)"
+    r"|could not match \d+|definition of service|could not parse network address"
+)
 # What pgbouncer says with pool_mode=statement, where nothing of this program can work.
 _NO_TRANSACTIONS = "transaction blocks not allowed in statement pooling mode"
 
@@ -24,14 +29,18 @@ _NO_TRANSACTIONS = "transaction blocks not allowed in statement pooling mode"
 def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
     """Return an error in one line: which database, what it said, the way out.
 
-    It is a DatabaseUnavailable if it may pass, a ConfigError for a pooler that refuses
-    transactions, else a DatabaseError.
+    It is a DatabaseUnavailable if it may pass, a ConfigError for a wrong option or a pooler that
+    refuses transactions, else a DatabaseError.
     """
     said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
     if _NO_TRANSACTIONS in said:
         return ConfigError(
             f"database {redact(address)}: a pooler stands before it that allows no transactions "
             "(pool_mode=statement): use pool_mode=session, or the server's own port"
+        )
+    if _WRONG_ADDRESS.search(said):
+        return ConfigError(
+            f"database {redact(address)}: {said}; correct that in DATABASE_URL (or POSTGRES_*)"
         )
     way_out = _way_out(address, error, said)
     kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
@@ -55,10 +64,13 @@ def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
     code = sqlstate(error)
     if code and not code.startswith("08") and code not in _DOWN:
         return "the server's log says more"
+    if "FATAL:" in said and not _GOES_DOWN.search(said):
+        return "the server, or a pooler before it, refuses: its log says more"
     return "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
 
 
 _DOWN = ("57P01", "57P02", "57P03")  # shut down, crashed, starting
+_GOES_DOWN = re.compile("terminating connection|cannot connect to server|server login|query_wait")
 _HELD = (re.compile("locked|lock timeout"), "another process holds it; try again when that is done")
 _WAYS_OUT = [
     _HELD,
@@ -84,9 +96,13 @@ _WAYS_OUT = [
         ),
         "try again later",
     ),
+    (
+        re.compile(r"session is (not )?read-only|server is (not )?in hot standby"),
+        "name another server, or correct target_session_attrs in DATABASE_URL",
+    ),
     (re.compile(r"(starting up|shutting down|recovery mode)"), "try again once it is up"),
     (
-        re.compile(r"SSL|certificate"),
+        re.compile(r"SSL(?! connection has been closed| SYSCALL)|TLS|certificate|channel binding"),
         "check sslmode and the certificates in DATABASE_URL",
     ),
     (

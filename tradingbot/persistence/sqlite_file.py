@@ -5,6 +5,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from tradingbot.persistence.url import is_there
+
 logger = logging.getLogger(__name__)
 
 
@@ -13,7 +15,8 @@ def is_read_only(path: Path) -> bool:
 
     SQLite writes beside the file, so the folder counts too.
     """
-    return path.is_file() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return is_there(path) and path.is_file() and not writable
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -40,15 +42,17 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
     for name in ("DATABASE_URL", "POSTGRES_URI"):
         if given := environ.get(name, "").strip():
             return parsed(given, name).render_as_string(hide_password=False)
+    for name in VARIABLES:
+        _check_text(environ.get(name, ""), name)
     host = environ.get("POSTGRES_HOST")
     if host:
         return URL.create(
             "postgresql+psycopg2",
-            host=host,
             port=_port(environ.get("POSTGRES_PORT", "")),
             username=environ.get("POSTGRES_USER") or None,
             password=environ.get("POSTGRES_PASSWORD") or None,
             database=environ.get("POSTGRES_DATABASE") or None,
+            **_where(host),
         ).render_as_string(hide_password=False)
     # better no run than one that writes into a file nobody looks at
     for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE"):
@@ -85,6 +89,7 @@ def without_password(address: URL, text: str) -> str:
 
 def parsed(url: str, source: str) -> URL:
     """SQLAlchemy 2.1 would take psycopg 3 for a bare Postgres URL; here it is psycopg2."""
+    _check_text(unquote(url), source)
     try:
         address = make_url(re.sub(r"^postgres://", "postgresql://", url))
     except (ArgumentError, ValueError):  # its text would repeat the password
@@ -105,22 +110,44 @@ def parsed(url: str, source: str) -> URL:
 
 
 def check_options(address: URL) -> None:
-    """ConfigError for an option (what follows ?) that Postgres's client library does not know."""
+    """ConfigError for an option (what follows ?) that the database's client does not know."""
+    sqlite = address.get_backend_name() == "sqlite"
+    if not sqlite and "psycopg" not in address.get_driver_name():
+        return
+    for name, value in address.query.items():
+        if isinstance(value, tuple) and name not in ("host", "port"):
+            raise ConfigError(f"database {redact(address)}: the option {name!r} stands there twice")
+        if _knows_sqlite(name, address) if sqlite else _knows_libpq(name):
+            continue
+        way_out = _INSTEAD_OF.get(name.lower(), "leave it out, or correct its name")
+        if sqlite and name in _SHOWN:
+            way_out = f"write sqlite:///file:PATH?{name}=…&uri=true"
+        kind = "SQLite" if sqlite else "Postgres"
+        raise ConfigError(f"database {redact(address)}: {kind} has no option {name!r}: {way_out}")
+
+
+def _knows_libpq(name: str) -> bool:
     from psycopg2 import ProgrammingError, extensions  # type: ignore[import-untyped]
 
-    for name in address.query:
-        try:
-            extensions.make_dsn(**{name: "1"})
-        except ProgrammingError:
-            way_out = _INSTEAD_OF.get(name.lower(), "leave it out, or correct its name")
-            raise ConfigError(
-                f"database {redact(address)}: Postgres has no option {name!r}: {way_out}"
-            ) from None
+    try:
+        extensions.make_dsn(**{name: "1"})
+    except ProgrammingError:
+        return False
+    return name != "database"  # psycopg2's old name of what stands behind the host
 
 
+def _knows_sqlite(name: str, address: URL) -> bool:
+    by_uri = "uri" in address.query and str(address.database).startswith("file:")
+    return name in _OF_SQLITE_DRIVER or by_uri  # else the driver ignores it
+
+
+_OF_SQLITE_DRIVER = {
+    "cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout", "uri",
+}  # fmt: skip
 _INSTEAD_OF = {  # of options that other programs put into an address
     "pgbouncer": "it is meant for Prisma; leave it out (a pooler needs pool_mode=session)",
     "schema": "write options=-csearch_path%3DNAME in its place",
+    "database": "write it behind the host's /",
     "currentschema": "write options=-csearch_path%3DNAME in its place",
     "ssl": "write sslmode=require in its place",
     "connection_limit": "it is meant for Prisma; leave it out",
@@ -148,19 +175,50 @@ def _has_stray_at(address: URL) -> bool:
     return any("@" in part for part in (address.host or "", address.database or ""))
 
 
+def _check_text(text: str, source: str) -> None:
+    """ConfigError for what no client can be told; the text is not shown."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{source} has bytes that are not UTF-8") from None
+    if "\0" in text:
+        raise ConfigError(f"{source} has a NUL character")
+
+
+def _where(host: str) -> dict[str, Any]:
+    """The parts of an address for POSTGRES_HOST: a name, an IP address, or a socket's folder."""
+    if host.startswith("/"):
+        return {"query": {"host": host}}
+    if set("/@?#") & set(host) or host.count(":") == 1:  # not shown: it may hold a password
+        raise ConfigError(
+            "POSTGRES_HOST is more than a host's name: the port goes into POSTGRES_PORT, a whole "
+            "address into DATABASE_URL"
+        )
+    return {"host": host}
+
+
 def _port(value: str) -> int | None:
     # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
     digits = value.rpartition(":")[2] if value.startswith("tcp://") else value
     if not digits:
         return None
-    if not digits.isdecimal() or not 0 < int(digits) < 65536:
+    if not re.fullmatch("[0-9]{1,5}", digits) or not 0 < int(digits) < 65536:
         raise ConfigError(f"POSTGRES_PORT={value!r}: expected a whole number from 1 to 65535")
     return int(digits)
 
 
 def database_exists(url: str) -> bool:
     """False for a SQLite file that nobody has made yet: looking into it would make it."""
-    address = make_url(url)
+    address = parsed(url, "the database URL")
+    check_options(address)
     if address.get_backend_name() != "sqlite" or not address.database:
         return True
-    return address.database.startswith((":memory:", "file:")) or Path(address.database).exists()
+    return address.database.startswith((":memory:", "file:")) or is_there(Path(address.database))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, as far as this process may know."""
+    try:
+        return path.exists()
+    except OSError:  # its name is too long, or a folder may not be looked into
+        return False

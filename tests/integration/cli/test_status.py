@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.support.command_line import kronosbot
+from tests.support.pgbouncer import pooled
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
@@ -39,6 +40,17 @@ def test_after_a_run_all_is_well_and_a_day_s_work_missing_is_not(
     assert (run_log["state"], run_log["counts"]["stored"]) == ("ok", 4)
     assert datetime.fromisoformat(run_log["started_at"]).utcoffset() == timedelta(0)
     assert (status["exit_code"], status["error"]) == (1, None)
+
+
+@pytest.mark.parametrize("command", ["status", "score", "calibrate", "report"])
+def test_a_pooler_without_transactions_is_named_by_every_command_that_reads(
+    command: str, tmp_path: Path, postgres_url: str
+) -> None:
+    """The pooler ends the connection too, and then it looks as if the server were down."""
+    with pooled(postgres_url, mode="statement") as url:
+        done = kronosbot(command, folder=tmp_path, DATABASE_URL=url)
+    assert done.returncode == 2, done.stderr
+    assert "pool_mode=session" in done.stderr.splitlines()[-1]
 
 
 def test_without_a_database_there_is_a_sentence_with_the_way_out_and_still_no_database(

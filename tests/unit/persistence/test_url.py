@@ -1,0 +1,136 @@
+"""A database's address that is wrong is refused in one line, with exit code 2 and no secret."""
+
+from contextlib import chdir
+from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sqlalchemy.exc import OperationalError
+
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
+from tradingbot.persistence.failures import unreachable
+from tradingbot.persistence.url import database_exists, database_url, in_memory, parsed
+
+SECRET = "s3cret-pw"
+NOWHERE = f"postgresql://me:{SECRET}@127.0.0.1:9/k"
+BYTES = b"\xff".decode(errors="surrogateescape")
+
+WRONG = [
+    *(f"{NOWHERE}?connect_timeout=abc", f"{NOWHERE}?keepalives=x", f"{NOWHERE}?sslmode=nonsense"),
+    *(f"{NOWHERE}?target_session_attrs=x", f"{NOWHERE}?ssl_min_protocol_version=TLSv9"),
+    *(f"{NOWHERE}?port=0", f"{NOWHERE}?host=a&port=abc", f"{NOWHERE}?host=a&port=1&port=2"),
+    *(f"{NOWHERE}?sslmode=require&sslmode=disable", f"{NOWHERE}?password=a&password={SECRET}"),
+    *(f"{NOWHERE}?service=nope", f"{NOWHERE}?database=other", f"{NOWHERE}?application_name=%00"),
+    *(f"{NOWHERE}?%00=x", f"{NOWHERE}%00", f"{NOWHERE}{BYTES}", f"{NOWHERE}?hostaddr=1&hostaddr=2"),
+    *(f"postgresql://me:{SECRET}%00@h/k", f"postgresql://me:{SECRET}{BYTES}@h/k"),
+    *(f"postgresql://me:{SECRET}@h:99999/k", f"postgresql://me:{SECRET}@h:abc/k"),
+    *(
+        "sqlite://x.db",
+        "sqlite:///x.db?foo=1",
+        "sqlite:///x.db?mode=ro",
+        "sqlite:///x.db?timeout=x",
+    ),
+    *("sqlite:///x.db?timeout=1&timeout=2", "sqlite:///x.db?uri=x", "sqlite:///%00"),
+    *("sqlite:///x.db?mode=ro&uri=true", f"sqlite:///{BYTES}.db", f"sqlite:///x.db?key={SECRET}"),
+]
+
+
+def refusal_of(url: str) -> KronosError | None:
+    """What using the database says, if it is refused."""
+    try:
+        address = parsed(url, "DATABASE_URL")
+        if database_exists(url) and not in_memory(address):
+            with get_db_session(url, create=False) as session:
+                session.connection()
+    except KronosError as error:
+        return error
+    finally:
+        dispose_engines()
+    return None
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_a_wrong_address_is_refused_before_a_server_or_a_file_is_suspected(url: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        init_db(url)
+    said = str(refused.value)
+    assert SECRET not in said
+    assert "is the server up" not in said
+    assert len(said.splitlines()) == 1
+
+
+@given(
+    st.sampled_from([NOWHERE, "sqlite:///nowhere.db", "sqlite:///file:nowhere.db", "sqlite://"]),
+    st.text(max_size=8) | st.sampled_from(["%00", "%FF", BYTES, "&", "=", "?", "@", "x" * 300]),
+    st.sampled_from(
+        ["", "/", "?", "?timeout=", "?host=", "?port=", "?x=", "?mode=ro&uri=", ":", "#"]
+    ),
+)
+@example("sqlite:///", "/" + "x" * 300, "")
+def test_whatever_an_address_holds_there_is_one_line_or_a_database(
+    url: str, text: str, before: str
+) -> None:
+    with TemporaryDirectory() as folder, chdir(folder):
+        error = refusal_of(url + before + text)
+    assert error is None or len(str(error).splitlines()) == 1
+    assert SECRET not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("POSTGRES_PORT", "9" * 5000, "a whole number from 1 to 65535"),
+        ("POSTGRES_PORT", "\u0663", "a whole number from 1 to 65535"),
+        ("POSTGRES_HOST", f"me:{SECRET}@h", "POSTGRES_HOST is more than a host's name"),
+        ("POSTGRES_HOST", f"h?password={SECRET}", "POSTGRES_HOST is more than a host's name"),
+        ("POSTGRES_HOST", "http://h", "POSTGRES_HOST is more than a host's name"),
+        ("POSTGRES_HOST", "h:5432", "the port goes into POSTGRES_PORT"),
+        *(
+            (name, f"a{BYTES}", f"{name} has bytes that are not UTF-8")
+            for name in ("POSTGRES_HOST", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE")
+        ),
+    ],
+)
+def test_a_part_of_an_address_that_is_none_is_refused_by_its_name(
+    name: str, value: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        database_url({"POSTGRES_HOST": "h", name: value})
+    assert expected in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.integration
+def test_the_folder_of_a_socket_is_a_host(postgres_url: str) -> None:
+    [folder] = parse_qs(urlsplit(postgres_url).query)["host"]
+    url = database_url({"POSTGRES_HOST": folder, "POSTGRES_USER": "postgres"})
+    with get_db_session(url, create=False) as session:
+        session.connection()
+    dispose_engines()
+
+
+@pytest.mark.parametrize(
+    ("said", "asks"),
+    [
+        ("server closed the connection unexpectedly", True),
+        ("SSL connection has been closed unexpectedly", True),
+        ("SSL SYSCALL error: EOF detected", True),
+        ("FATAL:  terminating connection due to administrator command", True),
+        ("FATAL:  pgbouncer cannot connect to server", True),
+        ("FATAL:  query_wait_timeout", True),
+        ('FATAL:  unrecognized configuration parameter "nonsense"', False),
+        ("FATAL:  bouncer config error", False),
+        ("session is read-only", False),
+        ("server is in hot standby mode", False),
+        ("channel binding is required, but server did not offer it", False),
+        ("SSL error: certificate verify failed", False),
+    ],
+)
+def test_only_of_a_server_that_said_nothing_it_is_asked_whether_it_is_up(
+    said: str, asks: bool
+) -> None:
+    error = unreachable(parsed(NOWHERE, "x"), OperationalError(None, None, Exception(said)))
+    assert ("is the server up" in str(error)) == asks
