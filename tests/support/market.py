@@ -44,8 +44,13 @@ class Market:
         return DataService(self.source, now=now, min_bars=1)
 
     def bot(self, kind: type[Bot], database: str, **options: Any) -> Any:
-        """A bot of this market and database, at 5 basis points."""
+        """A bot of this market and database, at 5 basis points.
+
+        It trades at once, at the newest close, so that one round shows what it does to the money;
+        `fill="open"` is what bots do by default.
+        """
         options = {
+            "fill": "close",
             "name": "b",
             "data": self.data(),
             "sessions": partial(get_db_session, database),

@@ -18,7 +18,7 @@ from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
 from tradingbot.bots.performance import PerformanceStats, hit_rate, performance_stats
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
-from tradingbot.markets.candles import checked, clean
+from tradingbot.markets.candles import checked, clean, has_trades
 from tradingbot.markets.findings import Caller
 from tradingbot.markets.judgement import judged
 from tradingbot.runtime.clock import utcnow
@@ -129,13 +129,6 @@ class _Replay:
         if any(orders.values()):
             self._account.follow(orders)
             self.times += [time] * (len(self._account.fills) - len(self.times))
-
-
-def has_trades(frame: pd.DataFrame) -> pd.Series:
-    """Which bars can be traded on: not those with a volume of 0, where volumes are known."""
-    if "volume" not in frame:
-        return pd.Series(True, index=frame.index)
-    return frame["volume"] > 0
 
 
 def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.DataFrame]:

@@ -6,7 +6,7 @@
 
     MyBot("my-bot", tickers=["SPY", "GLD"]).run()
 
-A trade is at the close of the newest complete bar; its costs are KRONOS_SLIPPAGE_BPS of its value.
+What is decided is traded at the open of the next bar; costs are KRONOS_SLIPPAGE_BPS of the value.
 """
 
 import math
@@ -46,8 +46,9 @@ class Bot(Strategy):
     Write `decisionFunction`; `run` does one round, `backtest` replays the past, `main` is a round
     as a command. `name` is the bot's in the tables `bots`, `trades` and `run_logs`. It watches
     `symbol`, or all `tickers`, in bars of `interval` (1d, or minutes and hours: 15m, 1h), and sees
-    the `period` before the newest one (10d, 4wk, 6mo, 1y, max). Other keywords are the strategy's,
-    in `self.params`.
+    the `period` before the newest one (10d, 4wk, 6mo, 1y, max). Its decisions are traded at the
+    open of the next bar; with `fill="close"`, which is optimistic, at the close that they are made
+    on. Other keywords are the strategy's, in `self.params`.
 
     `data`, `sessions` and `settings` replace what the environment says: KRONOS_DATA_SOURCE, the
     database's address, KRONOS_SLIPPAGE_BPS. ConfigError for a bot without tickers, and the like.
@@ -109,12 +110,12 @@ class Bot(Strategy):
     # one round ---------------------------------------------------------------------------
 
     def run(self) -> Round:
-        """Fetch, decide, trade on paper, log: once. What was decided and done is returned.
+        """Fetch, trade what was decided and has opened since, decide, log: once.
 
-        A ticker without usable candles is left out, and the others go on; DataError if none is
-        left. A ticker that was traded on the same bar before is not traded again, so a second run
-        and a second process do no harm. Whatever is raised, nothing was traded, and `run_logs`
-        says why: StrategyError, DatabaseError, ConfigError.
+        What was decided and done is returned. A ticker without usable candles is left out, and the
+        others go on; DataError if none is left. One open fills one decision, so a second run and a
+        second process do no harm. Whatever is raised, nothing was traded, and `run_logs` says why:
+        StrategyError, DatabaseError, ConfigError.
         """
         self._refuse_while_deciding("run")
         return run_round(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -10,7 +10,8 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.repository import add_trade, last_trades, lock_bot
+from tradingbot.bots.orders import Opening, Order, bar_opens, read_orders
+from tradingbot.bots.repository import add_trade, last_trades, lock_bot, waiting_orders
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.formatting import price_text
@@ -35,6 +36,8 @@ class PaperBroker:
     closed: dict[str, datetime]  # ticker -> when it had the price that is paid
     traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
     remarks: list[str]
+    orders: list[Order] = field(default_factory=list)  # that earlier rounds left to the next open
+    moments: list[datetime] = field(default_factory=list)  # of the fills at an open
 
     @classmethod
     def open(cls, session: Session, strategy: Strategy, bars: Mapping[str, pd.DataFrame]) -> Self:
@@ -57,12 +60,24 @@ class PaperBroker:
                     f"which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles than before? "
                     "Give the bot another name or database; nothing was traded"
                 )
-            price = _close_at(symbol, bars[symbol], interval, moment)
+            price = _price_at(symbol, bars[symbol], interval, moment)
             if price and row.portfolio.get(symbol) and not 1 / SPLIT < price / trade.price < SPLIT:
                 remarks.append(_restate(session, row, trade, price))
+        orders = [
+            order
+            for order in read_orders(waiting_orders(session, name))
+            if order.symbol in strategy.tickers
+        ]
+        for order in orders:
+            if order.symbol in bars and order.bar > bars[order.symbol].index[-1]:
+                raise ConfigError(
+                    f"{name} has decided on {order.symbol} of {order.bar:%Y-%m-%d %H:%M}, after "
+                    f"the newest bar, {bars[order.symbol].index[-1]:%Y-%m-%d %H:%M}: other candles "
+                    "than before? Give the bot another name or database; nothing was traded"
+                )
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
         account = Account(row.portfolio, prices, strategy.cost_rate)
-        return cls(session, row, account, closed, traded, remarks)
+        return cls(session, row, account, closed, traded, remarks, orders)
 
     def has_traded(self, symbol: str) -> bool:
         """Whether an earlier round has traded it on its newest bar."""
@@ -72,6 +87,19 @@ class PaperBroker:
         """Trade what was decided; see `Account.follow`."""
         self.account.follow(decisions)
 
+    def fill(self, opening: Opening) -> None:
+        """Trade the orders of one opening at its prices, but for tickers traded there or later."""
+        decisions = {
+            symbol: decision
+            for symbol, decision in opening.decisions.items()
+            if symbol not in self.traded or self.traded[symbol] < opening.moments[symbol]
+        }
+        closes, self.account.prices = self.account.prices, opening.prices
+        self.account.follow(decisions)
+        self.account.prices = closes
+        new = self.account.fills[len(self.moments) :]
+        self.moments += [opening.moments[fill.symbol] for fill in new]
+
     def close(self) -> None:
         """Write down the account's portfolio and fills."""
         if not self.account.fills:
@@ -79,8 +107,10 @@ class PaperBroker:
         self.row.portfolio = {
             symbol: float(amount) for symbol, amount in self.account.portfolio.items()
         }
-        for fill in self.account.fills:
-            add_trade(self.session, self.row.name, fill, self.closed[fill.symbol])
+        for number, fill in enumerate(self.account.fills):
+            at_open = number < len(self.moments)
+            moment = self.moments[number] if at_open else self.closed[fill.symbol]
+            add_trade(self.session, self.row.name, fill, moment)
         self.session.flush()
 
 
@@ -107,8 +137,11 @@ def bar_close(symbol: str, frame: pd.DataFrame, interval: str) -> datetime:
     return begin + pd.Timedelta(interval).to_pytimedelta()
 
 
-def _close_at(symbol: str, frame: pd.DataFrame, interval: str, moment: datetime) -> float | None:
-    """The close of the bar that was complete at `moment`, if the frame has it."""
+def _price_at(symbol: str, frame: pd.DataFrame, interval: str, moment: datetime) -> float | None:
+    """The open or close of the bar that opened or was complete at `moment`, if there is one."""
+    opened = bar_opens(symbol, pd.DatetimeIndex(frame.index), interval) == moment
+    if opened.any():
+        return float(frame["open"][opened].iloc[0])
     end = int(frame.index.searchsorted(moment))
     for size in range(end, max(0, end - 3), -1):  # a session closes a day after its date at most
         if bar_close(symbol, frame.iloc[:size], interval) == moment:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from tradingbot.bots.account import CASH
+from tradingbot.bots.account import CASH, MIN_TRADE
 from tradingbot.bots.runner import Decision, Round
 from tradingbot.errors import KronosError, StrategyError
 from tradingbot.formatting import bar_text, one_line, price_text
@@ -47,6 +47,8 @@ def lines(done: Round) -> list[str]:
     ]
     for number, trade in enumerate(trades or ["none"]):
         text.append(f"{'Trades' if not number else '':<9}  {trade}")
+    for number, symbol in enumerate(_ordered(done)):
+        text.append(f"{'Orders' if not number else '':<9}  {symbol}")
     text.append(f"Portfolio  {_portfolio(done)}")
     return text
 
@@ -56,6 +58,20 @@ def _decision_text(decision: Decision) -> str:
     if decision.traded_before:
         word += " (traded on this bar before, and left alone)"
     return f"{word}: {one_line(decision.reason)}" if decision.reason else word
+
+
+def _ordered(done: Round) -> list[str]:
+    """What is traded at the next open, as far as it is known now."""
+    newest = {order.symbol: order.decision for order in done.orders}
+    held = {symbol for symbol, amount in done.portfolio.items() if amount}
+    more = done.portfolio[CASH] >= MIN_TRADE
+    sold = [symbol for symbol, want in newest.items() if want < 0 and symbol in held]
+    bought = [
+        symbol for symbol, want in newest.items() if want > 0 and (more or symbol not in held)
+    ]
+    return [f"sell {symbol} at its next open" for symbol in sold] + [
+        f"buy {symbol} at its next open" for symbol in bought
+    ]
 
 
 def _portfolio(done: Round) -> str:

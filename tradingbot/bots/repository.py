@@ -78,6 +78,18 @@ def last_trades(session: Session, name: str) -> Iterable[Trade]:
     return session.scalars(select(Trade).where(Trade.id.in_(newest)))
 
 
+def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
+    """What the bot's last round left to be traded at the next open; see `orders.py`."""
+    details = session.scalar(
+        select(RunLog.details)
+        .where(RunLog.name == name, RunLog.status == "ok")
+        .order_by(RunLog.finished_at.desc(), RunLog.id.desc())
+        .limit(1)
+    )
+    orders = (details or {}).get("orders", [])
+    return orders if isinstance(orders, list) else []
+
+
 def add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) -> None:
     """Record a fill as this bot's trade. `executed_at` is naive UTC."""
     session.add(

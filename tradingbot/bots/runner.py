@@ -10,10 +10,12 @@ import pandas as pd
 
 from tradingbot.bots.account import Account, Fill
 from tradingbot.bots.broker import PaperBroker, refuse_old
+from tradingbot.bots.orders import Order, added, decided_at, openings
 from tradingbot.bots.repository import RoundLog
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import DataError
 from tradingbot.formatting import storable
+from tradingbot.markets.candles import has_trades
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ class Decision:
 
     symbol: str
     bar: datetime  # the bar's time
-    close: float  # its price, at which is traded
+    close: float  # its price
     answer: int  # -1, 0 or 1
     reason: str  # the strategy's own words, if it has any
     traded_before: bool = False  # on this bar, by an earlier round
@@ -42,6 +44,7 @@ class Round:
     fills: list[Fill] = field(default_factory=list)
     portfolio: dict[str, float] = field(default_factory=dict)  # after the round
     remarks: list[str] = field(default_factory=list)  # what else was done to it
+    orders: list[Order] = field(default_factory=list)  # what waits for the next open
 
     @property
     def prices(self) -> dict[str, float]:
@@ -71,7 +74,12 @@ class Round:
             }
             for decision in self.decisions
         }
-        return {"decisions": decisions, "failed": self.failed, "remarks": self.remarks}
+        return {
+            "decisions": decisions,
+            "failed": self.failed,
+            "remarks": self.remarks,
+            "orders": [order.to_json() for order in self.orders],
+        }
 
 
 def run_round(
@@ -92,8 +100,10 @@ def run_round(
         bars, done.left_out = _newest_bars(fetch(), now)
         if not bars:
             raise DataError("; ".join(done.failed.values()))
+        if strategy.fill == "open":
+            portfolio = _after_openings(strategy, bars, sessions)
         done.decisions = _decide(strategy, bars, portfolio)
-        _trade(strategy, done, bars, sessions, log)
+        _trade(strategy, done, bars, sessions, log, now())
     except BaseException as error:
         # KeyboardInterrupt: of a round that is run without `Bot.main`
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -117,6 +127,28 @@ def _newest_bars(
             logger.warning("%s is left out: %s", symbol, error.reason)
             left_out[symbol] = error
     return bars, left_out
+
+
+def _after_openings(
+    strategy: Strategy, bars: Mapping[str, pd.DataFrame], sessions: SessionFactory
+) -> dict[str, float]:
+    """What the bot owns when it decides; nothing is stored yet: the decision may fail."""
+    with sessions() as session:
+        broker = PaperBroker.open(session, strategy, bars)
+        _fill_orders(broker, bars, strategy.interval)
+        owned = dict(broker.account.portfolio)
+        session.rollback()
+    return owned
+
+
+def _fill_orders(
+    broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str
+) -> list[Order]:
+    """Fill what earlier rounds decided and what has opened since; return what still waits."""
+    opened, waiting = openings(broker.orders, bars, interval)
+    for opening in opened:
+        broker.fill(opening)
+    return waiting
 
 
 def _decide(
@@ -144,17 +176,33 @@ def _trade(
     bars: Mapping[str, pd.DataFrame],
     sessions: SessionFactory,
     log: RoundLog,
+    now: datetime,
 ) -> None:
-    """Do what was decided, and say so in the log: one transaction.
+    """Do what was decided, or leave it to the next open, and say so in the log: one transaction.
 
     Another process that runs the same bot waits at the lock. What it then finds traded on the bar
     that it decided on, it leaves alone.
     """
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars)
-        for decision in done.decisions:
-            decision.traded_before = broker.has_traded(decision.symbol)
-        broker.follow({d.symbol: d.answer for d in done.decisions if not d.traded_before})
+        if strategy.fill == "open":
+            waiting = _fill_orders(broker, bars, strategy.interval)
+            new = [
+                Order(d.symbol, d.answer, d.bar, decided_at(closed, now, strategy.interval))
+                for d in done.decisions
+                if (closed := broker.closed[d.symbol])
+            ]
+            done.orders = added(waiting, new)
+        else:
+            for decision in done.decisions:
+                decision.traded_before = broker.has_traded(decision.symbol)
+            broker.follow(
+                {
+                    d.symbol: d.answer
+                    for d in done.decisions
+                    if not d.traded_before and bool(has_trades(bars[d.symbol]).iloc[-1])
+                }
+            )
         broker.close()
         done.fills, done.portfolio = broker.account.fills, broker.account.portfolio
         done.remarks = broker.remarks

@@ -77,6 +77,14 @@ def closes_of(symbol: str, days: Times) -> Times:
     return np.where(known.days[position] == days, known.closes[position], ends)
 
 
+def opens_of(symbol: str, days: Times) -> Times:
+    """When the session of each of `days`, midnights, opens; midnight if it is not a session."""
+    known = _sessions(calendar_name(symbol))
+    days = days.astype("datetime64[us]")
+    position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)
+    return np.where(known.days[position] == days, known.opens[position], days)
+
+
 def calendar_gap(symbol: str, until: datetime) -> str | None:
     """What is not known of the sessions up to `until`, in words; None if all of it is known."""
     known = _sessions(calendar_name(symbol))

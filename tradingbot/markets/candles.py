@@ -67,6 +67,13 @@ def with_every_volume(frame: pd.DataFrame) -> Bars:
     return frame.assign(volume=frame["volume"].where(known, 0.0)), warnings
 
 
+def has_trades(frame: pd.DataFrame) -> pd.Series:
+    """Which bars can be traded on: not those with a volume of 0, where volumes are known."""
+    if "volume" not in frame:
+        return pd.Series(True, index=frame.index)
+    return frame["volume"] > 0
+
+
 def _possible(frame: pd.DataFrame) -> pd.Series:
     """Which rows are candles: prices above 0, high and low around the others (but for rounding)."""
     prices = frame[PRICES]

@@ -256,7 +256,7 @@ def test_the_trader_is_replayed_on_what_was_believed_then(tmp_path: Path, databa
     rising = made_up("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
     with get_db_session(database) as session:
         store_forecasts(session, [rising])
-    bot = market.bot(KronosTraderBot, database, tickers=["AAPL"])
+    bot = market.bot(KronosTraderBot, database, tickers=["AAPL"], fill="open")
     result = bot.backtest(bars)
     [trade] = result.trades.to_dict("records")
     assert (trade["time"], trade["side"], trade["price"]) == (bars.index[-3], "buy", 100.0)

@@ -171,7 +171,7 @@ class Slow(Bot):
             time.sleep(0.01)
         return int(sys.argv[4])
 
-Slow("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
+Slow("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main()
 """
 
 
@@ -518,7 +518,7 @@ def die(broker):
     os.kill(os.getpid(), signal.SIGKILL)
 
 PaperBroker.close = die
-Buys("b", tickers=["AAPL"], data=DataService(sys.argv[1], min_bars=1)).main()
+Buys("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main()
 """
 
 

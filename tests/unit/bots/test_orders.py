@@ -1,0 +1,258 @@
+"""Rounds whose decisions are traded at the next open: which bar that is, and what it is not.
+
+New York opens at 13:30 and closes at 20:00 UTC in May 2024; the 27th is a holiday.
+"""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import select, text
+
+from tests.support.market import Says
+from tradingbot.bots.backtest import run_backtest
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.console import lines
+from tradingbot.bots.orders import Order, added, decided_at, openings, read_orders
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError, StrategyError
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import BotRow, RunLog, Trade
+from tradingbot.settings import Settings
+
+# day: open, close, volume; of a stock, and of crypto, which has the weekends too
+STOCK = {
+    "2024-05-15": (98, 100, 9), "2024-05-16": (101, 102, 9), "2024-05-17": (103, 104, 9),
+    "2024-05-20": (90, 95, 9), "2024-05-21": (96, 97, 9), "2024-05-22": (98, 99, 9),
+}  # fmt: skip
+COIN = {f"2024-05-{day}": (day * 10, day * 10 + 5, 9) for day in range(15, 23)}
+
+
+class Exchange:
+    """Candles that a test lets appear, in CSV files, and bots that look at them at some time."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.folder, self.database = folder, database
+        folder.mkdir()
+
+    def round(self, now: str, kind: type[Bot] = Says, **options: Any) -> Any:
+        for symbol, bars in {"AAPL": STOCK, "BTC-USD": COIN, **options.pop("bars", {})}.items():
+            rows = [
+                f"{day},{first},{max(first, close)},{min(first, close)},{close},{volume}"
+                for day, (first, close, volume) in bars.items()
+            ]
+            table = ["date,open,high,low,close,volume", *rows]
+            (self.folder / f"{symbol}.csv").write_text("\n".join(table) + "\n")
+        data = DataService(f"csv:{self.folder}", now=datetime.fromisoformat(now), min_bars=1)
+        options = {"name": "b", "tickers": ["AAPL"], "settings": Settings(slippage_bps=0)} | options
+        sessions = lambda: get_db_session(self.database)  # noqa: E731
+        return kind(data=data, sessions=sessions, **options).run()
+
+    def trades(self) -> list[tuple[str, str, float, str]]:
+        with get_db_session(self.database) as session:
+            rows = session.scalars(select(Trade).order_by(Trade.id))
+            return [(t.side, t.symbol, t.price, f"{t.executed_at:%d %H:%M}") for t in rows]
+
+
+@pytest.fixture
+def exchange(tmp_path: Path, database: str) -> Exchange:
+    return Exchange(tmp_path / "candles", database)
+
+
+BUY, SELL = {"AAPL": 1}, {"AAPL": -1}
+
+
+def test_a_decision_on_fridays_close_is_traded_at_mondays_open(exchange: Exchange) -> None:
+    friday = exchange.round("2024-05-17 22:00", answers=BUY)
+    assert (friday.fills, friday.portfolio["USD"]) == ([], 10_000)
+    assert lines(friday)[-3:] == [
+        "Trades     none", "Orders     buy AAPL at its next open", "Portfolio  USD 10,000.00",
+    ]  # fmt: skip
+    monday = exchange.round("2024-05-20 22:00", answers={})
+    assert exchange.trades() == [("buy", "AAPL", 90.0, "20 13:30")]
+    assert monday.portfolio == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 90)}
+    again = exchange.round("2024-05-20 23:00", answers=SELL)  # traded once, whoever runs again
+    assert len(exchange.trades()) == 1
+    assert [order.decision for order in again.orders] == [0, -1]
+    exchange.round("2024-05-21 22:00", answers={})
+    assert exchange.trades()[1:] == [("sell", "AAPL", 96.0, "21 13:30")]
+
+
+def test_news_of_saturday_sell_no_stock_at_fridays_price(exchange: Exchange) -> None:
+    both = ["AAPL", "BTC-USD"]
+    exchange.round("2024-05-15 22:00", tickers=["AAPL"], answers=BUY)
+    exchange.round("2024-05-17 22:00", tickers=["AAPL"], answers=BUY)
+    exchange.round("2024-05-19 00:10", tickers=both, answers=SELL)  # in the night after Saturday
+    assert [trade[:3] for trade in exchange.trades()] == [("buy", "AAPL", 101.0)]
+    exchange.round("2024-05-20 22:00", tickers=both, answers={})
+    assert exchange.trades()[1:] == [("sell", "AAPL", 90.0, "20 13:30")]
+
+
+@pytest.mark.parametrize(
+    ("now", "opened"),
+    [
+        ("2024-05-17 20:00", "20 13:30"), ("2024-05-18 12:00", "20 13:30"),
+        ("2024-05-20 13:30", "20 13:30"), ("2024-05-20 13:31", "21 13:30"),
+        ("2024-05-20 19:59", "21 13:30"),  # on Friday's bar, too late for Monday's open
+    ],
+)  # fmt: skip
+def test_a_decision_is_not_traded_at_an_open_that_was_before_it(
+    exchange: Exchange, now: str, opened: str
+) -> None:
+    exchange.round(now, answers=BUY)
+    exchange.round("2024-05-21 22:00", answers={})
+    assert [trade[3] for trade in exchange.trades()] == [opened]
+
+
+def test_where_bars_follow_without_a_pause_a_prompt_round_meets_the_next_open(
+    exchange: Exchange,
+) -> None:
+    coin = {"tickers": ["BTC-USD"]}
+    exchange.round("2024-05-16 00:20", answers={"BTC-USD": 1}, **coin)  # on the bar of the 15th
+    exchange.round("2024-05-17 09:00", answers={"BTC-USD": -1}, **coin)  # late, on that of the 16th
+    exchange.round("2024-05-18 09:00", answers={"BTC-USD": 0}, **coin)
+    exchange.round("2024-05-20 00:00", answers={"BTC-USD": 0}, **coin)
+    assert exchange.trades() == [
+        ("buy", "BTC-USD", 160.0, "16 00:00"), ("sell", "BTC-USD", 180.0, "18 00:00"),
+    ]  # fmt: skip
+
+
+def test_what_is_decided_again_before_the_open_replaces_what_was_decided(
+    exchange: Exchange,
+) -> None:
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    exchange.round("2024-05-18 22:00", answers={})  # holds now
+    exchange.round("2024-05-20 22:00", answers={})
+    assert exchange.trades() == []
+
+
+def test_a_bar_without_volume_fills_nothing_and_the_order_waits(exchange: Exchange) -> None:
+    halted = {"AAPL": STOCK | {"2024-05-20": (90, 90, 0)}}
+    exchange.round("2024-05-17 22:00", answers=BUY, bars=halted)
+    exchange.round("2024-05-20 22:00", answers={}, bars=halted)
+    exchange.round("2024-05-21 22:00", answers={}, bars=halted)
+    assert exchange.trades() == [("buy", "AAPL", 96.0, "21 13:30")]
+    at_once = exchange.round("2024-05-20 22:00", answers=BUY, bars=halted, fill="close", name="c")
+    assert at_once.fills == []
+
+
+def test_rounds_that_were_missed_change_no_price(exchange: Exchange) -> None:
+    exchange.round("2024-05-15 22:00", answers=BUY)
+    exchange.round("2024-05-22 22:00", answers={})
+    assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
+
+
+def test_a_round_that_fails_leaves_the_orders_for_the_next_one(exchange: Exchange) -> None:
+    class Fails(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            assert self.portfolio["AAPL"] > 0, "it sees what Monday's open has brought"
+            raise ZeroDivisionError
+
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    with pytest.raises(StrategyError, match="ZeroDivisionError"):
+        exchange.round("2024-05-20 22:00", kind=Fails)
+    assert exchange.trades() == []
+    exchange.round("2024-05-20 23:00", answers={})
+    assert exchange.trades() == [("buy", "AAPL", 90.0, "20 13:30")]
+
+
+def test_an_order_on_other_candles_than_these_is_refused(exchange: Exchange) -> None:
+    exchange.round("2024-05-20 22:00", answers=BUY)
+    with pytest.raises(ConfigError, match=r"has decided on AAPL of 2024-05-20.*other candles"):
+        exchange.round("2024-05-16 22:00", answers=BUY)
+
+
+def test_two_rounds_that_end_in_another_order_than_they_began_fill_once(
+    exchange: Exchange,
+) -> None:
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    exchange.round("2024-05-20 22:00", answers=SELL)
+    with get_db_session(exchange.database) as session:  # as if the first had ended last
+        first = session.scalars(select(RunLog).order_by(RunLog.id)).first()
+        assert first is not None
+        first.finished_at = datetime(2099, 1, 1)
+    exchange.round("2024-05-21 22:00", answers={})
+    assert [trade[:3] for trade in exchange.trades()] == [("buy", "AAPL", 90.0)]
+
+
+def test_orders_that_somebody_has_edited_are_dropped_with_a_warning(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    with get_db_session(exchange.database) as session:
+        session.execute(text("""UPDATE run_logs SET details = '{"orders": [1, {"bar": 5}]}'"""))
+    exchange.round("2024-05-20 22:00", answers={})
+    assert exchange.trades() == []
+    assert caplog.text.count("cannot be read, and is dropped") >= 2
+
+
+def test_the_next_open_within_a_day_is_that_of_the_next_bar() -> None:
+    times = pd.date_range("2024-05-15 14:00", periods=4, freq="1h", name="timestamp")
+    frame = pd.DataFrame({"open": [1.0, 2, 3, 4], "close": 1.0}, index=times)
+    for minutes, position in ((0, 1), (2, 1), (3, 2), (60, 2), (61, 3)):
+        closed = datetime(2024, 5, 15, 15)
+        now = decided_at(closed, closed + timedelta(minutes=minutes), "1h")
+        order = Order("AAPL", 1, datetime(2024, 5, 15, 14), now)
+        [opening], waiting = openings([order], {"AAPL": frame}, "1h")
+        assert (opening.prices, waiting) == ({"AAPL": position + 1.0}, [])
+
+
+def test_an_order_is_stored_as_it_is() -> None:
+    order = Order("AAPL", -1, datetime(2024, 5, 17), datetime(2024, 5, 17, 20, 0, 1, 5))
+    assert read_orders([order.to_json()]) == [order]
+    assert added([order], [order]) == [order]
+
+
+DAYS = pd.DatetimeIndex(list(STOCK))
+
+
+@given(
+    st.lists(st.sampled_from([-1, 0, 1]), min_size=5, max_size=5),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_rounds_evening_by_evening_trade_what_the_backtest_trades(
+    answers: list[int], traded: list[bool]
+) -> None:
+    frame = pd.DataFrame(
+        {
+            "open": [float(v[0]) for v in STOCK.values()],
+            "close": [float(v[1]) for v in STOCK.values()],
+        },
+        index=DAYS,
+    )
+    frame["high"], frame["low"] = frame.max(axis=1), frame.min(axis=1)
+    frame["volume"] = [1.0, *map(float, traded[1:])]
+    by_day = dict(zip(DAYS, [*answers, 0], strict=True))
+
+    class Script(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            return by_day[row.name]
+
+    replayed = run_backtest(Script("b", "AAPL", settings=Settings()), frame, 1e4).trades
+    expected = [(t.time, t.price) for t in replayed.itertuples()]
+    waiting: list[Order] = []
+    held, found = False, []
+    for count in range(1, 7):
+        seen = frame.iloc[:count]
+        day = seen.index[-1].to_pydatetime()
+        opened, waiting = openings(waiting, {"AAPL": seen}, "1d")
+        for opening in opened:
+            want = opening.decisions["AAPL"]
+            if (want == 1 and not held) or (want == -1 and held):
+                held = not held
+                found.append(
+                    (opening.moments["AAPL"].replace(hour=0, minute=0), opening.prices["AAPL"])
+                )
+        closed = day + timedelta(hours=20)
+        waiting = added(waiting, [Order("AAPL", by_day[pd.Timestamp(day)], day, closed)])
+    assert found == expected
+
+
+def test_a_bots_row_has_no_more_than_it_had(exchange: Exchange) -> None:
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    with get_db_session(exchange.database) as session:
+        assert session.get_one(BotRow, "b").portfolio == {"USD": 10_000.0, "AAPL": 0.0}
