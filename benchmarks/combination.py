@@ -22,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from benchmarks._support import say, table
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
-from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.evaluation.baselines import (
@@ -96,9 +95,8 @@ class Model:
 
     def __init__(self, paths: int) -> None:
         self._paths = paths
-        self._checkpoint: Checkpoint = load_checkpoint("kronos-nano")
         settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano"})
-        self._forecaster = Forecaster(self._checkpoint, settings)
+        self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
 
     def forecasts(self, symbol: str, bars: pd.DataFrame, since: pd.Timestamp) -> Ticker:
         """From every session that has bars enough before it and STEPS after it."""
@@ -129,16 +127,12 @@ class Model:
     ) -> list[tuple[Floats, float]]:
         """Of each origin log(close ÷ last close), (paths, STEPS), and what anchors it."""
         prepared = [self._forecaster.prepare(self._request(symbol, bars, at)) for at in origins]
-        tokenizer = self._checkpoint.tokenizer
         made = self._forecaster.generate([one.prompt for one in prepared])
         found = []
         for one, paths in zip(prepared, made, strict=True):
-            context = torch.from_numpy(one.prompt.bars)[None]
-            with torch.inference_mode():
-                decoded = tokenizer.decode(*tokenizer.encode(context))[0, -1:].numpy()
-            last = float(one.scale.restore(decoded)[0, 3])
             closes = np.maximum(one.values(paths)[..., 3], one.last_close * 1e-6)
-            found.append((np.log(closes / one.last_close), float(np.log(one.last_close / last))))
+            factor = one.reconstruction(paths).factor
+            found.append((np.log(closes / one.last_close), float(np.log(factor))))
         return found
 
     def _request(self, symbol: str, bars: pd.DataFrame, origin: int) -> ForecastRequest:
