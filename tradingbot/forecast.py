@@ -52,6 +52,10 @@ class Reconstruction:
     close: float  # where the model's own paths start from; may be 0 or less
     factor: float  # what their prices were multiplied by: last_close ÷ close, or 1
 
+    def error(self, last_close: float) -> float:
+        """How far it is off, as a share of the last close."""
+        return abs(self.close / last_close - 1)
+
 
 @dataclass(frozen=True)
 class Forecast:

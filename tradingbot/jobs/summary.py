@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from statistics import median
 from typing import Any, Literal, Self
 
 from tradingbot.errors import KronosError
@@ -145,6 +146,15 @@ class RunSummary:
                 said.setdefault(remark, []).append(symbol)
         return said
 
+    def reconstruction_error(self) -> float | None:
+        """The median error of the last closes as the model's tokenizer reads them, as a share.
+
+        None where nothing was forecast, or by a Space that does not say.
+        """
+        made = map(self.forecasts.__getitem__, self.made)
+        errors = [one.reconstruction.error(one.last_close) for one in made if one.reconstruction]
+        return median(errors) if errors else None
+
     def verdict(self, min_success: float) -> Ending:
         """How a run ends of whose tickers the share `min_success` must have a forecast."""
         done, of = len(self.done), len(self.tickers)
@@ -176,6 +186,7 @@ class RunSummary:
             "model": self.model,
             "source": self.source,
             "shard": self.shard,
+            "reconstruction_error": self.reconstruction_error(),
             "failed": {symbol: _of_others(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
         }

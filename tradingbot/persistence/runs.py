@@ -30,6 +30,8 @@ class Run:
     source: str | None
     shard: str  # its part of the tickers, "0/1" for all
     message: str | None
+    # median, as a share, of how far the model's tokenizer read the last closes off
+    reconstruction_error: float | None = None
 
 
 def last_source(session: Session) -> str | None:
@@ -79,6 +81,7 @@ def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> l
                 source=row.details.get("source"),
                 shard=shard,
                 message=row.message,
+                reconstruction_error=row.details.get("reconstruction_error"),
             )
         )
     return runs

@@ -82,11 +82,21 @@ def facts(record: Record) -> str:
     return "; ".join(
         (
             f"{record.model}{revision}, {record.samples} paths a ticker",
+            *_reconstruction(record),
             describe_bands(record),
             f"candles from {record.status.source}",
             f"written {minute(record.status.now)} UTC",
         )
     )
+
+
+def _reconstruction(record: Record) -> list[str]:
+    """How far the model reads the last closes off, by its newest run that says it."""
+    errors = (run.reconstruction_error for run in record.status.runs if run.model == record.model)
+    error = next((one for one in errors if one is not None), None)
+    if error is None:
+        return []
+    return [f"its tokenizer reads half of the last closes more than {percent(error, 2)} off"]
 
 
 def notes(record: Record) -> list[str]:

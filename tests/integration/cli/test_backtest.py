@@ -63,6 +63,8 @@ def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
     assert (newest["symbol"], newest["as_of"], newest["target"], newest["step"]) == (
         "IBM", "2013-02-27", "2013-03-01", "2",
     )  # fmt: skip
+    assert newest["revision"].startswith("sha256:")
+    assert newest["revision"].endswith("+anchored")
     assert newest["in_training"] == "yes"  # its days are those of the indices
     assert float(newest["q05"]) <= float(newest["q50"]) <= float(newest["q95"])
     assert sum(len(one) for one in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tradingbot.cli.run_output import query_command, show
 from tradingbot.errors import SpaceUnavailable, UnknownSymbol
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, Reconstruction
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
 
 FRIDAY, MONDAY, TUESDAY = datetime(2024, 3, 8), datetime(2024, 3, 11), datetime(2024, 3, 12)
@@ -123,6 +123,24 @@ def test_tickers_that_failed_alike_share_a_line() -> None:
     details = RunSummary(tickers=tickers).details()
     assert details["failed_by_kind"] == {"SpaceUnavailable": ["A", "B"], "UnknownSymbol": ["C"]}
     assert details["failed"]["C"] == "C: unknown"
+
+
+def test_a_run_notes_how_far_last_closes_are_read_off() -> None:
+    of_older_space = TickerOutcome("stored", forecast("A", 100.0))
+    assert RunSummary(tickers={"A": of_older_space}).details()["reconstruction_error"] is None
+
+    def read_as(close: float) -> Forecast:
+        return replace(forecast("B", 100.0), reconstruction=Reconstruction(close, 100 / close))
+
+    tickers = {
+        "A": of_older_space,
+        "B": TickerOutcome("stored", read_as(99.0)),
+        "C": TickerOutcome("stored", read_as(102.0)),
+        "D": TickerOutcome("stored", read_as(-50.0)),
+        "E": TickerOutcome("already_there", read_as(300.0)),
+    }
+    details = RunSummary(tickers=tickers).details()
+    assert details["reconstruction_error"] == pytest.approx(0.02)
 
 
 def test_what_the_space_said_is_told_once_with_the_tickers_that_it_concerns() -> None:

@@ -17,7 +17,7 @@ import tradingbot
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import HistoricData, KronosScore
+from tradingbot.persistence.models import HistoricData, KronosScore, RunLog
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, compute_figures
 from tradingbot.reports.page import STATIC, TEMPLATES, packed_plotly, render_page
@@ -227,6 +227,23 @@ def test_what_is_stale_or_failed_stands_at_the_top(sqlite_url: str) -> None:
     ).said["notes"]  # fmt: skip
     assert "ended with 1: the Hub is gone." in notes
     assert "GLD is not up to date: no forecast." in notes
+
+
+def test_the_facts_say_how_far_the_model_reads_last_closes_off(sqlite_url: str) -> None:
+    Past(["AAPL"], sessions=5, revision="f4e68697d9d5aed55cef+anchored").store(sqlite_url)
+    assert "read" not in shown(sqlite_url).said["facts"]
+    with get_db_session(sqlite_url) as session:
+        for age, model, error in ((3, "mini", 0.02), (2, "mini", 0.0039), (1, "other", 0.05)):
+            details = {"model": model, "source": "yahoo", "reconstruction_error": error}
+            session.add(
+                RunLog(
+                    name="kronosbot", started_at=NOW - timedelta(hours=age), finished_at=NOW,
+                    status="ok", exit_code=0, details=details,
+                )
+            )  # fmt: skip
+    facts = shown(sqlite_url).said["facts"]
+    assert "mini revision f4e68697d9d5+anchored, " in facts
+    assert "its tokenizer reads half of the last closes more than 0.39 % off" in facts
 
 
 def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:

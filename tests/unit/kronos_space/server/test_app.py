@@ -119,6 +119,28 @@ def test_a_batch_of_bad_tickers_only_is_answered_too(client: TestClient) -> None
     assert [result["ok"] for result in results] == [False, False]
 
 
+def test_series_of_a_batch_are_anchored_or_not_as_each_asks(client: TestClient) -> None:
+    kinds = [{}, {"anchor": "none"}, {"anchor": "last_close"}, {"anchor": "open"}]
+    requests = [request(return_paths=True, **kind) for kind in kinds]
+    default, none, last_close, wrong = client.post(
+        "/predict/batch", json={"requests": requests}
+    ).json()["results"]
+    assert default == last_close
+    start = default["reconstruction"]
+    assert start["factor"] == pytest.approx(default["last_close"] / start["close"], rel=1e-12)
+    assert start["factor"] != 1
+    assert none["reconstruction"] == {"close": start["close"], "factor": 1.0}
+    for ours, theirs in zip(default["predictions"], none["predictions"], strict=True):
+        for price in ("open", "high", "low", "close"):
+            assert ours[price] == pytest.approx(start["factor"] * theirs[price], rel=1e-9)
+        assert ours["volume"] == theirs["volume"]
+        assert ours["close_quantiles"] == pytest.approx(
+            {level: start["factor"] * price for level, price in theirs["close_quantiles"].items()}
+        )
+    assert wrong["error"]["fields"][0]["field"] == "anchor"
+    assert "'last_close' or 'none'" in wrong["error"]["message"]
+
+
 def test_an_answer_in_a_batch_equals_the_answer_alone(client: TestClient) -> None:
     alone = client.post("/predict", json=request(symbol="A")).json()
     others = [request(symbol=name, ohlcv=bars(40 + n)) for n, name in enumerate("BCD")]
