@@ -243,7 +243,7 @@ def test_the_facts_say_how_far_the_model_reads_last_closes_off(sqlite_url: str) 
             )  # fmt: skip
     facts = shown(sqlite_url).said["facts"]
     assert "mini revision f4e68697d9d5+anchored, " in facts
-    assert "its tokenizer reads half of the last closes more than 0.39 % off" in facts
+    assert "its tokenizer reads half of the last closes more than 0.39\u00a0% off" in facts
 
 
 def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:
