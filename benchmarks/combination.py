@@ -30,14 +30,15 @@ from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
-from tradingbot.evaluation.baselines import (
-    ewma_walk_quantiles,
-    random_walk_quantiles,
-    range_walk_quantiles,
-)
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.postprocessing.combination import Course, Panel, course_from, replay, untaught
-from tradingbot.postprocessing.conformal import scores, track, widened
+from tradingbot.postprocessing.combination import Course, Panel, replay, untaught
+from tradingbot.postprocessing.experts import (
+    EWMA_WALK,
+    EXPERTS,
+    FORECASTERS,
+    RANDOM_WALK,
+    expert_quantiles,
+)
 from tradingbot.settings import Settings as JobSettings
 from tradingbot.space.wire import TOP_P
 from tradingbot.typing import Floats, Times
@@ -46,7 +47,6 @@ STEPS, CONTEXT, BATCH = 5, 500, 32
 BLOCK, RESAMPLES = 20, 2000
 LEVELS = np.array(QUANTILE_LEVELS)
 MEDIAN = 9
-EXPERTS = ("kronos", "random walk", "EWMA walk", "range walk")
 
 
 def main() -> int:
@@ -169,15 +169,10 @@ class Result:
 def result_of(tickers: Sequence[Ticker], step: int) -> Result:
     """All forecasts so many bars ahead, combined with what was known when each was made."""
     say(f"step {step}")
-    walks = (random_walk_quantiles, ewma_walk_quantiles)
-    experts, scale = [], []
-    for one in tickers:
-        steps = np.full(len(one.as_of), step)
-        of_closes = [walk(one.bars["close"], one.as_of, steps) for walk in walks]
-        by_range = range_walk_quantiles(one.bars, one.as_of, steps)
-        experts.append(np.log(np.stack([*of_closes, by_range], axis=1)))
-        middle = experts[-1][:, 1]  # the EWMA walk: two thirds lie between these two
-        scale.append((middle[:, 16] - middle[:, 2]) / 2)
+    found = [
+        expert_quantiles(one.bars, one.as_of, np.full(len(one.as_of), step)) for one in tickers
+    ]
+    experts, scale = zip(*found, strict=True)
     at = step - 1
     panel = Panel(
         as_of=np.concatenate([one.as_of for one in tickers]),
@@ -187,31 +182,18 @@ def result_of(tickers: Sequence[Ticker], step: int) -> Result:
         model=np.concatenate([one.anchored[:, at] for one in tickers]),
         experts=np.concatenate(experts),
     )
-    course = replay(panel, course_from(untaught(3)))
-    blended = course.blend(panel)
+    course = replay(panel, untaught(len(EXPERTS)))
     return Result(
         symbol=np.concatenate([np.full(len(one.as_of), one.symbol) for one in tickers]),
         panel=panel,
         quantiles={
             "raw": np.concatenate([one.raw[:, at] for one in tickers]),
             "anchored": panel.model,
-            **dict(zip(EXPERTS[1:], panel.experts.swapaxes(0, 1), strict=True)),
-            "combined": calibrated(blended, panel),
+            **dict(zip(EXPERTS, panel.experts.swapaxes(0, 1), strict=True)),
+            "combined": course.combine(panel),
         },
         course=course,
     )
-
-
-def calibrated(quantiles: Floats, panel: Panel) -> Floats:
-    """With the half-widths that the sessions before each forecast ask for."""
-    found = track(panel.target, scores(np.exp(quantiles), np.exp(panel.actual)))
-    if found is None:
-        return quantiles
-    factors = found.before(panel.as_of)
-    known = ~np.isnan(factors[:, 0])
-    wide = quantiles.copy()
-    wide[known] = np.log(widened(np.exp(quantiles[known]), factors[known]))
-    return wide
 
 
 def crps(result: Result, name: str) -> Floats:
@@ -227,7 +209,7 @@ def skill_table(results: Sequence[Result]) -> str:
             f"{np.mean([covered(one, name, band) for one in results]):.1%}" for band in (50, 80, 90)
         ]
         rows.append(
-            [name, skill(results, name, "random walk"), skill(results, name, EXPERTS[2]), *held]
+            [name, skill(results, name, RANDOM_WALK), skill(results, name, EWMA_WALK), *held]
         )
     n = sum(len(one.symbol) for one in results)
     head = [
@@ -272,7 +254,7 @@ def weight_table(results: Sequence[Result]) -> str:
     for step, one in enumerate(results, start=1):
         newest = one.course.newest
         rows.append([step, *(f"{w:.0%}" for w in newest.weights), f"{newest.kept:.2f}"])
-    return table(["step", *EXPERTS, "kept of kronos' median"], rows)
+    return table(["step", *FORECASTERS, "kept of kronos' median"], rows)
 
 
 def ticker_table(results: Sequence[Result]) -> str:
@@ -283,8 +265,8 @@ def ticker_table(results: Sequence[Result]) -> str:
             name: np.mean([crps(one, name)[one.symbol == symbol].mean() for one in results])
             for name in results[0].quantiles
         }
-        best = min(("anchored", *EXPERTS[1:]), key=mean.__getitem__)
-        against = [f"{1 - mean['combined'] / mean[name]:+.2%}" for name in ("random walk", best)]
+        best = min(("anchored", *EXPERTS), key=mean.__getitem__)
+        against = [f"{1 - mean['combined'] / mean[name]:+.2%}" for name in (RANDOM_WALK, best)]
         rows.append([symbol, *against, best])
     return table(["ticker", "over the random walk", "over its best expert", "which is"], rows)
 

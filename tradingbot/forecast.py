@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tradingbot.errors import DataError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 RAW = "raw"  # a calibration: the bands are the model's own
 ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
+CONFORMAL = "conformal"  # a calibration: the bands are the model's, as wide as the record asks for
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,10 @@ class ForecastBar:
     close: float  # mean over the sample paths, as are the other four
     volume: float
     close_quantiles: Mapping[float, float]  # level -> price, as in QUANTILE_LEVELS; ascending
-    prob_up: float  # share of the paths whose close is above `last_close`, calibrated with them
-    raw: "ForecastBar | None" = None  # as the model said it, where that was calibrated
+    prob_up: float  # chance of a close above `last_close`, as those quantiles have it
+    raw: "ForecastBar | None" = None  # as the model said it, where the quantiles are no longer that
+    # the model's own, calibrated, where `close_quantiles` are combined with other forecasts
+    calibrated: Mapping[float, float] | None = None
 
     def times(self, scale: float) -> "ForecastBar":
         """The bar with all prices multiplied by `scale`, and the volume divided by it."""
@@ -40,8 +45,9 @@ class ForecastBar:
             low=self.low * scale,
             close=self.close * scale,
             volume=self.volume and self.volume / scale,  # None in the first published layout
-            close_quantiles={level: price * scale for level, price in self.close_quantiles.items()},
+            close_quantiles=_times(self.close_quantiles, scale),
             raw=self.raw and self.raw.times(scale),
+            calibrated=self.calibrated and _times(self.calibrated, scale),
         )
 
 
@@ -73,7 +79,9 @@ class Forecast:
     bars: tuple[ForecastBar, ...]
     warnings: tuple[str, ...] = ()
     bars_hash: str = ""  # of the candles that the model saw; "": not known
-    calibration: str = RAW  # or what made `close_quantiles` as wide as the record asks for
+    calibration: str = RAW  # or what made `close_quantiles` of the model's own
+    # of combined quantiles: forecaster -> its share, the mean over the bars; their sum is 1
+    shares: Mapping[str, float] | None = None
     # None: the Space is too old to anchor its paths; or the forecast was read from the database
     reconstruction: Reconstruction | None = None
 
@@ -93,6 +101,29 @@ class Forecast:
         bars = tuple(bar.times(scale) for bar in self.bars)
         return replace(self, last_close=self.last_close * scale, bars=bars)
 
+    @property
+    def kronos_share(self) -> float:
+        """How much of the quantiles is Kronos': 1 unless they are combined."""
+        return 1.0 if self.shares is None else self.shares["kronos"]
+
+    def uncombined(self) -> "Forecast":
+        """The forecast with Kronos' own quantiles, calibrated where they were.
+
+        Raises:
+            DataError: The combined quantiles are all that is known of it.
+        """
+        if self.shares is None:
+            return self
+        if any(bar.raw is None for bar in self.bars):
+            raise DataError("only its combined quantiles are stored", symbol=self.symbol)
+        calibrated = all(bar.calibrated is not None for bar in self.bars)
+        return replace(
+            self,
+            bars=tuple(_uncombined(bar, self.last_close) for bar in self.bars),
+            calibration=CONFORMAL if calibrated else RAW,
+            shares=None,
+        )
+
     def to_frame(self, source: str) -> "pd.DataFrame":
         """One row a future bar; `attrs` says where it is from ("space" or "stored")."""
         import pandas as pd  # a third of a second, and not everyone wants a frame
@@ -109,6 +140,7 @@ class Forecast:
                 "close_p50": [bar.close_quantiles[0.5] for bar in self.bars],
                 "close_p90": [bar.close_quantiles[0.9] for bar in self.bars],
                 "prob_up": [bar.prob_up for bar in self.bars],
+                "kronos_share": self.kronos_share,
             }
         )
         frame.attrs = {
@@ -121,8 +153,13 @@ class Forecast:
             "samples": self.samples,
             "calibration": self.calibration,
             "reconstruction": None if self.reconstruction is None else asdict(self.reconstruction),
+            "shares": None if self.shares is None else dict(self.shares),
         }
         return frame
+
+
+def _times(quantiles: Mapping[float, float], scale: float) -> dict[float, float]:
+    return {level: price * scale for level, price in quantiles.items()}
 
 
 def price_scale(last_close: float | None, close: float | None) -> float:
@@ -145,6 +182,13 @@ def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
 def short_revision(revision: str) -> str:
     """The first digits of a revision, and whether it is anchored."""
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
+
+
+def _uncombined(bar: ForecastBar, last_close: float) -> ForecastBar:
+    if bar.calibrated is None:
+        return bar.raw or bar
+    prob_up = prob_above(bar.calibrated, last_close)
+    return replace(bar, close_quantiles=bar.calibrated, prob_up=prob_up, calibrated=None)
 
 
 def prob_above(quantiles: Mapping[float, float], price: float) -> float:

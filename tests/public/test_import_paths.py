@@ -31,8 +31,8 @@ BOT_NAMES = {
 }
 ENGINE_NAMES = ["dispose_engines", "get_db_session", "get_engine", "init_db"]
 MODEL_NAMES = [
-    "Base", "BotRow", "HistoricData", "KronosCalibration", "KronosForecast", "KronosPrediction",
-    "KronosScore", "RunLog", "Trade",
+    "Base", "BotRow", "HistoricData", "KronosCalibration", "KronosCombination", "KronosForecast",
+    "KronosPrediction", "KronosScore", "RunLog", "Trade",
 ]  # fmt: skip
 URL_NAMES = ["database_url", "redact"]
 

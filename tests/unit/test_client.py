@@ -40,6 +40,7 @@ from tradingbot.space.wire import prepared
 COLUMNS = [
     "target_date", "open", "high", "low", "close", "volume",
     "close_p10", "close_p50", "close_p90", "prob_up",
+    "kronos_share",
 ]  # fmt: skip
 
 

@@ -1,9 +1,7 @@
 """Forecasts into the database and back: `kronos_predictions` (the latest) and the ledger."""
 
 import logging
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,9 +11,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import KronosError
-from tradingbot.forecast import Forecast, ForecastBar, prob_above
+from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecast_rows import (
+    check_storable,
+    forecast_of,
+    ledger_row,
+    prediction_row,
+)
 from tradingbot.persistence.models import HistoricData, KronosForecast, KronosPrediction
 from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.persistence.url import database_exists, database_url
@@ -43,23 +47,13 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
     vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
     for forecast in sorted(forecasts, key=lambda forecast: forecast.as_of):
         for bar in forecast.bars:
-            _check(forecast, bar)
-            common = _common_columns(forecast, bar)
+            check_storable(forecast, bar)
             # Postgres refuses a statement that meets the same row twice
             target = bar.target_date.replace(microsecond=0)
             key = (forecast.symbol, forecast.interval, forecast.model_name, target)
-            latest[key] = common | {
-                "close_p10": float(bar.close_quantiles[0.1]),
-                "close_p50": float(bar.close_quantiles[0.5]),
-                "close_p90": float(bar.close_quantiles[0.9]),
-            }
-            said = bar.raw or bar
+            latest[key] = prediction_row(forecast, bar)
             vintage = forecast.as_of.replace(microsecond=0), forecast.bars_hash
-            vintages[(*key, *vintage)] = common | {
-                "prob_up": float(said.prob_up),
-                "close_quantiles": _by_level(said),
-                "calibrated_quantiles": None if bar.raw is None else _by_level(bar),
-            }
+            vintages[(*key, *vintage)] = ledger_row(forecast, bar)
     written = upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
     insert_new(session, KronosForecast, vintages.values())
     return written
@@ -126,6 +120,7 @@ def latest_stored(
         *KronosPrediction.__table__.columns,
         KronosForecast.close_quantiles,
         KronosForecast.calibrated_quantiles,
+        KronosForecast.combined_quantiles,
         KronosForecast.prob_up.label("raw_prob_up"),
     ).join_from(
         KronosPrediction,
@@ -156,7 +151,7 @@ def latest_stored(
             steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
         for steps in steps_of.values():
             if len(steps) == horizon:
-                found = _forecast([steps[step] for step in range(1, horizon + 1)])
+                found = forecast_of([steps[step] for step in range(1, horizon + 1)])
                 close = close_at(as_of) if close_at else None
                 return found.restated(close or _close_kept(session, found))
     return None
@@ -191,70 +186,10 @@ def stored_forecast(
         return None
 
 
-def _check(forecast: Forecast, bar: ForecastBar) -> None:
-    where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
-    numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
-    if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
-        names = ["last_close", "open", "high", "low", "close", "volume", "prob_up"]
-        names += [f"quantile {level:g}" for level in bar.close_quantiles]
-        named = zip(names, (*numbers, *bar.close_quantiles.values()), strict=True)
-        name, value = next((n, v) for n, v in named if not math.isfinite(v))
-        raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
-    if missing := {0.1, 0.5, 0.9} - bar.close_quantiles.keys():
-        raise ValueError(f"{where}: the quantiles {sorted(missing)} of close are missing")
-
-
-def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
-    # float(): psycopg2 cannot write the numbers of numpy
-    return {
-        "symbol": forecast.symbol,
-        "interval": forecast.interval,
-        "target_date": bar.target_date,
-        "model_name": forecast.model_name,
-        "model_revision": forecast.model_revision,
-        "prediction_made_at": forecast.made_at,
-        "as_of": forecast.as_of,
-        "horizon_days": int(bar.step),
-        "last_close": float(forecast.last_close),
-        "predicted_open": float(bar.open),
-        "predicted_high": float(bar.high),
-        "predicted_low": float(bar.low),
-        "predicted_close": float(bar.close),
-        "predicted_volume": float(bar.volume),
-        "prob_up": float(bar.prob_up),
-        "samples": int(forecast.samples),
-        "calibration": forecast.calibration,
-        "bars_hash": forecast.bars_hash,
-    }
-
-
-def _by_level(bar: ForecastBar) -> dict[str, float]:
-    return {f"{level:g}": float(price) for level, price in sorted(bar.close_quantiles.items())}
-
-
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:
     """`as_of` is unknown in rows of the first published layout: any other is newer."""
     stored = KronosPrediction.__table__.c.as_of
     return or_(stored.is_(None), proposed.as_of >= stored)
-
-
-def _forecast(rows: Sequence[Any]) -> Forecast:
-    """From the rows of one model, step 1 first."""
-    first = rows[0]
-    return Forecast(
-        symbol=first.symbol,
-        interval=first.interval,
-        model_name=first.model_name,
-        model_revision=first.model_revision,
-        as_of=first.as_of,
-        made_at=first.prediction_made_at,
-        last_close=first.last_close,
-        samples=first.samples,
-        seed=None,  # not kept
-        bars=tuple(_bar(row) for row in rows),
-        calibration=first.calibration,
-        bars_hash=first.bars_hash or "",
-    )
 
 
 def _close_kept(session: Session, forecast: Forecast) -> float | None:
@@ -266,28 +201,3 @@ def _close_kept(session: Session, forecast: Forecast) -> float | None:
             HistoricData.timestamp == forecast.as_of,
         )
     )
-
-
-def _bar(row: Any) -> ForecastBar:
-    said = row.close_quantiles or {"0.1": row.close_p10, "0.5": row.close_p50, "0.9": row.close_p90}
-    bar = ForecastBar(
-        step=row.horizon_days,
-        target_date=row.target_date,
-        open=row.predicted_open,
-        high=row.predicted_high,
-        low=row.predicted_low,
-        close=row.predicted_close,
-        volume=row.predicted_volume,
-        close_quantiles=_prices(said),
-        prob_up=row.raw_prob_up if row.close_quantiles else row.prob_up,
-    )
-    if not row.calibrated_quantiles:
-        return bar
-    quantiles = _prices(row.calibrated_quantiles)
-    prob_up = prob_above(quantiles, row.last_close)
-    return replace(bar, close_quantiles=quantiles, prob_up=prob_up, raw=bar)
-
-
-def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
-    # JSONB keeps no order
-    return dict(sorted((float(level), price) for level, price in by_level.items()))

@@ -45,7 +45,8 @@ class LedgerRows:
     mean: Floats  # (n,) the forecast's close
     prob_up: Floats  # (n,)
     raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that was not stored
-    quantiles: Floats  # (n, 19) as they were given: calibrated where they were
+    calibrated_quantiles: Floats  # (n, 19) calibrated where they were, else raw
+    quantiles: Floats  # (n, 19) as they were given: combined, calibrated or raw
 
 
 def ledger_parts(
@@ -89,6 +90,7 @@ def read_part(
             _LEDGER.prob_up,
             cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
             cast(_LEDGER.calibrated_quantiles, Text),
+            cast(_LEDGER.combined_quantiles, Text),
             _LEDGER.prediction_made_at,
         )
         .where(
@@ -178,15 +180,11 @@ def _not_before(since: datetime | None) -> list[ColumnElement[bool]]:
 
 def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     """The columns of LedgerRows."""
-    revision, as_of, target, step, last_close, close, prob_up, raw, calibrated, _ = zip(
-        *rows, strict=True
-    )
+    revision, as_of, target, step, last_close, close, prob_up, *texts, _ = zip(*rows, strict=True)
+    raw, calibrated, combined = texts
     scale = np.array(last_close, dtype="float64")
     raw_quantiles = _decoded(raw) / scale[:, None]
-    quantiles = raw_quantiles
-    if some := [i for i, text in enumerate(calibrated) if text is not None]:
-        quantiles = raw_quantiles.copy()
-        quantiles[some] = _decoded([calibrated[i] for i in some]) / scale[some, None]
+    calibrated_quantiles = _where_known(calibrated, scale, raw_quantiles)
     return (
         np.array(revision, dtype=object),
         np.array(as_of, dtype="datetime64[s]"),
@@ -195,8 +193,20 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
         np.array(close, dtype="float64") / scale,
         np.array(prob_up, dtype="float64"),
         raw_quantiles,
-        quantiles,
+        calibrated_quantiles,
+        _where_known(combined, scale, calibrated_quantiles),
     )
+
+
+def _where_known(texts: Sequence[str | None], scale: Floats, otherwise: Floats) -> Floats:
+    """(rows, 19): shares of `scale` from the JSON objects that there are, else `otherwise`."""
+    known = [(row, text) for row, text in enumerate(texts) if text is not None]
+    if not known:
+        return otherwise
+    rows, there = zip(*known, strict=True)
+    quantiles = otherwise.copy()
+    quantiles[[*rows]] = _decoded(there) / scale[[*rows], None]
+    return quantiles
 
 
 _KEYS = tuple(f"{level:g}" for level in QUANTILE_LEVELS)

@@ -21,7 +21,7 @@ from tradingbot.persistence.columns import BarTime, JsonObject, JsonOrNull, UtcD
 from tradingbot.persistence.columns import Base as Base
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0006"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0007"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):
@@ -53,7 +53,9 @@ class KronosPrediction(Base):
     close_p90: Mapped[float | None]
     prob_up: Mapped[float | None]  # chance of a close above last_close, as `calibration` says
     samples: Mapped[int | None]
-    calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what widened them
+    calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what made them
+    # of combined quantiles: forecaster -> its share; None where they are Kronos' alone
+    shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
     bars_hash: Mapped[str | None]  # of the candles that the model saw; None: not known
 
 
@@ -81,9 +83,15 @@ class KronosForecast(Base):
     close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}, raw
     prob_up: Mapped[float]  # share of the sample paths that close above last_close, raw
     samples: Mapped[int]
-    calibration: Mapped[str] = mapped_column(server_default="raw")
-    # the same levels as they were given to the bots; None where that was the raw ones
+    calibration: Mapped[str] = mapped_column(server_default="raw")  # of what the bots were given
+    # the same levels, as wide as the record asks for; None where it asked for nothing yet
     calibrated_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
+    # the same levels, combined with other forecasters; None where bots were given one of the above
+    combined_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
+    shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)  # of those: forecaster -> …
+    # last close ÷ what the model makes of it: the paths' prices were multiplied by this; None: the
+    # paths are not anchored
+    anchor_factor: Mapped[float | None]
 
 
 ALL_SYMBOLS = "*"  # in KronosScore.symbol
@@ -165,6 +173,27 @@ class KronosCalibration(Base):
     n: Mapped[int]  # forecasts that it was fitted on
     until: Mapped[datetime] = mapped_column(BarTime)  # the newest target among them
     fitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class KronosCombination(Base):
+    """What the record says of Kronos and the plain experts beside it, after the session `until`."""
+
+    __tablename__ = "kronos_combinations"
+
+    model_name: Mapped[str] = mapped_column(primary_key=True)
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    interval: Mapped[str] = mapped_column(primary_key=True)
+    asset_class: Mapped[str] = mapped_column(primary_key=True)  # or "*", all of them
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    weights: Mapped[dict[str, float]] = mapped_column(JsonObject)  # forecaster -> its share
+    gains: Mapped[dict[str, float]] = mapped_column(JsonObject)  # what the weights follow from
+    median_agreement: Mapped[float]  # of Kronos' median with the outcomes, and its own size:
+    median_size: Mapped[float]  # so much of it is kept as these two say
+    band_factors: Mapped[dict[str, float]] = mapped_column(JsonObject)  # per cent -> factor
+    sessions: Mapped[int]  # that were learnt from
+    n: Mapped[int]  # forecasts with an outcome on them
+    until: Mapped[datetime] = mapped_column(BarTime)  # the newest of these sessions
+    learnt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class HistoricData(Base):

@@ -1,24 +1,28 @@
 """Combine the model's quantiles with those of plain experts, by their record: pure arrays.
 
-    course = replay(panel, course_from(untaught(3)))  # what was known after each session
-    quantiles = blend(course.newest, model, experts)
+    course = replay(panel, untaught(3))  # what was known after each session
+    quantiles = combine(course.newest, model, experts)
 
 Every expert gives 19 quantiles of log(close ÷ last close). The combined quantile of a level is the
 weighted mean of theirs, the weights being the same for all levels. After each target session they
 move towards those experts that would have lowered the pinball loss (exponentiated gradient:
 Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS learning", 2021, arXiv
 2102.00968). The model's median is shrunk towards the last close first, by how well it has agreed
-with the outcomes so far (as in EMOS: Gneiting et al. 2005).
+with the outcomes so far (as in EMOS: Gneiting et al. 2005). At the end the bands are widened or
+narrowed to what the record asks for (conformal.py).
 
-Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates only.
+A state follows from the one before and one session's outcomes alone, so that sessions can be
+learned one by one. Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.postprocessing.conformal import BANDS, moved, scores, widened
 from tradingbot.typing import Floats, Times
 
 RATE = 1.0  # of learning; losses are in units of each forecast's expected move, so none is tuned
@@ -43,6 +47,9 @@ class Panel:
     model: Floats  # (n, 19)
     experts: Floats  # (n, experts, 19)
 
+    def __len__(self) -> int:
+        return len(self.actual)
+
     def __getitem__(self, rows: Any) -> "Panel":
         return Panel(*(getattr(self, one.name)[rows] for one in fields(self)))
 
@@ -56,14 +63,18 @@ class State:
             first: (1 + experts,). Weights are their softmax.
         agreement: Sum over sessions of the mean of median * outcome, in units of `scale`.
         size: Sum over sessions of the mean of median², likewise.
+        log_factors: (9,) logs of what the half-widths of each of BANDS are multiplied by.
         sessions: How many there were.
+        forecasts: How many had their outcome on them.
         until: The newest target session among them; None where there was none.
     """
 
     gains: tuple[float, ...]
     agreement: float = 0.0
     size: float = 0.0
+    log_factors: tuple[float, ...] = (0.0,) * len(BANDS)
     sessions: int = 0
+    forecasts: int = 0
     until: np.datetime64 | None = None
 
     @property
@@ -87,10 +98,20 @@ def untaught(experts: int) -> State:
     return State(gains=(0.0,) * (1 + experts))
 
 
-def blend(state: State, model: Floats, experts: Floats) -> Floats:
-    """(n, 19) from the model's quantiles (n, 19) and the experts' (n, experts, 19)."""
-    kept, weights = np.full(len(model), state.kept), np.tile(state.weights, (len(model), 1))
-    return _blend(weights, _stacked(kept, model, experts))
+def combine(state: State, model: Floats, experts: Floats) -> Floats:
+    """(n, 19) from the model's quantiles (n, 19) and the experts' (n, experts, 19).
+
+    NaN where neither the model nor an expert has anything to say.
+    """
+    return _widened(_blend(state, _stacked(state, model, experts)), state)
+
+
+def shares(state: State, experts: Floats) -> Floats:
+    """(n, 1 + experts): the weights, the model's first, once those that sleep have none."""
+    awake = ~np.isnan(experts[..., 0])
+    weights = state.weights * np.column_stack([np.ones(len(experts), dtype=bool), awake])
+    found: Floats = weights / weights.sum(axis=1, keepdims=True)
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,68 +125,72 @@ class Course:
     def newest(self) -> State:
         return self.states[-1]
 
-    def blend(self, panel: Panel) -> Floats:
+    def combine(self, panel: Panel) -> Floats:
         """(n, 19): each forecast with the state that was known when it was made."""
-        kept, weights = self._before(panel.as_of)
-        return _blend(weights, _stacked(kept, panel.model, panel.experts))
-
-    def extended(self, session: np.datetime64, state: State) -> "Course":
-        return Course(np.append(self.sessions, session), (*self.states, state))
-
-    def _before(self, as_of: Times) -> tuple[Floats, Floats]:
-        """(n,) and (n, 1 + experts): what was kept of the median, and the weights."""
-        known = np.searchsorted(self.sessions, as_of.astype(self.sessions.dtype), side="left")
-        used, which = np.unique(known, return_inverse=True)
-        states = [self.states[index] for index in used]
-        kept, weights = zip(*((state.kept, state.weights) for state in states), strict=True)
-        return np.array(kept)[which], np.array(weights)[which]
+        known = np.searchsorted(self.sessions, panel.as_of.astype("M8[s]"), side="left")
+        combined = np.empty_like(panel.model)
+        for index in np.unique(known):
+            rows = known == index
+            combined[rows] = combine(self.states[index], panel.model[rows], panel.experts[rows])
+        return combined
 
 
-def course_from(state: State) -> Course:
-    """One without sessions yet."""
-    return Course(np.array([], "M8[s]"), (state,))
+def replay(panel: Panel, start: State) -> Course:
+    """Learn from the panel after `start`, session by session; those it has seen are left out.
+
+    Forecasts without an expected move (too short or flat a history) teach nothing.
+    """
+    panel = panel[np.isfinite(panel.scale) & (panel.scale > 0) & np.isfinite(panel.model[:, 0])]
+    sessions, states = [], [start]
+    for session, of_session in _by_session(panel):
+        if start.until is None or session > start.until:
+            sessions.append(session)
+            states.append(_learn(states[-1], of_session, session))
+    return Course(np.array(sessions, "M8[s]"), tuple(states))
 
 
-def replay(panel: Panel, start: Course) -> Course:
-    """Learn from the panel after `start`, session by session; those it has seen are left out."""
-    course, until = start, start.newest.until
+def _by_session(panel: Panel) -> Iterator[tuple[np.datetime64, Panel]]:
     order = np.argsort(panel.target, kind="stable")
     sessions, first = np.unique(panel.target[order], return_index=True)
     for session, rows in zip(sessions, np.split(order, first)[1:], strict=True):
-        if until is None or session > until:
-            course = course.extended(session, _learn(course, panel[rows], session))
-    return course
+        yield session, panel[rows]
 
 
-def _learn(course: Course, panel: Panel, session: np.datetime64) -> State:
+def _learn(now: State, panel: Panel, session: np.datetime64) -> State:
     """The state once a target session's forecasts have their outcomes."""
-    kept, weights = course._before(panel.as_of)
-    stacked = _stacked(kept, panel.model, panel.experts)
-    blended = _blend(weights, stacked)
+    stacked = _stacked(now, panel.model, panel.experts)
+    blended = _blend(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
     ahead = (blended[:, None] - stacked) / panel.scale[:, None, None]
     fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # who sleeps gains nothing
     median, actual = panel.model[:, _MEDIAN] / panel.scale, panel.actual / panel.scale
-    now = course.newest
+    reach = scores(np.exp(blended), np.exp(panel.actual))
     return State(
         gains=tuple((np.array(now.gains) + RATE * fall).tolist()),
         agreement=now.agreement + float((median * actual).mean()),
         size=now.size + float((median**2).mean()),
+        log_factors=tuple(moved(np.array(now.log_factors), reach).tolist()),
         sessions=now.sessions + 1,
+        forecasts=now.forecasts + len(panel),
         until=session,
     )
 
 
-def _stacked(kept: Floats, model: Floats, experts: Floats) -> Floats:
+def _stacked(state: State, model: Floats, experts: Floats) -> Floats:
     """(n, 1 + experts, 19): the model with its median shrunk, then the experts."""
-    shrunk = model - ((1 - kept) * model[:, _MEDIAN])[:, None]
+    shrunk = model - (1 - state.kept) * model[:, [_MEDIAN]]
     return np.concatenate([shrunk[:, None], experts], axis=1)
 
 
-def _blend(weights: Floats, stacked: Floats) -> Floats:
+def _blend(state: State, stacked: Floats) -> Floats:
     """(n, 19): weighted means over those that are awake; NaN where nobody is."""
-    awake = np.where(np.isnan(stacked[..., 0]), 0.0, weights)
+    awake = np.where(np.isnan(stacked[..., 0]), 0.0, state.weights)
     with np.errstate(invalid="ignore"):
         awake /= awake.sum(axis=1, keepdims=True)
     blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
     return blended
+
+
+def _widened(blended: Floats, state: State) -> Floats:
+    wide: Floats = np.log(widened(np.exp(blended), np.exp(np.array(state.log_factors))))
+    return wide

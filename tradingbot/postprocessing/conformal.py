@@ -101,11 +101,19 @@ def track(targets: Times, pool: Floats) -> Track | None:
     logs = np.log(_first_factors(ordered[: ends[start]]))
     history = [logs]
     for begin, end in zip(ends[start:-1], ends[start + 1 :], strict=True):
-        missed = (ordered[begin:end] > np.exp(logs)).mean(axis=0)
-        logs = logs + RATE * (missed - (1 - _SHARES))
-        logs = logs.clip(-np.log(LIMIT), np.log(LIMIT))
+        logs = moved(logs, ordered[begin:end])
         history.append(logs)
     return Track(sessions[start:], np.exp(history), len(order))
+
+
+def moved(logs: Floats, reach: Floats) -> Floats:
+    """(9,): the logs of the factors after a session whose forecasts had the scores `reach` (n, 9).
+
+    A factor grows where more of them lie outside its band than it allows, else it shrinks.
+    """
+    missed = (reach > np.exp(logs)).mean(axis=0)
+    after: Floats = (logs + RATE * (missed - (1 - _SHARES))).clip(-np.log(LIMIT), np.log(LIMIT))
+    return after
 
 
 def _first_factors(pool: Floats) -> Floats:

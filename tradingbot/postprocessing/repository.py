@@ -1,9 +1,11 @@
-"""Calibrations in the database."""
+"""Calibrations and combinations in the database."""
 
 import logging
+import math
 from functools import partial
 from typing import Any
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -11,11 +13,14 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import KronosCalibration
+from tradingbot.persistence.models import KronosCalibration, KronosCombination
 from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName, key_of
+from tradingbot.postprocessing.combination import State
+from tradingbot.postprocessing.combined import Combination
 from tradingbot.postprocessing.conformal import BANDS
+from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
@@ -72,6 +77,79 @@ def store(session: Session, calibration: Calibration) -> int:
         for band, factor in zip(BANDS, factors.values, strict=True)
     ]
     return upsert(session, KronosCalibration, rows)
+
+
+def load_combination(session: Session, key: Key) -> Combination | None:
+    """What is stored for this revision of this model; None if nothing is."""
+    table = KronosCombination
+    rows = session.scalars(
+        select(table).where(
+            table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
+        )
+    )
+    pools = {(row.asset_class, row.step): _state(row) for row in rows}
+    return Combination(key, pools) if pools else None
+
+
+def newest_of_family(session: Session, key: Key) -> Combination | None:
+    """What is stored for the revision of this model that was learnt from last, as if it were this.
+
+    A new revision starts from there.
+    """
+    table = KronosCombination
+    revision = session.scalar(
+        select(table.model_revision)
+        .where(table.model_name == key[0], table.interval == key[2])
+        .order_by(table.until.desc(), table.learnt_at.desc(), table.model_revision)
+        .limit(1)
+    )
+    if revision is None:
+        return None
+    found = load_combination(session, (key[0], revision, key[2]))
+    return found and Combination(key, found.pools)
+
+
+def store_combination(session: Session, combination: Combination) -> int:
+    """Write its pools over those of before; the number of rows. The caller commits."""
+    now = utcnow()
+    name, revision, interval = combination.key
+    rows = [
+        {
+            "model_name": name,
+            "model_revision": revision,
+            "interval": interval,
+            "asset_class": kind,
+            "step": step,
+            "weights": dict(zip(FORECASTERS, state.weights.tolist(), strict=True)),
+            "gains": dict(zip(FORECASTERS, state.gains, strict=True)),
+            "median_agreement": state.agreement,
+            "median_size": state.size,
+            "band_factors": {
+                str(band): math.exp(log) for band, log in zip(BANDS, state.log_factors, strict=True)
+            },
+            "sessions": state.sessions,
+            "n": state.forecasts,
+            "until": state.until.astype("M8[s]").item(),
+            "learnt_at": now,
+        }
+        for (kind, step), state in combination.pools.items()
+        if state.until is not None
+    ]
+    return upsert(session, KronosCombination, rows)
+
+
+def _state(row: KronosCombination) -> State:
+    """A forecaster that the row does not name yet starts as good as the mean of the others."""
+    mean = sum(row.gains.values()) / len(row.gains)
+    return State(
+        gains=tuple(row.gains.get(name, mean) for name in FORECASTERS),
+        agreement=row.median_agreement,
+        size=row.median_size,
+        log_factors=tuple(math.log(row.band_factors[str(band)]) for band in BANDS),
+        sessions=row.sessions,
+        forecasts=row.n,
+        until=np.datetime64(row.until, "s"),
+    )
 
 
 class StoredCalibrations:

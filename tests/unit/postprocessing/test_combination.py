@@ -12,8 +12,7 @@ from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.postprocessing.combination import (
     Panel,
     State,
-    blend,
-    course_from,
+    combine,
     replay,
     untaught,
 )
@@ -59,7 +58,7 @@ def crps(quantiles: Floats, actual: Floats) -> float:
 
 
 def learnt(panel: Panel) -> State:
-    return replay(panel, course_from(untaught(panel.experts.shape[1]))).newest
+    return replay(panel, untaught(panel.experts.shape[1])).newest
 
 
 def test_without_a_record_all_weigh_the_same_and_nothing_of_the_median_is_kept() -> None:
@@ -67,7 +66,7 @@ def test_without_a_record_all_weigh_the_same_and_nothing_of_the_median_is_kept()
     state = untaught(2)
     assert state.weights.tolist() == [1 / 3] * 3
     assert state.kept == 0
-    [combined, *_] = blend(state, panel.model, panel.experts)
+    [combined, *_] = combine(state, panel.model, panel.experts)
     assert combined == pytest.approx(0.02 * NORMAL * (2 + 1 + 0.5) / 3)
 
 
@@ -79,7 +78,7 @@ def test_the_weight_goes_to_the_expert_that_is_right() -> None:
 
 def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards() -> None:
     panel = market(400)
-    combined = replay(panel, course_from(untaught(2))).blend(panel)
+    combined = replay(panel, untaught(2)).combine(panel)
     best = min(crps(q, panel.actual) for q in (panel.model, *panel.experts.swapaxes(0, 1)))
     assert crps(combined, panel.actual) < 1.01 * best
 
@@ -87,7 +86,7 @@ def test_the_combination_is_hardly_worse_than_its_best_member_known_afterwards()
 def test_a_hopeless_model_is_forgotten() -> None:
     panel = market(400, widths=(0.25, 1.0, 1.0))
     panel = replace(panel, model=panel.model + panel.scale[:, None])
-    combined = replay(panel, course_from(untaught(2))).blend(panel)
+    combined = replay(panel, untaught(2)).combine(panel)
     alone = crps(panel.experts[:, 0], panel.actual)
     assert crps(combined, panel.actual) < 1.01 * alone
     assert learnt(panel).weights[0] < 0.1
@@ -112,7 +111,7 @@ def test_an_expert_that_sleeps_leaves_its_weight_to_the_others() -> None:
     asleep = panel.experts.copy()
     asleep[:, 1] = np.nan
     state = State(gains=(0.0, 0.0, 5.0))
-    combined = blend(state, panel.model, asleep)
+    combined = combine(state, panel.model, asleep)
     assert combined[0] == pytest.approx(0.02 * NORMAL * (2 + 1) / 2)
 
 
@@ -121,14 +120,14 @@ def test_an_expert_that_always_sleeps_never_gains_and_changes_nothing() -> None:
     asleep = np.full_like(panel.experts[:, :1], np.nan)
     wider = replace(panel, experts=np.concatenate([panel.experts, asleep], axis=1))
     assert learnt(wider).gains == pytest.approx((*learnt(panel).gains, 0.0))
-    course = replay(panel, course_from(untaught(2)))
-    same = replay(wider, course_from(untaught(3)))
-    assert same.blend(wider) == pytest.approx(course.blend(panel))
+    course = replay(panel, untaught(2))
+    same = replay(wider, untaught(3))
+    assert same.combine(wider) == pytest.approx(course.combine(panel))
 
 
 def test_where_all_sleep_there_is_no_quantile() -> None:
     nothing = np.full((1, 19), np.nan)
-    assert np.isnan(blend(untaught(1), nothing, nothing[:, None])).all()
+    assert np.isnan(combine(untaught(1), nothing, nothing[:, None])).all()
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -138,7 +137,7 @@ def test_nothing_looks_ahead(step: int) -> None:
     last = np.unique(panel.target)[25]
     poisoned.actual[panel.target >= last] *= -100
     before = panel.as_of <= last  # a forecast made on that day does not know its close yet
-    honest, shown = (replay(p, course_from(untaught(2))).blend(p) for p in (panel, poisoned))
+    honest, shown = (replay(p, untaught(2)).combine(p) for p in (panel, poisoned))
     assert (honest[before] == shown[before]).all()
     assert (honest[~before] != shown[~before]).any()
 
@@ -147,14 +146,17 @@ def test_nothing_looks_ahead(step: int) -> None:
 @given(cuts=st.lists(st.integers(0, 60), max_size=4), seed=st.integers(0, 5))
 def test_night_by_night_teaches_what_all_at_once_does(cuts: list[int], seed: int) -> None:
     panel = market(60, 3, step=2, seed=seed)
-    whole = replay(panel, course_from(untaught(2)))
-    course = course_from(untaught(2))
+    whole = learnt(panel)
+    state = untaught(2)
     for cut in [*sorted(cuts), 100]:
         known = panel.target <= START + cut * DAY
-        course = replay(panel[known], course)
-        course = replay(panel[known], course)  # a night that is done twice
-    assert course.newest.gains == pytest.approx(whole.newest.gains)
-    assert course.newest.kept == pytest.approx(whole.newest.kept)
+        state = replay(panel[known], state).newest
+        state = replay(panel[known], state).newest  # a night that is done twice
+    assert state.gains == pytest.approx(whole.gains)
+    assert state.log_factors == pytest.approx(whole.log_factors)
+    assert (state.kept, state.sessions, state.forecasts) == pytest.approx(
+        (whole.kept, whole.sessions, whole.forecasts)
+    )
 
 
 @settings(max_examples=25, deadline=None)

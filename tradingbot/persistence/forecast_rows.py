@@ -1,0 +1,132 @@
+"""A forecast as rows of `kronos_predictions` and of the ledger, and back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tradingbot.forecast import Forecast, ForecastBar, prob_above
+
+
+def prediction_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
+    """The columns of KronosPrediction."""
+    return _common_columns(forecast, bar) | {
+        "close_p10": float(bar.close_quantiles[0.1]),
+        "close_p50": float(bar.close_quantiles[0.5]),
+        "close_p90": float(bar.close_quantiles[0.9]),
+    }
+
+
+def ledger_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
+    """The columns of KronosForecast."""
+    said = bar.raw or bar
+    calibrated = _calibrated(forecast, bar)
+    return _common_columns(forecast, bar) | {
+        "prob_up": float(said.prob_up),
+        "close_quantiles": _by_level(said.close_quantiles),
+        "calibrated_quantiles": calibrated and _by_level(calibrated),
+        "combined_quantiles": forecast.shares and _by_level(bar.close_quantiles),
+        "anchor_factor": forecast.reconstruction and float(forecast.reconstruction.factor),
+    }
+
+
+def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
+    """ValueError for a number that is NaN or infinite, or without one of three quantiles."""
+    where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
+    numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
+    if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
+        names = ["last_close", "open", "high", "low", "close", "volume", "prob_up"]
+        names += [f"quantile {level:g}" for level in bar.close_quantiles]
+        named = zip(names, (*numbers, *bar.close_quantiles.values()), strict=True)
+        name, value = next((n, v) for n, v in named if not math.isfinite(v))
+        raise ValueError(f"{where}: {name} is {value}, and no forecast can be stored like that")
+    if missing := {0.1, 0.5, 0.9} - bar.close_quantiles.keys():
+        raise ValueError(f"{where}: the quantiles {sorted(missing)} of close are missing")
+
+
+def forecast_of(rows: Sequence[Any]) -> Forecast:
+    """From the rows of one model, step 1 first, each of either table with both's quantiles."""
+    first = rows[0]
+    return Forecast(
+        symbol=first.symbol,
+        interval=first.interval,
+        model_name=first.model_name,
+        model_revision=first.model_revision,
+        as_of=first.as_of,
+        made_at=first.prediction_made_at,
+        last_close=first.last_close,
+        samples=first.samples,
+        seed=None,  # not kept
+        bars=tuple(_bar(row) for row in rows),
+        calibration=first.calibration,
+        shares=first.shares,
+        bars_hash=first.bars_hash or "",
+    )
+
+
+def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
+    # float(): psycopg2 cannot write the numbers of numpy
+    return {
+        "symbol": forecast.symbol,
+        "interval": forecast.interval,
+        "target_date": bar.target_date,
+        "model_name": forecast.model_name,
+        "model_revision": forecast.model_revision,
+        "prediction_made_at": forecast.made_at,
+        "as_of": forecast.as_of,
+        "horizon_days": int(bar.step),
+        "last_close": float(forecast.last_close),
+        "predicted_open": float(bar.open),
+        "predicted_high": float(bar.high),
+        "predicted_low": float(bar.low),
+        "predicted_close": float(bar.close),
+        "predicted_volume": float(bar.volume),
+        "prob_up": float(bar.prob_up),
+        "samples": int(forecast.samples),
+        "calibration": forecast.calibration,
+        "shares": None if forecast.shares is None else dict(forecast.shares),
+        "bars_hash": forecast.bars_hash,
+    }
+
+
+def _calibrated(forecast: Forecast, bar: ForecastBar) -> Mapping[float, float] | None:
+    """The model's own quantiles, calibrated, if they are."""
+    if forecast.shares is not None:
+        return bar.calibrated
+    return None if bar.raw is None else bar.close_quantiles
+
+
+def _by_level(quantiles: Mapping[float, float]) -> dict[str, float]:
+    return {f"{level:g}": float(price) for level, price in sorted(quantiles.items())}
+
+
+def _bar(row: Any) -> ForecastBar:
+    said = row.close_quantiles or {"0.1": row.close_p10, "0.5": row.close_p50, "0.9": row.close_p90}
+    bar = ForecastBar(
+        step=row.horizon_days,
+        target_date=row.target_date,
+        open=row.predicted_open,
+        high=row.predicted_high,
+        low=row.predicted_low,
+        close=row.predicted_close,
+        volume=row.predicted_volume,
+        close_quantiles=_prices(said),
+        prob_up=row.raw_prob_up if row.close_quantiles else row.prob_up,
+    )
+    calibrated = row.calibrated_quantiles and _prices(row.calibrated_quantiles)
+    combined = row.combined_quantiles and _prices(row.combined_quantiles)
+    served = combined or calibrated
+    if not served:
+        return bar
+    return replace(
+        bar,
+        close_quantiles=served,
+        prob_up=prob_above(served, row.last_close),
+        raw=bar,
+        calibrated=calibrated if combined else None,
+    )
+
+
+def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
+    # JSONB keeps no order
+    return dict(sorted((float(level), price) for level, price in by_level.items()))

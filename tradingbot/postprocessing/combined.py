@@ -1,0 +1,112 @@
+"""Combined forecasts: what is known of one model's record, and how a forecast takes it.
+
+    combination = load_combination(session, key_of(forecast))
+    forecast = combination.apply(forecast, bars) if combination else forecast
+
+A forecast takes the state of its own asset class and step, or that of all classes at its step
+where its class has too little record. How states are learnt: learning.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
+from tradingbot.markets.symbols import asset_class
+from tradingbot.postprocessing.bands import ALL_CLASSES, Key, PoolName, key_of
+from tradingbot.postprocessing.combination import State, combine, shares
+from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
+from tradingbot.postprocessing.experts import FORECASTERS, expert_quantiles
+
+
+def pools_for(kind: str, step: int) -> tuple[PoolName, ...]:
+    """The pools that a forecast of this asset class and step belongs to, the smallest first."""
+    return (kind, step), (ALL_CLASSES, step)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """The states of one revision of one model."""
+
+    key: Key
+    pools: Mapping[PoolName, State]
+
+    def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
+        """The forecast with combined quantiles and P(up); mean prices stay Kronos' own.
+
+        What Kronos says alone stays in each bar's `raw` and `calibrated`. The forecast is returned
+        as it is where one of its bars has no state with enough record from before its `as_of`,
+        where its 19 quantiles are not all known, where `bars` tell no expert enough, where its
+        paths are not anchored at the last close, and where it is combined already.
+
+        Args:
+            forecast: By the model of `key`.
+            bars: The candles that it was made from.
+
+        Raises:
+            ValueError: The forecast is another model's.
+        """
+        if key_of(forecast) != self.key:
+            raise ValueError(f"{key_of(forecast)} cannot take the combination of {self.key}")
+        said = [bar.raw or bar for bar in forecast.bars]
+        states = self._states(forecast)
+        whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in said)
+        if forecast.shares is not None or not whole or not states:
+            return forecast
+        as_of = np.full(len(said), np.datetime64(forecast.as_of, "s"))
+        experts, scale = expert_quantiles(bars, as_of, np.array([bar.step for bar in said]))
+        if not (np.isfinite(scale) & (scale > 0)).all():
+            return forecast
+        prices = np.array([list(bar.close_quantiles.values()) for bar in said])
+        model = np.log(prices / forecast.last_close)
+        rows = [slice(at, at + 1) for at in range(len(said))]
+        logs = [
+            combine(state, model[at], experts[at]) for state, at in zip(states, rows, strict=True)
+        ]
+        weights = [shares(state, experts[at]) for state, at in zip(states, rows, strict=True)]
+        served = (np.exp(np.concatenate(logs)) * forecast.last_close).tolist()
+        until = max(str(state.until)[:10] for state in states)
+        return replace(
+            forecast,
+            bars=tuple(
+                _combined(bar, forecast.last_close, quantiles)
+                for bar, quantiles in zip(forecast.bars, served, strict=True)
+            ),
+            calibration=f"combined until {until}, n={min(one.forecasts for one in states)}",
+            shares=dict(
+                zip(FORECASTERS, np.concatenate(weights).mean(axis=0).tolist(), strict=True)
+            ),
+        )
+
+    def _states(self, forecast: Forecast) -> list[State] | None:
+        """Each bar's; None where one has none that suffices."""
+        found = [self._state(forecast, bar.step) for bar in forecast.bars]
+        states = [state for state in found if state is not None]
+        return states if len(states) == len(found) else None
+
+    def _state(self, forecast: Forecast, step: int) -> State | None:
+        """That of the smallest pool with enough record, all of it from before the forecast."""
+        made = np.datetime64(forecast.as_of, "s")
+        for pool in pools_for(asset_class(forecast.symbol), step):
+            state = self.pools.get(pool)
+            if state is not None and suffices(state):
+                return state if state.until is not None and state.until < made else None
+        return None
+
+
+def suffices(state: State) -> bool:
+    """Whether there is record enough to be served."""
+    return state.sessions >= MIN_SESSIONS and state.forecasts >= MIN_FORECASTS
+
+
+def _combined(bar: ForecastBar, last_close: float, prices: list[float]) -> ForecastBar:
+    quantiles = dict(zip(QUANTILE_LEVELS, prices, strict=True))
+    return replace(
+        bar,
+        close_quantiles=quantiles,
+        prob_up=prob_above(quantiles, last_close),
+        raw=bar.raw or bar,
+        calibrated=None if bar.raw is None else bar.close_quantiles,
+    )

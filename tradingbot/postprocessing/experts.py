@@ -1,0 +1,45 @@
+"""The plain forecasts that Kronos is combined with, from a ticker's candles."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tradingbot.evaluation.baselines import (
+    ewma_walk_quantiles,
+    random_walk_quantiles,
+    range_walk_quantiles,
+)
+from tradingbot.markets.candles import PRICES
+from tradingbot.typing import Floats, Times
+
+KRONOS = "kronos"
+RANDOM_WALK, EWMA_WALK, RANGE_WALK = "random walk", "ewma walk", "range walk"
+EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)
+FORECASTERS = (KRONOS, *EXPERTS)  # in the order of a state's gains
+
+_LOW, _HIGH = 2, 16  # of the 19 quantiles: two thirds of a normal distribution lie between them
+
+
+def expert_quantiles(
+    bars: pd.DataFrame, as_of: Times, step: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """What each of EXPERTS expects, without looking past `as_of`.
+
+    Args:
+        bars: The ticker's candles, index of naive times; where only `close` is known, the range
+            walk sleeps.
+        as_of: (n,) the newest bar that a forecast was made from.
+        step: (n,) bars ahead.
+
+    Returns:
+        Quantiles of log(close ÷ last close), (n, 3, 19); NaN of an expert that has too little
+        history. And the move to be expected (n,): half of where the EWMA walk has two thirds.
+    """
+    walks = [
+        walk(bars["close"], as_of, step) for walk in (random_walk_quantiles, ewma_walk_quantiles)
+    ]
+    known = {*PRICES} <= {*bars.columns}
+    by_range = range_walk_quantiles(bars, as_of, step) if known else np.full_like(walks[0], np.nan)
+    quantiles = np.log(np.stack([*walks, by_range], axis=1))
+    scale: Floats = (quantiles[:, 1, _HIGH] - quantiles[:, 1, _LOW]) / 2
+    return quantiles, scale
