@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tradingbot.ai.agent import run_ai_with_tools
+    from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
     from tradingbot.ai.forecast_tool import kronos_forecast
     from tradingbot.bots.bot import Bot
     from tradingbot.client import KronosClient
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Bot", "KronosClient", "get_db_session", "kronos_forecast", "run_ai_with_tools"]
+__all__ = [
+    "Bot",
+    "KronosClient",
+    "get_db_session",
+    "kronos_forecast",
+    "run_ai_with_tools",
+    "run_ai_with_tools_async",
+]
 
 _HOMES = {
     "Bot": "tradingbot.bots.bot",
@@ -25,6 +32,7 @@ _HOMES = {
     "get_db_session": "tradingbot.persistence.engine",
     "kronos_forecast": "tradingbot.ai.forecast_tool",
     "run_ai_with_tools": "tradingbot.ai.agent",
+    "run_ai_with_tools_async": "tradingbot.ai.agent",
 }
 
 

@@ -3,12 +3,26 @@
 import math
 from datetime import datetime
 
+MOST_FIXED = 1e15  # larger numbers are written with an exponent
+
 
 def price_text(price: float) -> str:
     """449.30, 1.0843, and five digits that say something of whatever costs less than 1."""
+    if not 1e-12 < abs(price) < MOST_FIXED and price:
+        return f"{price:.5g}"
     if price >= 10:
         return f"{price:.2f}"
     return f"{price:.{4 if not 0 < price < 1 else 4 - math.floor(math.log10(price))}f}"
+
+
+def amount_text(amount: float, decimals: int = 2) -> str:
+    """An amount with so many decimals; 1e+300 is not written out."""
+    return f"{amount:.{decimals}f}" if abs(amount) < MOST_FIXED else f"{amount:.5g}"
+
+
+def change_text(share: float) -> str:
+    """+3.0%; 1e+300% is not written out."""
+    return f"{share:+.1%}" if abs(share) < MOST_FIXED else f"{100 * share:+.5g}%"
 
 
 def storable(text: object) -> str:

@@ -28,6 +28,7 @@ BOT_NAMES = {
     "get_db_session": "tradingbot.persistence.engine",
     "kronos_forecast": "tradingbot.ai.forecast_tool",
     "run_ai_with_tools": "tradingbot.ai.agent",
+    "run_ai_with_tools_async": "tradingbot.ai.agent",
 }
 ENGINE_NAMES = ["dispose_engines", "get_db_session", "get_engine", "init_db"]
 MODEL_NAMES = [

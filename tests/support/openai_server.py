@@ -2,8 +2,10 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,6 +34,62 @@ def calls(*tools: tuple[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Raw:
+    """A body that is sent as it is, with status 200."""
+
+    body: bytes | str
+    content_type: str = "application/json"
+
+    @classmethod
+    def of(cls, content: Any) -> "Raw":
+        return cls(json.dumps(content))
+
+
+def completion(message: Any, finish_reason: str | None = "stop", **fields: Any) -> dict[str, Any]:
+    """A whole completion around one message."""
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "some/model",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        **fields,
+    }
+
+
+@dataclass(frozen=True)
+class Stream:
+    """An answer in pieces: deltas, or events at which it waits before it goes on."""
+
+    parts: Sequence[dict[str, Any] | threading.Event]
+    finish_reason: str | None = "stop"  # None: the connection ends without one
+
+    def events(self) -> Iterator[str | threading.Event]:
+        for part in self.parts:
+            yield part if isinstance(part, threading.Event) else self._event(part, None)
+        if self.finish_reason is not None:
+            yield self._event({}, self.finish_reason)
+            yield "data: [DONE]\n\n"
+
+    @staticmethod
+    def _event(delta: dict[str, Any], finish_reason: str | None) -> str:
+        chunk = {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": "some/model",
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
+        }
+        return f"data: {json.dumps(chunk)}\n\n"
+
+
+def streamed(*pieces: str | threading.Event) -> Stream:
+    """A text in pieces."""
+    return Stream([{"content": piece} if isinstance(piece, str) else piece for piece in pieces])
+
+
 class Asked:
     """What was sent: `bodies`, and the keys that came along."""
 
@@ -40,60 +98,20 @@ class Asked:
         self.keys: list[str] = []
 
 
+Answer = dict[str, Any] | int | threading.Event | Raw | Stream
+
+
 @contextmanager
 def openai_server(
-    *answers: dict[str, Any] | int | threading.Event,
+    *answers: Answer,
 ) -> Iterator[tuple[str, Asked]]:
     """The base URL, and what is asked. A number is an answer with that status; the last repeats.
 
     At an event it says nothing until that is set. As the real one it refuses a conversation in
     which a called tool has no result.
     """
-    left = list(answers)
     asked = Asked()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.bodies.append(body)
-            asked.keys.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
-            answer = left.pop(0) if len(left) > 1 else left[0]
-            if self.path != "/v1/chat/completions" or _unanswered(body["messages"]):
-                answer = 400
-            if isinstance(answer, threading.Event):
-                answer.wait(30)
-                self.close_connection = True
-                return
-            if isinstance(answer, int):
-                self._send(answer, {"error": {"message": f"no, says {answer}", "type": "x"}})
-                return
-            finish = "tool_calls" if answer.get("tool_calls") else "stop"
-            choice = {"index": 0, "message": answer, "finish_reason": finish}
-            usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-            self._send(
-                200,
-                {
-                    "id": "chatcmpl-1",
-                    "object": "chat.completion",
-                    "created": 1,
-                    "model": body["model"],
-                    "choices": [choice],
-                    "usage": usage,
-                },
-            )
-
-        def _send(self, status: int, content: dict[str, Any]) -> None:
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, list(answers), asked))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -101,6 +119,55 @@ def openai_server(
     finally:
         server.shutdown()
         server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, left: list[Answer], asked: Asked, *args: Any) -> None:
+        self._left, self._asked = left, asked
+        super().__init__(*args)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self._asked.bodies.append(body)
+        self._asked.keys.append(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        answer = self._left.pop(0) if len(self._left) > 1 else self._left[0]
+        if self.path != "/v1/chat/completions" or _unanswered(body["messages"]):
+            answer = 400
+        if isinstance(answer, threading.Event):
+            answer.wait(30)
+            self.close_connection = True
+        elif isinstance(answer, int):
+            self._send(answer, {"error": {"message": f"no, says {answer}", "type": "x"}})
+        elif isinstance(answer, Stream):
+            self._stream(answer)
+        elif isinstance(answer, Raw):
+            self._send(200, answer)
+        else:
+            finish = "tool_calls" if answer.get("tool_calls") else "stop"
+            self._send(200, completion(answer, finish, model=body["model"]))
+
+    def _stream(self, answer: Stream) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()  # HTTP/1.0: the end of the connection is the end of the body
+        for event in answer.events():
+            if isinstance(event, threading.Event):
+                event.wait(30)
+            else:
+                self.wfile.write(event.encode())
+                self.wfile.flush()
+
+    def _send(self, status: int, content: dict[str, Any] | Raw) -> None:
+        raw = content if isinstance(content, Raw) else Raw.of(content)
+        data = raw.body.encode() if isinstance(raw.body, str) else raw.body
+        self.send_response(status)
+        self.send_header("Content-Type", raw.content_type)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
 
 
 def _unanswered(messages: list[dict[str, Any]]) -> set[str]:

@@ -78,7 +78,7 @@ def of_the_tool(market: Market, url: str) -> float:
 
 
 def of_the_bots_tool(market: Market, url: str) -> float:
-    return in_words(BotReader(market.bot(Bot, url, symbol="AAPL")).stored_forecasts("AAPL"))
+    return in_words(BotReader(market.bot(Bot, url, symbol="AAPL")).stored_forecasts("AAPL")[0])
 
 
 class Asks(Bot):

@@ -1,15 +1,20 @@
 """What a language model may read of a bot. Nothing here writes."""
 
+from typing import Any
+
 import pandas as pd
 from langchain_core.tools import BaseTool, tool
 
-from tradingbot.ai.forecast_tool import MOST_DAYS, forecast_text
+from tradingbot.ai.forecast_document import forecast_document, no_forecast
+from tradingbot.ai.forecast_text import forecast_text
+from tradingbot.ai.forecast_tool import MOST_DAYS
+from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.account import CASH
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.repository import newest_trades
 from tradingbot.data.close_now import close_now
 from tradingbot.errors import DataError
-from tradingbot.formatting import bar_text, price_text
+from tradingbot.formatting import amount_text, bar_text, price_text, quoted
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.forecast_queries import newest_ahead
 
@@ -20,13 +25,11 @@ def bot_tools(bot: Bot) -> list[BaseTool]:
     """price_history, portfolio, recent_trades and stored_forecasts of `bot`, read-only."""
     reader = BotReader(bot)
     return [
-        tool(parse_docstring=True)(method)
-        for method in (
-            reader.price_history,
-            reader.portfolio,
-            reader.recent_trades,
-            reader.stored_forecasts,
-        )
+        *(
+            tool(parse_docstring=True)(method)
+            for method in (reader.price_history, reader.portfolio, reader.recent_trades)
+        ),
+        tool(parse_docstring=True, response_format="content_and_artifact")(reader.stored_forecasts),
     ]
 
 
@@ -47,14 +50,14 @@ class BotReader:
         try:
             frame = self._candles(ticker)
         except DataError as error:
-            return f"No prices: {error}."
-        rows = [f"{ticker}, {interval} bars, the newest last."]
+            return f"No prices: {quoted(error)}."
+        rows = [f"{name_text(ticker)}, {name_text(interval)} bars, the newest last."]
         newest = frame.tail(max(1, min(bars, MOST_ROWS)))
         for time, row in zip(
             pd.DatetimeIndex(newest.index), newest.to_dict("records"), strict=True
         ):
             prices = " ".join(price_text(row[name]) for name in ("open", "high", "low", "close"))
-            volume = f" volume {row['volume']:.0f}" if "volume" in row else ""
+            volume = f" volume {amount_text(row['volume'], 0)}" if "volume" in row else ""
             rows.append(f"{bar_text(time, interval)}: {prices}{volume}")
         return "\n".join(rows)
 
@@ -62,12 +65,13 @@ class BotReader:
         """What the bot owns: cash in USD and quantities, with their worth at the newest closes."""
         rows = []
         for symbol, amount in sorted(self._bot.portfolio.items(), key=_cash_first):
+            name = name_text(symbol)
             if symbol == CASH:
-                rows.append(f"{CASH} {amount:.2f} in cash")
+                rows.append(f"{CASH} {amount_text(amount)} in cash")
             elif not amount:
-                rows.append(f"{symbol}: none held, watched")
+                rows.append(f"{name}: none held, watched")
             else:
-                rows.append(f"{symbol}: {amount:.6g} held{self._worth(symbol, amount)}")
+                rows.append(f"{name}: {amount:.6g} held{self._worth(symbol, amount)}")
         return "\n".join(rows)
 
     def recent_trades(self, count: int = 10) -> str:
@@ -79,29 +83,34 @@ class BotReader:
         with self._bot.sessions() as session:
             trades = newest_trades(session, self._bot.name, max(1, min(count, MOST_ROWS)))
         rows = [
-            f"{trade.executed_at:%Y-%m-%d %H:%M} UTC: {trade.side} {trade.quantity:.6g} "
-            f"{trade.symbol} at {price_text(trade.price)}, costs {trade.costs:.2f}"
+            f"{trade.executed_at:%Y-%m-%d %H:%M} UTC: {name_text(trade.side)} "
+            f"{trade.quantity:.6g} {name_text(trade.symbol)} at {price_text(trade.price)}, "
+            f"costs {amount_text(trade.costs)}"
             for trade in trades
         ]
         return "\n".join(rows) or "No trades yet."
 
-    def stored_forecasts(self, symbol: str) -> str:
+    def stored_forecasts(self, symbol: str) -> tuple[str, dict[str, Any]]:
         """The newest Kronos forecast of a ticker that is stored, if it still lies ahead.
 
         Args:
             symbol: Ticker, such as AAPL.
         """
         ticker = symbol.strip().upper()
-        nothing = f"No forecast of {ticker} that lies ahead is stored."
+        nothing = f"No forecast of {name_text(ticker)} that lies ahead is stored."
         try:
             latest = latest_complete_session(ticker, self._bot.data.now())
         except DataError as error:
-            return f"{nothing} {error}."
+            text = f"{nothing} {quoted(error)}."
+            return text, no_forecast(ticker, error, text).model_dump(mode="json")
         with self._bot.sessions() as session:
             found = newest_ahead(
                 session, ticker, MOST_DAYS, latest, close_at=close_now(self._bot.data, ticker)
             )
-        return forecast_text(found, latest, "from the database") if found else nothing
+        if found is None:
+            return nothing, no_forecast(ticker, "nothing_stored", nothing).model_dump(mode="json")
+        document = forecast_document(found, latest, "stored")
+        return forecast_text(document), document.model_dump(mode="json")
 
     def _candles(self, symbol: str) -> pd.DataFrame:
         return self._bot.data.history(symbol, interval=self._bot.interval, bars=MOST_ROWS)
@@ -110,10 +119,12 @@ class BotReader:
         try:
             frame = self._candles(symbol)
         except DataError as error:
-            return f", worth unknown: {error}"
+            return f", worth unknown: {quoted(error)}"
         close = float(frame["close"].iloc[-1])
         day = bar_text(frame.index[-1], self._bot.interval)
-        return f", worth {amount * close:.2f} USD at the close of {day}, {price_text(close)}"
+        return (
+            f", worth {amount_text(amount * close)} USD at the close of {day}, {price_text(close)}"
+        )
 
 
 def _cash_first(item: tuple[str, float]) -> tuple[bool, str]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseUnavailable, KronosError
 from tradingbot.forecast import Forecast
+from tradingbot.formatting import amount_text
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_SYMBOLS, KronosScore
 from tradingbot.persistence.scores import scores_over_all_steps
@@ -149,7 +150,7 @@ def _where(row: KronosScore) -> str:
 def _figures(row: KronosScore) -> Iterator[str]:
     error = relative_mae(row)
     if error is not None:
-        yield f"error {error:.2f} × tomorrow-equals-today"  # noqa: RUF001
+        yield f"error {amount_text(error)} × tomorrow-equals-today"  # noqa: RUF001
     if row.coverage_80 is not None:
         yield f"80 % band held {100 * row.coverage_80:.0f} %"
     if row.hit_rate is not None:

@@ -1,5 +1,6 @@
 """Work that mostly waits for somebody else, several pieces of it at a time."""
 
+import contextvars
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -13,13 +14,16 @@ Result = TypeVar("Result")
 def in_background(work: Callable[[], Result]) -> Future[Result]:
     """Start `work` in a daemon thread of its own; the future holds what it returns or raises.
 
-    Unlike with a ThreadPoolExecutor, the process does not wait for the thread at its end.
+    It runs in a copy of the caller's context, which LangChain's tracing reads. Unlike with a
+    ThreadPoolExecutor, the process does not wait for the thread at its end.
     """
     future: Future[Result] = Future()
+    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    context = contextvars.copy_context()
 
     def run() -> None:
         try:
-            future.set_result(work())
+            future.set_result(context.run(work))
         except BaseException as error:
             future.set_exception(error)
 

@@ -4,8 +4,7 @@ import json
 import subprocess
 import sys
 import threading
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ from tradingbot.errors import AIError, ConfigError
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Timeouts, use_timeouts
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own keys do not reach the tests."""
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENROUTER_API_KEY", "OPENAI_API_BASE"):
-        monkeypatch.delenv(name, raising=False)
 
 
 class Scripted(BaseChatModel):
@@ -335,13 +327,6 @@ def test_a_bot_that_has_never_run_can_be_read_too(market: Market, database: str)
 
 
 # over HTTP --------------------------------------------------------------------------------
-
-
-@pytest.fixture(autouse=True)
-def no_warnings_of_openai() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="openai|langchain_openai")
-        yield
 
 
 @pytest.mark.integration

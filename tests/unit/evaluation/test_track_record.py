@@ -14,7 +14,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import InvalidRequestError, OperationalError
 
 from tests.support.market import Market, made_up
-from tradingbot.ai.forecast_tool import forecast_text, kronos_forecast
+from tradingbot.ai.forecast_document import forecast_document
+from tradingbot.ai.forecast_text import forecast_text
+from tradingbot.ai.forecast_tool import kronos_forecast
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.cli.status_output import show_status, status_document
 from tradingbot.client import KronosClient
@@ -128,7 +130,7 @@ def test_the_tools_answer_tells_the_record(
     give_record(sqlite_url, made)
     answer = kronos_forecast.invoke({"symbol": "AAPL", "horizon": 5})
     assert f"Its record: {SENTENCE}." in answer
-    assert "record" not in forecast_text(made, FRIDAY, "from the Space")
+    assert "record" not in forecast_text(forecast_document(made, FRIDAY, "space"))
 
 
 # status -----------------------------------------------------------------------------------

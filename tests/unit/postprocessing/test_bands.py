@@ -18,7 +18,8 @@ from sqlalchemy.exc import InvalidRequestError
 from typer.testing import CliRunner
 
 from tests.support.records import VOLATILITY, Past, Z
-from tradingbot.ai.forecast_tool import forecast_text
+from tradingbot.ai.forecast_document import forecast_document
+from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.cli.main import app
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
@@ -466,8 +467,9 @@ def test_without_a_database_the_client_s_bands_are_raw_and_called_so(
 def test_the_tool_says_whether_its_range_is_calibrated() -> None:
     raw = forecast()
     made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
-    assert "The range is raw, as the model says it" in forecast_text(raw, MONDAY, "x")
-    told = forecast_text(made, MONDAY, "x")
+    told = forecast_text(forecast_document(raw, MONDAY, "space"))
+    assert "The range is raw, as the model says it" in told
+    told = forecast_text(forecast_document(made, MONDAY, "space"))
     assert "The range is calibrated on past forecasts" in told
     assert "(conformal until 2024-01-05, n=480)" in told
     assert "87.97 to 113.67" in told

@@ -5,9 +5,23 @@ from typing import TYPE_CHECKING, Any
 import tradingbot
 
 if TYPE_CHECKING:
-    from tradingbot import Bot, KronosClient, get_db_session, kronos_forecast, run_ai_with_tools
+    from tradingbot import (
+        Bot,
+        KronosClient,
+        get_db_session,
+        kronos_forecast,
+        run_ai_with_tools,
+        run_ai_with_tools_async,
+    )
 
-__all__ = ["Bot", "KronosClient", "get_db_session", "kronos_forecast", "run_ai_with_tools"]
+__all__ = [
+    "Bot",
+    "KronosClient",
+    "get_db_session",
+    "kronos_forecast",
+    "run_ai_with_tools",
+    "run_ai_with_tools_async",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,38 @@
+"""A language model for the tests: a scripted server, and none of the developer's keys."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.support.openai_server import Answer, Asked, openai_server
+
+
+@pytest.fixture(autouse=True)
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own keys do not reach the tests."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENROUTER_API_KEY", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings_of_openai() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="openai|langchain_openai")
+        yield
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asked]]:
+    """Start a server with these answers, and make it the environment's: `served(says("Hold."))`."""
+    with ExitStack() as servers:
+
+        def serve(*answers: Answer) -> Asked:
+            url, asked = servers.enter_context(openai_server(*answers))
+            monkeypatch.setenv("OPENAI_BASE_URL", url)
+            monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+            monkeypatch.setenv("KRONOS_AI_MODEL", "some/model")
+            return asked
+
+        yield serve

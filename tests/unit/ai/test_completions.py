@@ -1,0 +1,228 @@
+"""What servers answer with status 200 besides an answer, by the real client over HTTP."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from langchain_core.tools import tool
+
+from tests.support.openai_server import (
+    Asked,
+    Raw,
+    Stream,
+    calls,
+    completion,
+    openai_server,
+    says,
+    streamed,
+)
+from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
+from tradingbot.ai.completion import readable
+from tradingbot.errors import AIError
+
+pytestmark = pytest.mark.integration  # the client looks up its platform by a command
+
+Serve = Callable[..., Asked]
+
+
+@tool
+def double(number: int) -> str:
+    """Twice the number."""
+    return str(2 * number)
+
+
+def whole(*tools: Any, **options: Any) -> str:
+    return run_ai_with_tools("You are an analyst.", "Buy?", tools, **options)
+
+
+def awaited(*tools: Any, **options: Any) -> str:
+    return asyncio.run(run_ai_with_tools_async("You are an analyst.", "Buy?", tools, **options))
+
+
+def in_pieces(*tools: Any, **options: Any) -> str:
+    return whole(*tools, on_text=lambda piece: None, **options)
+
+
+def in_pieces_awaited(*tools: Any, **options: Any) -> str:
+    return awaited(*tools, on_text=lambda piece: None, **options)
+
+
+WAYS = [whole, awaited, in_pieces, in_pieces_awaited]
+
+NO_ANSWERS = {
+    "error object": (
+        Raw.of({"error": {"message": "Provider returned error", "code": 502}}),
+        "200 with the error 502: Provider returned error",
+    ),
+    "error text": (Raw.of({"error": "no such model"}), "200 with the error: no such model"),
+    "error beside choices": (
+        Raw.of(completion(says(""), error={"message": "overloaded"})),
+        "200 with the error: overloaded",
+    ),
+    "error in the choice": (
+        Raw.of({"choices": [{"message": says(""), "error": {"code": 524, "message": "slow"}}]}),
+        "200 with the error 524: slow",
+    ),
+    "choices null": (Raw.of(completion(None) | {"choices": None}), "choices=null"),
+    "choices empty": (Raw.of(completion(None) | {"choices": []}), r"choices=\[\]"),
+    "choices an object": (Raw.of({"choices": {"a": 1}}), r'choices={"a": 1}'),
+    "a choice that is null": (Raw.of({"choices": [None]}), r"choices=\[null\]"),
+    "no message": (Raw.of(completion(None)), r"choices=\[.*\"message\": null"),
+    "no completion at all": (Raw.of({"hello": 1}), "without an answer: choices=null"),
+    "content of the wrong kind": (Raw.of(completion(says("") | {"content": 5})), "content=5"),
+    "a page": (Raw("<html>Sign in</html>", "text/html"), "no JSON: '<html>Sign in</html>'"),
+    "a page that claims JSON": (Raw("<html>Sign in</html>"), "no JSON: '<html>Sign in</html>'"),
+    "an empty body": (Raw(""), "an empty body"),
+    "an empty text": (Raw("", "text/plain"), "an empty body"),
+    "half of a completion": (Raw(json.dumps(completion(says("x")))[:40]), 'no JSON: \'{"id"'),
+    "a list": (Raw("[1]"), r"JSON that is no object: \[1\]"),
+    "null": (Raw("null"), "JSON that is no object: null"),
+    "no text": (Raw(b"\xff\xfe{"), "bytes that are no text"),
+    "refusal": (
+        Raw.of(completion({**says(""), "content": None, "refusal": "I will not."})),
+        "refuses to answer: 'I will not.'",
+    ),
+    "cut off": (
+        Raw.of(completion(says("I would"), "length")),
+        "cut off at its limit of tokens .finish_reason=length. after 7 characters: 'I would'",
+    ),
+    "cut off before a word": (Raw.of(completion(says(""), "length")), "after 0 characters"),
+    "cut off in a call": (
+        Raw.of(completion(calls(("double", '{"num')), "length")),
+        "cut off at its limit of tokens",
+    ),
+    "filtered": (Raw.of(completion(says("I"), "content_filter")), "stopped by a content filter"),
+    "failed": (Raw.of(completion(says(""), "error")), "failed while it answered"),
+    "a call of the old kind": (
+        Raw.of(completion({**says(""), "function_call": {"name": "f", "arguments": "{}"}}, "x")),
+        r"empty answer in step 1 \(finish_reason=x\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("answer", "says_"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_is_no_answer_is_an_error_that_names_it(
+    served: Serve, way: Callable[..., str], answer: Raw, says_: str
+) -> None:
+    served(answer)
+    with pytest.raises(AIError, match=says_) as error:
+        way(double)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+STREAMS = {
+    "nothing": (Stream([], finish_reason=None), "no JSON|an empty"),
+    "broken off": (Stream([{"content": "I would"}], finish_reason=None), "broke off after 7 chara"),
+    "cut off": (Stream([{"content": "I would"}], "length"), "cut off .* after 7 characters: 'I w"),
+    "filtered": (Stream([{"content": "I"}], "content_filter"), "stopped by a content filter"),
+    "refused": (Stream([{"refusal": "I "}, {"refusal": "will not."}]), "'I will not.'"),
+}
+
+
+@pytest.mark.parametrize("way", [in_pieces, in_pieces_awaited])
+@pytest.mark.parametrize(("answer", "says_"), STREAMS.values(), ids=STREAMS)
+def test_a_stream_that_is_no_answer_is_an_error_that_names_it(
+    served: Serve, way: Callable[..., str], answer: Stream, says_: str
+) -> None:
+    served(answer)
+    with pytest.raises(AIError, match=says_):
+        way(double)
+
+
+NO_OBJECTS = ["[1]", "5", '"text"', "true", "[]", "1e400", '[{"number": 2}]']
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_arguments_that_are_no_object_go_back_to_the_model(
+    served: Serve, way: Callable[..., str]
+) -> None:
+    script = calls(("double", {"number": 2}), *(("double", text) for text in NO_OBJECTS))
+    first = script
+    if way in (in_pieces, in_pieces_awaited):
+        deltas = [{"index": number, **call} for number, call in enumerate(script["tool_calls"])]
+        first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")  # type: ignore[assignment]
+    asked = served(first, streamed("Four.") if first is not script else says("Four."))
+    assert way(double) == "Four."
+    told = {
+        message["tool_call_id"]: message["content"]
+        for message in asked.bodies[1]["messages"]
+        if message["role"] == "tool"
+    }
+    assert told.pop("call_0") == "4"
+    assert len(told) == len(NO_OBJECTS)
+    for text in told.values():
+        assert text.startswith("Error: the arguments cannot be read")
+
+
+def test_the_model_is_told_what_its_arguments_should_have_been(served: Serve) -> None:
+    asked = served(calls(("double", "[1]")), says("ok"))
+    assert whole(double) == "ok"
+    [result] = [m for m in asked.bodies[1]["messages"] if m["role"] == "tool"]
+    assert 'expected a JSON object, such as {"name": 1}, and not [1]' in result["content"]
+
+
+def test_arguments_that_are_given_as_an_object_are_understood(served: Serve) -> None:
+    script = calls(("double", {"number": 2}), ("double", ""))
+    script["tool_calls"][0]["function"]["arguments"] = {"number": 21}
+    script["tool_calls"][1]["function"] = None
+    asked = served(script, says("ok"))
+    assert whole(double) == "ok"
+    results = [m["content"] for m in asked.bodies[1]["messages"] if m["role"] == "tool"]
+    assert results[0] == "42"
+    assert "it names no function" in results[1]
+
+
+def test_calls_without_ids_or_with_one_id_are_told_apart(served: Serve) -> None:
+    script = calls(("double", {"number": 1}), ("double", {"number": 2}), ("double", {"number": 3}))
+    script["tool_calls"][1]["id"] = "call_0"
+    script["tool_calls"][2]["id"] = None
+    asked = served(script, says("ok"))
+    assert whole(double) == "ok"
+    *_, called, first, second, third = asked.bodies[1]["messages"]
+    ids = [call["id"] for call in called["tool_calls"]]
+    assert len(set(ids)) == 3
+    assert [m["tool_call_id"] for m in (first, second, third)] == ids
+    assert [m["content"] for m in (first, second, third)] == ["2", "4", "6"]
+
+
+def test_a_chat_model_that_is_passed_is_read_as_carefully(served: Serve) -> None:
+    from langchain_openai import ChatOpenAI
+
+    with openai_server(Raw.of({"error": "no such model"})) as (url, _):
+        model = ChatOpenAI(model="m", base_url=url, api_key="x")  # type: ignore[arg-type]
+        with pytest.raises(AIError, match="200 with the error: no such model"):
+            whole(model=model)
+    with openai_server(calls(("double", "[1]")), says("ok")) as (url, _):
+        model = ChatOpenAI(model="m", base_url=url, api_key="x")  # type: ignore[arg-type]
+        assert whole(double, model=model) == "ok"
+        assert type(model) is ChatOpenAI, "the caller's model is left as it is"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["choices", "message", "content", "tool_calls", "function", "arguments",
+                         "name", "id", "error", "delta"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@given(json_values)
+def test_any_json_is_a_completion_or_an_error_that_says_so(body: Any) -> None:
+    for answer in (body, {"choices": [{"message": body}]}, completion({"tool_calls": body})):
+        with suppress(AIError):
+            read, invalid = readable(answer)
+            assert isinstance(read["choices"][0]["message"], dict)
+            assert all(isinstance(call["args"], str) for call in invalid)

@@ -1,0 +1,157 @@
+"""What a server that speaks OpenAI's protocol answered with status 200, read with care.
+
+langchain-openai expects a completion as OpenAI sends it. Other servers answer 200 with an error, a
+page or half of a completion, and models write arguments that are no object.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from langchain_core.messages import InvalidToolCall
+from langchain_core.messages.tool import invalid_tool_call
+
+from tradingbot.errors import AIError
+from tradingbot.formatting import quoted
+
+
+class Careful:
+    """Mixin for `ChatOpenAI`: AIError for what is no completion.
+
+    Calls whose arguments are no JSON object become `invalid_tool_calls`.
+    """
+
+    def _create_chat_result(self, response: Any, generation_info: Any = None) -> Any:
+        completion, invalid = readable(response)
+        result = super()._create_chat_result(completion, generation_info)  # type: ignore[misc]
+        message = result.generations[0].message
+        message.invalid_tool_calls += invalid
+        message.additional_kwargs["refusal"] = completion["choices"][0]["message"].get("refusal")
+        return result
+
+    def _convert_chunk_to_generation_chunk(self, chunk: Any, *args: Any, **kwargs: Any) -> Any:
+        choices = _choices_of_chunk(chunk)
+        converted = super()._convert_chunk_to_generation_chunk(  # type: ignore[misc]
+            {**chunk, "choices": choices}, *args, **kwargs
+        )
+        if choices and converted is not None and choices[0]["delta"].get("refusal"):
+            converted.message.additional_kwargs["refusal"] = choices[0]["delta"]["refusal"]
+        return converted
+
+
+def careful_copy(model: Any) -> Any:
+    """The model with `Careful` when it is a ChatOpenAI or made from one; else as it is."""
+    kind: Any = type(model)
+    if "BaseChatOpenAI" not in {one.__name__ for one in kind.mro()}:
+        return model
+    copy = model.model_copy()
+    copy.__class__ = _careful(kind)
+    return copy
+
+
+@cache
+def _careful(kind: Any) -> type[Any]:
+    return type(kind.__name__, (Careful, kind), {"__module__": kind.__module__})
+
+
+def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
+    """The completion as langchain-openai reads it, and the calls that it could not read.
+
+    AIError, which names what was answered instead, when it is no completion.
+    """
+    body = response.model_dump(warnings=False) if hasattr(response, "model_dump") else response
+    if not isinstance(body, dict):
+        raise AIError(f"it answered 200 with {no_completion(body)}")
+    _raise_error_of(body)
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise AIError(f"it answered 200 without an answer: choices={_json(choices)}")
+    _raise_error_of(choice)
+    content = message.get("content")
+    if content is not None and not isinstance(content, str | list):
+        raise AIError(f"it answered 200 with content={_json(content)}: expected text")
+    calls, invalid = _calls(message.get("tool_calls"))
+    message = {**message, "role": "assistant", "tool_calls": calls}
+    return {**body, "choices": [{**choice, "message": message}]}, invalid
+
+
+def no_completion(body: Any) -> str:
+    """What stands in place of a completion, in a few words."""
+    if isinstance(body, str):
+        return f"text that is no JSON: {quoted(body, 200)!r}" if body.strip() else "an empty body"
+    return f"JSON that is no object: {_json(body)}"
+
+
+def _choices_of_chunk(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The first choice of a streamed piece, as langchain-openai reads it; [] without one."""
+    _raise_error_of(chunk)
+    choices = chunk.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return []
+    _raise_error_of(choice)
+    delta = choice.get("delta")
+    return [
+        {**choice, "delta": {**(delta if isinstance(delta, dict) else {}), "role": "assistant"}}
+    ]
+
+
+def _raise_error_of(body: Mapping[str, Any]) -> None:
+    error = body.get("error")
+    if not error:
+        return
+    said = error.get("message") if isinstance(error, dict) else error
+    code = f" {error['code']}" if isinstance(error, dict) and error.get("code") else ""
+    raise AIError(f"it answered 200 with the error{code}: {quoted(said or _json(error), 300)}")
+
+
+def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
+    """The tool calls whose arguments are an object or no JSON at all, and the others."""
+    calls, invalid = [], []
+    for call in raw if isinstance(raw, list) else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not function.get("name"):
+            invalid.append(_invalid(call, "", call, "it names no function"))
+            continue
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else _dumped(arguments)
+        problem = _no_object(text)
+        if problem:
+            invalid.append(_invalid(call, function.get("name"), text, problem))
+        else:
+            function = {"name": str(function["name"]), "arguments": text}
+            calls.append({**call, "type": "function", "function": function})
+    return calls, invalid
+
+
+def _no_object(arguments: str) -> str:
+    """Why these arguments are no object; "" also for what is no JSON, which LangChain notices."""
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        return ""
+    except RecursionError:
+        return "they are nested too deeply"
+    if value is None or isinstance(value, dict):
+        return ""
+    return f'expected a JSON object, such as {{"name": 1}}, and not {quoted(arguments, 200)}'
+
+
+def _invalid(call: Any, name: Any, arguments: Any, error: str) -> InvalidToolCall:
+    return invalid_tool_call(
+        name=str(name or "unnamed"),
+        args=arguments if isinstance(arguments, str) else _dumped(arguments),
+        id=call.get("id") if isinstance(call, dict) else None,
+        error=error,
+    )
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _json(value: Any) -> str:
+    return quoted(_dumped(value), 200)

@@ -1,0 +1,133 @@
+"""A forecast for a program that works with a language model: one schema for every tool.
+
+The fields are those of the Space's `/predict`, and where the forecast is from. A tool that has no
+forecast gives what `/predict/batch` gives for a ticker that it refuses.
+"""
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tradingbot.ai.sanitising import MOST_NAME, name_text
+from tradingbot.errors import KronosError
+from tradingbot.forecast import Forecast
+from tradingbot.formatting import quoted
+from tradingbot.markets.calendars import sessions_between
+
+Source = Literal["stored", "space"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class Prediction(_Document):
+    """One future bar; prices in the ticker's currency."""
+
+    step: Annotated[int, Field(description="Bars after as_of: 1 is the next bar.")]
+    target_date: Annotated[datetime, Field(description="The bar's session, UTC.")]
+    open: float
+    high: float
+    low: float
+    close: Annotated[float, Field(description="Mean over the simulated paths.")]
+    volume: float | None
+    close_quantiles: Annotated[
+        dict[str, float], Field(description="Level, such as '0.1', to the price below which it is.")
+    ]
+    prob_up: Annotated[float, Field(description="Chance of a close above last_close, 0 to 1.")]
+
+
+class ForecastDocument(_Document):
+    """The forecast of one ticker, and what it does not know."""
+
+    ok: Literal[True] = True
+    symbol: str
+    interval: str
+    model: str
+    model_revision: str | None
+    as_of: Annotated[datetime, Field(description="The newest bar that the model saw, UTC.")]
+    made_at: Annotated[datetime, Field(description="When it was computed, UTC.")]
+    last_close: float
+    samples: Annotated[int, Field(description="Simulated paths.")]
+    seed: int | None
+    source: Annotated[Source, Field(description="The database, or the Space just now.")]
+    sessions_missed: Annotated[
+        int, Field(description="Sessions closed since as_of, which it does not know; 0: newest.")
+    ]
+    calibration: Annotated[str, Field(description="What made the bands as wide, or 'raw'.")]
+    track_record: Annotated[str | None, Field(description="How good this model was.")]
+    predictions: list[Prediction]
+    warnings: list[str]
+
+
+class Problem(_Document):
+    code: str
+    message: str
+
+
+class NoForecast(_Document):
+    """Why there is no forecast."""
+
+    ok: Literal[False] = False
+    symbol: str | None
+    error: Problem
+
+
+def forecast_document(
+    forecast: Forecast,
+    latest: datetime,
+    source: Source,
+    *,
+    note: str | None = None,
+    record: str | None = None,
+) -> ForecastDocument:
+    """What `forecast` says at a time when `latest` is the latest complete session.
+
+    Names and notes are each one short line, since a language model may read them.
+    """
+    revision = forecast.model_revision
+    notes = [*([] if note is None else [note]), *forecast.warnings]
+    return ForecastDocument(
+        symbol=name_text(forecast.symbol),
+        interval=name_text(forecast.interval),
+        model=name_text(forecast.model_name),
+        model_revision=None if revision is None else name_text(revision),
+        as_of=forecast.as_of,
+        made_at=forecast.made_at,
+        last_close=forecast.last_close,
+        samples=forecast.samples,
+        seed=forecast.seed,
+        source=source,
+        sessions_missed=sessions_between(forecast.symbol, forecast.as_of, latest),
+        calibration=name_text(forecast.calibration),
+        track_record=None if record is None else quoted(record, 300),
+        predictions=[
+            Prediction(
+                step=bar.step,
+                target_date=bar.target_date,
+                open=bar.open,
+                high=bar.high,
+                low=bar.low,
+                close=bar.close,
+                volume=bar.volume,
+                close_quantiles={
+                    f"{level:g}": price for level, price in bar.close_quantiles.items()
+                },
+                prob_up=bar.prob_up,
+            )
+            for bar in forecast.bars
+        ],
+        warnings=[quoted(one, 300) for one in notes[:20]],
+    )
+
+
+def no_forecast(symbol: str | None, code: str | KronosError, message: str) -> NoForecast:
+    """`code` is a word, or the error whose class gives one: UnknownSymbol is unknown_symbol."""
+    if isinstance(code, KronosError):
+        code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(code).__name__).lower()
+    return NoForecast(
+        symbol=None if symbol is None else quoted(symbol, MOST_NAME),
+        error=Problem(code=code, message=message),
+    )

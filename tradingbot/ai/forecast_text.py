@@ -1,0 +1,76 @@
+"""A forecast in words, for a language model: its numbers, its age and its limits."""
+
+import math
+from datetime import datetime, timedelta
+
+from tradingbot.ai.forecast_document import ForecastDocument
+from tradingbot.forecast import RAW
+from tradingbot.formatting import bar_text, change_text, price_text
+from tradingbot.runtime.clock import utcnow
+
+_PLACES = {"stored": "from the database", "space": "from the Space"}
+
+
+def forecast_text(forecast: ForecastDocument) -> str:
+    """Numbers with their meaning beside them, and what they do not say."""
+    close = price_text(forecast.last_close)
+    as_of = f"the close of {bar_text(forecast.as_of, '1d')}, which was {close}"
+    late = forecast.sessions_missed
+    model = forecast.model
+    if model == "kronos-nano":
+        model += " (a tiny model for demonstrations, not meant for trading)"
+    record = forecast.track_record
+    lines = [
+        f"Kronos forecast of {forecast.symbol}, {len(forecast.predictions)} trading days ahead.",
+        f"As of: {as_of}. That is the latest complete session."
+        if not late
+        else f"As of: {as_of}. OLD: {late} more sessions have closed since; it knows none of them.",
+        f"Model: {model}; {_PLACES[forecast.source]}, made {_age(forecast.made_at)} ago.",
+        *([] if record is None else [f"Its record: {record}."]),
+        *forecast.warnings,
+        "",
+        f"Day: expected close (move from {close}), 10-90 % range, P(up)",
+    ]
+    for bar in forecast.predictions:
+        low, high = price_text(bar.close_quantiles["0.1"]), price_text(bar.close_quantiles["0.9"])
+        move = change_text(bar.close / forecast.last_close - 1)
+        lines.append(
+            f"{bar_text(bar.target_date, '1d')}: {price_text(bar.close)} "
+            f"({move}), {low} to {high}, {bar.prob_up:.0%}"
+        )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            _meaning(forecast, close),
+            f"It knows the past daily candles of {forecast.symbol} and nothing else: no news, no "
+            "earnings, no other market, nothing of today's trading. It is no certainty and no "
+            "advice.",
+        ]
+    )
+
+
+def _meaning(forecast: ForecastDocument, close: str) -> str:
+    """What P(up) and the range say, and who says so: the model, or its record."""
+    points = f"{50 / math.sqrt(forecast.samples):.0f} points or more"
+    if forecast.calibration == RAW:
+        return (
+            f"P(up) is the share of {forecast.samples} simulated paths that close above {close}; "
+            f"so few make it uncertain by {points}. The range is raw, as the model says it, not "
+            "calibrated: one path in five ends outside; reality may do so more often."
+        )
+    return (
+        f"P(up) is the chance of a close above {close}; it comes from {forecast.samples} simulated "
+        f"paths, which makes it uncertain by {points}. The range is calibrated on past forecasts "
+        f"of this model and what came of them ({forecast.calibration}): about one close in five "
+        "ends outside."
+    )
+
+
+def _age(made_at: datetime) -> str:
+    minutes = max(0, round((utcnow() - made_at) / timedelta(minutes=1)))
+    for length, unit in ((1440, "day"), (60, "hour"), (1, "minute")):
+        if minutes >= 2 * length or (minutes >= length and length > 1):
+            number = minutes // length
+            return f"{number} {unit}" + ("" if number == 1 else "s")
+    return "less than two minutes"

@@ -1,0 +1,147 @@
+"""Run the tools that a language model calls. Whatever happens, each call has a result in words."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import Any
+
+from langchain_core.messages import ToolCall, ToolMessage
+from langchain_core.tools import BaseTool, StructuredTool, Tool, tool
+
+from tradingbot.ai.conversation import error_message
+from tradingbot.ai.sanitising import bounded, bounded_content, clean
+from tradingbot.formatting import quoted
+from tradingbot.runtime.concurrency import in_background
+from tradingbot.runtime.event_loop import wait_for
+from tradingbot.settings import default_timeouts
+
+logger = logging.getLogger(__name__)
+
+MOST_THREADS = 16  # of one conversation, those of tools that hang included
+
+
+def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
+    """By name. Plain functions become tools; a later tool replaces an earlier one of its name."""
+    for one in given:
+        if not isinstance(one, BaseTool) and not callable(one):
+            raise ValueError(f"extra_tools has {one!r}: expected a list of tools and functions")
+    tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
+    return {one.name: one for one in tools}
+
+
+class ToolRuns:
+    """The tools of one conversation. Those of one answer run at the same time."""
+
+    def __init__(self, tools: Mapping[str, BaseTool]) -> None:
+        self._tools = tools
+        self._free = threading.Semaphore(MOST_THREADS)
+        self._free_async = asyncio.Semaphore(MOST_THREADS)
+
+    def run(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
+        """The results in the order of `calls`, after `ai_tool` seconds at the latest."""
+        seconds = default_timeouts().ai_tool
+        deadline = time.monotonic() + seconds
+        running = [self._begin(call, deadline) for call in calls]
+        wait([one for one in running if one], max(0.0, deadline - time.monotonic()))
+        return [
+            one.result() if one and one.done() else _late(call, seconds)
+            for call, one in zip(calls, running, strict=True)
+        ]
+
+    def _begin(self, call: ToolCall, deadline: float) -> Future[ToolMessage] | None:
+        """None where no thread becomes free in time."""
+        if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return None
+        running = in_background(partial(_result, call, self._tools, deadline))
+        running.add_done_callback(lambda _: self._free.release())
+        return running
+
+    async def run_async(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
+        """As `run`, awaited. Coroutines run in the caller's event loop, the others in threads."""
+        seconds = default_timeouts().ai_tool
+        tasks = [asyncio.create_task(self._result_async(call)) for call in calls]
+        try:
+            done, _ = await asyncio.wait(tasks, timeout=seconds) if tasks else ((), ())
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [
+            task.result() if task in done and not task.cancelled() else _late(call, seconds)
+            for call, task in zip(calls, tasks, strict=True)
+        ]
+
+    async def _result_async(self, call: ToolCall) -> ToolMessage:
+        one = self._tools.get(call["name"])
+        if one is None or not _has_coroutine(one):
+            return await self._in_thread(partial(_result, call, self._tools, 0.0))
+        try:
+            return _message(call, await one.ainvoke(_request(call)))
+        except Exception as error:
+            return _failed(call, error)
+
+    async def _in_thread(self, work: Callable[[], ToolMessage]) -> ToolMessage:
+        await self._free_async.acquire()
+        thread = asyncio.wrap_future(in_background(work))
+        thread.add_done_callback(lambda _: self._free_async.release())
+        return await asyncio.shield(thread)  # one that hangs keeps its place
+
+
+def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> ToolMessage:
+    """Run one tool in this thread, or what is asynchronous only, such as MCP's, in a loop."""
+    one = tools.get(call["name"])
+    if one is None:
+        known = ", ".join(tools) or "none"
+        return error_message(call, f"no such tool. There are: {known}.")
+    request = _request(call)
+    try:
+        try:
+            if not _only_coroutine(one):
+                return _message(call, one.invoke(request))
+        except NotImplementedError:  # how a tool of somebody's class says that it is one
+            if not _has_coroutine(one):
+                raise
+        return _message(call, wait_for(partial(one.ainvoke, request), deadline - time.monotonic()))
+    except (Exception, SystemExit) as error:  # whatever it is, the model is the one to act on it
+        return _failed(call, error)
+
+
+def _has_coroutine(one: BaseTool) -> bool:
+    if isinstance(one, StructuredTool | Tool):
+        return one.coroutine is not None
+    return type(one)._arun is not BaseTool._arun
+
+
+def _only_coroutine(one: BaseTool) -> bool:
+    return isinstance(one, StructuredTool | Tool) and one.func is None and _has_coroutine(one)
+
+
+def _request(call: ToolCall) -> ToolCall:
+    return {**call, "type": "tool_call"}
+
+
+def _message(call: ToolCall, result: Any) -> ToolMessage:
+    """The result as a message: bounded, and an answer to this call."""
+    message = (
+        result
+        if isinstance(result, ToolMessage)
+        else ToolMessage(str(result), name=call["name"], tool_call_id="")
+    )
+    return message.model_copy(
+        update={"content": bounded_content(message.content), "tool_call_id": call["id"]}
+    )
+
+
+def _failed(call: ToolCall, error: BaseException) -> ToolMessage:
+    while isinstance(error, BaseExceptionGroup):  # a task group's; its own text names no cause
+        error = error.exceptions[0]
+    kind = type(error).__name__
+    logger.warning("the tool %s failed: %s: %s", quoted(call["name"]), kind, quoted(error))
+    return error_message(call, bounded(clean(f"{kind}: {error}")))
+
+
+def _late(call: ToolCall, seconds: float) -> ToolMessage:
+    return error_message(call, f"no answer within {seconds:g} s. Go on without it.")
