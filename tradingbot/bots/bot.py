@@ -23,6 +23,7 @@ from tradingbot.bots.account import CASH, Account, Fill, ticker
 from tradingbot.bots.backtest import Backtest, run_backtest
 from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.console import run_as_command
+from tradingbot.bots.orders import next_open
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.runner import Round, run_round
 from tradingbot.bots.strategy import FillAt, Strategy
@@ -32,7 +33,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.markets.judgement import bar_length
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored
-from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.runtime.lookahead import HISTORY, in_backtest, is_deciding, look_ahead
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
 
@@ -53,6 +54,8 @@ class Bot(Strategy):
     `data`, `sessions` and `settings` replace what the environment says: KRONOS_DATA_SOURCE, the
     database's address, KRONOS_SLIPPAGE_BPS. ConfigError for a bot without tickers, and the like.
     """
+
+    _own = Strategy._own | {"_data"}  # which is made again where it is needed
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class Bot(Strategy):
     @property
     def portfolio(self) -> dict[str, float]:
         """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
-        if self._account is not None:
+        if self._account is not None and is_deciding(self):
             return super().portfolio
         with self.sessions() as session:
             return read_portfolio(session, self.name)
@@ -90,12 +93,13 @@ class Bot(Strategy):
         """The forecast of `self.symbol` that was stored as of the bar that is decided on, or None.
 
         In a round that is the newest complete bar: no older forecast counts. In a backtest it is
-        what was believed then. Prices are of the scale of the bars that are decided on, also where
-        a split lies between the two. `horizon` days must be there, KRONOS_HORIZON by default;
-        without a `model` the forecast made last counts.
+        what was believed before the next bar opened, if anything was. Prices are of the scale of
+        the bars that are decided on, also where a split lies between the two. `horizon` days must
+        be there, KRONOS_HORIZON by default; without a `model` the forecast made last counts.
         """
         frame, end = self._bars_seen("stored_forecast is for decisions")
         as_of, close = frame.index[end - 1].to_pydatetime(), float(frame["close"].iloc[end - 1])
+        replayed = next_open(self.symbol, as_of, self.interval) if in_backtest() else None
         with self.sessions() as session:
             return latest_stored(
                 session,
@@ -105,6 +109,7 @@ class Bot(Strategy):
                 as_of=as_of,
                 model_name=model,
                 close_at=lambda _: close,
+                believed=replayed,
             )
 
     # one round ---------------------------------------------------------------------------
@@ -118,9 +123,10 @@ class Bot(Strategy):
         StrategyError, DatabaseError, ConfigError.
         """
         self._refuse_while_deciding("run")
-        return run_round(
-            self, fetch=self.fetch_all, now=lambda: self.data.now(), sessions=self.sessions
-        )
+        with self._one_at_a_time:
+            return run_round(
+                self, fetch=self.fetch_all, now=lambda: self.data.now(), sessions=self.sessions
+            )
 
     def main(self) -> None:
         """`run` as a command: prints decisions and portfolio, and ends the process.
@@ -147,9 +153,10 @@ class Bot(Strategy):
         fetched. Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
         """
         self._refuse_while_deciding("backtest")
-        if history is None:
-            history = {symbol: self.fetch(symbol) for symbol in self.tickers}
-        return run_backtest(self, history, cash, fill)
+        with self._one_at_a_time:
+            if history is None:
+                history = {symbol: self.fetch(symbol) for symbol in self.tickers}
+            return run_backtest(self, history, cash, fill)
 
     # trades of one's own -----------------------------------------------------------------
 
@@ -188,6 +195,10 @@ class Bot(Strategy):
     def _trading(self, symbols: Iterable[str]) -> Iterator[Account]:
         """The account at the newest closes; saved as one transaction when the block ends well."""
         self._refuse_while_deciding("buy, sell and rebalance")
+        with self._one_at_a_time:
+            yield from self._traded(symbols)
+
+    def _traded(self, symbols: Iterable[str]) -> Iterator[Account]:
         bars = {symbol: self.fetch(symbol) for symbol in symbols}
         for symbol, frame in bars.items():
             refuse_old(symbol, frame, self.data.now())
@@ -201,7 +212,8 @@ class Bot(Strategy):
     @property
     def data(self) -> DataService:
         """Where the candles come from. In a backtest it is refused: see `history`."""
-        refuse_in_backtest("Bot.data", "Bot.history has the bars up to the one that is decided on")
+        if in_backtest() or self._replayed:  # the latter also for threads of the bot's own
+            raise look_ahead("Bot.data", HISTORY)
         return self._data
 
     @cached_property

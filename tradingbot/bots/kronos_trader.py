@@ -8,6 +8,7 @@ likewise, and prints each decision with its reason. Exit codes: those of `Bot.ma
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,12 +16,13 @@ import pandas as pd
 
 from tradingbot.bots.account import Account
 from tradingbot.bots.bot import Bot
+from tradingbot.bots.orders import next_open
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.track_record import crps_skill
 from tradingbot.forecast import Forecast
 from tradingbot.formatting import bar_text, price_text
-from tradingbot.persistence.forecast_queries import newest_as_of, newest_model
-from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.persistence.forecast_queries import newest_as_of, newest_model, newest_model_as_of
+from tradingbot.runtime.lookahead import in_backtest, refuse_in_backtest
 from tradingbot.settings import MAX_HORIZON
 
 
@@ -28,8 +30,8 @@ class KronosTraderBot(Bot):
     """Trades on what the job has stored as of the newest complete bar: no older forecast counts.
 
     Only one model's forecasts count: `model`, else the one that made the newest forecast of any
-    of the bot's tickers. Of a forecast the last bar counts, `horizon` ahead (KRONOS_HORIZON by
-    default). With the move expected until then
+    of the bot's tickers; in a backtest, the newest as of that bar. Of a forecast the last bar
+    counts, `horizon` ahead (KRONOS_HORIZON by default). With the move expected until then
 
         move = predicted close / close - 1
 
@@ -68,11 +70,14 @@ class KronosTraderBot(Bot):
     def deciding(self, account: Account) -> Iterator[None]:
         if self.min_skill is not None:
             refuse_in_backtest("min_skill", "leave it out there")
-        self._model = self.model or self._newest_model()
+        self._model = self.model or (None if in_backtest() else self._newest_model())
+        self._bar: datetime | None = None  # of the past, which `_model` is for
         with super().deciding(account):
             yield
 
     def decisionFunction(self, row: pd.Series) -> int:
+        if self.model is None and in_backtest():
+            self._model = self._model_as_of(self.history.index[-1].to_pydatetime())
         forecast = self._model and self.stored_forecast(self.horizon, model=self._model)
         if not forecast:
             self.reason = self._why_none()
@@ -123,6 +128,16 @@ class KronosTraderBot(Bot):
     def _newest_model(self) -> str | None:
         with self.sessions() as session:
             return newest_model(session, self.tickers, interval=self.interval)
+
+    def _model_as_of(self, bar: datetime) -> str | None:
+        if bar == self._bar:  # as it is for each ticker
+            return self._model
+        self._bar = bar
+        believed = next_open(self.symbol, bar, self.interval)
+        with self.sessions() as session:
+            return newest_model_as_of(
+                session, self.tickers, interval=self.interval, bar=bar, believed=believed
+            )
 
     def _why_none(self) -> str:
         """Why there is no forecast to decide on."""

@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from tradingbot.markets.calendars import opens_of
+from tradingbot.errors import DataError
+from tradingbot.markets.calendars import next_sessions, opens_of
 from tradingbot.markets.candles import has_trades
 from tradingbot.markets.judgement import bar_length
 
@@ -122,6 +123,18 @@ def bar_opens(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.Datetim
     if interval != "1d":
         return times
     return pd.DatetimeIndex(opens_of(symbol, times.to_numpy("datetime64[us]")))
+
+
+def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
+    """When the bar after `bar` opens, naive UTC; a bar's length later where no calendar says it."""
+    following = bar + bar_length(interval)
+    if interval == "1d":
+        try:
+            following = next_sessions(symbol, bar, 1)[0]
+        except DataError:
+            return following
+    opened: datetime = bar_opens(symbol, pd.DatetimeIndex([following]), interval)[0].to_pydatetime()
+    return opened
 
 
 def _first_open(

@@ -3,17 +3,20 @@
 A `Strategy` does no I/O. `tradingbot.bots.bot.Bot` adds candles, a database and trades.
 """
 
+import pickle
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, Self, SupportsIndex, cast
 
 import pandas as pd
 
 from tradingbot.bots.account import CASH, Account
 from tradingbot.errors import ConfigError, KronosError, StrategyError
 from tradingbot.formatting import one_line
+from tradingbot.runtime.lookahead import decision_of, in_backtest, is_deciding
 from tradingbot.settings import Settings, parse_symbols
 
 DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit
@@ -31,6 +34,8 @@ class Strategy:
     `params` are the strategy's own keywords. ConfigError for a strategy without tickers, and the
     like.
     """
+
+    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time"})  # of one object in one process
 
     def __init__(
         self,
@@ -58,8 +63,34 @@ class Strategy:
         self.params = params
         self.settings = settings or Settings.from_env()
         self._period_days = _days(period)  # None for "max"
-        self._account: Account | None = None  # while it decides: what it owns
+        # what follows is there while it decides, and so for one caller at a time
+        self._one_at_a_time = threading.RLock()
+        self._replayed = False  # whether that is about the past
+        self._account: Account | None = None  # what it owns
         self._seen: tuple[pd.DataFrame, int] | None = None  # bars, and how many of them are past
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self._own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._one_at_a_time = threading.RLock()
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__setstate__(self.__getstate__())
+        return copied
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        for name, value in self.__getstate__().items():
+            try:
+                pickle.dumps(value)
+            except Exception as error:
+                raise pickle.PicklingError(
+                    f"bot {self.name} cannot be pickled, because of its {name.lstrip('_')}: "
+                    f"{one_line(error)}; make such things in the process that uses them"
+                ) from error
+        return super().__reduce_ex__(protocol)
 
     def decisionFunction(self, row: pd.Series) -> int:
         """1 to hold `self.symbol`, -1 to sell all of it, 0 to leave it as it is.
@@ -90,12 +121,16 @@ class Strategy:
 
     @contextmanager
     def deciding(self, account: Account) -> Iterator[None]:
-        """In this block, `decide` may be called and the portfolio is that of `account`."""
-        self._account = account
-        try:
-            yield
-        finally:
-            self._account = self._seen = None
+        """In this block, `decide` may be called and the portfolio is that of `account`.
+
+        A second thread that decides with this object waits for the first.
+        """
+        with self._one_at_a_time, decision_of(self):
+            self._account, self._replayed = account, in_backtest()
+            try:
+                yield
+            finally:
+                self._account, self._seen, self._replayed = None, None, False
 
     def decide(self, symbol: str, frame: pd.DataFrame, end: int) -> int:
         """Return -1, 0 or 1 for the bar before position `end`; StrategyError if that fails."""
@@ -124,7 +159,7 @@ class Strategy:
         return self._seen
 
     def _refuse_while_deciding(self, what: str) -> None:
-        if self._account is not None:
+        if is_deciding(self):
             raise RuntimeError(
                 f"{what}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
             )

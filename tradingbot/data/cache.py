@@ -45,6 +45,13 @@ class HistoryCache:
     def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
         self._lock = threading.Lock()  # SQLite has one writer, in memory even one connection
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
         self._failed = False
 
     def bars(

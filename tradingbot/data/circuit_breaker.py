@@ -8,6 +8,7 @@ from typing import TypeVar
 from tenacity import retry_if_exception
 
 from tradingbot.errors import DataUnavailable
+from tradingbot.runtime.lookahead import HISTORY, refuse_in_backtest
 from tradingbot.runtime.retry import retry
 from tradingbot.settings import Timeouts, default_timeouts
 
@@ -39,6 +40,12 @@ class CircuitBreaker:
         self._trouble_at = 0.0
         self._forget()
 
+    def __getstate__(self) -> dict[str, Timeouts]:
+        return {"timeouts": self._timeouts}  # what the source did concerns this process
+
+    def __setstate__(self, state: dict[str, Timeouts]) -> None:
+        CircuitBreaker.__init__(self, **state)
+
     def _forget(self) -> None:
         self._refused_in_a_row = 0
         self._waited = 0.0
@@ -54,6 +61,7 @@ class CircuitBreaker:
         source belongs into it. Raises what it raised last; DataUnavailable, unasked, when the
         source is given up or `stopped` is set.
         """
+        refuse_in_backtest("DataService", HISTORY)
         stopped = stopped or threading.Event()
         spare = REPEATS
         pause: float | None = None  # seconds until another attempt; None: there is none

@@ -45,6 +45,31 @@ def newest_model(session: Session, symbols: Collection[str], *, interval: str) -
     )
 
 
+def newest_model_as_of(
+    session: Session, symbols: Collection[str], *, interval: str, bar: datetime, believed: datetime
+) -> str | None:
+    """The model that had spoken last on the day of `bar`, of any of these tickers; None if none.
+
+    Of several models' forecasts of the same bars those made until `believed` count, if there are
+    any, and the newest of them.
+    """
+    return session.scalar(
+        select(KronosForecast.model_name)
+        .where(
+            KronosForecast.symbol.in_(symbols),
+            KronosForecast.interval == interval,
+            KronosForecast.as_of <= bar,
+        )
+        .order_by(
+            KronosForecast.as_of.desc(),
+            KronosForecast.prediction_made_at > believed,
+            KronosForecast.prediction_made_at.desc(),
+            KronosForecast.model_name,
+        )
+        .limit(1)
+    )
+
+
 def newest_as_of(
     session: Session, symbol: str, *, interval: str, model_name: str | None, until: datetime
 ) -> datetime | None:

@@ -107,14 +107,16 @@ def latest_stored(
     as_of: datetime,
     model_name: str | None = None,
     close_at: CloseAt | None = None,
+    believed: datetime | None = None,
 ) -> Forecast | None:
     """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
     Its prices are restated to the scale of today's candles, by which the bar that it was made from
     closes at `close_at(as_of)`; where that is not known, to the candles that the database keeps.
     What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
-    and none is named, the newest made counts. All quantiles of the ledger come with it, unless the
-    forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
+    and none is named, the newest made counts; of those made until `believed`, if it is given, as
+    the ledger has them. All quantiles of the ledger come with it, unless the forecast was made anew
+    since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
     latest = select(
         *KronosPrediction.__table__.columns,
@@ -136,7 +138,10 @@ def latest_stored(
         isouter=True,
     )
     ledger = select(*KronosForecast.__table__.columns, KronosForecast.prob_up.label("raw_prob_up"))
-    for table, query in zip(_TABLES, (latest, ledger), strict=True):
+    queries = list(zip(_TABLES, (latest, ledger), strict=True))
+    for table, query in reversed(queries) if believed else queries:
+        made_at = table.prediction_made_at
+        late = [] if believed is None else [made_at > believed]
         rows = session.execute(
             query.where(
                 table.symbol == symbol,
@@ -144,7 +149,7 @@ def latest_stored(
                 table.as_of == as_of,
                 table.horizon_days.between(1, horizon),
                 *([] if model_name is None else [table.model_name == model_name]),
-            ).order_by(table.prediction_made_at.desc(), table.horizon_days)
+            ).order_by(*late, made_at.desc(), table.horizon_days)
         )
         steps_of: dict[str, dict[int, Any]] = {}  # model -> step -> row, newest made model first
         for row in rows:

@@ -8,6 +8,7 @@ caller brings, the head of an answer has the time-outs of requests.
 
 import io
 import ipaddress
+import pickle
 import ssl
 import time
 from collections.abc import Mapping
@@ -57,6 +58,15 @@ def space_session(url: str) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
     return session
+
+
+def reopen(session: requests.Session) -> None:
+    """Forget a session's connections without closing them, as if it were new."""
+    for adapter in session.adapters.values():
+        if isinstance(adapter, HTTPAdapter):
+            vars(adapter).update(
+                vars(pickle.loads(pickle.dumps(adapter)))
+            )  # which takes none along
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """HTTP to one Space: time-outs, retries of what is transient, and errors that say what to do."""
 
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from tradingbot.space.session import (
     answers_by,
     check_reachable,
     read_body,
+    reopen,
     space_session,
 )
 
@@ -36,7 +38,8 @@ class SpaceHTTP:
     """Sends requests to the Space at `url`, from any thread; every failure is a SpaceError.
 
     `hf_token` goes along only after the Space asked for it, is under hf.space, and the Hub
-    says that it is the private Space `hf_space_repo`. `timeout`, in seconds, is for an answer with
+    says that it is the private Space `hf_space_repo`. A process that was forked opens connections
+    of its own. `timeout`, in seconds, is for an answer with
     forecasts, by default `timeouts.space_answer`.
     """
 
@@ -56,6 +59,7 @@ class SpaceHTTP:
         self.timeout = self.timeouts.space_answer if timeout is None else timeout
         self._http = http or space_session(url)
         self._owns_http = http is None
+        self._process = os.getpid()
         # never changed, but replaced: another thread may be using it
         self._headers: Mapping[str, str] = {"X-API-Key": api_key} if api_key else {}
         self._checked = False
@@ -66,6 +70,23 @@ class SpaceHTTP:
     def close(self) -> None:
         if self._owns_http:
             self._http.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_token_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._token_lock = threading.Lock()
+
+    def _after_fork(self) -> None:
+        """Leave the connections to the parent: on one socket each would read the other's answers.
+
+        The lock may have been held, when it was copied, by a thread that is not here.
+        """
+        if self._process != os.getpid():
+            reopen(self._http)
+            self._token_lock = threading.Lock()
+            self._process = os.getpid()
 
     def check(self) -> None:
         """ConfigError if no request can even be sent: a wrong host, proxy or certificate file."""
@@ -141,6 +162,7 @@ class SpaceHTTP:
 
         All of them together take `timeout` seconds at most.
         """
+        self._after_fork()
         self.check()
         url = f"{self.url}{path}"
         headers = {**headers, "Accept-Encoding": "identity"}
