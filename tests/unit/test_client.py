@@ -205,8 +205,9 @@ def test_a_daily_bar_with_a_time_zone_keeps_its_date(
     client: KronosClient, sample: DataService
 ) -> None:
     bars = sample.history("AAPL", bars=40)
-    zones = {zone: bars.tz_localize(zone) for zone in ("UTC", "America/New_York", "Asia/Tokyo")}
-    for _, answer in client.forecast_many(zones, horizon=1):
+    zones = {"AAPL": "UTC", "MSFT": "America/New_York", "SPY": "Asia/Tokyo"}
+    histories = {symbol: bars.tz_localize(zone) for symbol, zone in zones.items()}
+    for _, answer in client.forecast_many(histories, horizon=1):
         assert isinstance(answer, Forecast)
         assert answer.as_of == datetime(2013, 2, 21)
 

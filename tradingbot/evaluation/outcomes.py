@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import latest_complete_session
-from tradingbot.persistence.ledger import LedgerPart, LedgerRows, ledger_parts, read_part
+from tradingbot.persistence.ledger import LedgerPart, LedgerRows, Targets, ledger_parts, read_part
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import Floats, SessionFactory, Times
 
@@ -94,17 +94,19 @@ def resolve_outcomes(
     model: str | None = None,
     symbols: Collection[str] | None = None,
     since: datetime | None = None,
+    targets: Targets | None = None,
 ) -> Iterator[ForecastOutcomes | Unresolved]:
     """Resolve what the ledger holds, one ticker after the other, in order of their names.
 
     `closes(symbol, interval, since)` are the known closes of a ticker, indexed by naive times; it
-    may raise DataError. `model` is a model's name, `since` the oldest `as_of` that counts. Only
-    one ticker's forecasts are in memory at a time. The revisions of a model come apart. Each
-    reading is a transaction of its own, and none is open while an outcome is handed over: a server
-    may end one that waits (idle_in_transaction_session_timeout).
+    may raise DataError. `model` is a model's name, `since` the oldest `as_of` that counts; of
+    `targets` only sessions later than the first time and before the second do. Only one ticker's
+    forecasts are in memory at a time. The revisions of a model come apart. Each reading is a
+    transaction of its own, and none is open while an outcome is handed over: a server may end one
+    that waits (idle_in_transaction_session_timeout).
     """
     with sessions() as session:
-        parts = ledger_parts(session, model=model, symbols=symbols, since=since)
+        parts = ledger_parts(session, model=model, symbols=symbols, since=since, targets=targets)
     for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
         of_ticker = list(group)
         first = min(part.first_as_of for part in of_ticker)
@@ -113,7 +115,7 @@ def resolve_outcomes(
             if isinstance(past, DataError):
                 reason = UnresolvedReason.NO_CANDLES
                 yield Unresolved(symbol, part.model_name, reason, part.count, past.reason)
-            elif rows := read_part(sessions, part, since=since):
+            elif rows := read_part(sessions, part, since=since, targets=targets):
                 yield from _joined(part, rows, past)
 
 

@@ -23,6 +23,9 @@ _CHUNK = 5000  # rows whose JSON is decoded at once
 _LEDGER = KronosForecast.__table__.c
 
 
+Targets = tuple[datetime, datetime]  # of target sessions later than the first, before the second
+
+
 @dataclass(frozen=True)
 class LedgerPart:
     """The forecasts of one ticker by one model."""
@@ -55,6 +58,7 @@ def ledger_parts(
     model: str | None = None,
     symbols: Collection[str] | None = None,
     since: datetime | None = None,
+    targets: Targets | None = None,
 ) -> list[LedgerPart]:
     """Return what the ledger holds by ticker, interval and model, in this order.
 
@@ -62,18 +66,23 @@ def ledger_parts(
         model: Only this model's forecasts.
         symbols: Only forecasts of these tickers.
         since: Only forecasts of this `as_of` or later.
+        targets: Only forecasts of these target sessions.
     """
     key = (_LEDGER.symbol, _LEDGER.interval, _LEDGER.model_name)
     rows = session.execute(
         select(*key, func.min(_LEDGER.as_of), func.count())
-        .where(*_matching(model, symbols), *_not_before(since))
+        .where(*_matching(model, symbols), *_within(since, targets))
         .group_by(*key)
     )
     return [LedgerPart(*row) for row in sorted(rows.all())]
 
 
 def read_part(
-    sessions: SessionFactory, part: LedgerPart, *, since: datetime | None = None
+    sessions: SessionFactory,
+    part: LedgerPart,
+    *,
+    since: datetime | None = None,
+    targets: Targets | None = None,
 ) -> LedgerRows | None:
     """Return the forecasts of this part, of `since` or later; None if there are none any more.
 
@@ -97,7 +106,7 @@ def read_part(
             _LEDGER.symbol == part.symbol,
             _LEDGER.interval == part.interval,
             _LEDGER.model_name == part.model_name,
-            *_not_before(since),
+            *_within(since, targets),
         )
         .order_by(_LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at)
     )
@@ -174,8 +183,12 @@ def _matching(model: str | None, symbols: Collection[str] | None) -> list[Column
     ]
 
 
-def _not_before(since: datetime | None) -> list[ColumnElement[bool]]:
-    return [] if since is None else [_LEDGER.as_of >= since]
+def _within(since: datetime | None, targets: Targets | None) -> list[ColumnElement[bool]]:
+    conditions = [] if since is None else [_LEDGER.as_of >= since]
+    if targets is not None:
+        after, before = targets
+        conditions += [_LEDGER.target_date > after, _LEDGER.target_date < before]
+    return conditions
 
 
 def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:

@@ -15,7 +15,7 @@ A state follows from the one before and one session's outcomes alone, so that se
 learned one by one. Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -52,6 +52,13 @@ class Panel:
 
     def __getitem__(self, rows: Any) -> "Panel":
         return Panel(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+
+def joined(panels: Sequence[Panel]) -> Panel:
+    """All their rows in one; at least one panel."""
+    return Panel(
+        *(np.concatenate([getattr(part, one.name) for part in panels]) for one in fields(Panel))
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
+from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key, PoolName, key_of
 from tradingbot.postprocessing.combination import State, combine, shares
@@ -50,10 +50,12 @@ class Combination:
         """
         if key_of(forecast) != self.key:
             raise ValueError(f"{key_of(forecast)} cannot take the combination of {self.key}")
+        if forecast.shares is not None or not is_anchored(forecast):
+            return forecast
         said = [bar.raw or bar for bar in forecast.bars]
         states = self._states(forecast)
         whole = all(tuple(bar.close_quantiles) == QUANTILE_LEVELS for bar in said)
-        if forecast.shares is not None or not whole or not states:
+        if not whole or not states:
             return forecast
         as_of = np.full(len(said), np.datetime64(forecast.as_of, "s"))
         experts, scale = expert_quantiles(bars, as_of, np.array([bar.step for bar in said]))
@@ -94,6 +96,11 @@ class Combination:
             if state is not None and suffices(state):
                 return state if state.until is not None and state.until < made else None
         return None
+
+
+def is_anchored(forecast: Forecast) -> bool:
+    """Whether its paths start from the last close: others have a record of another kind."""
+    return (forecast.model_revision or "").endswith(ANCHORED)
 
 
 def suffices(state: State) -> bool:
