@@ -15,7 +15,7 @@ from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
 from tradingbot.markets.own_candles import own_candles
 from tradingbot.persistence.forecasts import stored_forecast
-from tradingbot.postprocessing.repository import StoredCalibrations
+from tradingbot.postprocessing.repository import StoredPostprocessing
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import refuse_in_backtest
 from tradingbot.settings import Settings, check_secret, check_url
@@ -97,7 +97,9 @@ class KronosClient:
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
         prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
         the database holds the forecast made from the latest complete session.
-        `attrs["calibration"]` says what the bands were widened by, or "raw": nothing;
+        open to volume are Kronos' own means; the close_p… and prob_up are what the record makes of
+        its forecast: `attrs["calibration"]` says "combined …", "conformal …" (as wide as they have
+        to be) or "raw", and the column kronos_share how much of them is Kronos' own;
         `attrs["track_record"]`, in a sentence, how good this model's forecasts were.
         """
         refuse_in_backtest("KronosClient")
@@ -152,16 +154,23 @@ class KronosClient:
         A mapping brings its own histories: frames as yfinance gives them, with a column of dates,
         or of another library (see `tradingbot.markets.frames.normalised`). Tickers alone are
         looked up in the data source.
-        Bands are calibrated where the database has a calibration of the model. One bad ticker
-        never spoils the others. ConfigError when there is no Space's address. The next requests
-        are prepared and sent meanwhile; close the generator to stop that.
+        Quantiles are combined with plain forecasts, or calibrated, as the database's record of the
+        model allows (`Forecast.calibration`, `shares`). One bad ticker never spoils the others.
+        ConfigError when there is no Space's address. The next requests are prepared and sent
+        meanwhile; close the generator to stop that.
         """
         refuse_in_backtest("KronosClient")
         horizon = _bars(horizon)
         if isinstance(symbols, str):  # else each letter would be a ticker
             symbols = [symbols]
 
+        histories: dict[str, pd.DataFrame] = {}  # of the tickers whose answer is still to come
+
         def history_of(symbol: str) -> "pd.DataFrame":
+            histories[symbol] = known = candles_of(symbol)
+            return known
+
+        def candles_of(symbol: str) -> "pd.DataFrame":
             if isinstance(symbols, Mapping):
                 return own_candles(
                     symbol,
@@ -175,16 +184,18 @@ class KronosClient:
         requests = prepared(
             symbols, history_of, horizon, interval=interval, samples=self.samples, seed=seed
         )
-        return self._calibrated(self.space.forecast_batches(requests))
+        return self._served(self.space.forecast_batches(requests), histories)
 
-    def _calibrated(self, batches: Generator[list[Answer]]) -> Generator[Answer]:
-        calibrations = StoredCalibrations(self._sessions)
+    def _served(
+        self, batches: Generator[list[Answer]], histories: "dict[str, pd.DataFrame]"
+    ) -> Generator[Answer]:
+        postprocessing = StoredPostprocessing(self._sessions)
         with closing(batches):
             for symbol, answer in chain.from_iterable(batches):
-                if isinstance(answer, Forecast):
-                    yield symbol, calibrations.apply(answer)
-                else:
-                    yield symbol, answer
+                bars = histories.pop(symbol, None)
+                if isinstance(answer, Forecast) and bars is not None:
+                    answer = postprocessing.apply(answer, bars)
+                yield symbol, answer
 
     # the Space's state -------------------------------------------------------------------
 

@@ -53,10 +53,9 @@ class Candles:
         return frame
 
 
-def closes_in_database(
-    session: Session, symbol: str, interval: str, since: datetime
-) -> "pd.Series[float]":
-    """The stored closes of a ticker from `since` on, by time; empty if there are none."""
-    rows = read_candles(session, symbol, interval, columns=["close"], since=since)
+def bars_in_database(session: Session, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+    """The stored bars of a ticker from `since` on, columns PRICES; empty if there are none."""
+    rows = read_candles(session, symbol, interval, columns=PRICES, since=since)
     index = pd.DatetimeIndex([row.timestamp for row in rows])
-    return pd.Series([row.close for row in rows], index=index, dtype="float64")
+    prices = [row[1:] for row in rows]
+    return pd.DataFrame(prices, index=index, columns=PRICES, dtype="float64")

@@ -13,13 +13,13 @@ from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.left_running import rest_space
 from tradingbot.jobs.options import JobOptions
+from tradingbot.jobs.postprocessing import NightlyPostprocessing
 from tradingbot.jobs.run_lock import await_lock, check_at_work
 from tradingbot.jobs.sharding import WHOLE
 from tradingbot.jobs.steps import (
     Batch,
     Forecaster,
     Histories,
-    NightlyCalibration,
     fetch,
     known_closes,
     read_stored,
@@ -172,21 +172,21 @@ class NightlyJob:
     def _forecast_all(
         self, open_space: AbstractContextManager[Forecaster], sessions: SessionFactory | None
     ) -> None:
-        """Wake, fetch, forecast, calibrate, store, pause; without `sessions` nothing is stored."""
+        """Wake, fetch, forecast, combine, store, pause; without `sessions` nothing is stored."""
         with ExitStack() as stack:
             space = self._wake(stack, open_space)
             histories = self._fetch()
             missing = self._without_stored(histories, sessions)
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # nothing more is sent when storing fails
-            calibration = sessions and NightlyCalibration(
+            postprocessing = sessions and NightlyPostprocessing(
                 histories, sessions, self.reporter, self.settings.timeouts
             )
             while (batch := self._next_of(batches)) is not None:
                 with self._timer.phase("store"):  # while the Space computes the next batch
                     forecasts = self._made_in(batch)
-                    if calibration:
-                        forecasts = calibration.apply(forecasts)
+                    if postprocessing:
+                        forecasts = postprocessing.apply(forecasts)
                     self._store(forecasts, sessions)
                 for _ in batch:
                     self.reporter.advance()

@@ -12,14 +12,12 @@ from typing import Any, Protocol
 import pandas as pd
 
 from tradingbot.data.service import DataService
-from tradingbot.data.stored import closes_in_database
 from tradingbot.errors import (
     DataError,
     KronosError,
-    RunOvertaken,
 )
 from tradingbot.evaluation import scoring
-from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
+from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.summary import PhaseTimer
@@ -27,9 +25,6 @@ from tradingbot.markets.calendars import latest_complete_session, sessions_betwe
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.persistence.forecasts import already_stored, latest_stored
 from tradingbot.persistence.transactions import retried
-from tradingbot.postprocessing.bands import Calibration, key_of
-from tradingbot.postprocessing.fit import RECORD, fit
-from tradingbot.postprocessing.repository import load, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
@@ -138,76 +133,6 @@ def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesReq
         interval=INTERVAL,
         samples=settings.samples,
     )
-
-
-class NightlyCalibration:
-    """What the bands are widened by; fitted anew once the first forecast has told of which model.
-
-    The outcomes come from `histories`, the daily candles of this run, and for other tickers from
-    those that the database keeps: nothing is fetched. Forecasts matter more than their
-    calibration, so whatever goes wrong here is told and the bands stay raw.
-    """
-
-    def __init__(
-        self,
-        histories: Histories,
-        sessions: SessionFactory,
-        reporter: ProgressReporter,
-        timeouts: Timeouts,
-    ) -> None:
-        self._histories = histories
-        self._sessions = sessions
-        self._reporter = reporter
-        self._timeouts = timeouts
-        self._fitted = False
-        self._known: Calibration | None = None
-
-    def apply(self, forecasts: list[Forecast]) -> list[Forecast]:
-        """The forecasts with calibrated bands."""
-        if forecasts and not self._fitted:
-            self._known, self._fitted = self._fit_or_warn(forecasts[0]), True
-        return [self._calibrated(forecast) for forecast in forecasts]
-
-    def _calibrated(self, forecast: Forecast) -> Forecast:
-        if self._known is None:
-            return forecast
-        try:
-            return self._known.apply(forecast)
-        except Exception:  # of what is stored, and was not fitted by this version
-            self._known = None
-            logger.exception(_STAY_RAW)
-            return forecast
-
-    def _fit_or_warn(self, of: Forecast) -> Calibration | None:
-        try:
-            return retried(lambda: self._fit(of), timeouts=self._timeouts)
-        except RunOvertaken:
-            raise
-        except KronosError as error:
-            self._reporter.warn(f"{_STAY_RAW}: {_one_line(error)}")
-        except Exception:
-            logger.exception(_STAY_RAW)
-        return None
-
-    def _fit(self, of: Forecast) -> Calibration | None:
-        """Fitted anew, or as it is stored; None: raw. No transaction is open while it computes."""
-
-        def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
-            if symbol in self._histories and interval == INTERVAL:
-                return self._histories[symbol]["close"]
-            with self._sessions() as session:
-                return closes_in_database(session, symbol, interval, since)
-
-        since = of.as_of - RECORD
-        record = resolve_outcomes(self._sessions, closes, model=of.model_name, since=since)
-        fitted = fit(part for part in record if isinstance(part, ForecastOutcomes))
-        with self._sessions() as session:
-            for one in fitted:
-                store(session, one.calibration)
-            return load(session, key_of(of))
-
-
-_STAY_RAW = "the bands stay raw, for they could not be calibrated"
 
 
 def score_forecasts(

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -152,29 +153,38 @@ def _state(row: KronosCombination) -> State:
     )
 
 
-class StoredCalibrations:
-    """The calibrations of the database, by default the configured one; each is read once.
+class StoredPostprocessing:
+    """What the database knows of each model's record, by default the configured database.
 
-    A database that is not there or cannot be read has none: the bands stay raw, and say so.
+    Each model's is read once. A database that is not there or cannot be read knows nothing: the
+    forecasts stay raw, and say so.
     """
 
     def __init__(self, sessions: SessionFactory | None = None) -> None:
         self._sessions = sessions
-        self._read: dict[Key, Calibration | None] = {}
+        self._read: dict[Key, tuple[Calibration | None, Combination | None]] = {}
 
-    def apply(self, forecast: Forecast) -> Forecast:
+    def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
+        """The forecast, calibrated and combined as the record says.
+
+        Args:
+            forecast: As the Space made it.
+            bars: The candles that it was made from.
+        """
         key = key_of(forecast)
         if key not in self._read:
             self._read[key] = self._stored(key)
-        calibration = self._read[key]
-        return forecast if calibration is None else calibration.apply(forecast)
+        calibration, combination = self._read[key]
+        if calibration is not None:
+            forecast = calibration.apply(forecast)
+        return forecast if combination is None else combination.apply(forecast, bars)
 
-    def _stored(self, key: Key) -> Calibration | None:
+    def _stored(self, key: Key) -> tuple[Calibration | None, Combination | None]:
         try:
             if self._sessions is None and not database_exists(database_url()):
-                return None
+                return None, None
             with (self._sessions or partial(get_db_session, create=False))() as session:
-                return load(session, key)
+                return load(session, key), load_combination(session, key)
         except (KronosError, SQLAlchemyError) as error:
-            logger.debug("%s: no stored calibration: %s", key[0], error)
-            return None
+            logger.debug("%s: nothing is known of its record: %s", key[0], error)
+            return None, None

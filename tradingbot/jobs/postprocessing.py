@@ -1,0 +1,148 @@
+"""What a night's record makes of the forecasts that it stores."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+import pandas as pd
+
+from tradingbot.data.stored import bars_in_database
+from tradingbot.errors import KronosError, RunOvertaken
+from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+from tradingbot.forecast import Forecast
+from tradingbot.jobs.steps import INTERVAL, Histories
+from tradingbot.persistence.transactions import retried
+from tradingbot.postprocessing.bands import Calibration, key_of
+from tradingbot.postprocessing.combined import Combination, is_anchored
+from tradingbot.postprocessing.fit import RECORD, fit
+from tradingbot.postprocessing.learning import learn
+from tradingbot.postprocessing.repository import (
+    load,
+    load_combination,
+    newest_of_family,
+    store,
+    store_combination,
+)
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Timeouts
+from tradingbot.typing import SessionFactory
+
+logger = logging.getLogger(__name__)
+
+_Known = TypeVar("_Known")
+
+_STAY_RAW = "the bands stay raw, for they could not be calibrated"
+_ALONE = "the forecasts are Kronos' own, for they could not be combined"
+_LATE = timedelta(days=4)  # a ticker whose newest bar lags further behind holds nobody up
+
+
+class NightlyPostprocessing:
+    """Calibrates Kronos' bands and combines them with plain forecasts, as the record says.
+
+    What is known is brought up to date once the first forecast has told of which model. Outcomes
+    come from `histories`, the daily candles of this run, and for other tickers from those that the
+    database keeps: nothing is fetched. Forecasts matter more than what is made of them, so whatever
+    goes wrong here is told, and they stay as they were.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        sessions: SessionFactory,
+        reporter: ProgressReporter,
+        timeouts: Timeouts,
+    ) -> None:
+        self._histories = histories
+        self._sessions = sessions
+        self._reporter = reporter
+        self._timeouts = timeouts
+        self._begun = False
+        self._calibration: Calibration | None = None
+        self._combination: Combination | None = None
+
+    def apply(self, forecasts: list[Forecast]) -> list[Forecast]:
+        """The forecasts as they are served."""
+        if forecasts and not self._begun:
+            self._begun = True
+            first = forecasts[0]
+            self._calibration = self._or_warn(partial(self._calibrate, first), _STAY_RAW)
+            self._combination = self._or_warn(partial(self._combine, first), _ALONE)
+        return [self._combined(self._calibrated(forecast)) for forecast in forecasts]
+
+    def _or_warn(self, make: Callable[[], _Known | None], otherwise: str) -> _Known | None:
+        try:
+            return retried(make, timeouts=self._timeouts)
+        except RunOvertaken:
+            raise
+        except KronosError as error:
+            self._reporter.warn(f"{otherwise}: {' '.join(str(error).split())}")
+        except Exception:
+            logger.exception(otherwise)
+        return None
+
+    def _calibrated(self, forecast: Forecast) -> Forecast:
+        if self._calibration is None:
+            return forecast
+        try:
+            return self._calibration.apply(forecast)
+        except Exception:  # of what is stored, and was not fitted by this version
+            self._calibration = None
+            logger.exception(_STAY_RAW)
+            return forecast
+
+    def _combined(self, forecast: Forecast) -> Forecast:
+        if self._combination is None:
+            return forecast
+        try:
+            return self._combination.apply(forecast, self._histories[forecast.symbol])
+        except Exception:
+            self._combination = None
+            logger.exception(_ALONE)
+            return forecast
+
+    def _calibrate(self, of: Forecast) -> Calibration | None:
+        """Fitted anew, or as it is stored; None: raw. No transaction is open while it computes."""
+
+        def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
+            return self._bars(symbol, interval, since)["close"]
+
+        since = of.as_of - RECORD
+        record = resolve_outcomes(self._sessions, closes, model=of.model_name, since=since)
+        fitted = fit(part for part in record if isinstance(part, ForecastOutcomes))
+        with self._sessions() as session:
+            for one in fitted:
+                store(session, one.calibration)
+            return load(session, key_of(of))
+
+    def _combine(self, of: Forecast) -> Combination | None:
+        """With what has come out since the last night; None: such forecasts are not combined."""
+        if not is_anchored(of):
+            return None
+        key = key_of(of)
+        with self._sessions() as session:
+            known = load_combination(session, key) or newest_of_family(session, key)
+        learnt = learn(
+            self._sessions,
+            self._bars,
+            known or Combination(key, {}),
+            before=self._closed_everywhere(),
+            horizon=of.horizon,
+        )
+        with self._sessions() as session:
+            store_combination(session, learnt)
+        return learnt
+
+    def _closed_everywhere(self) -> datetime:
+        """The oldest of the tickers' newest sessions: earlier ones are over on each exchange."""
+        newest: list[datetime] = [
+            bars.index[-1].to_pydatetime() for bars in self._histories.values()
+        ]
+        return max(min(newest), max(newest) - _LATE)
+
+    def _bars(self, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        if symbol in self._histories and interval == INTERVAL:
+            return self._histories[symbol]
+        with self._sessions() as session:
+            return bars_in_database(session, symbol, interval, since)
