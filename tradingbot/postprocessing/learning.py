@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
+from tradingbot.evaluation.outcomes import BEFORE, ForecastOutcomes, resolve_outcomes
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.ledger import Targets
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key
@@ -93,7 +93,7 @@ def _panels(
         bars.clear()
         if of != interval:
             raise DataError(f"its forecasts are of {of}")
-        bars[symbol] = bars_of(symbol, of, since)
+        bars[symbol] = bars_of(symbol, of, since - BEFORE)
         return bars[symbol]["close"]
 
     since = targets[0] - timedelta(days=2 * horizon + 14)  # with weekends and holidays

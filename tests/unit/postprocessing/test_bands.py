@@ -25,7 +25,7 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError, DatabaseUnavailable, DataError
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, recorded_revision
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.summary import RunSummary
@@ -37,7 +37,7 @@ from tradingbot.persistence.models import KronosForecast, KronosPrediction, Kron
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, key_of
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.fit import Fit, fit
-from tradingbot.postprocessing.repository import load, store
+from tradingbot.postprocessing.repository import load, load_combination, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, Timeouts, use_timeouts
 from tradingbot.space.client import SpaceClient
@@ -177,7 +177,9 @@ def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_o
     assert (bar.close, bar.high, bar.low) == (raw.close, raw.high, raw.low)
     frame = made.to_frame("space")
     assert frame.attrs["calibration"] == made.calibration
-    assert frame["close_p90"].tolist() == [bar.close_quantiles[0.9] for bar in made.bars]
+    assert frame["close_p90"].tolist() == pytest.approx(
+        [bar.close_quantiles[0.9] for bar in made.bars], rel=1e-6
+    )
 
 
 def test_it_is_applied_once_and_never_to_another_model() -> None:
@@ -264,6 +266,7 @@ def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tup
     their bands are far too narrow."""
     with KronosClient(space_url) as client:
         health = client.health()
+    revision = recorded_revision(health["model_revision"], anchored=True)
     made = []
     for symbol in DataService("sample").symbols():
         closes = DataService("sample").history(symbol, bars=sessions + 2)["close"]
@@ -281,7 +284,7 @@ def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tup
             ]  # fmt: skip
             made.append(
                 forecast(
-                    symbol, model_name=health["model"], model_revision=health["model_revision"],
+                    symbol, model_name=health["model"], model_revision=revision,
                     as_of=closes.index[number].to_pydatetime(), last_close=last, bars=tuple(bars),
                 )
             )  # fmt: skip
@@ -329,7 +332,48 @@ def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_to
     with KronosClient(space_url, data=DataService("sample"), samples=4) as client:
         frame = client.forecast("AAPL", 2)
     assert frame.attrs["calibration"] == made.calibration
-    assert frame["close_p90"].tolist() == [bar.close_quantiles[0.9] for bar in made.bars]
+    assert frame["close_p90"].tolist() == pytest.approx(
+        [bar.close_quantiles[0.9] for bar in made.bars], rel=1e-6
+    )
+
+
+def test_with_enough_record_the_job_and_the_client_give_the_same_combined_forecast(
+    space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past, key = nano_s_past(space_url, sessions=60)
+    with get_db_session(database) as session:
+        store_forecasts(session, past)
+    made = night(space_url, database, ("AAPL", "IBM"), horizon=2).forecasts["AAPL"]
+    assert made.calibration == "combined until 2013-02-20, n=118"
+    assert made.kronos_share < 0.25  # so narrow are its bands
+    assert sum(made.shares.values()) == pytest.approx(1)
+    with get_db_session(database) as session:
+        rows = session.scalars(
+            select(KronosForecast).where(
+                KronosForecast.as_of == made.as_of, KronosForecast.symbol == "AAPL"
+            )
+        ).all()
+        known = load_combination(session, key)
+    assert known is not None
+    for row, bar in zip(rows, made.bars, strict=True):
+        assert row.combined_quantiles["0.9"] == bar.close_quantiles[0.9]
+        assert row.calibrated_quantiles["0.9"] > row.close_quantiles["0.9"]
+        assert row.close_quantiles["0.9"] == bar.raw.close_quantiles[0.9]
+
+    again = night(space_url, database, ("AAPL", "IBM"), horizon=2)  # another run the same night
+    assert again.forecasts["AAPL"].bars[0].close_quantiles == made.bars[0].close_quantiles
+    with get_db_session(database) as session:
+        assert load_combination(session, key) == known
+
+    monkeypatch.setenv("DATABASE_URL", database)
+    with KronosClient(space_url, data=DataService("sample"), samples=4) as client:
+        frame = client.forecast("AAPL", 2)
+    assert frame.attrs["calibration"] == made.calibration
+    assert frame.attrs["shares"] == made.shares
+    assert frame["close_p90"].tolist() == pytest.approx(
+        [bar.close_quantiles[0.9] for bar in made.bars], rel=1e-6
+    )
+    assert frame["kronos_share"].tolist() == [made.kronos_share] * 2
 
 
 def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
@@ -357,7 +401,7 @@ def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night
     def fit(record: object) -> None:
         raise mistake
 
-    monkeypatch.setattr("tradingbot.jobs.steps.fit", fit)
+    monkeypatch.setattr("tradingbot.jobs.postprocessing.fit", fit)
     done = night(space_url, sqlite_url, ("AAPL",), horizon=1)
     assert done.forecasts["AAPL"].calibration == "raw"
     assert done.made == ["AAPL"]
@@ -388,7 +432,7 @@ def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[
 @pytest.mark.parametrize(
     "name",
     [
-        "tradingbot.jobs.steps.fit",
+        "tradingbot.jobs.postprocessing.fit",
         "tradingbot.evaluation.outcomes._joined",
         "tradingbot.evaluation.scoring.MetricAccumulator.of",
         "tradingbot.persistence.ledger._columns",
@@ -421,7 +465,7 @@ def fail(error: Exception) -> Callable[..., Any]:
     return failing
 
 
-STEPS = "tradingbot.jobs.steps"
+STEPS = "tradingbot.jobs.postprocessing"
 
 
 @pytest.mark.parametrize(
@@ -432,9 +476,13 @@ STEPS = "tradingbot.jobs.steps"
         (f"{STEPS}.store", DatabaseError("no permission")),
         (f"{STEPS}.load", MemoryError("too large")),
         ("tradingbot.postprocessing.bands.Calibration.apply", ValueError("a bug")),
+        (f"{STEPS}.learn", DatabaseUnavailable("it has ended the session")),
+        (f"{STEPS}.load_combination", MemoryError("too large")),
+        (f"{STEPS}.store_combination", DatabaseError("no permission")),
+        ("tradingbot.postprocessing.combined.Combination.apply", ValueError("a bug")),
     ],
 )
-def test_whatever_fails_in_the_calibration_costs_no_forecast(
+def test_whatever_fails_in_calibrating_or_combining_costs_no_forecast(
     name: str,
     error: Exception,
     space_url: str,
@@ -449,9 +497,12 @@ def test_whatever_fails_in_the_calibration_costs_no_forecast(
     with use_timeouts(Timeouts(database_retry=0.0)):
         done = night(space_url, sqlite_url, ("AAPL", "IBM"), horizon=2)
     assert (done.ending.exit_code, done.made) == (0, ["AAPL", "IBM"])
-    assert done.forecasts["AAPL"].calibration == "raw"
     told = capsys.readouterr().err
-    assert "the bands stay raw, for they could not be calibrated" in told
+    if "comb" in name or "learn" in name:
+        assert done.forecasts["AAPL"].calibration.startswith("conformal")
+        assert "the forecasts are Kronos' own, for they could not be combined" in told
+    else:
+        assert "the bands stay raw, for they could not be calibrated" in told
     assert str(error) in told
 
 

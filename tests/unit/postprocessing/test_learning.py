@@ -1,0 +1,266 @@
+"""What the ledger teaches of each forecaster, night by night, and what a forecast makes of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from tests.support.records import LAST, Past
+from tradingbot.data.stored import bars_in_database
+from tradingbot.errors import DataError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import latest_stored, store_forecasts
+from tradingbot.persistence.models import KronosForecast, KronosPrediction
+from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.experts import FORECASTERS
+from tradingbot.postprocessing.learning import learn
+from tradingbot.postprocessing.repository import (
+    load_combination,
+    newest_of_family,
+    store_combination,
+)
+
+KEY = ("mini", "r1+anchored", "1d")
+PAST = Past(("AAPL", "MSFT", "BTC-USD"), sessions=45, horizon=2, width=0.5, revision=KEY[1])
+Learn = Callable[..., Combination]
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    url = f"sqlite:///{tmp_path_factory.mktemp('learning') / 'k.db'}"
+    PAST.store(url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def learnt(database: str) -> Learn:
+    """Learn from the ledger; `without`: tickers whose candles nobody has."""
+    sessions = partial(get_db_session, database)
+
+    def of_ledger(
+        start: Combination | None = None,
+        *,
+        before: datetime = LAST,
+        without: Sequence[str] = (),
+        later_prices: float = 1.0,
+    ) -> Combination:
+        def bars_of(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+            if symbol in without:
+                raise DataError("none", symbol=symbol)
+            with sessions() as session:
+                bars = bars_in_database(session, symbol, interval, since)
+            bars[bars.index >= before] *= later_prices
+            return bars
+
+        return learn(sessions, bars_of, start or Combination(KEY, {}), before=before, horizon=2)
+
+    return of_ledger
+
+
+@pytest.fixture(scope="module")
+def known(learnt: Learn) -> Combination:
+    return learnt()
+
+
+def forecast(symbol: str = "AAPL", revision: str = KEY[1]) -> Forecast:
+    """The ledger's newest, as if it had just been made."""
+    rows = [row for row in PAST.forecasts(symbol) if row["as_of"] == LAST]
+    bars = tuple(
+        ForecastBar(
+            step=row["horizon_days"],
+            target_date=row["target_date"],
+            open=row["predicted_open"],
+            high=row["predicted_high"],
+            low=row["predicted_low"],
+            close=row["predicted_close"],
+            volume=row["predicted_volume"],
+            close_quantiles={p: row["close_quantiles"][f"{p:g}"] for p in QUANTILE_LEVELS},
+            prob_up=row["prob_up"],
+        )
+        for row in rows
+    )
+    return Forecast(
+        symbol=symbol,
+        interval="1d",
+        model_name=KEY[0],
+        model_revision=revision,
+        as_of=LAST,
+        made_at=LAST + timedelta(hours=23),
+        last_close=rows[0]["last_close"],
+        samples=20,
+        seed=None,
+        bars=bars,
+    )
+
+
+def bars(symbol: str = "AAPL") -> pd.DataFrame:
+    frame = pd.DataFrame(PAST.candles(symbol)).set_index("timestamp")
+    return frame.drop(columns=["symbol", "interval"])
+
+
+def test_a_pool_for_each_class_and_step_and_one_for_all_classes(known: Combination) -> None:
+    assert set(known.pools) == {
+        (kind, step) for kind in ("equity", "crypto", ALL_CLASSES) for step in (1, 2)
+    }
+    sessions = {state.sessions for (kind, _), state in known.pools.items() if kind == "equity"}
+    assert sessions == {43, 42}  # targets before the newest bar, one and two steps ahead
+
+
+def test_the_weight_leaves_a_model_whose_bands_are_half_as_wide_as_they_should_be(
+    known: Combination,
+) -> None:
+    assert known.pools["equity", 1].weights[0] < 0.24
+    assert all(np.exp(state.log_factors).max() < 1.3 for state in known.pools.values())
+
+
+@settings(max_examples=8, deadline=None)
+@given(nights=st.lists(st.integers(0, 60), max_size=3))
+def test_night_by_night_with_missed_and_repeated_ones_ends_where_one_pass_does(
+    learnt: Learn, known: Combination, nights: list[int]
+) -> None:
+    combination = None
+    for days in sorted(nights, reverse=True):
+        combination = learnt(combination, before=LAST - timedelta(days=days))
+    combination = learnt(learnt(combination))
+    assert combination.pools.keys() == known.pools.keys()
+    for pool, state in known.pools.items():
+        found = combination.pools[pool]
+        assert found.gains == pytest.approx(state.gains)
+        assert found.log_factors == pytest.approx(state.log_factors)
+        assert (found.sessions, found.forecasts, found.until) == (
+            state.sessions, state.forecasts, state.until,
+        )  # fmt: skip
+
+
+def test_a_clock_that_goes_back_changes_nothing(learnt: Learn, known: Combination) -> None:
+    assert learnt(known, before=LAST - timedelta(days=30)) == known
+
+
+def test_no_session_of_the_newest_bar_or_later_counts(learnt: Learn) -> None:
+    before = LAST - timedelta(days=20)
+    states = learnt(before=before).pools.values()
+    assert all(state.until < np.datetime64(before, "s") for state in states)
+    assert learnt(before=before) == learnt(before=before, later_prices=0.5)
+
+
+def test_a_ticker_without_candles_is_left_out_and_the_others_teach(learnt: Learn) -> None:
+    pools = learnt(without=["BTC-USD"]).pools
+    assert set(pools) == {(kind, step) for kind in ("equity", ALL_CLASSES) for step in (1, 2)}
+
+
+def test_what_is_stored_is_read_and_a_new_revision_starts_from_its_family(
+    tmp_path: Path, known: Combination
+) -> None:
+    with get_db_session(f"sqlite:///{tmp_path / 'k.db'}") as session:
+        assert load_combination(session, KEY) is None
+        assert newest_of_family(session, KEY) is None
+        for _ in range(2):
+            assert store_combination(session, known) == len(known.pools)
+        read = load_combination(session, KEY)
+        newer = newest_of_family(session, (KEY[0], "r2+anchored", "1d"))
+        assert newest_of_family(session, ("other", "r1+anchored", "1d")) is None
+    assert read is not None
+    assert newer is not None
+    assert newer.key[1] == "r2+anchored"
+    for pool, state in known.pools.items():
+        assert read.pools[pool].gains == state.gains
+        assert read.pools[pool].log_factors == pytest.approx(state.log_factors)
+        assert replace(read.pools[pool], log_factors=state.log_factors) == state
+        assert newer.pools[pool].weights == pytest.approx(state.weights)
+
+
+def test_a_combined_forecast_keeps_the_model_s_view_beside_what_is_served(
+    known: Combination,
+) -> None:
+    made = forecast()
+    served = known.apply(made, bars())
+    assert served.calibration.startswith("combined until 2024-05-14, n=")
+    assert served.shares is not None
+    assert list(served.shares) == list(FORECASTERS)
+    assert sum(served.shares.values()) == pytest.approx(1)
+    assert served.kronos_share == served.shares["kronos"] < 0.24
+    for before, after in zip(made.bars, served.bars, strict=True):
+        assert after.raw == before
+        assert (after.open, after.high, after.low, after.close) == (
+            before.open, before.high, before.low, before.close,
+        )  # fmt: skip
+        prices = list(after.close_quantiles.values())
+        assert prices == sorted(prices)
+        assert prices[17] - prices[1] > 1.3 * (
+            before.close_quantiles[0.9] - before.close_quantiles[0.1]
+        )
+        assert after.prob_up == prob_above(after.close_quantiles, made.last_close)
+    assert known.apply(served, bars()) == served
+    assert served.uncombined() == made
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda known, made: (known, made, bars().tail(20)),
+        lambda known, made: (known, replace(made, as_of=datetime(2024, 5, 14)), bars()),
+        lambda known, made: (Combination(KEY, {}), made, bars()),
+        lambda known, made: (_short(known), made, bars()),
+        lambda known, made: (known, made, bars() * 0 + 100),
+        lambda known, made: (
+            Combination((KEY[0], "r1", "1d"), known.pools), forecast(revision="r1"), bars(),
+        ),
+    ],
+    ids=["20 bars", "later state", "nothing known", "little record", "flat", "not anchored"],
+)  # fmt: skip
+def test_where_it_cannot_be_combined_a_forecast_stays_as_it_was(
+    known: Combination, changed: Callable[..., Any]
+) -> None:
+    combination, made, candles = changed(known, forecast())
+    assert combination.apply(made, candles) == made
+
+
+def _short(known: Combination) -> Combination:
+    return Combination(KEY, {pool: replace(one, sessions=29) for pool, one in known.pools.items()})
+
+
+def test_another_model_s_combination_is_refused(known: Combination) -> None:
+    with pytest.raises(ValueError, match="cannot take the combination"):
+        known.apply(replace(forecast(), model_name="other"), bars())
+
+
+def test_a_ticker_with_few_bars_and_closes_alone_leaves_the_range_walk_out(
+    known: Combination,
+) -> None:
+    served = known.apply(forecast(), bars()[["close"]].tail(45))
+    assert served.shares is not None
+    assert served.shares["range walk"] == 0
+    assert sum(served.shares.values()) == pytest.approx(1)
+
+
+def test_both_tables_keep_what_was_served_and_the_ledger_what_kronos_said(
+    database: str, known: Combination
+) -> None:
+    served = known.apply(replace(forecast("AAPL"), bars_hash="h"), bars())
+    with get_db_session(database) as session:
+        store_forecasts(session, [served])
+    with get_db_session(database) as session:
+        read = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
+        row = session.scalars(
+            select(KronosForecast).where(KronosForecast.bars_hash == "h").limit(1)
+        ).one()
+        latest = session.scalars(select(KronosPrediction).limit(1)).one()
+        assert row.combined_quantiles is not None
+        assert row.calibrated_quantiles is None
+        assert latest.close_p10 == row.combined_quantiles["0.1"] < row.close_quantiles["0.1"]
+        assert latest.shares == row.shares == served.shares
+        assert latest.predicted_close == served.bars[0].close
+    assert read is not None
+    assert read.bars == served.bars
+    assert read.uncombined().bars == forecast().bars
