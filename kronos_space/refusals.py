@@ -5,14 +5,20 @@ validated is cut first, to what a few errors tell.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import Any
 
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 SHOWN = 60  # characters of what a caller sent that are repeated in an error
 FEW = 20  # errors that are told
+# Letters and marks that are printable to Python and show nothing.
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 NOT_PRINTABLE = "String should match pattern: 1 to 64 printable characters"
 
 
@@ -52,7 +58,7 @@ def path_of(where: Iterable[int | str]) -> str:
 def _key(key: int | str) -> str:
     """A row, or a key that was sent: shortened, and without what controls a terminal."""
     text = str(key)
-    if not text.isprintable():
+    if not is_visible(text):
         text = json.dumps(text[: SHOWN + 1])[1:-1]
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
@@ -72,4 +78,16 @@ def symbol_shown(data: Any) -> str | None:
     symbol = data.get("symbol") if isinstance(data, dict) else None
     if not isinstance(symbol, str):
         return None
-    return "".join(mark if mark.isprintable() else "\ufffd" for mark in symbol[:64])
+    return "".join(mark if is_visible(mark) else "\ufffd" for mark in symbol[:64])
+
+
+def is_visible(text: str) -> bool:
+    """Whether every character shows: none is a control or format character, or a filler."""
+    return text.isprintable() and not _FILLERS.search(text)
+
+
+def visible(symbol: str) -> str:
+    """A symbol, if every character of it shows."""
+    if not is_visible(symbol):
+        raise PydanticCustomError("symbol", NOT_PRINTABLE)
+    return symbol

@@ -4,11 +4,10 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal, NotRequired, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError
-from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from kronos_space.exceptions import InvalidRequest
-from kronos_space.refusals import FEW, NOT_PRINTABLE, few_keys, in_words, message_of, path_of, shown
+from kronos_space.refusals import FEW, few_keys, in_words, message_of, path_of, shown, visible
 from kronos_space.settings import Settings
 
 # Hours, minutes and days that do not exist are found later, and named with their row.
@@ -39,12 +38,6 @@ Model = TypeVar("Model", bound=BaseModel)
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
-
-
-def _printable(symbol: str) -> str:
-    if not symbol.isprintable():
-        raise PydanticCustomError("symbol", NOT_PRINTABLE)
-    return symbol
 
 
 class Bar(TypedDict):
@@ -96,7 +89,7 @@ class ForecastRequest(_Strict):
 
     symbol: Annotated[
         str,
-        AfterValidator(_printable),
+        AfterValidator(visible),
         Field(pattern=SYMBOL, description="1 to 64 printable characters", examples=["SPY"]),
     ]
     horizon: Annotated[int, Field(ge=1, description="future bars")] = 5

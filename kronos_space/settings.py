@@ -1,6 +1,7 @@
 """What the service is told by its environment. No torch here."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
@@ -86,7 +87,7 @@ class Settings:
         values: dict[str, Any] = {}
         for setting in fields(cls):
             name = setting.metadata["env"]
-            value = environ.get(name, "").strip()
+            value = environ.get(name, "").lstrip("\ufeff").strip()  # a file's mark of byte order
             if value:
                 read = _number if "low" in setting.metadata else _choice
                 values[setting.name] = read(name, value, setting)
@@ -115,8 +116,7 @@ def log_format_of(environ: Mapping[str, str] | None = None) -> str:
 
 def _number(name: str, value: str, setting: Field[Any]) -> int:
     low, high = setting.metadata["low"], setting.metadata["high"]
-    # isdecimal alone would let through digits of other scripts
-    if not (value.isascii() and value.isdecimal() and low <= int(value[:9]) <= high):
+    if not (re.fullmatch("[0-9]{1,9}", value) and low <= int(value) <= high):
         raise SettingsError(f"{name}={value!r}: expected a whole number from {low} to {high}")
     return int(value)
 

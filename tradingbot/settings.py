@@ -35,10 +35,11 @@ TOP_P = 1.0
 def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
     """Return `environ`, by default the variables of this process, which no other module reads.
 
-    Without the line ends that a value has when it was read from a file, as secrets often are.
+    Without what a file has besides its text, for secrets often come from one: line ends, and the
+    mark of its byte order that Windows puts first.
     """
     environ = os.environ if environ is None else environ
-    return {name: value.rstrip("\r\n") for name, value in environ.items()}
+    return {name: value.lstrip("\ufeff").rstrip("\r\n") for name, value in environ.items()}
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
 
 def calendars_file() -> str | None:
     """The path in KRONOS_CALENDARS: which exchange a ticker belongs to, where no rule tells."""
-    return os.environ.get("KRONOS_CALENDARS", "").strip() or None
+    return environment().get("KRONOS_CALENDARS", "").strip() or None
 
 
 find_file_by(calendars_file)
@@ -205,9 +206,9 @@ def check_secret(name: str, text: str) -> str:
 
 def check_whole(name: str, text: str, low: int, high: int) -> int:
     """A whole number in [low, high]; ConfigError names `name`, which the user set."""
-    # isdecimal alone would let through digits of other scripts, and int 1_0
-    if text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high:
-        return int(text[:9])
+    # int alone would let through digits of other scripts and 1_0, and refuse thousands of digits
+    if re.fullmatch("0*[0-9]{1,9}", text) and low <= int(text.lstrip("0") or 0) <= high:
+        return int(text.lstrip("0") or 0)
     raise _wrong(name, text, f"a whole number from {low} to {high}")
 
 
@@ -285,7 +286,8 @@ def check_url(name: str, text: str) -> str:
     """
     if fault := fault_of(text):
         raise ConfigError(f"{name} {fault}")
-    expected = "an address such as https://owner-space.hf.space"
+    example = "huggingface.co" if name == "HF_ENDPOINT" else "owner-space.hf.space"
+    expected = f"an address such as https://{example}"
     try:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port  # a wrong port is a ValueError here

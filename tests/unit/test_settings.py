@@ -8,6 +8,7 @@ import pytest
 from tests.support import ROOT
 from tradingbot import settings
 from tradingbot.errors import ConfigError
+from tradingbot.persistence.url import database_url
 from tradingbot.settings import Settings, Timeouts, default_timeouts, use_timeouts
 
 
@@ -100,6 +101,8 @@ def test_an_empty_variable_counts_as_unset_but_no_extra_symbols_means_none() -> 
         ("HF_SPACE_REPO", "kronos", "owner/space"),
         ("KRONOS_MAX_STALENESS", "-1", "a whole number from 0 to"),
         ("KRONOS_SHARDS", "0", "a whole number from 1 to 1000"),
+        ("KRONOS_HORIZON", "9" * 5000, "a whole number from 1 to 256"),
+        ("HF_ENDPOINT", "huggingface.co", "an address such as https://huggingface.co"),
         ("JOB_COMPLETION_INDEX", "first", "a whole number from 0 to"),
     ],
 )
@@ -118,6 +121,19 @@ def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(
     with pytest.raises(ConfigError, match=f"{name} has characters that no HTTP header") as error:
         Settings.from_env({name: value})
     assert value not in str(error.value)
+
+
+def test_a_value_that_was_read_from_a_file_counts_without_the_file_s_own_marks() -> None:
+    marked = {"HF_TOKEN": "\ufeffhf_x\r\n", "KRONOS_HORIZON": "\ufeff0000000007\n"}
+    settings = Settings.from_env(marked | {"KRONOS_API_KEY": "\ufeffkey\r\n"})
+    assert (settings.hf_token, settings.api_key, settings.horizon) == ("hf_x", "key", 7)
+    assert database_url({"DATABASE_URL": "\ufeffpostgresql://me@h/k\r\n"}).endswith("me@h/k")
+    parts = {
+        "POSTGRES_HOST": "h\n",
+        "POSTGRES_USER": "\ufeffme",
+        "POSTGRES_PASSWORD": "\ufeffpw\r\n",
+    }
+    assert database_url(parts).endswith("//me:pw@h")
 
 
 def test_secrets_do_not_show_when_settings_are_printed() -> None:

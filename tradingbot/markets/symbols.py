@@ -22,6 +22,8 @@ def calendar_name(symbol: str) -> str:
     ticker = symbol.strip().upper()
     if not ticker:
         raise DataError("a ticker is empty; expected one such as SPY")
+    if not is_visible(ticker):
+        raise DataError(f"{ticker!a} has characters that nobody sees", symbol=symbol)
     try:
         own = own_calendars()
     except ValueError as error:
@@ -48,6 +50,20 @@ def calendar_name(symbol: str) -> str:
         )
     return calendar
 
+
+def is_visible(symbol: str) -> bool:
+    """Whether every character shows: none is a control or format character, or a filler.
+
+    The same as a Space's rule.
+    """
+    return symbol.isprintable() and not _FILLERS.search(symbol)
+
+
+# Letters and marks that are printable to Python and show nothing.
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 
 # A class of shares: BRK.B, BRK/B, "BRK B". Other letters behind a point are exchanges'.
 _CLASS = re.compile(r"([A-Z]{1,4})[./ ]([AB])")

@@ -41,7 +41,10 @@ def _time(value: object) -> datetime:
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError("expected a time such as 2013-02-21T00:00:00")
     when = datetime.fromisoformat(value)
-    return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
+    try:
+        return when if when.tzinfo is None else when.astimezone(UTC).replace(tzinfo=None)
+    except OverflowError:
+        raise ValueError("no such year in UTC") from None
 
 
 def _few(value: object) -> object:

@@ -7,10 +7,12 @@ inside of `bounded`.
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from socket import SHUT_RDWR
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tradingbot.errors import ConfigError
 from tradingbot.formatting import quoted
@@ -34,6 +36,20 @@ class UnexpectedAnswer(Exception):
 class _Bounds:
     deadline: float  # on time.monotonic()
     size: int
+    connections: list[Any] = field(default_factory=list)  # that were opened for this work
+
+    def trace(self, event: str, info: dict[str, Any]) -> None:
+        """Called by the HTTP client for each step of a request."""
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self.connections.append(info["return_value"])
+        if event.endswith(".send_request_headers.started") and time.monotonic() > self.deadline:
+            raise TimeoutError
+
+    def cut(self) -> None:
+        """End what is still read: a Hub that never stops to say "100 Continue", say."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.get_extra_info("socket").shutdown(SHUT_RDWR)
 
 
 _bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
@@ -85,7 +101,11 @@ def bounded(work: Callable[[], Result], *, seconds: float, size: int = ANSWER_BY
         TimeoutError: It is not done after `seconds`.
         UnexpectedAnswer: An answer is larger, compressed, or a redirect to somebody else.
     """
-    return within(seconds, partial(_with_bounds, _Bounds(time.monotonic() + seconds, size), work))
+    bounds = _Bounds(time.monotonic() + seconds, size)
+    try:
+        return within(seconds, partial(_with_bounds, bounds, work))
+    finally:
+        bounds.cut()
 
 
 def _with_bounds(bounds: _Bounds, work: Callable[[], Result]) -> Result:
@@ -113,8 +133,10 @@ def _set_client(answer: float, connect: float) -> None:
 
 
 def _ask_for_plain(request: "httpx2.Request") -> None:
-    if _bounds.get():
+    if bounds := _bounds.get():
         request.headers["Accept-Encoding"] = "identity"
+        request.headers["Connection"] = "close"  # so that each has a connection of its own
+        request.extensions["trace"] = bounds.trace
 
 
 def _bound(response: "httpx2.Response") -> None:

@@ -21,6 +21,7 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
 def test_values_are_read_and_an_empty_one_counts_as_not_set() -> None:
     settings = Settings.from_env({"KRONOS_MAX_BATCH": " 12 ", "KRONOS_MODEL": ""})
     assert settings.max_batch == 12
+    assert Settings.from_env({"KRONOS_API_KEY": "\ufeffkey\r\n"}).api_key == "key"  # from a file
     assert settings.model == "kronos-mini"
 
 
@@ -30,6 +31,11 @@ def test_a_wrong_number_is_refused_with_its_name_value_and_bounds(value: str) ->
         Settings.from_env({"KRONOS_MAX_BATCH": value})
     assert "KRONOS_MAX_BATCH=" in str(error.value)
     assert "expected a whole number from 1 to 4096" in str(error.value)
+
+
+def test_a_number_of_more_digits_than_its_bound_is_above_it() -> None:
+    with pytest.raises(SettingsError, match="from 1 to 999999999"):
+        Settings.from_env({"KRONOS_MAX_WORK": "9999999999"})
 
 
 def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:

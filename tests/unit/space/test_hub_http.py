@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from tests.support.hostile import (
     try_hub,
 )
 from tests.support.hub_api import REPO, TOKEN
+from tests.support.space_server import until
 from tradingbot.errors import ConfigError, HubError, HubRefused
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
@@ -54,12 +56,14 @@ def test_hostile_answers_raise_nothing_but_errors_of_one_line() -> None:
 
 
 @pytest.mark.parametrize("name", SLOW_ONES)
-def test_a_pause_is_given_up_in_time_however_the_answer_drips(
+def test_a_pause_is_given_up_in_time_however_the_answer_drips_and_holds_no_thread(
     server: HostileServer, space: HubSpace, name: str
 ) -> None:
     server.answer = transports(GOOD, "")[name]
+    before = set(threading.enumerate())
     with pytest.raises(HubError, match="in 1 attempt: "):
         space.pause(patience=0)
+    until(lambda: not [t for t in threading.enumerate() if "(run)" in t.name and t not in before])
 
 
 def test_the_look_after_a_pause_has_no_more_time_than_the_pause_itself(

@@ -3,13 +3,18 @@
 import json
 import tracemalloc
 from typing import Any
+from unicodedata import category
 
 import pytest
 from starlette.testclient import TestClient
 
 from kronos_space import schemas
+from kronos_space.refusals import is_visible as space_sees
 from kronos_space.server import connection, reader
 from tests.support.candles import bars, request
+from tradingbot.errors import DataError
+from tradingbot.markets.symbols import calendar_name
+from tradingbot.markets.symbols import is_visible as job_sees
 
 MANY = 200_000
 BOTH = pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
@@ -132,7 +137,7 @@ def test_a_batch_is_read_a_few_series_at_a_time(
 
 @BOTH
 @pytest.mark.parametrize(
-    "mark", list("\x07\x7f\x85\x9b\xad\u200b\u200f\u2028\u202e\u2066\ufeff\U000e0041")
+    "mark", list("\x07\x7f\x85\x9b\xad\u200b\u200f\u2028\u202e\u2066\u3164\ufe0f\ufeff\U000e0041")
 )
 def test_what_controls_a_terminal_is_refused_and_never_repeated(
     client: TestClient, path: str, mark: str
@@ -147,6 +152,19 @@ def test_what_controls_a_terminal_is_refused_and_never_repeated(
     rows[3][f"k{mark}"] = 1
     text = json.dumps(request(ohlcv=rows)).encode()
     assert mark not in json.dumps(sent(client, path, text), ensure_ascii=False)
+
+
+def test_a_ticker_is_visible_to_the_space_as_to_the_job() -> None:
+    marks = [chr(code) for code in (*range(0x20000), *range(0xE0000, 0xE0200))]
+    seen = [mark for mark in marks if space_sees(f"A{mark}B")]
+    assert seen == [mark for mark in marks if job_sees(f"A{mark}B")]
+    assert not [
+        mark for mark in seen if category(mark) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    ]
+    assert not set(seen) & set("\u034f\u115f\u1160\u17b5\u180b\u2800\u3164\uffa0\ufe0f\U000e0100")
+    assert set(seen) > set("AZaz09.-=^ /日経ก한é")
+    with pytest.raises(DataError, match=r"'A\\u3164' has characters that nobody sees"):
+        calendar_name("A\u3164")
 
 
 def test_the_symbol_of_a_refused_item_is_repeated_short_and_printable(client: TestClient) -> None:
