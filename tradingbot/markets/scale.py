@@ -10,6 +10,9 @@ zeros. A market's own moves can be as large, and are told apart by what they loo
 - On real news many more shares are traded than on the days before and after. With a split the
   number of shares goes up by its ratio for good, and not their value.
 - The ratio of a split is one of small numbers, within an ordinary night's move.
+
+Of the newest bars no later ones tell whether calm and trade stay. Then more trade than is usual
+counts as news, and the ratio must be one that companies use often.
 """
 
 from dataclasses import dataclass
@@ -26,11 +29,15 @@ SMALLEST = 1.22  # below 5:4; smaller ratios look like any large move
 _WINDOW = 40  # bars that tell what is usual
 _SIGMAS = 6.0  # of the usual move; less is a move as any
 _CALM = 3.5  # times the usual span of a bar; more is no calm bar
+_WIDE = 2.0  # times the usual span; of a bar that is not quite calm
 _NEWS = 2.5  # times the usual volume
+_NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, of a calm or a wide bar
 _CERTAIN = np.log(8)  # no calm bar is that far from the one before it, whatever the ratio
+_LATER = 3  # bars that show whether what came with a break has stayed
 # Ratios up to n:1, and n:2, n:3, n:4, n:5
 _RATIOS = np.array(sorted({n / d for d in range(1, 6) for n in range(d + 1, 41 * d)}))
-_COMMON = np.array([1.5, 2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100])
+_WHOLE = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100])  # up: n old are one
+_COMMON = np.array([5 / 4, 4 / 3, 3 / 2, *_WHOLE])
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,9 @@ def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
     for at in candidates.tolist():
         gap = float(gaps[at - 1])
         usual = _Usual.around(at, candidates, steps, gaps, spans)
-        if usual.is_break(at, gap, spans) and not (
-            volume is not None and _is_news(volume, at, gap)
+        trade = None if volume is None else _trade(volume, at, gap)
+        if usual.is_break(at, gap, spans, trade) and not (
+            volume is not None and _is_news(volume, at, trade, spans[at] > _WIDE * usual.span)
         ):
             found.append(ScaleBreak(at, bars.index[at], float(np.exp(gap))))
     return found
@@ -106,7 +114,7 @@ class _Usual:
             calm_after=_calm_after(before, after[:10], steps),
         )
 
-    def is_break(self, at: int, gap: float, spans: Floats) -> bool:
+    def is_break(self, at: int, gap: float, spans: Floats, trade: float | None) -> bool:
         size = abs(gap)
         if size < _SIGMAS * self.step or not self.calm_after:
             return False
@@ -114,7 +122,12 @@ class _Usual:
             return size > np.log(1.4) and _is_near(size, min(self.step, 0.012), _COMMON)
         if spans[at] > min(_CALM * self.span, max(size / 2, 1.5 * self.span)):
             return False
-        return size > _CERTAIN or _is_near(size, 2.5 * max(self.gap, self.step / 3), _RATIOS)
+        tolerance = max(self.gap, self.step / 3)
+        common = _is_near(size, 3.5 * tolerance, _COMMON if gap < 0 else _WHOLE)
+        settled = at + _LATER < len(spans)
+        idle = gap > 0 and trade is not None and trade < 1  # no news brings less trade than usual
+        odd = (settled or idle) and _is_near(size, 2.5 * tolerance, _RATIOS)
+        return size > _CERTAIN or common or odd
 
 
 def _deviation(moves: Floats) -> float:
@@ -138,15 +151,27 @@ def _is_near(size: float, tolerance: float, ratios: Floats) -> bool:
     return bool(far < min(max(tolerance, 0.004), 0.06))
 
 
-def _is_news(volume: Floats, at: int, gap: float) -> bool:
-    """Whether many more shares were traded than before, and than after if that is known."""
+def _trade(volume: Floats, at: int, gap: float) -> float | None:
+    """The value of trade at the bar, times the usual one; None if it is not known.
+
+    That of shares before a split counts as theirs after it: a split raises their number, no value.
+    """
     before = volume[max(0, at - _WINDOW // 2) : at]
-    after = volume[at + 1 : at + 1 + _WINDOW // 2]
-    usual_before = float(np.median(before)) if before.size else 0.0
-    if not usual_before or not volume[at]:
+    usual = float(np.median(before)) if before.size else 0.0
+    if not usual or not volume[at]:
+        return None
+    # busy days follow busy days
+    return float(volume[at] / max(usual, before[-1]) * min(1.0, np.exp(gap)))
+
+
+def _is_news(volume: Floats, at: int, trade: float | None, is_wide: bool) -> bool:
+    """Whether many more shares were traded than before, and than after if that is known."""
+    if trade is None:
         return False
-    rise = volume[at] / usual_before
-    if len(after) >= 2 and (usual_after := float(np.median(after))):
-        return bool(min(rise, volume[at] / usual_after) > _NEWS)
-    # A split alone raises the number of shares by its ratio
-    return bool(rise * min(1.0, np.exp(gap)) > 2.0 and rise > _NEWS)
+    usual = float(np.median(volume[max(0, at - _WINDOW // 2) : at]))
+    after = volume[at + 1 : at + 1 + _WINDOW // 2]
+    usual_after = float(np.median(after)) if after.size else 0.0
+    if usual_after and min(volume[at] / usual, volume[at] / usual_after) > _NEWS:
+        return True
+    settled = len(after) >= _LATER and usual_after > 0
+    return not settled and trade > (_WIDE_NEWS if is_wide else _NEWEST_NEWS)

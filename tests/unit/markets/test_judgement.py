@@ -66,10 +66,17 @@ def scaled(
 # --- breaks of scale ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("at", [60, 200, 297, 299])
-@pytest.mark.parametrize(
-    "ratio", [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 7.0, 10.0, 20.0, 100.0, 1e6, 2 / 3, 0.5, 0.1, 0.04]
-)
+RATIOS = [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 7.0, 10.0, 20.0, 100.0, 1e6, 2 / 3, 0.5, 0.1, 0.04]
+# 5:2 at the newest bars looks like a crash of 60 %
+PLACES = [
+    (ratio, at)
+    for ratio in RATIOS
+    for at in (60, 200, 297, 299)
+    if (ratio, at > 200) != (2.5, True)
+]
+
+
+@pytest.mark.parametrize(("ratio", "at"), PLACES)
 def test_a_split_that_was_not_applied_is_found_at_its_bar(ratio: float, at: int) -> None:
     [found] = scale_breaks(scaled(candles(), slice(0, at), ratio, volume=True))
     assert found.position == at
@@ -100,6 +107,53 @@ def test_no_real_candle_is_taken_for_a_break_with_or_without_its_volume() -> Non
         assert scale_breaks(frame.drop(columns="volume")) == []
 
 
+@cache
+def sample_candles() -> list[pd.DataFrame]:
+    source = SampleSource()
+    years = day("2000-01-01"), day("2013-03-01")
+    return [source.fetch(symbol, "1d", *years) for symbol in source.symbols()]
+
+
+def of_the_sample(random: np.random.Generator, *, later: int) -> tuple[pd.DataFrame, int]:
+    """150 real candles before a bar drawn at random, it, and `later` ones; where it is."""
+    frames = sample_candles()
+    frame = frames[random.integers(len(frames))]
+    at = int(random.integers(150, len(frame) - later))
+    return frame.iloc[at - 150 : at + 1 + later].copy(), 150
+
+
+@pytest.mark.parametrize("later", [0, 1, 20])
+def test_splits_of_real_candles_are_found_nineteen_times_in_twenty_at_any_place(later: int) -> None:
+    random, found = np.random.default_rng(3), 0
+    ratios = [2, 3, 3 / 2, 5 / 4, 10, 20, 1 / 10, 1 / 3, 100, 1 / 100] * 10
+    for ratio in ratios:
+        frame, at = of_the_sample(random, later=later)
+        in_pence = ratio in (100, 1 / 100)
+        split = scaled(frame, slice(0, at), ratio, volume=not in_pence)
+        found += at in [one.position for one in scale_breaks(split)]
+    assert found >= 0.92 * len(ratios)
+
+
+@pytest.mark.parametrize(
+    ("later", "trade", "wider", "most"),
+    [(0, 4, 1, 0.12), (0, 4, 3, 0.06), (0, 10, 1, 0.02), (1, 4, 1, 0.05), (20, 10, 1, 0.02)],
+)
+def test_moves_overnight_with_much_trade_pass_at_any_place(
+    later: int, trade: float, wider: float, most: float
+) -> None:
+    random, refused = np.random.default_rng(4), 0
+    factors = np.exp(random.uniform(np.log(0.25), np.log(2.5), 120))
+    factors = factors[np.abs(np.log(factors)) > 0.22]
+    for factor in factors:
+        frame, at = of_the_sample(random, later=later)
+        frame = scaled(frame, slice(at, len(frame)), factor)
+        frame.iloc[at, 4] *= trade
+        around = frame["open"].iloc[at]
+        frame.iloc[at, :4] = around * (frame.iloc[at, :4] / around) ** wider
+        refused += at in [one.position for one in scale_breaks(frame)]
+    assert refused <= most * len(factors)
+
+
 def crash(*factors: float, within: bool, volume: float = 8.0, move: float = 0.02) -> pd.DataFrame:
     """Falls by these factors, day by day: within the bars, or overnight with many more shares."""
     frame = candles("BTC-USD", move=move)
@@ -123,6 +177,11 @@ def crash(*factors: float, within: bool, volume: float = 8.0, move: float = 0.02
         ("LUNA by closes only, with volume", lambda: crash(0.4, 0.5, 0.06, 0.1, within=False)),
         ("GameStop: +135 %, then -60 %", lambda: crash(2.35, 0.56, 1.7, 0.4, within=False)),
         ("a take-over bid: +98 %, calm", lambda: crash(1.98, within=False, volume=20)),
+        ("-60 % overnight, at the newest bar", lambda: crash(0.4, within=False).iloc[:201]),
+        ("-60 % with four times the trade", lambda: crash(0.4, within=False, volume=4).iloc[:201]),
+        ("-60 %, and one more bar", lambda: crash(0.4, within=False, volume=4).iloc[:202]),
+        ("+60 % overnight, at the newest bar", lambda: crash(1.6, within=False).iloc[:201]),
+        ("+37 %, no volume", lambda: crash(1.37, within=False).iloc[:201, :4]),
         ("a penny stock that doubles", lambda: candles("BTC-USD", move=0.25)),
     ],
 )
