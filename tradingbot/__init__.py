@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
     from tradingbot.ai.forecast_tool import kronos_forecast
     from tradingbot.bots.bot import Bot
-    from tradingbot.client import KronosClient
+    from tradingbot.client import AsyncKronosClient, KronosClient
     from tradingbot.persistence.engine import get_db_session
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncKronosClient",
     "Bot",
     "KronosClient",
     "get_db_session",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncKronosClient": "tradingbot.client",
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
     "get_db_session": "tradingbot.persistence.engine",

@@ -1,19 +1,24 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tradingbot.errors import DataError
+from tradingbot.charts import fan_chart
+from tradingbot.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
+LEVELS = (0.1, 0.5, 0.9)  # of a frame's quantiles, unless others are asked for
+FAN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # those of a chart
 RAW = "raw"  # a calibration: the bands are the model's own
 ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
 CONFORMAL = "conformal"  # a calibration: the bands are the model's, as wide as the record asks for
@@ -35,6 +40,16 @@ class ForecastBar:
     raw: "ForecastBar | None" = None  # as the model said it, where the quantiles are no longer that
     # the model's own, calibrated, where `close_quantiles` are combined with other forecasts
     calibrated: Mapping[float, float] | None = None
+
+    def quantile(self, level: float) -> float:
+        """The price below which the close is with this probability, read off between the levels.
+
+        ValueError beyond the outermost ones: so few paths say nothing of rarer outcomes.
+        """
+        levels, prices = list(self.close_quantiles), list(self.close_quantiles.values())
+        if not levels[0] <= level <= levels[-1]:
+            raise ValueError(f"level {level!r}: expected {levels[0]} to {levels[-1]}")
+        return float(np.interp(level, levels, prices))
 
     def times(self, scale: float) -> "ForecastBar":
         """The bar with all prices multiplied by `scale`, and the volume divided by it."""
@@ -84,6 +99,9 @@ class Forecast:
     shares: Mapping[str, float] | None = None
     # None: the Space is too old to anchor its paths; or the forecast was read from the database
     reconstruction: Reconstruction | None = None
+    # float64, samples x horizon x [open, high, low, close, volume], where they were asked for; as
+    # the model said them, also where the quantiles are calibrated
+    paths: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def horizon(self) -> int:
@@ -99,7 +117,9 @@ class Forecast:
         if scale == 1:
             return self
         bars = tuple(bar.times(scale) for bar in self.bars)
-        return replace(self, last_close=self.last_close * scale, bars=bars)
+        by = np.array([scale, scale, scale, scale, 1 / scale])
+        paths = None if self.paths is None else self.paths * by
+        return replace(self, last_close=self.last_close * scale, bars=bars, paths=paths)
 
     @property
     def kronos_share(self) -> float:
@@ -124,8 +144,14 @@ class Forecast:
             shares=None,
         )
 
-    def to_frame(self, source: str) -> "pd.DataFrame":
-        """One row a future bar; `attrs` says where it is from ("space" or "stored")."""
+    def to_frame(
+        self, source: str | None = None, *, levels: Iterable[float] = LEVELS
+    ) -> "pd.DataFrame":
+        """One row a future bar, with a column for each level of the close's quantiles.
+
+        `attrs` says what is known of the forecast, and where it is from ("space" or "stored") if
+        `source` does.
+        """
         import pandas as pd  # a third of a second, and not everyone wants a frame
 
         frame = pd.DataFrame(
@@ -136,9 +162,10 @@ class Forecast:
                 "low": [bar.low for bar in self.bars],
                 "close": [bar.close for bar in self.bars],
                 "volume": [bar.volume for bar in self.bars],
-                "close_p10": [bar.close_quantiles[0.1] for bar in self.bars],
-                "close_p50": [bar.close_quantiles[0.5] for bar in self.bars],
-                "close_p90": [bar.close_quantiles[0.9] for bar in self.bars],
+                **{
+                    quantile_column(level): [bar.quantile(level) for bar in self.bars]
+                    for level in levels
+                },
                 "prob_up": [bar.prob_up for bar in self.bars],
                 "kronos_share": self.kronos_share,
             }
@@ -156,6 +183,44 @@ class Forecast:
             "shares": None if self.shares is None else dict(self.shares),
         }
         return frame
+
+    def plot(self) -> "go.Figure":
+        """A plotly figure: the median close from the last one on, and its bands.
+
+        ConfigError when plotly is not installed.
+        """
+        known = self.bars[0].close_quantiles
+        bands = {
+            level: [bar.quantile(level) for bar in self.bars] for level in FAN if level in known
+        }
+        try:
+            return fan_chart(
+                [self.as_of, *(bar.target_date for bar in self.bars)],
+                {level: [self.last_close, *prices] for level, prices in bands.items()},
+                title=self.caption,
+            )
+        except ImportError as error:
+            raise ConfigError(
+                "the package plotly is missing: pip install 'kronos-tradingbots[plot]'"
+            ) from error
+
+    @property
+    def caption(self) -> str:
+        """In a line: what it is of, as of when and by which model."""
+        bands = "raw bands" if self.calibration == RAW else f"bands {self.calibration}"
+        return (
+            f"Kronos forecast of {self.symbol}, {self.interval}, as of {self.as_of:%Y-%m-%d %H:%M} "
+            f"by {self.model_name}: {self.samples} paths, {bands}"
+        )
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        return f"<p>{escape(self.caption)}</p>{self.to_frame().to_html()}"
+
+
+def quantile_column(level: float) -> str:
+    """close_p10 for 0.1, close_p2.5 for 0.025."""
+    return f"close_p{round(100 * level, 6):g}"
 
 
 def _times(quantiles: Mapping[float, float], scale: float) -> dict[float, float]:

@@ -23,6 +23,7 @@ FACES = [
 ]
 
 BOT_NAMES = {
+    "AsyncKronosClient": "tradingbot.client",
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
     "get_db_session": "tradingbot.persistence.engine",

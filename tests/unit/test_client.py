@@ -245,16 +245,16 @@ def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
         (None, 5, "symbol=None: expected a ticker"),
         (5, 5, "symbol=5: expected a ticker"),
         (" ", 5, "symbol=' ': expected a ticker"),
+        (["AAPL"], 5, "symbol=.'AAPL'.: expected a ticker"),
     ],
 )
-def test_a_question_that_makes_no_sense_is_none_and_one_warning_that_names_the_value(
+def test_a_question_that_makes_no_sense_is_a_mistake_that_names_the_value(
     client: KronosClient, caplog: pytest.LogCaptureFixture, symbol: Any, horizon: Any, says: str
 ) -> None:
-    assert client.predict(symbol, horizon) is None
-    [record] = caplog.records
-    assert record.getMessage().startswith(f"No Kronos forecast: {says}")
-    with pytest.raises(ValueError, match=says):
-        client.forecast(symbol, horizon)
+    for ask in (client.predict, client.forecast):
+        with pytest.raises(ValueError, match=says):
+            ask(symbol, horizon)
+    assert caplog.records == []
 
 
 def test_a_ticker_is_named_once_in_the_warning(

@@ -31,7 +31,7 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     Raises:
         DataError: It is no frame of this ticker's candles; says what is missing or doubled.
     """
-    frame = _of_ticker(symbol, _to_pandas(symbol, history))
+    frame = _of_ticker(symbol, to_pandas(symbol, history))
     names = list(frame.columns)
     columns = find_columns(names)
     if doubled := [name for name in (*PRICES, "volume") if name in columns.doubled]:
@@ -57,7 +57,8 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     return bars if bars.index.is_monotonic_increasing else bars.sort_index(kind="stable")
 
 
-def _to_pandas(symbol: str, history: Any) -> pd.DataFrame:
+def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
+    """The frame as pandas has it. DataError when it is none of a library that is known."""
     if isinstance(history, pd.DataFrame):
         return history
     try:

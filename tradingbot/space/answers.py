@@ -90,6 +90,13 @@ class Bar(_Answer):
     prob_up: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
+Candle = Annotated[
+    list[Annotated[float, Field(ge=0, le=MAX_VOLUME, allow_inf_nan=False)]],
+    Field(fail_fast=True, min_length=5, max_length=5),
+]
+Path = Annotated[list[Candle], Field(fail_fast=True, max_length=MAX_HORIZON)]
+
+
 class Reconstruction(_Answer):
     close: Annotated[float, Field(allow_inf_nan=False)]
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -109,6 +116,7 @@ class Result(_Answer):
     samples: int
     seed: int | None = None
     predictions: Annotated[list[Bar], Field(fail_fast=True, max_length=MAX_HORIZON)]
+    paths: Annotated[list[Path], Field(fail_fast=True)] | None = None  # samples x horizon x 5
     warnings: Annotated[list[str], Field(fail_fast=True)] | None = None
 
 

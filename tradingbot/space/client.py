@@ -77,21 +77,7 @@ class SpaceClient:
         Raises:
             ConfigError: They have no address of a Space, or an API key for nobody's own.
         """
-        if settings.space_url is None:
-            raise ConfigError(
-                "KRONOS_SPACE_URL is not set: give the Space's address "
-                "(https://owner-space.hf.space), or start one here with 'make serve'"
-            )
-        check_recipient(settings, "KRONOS_API_KEY")
-        return cls(
-            settings.space_url,
-            http=http,
-            api_key=settings.api_key,
-            hf_token=None if settings.space_is_a_strangers else settings.hf_token,
-            hf_space_repo=settings.hf_space_repo,
-            timeout=timeout,
-            timeouts=settings.timeouts,
-        )
+        return cls(**connection(settings), http=http, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -177,7 +163,7 @@ class SpaceClient:
         """
         flight = _Flight(self)
         try:
-            for item in _batches(requests):
+            for item in in_batches(requests):
                 if isinstance(item, tuple):
                     yield [item]
                 else:
@@ -190,15 +176,39 @@ class SpaceClient:
         results = self._http.predict_batch(
             envelope(batch), limit=answer_bytes(batch), stopped=stopped
         )
-        if len(results) != len(batch):
-            raise SpaceUnavailable(
-                f"{self.url} answered {len(results)} results to {len(batch)} requests"
-            )
-        made_at = utcnow()
-        return [
-            (request.symbol, decode(request, result, made_at=made_at))
-            for request, result in zip(batch, results, strict=True)
-        ]
+        return answers(self.url, batch, results)
+
+
+def answers(url: str, batch: list[SeriesRequest], results: list[Any]) -> list[Answer]:
+    """What the Space at `url` answered to each request of a batch."""
+    if len(results) != len(batch):
+        raise SpaceUnavailable(f"{url} answered {len(results)} results to {len(batch)} requests")
+    made_at = utcnow()
+    return [
+        (request.symbol, decode(request, result, made_at=made_at))
+        for request, result in zip(batch, results, strict=True)
+    ]
+
+
+def connection(settings: Settings) -> dict[str, Any]:
+    """Address and secrets of the Space that `settings` name, as arguments of its client.
+
+    Raises:
+        ConfigError: They have no address of a Space, or an API key for nobody's own.
+    """
+    if settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address "
+            "(https://owner-space.hf.space), or start one here with 'make serve'"
+        )
+    check_recipient(settings, "KRONOS_API_KEY")
+    return {
+        "url": settings.space_url,
+        "api_key": settings.api_key,
+        "hf_token": None if settings.space_is_a_strangers else settings.hf_token,
+        "hf_space_repo": settings.hf_space_repo,
+        "timeouts": settings.timeouts,
+    }
 
 
 class _Flight:
@@ -242,7 +252,7 @@ class _Flight:
             return [(request.symbol, error) for request in batch]
 
 
-def _batches(
+def in_batches(
     requests: Iterable[SeriesRequest | Unsendable],
 ) -> Iterator[list[SeriesRequest] | Unsendable]:
     """Group requests by BATCH_SERIES and BATCH_BYTES; pass the others on as they are."""
@@ -251,7 +261,7 @@ def _batches(
         if isinstance(request, tuple):
             yield request
             continue
-        size = sum(len(other.body) for other in batch) + len(request.body)
+        size = sum(other.weight for other in batch) + request.weight
         if batch and (len(batch) == BATCH_SERIES or size > BATCH_BYTES):
             yield batch
             batch = []

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
@@ -33,7 +34,7 @@ _LEVELS = frozenset(QUANTILE_LEVELS)
 
 def answer_bytes(batch: Sequence[SeriesRequest]) -> int:
     """The size at which an answer to these requests is broken off: several times what is due."""
-    return 1_000_000 + sum(4096 * request.horizon for request in batch)
+    return 1_000_000 + sum(request.answer_bytes for request in batch)
 
 
 def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
@@ -77,6 +78,7 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
             *(quoted(line) for line in (result.warnings or [])[:MAX_WARNINGS]),
         ),
         reconstruction=start,
+        paths=_paths(request, result),
     )
 
 
@@ -116,6 +118,18 @@ def _reconstruction(request: SeriesRequest, result: Result) -> Reconstruction | 
         expected = f"1, or {request.last_close} ÷ {short.repr(close)}"
         raise _wrong("reconstruction.factor", factor, expected)
     return Reconstruction(close, factor)
+
+
+def _paths(request: SeriesRequest, result: Result) -> np.ndarray | None:
+    """Shape (samples, horizon, 5) when they were asked for."""
+    if not request.paths:
+        return None
+    if result.paths is None:
+        raise ValueError("it lacks the paths that were asked for")
+    shape = request.samples, request.horizon, 5
+    if len(result.paths) != shape[0] or any(len(path) != shape[1] for path in result.paths):
+        raise ValueError(f"its paths have not the shape {shape}")
+    return np.array(result.paths, dtype="float64")
 
 
 def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:

@@ -1,4 +1,4 @@
-"""Errors for what a Space answers other than 200, and for not answering, with what to do."""
+"""A Space's answers, read or refused: an error for what is none, with what to do about it."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,9 @@ from requests.structures import CaseInsensitiveDict
 
 from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
 from tradingbot.formatting import quoted
+from tradingbot.space.answers import read_health, read_results
 
+PREDICT = "/predict/batch"
 FULL = 429  # the queue: no failure, but a reason to wait
 TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
 
@@ -50,6 +52,28 @@ def refusal(url: str, answer: Answer) -> SpaceError:
         413: "the request is larger than the Space allows",
     }.get(status, "the Space refuses this request")
     return SpaceRejected(f"{answered}; {hint}")
+
+
+def health_in(url: str, answer: Answer) -> dict[str, Any]:
+    """The fields of /health of the Space at `url`. SpaceUnavailable when it is no Space's."""
+    try:
+        return read_health(answer.body)
+    except ValueError as error:
+        raise SpaceUnavailable(
+            f"{url}/health is not a kronos_space's: check the address ({error})"
+        ) from error
+
+
+def results_in(url: str, answer: Answer) -> list[Any]:
+    """The results of a batch, not yet checked. SpaceUnavailable when there are none."""
+    try:
+        return read_results(answer.body)
+    except ValueError as error:
+        kind = quoted(answer.headers.get("Content-Type", "no content type"), 60)
+        raise SpaceUnavailable(
+            f"{url}{PREDICT} answered 200, but {error} ({kind}); "
+            "is KRONOS_SPACE_URL the Space's own address?"
+        ) from error
 
 
 def _message(answer: Answer) -> str:

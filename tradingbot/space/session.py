@@ -54,7 +54,7 @@ def space_session(url: str) -> requests.Session:
     """Return a session whose answers end at the deadline of `answers_by`."""
     session = requests.Session()
     session.auth = NoAuth()
-    session.trust_env = not _is_loopback(url)  # a proxy cannot reach this machine's loopback
+    session.trust_env = not is_loopback(url)  # a proxy cannot reach this machine's loopback
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
     return session
@@ -155,7 +155,7 @@ def _encodable(host: str | None) -> None:
         host.encode("idna")  # UnicodeError for a label that is empty or has over 63 characters
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
     host = ""
     try:
         host = urlsplit(url).hostname or ""

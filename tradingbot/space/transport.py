@@ -13,13 +13,21 @@ from tenacity import RetryCallState, retry_if_exception, retry_if_result
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from tradingbot.errors import ConfigError, SpaceUnavailable
-from tradingbot.formatting import quoted
 from tradingbot.runtime.concurrency import within
 from tradingbot.runtime.retry import answer_of, doubling, retry, retry_after
 from tradingbot.settings import Timeouts, default_timeouts
-from tradingbot.space.answers import HEALTH_BYTES, read_health, read_results
+from tradingbot.space.answers import HEALTH_BYTES
 from tradingbot.space.hub import is_private_space
-from tradingbot.space.refusals import FULL, TRANSIENT, Answer, cause, refusal
+from tradingbot.space.refusals import (
+    FULL,
+    PREDICT,
+    TRANSIENT,
+    Answer,
+    cause,
+    health_in,
+    refusal,
+    results_in,
+)
 from tradingbot.space.session import (
     NoAuth,
     TooLarge,
@@ -99,12 +107,7 @@ class SpaceHTTP:
         answer = self._answered(
             "GET", "/health", timeout=self.timeouts.space_health, limit=HEALTH_BYTES, attempts=1
         )
-        try:
-            return read_health(answer.body)
-        except ValueError as error:
-            raise SpaceUnavailable(
-                f"{self.url}/health is not a kronos_space's: check the address ({error})"
-            ) from error
+        return health_in(self.url, answer)
 
     def check_key(self) -> None:
         """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
@@ -123,18 +126,10 @@ class SpaceHTTP:
         Sending it twice is harmless, so transient failures are retried: until `stopped` is set,
         and for as long as the queue is full, up to the time-out.
         """
-        path = "/predict/batch"
         answer = self._answered(
-            "POST", path, body=body, timeout=self.timeout, limit=limit, stopped=stopped
+            "POST", PREDICT, body=body, timeout=self.timeout, limit=limit, stopped=stopped
         )
-        try:
-            return read_results(answer.body)
-        except ValueError as error:
-            kind = quoted(answer.headers.get("Content-Type", "no content type"), 60)
-            raise SpaceUnavailable(
-                f"{self.url}{path} answered 200, but {error} ({kind}); "
-                "is KRONOS_SPACE_URL the Space's own address?"
-            ) from error
+        return results_in(self.url, answer)
 
     def _answered(self, method: str, path: str, **options: Any) -> Answer:
         """An answer 200; the others are errors."""
@@ -246,21 +241,23 @@ class SpaceHTTP:
 
     def _may_show_token(self, refused: Mapping[str, str]) -> bool:
         """Whether the Hub's token belongs into what was refused with these headers; now it does."""
-        parts = urlsplit(self.url)
-        host = parts.hostname or ""
         with self._token_lock:
             if self._headers is not refused:
                 return True  # another thread has asked meanwhile
-            if not self._hf_token or parts.scheme != "https" or not host.endswith(".hf.space"):
-                return False
-            private = is_private_space(
-                self._hf_space_repo, host, token=self._hf_token, timeouts=self.timeouts
-            )
-            if not private:
+            if not takes_token(self.url, self._hf_token, self._hf_space_repo, self.timeouts):
                 return False
             self._headers = {**self._headers, "Authorization": f"Bearer {self._hf_token}"}
             self._hf_token = None  # asked and answered: once
             return True
+
+
+def takes_token(url: str, token: str | None, repo: str, timeouts: Timeouts) -> bool:
+    """Whether `url` is the private Space `repo` under hf.space, as the Hub says."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not token or parts.scheme != "https" or not host.endswith(".hf.space"):
+        return False
+    return is_private_space(repo, host, token=token, timeouts=timeouts)
 
 
 def _unanswered(error: BaseException) -> bool:

@@ -37,6 +37,17 @@ class SeriesRequest:
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
     notes: tuple[str, ...] = ()  # what its user should know about the targets
+    paths: bool = False  # whether the sample paths are asked for
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the request and of the paths that answer it."""
+        return len(self.body) + (100 * self.samples * self.horizon if self.paths else 0)
+
+    @property
+    def answer_bytes(self) -> int:
+        """The size at which its answer is broken off: several times what is due."""
+        return 4096 * self.horizon + (128 * self.samples * self.horizon if self.paths else 0)
 
 
 logger = logging.getLogger(__name__)
@@ -52,6 +63,9 @@ def prepared(
     interval: str,
     samples: int,
     seed: int | None = None,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    paths: bool = False,
 ) -> Iterator[SeriesRequest | Unsendable]:
     """Yield a request for each ticker, or why there is none. See `prepare`.
 
@@ -68,6 +82,9 @@ def prepared(
                 interval=interval,
                 samples=samples,
                 seed=seed,
+                temperature=temperature,
+                top_p=top_p,
+                paths=paths,
             )
         except KronosError as error:
             yield symbol, error
@@ -81,6 +98,9 @@ def prepare(
     interval: str,
     samples: int,
     seed: int | None = None,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    paths: bool = False,
 ) -> SeriesRequest:
     """Check `history` and write the request for the `horizon` bars that follow it.
 
@@ -112,7 +132,10 @@ def prepare(
         targets=targets,
         samples=samples,
         seed=seed,
+        temperature=temperature,
+        top_p=top_p,
         zone=zone,
+        paths=paths,
     )
     if not targets:
         gap = "its bars are not on the exchange's minutes: the next ones follow their own pattern"
@@ -137,6 +160,7 @@ def encode(
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     zone: str | None = None,
+    paths: bool = False,
 ) -> SeriesRequest:
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
@@ -161,6 +185,8 @@ def encode(
         "quantiles": list(QUANTILE_LEVELS),
         "seed": seed,
     }
+    if paths:
+        request["return_paths"] = True
     if targets:
         request["target_timestamps"] = _stamps(pd.DatetimeIndex(list(targets)), zone)
     return SeriesRequest(
@@ -175,6 +201,7 @@ def encode(
         bars_hash=bars_hash(history[columns]),
         targets=tuple(targets),
         body=_with_bars(request, history[columns], zone),
+        paths=paths,
     )
 
 

@@ -6,6 +6,7 @@ import tradingbot
 
 if TYPE_CHECKING:
     from tradingbot import (
+        AsyncKronosClient,
         Bot,
         KronosClient,
         get_db_session,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AsyncKronosClient",
     "Bot",
     "KronosClient",
     "get_db_session",

@@ -1,26 +1,20 @@
 """Forecasts for bots: histories go to the Space, forecasts come back, or None with one warning."""
 
 import logging
-import operator
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
-from tradingbot.data.close_now import close_now
+from tradingbot.client.base import Asked, ClientBase
+from tradingbot.client.frames import ForecastFrame, histories, long_frame
+from tradingbot.client.questions import bars, quantile_levels, sampling, ticker
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
-from tradingbot.evaluation.track_record import describe_track_record
-from tradingbot.forecast import Forecast
-from tradingbot.markets.own_candles import own_candles
-from tradingbot.persistence.forecasts import stored_forecast
-from tradingbot.postprocessing.repository import StoredPostprocessing
-from tradingbot.runtime.clock import utcnow
+from tradingbot.forecast import LEVELS
 from tradingbot.runtime.lookahead import refuse_in_backtest
-from tradingbot.settings import Settings, check_secret, check_url
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 from tradingbot.space.client import Answer, SpaceClient
-from tradingbot.space.wire import prepared
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class KronosClient:
+class KronosClient(ClientBase):
     """A Space's forecasts of tickers.
 
     What neither the arguments nor `settings` say is read from the environment: KRONOS_SPACE_URL,
@@ -56,22 +50,17 @@ class KronosClient:
         sessions: "SessionFactory | None" = None,
         timeout: float | None = None,
     ) -> None:
-        settings = settings or Settings.from_env()
-        if space_url:
-            settings = replace(settings, space_url=check_url("space_url", space_url))
-        if api_key:
-            settings = replace(
-                settings, api_key=check_secret("api_key", api_key), space_is_named=True
-            )
-        self.space_url = settings.space_url
-        self.samples = settings.samples if samples is None else samples
-        self._settings = settings
+        super().__init__(
+            space_url,
+            api_key=api_key,
+            data=data,
+            samples=samples,
+            settings=settings,
+            sessions=sessions,
+        )
         self._space: SpaceClient | None = None
         with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
-            self._space = SpaceClient.from_settings(settings, http=http, timeout=timeout)
-        self._data = data
-        self._sources: dict[int, DataService] = {}
-        self._sessions = sessions
+            self._space = SpaceClient.from_settings(self._settings, http=http, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +80,7 @@ class KronosClient:
 
     # forecasts ---------------------------------------------------------------------------
 
-    def predict(self, symbol: str, horizon: int = 5) -> "pd.DataFrame | None":
+    def predict(self, symbol: str, horizon: int = 5) -> ForecastFrame | None:
         """The next `horizon` daily bars, or None after one warning that names the cause.
 
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
@@ -101,20 +90,19 @@ class KronosClient:
         its forecast: `attrs["calibration"]` says "combined …", "conformal …" (as wide as they have
         to be) or "raw", and the column kronos_share how much of them is Kronos' own;
         `attrs["track_record"]`, in a sentence, how good this model's forecasts were.
+
+        Raises:
+            ValueError: `symbol` is no text or `horizon` no whole number from 1 on.
         """
         refuse_in_backtest("KronosClient")
-        try:
-            symbol, horizon = _ticker(symbol), _bars(horizon)
-        except ValueError as error:
-            logger.warning("No Kronos forecast: %s", error)
-            return None
+        symbol, horizon = ticker(symbol), bars(horizon)
         try:
             return self.forecast(symbol, horizon)
         except KronosError as error:
             stored = self._stored(symbol, horizon)
             if stored is not None:
                 logger.info("%s: the stored forecast stands in: %s", symbol, error)
-                return self._frame(stored, "stored")
+                return self._frame(stored, "stored", LEVELS)
             logger.warning("No Kronos forecast of %s: %s", symbol, error.reason)
             return None
 
@@ -125,21 +113,41 @@ class KronosClient:
         *,
         history: Any = None,
         interval: str = "1d",
+        levels: Iterable[float] = LEVELS,
+        samples: int | None = None,
+        temperature: float = TEMPERATURE,
+        top_p: float = TOP_P,
         seed: int | None = None,
-    ) -> "pd.DataFrame":
+        paths: bool = False,
+    ) -> ForecastFrame:
         """As `predict`, but from the Space only, and a failure is raised (see errors.py).
 
         `history` are candles of your own, as `forecast_many` takes them; without them they are
         looked up in the data source.
+        `levels` from 0.05 to 0.95 become columns: close_p10 for 0.1. `samples` paths are drawn at
+        `temperature` from the likeliest tokens that make up `top_p`; with `paths=True` they come
+        along, as the array `paths`. With another temperature or top_p than the job's the quantiles
+        are the model's own: the record is not of such forecasts.
         Without `seed` the same candles give the same forecast; with one, you choose the draw.
-        ValueError when `symbol` is no text or `horizon` no whole number from 1 on.
+
+        Raises:
+            ValueError: An argument is not one of those.
         """
-        symbol = _ticker(symbol)
+        symbol, levels = ticker(symbol), quantile_levels(levels)
         asked = [symbol] if history is None else {symbol: history}
-        [(_, answer)] = self.forecast_many(asked, horizon, interval=interval, seed=seed)
+        [(_, answer)] = self.forecast_many(
+            asked,
+            horizon,
+            interval=interval,
+            samples=samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            paths=paths,
+        )
         if isinstance(answer, KronosError):
             raise answer
-        return self._frame(answer, "space")
+        return self._frame(answer, "space", levels)
 
     def forecast_many(
         self,
@@ -147,55 +155,74 @@ class KronosClient:
         horizon: int = 5,
         *,
         interval: str = "1d",
+        samples: int | None = None,
+        temperature: float = TEMPERATURE,
+        top_p: float = TOP_P,
         seed: int | None = None,
+        paths: bool = False,
     ) -> Generator[Answer]:
         """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
 
         A mapping brings its own histories: frames as yfinance gives them, with a column of dates,
         or of another library (see `tradingbot.markets.frames.normalised`). Tickers alone are
-        looked up in the data source.
+        looked up in the data source. The other arguments are those of `forecast`.
         Quantiles are combined with plain forecasts, or calibrated, as the database's record of the
         model allows (`Forecast.calibration`, `shares`). One bad ticker never spoils the others.
         ConfigError when there is no Space's address. The next requests are prepared and sent
         meanwhile; close the generator to stop that.
         """
         refuse_in_backtest("KronosClient")
-        horizon = _bars(horizon)
-        if isinstance(symbols, str):  # else each letter would be a ticker
-            symbols = [symbols]
-
-        histories: dict[str, pd.DataFrame] = {}  # of the tickers whose answer is still to come
-
-        def history_of(symbol: str) -> "pd.DataFrame":
-            histories[symbol] = known = candles_of(symbol)
-            return known
-
-        def candles_of(symbol: str) -> "pd.DataFrame":
-            if isinstance(symbols, Mapping):
-                return own_candles(
-                    symbol,
-                    symbols[symbol],
-                    interval,
-                    now=utcnow(),
-                    max_jump=self._settings.max_jump,
-                )
-            return self._data_for(horizon).history(symbol, interval=interval)
-
-        requests = prepared(
-            symbols, history_of, horizon, interval=interval, samples=self.samples, seed=seed
+        drawn = sampling(
+            samples=self.samples if samples is None else samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            paths=paths,
         )
-        return self._served(self.space.forecast_batches(requests), histories)
+        asked = self._asked(symbols, bars(horizon), interval=interval, sampling=drawn)
+        return self._served(self.space.forecast_batches(asked.requests), asked)
 
-    def _served(
-        self, batches: Generator[list[Answer]], histories: "dict[str, pd.DataFrame]"
-    ) -> Generator[Answer]:
-        postprocessing = StoredPostprocessing(self._sessions)
+    def forecast_frame(
+        self,
+        frame: Any,
+        horizon: int = 5,
+        *,
+        id_column: str | None = None,
+        timestamp_column: str | None = None,
+        interval: str = "1d",
+        levels: Iterable[float] = LEVELS,
+        nixtla: bool = False,
+        **options: Any,
+    ) -> "pd.DataFrame":
+        """The forecasts of all tickers of a long frame of candles, as one long frame.
+
+        `id_column` holds the tickers and `timestamp_column` the times; without them columns of
+        the usual names are found. The answer has a row a ticker and future bar: the ticker, its
+        `target_date` and the columns of `forecast`, under the names of the frame's columns that
+        were given. With `nixtla`, the columns are those of Nixtla's libraries: unique_id, ds,
+        Kronos, Kronos-lo-80 … `options` are those of `forecast_many`.
+
+        `attrs["errors"]` names the tickers without a forecast, and why.
+
+        Raises:
+            KronosError: No ticker has a forecast; the first ticker's error.
+            ValueError: An argument is not one of those.
+        """
+        levels = quantile_levels(levels)
+        asked = histories(frame, id_column, timestamp_column)
+        answers = dict(self.forecast_many(asked, horizon, interval=interval, **options))
+        return long_frame(
+            answers,
+            levels=levels,
+            id_column=id_column or "symbol",
+            time_column=timestamp_column or "target_date",
+            nixtla=nixtla,
+        )
+
+    def _served(self, batches: Generator[list[Answer]], asked: Asked) -> Generator[Answer]:
         with closing(batches):
             for symbol, answer in chain.from_iterable(batches):
-                bars = histories.pop(symbol, None)
-                if isinstance(answer, Forecast) and bars is not None:
-                    answer = postprocessing.apply(answer, bars)
-                yield symbol, answer
+                yield symbol, asked.served(symbol, answer)
 
     # the Space's state -------------------------------------------------------------------
 
@@ -215,53 +242,3 @@ class KronosClient:
         SpaceUnavailable after `timeout` seconds; an address that is no Space is refused at once.
         """
         return self.space.wait_until_ready(timeout, other_than=other_than)
-
-    # parts of a forecast -----------------------------------------------------------------
-
-    def _data_for(self, horizon: int) -> DataService:
-        if self._data is not None:
-            return self._data
-        if horizon not in self._sources:  # the sample's clock depends on the horizon
-            self._sources[horizon] = DataService(
-                self._settings.data_source,
-                horizon=horizon,
-                timeouts=self._settings.timeouts,
-                max_jump=self._settings.max_jump,
-            )
-        return self._sources[horizon]
-
-    def _frame(self, forecast: Forecast, source: str) -> "pd.DataFrame":
-        frame = forecast.to_frame(source)
-        frame.attrs["track_record"] = describe_track_record(forecast, self._sessions)
-        return frame
-
-    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
-        try:
-            data = self._data_for(horizon)
-            now = data.now()
-        except KronosError:  # no clock, no answer to what is latest
-            return None
-        return stored_forecast(
-            symbol,
-            horizon=horizon,
-            now=now,
-            sessions=self._sessions,
-            close_at=close_now(data, symbol),
-        )
-
-
-def _ticker(symbol: str) -> str:
-    if not isinstance(symbol, str) or not symbol.strip():
-        raise ValueError(f"symbol={symbol!r}: expected a ticker, such as 'SPY'")
-    return symbol.strip().upper()
-
-
-def _bars(horizon: int) -> int:
-    """Whole numbers of any type, numpy's too."""
-    try:
-        number = 0 if isinstance(horizon, bool) else operator.index(horizon)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"horizon={horizon!r}: expected a whole number, at least 1")
-    return number

@@ -1,0 +1,357 @@
+"""The client for people who work with data: options, paths, long frames, charts; both clients."""
+
+import asyncio
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.support.hostile import QUICK, HostileServer, http
+from tests.support.market import made_up
+from tradingbot import AsyncKronosClient, KronosClient
+from tradingbot.client import ForecastFrame
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
+from tradingbot.forecast import Forecast
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.settings import Settings
+
+SAMPLE = DataService("sample")
+
+
+class Blocking:
+    """An AsyncKronosClient to be used like the other one: each call in an event loop."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._made = args, options
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*args: Any, **options: Any) -> Any:
+            async with AsyncKronosClient(*self._made[0], **self._made[1]) as client:
+                result = getattr(client, name)(*args, **options)
+                if hasattr(result, "__aiter__"):
+                    return [one async for one in result]
+                return await result
+
+        return lambda *args, **options: asyncio.run(call(*args, **options))
+
+
+BOTH = pytest.mark.parametrize("kind", [KronosClient, Blocking])
+
+
+@BOTH
+def test_the_options_of_a_forecast_reach_the_space(kind: Any, space_url: str) -> None:
+    client = kind(space_url, data=SAMPLE)
+    forecast = client.forecast(
+        "AAPL", 3, levels=(0.05, 0.95, 0.125), samples=8, temperature=0.5, top_p=0.8, seed=3,
+        paths=True,
+    )  # fmt: skip
+    assert list(forecast.columns)[6:10] == ["close_p5", "close_p12.5", "close_p95", "prob_up"]
+    assert forecast.attrs["samples"] == 8
+    assert forecast.paths.shape == (8, 3, 5)
+    assert forecast.paths.dtype == np.float64
+    np.testing.assert_allclose(forecast.paths[:, :, 3].mean(axis=0), forecast["close"])
+    assert (forecast.paths[:, :, 1] >= forecast.paths[:, :, 2]).all(), "high and low"
+    cold = client.forecast("AAPL", 3, samples=8, temperature=0.001, seed=3, paths=True)
+    assert np.ptp(cold.paths[:, :, 3]) < np.ptp(forecast.paths[:, :, 3])
+
+
+def test_both_clients_give_the_same_forecast(space_url: str) -> None:
+    one = KronosClient(space_url, data=SAMPLE).forecast("IBM", 3)
+    other = Blocking(space_url, data=SAMPLE).forecast("IBM", 3)
+    pd.testing.assert_frame_equal(one, other)
+    assert one.attrs == other.attrs
+    assert one.paths is None
+
+
+@BOTH
+def test_many_tickers_go_in_batches_and_a_bad_one_spoils_none(kind: Any, space_url: str) -> None:
+    asked = ["AAPL", "ZZZZ", *["IBM", "MSFT"] * 10]
+    answers = list(kind(space_url, data=SAMPLE, samples=2).forecast_many(asked, 1))
+    assert [symbol for symbol, _ in answers if symbol != "ZZZZ"] == ["AAPL", *asked[2:]]
+    for symbol, answer in answers:
+        assert isinstance(answer, DataError if symbol == "ZZZZ" else Forecast)
+
+
+MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"samples": 0}, "samples=0: expected a whole number from 1 to 256"),
+    ({"samples": "20"}, "samples='20': expected"),
+    ({"temperature": 0}, "temperature=0: expected a number from 0.001 to 100"),
+    ({"temperature": float("nan")}, "temperature=nan: expected"),
+    ({"top_p": 1.5}, "top_p=1.5: expected a number from 0.001 to 1"),
+    ({"seed": -1}, "seed=-1: expected a whole number"),
+    ({"levels": (0.1, 0.99)}, "levels=0.99: expected a number from 0.05 to 0.95"),
+    ({"levels": "0.1"}, "levels='0.1': expected numbers"),
+    ({"horizon": 2.5}, "horizon=2.5: expected"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("options", "says"), MISTAKES)
+def test_a_programs_mistake_is_a_value_error_that_names_it(
+    kind: Any, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        kind("http://127.0.0.1:9", data=SAMPLE).forecast("AAPL", **options)
+
+
+@BOTH
+@pytest.mark.parametrize("symbol", [["AAPL"], None, 5, " "])
+def test_predict_refuses_what_is_no_ticker_and_is_none_for_what_the_world_does(
+    kind: Any, symbol: Any
+) -> None:
+    client = kind(settings=quick("http://127.0.0.1:9"), data=SAMPLE)
+    with pytest.raises(ValueError, match=r"symbol=.*: expected a ticker"):
+        client.predict(symbol)
+    with pytest.raises(ValueError, match="horizon=0: expected"):
+        client.predict("AAPL", 0)
+    assert client.predict("AAPL") is None
+
+
+# frames -----------------------------------------------------------------------------------
+
+
+def long(*symbols: str, names: tuple[str, str] = ("ticker", "when")) -> pd.DataFrame:
+    """Candles of several tickers below each other, columns of dates and names."""
+    parts = []
+    for symbol in symbols:
+        part = SAMPLE.history(symbol, bars=60).reset_index(names=names[1])
+        part.insert(0, names[0], symbol)
+        parts.append(part)
+    return pd.concat(parts).sample(frac=1, random_state=1)  # in any order
+
+
+@BOTH
+def test_a_long_frame_of_many_tickers_gives_one_of_their_forecasts(
+    kind: Any, space_url: str
+) -> None:
+    candles = long("AAPL", "IBM")
+    short = candles[candles["ticker"] == "IBM"].head(3).assign(ticker="NEW")
+    client = kind(space_url, samples=4)
+    made = client.forecast_frame(
+        pd.concat([candles, short]), 2, id_column="ticker", timestamp_column="when"
+    )
+    assert list(made.columns)[:3] == ["ticker", "when", "open"]
+    assert sorted(made["ticker"]) == ["AAPL", "AAPL", "IBM", "IBM"]
+    assert list(made.attrs["errors"]) == ["NEW"]
+    history = SAMPLE.history("IBM", bars=60)
+    alone = client.forecast("IBM", 2, history=history)
+    found = made[made["ticker"] == "IBM"].drop(columns="ticker").reset_index(drop=True)
+    pd.testing.assert_frame_equal(
+        found.rename(columns={"when": "target_date"}), alone.to_frame(), check_like=True
+    )
+
+
+def test_columns_are_those_of_nixtla_on_request(space_url: str) -> None:
+    candles = long("AAPL", names=("unique_id", "ds"))
+    with KronosClient(space_url, samples=4) as client:
+        made = client.forecast_frame(candles, 2, nixtla=True)
+    assert list(made.columns) == [
+        "unique_id", "ds", "Kronos", "Kronos-lo-80", "Kronos-median", "Kronos-hi-80",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"id_column": "name"}, "id_column='name': the frame has open"),
+        ({"id_column": "open", "timestamp_column": "t"}, "timestamp_column='t': the frame has"),
+        ({}, "no column of tickers among open, .*: name it with id_column="),
+    ],
+)
+def test_a_column_that_is_missing_is_named(options: dict[str, Any], says: str) -> None:
+    client = KronosClient(settings=quick("http://127.0.0.1:9"))
+    with pytest.raises(DataError, match=says):
+        client.forecast_frame(SAMPLE.history("AAPL", bars=40), **options)
+    with pytest.raises(DataError, match="expected a DataFrame"):
+        client.forecast_frame("AAPL")
+    with pytest.raises(KronosError, match="out of reach"):
+        client.forecast_frame(long("AAPL"), 1, timestamp_column="when")
+
+
+def frame_of(forecast: Forecast) -> ForecastFrame:
+    return ForecastFrame.of(forecast, "space")
+
+
+@pytest.fixture
+def forecast() -> Forecast:
+    numbers = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
+    made = made_up("AAPL", datetime(2024, 5, 15), **numbers, model="<b>nano</b>")  # type: ignore[arg-type]
+    return replace(made, paths=np.ones((20, 5, 5)))
+
+
+def test_a_forecast_is_a_frame_without_arguments_and_html(forecast: Forecast) -> None:
+    plain = forecast.to_frame()
+    assert plain.attrs["source"] is None
+    for html in (forecast._repr_html_(), frame_of(forecast)._repr_html_()):
+        assert "Kronos forecast of AAPL, 1d, as of 2024-05-15" in html
+        assert "&lt;b&gt;nano" in html
+        assert html.count("<tr") == 6
+    assert len(repr(forecast)) < 4000, "the paths are not written out"
+
+
+def test_a_forecasts_frame_is_a_dataframe_and_what_comes_of_it_an_ordinary_one(
+    forecast: Forecast,
+) -> None:
+    frame = frame_of(forecast)
+    assert isinstance(frame, pd.DataFrame)
+    assert type(frame.to_frame()) is type(frame.head(2)) is type(frame[["close"]]) is pd.DataFrame
+    assert frame.to_frame().attrs == frame.attrs
+    copy = pickle.loads(pickle.dumps(frame))
+    pd.testing.assert_frame_equal(copy, frame)
+    assert copy.paths.shape == frame.paths.shape  # type: ignore[union-attr]
+    assert frame.paths is forecast.paths
+
+
+def test_restating_a_forecast_restates_its_paths(forecast: Forecast) -> None:
+    paths = forecast.restated(50.0).paths
+    assert paths is not None
+    assert paths[0, 0].tolist() == [0.5, 0.5, 0.5, 0.5, 2.0]
+
+
+def test_a_plot_starts_at_the_last_close_and_shows_bands_around_the_median(
+    forecast: Forecast,
+) -> None:
+    band, median = frame_of(forecast).plot().data
+    assert median.name == "median"
+    assert list(median.y) == [100.0, *[103.0] * 5]
+    assert band.name == "80 % band"
+    assert max(band.y) == 107.0
+    assert min(band.y) == 99.0
+    assert len(band.x) == 12
+
+
+def test_without_plotly_a_plot_says_how_to_get_it(
+    forecast: Forecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ConfigError, match=r"pip install 'kronos-tradingbots\[plot\]'"):
+        forecast.plot()
+
+
+def test_a_client_shows_its_space_and_no_secret() -> None:
+    settings = Settings(space_url="http://127.0.0.1:9", api_key="a-secret", hf_token="hf_secret")
+    for kind in (KronosClient, AsyncKronosClient):
+        shown = repr(kind(settings=settings, samples=7))
+        assert shown == f"{kind.__name__}('http://127.0.0.1:9', samples=7, data='yahoo')"
+    assert (
+        repr(KronosClient(settings=Settings()))
+        == "KronosClient(no Space, samples=50, data='yahoo')"
+    )
+
+
+# the awaited client against servers that are none -----------------------------------------
+
+
+def quick(url: str) -> Settings:
+    return Settings(space_url=url, timeouts=QUICK, api_key="a-key", space_is_named=True)
+
+
+def awaited(work: Callable[[AsyncKronosClient], Any], url: str, **options: Any) -> Any:
+    async def run() -> Any:
+        async with AsyncKronosClient(settings=quick(url), data=SAMPLE, **options) as client:
+            return await work(client)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (http(b"<html>", "200 OK"), "answered 200, but"),
+        (http(b"", "503 Wait"), "answered 503; the Space may be paused"),
+        (http(b"", "302 Go", "Location: http://elsewhere"), "a redirect to http://elsewhere"),
+        (http(b"", "401 No"), "set KRONOS_API_KEY"),
+        (http(b'{"error":{"message":"row 3"}}', "422 No"), "answered 422: row 3"),
+        (http(b"x" * 3_000_000, "200 OK"), "answered what no Space does: it has more than"),
+    ],
+)
+def test_what_a_space_answers_else_is_named_as_by_the_other_client(
+    answer: bytes, says: str
+) -> None:
+    with HostileServer() as server:
+        server.answer = lambda: iter([answer])
+        with pytest.raises(SpaceError, match=says):
+            awaited(lambda client: client.forecast("AAPL", 1), server.url)
+        client = KronosClient(settings=quick(server.url), data=SAMPLE)
+        with pytest.raises(SpaceError, match=says):
+            client.forecast("AAPL", 1)
+        assert any(b"x-api-key: a-key" in head.lower() for head in server.heads)
+
+
+def test_an_awaited_space_that_does_not_answer_is_left_at_the_time_out() -> None:
+    with HostileServer() as server:
+        server.answer = lambda: iter([1.0])
+        with pytest.raises(SpaceUnavailable, match=r"did not answer within 0\.3 s"):
+            awaited(lambda client: client.forecast("AAPL", 1), server.url, timeout=0.3)
+        assert awaited(lambda client: client.is_healthy(), server.url) is False
+        with pytest.raises(SpaceUnavailable, match=r"was not ready within 0\.1 s"):
+            awaited(lambda client: client.wait_until_ready(0.1), server.url)
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Full for two requests, then it passes them on."""
+
+    left = 2
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).left -= 1
+        status = 429 if self.left >= 0 else 422
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_a_full_queue_is_waited_for() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Busy)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with pytest.raises(SpaceError, match="answered 422"):
+            awaited(lambda client: client.forecast("AAPL", 1), url)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_cancelling_an_awaited_forecast_ends_its_request() -> None:
+    async def program() -> None:
+        with HostileServer() as server:
+            server.answer = lambda: iter([1.0])
+            async with AsyncKronosClient(server.url, data=SAMPLE) as client:
+                asking = asyncio.create_task(client.forecast("AAPL", 1))
+                while not server.heads:
+                    await asyncio.sleep(0.01)
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+
+    asyncio.run(program())
+
+
+def test_the_stored_forecast_stands_in_for_an_awaited_one_too(sqlite_url: str) -> None:
+    close = float(SAMPLE.history("AAPL")["close"].iloc[-1])
+    numbers = {"last_close": close, "close": close, "low": close, "high": close, "prob_up": 0.5}
+    made = made_up("AAPL", datetime(2013, 2, 21), **numbers)  # type: ignore[arg-type]
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, [made])
+    found = awaited(
+        lambda client: client.predict("AAPL"),
+        "http://127.0.0.1:9",
+        sessions=lambda: get_db_session(sqlite_url),
+    )
+    assert found is not None
+    assert found.attrs["source"] == "stored"

@@ -1,0 +1,7 @@
+"""Clients of a Space for Python programs: `KronosClient`, and `AsyncKronosClient` to be awaited."""
+
+from tradingbot.client.awaitable import AsyncKronosClient
+from tradingbot.client.blocking import KronosClient
+from tradingbot.client.frames import ForecastFrame
+
+__all__ = ["AsyncKronosClient", "ForecastFrame", "KronosClient"]

@@ -1,0 +1,180 @@
+"""`KronosClient` for programs with an event loop: the same calls, awaited."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Any, Self
+
+from tradingbot.client.base import Asked, ClientBase
+from tradingbot.client.frames import ForecastFrame, histories, long_frame
+from tradingbot.client.questions import bars, quantile_levels, sampling, ticker
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.forecast import LEVELS
+from tradingbot.runtime.lookahead import refuse_in_backtest
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
+from tradingbot.space.async_client import AsyncSpaceClient
+from tradingbot.space.client import Answer
+
+if TYPE_CHECKING:
+    import httpx2
+    import pandas as pd
+
+    from tradingbot.typing import SessionFactory
+
+logger = logging.getLogger(__name__)
+
+
+class AsyncKronosClient(ClientBase):
+    """As `KronosClient`, for one event loop. `http` is an httpx2.AsyncClient of your own.
+
+    Candles and the database are read in threads; requests to the Space are awaited, and end when
+    they are cancelled.
+
+    >>> async with AsyncKronosClient("http://127.0.0.1:7860") as client:
+    ...     forecast = await client.predict("AAPL", horizon=5)  # a DataFrame, or None
+    """
+
+    def __init__(
+        self,
+        space_url: str | None = None,
+        *,
+        http: "httpx2.AsyncClient | None" = None,
+        api_key: str | None = None,
+        data: DataService | None = None,
+        samples: int | None = None,
+        settings: Settings | None = None,
+        sessions: "SessionFactory | None" = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            space_url,
+            api_key=api_key,
+            data=data,
+            samples=samples,
+            settings=settings,
+            sessions=sessions,
+        )
+        self._space: AsyncSpaceClient | None = None
+        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
+            self._space = AsyncSpaceClient(self._settings, http=http, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections to the Space."""
+        if self._space:
+            await self._space.close()
+
+    @property
+    def space(self) -> AsyncSpaceClient:
+        """The client of the Space alone. Raises ConfigError when there is no Space's address."""
+        return self._space or AsyncSpaceClient(self._settings)
+
+    async def predict(self, symbol: str, horizon: int = 5) -> ForecastFrame | None:
+        """As `KronosClient.predict`: the forecast, or None after one warning."""
+        refuse_in_backtest("AsyncKronosClient")
+        symbol, horizon = ticker(symbol), bars(horizon)
+        try:
+            return await self.forecast(symbol, horizon)
+        except KronosError as error:
+            stored = await asyncio.to_thread(self._stored, symbol, horizon)
+            if stored is not None:
+                logger.info("%s: the stored forecast stands in: %s", symbol, error)
+                return await asyncio.to_thread(self._frame, stored, "stored", LEVELS)
+            logger.warning("No Kronos forecast of %s: %s", symbol, error.reason)
+            return None
+
+    async def forecast(
+        self,
+        symbol: str,
+        horizon: int = 5,
+        *,
+        history: Any = None,
+        levels: Iterable[float] = LEVELS,
+        **options: Any,
+    ) -> ForecastFrame:
+        """As `KronosClient.forecast`; `options` are those of `forecast_many`."""
+        symbol, levels = ticker(symbol), quantile_levels(levels)
+        asked = [symbol] if history is None else {symbol: history}
+        async with aclosing(self.forecast_many(asked, horizon, **options)) as answers:
+            answer = (await anext(answers))[1]
+        if isinstance(answer, KronosError):
+            raise answer
+        return await asyncio.to_thread(self._frame, answer, "space", levels)
+
+    def forecast_many(
+        self,
+        symbols: "Iterable[str] | Mapping[str, Any]",
+        horizon: int = 5,
+        *,
+        interval: str = "1d",
+        samples: int | None = None,
+        temperature: float = TEMPERATURE,
+        top_p: float = TOP_P,
+        seed: int | None = None,
+        paths: bool = False,
+    ) -> AsyncGenerator[Answer]:
+        """As `KronosClient.forecast_many`, for `async for`."""
+        refuse_in_backtest("AsyncKronosClient")
+        drawn = sampling(
+            samples=self.samples if samples is None else samples,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            paths=paths,
+        )
+        asked = self._asked(symbols, bars(horizon), interval=interval, sampling=drawn)
+        return self._served(self.space.forecast_batches(asked.requests), asked)
+
+    async def forecast_frame(
+        self,
+        frame: Any,
+        horizon: int = 5,
+        *,
+        id_column: str | None = None,
+        timestamp_column: str | None = None,
+        levels: Iterable[float] = LEVELS,
+        nixtla: bool = False,
+        **options: Any,
+    ) -> "pd.DataFrame":
+        """As `KronosClient.forecast_frame`."""
+        levels = quantile_levels(levels)
+        asked = histories(frame, id_column, timestamp_column)
+        answers = {
+            symbol: answer async for symbol, answer in self.forecast_many(asked, horizon, **options)
+        }
+        return long_frame(
+            answers,
+            levels=levels,
+            id_column=id_column or "symbol",
+            time_column=timestamp_column or "target_date",
+            nixtla=nixtla,
+        )
+
+    async def health(self) -> dict[str, Any]:
+        """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
+        return await self.space.health()
+
+    async def is_healthy(self) -> bool:
+        """True when a forecast could be asked for now."""
+        return self._space is not None and await self._space.is_healthy()
+
+    async def wait_until_ready(
+        self, timeout: float = 900.0, *, other_than: str | None = None
+    ) -> dict[str, Any]:
+        """As `KronosClient.wait_until_ready`."""
+        return await self.space.wait_until_ready(timeout, other_than=other_than)
+
+    async def _served(
+        self, batches: AsyncGenerator[list[Answer]], asked: Asked
+    ) -> AsyncGenerator[Answer]:
+        async with aclosing(batches):
+            async for batch in batches:
+                for symbol, answer in batch:
+                    yield symbol, await asyncio.to_thread(asked.served, symbol, answer)

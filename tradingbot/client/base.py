@@ -1,0 +1,151 @@
+"""What both clients have in common: settings, histories, stored forecasts and frames."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tradingbot.client.frames import ForecastFrame
+from tradingbot.data.close_now import close_now
+from tradingbot.data.service import DataService
+from tradingbot.errors import KronosError
+from tradingbot.evaluation.track_record import describe_track_record
+from tradingbot.forecast import Forecast
+from tradingbot.markets.own_candles import own_candles
+from tradingbot.persistence.forecasts import stored_forecast
+from tradingbot.postprocessing.repository import StoredPostprocessing
+from tradingbot.runtime.clock import utcnow
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings, check_secret, check_url
+from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tradingbot.typing import SessionFactory
+
+
+class ClientBase:
+    """Knows what to ask and what to make of the answer; how it is sent is the clients' own."""
+
+    def __init__(
+        self,
+        space_url: str | None,
+        *,
+        api_key: str | None,
+        data: DataService | None,
+        samples: int | None,
+        settings: Settings | None,
+        sessions: "SessionFactory | None",
+    ) -> None:
+        settings = settings or Settings.from_env()
+        if space_url:
+            settings = replace(settings, space_url=check_url("space_url", space_url))
+        if api_key:
+            settings = replace(
+                settings, api_key=check_secret("api_key", api_key), space_is_named=True
+            )
+        self.space_url = settings.space_url
+        self.samples = settings.samples if samples is None else samples
+        self._settings = settings
+        self._data = data
+        self._sources: dict[int, DataService] = {}
+        self._sessions = sessions
+
+    def __repr__(self) -> str:
+        url = "no Space" if self.space_url is None else repr(self.space_url)
+        source = (
+            "its own data" if self._data is not None else f"data={self._settings.data_source!r}"
+        )
+        return f"{type(self).__name__}({url}, samples={self.samples}, {source})"
+
+    def _asked(
+        self,
+        symbols: "Iterable[str] | Mapping[str, Any]",
+        horizon: int,
+        *,
+        interval: str,
+        sampling: Mapping[str, Any],
+    ) -> "Asked":
+        if isinstance(symbols, str):  # else each letter would be a ticker
+            symbols = [symbols]
+
+        def history_of(symbol: str) -> "pd.DataFrame":
+            if isinstance(symbols, Mapping):
+                return own_candles(
+                    symbol,
+                    symbols[symbol],
+                    interval,
+                    now=utcnow(),
+                    max_jump=self._settings.max_jump,
+                )
+            return self._data_for(horizon).history(symbol, interval=interval)
+
+        # the record is of paths that were drawn so
+        usual = (sampling["temperature"], sampling["top_p"]) == (TEMPERATURE, TOP_P)
+        postprocessing = StoredPostprocessing(self._sessions) if usual else None
+        return Asked(symbols, history_of, postprocessing, horizon, interval=interval, **sampling)
+
+    def _data_for(self, horizon: int) -> DataService:
+        if self._data is not None:
+            return self._data
+        if horizon not in self._sources:  # the sample's clock depends on the horizon
+            self._sources[horizon] = DataService(
+                self._settings.data_source,
+                horizon=horizon,
+                timeouts=self._settings.timeouts,
+                max_jump=self._settings.max_jump,
+            )
+        return self._sources[horizon]
+
+    def _frame(self, forecast: Forecast, source: str, levels: Iterable[float]) -> ForecastFrame:
+        frame = ForecastFrame.of(forecast, source, levels)
+        frame.attrs["track_record"] = describe_track_record(forecast, self._sessions)
+        return frame
+
+    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
+        """The stored forecast from the latest complete session, in today's prices."""
+        try:
+            data = self._data_for(horizon)
+            now = data.now()
+        except KronosError:  # no clock, no answer to what is latest
+            return None
+        return stored_forecast(
+            symbol,
+            horizon=horizon,
+            now=now,
+            sessions=self._sessions,
+            close_at=close_now(data, symbol),
+        )
+
+
+class Asked:
+    """Tickers that were asked for: `requests`, read as they are sent, and what to make of answers.
+
+    A history is kept from its request to its answer.
+    """
+
+    def __init__(
+        self,
+        symbols: Iterable[str],
+        history_of: "Callable[[str], pd.DataFrame]",
+        postprocessing: StoredPostprocessing | None,
+        horizon: int,
+        **options: Any,
+    ) -> None:
+        self._histories: dict[str, deque[pd.DataFrame]] = defaultdict(deque)
+        self._postprocessing = postprocessing
+
+        def kept(symbol: str) -> "pd.DataFrame":
+            history = history_of(symbol)
+            self._histories[symbol].append(history)
+            return history
+
+        self.requests: Iterator[SeriesRequest | Unsendable] = prepared(
+            symbols, kept, horizon, **options
+        )
+
+    def served(self, symbol: str, answer: Forecast | KronosError) -> Forecast | KronosError:
+        """The answer as bots are given it: combined or calibrated, as the record allows."""
+        if isinstance(answer, KronosError) or self._postprocessing is None:
+            return answer
+        return self._postprocessing.apply(answer, self._histories[symbol].popleft())

@@ -1,0 +1,69 @@
+"""What a caller asks for, checked: a program's mistake is a ValueError that names the value."""
+
+import math
+import operator
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.settings import MAX_SAMPLES
+
+MAX_SEED = 2**63 - 1
+
+
+def ticker(symbol: object) -> str:
+    """' spy ' -> SPY."""
+    if not isinstance(symbol, str) or not symbol.strip():
+        raise ValueError(f"symbol={symbol!r}: expected a ticker, such as 'SPY'")
+    return symbol.strip().upper()
+
+
+def bars(horizon: object) -> int:
+    """Whole numbers of any type, numpy's too."""
+    number = _whole(horizon)
+    if number is None or number < 1:
+        raise ValueError(f"horizon={horizon!r}: expected a whole number, at least 1")
+    return number
+
+
+def sampling(
+    *, samples: object, temperature: object, top_p: object, seed: object, paths: bool
+) -> dict[str, Any]:
+    """How paths are drawn, as arguments of `tradingbot.space.wire.prepared`."""
+    count = _whole(samples)
+    if count is None or not 1 <= count <= MAX_SAMPLES:
+        raise ValueError(f"samples={samples!r}: expected a whole number from 1 to {MAX_SAMPLES}")
+    given = None if seed is None else _whole(seed)
+    if seed is not None and (given is None or not 0 <= given <= MAX_SEED):
+        raise ValueError(f"seed={seed!r}: expected a whole number from 0 to {MAX_SEED}, or None")
+    return {
+        "samples": count,
+        "seed": given,
+        "temperature": _number("temperature", temperature, 0.001, 100),
+        "top_p": _number("top_p", top_p, 0.001, 1),
+        "paths": bool(paths),
+    }
+
+
+def quantile_levels(levels: Iterable[float]) -> tuple[float, ...]:
+    """Ascending, each once."""
+    least, most = QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]
+    if isinstance(levels, str | bytes) or not isinstance(levels, Iterable):
+        raise ValueError(f"levels={levels!r}: expected numbers, such as (0.1, 0.5, 0.9)")
+    return tuple(sorted({_number("levels", level, least, most) for level in levels}))
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _number(name: str, value: object, least: float, most: float) -> float:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if math.isfinite(number) and least <= number <= most:
+            return number
+    raise ValueError(f"{name}={value!r}: expected a number from {least:g} to {most:g}")
