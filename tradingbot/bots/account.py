@@ -27,7 +27,7 @@ class Fill:
     """One paper trade as it was done."""
 
     symbol: str
-    side: Literal["buy", "sell"]
+    side: Literal["buy", "sell", "dividend"]  # a dividend is `price` a share
     quantity: float  # always positive
     price: float  # per unit, before costs
     costs: float  # USD

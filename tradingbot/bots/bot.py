@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, Account, Fill, ticker
 from tradingbot.bots.backtest import Backtest, run_backtest
-from tradingbot.bots.broker import PaperBroker, refuse_old
+from tradingbot.bots.broker import trading
 from tradingbot.bots.console import run_as_command
+from tradingbot.bots.look_up import LookUp
 from tradingbot.bots.orders import next_open
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.runner import Round, run_round
@@ -125,7 +126,11 @@ class Bot(Strategy):
         self._refuse_while_deciding("run")
         with self._one_at_a_time:
             return run_round(
-                self, fetch=self.fetch_all, now=lambda: self.data.now(), sessions=self.sessions
+                self,
+                fetch=self.fetch_all,
+                now=lambda: self.data.now(),
+                look_up=self._look_up,
+                sessions=self.sessions,
             )
 
     def main(self) -> None:
@@ -172,10 +177,14 @@ class Bot(Strategy):
             return account.buy(symbol, cash)
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
-        """Sell `quantity` units; by default all, None if there are none. As `buy` otherwise."""
+        """Sell `quantity` units; by default all, None if there are none. As `buy` otherwise.
+
+        What has had no bar for DELISTED_AFTER sessions is closed at its last price, and a warning
+        says so; before that, `kronosbot portfolio close` takes a price given by hand.
+        """
         symbol = ticker(symbol)
         with self._trading([symbol]) as account:
-            return account.sell(symbol, quantity)
+            return account.sell(symbol, quantity) if symbol in account.prices else None
 
     def rebalance(self, weights: Mapping[str, float]) -> list[Fill]:
         """Bring the whole portfolio to these shares, `{"SPY": 0.6, "GLD": 0.4}`.
@@ -185,27 +194,26 @@ class Bot(Strategy):
         shares = {ticker(symbol): weight for symbol, weight in weights.items()}
         if len(shares) < len(weights):
             raise TradeRefused(f"weights {dict(weights)}: a ticker stands there twice")
-        held = {symbol for symbol, amount in self.portfolio.items() if amount} - {CASH}
-        with self._trading({*shares, *held}) as account:
+        with self._trading({*shares, *self._held()}) as account:
             others = {symbol for symbol, amount in account.portfolio.items() if amount} - {CASH}
             account.rebalance({**dict.fromkeys(others, 0.0), **shares})
             return account.fills
+
+    def _held(self) -> set[str]:
+        return {symbol for symbol, amount in self.portfolio.items() if amount} - {CASH}
 
     @contextmanager
     def _trading(self, symbols: Iterable[str]) -> Iterator[Account]:
         """The account at the newest closes; saved as one transaction when the block ends well."""
         self._refuse_while_deciding("buy, sell and rebalance")
+        held, look_up = self._held(), self._look_up()
         with self._one_at_a_time:
-            yield from self._traded(symbols)
+            frames = {symbol: look_up.frame(symbol) for symbol in symbols}
+            with trading(self, frames, held, look_up, self.data.now(), self.sessions) as account:
+                yield account
 
-    def _traded(self, symbols: Iterable[str]) -> Iterator[Account]:
-        bars = {symbol: self.fetch(symbol) for symbol in symbols}
-        for symbol, frame in bars.items():
-            refuse_old(symbol, frame, self.data.now())
-        with self.sessions() as session:
-            broker = PaperBroker.open(session, self, bars)
-            yield broker.account
-            broker.close()
+    def _look_up(self) -> LookUp:
+        return LookUp(self.data, self.fetch, self.interval)
 
     # its surroundings --------------------------------------------------------------------
 

@@ -1,26 +1,27 @@
 """The paper broker: an account at the newest closes, within one locked transaction."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Self
 
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.orders import Opening, Order, bar_opens, read_orders
+from tradingbot.bots.account import CASH, Account, Fill
+from tradingbot.bots.look_up import Frames, Known, LookUp, bar_end
+from tradingbot.bots.orders import Opening, Order, read_orders
 from tradingbot.bots.repository import add_trade, last_trades, lock_bot, waiting_orders
+from tradingbot.bots.settlement import Settlement, look_up_held
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.formatting import price_text
-from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
-from tradingbot.persistence.models import BotRow, Trade
+from tradingbot.markets.calendars import latest_complete_session, sessions_between
+from tradingbot.persistence.models import BotRow
+from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
-
-SPLIT = 1.2  # a price that history has changed by more was one of other shares
 
 
 @dataclass
@@ -33,36 +34,41 @@ class PaperBroker:
     session: Session
     row: BotRow
     account: Account
+    settlement: Settlement
     closed: dict[str, datetime]  # ticker -> when it had the price that is paid
     traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
-    remarks: list[str]
     orders: list[Order] = field(default_factory=list)  # that earlier rounds left to the next open
     moments: list[datetime] = field(default_factory=list)  # of the fills at an open
 
-    @classmethod
-    def open(cls, session: Session, strategy: Strategy, bars: Mapping[str, pd.DataFrame]) -> Self:
-        """Lock the bot and bring its account to the closes of `bars`, which end with the newest.
+    dividends: list[tuple[Fill, datetime]] = field(default_factory=list)
 
+    @classmethod
+    def open(
+        cls,
+        session: Session,
+        strategy: Strategy,
+        bars: Mapping[str, pd.DataFrame],
+        known: Mapping[str, Known],
+    ) -> Self:
+        """Lock the bot, settle its positions, and open its account at the closes of `bars`.
+
+        These end with the newest; `known` is what the source knows of what the bot holds.
         ConfigError when the bot has traded one of them later than that: these are other candles.
         """
         name, interval = strategy.name, strategy.interval
         row = lock_bot(session, name, strategy.tickers)
-        closed = {symbol: bar_close(symbol, frame, interval) for symbol, frame in bars.items()}
-        traded, remarks = {}, []
-        for trade in last_trades(session, name):
-            symbol, moment = trade.symbol, trade.executed_at
-            traded[symbol] = moment
-            if symbol not in bars:
-                continue
-            if moment > closed[symbol]:
+        closed = {
+            symbol: bar_end(symbol, frame.index[-1].to_pydatetime(), interval)
+            for symbol, frame in bars.items()
+        }
+        traded = {trade.symbol: trade.executed_at for trade in last_trades(session, name)}
+        for symbol in traded.keys() & closed.keys():
+            if traded[symbol] > closed[symbol]:
                 raise ConfigError(
-                    f"{name} has traded {symbol} at {moment:%Y-%m-%d %H:%M}, after the newest bar, "
-                    f"which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles than before? "
-                    "Give the bot another name or database; nothing was traded"
+                    f"{name} has traded {symbol} at {traded[symbol]:%Y-%m-%d %H:%M}, after the "
+                    f"newest bar, which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles "
+                    "than before? Give the bot another name or database; nothing was traded"
                 )
-            price = _price_at(symbol, bars[symbol], interval, moment)
-            if price and row.portfolio.get(symbol) and not 1 / SPLIT < price / trade.price < SPLIT:
-                remarks.append(_restate(session, row, trade, price))
         orders = [
             order
             for order in read_orders(waiting_orders(session, name))
@@ -75,9 +81,12 @@ class PaperBroker:
                     f"the newest bar, {bars[order.symbol].index[-1]:%Y-%m-%d %H:%M}: other candles "
                     "than before? Give the bot another name or database; nothing was traded"
                 )
+        Account(row.portfolio, {}, strategy.cost_rate)  # refuses what somebody wrote in there
+        settlement = Settlement(session, row, interval, known)
+        settlement.settle(bars)
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
         account = Account(row.portfolio, prices, strategy.cost_rate)
-        return cls(session, row, account, closed, traded, remarks, orders)
+        return cls(session, row, account, settlement, closed, traded, orders)
 
     def has_traded(self, symbol: str) -> bool:
         """Whether an earlier round has traded it on its newest bar."""
@@ -89,6 +98,7 @@ class PaperBroker:
 
     def fill(self, opening: Opening) -> None:
         """Trade the orders of one opening at its prices, but for tickers traded there or later."""
+        self.credit_dividends(until=min(opening.moments.values()).date())
         decisions = {
             symbol: decision
             for symbol, decision in opening.decisions.items()
@@ -100,18 +110,75 @@ class PaperBroker:
         new = self.account.fills[len(self.moments) :]
         self.moments += [opening.moments[fill.symbol] for fill in new]
 
+    def credit_dividends(self, until: date | None = None) -> None:
+        """Credit the dividends up to and with this day, by default all, on what is held now."""
+        due = self.settlement.dividends
+        while due and (until is None or due[0].day.date() <= until):
+            dividend = due.pop(0)
+            held = self.account.held(dividend.symbol)
+            if not held:
+                continue
+            self.account.portfolio[CASH] += held * dividend.amount
+            fill = Fill(dividend.symbol, "dividend", held, dividend.amount, 0.0)
+            self.dividends.append((fill, dividend.day))
+            self.settlement.remarks.append(
+                f"{dividend.symbol}: a dividend of {dividend.amount:.6g} a share on "
+                f"{dividend.day:%Y-%m-%d}; {held * dividend.amount:,.2f} USD are credited"
+            )
+
     def close(self) -> None:
-        """Write down the account's portfolio and fills."""
-        if not self.account.fills:
-            return
-        self.row.portfolio = {
-            symbol: float(amount) for symbol, amount in self.account.portfolio.items()
-        }
+        """Write down the account's portfolio, its fills and what else was done to it."""
+        self.credit_dividends()
+        if self.account.fills or self.dividends:
+            self.row.portfolio = {
+                symbol: float(amount) for symbol, amount in self.account.portfolio.items()
+            }
+        for fill, day in self.dividends:
+            add_trade(self.session, self.row.name, fill, day, "dividend")
         for number, fill in enumerate(self.account.fills):
             at_open = number < len(self.moments)
             moment = self.moments[number] if at_open else self.closed[fill.symbol]
             add_trade(self.session, self.row.name, fill, moment)
+        self.settlement.write()
         self.session.flush()
+        for remark in self.settlement.remarks:
+            logger.warning("%s", remark)
+
+
+@contextmanager
+def trading(
+    strategy: Strategy,
+    frames: Frames,
+    held: Collection[str],
+    look_up: LookUp,
+    now: datetime,
+    sessions: SessionFactory,
+) -> Iterator[Account]:
+    """The account at the newest closes of `frames`; saved when the block ends well.
+
+    DataError where one has none. Of `held` those are left out that turn out to be delisted: they
+    are closed, whatever the block does.
+    """
+    known = look_up_held(strategy.name, strategy.interval, frames, look_up, sessions)
+    delisted = {symbol for symbol in held if symbol in known and known[symbol].is_delisted}
+    bars = {}
+    for symbol, frame in frames.items():
+        if symbol in delisted:
+            continue
+        if isinstance(frame, DataError):
+            raise frame
+        refuse_old(symbol, frame, now)
+        bars[symbol] = frame
+    if delisted:
+        with sessions() as session:
+            PaperBroker.open(session, strategy, {}, known).close()
+    with sessions() as session:
+        broker = PaperBroker.open(session, strategy, bars, known)
+        for symbol in broker.settlement.stopped.keys() & bars.keys():
+            raise broker.settlement.stopped[symbol]
+        broker.credit_dividends()
+        yield broker.account
+        broker.close()
 
 
 def refuse_old(symbol: str, bars: pd.DataFrame, now: datetime) -> None:
@@ -127,46 +194,3 @@ def refuse_old(symbol: str, bars: pd.DataFrame, now: datetime) -> None:
             "there is no price to trade at",
             symbol=symbol,
         )
-
-
-def bar_close(symbol: str, frame: pd.DataFrame, interval: str) -> datetime:
-    """When the frame's newest bar was complete, naive UTC."""
-    begin: datetime = frame.index[-1].to_pydatetime()
-    if interval == "1d":
-        return session_close(symbol, begin)
-    return begin + pd.Timedelta(interval).to_pytimedelta()
-
-
-def _price_at(symbol: str, frame: pd.DataFrame, interval: str, moment: datetime) -> float | None:
-    """The open or close of the bar that opened or was complete at `moment`, if there is one."""
-    opened = bar_opens(symbol, pd.DatetimeIndex(frame.index), interval) == moment
-    if opened.any():
-        return float(frame["open"][opened].iloc[0])
-    end = int(frame.index.searchsorted(moment))
-    for size in range(end, max(0, end - 3), -1):  # a session closes a day after its date at most
-        if bar_close(symbol, frame.iloc[:size], interval) == moment:
-            return float(frame["close"].iloc[size - 1])
-    return None
-
-
-def _restate(session: Session, row: BotRow, trade: Trade, price: float) -> str:
-    """After a split: what was held at the old price is held at the one that history has now.
-
-    Booked as a sale and a purchase of the same value at the time of that trade, without costs.
-    """
-    held = row.portfolio[trade.symbol]
-    now = held * trade.price / price
-    for fill in (
-        Fill(trade.symbol, "sell", held, trade.price, 0.0),
-        Fill(trade.symbol, "buy", now, price, 0.0),
-    ):
-        add_trade(session, row.name, fill, trade.executed_at)
-    row.portfolio[trade.symbol] = now
-    session.flush()
-    remark = (
-        f"{trade.symbol}: {trade.executed_at:%Y-%m-%d} closed at {price_text(trade.price)} when it "
-        f"was traded, and at {price_text(price)} as history has it now: a split; "
-        f"{held:.6g} are now {now:.6g}"
-    )
-    logger.warning("%s", remark)
-    return remark

@@ -50,6 +50,7 @@ def lines(done: Round) -> list[str]:
     for number, symbol in enumerate(_ordered(done)):
         text.append(f"{'Orders' if not number else '':<9}  {symbol}")
     text.append(f"Portfolio  {_portfolio(done)}")
+    text += [f"{'Note' if not number else '':<9}  {one}" for number, one in enumerate(done.remarks)]
     return text
 
 

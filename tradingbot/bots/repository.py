@@ -5,19 +5,19 @@ transaction, so that a round is stored as a whole or not at all.
 """
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from sqlalchemy import Text, cast, func, inspect, select
+from sqlalchemy import Text, cast, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, START_CASH, Fill
 from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
-from tradingbot.persistence.models import BotRow, RunLog, Trade
-from tradingbot.persistence.upsert import insert_new
+from tradingbot.persistence.models import BotPosition, BotRow, BotValue, RunLog, Trade
+from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
@@ -46,13 +46,24 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
     return row
 
 
+def read_bot(session: Session, name: str) -> BotRow | None:
+    """Return the bot's row, without a lock; None if it has never run."""
+    if not inspect(session.connection()).has_table(BotRow.__tablename__):
+        return None
+    return _bot_row(session, name, lock=False)
+
+
+def read_bots(session: Session) -> Sequence[BotRow]:
+    """All bots, by name."""
+    names = session.scalars(select(BotRow.name).order_by(BotRow.name)).all()
+    rows = [_bot_row(session, name, lock=False) for name in names]
+    return [row for row in rows if row is not None]
+
+
 def read_portfolio(session: Session, name: str) -> dict[str, float]:
     """Return what the bot owns, without a lock; {"USD": 10000} if it has never run."""
-    if inspect(session.connection()).has_table(BotRow.__tablename__):
-        found = _bot_row(session, name, lock=False)
-        if found is not None:
-            return dict(found.portfolio)
-    return {CASH: START_CASH}
+    found = read_bot(session, name)
+    return {CASH: START_CASH} if found is None else dict(found.portfolio)
 
 
 def stored_portfolios(session: Session) -> list[tuple[str, str]]:
@@ -72,9 +83,24 @@ def newest_trades(session: Session, name: str, count: int) -> Sequence[Trade]:
     ).all()
 
 
+def all_trades(session: Session, name: str) -> Sequence[Trade]:
+    """All that was booked of the bot, in the order of booking."""
+    return session.scalars(select(Trade).where(Trade.bot_name == name).order_by(Trade.id)).all()
+
+
+def bot_values(session: Session, name: str) -> Sequence[BotValue]:
+    """What the bot was worth over time, oldest first."""
+    query = select(BotValue).where(BotValue.bot_name == name).order_by(BotValue.at)
+    return session.scalars(query).all()
+
+
 def last_trades(session: Session, name: str) -> Iterable[Trade]:
-    """The bot's last trade of each ticker."""
-    newest = select(func.max(Trade.id)).where(Trade.bot_name == name).group_by(Trade.symbol)
+    """The bot's last trade of each ticker; what was only done to a position is none."""
+    newest = (
+        select(func.max(Trade.id))
+        .where(Trade.bot_name == name, Trade.note.is_(None))
+        .group_by(Trade.symbol)
+    )
     return session.scalars(select(Trade).where(Trade.id.in_(newest)))
 
 
@@ -90,8 +116,13 @@ def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
     return orders if isinstance(orders, list) else []
 
 
-def add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) -> None:
-    """Record a fill as this bot's trade. `executed_at` is naive UTC."""
+def add_trade(
+    session: Session, name: str, fill: Fill, executed_at: datetime, note: str | None = None
+) -> None:
+    """Record a fill as this bot's trade, or with a note what was done without one.
+
+    `executed_at` is naive UTC.
+    """
     session.add(
         Trade(
             bot_name=name,
@@ -101,8 +132,43 @@ def add_trade(session: Session, name: str, fill: Fill, executed_at: datetime) ->
             price=float(fill.price),
             costs=float(fill.costs),
             executed_at=executed_at,
+            note=note,
         )
     )
+
+
+def read_positions(session: Session, name: str) -> dict[str, BotPosition]:
+    """What the bot's quantities are counted in, by ticker."""
+    found = session.scalars(select(BotPosition).where(BotPosition.bot_name == name))
+    return {position.symbol: position for position in found}
+
+
+def put_positions(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert or overwrite rows of bot_positions."""
+    upsert(session, BotPosition, rows)
+    session.expire_all()  # the upsert is not seen by objects that were read before
+
+
+def drop_positions(session: Session, name: str, symbols: Collection[str]) -> None:
+    """Forget what the quantities of these tickers were counted in."""
+    session.execute(
+        delete(BotPosition).where(BotPosition.bot_name == name, BotPosition.symbol.in_(symbols))
+    )
+
+
+def put_worth(session: Session, row: BotRow) -> None:
+    """Record what the bot's cash and quantities are worth at the closes kept with them."""
+    cash = float(row.portfolio.get(CASH, 0.0))
+    every = read_positions(session, row.name).values()
+    positions = [position for position in every if position.closes]
+    worth = sum(
+        row.portfolio.get(position.symbol, 0.0) * position.closes[max(position.closes)]
+        for position in positions
+    )
+    if positions:
+        newest = max(position.as_of for position in positions)
+        found = {"bot_name": row.name, "at": newest, "cash": cash, "value": cash + worth}
+        upsert(session, BotValue, [found])
 
 
 def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:

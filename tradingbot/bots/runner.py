@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from tradingbot.bots.account import Account, Fill
+from tradingbot.bots.account import CASH, Account, Fill
 from tradingbot.bots.broker import PaperBroker, refuse_old
+from tradingbot.bots.look_up import Known, LookUp
 from tradingbot.bots.orders import Order, added, decided_at, openings
 from tradingbot.bots.repository import RoundLog
+from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import DataError
 from tradingbot.formatting import storable
@@ -44,11 +46,13 @@ class Round:
     fills: list[Fill] = field(default_factory=list)
     portfolio: dict[str, float] = field(default_factory=dict)  # after the round
     remarks: list[str] = field(default_factory=list)  # what else was done to it
+    held_prices: dict[str, float] = field(default_factory=dict)  # of what it held before
     orders: list[Order] = field(default_factory=list)  # what waits for the next open
 
     @property
     def prices(self) -> dict[str, float]:
-        return {decision.symbol: decision.close for decision in self.decisions}
+        decided = {decision.symbol: decision.close for decision in self.decisions}
+        return {**self.held_prices, **decided}
 
     @property
     def failed(self) -> dict[str, str]:
@@ -87,6 +91,7 @@ def run_round(
     *,
     fetch: Callable[[], Mapping[str, pd.DataFrame | DataError]],
     now: Callable[[], datetime],
+    look_up: Callable[[], LookUp],
     sessions: SessionFactory,
 ) -> Round:
     """One round of the bot; see `Bot.run`.
@@ -97,19 +102,35 @@ def run_round(
     log, portfolio = RoundLog.begin(sessions, strategy.name, strategy.tickers)
     done = Round(strategy.name, strategy.interval, portfolio=portfolio)
     try:
-        bars, done.left_out = _newest_bars(fetch(), now)
+        frames = fetch()
+        bars, done.left_out = _newest_bars(frames, now)
+        known: dict[str, Known] = {}
+        if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
+            known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
+        if known or strategy.fill == "open":
+            portfolio, stopped = _before_deciding(strategy, bars, known, sessions)
+            done.left_out |= {name: error for name, error in stopped.items() if name in bars}
+            bars = {name: frame for name, frame in bars.items() if name not in stopped}
         if not bars:
+            _settle_only(strategy, known, sessions)
             raise DataError("; ".join(done.failed.values()))
-        if strategy.fill == "open":
-            portfolio = _after_openings(strategy, bars, sessions)
         done.decisions = _decide(strategy, bars, portfolio)
-        _trade(strategy, done, bars, sessions, log, now())
+        _trade(strategy, done, bars, known, sessions, log, now())
     except BaseException as error:
         # KeyboardInterrupt: of a round that is run without `Bot.main`
         interrupted = isinstance(error, KeyboardInterrupt)
         log.fail(error, 130 if interrupted else getattr(error, "exit_code", 1))
         raise
     return done
+
+
+def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
+    """A sentence on each ticker that is held and that the bot decides no more."""
+    return [
+        f"{symbol}: {quantity:.6g} held, and no longer watched: no round trades it"
+        for symbol, quantity in sorted(portfolio.items())
+        if quantity and symbol != CASH and symbol not in strategy.tickers
+    ]
 
 
 def _newest_bars(
@@ -129,16 +150,32 @@ def _newest_bars(
     return bars, left_out
 
 
-def _after_openings(
-    strategy: Strategy, bars: Mapping[str, pd.DataFrame], sessions: SessionFactory
-) -> dict[str, float]:
-    """What the bot owns when it decides; nothing is stored yet: the decision may fail."""
+def _before_deciding(
+    strategy: Strategy,
+    bars: Mapping[str, pd.DataFrame],
+    known: Mapping[str, Known],
+    sessions: SessionFactory,
+) -> tuple[dict[str, float], dict[str, DataError]]:
+    """What the bot owns when it decides, and what it must not trade.
+
+    Nothing is stored yet: the decision may fail.
+    """
     with sessions() as session:
-        broker = PaperBroker.open(session, strategy, bars)
-        _fill_orders(broker, bars, strategy.interval)
+        broker = PaperBroker.open(session, strategy, bars, known)
+        stopped = broker.settlement.stopped
+        if strategy.fill == "open":
+            traded = {name: frame for name, frame in bars.items() if name not in stopped}
+            _fill_orders(broker, traded, strategy.interval)
+        broker.credit_dividends()
         owned = dict(broker.account.portfolio)
         session.rollback()
-    return owned
+    return owned, stopped
+
+
+def _settle_only(strategy: Strategy, known: Mapping[str, Known], sessions: SessionFactory) -> None:
+    """What happened to the positions counts, although no ticker can be decided."""
+    with sessions() as session:
+        PaperBroker.open(session, strategy, {}, known).close()
 
 
 def _fill_orders(
@@ -174,6 +211,7 @@ def _trade(
     strategy: Strategy,
     done: Round,
     bars: Mapping[str, pd.DataFrame],
+    known: Mapping[str, Known],
     sessions: SessionFactory,
     log: RoundLog,
     now: datetime,
@@ -184,7 +222,7 @@ def _trade(
     that it decided on, it leaves alone.
     """
     with sessions() as session:
-        broker = PaperBroker.open(session, strategy, bars)
+        broker = PaperBroker.open(session, strategy, bars, known)
         if strategy.fill == "open":
             waiting = _fill_orders(broker, bars, strategy.interval)
             new = [
@@ -194,6 +232,7 @@ def _trade(
             ]
             done.orders = added(waiting, new)
         else:
+            broker.credit_dividends()
             for decision in done.decisions:
                 decision.traded_before = broker.has_traded(decision.symbol)
             broker.follow(
@@ -205,5 +244,6 @@ def _trade(
             )
         broker.close()
         done.fills, done.portfolio = broker.account.fills, broker.account.portfolio
-        done.remarks = broker.remarks
+        done.remarks = [*broker.settlement.remarks, *_not_watched(strategy, done.portfolio)]
+        done.held_prices = broker.settlement.prices
         log.end(session, done.counts(), done.details())

@@ -12,6 +12,7 @@ from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.check import check
 from tradingbot.cli.command import Command
+from tradingbot.cli.portfolio import portfolio_app
 from tradingbot.cli.report import write_report
 from tradingbot.cli.run import RunCommand, run
 from tradingbot.cli.score import score
@@ -87,3 +88,4 @@ app.command(cls=Command)(check)
 app.command("report", cls=Command)(write_report)
 app.command(cls=Command)(score)
 app.add_typer(space_app, name="space")
+app.add_typer(portfolio_app, name="portfolio")

@@ -1,0 +1,396 @@
+"""What a position becomes while nobody trades it: splits, dividends, the end of a company."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sqlalchemy import select
+
+from tests.support.market import Market, Says
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.by_hand import close_position, set_quantity
+from tradingbot.bots.splits import Basis, Unclear, new_shares
+from tradingbot.data.service import DataService
+from tradingbot.errors import BotError, DataError, TradeRefused, UnknownSymbol
+from tradingbot.markets.calendars import next_sessions
+from tradingbot.persistence.candles import store_splits
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import BotRow, Trade
+from tradingbot.settings import Settings
+
+START = datetime(2024, 1, 2)
+DAYS = next_sessions("AAPL", START, 200)
+CLOSES = [100 + 10 * math.sin(i / 7) + i / 20 for i in range(200)]  # as they are traded, unsplit
+RATIOS = [10.0, 20.0, 1.1, 1.2, 1.25, 1.5, 1.043, 1 / 8, 1 / 25]
+
+
+class Told:
+    """A source over a network that tells of splits and dividends, as Yahoo does, up to `today`.
+
+    Prices from before a split are in shares of after it.
+    """
+
+    remote = True
+    knows_outcomes = False
+    clock_file: str | None = None
+
+    def __init__(
+        self,
+        today: int,
+        splits: Mapping[int, float] = {},
+        dividends: Mapping[int, float] = {},
+        ends: Mapping[str, int] = {},
+        tells: bool = True,
+    ) -> None:
+        self.today, self.ends, self.tells = today, ends, tells
+        self.splits = {day: ratio for day, ratio in splits.items() if day <= today}
+        self.dividends = {day: amount for day, amount in dividends.items() if day <= today}
+
+    def symbols(self) -> list[str]:
+        return []
+
+    def clock(self, horizon: int) -> datetime:
+        return DAYS[self.today] + timedelta(hours=23)
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        last = min(self.today, self.ends.get(symbol, self.today))
+        prices = []
+        for i in range(last + 1):
+            later = math.prod(ratio for day, ratio in self.splits.items() if day > i)
+            sooner = math.prod(ratio for day, ratio in self.splits.items() if day <= i)
+            prices.append(CLOSES[i] / later / sooner)
+        index = pd.DatetimeIndex(DAYS[: last + 1])
+        frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), prices), index)
+        frame = frame[frame.index >= pd.Timestamp(start.date())]
+        if frame.empty:
+            raise UnknownSymbol("possibly delisted", symbol=symbol)
+        if self.tells:
+            since = start.date()
+            for name, found in (("splits", self.splits), ("dividends", self.dividends)):
+                told = {DAYS[day]: value for day, value in found.items()}
+                frame.attrs[name] = {d: v for d, v in told.items() if d.date() >= since}
+        return frame
+
+
+def bot(url: str, source: Any, answer: int = 0, **options: Any) -> Says:
+    """At no costs, filled at the closes that are decided on."""
+    return Says(
+        "b",
+        **{"tickers": ["AAPL"], "period": "10d", "fill": "close", **options},
+        answers={"AAPL": answer, "IBM": answer},
+        data=DataService(source, min_bars=1, max_jump=30),
+        sessions=partial(get_db_session, url),
+        settings=Settings(slippage_bps=0, max_jump=30),
+    )
+
+
+def portfolio(url: str) -> dict[str, float]:
+    with get_db_session(url) as session:
+        return dict(session.get_one(BotRow, "b").portfolio)
+
+
+def trades(url: str) -> list[Trade]:
+    with get_db_session(url) as session:
+        rows = list(session.scalars(select(Trade).order_by(Trade.id)))
+        session.expunge_all()
+        return rows
+
+
+# splits -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", RATIOS)
+@pytest.mark.parametrize("later", [1, 60])  # sessions; 60 are many times the bot's period
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_split_of_any_ratio_keeps_the_position_worth_what_it_is(
+    sqlite_url: str, ratio: float, later: int, tells: bool
+) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    bought = portfolio(sqlite_url)["AAPL"]
+    for _ in range(3):  # once, whatever else runs
+        done = bot(sqlite_url, Told(50 + later, {50 + later: ratio}, tells=tells)).run()
+    assert done.portfolio["AAPL"] == pytest.approx(bought * ratio)
+    assert [trade.note for trade in trades(sqlite_url)] == [None, "split", "split"]
+    sold = bot(sqlite_url, Told(50 + later, {50 + later: ratio}, tells=tells)).sell("AAPL")
+    assert sold is not None
+    worth = bought * CLOSES[50 + later]
+    assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(worth)}
+
+
+def test_several_splits_between_two_rounds_are_all_counted(sqlite_url: str) -> None:
+    bot(sqlite_url, Told(20), 1).run()
+    bought = portfolio(sqlite_url)["AAPL"]
+    splits = {30: 10.0, 60: 1.1, 90: 1 / 4}
+    bot(sqlite_url, Told(100, splits)).run()
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(bought * 10 * 1.1 / 4)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_what_was_written_into_the_portfolio_by_hand_splits_too(
+    sqlite_url: str, tells: bool
+) -> None:
+    with get_db_session(sqlite_url) as session:
+        session.add(BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0}))
+    bot(sqlite_url, Told(50, tells=tells)).run()
+    bot(sqlite_url, Told(90, {80: 10.0}, tells=tells)).run()
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
+
+
+def test_a_split_from_before_the_first_round_counts_since_the_portfolio_was_written(
+    sqlite_url: str,
+) -> None:
+    written = DAYS[50] + timedelta(hours=23)
+    with get_db_session(sqlite_url) as session:
+        row = BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0})
+        row.created_at = row.updated_at = written
+        session.add(row)
+    bot(sqlite_url, Told(90, {40: 3.0, 80: 10.0})).run()
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
+
+
+def test_a_quantity_edited_around_a_split_is_not_traded_until_somebody_says_which_it_is(
+    sqlite_url: str,
+) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    with get_db_session(sqlite_url) as session:
+        row = session.get_one(BotRow, "b")
+        row.portfolio["AAPL"] = 7.0
+    after = Told(60, {55: 10.0})
+    with pytest.raises(DataError, match=r"AAPL: its quantity was written by hand .*portfolio set"):
+        bot(sqlite_url, after, -1).run()
+    assert portfolio(sqlite_url)["AAPL"] == 7
+    with get_db_session(sqlite_url) as session:
+        assert set_quantity(session, "b", "aapl", 70.0) == 7
+    bot(sqlite_url, after, -1).run()
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(70 * CLOSES[60] / 10)
+
+
+def test_an_edit_by_hand_without_a_split_is_taken_as_it_is(sqlite_url: str) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    with get_db_session(sqlite_url) as session:
+        row = session.get_one(BotRow, "b")
+        row.portfolio["AAPL"] = 7.0
+    bot(sqlite_url, Told(60)).run()
+    assert portfolio(sqlite_url)["AAPL"] == 7
+
+
+def test_other_candles_stop_the_trades_of_their_ticker_alone(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    market = Market(tmp_path / "before")
+    for symbol in ("AAPL", "IBM"):
+        market.write(symbol, [98.0, 99.0, 101.0, 100.0])
+    options: dict[str, Any] = {"tickers": ["AAPL", "IBM"], "fill": "close"}
+    market.bot(Says, sqlite_url, answers={"AAPL": 1, "IBM": 1}, **options).run()
+    market.write("AAPL", [30.0, 20.0, 25.0, 40.0])  # one factor explains none of that
+    done = market.bot(Says, sqlite_url, answers={"AAPL": -1, "IBM": -1}, **options).run()
+    assert "do not show whether there was a split since 2024-05-15" in done.failed["AAPL"]
+    assert done.remarks == [
+        "AAPL: its candles do not show whether there was a split since 2024-05-15; it is not traded"
+    ]
+    owned = market.bot(Says, sqlite_url, answers={}, **options)
+    with pytest.raises(DataError, match=r"kronosbot portfolio set b AAPL QUANTITY"):
+        owned.sell("AAPL")
+
+
+def test_a_split_of_the_database_s_list_counts_where_the_candles_have_no_common_bar() -> None:
+    basis = Basis(DAYS[0], "1d", {DAYS[0]: 100.0})
+    now = pd.Series([10.0, 10.1], index=pd.DatetimeIndex(DAYS[50:52]))
+    assert new_shares(basis, now, {DAYS[20]: 10.0}).shares == 10
+    assert new_shares(basis, now, {}).shares == 1
+    with pytest.raises(Unclear):
+        new_shares(basis, now, None)
+    with pytest.raises(Unclear, match="takes effect on"):
+        new_shares(basis, now, {DAYS[60]: 10.0})
+
+
+def series(prices: list[float]) -> "pd.Series[float]":
+    return pd.Series(prices, index=pd.DatetimeIndex(DAYS[: len(prices)]))
+
+
+@pytest.mark.parametrize(
+    ("now", "shares"),
+    [
+        ([10.03, 20.17, 29.99], 1.0),
+        ([10.03, 20.17, 29.99, 4.0], 1.0),  # the market fell, and no bar changed
+        ([10.03, 20.17, 30.5], 1.0),  # a correction of the newest bar
+        ([10.2, 20.17, 29.99], 1.0),  # and of an older one
+        ([1.003, 2.017, 2.999], 10.0),
+        ([9.12, 18.34, 27.26], 1.1),  # rounded to cents
+        ([10.03 / 1.043, 20.17 / 1.043, 29.99 / 1.043], 1.043),
+    ],
+)
+def test_one_factor_over_all_bars_is_a_split_and_one_bar_is_none(
+    now: list[float], shares: float
+) -> None:
+    then = dict(zip(DAYS, [10.03, 20.17, 29.99], strict=False))
+    basis = Basis(DAYS[2], "1d", then)
+    assert new_shares(basis, series(now), None).shares == pytest.approx(shares, rel=1e-6)
+
+
+def test_one_common_bar_that_changed_is_no_split_and_no_licence_to_trade() -> None:
+    basis = Basis(DAYS[2], "1d", {DAYS[2]: 30.0})
+    with pytest.raises(Unclear):
+        new_shares(basis, series([1.0, 2.0, 3.0]), None)
+
+
+def test_candles_that_leave_out_a_listed_split_are_counted_in_new_shares() -> None:
+    then = dict(zip(DAYS, [100.0, 101.0, 100.0], strict=False))
+    basis = Basis(DAYS[2], "1d", then)
+    fell = series([100.0, 101.0, 100.0, 83.0])
+    assert new_shares(basis, fell, {DAYS[3]: 1.2}).shares == 1.2
+    stayed = series([100.0, 101.0, 100.0, 99.0])  # bought on the eve, when it was restated already
+    assert new_shares(basis, stayed, {DAYS[3]: 1.2}).shares == 1
+
+
+def test_a_split_that_candles_have_before_its_day_is_counted_once() -> None:
+    """On the morning of a split Yahoo shows Friday's close in new shares."""
+    then = dict(zip(DAYS, [100.0, 110.0, 120.0], strict=False))
+    became = new_shares(Basis(DAYS[2], "1d", then), series([10.0, 11.0, 12.0]), {DAYS[3]: 10.0})
+    assert (became.shares, became.as_of) == (10, DAYS[3])
+    kept = Basis(became.as_of, "1d", dict(zip(DAYS, [10.0, 11.0, 12.0], strict=False)))
+    assert new_shares(kept, series([10.0, 11.0, 12.0, 12.1]), {DAYS[3]: 10.0}).shares == 1
+
+
+def test_a_list_of_splits_that_the_database_keeps_counts_as_told(sqlite_url: str) -> None:
+    with get_db_session(sqlite_url) as session:
+        row = BotRow(name="b", portfolio={"USD": 0.0, "AAPL": 99.0})
+        row.created_at = row.updated_at = DAYS[50]
+        session.add(row)
+        store_splits(session, "AAPL", {DAYS[80]: 10.0})
+    bot(sqlite_url, Told(90, {80: 10.0}, tells=False)).run()
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(990)
+
+
+# dividends --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("later", [1, 3, 60])
+def test_a_dividend_is_credited_once_on_what_was_held_before_its_day(
+    sqlite_url: str, later: int
+) -> None:
+    told = {45: 5.0, 50: 7.0, 50 + later: 0.5}
+    bot(sqlite_url, Told(50, {}, told), 1).run()
+    bought = portfolio(sqlite_url)["AAPL"]
+    for _ in range(2):
+        done = bot(sqlite_url, Told(50 + later, {}, told)).run()
+    assert done.portfolio["USD"] == pytest.approx(0.5 * bought)
+    [booked] = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
+    assert (booked.quantity, booked.price, booked.costs) == (bought, 0.5, 0)
+    assert booked.executed_at == DAYS[50 + later]
+
+
+def test_a_dividend_of_a_day_on_which_an_order_is_filled_goes_to_the_seller(
+    sqlite_url: str,
+) -> None:
+    told = {53: 0.5, 55: 0.25}
+    options: dict[str, Any] = {"fill": "open"}
+    bot(sqlite_url, Told(50), 1, **options).run()
+    bot(sqlite_url, Told(52, {}, told), -1, **options).run()  # bought at the open of 51
+    held = portfolio(sqlite_url)["AAPL"]
+    assert held > 0
+    bot(sqlite_url, Told(57, {}, told), **options).run()  # sold at the open of 53
+    paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
+    assert [(trade.quantity, trade.executed_at) for trade in paid] == [(held, DAYS[53])]
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(held * (CLOSES[53] + 0.5))
+
+
+def test_a_dividend_after_a_split_is_of_new_shares(sqlite_url: str) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    bought = portfolio(sqlite_url)["AAPL"]
+    bot(sqlite_url, Told(60, {55: 10.0}, {58: 0.05})).run()
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(10 * bought * 0.05)
+
+
+# delisted, and no longer watched ----------------------------------------------------------
+
+
+def test_a_holding_that_is_not_watched_is_settled_and_told(sqlite_url: str) -> None:
+    both = {"tickers": ["AAPL", "IBM"]}
+    bot(sqlite_url, Told(50), 1, **both).run()
+    held = portfolio(sqlite_url)["IBM"]
+    done = bot(sqlite_url, Told(60, {55: 10.0})).run()
+    assert portfolio(sqlite_url)["IBM"] == pytest.approx(10 * held)
+    assert f"IBM: {10 * held:.6g} held, and no longer watched: no round trades it" in done.remarks
+    assert done.prices["IBM"] == pytest.approx(CLOSES[60] / 10)
+
+
+@pytest.mark.parametrize("watched", [["AAPL"], ["AAPL", "IBM"]])
+def test_after_20_sessions_without_a_bar_a_holding_is_closed_at_the_last_price(
+    sqlite_url: str, watched: list[str]
+) -> None:
+    bot(sqlite_url, Told(50), 1, tickers=["AAPL", "IBM"]).run()
+    held = portfolio(sqlite_url)["IBM"]
+    ends = {"IBM": 60}
+    bot(sqlite_url, Told(79, ends=ends), tickers=watched).run()
+    assert portfolio(sqlite_url)["IBM"] == held, "19 sessions may be a halt"
+    done = bot(sqlite_url, Told(80, ends=ends), tickers=watched).run()
+    assert (
+        f"IBM: no bar for 20 sessions, the last of {DAYS[60]:%Y-%m-%d}; {held:.6g} are closed at "
+        f"the last price, {CLOSES[60]:.2f}" in done.remarks
+    )
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(held * CLOSES[60])
+    assert trades(sqlite_url)[-1].note == "delisted"
+
+
+def test_what_the_source_has_forgotten_is_closed_at_the_last_price_that_was_seen(
+    sqlite_url: str,
+) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    held = portfolio(sqlite_url)["AAPL"]
+    gone = Told(150, ends={"AAPL": 0})
+    with pytest.raises(DataError):  # the round has no ticker to decide
+        bot(sqlite_url, gone).run()
+    assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(held * CLOSES[50])}
+
+
+@pytest.mark.parametrize("act", ["sell", "rebalance"])
+def test_trades_by_hand_go_on_once_a_holding_is_closed_as_delisted(
+    sqlite_url: str, act: str
+) -> None:
+    bot(sqlite_url, Told(50), 1, tickers=["AAPL", "IBM"]).run()
+    mine = bot(sqlite_url, Told(90, ends={"IBM": 60}), tickers=["AAPL"])
+    if act == "sell":
+        assert mine.sell("IBM") is None
+    else:
+        mine.rebalance({"AAPL": 1.0})
+    assert not portfolio(sqlite_url).get("IBM")
+    assert trades(sqlite_url)[2].note == "delisted"
+
+
+def test_a_price_given_by_hand_closes_a_position(sqlite_url: str) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    held = portfolio(sqlite_url)["AAPL"]
+    with get_db_session(sqlite_url) as session:
+        close_position(session, "b", "aapl", 54.2)
+    assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(54.2 * held)}
+    assert trades(sqlite_url)[-1].note == "closed by hand"
+    with get_db_session(sqlite_url) as session:
+        with pytest.raises(TradeRefused, match="b holds no AAPL; it has USD"):
+            close_position(session, "b", "AAPL", 1.0)
+        with pytest.raises(BotError, match="there is no bot 'c'"):
+            close_position(session, "c", "AAPL", 1.0)
+    bot(sqlite_url, Told(51), 1).run()  # trades on, on the next bar
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(54.2 * held / CLOSES[51])
+
+
+def test_a_bot_has_no_say_in_what_is_settled(sqlite_url: str) -> None:
+    class Fails(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            assert self.portfolio["AAPL"] == pytest.approx(10 * bought)
+            raise ValueError("no")
+
+    bot(sqlite_url, Told(50), 1).run()
+    bought = portfolio(sqlite_url)["AAPL"]
+    data = DataService(Told(60, {55: 10.0}), min_bars=1)
+    sessions = partial(get_db_session, sqlite_url)
+    with pytest.raises(BotError, match="no; nothing was traded"):
+        Fails("b", "AAPL", data=data, sessions=sessions, settings=Settings()).run()
+    assert portfolio(sqlite_url)["AAPL"] == bought, "as the round is stored as a whole or not"
+    bot(sqlite_url, Told(60, {55: 10.0})).run()
+    assert portfolio(sqlite_url)["AAPL"] == pytest.approx(10 * bought)

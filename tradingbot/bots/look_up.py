@@ -1,0 +1,129 @@
+"""What a source of candles knows of the tickers that a bot holds, watched or not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from tradingbot.bots.splits import Basis, newest_closes
+from tradingbot.data.actions import Actions
+from tradingbot.data.service import DataService
+from tradingbot.errors import DataError, DataUnavailable
+from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
+
+DELISTED_AFTER = 20  # sessions without a bar: four weeks, longer than most halts
+A_WEEK = timedelta(days=7)  # more than lies between a bar's time and its close
+
+Frames = Mapping[str, "pd.DataFrame | DataError"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the source knows of a ticker that is held."""
+
+    frame: pd.DataFrame | None  # the bot's bars, the newest last
+    closes: "pd.Series[float]"  # by time, of the position's interval, back to its basis
+    actions: Actions  # since the basis
+    last_bar: datetime | None  # None: it cannot be told
+    missed: int  # sessions since the last bar
+
+    @property
+    def is_delisted(self) -> bool:
+        """Whether there has been no bar for so long that none is expected."""
+        return self.missed >= DELISTED_AFTER
+
+    @property
+    def prices(self) -> dict[datetime, float]:
+        """The newest closes by time; {} where there are none."""
+        return newest_closes(self.closes if self.frame is None else self.frame["close"])
+
+
+class LookUp:
+    """Asks `data` about tickers. `fetch` gives the bars of one as the bot sees them."""
+
+    def __init__(
+        self, data: DataService, fetch: Callable[[str], pd.DataFrame], interval: str
+    ) -> None:
+        self._data, self._fetch, self._interval = data, fetch, interval
+
+    def known(self, symbol: str, basis: Basis, frames: Frames) -> Known:
+        """What there is to know, more of it than `frames` have where the basis is older."""
+        frame = frames[symbol] if symbol in frames else self.frame(symbol)
+        bars = None if isinstance(frame, DataError) else frame
+        since = min([*basis.closes, basis.as_of])
+        closes = pd.Series(dtype="float64") if bars is None else bars["close"]
+        if not _covers(bars, basis, self._interval):
+            closes = self._closes(symbol, basis.interval, since - A_WEEK, closes)
+        last_bar = self._last_bar(symbol, frame, basis)
+        return Known(
+            frame=bars,
+            closes=closes,
+            actions=self._actions(symbol, bars, basis.as_of),
+            last_bar=last_bar,
+            missed=0 if last_bar is None else self._missed(symbol, last_bar),
+        )
+
+    def frame(self, symbol: str) -> "pd.DataFrame | DataError":
+        """Its bars, or why there are none."""
+        try:
+            return self._fetch(symbol)
+        except DataError as error:
+            return error
+
+    def _closes(
+        self, symbol: str, interval: str, since: datetime, otherwise: "pd.Series[float]"
+    ) -> "pd.Series[float]":
+        try:
+            return self._data.closes(symbol, interval=interval, since=since)
+        except DataError:
+            return otherwise
+
+    def _actions(self, symbol: str, bars: pd.DataFrame | None, since: datetime) -> Actions:
+        """Those that came with the bars, or from the source once more."""
+        told = None if bars is None else bars.attrs.get("actions")
+        if isinstance(told, Actions) and (told.since <= since or told.splits is None):
+            return told
+        try:
+            return self._data.actions(symbol, since)
+        except DataError:
+            return Actions(since, None, None)
+
+    def _last_bar(
+        self, symbol: str, frame: "pd.DataFrame | DataError", basis: Basis
+    ) -> datetime | None:
+        """When it was traded last, also where its bars are refused, or there are none any more."""
+        if isinstance(frame, DataUnavailable):
+            return None
+        if isinstance(frame, DataError):
+            try:
+                frame, _, _ = self._data.judge(symbol, interval=self._interval)
+            except DataUnavailable:
+                return None
+            except DataError:
+                return max([*basis.closes, basis.as_of])
+        last: datetime = frame.index[-1].to_pydatetime()
+        return last
+
+    def _missed(self, symbol: str, last_bar: datetime) -> int:
+        try:
+            latest = latest_complete_session(symbol, self._data.now())
+            return sessions_between(symbol, last_bar, latest)
+        except DataError:  # of what exchange is not known
+            return 0
+
+
+def bar_end(symbol: str, begin: datetime, interval: str) -> datetime:
+    """When the bar that begins then is complete, naive UTC."""
+    if interval == "1d":
+        return session_close(symbol, begin)
+    return begin + pd.Timedelta(interval).to_pytimedelta()
+
+
+def _covers(bars: pd.DataFrame | None, basis: Basis, interval: str) -> bool:
+    """Whether the bars go back to the basis, or have some of the closes that are kept with it."""
+    if bars is None or basis.interval != interval:
+        return False
+    if not basis.closes:
+        return bool(bars.index[0] <= pd.Timestamp(basis.as_of))
+    return sum(time in bars.index for time in basis.closes) >= min(2, len(basis.closes))

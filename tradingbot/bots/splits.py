@@ -1,0 +1,128 @@
+"""How many shares of today one share of an earlier day is.
+
+A quantity is counted in shares of the bar that it was last looked at. Two things say what a share
+has become since: the candles, when the source has restated many bars by one factor, and the
+source's list of splits. Where both are known they are held against each other. One bar that has
+changed is a correction and no split.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+KEPT = 20  # closes that are kept with a position
+_SAME = 1e-4  # closes that differ by less than this share differ by rounding
+_ROUNDED = 1e-3  # how far restated closes may be from one factor
+_CENT = 0.006  # the same in USD, for prices that are rounded
+_RATIOS = sorted(
+    {Fraction(n, d) for d in range(1, 51) for n in range(1, 51) if n != d},
+    key=lambda ratio: ratio.numerator + ratio.denominator,
+)
+
+
+class Unclear(Exception):
+    """What a share has become cannot be told; the text says why."""
+
+
+@dataclass(frozen=True)
+class Basis:
+    """The shares that a quantity is counted in."""
+
+    as_of: datetime  # the bar that it was last looked at; all splits until then are in it
+    interval: str
+    closes: Mapping[datetime, float]  # up to that bar, as they were known then
+
+
+def newest_closes(closes: "pd.Series[float]") -> dict[datetime, float]:
+    """What to keep of a ticker's closes: the newest ones by time."""
+    kept = closes.iloc[-KEPT:]
+    times = pd.DatetimeIndex(kept.index).to_pydatetime()
+    return dict(zip(times, kept.astype("float64").tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Became:
+    """What one share of a basis has become."""
+
+    shares: float  # of today: 10 after a split of 10:1
+    as_of: datetime  # all splits until then are in it
+
+
+def new_shares(
+    basis: Basis, now: "pd.Series[float]", listed: Mapping[datetime, float] | None
+) -> Became:
+    """Return what one share of `basis` is today.
+
+    Args:
+        now: The closes as the source has them now, by time.
+        listed: The source's splits, first day -> new shares for an old one; None: it tells none.
+
+    Raises:
+        Unclear: Neither the candles nor a list says it.
+    """
+    newest = now.index[-1].to_pydatetime()
+    shown = _shown(basis.closes, now)
+    after = {} if listed is None else _after(basis.as_of, listed)
+    in_effect = {day: one for day, one in after.items() if day.date() <= newest.date()}
+    as_of = max(basis.as_of, newest)
+    if shown == 1:  # restated before, or not at all: then the newest price is of new shares
+        left_out = [one for day, one in in_effect.items() if _leaves_out(now, day, one)]
+        return Became(math.prod(left_out), as_of)
+    if shown is not None:
+        every = math.prod(after.values())  # also one whose first day has no complete bar yet
+        if len(after) > len(in_effect) and abs(shown / every - 1) < _ROUNDED:
+            return Became(every, max(as_of, *after))
+        known = math.prod(in_effect.values())
+        return Became(known if abs(shown / known - 1) < _ROUNDED else shown, as_of)
+    if listed is None:
+        if not basis.closes:  # seen for the first time
+            return Became(1.0, as_of)
+        raise Unclear(
+            f"its candles do not show whether there was a split since {basis.as_of:%Y-%m-%d}"
+        )
+    if len(after) > len(in_effect):
+        raise Unclear(
+            f"its split takes effect on {max(after):%Y-%m-%d}, and its candles do not show whether "
+            "they have it already"
+        )
+    return Became(math.prod(in_effect.values()), as_of)
+
+
+def _after(as_of: datetime, listed: Mapping[datetime, float]) -> dict[datetime, float]:
+    return {day: ratio for day, ratio in sorted(listed.items()) if day.date() > as_of.date()}
+
+
+def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | None:
+    """The factor by which the closes were divided since; 1: they are the same; None: unclear."""
+    common = [time for time in sorted(then) if time in now.index]
+    if not common:
+        return None
+    before = np.array([then[time] for time in common])
+    after = now[pd.DatetimeIndex(common)].to_numpy("float64")
+    ratios = before / after
+    if abs(ratios[-1] - 1) < _SAME:  # a split restates all bars, the newest one too
+        return 1.0
+    factor = float(np.median(ratios))
+    if abs(factor - 1) < _SAME:  # a correction of the newest bars
+        return 1.0
+    apart = np.abs(ratios / factor - 1)
+    if len(common) < 2 or (apart > np.maximum(_ROUNDED, _CENT / after)).any():
+        return None
+    # of rounded prices the median is a little off the ratio
+    exact = max(float(apart.max()), 1e-9)
+    near = (float(ratio) for ratio in _RATIOS if abs(float(ratio) / factor - 1) < exact)
+    return next(near, factor)
+
+
+def _leaves_out(now: "pd.Series[float]", day: datetime, ratio: float) -> bool:
+    """Whether the closes fall by this split on its day: then they are not restated for it."""
+    at = int(now.index.searchsorted(pd.Timestamp(day)))
+    if not 0 < at < len(now):
+        return False
+    gap = math.log(now.iloc[at] / now.iloc[at - 1])
+    return abs(gap + math.log(ratio)) < abs(gap)

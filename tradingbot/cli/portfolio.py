@@ -1,0 +1,123 @@
+"""`kronosbot portfolio`: what the bots own and have earned, and corrections by hand."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from tradingbot.cli.command import Command
+from tradingbot.cli.options import DatabaseOption, JsonOption
+from tradingbot.cli.output import fail, finish
+from tradingbot.errors import KronosError
+
+portfolio_app = typer.Typer(
+    cls=TyperGroup,
+    rich_markup_mode=None,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+BotArgument = Annotated[str, typer.Argument(metavar="BOT", help="The bot's name.")]
+TickerArgument = Annotated[str, typer.Argument(metavar="TICKER", help="Such as AAPL.")]
+
+
+@portfolio_app.callback()
+def portfolio(
+    ctx: typer.Context,
+    bot: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="This bot only; may be repeated. Default: all."),
+    ] = None,
+    database_url: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every bot's holdings, value over time, trades and realised result.
+
+    Reads the database and nothing else: prices are the newest closes that the bots have seen.
+    Money is USD.
+
+    Exit codes: 0 shown; 1 there is no bot, or the database is out of reach; 2 a wrong setting.
+
+    \b
+    Try it:
+      kronosbot portfolio
+      kronosbot portfolio --bot my-bot --json
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    from tradingbot.bots.statement import read_statements
+    from tradingbot.cli.portfolio_output import portfolio_document, show_portfolios
+    from tradingbot.persistence.url import database_url as configured_url
+    from tradingbot.persistence.url import redact
+
+    try:
+        url = database_url or configured_url()
+        found = read_statements(url, bot or ())
+    except KronosError as error:
+        fail(error, as_json=as_json)
+    finish(
+        0,
+        as_json=as_json,
+        document=lambda: portfolio_document(redact(url), found),
+        show=partial(show_portfolios, redact(url), found),
+    )
+
+
+@portfolio_app.command("close", cls=Command)
+def close(
+    bot: BotArgument,
+    ticker: TickerArgument,
+    price: Annotated[float, typer.Option(metavar="USD", help="What one unit brings; may be 0.")],
+    database_url: DatabaseOption = None,
+) -> None:
+    """Sell all that a bot holds of a ticker at a price given by hand.
+
+    For what has no price any more: a company that was taken over or delisted. Costs are not
+    counted. A round does the same at the last price once 20 sessions have had no bar.
+
+    Exit codes: 0 sold; 1 there is no such bot or holding, or the database is out of reach; 2 a
+    wrong setting.
+
+    Try it: kronosbot portfolio close my-bot TWTR --price 54.20
+    """
+    from tradingbot.bots.by_hand import close_position
+    from tradingbot.persistence.engine import get_db_session
+
+    try:
+        with get_db_session(database_url) as session:
+            fill = close_position(session, bot, ticker, price)
+    except KronosError as error:
+        fail(error)
+    worth = fill.quantity * fill.price
+    typer.echo(f"Sold {fill.quantity:.6g} {fill.symbol} at {fill.price:g}: {worth:,.2f} USD")
+
+
+@portfolio_app.command("set", cls=Command)
+def set_quantity(
+    bot: BotArgument,
+    ticker: TickerArgument,
+    quantity: Annotated[
+        float, typer.Argument(metavar="QUANTITY", help="Units, in shares of today.")
+    ],
+    database_url: DatabaseOption = None,
+) -> None:
+    """Write down how many units of a ticker a bot holds, in shares of today.
+
+    For a holding that is not traded, since it cannot be told whether a split is in it already.
+    Cash stays, and no trade is recorded.
+
+    Exit codes: 0 written; 1 there is no such bot, or the database is out of reach; 2 a wrong
+    setting.
+
+    Try it: kronosbot portfolio set my-bot AAPL 40
+    """
+    from tradingbot.bots.by_hand import set_quantity as set_by_hand
+    from tradingbot.persistence.engine import get_db_session
+
+    try:
+        with get_db_session(database_url) as session:
+            before = set_by_hand(session, bot, ticker, quantity)
+    except KronosError as error:
+        fail(error)
+    typer.echo(f"{bot} holds {quantity:.6g} {ticker.strip().upper()}; before: {before:.6g}")

@@ -1,0 +1,132 @@
+"""What `kronosbot portfolio` prints: tables, or one JSON document.
+
+    {"exit_code": 0, "error": null, "database": "postgresql+psycopg2://me:***@db/bots",
+     "bots": [{"name": "my-bot", "cash": 5.0, "value": 10234.0,         null: a price is not known
+               "holdings": [{"symbol": "AAPL", "quantity": 99.95, "price": 102.3,
+                             "as_of": "2024-05-16T00:00:00", "value": …, "cost": …,
+                             "result": …}],                             null: cost not known
+               "values": [{"at": …, "cash": …, "value": …}, …],         oldest first
+               "trades": [{"at": …, "symbol": …, "side": "buy", "quantity": …, "price": …,
+                           "costs": …, "note": null, "result": null}, …],
+               "realised": 120.5, "dividends": 3.2, "costs": 14.1,
+               "unknown": []}]}                                         tickers without a cost
+
+What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tradingbot.bots.statement import Booked, BotStatement
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.formatting import price_text
+
+MOST_LINES = 10  # of values and trades; the document has all
+UNKNOWN = "not known"
+
+
+def portfolio_document(database: str, found: Sequence[BotStatement]) -> dict[str, Any]:
+    """All of it. Moments say their zone, bars do not."""
+    bots = [asdict(one) for one in found]
+    for bot in bots:
+        for trade in bot["trades"]:
+            trade["at"] = trade["at"].replace(tzinfo=UTC)
+    return {"exit_code": 0, "error": None, "database": database, "bots": bots}
+
+
+def show_portfolios(database: str, found: Sequence[BotStatement], console: Console) -> None:
+    """A bot after the other: holdings, value, trades, result."""
+    print_line(console, f"Database  {database}")
+    if not found:
+        print_line(console, "Bots      none yet: a bot's first round makes it")
+    for one in found:
+        print_line(console)
+        print_line(console, one.name)
+        print_table(console, _holdings_table(one))
+        print_line(console)
+        if one.values:
+            print_table(console, _values_table(one))
+            print_line(console)
+        if one.trades:
+            print_table(console, _trades_table(one))
+            print_line(console)
+        for line in _result_lines(one):
+            print_line(console, line)
+
+
+def _holdings_table(one: BotStatement) -> Table:
+    table = plain_table(
+        "Holding", "Quantity", "Price", "As of", "Value", "Cost", "Result", left=("Holding",)
+    )
+    for holding in one.holdings:
+        table.add_row(
+            holding.symbol,
+            f"{holding.quantity:.6g}",
+            UNKNOWN if holding.price is None else price_text(holding.price),
+            "" if holding.as_of is None else f"{holding.as_of:%Y-%m-%d}",
+            _money(holding.value),
+            _money(holding.cost),
+            _money(holding.result, signed=True),
+        )
+    table.add_row("Cash", "", "", "", _money(one.cash), "", "")
+    table.add_row("In all", "", "", "", _money(one.value), "", "")
+    return table
+
+
+def _values_table(one: BotStatement) -> Table:
+    """The newest values, and the change since the oldest one of all."""
+    table = plain_table("Value at the close of", "Cash", "In all", "Change", left=())
+    first = one.values[0].value
+    for value in one.values[-MOST_LINES:]:
+        change = f"{value.value / first - 1:+.1%}" if first else ""
+        table.add_row(f"{value.at:%Y-%m-%d}", _money(value.cash), _money(value.value), change)
+    return table
+
+
+def _trades_table(one: BotStatement) -> Table:
+    table = plain_table(
+        *("Trade (UTC)", "Ticker", "Side", "Quantity", "Price", "Costs", "Result", "Note"),
+        left=("Trade (UTC)", "Ticker", "Side", "Note"),
+    )
+    for trade in one.trades[-MOST_LINES:]:
+        table.add_row(
+            f"{trade.at:%Y-%m-%d %H:%M}",
+            trade.symbol,
+            trade.side,
+            f"{trade.quantity:.6g}",
+            price_text(trade.price),
+            f"{trade.costs:.2f}",
+            _result_text(trade),
+            trade.note or "",
+        )
+    return table
+
+
+def _result_text(trade: Booked) -> str:
+    if trade.side == "buy" or trade.note == "split":
+        return ""
+    return _money(trade.result, signed=True)
+
+
+def _result_lines(one: BotStatement) -> Iterator[str]:
+    sales = sum(trade.side == "sell" and trade.note != "split" for trade in one.trades)
+    yield (
+        f"Realised  {one.realised:+,.2f} USD by {sales} sales and {one.dividends:,.2f} of "
+        f"dividends; costs of all trades {one.costs:,.2f}"
+    )
+    if one.unknown:
+        yield f"Note      written by hand, so without a known cost: {', '.join(one.unknown)}"
+    if max(len(one.trades), len(one.values)) > MOST_LINES:
+        yield f"Note      the newest {MOST_LINES} values and trades: --json has them all"
+    yield "Note      dividends are credited where the source tells them: yahoo does"
+
+
+def _money(amount: float | None, *, signed: bool = False) -> str:
+    if amount is None:
+        return UNKNOWN
+    return f"{amount:+,.2f}" if signed else f"{amount:,.2f}"
