@@ -2,8 +2,6 @@
 
 import os
 import runpy
-import subprocess
-import sys
 from collections import Counter
 from contextlib import nullcontext
 from datetime import datetime
@@ -108,13 +106,8 @@ def test_the_agent_of_the_example_asks_for_a_forecast_and_decides(
 
 
 def run(name: str, folder: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name)],
-        cwd=folder,
-        env={**os.environ, "KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
+    done = commands.run(str(ROOT / "examples" / name), cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

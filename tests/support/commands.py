@@ -7,6 +7,9 @@ are forked from have imported everything; they start when they are first needed.
 
     done = run("tradingbot.kronosbot", "status", cwd=folder, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+In the place of a module: a script's path, or "-c" before a program. `family` says what is imported:
+"bots" (tradingbot), "space" (kronos_space), or "libraries" (neither, nor huggingface_hub).
 """
 
 import atexit
@@ -17,12 +20,14 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from types import ModuleType
+from typing import IO, Any
 
 from tests.support import ROOT
 
@@ -49,6 +54,9 @@ class Command:
             raise subprocess.TimeoutExpired(self._module, timeout or 0.0)
         return status
 
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
     def send_signal(self, sig: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, sig)
@@ -67,6 +75,50 @@ class Command:
         return self.returncode
 
 
+class Piped(Command):
+    """A running command whose streams are pipes, with text."""
+
+    def __init__(
+        self, module: str, answers: socket.socket, stdin: int, stdout: int, stderr: int
+    ) -> None:
+        super().__init__(module, answers)
+        self.stdin, self.stdout, self.stderr = (
+            open(stream, mode, encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor; see below
+            for stream, mode in ((stdin, "w"), (stdout, "r"), (stderr, "r"))
+        )
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Close stdin; what remains on stdout and stderr, once the command has ended."""
+        with self.stdin, self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
+            self.stdin.close()
+            out, err = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            return out.result(), err.result()
+
+
+def piped(
+    module: str,
+    *arguments: str,
+    cwd: Path = ROOT,
+    env: Mapping[str, str],
+    family: str | None = None,
+) -> Piped:
+    """Start a command whose streams are pipes."""
+    ends = [os.pipe() for _ in range(3)]
+    theirs = (ends[0][0], ends[1][1], ends[2][1])
+    try:
+        streams = dict(zip(("stdin", "stdout", "stderr"), theirs, strict=True))
+        order = _order(module, arguments, cwd, env, family, **streams)
+    finally:
+        for end in theirs:
+            os.close(end)
+    return Piped(module, order, ends[0][1], ends[1][0], ends[2][0])
+
+
 def start(
     module: str,
     *arguments: str,
@@ -75,18 +127,39 @@ def start(
     stdin: int,
     stdout: int,
     stderr: int,
+    family: str | None = None,
 ) -> Command:
     """Start `python -m module arguments`; the streams are file descriptors."""
+    return Command(module, _order(module, arguments, cwd, env, family, stdin, stdout, stderr))
+
+
+def _order(
+    module: str,
+    arguments: Sequence[str],
+    cwd: Path,
+    env: Mapping[str, str],
+    family: str | None,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+) -> socket.socket:
+    """Have a process forked; its answers come from the socket."""
     order = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env)}
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         descriptors = [theirs.fileno(), stdin, stdout, stderr]
-        socket.send_fds(_server(_family(module)), [json.dumps(order).encode()], descriptors)
-    return Command(module, ours)
+        server = _server(family or _family(module))
+        socket.send_fds(server, [json.dumps(order).encode()], descriptors)
+    return ours
 
 
 def run(
-    module: str, *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float = 120
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout: float = 120,
+    family: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run `python -m module arguments` until it ends; stdout and stderr as text.
 
@@ -94,7 +167,7 @@ def run(
     """
     with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = {"stdin": nothing.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
-        command = start(module, *arguments, cwd=cwd, env=env, **streams)
+        command = start(module, *arguments, cwd=cwd, env=env, family=family, **streams)
         try:
             status = command.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -153,6 +226,16 @@ def _import_space() -> None:
     assert not slow, f"a Space imports {slow}: seconds of every start"
 
 
+def _import_libraries() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    import yaml  # noqa: F401
+
+    ours = {"huggingface_hub", "kronos_space", "tradingbot"} & set(sys.modules)
+    assert not ours, "they read the environment when they are imported"
+
+
 def _import_bots() -> None:
     import pandas  # noqa: F401 - what every command imports, some of it only in its body
     import yfinance  # noqa: F401
@@ -186,7 +269,7 @@ def _serve(control: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _attend(order: dict[str, str], answers: int, *streams: int) -> None:
+def _attend(order: dict[str, Any], answers: int, *streams: int) -> None:
     """Start the command, say its pid and then its status; end it when the caller is gone."""
     import select
 
@@ -207,7 +290,7 @@ def _attend(order: dict[str, str], answers: int, *streams: int) -> None:
     os._exit(0)
 
 
-def _become(order: dict[str, str], streams: tuple[int, ...]) -> None:
+def _become(order: dict[str, Any], streams: tuple[int, ...]) -> None:
     import runpy
 
     code: int | str | None = 1
@@ -218,9 +301,19 @@ def _become(order: dict[str, str], streams: tuple[int, ...]) -> None:
         os.setsid()
         os.chdir(order["cwd"])
         os.environ.clear()
-        os.environ.update(order["env"])  # type: ignore[arg-type]
-        sys.argv = [order["module"], *order["arguments"]]
-        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+        os.environ.update(order["env"])
+        module, arguments = order["module"], order["arguments"]
+        sys.argv = [module, *arguments]
+        if module == "-c":
+            sys.argv = ["-c", *arguments[1:]]
+            program = ModuleType("__main__")
+            sys.modules["__main__"] = program
+            exec(arguments[0], program.__dict__)
+        elif module.endswith(".py"):
+            sys.path.insert(0, str(Path(module).parent))
+            runpy.run_path(module, run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as error:
         code = error.code
@@ -230,11 +323,13 @@ def _become(order: dict[str, str], streams: tuple[int, ...]) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 0)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    {"space": _import_space, "bots": _import_bots}[sys.argv[1]]()
+    families = {"space": _import_space, "bots": _import_bots, "libraries": _import_libraries}
+    families[sys.argv[1]]()
     _serve(socket.socket(fileno=int(sys.argv[2])))

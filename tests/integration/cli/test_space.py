@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,15 +33,7 @@ def settings(hub: Hub, **more: str) -> dict[str, str]:
 
 def space(command: str, folder: Path, environ: dict[str, str]) -> tuple[int, list[str], list[str]]:
     """The exit code, and the lines of stdout and stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronosbot", "space", command],
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = commands.run("tradingbot.kronosbot", "space", command, cwd=folder, env=environ)
     assert "Traceback" not in done.stderr, done.stderr
     assert TOKEN not in done.stdout + done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
@@ -148,13 +138,8 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
     tmp_path: Path, hub: Hub, number: int, code: int
 ) -> None:
     hub.ends_as = "APP_STARTING"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tradingbot.kronosbot", "space", "wake"],
-        cwd=tmp_path,
-        env=settings(hub, **HF_TOKEN, KRONOS_WAKE_TIMEOUT="600"),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    environ = settings(hub, **HF_TOKEN, KRONOS_WAKE_TIMEOUT="600")
+    process = commands.piped("tradingbot.kronosbot", "space", "wake", cwd=tmp_path, env=environ)
     while hub.actions().count("runtime") < 4:  # it waits for the container
         assert process.poll() is None
         time.sleep(0.02)
@@ -238,9 +223,6 @@ def test_the_first_line_of_a_run_says_whose_space_it_is(
 
 
 def test_without_a_command_the_commands_are_listed(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronosbot", "space"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = commands.run("tradingbot.kronosbot", "space", cwd=tmp_path, env=os.environ)
     for name in ("status", "wake", "pause", "HF_TOKEN", "Exit codes"):
         assert name in done.stdout + done.stderr

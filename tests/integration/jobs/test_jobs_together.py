@@ -1,7 +1,6 @@
 """Several runs of the job at once: processes that share a database and a Space on the test Hub."""
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
 from tests.support.hub import Hub
-from tests.support.jobs import NANO, job, job_command, of_hub, rows, runs
+from tests.support.jobs import KRONOSBOT, NANO, job, of_hub, rows, runs
 from tests.support.space_server import launch
 from tradingbot.persistence.locks import open_lock
 
@@ -23,15 +23,9 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
-def start(folder: Path, environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        job_command("--source", "sample", *arguments),
-        cwd=folder,
-        env={**os.environ, **environ},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(folder: Path, environ: dict[str, str], *arguments: str) -> commands.Piped:
+    env = {**os.environ, **environ}
+    return commands.piped(KRONOSBOT, "--source", "sample", *arguments, cwd=folder, env=env)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import kronos_space
 from kronos_space.deployment import commands
 from kronos_space.deployment.errors import HubError
 from kronos_space.deployment.hub import HubSpace
+from tests.support.commands import piped, run
 from tests.support.repository_hub import READ_TOKEN, TOKEN, Repository, RepositoryHub
 
 FOLDER = Path(kronos_space.__file__).parent
@@ -71,13 +70,8 @@ def deploy(
     repo: str = REPO,
     **env: str,
 ) -> Done:
-    done = subprocess.run(
-        [sys.executable, "-c", QUICK, "deploy", repo, *arguments],
-        env=environment(hub, home, HF_TOKEN=token) | env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    environ = environment(hub, home, HF_TOKEN=token) | env
+    done = run("-c", QUICK, "deploy", repo, *arguments, cwd=home, env=environ, family="libraries")
     print(done.stdout, done.stderr)  # noqa: T201
     for text in (done.stdout, done.stderr):
         assert SECRET not in text
@@ -234,15 +228,8 @@ def test_an_upload_that_is_interrupted_is_finished_by_the_next_run(
 
 def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(home: Path) -> None:
     with RepositoryHub(build=("BUILDING",)) as hub:
-        process = subprocess.Popen(
-            [sys.executable, "-c", QUICK, "deploy", REPO],
-            env=environment(hub, home),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout
-        assert process.stderr
+        environ = environment(hub, home)
+        process = piped("-c", QUICK, "deploy", REPO, env=environ, family="libraries")
         said = [process.stdout.readline()]  # the address: the files are up
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

@@ -18,6 +18,7 @@ import pytest
 
 from kronos_space.weights.catalogue import CATALOGUE
 from tests.support.checkpoints import write_checkpoint
+from tests.support.commands import run
 
 MINI = CATALOGUE["kronos-mini"]
 
@@ -117,13 +118,7 @@ def load(
     ]
     checksums[0] = sha256 or checksums[0]
     environ = os.environ | {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *checksums, *names],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run("-c", script, *checksums, *names, cwd=home, env=environ, family="libraries")
     assert done.returncode == 0, done.stderr
     return done.stderr + done.stdout
 

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 from datetime import datetime
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text
 
+from tests.support import commands
 from tests.support.market import Market, Says
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.broker import PaperBroker
@@ -194,17 +194,12 @@ def test_several_processes_with_the_same_bot_trade_once(
     assert portfolio(database) == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 100.05)}
 
 
-def start(program: str, database: str, *arguments: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        env={**os.environ, "DATABASE_URL": database},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(program: str, database: str, *arguments: Any) -> commands.Piped:
+    env = {**os.environ, "DATABASE_URL": database}
+    return commands.piped("-c", program, *map(str, arguments), env=env)
 
 
-def wait_for(files: list[Path], processes: "list[subprocess.Popen[str]]") -> None:
+def wait_for(files: list[Path], processes: list[commands.Piped]) -> None:
     pause = threading.Event()
     for _ in range(6000):
         if all(file.exists() for file in files):
@@ -251,12 +246,8 @@ def test_the_process_of_a_strategy_that_fails_ends_with_1_and_shows_where(
         "        return row['clsoe']\n"
         "Fails('b', 'AAPL').main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "DATABASE_URL": sqlite_url, "KRONOS_DATA_SOURCE": market.source},
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "DATABASE_URL": sqlite_url, "KRONOS_DATA_SOURCE": market.source}
+    done = commands.run("-c", program, cwd=market.folder, env=env)
     assert done.returncode == 1
     assert "line 5, in decisionFunction" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("Error: b, deciding on AAPL of 2024-05-15")

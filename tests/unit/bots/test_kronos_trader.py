@@ -1,14 +1,13 @@
 """KronosTraderBot: which forecasts count, and when their uncertainty agrees."""
 
 import os
-import subprocess
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import ROOT, commands
 from tests.support.market import Market, made_up
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.universe import active_symbols
@@ -17,6 +16,9 @@ from tradingbot.errors import ConfigError
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.models import BotRow
+
+if TYPE_CHECKING:
+    import subprocess
 
 FRIDAY = datetime(2024, 5, 17)
 RISING = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
@@ -136,12 +138,8 @@ def test_only_the_model_that_spoke_last_counts(market: Market, database: str) ->
 
 
 def command(database: str, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronostraderbot", *arguments],
-        env={**os.environ, "DATABASE_URL": database, **environ},
-        capture_output=True,
-        text=True,
-    )
+    env = {**os.environ, "DATABASE_URL": database, **environ}
+    return commands.run("tradingbot.kronostraderbot", *arguments, cwd=ROOT, env=env)
 
 
 @pytest.mark.integration

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from tests.support import commands
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
 from tradingbot.persistence.engine import (
@@ -379,7 +380,7 @@ class TestTheSchema:
 
     @pytest.mark.integration
     def test_is_made_once_when_several_processes_start_together(self, database: str) -> None:
-        done = together(4, lambda: [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, database])
+        done = together(4, database)
         assert done == [(0, "ready\nok\n", "")] * 4
         with get_db_session(database) as session:
             assert session.query(RunLog).count() == 4
@@ -456,8 +457,7 @@ class TestTheTableOfTheVersion:
 
     @pytest.mark.integration
     def test_is_moved_once_by_several_processes(self, of_before: str) -> None:
-        command = [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, of_before]
-        assert together(4, lambda: command) == [(0, "ready\nok\n", "")] * 4
+        assert together(4, of_before) == [(0, "ready\nok\n", "")] * 4
         assert versions(of_before, VERSION_TABLE) == [SCHEMA_VERSION]
         with get_db_session(of_before) as session:
             assert session.query(RunLog).count() == 5
@@ -568,8 +568,7 @@ class TestADatabaseOfTheFirstLayout:
 
     @pytest.mark.integration
     def test_is_upgraded_once_by_several_processes(self, first_layout: str) -> None:
-        command = [sys.executable, "-W", "error", "-c", SET_UP_AND_ADD, first_layout]
-        assert together(2, lambda: command) == [(0, "ready\nok\n", "")] * 2
+        assert together(2, first_layout) == [(0, "ready\nok\n", "")] * 2
         with get_db_session(first_layout) as session:
             assert session.query(KronosPrediction).count() == 5
 
@@ -592,7 +591,8 @@ FIRST_LAYOUT_ROWS = [  # symbol, made at, target date, close
 ]
 
 SET_UP_AND_ADD = """
-import sys
+import sys, warnings
+warnings.simplefilter("error")
 from tradingbot.persistence.models import RunLog
 from tradingbot.persistence.engine import get_db_session
 print("ready", flush=True)
@@ -603,22 +603,17 @@ print("ok")
 """
 
 
-def together(count: int, command: Callable[[], list[str]]) -> list[tuple[int, str, str]]:
+def together(count: int, url: str) -> list[tuple[int, str, str]]:
     """Starts processes, waits until all are ready, lets them go; (code, output, errors) of each."""
-    pipe = subprocess.PIPE
-    processes = [
-        subprocess.Popen(command(), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        for _ in range(count)
-    ]
-    ready = [process.stdout.readline() for process in processes if process.stdout]
+    processes = [commands.piped("-c", SET_UP_AND_ADD, url, env=os.environ) for _ in range(count)]
+    ready = [process.stdout.readline() for process in processes]
     for process in processes:
-        assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
     done = []
     for process, first in zip(processes, ready, strict=True):
         output, errors = process.communicate(timeout=60)
-        done.append((process.returncode, first + output, errors))
+        done.append((process.wait(), first + output, errors))
     return done
 
 

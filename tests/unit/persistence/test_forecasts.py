@@ -1,8 +1,7 @@
 """Forecasts into the tables and back; on SQLite and on a real Postgres."""
 
 import math
-import subprocess
-import sys
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import event
 
+from tests.support import commands
 from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.fingerprint import bars_hash
@@ -195,12 +195,12 @@ class TestStoring:
     @pytest.mark.integration
     def test_by_two_processes_at_once_leaves_each_row_once(self, database: str) -> None:
         init_db(database)
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-c", STORE_MANY, database]
-        processes = [subprocess.Popen([*command, way], stderr=pipe) for way in ("1", "-1")]
+        processes = [
+            commands.piped("-c", STORE_MANY, database, way, env=os.environ) for way in ("1", "-1")
+        ]
         for process in processes:
             _, errors = process.communicate(timeout=60)
-            assert (process.returncode, errors) == (0, b"")
+            assert (process.returncode, errors) == (0, "")
         with get_db_session(database) as session:
             assert session.query(KronosPrediction).count() == 300
             assert session.query(KronosForecast).count() == 300
