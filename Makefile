@@ -26,7 +26,8 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; K
 # Many tests wait for a process, so three share two cores.
 WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
 
-test: lint docs browser pgbouncer ## Lint, types, docs and every test
+test: $(VENV)/.dev ## Lint, types, docs and every test
+	@$(MAKE) --no-print-directory -j2 lint docs pgbouncer
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres
@@ -37,8 +38,8 @@ test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Po
 browser: $(VENV)/.dev
 	@$(PY) -m tests.support.browser || true
 
-# A pgbouncer for the tests of the locks; the same.
-pgbouncer: $(VENV)/.dev
+# A pgbouncer for the tests of the locks; the same. After the browser, since both may call apt-get.
+pgbouncer: browser
 	@$(PY) -m tests.support.pgbouncer || true
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7", "--attack")
@@ -103,6 +104,7 @@ $(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing $(EXTRAS) into $(VENV); this takes a minute or two, once"
 	@index=$$($(PY) -c "import sys, urllib.request; sys.platform == 'linux' and urllib.request.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=3) and print('--extra-index-url $(TORCH_CPU_INDEX)')" 2>/dev/null); \
-	  $(PY) -m pip install --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]' \
+	  $(PY) -m pip install --no-compile --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]' \
 	  | { grep --line-buffered -E '^ *(Collecting|Downloading|Installing|Successfully)' || true; }
+	@$(PY) -m compileall -qq -j 0 $(CURDIR)/$(VENV)/lib || true # 20,000 files, by all CPUs; pip would take one
 	@touch $@
