@@ -15,7 +15,7 @@ from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
 from tradingbot.evaluation.ticker_comparison import TickerComparison, compare_tickers
 from tradingbot.evaluation.track_record import relative_mae
-from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
 
 MOST_TICKERS = 20  # the document has all
 EXPLAINED = (
@@ -30,7 +30,10 @@ EXPLAINED = (
 
 
 def score_document(scores: StoredScores) -> dict[str, Any]:
-    """What was scored, and all the scores that are stored."""
+    """What was scored, and all the scores that are stored.
+
+    `scores` are of what was served, `parts` of its raw, calibrated and combined quantiles.
+    """
     return {
         "error": None,
         "database": scores.database,
@@ -40,7 +43,8 @@ def score_document(scores: StoredScores) -> dict[str, Any]:
             {"symbol": one.symbol, "model_name": one.model_name, "reason": one.text, "n": one.n}
             for one in scores.found.unscored
         ],
-        "scores": [_as_dict(row) for row in scores.rows],
+        "scores": [_as_dict(row) for row in scores.rows if row.forecast == SERVED],
+        "parts": [_as_dict(row) for row in scores.rows if row.forecast != SERVED],
     }
 
 
@@ -57,7 +61,8 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
 
     measured = False
     for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
-        some = list(of_record)
+        every = list(of_record)
+        some = [row for row in every if row.forecast == SERVED]
         name = f"{model} ({revision})" if revision else model
         whole = [row for row in some if (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)]
         together = [row for row in whole if row.symbol == ALL_SYMBOLS]
@@ -66,6 +71,7 @@ def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> N
         if any(row.mae is not None for row in some):
             measured = True
             print_table(console, _table(some))
+            _show_parts(every, console)
             if verdict := str(_compared_tickers(some)):
                 print_line(console, verdict)
             print_line(console)
@@ -110,6 +116,31 @@ def _table(rows: list[Row[Any]]) -> Table:
     return table
 
 
+def _show_parts(rows: list[Row[Any]], console: Console) -> None:
+    """What was served beside its parts, all tickers together; nothing where Kronos served alone."""
+    whole = (ALL_SYMBOLS, ALL_STEPS, ALL_SESSIONS)
+    parts = {
+        row.forecast: row for row in rows if (row.symbol, row.step, row.last_sessions) == whole
+    }
+    if parts.keys() <= {SERVED, "raw"}:
+        return
+    columns = ("Forecast", "n", "Skill", "(95 %)", "EWMA", "Held")
+    table = plain_table(*columns, left=("Forecast", "(95 %)"), gap=1)
+    for name in (SERVED, "raw", "calibrated", "combined"):
+        if row := parts.get(name):
+            interval = ""
+            if row.skill_low is not None and row.skill_high is not None:
+                interval = f"({row.skill_low:+.2f} to {row.skill_high:+.2f})"
+            skills = _number(row.crps_skill, "+.3f"), interval, _number(row.ewma_skill, "+.3f")
+            table.add_row(name, str(row.n), *skills, _held(row))
+    print_table(console, table)
+
+
+def _held(row: Row[Any]) -> str:
+    shares = (row.coverage_50, row.coverage_80, row.coverage_90)
+    return " ".join(_number(share, ".0%") for share in shares)
+
+
 def _compared_tickers(rows: list[Row[Any]]) -> TickerComparison:
     """Of all steps and sessions together."""
     whole = (ALL_STEPS, ALL_SESSIONS)
@@ -145,8 +176,7 @@ def _figures(row: Row[Any], p_value: float | None) -> Iterator[str]:
     yield _number(row.crps_skill, "+.2f")
     yield _number(row.ewma_skill, "+.2f")
     yield _number(p_value)
-    held = (row.coverage_50, row.coverage_80, row.coverage_90)
-    yield " ".join(_number(share, ".0%") for share in held)
+    yield _held(row)
     interval = ""
     if row.hit_low is not None and row.hit_high is not None:
         interval = f" ({100 * row.hit_low:.0f}–{100 * row.hit_high:.0f})"  # noqa: RUF001

@@ -45,6 +45,7 @@ class HistoryCache:
     def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
         self._lock = threading.Lock()  # SQLite has one writer, in memory even one connection
+        self._failed = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -52,7 +53,6 @@ class HistoryCache:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._lock = threading.Lock()
-        self._failed = False
 
     def bars(
         self,

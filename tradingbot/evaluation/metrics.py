@@ -18,7 +18,7 @@ from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlati
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.sequential import anytime_skill_interval
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
-from tradingbot.evaluation.sums import BANDS, SUMS, Columns, sums_of
+from tradingbot.evaluation.sums import BANDS, SUMS, Columns, sums_of, walk_losses
 from tradingbot.typing import Floats
 
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
@@ -96,13 +96,23 @@ class MetricAccumulator:
         self._moves: list[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]] = []
 
     @classmethod
-    def of(cls, one: ForecastOutcomes) -> "MetricAccumulator":
-        """Of the forecasts of one ticker."""
+    def of(
+        cls, one: ForecastOutcomes, walks: Floats | None = None, *, ranked: bool = True
+    ) -> "MetricAccumulator":
+        """Of the forecasts of one ticker.
+
+        Args:
+            one: The forecasts.
+            walks: Their `walk_losses`, where these are known.
+            ranked: Whether to keep what correlations across tickers need.
+        """
         tally = cls()
         keys = one.target.astype("int64") << _STEP_BITS | one.step
-        tally._add(keys, sums_of(one), one.as_of.astype("datetime64[s]").astype("int64"))
-        predicted, actual = (one.mean - 1).astype("float32"), (one.actual - 1).astype("float32")
-        tally._moves = [(keys, predicted, actual)]
+        sums = sums_of(one, walk_losses(one) if walks is None else walks)
+        tally._add(keys, sums, one.as_of.astype("datetime64[s]").astype("int64"))
+        if ranked:
+            moves = (one.mean - 1).astype("float32"), (one.actual - 1).astype("float32")
+            tally._moves = [(keys, *moves)]
         return tally
 
     def __iadd__(self, other: "MetricAccumulator") -> "MetricAccumulator":

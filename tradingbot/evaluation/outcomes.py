@@ -7,11 +7,11 @@ cancel, wherever they lie, and tickers can be put together.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -50,14 +50,22 @@ class ForecastOutcomes:
     target: Times  # (n,)
     step: NDArray[np.int64]  # (n,) bars ahead
     mean: Floats  # (n,) the forecast's close
-    quantiles: Floats  # (n, 19) at LEVELS, as they were given: calibrated where they were
+    quantiles: Floats  # (n, 19) at LEVELS, as they were given: combined, calibrated or raw
     raw_quantiles: Floats  # (n, 19) the model's own
     prob_up: Floats  # (n,)
     actual: Floats  # (n,)
     past: pd.Series  # all known closes of the ticker; a yardstick may look at those up to as_of
+    calibrated_quantiles: Floats | None = None  # (n, 19) NaN where there are none; None: nowhere
+    combined_quantiles: Floats | None = None  # likewise
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def __getitem__(self, rows: NDArray[Any]) -> "ForecastOutcomes":
+        arrays: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
+        return replace(self, **arrays)
 
 
 class UnresolvedReason(StrEnum):
@@ -170,6 +178,8 @@ def _joined(
             prob_up=rows.prob_up[these],
             actual=prices[end[these]] / prices[start[these]],
             past=past,
+            calibrated_quantiles=rows.calibrated_quantiles[these],
+            combined_quantiles=rows.combined_quantiles[these],
         )
     which = np.argmax(list(reasons.values()), axis=0)[~scored]
     for index, count in sorted(Counter(which.tolist()).items()):

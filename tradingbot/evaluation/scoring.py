@@ -1,19 +1,23 @@
 """`kronos_scores`: the record of every model, counted anew from the ledger and what came.
 
+What was served has rows for each ticker, step and window. Beside them stand its parts (raw,
+calibrated, combined), of all tickers likewise, of a single one over all its forecasts.
+
 Only one run at a time does so for a database. Rows are written as tickers are done, so that a run
 that is stopped loses none; what it would have replaced stays until the next one.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 from sqlalchemy.orm import Session
 
-from tradingbot.evaluation.metrics import MetricAccumulator
+from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import (
     Closes,
     ForecastOutcomes,
@@ -21,17 +25,19 @@ from tradingbot.evaluation.outcomes import (
     UnresolvedReason,
     resolve_outcomes,
 )
+from tradingbot.evaluation.sums import walk_losses
 from tradingbot.persistence.ledger import count_tickers
-from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
 from tradingbot.persistence.scores import delete_scores_before, last_scored_at, store_scores
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.typing import SessionFactory
+from tradingbot.typing import Floats, SessionFactory
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
 _BATCH = 2000  # rows a transaction
 
 Record = tuple[str, str, str]  # model, its revision, interval
+Measured = tuple[int, int, ForecastMetrics]  # of this step and window
 
 
 @dataclass
@@ -108,7 +114,7 @@ class _ScoringRun:
         self.found = Scoring()
         self.without_candles: set[str] = set()  # tickers
         self._sessions = sessions
-        self._totals: dict[Record, MetricAccumulator] = {}
+        self._totals: dict[tuple[Record, str], MetricAccumulator] = {}  # by forecast, too
         self._rows: list[dict[str, Any]] = []
 
     def add(self, one: ForecastOutcomes | Unresolved) -> None:
@@ -124,8 +130,10 @@ class _ScoringRun:
 
     def add_totals(self) -> None:
         """Add the rows of all tickers together."""
-        for record, total in self._totals.items():
-            self._rows += _rows(record, ALL_SYMBOLS, total, self.scored_at)
+        for record in self.found.records:
+            parts = {name: total for (of, name), total in self._totals.items() if of == record}
+            for forecast in _worth_telling(parts):
+                self._rows += self._counted(record, forecast, ALL_SYMBOLS, parts[forecast])
 
     def store(self) -> None:
         """Store the rows that are not stored yet."""
@@ -136,43 +144,75 @@ class _ScoringRun:
 
     def _add_outcomes(self, one: ForecastOutcomes) -> None:
         record = _record(one)
-        of_ticker = MetricAccumulator.of(one)
-        total = self._totals.setdefault(record, MetricAccumulator())
-        total += of_ticker
         self.found.scored += len(one)
         self.found.tickers.add(one.symbol)
         self.found.records.add(record)
-        self._rows += _rows(record, one.symbol, of_ticker, self.scored_at)
+        walks = walk_losses(one)
+        of_ticker = {SERVED: MetricAccumulator.of(one, walks)}
+        for forecast, part, its_walks in _parts(one, walks):
+            of_ticker[forecast] = MetricAccumulator.of(part, its_walks, ranked=False)
+        for forecast, tally in of_ticker.items():
+            total = self._totals.setdefault((record, forecast), MetricAccumulator())
+            total += tally
+        for forecast in _worth_telling(of_ticker):
+            self._rows += self._counted(record, forecast, one.symbol, of_ticker[forecast])
         if len(self._rows) >= _BATCH:
             self.store()
+
+    def _counted(
+        self, record: Record, forecast: str, symbol: str, tally: MetricAccumulator
+    ) -> Iterator[dict[str, Any]]:
+        whole = forecast != SERVED and symbol != ALL_SYMBOLS
+        measured = [_whole(tally)] if whole else _by_step_and_window(tally)
+        for step, window, measures in measured:
+            yield {
+                **dict(zip(("model_name", "model_revision", "interval"), record, strict=True)),
+                "symbol": symbol,
+                "step": step,
+                "last_sessions": window,
+                "forecast": forecast,
+                **vars(measures),
+                "scored_at": self.scored_at,
+            }
 
 
 def _record(one: ForecastOutcomes) -> Record:
     return one.model_name, one.model_revision, one.interval
 
 
-def _rows(
-    record: Record, symbol: str, tally: MetricAccumulator, scored_at: datetime
-) -> Iterator[dict[str, Any]]:
-    """A row for each step and window that there are forecasts of."""
-    model, revision, interval = record
+def _parts(one: ForecastOutcomes, walks: Floats) -> Iterator[tuple[str, ForecastOutcomes, Floats]]:
+    """The names of what was served's parts, and the forecasts that have them, with their walks."""
+    for name, quantiles in (
+        ("raw", one.raw_quantiles),
+        ("calibrated", one.calibrated_quantiles),
+        ("combined", one.combined_quantiles),
+    ):
+        if quantiles is None:
+            continue
+        known = np.flatnonzero(np.isfinite(quantiles).all(axis=1))
+        if len(known):
+            yield name, replace(one, quantiles=quantiles)[known], walks[known]
+
+
+def _worth_telling(forecasts: Collection[str]) -> Collection[str]:
+    """All of them; where Kronos alone was served, that has no parts."""
+    return [SERVED] if {*forecasts} == {SERVED, "raw"} else forecasts
+
+
+def _whole(tally: MetricAccumulator) -> Measured:
+    return ALL_STEPS, ALL_SESSIONS, tally.measures()
+
+
+def _by_step_and_window(tally: MetricAccumulator) -> Iterator[Measured]:
+    """For each step and window that there are forecasts of."""
     # a window that holds them all has the measures of ALL_SESSIONS, the first
     windows = [window for window in WINDOWS if window < tally.sessions()]
     for step in (ALL_STEPS, *tally.steps()):
         known = {window: tally.measures(step or None, window or None) for window in windows}
-        measures = {window: known.get(window, known[ALL_SESSIONS]) for window in WINDOWS}
-        for window, of_window in measures.items():
+        for window in WINDOWS:
+            of_window = known.get(window, known[ALL_SESSIONS])
             if of_window.n:  # else there is no such target in the newest sessions
-                yield {
-                    "model_name": model,
-                    "model_revision": revision,
-                    "interval": interval,
-                    "symbol": symbol,
-                    "step": step,
-                    "last_sessions": window,
-                    **vars(of_window),
-                    "scored_at": scored_at,
-                }
+                yield step, window, of_window
 
 
 def _forecasts(count: int) -> str:

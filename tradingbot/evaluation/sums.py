@@ -36,12 +36,18 @@ class Columns:
         return self._values[..., SUMS.index(name)]
 
 
-def sums_of(one: ForecastOutcomes) -> Floats:
-    """(n, len(SUMS)): what each forecast adds."""
+def walk_losses(one: ForecastOutcomes) -> Floats:
+    """(n, 2): the CRPS of the random walk and of the EWMA walk."""
+    walks = (random_walk_quantiles, ewma_walk_quantiles)
+    losses = [crps(one.actual, walk(one.past, one.as_of, one.step)) for walk in walks]
+    return np.column_stack(losses)
+
+
+def sums_of(one: ForecastOutcomes, walks: Floats) -> Floats:
+    """(n, len(SUMS)): what each forecast adds, beside `walks`, its `walk_losses`."""
     actual, quantiles, raw = one.actual, one.quantiles, one.raw_quantiles
     loss, raw_loss = crps(actual, quantiles), crps(actual, raw)
-    walk = crps(actual, random_walk_quantiles(one.past, one.as_of, one.step))
-    ewma = crps(actual, ewma_walk_quantiles(one.past, one.as_of, one.step))
+    walk, ewma = walks.T
     compared = ~np.isnan(walk)  # there was enough of a past to walk on from, for both walks
     moved = (one.mean != 1) & (actual != 1)
     inside, raw_inside, width = [], [], []

@@ -48,7 +48,8 @@ class LedgerRows:
     mean: Floats  # (n,) the forecast's close
     prob_up: Floats  # (n,)
     raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that was not stored
-    calibrated_quantiles: Floats  # (n, 19) calibrated where they were, else raw
+    calibrated_quantiles: Floats  # (n, 19) NaN where there are none, as the next
+    combined_quantiles: Floats  # (n, 19)
     quantiles: Floats  # (n, 19) as they were given: combined, calibrated or raw
 
 
@@ -197,7 +198,12 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     raw, calibrated, combined = texts
     scale = np.array(last_close, dtype="float64")
     raw_quantiles = _decoded(raw) / scale[:, None]
-    calibrated_quantiles = _where_known(calibrated, scale, raw_quantiles)
+    calibrated_quantiles, combined_quantiles = (
+        _where_known(texts, scale) for texts in (calibrated, combined)
+    )
+    served = raw_quantiles
+    for quantiles in (calibrated_quantiles, combined_quantiles):
+        served = np.where(np.isnan(quantiles), served, quantiles)
     return (
         np.array(revision, dtype=object),
         np.array(as_of, dtype="datetime64[s]"),
@@ -207,18 +213,18 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
         np.array(prob_up, dtype="float64"),
         raw_quantiles,
         calibrated_quantiles,
-        _where_known(combined, scale, calibrated_quantiles),
+        combined_quantiles,
+        served,
     )
 
 
-def _where_known(texts: Sequence[str | None], scale: Floats, otherwise: Floats) -> Floats:
-    """(rows, 19): shares of `scale` from the JSON objects that there are, else `otherwise`."""
+def _where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
+    """(rows, 19): shares of `scale` from the JSON objects that there are, else NaN."""
+    quantiles = np.full((len(texts), len(_KEYS)), np.nan)
     known = [(row, text) for row, text in enumerate(texts) if text is not None]
-    if not known:
-        return otherwise
-    rows, there = zip(*known, strict=True)
-    quantiles = otherwise.copy()
-    quantiles[[*rows]] = _decoded(there) / scale[[*rows], None]
+    if known:
+        rows, there = zip(*known, strict=True)
+        quantiles[[*rows]] = _decoded(there) / scale[[*rows], None]
     return quantiles
 
 

@@ -21,7 +21,7 @@ from tradingbot.persistence.columns import BarTime, JsonObject, JsonOrNull, UtcD
 from tradingbot.persistence.columns import Base as Base
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0007"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0008"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):
@@ -97,13 +97,14 @@ class KronosForecast(Base):
 ALL_SYMBOLS = "*"  # in KronosScore.symbol
 ALL_STEPS = 0  # in KronosScore.step
 ALL_SESSIONS = 0  # in KronosScore.last_sessions
+SERVED = "served"  # in KronosScore.forecast
 
 
 class KronosScore(Base):
     """How good one model's forecasts were: one ticker or all, one step ahead or all, one window.
 
     Prices are shares of the last close that the model saw, so that tickers can be put together and
-    splits change nothing. Measures are of the bands as they were given, `raw_…` of the model's own.
+    splits change nothing. Measures are of the bands of `forecast`, `raw_…` of the model's own.
     A measure is None where too few forecasts stand behind it, or where it says nothing.
     """
 
@@ -116,6 +117,10 @@ class KronosScore(Base):
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # or ALL_STEPS
     # targets within that many newest sessions (60, 250), or ALL_SESSIONS
     last_sessions: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # which of the ledger's quantiles: SERVED, as they were given; or "raw", "calibrated",
+    # "combined", of the forecasts that have them. These three have no rows of single tickers by
+    # step or window
+    forecast: Mapped[str] = mapped_column(primary_key=True, default=SERVED, server_default=SERVED)
     n: Mapped[int]  # forecasts with an outcome
     sessions: Mapped[int]  # distinct target dates among them
     first_target: Mapped[datetime] = mapped_column(BarTime)

@@ -9,6 +9,7 @@ from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
     ALL_SYMBOLS,
+    SERVED,
     KronosForecast,
     KronosScore,
 )
@@ -49,7 +50,7 @@ def newest_forecast_rows(
 
 
 def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:
-    """Return the scores over all tickers, steps and sessions of each model and revision.
+    """Return the scores over all tickers, steps and sessions of what each revision served.
 
     The one with the newest target comes first.
     """
@@ -58,7 +59,7 @@ def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:
             select(KronosScore)
             .where(KronosScore.interval == interval)
             .where(KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == ALL_STEPS)
-            .where(KronosScore.last_sessions == ALL_SESSIONS)
+            .where(KronosScore.last_sessions == ALL_SESSIONS, KronosScore.forecast == SERVED)
             .order_by(KronosScore.last_target.desc())
         )
     )

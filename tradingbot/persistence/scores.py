@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
-from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, KronosScore
+from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, SERVED, KronosScore
 from tradingbot.persistence.upsert import upsert
 
 
@@ -46,7 +46,8 @@ def read_scores(
 ) -> Sequence[Row[Any]]:
     """Return all scores in the order of their key, or one model's, or those of some tickers.
 
-    With `symbols` the scores of all tickers together are among them.
+    With `symbols` the scores of all tickers together are among them. They are those of all
+    forecasts: as served, raw, calibrated, combined.
     """
     table = KronosScore.__table__
     query = select(table).order_by(*table.primary_key)
@@ -66,7 +67,7 @@ def scores_over_all_steps(
     interval: str,
     windows: Collection[int],
 ) -> Sequence[KronosScore]:
-    """Return the scores of all steps together, of these tickers and windows of sessions."""
+    """Return what was served's scores of all steps together, of these tickers and windows."""
     return session.scalars(
         select(KronosScore).where(
             KronosScore.model_name == model,
@@ -74,6 +75,7 @@ def scores_over_all_steps(
             KronosScore.interval == interval,
             KronosScore.symbol.in_(list(symbols)),
             KronosScore.step == ALL_STEPS,
+            KronosScore.forecast == SERVED,
             KronosScore.last_sessions.in_(list(windows)),
         )
     ).all()

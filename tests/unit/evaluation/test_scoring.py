@@ -13,15 +13,18 @@ from rich.console import Console
 from sqlalchemy import delete, event, insert, select, update
 
 from tests.support.records import LAST, Past
-from tradingbot.cli.score_output import show_scores
+from tradingbot.cli.score_output import score_document, show_scores
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes, resolve_outcomes
+from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring, score, scored_since
 from tradingbot.evaluation.track_record import crps_skill, track_record
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.models import ALL_SYMBOLS, KronosForecast, KronosScore
+from tradingbot.persistence.report_queries import model_scores
+from tradingbot.persistence.scores import read_scores
 from tradingbot.runtime.clock import utcnow
 
 PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)
@@ -317,3 +320,82 @@ def test_bands_are_scored_as_they_were_given_and_as_the_model_made_them(database
     assert row.crps < row.raw_crps
     assert len(LEVELS) == 19
     assert np.isfinite(row.wql or np.nan)
+
+
+# raw, calibrated and combined ---------------------------------------------------------------
+
+
+def of_parts(url: str, past: Past) -> dict[tuple[str, int, int, str], KronosScore]:
+    """By ticker, step, window and forecast. The newest half of its forecasts were combined."""
+    wide = replace(past, width=1.0, calibrated=None)
+    half = past.days()[-past.sessions // 2]
+    with get_db_session(url) as session:
+        for symbol in past.symbols:
+            rights = wide.forecasts(symbol)
+            for row, right in zip(past.forecasts(symbol), rights, strict=True):
+                if row["as_of"] >= half:
+                    row |= {
+                        "combined_quantiles": right["close_quantiles"],
+                        "shares": {"kronos": 0.25, "random walk": 0.75},
+                    }
+                session.execute(insert(KronosForecast).values(**row))
+    scored(url, past)
+    with get_db_session(url) as session:
+        found = session.scalars(select(KronosScore)).all()
+    return {(row.symbol, row.step, row.last_sessions, row.forecast): row for row in found}
+
+
+def test_raw_calibrated_and_combined_quantiles_have_scores_of_their_own(database: str) -> None:
+    stored = of_parts(database, replace(PAST, width=0.3, calibrated=0.6))
+    whole = {name: stored["*", 0, 0, name] for name in ("served", "raw", "calibrated", "combined")}
+    n = {name: row.n for name, row in whole.items()}
+    assert n["served"] == n["raw"] == n["calibrated"] == 2 * (69 + 68)
+    assert n["combined"] == 2 * (34 + 33)  # of the others there is none
+    assert whole["raw"].crps == pytest.approx(whole["served"].raw_crps)
+    assert whole["raw"].coverage_80 == pytest.approx(whole["served"].raw_coverage_80)
+    skills = [whole[name].crps_skill or np.nan for name in ("raw", "calibrated", "combined")]
+    assert skills == sorted(skills)
+    assert skills[1] < (whole["served"].crps_skill or np.nan) < skills[2]  # half are combined
+    assert whole["combined"].coverage_80 == pytest.approx(0.8, abs=0.08)
+    assert all(row.ewma_skill is not None for row in whole.values())
+    # of all tickers by step and window too, of a single one only over all its forecasts
+    assert stored["*", 2, 60, "raw"].n == 2 * 60
+    of_ibm = {key[1:] for key in stored if key[0] == "IBM" and key[3] != "served"}
+    assert of_ibm == {(0, 0, name) for name in ("raw", "calibrated", "combined")}
+
+
+def test_who_asks_for_a_record_gets_that_of_what_was_served(sqlite_url: str) -> None:
+    stored = of_parts(sqlite_url, replace(PAST, width=0.3, calibrated=0.6))
+    with get_db_session(sqlite_url) as session:
+        skill = crps_skill(session, "IBM", model="mini", revision="r1")
+        assert skill is not None
+        assert skill.value == stored["IBM", 0, 60, "served"].crps_skill
+        assert skill.at_least == stored["IBM", 0, 0, "served"].skill_low
+        [row] = model_scores(session, interval="1d")
+        assert (row.symbol, row.forecast) == ("*", "served")
+
+
+def test_the_parts_of_what_was_served_are_shown_in_a_table_and_a_document(sqlite_url: str) -> None:
+    stored = of_parts(sqlite_url, replace(PAST, width=0.3, calibrated=0.6))
+    with get_db_session(sqlite_url) as session:
+        rows = read_scores(session)
+        said = StringIO()
+        show_scores(Scoring(), rows, Console(file=said, width=80))
+    lines = [line.split() for line in said.getvalue().splitlines()]
+    head = next(number for number, line in enumerate(lines) if line[:2] == ["Forecast", "n"])
+    told = {line[0]: line for line in lines[head + 1 : head + 5]}
+    assert list(told) == ["served", "raw", "calibrated", "combined"]
+    for name, line in told.items():
+        row = stored["*", 0, 0, name]
+        assert line[1:3] == [str(row.n), f"{row.crps_skill:+.3f}"]
+        assert f"{row.ewma_skill:+.3f}" in line
+    document = score_document(StoredScores(Scoring(), rows, "sqlite:///k.db"))
+    assert {row["forecast"] for row in document["scores"]} == {"served"}
+    assert {row["forecast"] for row in document["parts"]} == {"raw", "calibrated", "combined"}
+
+
+def test_where_kronos_alone_is_served_its_record_has_no_parts(sqlite_url: str) -> None:
+    keep(sqlite_url, PAST)
+    scored(sqlite_url, PAST)
+    with get_db_session(sqlite_url) as session:
+        assert set(session.scalars(select(KronosScore.forecast))) == {"served"}

@@ -493,6 +493,37 @@ def test_scores_of_before_the_intervals_stay_and_get_the_new_name_of_mase(databa
         assert (row.skill_low, row.ewma_skill, row.coverage_80_low) == (None, None, None)
 
 
+def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: str) -> None:
+    key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0}
+    days = dict.fromkeys(("first_target", "last_target", "scored_at"), datetime(2024, 5, 17))
+    with get_db_session(database) as session:
+        session.add(KronosScore(**key, last_sessions=0, n=300, sessions=60, crps=0.01, **days))
+    with get_engine(database).begin() as connection:  # as 0007 left it
+        if connection.dialect.name == "sqlite":
+            connection.execute(text("CREATE TABLE old AS SELECT * FROM kronos_scores"))
+            connection.execute(text("DROP TABLE kronos_scores"))
+            connection.execute(text("ALTER TABLE old DROP COLUMN forecast"))
+            connection.execute(text("ALTER TABLE old RENAME TO kronos_scores"))
+        else:
+            connection.execute(text("ALTER TABLE kronos_scores DROP COLUMN forecast"))
+            connection.execute(
+                text(
+                    "ALTER TABLE kronos_scores ADD CONSTRAINT pk_kronos_scores PRIMARY KEY "
+                    "(model_name, model_revision, interval, symbol, step, last_sessions)"
+                )
+            )
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0007'"))
+    dispose_engines()
+    init_db(database)
+    with get_db_session(database) as session:
+        [row] = session.query(KronosScore).all()
+        assert (row.forecast, row.n, row.crps) == ("served", 300, 0.01)
+        raw = KronosScore(**key, last_sessions=0, n=300, sessions=60, forecast="raw", **days)
+        session.add(raw)
+    with get_db_session(database) as session:
+        assert session.query(KronosScore).count() == 2
+
+
 class TestADatabaseOfTheFirstLayout:
     """It had this one table, no version, and horizon_days was 3 on every row of a run."""
 
