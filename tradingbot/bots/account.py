@@ -110,6 +110,25 @@ class Account:
             raise TradeRefused(f"selling {quantity:g} {symbol}: {held:g} are held")
         return self._sell(symbol, float(quantity))
 
+    def close(self, symbol: str, price: float) -> Fill | None:
+        """Sell all there are at this price, without costs: nobody trades them any more."""
+        held = self.held(symbol)
+        if not held:
+            return None
+        self.portfolio[symbol] = 0.0
+        self.portfolio[CASH] = self.cash + held * price
+        fill = Fill(symbol, "sell", held, price, 0.0)
+        self.fills.append(fill)
+        return fill
+
+    def credit(self, symbol: str, dividend: float) -> Fill | None:
+        """Add a dividend, USD a unit, to the cash; it is none of the fills."""
+        held = self.held(symbol)
+        if not held:
+            return None
+        self.portfolio[CASH] = self.cash + held * dividend
+        return Fill(symbol, "dividend", held, dividend, 0.0)
+
     def rebalance(self, weights: Mapping[str, float]) -> None:
         """Bring these tickers to their shares of what they and the cash are worth together.
 

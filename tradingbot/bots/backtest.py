@@ -8,13 +8,14 @@ A bar with a volume of 0 trades nothing: what was decided then waits for the nex
 
 import logging
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
+from tradingbot.bots.past_actions import Holdings, PastActions
 from tradingbot.bots.performance import PerformanceStats, hit_rate, performance_stats
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
@@ -37,6 +38,8 @@ class Backtest:
     hit_rate: float
     buy_and_hold: PerformanceStats  # each ticker bought as soon as the bot could, evenly
     fill: FillAt = "open"  # of the next bar, or "close": optimistic
+    dividends: pd.DataFrame = field(default_factory=pd.DataFrame)  # time, symbol, quantity, amount
+    notes: list[str] = field(default_factory=list)  # what was done about splits and delistings
 
     def __str__(self) -> str:
         first, last = self.equity.index[0], self.equity.index[-1]
@@ -61,14 +64,15 @@ def run_backtest(
 ) -> Backtest:
     """See `Bot.backtest`."""
     fill = strategy.fill if fill is None else checked_fill(fill)
-    bars = _bars(strategy, history)
+    actions = PastActions()
+    bars = _bars(strategy, history, actions)
     schedule = _schedule(bars)
     if len(schedule) < 2:
         raise DataError(f"{', '.join(bars)}: a backtest needs two bars at least")
     account = Account({CASH: cash}, {}, strategy.cost_rate)
     if account.cash < MIN_TRADE:
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
-    replay = _Replay(strategy, bars, account, fill)
+    replay = _Replay(strategy, bars, account, fill, Holdings(account, actions))
     with in_the_past(), strategy.deciding(account):
         equity = [replay.step(time, present) for time, present in schedule.items()]
     curve = pd.Series(equity, index=pd.DatetimeIndex(list(schedule)), name="equity")
@@ -83,7 +87,14 @@ def run_backtest(
         hit_rate=hit_rate(account.fills),
         buy_and_hold=performance_stats(held, strategy.tickers, strategy.interval),
         fill=fill,
+        dividends=_dividends_table(replay.holdings),
+        notes=actions.notes,
     )
+
+
+def _dividends_table(holdings: Holdings) -> pd.DataFrame:
+    rows = [(time, paid.symbol, paid.quantity, paid.price) for time, paid in holdings.dividends]
+    return pd.DataFrame(rows, columns=["time", "symbol", "quantity", "amount"])
 
 
 class _Replay:
@@ -95,7 +106,9 @@ class _Replay:
         bars: Mapping[str, pd.DataFrame],
         account: Account,
         fill: FillAt,
+        holdings: Holdings,
     ) -> None:
+        self.holdings = holdings
         self._strategy, self._bars, self._account, self._fill = strategy, bars, account, fill
         self._prices = {symbol: frame[fill].to_list() for symbol, frame in bars.items()}
         self._closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
@@ -106,6 +119,8 @@ class _Replay:
 
     def step(self, time: datetime, present: Mapping[str, int]) -> float:
         """Trade and decide on the bars at these positions; return the equity at their closes."""
+        self.holdings.before(time, present, self._last_close)
+        self._note_times(time)
         if self._fill == "open":
             self._trade(time, present)
         for symbol, i in present.items():
@@ -128,10 +143,15 @@ class _Replay:
         orders = {name: self._decided.pop(name) for name in prices if name in self._decided}
         if any(orders.values()):
             self._account.follow(orders)
-            self.times += [time] * (len(self._account.fills) - len(self.times))
+            self._note_times(time)
+
+    def _note_times(self, time: datetime) -> None:
+        self.times += [time] * (len(self._account.fills) - len(self.times))
 
 
-def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+def _bars(
+    strategy: Strategy, history: Any | Mapping[str, Any], actions: PastActions
+) -> dict[str, pd.DataFrame]:
     """Clean bars of each of the strategy's tickers."""
     if not isinstance(history, Mapping):
         several = isinstance(getattr(history, "columns", None), pd.MultiIndex)
@@ -146,6 +166,7 @@ def _bars(strategy: Strategy, history: Any | Mapping[str, Any]) -> dict[str, pd.
         if symbol not in history:
             raise DataError("the backtest was given no history of it", symbol=symbol)
         frame, dropped = clean(checked(symbol, history[symbol], strategy.interval))
+        frame = actions.read(symbol, history[symbol], frame)
         bars[symbol], odd = judged(
             frame,
             symbol,

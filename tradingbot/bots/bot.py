@@ -161,6 +161,8 @@ class Bot(Strategy):
         with self._one_at_a_time:
             if history is None:
                 history = {symbol: self.fetch(symbol) for symbol in self.tickers}
+            for symbol, frame in history.items():
+                frame.attrs["actions"] = self._look_up().actions(symbol, frame)
             return run_backtest(self, history, cash, fill)
 
     # trades of one's own -----------------------------------------------------------------

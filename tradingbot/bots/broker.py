@@ -10,7 +10,7 @@ from typing import Self
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from tradingbot.bots.account import CASH, Account, Fill
+from tradingbot.bots.account import Account, Fill
 from tradingbot.bots.look_up import Frames, Known, LookUp, bar_end
 from tradingbot.bots.orders import Opening, Order, read_orders
 from tradingbot.bots.repository import add_trade, last_trades, lock_bot, waiting_orders
@@ -115,15 +115,13 @@ class PaperBroker:
         due = self.settlement.dividends
         while due and (until is None or due[0].day.date() <= until):
             dividend = due.pop(0)
-            held = self.account.held(dividend.symbol)
-            if not held:
+            fill = self.account.credit(dividend.symbol, dividend.amount)
+            if fill is None:
                 continue
-            self.account.portfolio[CASH] += held * dividend.amount
-            fill = Fill(dividend.symbol, "dividend", held, dividend.amount, 0.0)
             self.dividends.append((fill, dividend.day))
             self.settlement.remarks.append(
-                f"{dividend.symbol}: a dividend of {dividend.amount:.6g} a share on "
-                f"{dividend.day:%Y-%m-%d}; {held * dividend.amount:,.2f} USD are credited"
+                f"{fill.symbol}: a dividend of {fill.price:.6g} a share on "
+                f"{dividend.day:%Y-%m-%d}; {fill.quantity * fill.price:,.2f} USD are credited"
             )
 
     def close(self) -> None:

@@ -71,6 +71,10 @@ class LookUp:
         except DataError as error:
             return error
 
+    def actions(self, symbol: str, bars: pd.DataFrame) -> Actions:
+        """The splits and dividends over all of these bars."""
+        return self._actions(symbol, bars, bars.index[0].to_pydatetime())
+
     def _closes(
         self, symbol: str, interval: str, since: datetime, otherwise: "pd.Series[float]"
     ) -> "pd.Series[float]":

@@ -71,7 +71,7 @@ def new_shares(
     in_effect = {day: one for day, one in after.items() if day.date() <= newest.date()}
     as_of = max(basis.as_of, newest)
     if shown == 1:  # restated before, or not at all: then the newest price is of new shares
-        left_out = [one for day, one in in_effect.items() if _leaves_out(now, day, one)]
+        left_out = [one for day, one in in_effect.items() if leaves_out(now, day, one)]
         return Became(math.prod(left_out), as_of)
     if shown is not None:
         every = math.prod(after.values())  # also one whose first day has no complete bar yet
@@ -119,7 +119,7 @@ def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | N
     return next(near, factor)
 
 
-def _leaves_out(now: "pd.Series[float]", day: datetime, ratio: float) -> bool:
+def leaves_out(now: "pd.Series[float]", day: datetime, ratio: float) -> bool:
     """Whether the closes fall by this split on its day: then they are not restated for it."""
     at = int(now.index.searchsorted(pd.Timestamp(day)))
     if not 0 < at < len(now):

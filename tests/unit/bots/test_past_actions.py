@@ -1,0 +1,75 @@
+"""Splits, dividends and delistings in a backtest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.support.market import Says
+from tests.unit.bots.test_splits import CLOSES, DAYS, Told, bot
+from tradingbot.bots.backtest import Backtest
+from tradingbot.settings import Settings
+
+FREE = Settings(slippage_bps=0, max_jump=30)
+
+
+def frame(closes: Sequence[float], **columns: Sequence[float]) -> pd.DataFrame:
+    index = pd.DatetimeIndex(DAYS[: len(closes)])
+    prices = {name: list(closes) for name in ("Open", "High", "Low", "Close")}
+    return pd.DataFrame({**prices, **columns}, index=index)
+
+
+def held(history: Any, tickers: Sequence[str] = ("AAPL",)) -> Backtest:
+    answers = dict.fromkeys(tickers, 1)
+    result: Backtest = Says("b", tickers=tickers, answers=answers, settings=FREE).backtest(history)
+    return result
+
+
+@pytest.mark.parametrize("ratio", [20.0, 1.2, 1 / 10])
+def test_a_listed_split_that_the_candles_leave_out_is_applied_and_told(ratio: float) -> None:
+    closes = [*CLOSES[:30], *(close / ratio for close in CLOSES[30:60])]
+    splits = [0.0] * 60
+    splits[30] = ratio
+    result = held(frame(closes, **{"Stock Splits": splits}))
+    assert result.measures.total_return == pytest.approx(CLOSES[59] / CLOSES[1] - 1)
+    assert result.buy_and_hold.total_return == pytest.approx(CLOSES[59] / CLOSES[1] - 1)
+    assert any("leave out the split" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("ratio", [20.0, 1.2, 1.043])
+def test_candles_that_have_a_listed_split_already_are_left_as_they_are(ratio: float) -> None:
+    splits = [0.0] * 60
+    splits[30] = ratio
+    result = held(frame(CLOSES[:60], **{"Stock Splits": splits}))
+    assert result.measures.total_return == pytest.approx(CLOSES[59] / CLOSES[1] - 1)
+
+
+def test_dividends_are_credited_where_prices_leave_them_out() -> None:
+    paid = [0.0] * 10
+    paid[1], paid[4], paid[7] = 9.0, 0.5, 0.25  # the first before anything is held
+    columns = {"Adj Close": [1.0] * 10, "Dividends": paid}
+    result = held(frame([100.0] * 10, **columns))
+    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.005 * 1.0025)  # all is invested
+    assert list(result.dividends["amount"]) == [0.5, 0.25]
+    adjusted = held(frame([100.0] * 10, Dividends=paid))  # as yfinance gives it by default
+    assert adjusted.equity.iloc[-1] == 10_000
+    assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
+
+
+def test_dividends_of_the_bot_s_own_source_are_credited(sqlite_url: str) -> None:
+    mine = bot(sqlite_url, Told(50, {}, {20: 1.0}), 1, period="1y", fill="open")
+    without = bot(sqlite_url, Told(50), 1, period="1y", fill="open")
+    with_it, plain = mine.backtest(), without.backtest()
+    [quantity] = with_it.dividends["quantity"]
+    assert with_it.equity.iloc[20] - plain.equity.iloc[20] == pytest.approx(quantity)
+
+
+def test_a_ticker_without_bars_is_closed_after_20_days_and_frees_the_money() -> None:
+    history = {"AAPL": frame(CLOSES[:100]), "IBM": frame([50.0] * 30)}
+    result = held(history, ["AAPL", "IBM"])
+    closing = result.trades[result.trades["symbol"] == "IBM"].iloc[-1]
+    assert (closing["side"], closing["price"], closing["time"]) == ("sell", 50.0, DAYS[49])
+    assert "IBM: no bar on 20 days" in result.notes[-1]
+    bought = result.trades[result.trades["time"] >= DAYS[49]]
+    assert ("AAPL", "buy") in zip(bought["symbol"], bought["side"], strict=True)

@@ -1,0 +1,121 @@
+"""Splits, dividends and delistings in a backtest: what a history says of them, and what they do."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from tradingbot.bots.account import Account, Fill
+from tradingbot.bots.look_up import DELISTED_AFTER
+from tradingbot.bots.splits import leaves_out
+from tradingbot.data.actions import Actions
+from tradingbot.markets.candles import PRICES
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PastActions:
+    """What happened to the tickers of a backtest, and what is to be said about it."""
+
+    dividends: dict[str, dict[datetime, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def read(self, symbol: str, history: Any, bars: pd.DataFrame) -> pd.DataFrame:
+        """Note what the history says; return the bars with its splits in all of their prices."""
+        told = _actions(symbol, history)
+        for day, ratio in sorted((told.splits or {}).items()):
+            if leaves_out(bars["close"], day, ratio):
+                bars = _adjusted(bars, day, ratio)
+                self.note(
+                    f"{symbol}: its candles leave out the split of {ratio:g}:1 on {day:%Y-%m-%d}; "
+                    f"earlier prices are divided by {ratio:g}"
+                )
+        if told.dividends is None:
+            self.notes.append(f"{symbol}: its dividends are not told, and not credited")
+        self.dividends[symbol] = dict(told.dividends or {})
+        return bars
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        logger.warning("%s", text)
+
+
+class Holdings:
+    """What an account holds in a backtest while its tickers pay dividends and disappear."""
+
+    def __init__(self, account: Account, actions: PastActions) -> None:
+        self._account, self._actions = account, actions
+        self._due = {name: sorted(days.items()) for name, days in actions.dividends.items()}
+        self._days = 0  # with any bar so far
+        self._day: datetime | None = None
+        self._seen: dict[str, int] = {}  # ticker -> the number of the day of its last bar
+        self.dividends: list[tuple[datetime, Fill]] = []
+
+    def before(self, time: datetime, present: Mapping[str, int], last: Mapping[str, float]) -> None:
+        """Settle what happened up to the open of the bars at `time`; `last` are the closes known.
+
+        Whoever holds a ticker before its first day without a dividend gets it. What has had no bar
+        on DELISTED_AFTER days, on which others had one, is closed at its last price.
+        """
+        midnight = datetime(time.year, time.month, time.day)
+        self._days += midnight != self._day
+        self._day = midnight
+        for symbol in present:
+            due = self._due.get(symbol, [])
+            while due and due[0][0] <= midnight:
+                day, amount = due.pop(0)
+                if symbol in self._seen and (paid := self._account.credit(symbol, amount)):
+                    self.dividends.append((day, paid))
+            self._seen[symbol] = self._days
+        for symbol, seen in self._seen.items():
+            if self._days - seen == DELISTED_AFTER and self._account.held(symbol):
+                self._account.close(symbol, last[symbol])
+                self._actions.note(
+                    f"{symbol}: no bar on {DELISTED_AFTER} days until {time:%Y-%m-%d}; closed at "
+                    f"its last price, {last[symbol]:g}"
+                )
+
+
+def _actions(symbol: str, history: Any) -> Actions:
+    """As a source's own frame tells them, or the columns of yfinance."""
+    told = getattr(history, "attrs", {})
+    if isinstance(told.get("actions"), Actions):
+        return told["actions"]  # type: ignore[no-any-return]
+    found: dict[str, dict[datetime, float] | None] = {}
+    columns = _columns(symbol, history)
+    for name, column, nothing in (("splits", "stock splits", 1), ("dividends", "dividends", 0)):
+        found[name] = told.get(name)
+        if found[name] is None and column in columns:
+            values = columns[column]
+            days = pd.DatetimeIndex(values.index).tz_localize(None).normalize().to_pydatetime()
+            numbers = values.astype("float64").to_list()
+            pairs = zip(days, numbers, strict=True)
+            found[name] = {day: one for day, one in pairs if one > 0 and one != nothing}
+    if columns and "adj close" not in columns:  # yfinance's closes have them already
+        found["dividends"] = told.get("dividends")
+    return Actions(datetime.min, found["splits"], found["dividends"])
+
+
+def _columns(symbol: str, history: Any) -> dict[str, pd.Series]:
+    """The ticker's columns of a pandas frame by their names in small letters, if times index it."""
+    if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
+        return {}
+    if isinstance(history.columns, pd.MultiIndex):
+        level = next((i for i in (0, 1) if symbol in history.columns.get_level_values(i)), None)
+        if level is None:
+            return {}
+        history = history.xs(symbol, axis=1, level=level)
+    return {str(name).lower(): history[name] for name in history.columns}
+
+
+def _adjusted(bars: pd.DataFrame, day: datetime, ratio: float) -> pd.DataFrame:
+    before = bars.index < pd.Timestamp(day)
+    bars = bars.copy()
+    bars.loc[before, PRICES] /= ratio
+    if "volume" in bars:
+        bars.loc[before, "volume"] *= ratio
+    return bars
