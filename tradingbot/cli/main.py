@@ -12,6 +12,7 @@ from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.check import check
 from tradingbot.cli.command import Command
+from tradingbot.cli.export import export_app
 from tradingbot.cli.portfolio import portfolio_app
 from tradingbot.cli.report import write_report
 from tradingbot.cli.run import RunCommand, run
@@ -89,3 +90,4 @@ app.command("report", cls=Command)(write_report)
 app.command(cls=Command)(score)
 app.add_typer(space_app, name="space")
 app.add_typer(portfolio_app, name="portfolio")
+app.add_typer(export_app, name="export")

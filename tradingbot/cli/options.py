@@ -1,6 +1,7 @@
 """The options that subcommands of `kronosbot` share."""
 
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
@@ -9,6 +10,14 @@ import typer
 from tradingbot.settings import MAX_HORIZON, MAX_SAMPLES, check_source, check_symbols
 
 LAST_SOURCE = "[env KRONOS_DATA_SOURCE; default that of the last run]"
+
+
+class Format(StrEnum):
+    """Of what `kronosbot export` writes."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
 
 
 class Tickers(tuple[str, ...]):

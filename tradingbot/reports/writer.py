@@ -1,16 +1,13 @@
 """The report's file: written beside its place, and put there when it is whole."""
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tradingbot.errors import ConfigError
 from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
-from tradingbot.runtime.signals import signals_held
+from tradingbot.runtime.files import replaced
 from tradingbot.settings import Settings
 
 
@@ -43,41 +40,6 @@ def write_report(
 
 @contextmanager
 def replaced_file(out: Path) -> Iterator[Callable[[str], int]]:
-    """Yield what writes a text to `out` and returns its number of bytes.
-
-    A reader, or a web server, finds the old file or the new one, whole.
-
-    Raises:
-        ConfigError: No file can be written there; raised before anything else is done.
-    """
-    target = out.resolve()  # what a link points to is replaced, not the link
-    if target.exists() and not target.is_file():
-        raise ConfigError(f"--out={str(out)!r} is no file; expected one such as report.html")
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    os.close(descriptor)
-    beside = Path(name)
-
-    def put(content: str) -> int:
-        try:
-            written = beside.write_bytes(content.encode())
-            beside.chmod(0o644)  # mkstemp's are for their owner alone
-            beside.replace(target)
-        except OSError as error:
-            raise _unwritable(out, error) from error
-        return written
-
-    try:
-        yield put
-    finally:
-        with signals_held():
-            beside.unlink(missing_ok=True)
-
-
-def _unwritable(out: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"--out={str(out)!r} cannot be written: {error.strerror}; give a file in a folder that "
-        "is there and writable"
-    )
+    """Yield what writes a text and returns its number of bytes; see `replaced`."""
+    with replaced(out) as beside:
+        yield lambda content: beside.write_bytes(content.encode())

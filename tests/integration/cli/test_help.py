@@ -10,7 +10,7 @@ from tradingbot import __version__
 
 COMMANDS = [
     "", "run", "backtest", "check", "report", "status", "space", "space status", "space wake",
-    "space pause",
+    "space pause", "export", "export forecasts", "export scores", "export backtest",
 ]  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\b" not in done.stdout
-    if command == "space":
+    if command in ("space", "export"):
         return  # a group: its commands have the examples
     examples = re.findall(r"(?:Try it: |^ +)kronosbot (.*)", done.stdout, re.MULTILINE)
     assert examples
@@ -38,11 +38,13 @@ def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> Non
         assert word in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "status", "report", "score", "calibrate"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "report", "score", "calibrate", "export forecasts"]
+)
 def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
     command: str, tmp_path: Path
 ) -> None:
-    said = " ".join(kronosbot(command, "--help", folder=tmp_path).stdout.split())
+    said = " ".join(kronosbot(*command.split(), "--help", folder=tmp_path).stdout.split())
     about = said[said.index("--database-url") :]
     assert "Everybody on this machine can read it in `ps`" in about
     assert "set DATABASE_URL instead" in about

@@ -1,0 +1,166 @@
+"""`kronosbot export` as it is typed, over a database and a backtest's file."""
+
+import csv
+import io
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from tests.support.command_line import kronosbot
+from tests.support.market import made_up
+from tradingbot.cli.export_output import write_rows
+from tradingbot.cli.main import app
+from tradingbot.cli.options import Format
+from tradingbot.errors import ConfigError
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.scores import store_scores
+from tradingbot.walk_forward.schema import COLUMNS
+
+DAY = datetime(2024, 5, 15)
+QUANTILES = [f"q{round(100 * level):02}" for level in QUANTILE_LEVELS]
+
+
+def export(*arguments: str, code: int = 0) -> str:
+    """What it prints on stdout; in this process, for the process is not the subject."""
+    done = CliRunner().invoke(app, ["export", *arguments])
+    assert done.exit_code == code, done.output
+    return done.stdout if code == 0 else done.stderr
+
+
+def store(url: str, **changes: Any) -> None:
+    numbers: dict[str, Any] = {
+        "last_close": 100.0, "close": 1 / 3, "low": 99.0, "high": 107.0, "prob_up": 0.8,
+    } | changes  # fmt: skip
+    with get_db_session(url) as session:
+        forecasts = [made_up(symbol, DAY, horizon=2, **numbers) for symbol in ("AAPL", "IBM")]
+        store_forecasts(session, forecasts)
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_every_forecast_is_a_row_with_a_column_for_each_quantile(database: str) -> None:
+    store(database)
+    rows = read_csv(export("forecasts", "--database-url", database))
+    assert [(row["symbol"], row["horizon_days"]) for row in rows] == [
+        ("AAPL", "1"), ("AAPL", "2"), ("IBM", "1"), ("IBM", "2"),
+    ]  # fmt: skip
+    first = rows[0]
+    assert [name for name in first if name.startswith("q")] == QUANTILES
+    assert (first["q10"], first["raw_q90"], first["q05"]) == ("99.0", "107.0", "")
+    assert float(first["predicted_close"]) == 1 / 3, "no digit is lost"
+    assert first["as_of"] == "2024-05-15T00:00:00"
+    assert "close_quantiles" not in first
+
+
+def test_json_and_csv_say_the_same_and_can_be_narrowed_down(sqlite_url: str) -> None:
+    store(sqlite_url)
+    store(sqlite_url, model='another, "with" quotes\nand lines')
+    asked = ("forecasts", "--database-url", sqlite_url, "--symbols", "IBM", "--model", "some-model")
+    rows = json.loads(export(*asked, "--format", "json"))
+    assert [row["symbol"] for row in rows] == ["IBM", "IBM"]
+    assert rows[0]["predicted_close"] == 1 / 3
+    assert rows[0]["q05"] is None
+    in_csv = read_csv(export(*asked))
+    assert [set(row) for row in in_csv] == [set(row) for row in rows]
+    every = read_csv(export("forecasts", "--database-url", sqlite_url))
+    assert len(every) == 8
+    assert {row["model_name"] for row in every} == {
+        "some-model", "another, \"with\" quotes\nand lines",
+    }  # fmt: skip
+    later = ("--since", "2024-05-16")
+    assert "there are no forecasts" in export(*asked, *later, code=1)
+
+
+def test_scores_are_written_with_all_their_columns(database: str) -> None:
+    store(database)
+    key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0,
+           "last_sessions": 0}  # fmt: skip
+    row = key | {"n": 7, "sessions": 7, "scored_at": DAY, "first_target": DAY, "last_target": DAY}
+    with get_db_session(database) as session:
+        store_scores(session, [row])
+    [found] = json.loads(export("scores", "--database-url", database, "--format", "json"))
+    assert {name: found[name] for name in key} == key
+    assert (found["n"], found["last_target"]) == (7, "2024-05-15T00:00:00")
+
+
+def test_a_backtests_forecasts_and_closes_are_written_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"horizon": "1", "as_of": "2024-05-15", "symbol": "AAPL", "interval": "1d"}
+    close = dict.fromkeys(COLUMNS, "") | settings | {
+        "target": "2024-05-15", "step": "0", "actual": "100.5",
+    }  # fmt: skip
+    made = dict.fromkeys(COLUMNS, "") | settings | dict.fromkeys(QUANTILES, "102") | {
+        "target": "2024-05-16", "step": "1", "last_close": "100.5", "close": "101",
+        "prob_up": "0.5", "in_training": "no",
+    }  # fmt: skip
+    rows = [close, made]
+    pd.DataFrame(rows, columns=COLUMNS).to_csv("backtest.csv", index=False)
+    assert export("backtest", "--out", "forecasts.csv") == "forecasts.csv: 1 rows\n"
+    [forecast] = read_csv(Path("forecasts.csv").read_text())
+    assert (forecast["step"], forecast["close"], forecast["q50"]) == ("1", "101.0", "102.0")
+    [only] = json.loads(export("backtest", "--closes", "--format", "json"))
+    assert only == {"symbol": "AAPL", "interval": "1d", "as_of": "2024-05-15", "close": 100.5}
+    assert "there is no such file" in export("backtest", "none.csv", code=2)
+    Path("other.csv").write_text("a,b\n1,2\n")
+    assert "is no backtest's file" in export("backtest", "other.csv", code=2)
+
+
+def test_where_nothing_is_to_be_had_an_older_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("out.csv").write_text("old")
+    said = export("forecasts", "--out", "out.csv", code=1)
+    assert said.startswith("Error: there is no sqlite:///kronos.db yet")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"], "no database was made"
+    assert Path("out.csv").read_text() == "old"
+    store(f"sqlite:///{tmp_path / 'kronos.db'}")
+    assert "cannot be written" in export("forecasts", "--out", "no/folder/out.csv", code=2)
+    assert "there are no scores" in export("scores", "--out", "out.csv", code=1)
+    assert Path("out.csv").read_text() == "old"
+
+
+def test_parquet_says_what_it_needs(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(sqlite_url)
+    asked = ("forecasts", "--database-url", sqlite_url, "--format", "parquet")
+    assert "--format parquet: give a file with --out" in export(*asked, code=2)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    said = export(*asked, "--out", str(tmp_path / "out.parquet"), code=2)
+    assert "pip install 'kronos-tradingbots[parquet]'" in said
+
+
+@pytest.mark.parametrize("form", [Format.CSV, Format.JSON])
+def test_odd_values_are_written_so_that_they_can_be_read(tmp_path: Path, form: Format) -> None:
+    rows = [{"a": 'x"y,\nz', "b": None, "c": float("nan")}, {"a": "ü\u2028", "b": 1, "c": 1e300}]
+    out = tmp_path / "out"
+    assert write_rows(rows, out, form) == 2
+    text = out.read_text("utf-8")
+    found = json.loads(text) if form is Format.JSON else read_csv(text)
+    assert [row["a"] for row in found] == [row["a"] for row in rows]
+    assert float(found[1]["c"]) == 1e300
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no file"):
+        write_rows([{"a": 1}], tmp_path, Format.CSV)
+
+
+def test_as_a_process_it_prints_rows_and_nothing_else(tmp_path: Path) -> None:
+    store(f"sqlite:///{tmp_path / 'kronos.db'}")
+    done = kronosbot("export", "forecasts", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(read_csv(done.stdout)) == 4

@@ -1,0 +1,109 @@
+"""`kronosbot export`: forecasts, scores and backtests as files for other programs."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tradingbot.cli.command import Command
+from tradingbot.cli.options import DatabaseOption, Format, SymbolsOption
+
+export_app = typer.Typer(
+    help="""Write forecasts, scores or a backtest as CSV, JSON or Parquet.
+
+    Exit codes, of all three: 0 written; 1 there is nothing to write, or the database is out of
+    reach; 2 a wrong option, or a file that cannot be written; 130 Ctrl-C.
+    """,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="csv, json, or parquet (which wants pyarrow).")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The file to write; an older one is replaced. Default: stdout."
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="This model only. Default: all.")
+]
+
+
+@export_app.command("forecasts", cls=Command)
+def forecasts(
+    form: FormatOption = Format.CSV,
+    out: OutOption = None,
+    symbols: SymbolsOption = None,
+    model: ModelOption = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="DATE", formats=["%Y-%m-%d"], help="Made from bars of this day or later."
+        ),
+    ] = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Write every stored forecast, one row a day ahead.
+
+    q05 to q95 are the quantiles that bots were given, raw_q05 to raw_q95 the model's own. Prices
+    are those of the day of the forecast: divide by last_close to compare across splits.
+
+    \b
+    Try it:
+      kronosbot export forecasts --out forecasts.csv
+      kronosbot export forecasts --symbols SPY --format json
+    """
+    from tradingbot.cli.export_output import export, stored
+    from tradingbot.persistence.export_queries import exported_forecasts
+
+    rows = stored(database_url, exported_forecasts, symbols=symbols or (), model=model, since=since)
+    export(rows, out, form, nothing="there are no forecasts to export: `kronosbot run` makes some")
+
+
+@export_app.command("scores", cls=Command)
+def scores(
+    form: FormatOption = Format.CSV,
+    out: OutOption = None,
+    symbols: SymbolsOption = None,
+    model: ModelOption = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Write the stored record of each model, ticker, step ahead and window of sessions.
+
+    A symbol of * is all tickers together, a step of 0 all steps, last_sessions of 0 all sessions.
+
+    \b
+    Try it: kronosbot export scores --out scores.csv
+    """
+    from tradingbot.cli.export_output import export, stored
+    from tradingbot.persistence.export_queries import exported_scores
+
+    rows = stored(database_url, exported_scores, symbols=symbols or (), model=model)
+    export(rows, out, form, nothing="there are no scores to export: `kronosbot score` makes some")
+
+
+@export_app.command("backtest", cls=Command)
+def backtest_file(
+    file: Annotated[
+        Path, typer.Argument(metavar="[FILE]", help="What `kronosbot backtest` has written.")
+    ] = Path("backtest.csv"),
+    form: FormatOption = Format.CSV,
+    out: OutOption = None,
+    closes: Annotated[
+        bool, typer.Option("--closes", help="The closes in the file instead of its forecasts.")
+    ] = False,
+) -> None:
+    """Write the forecasts of a backtest alone, without the closes between them.
+
+    \b
+    Try it:
+      kronosbot export backtest --out forecasts.csv
+      kronosbot export backtest --closes --out closes.csv
+    """
+    from tradingbot.cli.export_output import backtested, export
+
+    export(backtested(file, closes=closes), out, form, nothing=f"{file} has no such rows")

@@ -1,0 +1,155 @@
+"""Write rows as CSV, JSON or Parquet, to a file or to standard output."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+import pandas as pd
+
+from tradingbot.cli.options import Format
+from tradingbot.cli.output import fail
+from tradingbot.errors import ConfigError, DatabaseError, KronosError
+from tradingbot.persistence.engine import read_only_session
+from tradingbot.persistence.url import database_exists, redact
+from tradingbot.persistence.url import database_url as configured_url
+from tradingbot.runtime.files import replaced
+from tradingbot.runtime.signals import Stopped, stop_on_signals
+from tradingbot.runtime.streams import SafeStream
+from tradingbot.walk_forward.schema import content_of, parsed, whole_lines
+
+Row = Mapping[str, Any]
+
+
+def export(rows: Iterable[Row], out: Path | None, form: Format, *, nothing: str) -> None:
+    """Write the rows and say how many, or end the command with what went wrong.
+
+    `nothing` is the error when there are none; an older file then stays.
+    """
+    try:
+        with stop_on_signals():
+            count = write_rows(_some(rows, nothing), out, form)
+    except (KronosError, Stopped) as error:
+        fail(error, left="" if out is None else f"{out} is as it was")
+    if out is not None:
+        stdout = SafeStream(sys.stdout)
+        stdout.write(f"{out}: {count:,} rows\n")
+        stdout.flush()
+
+
+def write_rows(rows: Iterable[Row], out: Path | None, form: Format) -> int:
+    """Write the rows, to standard output where `out` is None; return how many there were.
+
+    Raises:
+        ConfigError: `out` cannot be written, or Parquet has no file or no package to write it.
+    """
+    if form is Format.PARQUET:
+        return _write_parquet(rows, out)
+    write = {Format.CSV: _write_csv, Format.JSON: _write_json}[form]
+    if out is None:
+        stream = SafeStream(sys.stdout)
+        count = write(rows, stream.as_text())
+        stream.flush()
+        return count
+    with replaced(out) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        return write(rows, file)
+
+
+def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) -> Iterator[Row]:
+    """Yield what `read(session, **which)` yields. DatabaseError when the database is not there."""
+    url = url or configured_url()
+    if not database_exists(url):
+        raise DatabaseError(f"there is no {redact(url)} yet: the first `kronosbot run` makes it")
+    with read_only_session(url) as session:
+        yield from read(session, **which)
+
+
+def backtested(path: Path, *, closes: bool) -> Iterator[Row]:
+    """Yield the forecasts of a backtest's file, or the closes among them.
+
+    Raises:
+        ConfigError: There is no such file, or it is not a backtest's.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file; `kronosbot backtest` writes one")
+    table = parsed(path, whole_lines(content_of(path)))
+    if closes:
+        table = table[table["step"] == 0][["symbol", "interval", "as_of", "actual"]]
+        yield from _records(table.rename(columns={"actual": "close"}))
+    else:
+        yield from _records(table[table["step"] > 0].astype({"step": "int64"}))
+
+
+def _some(rows: Iterable[Row], nothing: str) -> Iterator[Row]:
+    """The rows; DatabaseError where there are none."""
+    none = True
+    for row in rows:
+        none = False
+        yield row
+    if none:
+        raise DatabaseError(nothing)
+
+
+def _records(table: pd.DataFrame) -> list[Row]:
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def _write_csv(rows: Iterable[Row], file: IO[str]) -> int:
+    rows, count = iter(rows), 0
+    first = next(rows, None)
+    if first is None:
+        return 0
+    writer = csv.DictWriter(file, list(first), lineterminator="\n")
+    writer.writeheader()
+    for row in chain([first], rows):
+        writer.writerow({name: _as_text(value) for name, value in row.items()})
+        count += 1
+    return count
+
+
+def _as_text(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _write_json(rows: Iterable[Row], file: IO[str]) -> int:
+    count = 0
+    for row in rows:
+        file.write("[\n" if count == 0 else ",\n")
+        file.write(_json(row))
+        count += 1
+    file.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def _json(row: Row) -> str:
+    try:
+        return orjson.dumps(dict(row)).decode()
+    except (TypeError, ValueError):  # half of a surrogate pair, or an integer of many digits
+        return json.dumps({name: _as_text(value) for name, value in row.items()})
+
+
+def _write_parquet(rows: Iterable[Row], out: Path | None) -> int:
+    if out is None:
+        raise ConfigError("--format parquet: give a file with --out")
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            "--format parquet: the package pyarrow is missing: "
+            "pip install 'kronos-tradingbots[parquet]'"
+        ) from error
+    table = pd.DataFrame([dict(row) for row in rows])
+    with replaced(out) as beside:
+        buffer = io.BytesIO()
+        table.to_parquet(buffer, index=False)
+        beside.write_bytes(buffer.getvalue())
+    return len(table)

@@ -1,0 +1,88 @@
+"""Rows of the database as other programs read them: the ledger and the scores, flat."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from tradingbot.errors import DatabaseError
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
+from tradingbot.persistence.schema import schema_version
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row, Select
+    from sqlalchemy.orm import Session
+
+CHUNK = 2000  # rows in memory at a time
+_NESTED = ("close_quantiles", "calibrated_quantiles", "combined_quantiles", "shares")
+
+
+def exported_forecasts(
+    session: "Session",
+    *,
+    symbols: Collection[str] = (),
+    model: str | None = None,
+    since: datetime | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield every vintage in the ledger, in the order of its key.
+
+    q05 … q95 are the quantiles that bots were given, raw_q05 … raw_q95 the model's own. Prices are
+    those of the day of the forecast: divide them by last_close to compare across splits.
+
+    Raises:
+        DatabaseError: An older or a newer version made the schema.
+    """
+    query = select(*KronosForecast.__table__.columns).order_by(
+        *KronosForecast.__table__.primary_key
+    )
+    if symbols:
+        query = query.where(KronosForecast.symbol.in_(list(symbols)))
+    if model is not None:
+        query = query.where(KronosForecast.model_name == model)
+    if since is not None:
+        query = query.where(KronosForecast.as_of >= since)
+    for row in _rows(session, query):
+        given = row.combined_quantiles or row.calibrated_quantiles or row.close_quantiles
+        flat = {name: value for name, value in row._mapping.items() if name not in _NESTED}
+        yield {**flat, **_columns("q", given), **_columns("raw_q", row.close_quantiles)}
+
+
+def exported_scores(
+    session: "Session", *, symbols: Collection[str] = (), model: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of kronos_scores, in the order of their key.
+
+    Raises:
+        DatabaseError: An older or a newer version made the schema.
+    """
+    table = KronosScore.__table__
+    query = select(*table.columns).order_by(*table.primary_key)
+    if symbols:
+        query = query.where(KronosScore.symbol.in_(list(symbols)))
+    if model is not None:
+        query = query.where(KronosScore.model_name == model)
+    for row in _rows(session, query):
+        yield dict(row._mapping)
+
+
+def quantile_names(prefix: str) -> Sequence[str]:
+    """The columns of QUANTILE_LEVELS: q05, q10 …"""
+    return [f"{prefix}{round(100 * level):02}" for level in QUANTILE_LEVELS]
+
+
+def _columns(prefix: str, quantiles: Mapping[str, float]) -> dict[str, float | None]:
+    """A column for each level, also where an older version stored fewer."""
+    by_level = {round(float(level), 6): price for level, price in quantiles.items()}
+    names = zip(quantile_names(prefix), QUANTILE_LEVELS, strict=True)
+    return {name: by_level.get(level) for name, level in names}
+
+
+def _rows(session: "Session", query: "Select[Any]") -> "Iterator[Row[Any]]":
+    connection = session.connection()
+    if schema_version(connection) != SCHEMA_VERSION:
+        raise DatabaseError(
+            "the database is as an older version left it: the next `kronosbot run` upgrades it"
+        )
+    yield from session.execute(query, execution_options={"yield_per": CHUNK})
