@@ -21,6 +21,7 @@ from tradingbot.jobs.sharding import Shard
 
 ATTEMPTS = 4  # of a call to the Hub or the Space: one that fails less often in a row passes
 FOR_EVER = 10**6
+STARTS_IN = 8  # seconds, a Space at most
 FAILED_STAGES = ("BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE")
 
 Act = Callable[[World], hub.Fault | None]
@@ -36,6 +37,7 @@ class Fault:
     number: int = 1
     times: int = 1
     passes: bool = False  # a good job survives it: everything is stored, exit code 0
+    takes: float = 0.0  # seconds of the wake, each time
     wake_timeout: int = 20  # KRONOS_WAKE_TIMEOUT; short where the Space never comes up
     bad_tickers: tuple[str, ...] = ()  # whose candles are bad from the beginning
     shard: Shard = WHOLE  # the first run's part
@@ -118,6 +120,9 @@ def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
         fault = each.draw(draw)
         fault.kind = each.name
         faults.append(fault)
+    wake_timeout = min(fault.wake_timeout for fault in faults)
+    for fault in faults:
+        fault.passes &= fault.takes * fault.times + STARTS_IN <= wake_timeout or not fault.takes
     return Schedule(
         seed,
         attempt,
@@ -126,7 +131,7 @@ def draw_schedule(seed: int, attempt: int = 0) -> Schedule:
         fresh=random.random() < 0.15,
         force=random.random() < 0.3,
         shard=next((fault.shard for fault in faults if fault.shard is not WHOLE), WHOLE),
-        settings={"KRONOS_WAKE_TIMEOUT": str(min(fault.wake_timeout for fault in faults))},
+        settings={"KRONOS_WAKE_TIMEOUT": str(wake_timeout)},
     )
 
 
@@ -309,6 +314,7 @@ TROUBLE: dict[str, tuple[hub.Fault, ...]] = {
     "drips": ("drip",),
     "does not end": ("endless",),
 }
+HUB_SECONDS = 2.0  # of the job's patience with one call; see tests.support.quick_job
 PATIENT = ("pause", "verify")  # for which a refusal too is tried again
 
 
@@ -323,7 +329,9 @@ def _hub_kind(action: str, trouble: str) -> None:
         passes = not fatal and (count < ATTEMPTS or (action == "runtime" and number > 1))
         where = action if number == 1 else f"{action} {number}"
         says = f"Hub {answer} on {where}, {times(count)}"
-        return Fault(says, action, lambda world: answer, number, count, passes)
+        of_the_wake = action not in PATIENT and answer in ("hang", "mute", "drip")
+        takes = HUB_SECONDS if of_the_wake else 0.0
+        return Fault(says, action, lambda world: answer, number, count, passes, takes)
 
 
 for _action in ("restart", "runtime", *PATIENT):
