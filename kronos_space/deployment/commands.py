@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kronos_space.deployment.errors import HubError, HubRefused
+from kronos_space.deployment.errors import HubError, HubRefused, printable
 
 app = typer.Typer(
     help="The Space that serves Kronos forecasts.",
@@ -96,14 +96,15 @@ def _from_environment(names: Iterable[str]) -> dict[str, str]:
                 f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
                 "put it into the environment and give its name alone"
             )
-        secrets[name] = os.environ.get(name, "").rstrip("\r\n")  # files end with one
+        value = os.environ.get(name, "")
+        secrets[name] = value.lstrip("\ufeff").rstrip("\r\n")  # a file's own marks
         if not secrets[name]:
             raise HubRefused(f"--secret {name}: {name} is not set in the environment")
     return secrets
 
 
 def _say(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(printable(line), err=True)
 
 
 if __name__ == "__main__":

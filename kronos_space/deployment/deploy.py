@@ -20,9 +20,10 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from kronos_space.deployment import http
 from kronos_space.deployment.contents import NOT_SERVED as NOT_SERVED
 from kronos_space.deployment.contents import uploaded_files
-from kronos_space.deployment.errors import HubError, HubRefused
+from kronos_space.deployment.errors import HubError, HubRefused, quoted
 from kronos_space.deployment.hub import HubSpace
 from kronos_space.server.logs import message_of
 from kronos_space.settings import Settings, SettingsError
@@ -132,8 +133,8 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
     strange = remote.keys() - KEPT - {"README.md"}
     if strange and not OURS & remote.keys():
         raise HubRefused(
-            f"{wanted.repo} is another application ({', '.join(sorted(strange)[:3])}, …), whose "
-            "files would be deleted: choose another name, or delete them on the Hub first"
+            f"{wanted.repo} is another application ({quoted(', '.join(sorted(strange)[:3]))}, …), "
+            "whose files would be deleted: choose another name, or delete them on the Hub first"
         )
     variables = space.variables()
     secrets = space.secrets() if wanted.secrets else {}
@@ -241,9 +242,9 @@ class _Failed(HubError):
 def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
     lines = space.log_tail(LOG_LINES, build=FAILED[stage])
     for line in lines:
-        say(f"| {line}")
+        say(f"| {quoted(line)}")
     last = next((line for line in reversed(lines) if line.strip()), "its log is not to be had")
-    return _Failed(f"{space.repo}: {stage}: {message_of(last.strip())}")
+    return _Failed(f"{space.repo}: {stage}: {quoted(message_of(last.strip()))}")
 
 
 def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
@@ -251,7 +252,10 @@ def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
     url = httpx2.URL(f"{address(info).rstrip('/')}/health")
     trusted = url.scheme == "https" and url.host.endswith(".hf.space")
     headers = {"Authorization": f"Bearer {key}"} if info.private and trusted else {}
-    answer = httpx2.get(url, headers=headers, timeout=HEALTH_TIMEOUT)
+    with http.client() as client:
+        answer = http.within(
+            HEALTH_TIMEOUT, lambda: client.get(url, headers=headers, follow_redirects=False)
+        )
     answer.raise_for_status()
     try:
         health = answer.json()

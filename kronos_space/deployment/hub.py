@@ -5,7 +5,9 @@ Every call has a time-out and is repeated while the Hub fails for a reason that 
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,14 +17,17 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     SpaceInfo,
+    get_session,
     set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-from kronos_space.deployment.errors import HubError, HubRefused
+from kronos_space.deployment import http
+from kronos_space.deployment.errors import HubError, HubRefused, quoted
 
-CALL_TIMEOUT = 30.0  # seconds; huggingface_hub itself has none
+UPLOAD_SECONDS = 1800.0
 ATTEMPTS = 3
+LOG_LINE = 8_000  # characters; a line may hold a stack trace
 BACKOFF = 1.0  # seconds before the second attempt, then twice as long
 
 T = TypeVar("T")
@@ -32,11 +37,8 @@ class HubSpace:
     """One Space. The token goes to the Hub and nowhere else. Raises HubError, HubRefused."""
 
     def __init__(self, repo: str, token: str, *, endpoint: str | None = None) -> None:
-        set_client_factory(
-            lambda: httpx2.Client(timeout=CALL_TIMEOUT, follow_redirects=True),
-        )
         self.repo = repo
-        self._api = HfApi(endpoint=endpoint, token=token)  # by default HF_ENDPOINT, or the Hub
+        self._api = _api(endpoint, token)  # by default HF_ENDPOINT, or the Hub
 
     def check_token(self) -> None:
         """A refused token would make an existing Space look like a missing one."""
@@ -50,7 +52,7 @@ class HubSpace:
                 return self._api.space_info(
                     self.repo,
                     files_metadata=files,
-                    timeout=CALL_TIMEOUT,  # left out, there would be none
+                    timeout=http.CALL_TIMEOUT,  # left out, there would be none
                 )
             except RepositoryNotFoundError:
                 return None
@@ -69,7 +71,7 @@ class HubSpace:
     def stage(self) -> str:
         # SLEEPING is missing from huggingface_hub's enum, so stages are strings
         runtime = self._call("tell the stage", lambda: self._api.get_space_runtime(self.repo))
-        return str(runtime.stage)
+        return quoted(runtime.stage)
 
     def create(self, *, private: bool) -> None:
         self._call(
@@ -111,30 +113,31 @@ class HubSpace:
                 repo_type="space",
             )
 
-        self._call("take the files", send)
+        self._call("take the files", send, seconds=UPLOAD_SECONDS)
 
     def restart(self) -> None:
         self._call("restart the Space", lambda: self._api.restart_space(self.repo))
 
     def log_tail(self, lines: int, *, build: bool) -> list[str]:
         """The newest lines of the build or run log; none when it cannot be had."""
-        try:
-            log = "".join(
-                line if line.endswith("\n") else f"{line}\n"
-                for line in self._api.fetch_space_logs(self.repo, build=build)
-            )
-        except (httpx2.HTTPError, OSError, ValueError):
-            return []
-        return log.splitlines()[-lines:]
+        newest: deque[str] = deque(maxlen=lines)
 
-    def _call(self, verb: str, call: Callable[[], T]) -> T:
+        def read() -> None:
+            for line in self._api.fetch_space_logs(self.repo, build=build):
+                newest.extend(str(line)[:LOG_LINE].splitlines())
+
+        with suppress(httpx2.HTTPError, OSError, ValueError):
+            http.within(http.CALL_TIMEOUT, read)
+        return list(newest.copy())
+
+    def _call(self, verb: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
         what = f"{self.repo}: the Hub could not {verb}"
         for attempt in itertools.count(1):
             wait = BACKOFF * 2 ** (attempt - 1)
             try:
-                return call()
+                return http.within(seconds or http.CALL_TIMEOUT, call)
             except HFValidationError as error:
-                raise HubRefused(f"{self.repo!r} is no name of a Space: {error}") from error
+                raise HubRefused(f"{self.repo!r} is no name of a Space: {quoted(error)}") from error
             except HfHubHTTPError as error:
                 status = error.response.status_code
                 if status < 500 and status not in (408, 429):
@@ -143,8 +146,8 @@ class HubSpace:
                 asked = error.response.headers.get("Retry-After", "")
                 wait = max(wait, min(float(asked), 60.0) if asked.isdecimal() else 0.0)
             except httpx2.HTTPError as error:
-                cause = f"{type(error).__name__}: {error}".rstrip(": ")
-            except (ValueError, KeyError, TypeError) as error:
+                cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+            except Exception as error:
                 cause = f"its answer makes no sense ({type(error).__name__})"
             if attempt == ATTEMPTS:
                 raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
@@ -152,13 +155,36 @@ class HubSpace:
         raise AssertionError("unreachable")
 
 
+def _api(endpoint: str | None, token: str) -> HfApi:
+    """The Hub's API. Raises HubRefused where nothing can be sent."""
+    if not (token.isascii() and token.isprintable()):
+        raise HubRefused("HF_TOKEN has characters that no HTTP header carries")
+    try:
+        set_client_factory(http.client)
+        api = HfApi(endpoint=endpoint, token=token)
+        url = get_session().build_request("GET", api.endpoint).url
+        if not (url.scheme in ("http", "https") and url.host.encode("idna")):
+            raise ValueError(url)
+    except Exception as error:  # whose text may show the password of a proxy
+        raise HubRefused(
+            "the Hub cannot be asked: HF_ENDPOINT, a proxy (HTTPS_PROXY, ALL_PROXY) or a file of "
+            f"certificates (SSL_CERT_FILE) is wrong ({type(error).__name__})"
+        ) from error
+    return api
+
+
 def _refusal(status: int, error: HfHubHTTPError) -> str:
+    """The Hub's own words after its status, and what to do."""
+    words = f": {quoted(error.server_message)}" if error.server_message else ""
     match status:
         case 401:
-            return "the token is not valid (401); set HF_TOKEN to a write token"
+            return f"the token is not valid (401){words}; set HF_TOKEN to a write token"
         case 403:
-            return "the token may not do this (403); it needs write access to this Space"
+            about_account = ", unless this is about the account" if words else ""
+            return (
+                f"the token may not do this (403){words}; it needs write access to this Space"
+                f"{about_account}"
+            )
         case 404:
-            return "there is no such Space, or the token cannot see it (404)"
-    said = (error.server_message or "").strip().splitlines()
-    return f"it answered {status}{': ' + said[0] if said else ''}"
+            return f"there is no such Space, or the token cannot see it (404){words}"
+    return f"it answered {status}{words}"

@@ -10,7 +10,7 @@ from huggingface_hub import logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from kronos_space.deployment import deploy
-from kronos_space.deployment.errors import HubRefused
+from kronos_space.deployment.errors import HubRefused, printable
 from kronos_space.deployment.hub import HubSpace
 
 
@@ -49,7 +49,7 @@ def run(
     deploy.apply(plan, space, wanted, key=token, say=say)
     info = space.info()
     if info is not None:
-        typer.echo(deploy.address(info))
+        typer.echo(printable(deploy.address(info)))
     if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
         say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
         return
@@ -75,6 +75,6 @@ def _endpoint() -> str | None:
 
 def _show(plan: deploy.Plan) -> None:
     for line in plan.lines():
-        typer.echo(f"would {line}")
+        typer.echo(printable(f"would {line}"))
     if not plan:
         typer.echo("nothing would change")

@@ -26,8 +26,8 @@ SECRET = "s3cr3t-of-the-test"
 QUICK = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "transformers", "fastapi", "tradingbot"))
-from kronos_space.deployment import commands, deploy, hub
-hub.CALL_TIMEOUT, hub.BACKOFF, deploy.POLL = 1.0, 0.05, 0.05
+from kronos_space.deployment import commands, deploy, http, hub
+http.CALL_TIMEOUT, hub.BACKOFF, deploy.POLL = 1.0, 0.05, 0.05
 commands.main()
 """
 
@@ -410,7 +410,7 @@ def test_no_call_waits_for_ever_for_a_hub_that_hangs(
     call: Callable[[HubSpace], object],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kronos_space.deployment.hub.CALL_TIMEOUT", 0.1)
+    monkeypatch.setattr("kronos_space.deployment.http.CALL_TIMEOUT", 0.1)
     monkeypatch.setattr("kronos_space.deployment.hub.BACKOFF", 0.0)
     hub.spaces[REPO] = Repository()
     hub.faults[action] += ["hang"] * 3

@@ -1,0 +1,133 @@
+"""What a Hub answers to `kronos-space deploy` ends in time and in size, and is shown harmless."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kronos_space.deployment import http as deployment_http
+from kronos_space.deployment import hub
+from kronos_space.deployment.errors import HubError, HubRefused
+from kronos_space.deployment.hub import HubSpace
+from tests.support.hostile import (
+    OPEN,
+    RUNTIME,
+    HostileServer,
+    attack_of_a_hub,
+    endless,
+    http,
+    transports,
+)
+from tests.support.hub_api import REPO, TOKEN
+
+GOOD = json.dumps(RUNTIME).encode()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment_http, "CALL_TIMEOUT", 0.3)
+    monkeypatch.setattr(hub, "BACKOFF", 0.001)
+    monkeypatch.setattr(hub.time, "sleep", lambda _: None)
+
+
+@pytest.fixture
+def server() -> Iterator[HostileServer]:
+    with HostileServer() as server:
+        yield server
+
+
+def space(server: HostileServer) -> HubSpace:
+    return HubSpace(REPO, TOKEN, endpoint=server.url)
+
+
+def said_by(ask: Callable[[], object]) -> str | None:
+    """The error's text, unless it is fine; None without an error."""
+    try:
+        ask()
+    except HubError as error:
+        said = str(error)
+        return "fine" if said.isprintable() and len(said) < 1200 else said
+    return None
+
+
+@pytest.mark.parametrize("name", [name for name in transports(GOOD, "") if name != "endless 100"])
+def test_an_answer_that_is_none_ends_in_one_line(server: HostileServer, name: str) -> None:
+    with HostileServer() as elsewhere:
+        server.answer = transports(GOOD, elsewhere.url)[name]
+        assert said_by(space(server).stage) in (None, "fine")
+        assert not elsewhere.heads
+    assert server.sent < 60_000_000, "what the machine's buffers hold, and no more"
+
+
+def test_hostile_answers_raise_nothing_but_errors_of_one_line(server: HostileServer) -> None:
+    rng = random.Random(5)
+    for _ in range(40):
+        attack = attack_of_a_hub(rng, server.url, slow=False)
+        server.answer = attack.answer
+        one = space(server)
+        for ask in (one.stage, one.info, one.variables, one.secrets, one.check_token):
+            assert said_by(ask) in (None, "fine"), attack.name
+
+
+def test_a_secret_is_sent_to_no_other_host(server: HostileServer) -> None:
+    with HostileServer() as elsewhere:
+        address = elsewhere.url.replace("127.0.0.1", "localhost")
+        server.answer = lambda: iter([http(b"", "307 Go", f"Location: {address}/x")])
+        with pytest.raises(HubError, match="a redirect to another host"):
+            space(server).set_secret("KEY", "s3cret", description="")
+        assert not elsewhere.heads
+
+
+def test_a_log_without_an_end_is_read_for_a_while(server: HostileServer) -> None:
+    head = OPEN.replace(b"application/json", b"text/event-stream") + b"\r\n"
+    event = b'data: {"data": "x", "timestamp": ""}\n\n'
+    server.answer = lambda: endless(head, event * 1000)
+    assert space(server).log_tail(5, build=True) == ["x"] * 5
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "says"),
+    [
+        (403, "You have exceeded your quota", "(403): You have exceeded your quota"),
+        (402, "Payment required", "it answered 402: Payment required"),
+        (401, "Invalid token", "the token is not valid (401): Invalid token"),
+        (409, "a \x1b[31mbuild is running", "it answered 409: a [31mbuild is running"),
+    ],
+)
+def test_the_hub_s_own_words_are_shown(
+    server: HostileServer, status: int, words: str, says: str
+) -> None:
+    body = json.dumps({"error": words}).encode()
+    server.answer = lambda: iter([http(body, f"{status} No", "Content-Type: application/json")])
+    with pytest.raises(HubRefused) as refused:
+        space(server).restart()
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SSL_CERT_FILE", "/nowhere"),
+        ("HTTPS_PROXY", "socks5://me:s3cret@127.0.0.1:1"),
+        ("ALL_PROXY", "http://me:s3cret@[::1"),
+        ("HF_ENDPOINT", "nonsense"),
+        ("HF_ENDPOINT", "http://a\nb"),
+        ("HF_ENDPOINT", "https://" + "x" * 64 + ".co"),
+    ],
+)
+def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(HubRefused) as refused:
+        HubSpace(REPO, TOKEN, endpoint=value if name == "HF_ENDPOINT" else "https://huggingface.co")
+    assert "s3cret" not in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("token", ["hf_\u20ac", "hf_a\nhf_b"])
+def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
+    with pytest.raises(HubRefused, match="HF_TOKEN has characters that no HTTP header") as refused:
+        HubSpace(REPO, token)
+    assert token not in str(refused.value)
