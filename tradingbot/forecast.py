@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 LEVELS = (0.1, 0.5, 0.9)  # of a frame's quantiles, unless others are asked for
 FAN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # those of a chart
+KRONOS = "kronos"  # forecasters, in `Forecast.shares`
+RANDOM_WALK, EWMA_WALK, RANGE_WALK = "random walk", "ewma walk", "range walk"
 RAW = "raw"  # a calibration: the bands are the model's own
 ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
 CONFORMAL = "conformal"  # a calibration: the bands are the model's, as wide as the record asks for
@@ -50,6 +52,11 @@ class ForecastBar:
         if not levels[0] <= level <= levels[-1]:
             raise ValueError(f"level {level!r}: expected {levels[0]} to {levels[-1]}")
         return float(np.interp(level, levels, prices))
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether Kronos' mean close lies outside the band that should hold four of five."""
+        return not self.close_quantiles[0.1] <= self.close <= self.close_quantiles[0.9]
 
     def times(self, scale: float) -> "ForecastBar":
         """The bar with all prices multiplied by `scale`, and the volume divided by it."""
@@ -124,7 +131,7 @@ class Forecast:
     @property
     def kronos_share(self) -> float:
         """How much of the quantiles is Kronos': 1 unless they are combined."""
-        return 1.0 if self.shares is None else self.shares["kronos"]
+        return 1.0 if self.shares is None else self.shares[KRONOS]
 
     def uncombined(self) -> "Forecast":
         """The forecast with Kronos' own quantiles, calibrated where they were.
@@ -247,6 +254,26 @@ def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
 def short_revision(revision: str) -> str:
     """The first digits of a revision, and whether it is anchored."""
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
+
+
+def describe_shares(shares: Mapping[str, float]) -> str:
+    """64 % volatility model, 21 % random walk, 15 % Kronos; the largest first."""
+    named = {
+        "volatility model": shares[EWMA_WALK] + shares[RANGE_WALK],
+        "random walk": shares[RANDOM_WALK],
+        "Kronos": shares[KRONOS],
+    }
+    ordered = sorted(named.items(), key=lambda item: -item[1])
+    return ", ".join(f"{share:.0%} {name}".replace("%", " %") for name, share in ordered)
+
+
+def describe_bands(calibration: str, shares: Mapping[str, float] | None) -> str:
+    """What made the quantiles, in words."""
+    if calibration == RAW:
+        return "raw, as the model gives them"
+    if shares is None:
+        return f"calibrated: {calibration}"
+    return f"{describe_shares(shares)} ({calibration})"
 
 
 def _uncombined(bar: ForecastBar, last_close: float) -> ForecastBar:

@@ -31,7 +31,7 @@ class Prediction(_Document):
     open: float
     high: float
     low: float
-    close: Annotated[float, Field(description="Mean over the simulated paths.")]
+    close: Annotated[float, Field(description="Mean over Kronos' simulated paths.")]
     volume: float | None
     close_quantiles: Annotated[
         dict[str, float], Field(description="Level, such as '0.1', to the price below which it is.")
@@ -56,7 +56,11 @@ class ForecastDocument(_Document):
     sessions_missed: Annotated[
         int, Field(description="Sessions closed since as_of, which it does not know; 0: newest.")
     ]
-    calibration: Annotated[str, Field(description="What made the bands as wide, or 'raw'.")]
+    calibration: Annotated[str, Field(description="What made the quantiles, or 'raw'.")]
+    shares: Annotated[
+        dict[str, float] | None,
+        Field(description="Of quantiles combined with plain forecasts: whose share is how much."),
+    ]
     track_record: Annotated[str | None, Field(description="How good this model was.")]
     predictions: list[Prediction]
     warnings: list[str]
@@ -102,6 +106,7 @@ def forecast_document(
         source=source,
         sessions_missed=sessions_between(forecast.symbol, forecast.as_of, latest),
         calibration=name_text(forecast.calibration),
+        shares=None if forecast.shares is None else dict(forecast.shares),
         track_record=None if record is None else quoted(record, 300),
         predictions=[
             Prediction(

@@ -4,7 +4,7 @@ import math
 from datetime import datetime, timedelta
 
 from tradingbot.ai.forecast_document import ForecastDocument
-from tradingbot.forecast import RAW
+from tradingbot.forecast import RAW, describe_shares
 from tradingbot.formatting import bar_text, change_text, price_text
 from tradingbot.runtime.clock import utcnow
 
@@ -29,14 +29,15 @@ def forecast_text(forecast: ForecastDocument) -> str:
         *([] if record is None else [f"Its record: {record}."]),
         *forecast.warnings,
         "",
-        f"Day: expected close (move from {close}), 10-90 % range, P(up)",
+        f"Day: {_expected(forecast)} (move from {close}), 10-90 % range, P(up)",
     ]
     for bar in forecast.predictions:
-        low, high = price_text(bar.close_quantiles["0.1"]), price_text(bar.close_quantiles["0.9"])
-        move = change_text(bar.close / forecast.last_close - 1)
+        low, middle, high = (bar.close_quantiles[level] for level in ("0.1", "0.5", "0.9"))
+        expected = bar.close if forecast.shares is None else middle
+        move = change_text(expected / forecast.last_close - 1)
         lines.append(
-            f"{bar_text(bar.target_date, '1d')}: {price_text(bar.close)} "
-            f"({move}), {low} to {high}, {bar.prob_up:.0%}"
+            f"{bar_text(bar.target_date, '1d')}: {price_text(expected)} "
+            f"({move}), {price_text(low)} to {price_text(high)}, {bar.prob_up:.0%}"
         )
     return "\n".join(
         [
@@ -59,12 +60,37 @@ def _meaning(forecast: ForecastDocument, close: str) -> str:
             f"so few make it uncertain by {points}. The range is raw, as the model says it, not "
             "calibrated: one path in five ends outside; reality may do so more often."
         )
+    if forecast.shares is not None:
+        return (
+            f"Median, range and P(up), the chance of a close above {close}, are combined from "
+            "several forecasts by how good each has been: "
+            f"{describe_shares(forecast.shares)} ({forecast.calibration}). About one close in five "
+            f"ends outside the range. {_alone(forecast)}"
+        )
     return (
         f"P(up) is the chance of a close above {close}; it comes from {forecast.samples} simulated "
         f"paths, which makes it uncertain by {points}. The range is calibrated on past forecasts "
         f"of this model and what came of them ({forecast.calibration}): about one close in five "
         "ends outside."
     )
+
+
+def _expected(forecast: ForecastDocument) -> str:
+    return "expected close" if forecast.shares is None else "median close"
+
+
+def _alone(forecast: ForecastDocument) -> str:
+    """What Kronos expects without the others, and whether its record bears that out."""
+    last = forecast.predictions[-1]
+    outside = sum(
+        not bar.close_quantiles["0.1"] <= bar.close <= bar.close_quantiles["0.9"]
+        for bar in forecast.predictions
+    )
+    alone = f"Kronos alone expects a close of {price_text(last.close)} on the last day"
+    if not outside:
+        return f"{alone}."
+    days = "1 day" if outside == 1 else f"{outside} days"
+    return f"{alone}; on {days} it lies outside the range, which its record does not bear out."
 
 
 def _age(made_at: datetime) -> str:

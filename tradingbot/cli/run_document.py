@@ -13,7 +13,8 @@
        "SPY": {"status": "stored",                  forecast (a dry run), stored, already_there,
                "interval": "1d", "as_of": …,        failed or not_reached
                "last_close": 512.3, "model": …, "model_revision": …, "made_at": …, "samples": 20,
-               "calibration": "raw",                or what `quantiles` were widened by
+               "calibration": "raw",                or what made `quantiles` of the model's own
+               "shares": {"kronos": 0.15, …},       of combined quantiles, else null
                "bars": [{"step": 1, "target_date": …, "open": …, "high": …, "low": …, "close": …,
                          "volume": …, "quantiles": {"0.1": …}, "prob_up": 0.55,
                          "actual": null}, …]},      the close that came, where it is known already
@@ -111,6 +112,7 @@ def _forecast(forecast: Forecast, actual: Mapping[datetime, float]) -> dict[str,
         "made_at": forecast.made_at.replace(tzinfo=UTC),
         "samples": forecast.samples,
         "calibration": forecast.calibration,
+        "shares": forecast.shares,
         "bars": [
             {
                 "step": bar.step,

@@ -10,7 +10,7 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.forecast import RAW, ForecastBar
+from tradingbot.forecast import RAW, ForecastBar, describe_bands
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
 
 RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
@@ -77,10 +77,19 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
         some = forecasts[next(s for s in (*summary.there, *summary.made) if s in forecasts)]
         yield (
             f"Model    {some.model_name}, {some.samples} paths a ticker; "
-            f"Forecast: mean close, P(up): share above the last close"
+            f"Forecast: mean close, P(up): "
+            f"{'share above the last close' if some.calibration == RAW else 'chance of a rise'}"
         )
         if some.calibration != RAW:
-            yield f"Ranges   calibrated: {some.calibration}"
+            yield f"Ranges   {describe_bands(some.calibration, some.shares)}"
+        outside = [one for one in forecasts.values() if any(bar.is_outside for bar in one.bars)]
+        if some.shares is not None and outside:
+            names = ", ".join(one.symbol for one in outside[:5])
+            more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
+            yield (
+                f"         Kronos' own forecast lies outside the range for {names}{more}: "
+                "its record does not bear such moves out"
+            )
     inside, of = _coverage(summary)
     if of:
         yield f"Actual   {inside} of {of} closes lie inside their 10–90 % range (* outside)"  # noqa: RUF001

@@ -10,7 +10,8 @@
                "reconstruction_error": 0.0039}, …],  median, how far last closes are read off
      "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
                  "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
-                 "record": "all tickers, last 60 sessions: error 1.03 …"}],
+                 "record": "all tickers, last 60 sessions: error 1.03 …",
+                 "shares": {"kronos": 0.15, …}}],  of what is served; null: Kronos' alone
      "active": 100,                                tickers
      "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
                {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
@@ -29,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.forecast import describe_shares
 from tradingbot.formatting import duration
 from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
@@ -117,6 +119,9 @@ def _record_lines(status: Status) -> Iterator[str]:
     known = [model for model in status.models if model.record is not None]
     for number, model in enumerate(known):
         yield f"{'Record' if not number else '':8}  {model.name}: {model.record}"
+    for model in status.models:
+        if model.shares is not None:
+            yield f"{'Bands':8}  {model.name}: {describe_shares(model.shares)}"
     if known:
         yield ""
 

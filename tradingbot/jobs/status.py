@@ -25,6 +25,7 @@ from tradingbot.persistence.runs import Run, bad_runs, last_runs
 from tradingbot.persistence.schema import schema_version, table_names
 from tradingbot.persistence.scores import has_scores_table
 from tradingbot.persistence.url import database_exists, redact
+from tradingbot.postprocessing.repository import served_shares
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
@@ -44,6 +45,7 @@ class Model:
     tickers: int
     fresh: int  # of them, as of the latest complete session of their exchange
     record: str | None = None  # how good it was, in a sentence; None in an older schema
+    shares: dict[str, float] | None = None  # of what is served: forecaster -> its share
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         settings = replace(settings, data_source=source)
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
         records = _records(session, freshest)
+        shares = _shares(session, freshest)
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(
@@ -103,7 +106,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source=source,
         clock=clock,
         runs=runs,
-        models=_models(freshest, latest, records),
+        models=_models(freshest, latest, records, shares),
         active=len(active),
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
@@ -137,6 +140,18 @@ def _records(session: Session, freshest: list[NewestForecast]) -> dict[tuple[str
             session, None, model=model, revision=revision, interval=interval
         )
     return records
+
+
+def _shares(
+    session: Session, freshest: list[NewestForecast]
+) -> dict[tuple[str, str], dict[str, float] | None]:
+    """Of each model and interval, of the revision that has forecast last."""
+    return {
+        (model, interval): served_shares(
+            session, (model, newest_revision(session, model, interval) or "", interval)
+        )
+        for model, interval in {(known.model, known.interval) for known in freshest}
+    }
 
 
 def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:
@@ -208,6 +223,7 @@ def _models(
     freshest: list[NewestForecast],
     latest: dict[str, datetime | str],
     records: dict[tuple[str, str], str],
+    shares: dict[tuple[str, str], dict[str, float] | None],
 ) -> list[Model]:
     """Those with the freshest forecasts first."""
     of_model: dict[tuple[str, str], list[NewestForecast]] = {}
@@ -221,6 +237,7 @@ def _models(
             tickers=len(known),
             fresh=sum(_is_fresh(one, latest[one.symbol]) for one in known),
             record=records.get((name, interval)),
+            shares=shares[name, interval],
         )
         for (name, interval), known in of_model.items()
     ]

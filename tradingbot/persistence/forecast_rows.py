@@ -110,11 +110,11 @@ def _bar(row: Any) -> ForecastBar:
         low=row.predicted_low,
         close=row.predicted_close,
         volume=row.predicted_volume,
-        close_quantiles=_prices(said),
+        close_quantiles=quantiles_of(said),
         prob_up=row.raw_prob_up if row.close_quantiles else row.prob_up,
     )
-    calibrated = row.calibrated_quantiles and _prices(row.calibrated_quantiles)
-    combined = row.combined_quantiles and _prices(row.combined_quantiles)
+    calibrated = row.calibrated_quantiles and quantiles_of(row.calibrated_quantiles)
+    combined = row.combined_quantiles and quantiles_of(row.combined_quantiles)
     served = combined or calibrated
     if not served:
         return bar
@@ -127,6 +127,6 @@ def _bar(row: Any) -> ForecastBar:
     )
 
 
-def _prices(by_level: Mapping[str, float]) -> dict[float, float]:
-    # JSONB keeps no order
+def quantiles_of(by_level: Mapping[str, float]) -> dict[float, float]:
+    """Level -> price, ascending, from a column of JSON: JSONB keeps no order."""
     return dict(sorted((float(level), price) for level, price in by_level.items()))

@@ -9,11 +9,10 @@ from tradingbot.evaluation.baselines import (
     random_walk_quantiles,
     range_walk_quantiles,
 )
+from tradingbot.forecast import EWMA_WALK, KRONOS, RANDOM_WALK, RANGE_WALK
 from tradingbot.markets.candles import PRICES
 from tradingbot.typing import Floats, Times
 
-KRONOS = "kronos"
-RANDOM_WALK, EWMA_WALK, RANGE_WALK = "random walk", "ewma walk", "range walk"
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)
 FORECASTERS = (KRONOS, *EXPERTS)  # in the order of a state's gains
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -17,9 +17,9 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosCalibration, KronosCombination
 from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
-from tradingbot.postprocessing.bands import Calibration, Factors, Key, PoolName, key_of
+from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combined import Combination, suffices
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.runtime.clock import utcnow
@@ -108,6 +108,25 @@ def newest_of_family(session: Session, key: Key) -> Combination | None:
         return None
     found = load_combination(session, (key[0], revision, key[2]))
     return found and Combination(key, found.pools)
+
+
+def served_shares(session: Session, key: Key) -> dict[str, float] | None:
+    """The mean shares of the forecasters over all steps; None where nothing is combined yet.
+
+    A database whose schema is older has no such table, and is not upgraded.
+    """
+    if not inspect(session.connection()).has_table(KronosCombination.__tablename__):
+        return None
+    found = load_combination(session, key)
+    pools = {} if found is None else found.pools
+    weights = [
+        state.weights
+        for (kind, _), state in pools.items()
+        if kind == ALL_CLASSES and suffices(state)
+    ]
+    if not weights:
+        return None
+    return dict(zip(FORECASTERS, np.mean(weights, axis=0).tolist(), strict=True))
 
 
 def store_combination(session: Session, combination: Combination) -> int:

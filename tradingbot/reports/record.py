@@ -18,9 +18,10 @@ from tradingbot.evaluation.outcomes import (
     UnresolvedReason,
     resolve_outcomes,
 )
-from tradingbot.forecast import QUANTILE_LEVELS, price_scale
+from tradingbot.forecast import QUANTILE_LEVELS, price_scale, prob_above
 from tradingbot.jobs.status import Status, read_status
 from tradingbot.persistence.engine import read_only_session
+from tradingbot.persistence.forecast_rows import quantiles_of
 from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
@@ -49,7 +50,9 @@ class ForecastFan:
     days: list[datetime]
     quantiles: Floats  # (levels of BANDS, days)
     prob_up: list[float]
-    calibration: str  # "raw", or what widened it
+    mean: list[float]  # Kronos' own
+    calibration: str  # "raw", or what made the quantiles
+    shares: dict[str, float] | None  # of combined ones: forecaster -> its share
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,9 @@ def _ticker(
 def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
     first = rows[0]
     scale = price_scale(first.last_close, closes.get(first.as_of))
-    given = [row.calibrated_quantiles or row.close_quantiles for row in rows]
+    given = [
+        row.combined_quantiles or row.calibrated_quantiles or row.close_quantiles for row in rows
+    ]
     return ForecastFan(
         as_of=first.as_of,
         made_at=first.prediction_made_at,
@@ -208,8 +213,15 @@ def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
         days=[row.target_date for row in rows],
         quantiles=scale
         * np.array([[row.get(f"{level:g}", np.nan) for row in given] for level in BANDS]),
-        prob_up=[row.prob_up for row in rows],
+        prob_up=[
+            row.prob_up
+            if served is row.close_quantiles
+            else prob_above(quantiles_of(served), row.last_close)
+            for row, served in zip(rows, given, strict=True)
+        ],
+        mean=[scale * row.predicted_close for row in rows],
         calibration=first.calibration,
+        shares=first.shares,
     )
 
 

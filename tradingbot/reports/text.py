@@ -5,7 +5,7 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
-from tradingbot.forecast import short_revision
+from tradingbot.forecast import RAW, describe_bands, describe_shares, short_revision
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
@@ -83,7 +83,7 @@ def facts(record: Record) -> str:
         (
             f"{record.model}{revision}, {record.samples} paths a ticker",
             *_reconstruction(record),
-            describe_bands(record),
+            describe_all_bands(record),
             f"candles from {record.status.source}",
             f"written {minute(record.status.now)} UTC",
         )
@@ -137,20 +137,19 @@ def describe_metrics(metrics: ForecastMetrics) -> str:
     return ", ".join(parts)
 
 
-def describe_calibration(calibration: str) -> str:
-    """Return how the bands of one forecast were made."""
-    return "raw, as the model gives them" if calibration == "raw" else f"calibrated: {calibration}"
-
-
-def describe_bands(record: Record) -> str:
+def describe_all_bands(record: Record) -> str:
     """Return how the bands of all newest forecasts were made."""
-    kinds = {one.fan.calibration for one in record.tickers}
+    fans = [one.fan for one in record.tickers]
+    kinds = {describe_bands(fan.calibration, fan.shares) for fan in fans}
     if len(kinds) == 1:
-        return f"bands {describe_calibration(kinds.pop())}"
-    raw = sum(one.fan.calibration == "raw" for one in record.tickers)
-    return "bands calibrated" + (
-        f", but raw for {raw} of {len(record.tickers)} tickers" if raw else ""
-    )
+        return f"bands {kinds.pop()}"
+    raw = sum(fan.calibration == RAW for fan in fans)
+    but = f", but raw for {raw} of {len(fans)} tickers" if raw else ""
+    combined = [fan.shares for fan in fans if fan.shares is not None]
+    if not combined:
+        return f"bands calibrated{but}"
+    mean = {name: sum(one[name] for one in combined) / len(combined) for name in combined[0]}
+    return f"bands {describe_shares(mean)}{but}"
 
 
 def describe_forecast(fan: ForecastFan) -> str:
@@ -159,7 +158,22 @@ def describe_forecast(fan: ForecastFan) -> str:
     return (
         f"As of {bar_text(fan.as_of, INTERVAL)}, last close {price_text(fan.last_close)}: "
         f"by {bar_text(fan.days[-1], INTERVAL)} the median is {median} ({median_change(fan)}), the "
-        f"80 % band {p10} to {p90} (bands {describe_calibration(fan.calibration)})."
+        f"80 % band {p10} to {p90} (bands {describe_bands(fan.calibration, fan.shares)})."
+        f"{_outside(fan)}"
+    )
+
+
+def _outside(fan: ForecastFan) -> str:
+    """A sentence where what Kronos alone expects is not what its record bears out."""
+    days = sum(
+        not low <= mean <= high
+        for low, mean, high in zip(fan.quantiles[0], fan.mean, fan.quantiles[-1], strict=True)
+    )
+    if fan.shares is None or not days:
+        return ""
+    return (
+        f" Kronos' own mean lies outside that band on {days} of {len(fan.days)} days: "
+        f"{price_text(fan.mean[-1])} on the last."
     )
 
 
