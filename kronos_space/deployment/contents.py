@@ -22,7 +22,9 @@ CONTENTS = {
     "engine": (
         "__init__.py batch.py engine.py fused.py hardware.py kv_cache.py sampling.py worker.py"
     ),
-    "forecasting": "__init__.py anchoring.py candles.py forecaster.py pattern.py timestamps.py",
+    "forecasting": (
+        "__init__.py anchoring.py candles.py forecaster.py oddities.py pattern.py timestamps.py"
+    ),
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
         "__init__.py bodies.py connection.py descriptors.py errors.py logs.py metrics.py "

@@ -28,6 +28,7 @@ from kronos_space.forecasting.candles import (
     normalise,
     repair,
 )
+from kronos_space.forecasting.oddities import oddities
 from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
@@ -141,6 +142,12 @@ class Forecaster:
             )
         if np.ptp(used.values[:, 3]) == 0:
             warnings.append("the closes never moved: prob_up only tells how the model rounds")
+        warnings += oddities(
+            history,
+            used=len(bars),
+            interval=request.interval if "interval" in request.model_fields_set else None,
+            targets=targets if request.target_timestamps is not None else None,
+        )
         seed = secrets.randbits(32) if request.seed is None else request.seed
         last_close = float(history.values[-1, 3])
         return Prepared(

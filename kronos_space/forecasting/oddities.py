@@ -1,0 +1,133 @@
+"""What is odd about candles that are possible: sentences for the answer's warnings. No torch here.
+
+Of a request only its bars, its label of an interval and its target timestamps are known, not its
+exchange. So nothing is refused here; a caller that knows the market judges better.
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kronos_space.forecasting.candles import Floats, History
+from kronos_space.forecasting.timestamps import Times
+
+Seconds = NDArray[np.int64]
+
+RARE = 0.05  # the share of bars that such a spacing may have and still be odd
+NEAR = 1.25  # spacings that differ by less are the same: months, changes of clocks
+STALE = 3  # times the longest gap between bars
+JUMP = 1.4  # prices of one bar to those before it; less may be any market's move
+UNUSUAL = 6.0  # times the usual move
+CALM = 2.5  # times the usual span of a bar; more is news
+BUSY = 2.5  # times the usual volume; more is news
+IDLE = 0.2  # the share of bars that only repeat the price before
+IDLE_AT_THE_END = 3
+
+_LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
+_UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "wk": 7 * 86_400}
+
+
+def oddities(
+    history: History, *, used: int, interval: str | None, targets: Times | None
+) -> list[str]:
+    """Say what is odd about `history`.
+
+    Args:
+        history: The bars, (n, 6), oldest first.
+        used: How many of the newest the model sees; of others no scale matters.
+        interval: What the caller calls their spacing; None if it did not say.
+        targets: When the caller says that the future bars are; None if it did not.
+    """
+    gaps = _gaps(history.times)
+    found = [*_against_the_label(gaps, interval)]
+    if targets is not None:
+        found += _against_the_targets(history.times, gaps, targets)
+    return [*found, *_breaks_of_scale(history.values, used), *_idle(history.values)]
+
+
+def _gaps(times: Times) -> Seconds:
+    return np.diff(times.instant).astype("timedelta64[s]").astype(np.int64)
+
+
+def _against_the_label(gaps: Seconds, interval: str | None) -> Iterator[str]:
+    label = _LABEL.fullmatch(interval or "")
+    if label is None or not len(gaps):
+        return
+    expected = int(label[1]) * _UNITS[label[2]]
+    if not (gaps < NEAR * expected).mean() > RARE or not (gaps > expected / NEAR).mean() > 0.5:
+        usual = _spaced(int(np.median(gaps)))
+        yield f"interval {interval}, but the bars are {usual} apart"
+
+
+def _against_the_targets(times: Times, gaps: Seconds, targets: Times) -> Iterator[str]:
+    ahead = Times(
+        np.concatenate([times.wall[-1:], targets.wall]),
+        None
+        if times.offset is None or targets.offset is None
+        else np.concatenate([times.offset[-1:], targets.offset]),
+    )
+    steps = _gaps(ahead)
+    nearest = int(steps.min())
+    too_near = (gaps < NEAR * nearest).mean() < RARE
+    too_far = len(steps) > 1 and (gaps > nearest / NEAR).mean() < RARE
+    if too_near or too_far:
+        yield (
+            f"the bars are {_spaced(int(np.median(gaps)))} apart, the target_timestamps "
+            f"{_spaced(nearest)}: these are not the next bars of this history"
+        )
+    elif steps[0] > STALE * gaps.max():
+        yield (
+            f"the first target is {_spaced(int(steps[0]))} after the newest bar: bars between them "
+            "are missing"
+        )
+
+
+def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
+    """Where all prices of a calm bar lie apart from the bar before, without a rush of trade."""
+    open_, high, low, close, volume = np.log(np.maximum(values[:, :5], 1e-300)).T
+    gap = open_[1:] - close[:-1]
+    size = np.abs(gap)
+    apart = (low[1:] > high[:-1]) | (high[1:] < low[:-1])
+    far = apart & (size > np.log(JUMP))
+    if not far.any():
+        return
+    span = high - low
+    usual = UNUSUAL * np.median(np.abs(np.diff(close)))
+    calm = span[1:] <= np.maximum(CALM * np.median(span), 0.1 * size)
+    traded = values[1:, 4] > 0
+    # a split alone raises the number of shares by its ratio
+    busy = traded & (volume[1:] - np.median(volume) + np.minimum(gap, 0) > np.log(BUSY))
+    rows = np.flatnonzero(far & (size > usual) & calm & ~busy) + 1
+    rows = rows[rows > len(values) - used]
+    if rows.size:
+        row = int(rows[-1])
+        others = f", and at {rows.size - 1} more" if rows.size > 1 else ""
+        yield (
+            f"row {row}: prices change by the factor {np.exp(gap[row - 1]):.4g} from the bar "
+            f"before{others}: a split that was not applied, or another unit? give prices of one "
+            "scale"
+        )
+
+
+def _idle(values: Floats) -> Iterator[str]:
+    """Bars that only repeat the last price: filled in, or of a market that was closed."""
+    high, low, close = values[1:, 1], values[1:, 2], values[:-1, 3]
+    idle = (high == low) & (low == close)
+    if idle.all():  # the closes never moved, which is said elsewhere
+        return
+    if idle.mean() >= IDLE or idle[-IDLE_AT_THE_END:].all():
+        row = int(np.flatnonzero(idle)[-1]) + 1
+        yield (
+            f"{int(idle.sum())} of {len(values)} bars only repeat the price before, the last row "
+            f"{row}: leave out bars without a trade"
+        )
+
+
+def _spaced(seconds: int) -> str:
+    for length, unit in ((86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= length:
+            number = round(seconds / length, 1)
+            return f"{number:g} {unit}" + ("" if number == 1 else "s")
+    return "less than a second"

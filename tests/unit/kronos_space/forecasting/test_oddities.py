@@ -1,0 +1,138 @@
+"""Warnings about candles that are possible, and odd; ordinary ones have none."""
+
+import time
+
+import numpy as np
+import pytest
+
+from kronos_space.forecasting import oddities as module
+from kronos_space.forecasting.candles import COLUMNS, History
+from kronos_space.forecasting.timestamps import Times
+
+DAY, HOUR, MINUTE = (np.timedelta64(1, unit).astype("timedelta64[us]") for unit in "Dhm")
+
+
+def weekdays(count: int) -> np.ndarray:
+    first = np.datetime64("2025-01-06")
+    return np.busday_offset(first, np.arange(count)).astype("datetime64[us]")
+
+
+def history(
+    times: np.ndarray | None = None, *, count: int = 200, move: float = 0.012, seed: int = 0
+) -> History:
+    random = np.random.default_rng(seed)
+    close = 100 * np.exp(np.cumsum(random.normal(0, move, count)))
+    open_ = np.r_[100.0, close[:-1]]
+    high = np.maximum(open_, close) * (1 + np.abs(random.normal(0, move / 3, count)))
+    low = np.minimum(open_, close) * (1 - np.abs(random.normal(0, move / 3, count)))
+    volume = random.lognormal(13.0, 0.3, count)
+    values = np.stack([open_, high, low, close, volume, volume * close], axis=1)
+    assert values.shape == (count, len(COLUMNS))
+    return History(Times(weekdays(count) if times is None else times, None), values)
+
+
+def every(step: np.timedelta64, count: int = 200) -> np.ndarray:
+    return np.datetime64("2025-01-06", "us") + step * np.arange(count)
+
+
+def oddities(candles: History, *, used: int = 200, **known: object) -> list[str]:
+    return module.oddities(candles, used=used, **known)
+
+
+SESSIONS = np.sort(np.concatenate([weekdays(30) + hour * HOUR for hour in range(9, 16)]))[:200]
+THIN = np.delete(every(MINUTE, 400), np.arange(0, 400, 3))[:200]
+MONTHS = np.arange("2009-01", "2025-09", dtype="datetime64[M]").astype("datetime64[us]")[:200]
+
+
+@pytest.mark.parametrize(
+    ("interval", "times", "targets"),
+    [
+        ("1d", weekdays(205), 5),
+        ("1d", weekdays(201), 1),
+        ("1d", every(DAY, 205), 5),
+        ("1h", np.sort(np.concatenate([SESSIONS, SESSIONS[-7:] + DAY])), 7),
+        ("1m", every(MINUTE, 205), 5),
+        ("1m", np.concatenate([THIN, THIN[-1] + MINUTE * np.arange(1, 6)]), 5),
+        ("1wk", every(7 * DAY, 205), 5),
+        (None, every(7 * DAY, 205), 5),
+        ("1mo", MONTHS, 0),
+        ("session", every(7 * DAY, 205), 5),
+    ],
+)
+def test_ordinary_candles_have_no_warning(interval, times, targets):
+    ahead = Times(times[len(times) - targets :], None) if targets else None
+    assert oddities(history(times[:200]), interval=interval, targets=ahead) == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "times", "words"),
+    [
+        ("1d", every(7 * DAY), "interval 1d, but the bars are 7 days apart"),
+        ("1h", every(DAY), "interval 1h, but the bars are 1 day apart"),
+        ("15m", every(MINUTE), "interval 15m, but the bars are 1 minute apart"),
+        ("1d", SESSIONS, "interval 1d, but the bars are 1 hour apart"),
+    ],
+)
+def test_bars_of_another_interval_are_told(interval, times, words):
+    assert oddities(history(times), interval=interval, targets=None) == [words]
+
+
+@pytest.mark.parametrize(
+    ("times", "targets", "words"),
+    [
+        (every(7 * DAY), np.datetime64("2028-11-06", "us") + DAY * np.arange(3), "7 days apart"),
+        (every(HOUR), every(HOUR)[-1] + DAY * np.arange(1, 4), "1 hour apart"),
+        (weekdays(200), weekdays(200)[-1] + HOUR * np.arange(1, 4), "1 day apart"),
+        (weekdays(200), weekdays(300)[-5:], "bars between them are missing"),
+    ],
+)
+def test_targets_that_do_not_follow_are_told(times, targets, words):
+    [warning] = oddities(history(times), interval=None, targets=Times(targets, None))
+    assert words in warning
+
+
+@pytest.mark.parametrize("at", [40, 150, 199])
+@pytest.mark.parametrize("factor", [2.0, 3.0, 20.0, 1 / 10, 100.0, 1 / 100])
+def test_a_break_of_scale_is_told_with_its_row_and_factor(factor, at):
+    odd = history()
+    odd.values[at:, :4] /= factor
+    odd.values[at:, 4] *= factor
+    [warning] = oddities(odd, interval="1d", targets=None)
+    assert warning.startswith(f"row {at}: prices change by the factor")
+
+
+def test_a_break_among_bars_that_the_model_does_not_see_is_not_told():
+    odd = history()
+    odd.values[:50, :4] *= 20
+    assert oddities(odd, used=150, interval="1d", targets=None) == []
+    assert len(oddities(odd, used=151, interval="1d", targets=None)) == 1
+
+
+@pytest.mark.parametrize("at", [150, 199])
+@pytest.mark.parametrize(("factor", "trade", "wide"), [(0.4, 10, 1), (0.4, 1, 1.1), (2.0, 12, 1)])
+def test_a_real_crash_or_jump_is_not_told(factor, trade, wide, at):
+    real = history()
+    real.values[at:, :4] *= factor
+    real.values[at, 4] *= trade
+    real.values[at, 1] *= wide
+    real.values[at, 2] /= wide
+    assert oddities(real, interval="1d", targets=None) == []
+
+
+@pytest.mark.parametrize("rows", [slice(20, 70), slice(196, 200)])
+def test_bars_that_only_repeat_the_price_are_counted(rows):
+    filled = history()
+    filled.values[rows, :4] = filled.values[rows.start - 1, 3]
+    [warning] = oddities(filled, interval="1d", targets=None)
+    assert f"the last row {rows.stop - 1}" in warning
+
+
+def test_two_thousand_bars_are_judged_in_a_fraction_of_a_forecasts_time():
+    many = history(every(HOUR, 2000), count=2000)
+    targets = Times(every(HOUR, 2005)[-5:], None)
+    took = []
+    for _ in range(5):
+        start = time.process_time()
+        assert oddities(many, interval="1h", targets=targets) == []
+        took.append(time.process_time() - start)
+    assert min(took) < 0.02
