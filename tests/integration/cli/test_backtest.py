@@ -5,8 +5,6 @@ import http.client
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from tests.support import commands
 from tests.support.command_line import kronosbot
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.walk_forward.results import outcomes_of, read_rows
@@ -149,14 +148,8 @@ def test_an_interrupted_backtest_keeps_what_it_has_and_goes_on_with_the_rest(
 ) -> None:
     run = ["backtest", *QUICK, "--symbols", "AAPL,MSFT", "--windows", "20"]
     with relay(space_url, batches=2) as (url, held):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tradingbot.kronosbot", *run],
-            cwd=tmp_path,
-            env={**os.environ, "KRONOS_SPACE_URL": url},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        env = {**os.environ, "KRONOS_SPACE_URL": url}
+        process = commands.piped("tradingbot.kronosbot", *run, cwd=tmp_path, env=env)
         assert held.wait(60)  # the third and last batch is not answered
         two = tmp_path / "backtest.csv"
         deadline = time.monotonic() + 60

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from tests.support import commands
 from tests.support.command_line import kronosbot
 from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.space_server import launch
@@ -181,11 +182,7 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
         "nightly.build_job = lambda *arguments, **options: 1 / 0\n"
         "cli.command()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "--json"],
-        cwd=tmp_path, env={**os.environ, **POD}, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+    done = commands.run("-c", program, "--json", cwd=tmp_path, env={**os.environ, **POD})
     assert done.returncode == 1
     mistake, report = objects(done.stderr)
     assert "ZeroDivisionError" in mistake["exception"]
@@ -205,11 +202,8 @@ def test_a_run_that_has_nothing_to_do_since_another_is_at_work_says_so_in_every_
     settings = {"DATABASE_URL": sqlite_url, "KRONOS_SPACE_URL": "http://127.0.0.1:9"}
 
     def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-c", program, "--source", "sample", *arguments],
-            cwd=tmp_path, env={**os.environ, **settings, **environ}, capture_output=True,
-            text=True, timeout=60, check=False,
-        )  # fmt: skip
+        env = {**os.environ, **settings, **environ}
+        return commands.run("-c", program, "--source", "sample", *arguments, cwd=tmp_path, env=env)
 
     with open_lock(sqlite_url, "run 0/1") as lock:
         assert lock.try_exclusive()

@@ -15,8 +15,9 @@ import psutil
 import pytest
 from sqlalchemy import select
 
+from tests.support import commands
 from tests.support.hub import TOKEN, Hub
-from tests.support.jobs import NANO, Done, job, job_command, of_hub, rows, runs
+from tests.support.jobs import KRONOSBOT, NANO, Done, job, job_command, of_hub, rows, runs
 from tests.support.space_server import launch
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
@@ -95,13 +96,8 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
 def test_ctrl_c_and_a_closed_terminal_stop_the_space_of_its_own(
     tmp_path: Path, number: int, code: int, name: str
 ) -> None:
-    process = subprocess.Popen(
-        job_command("--local", "--source", "sample"),
-        cwd=tmp_path,
-        env={**os.environ, **NANO},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    env = {**os.environ, **NANO}
+    process = commands.piped(KRONOSBOT, "--local", "--source", "sample", cwd=tmp_path, env=env)
     space = _wait_for_child(process.pid)
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
@@ -342,13 +338,8 @@ def test_the_space_on_the_hub_is_woken_asked_and_paused(
 
 def test_sigterm_pauses_the_space_and_exits_143(tmp_path: Path, hub: Hub, sqlite_url: str) -> None:
     with hub.held("health") as asked:
-        process = subprocess.Popen(
-            job_command("--source", "sample"),
-            cwd=tmp_path,
-            env={**os.environ, **of_hub(hub, sqlite_url)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        env = {**os.environ, **of_hub(hub, sqlite_url)}
+        process = commands.piped(KRONOSBOT, "--source", "sample", cwd=tmp_path, env=env)
         assert asked.wait(60)
         assert hub.running
         process.terminate()
