@@ -327,6 +327,12 @@ def test_a_full_queue_is_waited_for() -> None:
         server.server_close()
 
 
+def test_a_client_may_be_used_in_one_event_loop_after_the_other(space_url: str) -> None:
+    client = AsyncKronosClient(space_url, data=SAMPLE, samples=2)
+    for _ in range(2):
+        assert asyncio.run(client.predict("AAPL", 1)) is not None
+
+
 def test_cancelling_an_awaited_forecast_ends_its_request() -> None:
     async def program() -> None:
         with HostileServer() as server:

@@ -27,7 +27,7 @@ def forecast_text(forecast: ForecastDocument) -> str:
         else f"As of: {as_of}. OLD: {late} more sessions have closed since; it knows none of them.",
         f"Model: {model}; {_PLACES[forecast.source]}, made {_age(forecast.made_at)} ago.",
         *([] if record is None else [f"Its record: {record}."]),
-        *forecast.warnings,
+        *(f"Note: {one}" for one in forecast.warnings),
         "",
         f"Day: {_expected(forecast)} (move from {close}), 10-90 % range, P(up)",
     ]

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class AsyncKronosClient(ClientBase):
-    """As `KronosClient`, for one event loop. `http` is an httpx2.AsyncClient of your own.
+    """As `KronosClient`, awaited. `http` is an httpx2.AsyncClient of your own.
 
     Candles and the database are read in threads; requests to the Space are awaited, and end when
     they are cancelled.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class AsyncSpaceHTTP:
-    """Sends requests to the Space at `url` from one event loop; every failure is a SpaceError."""
+    """Sends requests to the Space at `url`; every failure is a SpaceError."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class AsyncSpaceHTTP:
         self.timeout = self.timeouts.space_answer if timeout is None else timeout
         self._http = http
         self._owns_http = http is None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._headers: dict[str, str] = {"X-API-Key": api_key} if api_key else {}
         self._hf_token = hf_token
         self._hf_space_repo = hf_space_repo
@@ -174,10 +175,17 @@ class AsyncSpaceHTTP:
             return None, error
 
     def _client(self) -> "httpx2.AsyncClient":
+        """Ours belongs to the event loop that runs: `asyncio.run` makes another one each time."""
         import httpx2
 
-        if self._http is None:
-            self._http = httpx2.AsyncClient(trust_env=not is_loopback(self.url))
+        loop = asyncio.get_running_loop()
+        if self._http is None or (self._owns_http and self._loop is not loop):
+            self._loop = loop
+            self._http = httpx2.AsyncClient(
+                # a connection that waits for the next batch could outlive its event loop
+                limits=httpx2.Limits(max_keepalive_connections=0),
+                trust_env=not is_loopback(self.url),
+            )
         return self._http
 
     async def _may_show_token(self) -> bool:
