@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Self, cast, get_args
 from urllib.parse import urlsplit
 
+from tradingbot.commission import Commission
 from tradingbot.errors import ConfigError
 from tradingbot.own_calendars import find_file_by
 from tradingbot.space_names import DEFAULT_SPACE, contradict, fault_of, repo_at, subdomain_of
@@ -63,6 +64,7 @@ class Settings:
     completion_index: int | None = None  # JOB_COMPLETION_INDEX, which of them is this pod's
     max_jump: float = 1.0  # KRONOS_MAX_JUMP, the largest break of scale that is taken as real
     slippage_bps: float = 5.0  # KRONOS_SLIPPAGE_BPS, what a bot's paper trade costs
+    commission: Commission = field(default_factory=Commission)  # KRONOS_COMMISSION…
     timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)  # no variable sets it
 
     @property
@@ -102,6 +104,7 @@ class Settings:
             completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
             max_jump=env.number("KRONOS_MAX_JUMP", cls.max_jump, 1, 1e12),
             slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
+            commission=Commission.read(env.number),
         )
 
     @classmethod
@@ -271,9 +274,7 @@ class _Environment:
         return default if text is None else check_source(name, text)
 
     def pause(self, name: str, default: PausePolicy) -> PausePolicy:
-        text = self.text(name)
-        if text is None:
-            return default
+        text = self.text(name) or default
         if text not in get_args(PausePolicy):
             raise _wrong(name, text, " or ".join(get_args(PausePolicy)))
         return cast("PausePolicy", text)

@@ -1,8 +1,8 @@
 """Paper money: what a bot owns, and what buying and selling do to it. Arithmetic, nothing else.
 
 A portfolio is `{"USD": cash, "AAPL": quantity, …}`; quantities may be fractions. A trade is at a
-stated price per unit, and its costs are that share of its value which slippage takes. Whatever is
-asked for, cash and quantities never fall below 0, and
+stated price per unit; its costs are the share of its value that slippage takes, and a commission.
+Whatever is asked for, cash and quantities never fall below 0, and
 
     cash + quantity x price + costs
 
@@ -11,10 +11,11 @@ is after a trade what it was before (but for the rounding of floating-point numb
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal
 
+from tradingbot.commission import Commission
 from tradingbot.errors import TradeRefused
 
 CASH = "USD"  # the key of a portfolio that is no ticker
@@ -43,16 +44,36 @@ def ticker(symbol: object) -> str:
     return name
 
 
+@dataclass(frozen=True)
+class Costs:
+    """What trades cost: a share of their value, which slippage takes, and the commission."""
+
+    rate: float = 0.0
+    commission: Commission = field(default_factory=Commission)
+
+    def of(self, quantity: float, price: float) -> float:
+        """USD for a trade; a sale never costs more than it brings, see `Account`."""
+        return quantity * price * self.rate + self.commission.of(quantity)
+
+    def quantity_for(self, cash: float, price: float) -> float:
+        """How many units so much cash buys, costs included; 0 where the commission takes it all."""
+        fee, value = self.commission, price * (1 + self.rate)
+        quantity = (cash - fee.per_trade) / (value + fee.per_share)
+        if fee.per_trade + fee.per_share * quantity < fee.minimum:
+            quantity = (cash - fee.minimum) / value
+        return max(0.0, quantity)
+
+
 class Account:
     """A portfolio while it is traded: at which prices, at what costs, and what was done so far.
 
-    `prices` are those of one unit in USD; a ticker without one cannot be traded. `cost_rate` is
-    a share of a trade's value: 5 basis points are 0.0005. TradeRefused for a portfolio, a price
-    or costs that cannot be.
+    `prices` are those of one unit in USD; a ticker without one cannot be traded. `costs` alone as
+    a number are a share of a trade's value: 5 basis points are 0.0005. A sale costs what it brings
+    at most. TradeRefused for a portfolio, a price or costs that cannot be.
     """
 
     def __init__(
-        self, portfolio: Mapping[str, float], prices: Mapping[str, float], cost_rate: float
+        self, portfolio: Mapping[str, float], prices: Mapping[str, float], costs: Costs | float
     ) -> None:
         for symbol, amount in portfolio.items():
             if not _is_number(amount) or not 0 <= amount < math.inf:
@@ -62,13 +83,14 @@ class Account:
         for symbol, price in prices.items():
             if not 0 < price < math.inf:  # false for nan
                 raise TradeRefused(f"{symbol} at a price of {price}: expected one above 0")
-        if not 0 <= cost_rate < 1:  # a sale would cost more than it brings
+        costs = costs if isinstance(costs, Costs) else Costs(costs)
+        if not 0 <= costs.rate < 1:  # a sale would cost more than it brings
             raise TradeRefused(
-                f"costs of {cost_rate:g} times a trade's value: expected from 0 on, less than 1"
+                f"costs of {costs.rate:g} times a trade's value: expected from 0 on, less than 1"
             )
         self.portfolio = {CASH: 0.0, **portfolio}
         self.prices = dict(prices)
-        self.cost_rate = cost_rate
+        self.costs = costs
         self.fills: list[Fill] = []
 
     @property
@@ -89,7 +111,9 @@ class Account:
         TradeRefused when there is less.
         """
         if cash is None:
-            return self._spend(symbol, self.cash) if self.cash >= MIN_TRADE else None
+            if self.cash < MIN_TRADE or self.cash <= self.costs.commission.of(0.0):
+                return None
+            return self._spend(symbol, self.cash)
         if not _is_number(cash) or not 0 < cash < math.inf:
             raise TradeRefused(f"buying {symbol} for {cash!r} USD: expected an amount above 0")
         if cash > self.cash:
@@ -157,8 +181,7 @@ class Account:
         wanted = {symbol: amount for symbol, amount in missing.items() if amount >= MIN_TRADE}
         scale = min(1.0, self.cash / sum(wanted.values())) if wanted else 0.0
         for symbol, amount in wanted.items():
-            if amount * scale >= MIN_TRADE:
-                self._spend(symbol, min(amount * scale, self.cash))
+            self._spend_if_worth_it(symbol, min(amount * scale, self.cash))
 
     def follow(self, decisions: Mapping[str, int]) -> None:
         """Do what was decided: -1 sells all of a ticker, 0 keeps it as it is, 1 wants to hold it.
@@ -176,11 +199,17 @@ class Account:
         elif wanted and self.cash >= MIN_TRADE * len(wanted):
             share = self.cash / len(wanted)
             for symbol in wanted:
-                self._spend(symbol, min(share, self.cash))
+                self._spend_if_worth_it(symbol, min(share, self.cash))
+
+    def _spend_if_worth_it(self, symbol: str, cash: float) -> None:
+        if cash >= MIN_TRADE and self.costs.quantity_for(cash, self._price(symbol)):
+            self._spend(symbol, cash)
 
     def _spend(self, symbol: str, cash: float) -> Fill:
         price = self._price(symbol)
-        quantity = cash / (price * (1 + self.cost_rate))
+        quantity = self.costs.quantity_for(cash, price)
+        if not quantity and self.costs.commission.of(0.0) >= cash:
+            raise TradeRefused(f"buying {symbol} for {cash:.2f} USD: its commission is more")
         if not 0 < quantity < math.inf:
             raise TradeRefused(f"buying {symbol} for {cash:g} USD at {price:g}: out of all bounds")
         self.portfolio[CASH] = self.cash - cash
@@ -189,7 +218,7 @@ class Account:
 
     def _sell(self, symbol: str, quantity: float) -> Fill:
         value = quantity * self._price(symbol)
-        costs = value * self.cost_rate
+        costs = min(value, self.costs.of(quantity, self._price(symbol)))
         if not value < math.inf:
             raise TradeRefused(f"selling {quantity:g} {symbol}: out of all bounds")
         self.portfolio[symbol] = self.held(symbol) - quantity

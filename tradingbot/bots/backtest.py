@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
+from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
 from tradingbot.bots.past_actions import Holdings, PastActions
 from tradingbot.bots.performance import PerformanceStats, hit_rate, performance_stats
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
@@ -69,7 +69,7 @@ def run_backtest(
     schedule = _schedule(bars)
     if len(schedule) < 2:
         raise DataError(f"{', '.join(bars)}: a backtest needs two bars at least")
-    account = Account({CASH: cash}, {}, strategy.cost_rate)
+    account = Account({CASH: cash}, {}, strategy.costs)
     if account.cash < MIN_TRADE:
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
     replay = _Replay(strategy, bars, account, fill, Holdings(account, actions))
@@ -79,7 +79,7 @@ def run_backtest(
     trades = [
         (time, *astuple(fill)) for time, fill in zip(replay.times, account.fills, strict=True)
     ]
-    held = _buy_and_hold(bars, curve.index, cash, strategy.cost_rate, fill)
+    held = _buy_and_hold(bars, curve.index, cash, strategy.costs, fill)
     return Backtest(
         equity=curve,
         trades=pd.DataFrame(trades, columns=["time", *(field.name for field in fields(Fill))]),
@@ -190,7 +190,7 @@ def _schedule(bars: Mapping[str, pd.DataFrame]) -> dict[datetime, dict[str, int]
 
 
 def _buy_and_hold(
-    bars: Mapping[str, pd.DataFrame], times: pd.Index, cash: float, cost_rate: float, fill: FillAt
+    bars: Mapping[str, pd.DataFrame], times: pd.Index, cash: float, costs: Costs, fill: FillAt
 ) -> pd.Series:
     """The equity of who splits the cash evenly and buys each ticker as soon as the bot could."""
     equity = pd.Series(0.0, index=times)
@@ -203,7 +203,7 @@ def _buy_and_hold(
         if after.empty:
             equity += share
             continue
-        quantity = share / (after[fill].iloc[0] * (1 + cost_rate))
+        quantity = costs.quantity_for(share, float(after[fill].iloc[0]))
         value = (after["close"] * quantity).reindex(times).ffill()
         equity += value.fillna(share)
     return equity

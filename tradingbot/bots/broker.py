@@ -81,11 +81,11 @@ class PaperBroker:
                     f"the newest bar, {bars[order.symbol].index[-1]:%Y-%m-%d %H:%M}: other candles "
                     "than before? Give the bot another name or database; nothing was traded"
                 )
-        Account(row.portfolio, {}, strategy.cost_rate)  # refuses what somebody wrote in there
+        Account(row.portfolio, {}, strategy.costs)  # refuses what somebody wrote in there
         settlement = Settlement(session, row, interval, known)
         settlement.settle(bars)
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
-        account = Account(row.portfolio, prices, strategy.cost_rate)
+        account = Account(row.portfolio, prices, strategy.costs)
         return cls(session, row, account, settlement, closed, traded, orders)
 
     def has_traded(self, symbol: str) -> bool:

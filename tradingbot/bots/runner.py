@@ -192,7 +192,7 @@ def _decide(
     strategy: Strategy, bars: Mapping[str, pd.DataFrame], portfolio: Mapping[str, float]
 ) -> list[Decision]:
     decisions = []
-    with strategy.deciding(Account(portfolio, {}, strategy.cost_rate)):
+    with strategy.deciding(Account(portfolio, {}, strategy.costs)):
         for symbol, frame in bars.items():
             answer = strategy.decide(symbol, frame, len(frame))
             decisions.append(

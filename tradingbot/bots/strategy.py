@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Self, SupportsIndex, cast
 
 import pandas as pd
 
-from tradingbot.bots.account import CASH, Account
+from tradingbot.bots.account import CASH, Account, Costs
 from tradingbot.errors import ConfigError, KronosError, StrategyError
 from tradingbot.formatting import one_line
 from tradingbot.runtime.lookahead import decision_of, in_backtest, is_deciding
@@ -118,6 +118,11 @@ class Strategy:
     def cost_rate(self) -> float:
         """What a trade costs, as a share of its value."""
         return self.settings.slippage_bps / 10_000
+
+    @property
+    def costs(self) -> Costs:
+        """What a trade costs, its commission included."""
+        return Costs(self.cost_rate, self.settings.commission)
 
     @contextmanager
     def deciding(self, account: Account) -> Iterator[None]:

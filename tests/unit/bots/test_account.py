@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradingbot.bots.account import CASH, MIN_TRADE, Account, Fill
+from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
+from tradingbot.commission import Commission
 from tradingbot.errors import TradeRefused
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
@@ -195,3 +196,65 @@ def test_any_weights_conserve_what_there_is(
     costs = sum(fill.costs for fill in account.fills)
     assert account.worth(TICKERS) + costs == pytest.approx(before, rel=1e-9, abs=1e-9)
     assert min(account.portfolio.values()) >= 0
+
+
+# commissions ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("commission", "cash", "quantity"),
+    [
+        (Commission(per_trade=1.0), 1_001.0, 10.0),
+        (Commission(per_share=0.5), 1_005.0, 10.0),
+        (Commission(per_trade=1.0, per_share=0.5), 1_006.0, 10.0),
+        (Commission(per_share=0.5, minimum=20.0), 1_020.0, 10.0),
+        (Commission(per_share=0.5, minimum=20.0), 5_025.0, 50.0),
+    ],
+)
+def test_a_commission_is_in_the_cash_that_a_purchase_takes(
+    commission: Commission, cash: float, quantity: float
+) -> None:
+    account = Account({"USD": cash}, {"AAPL": 100.0}, Costs(0.0, commission))
+    fill = account.buy("AAPL")
+    assert fill is not None
+    assert fill.quantity == pytest.approx(quantity)
+    assert fill.costs == pytest.approx(cash - 100 * quantity)
+    assert account.cash == 0
+    sold = account.sell("AAPL")
+    assert sold is not None
+    assert sold.costs == pytest.approx(cash - 100 * quantity)
+
+
+def test_a_commission_that_takes_it_all_buys_nothing_and_a_sale_costs_what_it_brings_at_most() -> (
+    None
+):
+    costs = Costs(0.0, Commission(per_trade=5.0))
+    account = Account({"USD": 5.0, "IBM": 0.01}, {"AAPL": 100.0, "IBM": 50.0}, costs)
+    account.follow({"AAPL": 1})
+    assert account.buy("AAPL") is None
+    with pytest.raises(TradeRefused, match=r"for 3\.00 USD: its commission is more"):
+        account.buy("AAPL", 3.0)
+    assert account.fills == []
+    account.follow({"IBM": -1})
+    [sale] = account.fills
+    assert (sale.costs, account.cash) == (0.5, 5.0)
+
+
+@given(
+    owned=st.fixed_dictionaries({name: st.floats(0, 1e6) for name in ("USD", "A", "B", "C")}),
+    rounds=st.lists(
+        st.fixed_dictionaries({name: st.sampled_from([-1, 0, 1]) for name in "ABC"}), max_size=5
+    ),
+    fees=st.tuples(st.floats(0, 20), st.floats(0, 1), st.floats(0, 30)),
+)
+def test_no_commission_makes_money_or_leaves_less_than_none(
+    owned: dict[str, float], rounds: Any, fees: tuple[float, float, float]
+) -> None:
+    prices = {"A": 1.0, "B": 37.5, "C": 4_000.0}
+    account = Account(owned, prices, Costs(0.001, Commission(*fees)))
+    before = account.worth("ABC")
+    for decisions in rounds:
+        account.follow(decisions)
+        assert min(account.portfolio.values()) >= 0
+    costs = sum(fill.costs for fill in account.fills)
+    assert account.worth("ABC") + costs == pytest.approx(before, rel=1e-9, abs=1e-6)

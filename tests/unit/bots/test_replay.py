@@ -1,0 +1,182 @@
+"""Random portfolios, replayed from their trades and from what happened in the market."""
+
+import logging
+import math
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select
+
+from tests.support.market import Says
+from tradingbot.commission import Commission
+from tradingbot.data.service import DataService
+from tradingbot.errors import DataError, UnknownSymbol
+from tradingbot.markets.calendars import next_sessions
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import BotRow, Trade
+from tradingbot.settings import Settings
+
+START = datetime(2024, 1, 2)
+SPAN = 160  # calendar days
+TICKERS = ("AAPL", "7203.T", "BTC-USD", "SAP.DE")
+SESSIONS = {
+    symbol: [day for day in next_sessions(symbol, START, 200) if day < START + timedelta(SPAN)]
+    for symbol in TICKERS
+}
+PORTFOLIOS = 20  # 500 find nothing else, and take two minutes
+RATIOS = (10.0, 2.0, 1.5, 1.1, 1.043, 1 / 4, 1 / 25)
+
+
+@dataclass
+class Share:
+    """One ticker: prices as they were traded, and what happened to it, by its session's date."""
+
+    days: list[datetime]
+    closes: list[float]
+    splits: dict[datetime, float] = field(default_factory=dict)
+    dividends: dict[datetime, float] = field(default_factory=dict)  # USD a share of that day
+
+    def later(self, day: datetime, today: datetime) -> float:
+        """Shares of `today` for one of `day`."""
+        return math.prod(ratio for at, ratio in self.splits.items() if day < at <= today)
+
+
+def a_share(random: np.random.Generator, symbol: str) -> Share:
+    days = SESSIONS[symbol]
+    if random.random() < 0.25:
+        days = days[: int(random.integers(20, len(days) - 30))]  # delisted
+    values = 100 * np.exp(np.cumsum(random.normal(0, 0.02, len(days))))
+    share = Share(days, values.tolist())
+    for day in random.choice(days[5:], int(random.integers(0, 3)), replace=False):
+        share.splits[day] = float(random.choice(RATIOS))
+    for day in random.choice(days[5:], int(random.integers(0, 4)), replace=False):
+        share.dividends[day] = float(random.uniform(0.1, 3))
+    share.closes = [
+        close / math.prod(ratio for at, ratio in share.splits.items() if at <= day)
+        for day, close in zip(days, share.closes, strict=True)
+    ]
+    return share
+
+
+class World:
+    """A source over a network, as of `today`: prices, splits and dividends as Yahoo gives them."""
+
+    remote = True
+    knows_outcomes = False
+    clock_file: str | None = None
+
+    def __init__(self, shares: dict[str, Share]) -> None:
+        self.shares, self.today = shares, START
+
+    def symbols(self) -> list[str]:
+        return []
+
+    def clock(self, horizon: int) -> datetime:
+        return self.today + timedelta(days=1, hours=6)
+
+    def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
+        share, first = self.shares[symbol], datetime(start.year, start.month, start.day)
+        rows = {
+            day: close / share.later(day, self.today)
+            for day, close in zip(share.days, share.closes, strict=True)
+            if first <= day <= self.today
+        }
+        if not rows:
+            raise UnknownSymbol("possibly delisted", symbol=symbol)
+        closes = pd.Series(rows)
+        frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes))
+        inside = [day for day in share.days if first <= day <= self.today]
+        frame.attrs["splits"] = {d: r for d, r in share.splits.items() if d in inside}
+        frame.attrs["dividends"] = {
+            day: amount / share.later(day, self.today)
+            for day, amount in share.dividends.items()
+            if day in inside
+        }
+        return frame
+
+
+def lived(seed: int, url: str) -> tuple[World, dict[str, float], list[Trade]]:
+    """A bot that decides at random, on days far apart."""
+    random = np.random.default_rng(seed)
+    world = World({symbol: a_share(random, symbol) for symbol in TICKERS})
+    name = f"bot {seed}"
+    for day in sorted(random.choice(np.arange(15, SPAN), 4, replace=False).tolist()):
+        world.today = START + timedelta(days=day)
+        answers = {symbol: int(random.integers(-1, 2)) for symbol in TICKERS}
+        bot = Says(
+            name,
+            tickers=TICKERS[: int(random.integers(2, 5))],
+            period=str(random.choice(["10d", "6mo"])),
+            fill="close",
+            answers=answers,
+            data=DataService(world, min_bars=1, max_jump=100),
+            sessions=partial(get_db_session, url),
+            settings=Settings(slippage_bps=10, commission=Commission(1.0, 0.005, 2.0)),
+        )
+        try:
+            bot.run()
+        except DataError:
+            continue  # no ticker has traded lately
+    with get_db_session(url) as session:
+        rows = session.scalars(select(Trade).where(Trade.bot_name == name).order_by(Trade.id)).all()
+        portfolio = dict(session.get_one(BotRow, name).portfolio)
+        session.expunge_all()
+    return world, portfolio, list(rows)
+
+
+def from_all_trades(trades: list[Trade]) -> dict[str, float]:
+    """What the rows of `trades` add up to, whatever their notes say."""
+    owned = {"USD": 10_000.0}
+    for trade in trades:
+        amount = trade.quantity * trade.price
+        owned["USD"] += (-amount if trade.side == "buy" else amount) - trade.costs
+        change = {"buy": trade.quantity, "sell": -trade.quantity, "dividend": 0.0}[trade.side]
+        owned[trade.symbol] = owned.get(trade.symbol, 0.0) + change
+    return owned
+
+
+def from_own_trades(trades: list[Trade], world: World) -> dict[str, float]:
+    """What the bot's own trades and the market's splits, dividends and ends lead to."""
+    owned = {"USD": 10_000.0}
+    closed = {trade.symbol for trade in trades if trade.note == "delisted"}
+    for symbol, share in world.shares.items():
+        mine = [trade for trade in trades if trade.symbol == symbol and trade.note is None]
+        quantity = 0.0
+        for day, close in zip(share.days, share.closes, strict=True):
+            if day > world.today:
+                break
+            quantity *= share.splits.get(day, 1.0)
+            owned["USD"] += quantity * share.dividends.get(day, 0.0)
+            ends = day + timedelta(days=1, hours=6)
+            for trade in [one for one in mine if day <= one.executed_at < ends]:
+                assert trade.price == pytest.approx(close, rel=1e-9)
+                sign = 1 if trade.side == "buy" else -1
+                quantity += sign * trade.quantity
+                owned["USD"] -= sign * trade.quantity * trade.price + trade.costs
+                mine.remove(trade)
+        if symbol in closed:
+            owned["USD"] += quantity * share.closes[-1]
+            quantity = 0.0
+        owned[symbol] = quantity
+    return owned
+
+
+def test_portfolios_are_what_their_trades_and_the_market_made_of_them(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    noted: set[Any] = set()
+    for seed in range(PORTFOLIOS):
+        world, portfolio, trades = lived(seed, sqlite_url)
+        noted |= {trade.note for trade in trades}
+        for replayed in (from_all_trades(trades), from_own_trades(trades, world)):
+            for symbol in {*replayed, *portfolio}:
+                price = 1.0 if symbol == "USD" else world.shares[symbol].closes[-1]
+                apart = abs(replayed.get(symbol, 0.0) - portfolio.get(symbol, 0.0)) * price
+                assert apart < 0.005, (seed, symbol, replayed, portfolio)
+    assert noted == {None, "split", "dividend", "delisted"}
