@@ -44,6 +44,11 @@ class Fault:
     kind: str = ""
     fired: int = 0
 
+    @property
+    def hurries(self) -> bool:
+        """Whether a busy machine may need more time to wake the Space than it has."""
+        return self.wake_timeout < STARTS_IN
+
     def covers(self, number: int) -> bool:
         return self.number <= number < self.number + self.times
 

@@ -26,7 +26,11 @@ KEYS = {
     "kronos_predictions": ("symbol", "interval", "target_date", "model_name"),
     "kronos_forecasts": ("symbol", "interval", "target_date", "model_name", "as_of"),
 }
-MAY_LACK = ("calibrated_quantiles",)  # there is nothing yet to calibrate by
+MAY_LACK = (  # there is nothing yet to calibrate by, nor to combine
+    "calibrated_quantiles",
+    "combined_quantiles",
+    "shares",
+)
 LOUD = "THE SPACE MAY STILL BE RUNNING"
 IDLE = "Nothing to do: another run is at work"
 
@@ -104,7 +108,8 @@ class Evidence:
 
     @property
     def passes(self) -> bool:
-        return all(fault.passes for fault in self.faults if fault.fired)
+        """Whether a good job has survived: nothing that ends it happened, or left it less time."""
+        return all(fault.passes for fault in self.faults if fault.fired or fault.hurries)
 
     def fired(self, kind: str) -> bool:
         return any(fault.kind == kind and fault.fired for fault in self.faults)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Self
 
 from tradingbot.errors import DatabaseError
+from tradingbot.formatting import quoted
+from tradingbot.persistence.url import is_there
 from tradingbot.runtime.clock import now
 from tradingbot.runtime.locking import Holder
 from tradingbot.runtime.signals import signals_held
@@ -63,7 +65,7 @@ class FileLock:
 
     def is_held(self) -> bool | None:
         # to try would be to have it for a moment, in which a run would find it taken
-        if not self._path.exists():
+        if not is_there(self._path):
             return False
         holder = self.held_by()
         if holder.process is None or holder.host != socket.gethostname():
@@ -142,7 +144,8 @@ def _holder_from(text: str, active: datetime) -> Holder:
         match json.loads(text):
             case {"who": str(who), "process": int(process), "host": str(host), "since": str(since)}:
                 begun = datetime.fromisoformat(since).astimezone(UTC)
-                return Holder(who, process, host, begun, active=active)
+                if process > 0:
+                    return Holder(quoted(who), process, quoted(host), begun, active=active)
     except (ValueError, OverflowError, RecursionError):
         pass
-    return Holder(text)
+    return Holder(quoted(text))

@@ -124,6 +124,8 @@ OLD = "kronosbot 0/1, process 12 on pod-7, since 2026-11-22 21:41:56 UTC"
         ("", "another process"),
         ('{"who": "kronosbot"}', '{"who": "kronosbot"}'),
         ('{"who": "a", "process": 1, "host": "b", "since": "?"}', None),
+        ('{"who": "a", "process": -1, "host": "b", "since": "2026-11-22"}', None),
+        ("\x1b[31mred\x9b" + "x" * 5000, "[31mred " + "x" * 491 + "…"),
     ],
 )
 def test_a_lock_file_of_another_version_is_no_obstacle(
