@@ -21,6 +21,7 @@ from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.models import SERVED
 from tradingbot.persistence.scores import store_scores
 from tradingbot.walk_forward.schema import COLUMNS
 
@@ -84,7 +85,7 @@ def test_json_and_csv_say_the_same_and_can_be_narrowed_down(sqlite_url: str) -> 
 def test_scores_are_written_with_all_their_columns(database: str) -> None:
     store(database)
     key = {"model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0,
-           "last_sessions": 0}  # fmt: skip
+           "last_sessions": 0, "forecast": SERVED}  # fmt: skip
     row = key | {"n": 7, "sessions": 7, "scored_at": DAY, "first_target": DAY, "last_target": DAY}
     with get_db_session(database) as session:
         store_scores(session, [row])
