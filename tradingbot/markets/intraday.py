@@ -34,7 +34,11 @@ def next_bars(symbol: str, bars: Times, step: np.timedelta64, count: int) -> Tim
     if not (begin <= last).any():
         return None
     recent = bars[bars >= begin[0]]
-    ways = [times for times in _ways(begin, end, step) if np.isin(recent, times).all()]
+    ways = [
+        times
+        for times in _ways(begin, end, step, market_zone(symbol))
+        if np.isin(recent, times).all()
+    ]
     fitting = [(_missing(times, recent), times[times > last]) for times in ways]
     if not fitting:
         return None
@@ -72,10 +76,18 @@ def _fx_weeks(last: np.datetime64, weeks: int) -> tuple[Times, Times]:
     return begin, end
 
 
-def _ways(begin: Times, end: Times, step: np.timedelta64) -> Iterator[Times]:
-    """The starts of all bars, in each way that sources count them."""
-    grid = (begin - begin.astype("datetime64[D]")) % step
-    for first in (begin, begin - grid, begin + (step - grid) % step):
+def _ways(begin: Times, end: Times, step: np.timedelta64, zone: str) -> Iterator[Times]:
+    """The starts of all bars, in each way that sources count them.
+
+    From the session's begin; or from midnight, in UTC or on the exchange's wall, whose hours differ
+    by half of one in India. Then the first bar is the one that holds the begin, or the next.
+    """
+    wall = pd.DatetimeIndex(begin).tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    firsts = [begin]
+    for clock in (begin, wall.to_numpy(dtype="datetime64[us]")):
+        grid = (clock - clock.astype("datetime64[D]")) % step
+        firsts += [begin - grid, begin + (step - grid) % step]
+    for first in firsts:
         starts = [
             np.arange(one, stop, step, dtype="datetime64[us]")
             for one, stop in zip(first, end, strict=True)

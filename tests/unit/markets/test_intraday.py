@@ -41,6 +41,17 @@ def test_a_half_day_ends_early_and_bars_on_the_hour_stay_on_it():
     assert [f"{at:%d %H:%M}" for at in ahead] == ["28 10:00", "28 11:00", "28 12:00", "01 10:00"]
 
 
+@pytest.mark.parametrize(("symbol", "first"), [("RELIANCE.NS", 9), ("RELIANCE.NS", 10)])
+def test_hours_of_a_wall_half_an_hour_from_utcs_are_the_exchanges(symbol, first):
+    known = sessions_of(symbol)
+    days = known.days[(known.days >= np.datetime64("2025-07-01"))][:40]
+    bars = np.concatenate([day + HOUR * np.arange(first, 16) for day in days])
+    bars -= np.timedelta64(330, "m")  # India's wall, in UTC; the last bar holds 15:00 to 15:30
+    cut = 25 * (16 - first) + 3
+    ahead = next_bars(symbol, bars[:cut], HOUR, 9)
+    assert ahead.tolist() == bars[cut : cut + 9].tolist()
+
+
 def test_currencies_go_on_on_sunday_evening_in_new_york():
     week = pd.date_range("2025-10-26 17:00", "2025-10-31 16:00", freq="h", tz="America/New_York")
     bars = week.tz_convert(None).to_numpy().astype("datetime64[us]")
