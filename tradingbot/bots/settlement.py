@@ -140,13 +140,14 @@ class Settlement:
         except Unclear as unclear:
             self._stop(symbol, str(unclear))
             return
+        if prices:
+            self._expect_dividends(symbol, basis.as_of, known.actions, max(prices))
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
             return
         newest = max(prices)
         self.prices[symbol] = prices[newest]
-        self._expect_dividends(symbol, basis.as_of, known.actions, newest)
         interval = basis.interval if known.frame is None else self._interval
         as_of = as_of if as_of > basis.as_of else newest
         self._bases[symbol] = Basis(as_of, interval, prices)
@@ -211,6 +212,11 @@ class Settlement:
         else:
             self._stop(symbol, "it has no bars any more, and no price of it is known")
             return
+        for dividend in [one for one in self.dividends if one.symbol == symbol]:
+            self.dividends.remove(dividend)
+            paid = Fill(symbol, "dividend", held, dividend.amount, 0.0)
+            add_trade(self._session, self._row.name, paid, dividend.day, "dividend")
+            self._add_cash(held * dividend.amount)
         moment = bar_end(symbol, known.last_bar, self._interval)
         fill = Fill(symbol, "sell", held, price, 0.0)
         add_trade(self._session, self._row.name, fill, moment, "delisted")
