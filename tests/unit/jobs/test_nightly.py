@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg2
@@ -24,7 +26,7 @@ from tradingbot.jobs.run_lock import await_lock
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import KronosPrediction, RunLog
+from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
@@ -124,6 +126,31 @@ def test_what_was_stored_before_an_interruption_stays_and_the_next_run_does_the_
     assert [(log.exit_code, log.message) for log in logs] == [(143, "SIGTERM"), (0, None)]
     assert logs[1].counts == job.done.counts()
     assert {"wake", "fetch", "store", "forecast", "pause"} <= set(logs[1].durations)
+
+
+def test_a_run_with_a_corrected_newest_bar_forecasts_again_and_the_ledger_keeps_both(
+    space: Any, sqlite_url: str, tmp_path: Path
+) -> None:
+    bars = DataService("sample").history("AAPL", bars=60)
+
+    def night() -> tuple[list[str], list[str]]:
+        bars.rename_axis("Date").to_csv(tmp_path / "AAPL.csv")
+        job = Job(space, DataService(f"csv:{tmp_path}"), sqlite_url)
+        job.options = replace(job.options, symbols=("AAPL",))
+        assert job.run() == Ending()
+        return job.done.made, job.done.there
+
+    assert night() == (["AAPL"], [])
+    assert night() == ([], ["AAPL"])
+    bars.iloc[-1, bars.columns.get_loc("high")] *= 1.04
+    bars.iloc[-1, bars.columns.get_loc("close")] *= 1.03
+    assert night() == (["AAPL"], [])
+    with get_db_session(sqlite_url) as session:
+        kept = session.scalars(select(KronosForecast)).all()
+        latest = session.scalars(select(KronosPrediction)).all()
+        assert len(kept) == 4
+        assert len({row.bars_hash for row in kept}) == 2
+        assert [row.last_close for row in latest] == pytest.approx([bars["close"].iloc[-1]] * 2)
 
 
 @pytest.mark.usefixtures("one_by_one")

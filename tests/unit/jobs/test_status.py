@@ -328,6 +328,22 @@ def test_the_session_cannot_write(database: str) -> None:
     assert len(status_of(database).runs) == 1
 
 
+@pytest.mark.parametrize(
+    ("today", "noted"), [(datetime(2026, 10, 30, 12), False), (datetime(2026, 11, 3, 12), True)]
+)
+def test_a_calendar_that_ends_within_60_days_is_told_and_is_no_problem(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, today: datetime, noted: bool
+) -> None:
+    from tradingbot.data.service import DataService
+
+    monkeypatch.setattr(DataService, "now", lambda self: today)
+    store(sqlite_url, forecast("600519.SS", datetime(2026, 10, 30)))
+    log_run(sqlite_url, utcnow())
+    status = status_of(sqlite_url, Settings(extra_symbols=("600519.SS", "SPY")), max_age=9)
+    words = "the holidays of XSHG are recorded up to 2026-12-31"
+    assert (words in "\n".join(shown(status))) is noted
+
+
 # how it is told ---------------------------------------------------------------------------
 
 
