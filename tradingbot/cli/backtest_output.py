@@ -6,10 +6,16 @@
      "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
      "without_outcome": 3,                         forecasts of sessions that have no bar
      "jumps": {"GOOG": "0.1 times on 2023-07-12"}, as of a split that candles do not tell of
-     "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}}}
+     "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}},
+     "chain": {"n": 800, "unseen": true,           the ways to serve them, without looking ahead
+               "links": {"raw": {"crps_skill": -0.1, "skill_low": -0.12, …}, "anchored": {…},
+                         "calibrated": {…}, "combined": {…}, "random walk": {…}, …},
+               "shares": {"kronos": 0.04, "random walk": 0.1, …},
+               "worst": {"symbol": "GOOG", "behind": 0.005, "best": "range walk"}}}
 
 A measure is null where too few forecasts stand behind it. "unseen" are those of days that the
-model was not trained on. What cannot be done at all is {"exit_code": 2, "error": {…}}.
+model was not trained on; of other days the chain has none where there are such. It is null for too
+few forecasts. What cannot be done at all is {"exit_code": 2, "error": {…}}.
 """
 
 from dataclasses import asdict
@@ -20,6 +26,7 @@ from rich.console import Console
 from tradingbot.cli.output import print_line
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.training_cutoff import trained_until
+from tradingbot.walk_forward.chain import Chain, Link
 from tradingbot.walk_forward.evaluation import Evaluation
 from tradingbot.walk_forward.runner import WalkForwardResult
 
@@ -47,6 +54,7 @@ def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict
         "without_outcome": evaluation.without_outcome,
         "jumps": evaluation.jumps,
         "measures": {name: asdict(one) for name, one in evaluation.measures.items()},
+        "chain": None if evaluation.chain is None else asdict(evaluation.chain),
     }
 
 
@@ -59,6 +67,8 @@ def show_backtest(walked: WalkForwardResult, evaluation: Evaluation, console: Co
 def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
     measured = evaluation.measures
     lines = [_HEAD[0], _HEAD[1], *(_row(name, one) for name, one in measured.items()), ""]
+    if evaluation.chain is not None:
+        lines += [*_chain(evaluation.chain), ""]
     counts = evaluation.in_training
     total = sum(counts.values())
     trained = ", ".join(f"{_KINDS[kind]} {counts[kind]:,}" for kind in _KINDS if kind in counts)
@@ -84,6 +94,37 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
         lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
     lines.append(f"File      {walked.path}; nothing went into the database")
     return lines
+
+
+def _chain(chain: Chain) -> list[str]:
+    """What each way to serve the forecasts would have given, and the shares at the end."""
+    some = "unseen in training" if chain.unseen else "all in training"
+    lines = [
+        f"As served: {chain.n:,} forecasts, {some}; nothing looks ahead",
+        "              CRPS below a random walk  below one by EWMA         Closes inside the band",
+        "              (95 % interval)           (95 % interval)           50 %   80 %   90 %",
+        *(_link(name, one) for name, one in chain.links.items()),
+    ]
+    ranked = sorted(chain.shares.items(), key=lambda item: -item[1])
+    lines.append("Shares    " + ", ".join(f"{name} {share:.0%}" for name, share in ranked))
+    if (worst := chain.worst) is not None:
+        side = "behind" if worst.behind > 0 else "ahead of"
+        lines.append(
+            f"Worst     {worst.symbol}: combined {abs(worst.behind):.1%} {side} {worst.best}, its "
+            "best single one in hindsight"
+        )
+    return lines
+
+
+def _link(name: str, one: Link) -> str:
+    random = _skill(one.crps_skill) + _bounds(one.skill_low, one.skill_high)
+    ewma = _skill(one.ewma_skill) + _bounds(one.ewma_low, one.ewma_high)
+    held = (one.coverage_50, one.coverage_80, one.coverage_90)
+    return f"{name:14}{random:26}{ewma:26}" + "".join(f"{share:<7.1%}" for share in held).rstrip()
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _row(name: str, measured: ForecastMetrics) -> str:

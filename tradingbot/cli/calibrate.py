@@ -1,4 +1,4 @@
-"""`kronosbot calibrate`: fit how wide the bands must be, and store it."""
+"""`kronosbot calibrate`: fit how wide bands must be and what Kronos is worth, and store it."""
 
 from functools import partial
 from pathlib import Path
@@ -30,15 +30,16 @@ def calibrate(
     ] = None,
     database_url: DatabaseOption = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Fit and print, but store nothing.")
+        bool, typer.Option("--dry-run", help="Learn and print, but store nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit how much wider each band must be, from forecasts whose outcome is known.
+    """Learn how wide bands must be, and the share of Kronos among plain forecasts.
 
-    The nightly job does this by itself once 100 forecasts on 30 sessions have their outcome. With
-    --backtest bands can be calibrated before that. Forecasts that are stored stay as they are; the
-    next ones take the new factors.
+    It learns from forecasts whose outcome is known, from nothing. The nightly job does this by
+    itself once 100 forecasts on 30 sessions have their outcome. With --backtest, bands can be
+    calibrated and forecasts combined before that. Forecasts that are stored stay as they are; the
+    next ones take the new factors and shares.
 
     Exit codes: 0 done, also where there is too little record and bands stay raw; 1 there are
     forecasts and none could be compared, or the database is out of reach; 2 a wrong setting or

@@ -1,4 +1,4 @@
-"""What `kronosbot calibrate` prints: a table a model, or one JSON document."""
+"""What `kronosbot calibrate` prints: two tables a model, or one JSON document."""
 
 from typing import Any
 
@@ -8,13 +8,19 @@ from rich.table import Table
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import short_revision
 from tradingbot.postprocessing.bands import ALL_CLASSES, ALL_STEPS
+from tradingbot.postprocessing.combination import State
+from tradingbot.postprocessing.combined import Combination, suffices
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
+from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.fit import Fit, Outcome
 from tradingbot.postprocessing.recalibration import Recalibration
 
 
 def calibration_document(found: Recalibration) -> dict[str, Any]:
-    """The factors themselves lie in kronos_calibrations; `raw` and `calibrated` are coverages."""
+    """The factors themselves lie in kronos_calibrations; `raw` and `calibrated` are coverages.
+
+    `combinations` are the pools of kronos_combinations; `served`: whether there is record enough.
+    """
     return {
         "models": [
             {
@@ -35,8 +41,28 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
             }
             for one in found.fits
         ],
+        "combinations": [
+            {
+                **dict(zip(("model", "revision", "interval"), one.key, strict=True)),
+                "pools": [
+                    {
+                        "asset_class": kind,
+                        "step": step,
+                        "sessions": state.sessions,
+                        "n": state.forecasts,
+                        "until": str(state.until)[:10],
+                        "shares": _shares(state),
+                        "median_kept": state.kept,
+                        "served": suffices(state),
+                    }
+                    for (kind, step), state in sorted(one.pools.items())
+                ],
+            }
+            for one in found.combinations
+        ],
         "left_out": dict(found.left_out),
         "rows": found.rows,
+        "weights": found.weights,
         "database": found.stored_in,
     }
 
@@ -51,6 +77,13 @@ def show_calibration(found: Recalibration, console: Console) -> None:
         )
         print_table(console, _table(one))
         print_line(console)
+    for combination in found.combinations:
+        if combination.pools:
+            name, revision, interval = combination.key
+            what = f"{name}, revision {short_revision(revision)}, {interval}: each one's share"
+            print_line(console, what)
+            print_table(console, _share_table(combination))
+            print_line(console)
     for reason, n in found.left_out.most_common():
         print_line(console, f"Left out {n}: {reason}")
     for line in _verdict(found):
@@ -74,6 +107,25 @@ def _table(one: Fit) -> Table:
             "" if outcome.coverage is None else f"{outcome.coverage:.1%}",
         )
     return table
+
+
+def _share_table(one: Combination) -> Table:
+    head = [name.capitalize() for name in FORECASTERS]
+    table = plain_table("Class", "Step", "Sessions", "n", *head, "Served", left=("Class", "Served"))
+    for (kind, step), state in sorted(one.pools.items()):
+        table.add_row(
+            "all" if kind == ALL_CLASSES else kind,
+            str(step),
+            str(state.sessions),
+            str(state.forecasts),
+            *(f"{share:.0%}" for share in _shares(state).values()),
+            "yes" if suffices(state) else "not yet",
+        )
+    return table
+
+
+def _shares(state: State) -> dict[str, float]:
+    return dict(zip(FORECASTERS, state.weights.tolist(), strict=True))
 
 
 def _pool(outcome: Outcome) -> str | None:
@@ -107,4 +159,8 @@ def _verdict(found: Recalibration) -> list[str]:
         return [*lines, "Stored nothing: a dry run"]
     if found.rows:
         lines.append(f"Stored {found.rows} factors: kronos_calibrations in {found.stored_in}")
+    if found.weights:
+        lines.append(
+            f"Stored the shares of {found.weights} pools: kronos_combinations in {found.stored_in}"
+        )
     return lines

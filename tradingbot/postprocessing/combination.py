@@ -20,6 +20,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.postprocessing.conformal import BANDS, moved, scores, widened
@@ -132,9 +133,13 @@ class Course:
     def newest(self) -> State:
         return self.states[-1]
 
+    def known(self, panel: Panel) -> NDArray[np.int64]:
+        """(n,): which of `states` was known when each forecast was made."""
+        return np.searchsorted(self.sessions, panel.as_of.astype("M8[s]"), side="left")
+
     def combine(self, panel: Panel) -> Floats:
         """(n, 19): each forecast with the state that was known when it was made."""
-        known = np.searchsorted(self.sessions, panel.as_of.astype("M8[s]"), side="left")
+        known = self.known(panel)
         combined = np.empty_like(panel.model)
         for index in np.unique(known):
             rows = known == index

@@ -1,11 +1,16 @@
-"""Fit the bands of all models from what is known, and store the factors."""
+"""Fit bands and combinations of all models from what is known, and store them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
+import pandas as pd
+
 from tradingbot.data.service import DataService
+from tradingbot.data.stored import bars_in_database
+from tradingbot.errors import DataError
 from tradingbot.evaluation.outcomes import (
     ForecastOutcomes,
     Unresolved,
@@ -13,16 +18,22 @@ from tradingbot.evaluation.outcomes import (
     closes_of,
     resolve_outcomes,
 )
+from tradingbot.forecast import ANCHORED
+from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.ledger import newest_vintage
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.postprocessing.bands import Key
+from tradingbot.postprocessing.combined import Combination
 from tradingbot.postprocessing.fit import RECORD, Fit, fit
-from tradingbot.postprocessing.repository import load, store
+from tradingbot.postprocessing.learning import BarsOf, Panels, learn, panels_of, taught
+from tradingbot.postprocessing.repository import load, store, store_combination
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
+
+WithBars = tuple[ForecastOutcomes, pd.DataFrame]  # forecasts of a ticker, and its candles
 
 
 @dataclass
@@ -31,16 +42,20 @@ class Recalibration:
 
     Attributes:
         fits: One a model.
+        combinations: One a model with anchored paths: others are not combined.
         left_out: Why forecasts could not be compared, in words -> how many.
         earlier: Models with too little record now, but with factors from before.
         rows: Of kronos_calibrations that were stored.
+        weights: Rows of kronos_combinations that were stored.
         stored_in: The database without its password; None for a dry run.
     """
 
     fits: list[Fit] = field(default_factory=list)
+    combinations: list[Combination] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     earlier: set[Key] = field(default_factory=set)
     rows: int = 0
+    weights: int = 0
     stored_in: str | None = None
 
     @property
@@ -54,51 +69,51 @@ def recalibrate(
     settings: Settings,
     *,
     source: str | None,
-    record: Iterable[ForecastOutcomes] | None,
+    record: Sequence[WithBars] | None,
     dry_run: bool,
 ) -> Recalibration:
-    """Fit each model's bands and store the factors.
+    """Fit each model's bands, learn its weights from nothing, and store both.
 
     Args:
         url: The database.
         settings: Its data source is the last resort.
         source: Where closes come from; None: where the last run had them from.
-        record: What to fit from; None: the stored forecasts.
+        record: What to learn from; None: the stored forecasts.
         dry_run: Store nothing, not even the database.
     """
     found = Recalibration()
     if record is not None:
-        found.fits = fit(record)
+        found.fits = fit(one for one, _ in record)
+        found.combinations = _combinations(record)
     elif not dry_run or database_exists(url):
         sessions = partial(get_db_session, url, create=not dry_run)
-        stored = _stored_record(sessions, settings, source)
-        found.fits = fit(_known(stored, found.left_out))
+        with sessions() as session:
+            newest = newest_vintage(session)
+            source = source or last_source(session) or settings.data_source
+        if newest is not None:
+            data = _candles(sessions, settings, source)
+            stored = resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
+            found.fits = fit(_known(stored, found.left_out))
+            found.combinations = _learnt(sessions, data, found.fits, newest)
         lacking = [one.calibration.key for one in found.fits if not one.calibration.pools]
         with sessions() as session:
             found.earlier = {key for key in lacking if load(session, key)}
     if not dry_run:
         with get_db_session(url) as session:
             found.rows = sum(store(session, one.calibration) for one in found.fits)
+            found.weights = sum(store_combination(session, one) for one in found.combinations)
         found.stored_in = redact(url)
     return found
 
 
-def _stored_record(
-    sessions: SessionFactory, settings: Settings, source: str | None
-) -> Iterator[ForecastOutcomes | Unresolved]:
-    with sessions() as session:
-        newest = newest_vintage(session)
-        source = source or last_source(session) or settings.data_source
-    if newest is None:
-        return iter(())
-    data = DataService(
+def _candles(sessions: SessionFactory, settings: Settings, source: str) -> DataService:
+    return DataService(
         source,
         now=utcnow(),
         sessions=sessions,
         timeouts=settings.timeouts,
         max_jump=settings.max_jump,
     )
-    return resolve_outcomes(sessions, closes_of(data), since=newest - RECORD)
 
 
 def _known(
@@ -109,3 +124,53 @@ def _known(
             yield one
         else:
             left_out[one.text] += one.n
+
+
+def _combinations(record: Sequence[WithBars]) -> list[Combination]:
+    """Learnt from these forecasts alone."""
+    found: dict[Key, Panels] = {}
+    for one, bars in record:
+        panels = found.setdefault((one.model_name, one.model_revision, one.interval), {})
+        for step, panel in panels_of(one, bars):
+            panels.setdefault(step, []).append((asset_class(one.symbol), panel))
+    return [
+        taught(Combination(key, {}), panels)
+        for key, panels in sorted(found.items())
+        if key[1].endswith(ANCHORED)
+    ]
+
+
+def _learnt(
+    sessions: SessionFactory, data: DataService, fits: Iterable[Fit], newest: datetime
+) -> list[Combination]:
+    """Learnt from the ledger, from nothing: sessions before its newest forecast was made."""
+    bars_of = _bars_of(sessions, data)
+    return [
+        learn(
+            sessions,
+            bars_of,
+            Combination(one.calibration.key, {}),
+            before=newest,
+            horizon=max(outcome.step for outcome in one.outcomes),
+        )
+        for one in fits
+        if one.calibration.key[1].endswith(ANCHORED)
+    ]
+
+
+def _bars_of(sessions: SessionFactory, data: DataService) -> BarsOf:
+    """Of the source, each ticker's once; where it has none, those that the database has kept."""
+    known: dict[tuple[str, str], pd.DataFrame] = {}
+
+    def bars(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        found = known.get((symbol, interval))
+        if found is None:
+            try:
+                found = data.bars(symbol, interval=interval, since=since)
+            except DataError:
+                with sessions() as session:
+                    found = bars_in_database(session, symbol, interval, since)
+            known[symbol, interval] = found
+        return found
+
+    return bars

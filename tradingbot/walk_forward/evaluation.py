@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.walk_forward.chain import Chain, bars_of, chain
 from tradingbot.walk_forward.results import (
     outcomes_of,
     read_rows,
@@ -34,6 +36,8 @@ class Evaluation:
             doubled or halved.
         measures: By step ahead ("1", "2", …), of "all", and of those "unseen" in training if
             these are a part.
+        chain: The same forecasts as the model made them, anchored, calibrated and combined; None
+            where there are too few.
     """
 
     settings: dict[str, str]
@@ -41,6 +45,7 @@ class Evaluation:
     without_outcome: int
     jumps: dict[str, str]
     measures: dict[str, ForecastMetrics]
+    chain: Chain | None
 
 
 def evaluate(path: Path) -> Evaluation:
@@ -59,11 +64,12 @@ def evaluate(path: Path) -> Evaluation:
         without_outcome=without_outcome(rows),
         jumps=_jumps(outcomes),
         measures=measures,
+        chain=chain(rows),
     )
 
 
-def unseen_record(path: Path) -> list[ForecastOutcomes]:
-    """Return the outcomes of a backtest's file that the model was not trained on.
+def unseen_record(path: Path) -> list[tuple[ForecastOutcomes, pd.DataFrame]]:
+    """Return the outcomes of a backtest's file that the model was not trained on, with the candles.
 
     Raises:
         ConfigError: It is no such file, or the model was trained on all its days.
@@ -75,7 +81,8 @@ def unseen_record(path: Path) -> list[ForecastOutcomes]:
             f"{path}: the model was trained on the days of all its {trained} forecasts with an "
             "outcome, and bands that fit those would be too narrow: backtest later candles"
         )
-    return record
+    bars = bars_of(rows)
+    return [(one, bars[one.symbol]) for one in record]
 
 
 def _accumulated(outcomes: Iterable[ForecastOutcomes]) -> MetricAccumulator:

@@ -1,12 +1,15 @@
 """The file of a backtest: forecasts as they come, one row a step ahead, with what really came.
 
-    symbol,interval,as_of,target,step,last_close,close,q05,…,q95,prob_up,actual,in_training,seed,
+    symbol,interval,as_of,target,step,last_close,close,q05,…,q95,prob_up,anchor_factor,
+    actual_open,actual_high,actual_low,actual,in_training,seed,
     model,revision,source,until,horizon,stride,context,samples,temperature,top_p
 
 Prices are in the ticker's currency. `actual` is empty where the session of `target` has no bar.
-Rows of step 0 are no forecasts but the closes themselves (in `actual`), from a year before the
-first window on: what a random walk would have known. The last ten columns are the same in all
-rows: a file holds forecasts of one model, made in one way.
+`anchor_factor` is what the model's own prices were multiplied by. Rows of step 0 are no forecasts
+but the bars themselves (their closes in `actual`), from two years before the first window on: what
+walks would have known. The last ten columns are the same in all rows: a file holds forecasts of one
+model, made in one way. One that an earlier version began goes on with its columns: it has neither
+`anchor_factor` nor `actual_open`, `actual_high`, `actual_low`.
 
 Rows are only ever appended, whole windows at a time; one that a crash left unfinished at the end
 is dropped when the file is resumed.
@@ -29,15 +32,16 @@ from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import InTraining, in_training
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.walk_forward.schema import (
-    COLUMNS,
     QUANTILES,
+    RANGES,
     SETTINGS,
     content_of,
+    header_of,
     parsed,
     whole_lines,
 )
 
-PAST = 251  # closes before the first window that go into the file: 250 returns
+PAST = 501  # bars before the first window that go into the file: 500 returns
 INTERVAL = "1d"
 _RESTATED = 1e-3  # a close that has changed by more than this share of it
 
@@ -51,6 +55,7 @@ class ResultsFile:
         content = content_of(path)
         self._size = len(content)
         self._content = whole_lines(content)
+        self._columns = header_of(self._content)
         self._rows = parsed(path, self._content)
         self.settings = settings_of(self._rows)
         horizon = int(self.settings.get("horizon") or 0)
@@ -123,17 +128,19 @@ class ResultsFile:
         if self._file is not None:
             self._file.close()
 
-    def add_closes(self, symbol: str, closes: pd.Series) -> None:
+    def add_closes(self, symbol: str, closes: pd.Series, bars: pd.DataFrame | None = None) -> None:
         """What became known of a ticker, day by day; days that are there already are left out.
 
+        `bars` are the same days' with their open, high and low, where these are known.
         ConfigError if these differ: prices of before and after a split cannot be put together.
         """
         missing = []
-        for day, close in zip(map(_day, closes.index), closes, strict=True):
+        ranges = [{}] * len(closes) if bars is None else _ranges(bars)
+        for day, close, of_day in zip(map(_day, closes.index), closes, ranges, strict=True):
             before = self._closes.get((symbol, day))
             if before is None:
                 self._closes[symbol, day] = close
-                missing.append((day, close))
+                missing.append((day, {"actual": _number(close), **of_day}))
             elif abs(before / close - 1) > _RESTATED:
                 raise ConfigError(
                     f"{self.path} has {symbol} at {before:g} on {day}, now it is {close:g}: its "
@@ -141,8 +148,8 @@ class ResultsFile:
                 )
         self._append(
             {"symbol": symbol, "interval": INTERVAL, "as_of": day, "target": day, "step": 0,
-             "actual": _number(close)}
-            for day, close in missing
+             **bar}
+            for day, bar in missing
         )  # fmt: skip
 
     def add(self, made: Iterable[tuple[Forecast, Mapping[datetime, float]]]) -> None:
@@ -154,7 +161,7 @@ class ResultsFile:
     def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         assert self._file is not None
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n", extrasaction="ignore")
         writer.writerows({**row, **self.settings} for row in rows)
         self._write(text.getvalue())
 
@@ -181,7 +188,7 @@ class ResultsFile:
             lines.pop()
         os.ftruncate(self._file.fileno(), sum(map(len, lines)))
         if not lines:
-            self._write(",".join(COLUMNS) + "\n")
+            self._write(",".join(self._columns) + "\n")
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -259,6 +266,8 @@ def _forecasts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows_of(forecast: Forecast, closes: Mapping[datetime, float]) -> Iterable[dict[str, Any]]:
+    made = forecast.reconstruction
+    factor = "" if made is None else _number(made.factor)
     for bar in forecast.bars:
         values = [bar.close_quantiles[level] for level in QUANTILE_LEVELS]
         yield {
@@ -271,10 +280,16 @@ def _rows_of(forecast: Forecast, closes: Mapping[datetime, float]) -> Iterable[d
             "close": _number(bar.close),
             **{name: _number(value) for name, value in zip(QUANTILES, values, strict=True)},
             "prob_up": _number(bar.prob_up),
+            "anchor_factor": factor,
             "actual": _number(closes[bar.target_date]) if bar.target_date in closes else "",
             "in_training": in_training(forecast.model_name, forecast.symbol, bar.target_date),
             "seed": "" if forecast.seed is None else forecast.seed,
         }
+
+
+def _ranges(bars: pd.DataFrame) -> list[dict[str, str]]:
+    prices = bars[["open", "high", "low"]].to_numpy("float64").tolist()
+    return [dict(zip(RANGES, map(_number, of_bar), strict=True)) for of_bar in prices]
 
 
 def _day(time: datetime) -> str:

@@ -182,11 +182,11 @@ def _model(client: SpaceClient, config: WalkForwardConfig) -> dict[str, str]:
 def _add_closes(
     file: ResultsFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
 ) -> None:
-    """Add the closes that a ticker's windows are measured with, from a year before the first on."""
+    """Add the bars that a ticker's windows are measured with, from two years before the first."""
     first = min((window.as_of for window in wanted if window.symbol == symbol), default=None)
     if first is not None:
-        before = len(frame.loc[:first]) - PAST
-        file.add_closes(symbol, frame["close"].iloc[max(0, before) :])
+        bars = frame.iloc[max(0, len(frame.loc[:first]) - PAST) :]
+        file.add_closes(symbol, bars["close"], bars)
 
 
 def _forecast(

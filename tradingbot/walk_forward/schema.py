@@ -18,12 +18,15 @@ SETTINGS = [
     "model", "revision", "source", "until", "horizon", "stride", "context", "samples",
     "temperature", "top_p",
 ]  # fmt: skip
+RANGES = ["actual_open", "actual_high", "actual_low"]
+ADDED = ["anchor_factor", *RANGES]  # that files of earlier versions lack
 COLUMNS = [
     "symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES,
-    "prob_up", "actual", "in_training", "seed", *SETTINGS,
+    "prob_up", "anchor_factor", *RANGES, "actual", "in_training", "seed", *SETTINGS,
 ]  # fmt: skip
+EARLIER_COLUMNS = [name for name in COLUMNS if name not in ADDED]
 
-_NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", "actual"]
+_NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", *ADDED, "actual"]
 
 
 def content_of(path: Path) -> bytes:
@@ -41,18 +44,23 @@ def whole_lines(content: bytes) -> bytes:
     return content[: content.rfind(b"\n") + 1]
 
 
+def header_of(content: bytes) -> list[str]:
+    """The columns of a file with this content, which may have been written by another version."""
+    return next(csv.reader(content.decode(errors="replace").splitlines()[:1]), COLUMNS)
+
+
 def parsed(path: Path, content: bytes) -> pd.DataFrame:
     """Its rows: text, but for `_NUMBERS`, which are floats. ConfigError if it is no such file."""
     header, *lines = list(csv.reader(content.decode(errors="replace").splitlines())) or [COLUMNS]
-    if header != COLUMNS:
+    if header not in (COLUMNS, EARLIER_COLUMNS):
         raise ConfigError(f"{path} is no backtest's file: give another --out")
     for number, line in enumerate(lines, start=2):
-        if len(line) != len(COLUMNS):
+        if len(line) != len(header):
             raise ConfigError(
-                f"{path} is damaged: line {number} has {len(line)} values, not {len(COLUMNS)}; "
+                f"{path} is damaged: line {number} has {len(line)} values, not {len(header)}; "
                 "give another --out"
             )
-    rows = pd.DataFrame(lines, columns=COLUMNS, dtype="object")
+    rows = pd.DataFrame(lines, columns=header, dtype="object").reindex(columns=COLUMNS)
     try:
         for name in _NUMBERS:
             rows[name] = pd.to_numeric(rows[name].replace("", np.nan)).astype("float64")
@@ -83,6 +91,8 @@ def _impossible(rows: pd.DataFrame) -> Iterable[tuple[str, pd.Series]]:
     yield "prob_up", forecast & ~rows["prob_up"].between(0, 1)
     yield "in_training", forecast & ~rows["in_training"].isin(get_args(InTraining))
     no_price = ~((rows["actual"] > 0) & (rows["actual"] < np.inf))
+    for name in ADDED:
+        yield name, rows[name].notna() & ~((rows[name] > 0) & (rows[name] < np.inf))
     yield "actual", no_price & (rows["actual"].notna() | ~forecast)
 
 

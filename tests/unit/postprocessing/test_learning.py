@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from sqlalchemy import select
 
 from tests.support.records import LAST, Past
+from tradingbot.cli.calibrate_output import calibration_document, show_calibration
 from tradingbot.data.stored import bars_in_database
 from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
@@ -25,11 +28,13 @@ from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combined import Combination
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.learning import learn
+from tradingbot.postprocessing.recalibration import recalibrate
 from tradingbot.postprocessing.repository import (
     load_combination,
     newest_of_family,
     store_combination,
 )
+from tradingbot.settings import Settings
 
 KEY = ("mini", "r1+anchored", "1d")
 PAST = Past(("AAPL", "MSFT", "BTC-USD"), sessions=45, horizon=2, width=0.5, revision=KEY[1])
@@ -264,3 +269,34 @@ def test_both_tables_keep_what_was_served_and_the_ledger_what_kronos_said(
     assert read is not None
     assert read.bars == served.bars
     assert read.uncombined().bars == forecast().bars
+
+
+def test_calibrating_learns_the_shares_of_the_ledger_from_nothing(
+    database: str, known: Combination, tmp_path: Path
+) -> None:
+    for symbol in PAST.symbols:
+        bars(symbol).to_csv(tmp_path / f"{symbol}.csv", index_label="date")
+    found = recalibrate(database, Settings(), source=f"csv:{tmp_path}", record=None, dry_run=True)
+    [combination] = found.combinations
+    assert (combination.key, found.weights) == (KEY, 0)
+    assert combination.pools.keys() == known.pools.keys()
+    for pool, state in known.pools.items():
+        assert combination.pools[pool].gains == pytest.approx(state.gains)
+        assert combination.pools[pool].until == state.until
+    said = StringIO()
+    show_calibration(found, Console(file=said, width=120))
+    [head] = [line for line in said.getvalue().splitlines() if "each one's share" in line]
+    assert head == "mini, revision r1+anchored, 1d: each one's share"
+    document = calibration_document(found)["combinations"]
+    [first] = [one for one in document[0]["pools"] if (one["asset_class"], one["step"]) == ("*", 1)]
+    assert list(first["shares"]) == list(FORECASTERS)
+    assert (first["sessions"], first["served"]) == (known.pools["*", 1].sessions, True)
+
+
+def test_a_model_whose_paths_are_not_anchored_has_no_shares(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    replace(PAST, symbols=("AAPL",), revision="r1").store(sqlite_url)
+    bars("AAPL").to_csv(tmp_path / "AAPL.csv", index_label="date")
+    found = recalibrate(sqlite_url, Settings(), source=f"csv:{tmp_path}", record=None, dry_run=True)
+    assert (len(found.fits), found.combinations) == (1, [])

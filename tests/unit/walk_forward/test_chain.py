@@ -1,0 +1,216 @@
+"""A backtest's forecasts raw, anchored, calibrated and combined, on markets made up for it."""
+
+import csv
+from datetime import datetime
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from tests.support.records import VOLATILITY, Z
+from tradingbot.cli.backtest_output import backtest_document, show_backtest
+from tradingbot.errors import ConfigError
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, Reconstruction
+from tradingbot.markets.calendars import next_sessions
+from tradingbot.postprocessing.experts import FORECASTERS, RANGE_WALK
+from tradingbot.postprocessing.recalibration import recalibrate
+from tradingbot.settings import Settings
+from tradingbot.walk_forward.chain import Chain, bars_of, chain, combined_quantiles
+from tradingbot.walk_forward.evaluation import evaluate, unseen_record
+from tradingbot.walk_forward.results import ResultsFile, outcomes_of, read_rows
+from tradingbot.walk_forward.runner import WalkForwardResult
+from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS
+
+SETTINGS = {
+    "model": "some-model", "revision": "r1+anchored", "source": "sample", "until": "2024-05-20",
+    "horizon": "2", "stride": "1", "context": "500", "samples": "20", "temperature": "1",
+    "top_p": "0.9",
+}  # fmt: skip
+DAYS = next_sessions("AAPL", datetime(2021, 1, 4), 400)
+FIRST = 300  # the first bar that is forecast from
+FACTOR = 1.02  # the tokenizer reads last closes two per cent too low
+SYMBOLS = ("AAPL", "IBM", "BTC-USD")
+
+
+def candles(symbol: str) -> pd.DataFrame:
+    random = np.random.default_rng(sum(map(ord, symbol)))
+    within = VOLATILITY / 20**0.5 * random.standard_normal((len(DAYS), 20))
+    paths = 100 * np.exp(within.ravel().cumsum()).reshape(len(DAYS), 20)
+    names = ("open", "high", "low", "close")
+    prices = paths[:, 0], paths.max(axis=1), paths.min(axis=1), paths[:, -1]
+    return pd.DataFrame(dict(zip(names, prices, strict=True)), pd.DatetimeIndex(DAYS))
+
+
+def forecast(symbol: str, at: int, bars: pd.DataFrame, width: float) -> Forecast:
+    close = float(bars["close"].iloc[at])
+    made = []
+    for step in (1, 2):
+        prices = close * np.exp(width * VOLATILITY * step**0.5 * Z)
+        made.append(
+            ForecastBar(
+                step, DAYS[at + step], close, close, close, close, 0.0,
+                dict(zip(QUANTILE_LEVELS, prices.tolist(), strict=True)), 0.5,
+            )
+        )  # fmt: skip
+    return Forecast(
+        symbol, "1d", "some-model", "r1+anchored", DAYS[at], DAYS[at], close, 20, None,
+        tuple(made), reconstruction=Reconstruction(close / FACTOR, FACTOR),
+    )  # fmt: skip
+
+
+def write(path: Path, *, width: float = 0.4, sessions: int = 90) -> None:
+    with ResultsFile(path).open_for(SETTINGS) as file:
+        for symbol in SYMBOLS:
+            bars = candles(symbol)
+            file.add_closes(symbol, bars["close"], bars)
+            for at in range(FIRST, FIRST + sessions):
+                made = forecast(symbol, at, bars, width)
+                closes = {bar.target_date: bars["close"][bar.target_date] for bar in made.bars}
+                file.add([(made, closes)])
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("chain") / "backtest.csv"
+    write(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def walked(path: Path) -> Chain:
+    found = chain(read_rows(path))
+    assert found is not None
+    return found
+
+
+def test_each_link_of_the_chain_is_better_than_the_one_before(walked: Chain) -> None:
+    assert (walked.n, walked.unseen) == (len(SYMBOLS) * 90 * 2, True)
+    names = ["raw", "anchored", "calibrated", "combined"]
+    assert list(walked.links) == [*names, *FORECASTERS[1:]]
+    skills = [walked.links[name].crps_skill for name in names]
+    assert skills == sorted(skills)
+    assert skills[0] < -0.5  # its paths start two per cent too low
+    assert walked.links["random walk"].crps_skill == 0
+    assert walked.links["combined"].coverage_80 == pytest.approx(0.8, abs=0.05)
+    for link in walked.links.values():
+        assert link.skill_low is not None
+        assert link.skill_high is not None
+        assert link.skill_low <= link.crps_skill <= link.skill_high
+
+
+def test_the_shares_at_the_end_and_the_worst_ticker_are_told(walked: Chain) -> None:
+    assert list(walked.shares) == list(FORECASTERS)
+    assert sum(walked.shares.values()) == pytest.approx(1)
+    assert walked.shares["kronos"] == min(walked.shares.values())  # its bands are too narrow
+    assert walked.worst is not None
+    assert walked.worst.symbol in SYMBOLS
+    assert walked.worst.best in FORECASTERS[1:]
+    assert walked.worst.behind < 0.05
+
+
+def test_no_link_looks_ahead(path: Path) -> None:
+    rows = read_rows(path)
+    day = "2022-06-01"
+    later = rows["target"] > day
+    poisoned = rows.assign(actual=rows["actual"].where(~later, rows["actual"] * 3))
+    before, after = (
+        (combined_quantiles(outcomes_of(some), bars_of(some))[0], outcomes_of(some))
+        for some in (rows, poisoned)
+    )
+    as_of = np.concatenate([one.as_of for one in before[1]])
+    known = as_of <= np.datetime64(day)
+    assert 100 < known.sum() < len(known)
+    for name, quantiles in before[0].items():
+        np.testing.assert_array_equal(quantiles[known], after[0][name][known])
+    assert (before[0]["combined"][~known] != after[0]["combined"][~known]).any()
+
+
+def test_a_file_of_an_earlier_version_is_read_and_goes_on_with_its_columns(
+    path: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old.csv"
+    with path.open() as lines, old.open("w", newline="") as file:
+        writer = csv.DictWriter(file, EARLIER_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(list(csv.DictReader(lines))[:-2])
+    assert not ResultsFile(old).has("BTC-USD", DAYS[FIRST + 89])
+    write_last(old)
+    assert ResultsFile(old).has("BTC-USD", DAYS[FIRST + 89])
+    assert not set(ADDED) & set(old.read_text().splitlines()[0].split(","))
+    found = chain(read_rows(old))
+    assert found is not None
+    # what the model's own prices were, and the ranges of the bars, it does not know
+    assert list(found.links) == ["anchored", "calibrated", "combined", "random walk", "ewma walk"]
+    assert found.shares[RANGE_WALK] < 0.3
+
+
+def write_last(path: Path) -> None:
+    bars = candles("BTC-USD")
+    made = forecast("BTC-USD", FIRST + 89, bars, 0.4)
+    with ResultsFile(path).open_for(SETTINGS) as file:
+        closes = {bar.target_date: bars["close"][bar.target_date] for bar in made.bars}
+        file.add([(made, closes)])
+
+
+def test_days_in_training_teach_and_count_only_where_there_are_no_others(path: Path) -> None:
+    rows = read_rows(path)
+    early = (rows["step"] > 0) & (rows["as_of"] < "2022-05-02")
+    some = chain(rows.assign(in_training=rows["in_training"].mask(early, "yes")))
+    assert some is not None
+    assert some.unseen
+    assert some.n == (~early & (rows["step"] > 0)).sum()
+    every = chain(rows.assign(in_training=rows["in_training"].mask(rows["step"] > 0, "yes")))
+    assert every is not None
+    assert (every.n, every.unseen) == (len(SYMBOLS) * 90 * 2, False)
+
+
+def test_too_few_forecasts_have_no_chain(tmp_path: Path) -> None:
+    write(tmp_path / "few.csv", sessions=4)
+    assert chain(read_rows(tmp_path / "few.csv")) is None
+
+
+def test_the_chain_is_shown_and_in_the_document(path: Path, walked: Chain) -> None:
+    evaluation, result = evaluate(path), WalkForwardResult(path)
+    said = StringIO()
+    show_backtest(result, evaluation, Console(file=said, width=200))
+    lines = said.getvalue().splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("As served: 540 "))
+    told = [line.split()[0] for line in lines[head + 3 : head + 7]]
+    assert told == ["raw", "anchored", "calibrated", "combined"]
+    combined = walked.links["combined"]
+    assert f"{100 * combined.crps_skill:+.1f} %" in lines[head + 6]
+    assert lines[head + 10].startswith("Shares    ")
+    assert f"kronos {walked.shares['kronos']:.0%}" in lines[head + 10]
+    assert walked.worst is not None
+    assert lines[head + 11].startswith(f"Worst     {walked.worst.symbol}: combined ")
+    document = backtest_document(result, evaluation)["chain"]
+    assert document["links"]["combined"]["crps_skill"] == combined.crps_skill
+    assert document["shares"] == walked.shares
+
+
+def test_calibrating_from_the_file_learns_the_shares_that_its_chain_ends_with(
+    path: Path, walked: Chain, sqlite_url: str
+) -> None:
+    record = unseen_record(path)
+    url, settings = sqlite_url, Settings()
+    dry = recalibrate(url, settings, source=None, record=record, dry_run=True)
+    [combination] = dry.combinations
+    shares = [combination.pools["*", step].weights for step in (1, 2)]
+    assert np.mean(shares, axis=0) == pytest.approx(list(walked.shares.values()))
+    assert (dry.weights, dry.stored_in) == (0, None)
+    found = recalibrate(url, settings, source=None, record=record, dry_run=False)
+    assert found.weights == len(combination.pools) == 2 * 3
+
+
+def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
+    lines = path.read_text().splitlines()
+    names = lines[0].split(",")
+    values = lines[1].split(",")
+    values[names.index("actual_low")] = "-1"
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join([lines[0], ",".join(values), *lines[2:]]) + "\n")
+    with pytest.raises(ConfigError, match=r"damaged: line 2 has -1\.0 as actual_low"):
+        read_rows(other)

@@ -1,0 +1,233 @@
+"""What a backtest's forecasts would have been, served: raw, anchored, calibrated, combined.
+
+Nothing looks ahead: each forecast is calibrated and combined with what the target sessions of
+earlier dates had taught, of the file's own forecasts. Losses are in shares of the last close.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.sums import BANDS, crps
+from tradingbot.evaluation.training_cutoff import InTraining
+from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
+from tradingbot.markets.symbols import asset_class
+from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.postprocessing.combination import (
+    Course,
+    Panel,
+    State,
+    joined,
+    replay,
+    untaught,
+)
+from tradingbot.postprocessing.combined import suffices
+from tradingbot.postprocessing.conformal import widened
+from tradingbot.postprocessing.experts import EWMA_WALK, EXPERTS, FORECASTERS, RANDOM_WALK
+from tradingbot.postprocessing.fit import out_of_sample_factors
+from tradingbot.postprocessing.learning import panels_of
+from tradingbot.typing import Floats, Times
+from tradingbot.walk_forward.results import outcomes_of
+from tradingbot.walk_forward.schema import QUANTILES, RANGES
+
+_UNSEEN: tuple[InTraining, ...] = ("no", "unknown")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One way to serve the forecasts. Skills are 1 - CRPS ÷ a walk's, with 95 % intervals."""
+
+    crps_skill: float
+    skill_low: float | None  # None: too few sessions
+    skill_high: float | None
+    ewma_skill: float
+    ewma_low: float | None
+    ewma_high: float | None
+    coverage_50: float
+    coverage_80: float
+    coverage_90: float
+
+
+@dataclass(frozen=True)
+class WorstTicker:
+    """Whose combined forecasts are furthest behind its best single forecaster, in hindsight."""
+
+    symbol: str
+    behind: float  # its CRPS ÷ that one's, less 1; below 0: ahead
+    best: str  # the name of that one
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All ways to serve the forecasts of a backtest.
+
+    Attributes:
+        n: Forecasts that are compared.
+        unseen: Whether the model was not trained on their days: others are left out, if there are
+            such.
+        links: By name, "raw" to "combined", and the experts beside them.
+        shares: Of each forecaster at the end, the mean over the steps.
+        worst: None where no ticker has forecasts enough.
+    """
+
+    n: int
+    unseen: bool
+    links: dict[str, Link]
+    shares: dict[str, float]
+    worst: WorstTicker | None
+
+
+def chain(rows: pd.DataFrame) -> Chain | None:
+    """Walk a backtest's rows forward; None where there are too few forecasts."""
+    unseen = rows["in_training"].isin(_UNSEEN).any()
+    record, raw = (
+        outcomes_of(some, trained_on=_UNSEEN if unseen else None)
+        for some in (rows, _without_anchor(rows))
+    )
+    if not record:
+        return None
+    combined, newest = combined_quantiles(record, bars_of(rows))
+    quantiles = {"raw": _joined(raw), **_own(record), **combined}
+    actual = np.concatenate([one.actual for one in record])
+    losses = pd.DataFrame({name: crps(actual, these) for name, these in quantiles.items()})
+    known = losses[[RANDOM_WALK, EWMA_WALK, "combined"]].notna().all(axis=1).to_numpy()
+    if known.sum() < MIN_FORECASTS:
+        return None
+    losses = losses[known].dropna(axis="columns")  # a file of an earlier version lacks some
+    as_of = np.concatenate([one.as_of for one in record])[known]
+    skills = _Skills(as_of, losses, block=max(int(one.step.max()) for one in record))
+    symbols = np.concatenate([np.full(len(one), one.symbol) for one in record])[known]
+    return Chain(
+        n=int(known.sum()),
+        unseen=bool(unseen),
+        links={
+            name: Link(
+                *skills.over(RANDOM_WALK, name),
+                *skills.over(EWMA_WALK, name),
+                *_held(quantiles[name][known], actual[known]),
+            )
+            for name in map(str, losses)
+        },
+        shares=dict(
+            zip(FORECASTERS, np.mean([one.weights for one in newest], axis=0).tolist(), strict=True)
+        ),
+        worst=_worst(losses, symbols),
+    )
+
+
+def bars_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Each ticker's candles, by day; a file of an earlier version has only their closes."""
+    names = dict(zip((*RANGES, "actual"), ("open", "high", "low", "close"), strict=True))
+    found = {}
+    for symbol, one in rows[rows["step"] == 0].groupby("symbol"):
+        days = one.drop_duplicates("as_of").sort_values("as_of")
+        bars = days[[*names]].rename(columns=names).set_index(pd.DatetimeIndex(days["as_of"]))
+        found[str(symbol)] = bars.dropna(axis="columns")
+    return found
+
+
+def _without_anchor(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same with the model's own quantiles; NaN where these are not known."""
+    factor = rows["anchor_factor"]
+    if not rows["revision"].iloc[0].endswith(ANCHORED):
+        factor = factor.fillna(1.0)
+    return rows.assign(**{name: rows[name] / factor for name in QUANTILES})
+
+
+def _joined(record: Sequence[ForecastOutcomes]) -> Floats:
+    quantiles: Floats = np.concatenate([one.raw_quantiles for one in record])
+    return quantiles
+
+
+def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
+    """The model's quantiles (n, 19) without other forecasters."""
+    given = _joined(record)
+    factors = np.concatenate(out_of_sample_factors(record))
+    wide = widened(given, np.nan_to_num(factors, nan=1.0))
+    calibrated = np.where(np.isnan(factors[:, :1]), given, wide)
+    anchored = record[0].model_revision.endswith(ANCHORED)
+    return ({"anchored": given} if anchored else {}) | {"calibrated": calibrated}
+
+
+def combined_quantiles(
+    record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
+) -> tuple[dict[str, Floats], list[State]]:
+    """The combined and the experts' quantiles (n, 19), and the newest state of each step."""
+    n = [len(one) for one in record]
+    found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
+    by_step: dict[int, list[tuple[int, Panel]]] = {}
+    for number, one in enumerate(record):
+        for step, panel in panels_of(one, bars[one.symbol]):
+            by_step.setdefault(step, []).append((number, panel))
+    newest = []
+    for step, parts in by_step.items():
+        courses = _courses([(asset_class(record[number].symbol), panel) for number, panel in parts])
+        newest.append(courses[ALL_CLASSES].newest)
+        for number, panel in parts:
+            at = record[number].step == step
+            kind = asset_class(record[number].symbol)
+            found["combined"][number][at] = np.exp(_combine(courses, kind, panel))
+            for name, quantiles in zip(EXPERTS, panel.experts.swapaxes(0, 1), strict=True):
+                found[name][number][at] = np.exp(quantiles)
+    return {name: np.concatenate(parts) for name, parts in found.items()}, newest
+
+
+def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
+    """Of one step: of each asset class, and of all."""
+    return {
+        kind: replay(
+            joined([panel for of, panel in panels if kind in (of, ALL_CLASSES)]),
+            untaught(len(EXPERTS)),
+        )
+        for kind in (ALL_CLASSES, *{of for of, _ in panels})
+    }
+
+
+def _combine(courses: Mapping[str, Course], kind: str, panel: Panel) -> Floats:
+    """With the record of its own class where that sufficed by then, else with that of all."""
+    own = courses[kind]
+    sufficed = np.array([suffices(state) for state in own.states])[own.known(panel)]
+    return np.where(sufficed[:, None], own.combine(panel), courses[ALL_CLASSES].combine(panel))
+
+
+class _Skills:
+    """1 - CRPS ÷ a walk's, with its 95 % interval by block bootstrap over the sessions."""
+
+    def __init__(self, as_of: Times, losses: pd.DataFrame, block: int) -> None:
+        sums, drawn = resampled(as_of, losses.to_numpy(), block=block)
+        self._sums = dict(zip(losses, sums.tolist(), strict=True))
+        self._drawn = dict(zip(losses, drawn.T, strict=True))
+
+    def over(self, walk: str, name: str) -> tuple[float, float | None, float | None]:
+        bounds = interval(1 - self._drawn[name] / self._drawn[walk])
+        low, high = (None, None) if bounds is None else (float(bounds[0]), float(bounds[1]))
+        return 1 - self._sums[name] / self._sums[walk], low, high
+
+
+def _worst(losses: pd.DataFrame, symbols: NDArray[Any]) -> WorstTicker | None:
+    count = losses.groupby(symbols)["combined"].count()
+    means = losses.groupby(symbols).mean()[count >= MIN_FORECASTS]
+    if means.empty:
+        return None
+    own = "anchored" if "anchored" in means else "raw"
+    single = means[[name for name in (own, *EXPERTS) if name in means]]
+    behind = means["combined"] / single.min(axis=1) - 1
+    at = int(behind.to_numpy().argmax())
+    best = single.columns[int(single.to_numpy()[at].argmin())]
+    return WorstTicker(str(behind.index[at]), float(behind.iloc[at]), str(best))
+
+
+def _held(quantiles: Floats, actual: Floats) -> list[float]:
+    """The share of closes inside each of BANDS."""
+    edges = [map(QUANTILE_LEVELS.index, bounds) for bounds in BANDS.values()]
+    return [
+        float(((quantiles[:, low] <= actual) & (actual <= quantiles[:, high])).mean())
+        for low, high in edges
+    ]
