@@ -17,7 +17,7 @@ from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
 from tradingbot.evaluation.sums import BANDS, crps
 from tradingbot.evaluation.training_cutoff import InTraining
-from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
+from tradingbot.forecast import ANCHORED, EWMA_WALK, QUANTILE_LEVELS, RANDOM_WALK
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combination import (
@@ -30,7 +30,7 @@ from tradingbot.postprocessing.combination import (
 )
 from tradingbot.postprocessing.combined import suffices
 from tradingbot.postprocessing.conformal import widened
-from tradingbot.postprocessing.experts import EWMA_WALK, EXPERTS, FORECASTERS, RANDOM_WALK
+from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS
 from tradingbot.postprocessing.fit import out_of_sample_factors
 from tradingbot.postprocessing.learning import panels_of
 from tradingbot.typing import Floats, Times

@@ -13,9 +13,15 @@ from rich.console import Console
 from tests.support.records import VOLATILITY, Z
 from tradingbot.cli.backtest_output import backtest_document, show_backtest
 from tradingbot.errors import ConfigError
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, Reconstruction
+from tradingbot.forecast import (
+    QUANTILE_LEVELS,
+    RANGE_WALK,
+    Forecast,
+    ForecastBar,
+    Reconstruction,
+)
 from tradingbot.markets.calendars import next_sessions
-from tradingbot.postprocessing.experts import FORECASTERS, RANGE_WALK
+from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.recalibration import recalibrate
 from tradingbot.settings import Settings
 from tradingbot.walk_forward.chain import Chain, bars_of, chain, combined_quantiles
