@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
     from tradingbot.ai.forecast_tool import kronos_forecast
     from tradingbot.bots.bot import Bot
+    from tradingbot.bots.forecast_columns import forecasts_as_of
     from tradingbot.client import AsyncKronosClient, KronosClient
     from tradingbot.persistence.engine import get_db_session
 
@@ -21,6 +22,7 @@ __all__ = [
     "AsyncKronosClient",
     "Bot",
     "KronosClient",
+    "forecasts_as_of",
     "get_db_session",
     "kronos_forecast",
     "run_ai_with_tools",
@@ -31,6 +33,7 @@ _HOMES = {
     "AsyncKronosClient": "tradingbot.client",
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
+    "forecasts_as_of": "tradingbot.bots.forecast_columns",
     "get_db_session": "tradingbot.persistence.engine",
     "kronos_forecast": "tradingbot.ai.forecast_tool",
     "run_ai_with_tools": "tradingbot.ai.agent",

@@ -26,6 +26,7 @@ BOT_NAMES = {
     "AsyncKronosClient": "tradingbot.client",
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
+    "forecasts_as_of": "tradingbot.bots.forecast_columns",
     "get_db_session": "tradingbot.persistence.engine",
     "kronos_forecast": "tradingbot.ai.forecast_tool",
     "run_ai_with_tools": "tradingbot.ai.agent",

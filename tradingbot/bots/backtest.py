@@ -8,15 +8,16 @@ A bar with a volume of 0 trades nothing: what was decided then waits for the nex
 
 import logging
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, fields
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
+from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.past_actions import Holdings, PastActions
-from tradingbot.bots.performance import PerformanceStats, hit_rate, performance_stats
+from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean, has_trades
@@ -26,34 +27,6 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import in_the_past
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """What a bot would have done. `str()` of it is a short table."""
-
-    equity: pd.Series  # USD at each close, indexed by the bars' times
-    trades: pd.DataFrame  # time, symbol, side, quantity, price, costs
-    measures: PerformanceStats
-    hit_rate: float
-    buy_and_hold: PerformanceStats  # each ticker bought as soon as the bot could, evenly
-    fill: FillAt = "open"  # of the next bar, or "close": optimistic
-    dividends: pd.DataFrame = field(default_factory=pd.DataFrame)  # time, symbol, quantity, amount
-    notes: list[str] = field(default_factory=list)  # what was done about splits and delistings
-
-    def __str__(self) -> str:
-        first, last = self.equity.index[0], self.equity.index[-1]
-        rows = [
-            f"{first:%Y-%m-%d} to {last:%Y-%m-%d}: {len(self.trades)} trades, "
-            f"{_share(self.hit_rate)} of the sales at a profit"
-            + (", filled at the closes that were decided on: optimistic" * (self.fill == "close")),
-            f"{'':14}{'this bot':>12}{'buy and hold':>14}",
-        ]
-        for name in ("total_return", "yearly_return", "sharpe", "max_drawdown"):
-            mine, other = getattr(self.measures, name), getattr(self.buy_and_hold, name)
-            show = (lambda value: f"{value:.2f}") if name == "sharpe" else _share
-            rows.append(f"{name.replace('_', ' '):14}{show(mine):>12}{show(other):>14}")
-        return "\n".join(rows)
 
 
 def run_backtest(
@@ -74,18 +47,23 @@ def run_backtest(
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
     replay = _Replay(strategy, bars, account, fill, Holdings(account, actions))
     with in_the_past(), strategy.deciding(account):
-        equity = [replay.step(time, present) for time, present in schedule.items()]
-    curve = pd.Series(equity, index=pd.DatetimeIndex(list(schedule)), name="equity")
+        invested = {time: replay.step(time, present) for time, present in schedule.items()}
+    curves = pd.DataFrame.from_dict(invested, "index", float, ["equity", "invested"])
+    curves.index = pd.DatetimeIndex(list(schedule))
+    curve = curves["equity"]
     trades = [
         (time, *astuple(fill)) for time, fill in zip(replay.times, account.fills, strict=True)
     ]
-    held = _buy_and_hold(bars, curve.index, cash, strategy.costs, fill)
+    curves["buy_and_hold"] = _buy_and_hold(bars, curve.index, cash, strategy.costs, fill)
     return Backtest(
         equity=curve,
-        trades=pd.DataFrame(trades, columns=["time", *(field.name for field in fields(Fill))]),
+        trades=pd.DataFrame(
+            trades, columns=["time", *(field.name for field in fields(Fill))]
+        ).assign(pnl=pd.Series(realised(account.fills), dtype="float64")),
         measures=performance_stats(curve, strategy.tickers, strategy.interval),
         hit_rate=hit_rate(account.fills),
-        buy_and_hold=performance_stats(held, strategy.tickers, strategy.interval),
+        buy_and_hold=performance_stats(curves["buy_and_hold"], strategy.tickers, strategy.interval),
+        curves=curves,
         fill=fill,
         dividends=_dividends_table(replay.holdings),
         notes=actions.notes,
@@ -117,8 +95,8 @@ class _Replay:
         self._last_close: dict[str, float] = {}
         self.times: list[datetime] = []  # of the account's fills
 
-    def step(self, time: datetime, present: Mapping[str, int]) -> float:
-        """Trade and decide on the bars at these positions; return the equity at their closes."""
+    def step(self, time: datetime, present: Mapping[str, int]) -> tuple[float, float]:
+        """Trade and decide on the bars at these positions; return equity and what is invested."""
         self.holdings.before(time, present, self._last_close)
         self._note_times(time)
         if self._fill == "open":
@@ -130,8 +108,8 @@ class _Replay:
                 self._decided[symbol] = answer
         if self._fill == "close":
             self._trade(time, present)
-        held = (self._account.held(name) * close for name, close in self._last_close.items())
-        return self._account.cash + sum(held)
+        held = sum(self._account.held(name) * close for name, close in self._last_close.items())
+        return self._account.cash + held, held
 
     def _trade(self, time: datetime, present: Mapping[str, int]) -> None:
         prices = {
@@ -207,7 +185,3 @@ def _buy_and_hold(
         value = (after["close"] * quantity).reindex(times).ffill()
         equity += value.fillna(share)
     return equity
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}"

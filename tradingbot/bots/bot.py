@@ -9,10 +9,8 @@
 What is decided is traded at the open of the next bar; costs are KRONOS_SLIPPAGE_BPS of the value.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -20,29 +18,28 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, Account, Fill, ticker
-from tradingbot.bots.backtest import Backtest, run_backtest
+from tradingbot.bots.backtest import run_backtest
+from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.broker import trading
-from tradingbot.bots.console import run_as_command
+from tradingbot.bots.command import AsCommand
 from tradingbot.bots.look_up import LookUp
+from tradingbot.bots.optimization import Optimization, optimize
 from tradingbot.bots.orders import next_open
+from tradingbot.bots.period import bars_wanted, in_period
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.runner import Round, run_round
 from tradingbot.bots.strategy import FillAt, Strategy
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, TradeRefused
 from tradingbot.forecast import Forecast
-from tradingbot.markets.judgement import bar_length
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored
 from tradingbot.runtime.lookahead import HISTORY, in_backtest, is_deciding, look_ahead
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
 
-MOST_BARS = 20_000  # 80 years of sessions
-FEWEST_BARS = 64  # are asked for: a DataService may refuse a history that is short for a forecast
 
-
-class Bot(Strategy):
+class Bot(AsCommand):
     """A strategy with a paper portfolio in the database.
 
     Write `decisionFunction`; `run` does one round, `backtest` replays the past, `main` is a round
@@ -61,7 +58,7 @@ class Bot(Strategy):
     def __init__(
         self,
         name: str,
-        symbol: str | None = None,
+        symbol: str | Iterable[str] | None = None,
         tickers: Iterable[str] | None = None,
         interval: str = "1d",
         period: str = "1y",
@@ -115,13 +112,13 @@ class Bot(Strategy):
 
     # one round ---------------------------------------------------------------------------
 
-    def run(self) -> Round:
+    def run(self, *, dry_run: bool = False) -> Round:
         """Fetch, trade what was decided and has opened since, decide, log: once.
 
         What was decided and done is returned. A ticker without usable candles is left out, and the
         others go on; DataError if none is left. One open fills one decision, so a second run and a
         second process do no harm. Whatever is raised, nothing was traded, and `run_logs` says why:
-        StrategyError, DatabaseError, ConfigError.
+        StrategyError, DatabaseError, ConfigError. With `dry_run` nothing is stored.
         """
         self._refuse_while_deciding("run")
         with self._one_at_a_time:
@@ -131,15 +128,8 @@ class Bot(Strategy):
                 now=lambda: self.data.now(),
                 look_up=self._look_up,
                 sessions=self.sessions,
+                dry_run=dry_run,
             )
-
-    def main(self) -> None:
-        """`run` as a command: prints decisions and portfolio, and ends the process.
-
-        Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
-        out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
-        """
-        run_as_command(self.run)
 
     def backtest(
         self,
@@ -159,11 +149,35 @@ class Bot(Strategy):
         """
         self._refuse_while_deciding("backtest")
         with self._one_at_a_time:
-            if history is None:
-                history = {symbol: self.fetch(symbol) for symbol in self.tickers}
-            for symbol, frame in history.items():
-                frame.attrs["actions"] = self._look_up().actions(symbol, frame)
-            return run_backtest(self, history, cash, fill)
+            return run_backtest(self, self._replayable(history), cash, fill)
+
+    def optimize(
+        self,
+        grid: Mapping[str, Iterable[Any]],
+        history: Any = None,
+        *,
+        cash: float = 10_000.0,
+        fill: FillAt | None = None,
+        folds: int = 5,
+    ) -> Optimization:
+        """Replay every combination of the grid, `{"window": [10, 20, 50]}`, over one history.
+
+        The best by its Sharpe ratio comes with the number of trials and the deflated ratio, and
+        with a walk forward: `folds` windows, each with the parameters that were best before it.
+        Otherwise as `backtest`; see `tradingbot.bots.optimization`.
+        """
+        self._refuse_while_deciding("optimize")
+        with self._one_at_a_time:
+            bars = self._replayable(history)
+            return optimize(self, grid, bars, cash=cash, fill=fill, folds=folds)
+
+    def _replayable(self, history: Any) -> Any:
+        if history is not None:
+            return history
+        frames = {symbol: self.fetch(symbol) for symbol in self.tickers}
+        for symbol, frame in frames.items():
+            frame.attrs["actions"] = self._look_up().actions(symbol, frame)
+        return frames
 
     # trades of one's own -----------------------------------------------------------------
 
@@ -245,29 +259,16 @@ class Bot(Strategy):
 
     def fetch(self, symbol: str) -> pd.DataFrame:
         """The complete bars of the bot's period, the newest last; DataError if there are none."""
-        bars = self._bars_wanted()
-        return self._in_period(self.data.history(symbol, interval=self.interval, bars=bars))
+        bars = bars_wanted(self._period_days, self.interval)
+        frame = self.data.history(symbol, interval=self.interval, bars=bars)
+        return in_period(frame, self._period_days)
 
     def fetch_all(self) -> dict[str, pd.DataFrame | DataError]:
         """`fetch` of each ticker, several at a time where that is faster, or why there is none."""
-        found = dict(
-            self.data.histories(self.tickers, interval=self.interval, bars=self._bars_wanted())
-        )
+        count = bars_wanted(self._period_days, self.interval)
+        found = dict(self.data.histories(self.tickers, interval=self.interval, bars=count))
         in_order = ((symbol, found[symbol]) for symbol in self.tickers)
         return {
-            symbol: bars if isinstance(bars, DataError) else self._in_period(bars)
+            symbol: bars if isinstance(bars, DataError) else in_period(bars, self._period_days)
             for symbol, bars in in_order
         }
-
-    def _bars_wanted(self) -> int:
-        if self._period_days is None:
-            return MOST_BARS
-        a_day = timedelta(days=1) / bar_length(self.interval)
-        return min(MOST_BARS, max(FEWEST_BARS, math.ceil(self._period_days * a_day) + 1))
-
-    def _in_period(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self._period_days is None:
-            return frame
-        first = frame.index[-1] - pd.Timedelta(days=self._period_days)
-        within: pd.DataFrame = frame[frame.index > first]
-        return within

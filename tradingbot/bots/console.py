@@ -4,7 +4,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from tradingbot.bots.account import CASH, MIN_TRADE
 from tradingbot.bots.runner import Decision, Round
@@ -13,14 +13,16 @@ from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
 
+Done = TypeVar("Done")
 
-def run_as_command(run: Callable[[], Round]) -> NoReturn:
-    """Run a round, print it, end the process. Exit codes: see `Bot.main`."""
+
+def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> NoReturn:
+    """Run a round or a backtest, print it, end the process. Exit codes: see `Bot.main`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with stop_on_signals():
             done = run()
-            SafeStream(sys.stdout).as_text().write("\n".join(lines(done)) + "\n")
+            SafeStream(sys.stdout).as_text().write(text_of(done) + "\n")
         sys.exit(0)
     except (KronosError, Stopped) as error:
         if isinstance(error, StrategyError) and error.__cause__ is not None:
@@ -33,7 +35,8 @@ def run_as_command(run: Callable[[], Round]) -> NoReturn:
 def lines(done: Round) -> list[str]:
     """What a person wants to know of a round."""
     width = max(len(name) for name in ["Ticker", *done.prices, *done.left_out])
-    text = [done.name, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
+    heading = f"{done.name} (dry run: nothing is stored)" if done.dry_run else done.name
+    text = [heading, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
     for decision in done.decisions:
         bar, close = bar_text(decision.bar, done.interval), price_text(decision.close)
         text.append(f"{decision.symbol:<{width}}  {bar}  {close:>9}  {_decision_text(decision)}")

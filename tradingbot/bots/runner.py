@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from tradingbot.bots.account import CASH, Account, Fill
 from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.look_up import Known, LookUp
 from tradingbot.bots.orders import Order, added, decided_at, openings
-from tradingbot.bots.repository import RoundLog
+from tradingbot.bots.repository import RoundLog, read_portfolio
 from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import DataError
@@ -48,6 +48,7 @@ class Round:
     remarks: list[str] = field(default_factory=list)  # what else was done to it
     held_prices: dict[str, float] = field(default_factory=dict)  # of what it held before
     orders: list[Order] = field(default_factory=list)  # what waits for the next open
+    dry_run: bool = False  # nothing of it was stored
 
     @property
     def prices(self) -> dict[str, float]:
@@ -58,6 +59,11 @@ class Round:
     def failed(self) -> dict[str, str]:
         """Ticker -> why it was left out."""
         return {symbol: str(error) for symbol, error in self.left_out.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a decision: symbol, bar, close, answer, reason, traded_before."""
+        names = [one.name for one in fields(Decision)]
+        return pd.DataFrame([vars(decision) for decision in self.decisions], columns=names)
 
     def counts(self) -> dict[str, int]:
         return {
@@ -93,35 +99,57 @@ def run_round(
     now: Callable[[], datetime],
     look_up: Callable[[], LookUp],
     sessions: SessionFactory,
+    dry_run: bool = False,
 ) -> Round:
     """One round of the bot; see `Bot.run`.
 
     `fetch` gives each ticker's bars, or why there are none; `now` is the time by the clock of the
     candles' source, naive UTC.
     """
+    if dry_run:
+        with sessions() as session:
+            portfolio = read_portfolio(session, strategy.name)
+        done = Round(strategy.name, strategy.interval, portfolio=portfolio, dry_run=True)
+        _play(strategy, done, fetch, now, look_up, sessions, None)
+        return done
     log, portfolio = RoundLog.begin(sessions, strategy.name, strategy.tickers)
     done = Round(strategy.name, strategy.interval, portfolio=portfolio)
     try:
-        frames = fetch()
-        bars, done.left_out = _newest_bars(frames, now)
-        known: dict[str, Known] = {}
-        if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
-            known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
-        if known or strategy.fill == "open":
-            portfolio, stopped = _before_deciding(strategy, bars, known, sessions)
-            done.left_out |= {name: error for name, error in stopped.items() if name in bars}
-            bars = {name: frame for name, frame in bars.items() if name not in stopped}
-        if not bars:
-            _settle_only(strategy, known, sessions)
-            raise DataError("; ".join(done.failed.values()))
-        done.decisions = _decide(strategy, bars, portfolio)
-        _trade(strategy, done, bars, known, sessions, log, now())
+        _play(strategy, done, fetch, now, look_up, sessions, log)
     except BaseException as error:
         # KeyboardInterrupt: of a round that is run without `Bot.main`
         interrupted = isinstance(error, KeyboardInterrupt)
         log.fail(error, 130 if interrupted else getattr(error, "exit_code", 1))
         raise
     return done
+
+
+def _play(
+    strategy: Strategy,
+    done: Round,
+    fetch: Callable[[], Mapping[str, pd.DataFrame | DataError]],
+    now: Callable[[], datetime],
+    look_up: Callable[[], LookUp],
+    sessions: SessionFactory,
+    log: RoundLog | None,
+) -> None:
+    """Fetch, decide, trade; without a `log` nothing is stored."""
+    portfolio = done.portfolio
+    frames = fetch()
+    bars, done.left_out = _newest_bars(frames, now)
+    known: dict[str, Known] = {}
+    if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
+        known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
+    if known or strategy.fill == "open":
+        portfolio, stopped = _before_deciding(strategy, bars, known, sessions)
+        done.left_out |= {name: error for name, error in stopped.items() if name in bars}
+        bars = {name: frame for name, frame in bars.items() if name not in stopped}
+    if not bars:
+        if log is not None:
+            _settle_only(strategy, known, sessions)
+        raise DataError("; ".join(done.failed.values()))
+    done.decisions = _decide(strategy, bars, portfolio)
+    _trade(strategy, done, bars, known, sessions, log, now())
 
 
 def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
@@ -213,7 +241,7 @@ def _trade(
     bars: Mapping[str, pd.DataFrame],
     known: Mapping[str, Known],
     sessions: SessionFactory,
-    log: RoundLog,
+    log: RoundLog | None,
     now: datetime,
 ) -> None:
     """Do what was decided, or leave it to the next open, and say so in the log: one transaction.
@@ -246,4 +274,7 @@ def _trade(
         done.fills, done.portfolio = broker.account.fills, broker.account.portfolio
         done.remarks = [*broker.settlement.remarks, *_not_watched(strategy, done.portfolio)]
         done.held_prices = broker.settlement.prices
-        log.end(session, done.counts(), done.details())
+        if log is None:
+            session.rollback()
+        else:
+            log.end(session, done.counts(), done.details())

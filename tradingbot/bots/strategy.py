@@ -3,6 +3,8 @@
 A `Strategy` does no I/O. `tradingbot.bots.bot.Bot` adds candles, a database and trades.
 """
 
+import difflib
+import inspect
 import pickle
 import re
 import threading
@@ -21,6 +23,7 @@ from tradingbot.settings import Settings, parse_symbols
 
 DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit
 FillAt = Literal["open", "close"]  # of the next bar, of the one that is decided on
+NEAR = 0.8  # from which likeness on a keyword counts as misspelt
 A_CENTURY = 36_525  # days; no candles go back further, and Timedelta not much
 
 
@@ -40,7 +43,7 @@ class Strategy:
     def __init__(
         self,
         name: str,
-        symbol: str | None = None,
+        symbol: str | Iterable[str] | None = None,
         tickers: Iterable[str] | None = None,
         interval: str = "1d",
         period: str = "1y",
@@ -54,12 +57,13 @@ class Strategy:
         if not name.isprintable():  # it stands in tables, logs and on terminals
             raise ConfigError(f"a bot named {name!r}: expected letters, digits, spaces and signs")
         self.name = name.strip()
-        self.tickers = _tickers(self.name, symbol, tickers)
+        self.tickers = tickers_of(self.name, symbol, tickers)
         self.symbol = self.tickers[0]  # the ticker that is being decided
         self.reason = ""  # why, in words: a decisionFunction may say so
         self.interval = _interval(interval)
         self.period = period
         self.fill = checked_fill(fill)
+        refuse_misspelt(self.name, type(self), params)
         self.params = params
         self.settings = settings or Settings.from_env()
         self._period_days = _days(period)  # None for "max"
@@ -173,14 +177,37 @@ class Strategy:
         return f"{self.name}, deciding on {self.symbol} of {row.name}"
 
 
-def _tickers(name: str, symbol: str | None, tickers: Iterable[str] | None) -> tuple[str, ...]:
+def refuse_misspelt(bot: str, kind: type, params: Iterable[str]) -> None:
+    """ConfigError for a keyword of one's own that is nearly one of the class's."""
+    known: set[str] = set()
+    for base in kind.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            for parameter in inspect.signature(base.__init__).parameters.values():  # type: ignore[misc]
+                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    known.add(parameter.name)
+    known.discard("self")
+    for name in params:
+        if near := difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=NEAR):
+            raise ConfigError(
+                f"bot {bot}: {name}=: did you mean {near[0]}=? (If it is a parameter of your own, "
+                "give it a name that is less like it)"
+            )
+
+
+def tickers_of(
+    name: str, symbol: str | Iterable[str] | None, tickers: Iterable[str] | None
+) -> tuple[str, ...]:
     """Each once, `symbol` first; text with commas is a list too."""
     tickers = [] if tickers is None else tickers
     if not isinstance(tickers, Iterable):
         raise ConfigError(f"bot {name}: tickers={tickers!r}: expected ['SPY', 'GLD']")
     given = tickers.split(",") if isinstance(tickers, str) else list(tickers)
-    if symbol is not None:
+    if isinstance(symbol, str):
         given.insert(0, symbol)
+    elif isinstance(symbol, Iterable):
+        given = [*symbol, *given]
+    elif symbol is not None:
+        raise ConfigError(f"bot {name}: symbol={symbol!r}: expected text, such as 'SPY'")
     if not all(isinstance(ticker, str) for ticker in given):
         raise ConfigError(f"bot {name}: tickers {given}: expected text, such as 'SPY'")
     found = parse_symbols(",".join(given))

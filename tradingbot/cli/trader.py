@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tradingbot.bots.account import CASH
-from tradingbot.bots.console import run_as_command
+from tradingbot.bots.console import lines, run_as_command
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.cli.command import Command
@@ -43,7 +43,9 @@ def run(
     so a portfolio of its own. Exit codes: 0 done; 1 no ticker could be decided, or the database
     is out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
     """
-    run_as_command(lambda: _bot(source, symbols, database_url).run())
+    run_as_command(
+        lambda: _bot(source, symbols, database_url).run(), lambda done: "\n".join(lines(done))
+    )
 
 
 def _bot(source: str | None, symbols: Tickers | None, url: str | None) -> KronosTraderBot:

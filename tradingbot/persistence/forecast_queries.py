@@ -1,6 +1,6 @@
 """Questions about stored forecasts: which is the newest, and what of it lies ahead."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -68,6 +68,22 @@ def newest_model_as_of(
         )
         .limit(1)
     )
+
+
+def forecast_rows(
+    session: Session, symbol: str, *, interval: str, step: int, model_name: str | None = None
+) -> Sequence[KronosForecast]:
+    """Every vintage's row that is `step` bars ahead; [] without the table."""
+    if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
+        return []
+    return session.scalars(
+        select(KronosForecast).where(
+            KronosForecast.symbol == symbol,
+            KronosForecast.interval == interval,
+            KronosForecast.horizon_days == step,
+            *([] if model_name is None else [KronosForecast.model_name == model_name]),
+        )
+    ).all()
 
 
 def newest_as_of(

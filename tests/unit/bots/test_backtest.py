@@ -50,9 +50,11 @@ def test_a_decision_is_traded_at_the_next_bars_open_with_its_costs() -> None:
     # bought on the 2nd at 20: 100 units and 1 % of 2,000; sold on the 4th at 40 for 4,000 less 1 %
     assert result.trades.to_dict("records") == [
         {"time": pd.Timestamp("2024-01-02"), "symbol": "X", "side": "buy",
-         "quantity": pytest.approx(100.0), "price": 20.0, "costs": pytest.approx(20.0)},
+         "quantity": pytest.approx(100.0), "price": 20.0, "costs": pytest.approx(20.0),
+         "pnl": pytest.approx(math.nan, nan_ok=True)},
         {"time": pd.Timestamp("2024-01-04"), "symbol": "X", "side": "sell",
-         "quantity": pytest.approx(100.0), "price": 40.0, "costs": pytest.approx(40.0)},
+         "quantity": pytest.approx(100.0), "price": 40.0, "costs": pytest.approx(40.0),
+         "pnl": pytest.approx(3_960 - 2_020)},
     ]  # fmt: skip
     assert list(result.equity) == pytest.approx([2_020.0, 2_200.0, 3_300.0, 3_960.0, 3_960.0])
     assert result.hit_rate == 1.0

@@ -275,7 +275,7 @@ def test_a_strategy_that_leaves_the_process_ends_it_with_1_and_trades_nothing(
             sys.exit(0)
 
     with pytest.raises(SystemExit) as end:
-        market.bot(Leaves, sqlite_url, symbol="AAPL").main()
+        market.bot(Leaves, sqlite_url, symbol="AAPL").main([])
     assert end.value.code == 1
     assert trades(sqlite_url) == []
     [log] = logs(sqlite_url)
@@ -620,7 +620,7 @@ def test_a_portfolio_that_was_edited_into_something_else_is_one_clear_line(
             else text("UPDATE bots SET portfolio = :edited WHERE name = 'b'"),
             {"edited": edited},
         )
-    for use in (bot.run, bot.main, lambda: bot.portfolio, lambda: bot.sell("AAPL")):
+    for use in (bot.run, lambda: bot.main([]), lambda: bot.portfolio, lambda: bot.sell("AAPL")):
         with pytest.raises((BotError, SystemExit)) as error:
             use()
         assert "of 'b' cannot be read" in str(error.value) or error.value.args == (1,)

@@ -1,0 +1,165 @@
+"""`bot.main()`: its options, and the keywords that bots are made with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.market import Market, Says
+from tradingbot.bots.bot import Bot
+from tradingbot.bots.kronos_trader import KronosTraderBot
+from tradingbot.errors import ConfigError
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import BotRow, RunLog, Trade
+
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def bot(tmp_path: Path, sqlite_url: str) -> Any:
+    market = Market(tmp_path / "candles")
+    market.write("AAPL", [100.0 + i % 5 for i in range(40)])
+    market.write("IBM", [50.0] * 40)
+    return market.bot(Says, sqlite_url, tickers=["AAPL"], answers={"AAPL": 1, "IBM": 1})
+
+
+def run(bot: Any, *arguments: str) -> Any:
+    with pytest.raises(SystemExit) as end:
+        bot.main(arguments)
+    return end.value.code
+
+
+def rows(url: str) -> int:
+    with get_db_session(url) as session:
+        return sum(session.query(table).count() for table in (BotRow, Trade, RunLog))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--hepl"], ["--dryrun"], ["-x"], ["--symbols"], ["--backtest", "2024-01-01"]]
+)
+def test_options_that_are_not_known_trade_nothing(
+    bot: Any, sqlite_url: str, arguments: list[str], capsys: Output
+) -> None:
+    assert run(bot, *arguments) == 2
+    assert arguments[0].lstrip("-") in capsys.readouterr().err
+    assert rows(sqlite_url) == 0
+
+
+def test_arguments_that_are_no_options_are_the_scripts_own(bot: Any, sqlite_url: str) -> None:
+    assert run(bot, "candles/", "7") == 0
+    assert rows(sqlite_url) == 3
+
+
+def test_help_names_the_options_and_trades_nothing(
+    bot: Any, sqlite_url: str, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["mybot.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        bot.main()
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    for option in ("--source", "--symbols", "--database-url", "--dry-run", "--backtest", "--json"):
+        assert option in said
+    assert "Exit codes" in said
+    assert rows(sqlite_url) == 0
+
+
+def test_a_dry_run_decides_and_stores_nothing(bot: Any, sqlite_url: str, capsys: Output) -> None:
+    assert run(bot, "--dry-run") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "b (dry run: nothing is stored)"
+    assert "bought" in "\n".join(printed)
+    assert rows(sqlite_url) == 0
+    assert run(bot) == 0
+    assert rows(sqlite_url) == 3
+    assert run(bot, "--dry-run") == 0
+    assert rows(sqlite_url) == 3
+
+
+def test_the_source_the_tickers_and_the_database_can_be_others(
+    bot: Any, sqlite_url: str, tmp_path: Path, capsys: Output
+) -> None:
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    arguments = ["--source", "sample", "--symbols", "ibm,msft", "--database-url", other, "--json"]
+    assert run(bot, *arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert list(printed["decisions"]) == ["IBM", "MSFT"]
+    assert printed["portfolio"].keys() == {"USD", "IBM", "MSFT"}
+    assert [trade["symbol"] for trade in printed["trades"]] == ["IBM"]
+    assert (rows(sqlite_url), rows(other)) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--source", "nonsense"], "--source='nonsense': expected yahoo"),
+        (["--symbols", ","], "--symbols=',': expected tickers"),
+        (["--database-url", "mysql://x/y"], "not supported"),
+        (["--backtest", "2024-01-01", "yesterday"], "--backtest='yesterday': expected a day"),
+        (["--backtest", "2024-05-01", "2024-01-01"], "expected FROM before TO"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_2(
+    bot: Any, sqlite_url: str, arguments: list[str], says: str, capsys: Output
+) -> None:
+    assert run(bot, *arguments) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+    assert rows(sqlite_url) == 0
+
+
+def test_a_backtest_of_some_days_is_printed_and_stores_nothing(
+    bot: Any, sqlite_url: str, capsys: Output
+) -> None:
+    assert run(bot, "--backtest", "2024-04-01", "2024-05-10") == 0
+    assert capsys.readouterr().out.startswith("2024-04-01 to 2024-05-10: ")
+    assert run(bot, "--backtest", "2024-04-01", "2024-05-10", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["measures"].keys() == printed["buy_and_hold"].keys()
+    assert printed["hit_rate"] is None, "nothing was sold"
+    assert printed["trades"][0]["side"] == "buy"
+    assert len(printed["equity"]) == 30
+    assert rows(sqlite_url) == 0
+
+
+# keywords ----------------------------------------------------------------------------------
+
+
+def test_a_list_of_tickers_may_come_second() -> None:
+    assert Bot("x", ["AAPL", "ibm"]).tickers == ("AAPL", "IBM")
+    assert Bot("x", ("AAPL", "IBM"), tickers=["SPY"]).tickers == ("AAPL", "IBM", "SPY")
+    assert Bot("x", "AAPL,IBM").tickers == ("AAPL", "IBM")
+    with pytest.raises(ConfigError, match="symbol=5: expected text"):
+        Bot("x", 5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected text"):
+        Bot("x", [5])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "meant"),
+    [
+        (Bot, "intervall", "interval"), (Bot, "Interval", "interval"), (Bot, "peroid", "period"),
+        (Bot, "ticker", "tickers"), (Bot, "sesions", "sessions"), (Bot, "setings", "settings"),
+        (Bot, "fil", "fill"), (Bot, "sybmol", "symbol"), (Bot, "dat", "data"),
+        (KronosTraderBot, "treshold", "threshold"), (KronosTraderBot, "minprob", "min_prob"),
+        (KronosTraderBot, "horizn", "horizon"), (KronosTraderBot, "min_skil", "min_skill"),
+        (KronosTraderBot, "intervall", "interval"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_keyword_is_refused_with_the_one_that_was_meant(
+    kind: type[Bot], given: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{given}=: did you mean {meant}="):
+        kind("x", "AAPL", **{given: "1h"})
+
+
+def test_keywords_of_ones_own_are_parameters() -> None:
+    class Own(Bot):
+        def __init__(self, *args: Any, window: int = 5, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.window = window
+
+    given = {"client": 1, "answers": 2, "fast": 3, "slow": 4, "threshold": 5, "model": 6}
+    assert Own("x", "AAPL", window=3, **given).params == given
+    with pytest.raises(ConfigError, match=r"windw=: did you mean window="):
+        Own("x", "AAPL", windw=3)

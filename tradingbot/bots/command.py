@@ -1,0 +1,204 @@
+"""The options of `Bot.main`: one round of a bot, a rehearsal of it, or its backtest."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from tradingbot.bots.backtest_result import Backtest
+from tradingbot.bots.console import lines, run_as_command
+from tradingbot.bots.runner import Round
+from tradingbot.bots.strategy import FillAt, Strategy, tickers_of
+from tradingbot.data.service import DataService
+from tradingbot.errors import ConfigError
+from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.settings import check_source, check_symbols
+from tradingbot.typing import SessionFactory
+
+
+class AsCommand(Strategy):
+    """A strategy that runs as a command; see `Bot`, which it is the part of."""
+
+    _given_data: DataService | None
+    _sessions: SessionFactory | None
+
+    @property
+    def data(self) -> DataService:
+        raise NotImplementedError
+
+    def run(self, *, dry_run: bool = False) -> Round:
+        raise NotImplementedError
+
+    def backtest(
+        self, history: Any = None, *, cash: float = 10_000.0, fill: FillAt | None = None
+    ) -> Backtest:
+        raise NotImplementedError
+
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """`run` as a command: prints decisions and portfolio, and ends the process.
+
+        `arguments` are the process's by default; `--help` lists them. --source, --symbols and
+        --database-url replace what the bot was made with; --dry-run stores nothing, and
+        --backtest FROM TO replays these days; --json prints one document.
+
+        Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
+        out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
+        """
+        run_command(self, arguments)
+
+    def use(
+        self,
+        source: str | None = None,
+        symbols: Iterable[str] | None = None,
+        database_url: str | None = None,
+    ) -> None:
+        """Take these instead of what the bot was made with. Raises ConfigError."""
+        if source is not None:
+            self.settings = replace(self.settings, data_source=source)
+        if symbols is not None:
+            self.tickers = tickers_of(self.name, None, symbols)
+            self.symbol = self.tickers[0]
+        if database_url is not None:
+            get_engine(database_url)  # one that cannot be read is refused before all else
+            self._sessions = partial(get_db_session, database_url)
+        if source is not None:
+            self._given_data = None
+            vars(self).pop("_data", None)
+
+
+def run_command(bot: AsCommand, arguments: Sequence[str] | None = None) -> None:
+    """Read the arguments, by default the process's, do what they say, and end the process."""
+
+    def command(
+        source: Annotated[
+            str | None,
+            typer.Option(
+                metavar="SOURCE", help="Where candles come from: yahoo, csv:DIR, or sample."
+            ),
+        ] = None,
+        symbols: Annotated[
+            str | None,
+            typer.Option(
+                metavar="A,B,...",
+                help="These tickers instead of the bot's own.",
+            ),
+        ] = None,
+        database_url: Annotated[
+            str | None,
+            typer.Option(
+                metavar="URL",
+                help="The database. Everybody on this machine can read it in `ps`: where it has a "
+                "password, set DATABASE_URL instead.",
+            ),
+        ] = None,
+        dry_run: Annotated[
+            bool, typer.Option("--dry-run", help="Decide and print; trade and store nothing.")
+        ] = False,
+        backtest: Annotated[
+            tuple[str, str] | None,
+            typer.Option(
+                metavar="FROM TO",
+                help="Replay the bot over these days, such as 2023-01-01 2024-01-01; trade and "
+                "store nothing.",
+            ),
+        ] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print one JSON document instead of a table.")
+        ] = False,
+    ) -> None:
+        def prepared() -> None:
+            if source is not None:
+                check_source("--source", source)
+            given = None if symbols is None else check_symbols("--symbols", symbols)
+            bot.use(source, given, database_url)
+
+        def one_round() -> Round:
+            prepared()
+            return bot.run(dry_run=dry_run)
+
+        def replay() -> Backtest:
+            assert backtest is not None
+            first, last = map(_day, backtest)
+            if first >= last:
+                raise ConfigError(f"--backtest={' '.join(backtest)!r}: expected FROM before TO")
+            prepared()
+            bars = {
+                symbol: bot.data.bars(symbol, interval=bot.interval, since=first)
+                for symbol in bot.tickers
+            }
+            end = last + timedelta(days=1)
+            return bot.backtest(
+                {symbol: frame[frame.index < end] for symbol, frame in bars.items()}
+            )
+
+        if backtest is None:
+            run_as_command(one_round, partial(_round_text, as_json=as_json))
+        else:
+            run_as_command(replay, partial(_backtest_text, as_json=as_json))
+
+    command.__doc__ = (
+        f"Run the bot {bot.name} once: trade on paper what it has decided and decide anew.\n\n"
+        "Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is "
+        "out of reach; 2 a wrong setting or option; 130 Ctrl-C; 143 SIGTERM."
+    )
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    # what is no option is the script's own, which may have read it from sys.argv
+    app.command(context_settings={"allow_extra_args": True})(command)
+    app(args=None if arguments is None else list(arguments))
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d")
+    except ValueError:
+        raise ConfigError(f"--backtest={text!r}: expected a day, such as 2024-01-31") from None
+
+
+def _round_text(done: Round, *, as_json: bool) -> str:
+    if not as_json:
+        return "\n".join(lines(done))
+    document = {
+        "bot": done.name,
+        "interval": done.interval,
+        "dry_run": done.dry_run,
+        **done.details(),
+        "trades": [asdict(fill) for fill in done.fills],
+        "portfolio": done.portfolio,
+    }
+    return _json(document)
+
+
+def _backtest_text(result: Backtest, *, as_json: bool) -> str:
+    if not as_json:
+        return str(result)
+    document = {
+        "fill": result.fill,
+        "measures": asdict(result.measures),
+        "buy_and_hold": asdict(result.buy_and_hold),
+        "hit_rate": result.hit_rate,
+        "exposure": result.exposure,
+        "turnover": result.turnover,
+        "trades": result.trades.to_dict("records"),
+        "equity": {str(time): value for time, value in result.equity.items()},
+    }
+    return _json(document)
+
+
+def _json(document: Any) -> str:
+    """What cannot be counted, NaN, is null."""
+    return json.dumps(_plain(document), indent=2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.isoformat() if isinstance(value, datetime) else value
