@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
 from tradingbot.client.frames import ForecastFrame, histories, long_frame
-from tradingbot.client.questions import bars, quantile_levels, sampling, ticker
+from tradingbot.client.questions import bars, is_combined, quantile_levels, sampling, ticker
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.forecast import LEVELS
@@ -76,14 +76,16 @@ class AsyncKronosClient(ClientBase):
         """The client of the Space alone. Raises ConfigError when there is no Space's address."""
         return self._space or AsyncSpaceClient(self._settings)
 
-    async def predict(self, symbol: str, horizon: int = 5) -> ForecastFrame | None:
+    async def predict(
+        self, symbol: str, horizon: int = 5, *, forecast: str = "combined"
+    ) -> ForecastFrame | None:
         """As `KronosClient.predict`: the forecast, or None after one warning."""
         refuse_in_backtest("AsyncKronosClient")
-        symbol, horizon = ticker(symbol), bars(horizon)
+        symbol, horizon, combined = ticker(symbol), bars(horizon), is_combined(forecast)
         try:
-            return await self.forecast(symbol, horizon)
+            return await self.forecast(symbol, horizon, forecast=forecast)
         except KronosError as error:
-            stored = await asyncio.to_thread(self._stored, symbol, horizon)
+            stored = await asyncio.to_thread(self._stored, symbol, horizon, combined=combined)
             if stored is not None:
                 logger.info("%s: the stored forecast stands in: %s", symbol, error)
                 return await asyncio.to_thread(self._frame, stored, "stored", LEVELS)
@@ -119,6 +121,7 @@ class AsyncKronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        forecast: str = "combined",
     ) -> AsyncGenerator[Answer]:
         """As `KronosClient.forecast_many`, for `async for`."""
         refuse_in_backtest("AsyncKronosClient")
@@ -129,7 +132,13 @@ class AsyncKronosClient(ClientBase):
             seed=seed,
             paths=paths,
         )
-        asked = self._asked(symbols, bars(horizon), interval=interval, sampling=drawn)
+        asked = self._asked(
+            symbols,
+            bars(horizon),
+            interval=interval,
+            sampling=drawn,
+            combined=is_combined(forecast),
+        )
         return self._served(self.space.forecast_batches(asked.requests), asked)
 
     async def forecast_frame(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tradingbot.client.frames import ForecastFrame
 from tradingbot.data.close_now import close_now
 from tradingbot.data.service import DataService
-from tradingbot.errors import KronosError
+from tradingbot.errors import DataError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
 from tradingbot.markets.own_candles import own_candles
@@ -65,6 +65,7 @@ class ClientBase:
         *,
         interval: str,
         sampling: Mapping[str, Any],
+        combined: bool,
     ) -> "Asked":
         if isinstance(symbols, str):  # else each letter would be a ticker
             symbols = [symbols]
@@ -82,7 +83,7 @@ class ClientBase:
 
         # the record is of paths that were drawn so
         usual = (sampling["temperature"], sampling["top_p"]) == (TEMPERATURE, TOP_P)
-        postprocessing = StoredPostprocessing(self._sessions) if usual else None
+        postprocessing = StoredPostprocessing(self._sessions, combined=combined) if usual else None
         return Asked(symbols, history_of, postprocessing, horizon, interval=interval, **sampling)
 
     def _data_for(self, horizon: int) -> DataService:
@@ -102,20 +103,24 @@ class ClientBase:
         frame.attrs["track_record"] = describe_track_record(forecast, self._sessions)
         return frame
 
-    def _stored(self, symbol: str, horizon: int) -> Forecast | None:
+    def _stored(self, symbol: str, horizon: int, *, combined: bool) -> Forecast | None:
         """The stored forecast from the latest complete session, in today's prices."""
         try:
             data = self._data_for(horizon)
             now = data.now()
         except KronosError:  # no clock, no answer to what is latest
             return None
-        return stored_forecast(
+        found = stored_forecast(
             symbol,
             horizon=horizon,
             now=now,
             sessions=self._sessions,
             close_at=close_now(data, symbol),
         )
+        try:
+            return found if found is None or combined else found.uncombined()
+        except DataError:  # the combined one is all that is stored
+            return None
 
 
 class Asked:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
 from tradingbot.client.frames import ForecastFrame, histories, long_frame
-from tradingbot.client.questions import bars, quantile_levels, sampling, ticker
+from tradingbot.client.questions import bars, is_combined, quantile_levels, sampling, ticker
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.forecast import LEVELS
@@ -80,7 +80,9 @@ class KronosClient(ClientBase):
 
     # forecasts ---------------------------------------------------------------------------
 
-    def predict(self, symbol: str, horizon: int = 5) -> ForecastFrame | None:
+    def predict(
+        self, symbol: str, horizon: int = 5, *, forecast: str = "combined"
+    ) -> ForecastFrame | None:
         """The next `horizon` daily bars, or None after one warning that names the cause.
 
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
@@ -89,17 +91,18 @@ class KronosClient(ClientBase):
         open to volume are Kronos' own means; the close_p… and prob_up are what the record makes of
         its forecast: `attrs["calibration"]` says "combined …", "conformal …" (as wide as they have
         to be) or "raw", and the column kronos_share how much of them is Kronos' own;
-        `attrs["track_record"]`, in a sentence, how good this model's forecasts were.
+        `attrs["track_record"]`, in a sentence, how good this model's forecasts were. With
+        `forecast="kronos"` nothing is combined.
 
         Raises:
             ValueError: `symbol` is no text or `horizon` no whole number from 1 on.
         """
         refuse_in_backtest("KronosClient")
-        symbol, horizon = ticker(symbol), bars(horizon)
+        symbol, horizon, combined = ticker(symbol), bars(horizon), is_combined(forecast)
         try:
-            return self.forecast(symbol, horizon)
+            return self.forecast(symbol, horizon, forecast=forecast)
         except KronosError as error:
-            stored = self._stored(symbol, horizon)
+            stored = self._stored(symbol, horizon, combined=combined)
             if stored is not None:
                 logger.info("%s: the stored forecast stands in: %s", symbol, error)
                 return self._frame(stored, "stored", LEVELS)
@@ -119,6 +122,7 @@ class KronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        forecast: str = "combined",
     ) -> ForecastFrame:
         """As `predict`, but from the Space only, and a failure is raised (see errors.py).
 
@@ -126,8 +130,9 @@ class KronosClient(ClientBase):
         looked up in the data source.
         `levels` from 0.05 to 0.95 become columns: close_p10 for 0.1. `samples` paths are drawn at
         `temperature` from the likeliest tokens that make up `top_p`; with `paths=True` they come
-        along, as the array `paths`. With another temperature or top_p than the job's the quantiles
-        are the model's own: the record is not of such forecasts.
+        along, as the array `paths`, moved onto the quantiles rank by rank. With another temperature
+        or top_p than the job's the quantiles are the model's own: the record is not of such
+        forecasts. With `forecast="kronos"` they are its own, calibrated, and not combined.
         Without `seed` the same candles give the same forecast; with one, you choose the draw.
 
         Raises:
@@ -144,6 +149,7 @@ class KronosClient(ClientBase):
             top_p=top_p,
             seed=seed,
             paths=paths,
+            forecast=forecast,
         )
         if isinstance(answer, KronosError):
             raise answer
@@ -160,6 +166,7 @@ class KronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        forecast: str = "combined",
     ) -> Generator[Answer]:
         """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
 
@@ -179,7 +186,13 @@ class KronosClient(ClientBase):
             seed=seed,
             paths=paths,
         )
-        asked = self._asked(symbols, bars(horizon), interval=interval, sampling=drawn)
+        asked = self._asked(
+            symbols,
+            bars(horizon),
+            interval=interval,
+            sampling=drawn,
+            combined=is_combined(forecast),
+        )
         return self._served(self.space.forecast_batches(asked.requests), asked)
 
     def forecast_frame(

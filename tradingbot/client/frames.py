@@ -43,8 +43,8 @@ class ForecastFrame(pd.DataFrame):
     def paths(self) -> np.ndarray | None:
         """The sample paths, float64, samples x horizon x [open, high, low, close, volume].
 
-        None unless they were asked for. They are the model's own, also where quantiles are
-        calibrated.
+        None unless they were asked for. They agree with the quantiles: rank by rank, the model's
+        own are moved onto those that are served.
         """
         return self.forecast.paths
 

@@ -46,6 +46,13 @@ def sampling(
     }
 
 
+def is_combined(forecast: object) -> bool:
+    """Whether the forecast is to be combined with plain ones: "combined", or else "kronos"."""
+    if forecast not in ("combined", "kronos"):
+        raise ValueError(f"forecast={forecast!r}: expected 'combined' or 'kronos'")
+    return forecast == "combined"
+
+
 def quantile_levels(levels: Iterable[float]) -> tuple[float, ...]:
     """Ascending, each once."""
     least, most = QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]

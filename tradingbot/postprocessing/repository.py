@@ -22,6 +22,7 @@ from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined import Combination, suffices
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.experts import FORECASTERS
+from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
@@ -176,11 +177,12 @@ class StoredPostprocessing:
     """What the database knows of each model's record, by default the configured database.
 
     Each model's is read once. A database that is not there or cannot be read knows nothing: the
-    forecasts stay raw, and say so.
+    forecasts stay raw, and say so. With `combined=False` they stay Kronos' own.
     """
 
-    def __init__(self, sessions: SessionFactory | None = None) -> None:
+    def __init__(self, sessions: SessionFactory | None = None, *, combined: bool = True) -> None:
         self._sessions = sessions
+        self._with_others = combined
         self._read: dict[Key, tuple[Calibration | None, Combination | None]] = {}
 
     def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
@@ -196,7 +198,9 @@ class StoredPostprocessing:
         calibration, combination = self._read[key]
         if calibration is not None:
             forecast = calibration.apply(forecast)
-        return forecast if combination is None else combination.apply(forecast, bars)
+        if combination is not None and self._with_others:
+            forecast = combination.apply(forecast, bars)
+        return with_served_paths(forecast)
 
     def _stored(self, key: Key) -> tuple[Calibration | None, Combination | None]:
         try:

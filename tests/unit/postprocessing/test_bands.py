@@ -2,6 +2,7 @@
 
 import json
 import pkgutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -367,7 +368,16 @@ def test_with_enough_record_the_job_and_the_client_give_the_same_combined_foreca
 
     monkeypatch.setenv("DATABASE_URL", database)
     with KronosClient(space_url, data=DataService("sample"), samples=4) as client:
-        frame = client.forecast("AAPL", 2)
+        frame = client.forecast("AAPL", 2, paths=True)
+        alone = client.forecast("AAPL", 2, forecast="kronos")
+        with pytest.raises(ValueError, match="forecast='x': expected 'combined' or 'kronos'"):
+            client.predict("AAPL", forecast="x")
+    assert alone.attrs["calibration"].startswith("conformal")
+    assert alone["kronos_share"].tolist() == [1.0, 1.0]
+    assert alone["close"].tolist() == frame["close"].tolist()
+    assert alone["close_p90"].tolist() != frame["close_p90"].tolist()
+    assert frame.paths is not None
+    assert np.quantile(frame.paths[:, 0, 3], 0.9) == pytest.approx(frame["close_p90"][0], rel=0.01)
     assert frame.attrs["calibration"] == made.calibration
     assert frame.attrs["shares"] == made.shares
     assert frame["close_p90"].tolist() == pytest.approx(
@@ -418,12 +428,22 @@ WAITING = (
 
 
 def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[..., Any]:
-    """`work`, which notes how many transactions wait while it computes."""
+    """`work`, which notes how many transactions wait while it computes.
+
+    One of another thread may be between two statements; one that waits for `work` stays.
+    """
 
     def watch(*args: Any, **options: Any) -> Any:
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            cursor.execute(WAITING)
-            waiting.append(cursor.fetchone()[0])
+            connection.autocommit = True  # each question sees the moment
+            deadline = time.monotonic() + 5
+            while True:
+                cursor.execute(WAITING)
+                [count] = cursor.fetchone()
+                if not count or time.monotonic() > deadline:
+                    break
+                time.sleep(0.01)
+            waiting.append(count)
         return work(*args, **options)
 
     return watch
