@@ -1,6 +1,6 @@
 """`kronosbot`, `kronos_space` and the like as processes that start at once, by forking.
 
-`python -m tradingbot.kronosbot` takes two seconds and `python -m kronos_space` four, nearly all of
+`python -m tradingbot.kronosbot` and `python -m kronos_space` each take two seconds, nearly all of
 them imports. A forked command is a process of its own, with its own arguments, environment, folder
 and output; it runs the same module as `__main__` and ends with the same status. The processes that
 are forked from have imported everything; they start when they are first needed.
