@@ -25,11 +25,19 @@ DROPOUTS = dict(ffn_dropout_p=0.2, attn_dropout_p=0.1, resid_dropout_p=0.2, toke
 GROUP_SIZE = {"kronos-mini": 5, "kronos-small": 4, "kronos-base": 4}
 
 
+def published_shape(name: str) -> tuple[KronosConfig, KronosTokenizerConfig]:
+    """The configurations of a published model and its tokenizer."""
+    model = KronosConfig(**PUBLISHED_MODELS[name], **DROPOUTS)  # type: ignore[arg-type]
+    return model, KronosTokenizerConfig(group_size=GROUP_SIZE[name])
+
+
 def write_checkpoint(folder: Path, name: str = "kronos-mini", max_context: int = 2048) -> Path:
     """A checkpoint folder as KRONOS_MODEL takes it; returns `folder`."""
-    model = KronosConfig(**PUBLISHED_MODELS[name], **DROPOUTS)  # type: ignore[arg-type]
-    tokenizer = KronosTokenizerConfig(group_size=GROUP_SIZE[name])
-    for component, module in (("model", Kronos(model)), ("tokenizer", KronosTokenizer(tokenizer))):
+    model, tokenizer = published_shape(name)
+    for component, module in (
+        ("model", Kronos(model, fill=False)),
+        ("tokenizer", KronosTokenizer(tokenizer, fill=False)),
+    ):
         prescribe_weights(component, module)
         module.save_pretrained(folder / component)
     description = {"name": f"{name}-shape", "max_context": max_context, "description": "made up"}

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from kronos_space.weights import checkpoint as module
 from kronos_space.weights.catalogue import BUNDLED_FILES, CATALOGUE
 from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
 from kronos_space.weights.download import check_config
-from tests.support.checkpoints import NANO, PUBLISHED_MODELS, write_checkpoint
+from tests.support.checkpoints import NANO, PUBLISHED_MODELS, published_shape, write_checkpoint
 
 
 @pytest.fixture
@@ -249,11 +250,12 @@ def test_every_published_model_has_a_pinned_revision() -> None:
 @pytest.mark.parametrize("name", PUBLISHED_MODELS)
 def test_the_configuration_of_a_published_model_is_checked(name: str, tmp_path: Path) -> None:
     entry = CATALOGUE[name]
-    folder = write_checkpoint(tmp_path / "published", name)
-    for part, config in (("model", entry.model_config), ("tokenizer", entry.tokenizer_config)):
-        path = folder / part / "config.json"
+    path = tmp_path / "config.json"
+    expected = (entry.model_config, entry.tokenizer_config)
+    for config, shape in zip(expected, published_shape(name), strict=True):
+        right = asdict(shape)
+        path.write_text(json.dumps(right))
         check_config(path.parent, config)
-        right = json.loads(path.read_text())
         assert config.keys() <= right.keys()
         for field, value in config.items():
             path.write_text(json.dumps(right | {field: 2 * int(value)}))
