@@ -100,7 +100,8 @@ class Chaos:
             seen = Evidence(world, schedule.faults)
             between = Tables(self._postgres, world.database)
             outcome.broken += check_disturbed(seen, at_first, between)
-            world.start("further", *(["--force"] if schedule.force else []))
+            again = ["--force"] if schedule.force else []
+            world.start("further", *again, settings={"KRONOS_WAKE_TIMEOUT": "20"})  # undisturbed
             world.wait()
             world.hub.settle()
             at_last = Tables(self._postgres, world.database)
