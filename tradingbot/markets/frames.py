@@ -62,6 +62,8 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
     if isinstance(history, pd.DataFrame):
         return history
     try:
+        if hasattr(history, "get_columns"):  # polars, whose other ways lead through pyarrow
+            return pd.DataFrame({column.name: column.to_list() for column in history.get_columns()})
         if hasattr(history, "__dataframe__"):
             with warnings.catch_warnings():  # pandas 3 prefers Arrow, which needs pyarrow
                 warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,6 +1,7 @@
 """Frames of candles as people have them: yfinance's, a column of dates, other libraries'."""
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,34 @@ def test_the_base_currencys_volume_is_used_or_its_absence_is_said(
     assert caplog.messages == [
         "SPY: no volume: none of Volume BTC, Volume USDT is known to be in units of it"
     ]
+
+
+class PolarsColumn:
+    """As much of a polars.Series as is needed."""
+
+    def __init__(self, name: str, values: list[object]) -> None:
+        self.name, self._values = name, values
+
+    def to_list(self) -> list[object]:
+        return self._values
+
+
+class PolarsFrame:
+    """As much of a polars.DataFrame; without pyarrow its to_pandas fails."""
+
+    def __init__(self, columns: dict[str, list[object]]) -> None:
+        self._columns = columns
+
+    def get_columns(self) -> list[PolarsColumn]:
+        return [PolarsColumn(*column) for column in self._columns.items()]
+
+    def to_pandas(self) -> None:
+        raise ModuleNotFoundError("No module named 'pyarrow'")
+
+
+def test_a_frame_of_polars_is_read_without_pyarrow() -> None:
+    days = [date(2026, 11, 19), date(2026, 11, 20)]
+    prices = {name: [10.0, 11.0] for name in ("Open", "High", "Low", "Close")}
+    bars = normalised("SPY", PolarsFrame({"Date": [*days], **prices, "Volume": [5, 6]}))
+    assert [f"{day:%Y-%m-%d}" for day in bars.index] == ["2026-11-19", "2026-11-20"]
+    assert bars["volume"].tolist() == [5.0, 6.0]
