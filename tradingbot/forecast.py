@@ -1,5 +1,6 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -131,7 +132,7 @@ class Forecast:
     @property
     def kronos_share(self) -> float:
         """How much of the quantiles is Kronos': 1 unless they are combined."""
-        return 1.0 if self.shares is None else self.shares[KRONOS]
+        return 1.0 if self.shares is None else self.shares.get(KRONOS, 0.0)
 
     def uncombined(self) -> "Forecast":
         """The forecast with Kronos' own quantiles, calibrated where they were.
@@ -258,13 +259,16 @@ def short_revision(revision: str) -> str:
 
 def describe_shares(shares: Mapping[str, float]) -> str:
     """64 % volatility model, 21 % random walk, 15 % Kronos; the largest first."""
-    named = {
-        "volatility model": shares[EWMA_WALK] + shares[RANGE_WALK],
-        "random walk": shares[RANDOM_WALK],
-        "Kronos": shares[KRONOS],
-    }
+    kronos, random_walk = shares.get(KRONOS, 0.0), shares.get(RANDOM_WALK, 0.0)
+    volatility = shares.get(EWMA_WALK, 0.0) + shares.get(RANGE_WALK, 0.0)
+    named = {"volatility model": volatility, "random walk": random_walk, "Kronos": kronos}
     ordered = sorted(named.items(), key=lambda item: -item[1])
-    return ", ".join(f"{share:.0%} {name}".replace("%", " %") for name, share in ordered)
+    whole = [math.floor(100 * share) for _, share in ordered]
+    lacking = [100 * share - floor for (_, share), floor in zip(ordered, whole, strict=True)]
+    most = sorted(range(len(whole)), key=lambda at: -lacking[at])
+    for at in most[: round(sum(lacking))]:  # so that they add up to 100
+        whole[at] += 1
+    return ", ".join(f"{cent} % {name}" for cent, (name, _) in zip(whole, ordered, strict=True))
 
 
 def describe_bands(calibration: str, shares: Mapping[str, float] | None) -> str:

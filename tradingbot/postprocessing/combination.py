@@ -28,6 +28,7 @@ from tradingbot.typing import Floats, Times
 
 RATE = 1.0  # of learning; losses are in units of each forecast's expected move, so none is tuned
 PRIOR_SESSIONS = 50  # of no agreement at all: so much record halves the doubt in the median
+MOST = 5.0  # expected moves: no forecast teaches more, as after a halt, where none is expected
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 _MEDIAN = 9  # of the 19 quantiles
@@ -88,9 +89,7 @@ class State:
     @property
     def weights(self) -> Floats:
         """(1 + experts,): positive, their sum is 1."""
-        powers = np.exp(np.array(self.gains) - max(self.gains))
-        weights: Floats = powers / powers.sum()
-        return weights
+        return _softmax(np.array(self.gains))
 
     @property
     def kept(self) -> float:
@@ -116,10 +115,16 @@ def combine(state: State, model: Floats, experts: Floats) -> Floats:
 
 def shares(state: State, experts: Floats) -> Floats:
     """(n, 1 + experts): the weights, the model's first, once those that sleep have none."""
-    awake = ~np.isnan(experts[..., 0])
-    weights = state.weights * np.column_stack([np.ones(len(experts), dtype=bool), awake])
-    found: Floats = weights / weights.sum(axis=1, keepdims=True)
-    return found
+    awake = np.column_stack([np.ones(len(experts), dtype=bool), ~np.isnan(experts[..., 0])])
+    return _softmax(np.where(awake, np.array(state.gains), -np.inf))
+
+
+def _softmax(gains: Floats) -> Floats:
+    """Along the last axis; NaN where no gain is above minus infinity."""
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(gains - gains.max(axis=-1, keepdims=True))
+        weights: Floats = powers / powers.sum(axis=-1, keepdims=True)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -150,9 +155,11 @@ class Course:
 def replay(panel: Panel, start: State) -> Course:
     """Learn from the panel after `start`, session by session; those it has seen are left out.
 
-    Forecasts without an expected move (too short or flat a history) teach nothing.
+    Forecasts without an expected move (too short or flat a history), without all quantiles or
+    without a price as their outcome teach nothing.
     """
-    panel = panel[np.isfinite(panel.scale) & (panel.scale > 0) & np.isfinite(panel.model[:, 0])]
+    known = np.isfinite(panel.scale + panel.actual + panel.model.sum(axis=1))
+    panel = panel[known & (panel.scale > 0)]
     sessions, states = [], [start]
     for session, of_session in _by_session(panel):
         if start.until is None or session > start.until:
@@ -173,9 +180,11 @@ def _learn(now: State, panel: Panel, session: np.datetime64) -> State:
     stacked = _stacked(now, panel.model, panel.experts)
     blended = _blend(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
-    ahead = (blended[:, None] - stacked) / panel.scale[:, None, None]
+    ahead = ((blended[:, None] - stacked) / panel.scale[:, None, None]).clip(-MOST, MOST)
     fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # who sleeps gains nothing
-    median, actual = panel.model[:, _MEDIAN] / panel.scale, panel.actual / panel.scale
+    median, actual = (
+        (moves / panel.scale).clip(-MOST, MOST) for moves in (panel.model[:, _MEDIAN], panel.actual)
+    )
     reach = scores(np.exp(blended), np.exp(panel.actual))
     return State(
         gains=tuple((np.array(now.gains) + RATE * fall).tolist()),
@@ -196,9 +205,7 @@ def _stacked(state: State, model: Floats, experts: Floats) -> Floats:
 
 def _blend(state: State, stacked: Floats) -> Floats:
     """(n, 19): weighted means over those that are awake; NaN where nobody is."""
-    awake = np.where(np.isnan(stacked[..., 0]), 0.0, state.weights)
-    with np.errstate(invalid="ignore"):
-        awake /= awake.sum(axis=1, keepdims=True)
+    awake = _softmax(np.where(np.isnan(stacked[..., 0]), -np.inf, np.array(state.gains)))
     blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
     return blended
 

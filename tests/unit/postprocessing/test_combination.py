@@ -14,6 +14,7 @@ from tradingbot.postprocessing.combination import (
     State,
     combine,
     replay,
+    shares,
     untaught,
 )
 from tradingbot.typing import Floats
@@ -188,3 +189,33 @@ def test_weights_are_shares_and_do_not_depend_on_how_much_the_market_moves(
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
     assert learnt(scaled).weights == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("move", [1e-3, 1e-8])
+def test_one_forecast_after_a_halt_of_its_ticker_does_not_outweigh_all_the_others(
+    move: float,
+) -> None:
+    """Where it has not moved for long, hardly any move is expected, and each is a thousandfold."""
+    panel = market(200)
+    scale, experts = panel.scale.copy(), panel.experts.copy()
+    scale[640], experts[640] = move * scale[640], move * experts[640]
+    halted = replace(panel, scale=scale, experts=experts)
+    assert learnt(halted).weights == pytest.approx(learnt(panel).weights, abs=0.1)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["scale", "actual", "model"])
+def test_a_forecast_that_has_no_number_teaches_nothing(name: str, broken: float) -> None:
+    panel = market(60)
+    values = getattr(panel, name).copy()
+    values[100, ...] = broken
+    others = np.arange(len(panel)) != 100
+    assert learnt(replace(panel, **{name: values})) == learnt(panel[others])
+
+
+def test_where_the_others_sleep_a_model_that_has_lost_all_its_weight_speaks_alone() -> None:
+    panel = market(1)
+    state = State(gains=(-2000.0, 0.0, 0.0))
+    combined = combine(state, panel.model, np.full_like(panel.experts, np.nan))
+    assert combined[0] == pytest.approx(0.02 * NORMAL * 2)
+    assert shares(state, np.full_like(panel.experts, np.nan))[0].tolist() == [1, 0, 0]

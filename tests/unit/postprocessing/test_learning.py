@@ -20,7 +20,13 @@ from tests.support.records import LAST, Past
 from tradingbot.cli.calibrate_output import calibration_document, show_calibration
 from tradingbot.data.stored import bars_in_database
 from tradingbot.errors import DataError
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
+from tradingbot.forecast import (
+    QUANTILE_LEVELS,
+    Forecast,
+    ForecastBar,
+    describe_shares,
+    prob_above,
+)
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
@@ -300,3 +306,21 @@ def test_a_model_whose_paths_are_not_anchored_has_no_shares(
     bars("AAPL").to_csv(tmp_path / "AAPL.csv", index_label="date")
     found = recalibrate(sqlite_url, Settings(), source=f"csv:{tmp_path}", record=None, dry_run=True)
     assert (len(found.fits), found.combinations) == (1, [])
+
+
+@given(
+    parts=st.lists(st.floats(0, 1), min_size=4, max_size=4).filter(lambda parts: sum(parts) > 0.1)
+)
+def test_the_shares_in_words_add_up_to_a_hundred_the_largest_first(parts: list[float]) -> None:
+    shares = {name: part / sum(parts) for name, part in zip(FORECASTERS, parts, strict=True)}
+    said = describe_shares(shares).split(", ")
+    percents = [int(part.split(" % ")[0]) for part in said]
+    assert sum(percents) == 100
+    assert percents == sorted(percents, reverse=True)
+    kronos = next(cent for cent, part in zip(percents, said, strict=True) if "Kronos" in part)
+    assert abs(kronos - 100 * shares["kronos"]) < 1
+
+
+def test_equal_shares_are_called_so_in_words() -> None:
+    thirds = {"kronos": 0.334, "random walk": 0.333, "ewma walk": 0.2, "range walk": 0.133}
+    assert describe_shares(thirds) == "34 % Kronos, 33 % volatility model, 33 % random walk"
