@@ -68,13 +68,15 @@ class Combination:
             combine(state, model[at], experts[at]) for state, at in zip(states, rows, strict=True)
         ]
         weights = [shares(state, experts[at]) for state, at in zip(states, rows, strict=True)]
-        served = (np.exp(np.concatenate(logs)) * forecast.last_close).tolist()
+        prices = np.exp(np.concatenate(logs)) * forecast.last_close
+        if not (np.isfinite(prices) & (prices > 0)).all():
+            return forecast
         until = max(str(state.until)[:10] for state in states)
         return replace(
             forecast,
             bars=tuple(
                 _combined(bar, forecast.last_close, quantiles)
-                for bar, quantiles in zip(forecast.bars, served, strict=True)
+                for bar, quantiles in zip(forecast.bars, prices.tolist(), strict=True)
             ),
             calibration=f"combined until {until}, n={min(one.forecasts for one in states)}",
             shares=dict(

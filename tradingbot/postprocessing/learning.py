@@ -28,6 +28,7 @@ BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since
 
 _SLICE = timedelta(days=92)  # of target sessions in memory at a time
 _MOMENT = timedelta(seconds=1)
+_LATE = timedelta(days=14)  # a pool that has learnt nothing for longer has no more forecasts
 
 Panels = dict[int, list[tuple[str, Panel]]]  # by step: of a ticker, its asset class and forecasts
 
@@ -51,7 +52,10 @@ def learn(
     """
     combination = start
     until = [state.until for state in start.pools.values() if state.until is not None]
-    after = min(until).astype("M8[s]").item() if until else before - RECORD
+    after = before - RECORD
+    if until:
+        oldest, newest = (bound.astype("M8[s]").item() for bound in (min(until), max(until)))
+        after = max(oldest, newest - _LATE)
     while after + _MOMENT < before:
         end = min(after + _SLICE, before)
         panels = _panels(sessions, bars_of, start.key, (after, end), horizon)
@@ -100,6 +104,7 @@ def _panels(
     found: Panels = {}
     for one in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
         if isinstance(one, ForecastOutcomes) and one.model_revision == revision:
+            kind = asset_class(one.symbol)
             for step, panel in panels_of(one, bars[one.symbol]):
-                found.setdefault(step, []).append((asset_class(one.symbol), panel))
+                found.setdefault(step, []).append((kind, panel))
     return found

@@ -2,17 +2,18 @@
 
 import logging
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import inspect, select
+from sqlalchemy import delete, inspect, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import KronosError
-from tradingbot.forecast import Forecast
+from tradingbot.forecast import ANCHORED, Forecast
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosCalibration, KronosCombination
 from tradingbot.persistence.upsert import upsert
@@ -20,13 +21,15 @@ from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
 from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined import Combination, suffices
-from tradingbot.postprocessing.conformal import BANDS
+from tradingbot.postprocessing.conformal import BANDS, LIMIT
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
+
+_Known = TypeVar("_Known")
 
 
 def load(session: Session, key: Key) -> Calibration | None:
@@ -82,26 +85,43 @@ def store(session: Session, calibration: Calibration) -> int:
 
 
 def load_combination(session: Session, key: Key) -> Combination | None:
-    """What is stored for this revision of this model; None if nothing is."""
+    """What is stored for this revision of this model; None if nothing is, or cannot be used.
+
+    Then all of it is told and left out, and the next night learns it from the ledger again. A
+    database whose schema is older has no such table.
+    """
     table = KronosCombination
-    rows = session.scalars(
-        select(table).where(
-            table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
-        )
+    if not inspect(session.connection()).has_table(table.__tablename__):
+        return None
+    query = select(table).where(
+        table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
     )
-    pools = {(row.asset_class, row.step): _state(row) for row in rows}
+    try:
+        pools = {(row.asset_class, row.step): _state(row) for row in session.scalars(query)}
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
+        logger.warning(
+            "kronos_combinations: a row of %s %s is damaged (%s: %s); it is not used, and the "
+            "next run of the job learns it again",
+            *(key[0], key[1], type(error).__name__, error),
+        )
+        return None
     return Combination(key, pools) if pools else None
 
 
 def newest_of_family(session: Session, key: Key) -> Combination | None:
     """What is stored for the revision of this model that was learnt from last, as if it were this.
 
-    A new revision starts from there.
+    A new revision starts from there. Forecasts that are anchored at the last close and others are
+    different families.
     """
     table = KronosCombination
     revision = session.scalar(
         select(table.model_revision)
-        .where(table.model_name == key[0], table.interval == key[2])
+        .where(
+            table.model_name == key[0],
+            table.interval == key[2],
+            table.model_revision.endswith(ANCHORED) == key[1].endswith(ANCHORED),
+        )
         .order_by(table.until.desc(), table.learnt_at.desc(), table.model_revision)
         .limit(1)
     )
@@ -112,12 +132,7 @@ def newest_of_family(session: Session, key: Key) -> Combination | None:
 
 
 def served_shares(session: Session, key: Key) -> dict[str, float] | None:
-    """The mean shares of the forecasters over all steps; None where nothing is combined yet.
-
-    A database whose schema is older has no such table, and is not upgraded.
-    """
-    if not inspect(session.connection()).has_table(KronosCombination.__tablename__):
-        return None
+    """The mean shares of the forecasters over all steps; None where nothing is combined yet."""
     found = load_combination(session, key)
     pools = {} if found is None else found.pools
     weights = [
@@ -131,9 +146,18 @@ def served_shares(session: Session, key: Key) -> dict[str, float] | None:
 
 
 def store_combination(session: Session, combination: Combination) -> int:
-    """Write its pools over those of before; the number of rows. The caller commits."""
+    """Write its pools in the place of those of before; the number of rows. The caller commits."""
     now = utcnow()
     name, revision, interval = combination.key
+    table = KronosCombination
+    session.execute(
+        delete(table).where(
+            table.model_name == name,
+            table.model_revision == revision,
+            table.interval == interval,
+            tuple_(table.asset_class, table.step).not_in(list(combination.pools)),
+        )
+    )
     rows = [
         {
             "model_name": name,
@@ -160,9 +184,14 @@ def store_combination(session: Session, combination: Combination) -> int:
 
 
 def _state(row: KronosCombination) -> State:
-    """A forecaster that the row does not name yet starts as good as the mean of the others."""
+    """A forecaster that the row does not name yet starts as good as the mean of the others.
+
+    Raises:
+        ValueError: Its numbers cannot have been learnt. Other errors are raised for what is no
+            number at all.
+    """
     mean = sum(row.gains.values()) / len(row.gains)
-    return State(
+    state = State(
         gains=tuple(row.gains.get(name, mean) for name in FORECASTERS),
         agreement=row.median_agreement,
         size=row.median_size,
@@ -171,6 +200,13 @@ def _state(row: KronosCombination) -> State:
         forecasts=row.n,
         until=np.datetime64(row.until, "s"),
     )
+    learnt = (*state.gains, state.agreement, state.size, *state.log_factors)
+    widest = math.log(LIMIT) + 1e-9
+    if not all(map(math.isfinite, learnt)) or max(map(abs, state.log_factors)) > widest:
+        raise ValueError(f"{row.asset_class} step {row.step} has numbers out of range")
+    if state.size < 0 or not 1 <= state.sessions <= state.forecasts:
+        raise ValueError(f"{row.asset_class} step {row.step} has counts out of range")
+    return state
 
 
 class StoredPostprocessing:
@@ -183,7 +219,7 @@ class StoredPostprocessing:
     def __init__(self, sessions: SessionFactory | None = None, *, combined: bool = True) -> None:
         self._sessions = sessions
         self._with_others = combined
-        self._read: dict[Key, tuple[Calibration | None, Combination | None]] = {}
+        self._known: dict[Key, tuple[Calibration | None, Combination | None]] = {}
 
     def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
         """The forecast, calibrated and combined as the record says.
@@ -193,21 +229,21 @@ class StoredPostprocessing:
             bars: The candles that it was made from.
         """
         key = key_of(forecast)
-        if key not in self._read:
-            self._read[key] = self._stored(key)
-        calibration, combination = self._read[key]
+        if key not in self._known:
+            self._known[key] = self._stored(load, key), self._stored(load_combination, key)
+        calibration, combination = self._known[key]
         if calibration is not None:
             forecast = calibration.apply(forecast)
         if combination is not None and self._with_others:
             forecast = combination.apply(forecast, bars)
         return with_served_paths(forecast)
 
-    def _stored(self, key: Key) -> tuple[Calibration | None, Combination | None]:
+    def _stored(self, read: Callable[[Session, Key], _Known | None], key: Key) -> _Known | None:
         try:
             if self._sessions is None and not database_exists(database_url()):
-                return None, None
+                return None
             with (self._sessions or partial(get_db_session, create=False))() as session:
-                return load(session, key), load_combination(session, key)
+                return read(session, key)
         except (KronosError, SQLAlchemyError) as error:
             logger.debug("%s: nothing is known of its record: %s", key[0], error)
-            return None, None
+            return None

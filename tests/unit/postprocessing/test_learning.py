@@ -1,6 +1,6 @@
 """What the ledger teaches of each forecaster, night by night, and what a forecast makes of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from sqlalchemy import select
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
 from tests.support.records import LAST, Past
 from tradingbot.cli.calibrate_output import calibration_document, show_calibration
@@ -29,15 +30,19 @@ from tradingbot.forecast import (
 )
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
-from tradingbot.persistence.models import KronosForecast, KronosPrediction
-from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.persistence.models import KronosCombination, KronosForecast, KronosPrediction
+from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors
 from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.learning import learn
 from tradingbot.postprocessing.recalibration import recalibrate
 from tradingbot.postprocessing.repository import (
+    StoredPostprocessing,
     load_combination,
     newest_of_family,
+    served_shares,
+    store,
     store_combination,
 )
 from tradingbot.settings import Settings
@@ -324,3 +329,118 @@ def test_the_shares_in_words_add_up_to_a_hundred_the_largest_first(parts: list[f
 def test_equal_shares_are_called_so_in_words() -> None:
     thirds = {"kronos": 0.334, "random walk": 0.333, "ewma walk": 0.2, "range walk": 0.133}
     assert describe_shares(thirds) == "34 % Kronos, 33 % volatility model, 33 % random walk"
+
+
+# what is stored ---------------------------------------------------------------------------
+
+
+def damaged(**columns: Any) -> Callable[[Session], Any]:
+    """One pool's row, with these columns as an accident has left them."""
+    table = KronosCombination
+    at = (table.asset_class == "equity", table.step == 1)
+    return lambda session: session.execute(update(table).where(*at).values(**columns))
+
+
+def as_text(column: str, value: str) -> Callable[[Session], Any]:
+    return lambda session: session.execute(
+        text(f"UPDATE kronos_combinations SET {column} = :value WHERE step = 1"), {"value": value}
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damaged(gains={}),
+        damaged(gains=[]),
+        damaged(gains={"kronos": float("nan")}),
+        damaged(gains={"kronos": "much"}),
+        damaged(gains={"kronos": float("inf"), "random walk": 0.0}),
+        damaged(band_factors={}),
+        damaged(band_factors={str(band): 0.0 for band in BANDS}),
+        damaged(band_factors={str(band): 1e9 for band in BANDS}),
+        damaged(band_factors={str(band): None for band in BANDS}),
+        damaged(median_size=-1.0),
+        damaged(median_agreement=float("inf")),
+        damaged(sessions=0),
+        damaged(n=0),
+        as_text("gains", ""),
+        as_text("gains", "no json"),
+        as_text("median_size", "much"),
+        as_text("until", "yesterday"),
+    ],
+    ids=range(17),
+)
+def test_a_damaged_row_is_told_and_not_used_and_all_is_learnt_again(
+    sqlite_url: str,
+    learnt: Learn,
+    known: Combination,
+    damage: Callable[[Session], Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with get_db_session(sqlite_url) as session:
+        store_combination(session, known)
+        stale = replace(known.pools["crypto", 1], sessions=99, forecasts=99)
+        store_combination(session, Combination(KEY, {**known.pools, ("fx", 7): stale}))
+        damage(session)
+    with get_db_session(sqlite_url) as session:
+        assert load_combination(session, KEY) is None
+        assert "kronos_combinations: a row of mini r1+anchored is damaged" in caplog.text
+        assert served_shares(session, KEY) is None
+        assert newest_of_family(session, KEY) is None
+    served = StoredPostprocessing(partial(get_db_session, sqlite_url)).apply(forecast(), bars())
+    assert served == forecast()
+    with get_db_session(sqlite_url) as session:
+        store_combination(session, learnt())
+        read = load_combination(session, KEY)
+    assert read is not None
+    assert read.pools.keys() == known.pools.keys()
+
+
+def test_anchored_revisions_and_others_are_two_families(
+    sqlite_url: str, known: Combination
+) -> None:
+    with get_db_session(sqlite_url) as session:
+        store_combination(session, Combination((KEY[0], "r1", "1d"), known.pools))
+        assert newest_of_family(session, (KEY[0], "r2+anchored", "1d")) is None
+        assert newest_of_family(session, (KEY[0], "r2", "1d")) is not None
+        store_combination(session, known)
+        assert newest_of_family(session, (KEY[0], "r2+anchored", "1d")) is not None
+
+
+def test_without_the_table_of_combinations_what_is_calibrated_stays_so(
+    sqlite_url: str, known: Combination
+) -> None:
+    """As in a database that an older version left, until the next run of the job upgrades it."""
+    factors = Factors((2.0,) * 9, n=480, until=LAST - timedelta(days=1))
+    with get_db_session(sqlite_url) as session:
+        store(session, Calibration(KEY, {("equity", 0): factors}))
+        session.execute(text("DROP TABLE kronos_combinations"))
+    served = StoredPostprocessing(partial(get_db_session, sqlite_url)).apply(forecast(), bars())
+    assert served.calibration == "conformal until 2024-05-14, n=480"
+
+
+def test_a_pool_without_forecasts_any_more_does_not_make_each_night_read_all_of_them(
+    known: Combination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a horizon that was longer once, or the last ticker of a class."""
+    asked: list[Any] = []
+
+    def nothing(*args: Any, targets: Any, **options: Any) -> Iterator[Any]:
+        asked.append(targets)
+        return iter(())
+
+    monkeypatch.setattr("tradingbot.postprocessing.learning.resolve_outcomes", nothing)
+    ended = replace(known.pools["crypto", 1], until=np.datetime64("2023-06-01", "s"))
+    start = Combination(KEY, {**known.pools, ("crypto", 1): ended})
+    assert learn(sessions_of_none, bars_of_none, start, before=LAST, horizon=2) == start
+    [(after, before)] = asked
+    assert before == LAST
+    assert after == LAST - timedelta(days=15)  # 14 before the newest session
+
+
+def sessions_of_none() -> Any:
+    raise AssertionError
+
+
+def bars_of_none(symbol: str, interval: str, since: datetime) -> Any:
+    raise AssertionError
