@@ -146,7 +146,7 @@ def test_the_strategy_of_backtesting_py_trades_on_the_stored_forecasts(
         test = runpy.run_path(str(ROOT / "examples" / "backtesting_py.py"))["test"]
         trades = test.run()["_trades"]
     assert "# Trades" in capsys.readouterr().out
-    assert trades["EntryTime"].tolist() == [bars.index[-39], bars.index[-19]]
+    assert trades["EntryTime"].tolist() == [bars.index[-39]], "the last one is still open"
     assert trades["EntryPrice"].iloc[0] == pytest.approx(bars["open"].iloc[-39])
     assert trades["ExitTime"].iloc[0] == bars.index[-29]
 
