@@ -40,11 +40,12 @@ class KronosTraderBot(Bot):
     the range reaches further down. ConfigError for a `threshold` below 0, a `min_prob` below 0.5,
     and the like. Other keywords are those of `Bot`.
 
-    With `min_skill` it trades only where the model has earned it: it holds while the model's skill
-    (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known, over
-    the last 60 sessions of the ticker, or what else there is; and until the whole record shows that
-    it is no less, by an interval that may be looked at every night. That is the present's: not for
-    backtests.
+    With `min_skill` the move is that of the served median, which the record is of, in place of
+    Kronos' own mean; and it trades only where that has been earned: it holds while the model's
+    skill (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known,
+    over the last 60 sessions of the ticker, or what else there is; and until the whole record shows
+    that it is no less, by an interval that may be looked at every night. That is the present's: not
+    for backtests.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class KronosTraderBot(Bot):
             self.reason = self._why_none()
             return 0
         close, bar = float(row["close"]), forecast.bars[-1]
-        move = bar.close / close - 1
+        # a record is of the served distribution: then it decides, not Kronos' own mean beside it
+        expected = bar.close if self.min_skill is None else bar.close_quantiles[0.5]
+        move = expected / close - 1
         low, high = bar.close_quantiles[0.1], bar.close_quantiles[0.9]
         self.reason = (
             f"{move:+.1%} expected by {bar_text(bar.target_date, self.interval)}, "

@@ -1,6 +1,7 @@
 """KronosTraderBot: which forecasts count, and when their uncertainty agrees."""
 
 import os
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
-from tradingbot.persistence.models import BotRow
+from tradingbot.persistence.models import BotRow, KronosScore
 
 if TYPE_CHECKING:
     import subprocess
@@ -193,3 +194,36 @@ def test_the_command_ends_with_one_line_that_names_what_is_wrong(
     assert done.returncode == code
     assert says in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_with_min_skill_it_decides_on_what_was_served_and_its_record(
+    market: Market, sqlite_url: str
+) -> None:
+    # Kronos expects +3 %; its record made of that +0.4 %, in a band around the last close
+    said = made_up("AAPL", FRIDAY, **RISING)
+    served = {0.1: 98.0, 0.5: 100.4, 0.9: 104.0}
+    bars = tuple(replace(bar, close_quantiles=served, prob_up=0.6, raw=bar) for bar in said.bars)
+    shares = {"kronos": 0.1, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.4}
+    combined = replace(said, bars=bars, shares=shares, calibration="combined until 2024-05-16, n=9")
+    store(sqlite_url, combined)
+    assert decide(market, sqlite_url)[0] == 1  # Kronos' own mean
+    found, reason = decide(market, sqlite_url, min_skill=0.0)
+    assert found == 0
+    assert reason.startswith("+0.4% expected by Fri 2024-05-24")
+    assert reason.endswith("10-90 % range 98.00 to 104.00")
+    found, reason = decide(market, sqlite_url, min_skill=0.0, threshold=0.001)
+    assert found == 0
+    assert reason.endswith("skill is not known yet; `kronosbot score` counts it")
+    day = {"n": 300, "sessions": 60, "scored_at": FRIDAY, "first_target": FRIDAY}
+    key = {"model_name": "some-model", "model_revision": "", "interval": "1d", "symbol": "AAPL"}
+    with get_db_session(sqlite_url) as session:
+        for forecast, skill in (("served", 0.02), ("raw", -0.2), ("combined", 0.03)):
+            session.add(
+                KronosScore(
+                    **key, **day, last_target=FRIDAY, step=0, last_sessions=0, forecast=forecast,
+                    crps_skill=skill, skill_low=skill / 2,
+                )
+            )  # fmt: skip
+    assert decide(market, sqlite_url, min_skill=0.0, threshold=0.001)[0] == 1
+    _, reason = decide(market, sqlite_url, min_skill=0.015, threshold=0.001)
+    assert reason.endswith("but only +0.01 is certain (AAPL, 60 sessions so far)")
