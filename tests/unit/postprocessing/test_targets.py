@@ -1,0 +1,206 @@
+"""What combined forecasts must reach on made-up markets, whatever stands in Kronos' place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tradingbot.evaluation.sums import crps
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
+from tradingbot.postprocessing.experts import EXPERTS, expert_quantiles
+from tradingbot.typing import Floats
+
+STEP, BEFORE, SESSIONS, TICKERS = 1, 300, 400, 6
+DAYS = pd.bdate_range("2020-01-01", periods=BEFORE + SESSIONS + STEP)
+NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
+RANDOM, EWMA, RANGE = range(3)  # of the experts
+
+
+@dataclass(frozen=True)
+class Market:
+    """Tickers whose volatility comes in waves.
+
+    volatility: (bars, tickers) of each bar. candles: a frame a ticker.
+    """
+
+    volatility: Floats
+    candles: list[pd.DataFrame]
+
+    def panel(self, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
+        """`model` gives medians and widths (n,) from the coming and the EWMA walk's volatility."""
+        return joined([self._of(ticker, model) for ticker in range(len(self.candles))])
+
+    def _of(self, ticker: int, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
+        bars = self.candles[ticker]
+        first = max(0, len(bars) - SESSIONS - STEP)
+        origins = np.arange(first, len(bars) - STEP)
+        times = bars.index.to_numpy().astype("M8[s]")
+        closes = np.log(bars["close"].to_numpy())
+        experts, scale = expert_quantiles(bars, times[origins], np.full(len(origins), STEP))
+        coming = self.volatility[-len(bars) :, ticker][origins + STEP]
+        median, width = model(coming, np.nan_to_num(scale, nan=0.01))
+        return Panel(
+            as_of=times[origins],
+            target=times[origins + STEP],
+            scale=scale,
+            actual=closes[origins + STEP] - closes[origins],
+            model=median[:, None] + width[:, None] * NORMAL,
+            experts=experts,
+        )
+
+
+def market(seed: int = 0, *, times: Floats | float = 1.0, waves: float = 0.25) -> Market:
+    """`times` (bars,) multiplies the volatility; `waves` is how much its log moves a bar."""
+    random = np.random.default_rng(seed)
+    bars = len(DAYS)
+    logs = np.zeros((bars, TICKERS))
+    for bar in range(1, bars):
+        logs[bar] = 0.93 * logs[bar - 1] + waves * random.standard_normal(TICKERS)
+    volatility = 0.01 * np.exp(logs) * np.broadcast_to(times, bars)[:, None]
+    frames = []
+    for ticker in range(TICKERS):
+        steps = random.standard_normal((bars, 20)) * volatility[:, [ticker]] / 20**0.5
+        paths = 100 * np.exp(np.cumsum(steps).reshape(bars, 20))
+        names = ("open", "high", "low", "close")
+        prices = paths[:, 0], paths.max(axis=1), paths.min(axis=1), paths[:, -1]
+        frames.append(pd.DataFrame(dict(zip(names, prices, strict=True)), DAYS))
+    return Market(volatility, frames)
+
+
+WAVES = market()
+
+
+def hopeless(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
+    return now, now / 4  # its median lies a whole deviation off
+
+
+def knowing_half(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
+    return np.zeros_like(now), np.sqrt(coming * now)
+
+
+def plain(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
+    return np.zeros_like(now), 1.2 * now
+
+
+def guessing(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
+    random = np.random.default_rng(5)
+    return now * random.choice([-1.0, 1.0], len(now)), now
+
+
+def skill(panel: Panel, over: int, some: np.ndarray | None = None) -> float:
+    """Of the combined forecasts made from these sessions over one of the experts."""
+    combined = replay(panel, untaught(len(EXPERTS))).combine(panel)
+    rows = np.isfinite(panel.scale) & (True if some is None else np.isin(panel.as_of, some))
+    ours, theirs = (
+        crps(panel.actual[rows], quantiles[rows]).mean()
+        for quantiles in (combined, panel.experts[:, over])
+    )
+    return float(1 - ours / theirs)
+
+
+def sessions(panel: Panel) -> np.ndarray:
+    return np.unique(panel.as_of)
+
+
+def test_a_hopeless_expert_in_kronos_place_does_no_harm() -> None:
+    panel = WAVES.panel(hopeless)
+    alone, walk = (crps(panel.actual, q).mean() for q in (panel.model, panel.experts[:, RANDOM]))
+    assert alone > 1.3 * walk
+    assert skill(panel, RANDOM) >= 0
+    assert skill(panel, EWMA) >= 0
+
+
+def test_an_expert_that_knows_half_of_the_coming_volatility_is_followed() -> None:
+    panel = WAVES.panel(knowing_half)
+    assert skill(panel, RANDOM) >= 0.035
+    assert replay(panel, untaught(len(EXPERTS))).newest.weights.argmax() == 0
+
+
+@pytest.mark.parametrize("model", [plain, hopeless, knowing_half])
+def test_the_first_sixty_sessions_are_no_worse_than_a_random_walk(
+    model: Callable[[Floats, Floats], tuple[Floats, Floats]],
+) -> None:
+    panel = WAVES.panel(model)
+    assert skill(panel, RANDOM, sessions(panel)[:60]) >= 0
+
+
+@pytest.mark.parametrize("model", [plain, hopeless])
+def test_after_a_sudden_change_of_volatility_it_keeps_up_with_the_ewma_walk(
+    model: Callable[[Floats, Floats], tuple[Floats, Floats]],
+) -> None:
+    change = len(DAYS) - 100
+    times = np.where(np.arange(len(DAYS)) < change, 1.0, 3.0)
+    panel = market(times=times, waves=0.05).panel(model)
+    start = DAYS[change].to_datetime64().astype("M8[s]")
+    after = sessions(panel)[sessions(panel) >= start - np.timedelta64(1, "D")][:40]
+    assert skill(panel, EWMA, after) >= -0.02
+
+
+# bad input --------------------------------------------------------------------------------
+
+
+def test_a_ticker_with_forty_bars_takes_part_as_soon_as_its_walks_can() -> None:
+    young = Market(WAVES.volatility, [*WAVES.candles[:3], WAVES.candles[3].tail(40)])
+    panel = young.panel(plain)
+    course = replay(panel, untaught(len(EXPERTS)))
+    combined = course.combine(panel)
+    asleep = np.isnan(panel.experts).all(axis=(1, 2))
+    assert asleep.sum() == 32  # a walk needs 32 returns
+    assert np.isfinite(combined).all()  # Kronos alone speaks there
+    assert course.newest.forecasts == len(panel) - asleep.sum()
+
+
+def test_an_expert_without_quantiles_for_a_night_costs_nothing_but_that_night() -> None:
+    panel = WAVES.panel(plain)
+    night = panel.as_of == sessions(panel)[200]
+    asleep = panel.experts.copy()
+    asleep[night, RANGE] = np.nan
+    lacking = replace(panel, experts=asleep)
+    assert np.isfinite(replay(lacking, untaught(len(EXPERTS))).combine(lacking)).all()
+    assert skill(lacking, RANDOM) == pytest.approx(skill(panel, RANDOM), abs=0.001)
+
+
+def test_a_model_without_quantiles_for_a_night_teaches_nothing_of_it() -> None:
+    panel = WAVES.panel(plain)
+    night = panel.as_of == sessions(panel)[200]
+    broken = panel.model.copy()
+    broken[night] = np.nan
+    course = replay(replace(panel, model=broken), untaught(len(EXPERTS)))
+    assert course.newest.forecasts == len(panel) - night.sum()
+    assert np.isfinite(course.newest.gains).all()
+
+
+def test_gaps_in_the_candles_only_take_away_what_lies_in_them() -> None:
+    random = np.random.default_rng(1)
+    kept = random.random(len(DAYS)) > 0.2
+    gaps = Market(WAVES.volatility, [bars[kept] for bars in WAVES.candles])
+    panel = gaps.panel(plain)
+    assert np.isfinite(replay(panel, untaught(len(EXPERTS))).combine(panel)).all()
+    assert skill(panel, RANDOM) >= -0.01
+
+
+def test_a_split_inside_the_horizon_that_candles_do_not_tell_of_costs_one_session() -> None:
+    """Ten new shares for an old one, or the reverse: -90 % or times ten for one ticker."""
+    panel = WAVES.panel(guessing)
+    row = np.flatnonzero(panel.target == sessions(panel)[100])[0]
+    actual = panel.actual.copy()
+    actual[row] += np.log(10) * np.sign(panel.model[row, 9])  # as the model has guessed
+    split = replace(panel, actual=actual)
+    later = sessions(panel)[140:]
+    honest, told = (
+        replay(one, untaught(len(EXPERTS))).combine(panel)[np.isin(panel.as_of, later)]
+        for one in (panel, split)
+    )
+    truth = panel.actual[np.isin(panel.as_of, later)]
+    assert crps(truth, told).mean() == pytest.approx(crps(truth, honest).mean(), rel=0.002)
+
+
+def test_a_clock_that_goes_back_unlearns_nothing_and_learns_nothing_twice() -> None:
+    panel = WAVES.panel(plain)
+    newest = replay(panel, untaught(len(EXPERTS))).newest
+    early = panel[panel.target <= sessions(panel)[100]]
+    assert replay(early, newest).newest == newest
