@@ -16,12 +16,13 @@ from tradingbot.settings import Settings
 
 class Expects(Strategy):
     def init(self):
-        self.expected = self.I(lambda: self.data.expected_return, name="expected")
+        pass  # an indicator would be waited for: the first forecast would be lost
 
     def next(self):
-        if self.expected[-1] > 0.005 and not self.position:
+        expected = self.data.expected_return[-1]
+        if expected > 0.005 and not self.position:
             self.buy()
-        elif self.expected[-1] < -0.005 and self.position:
+        elif expected < -0.005 and self.position:
             self.position.close()
 
 
