@@ -1,7 +1,6 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from html import escape
@@ -257,18 +256,22 @@ def short_revision(revision: str) -> str:
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
 
 
+def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Those of several forecasts; at least one."""
+    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in shares[0]}
+
+
 def describe_shares(shares: Mapping[str, float]) -> str:
     """64 % volatility model, 21 % random walk, 15 % Kronos; the largest first."""
-    kronos, random_walk = shares.get(KRONOS, 0.0), shares.get(RANDOM_WALK, 0.0)
-    volatility = shares.get(EWMA_WALK, 0.0) + shares.get(RANGE_WALK, 0.0)
-    named = {"volatility model": volatility, "random walk": random_walk, "Kronos": kronos}
+    kronos, walk, ewma, by_range = (
+        shares.get(name, 0.0) for name in (KRONOS, RANDOM_WALK, EWMA_WALK, RANGE_WALK)
+    )
+    named = {"volatility model": ewma + by_range, "random walk": walk, "Kronos": kronos}
     ordered = sorted(named.items(), key=lambda item: -item[1])
-    whole = [math.floor(100 * share) for _, share in ordered]
-    lacking = [100 * share - floor for (_, share), floor in zip(ordered, whole, strict=True)]
-    most = sorted(range(len(whole)), key=lambda at: -lacking[at])
-    for at in most[: round(sum(lacking))]:  # so that they add up to 100
-        whole[at] += 1
-    return ", ".join(f"{cent} % {name}" for cent, (name, _) in zip(whole, ordered, strict=True))
+    exact = np.array([100 * share for _, share in ordered])
+    whole = np.floor(exact)
+    whole[np.argsort(whole - exact, kind="stable")[: round(100 - whole.sum())]] += 1  # up to 100
+    return ", ".join(f"{of:.0f} % {name}" for of, (name, _) in zip(whole, ordered, strict=True))
 
 
 def describe_bands(calibration: str, shares: Mapping[str, float] | None) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.forecast import RAW, ForecastBar, describe_bands
+from tradingbot.forecast import RAW, Forecast, ForecastBar, describe_bands, mean_shares
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
 
 RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
@@ -80,19 +80,34 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
             f"Forecast: mean close, P(up): "
             f"{'share above the last close' if some.calibration == RAW else 'chance of a rise'}"
         )
-        if some.calibration != RAW:
-            yield f"Ranges   {describe_bands(some.calibration, some.shares)}"
-        outside = [one for one in forecasts.values() if any(bar.is_outside for bar in one.bars)]
-        if some.shares is not None and outside:
-            names = ", ".join(one.symbol for one in outside[:5])
-            more = f" and {len(outside) - 5} more" if len(outside) > 5 else ""
-            yield (
-                f"         Kronos' own forecast lies outside the range for {names}{more}: "
-                "its record does not bear such moves out"
-            )
+        yield from _range_lines([*forecasts.values()], some)
     inside, of = _coverage(summary)
     if of:
         yield f"Actual   {inside} of {of} closes lie inside their 10–90 % range (* outside)"  # noqa: RUF001
+
+
+def _range_lines(forecasts: list[Forecast], some: Forecast) -> Iterator[str]:
+    """What made the ranges; `some` speaks for all where none is combined."""
+    combined = [one for one in forecasts if one.shares is not None]
+    if not combined:
+        if some.calibration != RAW:
+            yield f"Ranges   {describe_bands(some.calibration, None)}"
+        return
+    shares = mean_shares([one.shares for one in combined if one.shares is not None])
+    yield f"Ranges   {describe_bands(combined[0].calibration, shares)}"
+    if alone := [one for one in forecasts if one.shares is None]:
+        yield f"         Kronos' own range for {_some(alone)}: too little is known to combine it"
+    if outside := [one for one in combined if any(bar.is_outside for bar in one.bars)]:
+        yield (
+            f"         Kronos' own forecast lies outside the range for {_some(outside)}: "
+            "its record does not bear such moves out"
+        )
+
+
+def _some(forecasts: list[Forecast]) -> str:
+    """Their tickers, five at most by name."""
+    names = ", ".join(one.symbol for one in forecasts[:5])
+    return f"{names} and {len(forecasts) - 5} more" if len(forecasts) > 5 else names
 
 
 def _stored_lines(summary: RunSummary) -> Iterator[str]:

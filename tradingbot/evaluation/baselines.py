@@ -15,6 +15,7 @@ MIN_RETURNS = 32  # fewer are no distribution
 DECAY = 0.94  # of the weights of squared returns, per bar: RiskMetrics' for daily ones
 RANGE_WINDOW = 500  # of the walk by ranges, whose volatility is less of a guess
 _FIRST = 20  # returns whose mean square stands for the variance before the first one
+_LARGEST = 20.0  # volatilities: after a halt hardly any was known before the first return
 _MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
 
 
@@ -46,8 +47,7 @@ def ewma_walk_quantiles(
     """
     times, returns = _returns(past)
     volatility = _volatility_before(returns)
-    before = volatility[:-1]
-    filtered = np.divide(returns, before, out=np.zeros_like(returns), where=before > 0)
+    filtered = _filtered(returns, volatility[:-1])
     quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True)
     now = volatility[np.searchsorted(times, as_of, side="right") - 1]
     return np.exp(quantiles * now[:, None])
@@ -67,11 +67,17 @@ def range_walk_quantiles(
     """
     times, returns = _returns(candles["close"])
     volatility = _range_volatility(candles, returns)
-    before = volatility[:-1]
-    filtered = np.divide(returns, before, out=np.zeros_like(returns), where=before > 0)
+    filtered = _filtered(returns, volatility[:-1])
     quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True, window=RANGE_WINDOW)
     now = volatility[np.searchsorted(times, as_of, side="right") - 1]
     return np.exp(quantiles * now[:, None])
+
+
+def _filtered(returns: Floats, volatility: Floats) -> Floats:
+    """Each return ÷ the volatility known before it; 0 where none was."""
+    zero = np.zeros_like(returns)
+    ratio = np.divide(returns, volatility, out=zero, where=volatility > 0)
+    return ratio.clip(-_LARGEST, _LARGEST)
 
 
 def _range_volatility(candles: pd.DataFrame, returns: Floats) -> Floats:

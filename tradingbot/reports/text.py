@@ -5,7 +5,7 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
-from tradingbot.forecast import RAW, describe_bands, describe_shares, short_revision
+from tradingbot.forecast import RAW, describe_bands, describe_shares, mean_shares, short_revision
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
@@ -148,8 +148,7 @@ def describe_all_bands(record: Record) -> str:
     combined = [fan.shares for fan in fans if fan.shares is not None]
     if not combined:
         return f"bands calibrated{but}"
-    mean = {name: sum(one[name] for one in combined) / len(combined) for name in combined[0]}
-    return f"bands {describe_shares(mean)}{but}"
+    return f"bands {describe_shares(mean_shares(combined))}{but}"
 
 
 def describe_forecast(fan: ForecastFan) -> str:

@@ -1,5 +1,7 @@
 """The walk that is as volatile as the market is now, against a plain reading of its definition."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,6 +95,18 @@ def test_closes_that_never_moved_stay() -> None:
     past = candles(np.zeros(100))
     found = ewma_walk_quantiles(past, origins(past, 90), np.array([3]))
     assert np.array_equal(found, np.ones((1, 19)))
+
+
+@pytest.mark.parametrize("walk", [ewma_walk_quantiles, range_walk_quantiles])
+def test_a_year_after_a_halt_bands_are_still_as_wide_as_the_market_moves(walk: Any) -> None:
+    """The first return after the halt was thousands of the volatilities that were known."""
+    moves = 0.01 * np.random.default_rng(3).standard_normal(200)
+    past = candles(np.concatenate([moves, np.zeros(300), moves]))
+    frame = with_ranges(past, 0.0) if walk is range_walk_quantiles else past
+    [found] = np.log(walk(frame, origins(past, 650), np.array([5])))
+    z = 0.01 * 5**0.5
+    assert abs(found[9]) < 0.4 * z
+    assert 0.5 * 1.28 * z < found[17] < 2 * 1.28 * z
 
 
 def with_ranges(closes: pd.Series, width: float = 0.01) -> pd.DataFrame:

@@ -151,3 +151,25 @@ def test_what_the_space_said_is_told_once_with_the_tickers_that_it_concerns() ->
         "C": TickerOutcome("already_there", replace(odd, symbol="C")),
     }
     assert RunSummary(tickers=tickers).remarks() == {"a gap": ["A", "B"]}
+
+
+def test_the_shares_are_the_mean_of_the_combined_forecasts_and_the_others_are_named() -> None:
+    first = {"kronos": 0.2, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.3}
+    second = {"kronos": 0.4, "random walk": 0.4, "ewma walk": 0.2, "range walk": 0.0}
+    tickers = {
+        symbol: TickerOutcome(
+            "stored",
+            replace(
+                forecast(symbol, 10.0),
+                calibration="raw" if shares is None else "combined until 2024-03-07, n=900",
+                shares=shares,
+            ),
+        )
+        for symbol, shares in {"NEW": None, "SPY": first, "BTC-USD": second}.items()
+    }
+    told = [line for line in shown(tickers, width=200) if "Ranges" in line or "own range" in line]
+    assert told == [
+        "Ranges   40 % volatility model, 30 % random walk, 30 % Kronos "
+        "(combined until 2024-03-07, n=900)",
+        "         Kronos' own range for NEW: too little is known to combine it",
+    ]
