@@ -7,12 +7,14 @@ from functools import partial
 from typing import TypeVar
 
 import pandas as pd
+from sqlalchemy.orm import Session
 
 from tradingbot.data.stored import bars_in_database
 from tradingbot.errors import KronosError, RunOvertaken
 from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.steps import INTERVAL, Histories
+from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
 from tradingbot.postprocessing.combined import Combination, is_anchored
@@ -123,23 +125,30 @@ class NightlyPostprocessing:
         key = key_of(of)
         with self._sessions() as session:
             known = load_combination(session, key) or newest_of_family(session, key)
+            before = self._known_of_all(session, of)
         learnt = learn(
             self._sessions,
             self._bars,
             known or Combination(key, {}),
-            before=self._closed_everywhere(),
+            before=before,
             horizon=of.horizon,
         )
         with self._sessions() as session:
             store_combination(session, learnt)
         return learnt
 
-    def _closed_everywhere(self) -> datetime:
-        """The oldest of the tickers' newest sessions: earlier ones are over on each exchange."""
-        newest: list[datetime] = [
-            bars.index[-1].to_pydatetime() for bars in self._histories.values()
-        ]
-        return max(min(newest), max(newest) - _LATE)
+    def _known_of_all(self, session: Session, of: Forecast) -> datetime:
+        """The first session that does not count yet: candles of earlier ones are there of all.
+
+        It is the oldest of the tickers' newest bars: those of this run, and for those of other
+        shards the bars of their newest forecasts.
+        """
+        newest: dict[str, datetime] = {
+            symbol: bars.index[-1].to_pydatetime() for symbol, bars in self._histories.items()
+        }
+        oldest = max(newest.values()) - _LATE
+        stored = newest_of_tickers(session, model=of.model_name, interval=of.interval, since=oldest)
+        return max(oldest, min((stored | newest).values()))
 
     def _bars(self, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
         if symbol in self._histories and interval == INTERVAL:

@@ -167,6 +167,18 @@ def newest_vintage(session: Session) -> datetime | None:
     return found
 
 
+def newest_of_tickers(
+    session: Session, *, model: str, interval: str, since: datetime
+) -> dict[str, datetime]:
+    """Return the newest `as_of` of each ticker that this model has forecast from `since` on."""
+    rows = session.execute(
+        select(_LEDGER.symbol, func.max(_LEDGER.as_of).label("newest"))
+        .where(_LEDGER.model_name == model, _LEDGER.interval == interval, _LEDGER.as_of >= since)
+        .group_by(_LEDGER.symbol)
+    )
+    return {row.symbol: row.newest for row in rows}
+
+
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
     """Return the revision that has forecast last, scored or not; None if it is not known."""
     return session.scalar(

@@ -3,8 +3,8 @@
     combination = learn(sessions, bars_of, start, before=as_of, horizon=5)
 
 Each target session is learnt from once, in their order, as soon as it lies before the newest bars
-of all tickers: by then every exchange has closed it. A ticker whose candles come later than that
-is left out of that session.
+of all tickers, those of other shards included: by then every exchange has closed it. A ticker
+whose candles come days later is left out of that session.
 """
 
 from collections.abc import Callable, Iterator

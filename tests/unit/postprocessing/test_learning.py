@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from sqlalchemy import select, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from tests.support.records import LAST, Past
@@ -28,6 +28,7 @@ from tradingbot.forecast import (
     describe_shares,
     prob_above,
 )
+from tradingbot.jobs.postprocessing import NightlyPostprocessing
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.models import KronosCombination, KronosForecast, KronosPrediction
@@ -45,7 +46,8 @@ from tradingbot.postprocessing.repository import (
     store,
     store_combination,
 )
-from tradingbot.settings import Settings
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import Settings, Timeouts
 
 KEY = ("mini", "r1+anchored", "1d")
 PAST = Past(("AAPL", "MSFT", "BTC-USD"), sessions=45, horizon=2, width=0.5, revision=KEY[1])
@@ -329,6 +331,26 @@ def test_the_shares_in_words_add_up_to_a_hundred_the_largest_first(parts: list[f
 def test_equal_shares_are_called_so_in_words() -> None:
     thirds = {"kronos": 0.334, "random walk": 0.333, "ewma walk": 0.2, "range walk": 0.133}
     assert describe_shares(thirds) == "34 % Kronos, 33 % volatility model, 33 % random walk"
+
+
+def test_a_shard_learns_no_session_before_the_candles_of_the_others_are_there(
+    sqlite_url: str,
+) -> None:
+    """Else their outcomes would be lost, and their own forecasts could not be combined."""
+    PAST.store(sqlite_url)
+    monday = LAST - timedelta(days=2)
+    with get_db_session(sqlite_url) as session:
+        late = (KronosForecast.symbol == "BTC-USD", KronosForecast.as_of > monday)
+        session.execute(delete(KronosForecast).where(*late))
+    sessions = partial(get_db_session, sqlite_url)
+    served = {}
+    with ProgressReporter() as reporter:
+        for shard in (["AAPL", "MSFT"], ["BTC-USD"]):
+            histories = {symbol: bars(symbol) for symbol in shard}
+            night = NightlyPostprocessing(histories, sessions, reporter, Timeouts())
+            served |= {one.symbol: one for one in night.apply([*map(forecast, shard)])}
+    assert served["AAPL"].calibration.startswith("combined until 2024-05-10, n=")
+    assert served["BTC-USD"].calibration.startswith("combined until 2024-05-14, n=")
 
 
 # what is stored ---------------------------------------------------------------------------
