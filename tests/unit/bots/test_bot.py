@@ -171,7 +171,7 @@ class Slow(Bot):
             time.sleep(0.01)
         return int(sys.argv[4])
 
-Slow("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main()
+Slow("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main([])
 """
 
 
@@ -204,7 +204,8 @@ def wait_for(files: list[Path], processes: list[commands.Piped]) -> None:
     for _ in range(6000):
         if all(file.exists() for file in files):
             return
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
+        for process in processes:
+            assert process.poll() is None, process.communicate()
         pause.wait(0.01)
     raise AssertionError("the processes did not start within a minute")
 
