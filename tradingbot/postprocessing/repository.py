@@ -111,8 +111,8 @@ def load_combination(session: Session, key: Key) -> Combination | None:
 def newest_of_family(session: Session, key: Key) -> Combination | None:
     """What is stored for the revision of this model that was learnt from last, as if it were this.
 
-    A new revision starts from there. Forecasts that are anchored at the last close and others are
-    different families.
+    A new revision starts from there. None where that is `key` itself, whose rows are damaged then.
+    Anchored forecasts and others are different families.
     """
     table = KronosCombination
     revision = session.scalar(
@@ -125,7 +125,7 @@ def newest_of_family(session: Session, key: Key) -> Combination | None:
         .order_by(table.until.desc(), table.learnt_at.desc(), table.model_revision)
         .limit(1)
     )
-    if revision is None:
+    if revision in (None, key[1]):
         return None
     found = load_combination(session, (key[0], revision, key[2]))
     return found and Combination(key, found.pools)
