@@ -48,8 +48,8 @@ def calibrate(
     \b
     Try it:
       kronosbot calibrate --dry-run
-      kronosbot backtest --local --source yahoo --symbols SPY --windows 100 --out record.csv
-      kronosbot calibrate --backtest record.csv
+      kronosbot backtest --local --source csv:DIR --windows 100 --out r.csv
+      kronosbot calibrate --backtest r.csv
     """
     from tradingbot.cli.calibrate_output import calibration_document, show_calibration
     from tradingbot.persistence.url import database_url as configured_url

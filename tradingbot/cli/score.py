@@ -49,7 +49,7 @@ def score(
     \b
     Try it:
       kronosbot score
-      kronosbot score --symbols SPY,QQQ --json | jq '.scores[] | select(.step == 0)'
+      kronosbot score --symbols SPY --json | jq '.scores[] | select(.step == 0)'
     """
     from tradingbot.cli.score_output import score_document, show_scores
     from tradingbot.evaluation.rescoring import rescore

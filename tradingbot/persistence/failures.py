@@ -11,7 +11,8 @@ from tradingbot.persistence.url import redact, without_password
 # SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
 # a server that is shut down, crashed, starts, or has closed an idle session.
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
-REFUSED = ("25006", "42501")  # read-only, as a standby is until it takes over; no permission
+NO_RIGHT = "42501"
+REFUSED = ("25006", NO_RIGHT)  # the first: read-only, as a standby is until it takes over
 # What a server says to who may not connect, which comes without a SQLSTATE.
 _FINAL = re.compile(
     r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
@@ -54,6 +55,8 @@ def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
         return (
             "its tables are not those of this version; the next `kronosbot run` upgrades older ones"
         )
+    if sqlstate(error) == NO_RIGHT:
+        return "grant this user that right, or use one that has it"
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
     for pattern, way_out in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
