@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,8 +108,9 @@ def test_a_programs_mistake_is_a_value_error_that_names_it(
 @BOTH
 @pytest.mark.parametrize("symbol", [["AAPL"], None, 5, " "])
 def test_predict_refuses_what_is_no_ticker_and_is_none_for_what_the_world_does(
-    kind: Any, symbol: Any
+    kind: Any, symbol: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # away from the database that `make run` leaves
     client = kind(settings=quick("http://127.0.0.1:9"), data=SAMPLE)
     with pytest.raises(ValueError, match=r"symbol=.*: expected a ticker"):
         client.predict(symbol)

@@ -188,8 +188,9 @@ def test_a_header_that_cannot_be_sent_is_a_wrong_setting(server: HostileServer) 
 
 
 def test_predict_is_none_after_one_warning_where_nothing_can_be_sent(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # away from the database that `make run` leaves
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such.pem")
     days = pd.bdate_range("2024-01-02", periods=40).as_unit("us")
     bars = pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], 100.0), days)
