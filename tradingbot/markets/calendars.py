@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
+from tradingbot.markets.calendar_library import LAST, widest_calendar
 from tradingbot.markets.symbols import calendar_name
 from tradingbot.typing import Times
 
@@ -132,9 +133,6 @@ class Sessions:
         return int(np.searchsorted(self.days, _instant(day), side="right"))
 
 
-# Wide enough for any history that a model is given; building it costs no more than the library's
-# own default, which ends a year from now (0.1 s; Korea 2 s).
-_FIRST, _LAST = date(1997, 1, 1), date(2049, 12, 31)
 _building = threading.Lock()
 
 
@@ -149,16 +147,17 @@ def _built(name: str) -> Sessions:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            calendar, first, recorded = _widest(name)
+            calendar, first, recorded = widest_calendar(name)
         except (ValueError, NotImplementedError) as error:
             raise DataError(
                 f"the calendar {name} cannot be built by the installed exchange-calendars "
-                f"and pandas ({type(error).__name__}); tickers of this exchange are not supported"
+                f"and pandas ({type(error).__name__}); give the ticker an exchange with the same "
+                "sessions in the file KRONOS_CALENDARS"
             ) from error
         opens, closes = _naive(calendar.opens), _naive(calendar.closes)
         breaks = _naive(calendar.break_starts), _naive(calendar.break_ends)
         days = calendar.sessions.to_numpy(dtype="datetime64[us]")
-        if recorded < _LAST:
+        if recorded < LAST:
             more = _by_weekdays(calendar, days, recorded)
             days = np.concatenate([days, more])
             zone = calendar.tz
@@ -167,7 +166,7 @@ def _built(name: str) -> Sessions:
             )
             breaks = noon[0], noon[1]
         paused = None if np.isnat(breaks[0]).all() else breaks
-        return Sessions(name, days, opens, closes, paused, first, _LAST, recorded, calendar.tz.key)
+        return Sessions(name, days, opens, closes, paused, first, LAST, recorded, calendar.tz.key)
 
 
 def _naive(times: Any) -> Times:
@@ -177,7 +176,7 @@ def _naive(times: Any) -> Times:
 
 def _by_weekdays(calendar: Any, days: Times, recorded: date) -> Times:
     """The days after `recorded` on which this calendar's week has a session."""
-    ahead = np.arange(np.datetime64(recorded, "D") + 1, np.datetime64(_LAST, "D") + 1)
+    ahead = np.arange(np.datetime64(recorded, "D") + 1, np.datetime64(LAST, "D") + 1)
     week = [mark == "1" for mark in calendar.weekmask]  # Monday first
     open_days: Times = ahead[np.array(week)[(ahead.astype("int64") + 3) % 7]].astype(days.dtype)
     return open_days
@@ -192,20 +191,6 @@ def _repeated(times: Times, days: Times, zone: Any) -> Times:
         return np.concatenate([times, np.full(len(days) - len(times), np.datetime64("NaT"))])
     ahead = (pd.DatetimeIndex(days[len(times) :]) + usual[0]).tz_localize(zone).tz_convert(None)
     return np.concatenate([times, ahead.to_numpy(dtype="datetime64[us]")])
-
-
-def _widest(name: str) -> tuple[Any, date, date]:
-    """The calendar, its first day, and the last for which its holidays are recorded."""
-    from exchange_calendars import get_calendar
-
-    try:
-        return get_calendar(name, start=_FIRST, end=_LAST), _FIRST, _LAST
-    except ValueError:
-        narrow = get_calendar(name)  # knows its bounds, if it can be built at all
-    earliest, latest = narrow.bound_min(), narrow.bound_max()
-    first = max(_FIRST, earliest.date()) if earliest is not None else _FIRST
-    last = min(_LAST, latest.date()) if latest is not None else _LAST
-    return get_calendar(name, start=first, end=last), first, last
 
 
 def _outside(symbol: str, known: Sessions, day: datetime) -> DataError:

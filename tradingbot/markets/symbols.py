@@ -44,6 +44,12 @@ def calendar_name(symbol: str) -> str:
         _refuse_foreign(symbol, ticker)
         return "XNYS"
     calendar = (_KINDS if separator == "=" else _SUFFIXES).get(suffix)
+    if stem and separator == "." and suffix in _WITHOUT_CALENDAR:
+        raise DataError(
+            f"exchange_calendars has no calendar of {_WITHOUT_CALENDAR[suffix]} (.{suffix}); give "
+            "the ticker an exchange with nearly the same sessions in the file KRONOS_CALENDARS",
+            symbol=symbol,
+        )
     if not stem or calendar is None:
         raise DataError(
             f"no exchange is known for the suffix {separator}{suffix}; {_WAY_OUT}", symbol=symbol
@@ -114,23 +120,30 @@ _SUFFIXES = {
     "US": "XNYS",
     "TO": "XTSE", "V": "XTSX", "CN": "XTSE", "NE": "XTSE", "MX": "XMEX", "SA": "BVMF",
     "BA": "XBUE", "SN": "XSGO", "CL": "XBOG", "LM": "XLIM",
-    # Europe
-    "L": "XLON", "IL": "XLON", "IR": "XDUB", "PA": "XPAR", "AS": "XAMS", "BR": "XBRU",
-    "LS": "XLIS", "NX": "XPAR", "DE": "XETR", "F": "XFRA", "BE": "XFRA", "DU": "XDUS",
-    "HM": "XHAM", "HA": "XFRA", "MU": "XFRA", "SG": "XSTU", "SW": "XSWX", "VI": "XWBO",
-    "MI": "XMIL", "MC": "XMAD", "ST": "XSTO", "HE": "XHEL", "CO": "XCSE", "OL": "XOSL",
-    "IC": "XICE", "TL": "XTAL", "RG": "XRIS", "VS": "XLIT", "WA": "XWAR", "PR": "XPRA",
-    "BD": "XBUD", "RO": "XBSE", "AT": "ASEX", "IS": "XIST",
+    # Europe; Cboe's tickers of London have London's days
+    "L": "XLON", "IL": "XLON", "XC": "XLON", "AQ": "XLON", "IR": "XDUB", "PA": "XPAR",
+    "AS": "XAMS", "BR": "XBRU", "LS": "XLIS", "NX": "XPAR", "DE": "XETR", "F": "XFRA",
+    "BE": "XFRA", "BM": "XFRA", "DU": "XDUS", "HM": "XHAM", "HA": "XFRA", "MU": "XFRA",
+    "SG": "XSTU", "SW": "XSWX", "VI": "XWBO", "MI": "XMIL", "TI": "XMIL", "MC": "XMAD",
+    "ST": "XSTO", "HE": "XHEL", "CO": "XCSE", "OL": "XOSL", "IC": "XICE", "TL": "XTAL",
+    "RG": "XRIS", "VS": "XLIT", "WA": "XWAR", "PR": "XPRA", "BD": "XBUD", "RO": "XBSE",
+    "AT": "ASEX", "IS": "XIST", "ME": "XMOS",
     # Middle East, Africa
     "TA": "XTAE", "SR": "XSAU", "JO": "XJSE",
     # Asia, Pacific; Shenzhen keeps Shanghai's days, and India's NSE those of Bombay
     "T": "XTKS", "HK": "XHKG", "SS": "XSHG", "SZ": "XSHG", "TW": "XTAI", "TWO": "XTAI",
     "SH": "XSHG", "XSHG": "XSHG", "XSHE": "XSHG", "KS": "XKRX", "KQ": "XKRX",
     "NS": "XBOM", "BO": "XBOM", "SI": "XSES",
-    "JK": "XIDX",
+    "JK": "XIDX", "KA": "XKAR",
     "KL": "XKLS", "BK": "XBKK", "PS": "XPHS", "AX": "XASX", "XA": "XASX", "NZ": "XNZE",
     # futures with a delivery month: CLF27.NYM
     "CME": "CMES", "CBT": "CMES", "NYM": "CMES", "CMX": "CMES", "NYB": "ICEUS",
+}  # fmt: skip
+
+# Yahoo's, of exchanges that exchange_calendars lacks
+_WITHOUT_CALENDAR = {
+    "AE": "Dubai", "CA": "Cairo", "CM": "Colombo", "CR": "Caracas", "KW": "Kuwait", "QA": "Doha",
+    "VN": "Vietnam", "XD": "Cboe Europe",
 }  # fmt: skip
 
 _INDICES = {

@@ -1,10 +1,14 @@
 """Target dates are sessions of the ticker's own exchange."""
 
+import os
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
+from exchange_calendars import get_calendar_names
+from yfinance.const import _MIC_TO_YAHOO_SUFFIX
 
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import (
@@ -100,6 +104,12 @@ def test_an_empty_ticker_is_an_error() -> None:
         ("EURUSD=X", "2023-12-29", ["2024-01-01", "2024-01-02"]),
         # Riyadh rests on Friday and Saturday
         ("2222.SR", "2024-02-29", ["2024-03-03", "2024-03-04"]),
+        # the Orthodox Easter of Athens and Bucharest, in the year of two
+        ("OPAP.AT", "2024-05-02", ["2024-05-07", "2024-05-08"]),
+        ("SNP.RO", "2024-05-02", ["2024-05-07", "2024-05-08"]),
+        # Tel Aviv traded from Sunday to Thursday, since January 2026 from Monday to Friday
+        ("TEVA.TA", "2025-01-01", ["2025-01-02", "2025-01-05"]),
+        ("TEVA.TA", "2026-01-15", ["2026-01-16", "2026-01-19"]),
         # CME trades on a US bank holiday, not on Good Friday
         ("ES=F", "2024-01-12", ["2024-01-15"]),
         ("ES=F", "2024-03-28", ["2024-04-01"]),
@@ -188,12 +198,39 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def get_calendar(*args: object, **kwargs: object) -> None:
-        raise NotImplementedError("implemented by subclasses")  # Athens does so with pandas 3.1
+        raise NotImplementedError("implemented by subclasses")  # Athens did so with pandas 3.1
 
     monkeypatch.setattr("exchange_calendars.get_calendar", get_calendar)
-    with pytest.raises(DataError, match="the calendar ASEX cannot be built") as caught:
-        next_sessions("OPAP.AT", day("2024-01-05"), 1)
+    with pytest.raises(DataError, match="the calendar XKAR cannot be built") as caught:
+        next_sessions("OGDC.KA", day("2024-01-05"), 1)
     assert "\n" not in str(caught.value)
+    assert "KRONOS_CALENDARS" in str(caught.value)
+
+
+def test_each_suffix_of_yahoo_has_a_calendar_or_one_line_with_the_way_out() -> None:
+    lacking, codes = {}, get_calendar_names()
+    for suffix in filter(None, set(_MIC_TO_YAHOO_SUFFIX.values()) | {"KA", "CM", "ME"}):
+        try:
+            assert calendar_name(f"ABC.{suffix}") in codes
+        except DataError as error:
+            lacking[suffix] = str(error)
+    assert set(lacking) == {"AE", "CA", "CM", "CR", "KW", "QA", "VN", "XD"}
+    for text in lacking.values():
+        assert "exchange_calendars has no calendar of" in text
+        assert "KRONOS_CALENDARS" in text
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("module", ["markets.symbols", "forecast"])
+def test_a_file_of_exchanges_counts_whatever_is_imported_first(module: str, tmp_path: Path) -> None:
+    file = tmp_path / "calendars"
+    file.write_text("US30,CMES")
+    code = (
+        f"import tradingbot.{module}; from tradingbot.markets.symbols import calendar_name;"
+        "assert calendar_name('US30') == 'CMES'"
+    )
+    environ = {**os.environ, "KRONOS_CALENDARS": str(file)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environ)
 
 
 @pytest.mark.integration
