@@ -14,7 +14,8 @@ NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs;
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py app.py exceptions.py "
-        "refusals.py requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
+        "path_events.py refusals.py requirements.lock requirements.txt schemas.py settings.py "
+        "torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",

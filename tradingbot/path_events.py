@@ -1,0 +1,290 @@
+"""Questions about sample paths: is a level touched, is one reached before another, how deep a fall.
+
+    event = parse_event("reach +3% before -2%")
+    event.happened(bars, last_close)  # (paths, steps): by the end of each step
+    chances([event], bars, last_close)  # its share of the paths, with the Monte Carlo error
+
+An event has happened when the bars prove it. Within a bar only the open's place is known, before
+the high and the low, and the close's, after them; what would need another order is not counted. So
+a realised event and a forecast one mean the same, whichever way the price took.
+
+This module is the same file in kronos_space and in tradingbot, which may not import each other.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_EVENTS = 20  # of one forecast
+MAX_MOVE = 10_000.0  # per cent
+ROUNDING = 1e-9  # of a price: prices that differ by less are the same
+OPEN, HIGH, LOW, CLOSE = range(4)
+
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,8})?"
+_PLACES = {
+    "LEVEL": rf"([+-]?{_NUMBER} ?%|{_NUMBER})",
+    "MOVE": rf"([+-]?{_NUMBER} ?%)",
+    "SIZE": rf"({_NUMBER} ?%)",
+}
+KINDS = (
+    "touch LEVEL",
+    "reach LEVEL before LEVEL",
+    "close above LEVEL",
+    "close below LEVEL",
+    "return between MOVE and MOVE",
+    "drawdown above SIZE",
+    "range above SIZE",
+)
+GRAMMAR = (
+    f"{', '.join(KINDS[:-1])} or {KINDS[-1]}; a LEVEL is a price such as 105.5 or a MOVE, "
+    "a MOVE is from the last close, such as +2% or -1.5%, and a SIZE such as 5%"
+)
+_OF_CLOSES = ("close above LEVEL", "close below LEVEL", "return between MOVE and MOVE")
+_Z = 1.959963984540054  # of a 95 % interval
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A price, or a move from the last close in per cent."""
+
+    number: float
+    is_move: bool
+
+    def price(self, last_close: float) -> float:
+        return last_close * (1 + self.number / 100) if self.is_move else self.number
+
+
+@dataclass(frozen=True)
+class Event:
+    """One question. `text` is its name: the words in lower case, one space between them."""
+
+    text: str
+    kind: str  # one of KINDS
+    levels: tuple[Level, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def is_of_closes(self) -> bool:
+        """Whether it is about the close of the step alone, and not about the way to it."""
+        return self.kind in _OF_CLOSES
+
+    @property
+    def has_prices(self) -> bool:
+        """Whether it names a price, which means another move for each ticker."""
+        return not all(level.is_move for level in self.levels)
+
+    def check(self, last_close: float) -> None:
+        """Raise ValueError where the event cannot be asked of a ticker with this last close."""
+        if self.kind == "reach LEVEL before LEVEL":
+            first, second = (level.price(last_close) for level in self.levels)
+            if not min(first, second) < last_close < max(first, second):
+                raise ValueError(
+                    f"event {self.text!r}: expected one level above and one below the last close, "
+                    f"{last_close:g}"
+                )
+
+    def happened(self, bars: Floats, last_close: float) -> Flags:
+        """Whether it has happened by the end of each step.
+
+        Args:
+            bars: (..., steps, 4 or more) with open, high, low and close, prices above 0.
+            last_close: The price from which they go on.
+
+        Returns:
+            (..., steps)
+        """
+        prices = [level.price(last_close) for level in self.levels]
+        closes = bars[..., CLOSE]
+        match self.kind:
+            case "touch LEVEL":
+                return np.logical_or.accumulate(_hit(bars, prices[0], last_close), axis=-1)
+            case "reach LEVEL before LEVEL":
+                return _reached_first(bars, prices[0], prices[1], last_close)
+            case "close above LEVEL":
+                return closes > prices[0] * (1 + ROUNDING)
+            case "close below LEVEL":
+                return closes < prices[0] * (1 - ROUNDING)
+            case "return between MOVE and MOVE":
+                low, high = prices[0] * (1 - ROUNDING), prices[1] * (1 + ROUNDING)
+                return (closes >= low) & (closes <= high)
+        sizes = self.sizes(bars, last_close)
+        assert sizes is not None  # of the two kinds that are left
+        return sizes > self.levels[0].number + 100 * ROUNDING
+
+    def sizes(self, bars: Floats, last_close: float) -> Floats | None:
+        """(..., steps): the drawdown or range by the end of each step, in per cent; None of others.
+
+        The drawdown is the largest fall from a peak to a later price, as a share of the peak; the
+        last close counts as a peak. The range is the highest high less the lowest low, as a share
+        of the last close.
+        """
+        if self.kind == "drawdown above SIZE":
+            return 100 * _drawdowns(bars, last_close)
+        if self.kind == "range above SIZE":
+            highest = np.maximum.accumulate(bars[..., HIGH], axis=-1)
+            lowest = np.minimum.accumulate(bars[..., LOW], axis=-1)
+            return np.asarray(100 * (highest - lowest) / last_close)
+        return None
+
+
+@dataclass(frozen=True)
+class EventChance:
+    """How likely an event is by the end of each step, as the share of the paths.
+
+    `low` and `high` are the 95 % interval of the Monte Carlo error alone: what as many other paths
+    of the same model might say (Wilson's, so that 0 of 50 paths is 0 to 7 %).
+    """
+
+    event: str
+    probability: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mean: tuple[float, ...] | None = None  # per cent: the mean drawdown or range of the paths
+    mean_error: tuple[float, ...] | None = None  # its standard error; None of a single path
+
+
+def chances(events: Sequence[Event], paths: Floats, last_close: float) -> tuple[EventChance, ...]:
+    """The chance of each event, from paths (paths, steps, 4 or more) of open, high, low, close."""
+    return tuple(_chance(event, paths, last_close) for event in events)
+
+
+def parse_events(events: str | Iterable[str]) -> tuple[Event, ...]:
+    """Events in order, each once, from texts or from one text with commas between them.
+
+    Raises:
+        ValueError: One is none, or there are more than MAX_EVENTS.
+    """
+    texts = (
+        [part for part in events.split(",") if part.strip()] if isinstance(events, str) else events
+    )
+    found = tuple({event.text: event for event in map(parse_event, texts)}.values())
+    if len(found) > MAX_EVENTS:
+        raise ValueError(
+            f"{len(found)} events: expected at most {MAX_EVENTS}; ask the others in a second "
+            "request, where the same seed gives the same paths"
+        )
+    return found
+
+
+def parse_event(text: str) -> Event:
+    """' Touch  +2 %' -> Event('touch +2%', …). Raises ValueError for what is no event."""
+    if not isinstance(text, str):
+        raise ValueError(f"event {text!r}: expected a text: {GRAMMAR}")
+    words = " ".join(text.replace("\N{MINUS SIGN}", "-").lower().split())
+    for kind in KINDS if len(words) <= 100 else ():
+        pattern = re.sub("LEVEL|MOVE|SIZE", lambda place: _PLACES[place[0]], kind)
+        if match := re.fullmatch(pattern, words):
+            levels = tuple(map(_level, match.groups()))
+            event = Event(_name(kind, levels), kind, levels)
+            if fault := _fault(kind, levels):
+                raise ValueError(f"event {text!r}: expected {fault}")
+            return event
+    shown = text if len(text) <= 60 else text[:60] + "…"
+    raise ValueError(f"event {shown!r}: expected {GRAMMAR}")
+
+
+# reading -----------------------------------------------------------------------------------------
+
+
+def _level(text: str) -> Level:
+    return Level(float(text.rstrip(" %")), text.endswith("%"))
+
+
+def _name(kind: str, levels: Sequence[Level]) -> str:
+    """The kind with the levels in their places: touch +2%, close above 105.5, range above 4%."""
+    texts = iter(levels)
+
+    def put(place: re.Match[str]) -> str:
+        level = next(texts)
+        number = np.format_float_positional(abs(level.number), trim="-")
+        sign = "-" if level.number < 0 else "+"
+        if not level.is_move:
+            return number
+        return f"{number}%" if place[0] == "SIZE" or not level.number else f"{sign}{number}%"
+
+    return re.sub("LEVEL|MOVE|SIZE", put, kind)
+
+
+def _fault(kind: str, levels: Sequence[Level]) -> str | None:
+    """What is expected instead of these levels; None where all is well."""
+    numbers = [level.number for level in levels]
+    if any(level.is_move and not -100 < level.number <= MAX_MOVE for level in levels):
+        return f"moves above -100% and up to {MAX_MOVE:g}%"
+    if any(not level.is_move and level.number <= 0 for level in levels):
+        return "prices above 0"
+    if kind == "return between MOVE and MOVE":
+        return None if numbers[0] < numbers[1] else "the smaller move first"
+    if kind == "drawdown above SIZE":
+        return None if 0 < numbers[0] < 100 else "a size between 0% and 100%"
+    if kind in ("touch LEVEL", "range above SIZE"):
+        return None if numbers[0] else "another size than 0%: the price is there already"
+    if kind == "reach LEVEL before LEVEL" and all(level.is_move for level in levels):
+        return None if numbers[0] * numbers[1] < 0 else "one move up and one down"
+    return None
+
+
+# what the bars prove -----------------------------------------------------------------------------
+
+
+def _hit(bars: Floats, price: float, last_close: float) -> Flags:
+    """Which bars reach a price from the side of the last close."""
+    if price >= last_close:
+        return np.asarray(bars[..., HIGH] >= price * (1 - ROUNDING))
+    return np.asarray(bars[..., LOW] <= price * (1 + ROUNDING))
+
+
+def _reached_first(bars: Floats, first: float, second: float, last_close: float) -> Flags:
+    """In a bar that reaches both, the first counts only where the bar opens beyond it."""
+    hits, stops = _hit(bars, first, last_close), _hit(bars, second, last_close)
+    opens = np.repeat(bars[..., [OPEN]], CLOSE + 1, axis=-1)
+    proven = hits & (~stops | _hit(opens, first, last_close))
+    decided = hits | stops
+    deciding = decided & (np.cumsum(decided, axis=-1) == 1)
+    return np.logical_or.accumulate(deciding & proven, axis=-1)
+
+
+def _drawdowns(bars: Floats, last_close: float) -> Floats:
+    """(..., steps) as shares: a bar's low is compared with what was before its high."""
+    high = bars[..., HIGH]
+    before = np.concatenate([np.full_like(high[..., :1], last_close), high[..., :-1]], axis=-1)
+    before = np.maximum(np.maximum.accumulate(before, axis=-1), bars[..., OPEN])
+    to_low = 1 - bars[..., LOW] / before
+    to_close = 1 - bars[..., CLOSE] / np.maximum(before, high)
+    return np.maximum.accumulate(np.maximum(np.maximum(to_low, to_close), 0.0), axis=-1)
+
+
+# shares of paths ---------------------------------------------------------------------------------
+
+
+def _chance(event: Event, paths: Floats, last_close: float) -> EventChance:
+    share = event.happened(paths, last_close).mean(axis=0)
+    low, high = wilson(share, len(paths))
+    sizes = event.sizes(paths, last_close)
+    mean = error = None
+    if sizes is not None:
+        mean = tuple(sizes.mean(axis=0).tolist())
+        if len(paths) > 1:
+            error = tuple((sizes.std(axis=0, ddof=1) / len(paths) ** 0.5).tolist())
+    return EventChance(
+        event.text,
+        tuple(share.tolist()),
+        tuple(low.tolist()),
+        tuple(high.tolist()),
+        mean,
+        error,
+    )
+
+
+def wilson(share: Floats, n: int) -> tuple[Floats, Floats]:
+    """The 95 % interval of shares seen in `n` independent cases; Wilson (1927)."""
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
