@@ -38,7 +38,7 @@ def message_of(detail: ErrorDetails) -> str:
         message = NOT_PRINTABLE
     if detail["type"] == "string_pattern_mismatch" and "timestamp" in str(detail["loc"]):
         message = "Input should be an ISO 8601 date, or date and time"
-    if detail["type"] in ("missing", "extra_forbidden") or isinstance(value, dict | list):
+    if detail["type"] in ("missing", "extra_forbidden", "event") or isinstance(value, dict | list):
         return message
     return f"{message}, got {shown(value)}"
 

@@ -1,12 +1,21 @@
-"""What the service is asked and answers: the models behind the OpenAPI page."""
+"""What the service is asked: the models behind the OpenAPI page, and their bounds."""
 
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, NotRequired, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
+from kronos_space.answers import Anchor
+from kronos_space.answers import BatchResponse as BatchResponse
+from kronos_space.answers import ErrorBody as ErrorBody
+from kronos_space.answers import ErrorResponse as ErrorResponse
+from kronos_space.answers import FieldError as FieldError
+from kronos_space.answers import ForecastResponse as ForecastResponse
+from kronos_space.answers import HealthResponse as HealthResponse
 from kronos_space.exceptions import InvalidRequest
+from kronos_space.path_events import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.refusals import FEW, few_keys, in_words, message_of, path_of, shown, visible
 from kronos_space.settings import Settings
 
@@ -22,7 +31,6 @@ SYMBOL = (
     "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff\\ufff9-\\ufffb]{1,64}$"
 )
 MAX_QUANTILES = 99
-Anchor = Literal["last_close", "none"]
 DEFAULT_ANCHOR: Anchor = "last_close"
 MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 
@@ -38,6 +46,17 @@ Model = TypeVar("Model", bound=BaseModel)
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Volume = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
+
+
+def _event(text: str) -> str:
+    """The event's name."""
+    try:
+        return parse_event(text).text
+    except ValueError as error:
+        raise PydanticCustomError("event", "{reason}", {"reason": str(error)}) from None
+
+
+Event = Annotated[str, AfterValidator(_event)]
 
 
 class Bar(TypedDict):
@@ -122,98 +141,20 @@ class ForecastRequest(_Strict):
     anchor: Annotated[
         Anchor, Field(description="where paths start; none: at the tokenizer's reconstruction")
     ] = DEFAULT_ANCHOR
+    events: Annotated[
+        list[Event],
+        Field(
+            max_length=MAX_EVENTS,
+            description=f"questions about the paths: {GRAMMAR}",
+            examples=[["touch +2%", "reach +3% before -2%", "drawdown above 5%"]],
+        ),
+    ] = []
 
 
 class BatchRequest(_Strict):
     """Several tickers at once. Each request is checked by itself: one bad one spoils no other."""
 
     requests: Annotated[list[Any], Field(min_length=1)]
-
-
-class ForecastBar(BaseModel):
-    """One future bar: means over the sample paths, and how the paths' closes are spread."""
-
-    step: Annotated[int, Field(description="bars ahead; 1 is the next bar")]
-    target_date: str
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    close_quantiles: Annotated[dict[str, float], Field(examples=[{"0.1": 98.2, "0.9": 104.7}])]
-    prob_up: Annotated[
-        float, Field(ge=0, le=1, description="share of the paths with a close above last_close")
-    ]
-
-
-class Reconstruction(BaseModel):
-    """The history's newest bar as the model's tokenizer gives it back."""
-
-    close: Annotated[float, Field(description="where the model's own paths start from")]
-    factor: Annotated[
-        float, Field(gt=0, description="of the paths' prices: last_close ÷ close; 1: not anchored")
-    ]
-
-
-class ForecastResponse(BaseModel):
-    symbol: str
-    model: str
-    model_revision: str | None
-    interval: str
-    as_of: Annotated[str, Field(description="the newest bar of the history")]
-    last_close: float
-    reconstruction: Reconstruction
-    samples: int
-    seed: Annotated[int, Field(description="send it to get the same paths again")]
-    predictions: list[ForecastBar]
-    warnings: list[str]
-    paths: Annotated[
-        list[list[list[float]]] | None,
-        Field(description="samples x horizon x [open, high, low, close, volume], if asked for"),
-    ] = None
-
-
-class FieldError(BaseModel):
-    field: Annotated[str, Field(examples=["ohlcv.17.high"])]
-    message: str
-
-
-class ErrorBody(BaseModel):
-    code: Annotated[str, Field(examples=["invalid_input"])]
-    message: Annotated[str, Field(examples=["row 17: high 9.1 is below low 9.3"])]
-    fields: list[FieldError] | None = None
-
-
-class ErrorResponse(BaseModel):
-    """The one shape of every error."""
-
-    error: ErrorBody
-
-
-class BatchForecast(ForecastResponse):
-    ok: Literal[True]
-
-
-class BatchError(ErrorResponse):
-    ok: Literal[False]
-    symbol: str | None
-
-
-class BatchResponse(BaseModel):
-    """In the order of the requests."""
-
-    results: list[BatchForecast | BatchError]
-
-
-class HealthResponse(BaseModel):
-    status: Literal["ok"]
-    model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
-    model_revision: str | None
-    anchor: Annotated[Anchor, Field(description="of requests that do not say")]
-    boot_id: Annotated[str, Field(description="new in every process")]
-    started_at: str
-    uptime_s: float
-    version: str
 
 
 def read_request(data: Any, settings: Settings) -> ForecastRequest:
@@ -264,14 +205,19 @@ def _bounded(data: Any, settings: Settings) -> Any:
         first = next(wide, None)
         if first is not None:  # it is refused, and no row after it looked at
             data = {**data, "ohlcv": [*rows[:first], few_keys(rows[first], _BAR)]}
-    targets, quantiles = data.get("target_timestamps"), data.get("quantiles")
-    if isinstance(targets, list) and len(targets) > settings.max_horizon:
-        message = f"{len(targets)} target_timestamps: expected at most {settings.max_horizon}"
-        raise _wrong("target_timestamps", message)
-    if isinstance(quantiles, list) and len(quantiles) > MAX_QUANTILES:
-        message = f"{len(quantiles)} quantiles: expected at most {MAX_QUANTILES}"
-        raise _wrong("quantiles", message)
+    for name, most in (
+        ("target_timestamps", settings.max_horizon),
+        ("quantiles", MAX_QUANTILES),
+        ("events", MAX_EVENTS),
+    ):
+        values = data.get(name)
+        if isinstance(values, list) and len(values) > most:
+            raise _wrong(name, _too_many(name, len(values), most))
     return data
+
+
+def _too_many(name: str, count: int, most: int) -> str:
+    return too_many(count) if name == "events" else f"{count} {name}: expected at most {most}"
 
 
 def _check_rows(rows: int, settings: Settings) -> None:

@@ -162,16 +162,20 @@ def parse_events(events: str | Iterable[str]) -> tuple[Event, ...]:
     Raises:
         ValueError: One is none, or there are more than MAX_EVENTS.
     """
-    texts = (
-        [part for part in events.split(",") if part.strip()] if isinstance(events, str) else events
+    if isinstance(events, str):
+        events = [part for part in events.split(",") if part.strip()]
+    texts = list(events)
+    if len(texts) > MAX_EVENTS:
+        raise ValueError(too_many(len(texts)))
+    return tuple({event.text: event for event in map(parse_event, texts)}.values())
+
+
+def too_many(count: int) -> str:
+    """What to say of more than MAX_EVENTS."""
+    return (
+        f"{count} events: expected at most {MAX_EVENTS}; ask the others in a second request, where "
+        "the same seed gives the same paths"
     )
-    found = tuple({event.text: event for event in map(parse_event, texts)}.values())
-    if len(found) > MAX_EVENTS:
-        raise ValueError(
-            f"{len(found)} events: expected at most {MAX_EVENTS}; ask the others in a second "
-            "request, where the same seed gives the same paths"
-        )
-    return found
 
 
 def parse_event(text: str) -> Event:

@@ -10,14 +10,14 @@ The service calls the second step through its queue; `forecast` does all of them
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
 from kronos_space.engine.sampling import SamplingParams
-from kronos_space.exceptions import InvalidHistory
+from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.anchoring import Reconstruction, reconstruction
 from kronos_space.forecasting.candles import (
     COLUMNS,
@@ -30,6 +30,7 @@ from kronos_space.forecasting.candles import (
 )
 from kronos_space.forecasting.oddities import oddities
 from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
+from kronos_space.path_events import Event, chances, parse_events
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
@@ -48,6 +49,7 @@ class Prepared:
     targets: list[str]
     quantiles: list[float]
     return_paths: bool
+    events: tuple[Event, ...]
     anchored: bool
     warnings: list[str]
     prompt: Prompt
@@ -93,6 +95,10 @@ class Prepared:
             "predictions": predictions,
             "warnings": [*self.warnings, *([] if start.warning is None else [start.warning])],
         }
+        if self.events:
+            answer["events"] = [
+                asdict(chance) for chance in chances(self.events, values, self.last_close)
+            ]
         if self.return_paths:
             answer["paths"] = values.tolist()
         return answer
@@ -128,7 +134,7 @@ class Forecaster:
         return self._engine.work(prompts)
 
     def prepare(self, request: ForecastRequest) -> Prepared:
-        """Everything before the engine. Raises InvalidHistory."""
+        """Everything before the engine. Raises InvalidHistory, InvalidRequest."""
         history = history_from_rows(request.ohlcv)
         targets, warning = _targets(history, request)
         used = history.newest(self._context(request.horizon))
@@ -166,6 +172,7 @@ class Forecaster:
             targets=targets.isoformat(),
             quantiles=request.quantiles,
             return_paths=request.return_paths,
+            events=_events(request, last_close),
             anchored=request.anchor == "last_close",
             warnings=warnings,
             prompt=Prompt(
@@ -193,6 +200,16 @@ class Forecaster:
                 f"expected at most {self.max_horizon}"
             )
         return context
+
+
+def _events(request: ForecastRequest, last_close: float) -> tuple[Event, ...]:
+    events = parse_events(request.events)
+    for event in events:
+        try:
+            event.check(last_close)
+        except ValueError as error:
+            raise InvalidRequest(str(error), [("events", str(error))]) from None
+    return events
 
 
 def _targets(history: History, request: ForecastRequest) -> tuple[Times, str | None]:

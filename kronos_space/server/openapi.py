@@ -94,6 +94,7 @@ _INTRADAY = {
     "samples": 50,
     "seed": 7,
     "quantiles": [0.05, 0.5, 0.95],
+    "events": ["touch +1%", "reach +1% before -1%"],
 }
 _REQUESTS: dict[str, dict[str, Any]] = {
     "ForecastRequest": {"daily": EXAMPLE_REQUEST, "intraday": _INTRADAY},
@@ -141,6 +142,16 @@ FORECAST = {
         }
     ],
     "warnings": [],
+    "events": [
+        {
+            "event": "touch +1%",
+            "probability": [0.6],
+            "low": [0.387],
+            "high": [0.781],
+            "mean": None,
+            "mean_error": None,
+        }
+    ],
 }
 BATCH = {
     "results": [

@@ -14,8 +14,9 @@ from pydantic_core import from_json
 
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
+from kronos_space.path_events import MAX_EVENTS
 from kronos_space.refusals import symbol_shown
-from kronos_space.schemas import read_batch, read_request
+from kronos_space.schemas import MAX_QUANTILES, read_batch, read_request
 from kronos_space.server.errors import item_error
 from kronos_space.server.pieces import Body, TooManyPieces, cut, longest_list
 from kronos_space.settings import Settings
@@ -102,12 +103,16 @@ class Reader:
         if len(text) <= self._largest and _values(text) <= self._most_values:
             return
         name, count = longest_list(text)
-        limits = {"ohlcv": self._settings.max_history, "quantiles": 99}
+        limits = {
+            "ohlcv": self._settings.max_history,
+            "quantiles": MAX_QUANTILES,
+            "events": MAX_EVENTS,
+        }
         most = limits.get(name, self._settings.max_horizon)
         if name == "ohlcv" and count > most:
             bounds = f"expected {self._settings.min_history} to {most}"
             raise InvalidRequest(f"{count} rows of history: {bounds}", [(name, bounds)])
-        if name in ("target_timestamps", "quantiles") and count > most:
+        if name in ("target_timestamps", "quantiles", "events") and count > most:
             message = f"{count} {name}: expected at most {most}"
             raise InvalidRequest(message, [(name, message)])
         raise InvalidRequest(

@@ -6,30 +6,49 @@ from dataclasses import replace
 import numpy as np
 
 from tradingbot.forecast import Forecast
+from tradingbot.path_events import CLOSE, HIGH, LOW, OPEN
 from tradingbot.typing import Floats
 
-_CLOSE = 3  # of open, high, low, close, volume
+# A bar's wicks are stretched as its band is, but no further: a band may be narrow for want of
+# different paths, and their candles as long as ever.
+_MOST_STRETCHED = 2.0
 
 
 def with_served_paths(forecast: Forecast) -> Forecast:
     """The forecast with its paths moved onto the served quantiles, rank by rank.
 
-    A close that lay on one of the model's own quantiles lies on the served one of that level, and
-    the whole bar is multiplied by the same number. So bands and paths agree, and a path keeps its
-    place among the others from bar to bar. Unchanged where the quantiles are the model's own.
+    A close that lay on one of the model's own quantiles lies on the served one of that level. So
+    bands and paths agree, and a path keeps its place among the others from bar to bar. An open
+    keeps its gap to the close before; the wicks of a bar are as much longer as its band is wider.
+    Unchanged where the quantiles are the model's own.
 
     Source: ensemble copula coupling, Schefzik, Thorarinsdottir and Gneiting (2013).
     """
     if forecast.paths is None or all(bar.raw is None for bar in forecast.bars):
         return forecast
     paths = forecast.paths.copy()
+    opens, closes = np.log(paths[..., OPEN]), np.log(paths[..., CLOSE])
+    upper = np.log(paths[..., HIGH]) - np.maximum(opens, closes)
+    lower = np.minimum(opens, closes) - np.log(paths[..., LOW])
+    gaps = opens[:, 1:] - closes[:, :-1]
     for step, bar in enumerate(forecast.bars):
         if bar.raw is not None:
             own, served = _logs(bar.raw.close_quantiles), _logs(bar.close_quantiles)
-            closes = np.log(paths[:, step, _CLOSE])
-            ratio = np.exp(_moved(closes, own, served) - closes)
-            paths[:, step, : _CLOSE + 1] *= ratio[:, None]
+            closes[:, step] = _moved(closes[:, step], own, served)
+            stretch = _stretch(own, served)
+            upper[:, step] *= stretch
+            lower[:, step] *= stretch
+    opens[:, 1:] = closes[:, :-1] + gaps
+    logs = [opens, np.maximum(opens, closes) + upper, np.minimum(opens, closes) - lower, closes]
+    paths[..., : CLOSE + 1] = np.exp(np.stack(logs, axis=-1))
     return replace(forecast, paths=paths)
+
+
+def _stretch(own: Floats, served: Floats) -> float:
+    """How much wider the served band is."""
+    width = own[-1] - own[0]
+    ratio = (served[-1] - served[0]) / width if width > 0 else 1.0
+    return float(np.clip(ratio, 1 / _MOST_STRETCHED, _MOST_STRETCHED))
 
 
 def _moved(closes: Floats, own: Floats, served: Floats) -> Floats:

@@ -76,6 +76,24 @@ def test_a_field_out_of_bounds_is_named_with_its_value(change: dict, message: st
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        (["close above 0%", "tuch +2%"], "events.1: event 'tuch +2%': expected touch LEVEL, reach"),
+        (["touch {0}"], "events.0: event 'touch {0}': expected touch LEVEL"),
+        (["reach +3% before +2%"], "expected one move up and one down"),
+        ([2], "events.0: Input should be a valid string, got 2"),
+        ("touch +2%", "events: Input should be a valid list"),
+        (["touch +2%"] * 21, "21 events: expected at most 20; ask the others in a second request"),
+    ],
+)
+def test_an_event_that_is_none_is_named_with_the_way_out(events: Any, message: str) -> None:
+    with pytest.raises(InvalidRequest) as error:
+        read_request(request(events=events), Settings())
+    assert message in str(error.value)
+    assert error.value.fields[0][0].startswith("events")
+
+
 def test_bounds_follow_the_settings() -> None:
     settings = Settings(min_history=10, max_history=40, max_horizon=2, max_batch=3)
     read_request(request(horizon=2, ohlcv=bars(10)), settings)

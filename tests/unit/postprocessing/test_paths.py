@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
+from tradingbot.path_events import parse_event
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats
 
@@ -68,14 +69,69 @@ def test_the_paths_have_the_served_quantiles_and_keep_their_ranks(
         assert found == pytest.approx(np.log(list(inner.values())), abs=1e-9)
 
 
-def test_a_bar_keeps_its_shape_and_volume() -> None:
-    moves = 0.02 * np.random.default_rng(0).standard_normal((20, 2))
-    forecast = of_paths(moves, factor=2.0, shift=0.01)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), factor=st.floats(0.2, 5.0), shift=st.floats(-0.05, 0.05))
+def test_a_moved_bar_is_a_candle_that_keeps_its_gap_and_volume(
+    seed: int, factor: float, shift: float
+) -> None:
+    moves = 0.02 * np.random.default_rng(seed).standard_normal((20, 3))
+    forecast = of_paths(moves, factor=factor, shift=shift)
     before, after = forecast.paths, with_served_paths(forecast).paths
     assert before is not None
     assert after is not None
-    assert after[..., :3] / after[..., 3:4] == pytest.approx(before[..., :3] / before[..., 3:4])
-    assert (after[..., 4] == before[..., 4]).all()
+    opens, highs, lows, closes, volumes = np.moveaxis(after, 2, 0)
+    assert (highs >= np.maximum(opens, closes) * (1 - 1e-12)).all()
+    assert (lows <= np.minimum(opens, closes) * (1 + 1e-12)).all()
+    assert opens[:, 0] == pytest.approx(before[:, 0, 0])
+    assert (volumes == before[..., 4]).all()
+    gaps = opens[:, 1:] / closes[:, :-1]
+    assert gaps == pytest.approx(before[:, 1:, 0] / before[:, :-1, 3])
+
+
+def test_wicks_grow_with_the_band_up_to_twice() -> None:
+    moves = 0.02 * np.random.default_rng(0).standard_normal((20, 1))
+    for factor, stretch in ((1.5, 1.5), (0.8, 0.8), (9.0, 2.0), (0.1, 0.5)):
+        forecast = of_paths(moves, factor=factor, shift=0.01)
+        before, after = forecast.paths, with_served_paths(forecast).paths
+        assert before is not None
+        assert after is not None
+        wicks = [np.log(bars[..., 1] / bars[..., [0, 3]].max(axis=-1)) for bars in (before, after)]
+        assert wicks[1] == pytest.approx(stretch * wicks[0])
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.4])
+def test_moved_paths_touch_levels_as_those_of_a_market_of_that_volatility(factor: float) -> None:
+    """The model's walk has too little or too much volatility, and the served bands are right."""
+    said, true = (brownian_bars(sigma=0.02 * scale, seed=1) for scale in (1.0, factor))
+    forecast = of_paths(np.log(said[..., 3] / LAST), factor=factor, shift=0.0)
+    moved = with_served_paths(replace(forecast, paths=said)).paths
+    assert moved is not None
+    for text in ("touch +2%", "touch -3%", "reach +3% before -2%", "drawdown above 3%"):
+        event = parse_event(text)
+        found, expected = (event.happened(bars, LAST).mean(axis=0) for bars in (moved, true))
+        assert found == pytest.approx(expected, abs=0.02), text
+
+
+def brownian_bars(*, sigma: float, seed: int, count: int = 2000, steps: int = 5) -> Floats:
+    """(paths, steps, 5) of a walk with `sigma` over all steps, each bar of 40 pieces."""
+    moves = np.random.default_rng(seed).standard_normal((count, steps * 40))
+    walk = np.cumsum(sigma / np.sqrt(steps * 40) * moves, axis=1).reshape(count, steps, 40)
+    closes = walk[..., -1]
+    opens = np.concatenate([np.zeros((count, 1)), closes[:, :-1]], axis=1)
+    highs, lows = np.maximum(opens, walk.max(axis=2)), np.minimum(opens, walk.min(axis=2))
+    return LAST * np.exp(np.stack([opens, highs, lows, closes, opens], axis=2))
+
+
+def test_closes_above_a_served_quantile_are_as_many_as_it_says() -> None:
+    moves = 0.02 * np.random.default_rng(5).standard_normal((50, 3))
+    forecast = with_served_paths(of_paths(moves, factor=1.3, shift=-0.01))
+    assert forecast.paths is not None
+    for step, bar in enumerate(forecast.bars):
+        for level, price in bar.close_quantiles.items():
+            above = parse_event(f"close above {price:.8f}").happened(forecast.paths, LAST)
+            assert above[:, step].mean() == pytest.approx(1 - level, abs=1.5 / 50)
+        up = parse_event("close above 0%").happened(forecast.paths, LAST)[:, step].mean()
+        assert up == pytest.approx(prob_above(bar.close_quantiles, LAST), abs=1.5 / 50)
 
 
 def test_paths_without_spread_move_as_one() -> None:

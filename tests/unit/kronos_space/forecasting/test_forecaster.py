@@ -1,16 +1,19 @@
 """From a checked request to the numbers of its answer, with the bundled model."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kronos_space.exceptions import InvalidHistory
+from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
+from tradingbot import path_events
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,37 @@ def test_the_answers_numbers_are_statistics_of_its_paths(forecaster: Forecaster)
             {"0.05": np.quantile(closes, 0.05), "0.5": np.median(closes)}
         )
         assert bar["prob_up"] == (closes > answer["last_close"]).mean()
+
+
+def test_events_are_shares_of_the_very_paths_as_the_bots_count_them(forecaster: Forecaster) -> None:
+    events = ["Touch 1 %", "close above 0%", "reach +1% before -1%", "drawdown above 1%"]
+    [answer] = forecaster.forecast([checked(return_paths=True, samples=50, events=events)])
+    paths, last_close = np.array(answer["paths"]), answer["last_close"]
+    asked = path_events.parse_events(events)
+    expected = path_events.chances(asked, paths, last_close)
+    assert answer["events"] == [
+        {key: value if key == "event" else value and pytest.approx(value) for key, value in one}
+        for one in (asdict(chance).items() for chance in expected)
+    ]
+    touch, above, *_ = answer["events"]
+    assert touch["event"] == "touch +1%"
+    assert [*above["probability"]] == [bar["prob_up"] for bar in answer["predictions"]]
+    reached = [
+        (paths[:, : step + 1, 1] >= 1.01 * last_close).any(axis=1).mean() for step in range(3)
+    ]
+    assert touch["probability"] == pytest.approx(reached)
+
+
+def test_without_events_the_answer_has_none(forecaster: Forecaster) -> None:
+    [answer] = forecaster.forecast([checked()])
+    assert "events" not in answer
+
+
+def test_levels_that_do_not_lie_on_both_sides_of_the_last_close_are_refused(
+    forecaster: Forecaster,
+) -> None:
+    with pytest.raises(InvalidRequest, match="one level above and one below the last close"):
+        forecaster.prepare(checked(events=["reach 1 before 2"]))
 
 
 def test_every_path_is_made_of_possible_candles(forecaster: Forecaster) -> None:
