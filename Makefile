@@ -10,8 +10,11 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 # PyTorch for the CPU alone: 200 MB instead of several GB. Taken where the index can be reached.
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
+# What was compiled once is kept: a test run starts hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
-.PHONY: help run serve test test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
+.PHONY: help run serve test all-tests test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +30,9 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; K
 WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
 
 test: $(VENV)/.dev ## Lint, types, docs and every test
-	@$(MAKE) --no-print-directory -j2 lint docs pgbouncer
+	@$(MAKE) --no-print-directory -j3 lint docs all-tests
+
+all-tests: pgbouncer
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres

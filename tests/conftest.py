@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tests.support import commands
 from tests.support.space_server import serving
 from tradingbot.persistence.engine import dispose_engines
 
@@ -55,6 +56,7 @@ def no_process_unless_marked(
         pytest.fail(f"starts {command}: mark the test with pytest.mark.integration")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(commands, "_order", refuse)
 
 
 @pytest.fixture(autouse=True)

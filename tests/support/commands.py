@@ -3,7 +3,8 @@
 `python -m tradingbot.kronosbot` and `python -m kronos_space` each take two seconds, nearly all of
 them imports. A forked command is a process of its own, with its own arguments, environment, folder
 and output; it runs the same module as `__main__` and ends with the same status. The processes that
-are forked from have imported everything; they start when they are first needed.
+are forked from have imported everything; they start when they are first needed, once for all
+workers, and end with the run of the tests.
 
     done = run("tradingbot.kronosbot", "status", cwd=folder, env=os.environ)
     assert done.returncode == 0, done.stderr
@@ -28,6 +29,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from types import ModuleType
 from typing import IO, Any
+from uuid import uuid4
 
 from tests.support import ROOT
 
@@ -145,12 +147,9 @@ def _order(
 ) -> socket.socket:
     """Have a process forked; its answers come from the socket."""
     order = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env)}
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        descriptors = [theirs.fileno(), stdin, stdout, stderr]
-        server = _server(family or _family(module))
-        socket.send_fds(server, [json.dumps(order).encode()], descriptors)
-    return ours
+    server = _connected(family or _family(module))
+    socket.send_fds(server, [json.dumps(order).encode()], [stdin, stdout, stderr])
+    return server
 
 
 def run(
@@ -182,25 +181,40 @@ def _family(module: str) -> str:
     return "space" if module == "kronos_space" else "bots"
 
 
+def _connected(family: str) -> socket.socket:
+    """A connection to the process that is forked from, which is started when there is none."""
+    address = f"\0kronos-tests-{_run()}-{family}"  # an abstract name: it ends with its process
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    while True:
+        with suppress(ConnectionRefusedError):
+            ours.connect(address)
+            return ours
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            try:
+                listener.bind(address)
+            except OSError:  # another worker is just about to listen
+                continue
+            listener.listen(64)
+            _start_server(family, listener)
+
+
 @cache
-def _server(family: str) -> socket.socket:
-    """The socket that takes orders; its process ends with this one."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.commands", family, str(theirs.fileno())],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            cwd=ROOT,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C is the tests' to handle
-        )
+def _run() -> str:
+    """A name for this run of the tests, all workers together."""
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}-{uuid4().hex}"
 
-    def end() -> None:
-        ours.close()
-        process.wait()
 
-    atexit.register(end)
-    return ours
+def _start_server(family: str, listener: socket.socket) -> None:
+    """Start the process that is forked from; it ends with the run of the tests."""
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    python = (sys.executable, "-m", __name__, family, str(listener.fileno()), str(owner))
+    subprocess.run(
+        ["setsid", "--fork", *python],  # nobody's child, and Ctrl-C is the tests' to handle
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        pass_fds=[listener.fileno()],
+        check=True,
+    )
 
 
 def _text(file: IO[bytes]) -> str:
@@ -253,34 +267,38 @@ def _import_bots() -> None:
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
 
 
-def _serve(control: socket.socket) -> None:
+def _serve(listener: socket.socket, owner: int) -> None:
+    """Fork a process for every connection, until the process `owner` has ended."""
     import gc
+    import select
 
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
-    while True:
-        order, descriptors, _, _ = socket.recv_fds(control, LARGEST_ORDER, 4)
-        if not order:
-            return
+    end = os.pidfd_open(owner)
+    while end not in select.select([listener, end], [], [])[0]:
+        caller, _ = listener.accept()
         if os.fork() == 0:
-            control.close()
-            _attend(json.loads(order), *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+            listener.close()
+            os.close(end)
+            _attend(caller)
+        caller.close()
 
 
-def _attend(order: dict[str, Any], answers: int, *streams: int) -> None:
+def _attend(caller: socket.socket) -> None:
     """Start the command, say its pid and then its status; end it when the caller is gone."""
     import select
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    order, streams, _, _ = socket.recv_fds(caller, LARGEST_ORDER, 3)
+    if not order:
+        os._exit(0)
     pid = os.fork()
     if pid == 0:
-        os.close(answers)
-        _become(order, streams)
+        caller.close()
+        _become(json.loads(order), streams)
     for stream in streams:  # whoever reads them waits for the command, not for this process
         os.close(stream)
-    with socket.socket(fileno=answers) as caller:
+    with caller:
         caller.send(str(pid).encode())
         if caller in select.select([os.pidfd_open(pid), caller], [], [])[0]:
             os.kill(pid, signal.SIGKILL)
@@ -290,7 +308,7 @@ def _attend(order: dict[str, Any], answers: int, *streams: int) -> None:
     os._exit(0)
 
 
-def _become(order: dict[str, Any], streams: tuple[int, ...]) -> None:
+def _become(order: dict[str, Any], streams: Sequence[int]) -> None:
     import runpy
 
     code: int | str | None = 1
@@ -332,4 +350,4 @@ def _become(order: dict[str, Any], streams: tuple[int, ...]) -> None:
 if __name__ == "__main__":
     families = {"space": _import_space, "bots": _import_bots, "libraries": _import_libraries}
     families[sys.argv[1]]()
-    _serve(socket.socket(fileno=int(sys.argv[2])))
+    _serve(socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
