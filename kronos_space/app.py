@@ -119,6 +119,7 @@ class Service:
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so
 @router.get(
     "/health",
+    summary="See that it is up, and which model answers",
     tags=["Operation"],
     response_model=HealthResponse,
     responses=openapi.success(openapi.HEALTH) | responses(500),
@@ -142,6 +143,7 @@ async def health(request: Request) -> Response:
 
 @router.post(
     "/predict",
+    summary="Forecast one ticker",
     tags=["Forecasts"],
     response_model=ForecastResponse,
     responses=openapi.success(openapi.FORECAST) | responses(401, 408, 413, 415, 422, 429, 500, 503),
@@ -160,6 +162,7 @@ async def predict(request: Request) -> Response:
 
 @router.post(
     "/predict/batch",
+    summary="Forecast several tickers",
     tags=["Forecasts"],
     response_model=BatchResponse,
     responses=openapi.success(openapi.BATCH) | responses(401, 408, 413, 415, 422, 429, 500, 503),
@@ -177,6 +180,7 @@ async def predict_batch(request: Request) -> Response:
 @router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
+    summary="Read the metrics for Prometheus",
     tags=["Operation"],
     response_class=Response,
     responses=openapi.success(openapi.METRICS, media_type="text/plain") | responses(401, 500),

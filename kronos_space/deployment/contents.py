@@ -32,7 +32,7 @@ CONTENTS = {
         "middleware.py openapi.py pages.py pieces.py reader.py"
     ),
     "static": (
-        "candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "
+        "answer.js candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "
         "index.html page.css page.js"
     ),
     "static/samples": "AAPL.csv GOOG.csv IBM.csv MSFT.csv README.md",

@@ -18,12 +18,15 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from kronos_space.schemas import ForecastRequest
+from kronos_space.weights.catalogue import BUNDLED_FILES
+
 STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
 OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
 
 _FILES = {"page.css", "docs.css", "docs.js", "icon.svg"}
-_FILES |= {"headings.js", "cells.js", "candles.js", "chart.js", "page.js"}
+_FILES |= {"headings.js", "cells.js", "candles.js", "chart.js", "answer.js", "page.js"}
 _FILES |= {f"samples/{name}.csv" for name in SAMPLES}
 # Of other packages, whose wheels hold them: which package, and where in it.
 _PACKAGED = {
@@ -40,7 +43,7 @@ _HEADERS = {
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data:",
+            "img-src 'self' data: blob:",  # plotly makes a PNG of its SVG
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'self'",
@@ -131,14 +134,18 @@ def _page(template: str, config: str = "") -> Asset:
 def _config(service: Any) -> str:
     """What the page's script must know, as JSON that may stand inside HTML."""
     settings, forecaster = service.settings, service.forecaster
+    defaults = ForecastRequest.model_fields
     config = {
         "model": forecaster.model_name,
-        "revision": forecaster.model_revision,
+        "forTrying": forecaster.model_name in BUNDLED_FILES,
         "needsKey": settings.api_key is not None,
         "maxHistory": settings.max_history,
         "maxHorizon": min(settings.max_horizon, forecaster.max_horizon),
         "maxSamples": settings.max_samples,
         "outcomeBars": OUTCOME_BARS,
+        "samples": defaults["samples"].default,
+        "temperature": defaults["temperature"].default,
+        "topP": defaults["top_p"].default,
     }
     return json.dumps(config).replace("<", r"\u003c")
 

@@ -32,7 +32,7 @@ function readCandles(text, most = Infinity) {
 
   const full = records.filter((record) => isBar(record, position));
   const left = records.length - full.length;
-  if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
+  if (left > 0) notes.push(`${count(left, "row")} without prices left out`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
   refuseSeveralTickers(full, position);
   const { times, byProgram } = timesOf(full, position, notes);
@@ -49,7 +49,7 @@ function readCandles(text, most = Infinity) {
     notes.push("newest first, so turned round");
   }
   if (bars.length > most) {
-    notes.push(`only the newest ${most} of ${bars.length} are sent`);
+    notes.push(`only the newest ${thousands(most)} of ${thousands(bars.length)} are sent`);
     bars = bars.slice(-most);
     rows = rows.slice(-most);
   }

@@ -102,7 +102,13 @@ function layout(times) {
       showgrid: false,
       rangeslider: { visible: false },
     },
-    yaxis: { ...axis, side: "right", automargin: true, hoverformat: `.${digits()}f` },
+    yaxis: {
+      ...axis,
+      side: "right",
+      automargin: true,
+      separatethousands: true,
+      hoverformat: `,.${digits()}f`,
+    },
     margin: { l: 12, r: 12, t: 36, b: 36 },
     legend: { orientation: "h", x: 0, y: 1.01, yanchor: "bottom", entrywidth: 66 },
     hovermode: "x unified",
@@ -111,6 +117,26 @@ function layout(times) {
     paper_bgcolor: "transparent",
     plot_bgcolor: "transparent",
   };
+}
+
+/** The chart as a PNG, with a title that says what it is, as the address of its data. */
+function picture() {
+  const { data, layout } = byId("chart");
+  const of = config.forTrying ? `${config.model}, not meant for trading` : config.model;
+  const symbol = byId("symbol").value.trim();
+  const shown = {
+    ...layout,
+    title: {
+      text: answer === null ? symbol : byId("results-title").textContent,
+      subtitle: { text: answer === null ? "" : `${of}; ${count(answer.samples, "path")}` },
+      x: 0.01,
+    },
+    margin: { l: 24, r: 24, t: 110, b: 48 },
+    paper_bgcolor: color("--card"),
+  };
+  return globalThis.Plotly.toImage({ data, layout: shown }, {
+    format: "png", width: 1200, height: 675, scale: 2,
+  });
 }
 
 /** At most `most` of the times, evenly spread and away from the edges. */

@@ -1,21 +1,23 @@
 // The page at `/`: candles in, POST predict, a fan and a table out. No framework, no build step.
 //
-//   readCandles (candles.js, with headings.js and cells.js) -> readForm -> ask -> showForecast -> draw (chart.js)
+//   readCandles (candles.js, with headings.js and cells.js) -> readForm -> send
+//     -> showForecast (answer.js) -> draw (chart.js)
 //
 // Rows of the CSV count from 1, the service's bars from 0; `inTheirRows` translates.
 "use strict";
 
-const config = JSON.parse(document.getElementById("config").textContent);
 const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
 const LARGEST_FILE = 5e6; // bytes
 
 const byId = (id) => document.getElementById(id);
+const config = JSON.parse(byId("config").textContent); // of pages.py
 const fields = ["csv", "symbol", "horizon", "paths", "seed", "key"];
 
 let candles = null; // what readCandles made of the text; null: it cannot be used
 let outcome = []; // bars of a sample that came after the history
 let answer = null; // of the service, for these candles
-let running = null; // AbortController of the request under way
+let running = null; // the request under way: { abort, first }; first: nobody pressed the button
+let ticking; // timer that counts its seconds
 let typing; // timer that ends when nothing was typed for a moment
 
 /** A message of the service, with its bars named by the rows that they stand in. */
@@ -44,7 +46,7 @@ function candlesChanged() {
   if (candles !== null) {
     const { bars, notes } = candles;
     const times = labels(bars.map((bar) => bar.timestamp));
-    const about = [`${bars.length} bars, ${times[0]} to ${times.at(-1)}`, ...notes];
+    const about = [`${count(bars.length, "bar")}, ${times[0]} to ${times.at(-1)}`, ...notes];
     byId("csv-about").textContent = about.join("; ") + ".";
   }
   draw();
@@ -52,8 +54,10 @@ function candlesChanged() {
 
 async function sampleChosen() {
   const name = byId("sample").value;
+  byId("form-error").textContent = "";
   if (name === "") {
     outcome = [];
+    byId("own").open = true;
     byId("csv").value = "";
     byId("symbol").value = "My series";
     candlesChanged();
@@ -64,7 +68,7 @@ async function sampleChosen() {
     .catch(() => null);
   if (byId("sample").value !== name) return; // something else was chosen or typed meanwhile
   if (text === null) {
-    setError("csv", "The sample did not arrive. Is the Space awake? Try again.");
+    byId("form-error").textContent = "The sample did not arrive. Is the Space awake? Try again.";
     return;
   }
   const lines = text.trimEnd().split("\n");
@@ -85,6 +89,7 @@ function ownCandles() {
 }
 
 async function fileGiven(file) {
+  byId("own").open = true;
   let text;
   try {
     text = await textOf(file, LARGEST_FILE);
@@ -113,7 +118,9 @@ function readForm() {
   if (symbol === "") setError("symbol", "A name, such as AAPL.");
   for (const name of ["horizon", "paths", "seed"]) {
     const { min, max, validity } = byId(name);
-    if (!validity.valid) setError(name, `A whole number from ${min} to ${max}.`);
+    if (validity.valid) continue;
+    const label = byId(name).labels[0].textContent;
+    setError(name, `${label}: a whole number from ${thousands(min)} to ${thousands(max)}.`);
   }
   if (config.needsKey && byId("key").value === "") setError("key", "This Space needs its key.");
   const wrong = fields.find((name) => byId(name).getAttribute("aria-invalid") === "true");
@@ -125,6 +132,8 @@ function readForm() {
     symbol,
     horizon: byId("horizon").valueAsNumber,
     samples: byId("paths").valueAsNumber,
+    temperature: config.temperature,
+    top_p: config.topP,
     quantiles: QUANTILES,
     ohlcv: candles.bars,
   };
@@ -145,6 +154,7 @@ function setError(name, message, row = null) {
 /** Put the cursor into a wrong field, in the CSV onto the wrong row. */
 function focusOn(name) {
   const field = byId(name);
+  if (byId("own").contains(field)) byId("own").open = true;
   field.focus();
   if (name !== "csv" || wrongRow === null) return;
   const lines = field.value.split("\n");
@@ -159,58 +169,77 @@ function focusOn(name) {
 
 async function ask(event) {
   event.preventDefault();
-  if (running !== null) return;
+  if (running !== null && !running.first) return;
   clearTimeout(typing);
   const request = readForm();
-  if (request === null) return;
-  forget();
+  if (request !== null) await send(request);
+}
+
+/** The forecast that stands there when the page opens: of the sample, always the same. */
+async function askFirst() {
+  await sampleChosen();
+  if (candles !== null && !config.needsKey) await send({ ...readForm(), seed: 1 }, true);
+}
+
+/** Show the forecast, or why there is none; of the first one only the forecast. */
+async function send(request, first = false) {
+  running?.abort();
+  const controller = new AbortController();
+  const { signal } = controller;
+  const mine = (running = { abort: () => controller.abort(), first });
   const headers = { "Content-Type": "application/json" };
   if (config.needsKey) headers["X-API-Key"] = byId("key").value;
-  running = new AbortController();
-  const { signal } = running;
-  byId("summary").textContent = "";
-  const stopWaiting = wait(request);
+  answer = null;
+  wait(request);
   try {
     const body = JSON.stringify(request);
     const response = await fetch("predict", { method: "POST", headers, body, signal });
     const content = await response.json().catch(() => null);
     if (signal.aborted) return;
     if (response.ok && content !== null) showForecast(request, content);
-    else showRefusal(response, content?.error);
+    else if (!first) showRefusal(response, content?.error);
   } catch (error) {
-    if (!signal.aborted) {
-      console.error(error);
-      byId("form-error").textContent =
-        "The Space did not answer. It may be asleep or restarting: try again in a minute.";
-    }
+    if (signal.aborted) return;
+    console.error(error);
+    if (first) return;
+    byId("form-error").textContent =
+      "The Space did not answer. It may be asleep or restarting: try again in a minute.";
   } finally {
-    stopWaiting();
-    running = null;
-    if (answer === null) forget();
+    if (running === mine) {
+      stopWaiting();
+      if (answer !== null && !first) bringIntoSight();
+    }
   }
 }
 
-/** Show that something happens; returns what ends it. */
+/** Show that something happens. What is shown of an earlier request stays, pale. */
 function wait({ symbol, samples, horizon }) {
   const started = performance.now();
   const tick = () => {
     byId("seconds").textContent = `${Math.round((performance.now() - started) / 1000)} s`;
   };
-  const timer = setInterval(tick, 1000);
+  clearInterval(ticking);
+  ticking = setInterval(tick, 1000);
   tick();
   byId("waiting").hidden = byId("cancel").hidden = false;
+  byId("summary").textContent = "";
   byId("go").setAttribute("aria-disabled", "true");
   byId("results").setAttribute("aria-busy", "true");
   byId("waiting-for").textContent =
     `Simulating ${symbol}: ${count(samples, "path")}, ${count(horizon, "bar")} each.`;
-  return () => {
-    clearInterval(timer);
-    if (document.activeElement === byId("cancel")) byId("go").focus();
-    byId("waiting").hidden = byId("cancel").hidden = true;
-    byId("waiting-for").textContent = byId("seconds").textContent = "";
-    byId("go").removeAttribute("aria-disabled");
-    byId("results").removeAttribute("aria-busy");
-  };
+}
+
+function stopWaiting() {
+  clearInterval(ticking);
+  running = null;
+  if (document.activeElement === byId("cancel")) byId("go").focus();
+  byId("waiting").hidden = byId("cancel").hidden = true;
+  byId("waiting-for").textContent = byId("seconds").textContent = "";
+  byId("go").removeAttribute("aria-disabled");
+  byId("results").removeAttribute("aria-busy");
+  if (answer !== null) return;
+  forget();
+  draw();
 }
 
 /** Say what the service said, beside the field that it is about. */
@@ -237,143 +266,6 @@ function fieldOf(error) {
   return theirs[name] ?? "csv";
 }
 
-// ---- The answer ----------------------------------------------------------------------------
-
-/** What is shown no longer belongs to what the form says. */
-function forget() {
-  running?.abort();
-  answer = null;
-  byId("answer").hidden = byId("warnings").hidden = true;
-  byId("summary").textContent = "Press Forecast to see how these candles might go on.";
-  byId("results-title").textContent = "Chart";
-}
-
-function showForecast(request, content) {
-  answer = content;
-  const bars = answer.predictions;
-  const times = labels(bars.map((bar) => bar.target_date));
-  byId("results-title").textContent = `${answer.symbol}: the next ${count(bars.length, "bar")}`;
-  byId("summary").textContent = inWords(bars.at(-1), times.at(-1));
-  byId("warnings").replaceChildren(...answer.warnings.map((text) => element("li", sentence(text))));
-  byId("warnings").hidden = answer.warnings.length === 0;
-  fillTable(bars, times);
-  const start = answer.reconstruction;
-  const made = {
-    Model: answer.model,
-    Revision: answer.model_revision ?? "none",
-    "History to": labels([answer.as_of])[0],
-    "Last close": price(answer.last_close),
-    "Read by the tokenizer as": `${price(start.close)} (prices × ${start.factor.toFixed(4)})`,
-    Paths: answer.samples,
-    Seed: answer.seed,
-  };
-  byId("made").replaceChildren(
-    ...Object.entries(made).map(([name, value]) => {
-      const pair = element("div");
-      pair.append(element("dt", name), element("dd", value));
-      return pair;
-    }),
-  );
-  byId("curl").textContent = curl({ ...request, seed: answer.seed });
-  byId("answer").hidden = false;
-  draw();
-  if (matchMedia("(max-width: 60rem)").matches) {
-    byId("results").scrollIntoView({ block: "start" }); // it lies below the form
-  }
-}
-
-function inWords(bar, time) {
-  const [low, , middle, , high] = QUANTILES.map((level) => bar.close_quantiles[level]);
-  const change = (middle / answer.last_close - 1) * 100;
-  const sign = change < 0 ? "−" : "+";
-  return (
-    `By ${time} the median path closes at ${price(middle)} ` +
-    `(${sign}${Math.abs(change).toFixed(1)}\u00a0% from ${price(answer.last_close)}); ` +
-    `80\u00a0% of the paths close between ${price(low)} and ${price(high)}, ` +
-    `${percent(bar.prob_up)} above the last close.`
-  );
-}
-
-function fillTable(bars, times) {
-  const hasVolume = candles.bars[0].volume !== undefined;
-  const head = ["Date", "Open", "High", "Low", "Close", ...QUANTILES.map(percent), "Up"];
-  if (hasVolume) head.push("Volume");
-  const rows = bars.map((bar, index) => [
-    times[index],
-    ...PRICES.map((name) => price(bar[name])),
-    ...QUANTILES.map((level) => price(bar.close_quantiles[level])),
-    percent(bar.prob_up),
-    ...(hasVolume ? [Math.round(bar.volume)] : []),
-  ]);
-  byId("answer").querySelector("thead").replaceChildren(tableRow(head, "col"));
-  byId("answer").querySelector("tbody").replaceChildren(...rows.map((row) => tableRow(row, "row")));
-}
-
-/** One row; its first cell, or all of a header's, are headings. */
-function tableRow(cells, scope) {
-  const row = element("tr");
-  cells.forEach((text, index) => {
-    const heads = scope === "col" || index === 0;
-    const cell = element(heads ? "th" : "td", text);
-    if (heads) cell.scope = scope;
-    row.append(cell);
-  });
-  return row;
-}
-
-/** The table as a spreadsheet takes it. */
-function tableText() {
-  const rows = [...byId("answer").querySelectorAll("tr")];
-  const text = rows.map((row) => [...row.cells].map((cell) => cell.textContent).join("\t"));
-  return text.join("\n").replaceAll("\u00a0", " ");
-}
-
-/** The request as a command; the key is left to the environment. */
-function curl({ ohlcv, ...rest }) {
-  const bars = ohlcv.map((bar) => JSON.stringify(bar)).join(",\n");
-  const body = `${JSON.stringify(rest).slice(0, -1)},"ohlcv":[\n${bars}\n]}`;
-  const key = config.needsKey ? ' -H "X-API-Key: $KRONOS_API_KEY"' : "";
-  const url = new URL("predict", document.baseURI);
-  return (
-    `curl -sS '${url}' -H 'Content-Type: application/json'${key} --data-binary @- <<'JSON'\n` +
-    `${body}\nJSON\n`
-  );
-}
-
-async function copy(text, what) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    copyBySelecting(text); // no clipboard in a frame, or without https
-  }
-  byId("copied").textContent = "";
-  byId("copied").textContent = `Copied the ${what}.`;
-}
-
-function copyBySelecting(text) {
-  const focused = document.activeElement;
-  const area = element("textarea");
-  area.className = "unseen";
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
-  focused?.focus();
-}
-
-function copyButton(id, text, what) {
-  const button = byId(id);
-  const label = button.textContent;
-  let timer;
-  button.addEventListener("click", async () => {
-    await copy(text(), what);
-    button.textContent = "Copied";
-    clearTimeout(timer);
-    timer = setTimeout(() => (button.textContent = label), 2000);
-  });
-}
-
 // ---- Small things --------------------------------------------------------------------------
 
 /** Times as people write them: dates alone if all are at midnight, seconds only if there are any. */
@@ -392,8 +284,17 @@ function digits() {
   return size >= 10 ? 2 : Math.min(12, 4 - Math.floor(Math.log10(size)));
 }
 
+/** 1,234.50: grouped, with the digits that suit these prices. */
 function price(value) {
-  return value.toFixed(digits());
+  return value.toLocaleString("en", {
+    minimumFractionDigits: digits(),
+    maximumFractionDigits: digits(),
+  });
+}
+
+/** 1,234 */
+function thousands(number) {
+  return Number(number).toLocaleString("en", { maximumFractionDigits: 0 });
 }
 
 function percent(share) {
@@ -405,7 +306,7 @@ function sentence(text) {
 }
 
 function count(number, what) {
-  return `${number} ${what}${number === 1 ? "" : "s"}`;
+  return `${thousands(number)} ${what}${number === 1 ? "" : "s"}`;
 }
 
 function color(name) {
@@ -429,10 +330,12 @@ function dropping(event) {
 }
 
 byId("model").textContent = config.model;
+byId("demo").hidden = !config.forTrying;
 byId("docs").hidden = config.needsKey; // a link cannot carry the key
 byId("key-field").hidden = !config.needsKey;
 byId("horizon").max = config.maxHorizon;
 byId("paths").max = config.maxSamples;
+byId("paths").value = config.samples;
 for (const name of ["horizon", "paths"]) {
   byId(name).value = Math.min(byId(name).value, byId(name).max);
 }
@@ -454,10 +357,15 @@ byId("form").addEventListener("submit", ask);
 byId("cancel").addEventListener("click", () => running?.abort());
 byId("shown").addEventListener("change", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-byId("plotly").addEventListener("load", draw);
+byId("plotly").addEventListener("load", () => {
+  byId("save-png").disabled = false;
+  draw();
+});
 byId("plotly").addEventListener("error", () => {
   byId("chart").textContent = "The chart's script did not arrive. All else works without it.";
 });
 copyButton("copy-table", tableText, "table");
 copyButton("copy-curl", () => byId("curl").textContent, "command");
-sampleChosen();
+byId("save-csv").addEventListener("click", saveCsv);
+byId("save-png").addEventListener("click", savePng);
+askFirst();

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import pytest
 import requests
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from kronos_space.app import create_app
+from kronos_space.schemas import ForecastRequest
 from kronos_space.server.pages import OUTCOME_BARS, SAMPLES, STATIC
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
@@ -54,12 +56,13 @@ def visited(context: BrowserContext, space_url: str) -> Page:
 
 @pytest.fixture
 def page(visited: Page) -> Page:
-    """The page as it is after loading: the first sample is there."""
+    """The page with the first sample and no forecast yet, its own candles unfolded."""
     visited.unroute_all()
     visited.evaluate(
         """() => {
             document.getElementById("csv-about").textContent = "";
             document.getElementById("form").reset();
+            document.getElementById("own").open = true;
             document.getElementById("sample").dispatchEvent(new Event("change"));
         }"""
     )
@@ -67,16 +70,19 @@ def page(visited: Page) -> Page:
     return visited
 
 
-def opened(context: BrowserContext, url: str) -> Page:
+def opened(context: BrowserContext, url: str, *, forecast: bool = True) -> Page:
+    """The page when its first forecast is drawn."""
     page = context.new_page()
     page.goto(url)
     expect(page.locator("#csv-about")).to_contain_text("240 bars")
     expect(page.locator("#chart .main-svg").first).to_be_visible()
+    if forecast:
+        table(page)
     return page
 
 
 def _is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1:", "data:"))
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
 
 
 def csv(rows: list[Any], *, delimiter: str = ",") -> str:
@@ -94,6 +100,7 @@ def ask(page: Page, *, horizon: int = 3, paths: int = 8) -> None:
 
 def table(page: Page) -> list[list[str]]:
     """The forecast's cells, when it has come."""
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
     expect(page.locator("#answer")).to_be_visible()
     return page.evaluate(
         "[...document.querySelectorAll('#answer tr')]"
@@ -122,15 +129,100 @@ def test_a_sample_gives_a_fan_a_table_and_what_really_happened(page: Page) -> No
         assert sorted(map(float, row[5:10])) == list(map(float, row[5:10]))
     assert traces(page) == ["candles", "80 % band", "50 % band", "median", "outcome"]
     expect(page.locator("#summary")).to_contain_text("By 2013-02-05 the median path closes at")
-    expect(page.locator("#made")).to_contain_text("Modelkronos-nano")
-    expect(page.locator("#made")).to_contain_text(re.compile(r"prices . [01]\.\d{4}"))
+    page.get_by_text("How it was made").click()
+    made = page.locator("#made").inner_text()
+    assert "kronos-nano, not meant for trading" in made
+    assert re.search(r"prices . [01]\.\d{4}", made)
+    defaults = ForecastRequest.model_fields
+    for name in ("temperature", "top_p"):
+        assert re.search(rf"{name}\n{defaults[name].default:g}\b", made, re.IGNORECASE)
     expect(page.locator(".honest")).to_contain_text("It is not advice")
+
+
+@pytest.mark.parametrize("size", [(1400, 900), (390, 844)], ids=["desk", "phone"])
+def test_the_first_screen_has_a_forecast_and_the_button_that_makes_another(
+    browser: Browser, space_url: str, size: tuple[int, int]
+) -> None:
+    width, height = size
+    visitor = browser.new_context(
+        viewport={"width": width, "height": height}, is_mobile=width < 500, has_touch=width < 500
+    )
+    page = opened(visitor, space_url)
+
+    def edges(name: str) -> tuple[float, float]:
+        box = page.locator(name).bounding_box()
+        assert box is not None
+        return box["y"], box["y"] + box["height"]
+
+    def seen() -> None:
+        assert page.evaluate("scrollY") == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for name in ("#go", "#summary", "#chart"):
+            top, bottom = edges(name)
+            assert 0 <= top < bottom <= height, name
+        assert traces(page)[-2:] == ["median", "outcome"]
+
+    seen()
+    assert page.locator("#csv").is_hidden()  # own candles are folded away
+    assert "not meant for trading" in page.locator(".about").inner_text()
+    first, place = page.locator("#summary").inner_text(), edges("#chart")
+    page.get_by_role("button", name="Forecast", exact=True).click()
+    expect(page.locator("#summary")).not_to_have_text(first)
+    table(page)
+    seen()
+    assert edges("#chart") == place  # nothing has moved
+    visitor.close()
+
+
+def test_what_the_page_asks_for_when_it_opens_never_fails_loudly(
+    context: BrowserContext, space_url: str
+) -> None:
+    page = context.new_page()
+    page.route("**/predict", lambda route: route.fulfill(status=503, body="{}"))
+    page.goto(space_url)
+    expect(page.locator("#summary")).to_contain_text("Press Forecast")
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.unroute("**/predict")
+    page.get_by_role("button", name="Forecast", exact=True).click()
+    table(page)
+    page.close()
+
+
+def test_the_numbers_and_the_chart_can_be_saved(page: Page, tmp_path: Path) -> None:
+    dear = [
+        {name: value if name == "timestamp" else 100 * value for name, value in row.items()}
+        for row in bars(40)
+    ]
+    page.get_by_label("Candles as CSV").fill(csv(dear))
+    page.get_by_label("Name").fill("^GSPC / spot")
+    with page.expect_response("**/predict") as answered:
+        ask(page)
+    shown = table(page)
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as CSV").click()
+    assert saved.value.suggested_filename == "^GSPC-spot-2026-02-27.csv"
+    saved.value.save_as(tmp_path / "forecast.csv")
+    frame = pd.read_csv(tmp_path / "forecast.csv")
+    for row, bar in zip(
+        frame.to_dict("records"), answered.value.json()["predictions"], strict=True
+    ):
+        assert row["close"] == bar["close"]
+        assert row["close_p10"] == bar["close_quantiles"]["0.1"]
+        assert row["prob_up"] == bar["prob_up"]
+        assert row["target_date"] == bar["target_date"]
+    assert shown[1][4] == f"{frame['close'][0]:,.2f}"
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as PNG").click()
+    saved.value.save_as(tmp_path / "chart.png")
+    picture = (tmp_path / "chart.png").read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(picture[16:20]) == 2400  # pixels wide
 
 
 def test_a_seed_repeats_a_forecast_and_the_one_used_is_shown(page: Page) -> None:
     ask(page)
     first = table(page)
-    seed = page.locator("#made div", has_text="Seed").locator("dd").inner_text()
+    seed = page.locator("#made div", has_text="Seed").locator("dd").text_content() or ""
     page.get_by_label("Seed").fill(seed)
     page.evaluate("document.querySelector('#answer tbody').replaceChildren()")
     ask(page)
@@ -346,7 +438,7 @@ def test_twenty_thousand_rows_are_read_at_once_and_the_newest_sent(
     ]
     (tmp_path / "long.csv").write_text("\n".join(["date,open,high,low,close,volume", *lines]))
     page.locator("#file").set_input_files(tmp_path / "long.csv")
-    expect(page.locator("#csv-about")).to_contain_text("only the newest 4096 of 19998 are sent")
+    expect(page.locator("#csv-about")).to_contain_text("only the newest 4,096 of 19,998 are sent")
     ask(page)
     table(page)
     expect(page.locator("#warnings")).to_contain_text("Only the newest 253 of 4096 bars were used")
@@ -390,6 +482,9 @@ def test_the_page_about_the_api_needs_nothing_from_elsewhere(
     page = context.new_page()  # whose requests to others fail the test that closes the context
     page.goto(f"{space_url}/docs")
     expect(page.locator(".opblock")).to_have_count(4)
+    spoken = page.locator(".opblock-summary-description").all_inner_texts()
+    assert "Forecast one ticker" in spoken
+    assert all(len(words.split()) >= 3 for words in spoken)  # not the name of a function
     page.locator(".opblock-post").first.click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
@@ -417,8 +512,8 @@ def test_what_the_service_refuses_is_shown_beside_the_row_that_it_means(page: Pa
 
 def test_a_number_out_of_bounds_is_told_beside_its_field(page: Page) -> None:
     ask(page, horizon=0, paths=1000)
-    expect(page.locator("#horizon-error")).to_have_text("A whole number from 1 to 224.")
-    expect(page.locator("#paths-error")).to_have_text("A whole number from 1 to 256.")
+    expect(page.locator("#horizon-error")).to_have_text("Bars ahead: a whole number from 1 to 224.")
+    expect(page.locator("#paths-error")).to_have_text("Paths: a whole number from 1 to 256.")
     expect(page.get_by_label("Bars ahead")).to_be_focused()
     ask(page)
     expect(page.locator("#horizon-error")).to_be_empty()
@@ -465,7 +560,7 @@ def test_while_waiting_it_says_so_and_can_be_cancelled(page: Page) -> None:
 
 def test_the_keyboard_is_enough(context: BrowserContext, space_url: str) -> None:
     page = opened(context, space_url)
-    stops = ["HTTP API", "sample", "csv", "file", "symbol", "horizon", "paths", "seed", "go"]
+    stops = ["HTTP API", "sample", "horizon", "paths", "seed", "go"]
     page.keyboard.press("Tab")  # the link past the form
     for stop in stops:
         page.keyboard.press("Tab")
@@ -473,7 +568,9 @@ def test_the_keyboard_is_enough(context: BrowserContext, space_url: str) -> None
         assert focused == stop
     page.keyboard.press("Enter")
     table(page)
-    for stop in ["shown", "copy-table"]:
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # unfolds the own candles
+    for stop in ["csv", "file", "symbol", "shown", "save-png", "copy-table", "save-csv"]:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == stop
     page.close()
@@ -482,11 +579,11 @@ def test_the_keyboard_is_enough(context: BrowserContext, space_url: str) -> None
 def test_the_table_and_the_command_can_be_copied_and_the_command_runs(page: Page) -> None:
     ask(page)
     shown = table(page)
-    page.get_by_role("button", name="Copy the table").click()
+    page.get_by_role("button", name="Copy", exact=True).click()
     expect(page.locator("#copied")).to_have_text("Copied the table.")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert [line.split("\t") for line in copied.splitlines()] == [
-        [cell.replace("\u00a0", " ") for cell in row] for row in shown
+        [cell.replace("\u00a0", " ").replace(",", "") for cell in row] for row in shown
     ]
     page.get_by_text("The same from a terminal").click()
     page.get_by_role("button", name="Copy the command").click()
@@ -569,7 +666,8 @@ def test_a_space_with_a_key_asks_for_it_and_opens_nothing_but_the_page(
 ) -> None:
     for path in ("/docs", "/metrics", "/openapi.json", "/static", "/static%2f..%2fmetrics"):
         assert requests.get(locked_url + path, timeout=10).status_code in (401, 404)
-    page = opened(context, locked_url)
+    page = opened(context, locked_url, forecast=False)
+    expect(page.locator("#summary")).to_contain_text("Press Forecast")
     ask(page)
     expect(page.locator("#key-error")).to_have_text("This Space needs its key.")
     page.get_by_label("API key").fill("wrong")
