@@ -1,6 +1,6 @@
 """What a forecast is, wherever it came from: the Space, the table or the ledger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from html import escape
@@ -10,6 +10,10 @@ import numpy as np
 
 from tradingbot.charts import fan_chart
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.path_events import EventChance
+from tradingbot.shares import CONFORMAL as CONFORMAL
+from tradingbot.shares import KRONOS as KRONOS
+from tradingbot.shares import RAW as RAW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +23,7 @@ if TYPE_CHECKING:
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
 LEVELS = (0.1, 0.5, 0.9)  # of a frame's quantiles, unless others are asked for
 FAN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # those of a chart
-KRONOS = "kronos"  # forecasters, in `Forecast.shares`
-RANDOM_WALK, EWMA_WALK, RANGE_WALK = "random walk", "ewma walk", "range walk"
-RAW = "raw"  # a calibration: the bands are the model's own
 ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
-CONFORMAL = "conformal"  # a calibration: the bands are the model's, as wide as the record asks for
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ class Forecast:
     # float64, samples x horizon x [open, high, low, close, volume], where they were asked for; as
     # the model said them, also where the quantiles are calibrated
     paths: np.ndarray | None = field(default=None, compare=False, repr=False)
+    events: tuple[EventChance, ...] = ()  # what was asked about the paths, by the end of each bar
 
     @property
     def horizon(self) -> int:
@@ -156,6 +157,8 @@ class Forecast:
     ) -> "pd.DataFrame":
         """One row a future bar, with a column for each level of the close's quantiles.
 
+        And one for each event that was asked: its chance by the end of the bar.
+
         `attrs` says what is known of the forecast, and where it is from ("space" or "stored") if
         `source` does.
         """
@@ -175,6 +178,7 @@ class Forecast:
                 },
                 "prob_up": [bar.prob_up for bar in self.bars],
                 "kronos_share": self.kronos_share,
+                **{chance.event: chance.probability for chance in self.events},
             }
         )
         frame.attrs = {
@@ -254,33 +258,6 @@ def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
 def short_revision(revision: str) -> str:
     """The first digits of a revision, and whether it is anchored."""
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
-
-
-def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Those of several forecasts; at least one."""
-    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in shares[0]}
-
-
-def describe_shares(shares: Mapping[str, float]) -> str:
-    """64 % volatility model, 21 % random walk, 15 % Kronos; the largest first."""
-    kronos, walk, ewma, by_range = (
-        shares.get(name, 0.0) for name in (KRONOS, RANDOM_WALK, EWMA_WALK, RANGE_WALK)
-    )
-    named = {"volatility model": ewma + by_range, "random walk": walk, "Kronos": kronos}
-    ordered = sorted(named.items(), key=lambda item: -item[1])
-    exact = np.array([100 * share for _, share in ordered])
-    whole = np.floor(exact)
-    whole[np.argsort(whole - exact, kind="stable")[: round(100 - whole.sum())]] += 1  # up to 100
-    return ", ".join(f"{of:.0f} % {name}" for of, (name, _) in zip(whole, ordered, strict=True))
-
-
-def describe_bands(calibration: str, shares: Mapping[str, float] | None) -> str:
-    """What made the quantiles, in words."""
-    if calibration == RAW:
-        return "raw, as the model gives them"
-    if shares is None:
-        return f"calibrated: {calibration}"
-    return f"{describe_shares(shares)} ({calibration})"
 
 
 def _uncombined(bar: ForecastBar, last_close: float) -> ForecastBar:

@@ -1,6 +1,7 @@
 """The client for people who work with data: options, paths, long frames, charts; both clients."""
 
 import asyncio
+import json
 import pickle
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from tests.support.hostile import QUICK, HostileServer, http
 from tests.support.market import made_up
@@ -25,6 +27,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
+from tradingbot.space.wire import prepare
 
 SAMPLE = DataService("sample")
 
@@ -64,6 +67,58 @@ def test_the_options_of_a_forecast_reach_the_space(kind: Any, space_url: str) ->
     assert (forecast.paths[:, :, 1] >= forecast.paths[:, :, 2]).all(), "high and low"
     cold = client.forecast("AAPL", 3, samples=8, temperature=0.001, seed=3, paths=True)
     assert np.ptp(cold.paths[:, :, 3]) < np.ptp(forecast.paths[:, :, 3])
+
+
+EVENTS = ["touch +1%", "reach +2% before -1%", "close above 0%", "drawdown above 1%"]
+
+
+@BOTH
+def test_events_are_answered_as_by_the_space_with_their_error(kind: Any, space_url: str) -> None:
+    forecast = kind(space_url, data=SAMPLE).forecast("AAPL", 3, samples=20, events=EVENTS)
+    asked = prepare("AAPL", SAMPLE.history("AAPL"), horizon=3, interval="1d", samples=20)
+    body = json.loads(asked.body) | {"events": EVENTS}
+    answered = requests.post(f"{space_url}/predict", json=body, timeout=60).json()["events"]
+    assert [*forecast.columns[-4:]] == EVENTS
+    for chance in answered:
+        rows = forecast.events[forecast.events["event"] == chance["event"]]
+        assert forecast[chance["event"]].tolist() == chance["probability"]
+        assert rows["step"].tolist() == [1, 2, 3]
+        assert rows["target_date"].tolist() == forecast["target_date"].tolist()
+        for name in ("probability", "low", "high"):
+            assert rows[name].tolist() == pytest.approx(chance[name])
+        missing = [np.nan] * 3
+        for name in ("mean", "mean_error"):
+            assert rows[name].tolist() == pytest.approx(chance[name] or missing, nan_ok=True)
+    assert forecast["close above 0%"].tolist() == forecast["prob_up"].tolist()
+    assert forecast.paths is None, "not asked for"
+
+
+@BOTH
+def test_events_of_many_tickers_are_columns_too(kind: Any, space_url: str) -> None:
+    client = kind(space_url, data=SAMPLE, samples=4)
+    long = pd.concat(
+        [SAMPLE.history(symbol).assign(symbol=symbol) for symbol in ("AAPL", "IBM")]
+    ).reset_index()
+    options = {"events": "touch +2%, range above 3%", "paths": True}
+    frame = client.forecast_frame(long, 2, **options)
+    assert {"touch +2%", "range above 3%"} <= {*frame.columns}
+    assert frame["touch +2%"].between(0, 1).all()
+    nixtla = client.forecast_frame(long, 2, nixtla=True, **options)
+    assert [*nixtla.columns[-2:]] == ["touch +2%", "range above 3%"]
+    [(_, one), (_, other)] = client.forecast_many(["AAPL", "IBM"], 2, **options)
+    assert one.paths.shape == other.paths.shape == (4, 2, 5)
+    assert [chance.event for chance in one.events] == ["touch +2%", "range above 3%"]
+
+
+@BOTH
+def test_an_event_that_cannot_be_asked_names_itself(kind: Any, space_url: str) -> None:
+    client = kind(space_url, data=SAMPLE, samples=2)
+    for events, says in (("tuch 5", "event 'tuch 5': expected touch LEVEL"), (5, "events=5: exp")):
+        with pytest.raises(ValueError, match=says):
+            client.forecast("AAPL", 1, events=events)
+    answers = dict(client.forecast_many(["AAPL", "GOOG"], 1, events="reach 100000 before 600"))
+    assert "one level above and one below the last close" in str(answers["AAPL"])
+    assert isinstance(answers["GOOG"], Forecast)  # its close lies between
 
 
 def test_both_clients_give_the_same_forecast(space_url: str) -> None:

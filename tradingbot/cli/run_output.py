@@ -10,8 +10,9 @@ from rich.table import Table
 from sqlalchemy import make_url
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.forecast import RAW, Forecast, ForecastBar, describe_bands, mean_shares
+from tradingbot.forecast import RAW, Forecast, ForecastBar
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
+from tradingbot.shares import describe_bands, mean_shares
 
 RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
 

@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.forecast import describe_shares
 from tradingbot.formatting import duration
 from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
+from tradingbot.shares import describe_shares
 
 MOST_LINES = 20  # of stale tickers; the document has all
 

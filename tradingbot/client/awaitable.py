@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
 from tradingbot.client.frames import ForecastFrame, histories, long_frame
-from tradingbot.client.questions import bars, is_combined, quantile_levels, sampling, ticker
+from tradingbot.client.questions import (
+    bars,
+    is_combined,
+    path_events,
+    quantile_levels,
+    sampling,
+    ticker,
+)
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.forecast import LEVELS
@@ -121,6 +128,7 @@ class AsyncKronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> AsyncGenerator[Answer]:
         """As `KronosClient.forecast_many`, for `async for`."""
@@ -138,6 +146,7 @@ class AsyncKronosClient(ClientBase):
             interval=interval,
             sampling=drawn,
             combined=is_combined(forecast),
+            events=path_events(events),
         )
         return self._served(self.space.forecast_batches(asked.requests), asked)
 

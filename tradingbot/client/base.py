@@ -12,7 +12,9 @@ from tradingbot.errors import DataError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
 from tradingbot.markets.own_candles import own_candles
+from tradingbot.path_events import Event
 from tradingbot.persistence.forecasts import stored_forecast
+from tradingbot.postprocessing.paths import with_events
 from tradingbot.postprocessing.repository import StoredPostprocessing
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import TEMPERATURE, TOP_P, Settings, check_secret, check_url
@@ -66,6 +68,7 @@ class ClientBase:
         interval: str,
         sampling: Mapping[str, Any],
         combined: bool,
+        events: tuple[Event, ...],
     ) -> "Asked":
         if isinstance(symbols, str):  # else each letter would be a ticker
             symbols = [symbols]
@@ -84,7 +87,15 @@ class ClientBase:
         # the record is of paths that were drawn so
         usual = (sampling["temperature"], sampling["top_p"]) == (TEMPERATURE, TOP_P)
         postprocessing = StoredPostprocessing(self._sessions, combined=combined) if usual else None
-        return Asked(symbols, history_of, postprocessing, horizon, interval=interval, **sampling)
+        return Asked(
+            symbols,
+            history_of,
+            postprocessing,
+            horizon,
+            events=events,
+            interval=interval,
+            **sampling,
+        )
 
     def _data_for(self, horizon: int) -> DataService:
         if self._data is not None:
@@ -135,8 +146,13 @@ class Asked:
         history_of: "Callable[[str], pd.DataFrame]",
         postprocessing: StoredPostprocessing | None,
         horizon: int,
+        *,
+        events: tuple[Event, ...],
+        paths: bool,
         **options: Any,
     ) -> None:
+        self._events = events
+        self._keep_paths = paths
         self._histories: dict[str, deque[pd.DataFrame]] = defaultdict(deque)
         self._postprocessing = postprocessing
 
@@ -146,11 +162,16 @@ class Asked:
             return history
 
         self.requests: Iterator[SeriesRequest | Unsendable] = prepared(
-            symbols, kept, horizon, **options
+            symbols, kept, horizon, paths=paths or bool(events), **options
         )
 
     def served(self, symbol: str, answer: Forecast | KronosError) -> Forecast | KronosError:
         """The answer as bots are given it: combined or calibrated, as the record allows."""
-        if isinstance(answer, KronosError) or self._postprocessing is None:
+        if isinstance(answer, KronosError):
             return answer
-        return self._postprocessing.apply(answer, self._histories[symbol].popleft())
+        if self._postprocessing is not None:
+            answer = self._postprocessing.apply(answer, self._histories[symbol].popleft())
+        try:
+            return with_events(answer, self._events, keep_paths=self._keep_paths)
+        except DataError as error:
+            return error

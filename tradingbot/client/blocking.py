@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
 from tradingbot.client.frames import ForecastFrame, histories, long_frame
-from tradingbot.client.questions import bars, is_combined, quantile_levels, sampling, ticker
+from tradingbot.client.questions import (
+    bars,
+    is_combined,
+    path_events,
+    quantile_levels,
+    sampling,
+    ticker,
+)
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.forecast import LEVELS
@@ -122,6 +129,7 @@ class KronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> ForecastFrame:
         """As `predict`, but from the Space only, and a failure is raised (see errors.py).
@@ -133,6 +141,9 @@ class KronosClient(ClientBase):
         along, as the array `paths`, moved onto the quantiles rank by rank. With another temperature
         or top_p than the job's the quantiles are the model's own: the record is not of such
         forecasts. With `forecast="kronos"` they are its own, calibrated, and not combined.
+        `events` are questions about the paths, such as "touch +2%" or "reach +3% before -2%"; the
+        answers, read off the same moved paths, are columns of their names, and with their error in
+        `events` of the frame (see `tradingbot.path_events`).
         Without `seed` the same candles give the same forecast; with one, you choose the draw.
 
         Raises:
@@ -149,6 +160,7 @@ class KronosClient(ClientBase):
             top_p=top_p,
             seed=seed,
             paths=paths,
+            events=events,
             forecast=forecast,
         )
         if isinstance(answer, KronosError):
@@ -166,6 +178,7 @@ class KronosClient(ClientBase):
         top_p: float = TOP_P,
         seed: int | None = None,
         paths: bool = False,
+        events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> Generator[Answer]:
         """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
@@ -192,6 +205,7 @@ class KronosClient(ClientBase):
             interval=interval,
             sampling=drawn,
             combined=is_combined(forecast),
+            events=path_events(events),
         )
         return self._served(self.space.forecast_batches(asked.requests), asked)
 

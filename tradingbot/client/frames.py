@@ -48,6 +48,27 @@ class ForecastFrame(pd.DataFrame):
         """
         return self.forecast.paths
 
+    @property
+    def events(self) -> pd.DataFrame:
+        """One row an event and future bar: its chance by the end of that bar, and the error.
+
+        `low` and `high` are the 95 % interval of the Monte Carlo error. `mean` is the mean drawdown
+        or range over the paths in per cent, `mean_error` its standard error; NaN of other events.
+        """
+        measures = ["probability", "low", "high", "mean", "mean_error"]
+        unknown = [float("nan")] * self.forecast.horizon
+        rows = [
+            {
+                "event": chance.event,
+                "step": bar.step,
+                "target_date": bar.target_date,
+                **{name: (getattr(chance, name) or unknown)[at] for name in measures},
+            }
+            for chance in self.forecast.events
+            for at, bar in enumerate(self.forecast.bars)
+        ]
+        return pd.DataFrame(rows, columns=["event", "step", "target_date", *measures])
+
     def to_frame(self) -> pd.DataFrame:
         """The rows as an ordinary DataFrame."""
         plain = pd.DataFrame(self)
@@ -108,15 +129,21 @@ def long_frame(
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if nixtla:
-        frame = _as_nixtla(frame, levels)
+        asked = {chance.event: chance.event for one in made.values() for chance in one.events}
+        frame = _as_nixtla(frame, levels, asked)
     else:
         frame = frame.rename(columns={"symbol": id_column, "target_date": time_column})
     frame.attrs["errors"] = {name: str(error) for name, error in errors.items()}
     return frame
 
 
-def _as_nixtla(frame: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
-    """Columns as in StatsForecast: unique_id, ds, the mean, and lo and hi of each interval."""
+def _as_nixtla(
+    frame: pd.DataFrame, levels: Iterable[float], events: Mapping[str, str]
+) -> pd.DataFrame:
+    """Columns as in StatsForecast: unique_id, ds, the mean, and lo and hi of each interval.
+
+    Those of events keep their names.
+    """
     names = {"symbol": "unique_id", "target_date": "ds", "close": "Kronos"}
     for level in levels:
         width = f"{round(100 * abs(1 - 2 * level), 6):g}"
@@ -124,6 +151,7 @@ def _as_nixtla(frame: pd.DataFrame, levels: Iterable[float]) -> pd.DataFrame:
         names[quantile_column(level)] = (
             "Kronos-median" if level == 0.5 else f"Kronos-{side}-{width}"
         )
+    names |= events
     return frame[list(names)].rename(columns=names)
 
 

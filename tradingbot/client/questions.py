@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.path_events import Event, parse_events
 from tradingbot.settings import MAX_SAMPLES
 
 MAX_SEED = 2**63 - 1
@@ -51,6 +52,13 @@ def is_combined(forecast: object) -> bool:
     if forecast not in ("combined", "kronos"):
         raise ValueError(f"forecast={forecast!r}: expected 'combined' or 'kronos'")
     return forecast == "combined"
+
+
+def path_events(events: object) -> tuple[Event, ...]:
+    """Texts, or one text with commas between them; see `tradingbot.path_events`."""
+    if not isinstance(events, Iterable):
+        raise ValueError(f"events={events!r}: expected texts, such as ['touch +2%']")
+    return parse_events(events)
 
 
 def quantile_levels(levels: Iterable[float]) -> tuple[float, ...]:

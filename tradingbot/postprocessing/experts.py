@@ -9,8 +9,8 @@ from tradingbot.evaluation.baselines import (
     random_walk_quantiles,
     range_walk_quantiles,
 )
-from tradingbot.forecast import EWMA_WALK, KRONOS, RANDOM_WALK, RANGE_WALK
 from tradingbot.markets.candles import PRICES
+from tradingbot.shares import EWMA_WALK, KRONOS, RANDOM_WALK, RANGE_WALK
 from tradingbot.typing import Floats, Times
 
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)

@@ -1,12 +1,13 @@
-"""Sample paths that agree with the quantiles that are served beside them."""
+"""Sample paths that agree with the quantiles that are served beside them, and what they say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from tradingbot.errors import DataError
 from tradingbot.forecast import Forecast
-from tradingbot.path_events import CLOSE, HIGH, LOW, OPEN
+from tradingbot.path_events import CLOSE, HIGH, LOW, OPEN, Event, chances
 from tradingbot.typing import Floats
 
 # A bar's wicks are stretched as its band is, but no further: a band may be narrow for want of
@@ -42,6 +43,23 @@ def with_served_paths(forecast: Forecast) -> Forecast:
     logs = [opens, np.maximum(opens, closes) + upper, np.minimum(opens, closes) - lower, closes]
     paths[..., : CLOSE + 1] = np.exp(np.stack(logs, axis=-1))
     return replace(forecast, paths=paths)
+
+
+def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool) -> Forecast:
+    """The forecast with what its paths say about these events, and its paths if they are kept.
+
+    Raises:
+        DataError: A level makes no sense beside the ticker's last close.
+    """
+    if not events or forecast.paths is None:
+        return forecast
+    try:
+        for event in events:
+            event.check(forecast.last_close)
+    except ValueError as error:
+        raise DataError(str(error), symbol=forecast.symbol) from None
+    found = chances(events, forecast.paths, forecast.last_close)
+    return replace(forecast, events=found, paths=forecast.paths if keep_paths else None)
 
 
 def _stretch(own: Floats, served: Floats) -> float:

@@ -5,11 +5,12 @@ from datetime import datetime
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
-from tradingbot.forecast import RAW, describe_bands, describe_shares, mean_shares, short_revision
+from tradingbot.forecast import RAW, short_revision
 from tradingbot.formatting import bar_text, price_text
 from tradingbot.persistence.runs import bad_runs
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
+from tradingbot.shares import describe_bands, describe_shares, mean_shares
 
 UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 

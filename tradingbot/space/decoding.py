@@ -129,7 +129,10 @@ def _paths(request: SeriesRequest, result: Result) -> np.ndarray | None:
     shape = request.samples, request.horizon, 5
     if len(result.paths) != shape[0] or any(len(path) != shape[1] for path in result.paths):
         raise ValueError(f"its paths have not the shape {shape}")
-    return np.array(result.paths, dtype="float64")
+    paths = np.array(result.paths, dtype="float64")
+    if not (paths[..., :4] > 0).all():
+        raise ValueError("its paths have prices of 0")
+    return paths
 
 
 def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:

@@ -17,7 +17,7 @@ from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
 from tradingbot.evaluation.sums import BANDS, crps
 from tradingbot.evaluation.training_cutoff import InTraining
-from tradingbot.forecast import ANCHORED, EWMA_WALK, QUANTILE_LEVELS, RANDOM_WALK
+from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combination import (
@@ -33,6 +33,7 @@ from tradingbot.postprocessing.conformal import widened
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS
 from tradingbot.postprocessing.fit import out_of_sample_factors
 from tradingbot.postprocessing.learning import panels_of
+from tradingbot.shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.typing import Floats, Times
 from tradingbot.walk_forward.results import outcomes_of
 from tradingbot.walk_forward.schema import QUANTILES, RANGES

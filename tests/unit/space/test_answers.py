@@ -1,6 +1,7 @@
 """What a Space answers is believed only where it can be, and fails its own ticker alone."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,21 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         holder = holder[key]
     holder[last] = value
     return result
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        (None, "it lacks the paths that were asked for"),
+        ([[[1.0] * 5] * 2], "its paths have not the shape"),
+        ([[[1.0, 1.0, 0.0, 1.0, 0.0]] * 2] * 50, "its paths have prices of 0"),
+    ],
+)
+def test_paths_that_no_event_can_be_read_off_are_no_answer(paths: Any, says: str) -> None:
+    asked = replace(REQUEST, paths=True)
+    found = decode(asked, {**good_result(asked), "paths": paths}, made_at=NOW)
+    assert isinstance(found, SpaceUnavailable)
+    assert says in str(found)
 
 
 def test_a_good_answer_is_a_forecast() -> None:
