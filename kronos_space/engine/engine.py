@@ -30,6 +30,9 @@ TOKEN_BUDGET = 5120
 # Tokens of one series' paths decoded at a time. Fewer at a time share less of each step's cost,
 # more take more memory: 10 KiB a token with Kronos-mini.
 PATHS_BUDGET = 16_384
+# Of these, tokens that are turned into bars at a time: how long a caller with a small request waits
+# for one step of a large one, which is half a second with Kronos-mini and its longest context.
+BARS_BUDGET = 4096
 
 Result = TypeVar("Result")
 # Work in pieces of a fraction of a second each, so that it can be interrupted or ended in between.
@@ -145,8 +148,12 @@ class Engine:
         parts = []
         for part in batch.parts(PATHS_BUDGET):
             own_s1, own_s2 = yield from self._sample(part, newest, caches)
-            bars = yield from self._decode(part, decoder_caches, own_s1, own_s2)
-            parts.append((own_s1, own_s2, bars))
+            first = 0
+            for piece in part.parts(BARS_BUDGET):
+                rows = slice(first, first := first + piece.path_rows)
+                tokens = own_s1[rows], own_s2[rows]
+                bars = yield from self._decode(piece, decoder_caches, *tokens)
+                parts.append((*tokens, bars))
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
         counts = [prompt.sampling.samples for prompt in batch.prompts]
         return [

@@ -5,9 +5,8 @@ due when an engine shared evenly by all waiting requests would have finished it.
 one ticker comes before the rest of another's 256, and a large request still gets its share. The
 client's address says nothing: behind a proxy all callers have the same.
 
-Series that are due next are computed together, whoever sent them. A call of the engine that takes
-long is interrupted between two steps for smaller requests, and ended there when its callers have
-gone away or the service is stopped.
+Series of about one size that are due next are computed together. A call of the engine that takes
+long is interrupted between two steps for smaller requests, and ended when nobody waits for it.
 """
 
 import asyncio
@@ -31,10 +30,10 @@ CALL_BUDGET = TOKEN_BUDGET
 # Seconds that a call of the engine runs before it is interrupted for others, and again after each.
 TURN = 0.5
 # A call is interrupted for requests that are at most this share of it, which bounds how many calls
-# are under way and the memory that they hold.
+# are under way and their memory; nor do these share a call: it is answered when all of it is done.
 SMALL_SHARE = 1 / 4
-# Seconds of work that may wait. Callers give up after some minutes: what could only be answered
-# later than that is refused while they can still go elsewhere, or come back.
+# Seconds of work that may wait. Callers give up after some minutes: what would take longer is
+# refused while they can still go elsewhere, or come back.
 MAX_WAIT = 120.0
 
 Outcome = Paths | Exception  # of one series
@@ -96,8 +95,7 @@ class InferenceWorker:
         self._changed = threading.Condition()
         self._arriving = 0
         self._clock = 0.0  # bars of work that a request has had its share of since the start
-        self._closed = False
-        self._broken_off = False
+        self._closed = self._broken_off = False
         self._seconds_per_bar = 1e-4  # measured from the first call on
         self._thread = threading.Thread(target=self._work, name="kronos-engine", daemon=True)
         self._thread.start()
@@ -201,9 +199,9 @@ class InferenceWorker:
         return not self._arriving or enough or self._closed
 
     def _take(self, budget: float) -> list[_Series]:
-        """The series that are due first, up to `budget` bars; at least one, if there is one."""
+        """The series that are due first and alike, up to `budget` bars; at least one, if any."""
         batch: list[_Series] = []
-        while self._queue and (not batch or self._queue[0].bars <= budget):
+        while self._queue and (not batch or _joins(self._queue[0], batch, budget)):
             batch.append(self._queue.pop(0))
             budget -= batch[-1].bars
         return batch
@@ -266,14 +264,19 @@ class InferenceWorker:
                 next(steps)
             except StopIteration as end:
                 return end.value, seconds + time.monotonic() - began
-            took = time.monotonic() - began
+            turn += (took := time.monotonic() - began)
             seconds += took
-            turn += took
 
 
 def work_of(prompt: Prompt) -> int:
     """Bars of work: the context's, and every path's future ones."""
     return len(prompt.bars) + prompt.sampling.samples * prompt.horizon
+
+
+def _joins(series: _Series, batch: Sequence[_Series], budget: float) -> bool:
+    """Whether a series can be computed with these."""
+    sizes = [series.bars, *(other.bars for other in batch if other.job is not series.job)]
+    return series.bars <= budget and min(sizes) >= max(sizes) * SMALL_SHARE
 
 
 def _settle(series: _Series, outcome: Outcome) -> None:

@@ -186,14 +186,20 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
     assert share_of_equal_tokens(engine.generate(prompts), expected) >= 0.999
 
 
+@pytest.mark.parametrize(
+    "budgets", [{"PATHS_BUDGET": 30}, {"BARS_BUDGET": 20}, {"PATHS_BUDGET": 30, "BARS_BUDGET": 20}]
+)
 def test_many_long_paths_are_decoded_some_at_a_time_and_are_the_same(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, budgets: dict[str, int]
 ) -> None:
     prompt = a_prompt(60, 6, SamplingParams(samples=11))
     [whole] = engine.generate([prompt])
+    steps = len(list(engine.work([prompt])))
 
-    monkeypatch.setattr(module, "PATHS_BUDGET", 30)
+    for name, tokens in budgets.items():
+        monkeypatch.setattr(module, name, tokens)
 
+    assert len(list(engine.work([prompt]))) > steps
     [in_parts] = engine.generate([prompt])
     assert share_of_equal_tokens([in_parts], [whole]) >= 0.999
     np.testing.assert_allclose(in_parts.bars, whole.bars, atol=2e-6)

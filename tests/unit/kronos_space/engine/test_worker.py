@@ -307,6 +307,35 @@ def test_a_long_series_is_interrupted_for_a_small_one_and_then_goes_on(
     assert order == [1, 0, 2]
 
 
+@pytest.mark.parametrize(
+    ("contexts", "calls"),
+    [
+        ([10, 1000], [[1], [2]]),
+        ([1000, 10], [[2], [1]]),
+        ([10, 12, 1000, 11], [[1, 4, 2], [3]]),
+        ([10, 60, 300, 1300], [[1], [2], [3], [4]]),
+        ([300, 1000], [[1, 2]]),
+    ],
+)
+def test_no_caller_waits_for_anothers_much_larger_series_in_the_same_call(
+    gate: Gate, contexts: list[int], calls: list[list[int]]
+) -> None:
+    worker = InferenceWorker(gate.work, max_waiting=100)
+
+    async def scenario() -> None:
+        first = await occupied(worker, gate)
+        others = [
+            worker.submit([prompt(seed, context=context)])
+            for seed, context in enumerate(contexts, start=1)
+        ]
+        gate.open.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(scenario())
+    worker.close()
+    assert gate.calls == [[0], *calls]
+
+
 def test_a_request_takes_at_most_half_of_the_free_places_or_the_last_one(gate: Gate) -> None:
     worker = InferenceWorker(gate.work, max_waiting=8)
 
@@ -345,4 +374,4 @@ def test_a_small_request_is_taken_where_a_large_one_would_wait_too_long(
         await asyncio.gather(first, large, small)
 
     asyncio.run(scenario())
-    assert gate.calls == [[0], [3, 1]]
+    assert gate.calls == [[0], [3], [1]]
