@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import ModuleType
@@ -262,8 +263,10 @@ def _import_bots() -> None:
     import tradingbot.jobs.nightly
     import tradingbot.postprocessing.fit
     import tradingbot.reports.page
-    import tradingbot.walk_forward.runner  # noqa: F401
+    import tradingbot.walk_forward.runner
 
+    if find_spec("mcp"):
+        import tradingbot.ai.mcp.transports  # noqa: F401
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pandas as pd
 from langchain_core.tools import BaseTool, tool
 
+from tradingbot.ai.forecast_answer import MOST_DAYS
 from tradingbot.ai.forecast_document import forecast_document, no_forecast
 from tradingbot.ai.forecast_text import forecast_text
-from tradingbot.ai.forecast_tool import MOST_DAYS
 from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.account import CASH
 from tradingbot.bots.bot import Bot

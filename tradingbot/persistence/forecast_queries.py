@@ -108,23 +108,7 @@ def newest_ahead(
     Of several models' the one made last counts. It has fewer bars where it does not reach that
     far. None where no bar lies ahead, or the table is missing. Restated as by `latest_stored`.
     """
-    if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
-        return None
-    newest = session.execute(
-        select(
-            KronosForecast.as_of,
-            KronosForecast.model_name,
-            func.count(KronosForecast.horizon_days.distinct()),
-        )
-        .where(
-            KronosForecast.symbol == symbol,
-            KronosForecast.interval == "1d",
-            KronosForecast.as_of <= latest,
-        )
-        .group_by(KronosForecast.as_of, KronosForecast.model_name)
-        .order_by(KronosForecast.as_of.desc(), func.max(KronosForecast.prediction_made_at).desc())
-        .limit(1)
-    ).one_or_none()
+    newest = _newest_vintage(session, symbol, latest)
     if newest is None:
         return None
     as_of, model, steps = newest
@@ -140,3 +124,51 @@ def newest_ahead(
     )
     ahead = tuple(bar for bar in found.bars if bar.target_date > latest) if found else ()
     return replace(found, bars=ahead) if found and ahead else None
+
+
+def newest_until(
+    session: Session, symbol: str, until: datetime, *, close_at: CloseAt | None = None
+) -> Forecast | None:
+    """The newest daily forecast as of `until` or before, with all its bars; None if there is none.
+
+    Of several models' the one made last counts. Restated as by `latest_stored`.
+    """
+    newest = _newest_vintage(session, symbol, until)
+    if newest is None:
+        return None
+    as_of, model, steps = newest
+    return latest_stored(
+        session,
+        symbol,
+        interval="1d",
+        horizon=steps,
+        as_of=as_of,
+        model_name=model,
+        close_at=close_at,
+    )
+
+
+def _newest_vintage(
+    session: Session, symbol: str, until: datetime
+) -> tuple[datetime, str, int] | None:
+    """as_of, model and number of bars of the newest daily forecast in the ledger."""
+    if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
+        return None
+    newest = (
+        select(
+            KronosForecast.as_of,
+            KronosForecast.model_name,
+            func.count(KronosForecast.horizon_days.distinct()),
+        )
+        .where(
+            KronosForecast.symbol == symbol,
+            KronosForecast.interval == "1d",
+            KronosForecast.as_of <= until,
+        )
+        .group_by(KronosForecast.as_of, KronosForecast.model_name)
+        .order_by(KronosForecast.as_of.desc(), func.max(KronosForecast.prediction_made_at).desc())
+        .limit(1)
+    )
+    for as_of, model, steps in session.execute(newest):
+        return as_of, model, steps
+    return None

@@ -1,0 +1,161 @@
+"""What the tools are asked and answer, besides forecasts: the schemas that a client is given.
+
+A forecast is the `ForecastDocument` of `tradingbot.ai.forecast_document`, with the fields of the
+Space's `/predict`.
+"""
+
+from datetime import date, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tradingbot.ai.forecast_answer import MOST_DAYS
+
+
+class _Arguments(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, protected_namespaces=(), from_attributes=True)
+
+
+Symbol = Annotated[
+    str,
+    Field(
+        max_length=80,
+        description="Ticker as on Yahoo Finance, such as AAPL, 7203.T or BTC-USD; no company name.",
+    ),
+]
+
+
+class NoArguments(_Arguments):
+    """Nothing is asked."""
+
+
+class ForecastArguments(_Arguments):
+    symbol: Symbol
+    horizon: Annotated[
+        int, Field(ge=1, le=MOST_DAYS, description="Trading days ahead, a whole number.")
+    ] = 5
+
+
+class StoredArguments(_Arguments):
+    symbol: Symbol
+    as_of: Annotated[
+        date | None,
+        Field(description="The newest forecast that saw no bar after this day. Default: of all."),
+    ] = None
+
+
+class RecordArguments(_Arguments):
+    symbol: Annotated[
+        Symbol | None, Field(description="One ticker. Default: all tickers together.")
+    ] = None
+
+
+class Score(_Document):
+    """Forecasts against outcomes, of one window. A figure is null where too few stand behind it."""
+
+    symbol: Annotated[str, Field(description="A ticker, or * for all together.")]
+    last_sessions: Annotated[int, Field(description="Of the newest so many sessions; 0: of all.")]
+    n: Annotated[int, Field(description="Forecasts with an outcome.")]
+    sessions: int
+    crps_skill: Annotated[
+        float | None, Field(description="1 - CRPS / that of a random walk. Above 0: better.")
+    ]
+    skill_low: Annotated[float | None, Field(description="Of its 95 % interval.")]
+    skill_high: float | None
+    relative_mae: Annotated[
+        float | None, Field(description="Mean error / that of tomorrow-equals-today.")
+    ]
+    coverage_50: Annotated[float | None, Field(description="Share of closes in the 50 % band.")]
+    coverage_80: float | None
+    coverage_90: float | None
+    hit_rate: Annotated[float | None, Field(description="Share of moves with the right sign.")]
+    hit_low: float | None
+    hit_high: float | None
+
+
+class TrackRecord(_Document):
+    """How good the newest model's served forecasts were."""
+
+    model: str
+    model_revision: str | None
+    interval: str
+    summary: Annotated[str, Field(description="One sentence.")]
+    scored_at: datetime | None
+    scores: list[Score]
+
+
+class TickerState(_Document):
+    """A ticker that is forecast, or was."""
+
+    symbol: str
+    active: Annotated[bool, Field(description="Whether the nightly job forecasts it.")]
+    as_of: Annotated[
+        datetime | None, Field(description="Newest bar of its newest stored forecast; null: none.")
+    ]
+
+
+class Tickers(_Document):
+    """The tickers that the nightly job forecasts, and those that have a stored forecast."""
+
+    tickers: list[TickerState]
+
+
+class RunState(_Document):
+    """A run of the nightly job."""
+
+    state: Literal["ok", "failed", "running", "killed"]
+    started_at: Annotated[datetime, Field(description="UTC.")]
+    seconds: float | None
+    exit_code: int | None
+    model: str | None
+    source: str | None
+    message: str | None
+
+
+class ModelState(_Document):
+    """What one model has forecast."""
+
+    name: str
+    interval: str
+    as_of: datetime | None
+    tickers: int
+    fresh: Annotated[int, Field(description="Of them, as of the latest complete session.")]
+    record: str | None
+    shares: dict[str, float] | None
+
+
+class StaleTicker(_Document):
+    """An active ticker without a forecast of its latest complete session."""
+
+    symbol: str
+    as_of: datetime | None
+    behind: Annotated[int | None, Field(description="Complete sessions since as_of.")]
+    why: str
+
+
+class SpaceState(_Document):
+    """The service that computes forecasts. Asleep most of the day: the nightly job wakes it."""
+
+    up: bool
+    model: str | None
+    message: Annotated[str | None, Field(description="Why it cannot be asked.")]
+
+
+class StatusDocument(_Document):
+    """How the nightly job is doing."""
+
+    ok: Annotated[bool, Field(description="Whether there are no problems.")]
+    problems: list[str]
+    notes: list[str]
+    now: Annotated[datetime, Field(description="UTC, as all times.")]
+    source: Annotated[str | None, Field(description="Where candles come from.")]
+    clock: Annotated[datetime | None, Field(description="By which sessions count as complete.")]
+    active: Annotated[int, Field(description="Tickers that the job forecasts.")]
+    stale: list[StaleTicker]
+    models: list[ModelState]
+    runs: Annotated[list[RunState], Field(description="The newest first.")]
+    space: SpaceState

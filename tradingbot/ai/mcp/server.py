@@ -1,0 +1,154 @@
+"""The SDK's server, made of our tools: what is listed, called and read."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import mcp_types as types
+from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from tradingbot import __version__
+from tradingbot.ai.mcp.tools import Tool
+from tradingbot.ai.sanitising import bounded, clean
+from tradingbot.errors import KronosError
+from tradingbot.formatting import quoted
+from tradingbot.runtime.concurrency import in_background
+
+logger = logging.getLogger(__name__)
+
+FAN = "ui://kronos/fan.html"
+AT_ONCE = 8  # calls; more wait
+INSTRUCTIONS = (
+    "Forecasts of daily prices by Kronos, a model of price candles, with their track record. "
+    "Everything only reads. A forecast knows past candles and nothing else, and is no advice: "
+    "tell its range and its record with it, and never make one up where there is none."
+)
+
+
+def make_server(tools: Sequence[Tool]) -> Any:
+    """A server of these tools, for any transport."""
+    by_name = {tool.name: tool for tool in tools}
+    listed = [_listed(tool) for tool in tools]
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def list_tools(_context: Any, _params: Any) -> Any:
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(_context: Any, params: Any) -> Any:
+        tool = by_name.get(params.name)
+        if tool is None:
+            known = ", ".join(by_name)
+            message = f"unknown tool {quoted(params.name, 80)!r}: there are {known}"
+            raise MCPError(types.INVALID_PARAMS, message)
+        try:
+            asked = tool.arguments.model_validate(params.arguments or {})
+            return _result(*await _in_thread(slots, tool, asked))
+        except ValidationError as error:
+            return _failure(_in_words(tool, error))
+        except KronosError as error:
+            return _failure(quoted(error))
+        except Exception:  # its text may hold what nobody outside should read
+            logger.exception("the tool %s failed", tool.name)
+            return _failure(f"The tool {tool.name} failed; the server's log says why.")
+
+    async def list_resources(_context: Any, _params: Any) -> Any:
+        return types.ListResourcesResult(resources=[_fan_listed()])
+
+    async def read_resource(_context: Any, params: Any) -> Any:
+        if str(params.uri) != FAN:
+            message = f"unknown resource {quoted(params.uri, 80)!r}: there is {FAN}"
+            raise MCPError(types.INVALID_PARAMS, message)
+        return types.ReadResourceResult(contents=[_fan()])
+
+    server = Server(
+        "kronosbot",
+        version=__version__,
+        title="Kronos forecasts",
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_read_resource=read_resource,
+    )
+    server.extensions[EXTENSION_ID] = {}
+    return server
+
+
+async def _in_thread(
+    slots: asyncio.Semaphore, tool: Tool, asked: BaseModel
+) -> tuple[str, BaseModel]:
+    """What the tool answers. A call that is cancelled keeps its slot until its thread has ended."""
+    await slots.acquire()
+    loop = asyncio.get_running_loop()
+    work = in_background(lambda: tool.answer(asked))
+    work.add_done_callback(lambda _: _quietly(loop, slots))
+    return await asyncio.wrap_future(work)
+
+
+def _quietly(loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(slots.release)
+
+
+def _listed(tool: Tool) -> Any:
+    return types.Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.about,
+        input_schema=tool.arguments.model_json_schema(),
+        output_schema=tool.document.model_json_schema(mode="serialization"),
+        annotations=types.ToolAnnotations(
+            read_only_hint=True,
+            destructive_hint=False,
+            idempotent_hint=True,
+            open_world_hint=tool.asks_outside,
+        ),
+        _meta={"ui": {"resourceUri": FAN}} if tool.is_drawn else None,
+    )
+
+
+def _result(text: str, document: BaseModel) -> Any:
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=bounded(clean(text)))],
+        structured_content=from_json(document.model_dump_json()),
+    )
+
+
+def _failure(text: str) -> Any:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+
+
+def _in_words(tool: Tool, error: ValidationError) -> str:
+    """The first few wrong arguments, and which there are."""
+    wrong = "; ".join(
+        f"{quoted('.'.join(map(str, one['loc'])), 40)}: {quoted(one['msg'], 100)}"
+        for one in error.errors(include_url=False, include_input=False)[:3]
+    )
+    fields: Mapping[str, Any] = tool.arguments.model_fields
+    known = ", ".join(
+        name if fields[name].is_required() else f"{name} (optional)" for name in fields
+    )
+    return f"{tool.name} cannot be called so: {wrong}. Its arguments: {known or 'none'}."
+
+
+def _fan_listed() -> Any:
+    return types.Resource(
+        uri=FAN,
+        name="fan",
+        title="Kronos forecast as a fan",
+        description="A forecast's median and bands, day by day, for clients with MCP Apps.",
+        mime_type=APP_MIME_TYPE,
+    )
+
+
+def _fan() -> Any:
+    html = resources.files("tradingbot.ai.mcp").joinpath("fan.html").read_text(encoding="utf-8")
+    return types.TextResourceContents(
+        uri=FAN, mime_type=APP_MIME_TYPE, text=html, _meta={"ui": {"prefersBorder": True}}
+    )

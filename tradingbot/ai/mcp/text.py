@@ -1,0 +1,56 @@
+"""The documents of the tools in words, for a language model. A forecast's are `forecast_text`."""
+
+from tradingbot.ai.mcp.documents import StatusDocument, Tickers, TrackRecord
+from tradingbot.formatting import bar_text, quoted
+from tradingbot.persistence.models import ALL_SYMBOLS
+
+MOST_LINES = 30  # of a list; the document has all
+
+
+def record_text(record: TrackRecord) -> str:
+    lines = [f"Track record of {record.model}, daily forecasts as served: {record.summary}."]
+    for score in record.scores:
+        who = "All tickers" if score.symbol == ALL_SYMBOLS else score.symbol
+        window = f"last {score.last_sessions} sessions" if score.last_sessions else "all sessions"
+        figures = [f"{score.n} forecasts with an outcome"]
+        if score.crps_skill is not None:
+            figures.append(f"skill over a random walk {score.crps_skill:+.1%}")
+        if score.skill_low is not None and score.skill_high is not None:
+            figures.append(f"95 % interval {score.skill_low:+.1%} to {score.skill_high:+.1%}")
+        if score.coverage_80 is not None:
+            figures.append(f"80 % band held {score.coverage_80:.0%}")
+        if score.hit_rate is not None:
+            figures.append(f"direction right {score.hit_rate:.0%}")
+        lines.append(f"{who}, {window}: {', '.join(figures)}.")
+    lines.append("A skill above 0 beats a random walk; one whose interval holds 0 shows nothing.")
+    return "\n".join(lines)
+
+
+def tickers_text(document: Tickers) -> str:
+    lines = []
+    for ticker in document.tickers[:MOST_LINES]:
+        as_of = "no forecast" if ticker.as_of is None else f"as of {bar_text(ticker.as_of, '1d')}"
+        lines.append(f"{ticker.symbol}: {as_of}{'' if ticker.active else ', no longer forecast'}")
+    left = len(document.tickers) - len(lines)
+    return "\n".join([*lines, *([f"and {left} more"] if left else [])]) or "There are no tickers."
+
+
+def status_text(status: StatusDocument) -> str:
+    fresh = status.active - len(status.stale)
+    lines = [f"Problem: {problem}." for problem in status.problems] or ["All is well."]
+    lines += [f"Note: {note}." for note in status.notes]
+    if status.clock is not None:
+        lines.append(f"{fresh} of {status.active} active tickers have the newest forecast.")
+        lines.append(
+            f"Candles come from {status.source}, whose time is {status.clock:%Y-%m-%d %H:%M} UTC."
+        )
+    lines += [f"Stale: {ticker.symbol}, {ticker.why}." for ticker in status.stale[:MOST_LINES]]
+    for run in status.runs[:3]:
+        how = run.state if run.message is None else f"{run.state}: {quoted(run.message, 200)}"
+        lines.append(f"Run of {run.started_at:%Y-%m-%d %H:%M} UTC: {how}.")
+    lines += [f"{model.name}: {model.record}." for model in status.models if model.record]
+    space = status.space
+    lines.append(
+        f"The Space is up, with {space.model}." if space.up else f"No Space: {space.message}."
+    )
+    return "\n".join(lines)

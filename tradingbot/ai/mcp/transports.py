@@ -1,0 +1,70 @@
+"""How a client reaches the server: standard input and output, or HTTP on this machine."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from mcp.server.stdio import stdio_server
+
+from tradingbot.errors import KronosError
+
+HOST = "127.0.0.1"
+PATH = "/mcp"
+MOST_BODY = 2**16  # bytes; no call of ours needs more
+BACKLOG = 128
+
+
+def serve_stdio(server: Any) -> None:
+    """Serve one client until standard input ends. Standard output is the protocol's alone.
+
+    A client that is gone is the end, not an error.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            asyncio.run(_stdio(server))
+        except* BrokenPipeError as broken:
+            raise BrokenPipeError from broken
+
+
+async def _stdio(server: Any) -> None:
+    async with stdio_server() as (reading, writing):
+        await server.run(reading, writing, server.create_initialization_options())
+
+
+def listen(port: int) -> socket.socket:
+    """Take the port of this machine's own address; 0 for a free one.
+
+    Raises:
+        KronosError: The port is taken, or must not be taken.
+    """
+    try:
+        return socket.create_server((HOST, port), backlog=BACKLOG)
+    except OSError as error:
+        raise KronosError(
+            f"cannot listen on {HOST}:{port}: {os.strerror(error.errno or 0)}; stop what listens "
+            "there, or choose another port with --port"
+        ) from error
+
+
+def serve_http(server: Any, listener: socket.socket) -> None:
+    """Serve any number of clients of this machine, each request by itself, until a signal."""
+    app = server.streamable_http_app(
+        streamable_http_path=PATH,
+        stateless_http=True,
+        max_request_body_size=MOST_BODY,
+        host=HOST,  # only callers that name this machine are answered: no page of a browser's
+    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
+    _Server(config).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals stay those of the command: there is nothing to clean up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

@@ -1,0 +1,83 @@
+"""`kronosbot mcp`: forecasts for assistants, by the Model Context Protocol."""
+
+import logging
+import sys
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from tradingbot.cli.options import LAST_SOURCE, DatabaseOption, source_option
+from tradingbot.cli.output import fail
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.settings import Settings
+
+PORT = 7861
+
+
+def serve_mcp(
+    http: Annotated[
+        bool,
+        typer.Option("--http", help="Serve clients of this machine by HTTP, instead of one alone."),
+    ] = False,
+    port: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="With --http: where to listen; 0: a free one."
+        ),
+    ] = PORT,
+    source: Annotated[
+        str | None,
+        source_option(f"Where candles come from: yahoo, csv:DIR or sample. {LAST_SOURCE}"),
+    ] = None,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Give an assistant the forecasts, their record and the job's status.
+
+    Serves the Model Context Protocol on standard input and output: an assistant starts the command
+    and ends it. With --http it listens on 127.0.0.1 for any number of them. All tools only read.
+    Logs go to standard error.
+
+    Exit codes: 0 the client is gone; 1 the port is taken; 2 a wrong setting, or the package mcp is
+    missing; 130 Ctrl-C.
+
+    \b
+    Try it:
+      claude mcp add kronos -- kronosbot mcp --source sample
+      kronosbot mcp --http
+    """
+    from tradingbot.persistence.engine import get_engine
+    from tradingbot.persistence.url import database_exists, redact
+    from tradingbot.persistence.url import database_url as configured_url
+
+    try:
+        if find_spec("mcp") is None:
+            raise ConfigError(
+                "the package mcp is missing: pip install -e '.[mcp]' in a clone, or pip install "
+                "'kronos-tradingbots[mcp]'"
+            )
+        from tradingbot.ai.mcp.server import make_server
+        from tradingbot.ai.mcp.tools import KronosTools
+        from tradingbot.ai.mcp.transports import PATH, listen, serve_http, serve_stdio
+
+        url = database_url or configured_url()
+        get_engine(url)  # connects to nothing; a wrong address is told now
+        there = database_exists(url)
+        tools = KronosTools(Settings.from_env(), url, source=source)
+        listener = listen(port) if http else None
+    except KronosError as error:
+        fail(error)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    if not there:
+        typer.echo(
+            f"There is no {redact(url)} yet, so forecasts come from the Space alone: `kronosbot "
+            "run` fills it; or set DATABASE_URL, or say --database-url, if it is another",
+            err=True,
+        )
+    server = make_server(tools.all())
+    if listener is None:
+        serve_stdio(server)
+    else:
+        host, taken = listener.getsockname()
+        typer.echo(f"MCP on http://{host}:{taken}{PATH}; Ctrl-C ends it", err=True)
+        serve_http(server, listener)
