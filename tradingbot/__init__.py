@@ -8,8 +8,6 @@ Each name is imported on first use, so that one does not cost them all.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import tradingbot.settings  # noqa: F401 - tells `own_calendars` where its file is
-
 if TYPE_CHECKING:
     from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
     from tradingbot.ai.forecast_tool import kronos_forecast

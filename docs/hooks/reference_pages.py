@@ -4,7 +4,8 @@ Both pages are made at each build, so they cannot fall behind.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import typer
@@ -12,7 +13,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from kronos_space.deployment.commands import app as space_app
+from kronos_space.settings import Settings as SpaceSettings
+from tradingbot.ai import provider
 from tradingbot.cli.main import app as job_app
+from tradingbot.markets import own_calendars
+from tradingbot.persistence import url
+from tradingbot.runtime import logs
+from tradingbot.settings import Settings, job
+from tradingbot.settings.commission import Commission
 
 COMMANDS = """# Commands
 
@@ -20,10 +28,22 @@ Made from the commands themselves: what `--help` prints, on one page. In a clone
 `.venv/bin`; `kronos-space` needs the `space` extra ([install](../install.md)).
 """
 
+SETTINGS = """# Settings
+
+Made from the code that reads them. Every setting is an environment variable. An empty one counts
+as unset, and a line end at the end of a value is left out, so that a file can hold a secret. A
+wrong value ends a command with exit code 2 and one line that names the variable, the value and what
+was expected.
+"""
+OF_TRADES = "KRONOS_SLIPPAGE_BPS"  # the only field of the job's settings that bots alone read
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those of docs/."""
-    pages = {"reference/commands.md": command_pages()}
+    pages = {
+        "reference/commands.md": command_pages(),
+        "reference/settings.md": settings_page(),
+    }
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -38,6 +58,46 @@ def command_pages() -> str:
         for part in _command(typer.main.get_command(app), name, level=2)
     ]
     return "\n\n".join([COMMANDS, *parts]) + "\n"
+
+
+def settings_page() -> str:
+    """Return the Markdown of all settings, a table for each part of the project."""
+    of_job = _fields(Settings)
+    tables = {
+        "The nightly job and the client": [
+            *(row for row in of_job if row[0] != OF_TRADES),
+            *_undefaulted(job.VARIABLES),
+            *_undefaulted(own_calendars.VARIABLES),
+            *_undefaulted(logs.VARIABLES),
+        ],
+        "The database": _undefaulted(url.VARIABLES),
+        "Paper trades of bots": [
+            *(row for row in of_job if row[0] == OF_TRADES),
+            *_fields(Commission),
+        ],
+        "Agents": _undefaulted(provider.VARIABLES),
+        "The Space": _fields(SpaceSettings),
+    }
+    parts = [SETTINGS]
+    for title, rows in tables.items():
+        lines = [f"| `{name}` | {default} | {about} |" for name, default, about in rows]
+        head = ["| Variable | Default | Meaning |", "|---|---|---|"]
+        parts += [f"## {title}", "\n".join([*head, *lines])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _fields(settings: type) -> list[tuple[str, str, str]]:
+    """Return name, default and meaning of each variable that a dataclass declares."""
+    rows = []
+    for declared in fields(settings):
+        if about := declared.metadata:
+            default = about.get("default", "" if declared.default is None else declared.default)
+            rows.append((about["env"], str(default), about["about"]))
+    return rows
+
+
+def _undefaulted(variables: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    return [(name, "", about) for name, about in variables.items()]
 
 
 def _command(command: Any, path: str, level: int) -> Iterator[str]:

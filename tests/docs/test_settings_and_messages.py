@@ -1,6 +1,7 @@
 """What the docs say of settings, messages, exit codes and files is so."""
 
 import ast
+import importlib.util
 import re
 from collections import Counter
 from dataclasses import fields
@@ -22,22 +23,14 @@ OF_THE_HUBS_CLIENT = {"HF_ENDPOINT", "HF_HOME"}
 # settings ---------------------------------------------------------------------------------
 
 
-def test_every_setting_of_the_bots_is_documented_once_and_none_that_is_gone() -> None:
-    documented = Counter(
-        name
-        for page in ("docs/operations/nightly-job.md", "docs/guides/bots.md",
-                     "docs/guides/ai-agents.md")
-        for row in first_cells(page)
-        for name in re.findall(rf"`({VARIABLE})`", row)
-    )  # fmt: skip
-    # those that stand in for DATABASE_URL are told in its row
-    [row] = [line for line in pages()["docs/operations/nightly-job.md"].splitlines()
-             if line.startswith("| `DATABASE_URL`")]  # fmt: skip
-    documented.update(set(re.findall(rf"`({VARIABLE})`", row)) - {"DATABASE_URL"})
-    del documented["KRONOS_PAUSE"]  # its three values have a table of their own
-    read = variables_of("tradingbot") - OF_THE_HUBS_CLIENT - (OF_THE_SPACE - {
-        "KRONOS_API_KEY", "KRONOS_LOG_FORMAT"})  # fmt: skip
-    assert documented == Counter(read - {"KRONOS_PAUSE"})
+def test_the_page_of_all_settings_has_each_that_the_code_reads_once_a_table() -> None:
+    chapters = settings_page().split("\n## ")[1:]
+    named = {chapter.splitlines()[0]: re.findall(rf"^\| `({VARIABLE})`", chapter, re.MULTILINE)
+             for chapter in chapters}  # fmt: skip
+    assert Counter(named.pop("The Space")) == Counter(OF_THE_SPACE)
+    of_a_space_started_here = OF_THE_SPACE - {"KRONOS_API_KEY", "KRONOS_LOG_FORMAT"}
+    read = variables_of("tradingbot") - {"HF_HOME"} - of_a_space_started_here
+    assert Counter(name for names in named.values() for name in names) == Counter(read)
 
 
 def test_every_setting_of_the_space_is_documented_once_with_its_default() -> None:
@@ -60,6 +53,17 @@ def test_no_page_names_a_setting_that_nothing_reads() -> None:
     for page, text in pages().items():
         named = set(re.findall(rf"\b{VARIABLE}\b", text)) - {"KRONOS_", "POSTGRES_"}
         assert named - known == set(), page
+
+
+def settings_page() -> str:
+    """As the hook of the documentation writes it."""
+    path = ROOT / "docs/hooks/reference_pages.py"
+    spec = importlib.util.spec_from_file_location("reference_pages", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.settings_page())
 
 
 def first_cells(page: str) -> list[str]:

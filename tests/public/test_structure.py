@@ -80,9 +80,9 @@ def test_what_hands_a_session_on_is_no_sql(code: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("tradingbot/")])
-def test_the_environment_is_read_in_the_settings_only(name: str) -> None:
+def test_the_environment_is_read_in_one_module_only(name: str) -> None:
     reads = re.search(r"\bos\.(environ|getenv)\b", (ROOT / name).read_text())
-    assert bool(reads) == (name == "tradingbot/settings.py")
+    assert bool(reads) == (name == "tradingbot/environment.py")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])

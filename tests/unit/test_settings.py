@@ -1,12 +1,7 @@
 """Settings are checked where they are read, and a wrong one says what is expected."""
 
-import re
-from pathlib import Path
-
 import pytest
 
-from tests.support import ROOT
-from tradingbot import settings
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.url import database_url
 from tradingbot.settings import Settings, Timeouts, default_timeouts, use_timeouts
@@ -66,15 +61,6 @@ def test_every_variable_is_read() -> None:
         shards=4,
         completion_index=0,
     )
-
-
-def test_every_variable_is_in_the_documentation() -> None:
-    code = Path(settings.__file__).read_text()
-    names = re.findall(r'env\.\w+\(\s*"(\w+)"', code)
-    assert len(names) > 12
-    pages = ROOT / "docs"
-    documentation = "".join(page.read_text() for page in pages.rglob("*.md"))
-    assert [name for name in names if f"`{name}`" not in documentation] == []
 
 
 def test_an_empty_variable_counts_as_unset_but_no_extra_symbols_means_none() -> None:

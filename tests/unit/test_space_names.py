@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from tradingbot.ai.provider import chat_model
 from tradingbot.client import KronosClient
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.persistence.url import database_url
-from tradingbot.settings import Settings, environment, hub_endpoint
+from tradingbot.settings import Settings, hub_endpoint
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.connect import check_space_is_known
 from tradingbot.space_names import DEFAULT_SPACE, contradict, fault_of, repo_at

@@ -1,10 +1,5 @@
 """Which language model speaks: named by the caller, else by the environment.
 
-    KRONOS_AI_MODEL       the model's name, as its provider spells it; it must be able to call tools
-    OPENAI_BASE_URL       any server that speaks OpenAI's protocol; its key is OPENAI_API_KEY
-    OPENROUTER_API_KEY    without that address: https://openrouter.ai
-    OPENAI_API_KEY        without either: https://api.openai.com
-
 A key goes to the address that it belongs to, and to no other.
 """
 
@@ -14,11 +9,22 @@ from urllib.parse import urlsplit
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
-from tradingbot.settings import check_secret, check_url, default_timeouts, environment
+from tradingbot.settings import default_timeouts
+from tradingbot.settings.variables import check_secret, check_url
 
 OPENROUTER = "https://openrouter.ai/api/v1"
 OPENAI = "https://api.openai.com/v1"
+
+VARIABLES = {
+    "KRONOS_AI_MODEL": "the model's name, as its provider spells it; it must be able to call tools",
+    "OPENROUTER_API_KEY": "a key of openrouter.ai",
+    "OPENAI_API_KEY": "a key of OpenAI, or of the server at `OPENAI_BASE_URL` (any text if that "
+    "asks for none)",
+    "OPENAI_BASE_URL": "a server that speaks OpenAI's protocol, such as "
+    "`http://127.0.0.1:11434/v1`; it wins over the others",
+}
 
 
 def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None) -> BaseChatModel:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Literal
 
-from tradingbot.commission import Commission
 from tradingbot.errors import TradeRefused
+from tradingbot.settings.commission import Commission
 
 CASH = "USD"  # the key of a portfolio that is no ticker
 START_CASH = 10_000.0

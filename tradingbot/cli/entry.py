@@ -3,9 +3,9 @@
 import sys
 from functools import partial
 
+from tradingbot.environment import environment
 from tradingbot.runtime.logs import likely_log_format, log_line
 from tradingbot.runtime.signals import exit_on_signals, ignore_signals
-from tradingbot.settings import environment
 
 
 def main() -> None:

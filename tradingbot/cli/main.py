@@ -20,8 +20,8 @@ from tradingbot.cli.run import RunCommand, run
 from tradingbot.cli.score import score
 from tradingbot.cli.space import space_app
 from tradingbot.cli.status import status
+from tradingbot.environment import environment
 from tradingbot.runtime.logs import likely_log_format, log_line
-from tradingbot.settings import environment
 
 
 class JobGroup(TyperGroup):

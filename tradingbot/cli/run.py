@@ -19,11 +19,12 @@ from tradingbot.cli.options import (
     Tickers,
     symbols_option,
 )
+from tradingbot.environment import environment
 from tradingbot.errors import KronosError
 from tradingbot.jobs.sharding import Shard
 from tradingbot.runtime.logs import likely_log_format, log_format
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
-from tradingbot.settings import Settings, environment
+from tradingbot.settings import Settings
 
 if TYPE_CHECKING:
     from tradingbot.jobs.nightly import NightlyJob

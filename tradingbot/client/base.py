@@ -17,7 +17,8 @@ from tradingbot.persistence.forecasts import stored_forecast
 from tradingbot.postprocessing.paths import with_events
 from tradingbot.postprocessing.repository import StoredPostprocessing
 from tradingbot.runtime.clock import utcnow
-from tradingbot.settings import TEMPERATURE, TOP_P, Settings, check_secret, check_url
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
+from tradingbot.settings.variables import check_secret, check_url
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy.orm import Session
 
+from tradingbot.environment import environment
 from tradingbot.jobs.sharding import Shard
 from tradingbot.persistence.engine import get_db_session, get_engine, init_db
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.run_log import SpaceNotes
 from tradingbot.persistence.url import database_exists, database_url, redact
 from tradingbot.runtime.locking import Lock, NoLock
-from tradingbot.settings import environment
 from tradingbot.space.left_running import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
 

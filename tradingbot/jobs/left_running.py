@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping
 from typing import NoReturn
 
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.sharding import WHOLE, Shard
 from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings, environment
+from tradingbot.settings import Settings
 from tradingbot.space.connect import rest_left_running
 from tradingbot.space.left_running import NoWakeLog, warn_loudly
 

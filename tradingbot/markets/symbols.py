@@ -4,8 +4,8 @@ import re
 
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.markets.foreign import globex_calendar, is_foreign
+from tradingbot.markets.own_calendars import own_calendars
 from tradingbot.markets.pairs import pair_calendar
-from tradingbot.own_calendars import own_calendars
 
 _WAY_OUT = (
     "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X, "

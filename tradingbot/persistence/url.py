@@ -9,14 +9,19 @@ from urllib.parse import unquote
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
-from tradingbot.settings import environment
 
 DEFAULT_URL = "sqlite:///kronos.db"
-VARIABLES = (
-    "DATABASE_URL", "POSTGRES_URI", "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER",
-    "POSTGRES_PASSWORD", "POSTGRES_DATABASE",
-)  # fmt: skip
+VARIABLES = {
+    "DATABASE_URL": f"where forecasts are stored; `{DEFAULT_URL}` where none of these is set",
+    "POSTGRES_URI": "the same, where `DATABASE_URL` is not set",
+    "POSTGRES_HOST": "the server, where neither is set; the rest belongs to it",
+    "POSTGRES_PORT": "its port",
+    "POSTGRES_USER": "who connects",
+    "POSTGRES_PASSWORD": "the user's password",
+    "POSTGRES_DATABASE": "the database's name",
+}
 
 # Options of an address (what follows ?) that are shown as they stand; of others the value is not,
 # since nobody knows whether it is a secret. Those of libpq, and of SQLite's file: addresses.

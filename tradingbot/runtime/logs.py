@@ -17,6 +17,10 @@ from tradingbot.runtime.printable import escaped, printable, shortened
 
 LogFormat = Literal["text", "json"]
 
+VARIABLES = {
+    "KRONOS_LOG_FORMAT": "`text`, `json`, or `auto`, the default: `json` in a Kubernetes pod"
+}
+
 
 def log_format(given: str | None, environ: Mapping[str, str]) -> LogFormat:
     """What `--log-format`, else KRONOS_LOG_FORMAT, asks for; ConfigError if it is nonsense.

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings, check_recipient, environment
+from tradingbot.settings import Settings, check_recipient
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.left_running import LeftRunning, WakeLog, warn_loudly

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tradingbot.errors import ConfigError
 from tradingbot.formatting import quoted
 from tradingbot.runtime.concurrency import within
-from tradingbot.settings import Timeouts, check_secret, check_url
+from tradingbot.settings import Timeouts
+from tradingbot.settings.variables import check_secret, check_url
 
 if TYPE_CHECKING:
     import httpx2

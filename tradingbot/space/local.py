@@ -17,11 +17,12 @@ from typing import IO
 
 from tenacity import wait_fixed
 
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held
-from tradingbot.settings import Timeouts, default_timeouts, environment
+from tradingbot.settings import Timeouts, default_timeouts
 from tradingbot.space.log_lines import parse_line
 from tradingbot.space.transport import SpaceHTTP
 

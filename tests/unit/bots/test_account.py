@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
-from tradingbot.commission import Commission
 from tradingbot.errors import TradeRefused
+from tradingbot.settings.commission import Commission
 
 TICKERS = ["AAPL", "IBM", "MSFT"]
 

@@ -13,13 +13,13 @@ import pytest
 from sqlalchemy import select
 
 from tests.support.market import Says
-from tradingbot.commission import Commission
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, Trade
 from tradingbot.settings import Settings
+from tradingbot.settings.commission import Commission
 
 START = datetime(2024, 1, 2)
 SPAN = 160  # calendar days

@@ -61,7 +61,7 @@ class Exchange(YahooSource):
 def test_a_new_source_is_known_by_a_line_in_the_registry_and_its_name_in_the_settings(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tradingbot.settings.SOURCES", (*SOURCES, "exchange"))
+    monkeypatch.setattr("tradingbot.settings.job.SOURCES", (*SOURCES, "exchange"))
     monkeypatch.setitem(registry._OPENERS, "exchange", lambda _, timeouts: Exchange())
     settings = Settings.from_env(
         {"KRONOS_DATA_SOURCE": "exchange", "KRONOS_EXTRA_SYMBOLS": "SPY,GLD"}

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from tradingbot.settings.variables import variable
+
 MOST = 10_000.0  # USD
 
 
@@ -11,9 +13,16 @@ MOST = 10_000.0  # USD
 class Commission:
     """max(minimum, per_trade + per_share x shares), in USD, from 0 on."""
 
-    per_trade: float = 0.0  # KRONOS_COMMISSION
-    per_share: float = 0.0  # KRONOS_COMMISSION_PER_SHARE
-    minimum: float = 0.0  # KRONOS_COMMISSION_MINIMUM
+    per_trade: float = variable("KRONOS_COMMISSION", 0.0, "USD for a trade, besides", shown="0")
+    per_share: float = variable(
+        "KRONOS_COMMISSION_PER_SHARE", 0.0, "USD for each share of it, besides", shown="0"
+    )
+    minimum: float = variable(
+        "KRONOS_COMMISSION_MINIMUM",
+        0.0,
+        "USD for a trade, if the other two come to less",
+        shown="0",
+    )
 
     @classmethod
     def read(cls, number: Callable[[str, float, float, float], float]) -> Self:

@@ -6,23 +6,22 @@ One ticker a line, then the name that exchange_calendars has for its exchange:
     MYCOIN,24/7
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-_path: Callable[[], str | None] | None = None
+from tradingbot.environment import environment
 
-
-def find_file_by(path: Callable[[], str | None]) -> None:
-    """Let `path` say where the file is: the settings do, which read the environment."""
-    global _path
-    _path = path
+VARIABLES = {
+    "KRONOS_CALENDARS": "a file with a line `TICKER,EXCHANGE` for each ticker whose exchange no "
+    "rule tells ([market data](../concepts/market-data.md#what-candles-must-be))"
+}
 
 
 def own_calendars() -> Mapping[str, str]:
     """Return exchange codes by ticker. Raises ValueError for a file that cannot be read."""
-    path = None if _path is None else _path()
-    if path is None:
+    path = environment().get("KRONOS_CALENDARS", "").strip()
+    if not path:
         return {}
     file = Path(path).expanduser()
     try:

@@ -1,0 +1,263 @@
+"""What the job and the client are told by their environment: read once, checked here."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self, cast, get_args
+
+from tradingbot.environment import environment
+from tradingbot.errors import ConfigError
+from tradingbot.settings.commission import Commission
+from tradingbot.settings.variables import Environment, variable, wrong
+from tradingbot.space_names import DEFAULT_SPACE, contradict, repo_at, subdomain_of
+from tradingbot.timeouts import Timeouts, default_timeouts
+
+PausePolicy = Literal["always", "if-woken", "never"]
+
+# The sources of candles; `tradingbot.data.sources.registry` opens each. DIR stands for a folder.
+SOURCES = ("yahoo", "sample", "csv:DIR")
+DEFAULT_SOURCE = "yahoo"
+SOURCES_IN_WORDS = " or ".join([", ".join(SOURCES[:-1]), SOURCES[-1]])
+
+MAX_HORIZON = 256  # what a Space accepts at most
+MAX_SAMPLES = 256
+MAX_SHARDS = 1000
+
+# Variables that are read without a `Settings`.
+VARIABLES = {
+    "HF_ENDPOINT": "the address of another Hub than https://huggingface.co",
+}
+
+# How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
+# default for top_p, the tails are cut off and the bands are too narrow.
+TEMPERATURE = 1.0
+TOP_P = 1.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the job needs to know. The database's address is `tradingbot.persistence.engine`'s."""
+
+    space_url: str | None = variable(
+        "KRONOS_SPACE_URL",
+        None,
+        "the Space's address, as `https://owner-space.hf.space`",
+        shown="that of HF_SPACE_REPO",
+    )  # without a trailing slash
+    api_key: str | None = variable(
+        "KRONOS_API_KEY", None, "the Space's key, if it wants one", repr=False
+    )
+    hf_token: str | None = variable(
+        "HF_TOKEN",
+        None,
+        "a write token of the Space's owner: with it the Space is woken and paused. It goes to the "
+        "Hub, and to a private Space under hf.space, and is never shown",
+        repr=False,
+    )
+    hf_space_repo: str = variable(  # "" where the address does not tell it
+        "HF_SPACE_REPO",
+        DEFAULT_SPACE,
+        "the Space's name on the Hub, as `owner/space`",
+        shown="that of KRONOS_SPACE_URL",
+    )
+    space_is_named: bool = field(default=True, compare=False, repr=False)  # by HF_SPACE_REPO
+    horizon: int = variable("KRONOS_HORIZON", 5, f"days ahead, at most {MAX_HORIZON}")
+    samples: int = variable("KRONOS_SAMPLES", 50, f"sample paths a ticker, at most {MAX_SAMPLES}")
+    extra_symbols: tuple[str, ...] = variable(
+        "KRONOS_EXTRA_SYMBOLS",
+        ("SPY", "QQQ", "GLD"),
+        "tickers besides those of the bots; empty: none",
+        shown="SPY,QQQ,GLD",
+    )
+    data_source: str = variable(
+        "KRONOS_DATA_SOURCE",
+        DEFAULT_SOURCE,
+        "where candles come from: `yahoo`, `csv:DIR` or `sample`",
+    )
+    min_success: float = variable(
+        "KRONOS_MIN_SUCCESS",
+        0.5,
+        "share of the tickers that must have a forecast for the run to be a success",
+    )
+    wake_timeout: float = variable(
+        "KRONOS_WAKE_TIMEOUT", 900.0, "seconds until the Space must be up", shown="900"
+    )
+    pause: PausePolicy = variable(
+        "KRONOS_PAUSE",
+        "always",
+        "whether the Space is paused after the last run: `always`, `if-woken` or `never`",
+    )
+    max_staleness: int = variable(
+        "KRONOS_MAX_STALENESS", 5, "sessions that a ticker's newest bar may be behind"
+    )
+    shards: int = variable(
+        "KRONOS_SHARDS", 1, f"parts that the tickers are dealt into, at most {MAX_SHARDS}"
+    )
+    completion_index: int | None = variable(
+        "JOB_COMPLETION_INDEX", None, "which of these parts a run takes; Kubernetes sets it"
+    )
+    max_jump: float = variable(
+        "KRONOS_MAX_JUMP",
+        1.0,
+        "largest factor by which prices may change their scale from one bar to the next (splits, "
+        "pence and pounds); `--allow-jumps`: any",
+        shown="1",
+    )
+    slippage_bps: float = variable(
+        "KRONOS_SLIPPAGE_BPS",
+        5.0,
+        "what a paper trade costs, in basis points of its value",
+        shown="5",
+    )
+    commission: Commission = field(default_factory=Commission)
+    timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)  # no variable sets it
+
+    @property
+    def space_is_a_strangers(self) -> bool:
+        """Whether this is the default Space, and HF_SPACE_REPO does not say that it is meant."""
+        default = self.space_url is None or repo_at(self.space_url) == DEFAULT_SPACE
+        return default and not self.space_is_named
+
+    @property
+    def space_name(self) -> str:
+        """The Space's name on the Hub, else its address."""
+        return self.hf_space_repo or self.space_url or ""
+
+    @property
+    def space_in_words(self) -> str:
+        """Whose Space it is, and where: 'me/space at https://me-space.hf.space'."""
+        default = "the default Space " if self.space_is_a_strangers else ""
+        return " at ".join(filter(None, [default + self.hf_space_repo, self.space_url]))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read and check every setting; a wrong one is a ConfigError that names it.
+
+        A variable that is empty counts as unset, as Helm charts and shells leave them.
+        """
+        env = Environment(environment(environ))
+        return replace(
+            cls.of_the_space(environ),
+            horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
+            samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
+            extra_symbols=_extra_symbols(env, cls.extra_symbols),
+            data_source=check_source(
+                "KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or cls.data_source
+            ),
+            min_success=env.number("KRONOS_MIN_SUCCESS", cls.min_success, 0, 1),
+            wake_timeout=env.number("KRONOS_WAKE_TIMEOUT", cls.wake_timeout, 1, 86_400),
+            max_staleness=env.whole("KRONOS_MAX_STALENESS", cls.max_staleness, 0, 10_000),
+            shards=env.whole("KRONOS_SHARDS", cls.shards, 1, MAX_SHARDS),
+            completion_index=env.optional_whole("JOB_COMPLETION_INDEX", 0, 1_000_000),
+            max_jump=env.number("KRONOS_MAX_JUMP", cls.max_jump, 1, 1e12),
+            slippage_bps=env.number("KRONOS_SLIPPAGE_BPS", cls.slippage_bps, 0, 1_000),
+            commission=Commission.read(env.number),
+        )
+
+    @classmethod
+    def of_the_space(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Those settings alone that say which Space is woken and paused, and how; ConfigError."""
+        env = Environment(environment(environ))
+        url, repo = env.url("KRONOS_SPACE_URL"), _repo(env)
+        space_url, hf_space_repo = which_space(url, repo)
+        env.url("HF_ENDPOINT")  # which `hub_endpoint` reads
+        return cls(
+            space_url=space_url,
+            api_key=env.secret("KRONOS_API_KEY"),
+            hf_token=env.secret("HF_TOKEN"),
+            hf_space_repo=hf_space_repo,
+            space_is_named=repo is not None,
+            pause=_pause(env, cls.pause),
+        )
+
+
+def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
+    """The Space's address and its name on the Hub, each as given or as it follows from the other.
+
+    The address is None where neither is given, the name "" where the address does not tell it.
+    ConfigError where they are of two Spaces.
+    """
+    subdomain = repo and subdomain_of(repo)
+    own_url = f"https://{subdomain}.hf.space" if subdomain else None
+    if url is None:
+        return own_url, repo or DEFAULT_SPACE
+    if repo is None:
+        return url, repo_at(url) or ""
+    if contradict(url, repo):
+        raise ConfigError(
+            f"KRONOS_SPACE_URL={url!r} and HF_SPACE_REPO={repo!r} are two Spaces: the second is "
+            f"at {own_url}; correct one of them, or leave one out"
+        )
+    return url, repo
+
+
+def hub_endpoint(environ: Mapping[str, str] | None = None) -> str | None:
+    """The Hub's address where HF_ENDPOINT names another than https://huggingface.co."""
+    return Environment(environment(environ)).url("HF_ENDPOINT")
+
+
+def check_recipient(settings: Settings, *secrets: Literal["KRONOS_API_KEY", "HF_TOKEN"]) -> None:
+    """ConfigError if one of these secrets is set and would be used with a stranger's Space."""
+    values = {"KRONOS_API_KEY": settings.api_key, "HF_TOKEN": settings.hf_token}
+    given = " and ".join(name for name in secrets if values[name])
+    if not given or not settings.space_is_a_strangers:
+        return
+    if settings.space_url is None:
+        raise ConfigError(
+            "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
+            f"or its name as HF_SPACE_REPO (owner/space); {given} is not used with the default one"
+        )
+    raise ConfigError(
+        f"HF_SPACE_REPO is not set, and {given} would be used with the default Space, "
+        f"{DEFAULT_SPACE}: set HF_SPACE_REPO to your own Space (owner/space), or to that one if "
+        "it is meant"
+    )
+
+
+def parse_symbols(text: str) -> tuple[str, ...]:
+    """'spy, QQQ,,SPY' -> ('SPY', 'QQQ'): order kept, each once, as exchanges write them."""
+    return tuple(dict.fromkeys(name for part in text.upper().split(",") if (name := part.strip())))
+
+
+def check_symbols(name: str, text: str) -> tuple[str, ...]:
+    """Tickers, one at least; ConfigError names `name`, which the user set."""
+    if symbols := parse_symbols(text):
+        return symbols
+    raise wrong(name, text, "tickers, such as SPY,QQQ")
+
+
+def check_source(name: str, text: str) -> str:
+    """A data source by name; ConfigError names `name`, which the user set."""
+    if split_source(text)[0] in SOURCES:
+        return text
+    raise wrong(name, text, f"{SOURCES_IN_WORDS} (a folder with one file a ticker)")
+
+
+def split_source(text: str) -> tuple[str, str]:
+    """'csv:candles' -> ('csv:DIR', 'candles'), 'yahoo' -> ('yahoo', ''); as SOURCES names them."""
+    kind, _, folder = text.partition(":")
+    return (f"{kind}:DIR", folder) if folder else (text, "")
+
+
+def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...]:
+    # set but empty means "none besides the bots' own", so only an unset one has the default
+    given = env.environ.get("KRONOS_EXTRA_SYMBOLS")
+    return default if given is None else parse_symbols(given)
+
+
+def _data_source(env: Environment, default: str) -> str:
+    return check_source("KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or default)
+
+
+def _repo(env: Environment) -> str | None:
+    text = env.text("HF_SPACE_REPO")
+    if text is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", text, re.ASCII):
+        raise wrong("HF_SPACE_REPO", text, "the Space's name on the Hub, as in owner/space")
+    return text
+
+
+def _pause(env: Environment, default: PausePolicy) -> PausePolicy:
+    text = env.text("KRONOS_PAUSE") or default
+    if text not in get_args(PausePolicy):
+        raise wrong("KRONOS_PAUSE", text, " or ".join(get_args(PausePolicy)))
+    return cast("PausePolicy", text)
