@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._support import say, table
+from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
@@ -101,7 +102,7 @@ class Model:
         raw, anchored = [], []
         for begin in range(0, len(origins), BATCH):
             for paths, factor in self._paths_of(symbol, bars, origins[begin : begin + BATCH]):
-                raw.append(np.quantile(paths, LEVELS, axis=0).T)
+                raw.append(path_quantiles(paths, QUANTILE_LEVELS).T)
                 anchored.append(raw[-1] + factor)
         ahead = origins[:, None] + np.arange(1, STEPS + 1)
         closes = np.log(bars["close"].to_numpy("float64"))

@@ -32,6 +32,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks._support import ROOT, say, table
+from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
@@ -157,7 +158,9 @@ def joined(
 ) -> ForecastOutcomes:
     """The forecasts that these paths are, with what came."""
     count, _, steps = closes.shape
-    quantiles = np.quantile(closes, LEVELS, axis=1).transpose(1, 2, 0).reshape(-1, len(LEVELS))
+    quantiles = (
+        path_quantiles(closes.swapaxes(0, 1), LEVELS).transpose(1, 2, 0).reshape(-1, len(LEVELS))
+    )
     as_of = np.repeat(np.array([window.as_of for window in some], "datetime64[s]"), steps)
     target = np.array([window.targets for window in some], "datetime64[s]").ravel()
     return ForecastOutcomes(

@@ -17,7 +17,7 @@ from kronos_space.answers import HealthResponse as HealthResponse
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.path_events import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.refusals import FEW, few_keys, in_words, message_of, path_of, shown, visible
-from kronos_space.settings import Settings
+from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P, Settings
 
 # Hours, minutes and days that do not exist are found later, and named with their row.
 TIMESTAMP = (
@@ -124,10 +124,13 @@ class ForecastRequest(_Strict):
             description="when the future bars are; inferred from the history if left out",
         ),
     ] = None
-    samples: Annotated[int, Field(ge=1, description="sample paths")] = 20
+    samples: Annotated[int, Field(ge=1, description="sample paths")] = DEFAULT_SAMPLES
     temperature: Annotated[float, Field(ge=0.001, le=100, allow_inf_nan=False)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=1_000_000, description="0: off; 1: greedy")] = 0
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.9
+    top_p: Annotated[
+        float,
+        Field(gt=0, le=1, allow_inf_nan=False, description="below 1 the bands are too narrow"),
+    ] = DEFAULT_TOP_P
     seed: Annotated[
         int | None, Field(ge=0, le=MAX_SEED, description="drawn, and told, if left out")
     ] = None

@@ -6,6 +6,11 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+# How paths are drawn for a request that does not say, chosen by measurement
+# (docs/concepts/settings.md): with fewer paths, or a top_p below 1, the bands are too narrow.
+DEFAULT_SAMPLES = 50
+DEFAULT_TOP_P = 1.0
+
 
 class SettingsError(ValueError):
     """A setting is wrong; the text is one line that names it, its value and what is expected."""

@@ -17,6 +17,7 @@ from kronos_space.engine.batch import Batch, Paths, Prompt, batches
 from kronos_space.engine.fused import FoldedModel, FoldedTokenizer
 from kronos_space.engine.hardware import has_fast_bfloat16, keep_freed_memory, usable_cpus
 from kronos_space.engine.kv_cache import KVCache
+from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams, require_finite
 from kronos_space.model.tokenizer import bits_to_tokens
 from kronos_space.weights.checkpoint import Checkpoint
@@ -89,10 +90,7 @@ class Engine:
         stamps = np.zeros((context + horizon, 5), dtype=np.int64)
         prompt = Prompt(bars, stamps, horizon, SamplingParams(samples=256), seed=0)
         [paths] = self.generate([prompt])
-        levels: NDArray[np.float64] = np.quantile(
-            paths.bars[..., 3], [0.1, 0.25, 0.5, 0.75, 0.9], axis=0
-        )
-        return levels
+        return path_quantiles(paths.bars[..., 3], [0.1, 0.25, 0.5, 0.75, 0.9])
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
         """Paths of every prompt, in the order of the prompts."""

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P
+
 
 class NotFinite(ArithmeticError):
     """The model computed a NaN or an infinite number, from which no forecast follows."""
@@ -21,10 +23,10 @@ class SamplingParams:
     `top_k=1` always takes the best token.
     """
 
-    samples: int = 20
+    samples: int = DEFAULT_SAMPLES
     temperature: float = 1.0
     top_k: int = 0
-    top_p: float = 0.9
+    top_p: float = DEFAULT_TOP_P
 
     def __post_init__(self) -> None:
         if self.samples < 1:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
+from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.anchoring import Reconstruction, reconstruction
@@ -76,7 +77,7 @@ class Prepared:
         values = repair(values, floor=self.last_close * FLOOR)[..., :5]
         closes = values[..., 3]
         means = values.mean(axis=0).tolist()
-        quantiles = np.quantile(closes, self.quantiles, axis=0).T.tolist()
+        quantiles = path_quantiles(closes, self.quantiles).T.tolist()
         prob_up = (closes > self.last_close).mean(axis=0).tolist()
         levels = [str(level) for level in self.quantiles]
         predictions = [

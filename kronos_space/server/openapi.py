@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from kronos_space.schemas import EXAMPLE_REQUEST, BatchRequest, ForecastRequest
-from kronos_space.settings import Settings
+from kronos_space.settings import DEFAULT_SAMPLES, Settings
 
 ABOUT = """\
 Send the candles of a ticker, oldest first; the answer holds the next ones as means over simulated
@@ -91,7 +91,7 @@ _INTRADAY = {
         for bar, moment in enumerate(_HOURS)
     ],
     "target_timestamps": ["2026-11-23T09:30:00-05:00", "2026-11-23T10:30:00-05:00"],
-    "samples": 50,
+    "samples": 100,
     "seed": 7,
     "quantiles": [0.05, 0.5, 0.95],
     "events": ["touch +1%", "reach +1% before -1%"],
@@ -120,7 +120,7 @@ FORECAST = {
     "as_of": "2026-11-20T00:00:00",
     "last_close": 140.5,
     "reconstruction": {"close": 141.2, "factor": 0.995042},
-    "samples": 20,
+    "samples": DEFAULT_SAMPLES,
     "seed": 1,
     "predictions": [
         {

@@ -145,14 +145,14 @@ def _walk(
             table.permutation(paths_each) * windows.shape[1] // paths_each, axis=1
         )
         rows = np.flatnonzero(step == ahead)
-        quantiles[rows] = _quantiles(paths.take(origin[rows], axis=0))
+        quantiles[rows] = walk_quantiles(paths.take(origin[rows], axis=0))
     return quantiles
 
 
-def _quantiles(values: Floats) -> Floats:
-    """(n, 19) from (n, paths); as np.quantile, at a fifth of its cost."""
+def walk_quantiles(values: Floats) -> Floats:
+    """(n, 19) from (n, paths): median-unbiased as the Space's, at a fifth of np.quantile's cost."""
     values.sort(axis=1)
-    position = np.array(LEVELS) * (values.shape[1] - 1)
+    position = np.array(LEVELS) * (values.shape[1] + 1 / 3) - 2 / 3
     below = position.astype("int64")
     share = position - below
     lower, upper = values.take(below, axis=1), values.take(below + 1, axis=1)

@@ -13,8 +13,8 @@ from tests.support.candles import bars, request
 
 def test_a_request_of_symbol_and_history_gets_the_contracts_defaults() -> None:
     read = read_request({"symbol": "SPY", "ohlcv": bars(32)}, Settings())
-    assert (read.horizon, read.interval, read.samples) == (5, "1d", 20)
-    assert (read.temperature, read.top_k, read.top_p, read.seed) == (1.0, 0, 0.9, None)
+    assert (read.horizon, read.interval, read.samples) == (5, "1d", 50)
+    assert (read.temperature, read.top_k, read.top_p, read.seed) == (1.0, 0, 1.0, None)
     assert read.quantiles == [0.1, 0.25, 0.5, 0.75, 0.9]
 
 
