@@ -45,7 +45,7 @@ def run_backtest(
     account = Account({CASH: cash}, {}, strategy.costs)
     if account.cash < MIN_TRADE:
         raise TradeRefused(f"a backtest with {cash} USD: expected {MIN_TRADE} at least")
-    replay = _Replay(strategy, bars, account, fill, Holdings(account, actions))
+    replay = _Replay(strategy, bars, account, fill, Holdings(account, actions, strategy.interval))
     with in_the_past(), strategy.deciding(account):
         invested = {time: replay.step(time, present) for time, present in schedule.items()}
     curves = pd.DataFrame.from_dict(invested, "index", float, ["equity", "invested"])
@@ -144,7 +144,7 @@ def _bars(
         if symbol not in history:
             raise DataError("the backtest was given no history of it", symbol=symbol)
         frame, dropped = clean(checked(symbol, history[symbol], strategy.interval))
-        frame = actions.read(symbol, history[symbol], frame)
+        frame = actions.read(symbol, history[symbol], frame, strategy.interval)
         bars[symbol], odd = judged(
             frame,
             symbol,

@@ -98,7 +98,7 @@ class PaperBroker:
 
     def fill(self, opening: Opening) -> None:
         """Trade the orders of one opening at its prices, but for tickers traded there or later."""
-        self.credit_dividends(until=min(opening.moments.values()).date())
+        self.credit_dividends(until=opening.days)
         decisions = {
             symbol: decision
             for symbol, decision in opening.decisions.items()
@@ -110,11 +110,15 @@ class PaperBroker:
         new = self.account.fills[len(self.moments) :]
         self.moments += [opening.moments[fill.symbol] for fill in new]
 
-    def credit_dividends(self, until: date | None = None) -> None:
-        """Credit the dividends up to and with this day, by default all, on what is held now."""
-        due = self.settlement.dividends
-        while due and (until is None or due[0].day.date() <= until):
-            dividend = due.pop(0)
+    def credit_dividends(self, until: Mapping[str, date] | None = None) -> None:
+        """Credit the dividends up to and with each ticker's day, by default all.
+
+        What is held now gets them.
+        """
+        for dividend in list(self.settlement.dividends):
+            if until and dividend.day.date() > until.get(dividend.symbol, min(until.values())):
+                continue
+            self.settlement.dividends.remove(dividend)
             fill = self.account.credit(dividend.symbol, dividend.amount)
             if fill is None:
                 continue

@@ -71,6 +71,10 @@ class LookUp:
         except DataError as error:
             return error
 
+    def since(self, symbol: str, day: datetime) -> pd.DataFrame:
+        """All bars from this one on, however far back the bot looks; DataError."""
+        return self._data.bars(symbol, interval=self._interval, since=day)
+
     def actions(self, symbol: str, bars: pd.DataFrame) -> Actions:
         """The splits and dividends over all of these bars."""
         return self._actions(symbol, bars, bars.index[0].to_pydatetime())

@@ -5,9 +5,9 @@ that has trades. The candles say so afterwards, when that bar is complete.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import next_sessions, opens_of
 from tradingbot.markets.candles import has_trades
+from tradingbot.markets.days import session_date
 from tradingbot.markets.judgement import bar_length
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,27 @@ class Opening:
     decisions: dict[str, int] = field(default_factory=dict)
     prices: dict[str, float] = field(default_factory=dict)
     moments: dict[str, datetime] = field(default_factory=dict)  # naive UTC
+    days: dict[str, date] = field(default_factory=dict)  # of the sessions
+
+
+def reaching_back(
+    orders: Iterable[Order],
+    bars: Mapping[str, pd.DataFrame],
+    since: Callable[[str, datetime], pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """The bars, or those `since` the oldest order of a ticker where they begin after it.
+
+    How far back a bot looks must not decide whether its orders are filled.
+    """
+    longer = dict(bars)
+    for symbol, frame in bars.items():
+        oldest = min((order.bar for order in orders if order.symbol == symbol), default=None)
+        if oldest is not None and oldest < frame.index[0]:
+            try:
+                longer[symbol] = since(symbol, oldest)
+            except DataError as error:
+                logger.warning("%s: no bars since %s: %s", symbol, oldest, error.reason)
+    return longer
 
 
 def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
@@ -83,8 +105,8 @@ def openings(
     """The openings at which `orders` are filled, in order of time, and the orders that wait.
 
     Of several orders that meet at one open the last one counts; but a 0 of a later bar leaves one
-    alone that found no trades. What the candles no longer reach back to has lapsed, and so has
-    what another order of the same bar says already.
+    alone that found no trades. What the candles do not reach back to has lapsed, and so has what
+    another order of the same bar says already.
     """
     filled: dict[datetime, Opening] = {}
     waiting = [order for order in orders if order.symbol not in bars]
@@ -105,6 +127,7 @@ def openings(
             at.decisions[symbol] = order.decision
             at.prices[symbol] = float(frame["open"].iloc[position])
             at.moments[symbol] = opens[position].to_pydatetime()
+            at.days[symbol] = session_date(symbol, interval, times[position].to_pydatetime())
     return [filled[time] for time in sorted(filled)], waiting
 
 

@@ -4,15 +4,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from tradingbot.bots.account import Account, Fill
 from tradingbot.bots.look_up import DELISTED_AFTER
-from tradingbot.bots.splits import leaves_out
+from tradingbot.bots.splits import first_bar, leaves_out
 from tradingbot.data.actions import Actions
 from tradingbot.markets.candles import PRICES
+from tradingbot.markets.days import session_date
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +26,24 @@ class PastActions:
     dividends: dict[str, dict[datetime, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def read(self, symbol: str, history: Any, bars: pd.DataFrame) -> pd.DataFrame:
+    def read(self, symbol: str, history: Any, bars: pd.DataFrame, interval: str) -> pd.DataFrame:
         """Note what the history says; return the bars with its splits in all of their prices."""
         told = _actions(symbol, history)
+        dividends = dict(told.dividends or {})
+        date_of = partial(session_date, symbol, interval)
         for day, ratio in sorted((told.splits or {}).items()):
-            if leaves_out(bars["close"], day, ratio):
-                bars = _adjusted(bars, day, ratio)
+            if leaves_out(bars["close"], day, ratio, date_of):
+                first = first_bar(pd.DatetimeIndex(bars.index), day, date_of)
+                bars = _adjusted(bars, first, ratio)
+                # as they were paid, like the prices
+                dividends |= {at: paid / ratio for at, paid in dividends.items() if at < day}
                 self.note(
                     f"{symbol}: its candles leave out the split of {ratio:g}:1 on {day:%Y-%m-%d}; "
                     f"earlier prices are divided by {ratio:g}"
                 )
         if told.dividends is None:
             self.notes.append(f"{symbol}: its dividends are not told, and not credited")
-        self.dividends[symbol] = dict(told.dividends or {})
+        self.dividends[symbol] = dividends
         return bars
 
     def note(self, text: str) -> None:
@@ -47,8 +54,8 @@ class PastActions:
 class Holdings:
     """What an account holds in a backtest while its tickers pay dividends and disappear."""
 
-    def __init__(self, account: Account, actions: PastActions) -> None:
-        self._account, self._actions = account, actions
+    def __init__(self, account: Account, actions: PastActions, interval: str) -> None:
+        self._account, self._actions, self._interval = account, actions, interval
         self._due = {name: sorted(days.items()) for name, days in actions.dividends.items()}
         self._days = 0  # with any bar so far
         self._day: datetime | None = None
@@ -66,7 +73,7 @@ class Holdings:
         self._day = midnight
         for symbol in present:
             due = self._due.get(symbol, [])
-            while due and due[0][0] <= midnight:
+            while due and due[0][0].date() <= session_date(symbol, self._interval, time):
                 day, amount = due.pop(0)
                 if symbol in self._seen and (paid := self._account.credit(symbol, amount)):
                     self.dividends.append((day, paid))
@@ -112,8 +119,9 @@ def _columns(symbol: str, history: Any) -> dict[str, pd.Series]:
     return {str(name).lower(): history[name] for name in history.columns}
 
 
-def _adjusted(bars: pd.DataFrame, day: datetime, ratio: float) -> pd.DataFrame:
-    before = bars.index < pd.Timestamp(day)
+def _adjusted(bars: pd.DataFrame, first: int, ratio: float) -> pd.DataFrame:
+    """The bars before position `first` in shares of after a split."""
+    before = bars.index[:first]
     bars = bars.copy()
     bars.loc[before, PRICES] /= ratio
     if "volume" in bars:

@@ -11,8 +11,8 @@ import pandas as pd
 from tradingbot.bots.account import CASH, Account, Fill
 from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.look_up import Known, LookUp
-from tradingbot.bots.orders import Order, added, decided_at, openings
-from tradingbot.bots.repository import RoundLog, read_portfolio
+from tradingbot.bots.orders import Order, added, decided_at, openings, reaching_back, read_orders
+from tradingbot.bots.repository import RoundLog, read_portfolio, waiting_orders
 from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
 from tradingbot.errors import DataError
@@ -138,18 +138,24 @@ def _play(
     frames = fetch()
     bars, done.left_out = _newest_bars(frames, now)
     known: dict[str, Known] = {}
+    traded = bars
     if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
         known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
+    if strategy.fill == "open":
+        with sessions() as session:
+            orders = read_orders(waiting_orders(session, strategy.name))
+        traded = reaching_back(orders, bars, look_up().since)
     if known or strategy.fill == "open":
-        portfolio, stopped = _before_deciding(strategy, bars, known, sessions)
+        portfolio, stopped = _before_deciding(strategy, bars, traded, known, sessions)
         done.left_out |= {name: error for name, error in stopped.items() if name in bars}
         bars = {name: frame for name, frame in bars.items() if name not in stopped}
+        traded = {name: traded[name] for name in bars}
     if not bars:
         if log is not None:
             _settle_only(strategy, known, sessions)
         raise DataError("; ".join(done.failed.values()))
     done.decisions = _decide(strategy, bars, portfolio)
-    _trade(strategy, done, bars, known, sessions, log, now())
+    _trade(strategy, done, bars, traded, known, sessions, log, now())
 
 
 def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
@@ -181,6 +187,7 @@ def _newest_bars(
 def _before_deciding(
     strategy: Strategy,
     bars: Mapping[str, pd.DataFrame],
+    traded: Mapping[str, pd.DataFrame],
     known: Mapping[str, Known],
     sessions: SessionFactory,
 ) -> tuple[dict[str, float], dict[str, DataError]]:
@@ -192,8 +199,8 @@ def _before_deciding(
         broker = PaperBroker.open(session, strategy, bars, known)
         stopped = broker.settlement.stopped
         if strategy.fill == "open":
-            traded = {name: frame for name, frame in bars.items() if name not in stopped}
-            _fill_orders(broker, traded, strategy.interval)
+            allowed = {name: frame for name, frame in traded.items() if name not in stopped}
+            _fill_orders(broker, allowed, strategy.interval)
         broker.credit_dividends()
         owned = dict(broker.account.portfolio)
         session.rollback()
@@ -210,6 +217,12 @@ def _fill_orders(
     broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str
 ) -> list[Order]:
     """Fill what earlier rounds decided and what has opened since; return what still waits."""
+    broker.settlement.remarks += [
+        f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for the "
+        "candles do not reach back to it"
+        for order in broker.orders
+        if order.symbol in bars and order.bar < bars[order.symbol].index[0]
+    ]
     opened, waiting = openings(broker.orders, bars, interval)
     for opening in opened:
         broker.fill(opening)
@@ -239,6 +252,7 @@ def _trade(
     strategy: Strategy,
     done: Round,
     bars: Mapping[str, pd.DataFrame],
+    traded: Mapping[str, pd.DataFrame],
     known: Mapping[str, Known],
     sessions: SessionFactory,
     log: RoundLog | None,
@@ -252,7 +266,7 @@ def _trade(
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars, known)
         if strategy.fill == "open":
-            waiting = _fill_orders(broker, bars, strategy.interval)
+            waiting = _fill_orders(broker, traded, strategy.interval)
             new = [
                 Order(d.symbol, d.answer, d.bar, decided_at(closed, now, strategy.interval))
                 for d in done.decisions

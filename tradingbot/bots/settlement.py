@@ -9,6 +9,7 @@ the candles do not tell, the ticker is not traded.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import pandas as pd
 from sqlalchemy.orm import Session
@@ -28,6 +29,7 @@ from tradingbot.bots.splits import Basis, Unclear, new_shares, newest_closes
 from tradingbot.data.actions import Actions
 from tradingbot.errors import DataError
 from tradingbot.formatting import price_text
+from tradingbot.markets.days import session_date
 from tradingbot.persistence.candles import read_splits
 from tradingbot.persistence.models import BotPosition, BotRow, Trade
 from tradingbot.typing import SessionFactory
@@ -106,7 +108,8 @@ class Settlement:
                 self._bases[symbol] = Basis(max(closes), self._interval, closes)
                 position, told = self._positions.get(symbol), bars[symbol].attrs.get("actions")
                 if position is not None and isinstance(told, Actions):  # an order may be filled
-                    self._expect_dividends(symbol, position.as_of, told, max(closes))
+                    basis = Basis(position.as_of, position.interval, {})
+                    self._expect_dividends(symbol, basis, told, max(closes))
         self.dividends.sort(key=lambda dividend: dividend.day)
         self._session.flush()
 
@@ -141,7 +144,7 @@ class Settlement:
             self._stop(symbol, str(unclear))
             return
         if prices:
-            self._expect_dividends(symbol, basis.as_of, known.actions, max(prices))
+            self._expect_dividends(symbol, basis, known.actions, max(prices))
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
@@ -153,12 +156,14 @@ class Settlement:
         self._bases[symbol] = Basis(as_of, interval, prices)
 
     def _expect_dividends(
-        self, symbol: str, since: datetime, actions: Actions, newest: datetime
+        self, symbol: str, basis: Basis, actions: Actions, newest: datetime
     ) -> None:
+        since = session_date(symbol, basis.interval, basis.as_of)
+        latest = session_date(symbol, self._interval, newest)
         self.dividends += [
             Dividend(day, symbol, amount)
             for day, amount in (actions.dividends or {}).items()
-            if since.date() < day.date() <= newest.date()
+            if since < day.date() <= latest
         ]
 
     def _restated(
@@ -170,7 +175,8 @@ class Settlement:
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         if position is None and trade is not None:
             basis = _of_trade(trade, basis, known.closes)
-        became = new_shares(basis, known.closes, listed if is_told else None)
+        date_of = partial(session_date, symbol, basis.interval)
+        became = new_shares(basis, known.closes, listed if is_told else None, date_of)
         if became.shares != 1:
             if position is not None and position.quantity != held:
                 raise Unclear(

@@ -7,9 +7,10 @@ changed is a correction and no split.
 """
 
 import math
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 
 import numpy as np
@@ -23,6 +24,9 @@ _RATIOS = sorted(
     {Fraction(n, d) for d in range(1, 51) for n in range(1, 51) if n != d},
     key=lambda ratio: ratio.numerator + ratio.denominator,
 )
+
+
+DateOf = Callable[[datetime], date]
 
 
 class Unclear(Exception):
@@ -54,24 +58,29 @@ class Became:
 
 
 def new_shares(
-    basis: Basis, now: "pd.Series[float]", listed: Mapping[datetime, float] | None
+    basis: Basis,
+    now: "pd.Series[float]",
+    listed: Mapping[datetime, float] | None,
+    date_of: DateOf = datetime.date,
 ) -> Became:
     """Return what one share of `basis` is today.
 
     Args:
         now: The closes as the source has them now, by time.
         listed: The source's splits, first day -> new shares for an old one; None: it tells none.
+        date_of: The date of the session that a bar belongs to.
 
     Raises:
         Unclear: Neither the candles nor a list says it.
     """
     newest = now.index[-1].to_pydatetime()
     shown = _shown(basis.closes, now)
-    after = {} if listed is None else _after(basis.as_of, listed)
-    in_effect = {day: one for day, one in after.items() if day.date() <= newest.date()}
+    since, latest = date_of(basis.as_of), date_of(newest)
+    after = {day: one for day, one in sorted((listed or {}).items()) if day.date() > since}
+    in_effect = {day: one for day, one in after.items() if day.date() <= latest}
     as_of = max(basis.as_of, newest)
     if shown == 1:  # restated before, or not at all: then the newest price is of new shares
-        left_out = [one for day, one in in_effect.items() if leaves_out(now, day, one)]
+        left_out = [one for day, one in in_effect.items() if leaves_out(now, day, one, date_of)]
         return Became(math.prod(left_out), as_of)
     if shown is not None:
         every = math.prod(after.values())  # also one whose first day has no complete bar yet
@@ -91,10 +100,6 @@ def new_shares(
             "they have it already"
         )
     return Became(math.prod(in_effect.values()), as_of)
-
-
-def _after(as_of: datetime, listed: Mapping[datetime, float]) -> dict[datetime, float]:
-    return {day: ratio for day, ratio in sorted(listed.items()) if day.date() > as_of.date()}
 
 
 def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | None:
@@ -119,10 +124,17 @@ def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | N
     return next(near, factor)
 
 
-def leaves_out(now: "pd.Series[float]", day: datetime, ratio: float) -> bool:
+def leaves_out(
+    now: "pd.Series[float]", day: datetime, ratio: float, date_of: DateOf = datetime.date
+) -> bool:
     """Whether the closes fall by this split on its day: then they are not restated for it."""
-    at = int(now.index.searchsorted(pd.Timestamp(day)))
+    at = first_bar(pd.DatetimeIndex(now.index), day, date_of)
     if not 0 < at < len(now):
         return False
     gap = math.log(now.iloc[at] / now.iloc[at - 1])
     return abs(gap + math.log(ratio)) < abs(gap)
+
+
+def first_bar(times: pd.DatetimeIndex, day: datetime, date_of: DateOf = datetime.date) -> int:
+    """The position of the first bar of this day's session, or of a later one."""
+    return bisect_left(times, day.date(), key=lambda time: date_of(time.to_pydatetime()))

@@ -7,13 +7,14 @@
 2026-11-20 22:00, 7203.T        refused: no session has such a time, and no zone says more
 """
 
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.markets.calendars import sessions_of
+from tradingbot.markets.calendars import exchange_timezone, sessions_of
 
 _HALF_A_DAY = timedelta(hours=12)
 FX_ZONE = "America/New_York"
@@ -27,6 +28,20 @@ def naive_times(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.Datet
     Raises DataError where it cannot be told whose day a daily bar is.
     """
     return session_days(symbol, times) if interval == "1d" else as_utc(symbol, times)
+
+
+def session_date(symbol: str, interval: str, time: datetime) -> date:
+    """Return the date of the session that a bar, as `naive_times` has it, belongs to.
+
+    Sydney's session begins on the day before, in UTC.
+    """
+    if interval == "1d":
+        return time.date()
+    try:
+        zone = ZoneInfo(exchange_timezone(symbol))
+    except DataError:  # of what exchange is not known
+        return time.date()
+    return time.replace(tzinfo=UTC).astimezone(zone).date()
 
 
 def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:

@@ -37,6 +37,7 @@ class Exchange:
 
     def __init__(self, folder: Path, database: str) -> None:
         self.folder, self.database = folder, database
+        self.lost: set[str] = set()  # days that the files no longer have
         folder.mkdir()
 
     def round(self, now: str, kind: type[Bot] = Says, **options: Any) -> Any:
@@ -44,6 +45,7 @@ class Exchange:
             rows = [
                 f"{day},{first},{max(first, close)},{min(first, close)},{close},{volume}"
                 for day, (first, close, volume) in bars.items()
+                if day not in self.lost
             ]
             table = ["date,open,high,low,close,volume", *rows]
             (self.folder / f"{symbol}.csv").write_text("\n".join(table) + "\n")
@@ -144,6 +146,27 @@ def test_rounds_that_were_missed_change_no_price(exchange: Exchange) -> None:
     exchange.round("2024-05-15 22:00", answers=BUY)
     exchange.round("2024-05-22 22:00", answers={})
     assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
+
+
+@pytest.mark.parametrize("period", ["1d", "2d", "1y"])
+def test_a_short_period_does_not_lose_what_was_decided(exchange: Exchange, period: str) -> None:
+    exchange.round("2024-05-15 22:00", answers=BUY, period=period)
+    exchange.round("2024-05-22 22:00", answers={}, period=period)
+    assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
+
+
+def test_what_the_candles_no_longer_reach_back_to_has_lapsed_and_is_told(
+    exchange: Exchange,
+) -> None:
+    exchange.round("2024-05-15 22:00", answers=BUY)
+    for day in ("2024-05-15", "2024-05-16", "2024-05-17"):
+        exchange.lost.add(day)
+    done = exchange.round("2024-05-22 22:00", answers={})
+    assert exchange.trades() == []
+    assert done.remarks == [
+        "AAPL: what was decided on 2024-05-15 00:00 has lapsed, for the candles do not reach back "
+        "to it"
+    ]
 
 
 def test_a_round_that_fails_leaves_the_orders_for_the_next_one(exchange: Exchange) -> None:

@@ -1,6 +1,7 @@
 """Splits, dividends and delistings in a backtest."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from tests.support.market import Says
 from tests.unit.bots.test_splits import CLOSES, DAYS, Told, bot
 from tradingbot.bots.backtest import Backtest
+from tradingbot.bots.bot import Bot
 from tradingbot.settings import Settings
 
 FREE = Settings(slippage_bps=0, max_jump=30)
@@ -55,6 +57,34 @@ def test_dividends_are_credited_where_prices_leave_them_out() -> None:
     adjusted = held(frame([100.0] * 10, Dividends=paid))  # as yfinance gives it by default
     assert adjusted.equity.iloc[-1] == 10_000
     assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
+
+
+def test_dividends_before_a_split_that_the_candles_leave_out_are_a_share_of_then() -> None:
+    closes, splits, paid = [100.0] * 10 + [10.0] * 10, [0.0] * 20, [0.0] * 20
+    splits[10], paid[5], paid[10], paid[15] = 10.0, 2.0, 0.1, 0.1
+    columns = {"Adj Close": [1.0] * 20, "Dividends": paid, "Stock Splits": splits}
+    result = held(frame(closes, **columns))  # 100 shares for 10,000, then 1,000
+    assert list(result.dividends["amount"]) == pytest.approx([0.2, 0.1, 0.1])
+    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.02 * 1.01 * 1.01)  # all is invested
+
+
+@pytest.mark.parametrize("symbol", ["BHP.AX", "AAPL"])
+def test_who_buys_within_a_dividend_s_session_gets_none_of_it(symbol: str) -> None:
+    """Sydney's session of 16 January begins at 23:00 UTC on the 15th."""
+    first = pd.Timestamp("2024-01-15 23:00" if symbol == "BHP.AX" else "2024-01-16 14:30")
+    days = [first - pd.Timedelta(days=1), first, first + pd.Timedelta(days=1)]
+    times = pd.DatetimeIndex([day + pd.Timedelta(hours=i) for day in days for i in range(5)])
+    bars = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 100.0), times)
+    bars["volume"] = 1.0
+    bars.attrs["dividends"] = {datetime(2024, 1, 16): 1.0}
+    for begin, paid in ((0, 1), (4, 0), (5, 0), (7, 0)):  # decided on this bar, bought on the next
+
+        class Buys(Bot):
+            def decisionFunction(self, row: Any) -> int:
+                return int(row.name == times[begin])  # noqa: B023
+
+        bot = Buys("b", symbol, interval="1h", settings=FREE)
+        assert len(bot.backtest(bars).dividends) == paid, (symbol, begin)
 
 
 def test_dividends_of_the_bot_s_own_source_are_credited(sqlite_url: str) -> None:

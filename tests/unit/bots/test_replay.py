@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.support.market import Says
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, UnknownSymbol
-from tradingbot.markets.calendars import next_sessions
+from tradingbot.markets.calendars import next_sessions, opens_of, session_close
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, Trade
 from tradingbot.settings import Settings
@@ -23,12 +23,12 @@ from tradingbot.settings.commission import Commission
 
 START = datetime(2024, 1, 2)
 SPAN = 160  # calendar days
-TICKERS = ("AAPL", "7203.T", "BTC-USD", "SAP.DE")
+TICKERS = ("AAPL", "BHP.AX", "7203.T", "BTC-USD", "SAP.DE")  # Sydney opens a day before, in UTC
 SESSIONS = {
     symbol: [day for day in next_sessions(symbol, START, 200) if day < START + timedelta(SPAN)]
     for symbol in TICKERS
 }
-PORTFOLIOS = 20  # 500 find nothing else, and take two minutes
+SEEDS = {"open": range(9), "close": range(6)}  # 250 each find nothing else
 RATIOS = (10.0, 2.0, 1.5, 1.1, 1.043, 1 / 4, 1 / 25)
 
 
@@ -38,6 +38,7 @@ class Share:
 
     days: list[datetime]
     closes: list[float]
+    opens: list[float]
     splits: dict[datetime, float] = field(default_factory=dict)
     dividends: dict[datetime, float] = field(default_factory=dict)  # USD a share of that day
 
@@ -51,15 +52,17 @@ def a_share(random: np.random.Generator, symbol: str) -> Share:
     if random.random() < 0.25:
         days = days[: int(random.integers(20, len(days) - 30))]  # delisted
     values = 100 * np.exp(np.cumsum(random.normal(0, 0.02, len(days))))
-    share = Share(days, values.tolist())
+    opens = values * np.exp(random.normal(0, 0.01, len(days)))
+    share = Share(days, values.tolist(), opens.tolist())
     for day in random.choice(days[5:], int(random.integers(0, 3)), replace=False):
         share.splits[day] = float(random.choice(RATIOS))
-    for day in random.choice(days[5:], int(random.integers(0, 4)), replace=False):
+    for day in random.choice(days[5:], int(random.integers(0, 15)), replace=False):
         share.dividends[day] = float(random.uniform(0.1, 3))
-    share.closes = [
-        close / math.prod(ratio for at, ratio in share.splits.items() if at <= day)
-        for day, close in zip(days, share.closes, strict=True)
-    ]
+    for prices in (share.closes, share.opens):
+        prices[:] = [
+            price / math.prod(ratio for at, ratio in share.splits.items() if at <= day)
+            for day, price in zip(days, prices, strict=True)
+        ]
     return share
 
 
@@ -77,19 +80,19 @@ class World:
         return []
 
     def clock(self, horizon: int) -> datetime:
-        return self.today + timedelta(days=1, hours=6)
+        return self.today + timedelta(days=1, hours=1)
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         share, first = self.shares[symbol], datetime(start.year, start.month, start.day)
         rows = {
-            day: close / share.later(day, self.today)
-            for day, close in zip(share.days, share.closes, strict=True)
-            if first <= day <= self.today
+            day: (first_price / later, close / later)
+            for day, first_price, close in zip(share.days, share.opens, share.closes, strict=True)
+            if first <= day <= self.today and (later := share.later(day, self.today))
         }
         if not rows:
             raise UnknownSymbol("possibly delisted", symbol=symbol)
-        closes = pd.Series(rows)
-        frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), closes))
+        frame = pd.DataFrame.from_dict(rows, "index", columns=["open", "close"])
+        frame["high"], frame["low"] = frame.max(axis=1), frame.min(axis=1)
         inside = [day for day in share.days if first <= day <= self.today]
         frame.attrs["splits"] = {d: r for d, r in share.splits.items() if d in inside}
         frame.attrs["dividends"] = {
@@ -100,19 +103,19 @@ class World:
         return frame
 
 
-def lived(seed: int, url: str) -> tuple[World, dict[str, float], list[Trade]]:
+def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list[Trade]]:
     """A bot that decides at random, on days far apart."""
     random = np.random.default_rng(seed)
     world = World({symbol: a_share(random, symbol) for symbol in TICKERS})
-    name = f"bot {seed}"
-    for day in sorted(random.choice(np.arange(15, SPAN), 4, replace=False).tolist()):
+    name = f"bot {seed} {fill}"
+    for day in sorted(random.choice(np.arange(15, SPAN), 5, replace=False).tolist()):
         world.today = START + timedelta(days=day)
         answers = {symbol: int(random.integers(-1, 2)) for symbol in TICKERS}
         bot = Says(
             name,
-            tickers=TICKERS[: int(random.integers(2, 5))],
+            tickers=TICKERS[: int(random.integers(2, 6))],
             period=str(random.choice(["10d", "6mo"])),
-            fill="close",
+            fill=fill,
             answers=answers,
             data=DataService(world, min_bars=1, max_jump=100),
             sessions=partial(get_db_session, url),
@@ -140,41 +143,57 @@ def from_all_trades(trades: list[Trade]) -> dict[str, float]:
     return owned
 
 
-def from_own_trades(trades: list[Trade], world: World) -> dict[str, float]:
-    """What the bot's own trades and the market's splits, dividends and ends lead to."""
+def from_own_trades(trades: list[Trade], world: World, fill: str) -> dict[str, float]:
+    """What the bot's own trades and the market's splits, dividends and ends lead to.
+
+    Whoever buys on a dividend's day, at its open or later, gets none of it.
+    """
     owned = {"USD": 10_000.0}
-    closed = {trade.symbol for trade in trades if trade.note == "delisted"}
     for symbol, share in world.shares.items():
-        mine = [trade for trade in trades if trade.symbol == symbol and trade.note is None]
+        mine = {
+            trade.executed_at: trade
+            for trade in trades
+            if trade.symbol == symbol and trade.note is None
+        }
         quantity = 0.0
-        for day, close in zip(share.days, share.closes, strict=True):
+        for day, first, close in zip(share.days, share.opens, share.closes, strict=True):
             if day > world.today:
                 break
             quantity *= share.splits.get(day, 1.0)
             owned["USD"] += quantity * share.dividends.get(day, 0.0)
-            ends = day + timedelta(days=1, hours=6)
-            for trade in [one for one in mine if day <= one.executed_at < ends]:
-                assert trade.price == pytest.approx(close, rel=1e-9)
-                sign = 1 if trade.side == "buy" else -1
-                quantity += sign * trade.quantity
-                owned["USD"] -= sign * trade.quantity * trade.price + trade.costs
-                mine.remove(trade)
-        if symbol in closed:
+            moment = opened(symbol, day) if fill == "open" else session_close(symbol, day)
+            if (trade := mine.pop(moment, None)) is None:
+                continue
+            # at an open it is written down later, in the shares of then
+            ratio = (first if fill == "open" else close) / trade.price
+            assert any(math.isclose(ratio, share.later(day, at)) for at in share.days)
+            sign = 1 if trade.side == "buy" else -1
+            quantity += sign * trade.quantity / ratio
+            owned["USD"] -= sign * trade.quantity * trade.price + trade.costs
+        assert not mine, "a trade when nothing opens or closes"
+        if any(trade.note == "delisted" and trade.symbol == symbol for trade in trades):
             owned["USD"] += quantity * share.closes[-1]
             quantity = 0.0
         owned[symbol] = quantity
     return owned
 
 
+def opened(symbol: str, day: datetime) -> datetime:
+    [moment] = opens_of(symbol, np.array([day], "datetime64[us]"))
+    found: datetime = moment.item()
+    return found
+
+
+@pytest.mark.parametrize("fill", ["open", "close"])
 def test_portfolios_are_what_their_trades_and_the_market_made_of_them(
-    sqlite_url: str, caplog: pytest.LogCaptureFixture
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, fill: str
 ) -> None:
     caplog.set_level(logging.ERROR)
     noted: set[Any] = set()
-    for seed in (*range(PORTFOLIOS), 40):  # 40: a dividend, then the end, between two rounds
-        world, portfolio, trades = lived(seed, sqlite_url)
+    for seed in SEEDS[fill]:
+        world, portfolio, trades = lived(seed, sqlite_url, fill)
         noted |= {trade.note for trade in trades}
-        for replayed in (from_all_trades(trades), from_own_trades(trades, world)):
+        for replayed in (from_all_trades(trades), from_own_trades(trades, world, fill)):
             for symbol in {*replayed, *portfolio}:
                 price = 1.0 if symbol == "USD" else world.shares[symbol].closes[-1]
                 apart = abs(replayed.get(symbol, 0.0) - portfolio.get(symbol, 0.0)) * price
