@@ -1,5 +1,6 @@
 """The report in a real Chromium, opened as a file, on a phone and on a desk."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +130,53 @@ def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
     expect(opened.locator("#ticker-7 summary")).to_be_focused()
     opened.keyboard.press("Enter")
     expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
+
+
+PAPERS = {  # the width between the margins, in pixels of CSS
+    "A4, margins of 1 cm": 718, "Letter, margins of 1 inch": 624, "A4, margins of 4 cm": 491,
+}  # fmt: skip
+
+
+def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
+    browser: Browser, file: Path
+) -> None:
+    page = browser.new_page(viewport=DESK)
+    page.set_default_timeout(60_000)
+    page.goto(file.as_uri())
+    charts = page.locator(".chart").count()
+    for paper, width in PAPERS.items():
+        page.set_viewport_size({"width": width, "height": 1000})
+        page.emulate_media(media="print")
+        expect(page.locator("html.paper")).to_have_count(1)
+        expect(page.locator(".chart[data-state=drawn]")).to_have_count(charts)
+        cut = page.evaluate(
+            """width => {
+                const box = (one) => one.getBoundingClientRect();
+                const within = (inner, outer) =>
+                    inner.left >= outer.left - 1 && inner.right <= outer.right + 1 &&
+                    inner.top >= outer.top - 1 && inner.bottom <= outer.bottom + 1;
+                const all = (selector) => [...document.querySelectorAll(selector)];
+                const page = { left: 0, right: width, top: -1e6, bottom: 1e6 };
+                return [
+                    ...all("p, li, figure, th, td").filter((one) => !within(box(one), page)),
+                    ...all(".scroll").filter((one) => one.scrollWidth > one.clientWidth + 1),
+                    ...all(".chart").filter((chart) =>
+                        [...chart.querySelectorAll(".main-svg, text")].some(
+                            (one) => box(one).width > 0 && !within(box(one), box(chart)))),
+                ].map((one) => one.outerHTML.slice(0, 80));
+            }""",
+            width,
+        )
+        assert cut == [], paper
+        assert page.locator("details:not([open])").count() == 0
+        page.emulate_media(media="screen")
+        expect(page.locator("details[open]")).to_have_count(0)
+    for size in ("A4", "Letter"):
+        assert page.pdf(format=size).startswith(b"%PDF")
+    page.set_viewport_size(DESK)
+    drawing = page.locator("[data-chart=reliability] .main-svg").first
+    expect(drawing).not_to_have_attribute("viewBox", re.compile("."))
+    page.close()
 
 
 def test_it_is_dark_where_the_reader_likes_that_and_never_on_paper(

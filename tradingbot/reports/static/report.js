@@ -9,6 +9,8 @@ const percent = (share) => (share === null ? null : 100 * share);
 const draw = { fan, past, reliability, pit, skill };
 const charts = [...document.querySelectorAll(".chart")];
 
+const PAPER = { width: 400, height: 300 }; // of a chart; report.css scales it to its column
+let onPaper = false;
 let plotly = null; // the promise of it
 
 /** plotly, unpacked and run once. */
@@ -39,9 +41,15 @@ async function show(chart) {
 
 function render(chart) {
   const { chart: kind, ticker } = chart.dataset;
-  const narrow = chart.clientWidth < 480;
+  const narrow = onPaper || chart.clientWidth < 480;
   const { traces, layout } = draw[kind](ticker && data.tickers[Number(ticker)], narrow);
-  Plotly.react(chart, traces, layout, { displayModeBar: false, responsive: true });
+  const size = onPaper ? { ...PAPER, autosize: false } : { autosize: true };
+  const options = { displayModeBar: false, responsive: !onPaper };
+  Plotly.react(chart, traces, { ...layout, ...size }, options);
+  for (const drawing of chart.querySelectorAll(".main-svg")) {
+    if (onPaper) drawing.setAttribute("viewBox", `0 0 ${PAPER.width} ${PAPER.height}`);
+    else drawing.removeAttribute("viewBox");
+  }
   chart.dataset.state = "drawn";
 }
 
@@ -133,7 +141,8 @@ function past(ticker, narrow) {
     showarrow: false,
     font: { color: color("--quiet"), size: 11 },
   }));
-  return { traces, layout: layout({ xaxis, ...axes, annotations }) };
+  const margin = { l: 12, r: 12, t: narrow ? 54 : 30, b: 24 }; // a legend of two lines
+  return { traces, layout: layout({ xaxis, ...axes, annotations, margin }) };
 }
 
 // the charts of the record ----------------------------------------------------------------------
@@ -391,9 +400,23 @@ for (const chart of charts) watcher.observe(chart);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   for (const chart of charts) if (chart.dataset.state === "drawn") render(chart);
 });
-for (const [event, onPaper] of [["beforeprint", true], ["afterprint", false]]) {
-  addEventListener(event, () => {
-    document.documentElement.classList.toggle("paper", onPaper);
-    if (globalThis.Plotly) for (const chart of charts) render(chart);
-  });
+
+/** For paper all charts are drawn, in its colours and its size, and all tables are unfolded. */
+function print(begins) {
+  if (begins === onPaper) return;
+  onPaper = begins;
+  document.documentElement.classList.toggle("paper", onPaper);
+  for (const one of document.querySelectorAll("details")) {
+    if (onPaper) one.dataset.before = one.open ? "open" : "";
+    one.open = onPaper || one.dataset.before === "open";
+  }
+  for (const chart of charts) {
+    if (globalThis.Plotly) render(chart);
+    else if (onPaper) show(chart);
+  }
 }
+
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
+matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
+loadPlotly().catch(() => {}); // who prints at once finds it there
