@@ -11,6 +11,7 @@ The service calls the second step through its queue; `forecast` does all of them
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -154,6 +155,7 @@ class Forecaster:
             used=len(bars),
             interval=request.interval if "interval" in request.model_fields_set else None,
             targets=targets if request.target_timestamps is not None else None,
+            now=np.datetime64(datetime.now(UTC).replace(tzinfo=None)),
         )
         seed = secrets.randbits(32) if request.seed is None else request.seed
         last_close = float(history.values[-1, 3])

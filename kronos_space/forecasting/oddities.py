@@ -1,7 +1,7 @@
 """What is odd about candles that are possible: sentences for the answer's warnings. No torch here.
 
-Of a request only its bars, its label of an interval and its target timestamps are known, not its
-exchange. So nothing is refused here; a caller that knows the market judges better.
+Of a request only its bars, its label of an interval, its target timestamps and the present are
+known, not its exchange. So nothing is refused here; a caller that knows the market judges better.
 """
 
 import re
@@ -24,13 +24,21 @@ CALM = 2.5  # times the usual span of a bar; more is news
 BUSY = 2.5  # times the usual volume; more is news
 IDLE = 0.2  # the share of bars that only repeat the price before
 IDLE_AT_THE_END = 3
+FULL = 0.85  # the share of weekdays that has bars, holidays considered
+CLOSED = 14  # days without a bar; no market rests so long in ordinary times
+FURTHEST_EAST = np.timedelta64(14, "h")  # ahead of UTC: what a wall without a zone may show
 
 _LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "wk": 7 * 86_400}
 
 
 def oddities(
-    history: History, *, used: int, interval: str | None, targets: Times | None
+    history: History,
+    *,
+    used: int,
+    interval: str | None,
+    targets: Times | None,
+    now: np.datetime64,
 ) -> list[str]:
     """Say what is odd about `history`.
 
@@ -39,11 +47,13 @@ def oddities(
         used: How many of the newest the model sees; of others no scale matters.
         interval: What the caller calls their spacing; None if it did not say.
         targets: When the caller says that the future bars are; None if it did not.
+        now: The present, in UTC.
     """
     gaps = _gaps(history.times)
-    found = [*_against_the_label(gaps, interval)]
+    found = [*_against_the_label(gaps, interval), *_against_the_clock(history.times, gaps, now)]
     if targets is not None:
         found += _against_the_targets(history.times, gaps, targets)
+    found += _missing(history.times, gaps)
     return [*found, *_breaks_of_scale(history.values, used), *_idle(history.values)]
 
 
@@ -59,6 +69,40 @@ def _against_the_label(gaps: Seconds, interval: str | None) -> Iterator[str]:
     if not (gaps < NEAR * expected).mean() > RARE or not (gaps > expected / NEAR).mean() > 0.5:
         usual = _spaced(int(np.median(gaps)))
         yield f"interval {interval}, but the bars are {usual} apart"
+
+
+def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Iterator[str]:
+    """Bars that have not begun, wherever they are; within a day also one that is not over."""
+    zoned = times.offset is not None
+    begins = times.instant if zoned else times.wall - FURTHEST_EAST
+    clock = f"at {now.astype('datetime64[m]')} UTC"
+    last = len(begins) - 1
+    if count := int((begins > now).sum()):
+        which = (
+            f"row {last} is" if count == 1 else f"{count} bars from row {last + 1 - count} on are"
+        )
+        yield f"{which} of the future {clock}: leave out what has not happened"
+    elif zoned and len(gaps):
+        length = int(np.median(gaps))
+        if length < _UNITS["d"] and begins[-1] + np.timedelta64(length, "s") > now:
+            yield (
+                f"row {last}: the bar begins less than {_spaced(length)} ago {clock}, so it is not "
+                "complete: leave it out"
+            )
+
+
+def _missing(times: Times, gaps: Seconds) -> Iterator[str]:
+    """Weekdays without bars, more than holidays are."""
+    if not len(gaps) or np.median(gaps) > _UNITS["d"] * NEAR:
+        return
+    days = np.unique(times.wall.astype("datetime64[D]"))
+    due = int(np.busday_count(days[0], days[-1])) + 1
+    longest, row = int(gaps.max()), int(gaps.argmax()) + 1
+    if len(days) < FULL * due or longest > CLOSED * _UNITS["d"]:
+        yield (
+            f"bars on {len(days)} days, where {due} are weekdays: the longest time without a bar "
+            f"is {_spaced(longest)}, before row {row}"
+        )
 
 
 def _against_the_targets(times: Times, gaps: Seconds, targets: Times) -> Iterator[str]:

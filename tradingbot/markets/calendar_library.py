@@ -1,10 +1,11 @@
-"""The calendars of exchange_calendars, and what its version 4.13 lacks to work with pandas 3.
+"""The calendars of exchange_calendars, also those that it cannot build with pandas 3.
 
-Of the exchanges with an Orthodox Easter (Athens, Belgrade, Bucharest, Nicosia) and of Tel Aviv,
-whose week has changed, the library builds no calendar with pandas 3.1, which calls other methods
-of an offset than the library overrides. They are built once it has these.
+pandas 3.1 calls other methods of an offset than exchange_calendars 4.13 overrides. So that library
+fails on Orthodox Easters and on the changed week of Tel Aviv; here it is lent the methods.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -15,6 +16,13 @@ from tradingbot.typing import Flags, Times
 # Wide enough for any history that a model is given; building it costs no more than the library's
 # own default, which ends a year from now (0.1 s; Korea 2 s).
 FIRST, LAST = date(1997, 1, 1), date(2049, 12, 31)
+_FAILING = (
+    "ASEX",
+    "XBEL",
+    "XBSE",
+    "XCYS",
+    "XTAE",
+)  # Athens, Belgrade, Bucharest, Nicosia, Tel Aviv
 
 
 def widest_calendar(name: str) -> tuple[Any, date, date]:
@@ -23,16 +31,11 @@ def widest_calendar(name: str) -> tuple[Any, date, date]:
     Raises:
         ValueError, NotImplementedError: The library has none of this name, or cannot build it.
     """
-    try:
-        return _widest(name)
-    except (ValueError, NotImplementedError):
-        _mend_offsets()
-        return _widest(name)
+    from exchange_calendars import get_calendar, resolve_alias
 
-
-def _widest(name: str) -> tuple[Any, date, date]:
-    from exchange_calendars import get_calendar
-
+    if resolve_alias(name) in _FAILING:
+        with _methods_for_pandas_3():
+            return get_calendar(name, start=FIRST, end=LAST), FIRST, LAST
     try:
         return get_calendar(name, start=FIRST, end=LAST), FIRST, LAST
     except ValueError:
@@ -43,17 +46,32 @@ def _widest(name: str) -> tuple[Any, date, date]:
     return get_calendar(name, start=first, end=last), first, last
 
 
-def _mend_offsets() -> None:
-    """Give the library's own offsets the methods that pandas 3.1 calls."""
+@contextmanager
+def _methods_for_pandas_3() -> Iterator[None]:
+    """Lend the library's offsets the methods that pandas calls, unless they have them.
+
+    Not for longer, since they would also change calendars that the library builds by itself.
+    """
     from exchange_calendars.pandas_extensions.offsets import (
         CompositeCustomBusinessDay,
         OrthodoxEaster,
     )
 
-    if "_add_datetime" not in vars(OrthodoxEaster):
-        OrthodoxEaster._add_datetime = OrthodoxEaster._apply
-    if "_get_daily_offset_mask" not in vars(CompositeCustomBusinessDay):
-        CompositeCustomBusinessDay._get_daily_offset_mask = _days_of_each_week
+    lent = [
+        (kind, name, method)
+        for kind, name, method in (
+            (OrthodoxEaster, "_add_datetime", OrthodoxEaster._apply),
+            (CompositeCustomBusinessDay, "_get_daily_offset_mask", _days_of_each_week),
+        )
+        if name not in vars(kind)
+    ]
+    for kind, name, method in lent:
+        setattr(kind, name, method)
+    try:
+        yield
+    finally:
+        for kind, name, _ in lent:
+            delattr(kind, name)
 
 
 def _days_of_each_week(offset: Any, days: Times) -> Flags:

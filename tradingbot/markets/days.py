@@ -60,12 +60,14 @@ def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     if times.tz is None:
         return _of_wall_times(symbol, times)
     readings = [_in_the_exchanges_zone(symbol, times)]
+    if not _at_midnight(times):  # a bar may be named by its end, where the next one begins
+        readings.append(_in_the_exchanges_zone(symbol, times - timedelta(microseconds=1)))
     # A date that was given a zone is still a date: 2026-11-20 00:00+00:00 of a share in New York
-    written = times.tz_localize(None)
-    if written.equals(written.normalize()):
-        readings.append(written)
+    if _at_midnight(times):
+        readings.append(times.tz_localize(None))
     strays = [_without_session(symbol, days) for days in readings]
-    best = int(np.argmin(strays))
+    doubled = [int(days.duplicated().sum()) for days in readings]
+    best = int(np.argmin(np.add(strays, doubled)))
     if strays[best] > max(2, len(times) // 10):
         known = sessions_of(symbol)
         raise DataError(
@@ -90,17 +92,18 @@ def as_utc(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     if known.name in _ROUND_THE_CLOCK or not len(times):
         return times
     zone = known.timezone
-    wall = times.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").tz_convert(None)
-    if _share_in_sessions(symbol, wall) > _share_in_sessions(symbol, times) + 0.2:
-        return wall
-    return times
+    wall = times.tz_localize(
+        zone, ambiguous=np.zeros(len(times), dtype=bool), nonexistent="shift_forward"
+    ).tz_convert(None)
+    return wall if _in_sessions(symbol, wall) > _in_sessions(symbol, times) else times
 
 
-def _share_in_sessions(symbol: str, times: pd.DatetimeIndex) -> float:
+def _in_sessions(symbol: str, times: pd.DatetimeIndex) -> int:
+    """How many of `times` lie in sessions: that of a wrong clock begin too early or too late."""
     known = sessions_of(symbol)
     instant = times.to_numpy("datetime64[us]")
     position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
-    return float((known.opens[position] <= instant).mean())
+    return int((known.opens[position] <= instant).sum())
 
 
 def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
@@ -125,6 +128,11 @@ def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
     return found.where(days >= pd.Timestamp(known.first))
 
 
+def _at_midnight(times: pd.DatetimeIndex) -> bool:
+    written = times.tz_localize(None)
+    return written.equals(written.normalize())
+
+
 def _without_session(symbol: str, days: pd.DatetimeIndex) -> int:
     return int((is_session(symbol, days) == 0).sum())
 
@@ -133,6 +141,8 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
     known = sessions_of(symbol)
     naive = times.tz_convert(None)
     if known.name in _ROUND_THE_CLOCK:
+        if (naive.second == 59).all():  # named by its end, as 23:59:59.999
+            naive = naive + timedelta(seconds=1) - timedelta(days=1)
         # A day of 24 hours has most of them in its date, whoever's midnight it begins at
         return (naive + _HALF_A_DAY).normalize()
     local = times.tz_convert(known.timezone).tz_localize(None)

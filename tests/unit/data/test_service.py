@@ -592,7 +592,7 @@ def test_a_failed_answer_is_not_remembered() -> None:
     sessions = next_sessions("ORCL", day("2024-01-01"), 40)
     # yfinance itself sends a refused request twice
     answers = [(503, ""), (503, ""), (200, chart_of(sessions, "America/New_York", "9:30"))]
-    service, _ = yahoo(lambda _: answers.pop(0), now=day("2024-03-01"))
+    service, _ = yahoo(lambda _: answers.pop(0), PATIENT, now=day("2024-03-01"))
     assert len(service.history("ORCL")) == 40
     assert not answers
 

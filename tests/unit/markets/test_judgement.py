@@ -17,7 +17,7 @@ from tradingbot.data.service import DataService
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.markets import judgement
-from tradingbot.markets.calendars import calendar_gap, next_sessions, session_close
+from tradingbot.markets.calendars import calendar_gap, next_sessions, session_close, sessions_of
 from tradingbot.markets.days import as_utc, session_days
 from tradingbot.markets.findings import Caller, Finding, Kind
 from tradingbot.markets.scale import scale_breaks
@@ -334,6 +334,10 @@ def test_bars_within_a_day_go_by_their_own_newest_one(tmp_path: Path) -> None:
         ("BTC-KRW", ["2026-11-20T15:00Z", "2026-11-21T15:00Z"], ["2026-11-21", "2026-11-22"]),
         ("ES=F", ["2026-11-22T23:00Z", "2026-11-23T23:00Z"], ["2026-11-23", "2026-11-24"]),
         ("SPY", ["2026-11-20 16:00", "2026-11-23 00:00"], ["2026-11-20", "2026-11-23"]),
+        # named by their ends: Globex closes as the next session opens, Binance's day before it
+        ("ES=F", ["2026-11-19T23:00Z", "2026-11-20T23:00Z"], ["2026-11-19", "2026-11-20"]),
+        ("BTCUSDT", ["2026-11-20T23:59:59.999Z"], ["2026-11-20"]),
+        ("EUR_USD", ["2026-11-20T21:59:59Z"], ["2026-11-20"]),
     ],
 )
 def test_a_daily_bar_belongs_to_its_session(symbol: str, times: list[str], days: list[str]) -> None:
@@ -355,10 +359,42 @@ def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> 
         session_days(symbol, pd.DatetimeIndex([time]))
 
 
-def test_wall_times_of_the_exchange_are_told_from_utc() -> None:
-    wall = pd.date_range("2026-11-20 09:30", periods=7, freq="1h")
-    assert as_utc("SPY", wall)[0] == day("2026-11-20T14:30")
-    assert as_utc("SPY", wall + timedelta(hours=5))[0] == day("2026-11-20T14:30")
+# Before and after the clocks change there, in both hemispheres
+@pytest.mark.parametrize("end", ["2018-02-23", "2018-11-07", "2025-04-09", "2025-10-29"])
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "SPY",
+        "BARC.L",
+        "SAP.DE",
+        "CBA.AX",
+        "AIR.NZ",
+        "PETR4.SA",
+        "COPEC.SN",
+        "RELIANCE.NS",
+        "TEVA.TA",
+        "ES=F",
+    ],
+)
+def test_wall_times_of_the_exchange_are_told_from_utc_and_daily_ones_are_sessions(
+    symbol: str, end: str
+) -> None:
+    known = sessions_of(symbol)
+    last = known.upto(day(end))
+    opens, closes = (
+        pd.DatetimeIndex(times[last - 30 : last]) for times in (known.opens, known.closes)
+    )
+    hours = [
+        pd.date_range(*both, freq="1h", inclusive="left")
+        for both in zip(opens, closes, strict=True)
+    ]
+    utc = pd.DatetimeIndex(np.concatenate(hours))
+    zoned = utc.tz_localize("UTC").tz_convert(known.timezone)
+    for written in (utc, zoned, zoned.tz_localize(None)):
+        assert (as_utc(symbol, written) == utc).all()
+    for ends in (opens, closes):
+        written = ends.tz_localize("UTC").tz_convert(known.timezone)
+        assert (session_days(symbol, written) == known.days[last - 30 : last]).all()
 
 
 # --- names and calendars ------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """From a checked request to the numbers of its answer, with the bundled model."""
 
 from dataclasses import asdict
+from datetime import date
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_every_path_is_made_of_possible_candles(forecaster: Forecaster) -> None:
 def test_the_model_sees_the_newest_bars_that_fit_beside_the_horizon(
     forecaster: Forecaster,
 ) -> None:
-    rows = bars(300)
+    rows = bars(300, start=date(2025, 1, 6))
     [long] = forecaster.forecast([checked(ohlcv=rows, horizon=6)])
     [short] = forecaster.forecast([checked(ohlcv=rows[-250:], horizon=6)])
     assert long["predictions"] == short["predictions"]

@@ -36,6 +36,7 @@ def every(step: np.timedelta64, count: int = 200) -> np.ndarray:
 
 
 def oddities(candles: History, *, used: int = 200, **known: object) -> list[str]:
+    known = {"now": np.datetime64("2030-01-01"), **known}
     return module.oddities(candles, used=used, **known)
 
 
@@ -89,6 +90,48 @@ def test_bars_of_another_interval_are_told(interval, times, words):
 def test_targets_that_do_not_follow_are_told(times, targets, words):
     [warning] = oddities(history(times), interval=None, targets=Times(targets, None))
     assert words in warning
+
+
+UTC_OFFSET = np.zeros(200, "timedelta64[m]")
+HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest from 2025-01-14T07:00 to 08:00
+
+
+@pytest.mark.parametrize(
+    ("times", "now", "words"),
+    [
+        (HOURS, "2025-01-14T08:00", []),
+        (HOURS, "2025-01-14T07:59", ["row 199", "not complete", "2025-01-14T07:59 UTC"]),
+        (HOURS, "2025-01-14T06:30", ["row 199 is of the future"]),
+        (HOURS, "2025-01-14T04:30", ["3 bars from row 197 on are of the future"]),
+        # a wall without a zone may be that of Kiribati, and a day may be over by then
+        (Times(every(HOUR), None), "2025-01-13T17:00", []),
+        (Times(every(HOUR), None), "2025-01-13T16:59", ["row 199 is of the future"]),
+        (Times(weekdays(200), None), "2025-10-10T00:00", []),
+        (Times(weekdays(200), UTC_OFFSET), "2025-10-10T00:00", []),
+        (Times(weekdays(200), None), "2025-10-07T20:00", ["2 bars from row 198 on"]),
+    ],
+)
+def test_bars_of_the_future_and_one_that_is_not_over_are_told(times, now, words):
+    candles = History(times, history(count=200).values)
+    found = oddities(candles, interval=None, targets=None, now=np.datetime64(now))
+    assert len(found) == bool(words)
+    for word in words:
+        assert word in found[0]
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (np.delete(weekdays(260), np.s_[100:160])[:200], "on 200 days, where 260 are weekdays"),
+        (np.delete(weekdays(400), np.s_[::2])[:200], None),  # of another interval, at most
+        (np.delete(weekdays(260), np.s_[3:240:4])[:200], "on 200 days, where"),
+        (np.delete(weekdays(213), np.s_[40:48])[:200], None),  # a week of holidays
+        (np.delete(weekdays(211), np.s_[40:51])[:200], "18 days, before row 40"),
+    ],
+)
+def test_more_missing_days_than_holidays_are_counted(times, words):
+    found = oddities(history(times), interval=None, targets=None)
+    assert [words in one for one in found] == [True] if words else found == []
 
 
 @pytest.mark.parametrize("at", [40, 150, 199])
