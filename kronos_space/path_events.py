@@ -76,11 +76,6 @@ class Event:
         """Whether it is about the close of the step alone, and not about the way to it."""
         return self.kind in _OF_CLOSES
 
-    @property
-    def has_prices(self) -> bool:
-        """Whether it names a price, which means another move for each ticker."""
-        return not all(level.is_move for level in self.levels)
-
     def check(self, last_close: float) -> None:
         """Raise ValueError where the event cannot be asked of a ticker with this last close."""
         if self.kind == "reach LEVEL before LEVEL":
@@ -156,25 +151,33 @@ def chances(events: Sequence[Event], paths: Floats, last_close: float) -> tuple[
     return tuple(_chance(event, paths, last_close) for event in events)
 
 
-def parse_events(events: str | Iterable[str]) -> tuple[Event, ...]:
+def parse_events(events: str | Iterable[str], *, prices: bool = True) -> tuple[Event, ...]:
     """Events in order, each once, from texts or from one text with commas between them.
 
     Raises:
-        ValueError: One is none, or there are more than MAX_EVENTS.
+        ValueError: One is none, there are more than MAX_EVENTS, or, without `prices`, one names a
+            price, which no two tickers share.
     """
     if isinstance(events, str):
         events = [part for part in events.split(",") if part.strip()]
     texts = list(events)
     if len(texts) > MAX_EVENTS:
         raise ValueError(too_many(len(texts)))
-    return tuple({event.text: event for event in map(parse_event, texts)}.values())
+    found = tuple({event.text: event for event in map(parse_event, texts)}.values())
+    for event in found:
+        if not prices and not all(level.is_move for level in event.levels):
+            raise ValueError(
+                f"event {event.text!r}: expected moves such as +2%, not a price, which is another "
+                "move for each ticker"
+            )
+    return found
 
 
 def too_many(count: int) -> str:
     """What to say of more than MAX_EVENTS."""
     return (
-        f"{count} events: expected at most {MAX_EVENTS}; ask the others in a second request, where "
-        "the same seed gives the same paths"
+        f"{count} events: expected at most {MAX_EVENTS}; a second request with the same seed asks "
+        "others of the same paths"
     )
 
 

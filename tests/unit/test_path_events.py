@@ -87,8 +87,12 @@ def test_events_come_as_a_list_or_as_one_text_each_once_and_only_so_many() -> No
     assert [*map(str, listed)] == ["touch +2%", "close above 0%"]
     assert parse_events(" touch 2% , close above 0%,") == listed
     assert parse_events("") == ()
-    with pytest.raises(ValueError, match=f"expected at most {MAX_EVENTS}; ask the others in a"):
+    with pytest.raises(ValueError, match=f"expected at most {MAX_EVENTS}; a second request"):
         parse_events([f"touch +{n}%" for n in range(1, MAX_EVENTS + 2)])
+    assert parse_events("touch 2%, reach 3% before -1%", prices=False)
+    for text in ("touch 105", "reach +3% before 90"):
+        with pytest.raises(ValueError, match=r"expected moves such as .2%, not a price"):
+            parse_events(text, prices=False)
     with pytest.raises(ValueError, match="event 5: expected a text"):
         parse_events([5])  # type: ignore[list-item]
 

@@ -13,7 +13,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.left_running import rest_space
 from tradingbot.jobs.options import JobOptions
-from tradingbot.jobs.postprocessing import NightlyPostprocessing
+from tradingbot.jobs.postprocessing import NightlyPostprocessing, answered
 from tradingbot.jobs.run_lock import await_lock, check_at_work
 from tradingbot.jobs.sharding import WHOLE
 from tradingbot.jobs.steps import (
@@ -187,7 +187,7 @@ class NightlyJob:
                     forecasts = self._made_in(batch)
                     if postprocessing:
                         forecasts = postprocessing.apply(forecasts)
-                    self._store(forecasts, sessions)
+                    self._store(answered(forecasts, self.settings.events), sessions)
                 for _ in batch:
                     self.reporter.advance()
             for remark, symbols in self.summary(Ending()).remarks().items():

@@ -1,7 +1,8 @@
 """What a night's record makes of the forecasts that it stores."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -14,12 +15,14 @@ from tradingbot.errors import KronosError, RunOvertaken
 from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.steps import INTERVAL, Histories
+from tradingbot.path_events import Event
 from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
 from tradingbot.postprocessing.combined import Combination, is_anchored
 from tradingbot.postprocessing.fit import RECORD, fit
 from tradingbot.postprocessing.learning import learn
+from tradingbot.postprocessing.paths import with_events, with_served_paths
 from tradingbot.postprocessing.repository import (
     load,
     load_combination,
@@ -38,6 +41,22 @@ _Known = TypeVar("_Known")
 _STAY_RAW = "the bands stay raw, for they could not be calibrated"
 _ALONE = "the forecasts are Kronos' own, for they could not be combined"
 _LATE = timedelta(days=4)  # a ticker whose newest bar lags further behind holds nobody up
+
+
+def answered(forecasts: Sequence[Forecast], events: Sequence[Event]) -> list[Forecast]:
+    """The forecasts, as they are served, with what their paths say about these events.
+
+    The paths go. Where they cannot be asked, that is told, and the forecast has no events.
+    """
+    return [_answered(forecast, events) for forecast in forecasts]
+
+
+def _answered(forecast: Forecast, events: Sequence[Event]) -> Forecast:
+    try:
+        forecast = with_events(with_served_paths(forecast), events, keep_paths=False)
+    except Exception:
+        logger.exception("%s has no events, for its paths could not be asked", forecast.symbol)
+    return replace(forecast, paths=None)
 
 
 class NightlyPostprocessing:

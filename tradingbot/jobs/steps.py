@@ -132,6 +132,7 @@ def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesReq
         settings.horizon,
         interval=INTERVAL,
         samples=settings.samples,
+        paths=bool(settings.events),
     )
 
 

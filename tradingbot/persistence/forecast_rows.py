@@ -1,11 +1,16 @@
 """A forecast as rows of `kronos_predictions` and of the ledger, and back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tradingbot.forecast import Forecast, ForecastBar, prob_above
+
+EVENT_KEY = (
+    *("symbol", "interval", "model_name", "as_of", "target_date", "bars_hash"),
+    "event",
+)
 
 
 def prediction_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
@@ -28,6 +33,35 @@ def ledger_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
         "combined_quantiles": forecast.shares and _by_level(bar.close_quantiles),
         "anchor_factor": forecast.reconstruction and float(forecast.reconstruction.factor),
     }
+
+
+def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
+    """The columns of KronosEvent, of each event and bar; ValueError for a number that is none."""
+    for chance in forecast.events:
+        for at, bar in enumerate(forecast.bars):
+            numbers = {
+                "probability": float(chance.probability[at]),
+                "low": float(chance.low[at]),
+                "high": float(chance.high[at]),
+                "mean": None if chance.mean is None else float(chance.mean[at]),
+            }
+            for name, value in numbers.items():
+                if value is not None and not math.isfinite(value):
+                    where = f"{forecast.symbol} {chance.event!r} step {bar.step}"
+                    raise ValueError(f"{where}: {name} is {value}, which cannot be stored")
+            yield numbers | {
+                "symbol": forecast.symbol,
+                "interval": forecast.interval,
+                "model_name": forecast.model_name,
+                "as_of": forecast.as_of.replace(microsecond=0),
+                "target_date": bar.target_date.replace(microsecond=0),
+                "bars_hash": forecast.bars_hash,
+                "event": chance.event,
+                "model_revision": forecast.model_revision,
+                "prediction_made_at": forecast.made_at,
+                "horizon_days": int(bar.step),
+                "last_close": float(forecast.last_close),
+            }
 
 
 def check_storable(forecast: Forecast, bar: ForecastBar) -> None:

@@ -15,12 +15,19 @@ from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecast_rows import (
+    EVENT_KEY,
     check_storable,
+    event_rows,
     forecast_of,
     ledger_row,
     prediction_row,
 )
-from tradingbot.persistence.models import HistoricData, KronosForecast, KronosPrediction
+from tradingbot.persistence.models import (
+    HistoricData,
+    KronosEvent,
+    KronosForecast,
+    KronosPrediction,
+)
 from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.typing import SessionFactory
@@ -36,15 +43,16 @@ _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
 
 
 def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
-    """Writes forecasts into both tables; the number of prediction rows inserted or updated.
+    """Writes forecasts into their tables; the number of prediction rows inserted or updated.
 
     `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
-    was stored last. The ledger keeps the first forecast of each `as_of` and set of candles. Raises
-    ValueError, before anything is written, when a number is NaN or infinite or one of the quantiles
-    0.1, 0.5 and 0.9 is missing. The caller commits.
+    was stored last. The ledger keeps the first forecast of each `as_of` and set of candles, and
+    `kronos_events` its events. Raises ValueError, before anything is written, when a number is NaN
+    or infinite or one of the quantiles 0.1, 0.5 and 0.9 is missing. The caller commits.
     """
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
+    chances: dict[tuple[Any, ...], dict[str, Any]] = {}
     for forecast in sorted(forecasts, key=lambda forecast: forecast.as_of):
         for bar in forecast.bars:
             check_storable(forecast, bar)
@@ -54,8 +62,11 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
             latest[key] = prediction_row(forecast, bar)
             vintage = forecast.as_of.replace(microsecond=0), forecast.bars_hash
             vintages[(*key, *vintage)] = ledger_row(forecast, bar)
+        for row in event_rows(forecast):
+            chances[tuple(row[name] for name in EVENT_KEY)] = row
     written = upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
     insert_new(session, KronosForecast, vintages.values())
+    insert_new(session, KronosEvent, chances.values())
     return written
 
 

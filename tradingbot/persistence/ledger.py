@@ -112,14 +112,14 @@ def read_part(
         .order_by(_LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at)
     )
     with sessions() as session:
-        rows = _first_complete(part, session.execute(query).all())
+        rows = first_complete(part, session.execute(query).all())
     if not rows:
         return None
     chunks = [_columns(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
 
-def _first_complete(part: LedgerPart, rows: Sequence[Any]) -> list[Any]:
+def first_complete(part: LedgerPart, rows: Sequence[Any]) -> list[Any]:
     """Of several vintages of a forecast the first that was made from complete bars.
 
     The first one of all where none was. `rows` are sorted by as_of, target, time of making.

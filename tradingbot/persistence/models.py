@@ -19,9 +19,12 @@ from tradingbot.persistence.bot_models import BotValue as BotValue
 from tradingbot.persistence.bot_models import Trade as Trade
 from tradingbot.persistence.columns import BarTime, JsonObject, JsonOrNull, UtcDateTime
 from tradingbot.persistence.columns import Base as Base
+from tradingbot.persistence.event_models import ALL_EVENTS as ALL_EVENTS
+from tradingbot.persistence.event_models import KronosEvent as KronosEvent
+from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0008"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0009"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):

@@ -84,7 +84,7 @@ def test_a_field_out_of_bounds_is_named_with_its_value(change: dict, message: st
         (["reach +3% before +2%"], "expected one move up and one down"),
         ([2], "events.0: Input should be a valid string, got 2"),
         ("touch +2%", "events: Input should be a valid list"),
-        (["touch +2%"] * 21, "21 events: expected at most 20; ask the others in a second request"),
+        (["touch +2%"] * 21, "21 events: expected at most 20; a second request with the same seed"),
     ],
 )
 def test_an_event_that_is_none_is_named_with_the_way_out(events: Any, message: str) -> None:

@@ -1,0 +1,167 @@
+"""Events on paths: stored chances read back, and their scores in kronos_event_scores."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Row, delete, func, select
+
+from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
+from tradingbot.persistence.ledger import LedgerPart, first_complete
+from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
+from tradingbot.persistence.upsert import upsert
+from tradingbot.typing import SessionFactory
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_EVENTS = KronosEvent.__table__.c
+
+
+@dataclass(frozen=True)
+class StoredChance:
+    """What was believed of one event by the end of one bar."""
+
+    event: str
+    revision: str  # "" where it is not known
+    as_of: datetime
+    target: datetime
+    step: int
+    last_close: float
+    probability: float
+
+
+def event_parts(
+    session: "Session", *, model: str | None = None, symbols: Collection[str] | None = None
+) -> list[LedgerPart]:
+    """Return what is stored of events by ticker, interval and model, in this order.
+
+    Args:
+        model: Only this model's chances.
+        symbols: Only those of these tickers.
+    """
+    key = (_EVENTS.symbol, _EVENTS.interval, _EVENTS.model_name)
+    rows = session.execute(
+        select(*key, func.min(_EVENTS.as_of), func.count())
+        .where(*_matching(KronosEvent, model, symbols))
+        .group_by(*key)
+    )
+    return [LedgerPart(*row) for row in sorted(rows.all())]
+
+
+def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChance]:
+    """Return the chances of this part by event, `as_of` and target.
+
+    Of several vintages the one that counts for its forecast counts.
+    """
+    query = (
+        select(
+            _EVENTS.event,
+            func.coalesce(_EVENTS.model_revision, "").label("revision"),
+            _EVENTS.as_of,
+            _EVENTS.target_date,
+            _EVENTS.horizon_days,
+            _EVENTS.last_close,
+            _EVENTS.probability,
+            _EVENTS.prediction_made_at,
+        )
+        .where(
+            _EVENTS.symbol == part.symbol,
+            _EVENTS.interval == part.interval,
+            _EVENTS.model_name == part.model_name,
+        )
+        .order_by(_EVENTS.event, _EVENTS.as_of, _EVENTS.target_date, _EVENTS.prediction_made_at)
+    )
+    with sessions() as session:
+        rows = session.execute(query).all()
+    return [
+        StoredChance(*row[:-1])
+        for _, of_event in groupby(rows, key=lambda row: row.event)
+        for row in first_complete(part, list(of_event))
+    ]
+
+
+def store_event_scores(session: "Session", rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert or overwrite scores, by the columns of KronosEventScore; the number of rows."""
+    return upsert(session, KronosEventScore, rows)
+
+
+def delete_event_scores_before(
+    session: "Session",
+    moment: datetime,
+    *,
+    model: str | None = None,
+    symbols: Collection[str] | None = None,
+    keep: Collection[str] = (),
+) -> None:
+    """Delete scores counted before `moment`; arguments as in `scores.delete_scores_before`."""
+    outdated = delete(KronosEventScore).where(
+        KronosEventScore.scored_at < moment, *_matching(KronosEventScore, model, symbols)
+    )
+    if keep:
+        outdated = outdated.where(KronosEventScore.symbol.not_in([*keep, ALL_SYMBOLS]))
+    session.execute(outdated)
+
+
+def read_event_scores(
+    session: "Session", *, model: str | None = None, symbols: Collection[str] | None = None
+) -> Sequence[Row[Any]]:
+    """Return all scores in the order of their key, or one model's, or those of some tickers.
+
+    With `symbols` the scores of all tickers together are among them.
+    """
+    table = KronosEventScore.__table__
+    names = None if symbols is None else [*symbols, ALL_SYMBOLS]
+    query = select(table).where(*_matching(KronosEventScore, model, names))
+    return session.execute(query.order_by(*table.primary_key)).all()
+
+
+def event_scores_of(
+    session: "Session", *, model: str, revision: str, interval: str
+) -> Sequence[KronosEventScore]:
+    """Return one model's scores of all tickers and steps; those of all events together first."""
+    return session.scalars(
+        select(KronosEventScore)
+        .where(
+            KronosEventScore.model_name == model,
+            KronosEventScore.model_revision == revision,
+            KronosEventScore.interval == interval,
+            KronosEventScore.symbol == ALL_SYMBOLS,
+            KronosEventScore.step == ALL_STEPS,
+        )
+        .order_by(KronosEventScore.event)
+    ).all()
+
+
+def newest_chances(
+    session: "Session", *, model: str, interval: str, symbols: Collection[str], as_of: datetime
+) -> Iterator[Row[Any]]:
+    """Yield the chances that these tickers' forecasts of `as_of` came with, step by step."""
+    yield from session.execute(
+        select(KronosEvent.__table__)
+        .where(
+            KronosEvent.model_name == model,
+            KronosEvent.interval == interval,
+            KronosEvent.symbol.in_(list(symbols)),
+            KronosEvent.as_of == as_of,
+        )
+        .order_by(
+            KronosEvent.symbol,
+            KronosEvent.event,
+            KronosEvent.horizon_days,
+            KronosEvent.prediction_made_at,
+        )
+    )
+
+
+def _matching(
+    table: type[KronosEvent] | type[KronosEventScore],
+    model: str | None,
+    symbols: Collection[str] | None,
+) -> list[ColumnElement[bool]]:
+    return [
+        *([] if model is None else [table.model_name == model]),
+        *([] if symbols is None else [table.symbol.in_(list(symbols))]),
+    ]
