@@ -159,7 +159,7 @@ def parse_events(events: str | Iterable[str], *, prices: bool = True) -> tuple[E
             price, which no two tickers share.
     """
     if isinstance(events, str):
-        events = [part for part in events.split(",") if part.strip()]
+        events = [part.strip() for part in events.split(",") if part.strip()]
     texts = list(events)
     if len(texts) > MAX_EVENTS:
         raise ValueError(too_many(len(texts)))

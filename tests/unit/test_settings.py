@@ -99,6 +99,27 @@ def test_a_wrong_value_is_named_with_what_is_expected(name: str, value: str, exp
     assert expected in str(error.value)
 
 
+def test_events_are_moves_with_commas_between_them() -> None:
+    read = Settings.from_env({"KRONOS_EVENTS": "Touch 2 %, reach +3% before -2%,touch +2%"})
+    assert [*map(str, read.events)] == ["touch +2%", "reach +3% before -2%"]
+    assert Settings.from_env({"KRONOS_EVENTS": " "}).events == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("touch +2%, tuch 5%", "event 'tuch 5%': expected touch LEVEL, reach LEVEL before LEVEL"),
+        ("touch 105", "event 'touch 105': expected moves such as +2%, not a price"),
+        (",".join(f"touch +{n}%" for n in range(1, 22)), "21 events: expected at most 20"),
+    ],
+)
+def test_an_event_that_cannot_be_asked_of_every_ticker_is_named(value: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Settings.from_env({"KRONOS_EVENTS": value})
+    assert str(error.value).startswith(f"KRONOS_EVENTS='{value[:60]}")
+    assert expected in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["KRONOS_API_KEY", "HF_TOKEN"])
 @pytest.mark.parametrize("value", ["schl\u00fcssel\u20ac", "a\nb", "a\x7fb"])
 def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(

@@ -7,6 +7,7 @@ from typing import Literal, Self, cast, get_args
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
+from tradingbot.path_events import Event, parse_events
 from tradingbot.settings.commission import Commission
 from tradingbot.settings.variables import Environment, variable, wrong
 from tradingbot.space_names import DEFAULT_SPACE, contradict, repo_at, subdomain_of
@@ -68,6 +69,13 @@ class Settings:
         ("SPY", "QQQ", "GLD"),
         "tickers besides those of the bots; empty: none",
         shown="SPY,QQQ,GLD",
+    )
+    events: tuple[Event, ...] = variable(
+        "KRONOS_EVENTS",
+        (),
+        "what is asked of every ticker's paths, and stored and scored: events with commas between "
+        "them, such as `touch +2%, reach +3% before -2%`",
+        shown="none",
     )
     data_source: str = variable(
         "KRONOS_DATA_SOURCE",
@@ -141,6 +149,7 @@ class Settings:
             horizon=env.whole("KRONOS_HORIZON", cls.horizon, 1, MAX_HORIZON),
             samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
             extra_symbols=_extra_symbols(env, cls.extra_symbols),
+            events=_events(env),
             data_source=check_source(
                 "KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or cls.data_source
             ),
@@ -247,6 +256,16 @@ def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...
 
 def _data_source(env: Environment, default: str) -> str:
     return check_source("KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or default)
+
+
+def _events(env: Environment) -> tuple[Event, ...]:
+    """Questions that make sense for every ticker."""
+    text = env.text("KRONOS_EVENTS") or ""
+    try:
+        return parse_events(text, prices=False)
+    except ValueError as error:
+        shown = text if len(text) <= 60 else text[:60] + "…"
+        raise ConfigError(f"KRONOS_EVENTS={shown!r}: {error}") from None
 
 
 def _repo(env: Environment) -> str | None:

@@ -20,13 +20,15 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.jobs import postprocessing
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.run_lock import await_lock
 from tradingbot.jobs.summary import Ending, RunSummary
+from tradingbot.path_events import parse_events
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
+from tradingbot.persistence.models import KronosEvent, KronosForecast, KronosPrediction, RunLog
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
@@ -76,12 +78,17 @@ class Job(NightlyJob):
         data: DataService,
         database: str | JobDatabase,
         timeouts: Timeouts | None = None,
+        events: str = "",
     ) -> None:
         if isinstance(database, str):
             database = JobDatabase(database)
         options = JobOptions(symbols=tuple(SAMPLE))
         settings = Settings(
-            data_source="sample", horizon=2, samples=4, timeouts=timeouts or Timeouts()
+            data_source="sample",
+            horizon=2,
+            samples=4,
+            timeouts=timeouts or Timeouts(),
+            events=parse_events(events),
         )
         opener = lambda lock, wake_log: space()  # noqa: E731
         super().__init__(settings, options, database, data, opener, ProgressReporter())
@@ -90,6 +97,43 @@ class Job(NightlyJob):
     def done(self) -> RunSummary:
         """What it did up to now."""
         return self.summary(Ending())
+
+
+def test_what_the_job_is_to_ask_is_answered_and_kept_beside_the_ledger(
+    space: Any, data: DataService, database: str
+) -> None:
+    job = Job(space, data, database, events="touch +1%, close above 0%, drawdown above 1%")
+    assert job.run().exit_code == 0
+    with get_db_session(database) as session:
+        chances = session.scalars(select(KronosEvent)).all()
+        ledger = {
+            (row.symbol, row.as_of, row.target_date, row.bars_hash): row
+            for row in session.scalars(select(KronosForecast))
+        }
+        assert len(chances) == 4 * 3 * 2  # tickers, events, bars
+        for chance in chances:
+            row = ledger[chance.symbol, chance.as_of, chance.target_date, chance.bars_hash]
+            assert (chance.model_name, chance.model_revision) == (
+                row.model_name,
+                row.model_revision,
+            )
+            assert (chance.horizon_days, chance.last_close) == (row.horizon_days, row.last_close)
+            assert 0 <= chance.low <= chance.probability <= chance.high <= 1
+            assert (chance.mean is None) == (chance.event != "drawdown above 1%")
+            if chance.event == "close above 0%":  # raw: no record is there yet
+                assert chance.probability == row.prob_up
+    assert all(forecast.paths is None for forecast in job.done.forecasts.values())
+
+
+def test_events_that_cannot_be_answered_cost_no_forecast(
+    space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ArithmeticError("a bug")
+
+    monkeypatch.setattr(postprocessing, "with_events", broken)
+    assert Job(space, data, sqlite_url, events="touch +1%").run().exit_code == 0
+    assert stored(sqlite_url) == [(symbol, step) for symbol in SAMPLE for step in (1, 2)]
 
 
 @pytest.mark.usefixtures("one_by_one")

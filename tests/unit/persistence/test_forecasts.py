@@ -16,10 +16,11 @@ from tests.support import commands
 from tradingbot.bots.universe import active_symbols
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.fingerprint import bars_hash
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
 from tradingbot.persistence.ledger import ledger_parts, read_part
-from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction
+from tradingbot.persistence.models import BotRow, KronosEvent, KronosForecast, KronosPrediction
 
 MONDAY, TUESDAY = datetime(2026, 1, 5), datetime(2026, 1, 6)
 MODEL = "NeoQuasar/Kronos-mini"
@@ -316,6 +317,35 @@ class TestTheLatestStored:
         assert found.made_at == datetime(2026, 1, 6, 3)
         assert found.bars[0].close_quantiles == {0.1: 292.0, 0.5: 300.0, 0.9: 308.0}
         assert list(found.to_frame("stored")["close_p10"]) == [292.0] * 5
+
+
+def asked(made: Forecast, probability: float, **changes: Any) -> Forecast:
+    shares = (probability,) * made.horizon
+    chance = EventChance("touch +2%", shares, (0.0,) * made.horizon, (1.0,) * made.horizon)
+    return replace(made, events=(replace(chance, **changes),))
+
+
+def test_the_first_chances_of_a_vintage_stay_and_another_one_has_its_own(database: str) -> None:
+    first = asked(forecast(horizon=2), 0.3)
+    corrected = asked(replace(forecast(horizon=2), bars_hash="other bars"), 0.4)
+    again = asked(replace(forecast(horizon=2), made_at=TUESDAY), 0.9)
+    store(database, first, corrected, first)
+    store(database, again)
+    with get_db_session(database) as session:
+        rows = session.query(KronosEvent).order_by(KronosEvent.bars_hash, KronosEvent.target_date)
+        found = [(row.bars_hash, row.target_date, row.event, row.probability) for row in rows]
+    assert found == [
+        (made_from, MONDAY + timedelta(days=step), "touch +2%", chance)
+        for made_from, chance in (("", 0.3), ("other bars", 0.4))
+        for step in (1, 2)
+    ]
+
+
+def test_a_chance_that_is_none_is_stored_as_little_as_its_forecast(sqlite_url: str) -> None:
+    wrong = asked(forecast(horizon=1), 0.3, mean=(math.nan,))
+    with pytest.raises(ValueError, match=r"SPY 'touch .2%' step 1: mean is nan, which cannot be"):
+        store(sqlite_url, wrong)
+    assert predicted(sqlite_url) == {}
 
 
 def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None:
