@@ -11,6 +11,7 @@ What is decided is traded at the open of the next bar; costs are KRONOS_SLIPPAGE
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +33,7 @@ from tradingbot.bots.strategy import FillAt, Strategy
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, TradeRefused
 from tradingbot.forecast import Forecast
-from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.engine import get_db_session, rehearsal_session, undone
 from tradingbot.persistence.forecasts import latest_stored
 from tradingbot.runtime.lookahead import HISTORY, in_backtest, is_deciding, look_ahead
 from tradingbot.settings import Settings
@@ -74,6 +75,8 @@ class Bot(AsCommand):
         )
         self._given_data = data
         self._sessions = sessions
+        self._database_url: str | None = None  # where it is not the configured one
+        self._rehearses = False  # whether nothing may be written now
 
     # for decisions -----------------------------------------------------------------------
 
@@ -118,10 +121,11 @@ class Bot(AsCommand):
         What was decided and done is returned. A ticker without usable candles is left out, and the
         others go on; DataError if none is left. One open fills one decision, so a second run and a
         second process do no harm. Whatever is raised, nothing was traded, and `run_logs` says why:
-        StrategyError, DatabaseError, ConfigError. With `dry_run` nothing is stored.
+        StrategyError, DatabaseError, ConfigError. With `dry_run` nothing is written: no database is
+        made or upgraded, and no candles are kept.
         """
         self._refuse_while_deciding("run")
-        with self._one_at_a_time:
+        with self._rehearsing() if dry_run else self._one_at_a_time:
             return run_round(
                 self,
                 fetch=self.fetch_all,
@@ -148,7 +152,7 @@ class Bot(AsCommand):
         fetched. Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
         """
         self._refuse_while_deciding("backtest")
-        with self._one_at_a_time:
+        with self._rehearsing():
             return run_backtest(self, self._replayable(history), cash, fill)
 
     def optimize(
@@ -167,17 +171,22 @@ class Bot(AsCommand):
         Otherwise as `backtest`; see `tradingbot.bots.optimization`.
         """
         self._refuse_while_deciding("optimize")
-        with self._one_at_a_time:
+        with self._rehearsing():
             bars = self._replayable(history)
             return optimize(self, grid, bars, cash=cash, fill=fill, folds=folds)
+
+    def backtest_of(self, begin: datetime, end: datetime) -> Backtest:
+        """The backtest over the bars from `begin` on and before `end`: what `--backtest` does."""
+        with self._rehearsing():
+            look_up = self._look_up()
+            frames = {symbol: look_up.since(symbol, begin) for symbol in self.tickers}
+            frames = {symbol: frame[frame.index < end] for symbol, frame in frames.items()}
+            return self.backtest(look_up.with_actions(frames))
 
     def _replayable(self, history: Any) -> Any:
         if history is not None:
             return history
-        frames = {symbol: self.fetch(symbol) for symbol in self.tickers}
-        for symbol, frame in frames.items():
-            frame.attrs["actions"] = self._look_up().actions(symbol, frame)
-        return frames
+        return self._look_up().with_actions({symbol: self.fetch(symbol) for symbol in self.tickers})
 
     # trades of one's own -----------------------------------------------------------------
 
@@ -254,8 +263,20 @@ class Bot(AsCommand):
         )
 
     def sessions(self) -> AbstractContextManager[Session]:
-        """A session on the bot's database."""
-        return (self._sessions or get_db_session)()
+        """A session on the bot's database. In a dry run and a backtest its writes are undone."""
+        if self._sessions is not None:
+            return undone(self._sessions) if self._rehearses else self._sessions()
+        opened = rehearsal_session if self._rehearses else get_db_session
+        return opened(self._database_url)
+
+    @contextmanager
+    def _rehearsing(self) -> Iterator[None]:
+        with self._one_at_a_time:
+            before, self._rehearses = self._rehearses, True
+            try:
+                yield
+            finally:
+                self._rehearses = before
 
     def fetch(self, symbol: str) -> pd.DataFrame:
         """The complete bars of the bot's period, the newest last; DataError if there are none."""

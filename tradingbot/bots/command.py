@@ -2,8 +2,10 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any
@@ -16,9 +18,11 @@ from tradingbot.bots.runner import Round
 from tradingbot.bots.strategy import FillAt, Strategy, tickers_of
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
-from tradingbot.persistence.engine import get_db_session, get_engine
+from tradingbot.persistence.engine import get_engine
 from tradingbot.settings import check_source, check_symbols
 from tradingbot.typing import SessionFactory
+
+NUMBER = r"-\d+(\.\d*)?|-\.\d+"  # below 0: no option of anybody's
 
 
 class AsCommand(Strategy):
@@ -26,6 +30,7 @@ class AsCommand(Strategy):
 
     _given_data: DataService | None
     _sessions: SessionFactory | None
+    _database_url: str | None
 
     @property
     def data(self) -> DataService:
@@ -39,6 +44,10 @@ class AsCommand(Strategy):
     ) -> Backtest:
         raise NotImplementedError
 
+    def backtest_of(self, begin: datetime, end: datetime) -> Backtest:
+        """The backtest over the bars from `begin` on and before `end`."""
+        raise NotImplementedError
+
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """`run` as a command: prints decisions and portfolio, and ends the process.
 
@@ -49,7 +58,15 @@ class AsCommand(Strategy):
         Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
         out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
         """
-        run_command(self, arguments)
+
+        def prepared(options: Options) -> AsCommand:
+            self.use(options.source, options.symbols, options.database_url)
+            return self
+
+        given = sys.argv[1:] if arguments is None else arguments
+        # what is no option is the script's own, which may have read it from sys.argv
+        own = [one for one in given if not re.fullmatch(NUMBER, one)]
+        run_command(prepared, f"Run the bot {self.name}", arguments=own, extra_arguments=True)
 
     def use(
         self,
@@ -65,14 +82,36 @@ class AsCommand(Strategy):
             self.symbol = self.tickers[0]
         if database_url is not None:
             get_engine(database_url)  # one that cannot be read is refused before all else
-            self._sessions = partial(get_db_session, database_url)
+            self._sessions, self._database_url = None, database_url
         if source is not None:
             self._given_data = None
             vars(self).pop("_data", None)
 
 
-def run_command(bot: AsCommand, arguments: Sequence[str] | None = None) -> None:
-    """Read the arguments, by default the process's, do what they say, and end the process."""
+@dataclass(frozen=True)
+class Options:
+    """What a bot is to be made of, or to use, where that is given."""
+
+    source: str | None
+    symbols: Sequence[str] | None
+    database_url: str | None
+    writes: bool  # whether it is more than a dry run or a backtest
+
+
+def run_command(
+    prepared: Callable[[Options], AsCommand],
+    about: str,
+    *,
+    arguments: Sequence[str] | None = None,
+    extra_arguments: bool = False,
+    symbols_help: str = "These tickers instead of the bot's own.",
+    **settings: Any,
+) -> None:
+    """Read the arguments, by default the process's, do what they say, and end the process.
+
+    `prepared` gives the bot; `about` begins the help. `extra_arguments`: those that are no options
+    are ignored. `settings` are those of Typer's command.
+    """
 
     def command(
         source: Annotated[
@@ -81,13 +120,7 @@ def run_command(bot: AsCommand, arguments: Sequence[str] | None = None) -> None:
                 metavar="SOURCE", help="Where candles come from: yahoo, csv:DIR, or sample."
             ),
         ] = None,
-        symbols: Annotated[
-            str | None,
-            typer.Option(
-                metavar="A,B,...",
-                help="These tickers instead of the bot's own.",
-            ),
-        ] = None,
+        symbols: Annotated[str | None, typer.Option(metavar="A,B,...", help=symbols_help)] = None,
         database_url: Annotated[
             str | None,
             typer.Option(
@@ -111,45 +144,39 @@ def run_command(bot: AsCommand, arguments: Sequence[str] | None = None) -> None:
             bool, typer.Option("--json", help="Print one JSON document instead of a table.")
         ] = False,
     ) -> None:
-        def prepared() -> None:
+        def bot() -> AsCommand:
             if source is not None:
                 check_source("--source", source)
             given = None if symbols is None else check_symbols("--symbols", symbols)
-            bot.use(source, given, database_url)
-
-        def one_round() -> Round:
-            prepared()
-            return bot.run(dry_run=dry_run)
-
-        def replay() -> Backtest:
-            assert backtest is not None
-            first, last = map(_day, backtest)
-            if first >= last:
-                raise ConfigError(f"--backtest={' '.join(backtest)!r}: expected FROM before TO")
-            prepared()
-            bars = {
-                symbol: bot.data.bars(symbol, interval=bot.interval, since=first)
-                for symbol in bot.tickers
-            }
-            end = last + timedelta(days=1)
-            return bot.backtest(
-                {symbol: frame[frame.index < end] for symbol, frame in bars.items()}
-            )
+            writes = not dry_run and backtest is None
+            return prepared(Options(source, given, database_url, writes))
 
         if backtest is None:
-            run_as_command(one_round, partial(_round_text, as_json=as_json))
+            text_of = partial(_round_text, as_json=as_json)
+            run_as_command(lambda: bot().run(dry_run=dry_run), text_of)
         else:
-            run_as_command(replay, partial(_backtest_text, as_json=as_json))
+            run_as_command(
+                lambda: _replayed(bot, *backtest), partial(_backtest_text, as_json=as_json)
+            )
 
     command.__doc__ = (
-        f"Run the bot {bot.name} once: trade on paper what it has decided and decide anew.\n\n"
+        f"{about} once: trade on paper what it has decided and decide anew.\n\n"
         "Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is "
         "out of reach; 2 a wrong setting or option; 130 Ctrl-C; 143 SIGTERM."
     )
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    # what is no option is the script's own, which may have read it from sys.argv
-    app.command(context_settings={"allow_extra_args": True})(command)
-    app(args=None if arguments is None else list(arguments))
+    name = settings.pop("prog_name", None)
+    context = {"allow_extra_args": extra_arguments}
+    app.command(context_settings=context, **settings)(command)
+    app(args=arguments, prog_name=name)
+
+
+def _replayed(bot: Callable[[], AsCommand], begin: str, end: str) -> Backtest:
+    """The backtest over these days, and none of before."""
+    first, last = map(_day, (begin, end))
+    if first >= last:
+        raise ConfigError(f"--backtest={begin} {end}: expected FROM before TO")
+    return bot().backtest_of(first, last + timedelta(days=1))
 
 
 def _day(text: str) -> datetime:

@@ -75,9 +75,13 @@ class LookUp:
         """All bars from this one on, however far back the bot looks; DataError."""
         return self._data.bars(symbol, interval=self._interval, since=day)
 
-    def actions(self, symbol: str, bars: pd.DataFrame) -> Actions:
-        """The splits and dividends over all of these bars."""
-        return self._actions(symbol, bars, bars.index[0].to_pydatetime())
+    def with_actions(self, frames: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+        """The frames, with the splits and dividends over all of their bars."""
+        for symbol, frame in frames.items():
+            if len(frame):
+                first = frame.index[0].to_pydatetime()
+                frame.attrs["actions"] = self._actions(symbol, frame, first)
+        return frames
 
     def _closes(
         self, symbol: str, interval: str, since: datetime, otherwise: "pd.Series[float]"

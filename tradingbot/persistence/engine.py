@@ -27,13 +27,19 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.orm import Session
 
-from tradingbot.errors import ConfigError
+from tradingbot.errors import ConfigError, DatabaseError
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
-from tradingbot.persistence.schema import is_current, lock_out_other_processes, upgrade
+from tradingbot.persistence.schema import (
+    is_current,
+    lock_out_other_processes,
+    schema_version,
+    upgrade,
+)
 from tradingbot.persistence.sqlite_file import is_read_only, open_for_reading
 from tradingbot.persistence.url import (
     anchored,
     check_options,
+    database_exists,
     database_url,
     in_memory,
     parsed,
@@ -41,6 +47,7 @@ from tradingbot.persistence.url import (
     without_password,
 )
 from tradingbot.settings import default_timeouts
+from tradingbot.typing import SessionFactory
 
 KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
     "keepalives_idle": 10,
@@ -48,6 +55,9 @@ KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed with
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,  # milliseconds
 }
+
+
+STAND_IN = "sqlite:///:memory:"
 
 
 @contextmanager
@@ -88,6 +98,43 @@ def read_only_session(url: str) -> Iterator[Session]:
         raise unreachable(engine.url, error) from error
     finally:
         engine.dispose()
+
+
+@contextmanager
+def rehearsal_session(url: str | None = None) -> Iterator[Session]:
+    """A session whose writes are undone at the end: it makes no database and upgrades no schema.
+
+    For a database that is not there yet, or is empty, one in memory stands in. Raises DatabaseError
+    for one that an older version left, and as `get_db_session` does.
+    """
+    address = url or database_url()
+    if not database_exists(address):
+        address = STAND_IN
+    elif (engine := get_engine(address)) not in _ready and not in_memory(engine.url):
+        with read_only_session(address) as session:
+            found = schema_version(session.connection(), database=redact(address))
+            current = found is not None and is_current(session.connection())
+        if found is None:
+            address = STAND_IN
+        elif not current:
+            raise DatabaseError(
+                f"{redact(address)} is as an older version left it, and what writes nothing does "
+                "not upgrade it: the next round or `kronosbot run` does"
+            )
+    create = in_memory(get_engine(address).url)
+    with get_db_session(address, create=create) as session:
+        yield session
+        session.expunge_all()  # what was read stays readable
+        session.rollback()
+
+
+@contextmanager
+def undone(sessions: SessionFactory) -> Iterator[Session]:
+    """A session of this factory whose writes are undone at the end."""
+    with sessions() as session:
+        yield session
+        session.expunge_all()  # what was read stays readable
+        session.rollback()
 
 
 def init_db(url: str | None = None) -> Engine:

@@ -1,6 +1,8 @@
 """`bot.main()`: its options, and the keywords that bots are made with."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ def rows(url: str) -> int:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--hepl"], ["--dryrun"], ["-x"], ["--symbols"], ["--backtest", "2024-01-01"]]
+    "arguments",
+    [["--hepl"], ["--dryrun"], ["-x"], ["--symbols"], ["--backtest", "2024-01-01"]],
 )
 def test_options_that_are_not_known_trade_nothing(
     bot: Any, sqlite_url: str, arguments: list[str], capsys: Output
@@ -47,7 +50,7 @@ def test_options_that_are_not_known_trade_nothing(
 
 
 def test_arguments_that_are_no_options_are_the_scripts_own(bot: Any, sqlite_url: str) -> None:
-    assert run(bot, "candles/", "7") == 0
+    assert run(bot, "candles/", "7", "-1", "-0.5", "-.5", "-2.", "-") == 0
     assert rows(sqlite_url) == 3
 
 
@@ -75,6 +78,51 @@ def test_a_dry_run_decides_and_stores_nothing(bot: Any, sqlite_url: str, capsys:
     assert rows(sqlite_url) == 3
     assert run(bot, "--dry-run") == 0
     assert rows(sqlite_url) == 3
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run"], ["--backtest", "2024-04-01", "2024-05-10"]])
+@pytest.mark.parametrize("how", ["option", "environment"])
+def test_what_stores_nothing_makes_no_database(
+    bot: Any, tmp_path: Path, arguments: list[str], how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "none" / "yet.db"
+    file.parent.mkdir()
+    if how == "option":
+        arguments = [*arguments, "--database-url", f"sqlite:///{file}"]
+    else:
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{file}")
+        bot._sessions = None
+    for _ in range(2):
+        assert run(bot, *arguments) == 0
+        assert list(file.parent.iterdir()) == []
+
+
+def test_a_dry_run_knows_what_the_bot_owns_and_changes_no_row(bot: Any, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    bot.use(database_url=url)
+    bot.run()
+    before = dump(url)
+    done = bot.run(dry_run=True)
+    assert done.decisions[0].traded_before
+    assert done.portfolio["AAPL"] > 0
+    bot.backtest()
+    assert dump(url) == before
+
+
+def test_what_stores_nothing_upgrades_no_schema(bot: Any, tmp_path: Path, capsys: Output) -> None:
+    file, url = tmp_path / "old.db", f"sqlite:///{tmp_path / 'old.db'}"
+    with closing(sqlite3.connect(file)) as old, old:
+        old.execute("CREATE TABLE kronos_schema_version (version_num VARCHAR(32) NOT NULL)")
+        old.execute("INSERT INTO kronos_schema_version VALUES ('0001')")
+    before = file.read_bytes()
+    assert run(bot, "--dry-run", "--database-url", url) == 1
+    assert "as an older version left it, and what writes nothing" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def dump(url: str) -> list[str]:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+        return list(database.iterdump())
 
 
 def test_the_source_the_tickers_and_the_database_can_be_others(

@@ -1,5 +1,6 @@
 """KronosTraderBot: which forecasts count, and when their uncertainty agrees."""
 
+import json
 import os
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -168,6 +169,20 @@ def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -
     with get_db_session(database) as session:
         assert active_symbols(session) == ["AAPL", "GOOG", "IBM", "MSFT"]
         assert session.get(BotRow, "kronostraderbot-sample") is not None
+
+
+@pytest.mark.integration
+def test_the_command_has_the_options_of_every_bot(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'none.db'}"
+    tried = command(url, "--source", "sample", "--symbols", "AAPL", "--dry-run", "--json")
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert json.loads(tried.stdout)["dry_run"] is True
+    days = ("--backtest", "2012-01-03", "2012-12-31")
+    replayed = command(url, "--source", "sample", "--symbols", "AAPL", *days)
+    assert replayed.stdout.startswith("2012-01-03 to 2012-12-31: 0 trades"), replayed.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert command(url, "--dryrun").returncode == 2
+    assert "--backtest" in command(url, "--help").stdout
 
 
 @pytest.mark.integration
