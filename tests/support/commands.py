@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -35,6 +36,20 @@ from uuid import uuid4
 from tests.support import ROOT
 
 LARGEST_ORDER = 1 << 17  # bytes: arguments and environment
+OF_THE_BOTS = (  # what commands import, some of it only in their bodies
+    "alembic.command",
+    "alembic.config",
+    "yfinance",
+    "tradingbot.ai.forecast_tool",
+    "tradingbot.bots.kronos_trader",
+    "tradingbot.cli.main",
+    "tradingbot.cli.run_result",
+    "tradingbot.evaluation.scoring",
+    "tradingbot.jobs.nightly",
+    "tradingbot.postprocessing.fit",
+    "tradingbot.reports.page",
+    "tradingbot.walk_forward.runner",
+)
 
 
 class Command:
@@ -252,21 +267,14 @@ def _import_libraries() -> None:
 
 
 def _import_bots() -> None:
-    import pandas  # noqa: F401 - what every command imports, some of it only in its body
-    import yfinance  # noqa: F401
-
-    import tradingbot.ai.forecast_tool
-    import tradingbot.bots.kronos_trader
-    import tradingbot.cli.main
-    import tradingbot.cli.run_result
-    import tradingbot.evaluation.scoring
-    import tradingbot.jobs.nightly
-    import tradingbot.postprocessing.fit
-    import tradingbot.reports.page
-    import tradingbot.walk_forward.runner
-
+    for module in OF_THE_BOTS:
+        import_module(module)
     if find_spec("mcp"):
-        import tradingbot.ai.mcp.transports  # noqa: F401
+        import_module("tradingbot.ai.mcp.transports")
+    from tradingbot.markets.calendar_library import widest_calendar
+
+    for name in ("24/5", "24/7", "XNYS"):
+        widest_calendar(name)  # the library keeps them
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
 
 

