@@ -54,7 +54,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # here and not above: these imports take seconds, and a wrong setting should not
     from kronos_space.app import create_app
-    from kronos_space.server.connection import at_most
+    from kronos_space.server.connection import HEAD_BYTES, at_most
     from kronos_space.weights.checkpoint import load_checkpoint
 
     try:
@@ -71,6 +71,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
         ws="none",
         log_config=None,
         access_log=False,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     server = _Server(config, app)

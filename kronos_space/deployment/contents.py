@@ -30,7 +30,7 @@ CONTENTS = {
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
         "__init__.py bodies.py connection.py descriptors.py errors.py logs.py metrics.py "
-        "middleware.py openapi.py pages.py pieces.py reader.py"
+        "middleware.py openapi.py pages.py pieces.py reader.py turns.py"
     ),
     "static": (
         "answer.js candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "

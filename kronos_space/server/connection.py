@@ -2,7 +2,8 @@
 
 uvicorn waits for ever for a request's head, and for a caller that does not read its answer; many
 such callers would take every file descriptor, or the memory of the answers. Where all connections
-are taken, a new one gets the place of the one that has kept the service waiting longest.
+are taken, a new one gets the place of the one that has kept the service waiting longest. Bytes that
+have arrived are read in turn with those of the other connections, a few at a time.
 """
 
 import asyncio
@@ -14,7 +15,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kronos_space.server.errors import ApiError
+from kronos_space.server.turns import PIECE, Flow, Turns
 
+HEAD_BYTES = 2**14  # of a request's head at most; browsers and proxies send less than 8 KiB
 HEAD_SECONDS = 20.0  # from the connection, or the last answer, to the end of a request's head
 STALLED_SECONDS = 60.0  # of an answer, without a byte being taken
 
@@ -24,29 +27,57 @@ class Connection(H11Protocol):
 
     most: ClassVar[int] = 1000  # connections; see `at_most`
     _idle: ClassVar[dict["Connection", None]] = {}  # we wait for these callers, the longest first
+    _turns: ClassVar[Turns] = Turns()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: asyncio.TimerHandle | None = None  # for the head of a request
         self._unread: asyncio.TimerHandle | None = None  # an answer that is not being taken
+        self._arrived = bytearray()  # and not yet read
+        self._in_turn = False
+        self._read = 0  # bytes since the last answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = Flow(transport, wanted=self._go_on)
         if len(self.connections) > self.most:
             self._make_room()
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._arrived += data
+        self._go_on()
+
+    @property
+    def is_new(self) -> bool:
+        return self._read < HEAD_BYTES
+
+    def read_some(self) -> None:
+        """Read the next of the bytes that have arrived."""
+        self._in_turn = False
+        if self.transport.is_closing() or self.flow.read_paused:
+            return
+        piece = bytes(self._arrived[:PIECE])
+        del self._arrived[:PIECE]
+        self._read += len(piece)
+        try:
+            super().data_received(piece)
+        except Exception:
+            self.transport.abort()
+            raise
         self._watch()
+        self._go_on()
 
     def on_response_complete(self) -> None:
+        self._read = 0
         super().on_response_complete()
         self._watch()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._idle.pop(self, None)
+        self._arrived.clear()
         for timer in (self._waiting, self._unread):
             if timer is not None:
                 timer.cancel()
@@ -65,6 +96,16 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "bad_request", msg))
+
+    def _go_on(self) -> None:
+        """Read what has arrived in turn; what comes after it is left in the system's buffer."""
+        if not self._arrived and not self.flow.read_paused:
+            self.transport.resume_reading()
+            return
+        self.transport.pause_reading()
+        if self._arrived and not self.flow.read_paused and not self._in_turn:
+            self._in_turn = True
+            self._turns.add(self)
 
     def _watch(self) -> None:
         """While there is no request, the time until its head must be there is running."""
@@ -135,5 +176,6 @@ def at_most(connections: int) -> type[Connection]:
     class Bounded(Connection):
         most = connections
         _idle: ClassVar[dict[Connection, None]] = {}
+        _turns: ClassVar[Turns] = Turns()
 
     return Bounded

@@ -4,7 +4,9 @@ import resource
 import socket
 from contextlib import suppress
 
-MOST = 4096  # connections; each may hold some 64 KiB of a head that is not complete
+MOST = (
+    4096  # connections; each may hold a head that is not complete, and 256 KiB that wait to be read
+)
 SPARE = 64  # descriptors for all else: the log, the weights, what libraries open
 PENDING = 16  # connections that asyncio takes at once
 ROUNDS = 4  # of taking, until the first that is one too many is closed

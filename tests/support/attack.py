@@ -176,6 +176,22 @@ def idle_connections(server: Server, answers: Counter[str]) -> str:
     return "" if answers["200"] == 8 else "not all callers were served"
 
 
+def chunks_of_a_byte(server: Server, answers: Counter[str]) -> str:
+    """Twenty callers whose bodies come in chunks of one byte each."""
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"".join(b"1\r\n%c\r\n" % byte for byte in json.dumps(request()).encode() * 10)
+
+    def send() -> None:
+        with socket.create_connection(server.address, timeout=120) as connection:
+            connection.sendall(head + body + b"0\r\n\r\n")
+            answers[connection.recv(65_536).split()[1].decode()] += 1
+
+    with ThreadPoolExecutor(20) as pool:
+        for _ in range(40):
+            pool.submit(send)
+    return "" if answers["422"] == 40 else "not all callers were answered"
+
+
 def largest(bars_each: int) -> bytes:
     """A batch of as much work as is allowed, in 256 series."""
     most = Settings().max_work // 256 - bars_each
@@ -262,6 +278,7 @@ ATTACKS: dict[str, Attack] = {
     "many large bodies, 24 callers": sending(
         lambda: [full_batch(), ones(31)], path="/predict/batch", times=24, callers=24
     ),
+    "bodies in chunks of a byte, 20 callers": chunks_of_a_byte,
     "idle connections beyond the descriptors": idle_connections,
     "one ticker beside the largest request": one_beside_all(40, 1),
     "one ticker beside the largest histories": one_beside_all(500, 3),

@@ -1,0 +1,133 @@
+"""Connections read in turn: whatever one of them has sent, the others are read beside it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+import uvicorn
+from starlette.responses import PlainTextResponse
+from uvicorn.server import ServerState
+
+from kronos_space.server import turns
+from kronos_space.server.connection import HEAD_BYTES, Connection, at_most
+from kronos_space.server.turns import PIECE, Turns
+
+
+@dataclass
+class Wire(asyncio.Transport):
+    """Takes what is sent; says whether the other side may send."""
+
+    sent: bytearray = field(default_factory=bytearray)
+    paused: bool = False
+    closed: bool = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += data
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+
+def connected(kind: type[Connection]) -> tuple[Connection, Wire]:
+    config = uvicorn.Config(PlainTextResponse("well"), h11_max_incomplete_event_size=HEAD_BYTES)
+    config.load()
+    connection, wire = kind(config, ServerState(), {}), Wire()
+    connection.connection_made(wire)
+    return connection, wire
+
+
+def chunked(size: int, chunks: int) -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"%x\r\n%s\r\n" % (size, b"x" * size) * chunks
+
+
+@pytest.mark.parametrize(("size", "chunks"), [(1, 40_000), (7, 20_000), (100, 500), (200_000, 1)])
+def test_everything_else_has_its_turn_while_a_body_of_any_chunks_is_read(
+    size: int, chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SECONDS", 0.0)  # one piece of each kind of connection
+
+    async def scenario() -> None:
+        kind = at_most(10)
+        (large, _), (small, wire) = connected(kind), connected(kind)
+        data = chunked(size, chunks)[:262_144]
+        large.data_received(data)
+        small.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        rounds = 0
+        while not wire.sent.endswith(b"well"):
+            await asyncio.sleep(0)
+            rounds += 1
+        assert rounds < 10
+        assert len(data) - len(large._arrived) <= rounds * PIECE
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_sends_no_more_than_is_read_whatever_was_answered_early() -> None:
+    async def scenario() -> None:
+        connection, wire = connected(at_most(10))
+        refused = chunked(100, 40) + b"0\r\n\r\n"
+        connection.data_received(refused * 50)
+        most = 0
+        while not wire.closed and (connection._arrived or wire.paused):
+            await asyncio.sleep(0)
+            if not wire.paused:  # what the system's buffer would hand over now
+                most = max(most, len(connection._arrived))
+        assert most == 0
+        assert wire.sent.count(b"well") == 50
+
+    asyncio.run(scenario())
+
+
+@dataclass
+class Talker:
+    """A connection with something to read, again and again."""
+
+    name: str
+    turns: Turns
+    heard: list[str]
+    left: int
+    is_new: bool = False
+    fails: bool = False
+
+    def read_some(self) -> None:
+        self.heard.append(self.name)
+        self.left -= 1
+        if self.left:
+            self.turns.add(self)
+        if self.fails:
+            raise RuntimeError("nothing but trouble")
+
+
+def test_requests_that_begin_do_not_wait_for_the_bodies_of_a_hundred_others() -> None:
+    async def scenario() -> list[str]:
+        queue, heard = Turns(), list[str]()
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        for number in range(100):
+            queue.add(Talker(f"body {number}", queue, heard, 3, fails=number == 50))
+        for name in ("a", "b"):
+            queue.add(Talker(name, queue, heard, 1, is_new=True))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        return heard
+
+    heard = asyncio.run(scenario())
+    assert heard[:4] == ["a", "body 0", "b", "body 1"]
+    assert len(heard) == 302
+    bodies = [int(name.split()[1]) for name in heard if name.startswith("body")]
+    assert all(second == (first + 1) % 100 for first, second in pairwise(bodies))
