@@ -32,7 +32,7 @@ function readCandles(text, most = Infinity) {
 
   const full = records.filter((record) => isBar(record, position));
   const left = records.length - full.length;
-  if (left > 0) notes.push(`${count(left, "row")} without prices left out`);
+  if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
   refuseSeveralTickers(full, position);
   const { times, byProgram } = timesOf(full, position, notes);

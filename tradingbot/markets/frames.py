@@ -154,7 +154,7 @@ def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeInd
         return pd.DatetimeIndex(_read_times(pd.Series(index)))
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"the history's times are not read ({str(error).splitlines()[0]}); "
+            f"the history's times are not read ({str(error).splitlines()[0].split('. ')[0]}); "
             "convert them with pd.to_datetime",
             symbol=symbol,
         ) from error

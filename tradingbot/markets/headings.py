@@ -14,8 +14,17 @@ PRICES = ["open", "high", "low", "close"]
 NAMES: dict[str, tuple[str, ...]] = {
     "time": (
         *("timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha"),
-        *("trade date", "gmt time", "local time", "open time", "opentime", "time", "zeit"),
-        *("dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t"),
+        *(
+            "trade date",
+            "tradedate",
+            "gmt time",
+            "local time",
+            "open time",
+            "opentime",
+            "time",
+            "zeit",
+        ),
+        *("start at", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t"),
         *("日期", "时间", "日付"),
     ),
     "clock": ("time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"),
@@ -44,7 +53,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "close": (
         *("close", "closing", "schluss", "schlusskurs", "cloture", "clot", "fechamento", "cierre"),
         *("chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste"),
-        *("price", "c", "收盘", "收盘价", "終値"),
+        *("latest", "price", "c", "收盘", "收盘价", "終値"),
     ),
     "volume": (  # shares first: beside them, a volume is money
         *("stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares"),

@@ -33,6 +33,7 @@ _WIDE = 2.0  # times the usual span; of a bar that is not quite calm
 _NEWS = 2.5  # times the usual volume
 _NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, of a calm or a wide bar
 _CERTAIN = np.log(8)  # no calm bar is that far from the one before it, whatever the ratio
+_CERTAIN_NEWS = 4.0  # in place of all three; only a stampede could move a calm bar so far
 _LATER = 3  # bars that show whether what came with a break has stayed
 # Ratios up to n:1, and n:2, n:3, n:4, n:5
 _RATIOS = np.array(sorted({n / d for d in range(1, 6) for n in range(d + 1, 41 * d)}))
@@ -83,9 +84,10 @@ def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
         gap = float(gaps[at - 1])
         usual = _Usual.around(at, candidates, steps, gaps, spans)
         trade = None if volume is None else _trade(volume, at, gap)
-        if usual.is_break(at, gap, spans, trade) and not (
-            volume is not None and _is_news(volume, at, trade, spans[at] > _WIDE * usual.span)
-        ):
+        news = volume is not None and _is_news(
+            volume, at, trade, wide=bool(spans[at] > _WIDE * usual.span), far=abs(gap) > _CERTAIN
+        )
+        if usual.is_break(at, gap, spans, trade) and not news:
             found.append(ScaleBreak(at, bars.index[at], float(np.exp(gap))))
     return found
 
@@ -164,14 +166,17 @@ def _trade(volume: Floats, at: int, gap: float) -> float | None:
     return float(volume[at] / max(usual, before[-1]) * min(1.0, np.exp(gap)))
 
 
-def _is_news(volume: Floats, at: int, trade: float | None, is_wide: bool) -> bool:
+def _is_news(volume: Floats, at: int, trade: float | None, *, wide: bool, far: bool) -> bool:
     """Whether many more shares were traded than before, and than after if that is known."""
     if trade is None:
         return False
+    newest = _CERTAIN_NEWS if far else _WIDE_NEWS if wide else _NEWEST_NEWS
     usual = float(np.median(volume[max(0, at - _WINDOW // 2) : at]))
     after = volume[at + 1 : at + 1 + _WINDOW // 2]
     usual_after = float(np.median(after)) if after.size else 0.0
-    if usual_after and min(volume[at] / usual, volume[at] / usual_after) > _NEWS:
+    if usual_after and min(volume[at] / usual, volume[at] / usual_after) > (
+        _CERTAIN_NEWS if far else _NEWS
+    ):
         return True
     settled = len(after) >= _LATER and usual_after > 0
-    return not settled and trade > (_WIDE_NEWS if is_wide else _NEWEST_NEWS)
+    return not settled and trade > newest

@@ -72,7 +72,9 @@ def read_table(file: Path) -> Table:
     header = _header(file, text)
     rows: dict[int, list[str]] = {}
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=header.separator)
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=header.separator, skipinitialspace=True
+        )
         for row in reader:
             if reader.line_num > header.line and "".join(row).strip() and row[0][:1] != "#":
                 rows[reader.line_num] = row
@@ -184,7 +186,7 @@ def _readings(number: int, line: str) -> list[Header]:
 
 def _cells(line: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader([line], delimiter=separator), [])
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:
         return []
 
