@@ -26,6 +26,7 @@ from kronos_space.schemas import (
 from kronos_space.server import errors, openapi, pages
 from kronos_space.server.bodies import Bodies, caller_gone, check_media_type
 from kronos_space.server.errors import item_error, responses
+from kronos_space.server.mcp import Assistants
 from kronos_space.server.metrics import Metrics
 from kronos_space.server.middleware import RequestScope
 from kronos_space.server.reader import Reader
@@ -53,6 +54,7 @@ def create_app(
         try:
             yield
         finally:
+            await service.assistants.close()
             await asyncio.to_thread(service.worker.close)
             service.reader.close()
 
@@ -92,6 +94,7 @@ class Service:
         self.started_at = datetime.now(UTC)
         self.bodies = Bodies(settings.max_body_mb)
         self.reader = Reader(forecaster, settings)
+        self.assistants = Assistants(self, settings)
         self._started = time.monotonic()
         metrics.serving(
             forecaster.model_name,
@@ -100,9 +103,18 @@ class Service:
             running=lambda: self.worker.running,
         )
 
-    @property
-    def uptime(self) -> float:
-        return time.monotonic() - self._started
+    def health(self) -> dict[str, Any]:
+        """The body of a HealthResponse."""
+        return {
+            "status": "ok",
+            "model": self.forecaster.model_name,
+            "model_revision": self.forecaster.model_revision,
+            "anchor": DEFAULT_ANCHOR,
+            "boot_id": self.boot_id,
+            "started_at": self.started_at.isoformat(),
+            "uptime_s": time.monotonic() - self._started,
+            "version": __version__,
+        }
 
     def measure(self, prepared: Iterable[Prepared], outcomes: Iterable[Outcome]) -> None:
         """Observe how far the tokenizer reads the last closes off."""
@@ -127,18 +139,7 @@ class Service:
 async def health(request: Request) -> Response:
     """Which model answers, and since when. Needs no key."""
     service: Service = request.app.state.service
-    return _answer(
-        {
-            "status": "ok",
-            "model": service.forecaster.model_name,
-            "model_revision": service.forecaster.model_revision,
-            "anchor": DEFAULT_ANCHOR,
-            "boot_id": service.boot_id,
-            "started_at": service.started_at.isoformat(),
-            "uptime_s": service.uptime,
-            "version": __version__,
-        }
-    )
+    return _answer(service.health())
 
 
 @router.post(
@@ -175,6 +176,14 @@ async def predict_batch(request: Request) -> Response:
     outcomes = await _unless_gone(request, work)
     service.measure((item for item in items if isinstance(item, Prepared)), outcomes)
     return StreamingResponse(batch_answer(items, outcomes), media_type="application/json")
+
+
+@router.post(errors.MCP, include_in_schema=False)  # by another protocol than the other routes
+async def mcp(request: Request) -> Response:
+    """The same for assistants, by the Model Context Protocol."""
+    service: Service = request.app.state.service
+    service.worker.check_open()
+    return service.assistants.answer(request)
 
 
 @router.head("/metrics", include_in_schema=False)

@@ -29,12 +29,12 @@ CONTENTS = {
     ),
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
-        "__init__.py bodies.py connection.py descriptors.py errors.py logs.py metrics.py "
-        "middleware.py openapi.py pages.py pieces.py reader.py turns.py"
+        "__init__.py bodies.py connection.py descriptors.py errors.py logs.py mcp.py mcp_tools.py "
+        "metrics.py middleware.py openapi.py pages.py pieces.py reader.py turns.py"
     ),
     "static": (
-        "answer.js candles.js cells.js chart.js docs.css docs.html docs.js headings.js icon.svg "
-        "index.html page.css page.js"
+        "answer.js candles.js cells.js chart.js docs.css docs.html docs.js fan.html headings.js "
+        "icon.svg index.html page.css page.js"
     ),
     "static/samples": "AAPL.csv GOOG.csv IBM.csv MSFT.csv README.md",
     "weights": "__init__.py catalogue.py checkpoint.py download.py trial.py",

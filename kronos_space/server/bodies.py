@@ -28,18 +28,22 @@ class Bodies:
         self._held = 0
 
     @asynccontextmanager
-    async def of(self, request: Request) -> AsyncIterator[bytearray]:
-        """The whole body, counted while the block runs. Raises ApiError 408, 413 or QueueFull."""
+    async def of(self, request: Request, *, most: int | None = None) -> AsyncIterator[bytearray]:
+        """The whole body, counted while the block runs. Raises ApiError 408, 413 or QueueFull.
+
+        It may have `most` bytes, where that is less than what all may.
+        """
         body = bytearray()
+        limit = self._max_mb * 2**20
         try:
-            await self._read(request, body)
+            await self._read(request, body, limit if most is None else min(most, limit))
             yield body
         finally:
             self._held -= len(body)
 
-    async def _read(self, request: Request, body: bytearray) -> None:
-        limit = self._max_mb * 2**20
-        message = f"the body is larger than {self._max_mb} MiB: send fewer tickers at once"
+    async def _read(self, request: Request, body: bytearray, limit: int) -> None:
+        size = f"{limit / 2**20:g} MiB" if limit >= 2**20 else f"{limit / 2**10:g} KiB"
+        message = f"the body is larger than {size}: send fewer tickers at once"
         too_large = ApiError(413, "body_too_large", message)
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:

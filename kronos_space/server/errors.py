@@ -1,10 +1,11 @@
-"""Every error as the same JSON: {"error": {"code", "message", "fields"?}}."""
+"""Every error as the same JSON: {"error": {"code", "message", "fields"?}}; /mcp has its own."""
 
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 from kronos_space.exceptions import (
@@ -18,6 +19,7 @@ from kronos_space.schemas import ErrorBody, ErrorResponse, FieldError
 
 logger = logging.getLogger(__name__)
 
+MCP = "/mcp"
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -38,8 +40,13 @@ class ApiError(Exception):
         self.body = ErrorBody(code=code, message=message, fields=fields)
         self.headers = headers
 
-    def response(self) -> Response:
-        body = ErrorResponse(error=self.body).model_dump_json(exclude_none=True)
+    def response(self, path: str = "") -> Response:
+        """The answer to a request for `path`. At MCP it has the shape that its clients read."""
+        body = ErrorResponse(error=self.body).model_dump_json(exclude_none=True).encode()
+        if path == MCP:
+            code = -32600 if self.status < 500 else -32603  # of JSON-RPC: invalid; internal
+            error = {"code": code, "message": self.body.message, "data": {"code": self.body.code}}
+            body = to_json({"jsonrpc": "2.0", "id": None, "error": error})
         return Response(body, self.status, self.headers, media_type="application/json")
 
 
@@ -80,8 +87,8 @@ def item_error(symbol: str | None, error: Exception) -> dict[str, Any]:
 def install(app: FastAPI) -> None:
     """Answer the exceptions that routes raise on purpose. The middleware answers all others."""
 
-    async def handle(_request: Request, error: Exception) -> Response:
-        return api_error(error).response()
+    async def handle(request: Request, error: Exception) -> Response:
+        return api_error(error).response(request.url.path)
 
     for kind in (
         ApiError,

@@ -34,7 +34,7 @@ class RequestScope:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
-        headers = Headers(scope=scope)
+        path, headers = scope["path"], Headers(scope=scope)
         request_id = headers.get("x-request-id", "")
         if not _REQUEST_ID.fullmatch(request_id):
             request_id = uuid.uuid4().hex
@@ -50,19 +50,19 @@ class RequestScope:
             await send(message)
 
         try:
-            if self._may_pass(scope["path"], headers):
+            if self._may_pass(path, headers):
                 await self._app(scope, receive, send_with_id)
             else:
-                await unauthorized().response()(scope, receive, send_with_id)
+                await unauthorized().response(path)(scope, receive, send_with_id)
         except asyncio.CancelledError:  # the server's deadline for running requests is over
             if not status:
                 stopped = ShuttingDown("the service was stopped before this was finished")
-                await api_error(stopped).response()(scope, receive, send_with_id)
+                await api_error(stopped).response(path)(scope, receive, send_with_id)
         except Exception as error:  # nobody further out would answer, or log it once only
             logger.exception("request %s failed", request_id)
             if status:
                 raise
-            await api_error(error).response()(scope, receive, send_with_id)
+            await api_error(error).response(path)(scope, receive, send_with_id)
         finally:
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "other")

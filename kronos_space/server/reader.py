@@ -51,6 +51,10 @@ class Reader:
         """The series of a request for one ticker. Raises InvalidRequest, InvalidHistory."""
         return [await self._in_turn(self._prepare, body)]
 
+    async def check_size(self, body: Body) -> None:
+        """Refuse what no request for one ticker can be, before others parse it; InvalidRequest."""
+        await self._in_turn(self._check_size, body)
+
     async def batch(self, body: Body) -> Items:
         """Each series of a batch, or the answer that it gets instead. Raises InvalidRequest."""
         if len(body) <= LARGE:

@@ -1,0 +1,218 @@
+"""`/mcp`: the service for assistants, by the Model Context Protocol.
+
+A request is a JSON-RPC message of its own: nothing is kept between two, so that any proxy will do.
+Key, size and media type are checked before the SDK sees anything. It is loaded by the first request
+that comes here: that takes as long as a third of the start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kronos_space import __version__
+from kronos_space.server import mcp_tools
+from kronos_space.server.bodies import check_media_type
+from kronos_space.server.errors import ApiError
+from kronos_space.server.mcp_tools import Tool
+from kronos_space.settings import Settings
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+FAN = "ui://kronos/fan.html"
+AT_ONCE = 16  # requests that are worked on; the bodies of the others are counted meanwhile
+ROW = 256  # bytes; a row of candles is about 120
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+class Assistants:
+    """The SDK's side of the service. `settings` says how large the candles of one call may be."""
+
+    def __init__(self, service: Any, settings: Settings) -> None:
+        self._service = service
+        self._tools = mcp_tools.tools(settings)
+        self._largest = 2**18 + ROW * settings.max_history  # bytes
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._app: asyncio.Future[ASGIApp] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def app(self) -> ASGIApp:
+        """The SDK's application, which is made for whoever comes first. Raises ApiError 501."""
+        if self._app is None:
+            self._app = asyncio.get_running_loop().create_future()
+            self._running = asyncio.create_task(self._run(self._app))
+        return await asyncio.shield(self._app)  # others wait for it too
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def _run(self, app: "asyncio.Future[ASGIApp]") -> None:
+        """Hold the SDK's tasks, from the first request to the end of the service."""
+        try:
+            manager = await asyncio.to_thread(_manager, self._service, self._tools, self._largest)
+        except ImportError:
+            message = "/mcp needs the package mcp: pip install 'kronos-tradingbots[space]'"
+            app.set_exception(ApiError(501, "not_installed", message))
+            self._app = None
+            return
+        async with manager.run():
+            app.set_result(manager.handle_request)
+            await asyncio.Event().wait()
+
+    def answer(self, request: Request) -> "Exchange":
+        """What answers this request. Raises ApiError for one that a page of a browser sent."""
+        check_origin(request)
+        check_media_type(request)
+        return Exchange(self, request)
+
+
+class Exchange(Response):
+    """A request that is handed to the SDK, whole, and its answer."""
+
+    def __init__(self, assistants: Assistants, request: Request) -> None:
+        super().__init__()
+        self._assistants = assistants
+        self._request = request
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer. Raises ApiError, QueueFull and InvalidRequest, before anything is sent."""
+        mine = self._assistants
+        async with mine._service.bodies.of(self._request, most=mine._largest) as body, mine._slots:
+            await mine._service.reader.check_size(
+                body
+            )  # the SDK parses while nobody else has a turn
+            app = await mine.app()
+            await app(_plain(scope), _again(bytes(body), receive), send)
+
+
+def check_origin(request: Request) -> None:
+    """Raise ApiError 403 for a page of a browser that is not from this machine or this Space.
+
+    A page anywhere can have its name lead to this machine (DNS rebinding), and so reach a service
+    that only listens here. Nobody can do that with another's name below hf.space.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:  # no browser
+        return
+    name = _host(origin)
+    own = _host(f"//{request.headers.get('host', '')}")
+    if name in _LOOPBACK or (name == own and name.endswith(".hf.space")):
+        return
+    shown = ascii(origin if len(origin) <= 60 else origin[:60] + "…")
+    raise ApiError(403, "wrong_origin", f"Origin: {shown}: this is not answered to pages elsewhere")
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _plain(scope: Scope) -> Scope:
+    """The scope with a Content-Type that the SDK takes: here, saying none means JSON."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body, which was read already, and then what else comes: that the caller hangs up."""
+    unread = [body]
+
+    async def receive_again() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
+
+    return receive_again
+
+
+def _manager(service: Any, tools: Sequence[Tool], largest: int) -> Any:
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # requests have a line of ours
+    return StreamableHTTPSessionManager(
+        _server(service, tools), stateless=True, max_request_body_size=largest
+    )
+
+
+def _server(service: Any, tools: Sequence[Tool]) -> "Server[Any]":
+    """The SDK's server of these tools."""
+    import mcp_types as types
+    from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
+    from mcp.server.lowlevel import Server
+    from mcp.shared.exceptions import MCPError
+
+    by_name = {tool.name: tool for tool in tools}
+    html = (Path(__file__).parent.parent / "static" / "fan.html").read_text(encoding="utf-8")
+
+    async def list_tools(_context: Any, _params: Any) -> Any:
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(_context: Any, params: Any) -> Any:
+        tool = by_name.get(params.name)
+        if tool is None:
+            raise MCPError(types.INVALID_PARAMS, f"unknown tool: there are {', '.join(by_name)}")
+        try:
+            text, document = await tool.answer(service, params.arguments or {})
+        except Exception as error:
+            words = mcp_tools.failure(tool.name, error)
+            content = [types.TextContent(type="text", text=words)]
+            return types.CallToolResult(content=content, is_error=True)
+        content = [types.TextContent(type="text", text=text)]
+        return types.CallToolResult(content=content, structured_content=document)
+
+    async def list_resources(_context: Any, _params: Any) -> Any:
+        fan = types.Resource(
+            uri=FAN,
+            name="fan",
+            title="Kronos forecast as a fan",
+            description="A forecast's median and bands, bar by bar, for clients with MCP Apps.",
+            mime_type=APP_MIME_TYPE,
+        )
+        return types.ListResourcesResult(resources=[fan])
+
+    async def read_resource(_context: Any, params: Any) -> Any:
+        if str(params.uri) != FAN:
+            raise MCPError(types.INVALID_PARAMS, f"unknown resource: there is {FAN}")
+        meta = {"ui": {"prefersBorder": True}}
+        page = types.TextResourceContents(uri=FAN, mime_type=APP_MIME_TYPE, text=html, _meta=meta)
+        return types.ReadResourceResult(contents=[page])
+
+    listed = [
+        types.Tool(
+            name=tool.name,
+            title=tool.title,
+            description=tool.about,
+            input_schema=tool.arguments,
+            output_schema=tool.document,
+            annotations=types.ToolAnnotations(
+                read_only_hint=True,
+                destructive_hint=False,
+                idempotent_hint=True,
+                open_world_hint=False,
+            ),
+            _meta={"ui": {"resourceUri": FAN}} if tool.is_drawn else None,
+        )
+        for tool in tools
+    ]
+    server = Server(
+        "kronos-space",
+        version=__version__,
+        title="Kronos forecasts",
+        instructions=mcp_tools.INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_read_resource=read_resource,
+    )
+    server.extensions[EXTENSION_ID] = {}
+    return server
