@@ -49,8 +49,10 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
             return parsed(given, name).render_as_string(hide_password=False)
     for name in VARIABLES:
         _check_text(environ.get(name, ""), name)
-    host = environ.get("POSTGRES_HOST")
+    host = environ.get("POSTGRES_HOST", "").strip()
     if host:
+        if environ.get("POSTGRES_PASSWORD") and not environ.get("POSTGRES_USER"):
+            raise ConfigError("POSTGRES_PASSWORD is set but POSTGRES_USER is not: say whose it is")
         return URL.create(
             "postgresql+psycopg2",
             port=_port(environ.get("POSTGRES_PORT", "")),
@@ -60,8 +62,9 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
             **_where(host),
         ).render_as_string(hide_password=False)
     # better no run than one that writes into a file nobody looks at
-    for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE"):
-        if environ.get(name):
+    for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE", "POSTGRES_PORT"):
+        # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
+        if environ.get(name) and not environ[name].startswith("tcp://"):
             raise ConfigError(f"{name} is set but POSTGRES_HOST is not: set it, or DATABASE_URL")
     return DEFAULT_URL
 
@@ -120,6 +123,11 @@ def check_options(address: URL) -> None:
     if not sqlite and "psycopg" not in address.get_driver_name():
         return
     for name, value in address.query.items():
+        if not sqlite and _says(address, name):
+            raise ConfigError(
+                f"database {redact(address)}: the option {name!r} says again what stands before "
+                "the ?: leave one of them out"
+            )
         if isinstance(value, tuple) and name not in ("host", "port"):
             raise ConfigError(f"database {redact(address)}: the option {name!r} stands there twice")
         if _knows_sqlite(name, address) if sqlite else _knows_libpq(name):
@@ -129,6 +137,12 @@ def check_options(address: URL) -> None:
             way_out = f"write sqlite:///file:PATH?{name}=…&uri=true"
         kind = "SQLite" if sqlite else "Postgres"
         raise ConfigError(f"database {redact(address)}: {kind} has no option {name!r}: {way_out}")
+
+
+def _says(address: URL, option: str) -> bool:
+    """Whether the part before the ? says what this option says."""
+    parts = {"user": address.username, "password": address.password, "host": address.host}
+    return bool({**parts, "port": address.port, "dbname": address.database}.get(option))
 
 
 def _knows_libpq(name: str) -> bool:
@@ -203,7 +217,7 @@ def _where(host: str) -> dict[str, Any]:
 
 
 def _port(value: str) -> int | None:
-    # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
+    value = value.strip()
     digits = value.rpartition(":")[2] if value.startswith("tcp://") else value
     if not digits:
         return None

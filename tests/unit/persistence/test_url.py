@@ -1,6 +1,7 @@
 """A database's address that is wrong is refused in one line, with exit code 2 and no secret."""
 
 from contextlib import chdir
+from itertools import combinations
 from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
 
@@ -100,6 +101,37 @@ def test_a_part_of_an_address_that_is_none_is_refused_by_its_name(
     with pytest.raises(ConfigError) as refused:
         database_url({"POSTGRES_HOST": "h", name: value})
     assert expected in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+PARTS = {
+    "POSTGRES_HOST": "a-host", "POSTGRES_PORT": "5433", "POSTGRES_USER": "a-user",
+    "POSTGRES_PASSWORD": SECRET, "POSTGRES_DATABASE": "a-database",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [some for n in range(1, 6) for some in combinations(PARTS, n)])
+def test_no_part_of_an_address_that_is_given_is_left_out_without_a_word(
+    given: tuple[str, ...],
+) -> None:
+    complete = "POSTGRES_HOST" in given
+    if "POSTGRES_PASSWORD" in given:
+        complete &= "POSTGRES_USER" in given
+    environ = {name: PARTS[name] for name in given}
+    if complete:
+        url = database_url(environ)
+        assert all(part in url for part in environ.values())
+    else:
+        with pytest.raises(ConfigError, match="is set but POSTGRES_") as refused:
+            database_url(environ)
+        assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["host=b", "port=6543", "user=b", "password=b", "dbname=b"])
+def test_what_an_address_says_twice_is_refused_by_name(option: str) -> None:
+    name = option.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"the option '{name}' says again") as refused:
+        init_db(f"{NOWHERE}?{option}")
     assert SECRET not in str(refused.value)
 
 
