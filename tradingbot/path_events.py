@@ -56,8 +56,9 @@ class Level:
     number: float
     is_move: bool
 
-    def price(self, last_close: float) -> float:
-        return last_close * (1 + self.number / 100) if self.is_move else self.number
+    def price(self, last_close: float | Floats) -> Floats:
+        scale = last_close if self.is_move else 1.0
+        return np.asarray(scale * (1 + self.number / 100 if self.is_move else self.number))
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,13 @@ class Event:
                     f"{last_close:g}"
                 )
 
-    def happened(self, bars: Floats, last_close: float) -> Flags:
+    def happened(self, bars: Floats, last_close: float | Floats) -> Flags:
         """Whether it has happened by the end of each step.
 
         Args:
-            bars: (..., steps, 4 or more) with open, high, low and close, prices above 0.
-            last_close: The price from which they go on.
+            bars: (..., steps, 4 or more) with open, high, low and close, prices above 0. From a bar
+                of NaN on nothing new happens.
+            last_close: The price from which they go on, or each path's, (..., 1).
 
         Returns:
             (..., steps)
@@ -114,7 +116,7 @@ class Event:
         assert sizes is not None  # of the two kinds that are left
         return sizes > self.levels[0].number + 100 * ROUNDING
 
-    def sizes(self, bars: Floats, last_close: float) -> Floats | None:
+    def sizes(self, bars: Floats, last_close: float | Floats) -> Floats | None:
         """(..., steps): the drawdown or range by the end of each step, in per cent; None of others.
 
         The drawdown is the largest fall from a peak to a later price, as a share of the peak; the
@@ -241,14 +243,16 @@ def _fault(kind: str, levels: Sequence[Level]) -> str | None:
 # what the bars prove -----------------------------------------------------------------------------
 
 
-def _hit(bars: Floats, price: float, last_close: float) -> Flags:
+def _hit(bars: Floats, price: Floats, last_close: float | Floats) -> Flags:
     """Which bars reach a price from the side of the last close."""
-    if price >= last_close:
-        return np.asarray(bars[..., HIGH] >= price * (1 - ROUNDING))
-    return np.asarray(bars[..., LOW] <= price * (1 + ROUNDING))
+    rises = bars[..., HIGH] >= price * (1 - ROUNDING)
+    falls = bars[..., LOW] <= price * (1 + ROUNDING)
+    return np.asarray(np.where(price >= last_close, rises, falls))
 
 
-def _reached_first(bars: Floats, first: float, second: float, last_close: float) -> Flags:
+def _reached_first(
+    bars: Floats, first: Floats, second: Floats, last_close: float | Floats
+) -> Flags:
     """In a bar that reaches both, the first counts only where the bar opens beyond it."""
     hits, stops = _hit(bars, first, last_close), _hit(bars, second, last_close)
     opens = np.repeat(bars[..., [OPEN]], CLOSE + 1, axis=-1)
@@ -258,7 +262,7 @@ def _reached_first(bars: Floats, first: float, second: float, last_close: float)
     return np.logical_or.accumulate(deciding & proven, axis=-1)
 
 
-def _drawdowns(bars: Floats, last_close: float) -> Floats:
+def _drawdowns(bars: Floats, last_close: float | Floats) -> Floats:
     """(..., steps) as shares: a bar's low is compared with what was before its high."""
     high = bars[..., HIGH]
     before = np.concatenate([np.full_like(high[..., :1], last_close), high[..., :-1]], axis=-1)
@@ -273,21 +277,15 @@ def _drawdowns(bars: Floats, last_close: float) -> Floats:
 
 def _chance(event: Event, paths: Floats, last_close: float) -> EventChance:
     share = event.happened(paths, last_close).mean(axis=0)
-    low, high = wilson(share, len(paths))
     sizes = event.sizes(paths, last_close)
     mean = error = None
     if sizes is not None:
         mean = tuple(sizes.mean(axis=0).tolist())
         if len(paths) > 1:
             error = tuple((sizes.std(axis=0, ddof=1) / len(paths) ** 0.5).tolist())
-    return EventChance(
-        event.text,
-        tuple(share.tolist()),
-        tuple(low.tolist()),
-        tuple(high.tolist()),
-        mean,
-        error,
-    )
+    interval = wilson(share, len(paths))
+    probability, low, high = (tuple(values.tolist()) for values in (share, *interval))
+    return EventChance(event.text, probability, low, high, mean, error)
 
 
 def wilson(share: Floats, n: int) -> tuple[Floats, Floats]:

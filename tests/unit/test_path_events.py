@@ -152,6 +152,22 @@ def test_a_rounding_of_a_price_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["touch +2%", "touch 99", "reach +3% before -2%", "close above 101", "drawdown above 3%",
+     "range above 4%", "return between -1% and +1%"],
+)  # fmt: skip
+def test_paths_with_a_last_close_each_and_an_end_each_are_answered_as_alone(text: str) -> None:
+    paths = candles(walks(20, bars=8, sigma=0.05, rng=np.random.default_rng(3), pieces=4))
+    last, ends = np.linspace(97, 103, 20), np.arange(20) % 8 + 1
+    for path, end in zip(paths, ends, strict=True):
+        path[end:] = np.nan
+    event = parse_event(text)
+    together = event.happened(paths, last[:, None])
+    for path, close, end, found in zip(paths, last, ends, together, strict=True):
+        assert found[:end].tolist() == event.happened(path[:end], float(close)).tolist()
+
+
+@pytest.mark.parametrize(
     "text", ["reach 105 before 103", "reach 100 before 90", "reach 90 before 95"]
 )
 def test_levels_to_be_reached_lie_on_both_sides_of_the_last_close(text: str) -> None:

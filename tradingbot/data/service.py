@@ -1,7 +1,4 @@
-"""The history of a ticker: clean, complete bars as of a clock, whatever the source.
-
->>> DataService("sample").history("AAPL", bars=100)  # DataFrame, (bars, 5)
-"""
+"""The history of a ticker: clean, complete bars as of a clock, whatever the source."""
 
 import logging
 import threading
@@ -18,7 +15,7 @@ from tradingbot.data.sources.base import SlowToLoad, Source
 from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
-from tradingbot.markets.candles import Bars, clean
+from tradingbot.markets.candles import PRICES, Bars, clean
 from tradingbot.markets.days import naive_times
 from tradingbot.markets.findings import Caller, Finding, settle
 from tradingbot.markets.judgement import bar_closes, bar_length, judge
@@ -69,8 +66,8 @@ class DataService:
         self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
         self._circuit_breaker = circuit_breaker or CircuitBreaker(timeouts)
         self._warned: set[str] = set()
-        # the newest daily closes that were asked for, from when on, and up to which session
-        self._newest: dict[str, tuple[datetime, datetime, pd.Series]] = {}
+        # the newest daily prices that were asked for, from when on, and up to which session
+        self._newest: dict[str, tuple[datetime, datetime, pd.DataFrame]] = {}
 
     def symbols(self) -> list[str]:
         """The source's own tickers; [] for yahoo, which has more than can be listed."""
@@ -182,18 +179,22 @@ class DataService:
         return frame
 
     def closes(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.Series:
-        """The closes of all complete bars from `since` on, or as many as there are; maybe none.
+        """The closes of `known_bars`."""
+        return self.known_bars(symbol, interval=interval, since=since)["close"]
+
+    def known_bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
+        """The prices of all complete bars from `since` on, or as many as there are; maybe none.
 
         Of a ticker that the source no longer knows, those that the database has kept. Raises
         DataError as `history` does, but for too few bars. Daily ones that this object has already
         fetched are not fetched again before the next session is complete.
         """
         if interval == "1d" and symbol in self._newest:
-            start, last, closes = self._newest[symbol]
+            start, last, bars = self._newest[symbol]
             if start <= since and last == latest_complete_session(symbol, self.now()):
-                return closes[closes.index >= since]
+                return bars[bars.index >= since]
         frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=1, gone=True)
-        return frame.loc[frame.index >= since, "close"]
+        return frame.loc[frame.index >= since, PRICES]
 
     def actions(self, symbol: str, since: datetime) -> Actions:
         """The splits and dividends that the source tells of, from `since` on; or DataError."""
@@ -256,7 +257,7 @@ class DataService:
         frame, odd = settle(frame, findings, self.caller)
         frame.attrs["actions"] = told[0] if told else None
         if daily:
-            self._newest[symbol] = start, last, frame["close"]
+            self._newest[symbol] = start, last, frame[PRICES]
         return frame, [*warnings, *running, *odd], last
 
     def _fetch(
@@ -288,8 +289,7 @@ class DataService:
 
 
 def _first_day(now: datetime, interval: str, bars: int) -> datetime:
-    """From when on to ask for `bars` bars."""
-    # five sessions in seven days, less some holidays; nothing goes back further than 1950
+    """From when on to ask for `bars` bars: five sessions in seven days, and none before 1950."""
     span = min(bar_length(interval) * 1.5 * bars, now - datetime(1950, 1, 31))
     return now - timedelta(days=30) - span
 

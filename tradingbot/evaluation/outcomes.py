@@ -77,6 +77,8 @@ class UnresolvedReason(StrEnum):
     CANDLES_END = "its candles end on {}, before the target"
     NO_TARGET = "the target session has no bar"
     NO_QUANTILES = "it was stored without all 19 quantiles"
+    NO_WAY = "a session between its origin and the target has no bar"  # of events alone
+    NO_EVENT = "this version knows no such event: {}"
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,10 @@ def _joined(
 ) -> Iterator[ForecastOutcomes | Unresolved]:
     times = past.index.to_numpy().astype("datetime64[s]")
     prices = past.to_numpy(dtype="float64")
-    start, has_start = _positions(times, rows.as_of)
-    end, has_end = _positions(times, rows.target)
+    start, has_start = positions(times, rows.as_of)
+    end, has_end = positions(times, rows.target)
     newest = times[-1]
-    complete = _complete_until(part.symbol, part.interval, newest)
+    complete = complete_until(part.symbol, part.interval, newest)
     reasons = {  # the first that is true counts
         UnresolvedReason.NOT_YET: rows.target > complete,
         UnresolvedReason.NO_ORIGIN: ~has_start,
@@ -189,13 +191,13 @@ def _joined(
         yield Unresolved(part.symbol, part.model_name, reason, count, detail)
 
 
-def _positions(times: Times, wanted: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def positions(times: Times, wanted: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Where in the ascending `times` each wanted one lies, and whether it is there at all."""
     position = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
     return position, times[position] == wanted
 
 
-def _complete_until(symbol: str, interval: str, newest: np.datetime64) -> np.datetime64:
+def complete_until(symbol: str, interval: str, newest: np.datetime64) -> np.datetime64:
     """Targets after this cannot have an outcome yet."""
     if interval != "1d":
         return newest

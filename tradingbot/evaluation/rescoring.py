@@ -1,7 +1,7 @@
 """Score what is stored, now: all of it, some tickers, or one model."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -9,9 +9,12 @@ from sqlalchemy import Row
 
 from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError
+from tradingbot.evaluation.event_outcomes import bars_of
+from tradingbot.evaluation.event_scoring import EventScoring, score_events
 from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.evaluation.scoring import Scoring, score
 from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.events import read_event_scores
 from tradingbot.persistence.ledger import has_forecasts
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.runs import last_source
@@ -32,11 +35,15 @@ class StoredScores:
         found: What was scored, and what was not.
         rows: Of kronos_scores, in the order of its primary key.
         database: The address without its password.
+        events: What was scored of events just now, and what was not.
+        event_rows: Of kronos_event_scores, likewise.
     """
 
     found: Scoring
     rows: Sequence[Row[Any]]
     database: str
+    events: EventScoring = field(default_factory=EventScoring)
+    event_rows: Sequence[Row[Any]] = ()
 
 
 def rescore(
@@ -82,6 +89,8 @@ def rescore(
         if not lock.try_exclusive():
             raise DatabaseError(f"another run is scoring, {lock.held_by()}: try again later")
         found = score(sessions, closes_of(data), model=model, symbols=symbols, reporter=reporter)
+        events = score_events(sessions, bars_of(data), model=model, symbols=symbols)
     with sessions() as session:
         rows = read_scores(session, model=model, symbols=symbols)
-    return StoredScores(found, rows, database)
+        event_rows = read_event_scores(session, model=model, symbols=symbols)
+    return StoredScores(found, rows, database, events, event_rows)

@@ -17,6 +17,8 @@ from tradingbot.errors import (
     KronosError,
 )
 from tradingbot.evaluation import scoring
+from tradingbot.evaluation.event_outcomes import bars_of
+from tradingbot.evaluation.event_scoring import score_events
 from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
@@ -158,10 +160,10 @@ def score_forecasts(
             with database.sessions() as session:
                 if scoring.scored_since(session, since):
                     return
+            known = data.by_the_wall_clock()
             with timer.phase("score"):
-                scoring.score(
-                    database.sessions, closes_of(data.by_the_wall_clock()), reporter=reporter
-                )
+                scoring.score(database.sessions, closes_of(known), reporter=reporter)
+                score_events(database.sessions, bars_of(known))
     except KronosError as error:
         reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")
     except Exception:  # also a mistake of ours costs no night's success

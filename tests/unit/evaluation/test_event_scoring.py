@@ -1,0 +1,305 @@
+"""Chances of events against what happened; on SQLite and on a real Postgres."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import insert
+
+from tests.support.records import LAST, NOW, Past
+from tradingbot.data.service import DataService
+from tradingbot.errors import DataError
+from tradingbot.evaluation.event_outcomes import EventOutcomes, bars_of, resolve_events
+from tradingbot.evaluation.event_scoring import EventScoring, score_events
+from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
+from tradingbot.markets.candles import PRICES
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.events import read_event_scores
+from tradingbot.persistence.models import ALL_EVENTS, ALL_SYMBOLS, KronosEvent
+from tradingbot.typing import Floats
+
+PAST = Past(["AAPL", "IBM"], sessions=40, horizon=3)
+
+
+@pytest.fixture(autouse=True)
+def on_the_last_evening(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tradingbot.evaluation.outcomes.utcnow", lambda: NOW)
+
+
+@cache
+def candles(symbol: str) -> pd.DataFrame:
+    return pd.DataFrame(PAST.candles(symbol)).set_index("timestamp")[PRICES]
+
+
+def known(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+    return candles(symbol).loc[since:]
+
+
+def keep(url: str, *rows: dict[str, Any]) -> None:
+    with get_db_session(url) as session:
+        session.execute(insert(KronosEvent), rows)
+
+
+def chance(symbol: str, event: str, as_of: Any, target: Any, step: int, **columns: Any) -> Any:
+    made: dict[str, Any] = dict(
+        symbol=symbol, interval="1d", model_name="mini", as_of=as_of, target_date=target,
+        bars_hash="", event=event, model_revision="r1", prediction_made_at=as_of,
+        horizon_days=step, last_close=float(candles(symbol)["close"].get(as_of, 100.0)),
+        probability=0.4, low=0.3, high=0.5, mean=None,
+    )  # fmt: skip
+    return made | columns
+
+
+def of_every_night(
+    symbol: str, event: str, probability: Sequence[float] | Floats, **columns: Any
+) -> list[dict[str, Any]]:
+    """As PAST's forecasts: the newest nights' targets are still to come."""
+    bars = candles(symbol)
+    days = [*bars.index, *pd.bdate_range(LAST + timedelta(days=1), periods=PAST.horizon)]
+    nights = range(len(bars) - PAST.sessions, len(bars))
+    chances = iter(np.resize(probability, PAST.sessions * PAST.horizon).tolist())
+    return [
+        chance(symbol, event, days[night], days[night + step], step, probability=next(chances))
+        | columns
+        for night in nights
+        for step in range(1, PAST.horizon + 1)
+    ]
+
+
+def score(url: str, bars: Any = known, **options: Any) -> EventScoring:
+    return score_events(partial(get_db_session, url), bars, **options)
+
+
+def rows(url: str) -> dict[tuple[str, str, int], Any]:
+    with get_db_session(url) as session:
+        return {(row.symbol, row.event, row.step): row for row in read_event_scores(session)}
+
+
+def resolved(url: str, bars: Any = known) -> list[EventOutcomes | Unresolved]:
+    return list(resolve_events(partial(get_db_session, url), bars))
+
+
+@pytest.mark.parametrize(
+    "event", ["touch +1%", "close above 0%", "return between -1% and +1%", "reach +1% before -1%",
+              "drawdown above 1.5%", "range above 2%"],
+)  # fmt: skip
+def test_an_outcome_is_what_the_bars_after_the_forecast_did(sqlite_url: str, event: str) -> None:
+    keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
+    one, left = resolved(sqlite_url)
+    assert isinstance(one, EventOutcomes)
+    assert len(one) == 3 * PAST.sessions - 6
+    assert 0 < one.happened.mean() < 1
+    assert isinstance(left, Unresolved)
+    assert (left.reason, left.n) == (UnresolvedReason.NOT_YET, 6)
+    bars = candles("AAPL")
+    for target, step, happened in zip(one.target, one.step, one.happened, strict=True):
+        end = bars.index.get_loc(target)
+        window, last = bars.iloc[end - step + 1 : end + 1], bars["close"].iloc[end - step]
+        expected = {
+            "touch +1%": window["high"].max() >= 1.01 * last,
+            "close above 0%": window["close"].iloc[-1] > last,
+            "return between -1% and +1%": abs(window["close"].iloc[-1] / last - 1) <= 0.01,
+            "range above 2%": (window["high"].max() - window["low"].min()) / last > 0.02,
+            "reach +1% before -1%": _first(window, last),
+            "drawdown above 1.5%": _falls(window, last, 0.015),
+        }
+        assert happened == expected[event]
+
+
+def _first(window: pd.DataFrame, last: float) -> bool:
+    for _, bar in window.iterrows():
+        if bar["low"] <= 0.99 * last:
+            return bool(bar["open"] >= 1.01 * last)
+        if bar["high"] >= 1.01 * last:
+            return True
+    return False
+
+
+def _falls(window: pd.DataFrame, peak: float, depth: float) -> bool:
+    for _, bar in window.iterrows():
+        peak = max(peak, bar["open"])
+        if bar["low"] < (1 - depth) * peak:
+            return True
+        peak = max(peak, bar["high"])
+        if bar["close"] < (1 - depth) * peak:
+            return True
+    return False
+
+
+def test_a_split_since_the_forecast_changes_no_outcome_not_even_of_a_price(sqlite_url: str) -> None:
+    """The candles are restated: a tenth of what they were when the forecasts were made."""
+    events = ["touch +1%", "touch 101", "reach 103 before 95", "close above 0%", "range above 2%"]
+    for event in events:
+        keep(sqlite_url, *of_every_night("AAPL", event, [0.5]))
+    before = [
+        one.happened.tolist() for one in resolved(sqlite_url) if isinstance(one, EventOutcomes)
+    ]
+    split = lambda symbol, interval, since: known(symbol, interval, since) / 10  # noqa: E731
+    after = [
+        one.happened.tolist()
+        for one in resolved(sqlite_url, split)
+        if isinstance(one, EventOutcomes)
+    ]
+    assert len(before) == 5
+    assert before == after
+
+
+def test_what_has_no_outcome_is_told_and_counts_in_no_score(sqlite_url: str) -> None:
+    bars = candles("AAPL")
+    days = bars.index[-8:]
+    without = bars.drop([days[1], days[6]])
+    keep(
+        sqlite_url,
+        chance("AAPL", "touch +1%", days[0], days[2], 2),  # a bar on the way is missing
+        chance("AAPL", "close above 0%", days[0], days[2], 2),  # which does not matter to a close
+        chance("AAPL", "touch +1%", days[1], days[2], 1),  # made from a bar that is gone
+        chance("AAPL", "touch +1%", days[2], days[6], 4),
+        chance("AAPL", "touch +1%", days[2], days[3], 1),
+        chance("AAPL", "touch +1%", days[7], days[7] + timedelta(days=30), 1),
+        chance("AAPL", "moon +1%", days[2], days[3], 1),  # of a newer version
+        chance("IBM", "touch +1%", days[2], days[3], 1),
+    )
+
+    def some(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        if symbol == "IBM":
+            raise DataError("is out of reach")
+        return without
+
+    outcomes = resolved(sqlite_url, some)
+    reasons = {one.text: one.n for one in outcomes if isinstance(one, Unresolved)}
+    assert reasons == {
+        "a session between its origin and the target has no bar": 1,
+        "the bar that it was made from is not in the history": 1,
+        "the target session has no bar": 1,
+        "the target session is not complete yet": 1,
+        "this version knows no such event: moon +1%": 1,
+        "its candles cannot be had: is out of reach": 1,
+    }
+    assert [(one.event, len(one)) for one in outcomes if isinstance(one, EventOutcomes)] == [
+        ("close above 0%", 1),
+        ("touch +1%", 1),
+    ]
+    found = score(sqlite_url, some)
+    assert (found.scored, found.waiting, len(found.unscored)) == (2, 1, 5)
+
+
+def test_the_first_vintage_of_complete_bars_counts(sqlite_url: str) -> None:
+    [day, target] = candles("AAPL").index[-2:]
+    asked = partial(chance, "AAPL", "touch +1%", day, target, 1)
+    keep(
+        sqlite_url,
+        asked(bars_hash="early", probability=0.1, prediction_made_at=day + timedelta(hours=15)),
+        asked(bars_hash="whole", probability=0.2, prediction_made_at=day + timedelta(hours=23)),
+        asked(bars_hash="later", probability=0.3, prediction_made_at=day + timedelta(hours=50)),
+    )
+    [one] = resolved(sqlite_url)
+    assert isinstance(one, EventOutcomes)
+    assert one.probability.tolist() == [0.2]
+
+
+def test_scores_are_those_of_the_textbook(database: str) -> None:
+    """Brier's score by hand, of all tickers and each, by event and step."""
+    said = np.random.default_rng(1).integers(0, 11, 999) / 10
+    for symbol in PAST.symbols:
+        keep(database, *of_every_night(symbol, "touch +1%", said))
+        keep(database, *of_every_night(symbol, "close above 0%", [0.5]))
+    found = score(database)
+    per_event = 3 * PAST.sessions - 6
+    assert (found.scored, found.waiting, found.unscored) == (4 * per_event, 24, [])
+    scores = rows(database)
+    assert scores.keys() == {
+        *((ALL_SYMBOLS, event, step) for event in ("touch +1%", "close above 0%", ALL_EVENTS)
+          for step in range(4)),
+        *((symbol, "touch +1%", 0) for symbol in PAST.symbols),
+        *((symbol, "close above 0%", 0) for symbol in PAST.symbols),
+    }  # fmt: skip
+
+    outcomes = [one for one in resolved(database) if isinstance(one, EventOutcomes)]
+    p, o, step = (
+        np.concatenate([getattr(one, name) for one in outcomes if one.event == "touch +1%"])
+        for name in ("probability", "happened", "step")
+    )
+    whole = scores[ALL_SYMBOLS, "touch +1%", 0]
+    assert (whole.n, whole.model_name, whole.model_revision) == (2 * per_event, "mini", "r1")
+    assert whole.brier == pytest.approx(np.mean((p - o) ** 2))
+    assert whole.frequency == pytest.approx(o.mean())
+    assert whole.mean_probability == pytest.approx(p.mean())
+    assert whole.base_brier == pytest.approx(np.mean((o - o.mean()) ** 2))
+    assert whole.brier_skill == pytest.approx(1 - whole.brier / whole.base_brier)
+    assert whole.skill_low < whole.brier_skill < whole.skill_high < 0  # it knows nothing
+    second = scores[ALL_SYMBOLS, "touch +1%", 2]
+    assert second.brier == pytest.approx(np.mean((p[step == 2] - o[step == 2]) ** 2))
+    assert second.bins == []
+
+    # said are tenths; 1.0 is in the last bin, with 0.9
+    assert [entry["from"] for entry in whole.bins] == pytest.approx([n / 10 for n in range(10)])
+    assert sum(entry["n"] for entry in whole.bins) == whole.n
+    for entry in whole.bins:
+        inside = (p >= entry["from"] - 1e-9) & ((p < entry["to"] - 1e-9) | (entry["to"] == 1))
+        assert entry["n"] == inside.sum()
+        assert entry["frequency"] == pytest.approx(o[inside].mean())
+        assert entry["probability"] == pytest.approx(p[inside].mean())
+        assert 0 <= entry["low"] <= entry["frequency"] <= entry["high"] <= 1
+    tenths = np.round(10 * p).astype(int).clip(max=9)
+    parts = [
+        (p[tenths == n].mean(), o[tenths == n].mean(), (tenths == n).mean()) for n in range(10)
+    ]
+    assert whole.reliability == pytest.approx(sum(w * (a - b) ** 2 for a, b, w in parts))
+    assert whole.resolution == pytest.approx(sum(w * (b - o.mean()) ** 2 for _, b, w in parts))
+
+    half = scores[ALL_SYMBOLS, "close above 0%", 0]
+    assert half.brier == pytest.approx(0.25)
+    assert half.resolution == pytest.approx(0)
+
+
+def test_few_chances_are_counted_and_not_measured(sqlite_url: str) -> None:
+    keep(sqlite_url, *of_every_night("AAPL", "touch +1%", [0.5])[:29])
+    score(sqlite_url)
+    row = rows(sqlite_url)[ALL_SYMBOLS, "touch +1%", 0]
+    assert (row.n, row.brier, row.brier_skill, row.bins) == (29, None, None, [])
+
+
+def test_what_never_happens_has_no_skill_and_breaks_nothing(sqlite_url: str) -> None:
+    keep(sqlite_url, *of_every_night("AAPL", "touch +90%", [0.0]))
+    score(sqlite_url)
+    row = rows(sqlite_url)[ALL_SYMBOLS, "touch +90%", 0]
+    assert (row.brier, row.frequency, row.brier_skill, row.skill_low) == (0.0, 0.0, None, None)
+    [entry] = row.bins
+    assert (entry["n"], entry["low"]) == (row.n, 0.0)
+    assert entry["high"] > 0.01
+
+
+def test_scores_of_some_leave_the_others_and_what_is_gone_goes(database: str) -> None:
+    for symbol in PAST.symbols:
+        keep(database, *of_every_night(symbol, "touch +1%", [0.5]))
+    score(database)
+    before = rows(database)
+    score(database, symbols=["AAPL"])
+    after = rows(database)
+    assert after.keys() == before.keys()
+    assert after["AAPL", "touch +1%", 0].scored_at > before["AAPL", "touch +1%", 0].scored_at
+    for kept in (("IBM", "touch +1%", 0), (ALL_SYMBOLS, "touch +1%", 0)):
+        assert after[kept].scored_at == before[kept].scored_at
+
+    with get_db_session(database) as session:
+        session.query(KronosEvent).filter_by(symbol="IBM").delete()
+
+    def unreachable(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        raise DataError("is out of reach")
+
+    score(database)
+    assert {symbol for symbol, *_ in rows(database)} == {"AAPL", ALL_SYMBOLS}
+    score(database, unreachable)  # this may pass, and its record stays
+    assert {symbol for symbol, *_ in rows(database)} == {"AAPL", ALL_SYMBOLS}
+
+
+def test_bars_are_those_that_the_data_service_knows() -> None:
+    data = DataService("sample").by_the_wall_clock()
+    bars = bars_of(data)("AAPL", "1d", datetime(2013, 2, 21))
+    assert [*bars.columns] == PRICES
+    assert bars.index[0] == datetime(2013, 2, 21)
+    assert bars["close"].equals(data.closes("AAPL", since=datetime(2013, 2, 21)))

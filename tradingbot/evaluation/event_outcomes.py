@@ -1,0 +1,174 @@
+"""Join stored chances of events with what the bars did.
+
+Bars are restated to the scale of the forecast by the close that it was made from, so that splits
+change nothing. A chance whose way to the target lacks a bar has no outcome, unless it is of the
+target's close alone: what the bars prove cannot be seen where they are missing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from tradingbot.errors import DataError
+from tradingbot.evaluation.outcomes import (
+    Unresolved,
+    UnresolvedReason,
+    complete_until,
+    positions,
+)
+from tradingbot.markets.candles import PRICES
+from tradingbot.path_events import Event, parse_event
+from tradingbot.persistence.events import StoredChance, event_parts, read_events
+from tradingbot.persistence.ledger import LedgerPart
+from tradingbot.typing import Flags, Floats, SessionFactory, Times
+
+if TYPE_CHECKING:
+    from tradingbot.data.service import DataService
+
+BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since -> PRICES by time
+
+
+@dataclass(frozen=True)
+class EventOutcomes:
+    """Chances of one event of one ticker by one revision of one model, and what happened."""
+
+    symbol: str
+    model_name: str
+    model_revision: str  # "" where it is not known
+    interval: str
+    event: str
+    target: Times  # (n,)
+    step: NDArray[np.int64]  # (n,) bars ahead
+    probability: Floats  # (n,)
+    happened: Flags  # (n,)
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+def bars_of(data: "DataService") -> BarsOf:
+    """The bars that `data` knows; its clock should be the wall's, as for `closes_of`."""
+    return lambda symbol, interval, since: data.known_bars(symbol, interval=interval, since=since)
+
+
+def resolve_events(
+    sessions: SessionFactory,
+    bars: BarsOf,
+    *,
+    model: str | None = None,
+    symbols: Collection[str] | None = None,
+) -> Iterator[EventOutcomes | Unresolved]:
+    """Resolve stored chances, one ticker after the other; arguments as in `resolve_outcomes`."""
+    with sessions() as session:
+        parts = event_parts(session, model=model, symbols=symbols)
+    for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
+        of_ticker = list(group)
+        history = _bars(bars, symbol, interval, min(part.first_as_of for part in of_ticker))
+        for part in of_ticker:
+            if isinstance(history, DataError):
+                reason = UnresolvedReason.NO_CANDLES
+                yield Unresolved(symbol, part.model_name, reason, part.count, history.reason)
+            else:
+                yield from _joined(part, read_events(sessions, part), history)
+
+
+def _bars(bars: BarsOf, symbol: str, interval: str, since: datetime) -> pd.DataFrame | DataError:
+    try:
+        found = bars(symbol, interval, since)
+    except DataError as error:
+        return error
+    return DataError(f"none from {since:%Y-%m-%d} on") if found.empty else found.sort_index()
+
+
+def _joined(
+    part: LedgerPart, chances: list[StoredChance], history: pd.DataFrame
+) -> Iterator[EventOutcomes | Unresolved]:
+    """Those of each event, as they are sorted; then what has no outcome."""
+    left_out: Counter[tuple[UnresolvedReason, str]] = Counter()
+    market = _Market(part, history)
+    for text, group in groupby(chances, lambda chance: chance.event):
+        of_event = list(group)
+        try:
+            event = parse_event(text)
+        except ValueError:
+            left_out[UnresolvedReason.NO_EVENT, text] += len(of_event)
+            continue
+        yield from market.outcomes(event, of_event, left_out)
+    for (reason, detail), count in left_out.items():
+        yield Unresolved(part.symbol, part.model_name, reason, count, detail)
+
+
+class _Market:
+    """One ticker's bars, and what events did on them."""
+
+    def __init__(self, part: LedgerPart, history: pd.DataFrame) -> None:
+        self._part = part
+        self._times = history.index.to_numpy().astype("datetime64[s]")
+        self._prices = history[PRICES].to_numpy(dtype="float64")
+        self._complete = complete_until(part.symbol, part.interval, self._times[-1])
+
+    def outcomes(
+        self,
+        event: Event,
+        chances: list[StoredChance],
+        left_out: Counter[tuple[UnresolvedReason, str]],
+    ) -> Iterator[EventOutcomes]:
+        """One a revision; chances without an outcome are counted in `left_out`."""
+        as_of = np.array([chance.as_of for chance in chances], dtype="datetime64[s]")
+        target = np.array([chance.target for chance in chances], dtype="datetime64[s]")
+        step = np.array([chance.step for chance in chances], dtype="int64")
+        start, has_start = positions(self._times, as_of)
+        end, has_end = positions(self._times, target)
+        newest = self._times[-1]
+        reasons = {  # the first that is true counts
+            UnresolvedReason.NOT_YET: target > self._complete,
+            UnresolvedReason.NO_ORIGIN: ~has_start,
+            UnresolvedReason.CANDLES_END: target > newest,
+            UnresolvedReason.NO_TARGET: ~has_end,
+            UnresolvedReason.NO_WAY: (end - start < step) & (not event.is_of_closes),
+        }
+        scored = ~np.any(list(reasons.values()), axis=0)
+        for index in np.argmax(list(reasons.values()), axis=0)[~scored].tolist():
+            reason = list(reasons)[index]
+            ended = reason == UnresolvedReason.CANDLES_END
+            left_out[reason, f"{pd.Timestamp(newest):%Y-%m-%d}" if ended else ""] += 1
+        if not scored.any():
+            return
+        last_close = np.array([chance.last_close for chance in chances])
+        happened = np.zeros(len(chances), dtype=bool)
+        happened[scored] = self._happened(event, start[scored], end[scored], last_close[scored])
+        revision = np.array([chance.revision for chance in chances], dtype=object)
+        probability = np.array([chance.probability for chance in chances])
+        for name in dict.fromkeys(revision[scored]):
+            these = scored & (revision == name)
+            yield EventOutcomes(
+                symbol=self._part.symbol,
+                model_name=self._part.model_name,
+                model_revision=name,
+                interval=self._part.interval,
+                event=event.text,
+                target=target[these],
+                step=step[these],
+                probability=probability[these],
+                happened=happened[these],
+            )
+
+    def _happened(
+        self, event: Event, start: NDArray[Any], end: NDArray[Any], last_close: Floats
+    ) -> Flags:
+        """(n,): whether it happened in the bars after `start`, up to `end`."""
+        span = int((end - start).max())
+        origins, number = np.unique(np.stack([start, last_close]), axis=1, return_inverse=True)
+        at, close = origins[0].astype("int64"), origins[1]
+        padded = np.concatenate([self._prices, np.full((span, len(PRICES)), np.nan)])
+        scale = close / self._prices[at, PRICES.index("close")]
+        bars = padded[at[:, None] + 1 + np.arange(span)] * scale[:, None, None]
+        found = event.happened(bars, close[:, None])
+        return np.asarray(found[number.ravel(), end - start - 1])

@@ -1,0 +1,218 @@
+"""`kronos_event_scores`: how good the stored chances of events were, counted anew from the ledger.
+
+The Brier score is the mean of (probability - outcome)²; its skill is against who always says how
+often the event happened. Ten bins of the probability tell how often what was said to be so likely
+did happen: reliability and resolution are Murphy's parts of the score.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradingbot.evaluation.event_outcomes import BarsOf, EventOutcomes, resolve_events
+from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
+from tradingbot.evaluation.statistics import interval, resampled, share_interval, wilson_interval
+from tradingbot.persistence.events import delete_event_scores_before, store_event_scores
+from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS
+from tradingbot.runtime.clock import utcnow
+from tradingbot.typing import Floats, SessionFactory, Times
+
+BINS = 10
+_NO_MEASURES: dict[str, Any] = dict.fromkeys(
+    (
+        *("mean_probability", "frequency", "brier", "base_brier", "brier_skill"),
+        *("skill_low", "skill_high", "reliability", "resolution"),
+    )
+)
+
+Record = tuple[str, str, str]  # model, its revision, interval
+
+
+@dataclass
+class EventScoring:
+    """What was scored, and what was not."""
+
+    scored: int = 0  # chances with an outcome
+    waiting: int = 0  # whose session is still to come
+    unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """Chances with their outcome, of any tickers and steps."""
+
+    target: Times
+    step: NDArray[np.int64]
+    probability: Floats
+    happened: Floats  # 0 or 1
+
+    @classmethod
+    def of(cls, outcomes: Collection[EventOutcomes]) -> "_Cases":
+        return cls(
+            np.concatenate([one.target for one in outcomes]),
+            np.concatenate([one.step for one in outcomes]),
+            np.concatenate([one.probability for one in outcomes]),
+            np.concatenate([one.happened for one in outcomes]).astype("float64"),
+        )
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> "_Cases":
+        return _Cases(*(getattr(self, name)[rows] for name in vars(self)))
+
+
+def score_events(
+    sessions: SessionFactory,
+    bars: BarsOf,
+    *,
+    model: str | None = None,
+    symbols: Collection[str] | None = None,
+) -> EventScoring:
+    """Count the record of all models, events and tickers anew, or of one and some, and store it.
+
+    As in `scoring.score`: that of all tickers together is left alone where only some are counted,
+    scores of what is no longer there go, and those of a ticker without candles stay.
+    """
+    scored_at = utcnow()
+    found = EventScoring()
+    without_candles: set[str] = set()
+    totals: dict[Record, list[EventOutcomes]] = {}
+    rows: list[dict[str, Any]] = []
+    every = resolve_events(sessions, bars, model=model, symbols=symbols)
+    for symbol, of_ticker in groupby(every, lambda one: one.symbol):
+        known: dict[Record, list[EventOutcomes]] = {}
+        for one in of_ticker:
+            if isinstance(one, EventOutcomes):
+                found.scored += len(one)
+                record = one.model_name, one.model_revision, one.interval
+                known.setdefault(record, []).append(one)
+                totals.setdefault(record, []).append(one)
+            elif one.reason == UnresolvedReason.NOT_YET:
+                found.waiting += one.n
+            else:
+                found.unscored.append(one)
+                if one.reason == UnresolvedReason.NO_CANDLES:
+                    without_candles.add(symbol)
+        for record, outcomes in known.items():
+            rows += _of_ticker(record, symbol, outcomes)
+    if symbols is None:
+        for record, outcomes in totals.items():
+            rows += _of_all(record, outcomes)
+    with sessions() as session:
+        store_event_scores(session, [row | {"scored_at": scored_at} for row in rows])
+        delete_event_scores_before(
+            session, scored_at, model=model, symbols=symbols, keep=without_candles
+        )
+    return found
+
+
+def _of_ticker(
+    record: Record, symbol: str, outcomes: list[EventOutcomes]
+) -> Iterator[dict[str, Any]]:
+    """One row an event: all steps together."""
+    for one in outcomes:
+        yield _row(record, symbol, one.event, ALL_STEPS, _Cases.of([one]))
+
+
+def _of_all(record: Record, outcomes: list[EventOutcomes]) -> Iterator[dict[str, Any]]:
+    """Each event, and all of them, over all steps and by step."""
+    by_event: dict[str, list[EventOutcomes]] = {}
+    for one in outcomes:
+        by_event.setdefault(one.event, []).append(one)
+    for event, some in [*by_event.items(), (ALL_EVENTS, outcomes)]:
+        cases = _Cases.of(some)
+        yield _row(record, ALL_SYMBOLS, event, ALL_STEPS, cases, whole=True)
+        for step in np.unique(cases.step).tolist():
+            yield _row(record, ALL_SYMBOLS, event, step, cases[cases.step == step])
+
+
+def _row(
+    record: Record, symbol: str, event: str, step: int, cases: _Cases, *, whole: bool = False
+) -> dict[str, Any]:
+    """A row of kronos_event_scores; only the `whole` have intervals and bins."""
+    row = {
+        **dict(zip(("model_name", "model_revision", "interval"), record, strict=True)),
+        "symbol": symbol,
+        "event": event,
+        "step": step,
+        "n": len(cases.target),
+        "sessions": len(np.unique(cases.target)),
+        "first_target": cases.target.min().item(),
+        "last_target": cases.target.max().item(),
+        **_NO_MEASURES,
+        "bins": [],
+    }
+    if len(cases.target) >= MIN_FORECASTS:
+        row |= _measures(cases)
+        if whole:
+            row |= _skill_interval(cases) | {"bins": list(_bins(cases))}
+    return row
+
+
+def _measures(cases: _Cases) -> dict[str, Any]:
+    said, happened = cases.probability, cases.happened
+    frequency = float(happened.mean())
+    brier = float(((said - happened) ** 2).mean())
+    base = frequency * (1 - frequency)
+    number = _bin_of(said)
+    counts = np.bincount(number, minlength=BINS)
+    used = counts > 0
+    in_bin, often = (
+        np.bincount(number, values, BINS)[used] / counts[used] for values in (said, happened)
+    )
+    return {
+        "mean_probability": float(said.mean()),
+        "frequency": frequency,
+        "brier": brier,
+        "base_brier": base,
+        "brier_skill": 1 - brier / base if base > 0 else None,
+        "reliability": float(counts[used] @ (in_bin - often) ** 2 / len(said)),
+        "resolution": float(counts[used] @ (often - frequency) ** 2 / len(said)),
+    }
+
+
+def _skill_interval(cases: _Cases) -> dict[str, Any]:
+    """Sessions that are due within a horizon of each other are resampled together."""
+    losses = (cases.probability - cases.happened) ** 2
+    values = np.stack([losses, cases.happened, np.ones_like(losses)], axis=1)
+    _, drawn = resampled(cases.target, values, block=int(cases.step.max()))
+    losses, happened, count = drawn.T
+    base = happened / count * (1 - happened / count)
+    varied = base > 0
+    found = interval(1 - (losses / count)[varied] / base[varied])
+    low, high = (None, None) if found is None else map(float, found)
+    return {"skill_low": low, "skill_high": high}
+
+
+def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
+    """What was said and what happened in each bin that has chances, with its 95 % interval."""
+    number = _bin_of(cases.probability)
+    sessions, at = np.unique(cases.target, return_inverse=True)
+    overlap = int(cases.step.max())
+    for one in np.unique(number).tolist():
+        inside = number == one
+        share = float(cases.happened[inside].mean())
+        hits, counts = (
+            np.bincount(at[inside], values[inside], len(sessions)).astype("float64")
+            for values in (cases.happened, np.ones_like(cases.happened))
+        )
+        few = len(sessions) < 2
+        low, high = wilson_interval(share, 1) if few else share_interval(hits, counts, overlap)
+        yield {
+            "from": one / BINS,
+            "to": (one + 1) / BINS,
+            "n": int(inside.sum()),
+            "probability": float(cases.probability[inside].mean()),
+            "frequency": share,
+            "low": low,
+            "high": high,
+        }
+
+
+def _bin_of(probability: Floats) -> NDArray[np.int64]:
+    """0 … 9; 1.0 belongs to the last."""
+    number = (probability * BINS + 1e-9).astype("int64")
+    return np.asarray(np.minimum(number, BINS - 1))
