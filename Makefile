@@ -14,7 +14,7 @@ TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test all-tests test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
+.PHONY: help run serve demo test all-tests test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,12 @@ serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; K
 
 # Many tests wait for a process, so three share two cores.
 WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
+
+demo: $(VENV)/.run ## A full report, demo/report.html: a backtest of the sample's last 150 sessions (a minute)
+	@mkdir -p demo
+	@KRONOS_MODEL=$${KRONOS_MODEL:-kronos-nano} $(VENV)/bin/kronosbot backtest --local --source sample --windows 150 --stride 1 --out demo/backtest.csv
+	@$(VENV)/bin/kronosbot report --backtest demo/backtest.csv --out demo/report.html
+	@echo "open demo/report.html in a browser"
 
 test: $(VENV)/.dev ## Lint, types, docs and every test
 	@$(MAKE) --no-print-directory -j3 lint docs all-tests

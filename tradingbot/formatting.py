@@ -3,6 +3,7 @@
 import math
 from datetime import datetime
 
+FOR_TRYING = {"kronos-nano"}  # models that come with the project
 MOST_FIXED = 1e15  # larger numbers are written with an exponent
 
 
@@ -23,6 +24,11 @@ def amount_text(amount: float, decimals: int = 2) -> str:
 def change_text(share: float) -> str:
     """+3.0%; 1e+300% is not written out."""
     return f"{share:+.1%}" if abs(share) < MOST_FIXED else f"{100 * share:+.5g}%"
+
+
+def model_text(name: str) -> str:
+    """The model's name, and of the small one that comes with the project what it is not for."""
+    return f"{name} (not meant for trading)" if name in FOR_TRYING else name
 
 
 def storable(text: object) -> str:

@@ -26,6 +26,13 @@ def write_report(
         ),
     ] = None,
     symbols: SymbolsOption = None,
+    backtest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Report what `kronosbot backtest` has written to this file; no database is read.",
+        ),
+    ] = None,
     database_url: DatabaseOption = None,
 ) -> None:
     """Write the forecasts and their record as one HTML file.
@@ -41,18 +48,24 @@ def write_report(
     Try it:
       kronosbot report
       kronosbot report --symbols SPY,QQQ --out /srv/www/kronos.html
+      kronosbot report --backtest backtest.csv
     """
+    from tradingbot.errors import ConfigError
     from tradingbot.persistence.url import database_url as configured_url
     from tradingbot.reports.writer import write_report as write_file
 
     try:
         with stop_on_signals():
+            if backtest is not None and (source or database_url):
+                other = "--source" if source else "--database-url"
+                raise ConfigError(f"--backtest={str(backtest)!r} has its own candles: no {other}")
             written = write_file(
                 out,
                 database_url or configured_url(),
                 Settings.from_env(),
                 source=source,
                 symbols=symbols or (),
+                backtest=backtest,
             )
     except (KronosError, Stopped) as error:
         fail(error, left=f"{out} is as it was")

@@ -61,6 +61,10 @@ class ForecastOutcomes:
     def __len__(self) -> int:
         return len(self.step)
 
+    def with_given(self, quantiles: Floats) -> "ForecastOutcomes":
+        """The same, had these been given: (n, 19), shares of the close of `as_of`."""
+        return replace(self, quantiles=quantiles)
+
     def __getitem__(self, rows: NDArray[Any]) -> "ForecastOutcomes":
         arrays: dict[str, Any] = {
             name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)

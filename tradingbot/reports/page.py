@@ -14,11 +14,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_RESAMPLE
 from tradingbot.formatting import duration
+from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.reports import tables, text
 from tradingbot.reports.charts import chart_data
 from tradingbot.reports.figures import compute_figures
 from tradingbot.reports.record import Record
+from tradingbot.reports.shares import NAMES
 
 STATIC = Path(__file__).with_name("static")
 TEMPLATES = Path(__file__).with_name("templates")
@@ -37,6 +40,8 @@ def render_page(record: Record, plotly: bytes) -> str:
             summary=text.summary(record, figures),
             facts=text.facts(record),
             notes=text.notes(record),
+            coming=text.coming(record, figures),
+            shares_in_words=text.shares_in_words(record),
             step_rows=tables.step_rows(figures),
             ranking_rows=tables.ranking_rows(record, figures),
             tickers_compared=text.tickers_compared(figures),
@@ -84,6 +89,10 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "METRICS": tables.METRICS,
+        "MIN_FORECASTS_TO_COMBINE": MIN_FORECASTS,
+        "MIN_SESSIONS_TO_COMBINE": MIN_SESSIONS,
+        "MIN_SESSIONS_TO_RESAMPLE": MIN_SESSIONS_TO_RESAMPLE,
+        "SHARE_NAMES": NAMES,
         "TICKER_METRICS": tables.TICKER_METRICS,
         "UNKNOWN": text.UNKNOWN,
     }
@@ -94,6 +103,7 @@ def _environment() -> Environment:
         "forecast_rows": tables.forecast_rows,
         "metric_values": tables.metric_values,
         "minute": text.minute,
+        "percent": text.percent,
         "model_name": tables.model_name,
         "run_outcome": tables.run_outcome,
         "ticker_record": text.ticker_record,

@@ -25,6 +25,7 @@ from tradingbot.persistence.forecast_rows import quantiles_of
 from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
+from tradingbot.reports.shares import StepShares, read_shares
 from tradingbot.settings import Settings
 from tradingbot.typing import Floats
 
@@ -86,6 +87,8 @@ class Record:
     tickers: list[TickerRecord]
     notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
     others: "list[KronosScore]" = field(default_factory=list)  # of other models and revisions
+    shares: list[StepShares] = field(default_factory=list)  # of the combined forecast
+    backtest: str = ""  # the name of the file that it is from; "": from the database
 
     @property
     def outcomes(self) -> list[ForecastOutcomes]:
@@ -95,7 +98,7 @@ class Record:
     def summary(self) -> str:
         tickers = "1 ticker" if len(self.tickers) == 1 else f"{len(self.tickers)} tickers"
         n = sum(len(one) for one in self.outcomes)
-        return f"{tickers}, {n} earlier forecasts against what came"
+        return f"{tickers}, {n:,} earlier forecasts against what came"
 
 
 def read_record(
@@ -136,6 +139,7 @@ def read_record(
             ],
             notes=_notes(status, symbols, chosen, recent),
             others=_others(session, model, revision),
+            shares=read_shares(session, model, revision, INTERVAL),
         )
 
 
@@ -197,7 +201,7 @@ def _ticker(
         missing = [f"no candles: {error.reason}"]
     fan = _fan(rows, bars["close"])
     shown = bars.tail(SHOWN_SESSIONS)
-    return TickerRecord(symbol, fan, shown, record, _past(record, shown, bars), missing)
+    return TickerRecord(symbol, fan, shown, record, past_forecasts(record, shown, bars), missing)
 
 
 def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
@@ -225,10 +229,10 @@ def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
     )
 
 
-def _past(
+def past_forecasts(
     record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame
 ) -> list[PastForecasts]:
-    """Of the shortest and the longest way ahead."""
+    """Of the shortest and the longest way ahead; `shown` are the newest of the ticker's `bars`."""
     days = pd.DatetimeIndex(shown.index)
     if record is None or not len(days):
         return []

@@ -63,7 +63,7 @@ def metric_values(
     span = f" ({interval_text(skill)})" if skill is not None and skill.low is not None else ""
     error, rate = relative_mae(metrics), metrics.hit_rate
     return {
-        "Forecasts": Value(f"{metrics.n}, too few" if few else f"{metrics.n}", metrics.n),
+        "Forecasts": Value(f"{metrics.n}, too few" if few else f"{metrics.n:,}", metrics.n),
         "CRPS skill": Value(percent(metrics.crps_skill, 1) + span, metrics.crps_skill),
         "EWMA skill": Value(percent(metrics.ewma_skill, 1), metrics.ewma_skill),
         "Error": Value(UNKNOWN if error is None else f"{error:.2f}", error),

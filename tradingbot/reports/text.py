@@ -6,8 +6,10 @@ from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
 from tradingbot.forecast import RAW, short_revision
-from tradingbot.formatting import bar_text, price_text
+from tradingbot.formatting import bar_text, model_text, price_text
 from tradingbot.persistence.runs import bad_runs
+from tradingbot.postprocessing.conformal import MIN_FORECASTS as TO_COMBINE
+from tradingbot.postprocessing.conformal import MIN_SESSIONS as SESSIONS_TO_COMBINE
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
 from tradingbot.shares import describe_bands, describe_shares, mean_shares
@@ -56,7 +58,7 @@ def summary(record: Record, figures: Figures) -> str:
     if overall.relative_mae is None:
         return "Until then the forecasts below stand without a record."
     return (
-        f"{overall.n} forecasts of {len(figures.tickers)} tickers, "
+        f"{overall.n:,} forecasts of {len(figures.tickers)} tickers, "
         f"{overall.first_target:%Y-%m-%d} to {overall.last_target:%Y-%m-%d}: "
         f"{describe_metrics(overall)}.{_beside_the_ewma_walk(overall)}"
     )
@@ -71,6 +73,34 @@ def _beside_the_ewma_walk(metrics: ForecastMetrics) -> str:
     )
 
 
+def coming(record: Record, figures: Figures) -> str:
+    """Return when there will be figures, while there are too few outcomes for any."""
+    overall = figures.overall
+    have, nights = (0, 0) if overall is None else (overall.n, overall.sessions)
+    if have >= MIN_FORECASTS:
+        return "What stands here needs closes that move, and a year of them before each forecast:"
+    ahead = [len(one.fan.days) for one in record.tickers]
+    left, sessions = MIN_FORECASTS - have, 0
+    while left > 0:
+        sessions += 1
+        left -= sum(min(nights + sessions, horizon) for horizon in ahead)
+    after = "1 more session" if sessions == 1 else f"{sessions} more sessions"
+    return (
+        f"Each night's forecasts meet their closes in the sessions after it. {MIN_FORECASTS} are "
+        f"needed, which takes {after} if the job runs every night; then these stand here:"
+    )
+
+
+def shares_in_words(record: Record) -> str:
+    """Return whether the newest shares are enough to be served."""
+    if all(one.served for one in record.shares):
+        return ""
+    return (
+        f"Bots are given combined forecasts once each has been learnt from {TO_COMBINE} forecasts "
+        f"on {SESSIONS_TO_COMBINE} sessions."
+    )
+
+
 def tickers_compared(figures: Figures) -> str:
     """Return how many tickers are better or worse than a random walk; "" where none is tested."""
     verdict = str(compare_tickers(figures.tickers))
@@ -82,9 +112,11 @@ def facts(record: Record) -> str:
     revision = f" revision {short_revision(record.revision)}" if record.revision else ""
     return "; ".join(
         (
-            f"{record.model}{revision}, {record.samples} paths a ticker",
+            f"{model_text(record.model)}{revision}, {record.samples} paths a ticker",
             *_reconstruction(record),
-            describe_all_bands(record),
+            f"walked forward in {record.backtest}"
+            if record.backtest
+            else describe_all_bands(record),
             f"candles from {record.status.source}",
             f"written {minute(record.status.now)} UTC",
         )
@@ -102,7 +134,7 @@ def _reconstruction(record: Record) -> list[str]:
 
 def notes(record: Record) -> list[str]:
     """Return what is missing or went wrong, a sentence each."""
-    problems = bad_runs(record.status.runs)
+    problems = [] if record.backtest else bad_runs(record.status.runs)
     return [
         *map(_sentence, problems),
         *record.notes,
@@ -118,7 +150,7 @@ def ticker_record(metrics: ForecastMetrics | None) -> str:
     """Return how good the forecasts of one ticker were; None: none has met its outcome."""
     if metrics is None:
         return "Record: no forecast has met its outcome."
-    n = "" if metrics.relative_mae is None else f" of {metrics.n} forecasts"
+    n = "" if metrics.relative_mae is None else f" of {metrics.n:,} forecasts"
     return f"Record{n}: {describe_metrics(metrics)}."
 
 

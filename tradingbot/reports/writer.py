@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tradingbot.reports.backtested import read_backtest
 from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
 from tradingbot.runtime.files import replaced
@@ -20,12 +21,19 @@ class WrittenReport:
 
 
 def write_report(
-    out: Path, url: str, settings: Settings, *, source: str | None, symbols: Sequence[str]
+    out: Path,
+    url: str,
+    settings: Settings,
+    *,
+    source: str | None,
+    symbols: Sequence[str],
+    backtest: Path | None = None,
 ) -> WrittenReport:
     """Write the report of the database `url` to `out`; an older file there is replaced.
 
     `symbols` are the tickers in it, all if empty; `source` is where candles come from, by default
-    that of the last run.
+    that of the last run. With `backtest`, the file of one, the report is of that, and the database
+    is not read.
 
     Raises:
         ConfigError: A setting is wrong, or `out` cannot be written.
@@ -33,7 +41,10 @@ def write_report(
     """
     plotly = packed_plotly()
     with replaced_file(out) as put:
-        record = read_record(url, settings, source=source, symbols=symbols)
+        if backtest is None:
+            record = read_record(url, settings, source=source, symbols=symbols)
+        else:
+            record = read_backtest(backtest, symbols)
         size = put(render_page(record, plotly))
     return WrittenReport(record.summary, size)
 

@@ -117,7 +117,11 @@ def chain(rows: pd.DataFrame) -> Chain | None:
             for name in map(str, losses)
         },
         shares=dict(
-            zip(FORECASTERS, np.mean([one.weights for one in newest], axis=0).tolist(), strict=True)
+            zip(
+                FORECASTERS,
+                np.mean([one.weights for one in newest.values()], axis=0).tolist(),
+                strict=True,
+            )
         ),
         worst=_worst(losses, symbols),
     )
@@ -159,7 +163,7 @@ def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
 
 def combined_quantiles(
     record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
-) -> tuple[dict[str, Floats], list[State]]:
+) -> tuple[dict[str, Floats], dict[int, State]]:
     """The combined and the experts' quantiles (n, 19), and the newest state of each step."""
     n = [len(one) for one in record]
     found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
@@ -167,10 +171,10 @@ def combined_quantiles(
     for number, one in enumerate(record):
         for step, panel in panels_of(one, bars[one.symbol]):
             by_step.setdefault(step, []).append((number, panel))
-    newest = []
+    newest = {}
     for step, parts in by_step.items():
         courses = _courses([(asset_class(record[number].symbol), panel) for number, panel in parts])
-        newest.append(courses[ALL_CLASSES].newest)
+        newest[step] = courses[ALL_CLASSES].newest
         for number, panel in parts:
             at = record[number].step == step
             kind = asset_class(record[number].symbol)

@@ -49,6 +49,8 @@ def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_
         (("--out", "missing/report.html"), 2, "cannot be written: No such file or directory; give"),
         (("--out", "."), 2, "--out='.' is no file; expected one such as report.html"),
         (("--source", "nasdaq"), 2, "--source='nasdaq': expected yahoo, sample or csv:DIR"),
+        (("--backtest", "no.csv"), 2, "no.csv is not there; `kronosbot backtest` makes such files"),
+        (("--backtest", "b.csv", "--source", "sample"), 2, "has its own candles: no --source"),
         (("--symbols", ","), 2, "--symbols=',': expected tickers, such as SPY,QQQ"),
     ],
 )

@@ -18,6 +18,9 @@ from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosScore, RunLog
+from tradingbot.postprocessing.combination import State
+from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.repository import store_combination
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, compute_figures
 from tradingbot.reports.page import STATIC, TEMPLATES, packed_plotly, render_page
@@ -70,6 +73,10 @@ class Shown(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.said[self._within] = self.said.get(self._within, "") + data + " "
+
+    @property
+    def everything(self) -> str:
+        return " ".join(" ".join(self.said.values()).split(" "))
 
     @property
     def data(self) -> Any:
@@ -137,6 +144,10 @@ def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None
     assert "no forecast has met its outcome" in found.said["tickers"] + found.said["find"]
     assert found.data["tickers"][0]["past"] == []
     assert "skill" not in found.data
+    # 2 tickers, 5 ahead: 2 + 4 + 6 + 8 + 10 outcomes; it says what is coming, and nothing twice
+    assert "30 are needed, which takes 5 more sessions" in found.said["record"]
+    assert "Do the bands hold?" in found.said["coming"]
+    assert "No record yet" not in found.said["record"]
 
 
 def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) -> None:
@@ -145,6 +156,8 @@ def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) 
     # of 6 nights, 5 ahead: 5 + 4 + 3 + 2 + 1 have come
     assert found.said["headline"].startswith("Too early to judge: 15 forecasts have met")
     assert found.charts == [("fan", "0"), ("past", "0")]
+    assert "Too early" not in found.said["record"]
+    assert "takes 3 more sessions" in found.said["record"]  # 5 each
     assert "15, too few" in found.said["ranking"]
 
 
@@ -262,8 +275,30 @@ def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:
         )  # fmt: skip
     found = shown(sqlite_url)
     assert found.said["headline"].startswith("No record yet")
-    assert "mini old" in found.said["record"]
-    assert "1.03" in found.said["record"]
+    assert "mini old" in found.everything
+    assert "1.03" in found.everything
+
+
+def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=40).store(sqlite_url)
+    assert "Kronos alone" in Shown.of(render_page(record_of(sqlite_url), b"")).everything
+    states = {
+        ("*", step): State(
+            (0.0, float(step), 0.0, 0.0),
+            sessions=40,
+            forecasts=1234,
+            until=np.datetime64(LAST, "s"),
+        )
+        for step in (1, 2)
+    }
+    with get_db_session(sqlite_url) as session:
+        store_combination(session, Combination(("mini", "r1", "1d"), states))
+    found = record_of(sqlite_url)
+    assert [one.step for one in found.shares] == [1, 2]
+    assert found.shares[1].shares[1] > found.shares[0].shares[1] > 0.25
+    said = Shown.of(render_page(found, b"")).everything
+    for words in ("What the combined forecast is made of", "1,234 forecasts, 40 sessions", "48 %"):
+        assert words.replace(" %", "\N{NO-BREAK SPACE}%") in said
 
 
 # the charts of a ticker -------------------------------------------------------------------

@@ -15,7 +15,6 @@ from tradingbot.cli.backtest_output import backtest_document, show_backtest
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import (
     QUANTILE_LEVELS,
-    RANGE_WALK,
     Forecast,
     ForecastBar,
     Reconstruction,
@@ -23,7 +22,11 @@ from tradingbot.forecast import (
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.recalibration import recalibrate
+from tradingbot.reports.backtested import read_backtest
+from tradingbot.reports.figures import compute_figures
+from tradingbot.reports.page import render_page
 from tradingbot.settings import Settings
+from tradingbot.shares import RANGE_WALK
 from tradingbot.walk_forward.chain import Chain, bars_of, chain, combined_quantiles
 from tradingbot.walk_forward.evaluation import evaluate, unseen_record
 from tradingbot.walk_forward.results import ResultsFile, outcomes_of, read_rows
@@ -220,3 +223,38 @@ def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
     other.write_text("\n".join([lines[0], ",".join(values), *lines[2:]]) + "\n")
     with pytest.raises(ConfigError, match=r"damaged: line 2 has -1\.0 as actual_low"):
         read_rows(other)
+
+
+def test_a_report_of_the_file_is_of_what_would_have_been_served(path: Path, walked: Chain) -> None:
+    found = read_backtest(path, ())
+    figures = compute_figures(found)
+    assert [one.symbol for one in found.tickers] == sorted(SYMBOLS)
+    assert figures.overall is not None
+    assert figures.overall.crps_skill == pytest.approx(
+        walked.links["combined"].crps_skill, abs=0.01
+    )
+    assert figures.charts["skill"]["raw"]["value"] < figures.charts["skill"]["given"]["value"]
+    [one, two] = found.shares
+    assert (one.step, two.step, one.served) == (1, 2, True)
+    assert np.mean([one.shares, two.shares], axis=0) == pytest.approx(list(walked.shares.values()))
+    [_, btc, _] = found.tickers
+    assert btc.fan.days == [DAYS[FIRST + 90], DAYS[FIRST + 91]]
+    assert btc.fan.last_close == pytest.approx(candles("BTC-USD")["close"].iloc[FIRST + 89])
+    page = render_page(found, b"")
+    assert "walked forward in backtest.csv" in page
+    assert "Last runs of the job" not in page
+    assert "has never run" not in page
+
+
+def test_a_report_of_some_tickers_or_of_an_older_file(path: Path, tmp_path: Path) -> None:
+    [only] = read_backtest(path, ("IBM", "XYZ")).tickers
+    assert only.symbol == "IBM"
+    with pytest.raises(ConfigError, match="has no forecast of XYZ with an outcome"):
+        read_backtest(path, ("XYZ",))
+    old = tmp_path / "old.csv"
+    with path.open() as lines, old.open("w", newline="") as file:
+        writer = csv.DictWriter(file, EARLIER_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(csv.DictReader(lines))
+    first, *_ = read_backtest(old, ()).tickers
+    assert (first.candles["high"] == first.candles["close"]).all()

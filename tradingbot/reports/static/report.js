@@ -177,7 +177,7 @@ function pit() {
   const even = 100 / middle.length;
   const bars = {
     type: "bar",
-    name: pit.raw ? "calibrated" : "raw",
+    name: pit.raw ? "served" : "raw",
     x: middle,
     y: pit.given.value.map(percent),
     error_y: spread(pit.given),
@@ -239,7 +239,7 @@ function measured(x, { given, raw }, hovertemplate) {
   const blue = { color: color("--forecast") };
   if (!raw) return [points(given, "raw", blue, 0)];
   const open = { color: color("--came"), symbol: "diamond-open" };
-  return [points(given, "calibrated", blue, -gap), points(raw, "raw", open, gap)];
+  return [points(given, "served", blue, -gap), points(raw, "raw", open, gap)];
 }
 
 function spread({ value, low, high }) {
@@ -262,14 +262,20 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const line = (x, y, name, of) => ({
   type: "scatter",
   mode: "lines",
+  connectgaps: y.every((value, i) => value === null || (y[i - 1] ?? null) === null),
   name,
   x,
   y,
   line: { color: color(of), width: 1.75 },
 });
 
-/** The area between two lines; where there is no value it is interrupted. */
+/** The area between two lines; where there is no value it is interrupted, but for forecasts that
+    were made every few sessions only. */
 function band(x, low, high, name, fill) {
+  if (low.every((value, i) => value === null || (low[i - 1] ?? null) === null)) {
+    const there = low.flatMap((value, i) => (value === null ? [] : [i]));
+    [x, low, high] = [x, low, high].map((values) => there.map((i) => values[i]));
+  }
   const outline = { x: [], y: [] };
   for (let start = 0; start < x.length; start++) {
     if (low[start] === null) continue;

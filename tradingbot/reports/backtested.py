@@ -1,0 +1,127 @@
+"""The data of a report, read from a backtest's file instead of the database."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.errors import ConfigError
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.training_cutoff import InTraining, trained_until
+from tradingbot.forecast import QUANTILE_LEVELS, prob_above
+from tradingbot.jobs.status import Status
+from tradingbot.reports.record import (
+    BANDS,
+    SHOWN_SESSIONS,
+    ForecastFan,
+    Record,
+    TickerRecord,
+    past_forecasts,
+)
+from tradingbot.reports.shares import shares_of
+from tradingbot.runtime.clock import utcnow
+from tradingbot.typing import Floats
+from tradingbot.walk_forward.chain import bars_of, combined_quantiles
+from tradingbot.walk_forward.results import outcomes_of, read_rows, settings_of
+
+_UNSEEN: tuple[InTraining, ...] = ("no", "unknown")
+PRICES = ["open", "high", "low", "close"]
+
+
+def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
+    """Read a backtest's forecasts of `symbols` (all, if empty), combined as they would be served.
+
+    Nothing looks ahead: each forecast is combined with what earlier ones had taught. Forecasts of
+    days that the model was trained on count only where there are no others.
+
+    Raises:
+        ConfigError: It is no such file, or has no such forecasts with an outcome.
+    """
+    rows = read_rows(path)
+    there = sorted(rows["symbol"].unique())
+    chosen = [one for one in there if not symbols or one.upper() in symbols]
+    rows = rows[rows["symbol"].isin(chosen)]
+    forecasts = rows[rows["step"] > 0]
+    unseen = bool(forecasts["in_training"].isin(_UNSEEN).any())
+    record = outcomes_of(rows, trained_on=_UNSEEN if unseen else None)
+    if not record:
+        wanted = f" of {', '.join(symbols)}" if symbols else ""
+        raise ConfigError(
+            f"{path} has no forecast{wanted} with an outcome; it has {', '.join(there[:5])}"
+        )
+    bars = bars_of(rows)
+    quantiles, states = combined_quantiles(record, bars)
+    served = _served(record, quantiles["combined"])
+    settings = settings_of(rows)
+    until = max(one.target.max() for one in record).astype("M8[s]").item()
+    return Record(
+        status=Status(now=utcnow(), database=str(path), source=settings["source"], clock=until),
+        model=settings["model"],
+        revision=settings["revision"],
+        samples=int(float(settings["samples"])),
+        tickers=[_ticker(one, bars[one.symbol]) for one in served],
+        notes=_notes(settings["model"], unseen, symbols, chosen),
+        shares=shares_of(states),
+        backtest=path.name,
+    )
+
+
+def _served(record: Sequence[ForecastOutcomes], combined: Floats) -> list[ForecastOutcomes]:
+    """Each with the combined quantiles in the place of the model's own, where there are any."""
+    found, at = [], 0
+    for one in record:
+        theirs = combined[at : at + len(one)]
+        known = np.isfinite(theirs).all(axis=1, keepdims=True)
+        given = np.where(known, theirs, one.raw_quantiles)
+        found.append(one.with_given(given))
+        at += len(one)
+    return found
+
+
+def _ticker(record: ForecastOutcomes, bars: pd.DataFrame) -> TickerRecord:
+    candles = bars.reindex(columns=PRICES)
+    for name in PRICES[:3]:  # an older file has only closes
+        candles[name] = candles[name].fillna(candles["close"])
+    shown = candles.tail(SHOWN_SESSIONS)
+    return TickerRecord(
+        symbol=record.symbol,
+        fan=_newest(record, candles["close"]),
+        candles=shown,
+        outcomes=record,
+        past=past_forecasts(record, shown, candles),
+        missing=[],
+    )
+
+
+def _newest(record: ForecastOutcomes, closes: pd.Series) -> ForecastFan:
+    last = record[record.as_of == record.as_of.max()]
+    as_of = last.as_of[0].item()
+    close = float(closes[as_of])
+    columns = [QUANTILE_LEVELS.index(level) for level in BANDS]
+    return ForecastFan(
+        as_of=as_of,
+        made_at=as_of,
+        last_close=close,
+        days=last.target.astype("M8[s]").tolist(),
+        quantiles=close * last.quantiles[:, columns].T,
+        prob_up=[
+            prob_above(dict(zip(QUANTILE_LEVELS, row, strict=True)), 1.0)
+            for row in last.quantiles.tolist()
+        ],
+        mean=(close * last.mean).tolist(),
+        calibration="combined, walked forward",
+        shares=None,
+    )
+
+
+def _notes(model: str, unseen: bool, symbols: Sequence[str], chosen: list[str]) -> list[str]:
+    notes = []
+    if not unseen:
+        notes.append(
+            f"{model} was {trained_until(model)}: it may have seen these days, and does worse on "
+            "days that are new to it."
+        )
+    if unknown := sorted(set(symbols) - {one.upper() for one in chosen}):
+        notes.append(f"No forecast of {', '.join(unknown)}.")
+    return notes
