@@ -8,27 +8,36 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import make_url, select, text
+from sqlalchemy import make_url, select, text, update
 from sqlalchemy.orm import Session
 
 from tests.support.postgres import Postgres
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, RunOvertaken
+from tradingbot.evaluation.outcomes import ForecastOutcomes, closes_of, resolve_outcomes
 from tradingbot.jobs import postprocessing
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.run_lock import await_lock
 from tradingbot.jobs.summary import Ending, RunSummary
+from tradingbot.markets.calendars import session_close
 from tradingbot.path_events import parse_events
 from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import KronosEvent, KronosForecast, KronosPrediction, RunLog
+from tradingbot.persistence.models import (
+    KronosEvent,
+    KronosForecast,
+    KronosPrediction,
+    KronosScore,
+    RunLog,
+)
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
@@ -195,6 +204,61 @@ def test_a_run_with_a_corrected_newest_bar_forecasts_again_and_the_ledger_keeps_
         assert len(kept) == 4
         assert len({row.bars_hash for row in kept}) == 2
         assert [row.last_close for row in latest] == pytest.approx([bars["close"].iloc[-1]] * 2)
+
+
+@pytest.mark.parametrize("during_the_session", [False, True])
+def test_of_two_vintages_the_first_from_complete_bars_is_scored_by_the_candles_of_now(
+    during_the_session: bool, space: Any, sqlite_url: str, tmp_path: Path
+) -> None:
+    """Between two nights the source applies a split and corrects the newest bar."""
+    bars = DataService("sample").history("AAPL", bars=62)
+
+    def night(count: int) -> list[str]:
+        bars.iloc[:count].rename_axis("Date").to_csv(tmp_path / "AAPL.csv")
+        job = Job(space, DataService(f"csv:{tmp_path}"), sqlite_url)
+        job.options = replace(job.options, symbols=("AAPL",))
+        assert job.run() == Ending()
+        return job.done.made
+
+    assert night(60) == ["AAPL"]
+    as_of = bars.index[59].to_pydatetime()
+    if during_the_session:
+        with get_db_session(sqlite_url) as session:
+            early = session_close("AAPL", as_of) - timedelta(hours=1)
+            session.execute(update(KronosForecast).values(prediction_made_at=early))
+    bars[["open", "high", "low", "close"]] /= 2
+    bars["volume"] *= 2
+    for name, change in (("high", 1.06), ("close", 1.05)):
+        bars.iloc[59, bars.columns.get_loc(name)] *= change
+    assert night(60) == ["AAPL"]
+    assert night(62) == ["AAPL"]
+
+    with get_db_session(sqlite_url) as session:
+        vintages = session.scalars(
+            select(KronosForecast)
+            .where(KronosForecast.as_of == as_of)
+            .order_by(KronosForecast.horizon_days, KronosForecast.prediction_made_at)
+        ).all()
+        scores = session.scalars(
+            select(KronosScore).where(
+                KronosScore.symbol == "AAPL", KronosScore.step > 0, KronosScore.last_sessions == 0
+            )
+        ).all()
+        assert [(row.step, row.n) for row in scores] == [(1, 1), (2, 1)]
+    closes = closes_of(DataService(f"csv:{tmp_path}"))
+    known = [
+        one
+        for one in resolve_outcomes(partial(get_db_session, sqlite_url), closes)
+        if isinstance(one, ForecastOutcomes)
+    ]
+    [outcomes] = known
+    later = bars["close"].iloc[60:62] / bars["close"].iloc[59]
+    assert outcomes.actual == pytest.approx(later.to_numpy())
+    of_first, of_second = (
+        [row.predicted_close / row.last_close for row in vintages[which::2]] for which in (0, 1)
+    )
+    assert of_first != pytest.approx(of_second, rel=1e-5)
+    assert outcomes.mean == pytest.approx(of_second if during_the_session else of_first)
 
 
 @pytest.mark.usefixtures("one_by_one")
