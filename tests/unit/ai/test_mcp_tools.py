@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tradingbot.ai.mcp.documents import NoArguments, Tickers
 from tradingbot.ai.mcp.server import FAN, make_server
 from tradingbot.ai.mcp.tools import KronosTools, Tool
 from tradingbot.evaluation.rescoring import rescore
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.runtime.progress import ProgressReporter
@@ -28,7 +30,7 @@ from tradingbot.settings import Settings
 
 TODAY = datetime(2024, 5, 15)
 NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
-NAMES = ["forecast", "stored_forecast", "track_record", "tickers", "status"]
+NAMES = ["forecast", "stored_forecast", "path_events", "track_record", "tickers", "status"]
 
 
 @pytest.fixture
@@ -51,9 +53,11 @@ def with_client(tools: list[Tool], ask: Callable[[Client], Any]) -> Any:
     return asyncio.run(connected())
 
 
-def call(market: Market, url: str, name: str, **arguments: Any) -> Any:
+def call(
+    market: Market, url: str, name: str, settings: Settings | None = None, **arguments: Any
+) -> Any:
     """The result of one call, held to the schema that the tool promises."""
-    tools = KronosTools(Settings(), url, source=market.source).all()
+    tools = KronosTools(settings or Settings(), url, source=market.source).all()
     result = with_client(tools, lambda client: client.call_tool(name, arguments))
     [text] = [block.text for block in result.content]
     if result.is_error:
@@ -106,6 +110,44 @@ def test_what_comes_after_the_clock_is_not_read(market: Market, sqlite_url: str)
     for asked in ({}, {"as_of": "2024-06-30"}):
         result = call(market, sqlite_url, "stored_forecast", symbol="AAPL", **asked)
         assert result.content[0].text.startswith("No forecast of AAPL is stored")
+
+
+def test_events_of_the_newest_forecast_are_read_where_they_are_stored(
+    market: Market, sqlite_url: str
+) -> None:
+    chances = [(0.1, 0.2, 0.3, 0.4, 0.5), (0.0, 0.1, 0.2, 0.3, 0.4), (0.2, 0.3, 0.4, 0.5, 0.6)]
+    touch = EventChance("touch +2%", *chances)
+    fall = EventChance("drawdown above 5%", *chances, mean=(1.0, 1.5, 2.0, 2.5, 3.0))
+    with get_db_session(sqlite_url) as session:
+        forecast = replace(made_up("AAPL", TODAY, **NUMBERS), events=(touch, fall))
+        store_forecasts(session, [forecast])
+    asked = {"events": ["Touch +2 %", "drawdown above 5%"], "horizon": 3}
+    result = call(market, sqlite_url, "path_events", symbol="AAPL", **asked)
+    assert result.structured_content["events"][0] == {
+        "event": "touch +2%",
+        "probability": [0.1, 0.2, 0.3],
+        "low": [0.0, 0.1, 0.2],
+        "high": [0.2, 0.3, 0.4],
+        "mean": None,
+        "record": None,
+    }
+    assert "drawdown above 5%: 30%, 20% to 40%; mean 2.0 %" in result.content[0].text
+    further = call(
+        market, sqlite_url, "path_events", symbol="AAPL", events=["touch +2%"], horizon=6
+    )
+    assert "KRONOS_SPACE_URL is not set" in further.content[0].text
+
+
+def test_other_events_are_asked_of_the_space(
+    market: Market, sqlite_url: str, space_url: str
+) -> None:
+    store(sqlite_url)
+    settings = Settings(space_url=space_url)
+    asked = {"symbol": "AAPL", "events": ["touch +2%", "reach 110 before 95"], "horizon": 3}
+    result = call(market, sqlite_url, "path_events", settings, **asked)
+    assert result.structured_content["source"] == "space"
+    assert [len(event["low"]) for event in result.structured_content["events"]] == [3, 3]
+    assert [event["event"] for event in result.structured_content["events"]] == asked["events"]
 
 
 def test_the_record_is_that_of_the_newest_model(market: Market, sqlite_url: str) -> None:
@@ -180,6 +222,11 @@ def test_without_a_database_each_tool_says_so_and_none_is_made(
             "as_of: Input should be a",
         ),
         ("track_record", {"symbol": 7}, "symbol: Input should be a valid string"),
+        ("path_events", {"symbol": "AAPL"}, "events: Field required"),
+        ("path_events", {"symbol": "AAPL", "events": []}, "events: List should have at least 1"),
+        ("path_events", {"symbol": "AAPL", "events": ["moon"]}, "expected touch LEVEL, reach"),
+        ("path_events", {"symbol": "AAPL", "events": ["x" * 10_000]}, "events.0: String should"),
+        ("path_events", {"symbol": "?", "events": ["touch +2%"]}, "is not a ticker"),
         ("tickers", {"all": True}, "Its arguments: none."),
     ],
 )
@@ -189,7 +236,7 @@ def test_a_wrong_call_is_answered_in_one_line_that_says_how_to_ask(
     result = call(market, sqlite_url, name, **arguments)
     assert result.is_error
     assert said in result.content[0].text
-    assert len(result.content[0].text) < 600
+    assert len(result.content[0].text) < 800
 
 
 def test_a_failure_of_ours_tells_nothing_of_the_inside(

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tradingbot.ai.forecast_answer import MOST_DAYS
+from tradingbot.ai.forecast_document import Source
+from tradingbot.path_events import MAX_EVENTS
 
 
 class _Arguments(BaseModel):
@@ -46,6 +48,18 @@ class StoredArguments(_Arguments):
         date | None,
         Field(description="The newest forecast that saw no bar after this day. Default: of all."),
     ] = None
+
+
+class EventArguments(ForecastArguments):
+    events: Annotated[
+        list[Annotated[str, Field(max_length=100)]],
+        Field(
+            min_length=1,
+            max_length=MAX_EVENTS,
+            description="What may happen on the way.",
+            examples=[["touch +2%", "reach +3% before -2%", "drawdown above 5%"]],
+        ),
+    ]
 
 
 class RecordArguments(_Arguments):
@@ -86,6 +100,35 @@ class TrackRecord(_Document):
     summary: Annotated[str, Field(description="One sentence.")]
     scored_at: datetime | None
     scores: list[Score]
+
+
+class EventState(_Document):
+    """How likely an event is by the end of each day, as the share of the simulated paths."""
+
+    event: str
+    probability: list[float]
+    low: Annotated[list[float], Field(description="Of its 95 % interval: Monte Carlo error.")]
+    high: list[float]
+    mean: Annotated[
+        list[float] | None,
+        Field(description="Per cent: mean drawdown or range over the paths, of such an event."),
+    ]
+    record: Annotated[
+        str | None, Field(description="How often it was said to happen, and how often it did.")
+    ]
+
+
+class EventsDocument(_Document):
+    """What one ticker's simulated paths say about events."""
+
+    symbol: str
+    model: str
+    as_of: Annotated[datetime, Field(description="The newest bar that the model saw, UTC.")]
+    last_close: float
+    source: Source
+    days: Annotated[list[datetime], Field(description="The sessions ahead, UTC.")]
+    events: list[EventState]
+    warnings: list[str]
 
 
 class TickerState(_Document):

@@ -1,7 +1,7 @@
 """The documents of the tools in words, for a language model. A forecast's are `forecast_text`."""
 
-from tradingbot.ai.mcp.documents import StatusDocument, Tickers, TrackRecord
-from tradingbot.formatting import bar_text, quoted
+from tradingbot.ai.mcp.documents import EventsDocument, StatusDocument, Tickers, TrackRecord
+from tradingbot.formatting import bar_text, price_text, quoted
 from tradingbot.persistence.models import ALL_SYMBOLS
 
 MOST_LINES = 30  # of a list; the document has all
@@ -23,6 +23,33 @@ def record_text(record: TrackRecord) -> str:
             figures.append(f"direction right {score.hit_rate:.0%}")
         lines.append(f"{who}, {window}: {', '.join(figures)}.")
     lines.append("A skill above 0 beats a random walk; one whose interval holds 0 shows nothing.")
+    return "\n".join(lines)
+
+
+def events_text(document: EventsDocument) -> str:
+    """How likely each event is by the last day."""
+    place = "the database" if document.source == "stored" else "the Space"
+    last = bar_text(document.days[-1], "1d")
+    lines = [
+        f"Simulated paths of {document.symbol}, {len(document.days)} trading days ahead of "
+        f"{bar_text(document.as_of, '1d')}, which closed at {price_text(document.last_close)}.",
+        f"Model: {document.model}; from {place}.",
+        *(f"Note: {warning}" for warning in document.warnings),
+        "",
+        f"Event: its chance by the end of {last}, and the 95 % interval of that",
+    ]
+    for event in document.events:
+        line = (
+            f"{event.event}: {event.probability[-1]:.0%}, {event.low[-1]:.0%} to "
+            f"{event.high[-1]:.0%}"
+        )
+        line += "" if event.mean is None else f"; mean {event.mean[-1]:.1f} %"
+        lines.append(line + ("" if event.record is None else f". Its record: {event.record}."))
+    lines += [
+        "",
+        "The interval is the error of so few paths alone; the model may be wrong besides. It knows "
+        f"the past daily candles of {document.symbol} and nothing else. It is no advice.",
+    ]
     return "\n".join(lines)
 
 

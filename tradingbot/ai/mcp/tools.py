@@ -1,25 +1,25 @@
 """The tools that an assistant may call. All of them only read."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, time
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy.orm import Session
 
-from tradingbot.ai.forecast_answer import as_ticker, forecast_answer
+from tradingbot.ai.forecast_answer import forecast_answer
 from tradingbot.ai.forecast_document import ForecastDocument, NoForecast, forecast_document
 from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.ai.mcp.documents import (
+    EventArguments,
+    EventsDocument,
     ForecastArguments,
     ModelState,
     NoArguments,
     RecordArguments,
     RunState,
     Score,
-    SpaceState,
     StaleTicker,
     StatusDocument,
     StoredArguments,
@@ -27,13 +27,12 @@ from tradingbot.ai.mcp.documents import (
     TickerState,
     TrackRecord,
 )
+from tradingbot.ai.mcp.events import path_events
+from tradingbot.ai.mcp.sources import Sources, ToolError, ticker_of
 from tradingbot.ai.mcp.text import record_text, status_text, tickers_text
-from tradingbot.ai.sanitising import MOST_NAME, name_text
+from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.universe import active_tickers
-from tradingbot.client import KronosClient
 from tradingbot.data.close_now import close_now
-from tradingbot.data.service import DataService
-from tradingbot.errors import DatabaseError, KronosError
 from tradingbot.evaluation.track_record import (
     WINDOWS,
     describe_track_record,
@@ -41,20 +40,13 @@ from tradingbot.evaluation.track_record import (
     track_record,
 )
 from tradingbot.formatting import quoted
-from tradingbot.jobs.status import WAY_OUT, read_status
 from tradingbot.markets.calendars import latest_complete_session
-from tradingbot.persistence.engine import get_db_session
+from tradingbot.path_events import GRAMMAR
 from tradingbot.persistence.forecast_queries import newest_forecasts, newest_until
 from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.models import ALL_SYMBOLS
-from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.scores import has_scores_table, scores_over_all_steps
-from tradingbot.persistence.url import database_exists, redact
 from tradingbot.settings import Settings
-
-
-class ToolError(KronosError):
-    """A call has no answer; the text says why, and what to ask instead."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,10 @@ class Tool:
 
 
 class KronosTools:
-    """What the tools read: one database, one source of candles, one Space."""
+    """The tools of one database, one source of candles and one Space."""
 
     def __init__(self, settings: Settings, url: str, *, source: str | None = None) -> None:
-        self._given_source = source
-        self._settings = settings
-        self._url = url
+        self._sources = Sources(settings, url, source)
 
     def all(self) -> list[Tool]:
         """The tools, in the order in which a client lists them."""
@@ -104,6 +94,18 @@ class KronosTools:
                 ForecastDocument,
                 self.stored_forecast,
                 is_drawn=True,
+            ),
+            Tool(
+                "path_events",
+                "Ask simulated paths",
+                "Ask how likely something is on the way: whether a price is touched, one level is "
+                "reached before another (take-profit before stop-loss), how deep the largest fall "
+                "is, where the close lies. Takes what is stored of the newest forecast, else asks "
+                f"the Space. An event is one of: {GRAMMAR}.",
+                EventArguments,
+                EventsDocument,
+                partial(path_events, self._sources),
+                asks_outside=True,
             ),
             Tool(
                 "track_record",
@@ -138,18 +140,21 @@ class KronosTools:
 
     def forecast(self, asked: ForecastArguments) -> tuple[str, BaseModel]:
         text, document = forecast_answer(
-            asked.symbol, asked.horizon, settings=self.settings(), sessions=self.session
+            asked.symbol,
+            asked.horizon,
+            settings=self._sources.settings(),
+            sessions=self._sources.session,
         )
         if isinstance(document, NoForecast):
             raise ToolError(text)
         return text, document
 
     def stored_forecast(self, asked: StoredArguments) -> tuple[str, BaseModel]:
-        ticker = _ticker(asked.symbol)
-        data = self._data()
+        ticker = ticker_of(asked.symbol)
+        data = self._sources.data()
         latest = latest_complete_session(ticker, data.now())
         until = latest if asked.as_of is None else datetime.combine(asked.as_of, time.max)
-        with self.session() as session:
+        with self._sources.session() as session:
             found = newest_until(
                 session, ticker, min(until, latest), close_at=close_now(data, ticker)
             )
@@ -158,13 +163,13 @@ class KronosTools:
             raise ToolError(
                 f"No forecast of {ticker} is stored{by}. `tickers` lists those that are."
             )
-        record = describe_track_record(found, self.session)
+        record = describe_track_record(found, self._sources.session)
         document = forecast_document(found, latest, "stored", record=record)
         return forecast_text(document), document
 
     def track_record(self, asked: RecordArguments) -> tuple[str, BaseModel]:
-        ticker = None if asked.symbol is None else _ticker(asked.symbol)
-        with self.session() as session:
+        ticker = None if asked.symbol is None else ticker_of(asked.symbol)
+        with self._sources.session() as session:
             newest = max(
                 (known for known in newest_forecasts(session) if known.interval == "1d"),
                 key=lambda known: known.as_of or datetime.min,
@@ -197,14 +202,14 @@ class KronosTools:
         return record_text(document), document
 
     def tickers(self, _asked: NoArguments) -> tuple[str, BaseModel]:
-        settings = self.settings()
+        settings = self._sources.settings()
         newest: dict[str, datetime | None] = {}
-        with self.session() as session:
+        with self._sources.session() as session:
             for known in newest_forecasts(session):
                 if known.interval == "1d":
                     dates = filter(None, (newest.get(known.symbol), known.as_of))
                     newest[known.symbol] = max(dates, default=None)
-        active = set(active_tickers(settings, self._data(), self.session))
+        active = set(active_tickers(settings, self._sources.data(), self._sources.session))
         document = Tickers(
             tickers=[
                 TickerState(
@@ -216,7 +221,7 @@ class KronosTools:
         return tickers_text(document), document
 
     def status(self, _asked: NoArguments) -> tuple[str, BaseModel]:
-        found = read_status(self._url, self._settings, source=self._given_source, max_age=1)
+        found = self._sources.status()
         document = StatusDocument(
             ok=not found.problems,
             problems=found.problems,
@@ -228,50 +233,6 @@ class KronosTools:
             stale=[StaleTicker.model_validate(ticker) for ticker in found.stale],
             models=[ModelState.model_validate(model) for model in found.models],
             runs=[RunState.model_validate(run) for run in found.runs],
-            space=self._space(),
+            space=self._sources.space(),
         )
         return status_text(document), document
-
-    # what they read ----------------------------------------------------------------------
-
-    @contextmanager
-    def session(self) -> Iterator[Session]:
-        """A session for reading. DatabaseError where there is no database; none is made."""
-        if not database_exists(self._url):
-            raise DatabaseError(f"there is no {redact(self._url)} yet: {WAY_OUT}")
-        with get_db_session(self._url, create=False) as session:
-            yield session
-
-    def settings(self) -> Settings:
-        """The settings, with the source of candles that was given, or else of the last run."""
-        source = self._given_source
-        if source is None:
-            with suppress(DatabaseError), self.session() as session:
-                source = last_source(session)
-        return self._settings if source is None else replace(self._settings, data_source=source)
-
-    def _data(self) -> DataService:
-        settings = self.settings()
-        return DataService(
-            settings.data_source,
-            horizon=settings.horizon,
-            timeouts=settings.timeouts,
-            max_jump=settings.max_jump,
-        )
-
-    def _space(self) -> SpaceState:
-        try:
-            with KronosClient(settings=self._settings) as client:
-                return SpaceState(up=True, model=str(client.health()["model"]), message=None)
-        except KronosError as error:
-            return SpaceState(up=False, model=None, message=quoted(error.reason, 300))
-
-
-def _ticker(symbol: str) -> str:
-    ticker = as_ticker(symbol)
-    if ticker is None:
-        raise ToolError(
-            f"symbol={quoted(symbol, MOST_NAME)!r} is not a ticker: ask again with the ticker as "
-            "on Yahoo Finance, such as AAPL, 7203.T or BTC-USD."
-        )
-    return ticker

@@ -1,0 +1,84 @@
+"""What the tools read: one database, one source of candles, one Space."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
+
+from tradingbot.ai.forecast_answer import as_ticker
+from tradingbot.ai.mcp.documents import SpaceState
+from tradingbot.ai.sanitising import MOST_NAME
+from tradingbot.client import KronosClient
+from tradingbot.data.service import DataService
+from tradingbot.errors import DatabaseError, KronosError
+from tradingbot.formatting import quoted
+from tradingbot.jobs.status import WAY_OUT, Status, read_status
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.runs import last_source
+from tradingbot.persistence.url import database_exists, redact
+from tradingbot.settings import Settings, default_timeouts
+
+
+class ToolError(KronosError):
+    """A call has no answer; the text says why, and what to ask instead."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where answers come from. Nothing is opened before it is asked."""
+
+    given: Settings
+    url: str  # the database's
+    source: str | None  # of candles; None: that of the last run, else that of the settings
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session for reading. DatabaseError where there is no database; none is made."""
+        if not database_exists(self.url):
+            raise DatabaseError(f"there is no {redact(self.url)} yet: {WAY_OUT}")
+        with get_db_session(self.url, create=False) as session:
+            yield session
+
+    def settings(self) -> Settings:
+        source = self.source
+        if source is None:
+            with suppress(DatabaseError), self.session() as session:
+                source = last_source(session)
+        return self.given if source is None else replace(self.given, data_source=source)
+
+    def data(self) -> DataService:
+        settings = self.settings()
+        return DataService(
+            settings.data_source,
+            horizon=settings.horizon,
+            timeouts=settings.timeouts,
+            max_jump=settings.max_jump,
+        )
+
+    def client(self, data: DataService | None = None) -> KronosClient:
+        """A client of the Space; close it."""
+        patience = default_timeouts().ai_space
+        return KronosClient(data=data, settings=self.given, sessions=self.session, timeout=patience)
+
+    def status(self) -> Status:
+        return read_status(self.url, self.given, source=self.source, max_age=1)
+
+    def space(self) -> SpaceState:
+        """Whether the Space can be asked now."""
+        try:
+            with self.client() as client:
+                return SpaceState(up=True, model=str(client.health()["model"]), message=None)
+        except KronosError as error:
+            return SpaceState(up=False, model=None, message=quoted(error.reason, 300))
+
+
+def ticker_of(symbol: str) -> str:
+    """As `as_ticker`; ToolError for what no ticker looks like."""
+    ticker = as_ticker(symbol)
+    if ticker is None:
+        raise ToolError(
+            f"symbol={quoted(symbol, MOST_NAME)!r} is not a ticker: ask again with the ticker as "
+            "on Yahoo Finance, such as AAPL, 7203.T or BTC-USD."
+        )
+    return ticker
