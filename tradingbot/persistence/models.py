@@ -254,7 +254,7 @@ class RunLog(Base):
     name: Mapped[str]  # "kronosbot", or the bot's name
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # None: running, or killed
-    status: Mapped[str]  # "running", "ok", "failed"
+    status: Mapped[str]  # "running", "ok", "failed", "killed"
     exit_code: Mapped[int | None]
     counts: Mapped[dict[str, int]] = mapped_column(JsonObject, default=dict)
     durations: Mapped[dict[str, float]] = mapped_column(JsonObject, default=dict)  # seconds

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import DatabaseError
 from tradingbot.persistence.models import RunLog
-from tradingbot.persistence.runs import JOB, LONGEST_RUN
+from tradingbot.persistence.runs import JOB, KILLED, LONGEST_RUN, shard_of
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Timeouts, default_timeouts
@@ -45,17 +45,23 @@ class RunLogWriter:
         details: Mapping[str, Any],
         timeouts: Timeouts | None = None,
     ) -> Self:
-        """Write the row of a run that began at `started_at`, naive UTC."""
-        facts = {"name": JOB, "status": "running", "started_at": started_at}
+        """Write the row of a run that began at `started_at`, naive UTC, and has its shard's lock.
+
+        Earlier runs of the shard that have not ended never will: they were killed, or had lost
+        the database.
+        """
+        facts = {"name": JOB, "status": "running"}
         mark = uuid.uuid4().hex  # another run may begin in the same second
 
         def write() -> int:
             with sessions() as session:
-                # there already, if the connection was lost just when it was committed
-                for row in session.scalars(select(RunLog).filter_by(**facts)):
+                for row in session.scalars(select(RunLog).filter_by(**facts, finished_at=None)):
+                    # there already, if the connection was lost just when it was committed
                     if row.details.get("mark") == mark:
                         return row.id
-                row = RunLog(**facts, details={**details, "mark": mark})
+                    if shard_of(row.details) == shard_of(details):
+                        row.status = KILLED
+                row = RunLog(**facts, started_at=started_at, details={**details, "mark": mark})
                 session.add(row)
                 session.flush()
                 return row.id
@@ -82,6 +88,7 @@ class RunLogWriter:
             unfinished = select(RunLog.id).where(
                 RunLog.name == JOB,
                 RunLog.finished_at.is_(None),
+                RunLog.status != KILLED,
                 RunLog.started_at > utcnow() - LONGEST_RUN,
                 RunLog.id != self._id,
             )

@@ -1,9 +1,9 @@
 """The history of the job's runs, read from run_logs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from tradingbot.runtime.locking import Lock
 from tradingbot.settings import MAX_SHARDS
 
 JOB = "kronosbot"  # the name of its rows
+KILLED = "killed"  # the status of a run that did not say how it ended, once a later one has begun
 LAST_RUNS = 10
 LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
 
@@ -49,7 +50,9 @@ def last_source(session: Session) -> str | None:
 def is_unfinished(session: Session, shard: str) -> bool:
     """Whether the newest run of the shard has not ended; it may have been killed."""
     newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
-    of_shard = (row for row in session.scalars(newest.limit(MAX_SHARDS)) if _shard(row) == shard)
+    of_shard = (
+        row for row in session.scalars(newest.limit(MAX_SHARDS)) if shard_of(row.details) == shard
+    )
     last = next(of_shard, None)
     return last is not None and last.finished_at is None
 
@@ -62,12 +65,13 @@ def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> l
         .order_by(RunLog.started_at.desc(), RunLog.id.desc())
     )
     last = session.scalars(newest.limit(1)).one_or_none()
-    a_night = _parts(_shard(last)) if last else 0
+    a_night = _parts(shard_of(last.details)) if last else 0
     runs: list[Run] = []
     for row in session.scalars(newest.limit(max(LAST_RUNS, 2 * a_night))):
-        shard = _shard(row)
+        shard = shard_of(row.details)
         ended = row.finished_at is not None
-        alive = not ended and _is_alive(shard, now - row.started_at, runs, lock)
+        may_end = not ended and row.status != KILLED
+        alive = may_end and _is_alive(shard, now - row.started_at, runs, lock)
         runs.append(
             Run(
                 state=_ended_as(row.exit_code) if ended else "running" if alive else "killed",
@@ -108,8 +112,9 @@ def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str]
     return age < LONGEST_RUN if is_held is None else is_held
 
 
-def _shard(row: RunLog) -> str:
-    return str(row.details.get("shard", "0/1"))
+def shard_of(details: Mapping[str, Any]) -> str:
+    """The part of the tickers that a run was for, "0/1" for all."""
+    return str(details.get("shard", "0/1"))
 
 
 def _parts(shard: str) -> int:

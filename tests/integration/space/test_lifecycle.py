@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ Stay = Callable[..., AbstractContextManager[Any]]
 @pytest.fixture
 def stay(hub: Hub, database: str) -> Stay:
     """One run's use of the Space; gives its /health."""
+    numbers = count()
 
     @contextmanager
     def stay(
@@ -60,7 +62,9 @@ def stay(hub: Hub, database: str) -> Stay:
         lock: Lock | None = None,
         timeouts: Timeouts = QUICK,
     ) -> Any:
-        log = RunLogWriter.begin(partial(get_db_session, database), started_at=utcnow(), details={})
+        part = {"shard": f"{next(numbers)}/9"}  # of one shard there is one run
+        sessions = partial(get_db_session, database)
+        log = RunLogWriter.begin(sessions, started_at=utcnow(), details=part)
         space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
         with (
             KronosClient(hub.space_url) as client,
