@@ -201,6 +201,19 @@ def test_without_a_database_each_tool_says_so_and_none_is_made(
     assert not (tmp_path / "none.db").exists()
 
 
+def test_a_file_that_is_no_database_is_told_in_a_line(market: Market, tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("not a database, but rather some notes " * 100)
+    url = f"sqlite:///{tmp_path / 'notes.db'}"
+    for name in ("tickers", "status", "track_record", "stored_forecast"):
+        asked = {"symbol": "AAPL"} if name == "stored_forecast" else {}
+        result = call(market, url, name, **asked)
+        assert "file is not a database; give another file" in result.content[0].text
+    assert (
+        "KRONOS_SPACE_URL is not set"
+        in call(market, url, "forecast", symbol="AAPL").content[0].text
+    )  # there is still the Space
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [

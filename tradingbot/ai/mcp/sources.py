@@ -14,7 +14,7 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import DatabaseError, KronosError
 from tradingbot.formatting import quoted
 from tradingbot.jobs.status import WAY_OUT, Status, read_status
-from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.settings import Settings, default_timeouts
@@ -34,10 +34,10 @@ class Sources:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session for reading. DatabaseError where there is no database; none is made."""
+        """A session that cannot write. DatabaseError where there is no database; none is made."""
         if not database_exists(self.url):
             raise DatabaseError(f"there is no {redact(self.url)} yet: {WAY_OUT}")
-        with get_db_session(self.url, create=False) as session:
+        with read_only_session(self.url) as session:
             yield session
 
     def settings(self) -> Settings:
