@@ -1,4 +1,4 @@
-"""`kronosbot export`: forecasts, scores and backtests as files for other programs."""
+"""`kronosbot export`: forecasts, scores, events and backtests as files for other programs."""
 
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +10,9 @@ from tradingbot.cli.command import Command
 from tradingbot.cli.options import DatabaseOption, Format, SymbolsOption
 
 export_app = typer.Typer(
-    help="""Write forecasts, scores or a backtest as CSV, JSON or Parquet.
+    help="""Write forecasts, scores, events or a backtest as CSV, JSON or Parquet.
 
-    Exit codes, of all three: 0 written; 1 there is nothing to write, or the database is out of
+    Exit codes, of all four: 0 written; 1 there is nothing to write, or the database is out of
     reach; 2 a wrong option, or a file that cannot be written; 130 Ctrl-C.
     """,
     rich_markup_mode=None,
@@ -31,6 +31,10 @@ OutOption = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="This model only. Default: all.")
 ]
+SinceOption = Annotated[
+    datetime | None,
+    typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="Made from bars of this day or later."),
+]
 
 
 @export_app.command("forecasts", cls=Command)
@@ -39,12 +43,7 @@ def forecasts(
     out: OutOption = None,
     symbols: SymbolsOption = None,
     model: ModelOption = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="DATE", formats=["%Y-%m-%d"], help="Made from bars of this day or later."
-        ),
-    ] = None,
+    since: SinceOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
     """Write every stored forecast, one row a day ahead.
@@ -84,6 +83,41 @@ def scores(
 
     rows = stored(database_url, exported_scores, symbols=symbols or (), model=model)
     export(rows, out, form, nothing="there are no scores to export: `kronosbot score` makes some")
+
+
+@export_app.command("events", cls=Command)
+def events(
+    form: FormatOption = Format.CSV,
+    out: OutOption = None,
+    symbols: SymbolsOption = None,
+    model: ModelOption = None,
+    since: SinceOption = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="How good they were instead of the chances.")
+    ] = False,
+    database_url: DatabaseOption = None,
+) -> None:
+    """Write the stored chance of each event by the end of each bar (KRONOS_EVENTS).
+
+    With --scores their record: a symbol of * is all tickers together, an event of * all events, a
+    step of 0 all steps. bin0_… to bin9_… are the chances from 0 to 10 %, … 90 to 100 %.
+
+    \b
+    Try it:
+      kronosbot export events --symbols SPY --out events.csv
+      kronosbot export events --scores --format json
+    """
+    from tradingbot.cli.export_output import export, stored
+    from tradingbot.persistence.export_queries import exported_event_scores, exported_events
+
+    which = {"symbols": symbols or (), "model": model}
+    if scores:
+        rows = stored(database_url, exported_event_scores, **which)
+        nothing = "there are no scores of events to export: `kronosbot score` makes some"
+    else:
+        rows = stored(database_url, exported_events, **which, since=since)
+        nothing = "there are no events to export: `kronosbot run` makes some, with KRONOS_EVENTS"
+    export(rows, out, form, nothing=nothing)
 
 
 @export_app.command("backtest", cls=Command)

@@ -17,13 +17,16 @@
                "shares": {"kronos": 0.15, …},       of combined quantiles, else null
                "bars": [{"step": 1, "target_date": …, "open": …, "high": …, "low": …, "close": …,
                          "volume": …, "quantiles": {"0.1": …}, "prob_up": 0.55,
-                         "actual": null}, …]},      the close that came, where it is known already
+                         "actual": null}, …],       the close that came, where it is known already
+               "events": [{"event": "touch +2%", "probability": [0.1, …], "low": …, "high": …,
+                           "mean": null, "mean_error": null}, …]},  of KRONOS_EVENTS, by bar
        "NEW": {"status": "failed", "kind": "TooFewBars", "reason": …}}}
 
 Times of bars are naive UTC, as everywhere; moments say their zone. The top's `as_of` is the newest.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -128,6 +131,7 @@ def _forecast(forecast: Forecast, actual: Mapping[datetime, float]) -> dict[str,
             }
             for bar in forecast.bars
         ],
+        "events": [asdict(chance) for chance in forecast.events],
     }
 
 

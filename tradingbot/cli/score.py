@@ -39,8 +39,9 @@ def score(
 ) -> None:
     """Compare every stored forecast whose session is complete with the realised closes.
 
-    Stores the record of each model, ticker and step ahead in kronos_scores, and shows it. Every
-    nightly run does so too. Fewer than 30 forecasts with an outcome are counted, not measured.
+    Stores the record of each model, ticker and step ahead in kronos_scores, and shows it; that of
+    events (KRONOS_EVENTS) in kronos_event_scores. Every nightly run does so too. Fewer than 30
+    forecasts with an outcome are counted, not measured.
 
     Exit codes: 0 done, also while all forecasts wait for their sessions; 1 there are no forecasts,
     none could be compared, or the database is out of reach; 2 a wrong setting; 130 Ctrl-C, which
@@ -51,7 +52,7 @@ def score(
       kronosbot score
       kronosbot score --symbols SPY --json | jq '.scores[] | select(.step == 0)'
     """
-    from tradingbot.cli.score_output import score_document, show_scores
+    from tradingbot.cli.score_output import score_document, show_stored
     from tradingbot.evaluation.rescoring import rescore
     from tradingbot.persistence.url import database_url as configured_url
 
@@ -74,5 +75,5 @@ def score(
         code,
         as_json=as_json,
         document=lambda: {"exit_code": code, **score_document(scores)},
-        show=partial(show_scores, scores.found, scores.rows),
+        show=partial(show_stored, scores),
     )

@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Row
 
+from tradingbot.cli.event_output import show_events
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.evaluation.outcomes import Unresolved
 from tradingbot.evaluation.rescoring import StoredScores
 from tradingbot.evaluation.scoring import Scoring
 from tradingbot.evaluation.ticker_comparison import TickerComparison, compare_tickers
@@ -32,25 +34,37 @@ EXPLAINED = (
 def score_document(scores: StoredScores) -> dict[str, Any]:
     """What was scored, and all the scores that are stored.
 
-    `scores` are of what was served, `parts` of its raw, calibrated and combined quantiles.
+    `scores` are of what was served, `parts` of its raw, calibrated and combined quantiles, `events`
+    of the chances of events.
     """
     return {
         "error": None,
         "database": scores.database,
         "scored": scores.found.scored,
         "waiting": scores.found.waiting,
-        "unscored": [
-            {"symbol": one.symbol, "model_name": one.model_name, "reason": one.text, "n": one.n}
-            for one in scores.found.unscored
-        ],
+        "unscored": [_left_out(one) for one in scores.found.unscored],
         "scores": [_as_dict(row) for row in scores.rows if row.forecast == SERVED],
         "parts": [_as_dict(row) for row in scores.rows if row.forecast != SERVED],
+        "events": [_as_dict(row) for row in scores.event_rows],
+        "events_scored": scores.events.scored,
+        "events_waiting": scores.events.waiting,
+        "events_unscored": [_left_out(one) for one in scores.events.unscored],
     }
+
+
+def _left_out(one: Unresolved) -> dict[str, Any]:
+    return {"symbol": one.symbol, "model_name": one.model_name, "reason": one.text, "n": one.n}
 
 
 def _as_dict(row: Row[Any]) -> dict[str, Any]:
     moment: datetime = row.scored_at  # a moment says its zone, a bar does not
     return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}
+
+
+def show_stored(scores: StoredScores, console: Console) -> None:
+    """All of it: forecasts, then events."""
+    show_scores(scores.found, scores.rows, console)
+    show_events(scores.events, scores.event_rows, console)
 
 
 def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> None:

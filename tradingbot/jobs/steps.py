@@ -25,6 +25,7 @@ from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.summary import PhaseTimer
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.fingerprint import bars_hash
+from tradingbot.persistence.events import with_stored_events
 from tradingbot.persistence.forecasts import already_stored, latest_stored
 from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.progress import ProgressReporter
@@ -110,7 +111,7 @@ def read_stored(
                 horizon=horizon,
                 bars=hashes,
             )
-            return {
+            found = {
                 symbol: latest_stored(
                     session,
                     symbol,
@@ -122,6 +123,8 @@ def read_stored(
                 )
                 for symbol in there
             }
+            made = with_stored_events(session, filter(None, found.values()))
+            return found | {forecast.symbol: forecast for forecast in made}
 
     return retried(read, timeouts=timeouts)
 

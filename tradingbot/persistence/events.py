@@ -1,13 +1,15 @@
 """Events on paths: stored chances read back, and their scores in kronos_event_scores."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, select
 
+from tradingbot.forecast import Forecast
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
 from tradingbot.persistence.ledger import LedgerPart, first_complete
 from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
@@ -135,25 +137,48 @@ def event_scores_of(
     ).all()
 
 
-def newest_chances(
-    session: "Session", *, model: str, interval: str, symbols: Collection[str], as_of: datetime
-) -> Iterator[Row[Any]]:
-    """Yield the chances that these tickers' forecasts of `as_of` came with, step by step."""
-    yield from session.execute(
-        select(KronosEvent.__table__)
+def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> list[Forecast]:
+    """Return stored forecasts with the chances that are stored beside them, by the event's name."""
+    every = list(forecasts)
+    rows = session.scalars(
+        select(KronosEvent)
         .where(
-            KronosEvent.model_name == model,
-            KronosEvent.interval == interval,
-            KronosEvent.symbol.in_(list(symbols)),
-            KronosEvent.as_of == as_of,
+            KronosEvent.symbol.in_({one.symbol for one in every}),
+            KronosEvent.as_of.in_({one.as_of for one in every}),
         )
-        .order_by(
-            KronosEvent.symbol,
-            KronosEvent.event,
-            KronosEvent.horizon_days,
-            KronosEvent.prediction_made_at,
-        )
+        .order_by(KronosEvent.event)
     )
+    known: dict[tuple[Any, ...], dict[str, dict[datetime, KronosEvent]]] = {}
+    for row in rows:
+        of_event = known.setdefault(_vintage(row), {}).setdefault(row.event, {})
+        of_event[row.target_date] = row
+    return [replace(one, events=_chances(one, known.get(_vintage(one), {}))) for one in every]
+
+
+def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:
+    return of.symbol, of.interval, of.model_name, of.as_of, of.bars_hash
+
+
+def _chances(
+    forecast: Forecast, by_event: Mapping[str, Mapping[datetime, KronosEvent]]
+) -> tuple[EventChance, ...]:
+    """Those that are known by the end of each of its bars."""
+    found = []
+    for event, by_target in by_event.items():
+        rows = [by_target.get(bar.target_date) for bar in forecast.bars]
+        there = [row for row in rows if row is not None]
+        if len(there) == len(rows):
+            means = [row.mean for row in there if row.mean is not None]
+            found.append(
+                EventChance(
+                    event,
+                    tuple(row.probability for row in there),
+                    tuple(row.low for row in there),
+                    tuple(row.high for row in there),
+                    tuple(means) or None,
+                )
+            )
+    return tuple(found)
 
 
 def _matching(

@@ -1,4 +1,4 @@
-"""Rows of the database as other programs read them: the ledger and the scores, flat."""
+"""Rows of the database as other programs read them: ledger, events and their scores, flat."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -8,7 +8,13 @@ from sqlalchemy import select
 
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.persistence.models import SCHEMA_VERSION, KronosForecast, KronosScore
+from tradingbot.persistence.models import (
+    SCHEMA_VERSION,
+    KronosEvent,
+    KronosEventScore,
+    KronosForecast,
+    KronosScore,
+)
 from tradingbot.persistence.schema import schema_version
 
 if TYPE_CHECKING:
@@ -65,6 +71,55 @@ def exported_scores(
         query = query.where(KronosScore.model_name == model)
     for row in _rows(session, query):
         yield dict(row._mapping)
+
+
+def exported_events(
+    session: "Session",
+    *,
+    symbols: Collection[str] = (),
+    model: str | None = None,
+    since: datetime | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield the chance of each event by the end of each bar, in the order of the table's key.
+
+    Raises:
+        DatabaseError: An older or a newer version made the schema.
+    """
+    table = KronosEvent.__table__
+    query = select(*table.columns).order_by(*table.primary_key)
+    if symbols:
+        query = query.where(KronosEvent.symbol.in_(list(symbols)))
+    if model is not None:
+        query = query.where(KronosEvent.model_name == model)
+    if since is not None:
+        query = query.where(KronosEvent.as_of >= since)
+    for row in _rows(session, query):
+        yield dict(row._mapping)
+
+
+def exported_event_scores(
+    session: "Session", *, symbols: Collection[str] = (), model: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of kronos_event_scores, in the order of their key.
+
+    The bins are columns: bin0_n, bin0_probability and bin0_frequency of chances below 10 %, …
+
+    Raises:
+        DatabaseError: An older or a newer version made the schema.
+    """
+    table = KronosEventScore.__table__
+    query = select(*table.columns).order_by(*table.primary_key)
+    if symbols:
+        query = query.where(KronosEventScore.symbol.in_(list(symbols)))
+    if model is not None:
+        query = query.where(KronosEventScore.model_name == model)
+    for row in _rows(session, query):
+        flat = {name: value for name, value in row._mapping.items() if name != "bins"}
+        bins = {round(10 * one["from"]): one for one in row.bins}
+        for number in range(10):
+            for name in ("n", "probability", "frequency"):
+                flat[f"bin{number}_{name}"] = bins.get(number, {}).get(name)
+        yield flat
 
 
 def quantile_names(prefix: str) -> Sequence[str]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from tradingbot.cli.main import app
 from tradingbot.cli.options import Format
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.events import store_event_scores
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.models import SERVED
 from tradingbot.persistence.scores import store_scores
@@ -61,6 +64,34 @@ def test_every_forecast_is_a_row_with_a_column_for_each_quantile(database: str) 
     assert float(first["predicted_close"]) == 1 / 3, "no digit is lost"
     assert first["as_of"] == "2024-05-15T00:00:00"
     assert "close_quantiles" not in first
+
+
+def test_events_and_their_scores_are_flat_rows_too(sqlite_url: str) -> None:
+    store(sqlite_url)
+    assert "KRONOS_EVENTS" in export("events", "--database-url", sqlite_url, code=1)
+    chance = EventChance("touch +2%", (0.2, 0.3), (0.1, 0.2), (0.4, 0.5))
+    numbers: dict[str, Any] = dict.fromkeys(("last_close", "close", "low", "high"), 100.0)
+    made = made_up("IBM", DAY, horizon=2, prob_up=0.5, **numbers)
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, [replace(made, events=(chance,))])
+    rows = read_csv(export("events", "--database-url", sqlite_url, "--symbols", "IBM"))
+    assert [(row["event"], row["horizon_days"], row["probability"]) for row in rows] == [
+        ("touch +2%", "1", "0.2"), ("touch +2%", "2", "0.3"),
+    ]  # fmt: skip
+    assert (rows[0]["low"], rows[0]["high"], rows[0]["mean"]) == ("0.1", "0.4", "")
+    asked = ("events", "--scores", "--database-url", sqlite_url, "--format", "json")
+    assert "kronosbot score" in export(*asked, code=1)
+    with get_db_session(sqlite_url) as session:
+        counted = {
+            "model_name": "m", "model_revision": "", "interval": "1d", "symbol": "*",
+            "event": "*", "step": 0, "n": 40, "sessions": 20, "first_target": DAY,
+            "last_target": DAY, "brier": 0.2, "scored_at": DAY,
+            "bins": [{"from": 0.2, "to": 0.3, "n": 40, "probability": 0.25, "frequency": 0.3}],
+        }  # fmt: skip
+        store_event_scores(session, [counted])
+    [row] = json.loads(export(*asked))
+    assert (row["event"], row["brier"], row["bin2_n"], row["bin2_frequency"]) == ("*", 0.2, 40, 0.3)
+    assert (row["bin3_n"], "bins" in row) == (None, False)
 
 
 def test_json_and_csv_say_the_same_and_can_be_narrowed_down(sqlite_url: str) -> None:

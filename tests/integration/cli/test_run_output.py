@@ -250,7 +250,9 @@ def test_the_report_as_json_holds_what_was_stored_and_what_became_of_each_ticker
     tmp_path: Path, space_url: str, postgres_url: str
 ) -> None:
     options = ["--source", "sample", "--horizon", "2", "--symbols", "MSFT,AAPL,ZZZZ", "--json"]
-    settings = {"KRONOS_SPACE_URL": space_url, "DATABASE_URL": postgres_url}
+    settings = {
+        "KRONOS_SPACE_URL": space_url, "DATABASE_URL": postgres_url, "KRONOS_EVENTS": "touch 1%",
+    }  # fmt: skip
     first = kronosbot(*options, folder=tmp_path, **settings)
     assert first.returncode == 0, first.stderr
     report = document(first.stdout)
@@ -286,6 +288,9 @@ def test_the_report_as_json_holds_what_was_stored_and_what_became_of_each_ticker
         for row in ledger
     ]  # fmt: skip
     assert apple["bars"][0]["actual"] == 450.81
+    [touch] = apple["events"]
+    assert (touch["event"], len(touch["probability"])) == ("touch +1%", 2)
+    assert 0 <= touch["low"][1] <= touch["probability"][1] <= touch["high"][1] <= 1
 
     again = document(kronosbot(*options, folder=tmp_path, **settings).stdout)
     assert again["counts"]["already_there"] == 2

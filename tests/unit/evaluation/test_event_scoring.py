@@ -3,19 +3,24 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache, partial
+from io import StringIO
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from sqlalchemy import insert
 
 from tests.support.records import LAST, NOW, Past
+from tradingbot.cli.score_output import score_document, show_stored
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError
 from tradingbot.evaluation.event_outcomes import EventOutcomes, bars_of, resolve_events
 from tradingbot.evaluation.event_scoring import EventScoring, score_events
 from tradingbot.evaluation.outcomes import Unresolved, UnresolvedReason
+from tradingbot.evaluation.rescoring import StoredScores
+from tradingbot.evaluation.scoring import Scoring
 from tradingbot.markets.candles import PRICES
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.events import read_event_scores
@@ -254,6 +259,43 @@ def test_scores_are_those_of_the_textbook(database: str) -> None:
     half = scores[ALL_SYMBOLS, "close above 0%", 0]
     assert half.brier == pytest.approx(0.25)
     assert half.resolution == pytest.approx(0)
+
+
+def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) -> None:
+    for event in ("touch +1%", "return between -1% and +1%"):
+        keep(sqlite_url, *of_every_night("AAPL", event, [0.5, 0.22]))
+    found = score(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        event_rows = read_event_scores(session)
+    scores = StoredScores(Scoring(), [], "sqlite:///k.db", found, event_rows)
+    said = StringIO()
+    show_stored(scores, Console(file=said, width=80))
+    lines = said.getvalue().splitlines()
+    assert max(map(len, lines)) <= 90
+    assert lines[0] == "mini (r1), 1d: 228 chances of events with an outcome"
+    told = {line[:26].strip(): line.split() for line in lines}
+    whole = rows(sqlite_url)[ALL_SYMBOLS, "touch +1%", 0]
+    assert told["touch +1%"][2:6] == [
+        "114", f"{whole.mean_probability:.0%}", f"{whole.frequency:.0%}", f"{whole.brier:.3f}",
+    ]  # fmt: skip
+    assert {"return between -1% and +1%", "all"} <= told.keys()
+    [bin_line] = [line.split() for line in lines if line.strip().startswith("20 to 30 %")]
+    all_events = rows(sqlite_url)[ALL_SYMBOLS, ALL_EVENTS, 0]
+    assert bin_line[4:6] == [str(all_events.bins[0]["n"]), "22%"]
+    assert lines[-1] == "12 chances of events wait for their session"
+
+    document = score_document(scores)
+    assert (document["events_scored"], document["events_waiting"]) == (228, 12)
+    assert document["events_unscored"] == []
+    assert {row["event"] for row in document["events"]} == {
+        "*", "touch +1%", "return between -1% and +1%",
+    }  # fmt: skip
+
+
+def test_without_events_nothing_is_said_of_them(sqlite_url: str) -> None:
+    said = StringIO()
+    show_stored(StoredScores(Scoring(), [], "sqlite:///k.db"), Console(file=said, width=80))
+    assert "event" not in said.getvalue().lower()
 
 
 def test_few_chances_are_counted_and_not_measured(sqlite_url: str) -> None:

@@ -1,0 +1,84 @@
+"""What `kronosbot score` prints of events: how good their chances were, and how reliable."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from sqlalchemy import Row
+
+from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.evaluation.event_scoring import EventScoring
+from tradingbot.evaluation.metrics import MIN_FORECASTS
+from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS
+
+EXPLAINED = (
+    "Said: mean chance; Came: how often it happened; Brier: mean of (chance - outcome) squared;",
+    "Skill: 1 - Brier ÷ that of who always says how often it happens, above 0 is better",
+)
+
+
+def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console) -> None:
+    """A table a model of all tickers and steps, then what was said beside what came.
+
+    Nothing where no events were stored. rows: of kronos_event_scores.
+    """
+
+    def record(row: Row[Any]) -> tuple[str, str, str]:
+        return row.model_name, row.model_revision, row.interval
+
+    measured = False
+    for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
+        whole = [row for row in of_record if (row.symbol, row.step) == (ALL_SYMBOLS, ALL_STEPS)]
+        every = next((row for row in whole if row.event == ALL_EVENTS), None)
+        if every is None:  # only some tickers were ever scored
+            continue
+        name = f"{model} ({revision})" if revision else model
+        print_line(console, f"{name}, {interval}: {every.n} chances of events with an outcome")
+        if every.brier is None:
+            print_line(console, f"Too few to say anything: {every.n} of {MIN_FORECASTS}")
+        else:
+            measured = True
+            _show_scores([*(row for row in whole if row is not every), every], console)
+            _show_reliability(every.bins, console)
+        print_line(console)
+    if measured:
+        for line in EXPLAINED:
+            print_line(console, line)
+    if found.waiting:
+        print_line(console, f"{found.waiting} chances of events wait for their session")
+
+
+def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
+    columns = ("Event", "n", "Said", "Came", "Brier", "Skill", "(95 %)")
+    table = plain_table(*columns, left=("Event", "(95 %)"), gap=1)
+    for row in rows:
+        interval = ""
+        if row.skill_low is not None:
+            interval = f"({row.skill_low:+.2f} to {row.skill_high:+.2f})"
+        table.add_row(
+            "all" if row.event == ALL_EVENTS else row.event,
+            str(row.n),
+            *(_number(value, ".0%") for value in (row.mean_probability, row.frequency)),
+            _number(row.brier, ".3f"),
+            _number(row.brier_skill, "+.2f"),
+            interval,
+        )
+    print_table(console, table)
+
+
+def _show_reliability(bins: Sequence[dict[str, Any]], console: Console) -> None:
+    table = plain_table("Chance said", "n", "Said", "Came", "(95 %)", left=("(95 %)",), gap=1)
+    for one in bins:
+        table.add_row(
+            f"{100 * one['from']:.0f} to {100 * one['to']:.0f} %",
+            str(one["n"]),
+            f"{one['probability']:.0%}",
+            f"{one['frequency']:.0%}",
+            f"({100 * one['low']:.0f} to {100 * one['high']:.0f})",
+        )
+    print_table(console, table)
+
+
+def _number(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)
