@@ -1,6 +1,6 @@
 """Events on paths: stored chances read back, and their scores in kronos_event_scores."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -153,6 +153,27 @@ def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> lis
         of_event = known.setdefault(_vintage(row), {}).setdefault(row.event, {})
         of_event[row.target_date] = row
     return [replace(one, events=_chances(one, known.get(_vintage(one), {}))) for one in every]
+
+
+def newest_chances(
+    session: "Session", *, model: str, interval: str, symbols: Collection[str], as_of: datetime
+) -> Iterator[Row[Any]]:
+    """Yield the chances that these tickers' forecasts of `as_of` came with, step by step."""
+    yield from session.execute(
+        select(KronosEvent.__table__)
+        .where(
+            KronosEvent.model_name == model,
+            KronosEvent.interval == interval,
+            KronosEvent.symbol.in_(list(symbols)),
+            KronosEvent.as_of == as_of,
+        )
+        .order_by(
+            KronosEvent.symbol,
+            KronosEvent.event,
+            KronosEvent.horizon_days,
+            KronosEvent.prediction_made_at,
+        )
+    )
 
 
 def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:
