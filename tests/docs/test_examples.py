@@ -30,6 +30,8 @@ ELSEWHERE = [
     ),
     (r".*--source yahoo .*", "asks Yahoo; tests/unit/data has one of its own"),
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
+    (r"claude mcp add .*", "wants Claude Code"),
+    (r"kronosbot mcp --http", "tests/integration/cli/test_mcp.py"),
     (r"docker (build|push|run) .*", "tests/images builds and runs the images"),
     (r"(\.venv/bin/)?kronos-space deploy .*", "tests/integration/kronos_space/test_deploy.py"),
     (r"(export|SPACE=).*", "for the commands that follow"),
