@@ -9,6 +9,8 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
@@ -23,14 +25,24 @@ JSON = {"Content-Type": "application/json"}
 MODERN = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "forecast"}
 
 
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+    "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+}
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
 def call(tool: str, arguments: dict[str, Any], *, modern: bool = False) -> bytes:
     params: dict[str, Any] = {"name": tool, "arguments": arguments}
     if modern:
-        params["_meta"] = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-        }
+        params["_meta"] = META
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     return json.dumps(message).encode()
 
@@ -154,6 +166,49 @@ def test_what_is_no_request_is_refused_in_the_protocols_own_shape(
     assert error["jsonrpc"] == "2.0"
     assert error["error"]["message"]
     assert httpx2.get(f"{space.url}/health").status_code == 200
+
+
+METHODS = [
+    "tools/list",
+    "tools/call",
+    "initialize",
+    "ping",
+    "resources/read",
+    "server/discover",
+    "notifications/cancelled",
+    "subscriptions/listen",
+    "prompts/get",
+    "nothing/such",
+]
+MESSAGES = st.fixed_dictionaries(
+    {
+        "jsonrpc": st.sampled_from(["2.0", "1.0", 2]),
+        "method": st.sampled_from(METHODS),
+    },
+    optional={
+        "id": JSON_VALUES,
+        "params": st.fixed_dictionaries(
+            {},
+            optional={
+                "name": st.sampled_from(["forecast", "path_events", "status", "nothing"]),
+                "uri": st.sampled_from(["ui://kronos/fan.html", "file:///etc/passwd"]),
+                "arguments": JSON_VALUES | st.just(request(horizon=1, samples=1)),
+                "_meta": JSON_VALUES | st.just(META),
+            },
+        )
+        | JSON_VALUES,
+    },
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(message=MESSAGES | JSON_VALUES, headers=st.sampled_from([{}, MODERN]))
+def test_no_message_makes_the_service_fail(
+    space: Server, message: Any, headers: dict[str, str]
+) -> None:
+    answer = post(space, json.dumps(message).encode(), headers)
+    assert answer.status_code < 500, answer.text
+    assert "its log says why" not in answer.text
 
 
 def test_only_post_is_served(space: Server) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import resources
 from typing import Any
 
@@ -23,7 +24,7 @@ from tradingbot.runtime.concurrency import in_background
 logger = logging.getLogger(__name__)
 
 FAN = "ui://kronos/fan.html"
-AT_ONCE = 8  # calls; more wait
+AT_ONCE = 8  # calls of one tool; more wait, and hold up no other tool
 INSTRUCTIONS = (
     "Forecasts of daily prices by Kronos, a model of price candles, with their track record. "
     "Everything only reads. A forecast knows past candles and nothing else, and is no advice: "
@@ -35,7 +36,7 @@ def make_server(tools: Sequence[Tool]) -> Any:
     """A server of these tools, for any transport."""
     by_name = {tool.name: tool for tool in tools}
     listed = [_listed(tool) for tool in tools]
-    slots = asyncio.Semaphore(AT_ONCE)
+    slots = {tool.name: asyncio.Semaphore(AT_ONCE) for tool in tools}
 
     async def list_tools(_context: Any, _params: Any) -> Any:
         return types.ListToolsResult(tools=listed)
@@ -48,7 +49,7 @@ def make_server(tools: Sequence[Tool]) -> Any:
             raise MCPError(types.INVALID_PARAMS, message)
         try:
             asked = tool.arguments.model_validate(params.arguments or {})
-            return _result(*await _in_thread(slots, tool, asked))
+            return _result(*await _in_thread(slots[tool.name], tool, asked))
         except ValidationError as error:
             return _failure(_in_words(tool, error))
         except KronosError as error:
@@ -87,12 +88,12 @@ async def _in_thread(
     await slots.acquire()
     loop = asyncio.get_running_loop()
     work = in_background(lambda: tool.answer(asked))
-    work.add_done_callback(lambda _: _quietly(loop, slots))
+    work.add_done_callback(lambda _: _free(loop, slots))
     return await asyncio.wrap_future(work)
 
 
-def _quietly(loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
-    if not loop.is_closed():
+def _free(loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
+    with suppress(RuntimeError):  # the server has ended meanwhile
         loop.call_soon_threadsafe(slots.release)
 
 
