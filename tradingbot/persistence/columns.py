@@ -39,6 +39,7 @@ class BarTime(UtcDateTime):
 
 
 JsonObject = JSON().with_variant(postgresql.JSONB(), "postgresql")
+JsonList = JSON().with_variant(postgresql.JSONB(), "postgresql")  # no mutable dictionary
 JsonOrNull = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 

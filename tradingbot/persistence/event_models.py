@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingbot.persistence.columns import BarTime, Base, JsonObject, UtcDateTime
+from tradingbot.persistence.columns import BarTime, Base, JsonList, UtcDateTime
 
 ALL_EVENTS = "*"  # in KronosEventScore.event
 
@@ -63,5 +63,5 @@ class KronosEventScore(Base):
     reliability: Mapped[float | None]  # of brier, what wrong chances cost: 0 is best
     resolution: Mapped[float | None]  # and what telling cases apart gains
     # ten of them: {"from", "to", "n", "probability", "frequency", "low", "high"}; [] for too few
-    bins: Mapped[list[dict[str, Any]]] = mapped_column(JsonObject)
+    bins: Mapped[list[dict[str, Any]]] = mapped_column(JsonList)
     scored_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -88,6 +88,8 @@ def _environment() -> Environment:
         "ensure_ascii": False,
     }
     environment.globals |= {
+        "BIN_COLUMNS": tables.BIN_COLUMNS,
+        "EVENT_COLUMNS": tables.EVENT_COLUMNS,
         "METRICS": tables.METRICS,
         "MIN_FORECASTS_TO_COMBINE": MIN_FORECASTS,
         "MIN_SESSIONS_TO_COMBINE": MIN_SESSIONS,
@@ -97,14 +99,18 @@ def _environment() -> Environment:
         "UNKNOWN": text.UNKNOWN,
     }
     environment.filters |= {
+        "all_events": tables.all_events,
+        "chance_rows": tables.chance_rows,
         "day": _day,
         "describe_forecast": text.describe_forecast,
         "duration": duration,
+        "event_rows": tables.event_rows,
         "forecast_rows": tables.forecast_rows,
         "metric_values": tables.metric_values,
         "minute": text.minute,
         "percent": text.percent,
         "model_name": tables.model_name,
+        "range_text": text.range_text,
         "run_outcome": tables.run_outcome,
         "ticker_record": text.ticker_record,
         "unbroken_percent": _unbroken_percent,

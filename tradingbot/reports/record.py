@@ -21,10 +21,12 @@ from tradingbot.evaluation.outcomes import (
 from tradingbot.forecast import QUANTILE_LEVELS, price_scale, prob_above
 from tradingbot.jobs.status import Status, read_status
 from tradingbot.persistence.engine import read_only_session
+from tradingbot.persistence.events import event_scores_of
 from tradingbot.persistence.forecast_rows import quantiles_of
 from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
+from tradingbot.reports.events import Chances, read_chances
 from tradingbot.reports.shares import StepShares, read_shares
 from tradingbot.settings import Settings
 from tradingbot.typing import Floats
@@ -32,7 +34,7 @@ from tradingbot.typing import Floats
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tradingbot.persistence.models import KronosScore
+    from tradingbot.persistence.models import KronosEventScore, KronosScore
 
 
 INTERVAL = "1d"
@@ -88,6 +90,8 @@ class Record:
     notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
     others: "list[KronosScore]" = field(default_factory=list)  # of other models and revisions
     shares: list[StepShares] = field(default_factory=list)  # of the combined forecast
+    events: "list[KronosEventScore]" = field(default_factory=list)  # all tickers, all steps
+    chances: dict[str, Chances] = field(default_factory=dict)  # by ticker, of its newest forecast
     backtest: str = ""  # the name of the file that it is from; "": from the database
 
     @property
@@ -140,6 +144,10 @@ def read_record(
             notes=_notes(status, symbols, chosen, recent),
             others=_others(session, model, revision),
             shares=read_shares(session, model, revision, INTERVAL),
+            events=list(
+                event_scores_of(session, model=model, revision=revision, interval=INTERVAL)
+            ),
+            chances=read_chances(session, model, INTERVAL, {one: fans[one] for one in recent}),
         )
 
 

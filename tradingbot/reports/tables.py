@@ -1,6 +1,6 @@
 """The rows of a report's tables: what a cell says, and what its column is sorted by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,8 +8,9 @@ from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.track_record import relative_mae
 from tradingbot.forecast import short_revision
 from tradingbot.formatting import bar_text, price_text
-from tradingbot.persistence.models import KronosScore
+from tradingbot.persistence.models import ALL_EVENTS, KronosEventScore, KronosScore
 from tradingbot.persistence.runs import Run
+from tradingbot.reports.events import Chances
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
 from tradingbot.reports.text import UNKNOWN, interval_text, median_change, percent, range_text
@@ -19,6 +20,9 @@ METRICS = (
     "Direction",
 )  # fmt: skip
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
+
+EVENT_COLUMNS = ("Event", "Chances", "Said", "Happened", "Brier score", "Skill")
+BIN_COLUMNS = ("Chance said", "Chances", "Said", "Happened")
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,32 @@ def run_outcome(run: Run) -> str:
     """Return how a run of the job ended: ok, failed (1), running, killed; and its shard."""
     shard = "" if run.shard == "0/1" else f", shard {run.shard}"
     return f"failed ({run.exit_code}){shard}" if run.state == "failed" else f"{run.state}{shard}"
+
+
+def chance_rows(chances: Chances, steps: int) -> list[tuple[str, ...]]:
+    """One row an event: its name, and its chance by the end of each bar."""
+    return [
+        (event, *(percent(of_event.get(step)) for step in range(1, steps + 1)))
+        for event, of_event in chances.items()
+    ]
+
+
+def event_rows(scores: Sequence[KronosEventScore]) -> list[tuple[str, ...]]:
+    """One row an event, as EVENT_COLUMNS; all of them together last."""
+    last = sorted(scores, key=lambda score: (score.event == ALL_EVENTS, score.event))
+    return [
+        (
+            "All" if score.event == ALL_EVENTS else score.event,
+            f"{score.n:,}" if score.brier is not None else f"{score.n}, too few",
+            percent(score.mean_probability),
+            percent(score.frequency),
+            UNKNOWN if score.brier is None else f"{score.brier:.3f}",
+            percent(score.brier_skill) + range_text(score.skill_low, score.skill_high),
+        )
+        for score in last
+    ]
+
+
+def all_events(scores: Sequence[KronosEventScore]) -> KronosEventScore | None:
+    """Return the score of all events together; None where nothing was scored."""
+    return next((score for score in scores if score.event == ALL_EVENTS), None)

@@ -5,19 +5,22 @@ import json
 import re
 import tomllib
 from datetime import timedelta
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import insert, text, update
 
 import tradingbot
 from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
+from tradingbot.evaluation.event_scoring import score_events
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import HistoricData, KronosScore, RunLog
+from tradingbot.persistence.models import HistoricData, KronosEvent, KronosScore, RunLog
 from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined import Combination
 from tradingbot.postprocessing.repository import store_combination
@@ -299,6 +302,32 @@ def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -
     said = Shown.of(render_page(found, b"")).everything
     for words in ("What the combined forecast is made of", "1,234 forecasts, 40 sessions", "48 %"):
         assert words.replace(" %", "\N{NO-BREAK SPACE}%") in said
+
+
+def test_chances_of_events_stand_beside_what_happened(sqlite_url: str) -> None:
+    past = Past(["AAPL", "GOOG"], sessions=40, horizon=2).store(sqlite_url)
+    assert "Do events happen" not in shown(sqlite_url).everything
+    key = ("symbol", "interval", "model_name", "as_of", "target_date", "model_revision",
+           "prediction_made_at", "horizon_days", "last_close")  # fmt: skip
+    asked = [
+        {name: row[name] for name in key}
+        | {"event": event, "probability": chance, "low": 0.1, "high": 0.9}
+        for symbol in past.symbols
+        for row in past.forecasts(symbol)
+        for event, chance in (("close above 0%", 0.52), ("touch +9%", 0.01 * row["horizon_days"]))
+    ]
+    with get_db_session(sqlite_url) as session:
+        session.execute(insert(KronosEvent), asked)
+    candles = {symbol: pd.DataFrame(past.candles(symbol)).set_index("timestamp") for symbol in
+               past.symbols}  # fmt: skip
+    score_events(partial(get_db_session, sqlite_url), lambda symbol, *_: candles[symbol])
+    said = shown(sqlite_url).everything.replace("\N{NO-BREAK SPACE}", " ")
+    record = said[said.index("Do events happen") : said.index("Tickers", said.index("Do events"))]
+    for words in ("close above 0%", "touch +9%", "50 to 60 %", "0 to 10 %", "52 %"):
+        assert words in record
+    ticker = said[said.index("Event, by the end of") :]
+    assert f"{LAST + timedelta(days=2):%Y-%m-%d}" in ticker
+    assert re.search(r"touch \+9%\s+1 %\s+2 %", ticker)
 
 
 # the charts of a ticker -------------------------------------------------------------------
