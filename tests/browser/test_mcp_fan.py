@@ -153,6 +153,20 @@ def test_the_candles_that_a_space_was_given_are_drawn_too(host: Any) -> None:
     assert line.count("L") == 10
 
 
+def test_closes_before_a_forecast_and_after_it_are_drawn_where_they_are_known(host: Any) -> None:
+    page, fan = host()
+    closes = [[f"2026-11-{day}", 90.0 + day] for day in range(10, 21)]
+    came = [["2026-12-01", 101.5], ["2026-12-02", 95.0]]
+    answer = {**result(forecast()), "_meta": {"kronos/closes": [*closes, *came]}}
+    give(page, answer, symbol="AAPL")
+    line = fan.locator("#chart .past").get_attribute("d")
+    assert line
+    assert line.count("L") == 10
+    assert fan.locator("#chart .came").count() == 2
+    fan.locator("#chart").press("Home")
+    expect(fan.locator("#day")).to_contain_text("P(up) 60%; it closed at 101.5")
+
+
 def test_where_there_is_no_forecast_its_words_stand_there(host: Any) -> None:
     page, fan = host()
     answer = {"isError": True, "content": [{"type": "text", "text": "No forecast: <b>asleep</b>"}]}

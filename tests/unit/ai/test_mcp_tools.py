@@ -12,6 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 from mcp import Client
+from mcp.client import advertise
+from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
 from pydantic import BaseModel
 
 from tests.support.market import Market, made_up
@@ -103,6 +105,23 @@ def test_what_was_believed_on_a_day_of_the_past_can_be_read(
     assert result.structured_content["as_of"] == "2024-05-07T00:00:00"
     assert len(result.structured_content["predictions"]) == 5
     assert "OLD: 6 more sessions have closed since" in result.content[0].text
+
+
+def test_a_client_that_shows_the_fan_is_given_the_closes_around_it(
+    market: Market, sqlite_url: str
+) -> None:
+    store(sqlite_url, TODAY - timedelta(days=2))
+    tools = KronosTools(Settings(), sqlite_url, source=market.source).all()
+
+    async def ask(*extensions: Any) -> Any:
+        async with Client(make_server(tools), extensions=extensions) as client:
+            return await client.call_tool("stored_forecast", {"symbol": "AAPL"})
+
+    fan = advertise(EXTENSION_ID, {"mimeTypes": [APP_MIME_TYPE]})
+    closes = asyncio.run(ask(fan)).meta["kronos/closes"]
+    assert [day for day, _ in closes][-3:] == ["2024-05-13", "2024-05-14", "2024-05-15"]
+    assert closes[-1][1] == 100.0
+    assert "kronos/closes" not in (asyncio.run(ask()).meta or {})
 
 
 def test_what_comes_after_the_clock_is_not_read(market: Market, sqlite_url: str) -> None:

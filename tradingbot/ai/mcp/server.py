@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import resources
 from typing import Any
 
 import mcp_types as types
-from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
+from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID, client_supports_apps
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
@@ -24,6 +25,7 @@ from tradingbot.runtime.concurrency import in_background
 logger = logging.getLogger(__name__)
 
 FAN = "ui://kronos/fan.html"
+CLOSES = "kronos/closes"  # in a result's _meta, for the fan
 AT_ONCE = 8  # calls of one tool; more wait, and hold up no other tool
 INSTRUCTIONS = (
     "Forecasts of daily prices by Kronos, a model of price candles, with their track record. "
@@ -41,7 +43,7 @@ def make_server(tools: Sequence[Tool]) -> Any:
     async def list_tools(_context: Any, _params: Any) -> Any:
         return types.ListToolsResult(tools=listed)
 
-    async def call_tool(_context: Any, params: Any) -> Any:
+    async def call_tool(context: Any, params: Any) -> Any:
         tool = by_name.get(params.name)
         if tool is None:
             known = ", ".join(by_name)
@@ -49,7 +51,8 @@ def make_server(tools: Sequence[Tool]) -> Any:
             raise MCPError(types.INVALID_PARAMS, message)
         try:
             asked = tool.arguments.model_validate(params.arguments or {})
-            return _result(*await _in_thread(slots[tool.name], tool, asked))
+            fan = client_supports_apps(context)
+            return await _in_thread(slots[tool.name], partial(_result, tool, asked, fan=fan))
         except ValidationError as error:
             return _failure(_in_words(tool, error))
         except KronosError as error:
@@ -81,13 +84,11 @@ def make_server(tools: Sequence[Tool]) -> Any:
     return server
 
 
-async def _in_thread(
-    slots: asyncio.Semaphore, tool: Tool, asked: BaseModel
-) -> tuple[str, BaseModel]:
-    """What the tool answers. A call that is cancelled keeps its slot until its thread has ended."""
+async def _in_thread(slots: asyncio.Semaphore, answer: Callable[[], Any]) -> Any:
+    """The answer. A call that is cancelled keeps its slot until its thread has ended."""
     await slots.acquire()
     loop = asyncio.get_running_loop()
-    work = in_background(lambda: tool.answer(asked))
+    work = in_background(answer)
     work.add_done_callback(lambda _: _free(loop, slots))
     return await asyncio.wrap_future(work)
 
@@ -110,14 +111,17 @@ def _listed(tool: Tool) -> Any:
             idempotent_hint=True,
             open_world_hint=tool.asks_outside,
         ),
-        _meta={"ui": {"resourceUri": FAN}} if tool.is_drawn else None,
+        _meta={"ui": {"resourceUri": FAN}} if tool.closes else None,
     )
 
 
-def _result(text: str, document: BaseModel) -> Any:
+def _result(tool: Tool, asked: BaseModel, *, fan: bool) -> Any:
+    text, document = tool.answer(asked)
+    closes = tool.closes(document) if fan and tool.closes else []
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=bounded(clean(text)))],
         structured_content=from_json(document.model_dump_json()),
+        _meta={CLOSES: closes} if closes else None,  # what no language model reads
     )
 
 

@@ -4,20 +4,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
+import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.ai.forecast_answer import as_ticker
+from tradingbot.ai.forecast_document import ForecastDocument
 from tradingbot.ai.mcp.documents import SpaceState
 from tradingbot.ai.sanitising import MOST_NAME
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
-from tradingbot.errors import DatabaseError, KronosError
+from tradingbot.errors import DatabaseError, DataError, KronosError
 from tradingbot.formatting import quoted
 from tradingbot.jobs.status import WAY_OUT, Status, read_status
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.settings import Settings, default_timeouts
+
+PAST = 3  # bars before a forecast that are drawn, for each of its own
+
+Closes = list[tuple[str, float]]  # a bar's session, and its close in today's prices
 
 
 class ToolError(KronosError):
@@ -55,6 +61,17 @@ class Sources:
             timeouts=settings.timeouts,
             max_jump=settings.max_jump,
         )
+
+    def closes(self, forecast: ForecastDocument) -> Closes:
+        """The closes before a forecast, and those that came after it; [] where none can be had."""
+        horizon = forecast.predictions[-1].target_date - forecast.as_of
+        try:
+            known = self.data().closes(forecast.symbol, since=forecast.as_of - PAST * horizon)
+        except DataError:
+            return []
+        known = known[known.index <= forecast.predictions[-1].target_date]
+        days = pd.DatetimeIndex(known.index).strftime("%Y-%m-%d")
+        return list(zip(days, known.tolist(), strict=True))
 
     def client(self, data: DataService | None = None) -> KronosClient:
         """A client of the Space; close it."""

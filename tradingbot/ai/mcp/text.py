@@ -1,14 +1,16 @@
 """The documents of the tools in words, for a language model. A forecast's are `forecast_text`."""
 
 from tradingbot.ai.mcp.documents import EventsDocument, StatusDocument, Tickers, TrackRecord
-from tradingbot.formatting import bar_text, price_text, quoted
+from tradingbot.formatting import bar_text, model_text, price_text, quoted
 from tradingbot.persistence.models import ALL_SYMBOLS
 
 MOST_LINES = 30  # of a list; the document has all
 
 
 def record_text(record: TrackRecord) -> str:
-    lines = [f"Track record of {record.model}, daily forecasts as served: {record.summary}."]
+    lines = [
+        f"Track record of {model_text(record.model)}, daily forecasts as served: {record.summary}."
+    ]
     for score in record.scores:
         who = "All tickers" if score.symbol == ALL_SYMBOLS else score.symbol
         window = f"last {score.last_sessions} sessions" if score.last_sessions else "all sessions"
@@ -33,7 +35,7 @@ def events_text(document: EventsDocument) -> str:
     lines = [
         f"Simulated paths of {document.symbol}, {len(document.days)} trading days ahead of "
         f"{bar_text(document.as_of, '1d')}, which closed at {price_text(document.last_close)}.",
-        f"Model: {document.model}; from {place}.",
+        f"Model: {model_text(document.model)}; from {place}.",
         *(f"Note: {warning}" for warning in document.warnings),
         "",
         f"Event: its chance by the end of {last}, and the 95 % interval of that",
@@ -75,9 +77,13 @@ def status_text(status: StatusDocument) -> str:
     for run in status.runs[:3]:
         how = run.state if run.message is None else f"{run.state}: {quoted(run.message, 200)}"
         lines.append(f"Run of {run.started_at:%Y-%m-%d %H:%M} UTC: {how}.")
-    lines += [f"{model.name}: {model.record}." for model in status.models if model.record]
+    lines += [
+        f"{model_text(model.name)}: {model.record}." for model in status.models if model.record
+    ]
     space = status.space
     lines.append(
-        f"The Space is up, with {space.model}." if space.up else f"No Space: {space.message}."
+        f"The Space is up, with {model_text(space.model or '')}."
+        if space.up
+        else f"No Space: {space.message}."
     )
     return "\n".join(lines)

@@ -28,7 +28,7 @@ from tradingbot.ai.mcp.documents import (
     TrackRecord,
 )
 from tradingbot.ai.mcp.events import path_events
-from tradingbot.ai.mcp.sources import Sources, ToolError, ticker_of
+from tradingbot.ai.mcp.sources import Closes, Sources, ToolError, ticker_of
 from tradingbot.ai.mcp.text import record_text, status_text, tickers_text
 from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.universe import active_tickers
@@ -60,7 +60,8 @@ class Tool:
     document: type[BaseModel]
     answer: Callable[[Any], tuple[str, BaseModel]]
     asks_outside: bool = False  # the Space or a source of candles, besides the database
-    is_drawn: bool = False  # as a fan, where the client can show it
+    # where the client can show a fan: the closes around the document, for it alone
+    closes: Callable[[Any], Closes] | None = None
 
 
 class KronosTools:
@@ -83,7 +84,7 @@ class KronosTools:
                 ForecastDocument,
                 self.forecast,
                 asks_outside=True,
-                is_drawn=True,
+                closes=self._sources.closes,
             ),
             Tool(
                 "stored_forecast",
@@ -93,7 +94,7 @@ class KronosTools:
                 StoredArguments,
                 ForecastDocument,
                 self.stored_forecast,
-                is_drawn=True,
+                closes=self._sources.closes,
             ),
             Tool(
                 "path_events",
