@@ -69,7 +69,7 @@ def browser() -> Iterator[Browser]:
 def host(browser: Browser) -> Iterator[Callable[..., tuple[Page, Frame]]]:
     """Open the fan in a host with these capabilities. It may ask nobody, and nothing may fail."""
     wrong: list[str] = []
-    context = browser.new_context(viewport={"width": 700, "height": 700}, locale="en-GB")
+    context = browser.new_context(viewport={"width": 700, "height": 700})
     context.set_default_timeout(60_000)
     context.on("request", lambda asked: wrong.append(asked.url))
     context.on("weberror", lambda failed: wrong.append(str(failed.error)))
@@ -83,6 +83,7 @@ def host(browser: Browser) -> Iterator[Callable[..., tuple[Page, Frame]]]:
             "hostCapabilities": capabilities,
             "hostContext": {
                 "theme": "dark",
+                "locale": "en-GB",
                 "toolInfo": {"tool": {"name": "forecast", "inputSchema": schema}},
             },
         }
