@@ -32,7 +32,7 @@ def serve_mcp(
     ] = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Give an assistant the forecasts, their record and the job's status.
+    """Give an assistant the forecasts and their record.
 
     Serves the Model Context Protocol on standard input and output: an assistant starts the command
     and ends it. With --http it listens on 127.0.0.1 for any number of them. All tools only read.
