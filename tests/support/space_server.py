@@ -51,7 +51,7 @@ class Server:
     def stop(self, sig: int = signal.SIGTERM) -> tuple[int, str]:
         """Exit status, and all that was printed."""
         self.process.send_signal(sig)
-        return self.process.wait(timeout=60), self.log.read_text()
+        return self.process.wait(timeout=120), self.log.read_text()
 
     def metric(self, name: str) -> float:
         return metric(self.url, name)

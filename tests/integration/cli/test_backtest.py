@@ -157,7 +157,7 @@ def test_an_interrupted_backtest_keeps_what_it_has_and_goes_on_with_the_rest(
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == code, err
     assert len(forecasts(two)) == 64
     if code > 0:

@@ -144,7 +144,7 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == code
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert err.splitlines()[-1] == (

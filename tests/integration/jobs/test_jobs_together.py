@@ -51,7 +51,7 @@ def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
         assert "pause" not in hub.actions()
         assert [log.status for log in runs(database)] == ["running"], "the second run was none"
         first.terminate()
-        _, err = first.communicate(timeout=60)
+        _, err = first.communicate(timeout=120)
         assert (first.returncode, hub.stage) == (143, "PAUSED"), err
 
 
@@ -81,7 +81,7 @@ def test_shards_share_the_tickers_and_the_space(
 
     hub.happens = meet
     pods = [start(tmp_path, {**environ, "JOB_COMPLETION_INDEX": str(index)}) for index in range(2)]
-    told = [pod.communicate(timeout=100)[1] for pod in pods]
+    told = [pod.communicate(timeout=120)[1] for pod in pods]
     assert [pod.returncode for pod in pods] == [0, 0], told
     assert [(row.symbol, row.horizon_days) for row in rows(postgres_url)] == [
         (symbol, step) for symbol in SAMPLE for step in range(1, 6)
@@ -117,7 +117,7 @@ def test_the_last_run_pauses_the_space_when_it_is_told_to_stop(
         assert hub.actions() == [], "it joined the Space that is up"
         another_pod.release()
         run.terminate()
-        _, err = run.communicate(timeout=60)
+        _, err = run.communicate(timeout=120)
     assert run.returncode == 143, err
     assert hub.starts == 1
     assert (hub.stage, hub.running) == ("PAUSED", False)

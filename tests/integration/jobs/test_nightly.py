@@ -100,7 +100,7 @@ def test_ctrl_c_and_a_closed_terminal_stop_the_space_of_its_own(
     process = commands.piped(KRONOSBOT, "--local", "--source", "sample", cwd=tmp_path, env=env)
     space = _wait_for_child(process.pid)
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert f"Stopped by {name}" in err
     assert "Traceback" not in err
@@ -343,7 +343,7 @@ def test_sigterm_pauses_the_space_and_exits_143(tmp_path: Path, hub: Hub, sqlite
         assert asked.wait(60)
         assert hub.running
         process.terminate()
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "Stopped by SIGTERM" in err
     assert (hub.stage, hub.running) == ("PAUSED", False)

@@ -232,7 +232,7 @@ def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(hom
         process = piped("-c", QUICK, "deploy", REPO, env=environ, family="libraries")
         said = [process.stdout.readline()]  # the address: the files are up
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (said, out) == ([f"{hub.url}/{REPO}\n"], "")
     assert err.endswith("stopped; what was changed stays, and the Hub goes on by itself\n")

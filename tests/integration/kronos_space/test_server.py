@@ -20,7 +20,7 @@ INTERPRETED = ("-m", "kronos_space")  # from a new interpreter, as a person star
 
 def failed(log: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """Exit status and output of a server that cannot start; most end before they import much."""
-    status = spawn(log, *arguments, command=INTERPRETED, **environ).wait(timeout=60)
+    status = spawn(log, *arguments, command=INTERPRETED, **environ).wait(timeout=120)
     return status, log.read_text()
 
 

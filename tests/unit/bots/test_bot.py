@@ -187,7 +187,7 @@ def test_several_processes_with_the_same_bot_trade_once(
     ]
     wait_for(decided, processes)
     go.touch()
-    ends = [process.communicate(timeout=60) for process in processes]
+    ends = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], ends
     # whichever came first: the one that sells found nothing to sell, or the bar traded
     assert [side for side, *_ in trades(database)] == ["buy"]
@@ -519,7 +519,7 @@ def test_a_process_killed_in_the_middle_of_a_trade_has_traded_nothing(
     market: Market, database: str
 ) -> None:
     process = start(KILLED, database, market.source)
-    output = process.communicate(timeout=60)
+    output = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, output
     assert trades(database) == []
     assert portfolio(database) == {"USD": 10_000.0, "AAPL": 0.0}

@@ -671,7 +671,7 @@ def together(count: int, url: str) -> list[tuple[int, str, str]]:
         process.stdin.flush()
     done = []
     for process, first in zip(processes, ready, strict=True):
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
         done.append((process.wait(), first + output, errors))
     return done
 

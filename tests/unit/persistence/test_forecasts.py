@@ -200,7 +200,7 @@ class TestStoring:
             commands.piped("-c", STORE_MANY, database, way, env=os.environ) for way in ("1", "-1")
         ]
         for process in processes:
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=120)
             assert (process.returncode, errors) == (0, "")
         with get_db_session(database) as session:
             assert session.query(KronosPrediction).count() == 300
