@@ -6,7 +6,7 @@ Which way imports may point is checked by import-linter, in `make lint`.
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 import grimp
 import pytest
@@ -17,7 +17,7 @@ from tests.support import ROOT
 MODULES = sorted(
     path for package in ("kronos_space", "tradingbot") for path in (ROOT / package).rglob("*.py")
 )
-NAMES = [str(path.relative_to(ROOT)) for path in MODULES]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in MODULES}
 SQL = re.compile(r"\bSELECT\b|\bon_conflict_do_|\bexecute\(")
 # What of SQLAlchemy makes a statement, and the methods of a session or connection that run one.
 STATEMENTS = {"delete", "func", "insert", "select", "text", "update"}
@@ -38,15 +38,18 @@ MAY_IMPORT_LATE = (
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_module_is_read_in_one_sitting(name: str) -> None:
-    assert len((ROOT / name).read_text().splitlines()) <= 300
+def test_a_module_is_read_in_one_sitting() -> None:
+    lengths = {name: len(text.splitlines()) for name, text in TEXTS.items()}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(SQL_MAY_STAND)])
-def test_sql_stands_in_repositories_only(name: str) -> None:
-    assert SQL.findall((ROOT / name).read_text()) == []
-    assert list(_sql(ast.parse((ROOT / name).read_text()))) == []
+def test_sql_stands_in_repositories_only() -> None:
+    found = {
+        name: [*SQL.findall(TEXTS[name]), *_sql(_tree(name))]
+        for name in TEXTS
+        if not name.startswith(SQL_MAY_STAND)
+    }
+    assert {name: sql for name, sql in found.items() if sql} == {}
 
 
 @pytest.mark.parametrize(
@@ -79,15 +82,16 @@ def test_what_hands_a_session_on_is_no_sql(code: str) -> None:
     assert not list(_sql(ast.parse(code)))
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("tradingbot/")])
-def test_the_environment_is_read_in_one_module_only(name: str) -> None:
-    reads = re.search(r"\bos\.(environ|getenv)\b", (ROOT / name).read_text())
-    assert bool(reads) == (name == "tradingbot/environment.py")
+def test_the_environment_is_read_in_one_module_only() -> None:
+    reads = re.compile(r"\bos\.(environ|getenv)\b")
+    readers = [name for name, text in TEXTS.items() if reads.search(text)]
+    assert [n for n in readers if n.startswith("tradingbot/")] == ["tradingbot/environment.py"]
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith(MAY_IMPORT_LATE)])
-def test_our_own_packages_are_imported_at_the_top(name: str) -> None:
-    assert list(_late_imports(ROOT / name)) == []
+def test_our_own_packages_are_imported_at_the_top() -> None:
+    names = [name for name in TEXTS if not name.startswith(MAY_IMPORT_LATE)]
+    found = {name: list(_late_imports(_tree(name))) for name in names}
+    assert {name: late for name, late in found.items() if late} == {}
 
 
 def test_every_file_of_the_service_is_named_in_what_is_uploaded() -> None:
@@ -115,6 +119,11 @@ def test_packages_stand_on_at_most_ten_levels() -> None:
     assert max(map(level, below)) <= 10
 
 
+@cache
+def _tree(name: str) -> ast.Module:
+    return ast.parse(TEXTS[name])
+
+
 def _sql(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -131,8 +140,8 @@ def _sql(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
-def _late_imports(path: Path) -> Iterator[str]:
-    for function in ast.walk(ast.parse(path.read_text())):
+def _late_imports(tree: ast.AST) -> Iterator[str]:
+    for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         for node in ast.walk(function):
