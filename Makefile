@@ -41,9 +41,9 @@ test: $(VENV)/.dev ## Lint, types, docs and every test
 all-tests: pgbouncer
 	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
 
-test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres
+test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres, and are quick
 	@$(PY) -m pytest tests/unit tests/public -n auto --maxprocesses 4 --dist worksteal \
-	  -m "not (integration or browser or chart or chaos or docs)"
+	  -m "not (integration or browser or chart or chaos or docs or slow)"
 
 # A Chromium for the tests of the page. Without one those fail, and all others still run.
 browser: $(VENV)/.dev

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,8 @@ _numbers = count()
 
 
 MARKED = ("integration", "browser", "chart", "chaos", "docs", "images")  # folders
+NOT_FAST = (*MARKED, "slow")
+TOO_SLOW = 3.0  # seconds of a CPU: what takes one second takes more on a machine with more to do
 OF_A_PROCESS = {"space_url", "postgres_server"}  # a test that asks for one of these starts it
 
 
@@ -44,11 +47,12 @@ def space_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def no_process_unless_marked(
+def fast_unless_marked(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Refuse a process to a test of the fast tier: it starts none."""
-    if any(map(request.node.get_closest_marker, MARKED)):
+) -> Iterator[None]:
+    """What the fast tier promises: no process, and no more than a second of a CPU."""
+    if any(map(request.node.get_closest_marker, NOT_FAST)):
+        yield
         return
 
     def refuse(command: object, *args: object, **kwargs: object) -> None:
@@ -56,6 +60,11 @@ def no_process_unless_marked(
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     monkeypatch.setattr(commands, "_order", refuse)
+    began = time.process_time()
+    yield
+    took = time.process_time() - began
+    if took > TOO_SLOW:
+        pytest.fail(f"takes {took:.1f} s of a CPU: mark the test with pytest.mark.slow")
 
 
 @pytest.fixture(autouse=True)

@@ -265,6 +265,7 @@ def test_the_trader_is_replayed_on_what_was_believed_then(tmp_path: Path, databa
     assert result.measures.total_return == pytest.approx(1.1 / 1.0005 - 1)
 
 
+@pytest.mark.slow
 def test_ten_years_of_daily_bars_take_less_than_a_second() -> None:
     class Crosses(Bot):
         def decisionFunction(self, row: Any) -> int:

@@ -184,6 +184,7 @@ def opened(symbol: str, day: datetime) -> datetime:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", ["open", "close"])
 def test_portfolios_are_what_their_trades_and_the_market_made_of_them(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, fill: str

@@ -60,6 +60,7 @@ def test_an_answer_that_is_none_ends_in_one_line(server: HostileServer, name: st
     assert server.sent < 60_000_000, "what the machine's buffers hold, and no more"
 
 
+@pytest.mark.slow
 def test_hostile_answers_raise_nothing_but_errors_of_one_line(server: HostileServer) -> None:
     rng = random.Random(5)
     for _ in range(40):

@@ -291,6 +291,7 @@ def test_what_is_due_fits_into_the_largest_answer_several_times() -> None:
     assert answer_bytes([REQUEST]) > 5 * len(body)
 
 
+@pytest.mark.slow
 def test_hostile_answers_over_http_raise_nothing_and_store_nothing_impossible() -> None:
     outcomes, faults = try_space(150, seed=20, slow=False)
     assert faults == []

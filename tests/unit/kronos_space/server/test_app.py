@@ -337,6 +337,7 @@ def test_methods_that_callers_make_up_do_not_pile_up_in_the_metrics(client: Test
     assert 'kronos_http_requests_total{method="other",route="/health",status="405"} 3.0' in lines
 
 
+@pytest.mark.slow
 def test_a_large_answer_to_a_batch_is_made_piece_by_piece(client: TestClient) -> None:
     forecaster = client.app.state.service.forecaster
     checked = read_request(request(samples=64, horizon=100, return_paths=True), Settings())

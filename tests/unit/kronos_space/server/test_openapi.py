@@ -21,12 +21,14 @@ def document(nano_checkpoint: Checkpoint) -> Iterator[schemathesis.BaseSchema]:
         yield schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
+@pytest.mark.slow
 def test_every_operation_is_tried(document: schemathesis.BaseSchema) -> None:
     operations = [operation.ok() for operation in document.get_all_operations()]
     tried = {(method, path) for method, path, _ in fuzz.KINDS}
     assert {(one.method.upper(), one.path) for one in operations} == tried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "kind"), fuzz.KINDS)
 def test_made_up_requests_are_answered_as_documented(
     document: schemathesis.BaseSchema, method: str, path: str, kind: str

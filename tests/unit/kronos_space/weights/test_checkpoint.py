@@ -46,6 +46,7 @@ def test_the_bundled_checkpoint_says_its_name_its_context_and_its_weights() -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED_MODELS)
 def test_every_published_shape_loads_and_saves_the_same_tensors(name: str, tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "published", name)
