@@ -16,6 +16,8 @@ from sqlalchemy import text
 from tests.support import ROOT
 from tests.support.charts import CHART, helm
 from tests.support.cluster import RUN_NOW, Cluster, shell
+from tests.support.commands import forked_python
+from tests.support.commands import run as forked
 from tests.support.doc_pages import Block, blocks, commands, pages
 from tests.support.openai_server import openai_server, says
 from tradingbot.persistence.engine import dispose_engines, get_db_session
@@ -51,13 +53,8 @@ ELSEWHERE = [
 def forecasts(space_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `make run` leaves it: kronos.db has the sample's forecasts."""
     folder = tmp_path_factory.mktemp("made")
-    done = subprocess.run(
-        [sys.executable, "-m", "tradingbot.kronosbot", "--source", "sample"],
-        cwd=folder,
-        env={**os.environ, "KRONOS_SPACE_URL": space_url},
-        capture_output=True,
-        text=True,
-    )
+    environ = {**os.environ, "KRONOS_SPACE_URL": space_url}
+    done = forked("tradingbot.kronosbot", "--source", "sample", cwd=folder, env=environ)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -72,7 +69,12 @@ def project(
     (tmp_path / ".venv").symlink_to(sys.prefix)
     write_candles(tmp_path / "my-candles")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}/.venv/bin{os.pathsep}{os.environ['PATH']}")
+    tools = tmp_path / ".tools"
+    tools.mkdir()
+    (tools / "python").symlink_to(forked_python())
+    (tools / "kronosbot").symlink_to(forked_python("tradingbot.kronosbot"))
+    path = (str(tools), f"{tmp_path}/.venv/bin", os.environ["PATH"])
+    monkeypatch.setenv("PATH", os.pathsep.join(path))
     monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
     monkeypatch.setenv("KRONOS_DATA_SOURCE", "sample")
     monkeypatch.setenv("KRONOS_MODEL", "kronos-nano")

@@ -11,6 +11,9 @@ workers, and end with the run of the tests.
 
 In the place of a module: a script's path, or "-c" before a program. `family` says what is imported:
 "bots" (tradingbot), "space" (kronos_space), or "libraries" (neither, nor huggingface_hub).
+
+What `run` starts is given a `sys.executable` that forks, too: a local Space takes no two seconds of
+imports either. `forked_python` is that, for commands of a shell.
 """
 
 import atexit
@@ -28,7 +31,8 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
+from shutil import rmtree
+from tempfile import TemporaryFile, mkdtemp
 from types import ModuleType
 from typing import IO, Any
 from uuid import uuid4
@@ -36,6 +40,7 @@ from uuid import uuid4
 from tests.support import ROOT
 
 LARGEST_ORDER = 1 << 17  # bytes: arguments and environment
+FORKED = ("kronos_space", "tradingbot.kronosbot", "tradingbot.kronostraderbot")
 OF_THE_BOTS = (  # what commands import, some of it only in their bodies
     "alembic.command",
     "alembic.config",
@@ -146,9 +151,15 @@ def start(
     stdout: int,
     stderr: int,
     family: str | None = None,
+    python: str | Path = sys.executable,
 ) -> Command:
-    """Start `python -m module arguments`; the streams are file descriptors."""
-    return Command(module, _order(module, arguments, cwd, env, family, stdin, stdout, stderr))
+    """Start `python -m module arguments`; the streams are file descriptors.
+
+    Args:
+        python: What it starts processes of its own with, as sys.executable.
+    """
+    order = _order(module, arguments, cwd, env, family, stdin, stdout, stderr, python)
+    return Command(module, order)
 
 
 def _order(
@@ -160,9 +171,16 @@ def _order(
     stdin: int,
     stdout: int,
     stderr: int,
+    python: str | Path = sys.executable,
 ) -> socket.socket:
     """Have a process forked; its answers come from the socket."""
-    order = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env)}
+    order = {
+        "module": module,
+        "arguments": arguments,
+        "cwd": str(cwd),
+        "env": dict(env),
+        "python": str(python),
+    }
     server = _connected(family or _family(module))
     socket.send_fds(server, [json.dumps(order).encode()], [stdin, stdout, stderr])
     return server
@@ -182,7 +200,9 @@ def run(
     """
     with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = {"stdin": nothing.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
-        command = start(module, *arguments, cwd=cwd, env=env, family=family, **streams)
+        command = start(
+            module, *arguments, cwd=cwd, env=env, family=family, python=forked_python(), **streams
+        )
         try:
             status = command.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -199,7 +219,8 @@ def _family(module: str) -> str:
 
 def _connected(family: str) -> socket.socket:
     """A connection to the process that is forked from, which is started when there is none."""
-    address = f"\0kronos-tests-{_run()}-{family}"  # an abstract name: it ends with its process
+    run, owner = _of_the_run()
+    address = f"\0kronos-tests-{run}-{family}"  # an abstract name: it ends with its process
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     while True:
         with suppress(ConnectionRefusedError):
@@ -211,18 +232,18 @@ def _connected(family: str) -> socket.socket:
             except OSError:  # another worker is just about to listen
                 continue
             listener.listen(64)
-            _start_server(family, listener)
+            _start_server(family, listener, owner)
 
 
 @cache
-def _run() -> str:
-    """A name for this run of the tests, all workers together."""
-    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getpid()}-{uuid4().hex}"
-
-
-def _start_server(family: str, listener: socket.socket) -> None:
-    """Start the process that is forked from; it ends with the run of the tests."""
+def _of_the_run() -> tuple[str, int]:
+    """A name for this run of the tests, all workers together, and the process it ends with."""
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{owner}-{uuid4().hex}", owner
+
+
+def _start_server(family: str, listener: socket.socket, owner: int) -> None:
+    """Start the process that is forked from; it ends with the run of the tests."""
     python = (sys.executable, "-m", __name__, family, str(listener.fileno()), str(owner))
     subprocess.run(
         ["setsid", "--fork", *python],  # nobody's child, and Ctrl-C is the tests' to handle
@@ -231,6 +252,46 @@ def _start_server(family: str, listener: socket.socket) -> None:
         pass_fds=[listener.fileno()],
         check=True,
     )
+
+
+@cache
+def forked_python(module: str = "") -> Path:
+    """A `python` that forks what it can, or a command that does so with one module."""
+    folder = Path(mkdtemp(prefix="kronos-forked-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    path = folder / "python"
+    python = forked_python() if module else path
+    path.write_text(
+        f"#!{sys.executable} -SE\n"
+        f"import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"from tests.support import commands\n"
+        f"commands._of_the_run = lambda: {_of_the_run()!r}\n"
+        f"commands.fork_instead({sys.executable!r}, {str(python)!r}, {module!r})\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def fork_instead(real: str, python: str, module: str) -> None:
+    """Be the command that this process's arguments ask for, forked; else the real Python."""
+    arguments = sys.argv[1:]
+    if not module and arguments[:1] == ["-m"] and arguments[1] in FORKED:
+        module, *arguments = arguments[1:]
+    elif not module and arguments and arguments[0].endswith(".py"):
+        module, *arguments = arguments
+    if not module:
+        os.execv(real, [real, *arguments])
+    sys.executable = real
+    streams = {"stdin": 0, "stdout": 1, "stderr": 2}
+    command = start(module, *arguments, cwd=Path.cwd(), env=os.environ, python=python, **streams)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _frame: command.send_signal(number))
+    status = command.wait()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -332,6 +393,7 @@ def _become(order: dict[str, Any], streams: Sequence[int]) -> None:
         os.chdir(order["cwd"])
         os.environ.clear()
         os.environ.update(order["env"])
+        sys.executable = order["python"]
         module, arguments = order["module"], order["arguments"]
         sys.argv = [module, *arguments]
         if module == "-c":
