@@ -30,6 +30,8 @@ ELSEWHERE = [
         r"make (run|test|docs|lint|bench.*|combination.*|image-test|help|serve|chaos.*|fuzz)",
         "the Makefile's",
     ),
+    (r"sudo apt-get install .*", "tests/images/fresh_machines.py"),
+    (r"pip install -c constraints.txt .*", "make and the images do"),
     (r".*--source yahoo .*", "asks Yahoo; tests/unit/data has one of its own"),
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
     (r"claude mcp add .*", "wants Claude Code"),
