@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from tradingbot.ai.sanitising import MOST_NAME, name_text
 from tradingbot.errors import KronosError
@@ -17,6 +17,9 @@ from tradingbot.formatting import quoted
 from tradingbot.markets.calendars import sessions_between
 
 Source = Literal["stored", "space"]
+# As `/predict` writes times, naive: "date-time" in a schema would promise a zone, and the clients
+# that check it refuse what has none.
+Time = Annotated[datetime, WithJsonSchema({"type": "string"})]
 
 
 class _Document(BaseModel):
@@ -27,7 +30,7 @@ class Prediction(_Document):
     """One future bar; prices in the ticker's currency."""
 
     step: Annotated[int, Field(description="Bars after as_of: 1 is the next bar.")]
-    target_date: Annotated[datetime, Field(description="The bar's session, UTC.")]
+    target_date: Annotated[Time, Field(description="The bar's session, UTC.")]
     open: float
     high: float
     low: float
@@ -47,8 +50,8 @@ class ForecastDocument(_Document):
     interval: str
     model: str
     model_revision: str | None
-    as_of: Annotated[datetime, Field(description="The newest bar that the model saw, UTC.")]
-    made_at: Annotated[datetime, Field(description="When it was computed, UTC.")]
+    as_of: Annotated[Time, Field(description="The newest bar that the model saw, UTC.")]
+    made_at: Annotated[Time, Field(description="When it was computed, UTC.")]
     last_close: float
     samples: Annotated[int, Field(description="Simulated paths.")]
     seed: int | None

@@ -4,13 +4,13 @@ A forecast is the `ForecastDocument` of `tradingbot.ai.forecast_document`, with 
 Space's `/predict`.
 """
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tradingbot.ai.forecast_answer import MOST_DAYS
-from tradingbot.ai.forecast_document import Source
+from tradingbot.ai.forecast_document import Source, Time
 from tradingbot.path_events import MAX_EVENTS
 
 
@@ -98,7 +98,7 @@ class TrackRecord(_Document):
     model_revision: str | None
     interval: str
     summary: Annotated[str, Field(description="One sentence.")]
-    scored_at: datetime | None
+    scored_at: Time | None
     scores: list[Score]
 
 
@@ -123,10 +123,10 @@ class EventsDocument(_Document):
 
     symbol: str
     model: str
-    as_of: Annotated[datetime, Field(description="The newest bar that the model saw, UTC.")]
+    as_of: Annotated[Time, Field(description="The newest bar that the model saw, UTC.")]
     last_close: float
     source: Source
-    days: Annotated[list[datetime], Field(description="The sessions ahead, UTC.")]
+    days: Annotated[list[Time], Field(description="The sessions ahead, UTC.")]
     events: list[EventState]
     warnings: list[str]
 
@@ -137,7 +137,7 @@ class TickerState(_Document):
     symbol: str
     active: Annotated[bool, Field(description="Whether the nightly job forecasts it.")]
     as_of: Annotated[
-        datetime | None, Field(description="Newest bar of its newest stored forecast; null: none.")
+        Time | None, Field(description="Newest bar of its newest stored forecast; null: none.")
     ]
 
 
@@ -151,7 +151,7 @@ class RunState(_Document):
     """A run of the nightly job."""
 
     state: Literal["ok", "failed", "running", "killed"]
-    started_at: Annotated[datetime, Field(description="UTC.")]
+    started_at: Annotated[Time, Field(description="UTC.")]
     seconds: float | None
     exit_code: int | None
     model: str | None
@@ -164,7 +164,7 @@ class ModelState(_Document):
 
     name: str
     interval: str
-    as_of: datetime | None
+    as_of: Time | None
     tickers: int
     fresh: Annotated[int, Field(description="Of them, as of the latest complete session.")]
     record: str | None
@@ -175,7 +175,7 @@ class StaleTicker(_Document):
     """An active ticker without a forecast of its latest complete session."""
 
     symbol: str
-    as_of: datetime | None
+    as_of: Time | None
     behind: Annotated[int | None, Field(description="Complete sessions since as_of.")]
     why: str
 
@@ -194,9 +194,9 @@ class StatusDocument(_Document):
     ok: Annotated[bool, Field(description="Whether there are no problems.")]
     problems: list[str]
     notes: list[str]
-    now: Annotated[datetime, Field(description="UTC, as all times.")]
+    now: Annotated[Time, Field(description="UTC, as all times.")]
     source: Annotated[str | None, Field(description="Where candles come from.")]
-    clock: Annotated[datetime | None, Field(description="By which sessions count as complete.")]
+    clock: Annotated[Time | None, Field(description="By which sessions count as complete.")]
     active: Annotated[int, Field(description="Tickers that the job forecasts.")]
     stale: list[StaleTicker]
     models: list[ModelState]
