@@ -9,6 +9,7 @@ import typer
 from kronos_space.deployment.errors import HubError, HubRefused, printable
 
 app = typer.Typer(
+    subcommand_metavar="COMMAND [ARGS]",
     help="The Space that serves Kronos forecasts.",
     no_args_is_help=True,
     add_completion=False,
@@ -27,7 +28,7 @@ def _commands() -> None:
     """Keeps `deploy` a command of its own."""
 
 
-@app.command()
+@app.command(short_help="Bring this version of the Space onto the Hub.")
 def deploy(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Space on the Hub.")],
     variable: Annotated[

@@ -166,7 +166,7 @@ def run_command(
     )
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     name = settings.pop("prog_name", None)
-    context = {"allow_extra_args": extra_arguments}
+    context = {"allow_extra_args": extra_arguments, "help_option_names": ["--help", "-h"]}
     app.command(context_settings=context, **settings)(command)
     app(args=arguments, prog_name=name)
 

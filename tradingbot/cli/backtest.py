@@ -14,9 +14,12 @@ from tradingbot.cli.options import (
     JsonOption,
     JumpsOption,
     LocalOption,
+    ModelOption,
     SamplesOption,
     SourceOption,
+    TemperatureOption,
     Tickers,
+    TopPOption,
     symbols_option,
 )
 from tradingbot.cli.output import fail, finish
@@ -56,25 +59,10 @@ def backtest(
             help="Bars of history that each forecast is made from.",
         ),
     ] = 500,
-    temperature: Annotated[
-        float,
-        typer.Option(metavar="T", min=0.001, max=100, help="How freely paths are drawn."),
-    ] = TEMPERATURE,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            "--top-p", metavar="P", min=0.001, max=1, help="Leave out the least likely 1 - P."
-        ),
-    ] = TOP_P,
+    temperature: TemperatureOption = TEMPERATURE,
+    top_p: TopPOption = TOP_P,
     until: DayOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="With --local the model to load [env KRONOS_MODEL]; else the one that the Space "
-            "must have.",
-        ),
-    ] = None,
+    model: ModelOption = None,
     local: LocalOption = False,
     source: SourceOption = None,
     allow_jumps: JumpsOption = False,

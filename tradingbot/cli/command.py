@@ -3,11 +3,13 @@
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from tradingbot.cli.options import given_as
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, KronosError
+
+WHOLE = 1000  # characters; Typer would cut the sentences of its lists at 45
 
 
 class Command(TyperCommand):
@@ -15,6 +17,10 @@ class Command(TyperCommand):
 
     Its waits for Postgres are bounded.
     """
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, for the list of commands: whole, since it is wrapped there."""
+        return super().get_short_help_str(max(limit, WHOLE))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -43,6 +49,14 @@ class Command(TyperCommand):
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """End the command, whose options are parsed as far as `ctx.params` shows."""
         fail(error, as_json=bool(ctx.params.get("as_json")))
+
+
+class Group(TyperGroup):
+    """A command with commands of its own."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, as `Command` does."""
+        return super().get_short_help_str(max(limit, WHOLE))
 
 
 def _expected(option: Any) -> str | None:

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tradingbot.cli.command import Command
+from tradingbot.cli.command import Command, Group
 from tradingbot.cli.options import DatabaseOption, Format, SymbolsOption
 
 export_app = typer.Typer(
+    subcommand_metavar="COMMAND [ARGS]",
+    cls=Group,
     help="""Write forecasts, scores, events or a backtest as CSV, JSON or Parquet.
 
     Exit codes, of all four: 0 written; 1 there is nothing to write, or the database is out of

@@ -36,6 +36,7 @@ class JobGroup(TyperGroup):
 
 
 app = typer.Typer(
+    subcommand_metavar="COMMAND [ARGS]",
     cls=JobGroup,
     help="""Forecast every active ticker with Kronos and store what comes back.
 

@@ -81,6 +81,23 @@ SamplesOption = Annotated[
         help="Paths a forecast. [env KRONOS_SAMPLES; default 50]",
     ),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="With --local the model to load [env KRONOS_MODEL]; else the one that the Space "
+        "must have.",
+    ),
+]
+TemperatureOption = Annotated[
+    float, typer.Option(metavar="T", min=0.001, max=100, help="How freely paths are drawn.")
+]
+TopPOption = Annotated[
+    float,
+    typer.Option(
+        "--top-p", metavar="P", min=0.001, max=1, help="Leave out the least likely 1 - P."
+    ),
+]
 DayOption = Annotated[
     datetime | None,
     typer.Option(

@@ -4,15 +4,15 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from tradingbot.cli.command import Command
+from tradingbot.cli.command import Command, Group
 from tradingbot.cli.options import DatabaseOption, JsonOption
 from tradingbot.cli.output import fail, finish
 from tradingbot.errors import KronosError
 
 portfolio_app = typer.Typer(
-    cls=TyperGroup,
+    subcommand_metavar="COMMAND [ARGS]",
+    cls=Group,
     rich_markup_mode=None,
     invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"]},

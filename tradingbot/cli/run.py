@@ -15,8 +15,12 @@ from tradingbot.cli.options import (
     JsonOption,
     JumpsOption,
     LocalOption,
+    ModelOption,
+    SamplesOption,
     SourceOption,
+    TemperatureOption,
     Tickers,
+    TopPOption,
     symbols_option,
 )
 from tradingbot.environment import environment
@@ -24,7 +28,7 @@ from tradingbot.errors import KronosError
 from tradingbot.jobs.sharding import Shard
 from tradingbot.runtime.logs import likely_log_format, log_format
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
-from tradingbot.settings import Settings
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 
 if TYPE_CHECKING:
     from tradingbot.jobs.nightly import NightlyJob
@@ -58,6 +62,10 @@ def run(
         ),
     ] = None,
     horizon: HorizonOption = None,
+    samples: SamplesOption = None,
+    model: ModelOption = None,
+    temperature: TemperatureOption = TEMPERATURE,
+    top_p: TopPOption = TOP_P,
     shard: Annotated[
         Shard | None,
         typer.Option(
@@ -117,6 +125,7 @@ def run(
                 settings,
                 data_source=source or settings.data_source,
                 horizon=horizon or settings.horizon,
+                samples=samples or settings.samples,
                 max_jump=math.inf if allow_jumps else settings.max_jump,
             )
             options = JobOptions(
@@ -126,6 +135,9 @@ def run(
                 dry_run=dry_run,
                 local=local,
                 database_url=database_url,
+                model=model,
+                temperature=temperature,
+                top_p=top_p,
             )
             return build_job(settings, options, reporter)
 

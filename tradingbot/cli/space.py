@@ -5,12 +5,15 @@ from contextlib import contextmanager
 
 import typer
 
+from tradingbot.cli.command import Group
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings, check_recipient
 
 space_app = typer.Typer(
+    subcommand_metavar="COMMAND [ARGS]",
+    cls=Group,
     help="""Look at the Space, wake it or pause it by hand.
 
     HF_SPACE_REPO names it on the Hub, and its address KRONOS_SPACE_URL follows from that; HF_TOKEN

@@ -47,7 +47,10 @@ def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporte
     check_space_is_known(settings, local=options.local)
 
     def opener(lock: Lock, log: WakeLog | None) -> AbstractContextManager[Forecaster]:
-        return open_space(settings, local=options.local, reporter=reporter, lock=lock, wake_log=log)
+        local, model = options.local, options.model
+        return open_space(
+            settings, local=local, model=model, reporter=reporter, lock=lock, wake_log=log
+        )
 
     database = JobDatabase(options.database_url, dry_run=options.dry_run)
     data = DataService(
@@ -194,8 +197,6 @@ class NightlyJob:
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
             self._pause(stack)
 
-    # the steps --------------------------------------------------------------------------------
-
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
             self._rests_space = False  # from here on `open_space` does
@@ -233,7 +234,7 @@ class NightlyJob:
     def _forecast(self, space: Forecaster, missing: Histories) -> Generator[Batch]:
         if missing:
             self.reporter.step("forecast", f"Forecasting with {self._model}", total=len(missing))
-        return space.forecast_batches(requests_for(missing, self.settings))
+        return space.forecast_batches(requests_for(missing, self.settings, self.options))
 
     def _next_of(self, batches: Generator[Batch]) -> Batch | None:
         with self._timer.phase("forecast"):
@@ -288,8 +289,6 @@ class NightlyJob:
             return True
         self._rests_space = False
         return rest_space(self.settings, self.database, self.options.shard, self.reporter)
-
-    # what came of them --------------------------------------------------------------------------
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
         return RunLogWriter.begin(

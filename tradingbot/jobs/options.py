@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tradingbot.jobs.sharding import WHOLE, Shard
+from tradingbot.settings import TEMPERATURE, TOP_P
 
 
 @dataclass(frozen=True)
@@ -15,3 +16,6 @@ class JobOptions:
     dry_run: bool = False  # forecast, but store nothing
     local: bool = False  # with a Space of this machine
     database_url: str | None = None  # None: what the environment says
+    model: str | None = None  # with `local` the one to load, else the one that the Space must have
+    temperature: float = TEMPERATURE
+    top_p: float = TOP_P

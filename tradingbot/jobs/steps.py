@@ -22,6 +22,7 @@ from tradingbot.evaluation.event_scoring import score_events
 from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.options import JobOptions
 from tradingbot.jobs.summary import PhaseTimer
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.fingerprint import bars_hash
@@ -129,7 +130,9 @@ def read_stored(
     return retried(read, timeouts=timeouts)
 
 
-def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesRequest | Unsendable]:
+def requests_for(
+    histories: Histories, settings: Settings, options: JobOptions
+) -> Iterator[SeriesRequest | Unsendable]:
     """What the Space is asked, ticker by ticker."""
     return prepared(
         histories,
@@ -137,6 +140,8 @@ def requests_for(histories: Histories, settings: Settings) -> Iterator[SeriesReq
         settings.horizon,
         interval=INTERVAL,
         samples=settings.samples,
+        temperature=options.temperature,
+        top_p=options.top_p,
         paths=bool(settings.events),
     )
 

@@ -56,7 +56,8 @@ def open_space(
         settings: Name the Space, its key and how long it may take to wake.
         local: Start one on this machine instead, and stop it at the end.
         reporter: Is told the step.
-        model: What a Space of this machine loads in place of KRONOS_MODEL.
+        model: What a Space of this machine loads in place of KRONOS_MODEL, and what another one
+            must have: ConfigError where it has not.
         lock: By which runs share a Space of the Hub.
         wake_log: What these runs remember about it.
     """
@@ -81,6 +82,7 @@ def open_space(
             if settings.hf_token is not None:
                 reporter.say("HF_SPACE_REPO is not set, so the Space is neither woken nor paused")
             client.wait_until_ready(settings.wake_timeout)
+            _check_model(client, model)
             yield client
             return
         reporter.step("wake", f"Waking {settings.space_in_words}")
@@ -94,7 +96,19 @@ def open_space(
             lock=lock,
             wake_log=wake_log,
         ):
+            _check_model(client, model)
             yield client
+
+
+def _check_model(client: SpaceClient, model: str | None) -> None:
+    if model is None:
+        return
+    name = str(client.health()["model"])
+    if name != model:
+        raise ConfigError(
+            f"--model={model!r}: the Space at {client.url} has {name}; "
+            "--local starts one with the model that you want"
+        )
 
 
 def rest_left_running(

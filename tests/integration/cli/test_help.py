@@ -23,6 +23,10 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\b" not in done.stdout
+    usage, _, rest = done.stdout.partition("\n")
+    assert rest.count("...") == rest.count("A,B,...")  # no sentence is cut short
+    if command in ("", "space", "export", "portfolio"):
+        assert "..." not in usage
     if command in ("space", "export", "portfolio"):
         return  # a group: its commands have the examples
     examples = re.findall(r"(?:Try it: |^ +)kronosbot (.*)", done.stdout, re.MULTILINE)
@@ -35,6 +39,7 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
 def test_the_help_of_run_names_every_option_and_exit_code(tmp_path: Path) -> None:
     done = kronosbot("run", "-h", folder=tmp_path)
     for word in ("--local", "--source", "--symbols", "--horizon", "--database-url", "--dry-run",
+                 "--samples", "--model", "--temperature", "--top-p",
                  "--force", "--log-format", "--json", "130", "143", "HF_TOKEN"):  # fmt: skip
         assert word in done.stdout
 
