@@ -7,8 +7,6 @@ PY      := $(VENV)/bin/python
 # The first interpreter that is new enough; `make PYTHON=/path/to/python …` takes another.
 PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 python3.14; do \
              $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# PyTorch for the CPU alone: 200 MB instead of several GB. Taken where the index can be reached.
-TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 # What was compiled once is kept: a test run starts hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -113,9 +111,6 @@ $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.run $(VENV)/.dev: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Install it, or say make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PY) -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing $(EXTRAS) into $(VENV); this takes a minute or two, once"
-	@index=$$($(PY) -c "import sys, urllib.request; sys.platform == 'linux' and urllib.request.urlopen('$(TORCH_CPU_INDEX)/torch/', timeout=3) and print('--extra-index-url $(TORCH_CPU_INDEX)')" 2>/dev/null); \
-	  $(PY) -m pip install --no-compile --disable-pip-version-check $$index -c constraints.txt -e '.[$(EXTRAS)]' \
-	  | { grep --line-buffered -E '^ *(Collecting|Downloading|Installing|Successfully)' || true; }
+	@$(PY) scripts/install.py $(EXTRAS)
 	@$(PY) -m compileall -qq -j 0 $(CURDIR)/$(VENV)/lib || true # 20,000 files, by all CPUs; pip would take one
 	@touch $@

@@ -14,8 +14,8 @@ NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs;
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py answers.py app.py "
-        "exceptions.py path_events.py refusals.py requirements.lock requirements.txt schemas.py "
-        "settings.py torch-cpu.lock"
+        "exceptions.py path_events.py process.py refusals.py requirements.lock requirements.txt "
+        "schemas.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",

@@ -34,6 +34,7 @@ MAY_IMPORT_LATE = (
     "tradingbot/kronosbot.py",
     "tradingbot/kronostraderbot.py",
     "kronos_space/__main__.py",
+    "kronos_space/process.py",
     "kronos_space/deployment/commands.py",
 )
 

@@ -12,6 +12,7 @@ from tradingbot.errors import KronosError, StrategyError
 from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
+from tradingbot.runtime.wrapping import width_of, wrapped
 
 Done = TypeVar("Done")
 
@@ -22,13 +23,15 @@ def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> N
     try:
         with stop_on_signals():
             done = run()
-            SafeStream(sys.stdout).as_text().write(text_of(done) + "\n")
+            text = wrapped(text_of(done), width_of(sys.stdout))
+            SafeStream(sys.stdout).as_text().write(text + "\n")
         sys.exit(0)
     except (KronosError, Stopped) as error:
         if isinstance(error, StrategyError) and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)  # where in the strategy
         stopped = isinstance(error, Stopped)
-        sys.stderr.write(f"Stopped by {error}\n" if stopped else f"Error: {error}\n")
+        said = f"Stopped by {error}" if stopped else f"Error: {error}"
+        sys.stderr.write(wrapped(said, width_of(sys.stderr)) + "\n")
         sys.exit(error.exit_code)
 
 

@@ -14,6 +14,7 @@ from tradingbot.runtime.printable import printable, shortened
 from tradingbot.runtime.progress import SafeConsole
 from tradingbot.runtime.signals import Stopped
 from tradingbot.runtime.streams import SafeStream
+from tradingbot.runtime.wrapping import width_of, width_of_console, wrapped
 
 
 def plain_table(*columns: str, left: Collection[str] = (), gap: int = 2) -> Table:
@@ -40,8 +41,12 @@ def print_table(console: Console, table: Table) -> None:
     console.width = width
 
 
-def print_line(console: Console, line: str = "") -> None:
-    """Print a line as it is: brackets are no markup, and numbers have no colour."""
+def print_line(console: Console, line: str = "", *, always_wrap: bool = False) -> None:
+    """Print a line as it is: brackets are no markup, and numbers have no colour.
+
+    On a terminal it is broken at words; in a file too, at the console's width, with `always_wrap`.
+    """
+    line = wrapped(line, console.width if always_wrap else width_of_console(console))
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -75,5 +80,5 @@ def fail(error: KronosError | Stopped, *, as_json: bool = False, left: str = "")
         failure = {"kind": type(error).__name__, "message": said}
         out.write(to_json({"exit_code": error.exit_code, "error": failure}) + "\n")
         out.flush()
-    typer.echo(said if stopped else f"Error: {said}", err=True)
+    typer.echo(wrapped(said if stopped else f"Error: {said}", width_of(sys.stderr)), err=True)
     raise typer.Exit(error.exit_code)

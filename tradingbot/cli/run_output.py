@@ -1,16 +1,16 @@
 """The summary of a run for a person: the table of its forecasts, then what was done."""
 
 import math
-import shlex
 from collections.abc import Iterator
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import make_url
 
+from tradingbot.cli import invocation
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import RAW, Forecast, ForecastBar
+from tradingbot.formatting import model_text
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
 from tradingbot.shares import describe_bands, mean_shares
 
@@ -77,7 +77,7 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
     if forecasts:
         some = forecasts[next(s for s in (*summary.there, *summary.made) if s in forecasts)]
         yield (
-            f"Model    {some.model_name}, {some.samples} paths a ticker; "
+            f"Model    {model_text(some.model_name)}, {some.samples} paths a ticker; "
             f"Forecast: mean close, P(up): "
             f"{'share above the last close' if some.calibration == RAW else 'chance of a rise'}"
         )
@@ -124,29 +124,18 @@ def _stored_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _next_lines(summary: RunSummary) -> Iterator[str]:
-    if summary.forecasts and summary.database is not None and not summary.dry_run:
-        query = query_command(summary.database, summary.variable)
-        if query is not None:
-            yield f"Next     {query}"
-
-
-def query_command(url: str, variable: str | None = None) -> str | None:
-    """A command for the shell that shows what is stored; None for a database in memory.
-
-    `variable` is the environment's one that holds the address. A password is not in the command.
-    """
-    address = make_url(url)
-    if address.get_backend_name() == "sqlite":
-        if address.database in (None, "", ":memory:"):
-            return None
-        opener = f"sqlite3 {shlex.quote(address.database)}"
-    elif variable:
-        opener = f'psql "${variable}" -c'
-    elif address.password or "password" in address.query:
-        opener = "psql <your database> -c"
-    else:
-        opener = f"psql {shlex.quote(str(address.set(drivername='postgresql')))} -c"
-    return f"{opener} 'select symbol, target_date, predicted_close from kronos_predictions'"
+    if not summary.forecasts or summary.database is None or summary.dry_run:
+        return
+    command = invocation.kronosbot()
+    steps = {
+        f"{command} status": "the last runs, and how fresh the forecasts are",
+        f"{command} report": "report.html: the forecasts, and how good they have been",
+    }
+    if summary.local:
+        steps = {invocation.serve(): "a page that forecasts, on http://127.0.0.1:7860", **steps}
+    width = max(map(len, steps))
+    for number, (step, gives) in enumerate(steps.items()):
+        yield f"{'Next' if not number else '':7}  {step:{width}}  {gives}"
 
 
 def _coverage(summary: RunSummary) -> tuple[int, int]:

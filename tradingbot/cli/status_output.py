@@ -24,17 +24,20 @@ What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message":
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
-from tradingbot.formatting import duration
+from tradingbot.formatting import duration, model_text
 from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
+from tradingbot.runtime.printable import shortened
 from tradingbot.shares import describe_shares
 
+MODEL_WIDTH = 25  # of a model's name: what 80 columns leave to it
 MOST_LINES = 20  # of stale tickers; the document has all
 
 
@@ -53,44 +56,54 @@ def _starts(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
 
 def show_status(status: Status, console: Console) -> None:
     """Tables, then what is wrong, or that nothing is."""
+    say = partial(print_line, console, always_wrap=True)
     if status.clock is not None:
-        print_line(console, f"Database  {status.database}")
-        print_line(console, f"Clock     {_moment(status.clock)} UTC, by the source {status.source}")
-        print_line(console)
+        say(f"Database  {status.database}")
+        say(f"Clock     {_moment(status.clock)} UTC, by the source {status.source}")
+        say()
     if status.runs:
         print_table(console, _runs_table(status))
-        print_line(console)
+        say()
+        for line in _remark_lines(status):
+            say(line)
     if status.models:
         print_table(console, _models_table(status))
-        print_line(console)
+        say()
         for line in _record_lines(status):
-            print_line(console, line)
+            say(line)
     for line in _stale_lines(status):
-        print_line(console, line)
+        say(line)
     for number, note in enumerate(status.notes):
-        print_line(console, f"{'Note' if not number else '':8}  {note}")
+        say(f"{'Note' if not number else '':8}  {note}")
     for line in _verdict(status):
-        print_line(console, line)
+        say(line)
 
 
 def _runs_table(status: Status) -> Table:
-    remarks = [_remark(run, status.now) for run in status.runs]
     table = plain_table(
         *("Run (UTC)", "Took", "Exit", "Stored", "There", "Failed", "Model"),
-        *([""] if any(remarks) else []),
-        left=("Run (UTC)", "Model", ""),
+        left=("Run (UTC)", "Model"),
     )
-    for run, remark in zip(status.runs, remarks, strict=True):
+    for run in status.runs:
         counts = [str(run.counts.get(name, "")) for name in ("stored", "already_there", "failed")]
         table.add_row(
             _moment(run.started_at),
             "" if run.seconds is None else duration(run.seconds),
             "" if run.exit_code is None else str(run.exit_code),
             *counts,
-            run.model or "",
-            *([remark] if any(remarks) else []),
+            shortened(run.model or "", MODEL_WIDTH),
         )
     return table
+
+
+def _remark_lines(status: Status) -> Iterator[str]:
+    """What there is to say of a run beside its figures."""
+    remarks = [(run, _remark(run, status.now)) for run in status.runs]
+    remarks = [(run, remark) for run, remark in remarks if remark]
+    for number, (run, remark) in enumerate(remarks):
+        yield f"{'Runs' if not number else '':8}  {_moment(run.started_at)} {remark}"
+    if remarks:
+        yield ""
 
 
 def _remark(run: Run, now: datetime) -> str:
@@ -99,7 +112,7 @@ def _remark(run: Run, now: datetime) -> str:
         remark = f"running for {duration((now - run.started_at).total_seconds())}"
     if run.state == "killed":
         remark = "never finished: killed?"
-    return remark if run.shard == "0/1" else f"shard {run.shard} {remark}"
+    return remark if run.shard == "0/1" else f"shard {run.shard} {remark}".rstrip()
 
 
 def _models_table(status: Status) -> Table:
@@ -111,8 +124,16 @@ def _models_table(status: Status) -> Table:
         as_of = "not known"
         if model.as_of is not None:
             as_of = f"{model.as_of:%Y-%m-%d}" if model.interval == "1d" else _moment(model.as_of)
-        table.add_row(model.name, model.interval, as_of, str(model.tickers), str(model.fresh))
+        table.add_row(
+            _model(model.name), model.interval, as_of, str(model.tickers), str(model.fresh)
+        )
     return table
+
+
+def _model(name: str) -> str:
+    """The name; in full with what the small one is not for, else as far as there is room."""
+    said = model_text(name)
+    return said if said != name else shortened(name, 2 * MODEL_WIDTH - 15)
 
 
 def _record_lines(status: Status) -> Iterator[str]:

@@ -21,7 +21,6 @@ class JobDatabase:
 
     Attributes:
         address: Where it is, without a password.
-        variable: The environment's variable that holds the address as psql too reads it, or None.
     """
 
     def __init__(
@@ -30,7 +29,6 @@ class JobDatabase:
         """`url`, else what the environment says. ConfigError if it cannot be read."""
         environ = environment() if environ is None else environ
         self.dry_run = dry_run
-        self.variable = None if url else _psql_variable(environ)
         self._url = url or database_url(environ)
         get_engine(self._url)  # a dry run too refuses an address that cannot be read
         self.address = redact(self._url)
@@ -75,10 +73,3 @@ class JobDatabase:
 
     def _is_there(self) -> bool:
         return not self.dry_run or database_exists(self._url)
-
-
-def _psql_variable(environ: Mapping[str, str]) -> str | None:
-    for name in ("DATABASE_URL", "POSTGRES_URI"):
-        if given := environ.get(name, "").strip():
-            return name if given.startswith(("postgres://", "postgresql://")) else None
-    return None

@@ -97,7 +97,7 @@ class NightlyJob:
             source=self._source,
             shard=str(self._shard),
             database=self.database.address,
-            variable=self.database.variable,
+            local=self.options.local,
             model=self._model,
             tickers=self._tickers.snapshot(),
             rows=self._rows,

@@ -87,7 +87,7 @@ class RunSummary:
     source: str | None = None  # where candles come from
     shard: str = "0/1"  # which part of the active tickers is this run's
     database: str | None = None  # its address, without a password
-    variable: str | None = None  # of the environment, that holds this address as psql reads it
+    local: bool = False  # with a Space of this machine
     model: str | None = None  # as the Space named it
     tickers: Mapping[str, TickerOutcome] = field(default_factory=dict)  # the active ones, in order
     rows: int = 0  # of kronos_predictions, written by this run

@@ -24,6 +24,7 @@ from rich.text import Text
 from tradingbot.runtime.logs import JsonFormatter, log_line, message_of, traceback_of
 from tradingbot.runtime.printable import printable, shortened
 from tradingbot.runtime.streams import LineStream, SafeStream
+from tradingbot.runtime.wrapping import width_of_console, wrapped
 
 
 class SafeConsole(Console):
@@ -69,6 +70,7 @@ class ProgressReporter:
 
     def say(self, line: str) -> None:
         """One line, above the bar where there is one."""
+        line = wrapped(line, width_of_console(self._console))
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, line: str, **fields: Any) -> None:

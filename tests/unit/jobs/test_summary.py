@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from tradingbot.cli.run_output import query_command, show
+from tradingbot.cli.run_output import show
 from tradingbot.errors import SpaceUnavailable, UnknownSymbol
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, Reconstruction
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
@@ -56,13 +56,13 @@ def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -
         "EURUSD=X  2024-03-08  1.1000  Mon 11 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
         "                              Tue 12 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
         "",
-        "Model    kronos-nano, 20 paths a ticker; Forecast: mean close, "
+        "Model    kronos-nano (not meant for trading), 20 paths a ticker; Forecast: mean close, "
         "P(up): share above the last close",
         "Actual   1 of 2 closes lie inside their 10–90 % range (* outside)",  # noqa: RUF001
         "Stored   1 ticker (2 rows) now, 1 ticker already there: "
         "kronos_predictions in sqlite:///kronos.db",
-        "Next     sqlite3 kronos.db 'select symbol, target_date, predicted_close "
-        "from kronos_predictions'",
+        "Next     kronosbot status  the last runs, and how fresh the forecasts are",
+        "         kronosbot report  report.html: the forecasts, and how good they have been",
     ]
 
 
@@ -84,28 +84,6 @@ def test_a_ticker_that_costs_next_to_nothing_shows_its_digits() -> None:
     assert "0.000014000" in text
     assert "0.000013440–0.000014560" in text  # noqa: RUF001
     assert "0.25000" in text
-
-
-QUERY = "'select symbol, target_date, predicted_close from kronos_predictions'"
-
-
-@pytest.mark.parametrize(
-    ("url", "variable", "opener"),
-    [
-        ("sqlite:////tmp/it's here/k.db?timeout=5", None, "sqlite3 '/tmp/it'\"'\"'s here/k.db'"),
-        ("postgresql+psycopg2://me:secret@db/bots", "DATABASE_URL", 'psql "$DATABASE_URL" -c'),
-        ("postgresql+psycopg2://me@db/my bots", None, "psql 'postgresql://me@db/my bots' -c"),
-        ("postgresql+psycopg2://me:secret@db/bots", None, "psql <your database> -c"),
-    ],
-)
-def test_the_next_command_can_be_pasted_and_holds_no_password(
-    url: str, variable: str | None, opener: str
-) -> None:
-    assert query_command(url, variable) == f"{opener} {QUERY}"
-
-
-def test_a_database_in_memory_has_no_next_command() -> None:
-    assert query_command("sqlite://") is None
 
 
 def test_tickers_that_failed_alike_share_a_line() -> None:

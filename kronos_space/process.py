@@ -1,0 +1,177 @@
+"""The service as a process: its options, its port, its end."""
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from kronos_space.server import descriptors, logs
+from kronos_space.settings import Settings, SettingsError, log_format_of
+from kronos_space.weights.catalogue import CheckpointError, WrongCheckpoint, check_name
+
+logger = logging.getLogger("kronos_space")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop. 0: stopped in order; 1: could not start; 2: a wrong setting."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env()
+        check_name(settings.model)
+    except (SettingsError, WrongCheckpoint) as error:
+        return _fail(str(error), 2)
+    # before uvicorn takes over, and when it gives the signal back: leave quietly
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if options.until_stdin_closes:
+        threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
+    try:
+        listener = _bind(options.host, options.port)
+    except OSError as error:
+        return _fail(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror}; stop what listens "
+            f"there, or take another port: {_with_other_port(options.port)}",
+            1,
+        )
+    logs.configure(settings.log_format)
+    try:
+        return _serve(settings, listener)
+    except KeyboardInterrupt:
+        return 0
+
+
+def _serve(settings: Settings, listener: socket.socket) -> int:
+    # The engine's threads wait for each other by spinning, 300,000 rounds before they sleep. Where
+    # something else wants their CPU that made forecasts ten times slower; this many did not.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
+    # here and not above: these imports take seconds, and a wrong setting should not
+    from kronos_space.app import create_app
+    from kronos_space.server.connection import HEAD_BYTES, at_most
+    from kronos_space.weights.checkpoint import load_checkpoint
+
+    try:
+        checkpoint = load_checkpoint(settings.model)
+    except CheckpointError as error:
+        return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
+    app = create_app(settings, checkpoint=checkpoint)
+    gc.collect()
+    gc.freeze()  # what is here now stays: the collector need not look through it again and again
+    config = uvicorn.Config(
+        app,
+        http=at_most(descriptors.raise_limit()),
+        backlog=descriptors.PENDING,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    server = _Server(config, app)
+    try:
+        server.run(sockets=[listener])
+    except OSError as error:
+        return _fail(f"cannot listen: {error.strerror}", 1)
+    return 0
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it is ready, and takes no new work once it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        [listener] = sockets or []
+        host, port = listener.getsockname()[:2]
+        forecaster = self._app.state.service.forecaster
+        revision = forecaster.model_revision
+        logger.info(
+            "ready: %s%s on http://%s:%d",
+            forecaster.model_name,
+            f" at revision {revision}" if revision else "",
+            _shown(host),
+            port,
+        )
+        if log_format_of() != "json":  # for a person
+            _say(f"open http://{_shown(host)}:{port} in a browser; Ctrl-C ends it")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and sig == signal.SIGINT:  # Ctrl-C again: somebody is impatient
+            os._exit(130)  # there is nothing to save
+        self._app.state.service.worker.drain()
+        super().handle_exit(sig, frame)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m kronos_space",
+        description="Serve Kronos forecasts over HTTP.",
+        epilog="Everything else is set by environment variables; KRONOS_MODEL chooses the model "
+        "(default: kronos-mini). The table is in kronos_space/README.md.",
+    )
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", default=7860, type=int, help="port to listen on; 0 takes a free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="stop as on SIGTERM when standard input ends, as it does with the process behind it",
+    )
+    return parser
+
+
+def _stop_when_stdin_closes() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the port now and answer later: connections are refused until the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
+    listener = descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OverflowError:
+        raise OSError(0, "a port is a number from 0 to 65535") from None
+    return listener
+
+
+def _with_other_port(port: int) -> str:
+    """How, by the way that this process was started: `make` passes no options on."""
+    other = port + 1 if 0 < port < 65535 else 7861
+    return f"make serve PORT={other}" if "MAKELEVEL" in os.environ else f"--port {other}"
+
+
+def _shown(host: str) -> str:
+    """As it stands in an address that a person may click."""
+    if host in ("0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def _fail(message: str, status: int) -> int:
+    """Report on stderr why the service does not start; return `status`."""
+    if log_format_of() == "json":
+        logs.configure("json")
+        logger.critical("%s", message)
+    else:
+        _say(f"kronos_space: {message}")
+    return status
