@@ -153,7 +153,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _with_other_port(port: int) -> str:
     """How, by the way that this process was started: `make` passes no options on."""
     other = port + 1 if 0 < port < 65535 else 7861
-    return f"make serve PORT={other}" if "MAKELEVEL" in os.environ else f"--port {other}"
+    return f"make serve PORT={other}" if os.environ.get("MAKELEVEL") else f"--port {other}"
 
 
 def _shown(host: str) -> str:

@@ -128,11 +128,11 @@ def _next_lines(summary: RunSummary) -> Iterator[str]:
         return
     command = invocation.kronosbot()
     steps = {
-        f"{command} status": "the last runs, and how fresh the forecasts are",
-        f"{command} report": "report.html: the forecasts, and how good they have been",
+        f"{command} status": "the runs, and how fresh forecasts are",
+        f"{command} report": "report.html: how good forecasts were",
     }
     if summary.local:
-        steps = {invocation.serve(): "a page that forecasts, on http://127.0.0.1:7860", **steps}
+        steps = {invocation.serve(): "a page to try it: http://127.0.0.1:7860", **steps}
     width = max(map(len, steps))
     for number, (step, gives) in enumerate(steps.items()):
         yield f"{'Next' if not number else '':7}  {step:{width}}  {gives}"

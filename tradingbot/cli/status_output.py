@@ -37,7 +37,7 @@ from tradingbot.persistence.runs import Run
 from tradingbot.runtime.printable import shortened
 from tradingbot.shares import describe_shares
 
-MODEL_WIDTH = 25  # of a model's name: what 80 columns leave to it
+IN_RUNS, IN_MODELS = 20, 35  # characters of a model's name: what 80 columns leave to it
 MOST_LINES = 20  # of stale tickers; the document has all
 
 
@@ -56,7 +56,7 @@ def _starts(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
 
 def show_status(status: Status, console: Console) -> None:
     """Tables, then what is wrong, or that nothing is."""
-    say = partial(print_line, console, always_wrap=True)
+    say = partial(print_line, console, always_wrap=status.clock is not None)
     if status.clock is not None:
         say(f"Database  {status.database}")
         say(f"Clock     {_moment(status.clock)} UTC, by the source {status.source}")
@@ -91,7 +91,7 @@ def _runs_table(status: Status) -> Table:
             "" if run.seconds is None else duration(run.seconds),
             "" if run.exit_code is None else str(run.exit_code),
             *counts,
-            shortened(run.model or "", MODEL_WIDTH),
+            shortened((run.model or "").rpartition("/")[2], IN_RUNS),
         )
     return table
 
@@ -131,9 +131,8 @@ def _models_table(status: Status) -> Table:
 
 
 def _model(name: str) -> str:
-    """The name; in full with what the small one is not for, else as far as there is room."""
-    said = model_text(name)
-    return said if said != name else shortened(name, 2 * MODEL_WIDTH - 15)
+    """The name, and of the small one what it is not for, as far as there is room."""
+    return shortened(model_text(name), IN_MODELS)
 
 
 def _record_lines(status: Status) -> Iterator[str]:

@@ -45,13 +45,12 @@ def _wrapped(line: str, width: int) -> str:
     if len(line) <= width:
         return line
     label = _LABEL.match(line)
-    indent = len(label[0]) if label else 0
-    return textwrap.fill(
-        line,
-        width,
-        subsequent_indent=" " * (indent if indent <= width // 2 else 0),
+    head = label[0] if label and len(label[0]) <= width // 2 else ""
+    lines = textwrap.wrap(
+        line[len(head) :],
+        width - len(head),
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
         replace_whitespace=False,
     )
+    return head + f"\n{' ' * len(head)}".join(lines)

@@ -23,10 +23,8 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\b" not in done.stdout
-    usage, _, rest = done.stdout.partition("\n")
-    assert rest.count("...") == rest.count("A,B,...")  # no sentence is cut short
     if command in ("", "space", "export", "portfolio"):
-        assert "..." not in usage
+        assert "..." not in done.stdout  # no sentence is cut short
     if command in ("space", "export", "portfolio"):
         return  # a group: its commands have the examples
     examples = re.findall(r"(?:Try it: |^ +)kronosbot (.*)", done.stdout, re.MULTILINE)
@@ -61,7 +59,7 @@ def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
     [
         (["stauts"], "No such command 'stauts'. Did you mean 'status'"),
         (["space", "wakee"], "No such command 'wakee'. Did you mean 'wake'"),
-        (["run", "--locl"], "No such option: --locl (Possible options: --force, --local)"),
+        (["run", "--locl"], "No such option: --locl (Possible options: --force, --local, --model)"),
         (["--horizn", "3"], "No such option: --horizn"),
         (["run", "SPY"], "Got unexpected extra argument(s) (SPY)"),
     ],

@@ -17,9 +17,13 @@ from tests.support import commands
 from tests.support.command_line import kronosbot
 from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.space_server import launch
+from tradingbot.data.service import DataService
+from tradingbot.jobs.options import JobOptions
+from tradingbot.jobs.steps import requests_for
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, RunLog
+from tradingbot.settings import Settings
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 PASSWORD = "quite-secret"
@@ -318,3 +322,29 @@ def test_the_report_as_json_says_why_a_run_failed_and_what_it_had_done(
     assert report["error"]["kind"] == "ConfigError"
     assert "KRONOS_HORIZON='abc'" in report["error"]["message"]
     assert report["tickers"] == {}
+
+
+def test_a_run_takes_how_its_paths_are_drawn_and_refuses_another_model(
+    tmp_path: Path, space_url: str, sqlite_url: str
+) -> None:
+    here = {"KRONOS_SPACE_URL": space_url, "DATABASE_URL": sqlite_url}
+    drawn = ("--samples", "7", "--temperature", "0.5", "--top-p", "0.8", "--model", "kronos-nano")
+    run = ("--source", "sample", "--symbols", "AAPL", "--horizon", "1")
+    done = kronosbot(*run, *drawn, folder=tmp_path, **here)
+    assert done.returncode == 0, done.stderr
+    assert "Next     kronosbot status" in done.stdout
+    with get_db_session(sqlite_url) as session:
+        [stored] = session.scalars(select(KronosForecast))
+        assert stored.samples == 7
+    other = kronosbot(*run, "--model", "kronos-base", folder=tmp_path, **here)
+    assert other.returncode == 2
+    assert "--model='kronos-base': the Space at " in other.stderr
+    assert "has kronos-nano; --local starts one" in other.stderr
+
+
+def test_what_the_space_is_asked_has_the_options_of_the_run() -> None:
+    history = DataService("sample", horizon=5).history("AAPL", bars=40)
+    options = JobOptions(temperature=0.5, top_p=0.8)
+    [asked] = requests_for({"AAPL": history}, Settings(samples=7), options)
+    body = json.loads(asked.body)
+    assert [body[name] for name in ("samples", "temperature", "top_p")] == [7, 0.5, 0.8]

@@ -41,6 +41,7 @@ def test_when_ready_it_names_the_model_and_its_address_and_ctrl_c_ends_it_in_ord
         health = requests.get(f"{server.url}/health", timeout=10).json()
         status, output = server.stop(signal.SIGINT)
     assert f"ready: {health['model']} at revision {health['model_revision']}" in output
+    assert f"open {server.url} in a browser; Ctrl-C ends it\n" in output
     assert status == 0
     assert "Traceback" not in output
 
@@ -141,12 +142,13 @@ def test_where_the_log_is_json_a_failed_start_is_a_line_of_it(
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(log: Path, space_url: str) -> None:
-    port = space_url.rsplit(":", 1)[1]
-    assert failed(log, "--port", port) == (
-        1,
-        f"kronos_space: cannot listen on 127.0.0.1:{port}: Address already in use; "
-        "stop what listens there, or choose another with --port\n",
-    )
+    port = int(space_url.rsplit(":", 1)[1])
+    for level, way_out in (("", f"--port {port + 1}"), ("1", f"make serve PORT={port + 1}")):
+        assert failed(log, "--port", str(port), MAKELEVEL=level) == (
+            1,
+            f"kronos_space: cannot listen on 127.0.0.1:{port}: Address already in use; "
+            f"stop what listens there, or take another port: {way_out}\n",
+        )
 
 
 def test_health_answers_at_once_while_the_engine_is_busy(space_url: str) -> None:

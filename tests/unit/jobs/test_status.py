@@ -20,7 +20,7 @@ from tradingbot.persistence.engine import get_db_session, get_engine, read_only_
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import BotRow, KronosPrediction, RunLog
-from tradingbot.persistence.runs import LONGEST_RUN
+from tradingbot.persistence.runs import LONGEST_RUN, Run
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
@@ -360,3 +360,33 @@ def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: 
     ]
     assert content["runs"][0]["started_at"].tzinfo is not None
     assert "and 30 more: --json has them all" in "\n".join(shown(status))
+
+
+def test_whatever_happened_it_fits_a_terminal_of_80_columns() -> None:
+    names = ("NeoQuasar/Kronos-mini", "kronos-nano", "a-model-of-my-own/" + "fine-tuned-" * 2)
+    runs = [
+        Run(
+            source="yahoo", started_at=FRIDAY,
+            state=state, exit_code=130, seconds=5_999.0, shard="0/4",
+            counts={"stored": 12345, "already_there": 12345, "failed": 12345},
+            model=name, message="the Space at https://owner-space.hf.space is out of reach " * 3,
+        )
+        for name, state in zip(names, ("failed", "killed", "running"), strict=True)
+    ]  # fmt: skip
+    models = [
+        Model(name, interval, as_of=NOW, tickers=12345, fresh=12345, record=NO_RECORD * 2,
+              shares={"kronos": 1.0})
+        for name in names for interval in ("1d", "60m")
+    ]  # fmt: skip
+    out = StringIO()
+    show_status(
+        Status(
+            now=NOW, database="postgresql+psycopg2://me:***@db/bots", source="yahoo", clock=NOW,
+            runs=runs, models=models, active=9, inactive=["BTC-USD", "EURUSD=X"] * 9,
+            stale=[Ticker("SPY", THURSDAY, 1, "1 session behind 2024-03-08, " * 4)],
+            notes=["a calendar ends " * 9], problems=["1 of 9 active tickers are stale: SPY " * 3],
+        ),
+        Console(file=out),
+    )  # fmt: skip
+    assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80
+    assert "never finished: killed?" in out.getvalue()
