@@ -92,6 +92,7 @@ class Account:
         self.prices = dict(prices)
         self.costs = costs
         self.fills: list[Fill] = []
+        self.dividends: list[tuple[int, Fill]] = []  # after so many of the fills
 
     @property
     def cash(self) -> float:
@@ -151,7 +152,9 @@ class Account:
         if not held:
             return None
         self.portfolio[CASH] = self.cash + held * dividend
-        return Fill(symbol, "dividend", held, dividend, 0.0)
+        paid = Fill(symbol, "dividend", held, dividend, 0.0)
+        self.dividends.append((len(self.fills), paid))
+        return paid
 
     def rebalance(self, weights: Mapping[str, float]) -> None:
         """Bring these tickers to their shares of what they and the cash are worth together.

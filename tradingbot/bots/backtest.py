@@ -54,14 +54,15 @@ def run_backtest(
     trades = [
         (time, *astuple(fill)) for time, fill in zip(replay.times, account.fills, strict=True)
     ]
+    results = realised(account.fills, account.dividends)
     curves["buy_and_hold"] = _buy_and_hold(bars, curve.index, cash, strategy.costs, fill)
     return Backtest(
         equity=curve,
         trades=pd.DataFrame(
             trades, columns=["time", *(field.name for field in fields(Fill))]
-        ).assign(pnl=pd.Series(realised(account.fills), dtype="float64")),
+        ).assign(pnl=pd.Series(results, dtype="float64")),
         measures=performance_stats(curve, strategy.tickers, strategy.interval),
-        hit_rate=hit_rate(account.fills),
+        hit_rate=hit_rate(results),
         buy_and_hold=performance_stats(curves["buy_and_hold"], strategy.tickers, strategy.interval),
         curves=curves,
         fill=fill,

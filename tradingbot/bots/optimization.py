@@ -13,7 +13,6 @@ probability that the best combination's true ratio is above 0, given that it is 
 with ratios per bar, their variance V over the trials, Euler's constant g, and T returns.
 """
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ import pandas as pd
 from tradingbot.bots.backtest import run_backtest
 from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.performance import PerformanceStats, performance_stats
-from tradingbot.bots.strategy import FillAt, Strategy, refuse_misspelt
+from tradingbot.bots.strategy import FillAt, Strategy, keywords_of, refuse_misspelt
+from tradingbot.bots.variants import variant
 from tradingbot.errors import ConfigError
 
 EULER = 0.5772156649015329
@@ -77,7 +77,7 @@ def optimize(
     if folds < 1:
         raise ConfigError(f"folds={folds!r}: expected a whole number from 1 on")
     results = [
-        run_backtest(_with(strategy, chosen), history, cash, fill) for chosen in combinations
+        run_backtest(variant(strategy, chosen), history, cash, fill) for chosen in combinations
     ]
     returns = np.array([result.equity.pct_change().iloc[1:] for result in results])
     if returns.shape[1] < 2 * (folds + 1):
@@ -173,9 +173,10 @@ def _walk_forward(
 
 
 def _combinations(strategy: Strategy, grid: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
-    refuse_misspelt(
-        strategy.name, type(strategy), [name for name in grid if not hasattr(strategy, name)]
-    )
+    known = {*strategy.params, *(name for name in vars(strategy) if name[0] != "_")}
+    taken = keywords_of(type(strategy), from_outside=True) - FIXED
+    unknown = [name for name in grid.keys() - known - taken if not hasattr(strategy, name)]
+    refuse_misspelt(strategy.name, type(strategy), unknown, known)
     values = {
         name: [values] if isinstance(values, str) else list(values) for name, values in grid.items()
     }
@@ -185,15 +186,3 @@ def _combinations(strategy: Strategy, grid: Mapping[str, Iterable[Any]]) -> list
             "as {'window': [10, 20, 50]}"
         )
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
-
-
-def _with(strategy: Strategy, chosen: Mapping[str, Any]) -> Strategy:
-    """A copy with these parameters: attributes where it has them, else of `params`."""
-    changed = copy.copy(strategy)
-    changed.params = dict(strategy.params)
-    for name, value in chosen.items():
-        if name in vars(strategy):
-            setattr(changed, name, value)
-        else:
-            changed.params[name] = value
-    return changed

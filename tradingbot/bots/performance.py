@@ -8,7 +8,7 @@ With n bars, equity E[0] (the cash at first) to E[n-1], and returns r[i] = E[i] 
                     there are returns), and no interest is counted
     max_drawdown    the largest of 1 - E[i] / max(E[0] … E[i])
     hit_rate        of the sales, the share that brought more than what was sold had cost, costs
-                    of both counted; what is held counts at its average cost
+                    of both and dividends counted; what is held counts at its average cost
 
 From a year of history on, years is the time from the first bar to the last, in years of 365.25
 days, and bars a year is (n - 1) / years. In a shorter history nights, weekends and holidays have
@@ -19,6 +19,7 @@ What cannot be counted (no sale, no move, less than a day) is NaN.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -94,20 +95,28 @@ def _yearly(growth: float, years: float) -> float:
         return math.inf
 
 
-def hit_rate(fills: Iterable[Fill]) -> float:
-    """The share of the sales that brought more than what was sold had cost; NaN without any."""
-    results = [result for result in realised(fills) if result is not None]
-    return sum(result > 0 for result in results) / len(results) if results else math.nan
+def hit_rate(results: Iterable[float | None]) -> float:
+    """The share of the sales, as `realised` has them, that brought more; NaN without any."""
+    sold = [result for result in results if result is not None]
+    return sum(result > 0 for result in sold) / len(sold) if sold else math.nan
 
 
-def realised(fills: Iterable[Fill]) -> list[float | None]:
+def realised(
+    fills: Iterable[Fill], dividends: Iterable[tuple[int, Fill]] = ()
+) -> list[float | None]:
     """What each sale brought beyond what was sold had cost, in USD; None for a purchase.
 
-    Costs of both count; what is held counts at its average cost.
+    Costs of both count, and the dividends that were paid after so many fills on what was sold. What
+    is held counts at its average cost, which a dividend lowers.
     """
     held: dict[str, tuple[float, float]] = {}  # quantity, and what it cost in all
     results: list[float | None] = []
-    for fill in fills:
+    due = deque(dividends)
+    for number, fill in enumerate(fills):
+        while due and due[0][0] <= number:
+            _, paid = due.popleft()
+            quantity, cost = held[paid.symbol]
+            held[paid.symbol] = (quantity, cost - paid.quantity * paid.price)
         quantity, cost = held.get(fill.symbol, (0.0, 0.0))
         value = fill.quantity * fill.price
         if fill.side == "buy":

@@ -8,7 +8,7 @@ import inspect
 import pickle
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self, SupportsIndex, cast
@@ -38,7 +38,27 @@ class Strategy:
     like.
     """
 
-    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time"})  # of one object in one process
+    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time", "made_with"})  # of one object
+    made_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # arguments; None: not known
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = super().__new__(cls)
+        made.made_with = args, kwargs
+        return made
+
+    def made_anew(self, keywords: Mapping[str, Any]) -> Self:
+        """Another one, made with the same arguments but for these keywords."""
+        args, kwargs = self.made_with or ((), {})
+        given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        catch_all = next(
+            (p.name for p in given.signature.parameters.values() if p.kind is p.VAR_KEYWORD), ""
+        )
+        for name, value in keywords.items():
+            if name in given.signature.parameters:
+                given.arguments[name] = value
+            else:
+                given.arguments.setdefault(catch_all, {})[name] = value
+        return type(self)(*given.args[1:], **given.kwargs)
 
     def __init__(
         self,
@@ -78,11 +98,13 @@ class Strategy:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self.made_with = None
         self._one_at_a_time = threading.RLock()
 
     def __copy__(self) -> Self:
         copied = type(self).__new__(type(self))
         copied.__setstate__(self.__getstate__())
+        copied.made_with = self.made_with
         return copied
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
@@ -177,17 +199,25 @@ class Strategy:
         return f"{self.name}, deciding on {self.symbol} of {row.name}"
 
 
-def refuse_misspelt(bot: str, kind: type, params: Iterable[str]) -> None:
-    """ConfigError for a keyword of one's own that is nearly one of the class's."""
+def keywords_of(kind: type, *, from_outside: bool = False) -> set[str]:
+    """What the constructors take by name: all of them, or what they pass on to each other."""
     known: set[str] = set()
     for base in kind.__mro__:
         if "__init__" in vars(base) and base is not object:
-            for parameter in inspect.signature(base.__init__).parameters.values():  # type: ignore[misc]
-                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                    known.add(parameter.name)
-    known.discard("self")
+            parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+            known |= {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+            if from_outside and all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+    return known - {"self"}
+
+
+def refuse_misspelt(
+    bot: str, kind: type, params: Iterable[str], known: Collection[str] = ()
+) -> None:
+    """ConfigError for a keyword of one's own that is nearly one of the class's, or of `known`."""
+    names = sorted({*keywords_of(kind), *known})
     for name in params:
-        if near := difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=NEAR):
+        if near := difflib.get_close_matches(name.lower(), names, n=1, cutoff=NEAR):
             raise ConfigError(
                 f"bot {bot}: {name}=: did you mean {near[0]}=? (If it is a parameter of your own, "
                 "give it a name that is less like it)"

@@ -15,7 +15,7 @@ from tests.support.market import Market, Says, made_up
 from tradingbot.bots.account import Fill
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
-from tradingbot.bots.performance import hit_rate, performance_stats
+from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, StrategyError, TradeRefused
@@ -97,7 +97,7 @@ def test_sales_are_held_against_the_average_cost() -> None:
         Fill("Y", "buy", 1, 5.0, 0.0),
         Fill("Y", "sell", 1, 5.0, 0.0),  # no profit
     ]
-    assert hit_rate(fills) == pytest.approx(1 / 3)
+    assert hit_rate(realised(fills)) == pytest.approx(1 / 3)
 
 
 def test_several_tickers_share_the_cash_and_keep_their_own_calendars() -> None:

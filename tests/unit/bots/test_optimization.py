@@ -175,3 +175,66 @@ def test_attributes_are_parameters_too(bars: pd.DataFrame) -> None:
     assert found.trials["trades"].tolist()[1] == 0
     assert found.trials["trades"].tolist()[0] > 0
     assert bot.level == 400.0
+
+
+class Attribute(Bot):
+    window = 5  # as a strategy of backtesting.py has it
+
+    def decisionFunction(self, row: Any) -> int:
+        return 1 if row["close"] > self.history["close"].iloc[-self.window :].mean() else -1
+
+
+class Derives(Bot):
+    def __init__(self, *args: Any, window: int = 5, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.half = window // 2
+        self.seen: list[int] = []
+
+    def decisionFunction(self, row: Any) -> int:
+        self.seen.append(self.half)
+        if len(self.seen) > 400:
+            raise AssertionError("what another trial has left behind")
+        return 1 if row["close"] > self.history["close"].iloc[-2 * self.half :].mean() else -1
+
+
+class Alone(Derives):
+    def __init__(self, window: int = 5) -> None:
+        super().__init__("b", "AAPL", settings=Settings(), window=window)
+
+
+def made(kind: type[Bot], **options: Any) -> Bot:
+    return kind(**options) if kind is Alone else kind("b", "AAPL", settings=Settings(), **options)
+
+
+@pytest.mark.parametrize("kind", [Trend, Attribute, Derives, Alone])
+def test_each_trial_is_the_bot_made_with_its_parameters(bars: pd.DataFrame, kind: Any) -> None:
+    found = made(kind).optimize({"window": [4, 20]}, bars)
+    for row in found.trials.itertuples():
+        if kind is Attribute:
+            bot = made(type("Changed", (Attribute,), {"window": row.window}))
+        else:
+            bot = made(kind, window=row.window)
+        assert row.total_return == bot.backtest(bars).measures.total_return
+    assert found.trials["total_return"].nunique() == 2
+
+
+def test_what_was_set_on_a_bot_after_it_was_made_holds_in_its_trials(bars: pd.DataFrame) -> None:
+    bot = made(Derives)
+    bot.half = 10  # type: ignore[attr-defined]
+    bot.use(symbols=["IBM"])
+    found = bot.optimize({"other": [1, 2]}, bars)
+    assert set(found.result.trades["symbol"]) == {"IBM"}
+    expected = made(Derives, window=20).backtest(bars).measures.total_return
+    assert found.trials["total_return"].tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("bot", "name", "meant"),
+    [(made(Trend, window=3), "windw", "window"), (made(Attribute), "fil", "fill"),
+     (made(Derives), "halff", "half")],
+)  # fmt: skip
+def test_a_misspelt_parameter_of_a_grid_is_refused(
+    bars: pd.DataFrame, bot: Bot, name: str, meant: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=: did you mean {meant}="):
+        bot.optimize({name: [1, 2]}, bars)

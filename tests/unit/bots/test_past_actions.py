@@ -59,6 +59,27 @@ def test_dividends_are_credited_where_prices_leave_them_out() -> None:
     assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
 
 
+def test_a_sale_s_profit_has_the_dividends_on_what_was_sold() -> None:
+    paid = [0.0] * 12
+    paid[4] = 5.0  # 100 shares of 100, half of them sold on the 6th bar, the rest on the 9th
+
+    class Halves(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            at = len(self.history) - 1
+            if self.symbol == "IBM":
+                return 1 if at == 5 else 0  # what is held is cut to make room
+            return {0: 1, 8: -1}.get(at, 0)
+
+    flat = frame([100.0] * 12, **{"Adj Close": [1.0] * 12, "Dividends": paid})
+    bot = Halves("b", tickers=["AAPL", "IBM"], settings=FREE)
+    result = bot.backtest({"AAPL": flat, "IBM": frame([100.0] * 12)})
+    assert result.trades["side"].tolist() == ["buy", "sell", "buy", "sell"]
+    sold = result.trades[result.trades["side"] == "sell"]
+    assert sold["pnl"].to_numpy() == pytest.approx(5 * sold["quantity"].to_numpy())
+    assert sold["pnl"].sum() == pytest.approx(result.equity.iloc[-1] - 10_000)
+    assert result.hit_rate == 1
+
+
 def test_dividends_before_a_split_that_the_candles_leave_out_are_a_share_of_then() -> None:
     closes, splits, paid = [100.0] * 10 + [10.0] * 10, [0.0] * 20, [0.0] * 20
     splits[10], paid[5], paid[10], paid[15] = 10.0, 2.0, 0.1, 0.1
