@@ -75,7 +75,7 @@ class BotReader:
         return "\n".join(rows)
 
     def recent_trades(self, count: int = 10) -> str:
-        """The bot's newest paper trades, newest first.
+        """The bot's newest paper trades, newest first, with splits, dividends and delistings.
 
         Args:
             count: How many, 1 to 60.
@@ -86,6 +86,7 @@ class BotReader:
             f"{trade.executed_at:%Y-%m-%d %H:%M} UTC: {name_text(trade.side)} "
             f"{trade.quantity:.6g} {name_text(trade.symbol)} at {price_text(trade.price)}, "
             f"costs {amount_text(trade.costs)}"
+            + (f" ({name_text(trade.note)})" if trade.note else "")
             for trade in trades
         ]
         return "\n".join(rows) or "No trades yet."

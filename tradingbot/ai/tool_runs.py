@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from functools import partial
+from functools import cache, partial, wraps
 from typing import Any
 
 from langchain_core.messages import ToolCall, ToolMessage
@@ -30,7 +30,28 @@ def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTo
         if not isinstance(one, BaseTool) and not callable(one):
             raise ValueError(f"extra_tools has {one!r}: expected a list of tools and functions")
     tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
-    return {one.name: one for one in tools}
+    return {one.name: _that_exits_nobody(one) for one in tools}
+
+
+def _that_exits_nobody(one: BaseTool) -> BaseTool:
+    """The tool; where it has a coroutine, one whose sys.exit() fails and ends no event loop."""
+    if not _has_coroutine(one):
+        return one
+    copy = one.model_copy()
+    copy.__class__ = _guarded(type(one))
+    return copy
+
+
+@cache
+def _guarded(kind: type[BaseTool]) -> type[BaseTool]:
+    @wraps(kind._arun)  # LangChain reads its signature
+    async def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await kind._arun(self, *args, **kwargs)
+        except SystemExit as error:
+            raise RuntimeError(f"SystemExit: {error}") from error
+
+    return type(kind.__name__, (kind,), {"_arun": run, "__module__": kind.__module__})
 
 
 class ToolRuns:
@@ -105,7 +126,7 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
             if not _has_coroutine(one):
                 raise
         return _message(call, wait_for(partial(one.ainvoke, request), deadline - time.monotonic()))
-    except (Exception, SystemExit) as error:  # whatever it is, the model is the one to act on it
+    except BaseException as error:  # no Ctrl-C reaches this thread: the model is to act on it
         return _failed(call, error)
 
 

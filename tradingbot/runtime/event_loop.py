@@ -44,9 +44,18 @@ def _loop() -> asyncio.AbstractEventLoop:
     with _lock:
         if _shared is None or _shared[0] != os.getpid() or not _responds(_shared[1]):
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="event-loop", daemon=True).start()
+            threading.Thread(target=_run, args=(loop,), name="event-loop", daemon=True).start()
             _shared = os.getpid(), loop
         return _shared[1]
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            loop.run_forever()
+            return
+        except (SystemExit, KeyboardInterrupt):  # of one piece of work, whose caller is told
+            continue
 
 
 def _responds(loop: asyncio.AbstractEventLoop) -> bool:

@@ -320,6 +320,17 @@ def test_a_model_can_read_all_of_a_bot_and_change_nothing(market: Market, databa
     assert none == "No forecast of IBM that lies ahead is stored."
 
 
+def test_what_was_only_done_to_a_position_is_told_as_that(market: Market, database: str) -> None:
+    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
+    bot.run()
+    market.write("AAPL", [9.8, 9.9, 10.1, 10.0])  # ten for one
+    bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
+    bot.run()
+    trades = read_all(bot)[1].splitlines()
+    assert trades[0].endswith(": buy 999.5 AAPL at 10.00, costs 0.00 (split)")
+    assert trades[1].endswith(": sell 99.95 AAPL at 100.00, costs 0.00 (split)")
+
+
 def test_a_bot_that_has_never_run_can_be_read_too(market: Market, database: str) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={})
     portfolio, trades, *_ = read_all(bot)

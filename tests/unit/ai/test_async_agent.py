@@ -329,3 +329,54 @@ def test_a_chat_model_of_ones_own_streams() -> None:
     pieces: list[str] = []
     assert ask_awaited(Streams(responses=["Hold."]), on_text=pieces.append) == "Hold."
     assert pieces == list("Hold.")
+
+
+@pytest.mark.parametrize("asking", BOTH)
+@pytest.mark.parametrize("way", ["function", "coroutine", "class"])
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseExceptionGroup("", [OSError()])],
+)
+def test_whatever_a_tool_raises_the_model_is_told(
+    asking: Callable[..., str], way: str, error: BaseException
+) -> None:
+    if way != "function" and not isinstance(error, SystemExit | BaseExceptionGroup):
+        return  # of a coroutine these are how its loop ends it
+
+    def raises() -> str:
+        """Raise."""
+        raise error
+
+    async def awaited() -> str:
+        """Raise."""
+        raise error
+
+    class Raises(BaseTool):
+        name: str = "raises"
+        description: str = "Raise."
+
+        def _run(self) -> str:
+            raise NotImplementedError
+
+        async def _arun(self) -> str:
+            raise error
+
+    one = {
+        "function": tool("raises")(raises),
+        "coroutine": StructuredTool.from_function(coroutine=awaited, name="raises"),
+        "class": Raises(),
+    }[way]
+    model = Scripted(answers=[wants(("raises", {}), ("double", {"number": 2})), AIMessage("ok")])
+    assert asking(model, one, double) == "ok"
+    (status, said), good = results(model)
+    assert (status, good) == ("error", ("success", "4"))
+    assert said.startswith("Error: ")
+
+
+def test_the_shared_loop_outlives_a_coroutine_that_ends_its_process() -> None:
+    async def ends() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for(ends, 60)
+    assert wait_for(lambda: fetch("next"), 60) == "<next>"
