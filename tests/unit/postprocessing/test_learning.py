@@ -25,7 +25,6 @@ from tradingbot.forecast import (
     QUANTILE_LEVELS,
     Forecast,
     ForecastBar,
-    describe_shares,
     prob_above,
 )
 from tradingbot.jobs.postprocessing import NightlyPostprocessing
@@ -48,6 +47,7 @@ from tradingbot.postprocessing.repository import (
 )
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, Timeouts
+from tradingbot.shares import describe_shares
 
 KEY = ("mini", "r1+anchored", "1d")
 PAST = Past(("AAPL", "MSFT", "BTC-USD"), sessions=45, horizon=2, width=0.5, revision=KEY[1])
