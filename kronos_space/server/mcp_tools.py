@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic_core import to_jsonable_python
+from pydantic_core import from_json, to_jsonable_python
 
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.schemas import ForecastRequest, ForecastResponse, HealthResponse
@@ -126,7 +126,7 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
     for name in _LEFT_OUT:
         if name in arguments:
             raise InvalidRequest(f"{name}: not here, as a conversation has no room; POST /predict")
-    body = await asyncio.to_thread(lambda: json.dumps(arguments).encode())
+    body = await asyncio.to_thread(_body, arguments)
     with service.worker.arriving():
         [prepared] = await service.reader.one(body)
         work = service.worker.submit([prepared.prompt])
@@ -135,6 +135,20 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         raise outcome
     service.measure([prepared], [outcome])
     return await asyncio.to_thread(lambda: to_jsonable_python(prepared.answer(outcome)))
+
+
+def _body(arguments: dict[str, Any]) -> bytes:
+    """The body of `/predict`. Some clients send a list as a text that holds it."""
+    return json.dumps({name: _unquoted(value) for name, value in arguments.items()}).encode()
+
+
+def _unquoted(value: Any) -> Any:
+    if not (isinstance(value, str) and value.startswith("[")):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
 
 
 # in words ---------------------------------------------------------------------------------

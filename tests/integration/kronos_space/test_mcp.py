@@ -96,6 +96,8 @@ def test_events_and_the_status_are_told_in_words_and_as_documents(space: Server)
     result = called(space, "path_events", asked)
     assert [event["event"] for event in result.structured_content["events"]] == asked["events"]
     assert "touch +2%: " in result.content[0].text
+    quoted = {**asked, "ohlcv": json.dumps(asked["ohlcv"]), "events": json.dumps(asked["events"])}
+    assert called(space, "path_events", quoted).structured_content == result.structured_content
     status = called(space, "status", {})
     HealthResponse.model_validate(status.structured_content)
 

@@ -260,6 +260,11 @@ def test_a_file_that_is_no_database_is_told_in_a_line(market: Market, tmp_path: 
         ("path_events", {"symbol": "AAPL", "events": []}, "events: List should have at least 1"),
         ("path_events", {"symbol": "AAPL", "events": ["moon"]}, "expected touch LEVEL, reach"),
         ("path_events", {"symbol": "AAPL", "events": ["x" * 10_000]}, "events.0: String should"),
+        (
+            "path_events",
+            {"symbol": "AAPL", "events": "[touch"},
+            "events: Input should be a valid l",
+        ),
         ("path_events", {"symbol": "?", "events": ["touch +2%"]}, "is not a ticker"),
         ("tickers", {"all": True}, "Its arguments: none."),
     ],

@@ -5,9 +5,10 @@ Space's `/predict`.
 """
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import from_json
 
 from tradingbot.ai.forecast_answer import MOST_DAYS
 from tradingbot.ai.forecast_document import Source, Time
@@ -29,6 +30,16 @@ Symbol = Annotated[
         description="Ticker as on Yahoo Finance, such as AAPL, 7203.T or BTC-USD; no company name.",
     ),
 ]
+
+
+def _unquoted(value: Any) -> Any:
+    """Some clients send a list as a text that holds it."""
+    if not (isinstance(value, str) and value.startswith("[")):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return value
 
 
 class NoArguments(_Arguments):
@@ -59,6 +70,7 @@ class EventArguments(ForecastArguments):
             description="What may happen on the way.",
             examples=[["touch +2%", "reach +3% before -2%", "drawdown above 5%"]],
         ),
+        BeforeValidator(_unquoted),
     ]
 
 
