@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,14 @@ from tradingbot import AsyncKronosClient, KronosClient
 from tradingbot.client import ForecastFrame
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
-from tradingbot.forecast import Forecast
+from tradingbot.forecast import Forecast, quantile_column
+from tradingbot.path_events import parse_event
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.postprocessing.bands import key_of
+from tradingbot.postprocessing.combination import State
+from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.repository import store_combination
 from tradingbot.settings import Settings
 from tradingbot.space.wire import prepare
 
@@ -91,6 +97,37 @@ def test_events_are_answered_as_by_the_space_with_their_error(kind: Any, space_u
             assert rows[name].tolist() == pytest.approx(chance[name] or missing, nan_ok=True)
     assert forecast["close above 0%"].tolist() == forecast["prob_up"].tolist()
     assert forecast.paths is None, "not asked for"
+
+
+def test_events_agree_with_the_combined_bands_that_are_served(
+    space_url: str, sqlite_url: str
+) -> None:
+    sessions = partial(get_db_session, sqlite_url)
+    raw = KronosClient(space_url, data=SAMPLE, sessions=sessions).forecast("AAPL", 3).forecast
+    until = np.datetime64(raw.as_of - timedelta(days=1), "s")
+    states = {
+        ("*", step): State((0.0, 1.0, 2.0, 3.0), sessions=40, forecasts=1234, until=until)
+        for step in (1, 2, 3)
+    }
+    with sessions() as session:
+        store_combination(session, Combination(key_of(raw), states))
+    client = KronosClient(space_url, data=SAMPLE, sessions=sessions)
+    levels = (0.1, 0.3, 0.5, 0.7, 0.9)
+    served = client.forecast("AAPL", 3, levels=levels)
+    assert served.attrs["calibration"].startswith("combined")
+    prices = {
+        parse_event(f"close above {served[quantile_column(level)][step]:.4f}").text: (level, step)
+        for level in levels
+        for step in range(3)
+    }
+    asked = ["close above 0%", "touch +1%", "close above +1%", *prices]
+    events = client.forecast("AAPL", 3, events=asked)
+    for event, (level, step) in prices.items():
+        assert events[event][step] == pytest.approx(1 - level, abs=1.5 / 50)
+    assert events["close above 0%"].tolist() == pytest.approx(events["prob_up"], abs=1.5 / 50)
+    assert (events["touch +1%"] >= events["close above +1%"]).all()
+    alone = client.forecast("AAPL", 3, events=asked[0], forecast="kronos")
+    assert alone["close above 0%"].tolist() == alone["prob_up"].tolist()
 
 
 @BOTH

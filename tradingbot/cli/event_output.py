@@ -58,7 +58,7 @@ def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
             interval = f"({row.skill_low:+.2f} to {row.skill_high:+.2f})"
         table.add_row(
             "all" if row.event == ALL_EVENTS else row.event,
-            str(row.n),
+            str(row.n) if row.brier is not None else f"{row.n}, too few",
             *(_number(value, ".0%") for value in (row.mean_probability, row.frequency)),
             _number(row.brier, ".3f"),
             _number(row.brier_skill, "+.2f"),

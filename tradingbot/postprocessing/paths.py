@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 
@@ -13,15 +14,17 @@ from tradingbot.typing import Floats
 # A bar's wicks are stretched as its band is, but no further: a band may be narrow for want of
 # different paths, and their candles as long as ever.
 _MOST_STRETCHED = 2.0
+_Z = NormalDist().inv_cdf
 
 
 def with_served_paths(forecast: Forecast) -> Forecast:
     """The forecast with its paths moved onto the served quantiles, rank by rank.
 
     A close that lay on one of the model's own quantiles lies on the served one of that level. So
-    bands and paths agree, and a path keeps its place among the others from bar to bar. An open
-    keeps its gap to the close before; the wicks of a bar are as much longer as its band is wider.
-    Unchanged where the quantiles are the model's own.
+    bands and paths agree, and a path keeps its place among the others from bar to bar. Closes that
+    are the same, as half of those of a first bar may be, come apart in the order of their paths'
+    mean closes. An open keeps its gap to the close before; the wicks of a bar are as much longer as
+    its band is wider. Unchanged where the quantiles are the model's own.
 
     Source: ensemble copula coupling, Schefzik, Thorarinsdottir and Gneiting (2013).
     """
@@ -31,11 +34,16 @@ def with_served_paths(forecast: Forecast) -> Forecast:
     opens, closes = np.log(paths[..., OPEN]), np.log(paths[..., CLOSE])
     upper = np.log(paths[..., HIGH]) - np.maximum(opens, closes)
     lower = np.minimum(opens, closes) - np.log(paths[..., LOW])
-    gaps = opens[:, 1:] - closes[:, :-1]
+    gaps, means = opens[:, 1:] - closes[:, :-1], closes.mean(axis=1)
     for step, bar in enumerate(forecast.bars):
         if bar.raw is not None:
             own, served = _logs(bar.raw.close_quantiles), _logs(bar.close_quantiles)
-            closes[:, step] = _moved(closes[:, step], own, served)
+            order = np.lexsort((means, closes[:, step]))
+            closes[order, step] = _apart(
+                closes[order, step],
+                _moved(closes[order, step], own, served),
+                _by_rank(len(order), list(bar.close_quantiles), served),
+            )
             stretch = _stretch(own, served)
             upper[:, step] *= stretch
             lower[:, step] *= stretch
@@ -78,6 +86,28 @@ def _moved(closes: Floats, own: Floats, served: Floats) -> Floats:
         slope = abs(served[end] - served[middle]) / width if width > 0 else 1.0
         moved[beyond] = served[end] + slope * (closes[beyond] - own[end])
     return moved
+
+
+def _apart(closes: Floats, moved: Floats, by_rank: Floats) -> Floats:
+    """`moved`, but for closes that are the same: those go where their ranks are. All ascending."""
+    same = closes[1:] == closes[:-1]
+    tied = np.append(same, False) | np.append(False, same)
+    return np.asarray(np.maximum.accumulate(np.where(tied, by_rank, moved)))
+
+
+def _by_rank(count: int, levels: Sequence[float], served: Floats) -> Floats:
+    """(count,): what so many closes in order are on the served quantiles.
+
+    The levels of their ranks are those of the Space's quantiles, the median-unbiased ones. Beyond
+    the outermost levels it goes on as a normal distribution does.
+    """
+    ranks = (np.arange(count) + 2 / 3) / (count + 1 / 3)
+    found = np.interp(ranks, levels, served)
+    middle = len(served) // 2
+    for beyond, end in ((ranks < levels[0], 0), (ranks > levels[-1], -1)):
+        further = [_Z(rank) / _Z(levels[end]) for rank in ranks[beyond].tolist()]
+        found[beyond] = served[middle] + (served[end] - served[middle]) * np.array(further)
+    return np.asarray(found)
 
 
 def _logs(quantiles: Mapping[float, float]) -> Floats:

@@ -43,6 +43,8 @@ from tradingbot.persistence.models import (
     Base,
     BotRow,
     HistoricData,
+    KronosEvent,
+    KronosEventScore,
     KronosPrediction,
     KronosScore,
     RunLog,
@@ -550,6 +552,20 @@ def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: 
         session.add(raw)
     with get_db_session(database) as session:
         assert session.query(KronosScore).count() == 2
+
+
+def test_a_database_of_before_events_gets_their_tables_and_keeps_its_rows(database: str) -> None:
+    with get_db_session(database) as session:
+        session.add(prediction())
+    with get_engine(database).begin() as connection:  # as 0008 left it
+        for table in ("kronos_events", "kronos_event_scores"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0008'"))
+    dispose_engines()
+    init_db(database)
+    with get_db_session(database) as session:
+        assert session.query(KronosPrediction).count() == 1
+        assert session.query(KronosEvent).count() == session.query(KronosEventScore).count() == 0
 
 
 class TestADatabaseOfTheFirstLayout:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats
 
 LAST = 50.0
+Z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 
 
 def of_paths(moves: Floats, *, factor: float, shift: float) -> Forecast:
@@ -120,6 +122,32 @@ def brownian_bars(*, sigma: float, seed: int, count: int = 2000, steps: int = 5)
     opens = np.concatenate([np.zeros((count, 1)), closes[:, :-1]], axis=1)
     highs, lows = np.maximum(opens, walk.max(axis=2)), np.minimum(opens, walk.min(axis=2))
     return LAST * np.exp(np.stack([opens, highs, lows, closes, opens], axis=2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), kinds=st.integers(1, 12), factor=st.floats(0.3, 3.0))
+def test_closes_that_are_the_same_come_apart_on_the_served_quantiles(
+    seed: int, kinds: int, factor: float
+) -> None:
+    """A small model draws the same first bar again and again."""
+    random = np.random.default_rng(seed)
+    first = random.choice(0.02 * random.standard_normal(kinds), 50)
+    moves = np.stack([first, first + 0.02 * random.standard_normal(50)], axis=1)
+    forecast = of_paths(moves, factor=factor, shift=0.01)
+    spread = dict(zip(QUANTILE_LEVELS, (LAST * np.exp(0.03 * Z)).tolist(), strict=True))
+    forecast = replace(
+        forecast, bars=tuple(replace(bar, close_quantiles=spread) for bar in forecast.bars)
+    )
+    moved = with_served_paths(forecast).paths
+    assert moved is not None
+    for step in (0, 1):
+        closes = moved[:, step, 3]
+        for level, price in spread.items():
+            assert (closes > price).mean() == pytest.approx(1 - level, abs=1.5 / 50)
+    for one in np.unique(first):
+        here = first == one
+        later, placed = moves[here].mean(axis=1), moved[here, 0, 3]
+        assert (np.diff(placed[np.argsort(later, kind="stable")]) >= 0).all()
 
 
 def test_closes_above_a_served_quantile_are_as_many_as_it_says() -> None:

@@ -1,0 +1,194 @@
+"""How good kronos-nano's chances of events are, walk-forward: python -m benchmarks.events
+
+    python -m benchmarks.events --candles DIR --since 2016-01-01
+
+From every session it draws 50 paths of 5 bars, as the job does, and asks them what happens by the
+end of the fifth: the model's own paths, those moved onto the combined quantiles (with what was
+known on the session before), and these with whole bars shifted, as a comparison. The first 60
+sessions teach and are not counted. Candles and days: as for benchmarks.combination.
+
+Prints markdown on stdout, and what it is doing on stderr. Intervals are of 95 %, from resamples of
+blocks of sessions.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks._support import say, table
+from benchmarks.combination import BATCH, CONTEXT, STEPS, Model, Ticker, candles, result_of
+from kronos_space.engine.quantiles import path_quantiles
+from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.markets.candles import PRICES
+from tradingbot.path_events import CLOSE, parse_events
+from tradingbot.postprocessing.paths import with_served_paths
+from tradingbot.typing import Floats, Times
+
+EVENTS = parse_events(
+    "touch +2%, touch -2%, touch +4%, reach +3% before -2%, reach +2% before -3%, close above 0%, "
+    "return between -1% and +1%, drawdown above 3%, range above 5%"
+)
+TAUGHT = 60  # sessions before the first that counts
+VARIANTS = ("own", "moved", "shifted")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One ticker: what its paths say, and what happened. (n, events) at the fifth bar."""
+
+    as_of: Times
+    said: dict[str, Floats]  # by variant
+    happened: Floats
+
+
+def main() -> int:
+    """The exit status."""
+    options = parser().parse_args()
+    model = PathModel(options.paths)
+    found = [
+        model.drawn(symbol, bars, options.since)
+        for symbol, bars in candles(options.candles).items()
+    ]
+    found = [one for one in found if len(one[1])]
+    if not found:
+        say(f"no session from {options.since:%Y-%m-%d} on has {CONTEXT // 2} bars before it")
+        return 1
+    tickers = [ticker for ticker, _ in found]
+    served = np.stack(
+        [result_of(tickers, step).quantiles["combined"] for step in range(1, STEPS + 1)], axis=1
+    )
+    bounds = np.cumsum([0, *(len(one.as_of) for one in tickers)])
+    asked = [
+        ask(ticker, paths, served[begin:end])
+        for (ticker, paths), begin, end in zip(found, bounds[:-1], bounds[1:], strict=True)
+    ]
+    print(report(asked))
+    return 0
+
+
+class PathModel(Model):
+    """kronos-nano, whose whole paths are kept."""
+
+    def drawn(self, symbol: str, bars: pd.DataFrame, since: datetime) -> tuple[Ticker, Floats]:
+        """The forecasts, and paths (n, paths, STEPS, 5) as shares of the last close."""
+        first = max(CONTEXT // 2, int(bars.index.searchsorted(pd.Timestamp(since))))
+        origins = np.arange(first, len(bars) - STEPS)
+        say(f"{symbol}: {len(origins)} forecasts")
+        paths = []
+        for begin in range(0, len(origins), BATCH):
+            requests = [self._request(symbol, bars, at) for at in origins[begin : begin + BATCH]]
+            prepared = [self._forecaster.prepare(request) for request in requests]
+            made = self._forecaster.generate([one.prompt for one in prepared])
+            for one, its in zip(prepared, made, strict=True):
+                answer = replace(one, return_paths=True).answer(its)
+                paths.append(np.array(answer["paths"]) / [*[one.last_close] * 4, 1])
+        closes = np.log(np.reshape(paths, (len(origins), -1, STEPS, 5))[..., CLOSE])
+        logs = np.array([path_quantiles(one, QUANTILE_LEVELS).T for one in closes])
+        times = bars.index.to_numpy().astype("datetime64[s]")
+        market = np.log(bars["close"].to_numpy("float64"))
+        ahead = origins[:, None] + np.arange(1, STEPS + 1)
+        ticker = Ticker(
+            symbol=symbol,
+            bars=bars,
+            as_of=times[origins],
+            raw=logs,
+            anchored=logs,
+            actual=market[ahead] - market[origins][:, None],
+            target=times[ahead],
+        )
+        return ticker, np.array(paths)
+
+
+def ask(ticker: Ticker, paths: Floats, served: Floats) -> Asked:
+    """What the paths (n, paths, STEPS, 5) say, moved onto quantiles (n, STEPS, 19) and not."""
+    said: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    for own, before, after in zip(paths, ticker.anchored, served, strict=True):
+        moved = with_served_paths(forecast(own, before, after)).paths
+        assert moved is not None
+        shifted = own.copy()
+        shifted[..., : CLOSE + 1] *= (moved[..., CLOSE] / own[..., CLOSE])[..., None]
+        for name, these in zip(VARIANTS, (own, moved, shifted), strict=True):
+            said[name].append([float(one.happened(these, 1.0)[:, -1].mean()) for one in EVENTS])
+    start = ticker.bars.index.get_indexer(pd.DatetimeIndex(ticker.as_of))
+    prices = ticker.bars[PRICES].to_numpy("float64")
+    windows = prices[start[:, None] + 1 + np.arange(STEPS)] / prices[start, CLOSE][:, None, None]
+    happened = np.stack([one.happened(windows, 1.0)[:, -1] for one in EVENTS], axis=1)
+    return Asked(
+        ticker.as_of,
+        {name: np.array(rows) for name, rows in said.items()},
+        happened.astype("float64"),
+    )
+
+
+def forecast(paths: Floats, own: Floats, served: Floats) -> Forecast:
+    """One with these paths, of a last close of 1; quantiles (STEPS, 19) are logarithms."""
+    bars = []
+    for step in range(STEPS):
+        levels = [
+            dict(zip(QUANTILE_LEVELS, np.exp(logs[step]).tolist(), strict=True))
+            for logs in (own, served)
+        ]
+        raw = ForecastBar(step + 1, datetime(2000, 1, 1), 1, 1, 1, 1, 0, levels[0], 0.5)
+        bars.append(replace(raw, close_quantiles=levels[1], raw=raw))
+    return Forecast(
+        "X", "1d", "nano", None, datetime(2000, 1, 1), datetime(2000, 1, 1), 1.0, len(paths), None,
+        tuple(bars), paths=paths,
+    )  # fmt: skip
+
+
+def report(asked: Sequence[Asked]) -> str:
+    """A table of events, and one of all of them by what was said."""
+    as_of = np.concatenate([one.as_of for one in asked])
+    counted = as_of >= np.unique(as_of)[TAUGHT]
+    as_of = as_of[counted]
+    happened = np.concatenate([one.happened for one in asked])[counted]
+    said = {name: np.concatenate([one.said[name] for one in asked])[counted] for name in VARIANTS}
+    rows = []
+    for at, event in enumerate(EVENTS):
+        came = happened[:, at]
+        cells = [f"{said[name][:, at].mean():.0%}" for name in VARIANTS]
+        skills = [skill(as_of, said[name][:, at], came) for name in VARIANTS]
+        rows.append([f"`{event}`", f"{came.mean():.0%}", *cells, *skills])
+    head = ["by the end of the fifth bar", "happened", *(f"said, {name}" for name in VARIANTS)]
+    head += [f"skill, {name}" for name in VARIANTS]
+    bins = []
+    for number in range(10):
+        cells = []
+        for name in ("own", "moved"):
+            inside = np.minimum((said[name] * 10 + 1e-9).astype(int), 9) == number
+            cells += [f"{inside.sum():,}", f"{said[name][inside].mean():.0%}"]
+            cells += [f"{happened[inside].mean():.0%}"]
+        bins.append([f"{10 * number} to {10 * number + 10} %", *cells])
+    columns = [f"{word}, {name}" for name in ("own", "moved") for word in ("n", "said", "happened")]
+    counts = f"{len(as_of):,} forecasts on {len(np.unique(as_of))} sessions"
+    return "\n\n".join([counts, table(head, rows), table(["chance said", *columns], bins)])
+
+
+def skill(as_of: Times, said: Floats, came: Floats) -> str:
+    """1 - Brier ÷ that of who always says how often it came, with its interval."""
+    values = np.stack([(said - came) ** 2, came, np.ones_like(came)], axis=1)
+    whole, drawn = resampled(as_of, values, block=20)
+    measured = [1 - (sums[0] / sums[2]) / (share := sums[1] / sums[2]) / (1 - share)
+                for sums in (whole, drawn.T)]  # fmt: skip
+    bounds = interval(measured[1])
+    span = "" if bounds is None else f" [{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
+    return f"{measured[0]:+.2f}{span}"
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    made.add_argument("--candles", type=Path, help="a folder of CSV files; default: the sample")
+    made.add_argument("--since", type=pd.Timestamp, default=pd.Timestamp("2011-06-01"))
+    made.add_argument("--paths", type=int, default=50)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
