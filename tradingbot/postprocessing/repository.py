@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import KronosError
 from tradingbot.forecast import ANCHORED, Forecast
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import KronosCalibration, KronosCombination
+from tradingbot.persistence.models import Base, KronosCalibration, KronosCombination
 from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
@@ -32,30 +32,35 @@ logger = logging.getLogger(__name__)
 _Known = TypeVar("_Known")
 
 
+# What reading a row raises that cannot have been stored by `store` or `store_combination`.
+_DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
+
+
 def load(session: Session, key: Key) -> Calibration | None:
-    """What is stored for this revision of this model; None if nothing is."""
+    """What is stored for this revision of this model; None if nothing is, or can be used.
+
+    A pool with a damaged row is told and left out: its forecasts take the factors of a larger one.
+    """
     table = KronosCalibration
-    pools: dict[PoolName, dict[int, Any]] = {}
-    for row in session.scalars(
-        select(table).where(
-            table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
-        )
-    ):
-        pools.setdefault((row.asset_class, row.step), {})[row.band] = row
-    if not pools:
-        return None
-    return Calibration(
-        key,
-        {
-            pool: Factors(
-                tuple(bands[band].factor for band in BANDS),
-                bands[BANDS[0]].n,
-                bands[BANDS[0]].until,
-            )
-            for pool, bands in pools.items()
-            if bands.keys() >= set(BANDS)
-        },
+    rows: dict[PoolName, dict[int, KronosCalibration]] = {}
+    pools: dict[PoolName, Factors] = {}
+    query = select(table).where(
+        table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
     )
+    try:
+        for row in session.scalars(query):
+            rows.setdefault((row.asset_class, row.step), {})[row.band] = row
+    except _DAMAGED as error:
+        _tell_damaged(table, key, error)
+        return None
+    for pool, bands in rows.items():
+        if bands.keys() < set(BANDS):
+            continue
+        try:
+            pools[pool] = _factors(bands)
+        except _DAMAGED as error:
+            _tell_damaged(table, key, error)
+    return Calibration(key, pools) if pools else None
 
 
 def store(session: Session, calibration: Calibration) -> int:
@@ -98,12 +103,8 @@ def load_combination(session: Session, key: Key) -> Combination | None:
     )
     try:
         pools = {(row.asset_class, row.step): _state(row) for row in session.scalars(query)}
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
-        logger.warning(
-            "kronos_combinations: a row of %s %s is damaged (%s: %s); it is not used, and the "
-            "next run of the job learns it again",
-            *(key[0], key[1], type(error).__name__, error),
-        )
+    except _DAMAGED as error:
+        _tell_damaged(table, key, error)
         return None
     return Combination(key, pools) if pools else None
 
@@ -181,6 +182,23 @@ def store_combination(session: Session, combination: Combination) -> int:
         if state.until is not None
     ]
     return upsert(session, KronosCombination, rows)
+
+
+def _tell_damaged(table: type[Base], key: Key, error: Exception) -> None:
+    logger.warning(
+        "%s: a row of %s %s is damaged (%s: %s); it is not used, and the next run of the job "
+        "learns it again",
+        *(table.__tablename__, key[0], key[1], type(error).__name__, error),
+    )
+
+
+def _factors(bands: Mapping[int, KronosCalibration]) -> Factors:
+    """One pool's. Errors as `_state`."""
+    values, first = tuple(bands[band].factor for band in BANDS), bands[BANDS[0]]
+    edge = LIMIT * (1 + 1e-9)
+    if first.n < 1 or not all(1 / edge <= value <= edge for value in values):
+        raise ValueError(f"{first.asset_class} step {first.step} has numbers out of range")
+    return Factors(values, first.n, first.until)
 
 
 def _state(row: KronosCombination) -> State:

@@ -216,6 +216,31 @@ def test_what_is_stored_is_what_is_read_and_too_little_record_unlearns_nothing(
     assert found.pools == {**calibration.pools, ("equity", 1): TWICE}
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("factor", value) for value in (-1.0, 0.0, 1e-300, 1e300, float("inf"), "x")),
+        *(("n", value) for value in (-5, 0, "x")),
+        *(("until", value) for value in ("yesterday", "")),
+    ],
+)
+def test_a_damaged_row_is_told_and_its_pool_left_out(
+    sqlite_url: str, column: str, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = key_of(forecast("AAPL"))
+    pools = {("equity", 1): TWICE, (ALL_CLASSES, 1): replace(TWICE, values=(3.0,) * 9)}
+    damage = f"UPDATE kronos_calibrations SET {column} = :value WHERE asset_class = 'equity'"
+    with get_db_session(sqlite_url) as session:
+        store(session, Calibration(key, pools))
+        session.execute(text(damage), {"value": value})
+    with get_db_session(sqlite_url) as session:
+        found = load(session, key)
+    whole = {} if column == "until" else {(ALL_CLASSES, 1): pools[ALL_CLASSES, 1]}
+    assert (found.pools if found else {}) == whole
+    assert "kronos_calibrations: a row of" in caplog.text
+    assert "is damaged" in caplog.text
+
+
 def test_the_bots_get_the_calibrated_bands_and_the_ledger_keeps_both(database: str) -> None:
     raw = forecast()
     made = Calibration(key_of(raw), {("equity", 0): TWICE}).apply(raw)
