@@ -38,8 +38,8 @@ def serve_mcp(
     and ends it. With --http it listens on 127.0.0.1 for any number of them. All tools only read.
     Logs go to standard error.
 
-    Exit codes: 0 the client is gone; 1 the port is taken; 2 a wrong setting, or the package mcp is
-    missing; 130 Ctrl-C.
+    Exit codes: 0 the client is gone; 1 the port is taken, or standard output cannot be written; 2 a
+    wrong setting, or the package mcp is missing; 130 Ctrl-C.
 
     \b
     Try it:
@@ -75,9 +75,18 @@ def serve_mcp(
             err=True,
         )
     server = make_server(tools.all())
-    if listener is None:
-        serve_stdio(server)
-    else:
+    if listener is not None:
         host, taken = listener.getsockname()
         typer.echo(f"MCP on http://{host}:{taken}{PATH}; Ctrl-C ends it", err=True)
         serve_http(server, listener)
+        return
+    if sys.stdin is not None and sys.stdin.isatty():
+        typer.echo(
+            "Waiting for an assistant on standard input: it starts this command itself; with "
+            "--http it finds an address. Ctrl-C ends it",
+            err=True,
+        )
+    try:
+        serve_stdio(server)
+    except KronosError as error:
+        fail(error)

@@ -20,13 +20,14 @@ from mcp.client.stdio import StdioServerParameters
 
 from tests.support import ROOT
 from tests.support.command_line import kronosbot
-from tests.support.commands import Piped, piped, run
+from tests.support.commands import Piped, piped, run, start
 from tests.support.market import made_up
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
 AS_OF = datetime(2013, 2, 21)  # the newest session of the sample
 NUMBERS = {"last_close": 446.06, "close": 450.0, "low": 430.0, "high": 470.0, "prob_up": 0.6}
+MAIN = "sys.argv = ['kronosbot', 'mcp']; from tradingbot.kronosbot import main; main()"
 HEADERS = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 
 
@@ -137,6 +138,24 @@ def test_ctrl_c_ends_it_at_once_also_while_a_call_waits_for_the_space(
     assert (out, err) == ("", "Stopped by Ctrl-C\n")
 
 
+def test_a_person_who_starts_it_is_told_what_it_waits_for(tmp_path: Path) -> None:
+    keyboard, terminal = os.openpty()
+    reading, writing = os.pipe()
+    streams = {"stdin": terminal, "stdout": terminal, "stderr": writing}
+    server = start("tradingbot.kronosbot", "mcp", cwd=tmp_path, env=os.environ, **streams)
+    os.close(writing)
+    try:
+        with open(reading, encoding="utf-8") as said:  # noqa: PTH123 - a descriptor
+            said.readline()  # that there is no database
+            assert said.readline().startswith("Waiting for an assistant on standard input: it st")
+            server.send_signal(signal.SIGINT)
+            assert server.wait(60) == 130
+    finally:
+        server.kill()
+        os.close(keyboard)
+        os.close(terminal)
+
+
 def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -157,14 +176,30 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
         assert said in line
 
 
+def test_standard_streams_that_are_no_use_are_told_in_a_line(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    program = f"import sys; sys.stdin = None; {MAIN}"  # closed by who started it
+    done = run("-c", program, cwd=tmp_path, env={**os.environ, **environ}, family="bots")
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("Error: standard input or output is closed: an assistant starts this")
+    (tmp_path / "asked").write_bytes(b'{"jsonrpc":"2.0","id":0,"method":"ping"}\n')
+    with (
+        (tmp_path / "asked").open() as asked,
+        Path("/dev/full").open("w") as full,
+        (tmp_path / "said").open("w") as said,
+    ):
+        streams = {"stdin": asked.fileno(), "stdout": full.fileno(), "stderr": said.fileno()}
+        env = {**os.environ, **environ}
+        assert start("tradingbot.kronosbot", "mcp", cwd=tmp_path, env=env, **streams).wait(60) == 1
+    assert (tmp_path / "said").read_text() == (
+        "Error: standard output cannot be written: [Errno 28] No space left on device\n"
+    )
+
+
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
-    program = """
-import sys
-sys.modules["mcp"] = None
-sys.argv = ["kronosbot", "mcp"]
-from tradingbot.kronosbot import main
-main()
-"""
+    program = f"import sys; sys.modules['mcp'] = None; {MAIN}"
     done = run("-c", program, cwd=tmp_path, env=os.environ, family="bots")
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,12 +23,22 @@ def serve_stdio(server: Any) -> None:
     """Serve one client until standard input ends. Standard output is the protocol's alone.
 
     A client that is gone is the end, not an error.
+
+    Raises:
+        KronosError: One of the two is closed, or cannot be written.
     """
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            asyncio.run(_stdio(server))
-        except* BrokenPipeError as broken:
-            raise BrokenPipeError from broken
+    if sys.stdin is None or sys.stdout is None:
+        raise KronosError(
+            "standard input or output is closed: an assistant starts this command with both; "
+            "--http wants neither"
+        )
+    try:
+        asyncio.run(_stdio(server))
+    except* BrokenPipeError:
+        pass
+    except* OSError as failed:
+        [error, *_] = failed.exceptions
+        raise KronosError(f"standard output cannot be written: {error}") from failed
 
 
 async def _stdio(server: Any) -> None:
