@@ -483,6 +483,19 @@ def test_a_number_that_helm_would_change_is_refused(number: int) -> None:
         assert at in said, f"{path}: {said}"
 
 
+def test_a_quantity_is_one_to_kubernetes_too() -> None:
+    good = ["1", "0.5", "1.", ".5", "100m", "1k", "1Ki", "2Gi", "1E", "1e3", "5E-2", "12P", "3n"]
+    bad = [".", "..", "1.2.3", "1K", "1ki", "1mi", "1 Gi", "-1", "1GiB", "1kb", "Gi", "1e400", ""]
+
+    def limits(quantities: list[str]) -> str:
+        return f"resources.limits={json.dumps({f'x{n}': q for n, q in enumerate(quantities)})}"
+
+    assert rendered("--set-json", limits(good))
+    said = refusal("--set-json", limits(bad))
+    for number, quantity in enumerate(bad):
+        assert f"at '/resources/limits/x{number}': '{quantity}' does not match" in said
+
+
 def test_every_number_of_the_schema_has_its_bounds() -> None:
     def numbers(schema: object) -> Iterator[Object]:
         if isinstance(schema, list):
