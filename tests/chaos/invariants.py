@@ -25,6 +25,7 @@ MIN_SUCCESS = 0.5  # KRONOS_MIN_SUCCESS, by default
 KEYS = {
     "kronos_predictions": ("symbol", "interval", "target_date", "model_name"),
     "kronos_forecasts": ("symbol", "interval", "target_date", "model_name", "as_of"),
+    "kronos_events": ("symbol", "interval", "target_date", "model_name", "as_of", "event"),
 }
 MAY_LACK = (  # there is nothing yet to calibrate by, nor to combine
     "calibrated_quantiles",
@@ -51,7 +52,7 @@ class Tables:
         self.runs = sorted(_rows(postgres, database, "run_logs"), key=lambda row: row["id"])
 
     def complete(self) -> set[str]:
-        """Tickers with the whole forecast, in both tables."""
+        """Tickers with the whole forecast, in all tables."""
         return {ticker for ticker in TICKERS if not self.missing(ticker)}
 
     def missing(self, ticker: str) -> list[str]:

@@ -271,6 +271,7 @@ class World:
             "KRONOS_SPACE_URL": self.hub.space_url,
             "KRONOS_API_KEY": API_KEY,
             "KRONOS_SAMPLES": "2",
+            "KRONOS_EVENTS": "drawdown above 1%",
             "DATABASE_URL": self._pooled or self.proxy.url,
             "PYTHONPATH": str(ROOT),
             **self.settings,
