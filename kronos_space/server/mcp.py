@@ -59,7 +59,7 @@ class Assistants:
         try:
             manager = await asyncio.to_thread(_manager, self._service, self._tools, self._largest)
         except ImportError:
-            message = "/mcp needs the package mcp: pip install 'kronos-tradingbots[space]'"
+            message = "/mcp needs the package mcp: pip install 'mcp>=2.3,<3'"
             app.set_exception(ApiError(501, "not_installed", message))
             self._app = None
             return

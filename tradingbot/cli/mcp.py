@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -51,11 +51,7 @@ def serve_mcp(
     from tradingbot.persistence.url import database_url as configured_url
 
     try:
-        if find_spec("mcp") is None:
-            raise ConfigError(
-                "the package mcp is missing: pip install -e '.[mcp]' in a clone, or pip install "
-                "'kronos-tradingbots[mcp]'"
-            )
+        _check_sdk()
         from tradingbot.ai.mcp.server import make_server
         from tradingbot.ai.mcp.tools import KronosTools
         from tradingbot.ai.mcp.transports import PATH, listen, serve_http, serve_stdio
@@ -90,3 +86,14 @@ def serve_mcp(
         serve_stdio(server)
     except KronosError as error:
         fail(error)
+
+
+def _check_sdk() -> None:
+    """Raise ConfigError where the SDK is missing, or too old."""
+    try:
+        import_module("mcp.server.apps")
+    except ImportError as error:
+        raise ConfigError(
+            "the package mcp, 2.3 or newer, is missing: pip install -e '.[mcp]' in a clone, else "
+            "pip install 'mcp>=2.3,<3'"
+        ) from error

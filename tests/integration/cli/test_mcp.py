@@ -199,11 +199,11 @@ def test_standard_streams_that_are_no_use_are_told_in_a_line(
 
 
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
-    program = f"import sys; sys.modules['mcp'] = None; {MAIN}"
+    program = f"import sys; sys.modules['mcp.server.apps'] = None; {MAIN}"
     done = run("-c", program, cwd=tmp_path, env=os.environ, family="bots")
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("Error: the package mcp is missing: pip install -e '.[mcp]' in a clone")
+    assert line.startswith("Error: the package mcp, 2.3 or newer, is missing: pip install -e '.[m")
 
 
 def test_without_a_database_it_says_so_and_goes_on(tmp_path: Path) -> None:

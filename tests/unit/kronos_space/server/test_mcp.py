@@ -62,5 +62,5 @@ def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_goes_on(
         for _ in range(2):
             answer = ask(client)
             assert answer.status_code == 501
-            assert "pip install 'kronos-tradingbots[space]'" in answer.json()["error"]["message"]
+            assert "pip install 'mcp>=2.3,<3'" in answer.json()["error"]["message"]
         assert client.post("/predict", json=request()).status_code == 200
