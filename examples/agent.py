@@ -3,7 +3,7 @@
 python examples/agent.py
 
 Offline a model that is written down below plays the language model's part. For a real one set
-KRONOS_AI_MODEL, and OPENROUTER_API_KEY or OPENAI_API_KEY: pip install 'kronos-tradingbots[ai]'.
+KRONOS_AI_MODEL, and OPENROUTER_API_KEY or OPENAI_API_KEY: pip install langchain-openai.
 """
 
 import os

@@ -10,6 +10,7 @@ import numpy as np
 
 from tradingbot.charts import fan_chart
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.installing import install_command
 from tradingbot.path_events import EventChance
 from tradingbot.shares import CONFORMAL as CONFORMAL
 from tradingbot.shares import KRONOS as KRONOS
@@ -212,7 +213,7 @@ class Forecast:
             )
         except ImportError as error:
             raise ConfigError(
-                "the package plotly is missing: pip install 'kronos-tradingbots[plot]'"
+                f"the package plotly is missing: {install_command('plot')}"
             ) from error
 
     @property

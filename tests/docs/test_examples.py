@@ -27,11 +27,12 @@ PORT = "http://127.0.0.1:7860"  # of the docs; here another one
 # Commands that are not run as they stand: a pattern, and why, or where they are run.
 ELSEWHERE = [
     (
-        r"make (run|demo|test|docs|lint|bench.*|combination.*|image-test|help|serve|chaos.*|fuzz)",
+        r"make (run|demo|wheel|test|docs|lint|bench.*|combination.*|image-test|help|serve|chaos.*"
+        r"|fuzz)",
         "the Makefile's",
     ),
     (r"sudo apt-get install .*", "tests/images/fresh_machines.py"),
-    (r"pip install -c constraints.txt .*", "make and the images do"),
+    (r"pip install (-c constraints.txt|-e|git\+) ?.*", "make and the images do"),
     (r".*--source yahoo .*", "asks Yahoo; tests/unit/data has one of its own"),
     (r"kronosbot report --backtest .*", "tests/unit/walk_forward/test_chain.py"),
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),

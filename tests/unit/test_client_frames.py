@@ -328,7 +328,7 @@ def test_without_plotly_a_plot_says_how_to_get_it(
     forecast: Forecast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kronos-tradingbots\[plot\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'plotly>="):
         forecast.plot()
 
 

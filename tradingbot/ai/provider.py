@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
+from tradingbot.installing import install_command
 from tradingbot.settings import default_timeouts
 from tradingbot.settings.variables import check_secret, check_url
 
@@ -46,8 +47,8 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None
         from langchain_openai import ChatOpenAI
     except ImportError as error:
         raise ConfigError(
-            "the package langchain-openai is missing: pip install 'kronos-tradingbots[ai]', or "
-            "pass a chat model as model="
+            f"the package langchain-openai is missing: {install_command('ai')}, or pass a chat "
+            "model as model="
         ) from error
     return ChatOpenAI(
         model=name,

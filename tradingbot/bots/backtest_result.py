@@ -8,6 +8,7 @@ import pandas as pd
 from tradingbot.bots.performance import PerformanceStats
 from tradingbot.bots.strategy import FillAt
 from tradingbot.errors import ConfigError
+from tradingbot.installing import install_command
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Backtest:
         try:
             from plotly.subplots import make_subplots  # slow, and an extra
         except ImportError as error:
-            raise ConfigError(
-                "plot() needs plotly: pip install 'kronos-tradingbots[plot]'"
-            ) from error
+            raise ConfigError(f"plot() needs plotly: {install_command('plot')}") from error
         frame = self.to_frame()
         figure = make_subplots(rows=2, shared_xaxes=True, row_heights=[0.75, 0.25])
         for name, title in (("equity", "this bot"), ("buy_and_hold", "buy and hold")):

@@ -16,6 +16,7 @@ import pandas as pd
 from tradingbot.cli.options import Format
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
+from tradingbot.installing import install_command
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.persistence.url import database_url as configured_url
@@ -144,8 +145,7 @@ def _write_parquet(rows: Iterable[Row], out: Path | None) -> int:
         import pyarrow  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "--format parquet: the package pyarrow is missing: "
-            "pip install 'kronos-tradingbots[parquet]'"
+            f"--format parquet: the package pyarrow is missing: {install_command('parquet')}"
         ) from error
     table = pd.DataFrame([dict(row) for row in rows])
     with replaced(out) as beside:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_RESAMPLE
 from tradingbot.formatting import duration
+from tradingbot.installing import install_command
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.reports import tables, text
 from tradingbot.reports.charts import chart_data
@@ -66,8 +67,7 @@ def packed_plotly() -> bytes:
     found = importlib.util.find_spec("plotly")
     if found is None or found.origin is None:
         raise ConfigError(
-            "the charts of a report need the script of plotly: "
-            "pip install 'kronos-tradingbots[report]'"
+            f"the charts of a report need the script of plotly: {install_command('report')}"
         )
     script = Path(found.origin).parent / "package_data" / "plotly.min.js"
     return gzip.compress(script.read_bytes(), 6, mtime=0)

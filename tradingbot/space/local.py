@@ -19,6 +19,7 @@ from tenacity import wait_fixed
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
+from tradingbot.installing import install_command
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held
@@ -51,7 +52,7 @@ def local_space(
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
             "a local Space needs the model's packages, which are not installed: "
-            "pip install 'kronos-tradingbots[space]'"
+            f"{install_command('space')}"
         )
     timeouts = timeouts or default_timeouts()
     port = free_port()

@@ -26,7 +26,7 @@ def test_without_the_model_s_packages_it_says_what_to_install(
 
     monkeypatch.setattr(importlib.util, "find_spec", without_torch)
     with (
-        pytest.raises(SpaceError, match=r"pip install 'kronos-tradingbots\[space\]'"),
+        pytest.raises(SpaceError, match=r"pip install torch=="),
         local_space(),
     ):
         pass

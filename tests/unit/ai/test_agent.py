@@ -474,8 +474,8 @@ except ConfigError as error:
         check=True,
     )
     assert done.stdout == (
-        "the package langchain-openai is missing: pip install 'kronos-tradingbots[ai]', or pass a "
-        "chat model as model=\n"
+        "the package langchain-openai is missing: pip install 'langchain-openai>=1.7,<2', or "
+        "pass a chat model as model=\n"
     )
 
 

@@ -70,7 +70,7 @@ def test_without_plotly_the_picture_says_what_to_install(
     bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "plotly.subplots", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kronos-tradingbots\[plot\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'plotly>="):
         Trend("b", "AAPL", settings=Settings()).backtest(bars).plot()
 
 

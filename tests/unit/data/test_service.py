@@ -122,7 +122,7 @@ def test_without_the_samples_package_one_line_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "bokeh_sampledata", None)
-    with pytest.raises(ConfigError, match=r"pip install 'kronos-tradingbots\[sample\]'"):
+    with pytest.raises(ConfigError, match=r"pip install bokeh-sampledata"):
         DataService("sample")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
+from tradingbot.installing import install_command
 from tradingbot.markets.calendars import session_close
 from tradingbot.markets.candles import PRICES
 
@@ -24,7 +25,7 @@ class SampleSource:
         except ImportError as error:
             raise ConfigError(
                 "data source sample: the package bokeh-sampledata is missing; "
-                "pip install 'kronos-tradingbots[sample]'"
+                f"{install_command('sample')}"
             ) from error
         self._frames = {
             ticker: _split_adjusted(getattr(stocks, ticker)) for ticker in self._TICKERS

@@ -1,0 +1,48 @@
+"""Hints that say how a missing package is installed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.support import ROOT
+from tradingbot import installing
+from tradingbot.installing import install_command
+
+EXTRAS = ("ai", "mcp", "parquet", "plot", "report", "sample", "space")
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    install_command.cache_clear()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_hint_names_packages_that_an_index_has_in_a_clone_and_from_a_wheel(
+    extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = install_command(extra)
+    pip, install, *packages = shlex.split(said)
+    assert (pip, install) == ("pip", "install")
+    assert packages
+    names = {Requirement(package).name for package in packages}
+    assert not any("kronos" in name for name in names)
+
+    install_command.cache_clear()
+    monkeypatch.setattr(installing, "PROJECT", tmp_path / "pyproject.toml")  # as in a wheel
+    marked = [f'{package}; extra == "{extra}"' for package in packages]
+    monkeypatch.setattr(installing, "requires", lambda name: ["numpy>=2", *marked])
+    assert install_command(extra) == said
+
+
+def test_no_text_sends_anybody_to_an_index_that_does_not_have_the_project() -> None:
+    found = [
+        str(path.relative_to(ROOT))
+        for folder in ("tradingbot", "kronos_space", "docs", "examples", "README.md")
+        for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
+        if path.suffix in {".py", ".md", ".html", ".j2"}
+        and re.search(r"pip install [^\n`]*kronos-tradingbots", path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -1,0 +1,37 @@
+"""How the packages that a part of this project needs are installed, in words that work.
+
+The project itself is on no package index, so a `pip install` of its own name would find nothing.
+"""
+
+import re
+import shlex
+import tomllib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+NAME = "kronos-tradingbots"
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"  # there in a clone
+
+
+@cache
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra: pip install 'plotly>=7.1'."""
+    return f"pip install {shlex.join(_of_clone(extra) or _of_wheel(extra) or [f'<{extra}>'])}"
+
+
+def _of_clone(extra: str) -> list[str]:
+    if not PROJECT.is_file():
+        return []
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8")).get("project", {})
+    found: list[str] = project.get("optional-dependencies", {}).get(extra, [])
+    return found if project.get("name") == NAME else []
+
+
+def _of_wheel(extra: str) -> list[str]:
+    try:
+        every = [one.partition(";") for one in requires(NAME) or []]
+    except PackageNotFoundError:
+        return []
+    marker = re.compile(rf"""extra == ["']{re.escape(extra)}["']""")
+    return [package.strip() for package, _, only in every if marker.search(only)]
