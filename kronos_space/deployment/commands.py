@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from kronos_space.deployment.errors import HubError, HubRefused, printable
+from kronos_space.finetune import command
 
 app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
-    help="The Space that serves Kronos forecasts.",
+    help="The Space that serves Kronos forecasts, and the models in it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,11 +22,6 @@ app = typer.Typer(
 
 def main() -> None:
     app()
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `deploy` a command of its own."""
 
 
 @app.command(short_help="Bring this version of the Space onto the Hub.")
@@ -77,6 +73,10 @@ def deploy(
     except KeyboardInterrupt:
         _say("stopped; what was changed stays, and the Hub goes on by itself")
         raise typer.Exit(130) from None
+
+
+app.command()(command.finetune)
+app.command()(command.promote)
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:

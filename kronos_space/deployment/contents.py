@@ -8,7 +8,11 @@ from pathlib import Path
 
 from kronos_space.deployment.errors import HubRefused
 
-NOT_SERVED = {"deployment", "verification"}  # what a running Space never needs; .dockerignore too
+NOT_SERVED = {
+    "deployment",
+    "finetune",
+    "verification",
+}  # what a running Space never needs; .dockerignore too
 
 # Folder -> its files; "" is kronos_space itself.
 CONTENTS = {

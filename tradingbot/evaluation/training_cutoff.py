@@ -24,6 +24,9 @@ def in_training(model: str, symbol: str, target: datetime) -> InTraining:
 
     "unknown" for models that are not known here, and for days on which a model was validated.
     """
+    base, until = tuned_until(model)
+    if until is not None:
+        return "yes" if target < until + timedelta(days=1) else in_training(base, symbol, target)
     name = model.lower()
     if name in _PUBLISHED:
         if target <= _TRAINED_UNTIL:
@@ -38,6 +41,9 @@ def in_training(model: str, symbol: str, target: datetime) -> InTraining:
 
 def trained_until(model: str) -> str:
     """The same in words."""
+    base, until = tuned_until(model)
+    if until is not None:
+        return f"fine-tuned on candles up to {until:%Y-%m-%d}; {base}: {trained_until(base)}"
     name = model.lower()
     if name in _PUBLISHED:
         return "trained on candles up to February 2024, chosen by those of March to May 2024"
@@ -47,3 +53,15 @@ def trained_until(model: str) -> str:
             "and the NASDAQ up to 2015-12-30, EURUSD up to 2017-12-22"
         )
     return "its training data are not known here"
+
+
+def tuned_until(model: str) -> tuple[str, datetime | None]:
+    """Return the base of a fine-tuned model and the last day that it has seen.
+
+    Such a model is named after both: 'kronos-nano+2019-06-28'. Of other names the day is None.
+    """
+    base, plus, day = model.rpartition("+")
+    try:
+        return (base, datetime.strptime(day, "%Y-%m-%d")) if plus else (model, None)
+    except ValueError:
+        return model, None

@@ -97,7 +97,7 @@ def test_a_first_deploy_creates_builds_and_reports_the_space(
     for file in ("README.md", "Dockerfile", ".dockerignore", "engine/engine.py",
                  "checkpoints/kronos-nano/model/model.safetensors"):  # fmt: skip
         assert space.files[file] == (FOLDER / file).read_bytes()
-    for left in ("__pycache__", "verification/", "deployment/"):
+    for left in ("__pycache__", "verification/", "deployment/", "finetune/"):
         assert not [file for file in space.files if left in file]
     stages = [line.split()[0] for line in done.err.splitlines() if line.endswith(" s")]
     assert stages == ["BUILDING", "APP_STARTING", "RUNNING"]

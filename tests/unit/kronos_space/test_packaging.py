@@ -62,7 +62,7 @@ def test_everything_that_the_service_imports_is_pinned() -> None:
 
 
 def test_what_a_running_space_never_needs_is_neither_uploaded_nor_in_the_image() -> None:
-    left_out = {"deployment", "verification"}
+    left_out = {"deployment", "finetune", "verification"}
     uploaded = {file.partition("/")[0] for file in uploaded_files(FOLDER)}
     code = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
     assert code - uploaded == left_out == NOT_SERVED

@@ -1,0 +1,82 @@
+"""The verdict on a fine-tuned checkpoint: two backtests of days that nothing was learnt from."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from kronos_space.finetune.checkpoint import between, percent
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
+from tradingbot.walk_forward.comparison import Comparison, compare
+from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
+
+CONTEXT = 500  # bars, as the job sends them
+
+
+def judge(
+    folder: Path,
+    about: Mapping[str, Any],
+    settings: Settings,
+    test_sessions: int,
+    work: Path,
+    reporter: ProgressReporter,
+) -> dict[str, Any]:
+    """Backtest the checkpoint and its base after `about["until"]`, and compare them.
+
+    Both are served as the job is served them, by a Space on this machine. The two results files
+    lie in `work`; a run that was interrupted goes on with them.
+    """
+    files = {
+        "challenger": (work / "challenger.csv", str(folder)),
+        "champion": (work / "champion.csv", about["base_path"]),
+    }
+    for path, model in files.values():
+        config = WalkForwardConfig(
+            tickers=tuple(about["symbols"]),
+            windows=max(1, test_sessions // settings.horizon),
+            stride=settings.horizon,
+            context=CONTEXT,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
+            until=None,
+            model=model,
+            local=True,
+        )
+        run(settings, config, WalkForwardResult(path), reporter)
+    after = datetime.strptime(about["until"], "%Y-%m-%d")
+    compared = compare(files["challenger"][0], files["champion"][0], after=after)
+    return in_words(compared, about["base"])
+
+
+def in_words(compared: Comparison, base: str) -> dict[str, Any]:
+    """Return the comparison as a document, with `better` and its `sentence`."""
+    document = asdict(compared)
+    document["by_step"] = {str(step): gain for step, gain in document["by_step"].items()}
+    for name in ("coverage", "champion_coverage"):
+        document[name] = {str(band): share for band, share in document[name].items()}
+    better = is_better(compared)
+    gain, combined = document["gain"], document["combined"]
+    said = (
+        f"better than {base} by {percent(gain)} ({between(gain)})"
+        if better
+        else f"not better than {base}: {percent(gain)} ({between(gain)})"
+    )
+    walk = document["over_walk"]
+    return {
+        "better": better,
+        "sentence": f"{said}, in the combined forecast by {percent(combined)} "
+        f"({between(combined)}); over a random walk {percent(walk)} ({between(walk)})",
+        **document,
+    }
+
+
+def is_better(compared: Comparison) -> bool:
+    """Whether to serve the challenger: surely ahead of its base, and of use beside plain walks.
+
+    A model that lost to the walk may gain much on its base and still know nothing. So it must
+    either keep up with the walk, or surely improve the combined forecast.
+    """
+    keeps_up = compared.over_walk.high is not None and compared.over_walk.high >= 0
+    return compared.gain.is_sure and (keeps_up or compared.combined.is_sure)

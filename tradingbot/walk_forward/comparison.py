@@ -1,0 +1,162 @@
+"""Two models' backtests of the same windows: whose forecasts were better, and how surely."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tradingbot.errors import ConfigError
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.evaluation.sums import BANDS, crps
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.shares import RANDOM_WALK
+from tradingbot.typing import Floats
+from tradingbot.walk_forward.chain import bars_of, combined_quantiles
+from tradingbot.walk_forward.results import outcomes_of, read_rows
+
+KEY = ["symbol", "as_of", "step"]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """1 - CRPS ÷ another's CRPS, with a 95 % interval; None where there are too few sessions."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval lies above 0."""
+        return self.low is not None and self.low > 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A challenger's forecasts against a champion's, of the same windows.
+
+    Attributes:
+        n: Forecasts that both have, with an outcome.
+        sessions: On which they were made.
+        gain: Of the challenger over the champion.
+        by_step: The same by step ahead.
+        combined: The same of the forecasts that would be served, combined with plain walks. Each
+            learns its shares within these windows.
+        over_walk: Of the challenger over a random walk.
+        champion_over_walk: Of the champion.
+        coverage: Share of the closes in the challenger's bands, by 50, 80 and 90 %.
+        champion_coverage: In the champion's.
+    """
+
+    n: int
+    sessions: int
+    gain: Gain
+    by_step: dict[int, Gain]
+    combined: Gain
+    over_walk: Gain
+    champion_over_walk: Gain
+    coverage: dict[int, float]
+    champion_coverage: dict[int, float]
+
+
+def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
+    """Compare the forecasts of two backtest files that were made after a day.
+
+    Days that the champion was trained on are left out, since they would flatter it. The intervals
+    are of a block bootstrap over sessions.
+
+    Raises:
+        ConfigError: A file is none of a backtest, or they share no such forecasts.
+    """
+    rows = [read_rows(path) for path in (challenger, champion)]
+    seen = rows[1].loc[rows[1]["in_training"] == "yes", KEY].astype({"as_of": "datetime64[s]"})
+    tables = [_table(of, after) for of in rows]
+    both = tables[0].join(tables[1], how="inner", lsuffix="", rsuffix="_champion")
+    both = both.drop(index=pd.MultiIndex.from_frame(seen), errors="ignore")
+    if both.empty:
+        trained = f"; {len(seen)} are of days that its model was trained on" if len(seen) else ""
+        raise ConfigError(
+            f"{challenger} and {champion} share no forecasts made after {after:%Y-%m-%d}{trained}"
+        )
+    gains, steps = _Gains(both), both.index.get_level_values("step").to_numpy("int64")
+    return Comparison(
+        n=len(both),
+        sessions=both.index.get_level_values("as_of").nunique(),
+        gain=gains.of("own", "own_champion"),
+        by_step={
+            step: _Gains(both[steps == step]).of("own", "own_champion")
+            for step in sorted(set(steps.tolist()))
+        },
+        combined=gains.of("combined", "combined_champion"),
+        over_walk=gains.of("own", "walk"),
+        champion_over_walk=gains.of("own_champion", "walk_champion"),
+        coverage={band: float(both[f"in_{band}"].mean()) for band in BANDS},
+        champion_coverage={band: float(both[f"in_{band}_champion"].mean()) for band in BANDS},
+    )
+
+
+class _Gains:
+    """Gains between columns of losses, by blocks of sessions as long as the horizon."""
+
+    def __init__(self, losses: pd.DataFrame) -> None:
+        self.losses = losses
+        self.as_of = losses.index.get_level_values("as_of").to_numpy()
+        self.block = int(losses.index.get_level_values("step").max())
+
+    def of(self, ours: str, theirs: str) -> Gain:
+        pair = self.losses[[ours, theirs]]
+        known = pair.notna().all(axis=1).to_numpy()
+        if not known.any():
+            return Gain(float("nan"), None, None)
+        total, drawn = resampled(self.as_of[known], pair[known].to_numpy(), block=self.block)
+        ends = interval(1 - drawn[:, 0] / drawn[:, 1])
+        low, high = (None, None) if ends is None else map(float, ends)
+        return Gain(float(1 - total[0] / total[1]), low, high)
+
+
+def _table(rows: pd.DataFrame, after: datetime) -> pd.DataFrame:
+    """Return CRPS of the forecasts, of the combined ones and of the walk, and hits of the bands.
+
+    The shares of the combination are learnt from the forecasts made after that day alone.
+    """
+    later = rows[(rows["step"] == 0) | (rows["as_of"] > f"{after:%Y-%m-%d}")]
+    record = outcomes_of(later)
+    if not record:
+        nothing = pd.MultiIndex.from_arrays([[], [], []], names=KEY)
+        return pd.DataFrame(columns=["own"], index=nothing)
+    quantiles, _ = combined_quantiles(record, bars_of(rows))
+    actual = np.concatenate([one.actual for one in record])
+    own = np.concatenate([one.quantiles for one in record])
+    return pd.DataFrame(
+        {
+            "own": crps(actual, own),
+            "combined": crps(actual, quantiles["combined"]),
+            "walk": crps(actual, quantiles[RANDOM_WALK]),
+            **{f"in_{band}": hits for band, hits in _hits(actual, own).items()},
+        },
+        index=_index(record),
+    )
+
+
+def _index(record: Sequence[ForecastOutcomes]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_arrays(
+        [
+            np.concatenate([np.full(len(one), one.symbol) for one in record]),
+            pd.DatetimeIndex(np.concatenate([one.as_of for one in record])),
+            np.concatenate([one.step for one in record]),
+        ],
+        names=KEY,
+    )
+
+
+def _hits(actual: Floats, quantiles: Floats) -> dict[int, Floats]:
+    """Return (n,) of 0 and 1 for each of BANDS."""
+    found = {}
+    for band, bounds in BANDS.items():
+        low, high = (quantiles[:, QUANTILE_LEVELS.index(level)] for level in bounds)
+        found[band] = ((low <= actual) & (actual <= high)).astype("float64")
+    return found
