@@ -1,0 +1,152 @@
+"""What a fine-tuning leaves behind: a folder that a Space loads, its card, and its promotion."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kronos_space.finetune.checkpoint import (
+    MINUS,
+    add_verdict,
+    name_of,
+    promote,
+    read_about,
+    symbols_hash,
+    write_checkpoint,
+)
+from kronos_space.finetune.errors import FinetuneError
+from kronos_space.finetune.verdict import in_words
+from kronos_space.weights.checkpoint import load_checkpoint
+from tests.support.finetuning import tiny_model
+from tradingbot.evaluation.training_cutoff import in_training, trained_until
+from tradingbot.walk_forward.comparison import Comparison, Gain
+
+MODEL, TOKENIZER = tiny_model()
+ABOUT: dict[str, Any] = {
+    "name": "kronos-nano+2019-06-28", "max_context": 64, "base": "kronos-nano",
+    "base_revision": "sha256:0", "symbols": ["ABC", "XYZ"], "train_until": "2018-12-28",
+    "validate_from": "2019-01-08", "until": "2019-06-28",
+    "recipe": {"steps": 20, "batch": 4, "bars": 32, "learning_rate": 1e-3, "seed": 0,
+               "best_step": 15, "share": 0.75},
+}  # fmt: skip
+GOOD = Comparison(
+    n=5000,
+    sessions=250,
+    gain=Gain(0.021, 0.004, 0.039),
+    by_step={1: Gain(0.02, 0.0, 0.04)},
+    combined=Gain(0.003, -0.001, 0.007),
+    over_walk=Gain(-0.01, -0.02, 0.001),
+    champion_over_walk=Gain(-0.03, -0.05, -0.01),
+    coverage={50: 0.5, 80: 0.79, 90: 0.9},
+    champion_coverage={50: 0.4, 80: 0.7, 90: 0.8},
+)
+POOR = replace(GOOD, gain=Gain(0.004, -0.002, 0.012))
+BEHIND = replace(GOOD, over_walk=Gain(-0.03, -0.04, -0.01))
+
+
+def written(folder: Path, compared: Comparison | None = None) -> Path:
+    write_checkpoint(folder, MODEL, TOKENIZER, ABOUT)
+    if compared is not None:
+        add_verdict(folder, in_words(compared, "kronos-nano"))
+    return folder
+
+
+def test_a_space_loads_what_was_written_with_the_same_weights(tmp_path: Path) -> None:
+    loaded = load_checkpoint(str(written(tmp_path / "tuned")))
+    assert loaded.name == "kronos-nano+2019-06-28"
+    for name, weight in MODEL.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], weight)
+
+
+def test_the_name_tells_the_job_which_days_the_model_has_seen() -> None:
+    name = name_of("NeoQuasar/Kronos-mini", "2025-06-30")
+    assert name == "Kronos-mini+2025-06-30"
+    assert in_training(name, "SPY", datetime(2025, 6, 30)) == "yes"
+    assert in_training(name, "SPY", datetime(2025, 7, 1)) == "unknown"  # of that base's tickers
+    assert in_training("kronos-nano+2012-01-02", "SPY", datetime(2013, 1, 2)) == "yes"  # its base
+    assert in_training("kronos-nano+2019-06-28", "SPY", datetime(2019, 7, 1)) == "no"
+    assert "fine-tuned on candles up to 2019-06-28; kronos-nano:" in trained_until(
+        "kronos-nano+2019-06-28"
+    )
+
+
+def test_a_model_whose_name_only_looks_like_that_is_unknown() -> None:
+    assert in_training("my+model", "SPY", datetime(2025, 6, 30)) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("compared", "sentence"),
+    [
+        (GOOD, "better than kronos-nano by 2.1 % (0.4 to 3.9), in the combined forecast by 0.3 % "
+               "(~0.1 to 0.7); over a random walk ~1.0 % (~2.0 to 0.1)"),
+        (POOR, "not better than kronos-nano: 0.4 % (~0.2 to 1.2), in the combined forecast"),
+        (BEHIND, "not better than kronos-nano: 2.1 % (0.4 to 3.9), in the combined forecast"),
+        (replace(GOOD, gain=Gain(0.1, None, None)), "not better than kronos-nano: 10.0 % (too few"),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_one_sentence(compared: Comparison, sentence: str) -> None:
+    said = in_words(compared, "kronos-nano")["sentence"]
+    assert said.replace(MINUS, "~").startswith(sentence)
+
+
+def test_a_model_behind_the_walk_is_better_only_if_it_surely_helps_the_combination() -> None:
+    helps = replace(BEHIND, combined=Gain(0.002, 0.001, 0.003))
+    assert [in_words(one, "x")["better"] for one in (BEHIND, helps)] == [False, True]
+
+
+def test_the_card_is_written_from_the_facts(tmp_path: Path) -> None:
+    card = (written(tmp_path / "tuned", GOOD) / "README.md").read_text()
+    for fact in ("# kronos-nano+2019-06-28", "by 2.1 % (0.4 to 3.9)", "5,000 forecasts",
+                 "ABC, XYZ", "2018-12-28", "| 80 % | 79.0% | 70.0% |", "seed 0"):  # fmt: skip
+        assert fact in card
+
+
+def test_a_checkpoint_that_is_not_better_is_promoted_by_force_alone(tmp_path: Path) -> None:
+    tuned, target = written(tmp_path / "tuned", POOR), tmp_path / "served"
+    with pytest.raises(FinetuneError, match=r"not better than kronos-nano.*--force"):
+        promote(tuned, target, force=False)
+    assert not target.exists()
+    promote(tuned, target, force=True)
+    assert load_checkpoint(str(target)).name == "kronos-nano+2019-06-28"
+
+
+def test_a_promotion_keeps_the_model_that_was_served(tmp_path: Path) -> None:
+    tuned, target = written(tmp_path / "tuned", GOOD), tmp_path / "served"
+    for _ in range(2):
+        promote(tuned, target, force=False)
+    assert read_about(tmp_path / "served.old") == read_about(target) == read_about(tuned)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["served", "served.old", "tuned"]
+
+
+def test_a_checkpoint_without_a_verdict_is_not_promoted(tmp_path: Path) -> None:
+    with pytest.raises(FinetuneError, match="it has no verdict"):
+        promote(written(tmp_path / "tuned"), tmp_path / "served", force=False)
+
+
+@pytest.mark.parametrize("about", [None, "not JSON", "[1]", '{"name": "x", "max_context": 64}'])
+def test_another_folder_is_one_line(tmp_path: Path, about: str | None) -> None:
+    if about is not None:
+        (tmp_path / "kronos.json").write_text(about)
+    with pytest.raises(FinetuneError, match=str(tmp_path)):
+        promote(tmp_path, tmp_path / "served", force=True)
+
+
+def test_a_disk_without_room_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(TOKENIZER), "save_pretrained", full)
+    with pytest.raises(FinetuneError, match="cannot be written: No space left on device"):
+        written(tmp_path / "tuned")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_hash_of_tickers_knows_no_order() -> None:
+    assert symbols_hash(["B", "A"]) == symbols_hash(["A", "B"]) != symbols_hash(["A"])
+    assert json.dumps(symbols_hash(["A"]))

@@ -1,0 +1,87 @@
+"""Windows show the model what it will know when it forecasts, and nothing more."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kronos_space.finetune.errors import FinetuneError
+from kronos_space.finetune.spans import split, union
+from kronos_space.finetune.windows import (
+    VALIDATION_AHEAD,
+    Series,
+    Windows,
+    scaled_by_lead,
+    training_windows,
+    validation_windows,
+)
+from kronos_space.forecasting.candles import CLIP, normalise
+from tests.support.finetuning import BARS, candles, tiny_model
+
+MODEL, TOKENIZER = tiny_model()
+SERIES = [candles("ABC", seed=1), candles("XYZ", bars=300, seed=2)]
+SPANS = split(union([one.days for one in SERIES]), None, purge=5)
+
+
+def drawn(series: list[Series]) -> Windows:
+    return training_windows(series, SPANS, BARS, 50, np.random.default_rng(3), TOKENIZER)
+
+
+def poisoned_after(series: Series, day: np.datetime64) -> Series:
+    values = series.values.copy()
+    values[series.days > day] *= 7.0
+    return replace(series, values=values)
+
+
+def same(these: Windows, those: Windows) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(
+        vars(these).values(), vars(those).values(), strict=True))  # fmt: skip
+
+
+def test_what_happens_after_the_training_span_changes_no_training_window() -> None:
+    assert same(drawn(SERIES), drawn([poisoned_after(one, SPANS.train_until) for one in SERIES]))
+
+
+def test_what_happens_after_until_changes_no_validation_window() -> None:
+    before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
+    poisoned = [poisoned_after(one, SPANS.until) for one in SERIES]
+    assert same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
+
+
+def test_what_happens_in_the_validation_span_is_seen_by_its_windows() -> None:
+    before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
+    poisoned = [poisoned_after(one, SPANS.validate_from) for one in SERIES]
+    assert not same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
+
+
+@pytest.mark.parametrize("lead", [16, 20, BARS - 1])
+def test_the_scale_of_a_window_is_that_of_its_leading_part(lead: int) -> None:
+    values = SERIES[0].values[:BARS]
+    changed = values.copy()
+    changed[lead:] *= 3.0
+    leading, _ = normalise(values[:lead])
+    for window in (values, changed):
+        np.testing.assert_array_equal(scaled_by_lead(window, lead)[:lead], leading)
+    later = scaled_by_lead(values, lead)[lead:]
+    _, scale = normalise(values[:lead])
+    whole = abs(later) < CLIP  # further out the model sees no difference
+    assert whole.mean() > 0.5
+    np.testing.assert_allclose(scale.restore(later)[whole], values[lead:][whole], rtol=1e-4)
+
+
+def test_a_leading_part_is_half_a_window_or_more_and_leaves_bars_to_forecast() -> None:
+    windows = drawn(SERIES)
+    assert len(windows) == 50
+    assert windows.lead.min() >= BARS // 2
+    assert windows.lead.max() < BARS
+
+
+def test_validation_windows_count_their_last_bars() -> None:
+    windows = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
+    assert set(windows.lead.tolist()) == {BARS - VALIDATION_AHEAD}
+
+
+def test_tickers_with_too_few_bars_are_told_with_the_longest() -> None:
+    with pytest.raises(FinetuneError, match=r"no ticker has 5000 bars up to .*the longest has"):
+        training_windows(SERIES, SPANS, 5000, 10, np.random.default_rng(0), TOKENIZER)
