@@ -75,7 +75,7 @@ def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
     rows = [read_rows(path) for path in (challenger, champion)]
     seen = rows[1].loc[rows[1]["in_training"] == "yes", KEY].astype({"as_of": "datetime64[s]"})
     tables = [_table(of, after) for of in rows]
-    both = tables[0].join(tables[1], how="inner", lsuffix="", rsuffix="_champion")
+    both = tables[0].join(tables[1].add_suffix("_champion"), how="inner")
     both = both.drop(index=pd.MultiIndex.from_frame(seen), errors="ignore")
     if both.empty:
         trained = f"; {len(seen)} are of days that its model was trained on" if len(seen) else ""
