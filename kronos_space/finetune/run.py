@@ -72,7 +72,6 @@ def finetune(job: Job, settings: Settings, reporter: ProgressReporter) -> dict[s
         if "verdict" in about:
             raise FinetuneError(f"{job.out} is there already; give another --out")
     else:
-        work.mkdir(parents=True, exist_ok=True)
         about = _train(job, settings, work, reporter)
     settings = replace(settings, data_source=about["source"])
     verdict = judge(job.out, about, settings, about["test_sessions"], work, reporter)

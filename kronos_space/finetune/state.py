@@ -17,6 +17,7 @@ def save(path: Path, key: dict[str, Any], progress: Progress) -> None:
     """
     part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"key": key, "progress": vars(progress)}, part)
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk

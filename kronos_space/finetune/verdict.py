@@ -57,19 +57,20 @@ def in_words(compared: Comparison, base: str) -> dict[str, Any]:
     for name in ("coverage", "champion_coverage"):
         document[name] = {str(band): share for band, share in document[name].items()}
     better = is_better(compared)
-    gain, combined = document["gain"], document["combined"]
-    said = (
-        f"better than {base} by {percent(gain)} ({between(gain)})"
-        if better
-        else f"not better than {base}: {percent(gain)} ({between(gain)})"
+    gain, combined, walk = (
+        f"{percent(document[name])} ({between(document[name])})"
+        for name in ("gain", "combined", "over_walk")
     )
-    walk = document["over_walk"]
-    return {
-        "better": better,
-        "sentence": f"{said}, in the combined forecast by {percent(combined)} "
-        f"({between(combined)}); over a random walk {percent(walk)} ({between(walk)})",
-        **document,
-    }
+    if better:
+        said = f"better than {base} by {gain}, in the combined forecast by {combined}"
+    elif compared.gain.is_sure:
+        said = (
+            f"ahead of {base} by {gain}, but not better to serve: over a random walk {walk}, in "
+            f"the combined forecast {combined}"
+        )
+    else:
+        said = f"not better than {base}: {gain}, in the combined forecast {combined}"
+    return {"better": better, "sentence": said, **document}
 
 
 def is_better(compared: Comparison) -> bool:

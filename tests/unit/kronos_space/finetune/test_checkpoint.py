@@ -82,9 +82,10 @@ def test_a_model_whose_name_only_looks_like_that_is_unknown() -> None:
     ("compared", "sentence"),
     [
         (GOOD, "better than kronos-nano by 2.1 % (0.4 to 3.9), in the combined forecast by 0.3 % "
-               "(~0.1 to 0.7); over a random walk ~1.0 % (~2.0 to 0.1)"),
-        (POOR, "not better than kronos-nano: 0.4 % (~0.2 to 1.2), in the combined forecast"),
-        (BEHIND, "not better than kronos-nano: 2.1 % (0.4 to 3.9), in the combined forecast"),
+               "(~0.1 to 0.7)"),
+        (POOR, "not better than kronos-nano: 0.4 % (~0.2 to 1.2), in the combined forecast 0.3 %"),
+        (BEHIND, "ahead of kronos-nano by 2.1 % (0.4 to 3.9), but not better to serve: over a "
+                 "random walk ~3.0 % (~4.0 to ~1.0), in the combined forecast 0.3 %"),
         (replace(GOOD, gain=Gain(0.1, None, None)), "not better than kronos-nano: 10.0 % (too few"),
     ],
 )  # fmt: skip
