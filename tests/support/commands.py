@@ -39,6 +39,7 @@ from uuid import uuid4
 
 from tests.support import ROOT
 
+_in_place_of_python = False  # this process has the streams of a command
 LARGEST_ORDER = 1 << 17  # bytes: arguments and environment
 FORKED = ("kronos_space", "tradingbot.kronosbot", "tradingbot.kronostraderbot")
 OF_THE_BOTS = (  # what commands import, some of it only in their bodies
@@ -245,8 +246,13 @@ def _of_the_run() -> tuple[str, int]:
 def _start_server(family: str, listener: socket.socket, owner: int) -> None:
     """Start the process that is forked from; it ends with the run of the tests."""
     python = (sys.executable, "-m", __name__, family, str(listener.fileno()), str(owner))
+    # a stream that it kept open would have no end for who reads it
+    errors = subprocess.DEVNULL if _in_place_of_python else None
     subprocess.run(
         ["setsid", "--fork", *python],  # nobody's child, and Ctrl-C is the tests' to handle
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         pass_fds=[listener.fileno()],
@@ -275,6 +281,8 @@ def forked_python(module: str = "") -> Path:
 
 def fork_instead(real: str, python: str, module: str) -> None:
     """Be the command that this process's arguments ask for, forked; else the real Python."""
+    global _in_place_of_python
+    _in_place_of_python = True
     arguments = sys.argv[1:]
     if not module and arguments[:1] == ["-m"] and arguments[1] in FORKED:
         module, *arguments = arguments[1:]
