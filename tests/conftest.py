@@ -22,7 +22,7 @@ _numbers = count()
 
 MARKED = ("integration", "browser", "chart", "chaos", "docs", "images")  # folders
 NOT_FAST = (*MARKED, "slow")
-TOO_SLOW = 3.0  # seconds of a CPU: what takes one second takes more on a machine with more to do
+TOO_SLOW = 6.0  # seconds of a CPU: what takes one second takes more on a machine with more to do
 OF_A_PROCESS = {"space_url", "postgres_server"}  # a test that asks for one of these starts it
 
 

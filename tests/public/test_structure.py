@@ -36,6 +36,7 @@ MAY_IMPORT_LATE = (
     "kronos_space/__main__.py",
     "kronos_space/process.py",
     "kronos_space/deployment/commands.py",
+    "kronos_space/finetune/command.py",
 )
 
 

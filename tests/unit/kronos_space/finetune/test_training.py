@@ -26,6 +26,8 @@ from kronos_space.finetune.windows import training_windows, validation_windows
 from kronos_space.model.transformer import Kronos
 from tests.support.finetuning import BARS, candles, tiny_model
 
+pytestmark = pytest.mark.slow
+
 MODEL, TOKENIZER = tiny_model()
 SERIES = [candles()]
 SPANS = split(SERIES[0].days, None, purge=5)
