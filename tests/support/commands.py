@@ -19,6 +19,7 @@ imports either. `forked_python` is that, for commands of a shell.
 import atexit
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -267,14 +268,14 @@ def forked_python(module: str = "") -> Path:
     atexit.register(rmtree, folder, ignore_errors=True)
     path = folder / "python"
     python = forked_python() if module else path
-    path.write_text(
-        f"#!{sys.executable} -SE\n"
-        f"import sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        f"from tests.support import commands\n"
-        f"commands._of_the_run = lambda: {_of_the_run()!r}\n"
-        f"commands.fork_instead({sys.executable!r}, {str(python)!r}, {module!r})\n"
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.support import commands; "
+        f"commands._of_the_run = lambda: {_of_the_run()!r}; "
+        f"commands.fork_instead({sys.executable!r}, {str(python)!r}, {module!r})"
     )
+    # without site, a Python of the standard library alone starts in hundredths of a second
+    command = shlex.join([sys.executable, "-SE", "-c", program])
+    path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
     return path
 
