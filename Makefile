@@ -37,7 +37,7 @@ test: $(VENV)/.dev ## Lint, types, docs and every test
 	@$(MAKE) --no-print-directory -j3 lint docs all-tests
 
 all-tests: pgbouncer
-	@OMP_WAIT_POLICY=passive $(PY) -m pytest -n $(WORKERS) --dist worksteal
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres, and are quick
 	@$(PY) -m pytest tests/unit tests/public -n auto --maxprocesses 4 --dist worksteal \

@@ -16,6 +16,8 @@ from tests.support.space_server import serving
 from tradingbot.persistence import engine
 from tradingbot.persistence.engine import dispose_engines
 
+# Before torch is imported: its threads that wait for work leave the CPU to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 TESTS = Path(__file__).parent
 _numbers = count()
 
