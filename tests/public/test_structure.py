@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import grimp
 import pytest
@@ -105,6 +106,14 @@ def test_every_file_of_the_service_is_named_in_what_is_uploaded() -> None:
     there = {str(path.relative_to(folder)) for path in folder.rglob("*.*") if path.suffix in kinds}
     served = {name for name in there if name.partition("/")[0] not in NOT_SERVED}
     assert served <= listed.keys()
+
+
+def test_every_package_has_tests_without_a_process() -> None:
+    """`make test-fast` runs what is below tests/unit."""
+    packages = {".".join(Path(name).parts[:-1][:2]) for name in TEXTS if name.count("/") > 1}
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "unit").rglob("test_*.py"))
+    imported = re.compile(r"^ *(?:from|import) (\w+\.\w+)", re.MULTILINE)
+    assert packages - set(imported.findall(tests)) == set()
 
 
 def test_packages_stand_on_at_most_ten_levels() -> None:

@@ -16,7 +16,7 @@ import pytest
 from kronos_space.engine.engine import Engine
 from kronos_space.forecasting.candles import COLUMNS
 from kronos_space.verification import verify
-from kronos_space.verification.cases import Case, made_up
+from kronos_space.verification.cases import Case
 from kronos_space.verification.verify import Answer, compare, main
 from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support import DATA
@@ -190,23 +190,3 @@ def test_an_unknown_checkpoint_is_one_clear_line_and_status_2(
     assert status == 2
     assert "kronos-giga" in errors
     assert errors.count("\n") == 1
-
-
-def test_the_cases_fit_the_models_context_and_vary_in_what_matters() -> None:
-    cases = verify.cases(256)
-
-    sizes = [len(case.history["timestamp"]) + len(case.targets) for case in cases]
-    assert max(sizes) == 256, "one fills the context"
-    assert len({len(case.targets) for case in cases}) >= 3
-    assert {"volume" in case.history for case in cases} == {True, False}
-    assert {case.name for case in cases} >= {"AAPL", "MSFT", "IBM"}
-    for case in cases:
-        case.parsed()  # raises where a candle or a time is impossible
-
-
-def test_made_up_histories_depend_on_the_seed_only() -> None:
-    first, again, other = (made_up("walk", bars=40, horizon=2, seed=seed) for seed in (1, 1, 2))
-
-    assert first == again
-    assert first.history["close"] != other.history["close"]
-    assert len(set(first.history["timestamp"] + first.targets)) == 42
