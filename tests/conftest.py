@@ -78,9 +78,10 @@ def schema_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own settings do not reach the tests."""
+    """The developer's own settings and the width of the terminal do not reach the tests."""
+    ours = ("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL", "COLUMNS", "LINES")
     for name in os.environ:
-        if name.startswith(("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL")):
+        if name.startswith(ours):
             monkeypatch.delenv(name)
 
 

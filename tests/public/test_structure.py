@@ -28,12 +28,14 @@ SQL_MAY_STAND = (
     "tradingbot/bots/repository.py",
     "tradingbot/postprocessing/repository.py",
 )
-# Typer's command bodies, the public faces, and a process that must know its settings first.
+# Typer's command bodies, the public faces, a process that must know its settings first, and the
+# settings of events, which would load numpy for the help.
 MAY_IMPORT_LATE = (
     "tradingbot/cli/",
     "tradingbot/utils/",
     "tradingbot/kronosbot.py",
     "tradingbot/kronostraderbot.py",
+    "tradingbot/settings/job.py",
     "kronos_space/__main__.py",
     "kronos_space/process.py",
     "kronos_space/deployment/commands.py",

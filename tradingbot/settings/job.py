@@ -3,15 +3,17 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
-from tradingbot.path_events import Event, parse_events
 from tradingbot.settings.commission import Commission
 from tradingbot.settings.variables import Environment, variable, wrong
 from tradingbot.space_names import DEFAULT_SPACE, contradict, repo_at, subdomain_of
 from tradingbot.timeouts import Timeouts, default_timeouts
+
+if TYPE_CHECKING:
+    from tradingbot.path_events import Event
 
 PausePolicy = Literal["always", "if-woken", "never"]
 
@@ -70,7 +72,7 @@ class Settings:
         "tickers besides those of the bots; empty: none",
         shown="SPY,QQQ,GLD",
     )
-    events: tuple[Event, ...] = variable(
+    events: "tuple[Event, ...]" = variable(
         "KRONOS_EVENTS",
         (),
         "what is asked of every ticker's paths, and stored and scored: events with commas between "
@@ -258,8 +260,10 @@ def _data_source(env: Environment, default: str) -> str:
     return check_source("KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or default)
 
 
-def _events(env: Environment) -> tuple[Event, ...]:
+def _events(env: Environment) -> "tuple[Event, ...]":
     """Questions that make sense for every ticker."""
+    from tradingbot.path_events import parse_events  # needs numpy, which no help shall wait for
+
     text = env.text("KRONOS_EVENTS") or ""
     try:
         return parse_events(text, prices=False)
