@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel test all-tests test-fast fuzz chaos browser pgbouncer image-test fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
+.PHONY: help run serve demo wheel test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ chaos: $(VENV)/.dev ## The nightly job through 300 schedules of faults (CHAOS="-
 
 image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)
 	@$(PY) -m pytest -s tests/images/space_image.py tests/images/bots_image.py
+
+frameworks: $(VENV)/.dev ## The examples for freqtrade and vectorbt with the real ones, in environments of their own
+	@$(PY) -m pytest -s tests/frameworks/other_frameworks.py
 
 fresh-test: $(VENV)/.dev ## `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)
 	@$(PY) -m pytest -s tests/images/fresh_machines.py

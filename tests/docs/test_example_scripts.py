@@ -13,12 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.support import ROOT, commands
-from tests.support.market import Market, made_up
+from tests.support.market import Market, rises_and_falls
 from tests.support.openai_server import calls, openai_server, says
-from tradingbot.data.service import DataService
 from tradingbot.persistence import models as tables
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.models import BotRow
 
 SPECIFIED = ROOT / "tests" / "data" / "spec_examples"
@@ -128,19 +126,10 @@ def test_the_forecast_bot_decides_trades_and_shows_its_portfolio(tmp_path: Path)
 def test_the_strategy_of_backtesting_py_trades_on_the_stored_forecasts(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("backtesting", reason="`make test` installs it")
     monkeypatch.setenv("DATABASE_URL", sqlite_url)
     monkeypatch.setenv("KRONOS_DATA_SOURCE", "sample")
     monkeypatch.setattr("sys.argv", ["backtesting_py.py", "AAPL"])
-    bars = DataService("sample").history("AAPL")
-    moves = {-40: 1.02, -30: 0.98, -20: 1.02}
-    said = [
-        made_up("AAPL", bars.index[at].to_pydatetime(), last_close=close, close=close * move,
-                low=close * 0.9, high=close * 1.1, prob_up=0.5)
-        for at, move in moves.items() if (close := float(bars["close"].iloc[at]))
-    ]  # fmt: skip
-    with get_db_session(sqlite_url) as session:
-        store_forecasts(session, said)
+    bars = rises_and_falls(sqlite_url)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own libraries
         test = runpy.run_path(str(ROOT / "examples" / "backtesting_py.py"))["test"]

@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.forecast import Forecast, ForecastBar
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings
 
 
@@ -107,3 +110,20 @@ def made_up(
         seed=None,
         bars=tuple(bars),
     )
+
+
+def rises_and_falls(database: str) -> pd.DataFrame:
+    """The sample's bars, and forecasts of a rise on the 40th and 20th from the end, a fall between.
+
+    The fall is expected on the 30th.
+    """
+    bars = DataService("sample").history("AAPL")
+    moves = {-40: 1.02, -30: 0.98, -20: 1.02}
+    said = [
+        made_up("AAPL", bars.index[at].to_pydatetime(), last_close=close, close=close * move,
+                low=close * 0.9, high=close * 1.1, prob_up=0.5)
+        for at, move in moves.items() if (close := float(bars["close"].iloc[at]))
+    ]  # fmt: skip
+    with get_db_session(database) as session:
+        store_forecasts(session, said)
+    return bars

@@ -14,8 +14,6 @@ from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.settings import Settings
 
-pytest.importorskip("backtesting", reason="`make test` installs it")
-
 COSTS = 10  # basis points
 REAL = ["AAPL", "GOOG", "IBM", "MSFT"]
 

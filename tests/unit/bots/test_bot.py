@@ -171,18 +171,20 @@ class Slow(Bot):
             time.sleep(0.01)
         return int(sys.argv[4])
 
-Slow("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main([])
+fill, data = sys.argv[5], DataService(sys.argv[1], min_bars=1)
+Slow("b", tickers=["AAPL"], fill=fill, data=data).main([])
 """
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("fill", ["open", "close"])
 def test_several_processes_with_the_same_bot_trade_once(
-    market: Market, database: str, tmp_path: Path
+    market: Market, database: str, tmp_path: Path, fill: str
 ) -> None:
-    market.bot(Says, database, tickers=["AAPL"], answers={}).run()
+    decided_before(market, database, fill)
     decided, go = [tmp_path / f"decided-{i}" for i in range(3)], tmp_path / "go"
     processes = [
-        start(PROCESS, database, market.source, mine, go, answer)
+        start(PROCESS, database, market.source, mine, go, answer, fill)
         for mine, answer in zip(decided, (1, 1, -1), strict=True)
     ]
     wait_for(decided, processes)
@@ -192,6 +194,15 @@ def test_several_processes_with_the_same_bot_trade_once(
     # whichever came first: the one that sells found nothing to sell, or the bar traded
     assert [side for side, *_ in trades(database)] == ["buy"]
     assert portfolio(database) == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 100.05)}
+
+
+def decided_before(market: Market, database: str, fill: str) -> None:
+    """A first round; where trades are at the next open, that was decided, and it opened at 100."""
+    market.bot(
+        Says, database, tickers=["AAPL"], answers={"AAPL": int(fill == "open")}, fill=fill
+    ).run()
+    if fill == "open":
+        market.write("AAPL", [98.0, 99.0, 101.0, 100.0, 104.0], today=datetime(2024, 5, 16))
 
 
 def start(program: str, database: str, *arguments: Any) -> commands.Piped:
@@ -510,22 +521,24 @@ def die(broker):
     os.kill(os.getpid(), signal.SIGKILL)
 
 PaperBroker.close = die
-Buys("b", tickers=["AAPL"], fill="close", data=DataService(sys.argv[1], min_bars=1)).main()
+Buys("b", tickers=["AAPL"], fill=sys.argv[2], data=DataService(sys.argv[1], min_bars=1)).main([])
 """
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("fill", ["open", "close"])
 def test_a_process_killed_in_the_middle_of_a_trade_has_traded_nothing(
-    market: Market, database: str
+    market: Market, database: str, fill: str
 ) -> None:
-    process = start(KILLED, database, market.source)
+    decided_before(market, database, fill)
+    process = start(KILLED, database, market.source, fill)
     output = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, output
     assert trades(database) == []
     assert portfolio(database) == {"USD": 10_000.0, "AAPL": 0.0}
-    assert [log.status for log in logs(database)] == ["running"], "as of a run that was killed"
-    market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}).run()
-    assert len(trades(database)) == 1
+    assert [log.status for log in logs(database)] == ["ok", "running"], "the killed one's"
+    market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, fill=fill).run()
+    assert [(side, price) for side, _, _, price in trades(database)] == [("buy", 100.0)]
 
 
 def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) -> None:
