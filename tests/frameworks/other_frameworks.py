@@ -148,10 +148,10 @@ def backtested(
     strategy = (ROOT / "examples" / "freqtrade_strategy.py").read_text()
     (user / "strategies" / "kronos.py").write_text(strategy)
     times = (DAYS - pd.Timestamp(0)) // pd.Timedelta(milliseconds=1)
-    rows = zip(
-        times.tolist(), opens, np.maximum(opens, closes), np.minimum(opens, closes), closes,
-        np.full(len(DAYS), 1000.0), strict=True,
-    )  # fmt: skip
+    # an open that is the low, rounded, lies below it: freqtrade does not trade there
+    highs, lows = np.maximum(opens, closes) * 1.001, np.minimum(opens, closes) * 0.999
+    volumes = np.full(len(DAYS), 1000.0)
+    rows = zip(times.tolist(), opens, highs, lows, closes, volumes, strict=True)
     (user / "data" / "binance" / "BTC_USDT-1d.json").write_text(json.dumps(list(rows)))
     (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "launch.py").write_text(LAUNCH)
