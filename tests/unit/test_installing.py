@@ -43,6 +43,6 @@ def test_no_text_sends_anybody_to_an_index_that_does_not_have_the_project() -> N
         for folder in ("tradingbot", "kronos_space", "docs", "examples", "README.md")
         for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
         if path.suffix in {".py", ".md", ".html", ".j2"}
-        and re.search(r"pip install [^\n`]*kronos-tradingbots", path.read_text(encoding="utf-8"))
+        and re.search(r"pip install [^\n`]*(?<!/)kronos-tradingbots", path.read_text(encoding="utf-8"))
     ]
     assert found == []
