@@ -12,10 +12,10 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## The nightly job on this machine: real candles, a local Space, SQLite (kronos.db)
 	@$(VENV)/bin/kronosbot run --local --source sample
@@ -83,6 +83,9 @@ wheel: ## The package as a file that pip installs elsewhere, into dist/
 
 bench: $(VENV)/.dev ## Speed and memory of the engine against the reference implementation
 	@$(PY) -m benchmarks.engine
+
+first-minute: $(VENV)/.dev ## From `make serve` to a forecast seen, from a frame to a plot, and the import
+	@$(PY) -m benchmarks.first_minute
 
 bench-job: $(VENV)/.dev ## The whole nightly job, 100 tickers on a real Space and Postgres, phase by phase
 	@$(PY) -m benchmarks.pipeline

@@ -11,6 +11,7 @@ from tests.support import ROOT
 from tradingbot import installing
 from tradingbot.installing import install_command
 
+NOWHERE = re.compile(r"pip install [^\n`]*(?<!/)kronos-tradingbots")
 EXTRAS = ("ai", "mcp", "parquet", "plot", "report", "sample", "space")
 
 
@@ -43,6 +44,8 @@ def test_no_text_sends_anybody_to_an_index_that_does_not_have_the_project() -> N
         for folder in ("tradingbot", "kronos_space", "docs", "examples", "README.md")
         for path in [ROOT / folder, *(ROOT / folder).rglob("*")]
         if path.suffix in {".py", ".md", ".html", ".j2"}
-        and re.search(r"pip install [^\n`]*(?<!/)kronos-tradingbots", path.read_text(encoding="utf-8"))
+        and re.search(
+            r"pip install [^\n`]*(?<!/)kronos-tradingbots", path.read_text(encoding="utf-8")
+        )
     ]
     assert found == []
