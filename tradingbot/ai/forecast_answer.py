@@ -28,6 +28,7 @@ from tradingbot.forecast import Forecast
 from tradingbot.formatting import quoted
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.events import with_stored_events
 from tradingbot.persistence.forecast_queries import newest_ahead
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.settings import Settings, default_timeouts
@@ -167,7 +168,8 @@ def _stored(
         if sessions is None and not database_exists(database_url()):
             return None
         with (sessions or partial(get_db_session, create=False))() as session:
-            return newest_ahead(session, ticker, days, latest, close_at=close_now(data, ticker))
+            found = newest_ahead(session, ticker, days, latest, close_at=close_now(data, ticker))
+            return found and with_stored_events(session, [found])[0]
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", ticker, error)
         return None

@@ -42,6 +42,15 @@ class Prediction(_Document):
     prob_up: Annotated[float, Field(description="Chance of a close above last_close, 0 to 1.")]
 
 
+class Event(_Document):
+    """How likely something is on the way, by the end of each bar of the predictions."""
+
+    event: Annotated[str, Field(description="Such as 'touch +2%': moves from last_close.")]
+    probability: list[float]
+    low: Annotated[list[float], Field(description="95 % interval: of so few paths alone.")]
+    high: list[float]
+
+
 class ForecastDocument(_Document):
     """The forecast of one ticker, and what it does not know."""
 
@@ -66,6 +75,9 @@ class ForecastDocument(_Document):
     ]
     track_record: Annotated[str | None, Field(description="How good this model was.")]
     predictions: list[Prediction]
+    events: Annotated[
+        list[Event], Field(description="What was asked of the paths and stored.")
+    ] = []
     warnings: list[str]
 
 
@@ -126,6 +138,15 @@ def forecast_document(
                 prob_up=bar.prob_up,
             )
             for bar in forecast.bars
+        ],
+        events=[
+            Event(
+                event=name_text(chance.event),
+                probability=list(chance.probability),
+                low=list(chance.low),
+                high=list(chance.high),
+            )
+            for chance in forecast.events
         ],
         warnings=[quoted(one, 300) for one in notes[:20]],
     )

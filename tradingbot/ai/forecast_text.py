@@ -43,6 +43,7 @@ def forecast_text(forecast: ForecastDocument) -> str:
     return "\n".join(
         [
             *lines,
+            *_events(forecast),
             "",
             _meaning(forecast, close),
             f"It knows the past daily candles of {forecast.symbol} and nothing else: no news, no "
@@ -50,6 +51,21 @@ def forecast_text(forecast: ForecastDocument) -> str:
             "advice.",
         ]
     )
+
+
+def _events(forecast: ForecastDocument) -> list[str]:
+    """The chances of events by the last day, a line each; nothing where none were asked."""
+    if not forecast.events:
+        return []
+    last = bar_text(forecast.predictions[-1].target_date, "1d")
+    return [
+        "",
+        f"By the close of {last}, chance (and what so few paths leave open):",
+        *(
+            f"{one.event}: {one.probability[-1]:.0%} ({one.low[-1]:.0%} to {one.high[-1]:.0%})"
+            for one in forecast.events
+        ),
+    ]
 
 
 def _meaning(forecast: ForecastDocument, close: str) -> str:

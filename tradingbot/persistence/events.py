@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, select
+from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
 from tradingbot.forecast import Forecast
 from tradingbot.path_events import EventChance
@@ -138,8 +138,13 @@ def event_scores_of(
 
 
 def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> list[Forecast]:
-    """Return stored forecasts with the chances that are stored beside them, by the event's name."""
+    """Return stored forecasts with the chances that are stored beside them, by the event's name.
+
+    As they are where the schema is older.
+    """
     every = list(forecasts)
+    if not every or not inspect(session.connection()).has_table(KronosEvent.__tablename__):
+        return every
     rows = session.scalars(
         select(KronosEvent)
         .where(

@@ -4,16 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from sqlalchemy import text
 
 from tests.support.market import Market, made_up
 from tradingbot.ai.forecast_document import ForecastDocument, NoForecast
 from tradingbot.ai.forecast_text import forecast_text
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.runtime.clock import utcnow
@@ -66,6 +69,20 @@ def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
         "It knows the past daily candles of AAPL and nothing else: no news, no earnings, no other "
         "market, nothing of today's trading. It is no certainty and no advice.",
     ]
+
+
+def test_events_that_the_job_asked_are_told_with_their_error(market: Market, database: str) -> None:
+    chance = EventChance("touch +2%", (0.2, 0.34), (0.11, 0.22), (0.33, 0.48))
+    made = made_up("AAPL", TODAY, horizon=2, **NUMBERS)
+    with get_db_session(database) as session:
+        store_forecasts(session, [replace(made, events=(chance,))])
+    told = ask(symbol="AAPL", horizon=2).splitlines()
+    at = told.index("By the close of Fri 2024-05-17, chance (and what so few paths leave open):")
+    assert told[at + 1] == "touch +2%: 34% (22% to 48%)"
+    with get_db_session(database) as session:  # as a version of before left it
+        session.execute(text("DROP TABLE kronos_events"))
+    assert "touch" not in ask(symbol="AAPL", horizon=2)
+    assert "AAPL, 2 trading days ahead" in ask(symbol="AAPL", horizon=2)
 
 
 @pytest.mark.parametrize("symbol", ["aapl", " AAPL ", "$AAPL", "'AAPL'", "NASDAQ:AAPL"])
