@@ -1,6 +1,7 @@
 """What tests share: a real Space process, a real Postgres server, SQLite files (one a worker)."""
 
 import os
+import platform
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tradingbot.persistence.engine import dispose_engines
 
 # Before torch is imported: its threads that wait for work leave the CPU to others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+platform.processor()  # asks `uname` once, else in the first test with a client of OpenAI's
 TESTS = Path(__file__).parent
 _numbers = count()
 

@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
+from tradingbot.data import circuit_breaker
 from tradingbot.data.circuit_breaker import CircuitBreaker, RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
 from tradingbot.settings import Timeouts
@@ -129,12 +131,18 @@ def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
     assert len(source.asked) <= 3
 
 
-def test_an_answer_in_between_shows_that_it_is_only_one_ticker() -> None:
-    breaker = CircuitBreaker(Timeouts(data_backoff=0.03, data_limit=0.1))
+def test_an_answer_in_between_shows_that_it_is_only_one_ticker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = [0.0]  # half of one passes between two looks at the clock
+    clock = SimpleNamespace(monotonic=lambda: seconds.append(seconds[-1] + 0.5) or seconds[-1])
+    monkeypatch.setattr(circuit_breaker, "time", clock)
+    breaker = CircuitBreaker(Timeouts(data_backoff=0.0, data_limit=10.0))
     for _ in range(4):
         with pytest.raises(DataUnavailable):
             breaker.ask("SPY", Source(DOWN))
         assert breaker.ask("QQQ", Source("bars")) == "bars"
+    assert seconds[-1] > 20
 
 
 @pytest.mark.parametrize("error", [REFUSED, DOWN])
