@@ -10,6 +10,7 @@ import typer
 from tradingbot.cli.options import LAST_SOURCE, DatabaseOption, source_option
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.installing import install_command
 from tradingbot.settings import Settings
 
 PORT = 7861
@@ -94,6 +95,5 @@ def _check_sdk() -> None:
         import_module("mcp.server.apps")
     except ImportError as error:
         raise ConfigError(
-            "the package mcp, 2.3 or newer, is missing: pip install -e '.[mcp]' in a clone, else "
-            "pip install 'mcp>=2.3,<3'"
+            f"the package mcp, 2.3 or newer, is missing: {install_command('mcp')}"
         ) from error

@@ -203,7 +203,7 @@ def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
     done = run("-c", program, cwd=tmp_path, env=os.environ, family="bots")
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
-    assert line.startswith("Error: the package mcp, 2.3 or newer, is missing: pip install -e '.[m")
+    assert line == "Error: the package mcp, 2.3 or newer, is missing: pip install 'mcp>=2.3,<3'"
 
 
 def test_without_a_database_it_says_so_and_goes_on(tmp_path: Path) -> None:
