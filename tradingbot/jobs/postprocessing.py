@@ -1,7 +1,7 @@
 """What a night's record makes of the forecasts that it stores."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,7 +40,21 @@ _Known = TypeVar("_Known")
 
 _STAY_RAW = "the bands stay raw, for they could not be calibrated"
 _ALONE = "the forecasts are Kronos' own, for they could not be combined"
-_LATE = timedelta(days=4)  # a ticker whose newest bar lags further behind holds nobody up
+# Tickers whose candles are late hold nobody up where they are a tenth of all, or lag further behind
+_FEW = 10
+_LATE = timedelta(days=4)
+
+
+def first_without_candles(newest: Collection[datetime]) -> datetime:
+    """The first session of which some tickers have no candle, but for a few that lag behind.
+
+    The outcomes of these few are lost to the record, if they lag by more than a session.
+
+    Args:
+        newest: The time of each ticker's newest bar.
+    """
+    times = sorted(newest)
+    return max(times[-1] - _LATE, times[len(times) // _FEW])
 
 
 def answered(forecasts: Sequence[Forecast], events: Sequence[Event]) -> list[Forecast]:
@@ -157,17 +171,17 @@ class NightlyPostprocessing:
         return learnt
 
     def _known_of_all(self, session: Session, of: Forecast) -> datetime:
-        """The first session that does not count yet: candles of earlier ones are there of all.
+        """The first session that does not count yet: candles of earlier ones are there.
 
-        It is the oldest of the tickers' newest bars: those of this run, and for those of other
-        shards the bars of their newest forecasts.
+        It follows from the newest bars of this run, and for tickers of other shards, or that have
+        no candles tonight, from the bars of their newest forecasts.
         """
         newest: dict[str, datetime] = {
             symbol: bars.index[-1].to_pydatetime() for symbol, bars in self._histories.items()
         }
         oldest = max(newest.values()) - _LATE
         stored = newest_of_tickers(session, model=of.model_name, interval=of.interval, since=oldest)
-        return max(oldest, min((stored | newest).values()))
+        return first_without_candles((stored | newest).values())
 
     def _bars(self, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
         if symbol in self._histories and interval == INTERVAL:

@@ -27,7 +27,7 @@ from tradingbot.forecast import (
     ForecastBar,
     prob_above,
 )
-from tradingbot.jobs.postprocessing import NightlyPostprocessing
+from tradingbot.jobs.postprocessing import NightlyPostprocessing, first_without_candles
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.models import KronosCombination, KronosForecast, KronosPrediction
@@ -351,6 +351,23 @@ def test_a_shard_learns_no_session_before_the_candles_of_the_others_are_there(
             served |= {one.symbol: one for one in night.apply([*map(forecast, shard)])}
     assert served["AAPL"].calibration.startswith("combined until 2024-05-10, n=")
     assert served["BTC-USD"].calibration.startswith("combined until 2024-05-14, n=")
+
+
+@pytest.mark.parametrize(
+    ("lagging", "first"),
+    [
+        (["2024-05-08"] * 2, "2024-05-15"),  # two of twenty hold nobody up
+        (["2024-05-08"] * 3, "2024-05-11"),  # three do, for four days
+        (["2024-05-14"] * 8, "2024-05-14"),  # of another shard, whose turn is later
+        (["2024-05-13"] * 2 + ["2024-05-14"] * 6, "2024-05-14"),
+    ],
+)
+def test_a_few_tickers_that_fail_do_not_keep_the_others_from_teaching(
+    lagging: list[str], first: str
+) -> None:
+    newest = ["2024-05-15"] * (20 - len(lagging)) + lagging
+    found = first_without_candles([datetime.fromisoformat(day) for day in newest])
+    assert found == datetime.fromisoformat(first)
 
 
 # what is stored ---------------------------------------------------------------------------
