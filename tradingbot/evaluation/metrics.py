@@ -18,7 +18,7 @@ from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlati
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.sequential import anytime_skill_interval
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
-from tradingbot.evaluation.sums import BANDS, SUMS, Columns, sums_of, walk_losses
+from tradingbot.evaluation.sums import BANDS, SUMS, Columns, by_key, sums_of, walk_losses
 from tradingbot.typing import Floats
 
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
@@ -193,13 +193,11 @@ class MetricAccumulator:
         return self._keys & (1 << _STEP_BITS) - 1
 
     def _add(self, keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]) -> None:
-        together, where = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        added, newest = np.zeros((len(together), len(SUMS))), np.zeros(len(together), "int64")
-        old, new = where[: len(self._keys)], where[len(self._keys) :]
-        added[old], newest[old] = self._sums, self._origins
-        np.add.at(added, new, sums)
-        np.maximum.at(newest, new, origins)
-        self._keys, self._sums, self._origins = together, added, newest
+        self._keys, self._sums, self._origins = by_key(
+            np.concatenate([self._keys, keys]),
+            np.concatenate([self._sums, sums]),
+            np.concatenate([self._origins, origins]),
+        )
         self.__dict__.pop("_correlations", None)
 
 

@@ -5,6 +5,7 @@ that. Their own tests compare them with scipy.
 """
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -42,12 +43,19 @@ def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | 
         degrees, variance = n - 1, float(worse.var(ddof=1))
     else:
         degrees = max(1, min(int(0.4 * n ** (2 / 3)), n // (3 * overlap)))
-        angles = math.pi * np.outer(np.arange(1, degrees + 1), (np.arange(n) + 0.5) / n)
-        variance = float(np.mean((np.cos(angles) @ worse) ** 2) * 2 / n)
+        variance = float(np.mean((_slowest_cosines(n, degrees) @ worse) ** 2) * 2 / n)
     if variance <= 0:
         return None, None
     statistic = float(worse.mean() / math.sqrt(variance / n))
     return statistic, student_p_value(statistic, degrees)
+
+
+@lru_cache(maxsize=32)  # tickers share their sessions, and so the lengths
+def _slowest_cosines(n: int, count: int) -> Floats:
+    """(count, n): of a type-II cosine transform, without the constant one."""
+    angles = math.pi * np.outer(np.arange(1, count + 1), (np.arange(n) + 0.5) / n)
+    cosines: Floats = np.cos(angles)
+    return cosines
 
 
 def nearly_constant(values: Floats, scale: float = 0.0) -> bool:

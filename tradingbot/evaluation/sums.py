@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tradingbot.evaluation.baselines import ewma_walk_quantiles, random_walk_quantiles
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
@@ -73,6 +74,19 @@ def sums_of(one: ForecastOutcomes, walks: Floats) -> Floats:
         *width,
     ]
     return np.column_stack(columns).astype("float64")
+
+
+def by_key(
+    keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
+    """The distinct keys, ascending; the sums (k, len(SUMS)) and the newest origin of each."""
+    if not len(keys):
+        return keys, sums, origins
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[0] - 1))
+    added: Floats = np.add.reduceat(sums[order], starts)
+    return keys[starts], added, np.maximum.reduceat(origins[order], starts)
 
 
 def _band(bounds: tuple[float, float]) -> tuple[int, int]:

@@ -124,7 +124,9 @@ def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
     """Whether each of `days` is a session, by time; NaN for days before the calendar begins."""
     known = sessions_of(symbol)
-    found = pd.Series(np.isin(days.to_numpy("datetime64[us]"), known.days), index=days, dtype=float)
+    wanted = days.to_numpy("datetime64[us]")
+    position = np.searchsorted(known.days, wanted).clip(max=len(known.days) - 1)
+    found = pd.Series(known.days[position] == wanted, index=days, dtype=float)
     return found.where(days >= pd.Timestamp(known.first))
 
 
