@@ -1,6 +1,7 @@
 """How good forecasts are with each temperature, top_p, number of paths and context.
 
     python -m benchmarks.sampling                                kronos-nano, candles of packages
+    python -m benchmarks.sampling --source csv:DIR --windows 20  the daily candles of a folder
     KRONOS_MODEL=NeoQuasar/Kronos-mini python -m benchmarks.sampling --source yahoo
 
 Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores for
@@ -26,6 +27,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,6 +40,7 @@ from kronos_space.schemas import read_request
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
 from tradingbot.data.service import DataService
+from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.evaluation.metrics import ForecastMetrics, compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import in_training
@@ -216,7 +219,13 @@ def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Wind
 
 
 def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """Of the last two years, with what the first windows look back on."""
+    """All of a folder; else of the last two years, with what the first windows look back on."""
+    if source.startswith("csv:"):
+        files = CsvSource(Path(source.removeprefix("csv:")))
+        return {
+            symbol: candles(files.fetch(symbol, "1d", SINCE, utcnow()))
+            for symbol in files.symbols()
+        }
     data = DataService(source, now=utcnow())
     since = utcnow() - timedelta(days=730 + 2 * max(CONTEXTS))
     return {symbol: data.bars(symbol, since=since) for symbol in symbols}
@@ -269,7 +278,7 @@ def parser() -> argparse.ArgumentParser:
         type=lambda text: text.split(","),
         default=["SPY", "QQQ", "GLD", "AAPL", "MSFT", "NVDA", "JPM", "XOM"],
         metavar="A,B,...",
-        help="of yahoo or csv:DIR (%(default)s)",
+        help="of yahoo (%(default)s)",
     )
     made.add_argument("--windows", type=int, default=50, help="of a ticker (%(default)s)")
     return made
