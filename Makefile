@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest combination settings docs locks clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs locks clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ bench-scoring: $(VENV)/.dev ## Scoring of a million matured forecasts on a real 
 
 bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
 	@$(PY) -m benchmarks.walk_forward
+
+bench-finetune: $(VENV)/.dev ## What a step of fine-tuning costs
+	@$(PY) -m benchmarks.finetune
 
 combination: $(VENV)/.dev ## What combining the model with plain experts gives (COMBINATION="--candles DIR --since 2016-01-01")
 	@$(PY) -m benchmarks.combination $(COMBINATION)

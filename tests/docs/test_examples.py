@@ -39,6 +39,7 @@ ELSEWHERE = [
     (r"claude mcp add .*", "wants Claude Code"),
     (r"kronosbot mcp --http", "tests/integration/cli/test_mcp.py"),
     (r"docker (build|push|run) .*", "tests/images builds and runs the images"),
+    (r"kronos-space (finetune|promote) .*", "tests/integration/kronos_space/test_finetune.py"),
     (r"(\.venv/bin/)?kronos-space deploy .*", "tests/integration/kronos_space/test_deploy.py"),
     (r"(export|SPACE=).*", "for the commands that follow"),
     (r"kronosbot space (wake|pause)", "tests/integration/cli/test_space.py"),

@@ -49,6 +49,9 @@ def test_a_checkpoint_is_trained_judged_and_can_be_served(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir() if path.name.startswith("tuned")) == [
         "tuned"
     ]
+    promoted = run(COMMAND, "promote", "tuned", "served", "--force", cwd=place, env=os.environ)
+    assert promoted.returncode == 0, promoted.stderr
+    assert load_checkpoint(str(place / "served")).name == about["name"]
     again = run(COMMAND, *arguments("tuned"), cwd=place, env=os.environ)
     assert (again.returncode, again.stdout) == (1, "")
     assert "tuned is there already; give another --out" in again.stderr
