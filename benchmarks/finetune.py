@@ -1,6 +1,6 @@
 """What a step of fine-tuning costs: CPU seconds, of the shape of Kronos-mini and of kronos-nano.
 
-    make bench-finetune
+make bench-finetune
 """
 
 import statistics
