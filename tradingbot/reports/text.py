@@ -226,7 +226,7 @@ def interval_text(estimate: Estimate, sign: int = 1) -> str:
     if estimate.low is None or estimate.high is None:
         return UNKNOWN
     low, high = sorted((sign * estimate.low, sign * estimate.high))
-    return f"{100 * low:.0f} to {100 * high:.0f}".replace("-", MINUS)
+    return f"{round(100 * low)} to {round(100 * high)}".replace("-", MINUS)
 
 
 def range_text(low: float | None, high: float | None) -> str:

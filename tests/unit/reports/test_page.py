@@ -25,10 +25,10 @@ from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined import Combination
 from tradingbot.postprocessing.repository import store_combination
 from tradingbot.reports.charts import rounded
-from tradingbot.reports.figures import NOMINAL, compute_figures
+from tradingbot.reports.figures import NOMINAL, Estimate, compute_figures
 from tradingbot.reports.page import STATIC, TEMPLATES, packed_plotly, render_page
 from tradingbot.reports.record import Record, read_record
-from tradingbot.reports.text import headline
+from tradingbot.reports.text import headline, interval_text
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
@@ -116,6 +116,11 @@ def test_a_model_as_good_as_a_random_walk_is_said_to_be_no_better(sqlite_url: st
     assert (np.array(given["low"]) < nominal).all()
     assert (nominal < np.array(given["high"])).all()
     assert figures.charts["reliability"]["raw"] is None
+
+
+def test_an_interval_never_begins_at_minus_zero() -> None:
+    assert interval_text(Estimate(0.01, -0.004, 0.02)) == "0 to 2"
+    assert interval_text(Estimate(0.01, -0.006, 0.02)) == "\N{MINUS SIGN}1 to 2"
 
 
 def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None:
