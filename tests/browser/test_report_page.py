@@ -87,6 +87,7 @@ def test_days_run_from_left_to_right_also_where_candles_are_missing(
     (tmp_path / "report.html").write_text(render_page(record, packed_plotly()), encoding="utf-8")
     opened = browser.new_page(viewport=PHONE)
     opened.goto((tmp_path / "report.html").as_uri())
+    opened.locator("[data-chart=fan]").scroll_into_view_if_needed()
     expect(opened.locator("[data-chart=fan] .main-svg").first).to_be_visible()
     days = opened.evaluate(
         "document.querySelector('[data-chart=fan]')._fullLayout.xaxis._categories"
