@@ -3,10 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import gt
 from typing import Any
 
+from tradingbot.errors import DataError
 from tradingbot.forecast import Forecast, ForecastBar, prob_above
 
+_PRICES = ("last_close", *(f"predicted_{price}" for price in ("open", "high", "low", "close")))
+_QUANTILES = ("close_quantiles", "calibrated_quantiles", "combined_quantiles")
 EVENT_KEY = (
     *("symbol", "interval", "model_name", "as_of", "target_date", "bars_hash"),
     "event",
@@ -79,8 +83,19 @@ def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
 
 
 def forecast_of(rows: Sequence[Any]) -> Forecast:
-    """From the rows of one model, step 1 first, each of either table with both's quantiles."""
+    """From the rows of one model, step 1 first, each of either table with both's quantiles.
+
+    Raises:
+        DataError: A row is damaged: no forecast can have such numbers.
+    """
     first = rows[0]
+    for row in rows:
+        if damage := _damage(row):
+            raise DataError(
+                f"{row.symbol}, the forecast of {row.target_date:%Y-%m-%d} from "
+                f"{row.as_of:%Y-%m-%d} is damaged: {damage}; it is not used (`kronosbot run "
+                "--force` makes the newest ones anew)"
+            )
     return Forecast(
         symbol=first.symbol,
         interval=first.interval,
@@ -132,6 +147,31 @@ def _calibrated(forecast: Forecast, bar: ForecastBar) -> Mapping[float, float] |
 
 def _by_level(quantiles: Mapping[float, float]) -> dict[str, float]:
     return {f"{level:g}": float(price) for level, price in sorted(quantiles.items())}
+
+
+def _damage(row: Any) -> str | None:
+    """What is wrong with its numbers, as "predicted_close is nan"; None: nothing."""
+    numbers = {name: getattr(row, name) for name in _PRICES}
+    outer = {str(level / 100): getattr(row, f"close_p{level}", None) for level in (10, 50, 90)}
+    columns = {"close_p10, p50, p90": outer, **{name: getattr(row, name) for name in _QUANTILES}}
+    try:
+        quantiles = {
+            name: quantiles_of({level: at for level, at in stored.items() if at is not None})
+            for name, stored in columns.items()
+            if stored
+        }
+    except (AttributeError, TypeError, ValueError):
+        return "its quantiles are no numbers by level"
+    for name, by_level in quantiles.items():
+        numbers |= {f"{name} {level:g}": price for level, price in by_level.items()}
+    for name, price in numbers.items():
+        if price is not None and not (isinstance(price, int | float) and 0 < price < math.inf):
+            return f"{name} is {price}"
+    for name, by_level in quantiles.items():
+        prices = list(by_level.values())
+        if any(map(gt, prices, prices[1:])):
+            return f"{name} cross: a higher level has a lower price"
+    return None
 
 
 def _bar(row: Any) -> ForecastBar:

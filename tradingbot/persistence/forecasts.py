@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from tradingbot.errors import KronosError
+from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.engine import get_db_session
@@ -167,7 +167,11 @@ def latest_stored(
             steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
         for steps in steps_of.values():
             if len(steps) == horizon:
-                found = forecast_of([steps[step] for step in range(1, horizon + 1)])
+                try:
+                    found = forecast_of([steps[step] for step in range(1, horizon + 1)])
+                except DataError as damage:
+                    logger.warning("%s: %s", table.__tablename__, damage)
+                    continue
                 close = close_at(as_of) if close_at else None
                 return found.restated(close or _close_kept(session, found))
     return None

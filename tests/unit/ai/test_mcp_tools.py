@@ -102,7 +102,7 @@ def test_what_was_believed_on_a_day_of_the_past_can_be_read(
     market: Market, sqlite_url: str
 ) -> None:
     store(sqlite_url)
-    store(sqlite_url, TODAY - timedelta(days=8), close=91.0)
+    store(sqlite_url, TODAY - timedelta(days=8), low=90.0, close=91.0)
     result = call(market, sqlite_url, "stored_forecast", symbol="AAPL", as_of="2024-05-12")
     assert result.structured_content["as_of"] == "2024-05-07T00:00:00"
     assert len(result.structured_content["predictions"]) == 5

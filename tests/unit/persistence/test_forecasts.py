@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from tests.support import commands
 from tradingbot.bots.universe import active_symbols
@@ -421,3 +421,41 @@ def test_a_hash_knows_added_and_corrected_bars_and_no_rounding() -> None:
     corrected = bars.assign(close=[1.7, 1.81])
     assert bars_hash(bars) == bars_hash(same)
     assert len({bars_hash(bars), bars_hash(corrected), bars_hash(bars.iloc[:1])}) == 3
+
+
+NAN = float("nan")
+WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"predicted_close": -1.0}, "predicted_close is -1.0"),
+        ({"last_close": 0.0}, "last_close is 0.0"),
+        ({"close_quantiles": WIDE | {"0.1": NAN}}, "close_quantiles 0.1 is nan"),
+        ({"close_quantiles": WIDE | {"0.1": -2.0}}, "close_quantiles 0.1 is -2.0"),
+        ({"close_quantiles": WIDE | {"0.1": "x"}}, "close_quantiles 0.1 is x"),
+        ({"close_quantiles": ["x"]}, "its quantiles are no numbers by level"),
+        ({"combined_quantiles": WIDE | {"0.1": 200.0}}, "combined_quantiles cross: a higher level"),
+        ({"calibrated_quantiles": WIDE | {"low": 1.0}}, "its quantiles are no numbers by level"),
+    ],
+)
+def test_a_damaged_row_is_told_in_one_line_and_never_served(
+    sqlite_url: str, caplog: pytest.LogCaptureFixture, damage: dict[str, Any], said: str
+) -> None:
+    store(sqlite_url, forecast())
+    with get_db_session(sqlite_url) as session:
+        for table in (KronosForecast, KronosPrediction):
+            known = {name: value for name, value in damage.items() if hasattr(table, name)}
+            if known:
+                session.execute(update(table).where(table.horizon_days == 2).values(**known))
+    with get_db_session(sqlite_url) as session:
+        find = partial(latest_stored, session, "SPY", interval="1d", as_of=MONDAY)
+        assert find(horizon=1) is not None
+        assert find(horizon=5) is None
+    lines = {record.getMessage() for record in caplog.records}
+    assert any(
+        f"SPY, the forecast of 2026-01-07 from 2026-01-05 is damaged: {said}" in line
+        for line in lines
+    )
+    assert all("\n" not in line for line in lines)
