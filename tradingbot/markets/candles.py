@@ -89,6 +89,24 @@ def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
     Times become UTC, those of daily bars the midnights of their sessions: see `days.py`.
     DataError says why it cannot be sent.
     """
+    bars = _readable(symbol, history)
+    bars.index = naive_times(symbol, pd.DatetimeIndex(bars.index), interval)
+    return bars
+
+
+def checked_again(symbol: str, history: Any, interval: str) -> pd.DataFrame:
+    """The same of a frame that may come from `checked`: naive times within a day are UTC.
+
+    Read once more, they could be taken for wall times of the exchange.
+    """
+    bars = _readable(symbol, history)
+    times = pd.DatetimeIndex(bars.index)
+    if interval == "1d" or times.tz is not None:
+        bars.index = naive_times(symbol, times, interval)
+    return bars
+
+
+def _readable(symbol: str, history: Any) -> pd.DataFrame:
     bars = normalised(symbol, history)
     if not len(bars) or bars.index.hasnans:
         raise DataError("the history has no bars, or one without a time", symbol=symbol)
@@ -99,5 +117,4 @@ def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
             f"the last of {bars.index[impossible].max():%Y-%m-%d}; drop or mend them",
             symbol=symbol,
         )
-    bars.index = naive_times(symbol, pd.DatetimeIndex(bars.index), interval)
     return bars

@@ -14,7 +14,7 @@ import pandas as pd
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import calendar_gap, next_sessions
-from tradingbot.markets.candles import PRICES, checked, with_every_volume
+from tradingbot.markets.candles import PRICES, checked_again, with_every_volume
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.markets.intraday import market_zone, next_bars
 from tradingbot.markets.judgement import bar_length
@@ -104,16 +104,15 @@ def prepare(
 ) -> SeriesRequest:
     """Check `history` and write the request for the `horizon` bars that follow it.
 
-    `history` is in any form that `normalised` reads. A missing volume among others counts as 0,
-    with a warning.
-    Daily targets are the exchange's sessions; within a day they are its
-    minutes, sent as times on its wall with their zone; where the bars are on other minutes, the
-    Space goes on as the bars do, with a warning.
+    `history` is in any form that `normalised` reads; naive times within a day are UTC. A missing
+    volume among others counts as 0, with a warning. Daily targets are the exchange's sessions.
+    Within a day they are its minutes, sent as times on its wall with their zone; where the bars are
+    on other minutes, the Space goes on as the bars do, with a warning.
 
     Raises:
         DataError: The history is not one of candles, or the sessions are not known that far.
     """
-    history, notes = with_every_volume(checked(symbol, history, interval))
+    history, notes = with_every_volume(checked_again(symbol, history, interval))
     for note in notes:
         logger.warning("%s: %s", symbol, note, extra={"symbol": symbol})
     last = history.index[-1].to_pydatetime()
