@@ -424,12 +424,24 @@ def test_looking_for_a_stored_forecast_makes_no_tables(
 def test_each_kind_of_failure_has_its_error_and_a_way_out(
     answer: Any, kind: type[KronosError], says: str, sample: DataService
 ) -> None:
-    timeout = 1 if "queue" in says else 20  # it is how long a full queue is waited for
+    timeout = 3 if "queue" in says else 20  # it is how long a full queue is waited for
     with scripted(answer) as (url, _), KronosClient(url, data=sample, timeout=timeout) as client:
         with pytest.raises(kind) as error:
             client.forecast("AAPL")
         assert says in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_time_that_goes_by_in_a_full_queue_is_told_as_that(sample: DataService) -> None:
+    over = threading.Event()
+    full = (429, {"Retry-After": "0"}, b"")
+    with (
+        scripted(full, full, over.wait) as (url, _),
+        KronosClient(url, data=sample, timeout=3) as client,
+    ):
+        with pytest.raises(SpaceUnavailable, match="its queue is full"):
+            client.forecast("AAPL")
+        over.set()
 
 
 def test_a_forecast_for_other_dates_than_asked_for_is_no_answer(sample: DataService) -> None:

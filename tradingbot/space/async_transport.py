@@ -19,6 +19,7 @@ from tradingbot.space.refusals import (
     Answer,
     cause,
     health_in,
+    out_of_time,
     refusal,
     results_in,
 )
@@ -96,14 +97,15 @@ class AsyncSpaceHTTP:
         headers = {**self._headers, "Accept-Encoding": "identity"}
         if body is not None:
             headers["Content-Type"] = "application/json"
+        answers: list[Answer] = []
         try:
             async with asyncio.timeout(timeout) as deadline:
-                return await self._tried(method, url, headers, body, limit, attempts, deadline)
+                return await self._tried(
+                    method, url, headers, body, limit, attempts, deadline, answers
+                )
         except TimeoutError as error:
             # not again: the Space would compute the same behind what it is still busy with
-            raise SpaceUnavailable(
-                f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
-            ) from error
+            return out_of_time(url, timeout, answers, error)
         except TooLarge as error:
             raise SpaceUnavailable(f"{url} answered what no Space does: {error}") from error
         except Exception as error:  # not only the HTTP client's own: an address may be at fault
@@ -120,8 +122,12 @@ class AsyncSpaceHTTP:
         limit: int,
         attempts: int,
         deadline: asyncio.Timeout,
+        answers: list[Answer],
     ) -> Answer:
-        """The first answer that is not transient, or the outcome of the last attempt."""
+        """The first answer that is not transient, or the outcome of the last attempt.
+
+        Every answer is added to `answers`.
+        """
         ends = deadline.when() or 0.0
         backoff = self.timeouts.space_backoff
         for attempt in itertools.count(1):
@@ -130,6 +136,8 @@ class AsyncSpaceHTTP:
                 return answer
             asked = 0.0 if answer is None else retry_after(answer.headers)
             pause = max(min(asked, self.timeouts.space_retry_after), backoff)
+            if answer is not None:
+                answers.append(answer)
             waits = answer is not None and answer.status == FULL and attempts > 1
             late = asyncio.get_running_loop().time() + pause >= ends
             if late or (not waits and attempt >= attempts):

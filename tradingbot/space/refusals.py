@@ -1,7 +1,7 @@
 """A Space's answers, read or refused: an error for what is none, with what to do about it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,19 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(default_factory=CaseInsensitiveDict)
     body: bytes = b""
+
+
+def out_of_time(url: str, timeout: float, answers: Sequence[Answer], error: Exception) -> Answer:
+    """Return the answer of a full queue, in which the time went by.
+
+    Raises:
+        SpaceUnavailable: The newest answer, if there was one, said something else.
+    """
+    if answers and answers[-1].status == FULL:
+        return answers[-1]
+    raise SpaceUnavailable(
+        f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
+    ) from error
 
 
 def refusal(url: str, answer: Answer) -> SpaceError:

@@ -25,6 +25,7 @@ from tradingbot.space.refusals import (
     Answer,
     cause,
     health_in,
+    out_of_time,
     refusal,
     results_in,
 )
@@ -166,8 +167,11 @@ class SpaceHTTP:
         deadline = time.monotonic() + timeout
         backoff = doubling(self.timeouts.space_backoff, 16 * self.timeouts.space_backoff)
 
+        answers: list[Answer] = []
+
         def ask() -> Answer:
-            return self._ask(method, url, headers, body, limit=limit, deadline=deadline)
+            answers.append(self._ask(method, url, headers, body, limit=limit, deadline=deadline))
+            return answers[-1]
 
         def wait(state: RetryCallState) -> float:
             answer: Answer | None = answer_of(state)
@@ -196,9 +200,7 @@ class SpaceHTTP:
         except Exception as error:  # not only the HTTP client's own: an address may be at fault
             if _timed_out(error):
                 # not again: the Space would compute the same behind what it is still busy with
-                raise SpaceUnavailable(
-                    f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
-                ) from error
+                return out_of_time(url, timeout, answers, error)
             raise SpaceUnavailable(
                 f"{url} is out of reach ({cause(error)}); is the Space running?"
             ) from error
