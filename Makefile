@@ -24,8 +24,8 @@ PORT ?= 7860
 serve: $(VENV)/.run ## A Space on http://127.0.0.1:7860 (PORT=… for another; KRONOS_MODEL=auto unless set)
 	@KRONOS_MODEL=$${KRONOS_MODEL:-auto} $(PY) -m kronos_space --host 127.0.0.1 --port $(PORT)
 
-# Many tests wait for a process, so three share two cores.
-WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 3 / 2 : 6)))
+# Many tests wait for a process, so four share two cores.
+WORKERS ?= $(shell n=$$($(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null || echo 2); echo $$((n < 4 ? n * 2 : 6)))
 
 demo: $(VENV)/.run ## A full report, demo/report.html: a backtest of the sample's last 150 sessions (a minute)
 	@mkdir -p demo

@@ -436,7 +436,7 @@ def test_time_that_goes_by_in_a_full_queue_is_told_as_that(sample: DataService) 
     over = threading.Event()
     full = (429, {"Retry-After": "0"}, b"")
     with (
-        scripted(full, full, over.wait) as (url, _),
+        scripted(full, full, over.wait, HEALTHY) as (url, _),
         KronosClient(url, data=sample, timeout=3) as client,
     ):
         with pytest.raises(SpaceUnavailable, match="its queue is full"):
