@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs locks clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs lock release clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,11 +67,17 @@ frameworks: $(VENV)/.dev ## The examples for freqtrade and vectorbt with the rea
 fresh-test: $(VENV)/.dev ## `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)
 	@$(PY) -m pytest -s tests/images/fresh_machines.py
 
-lint: $(VENV)/.dev ## Style, types and the directions of imports
+lint: $(VENV)/.dev ## Style, types, the directions of imports, and GitHub's workflows
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache --no-logo
+	@$(VENV)/bin/zizmor --offline --quiet .github
+	@$(CHECK).github-workflows .github/workflows/*.yml
+	@$(CHECK).dependabot .github/dependabot.yml
+	@$(CHECK).github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	@$(CHECK).github-issue-config .github/ISSUE_TEMPLATE/config.yml
+CHECK = $(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor
 
 docs: $(VENV)/.dev ## The documentation, into site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
@@ -105,15 +111,12 @@ combination: $(VENV)/.dev ## What combining the model with plain experts gives (
 settings: $(VENV)/.dev ## What temperature, top_p, paths and context do to the forecasts (KRONOS_MODEL=…; ten minutes)
 	@$(PY) -m benchmarks.sampling $(SETTINGS)
 
-# The hashes of what the images install: `make locks`, with uv, after a change of a version.
-COMPILE := uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-  --generate-hashes --no-emit-index-url --no-header --no-annotate -c constraints.txt
-locks: ## Write the hashes of what the images install (needs uv; PyTorch's by hand: kronos_space/torch-cpu.lock)
-	@$(PY) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
-	  | $(COMPILE) - | $(call lock,tradingbot/requirements.lock)
-	@echo plotly | $(COMPILE) --no-deps - | $(call lock,tradingbot/plotly.lock)
-	@grep -v '^torch==' kronos_space/requirements.txt | $(COMPILE) --no-deps - | $(call lock,kronos_space/requirements.lock)
-lock = { head -1 $(1); cat; } > $(1).new && mv $(1).new $(1)
+lock: $(VENV)/.dev ## Renew constraints.txt, the Space's requirements and all hashes (LOCK=--hashes: the hashes alone)
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv
+	@$(PY) scripts/lock.py $(LOCK)
+
+release: $(VENV)/.dev ## Write VERSION everywhere, date the changelog, commit and tag (VERSION=0.2.0)
+	@$(PY) scripts/release.py prepare "$(VERSION)"
 
 clean: ## Remove what was installed and built, not the database
 	rm -rf $(VENV) .cache site build *.egg-info

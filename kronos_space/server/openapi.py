@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from kronos_space import __version__
 from kronos_space.schemas import EXAMPLE_REQUEST, BatchRequest, ForecastRequest
 from kronos_space.settings import DEFAULT_SAMPLES, Settings
 
@@ -110,7 +111,7 @@ HEALTH = {
     "boot_id": "560dbd0702114fc6ae94efdfddd26def",
     "started_at": "2026-11-20T22:00:03.468280+00:00",
     "uptime_s": 42.0,
-    "version": "0.1.0",
+    "version": __version__,
 }
 FORECAST = {
     "symbol": "SPY",

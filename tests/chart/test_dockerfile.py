@@ -77,7 +77,7 @@ def test_what_the_bots_image_installs_is_what_was_tested_and_all_that_the_packag
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = set(closure(project["dependencies"]))
     assert needed - found.keys() == set()
-    assert found.keys() - needed == set(), "it is needed no more: make locks"
+    assert found.keys() - needed == set(), "it is needed no more: make lock"
     assert locked(ROOT / "tradingbot" / "plotly.lock") == {"plotly": tested["plotly"]}
 
 

@@ -1,6 +1,6 @@
 """The summary of a run for machines: one document, or the lines of a log.
 
-    {"version": "0.1.0", "message": null,           why it failed, or had nothing to do
+    {"version": "1.2.3", "message": null,           why it failed, or had nothing to do
      "started_at": "2026-11-20T22:30:00+00:00", "seconds": 41.2,
      "exit_code": 0, "error": null,                 null, or {"kind": …, "message": …}
      "model": "NeoQuasar/Kronos-mini", "as_of": "2026-11-20T00:00:00",

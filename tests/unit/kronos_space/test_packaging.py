@@ -42,7 +42,7 @@ def test_the_requirements_are_the_versions_that_were_tested_together() -> None:
 
 
 def test_the_hashed_requirements_are_the_same_versions() -> None:
-    """`make locks` writes them."""
+    """`make lock` writes them."""
     torch = locked(FOLDER / "torch-cpu.lock")
     rest = locked(FOLDER / "requirements.lock")
     assert torch.keys() == {"torch"}
