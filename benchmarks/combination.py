@@ -29,13 +29,13 @@ from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import load_checkpoint
+from tradingbot.combination_shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.postprocessing.combination import Course, Panel, replay, untaught
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, expert_quantiles
 from tradingbot.settings import Settings as JobSettings
-from tradingbot.shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.space.wire import TOP_P
 from tradingbot.typing import Floats, Times
 

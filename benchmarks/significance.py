@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._support import say, table
-from tradingbot.evaluation.sequential import anytime_skill_interval
+from tradingbot.evaluation.sequential_testing import anytime_skill_interval
 from tradingbot.evaluation.statistics import diebold_mariano, student_p_value
 
 Floats = NDArray[np.float64]

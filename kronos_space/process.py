@@ -14,7 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from kronos_space.server import descriptors, logs
+from kronos_space.server import file_descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
 from kronos_space.weights.catalogue import CheckpointError, WrongCheckpoint, check_name
 
@@ -66,8 +66,8 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     gc.freeze()  # what is here now stays: the collector need not look through it again and again
     config = uvicorn.Config(
         app,
-        http=at_most(descriptors.raise_limit()),
-        backlog=descriptors.PENDING,
+        http=at_most(file_descriptors.raise_limit()),
+        backlog=file_descriptors.PENDING,
         ws="none",
         log_config=None,
         access_log=False,
@@ -141,7 +141,7 @@ def _bind(host: str, port: int) -> socket.socket:
     """Take the port now and answer later: connections are refused until the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
-    listener = descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = file_descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

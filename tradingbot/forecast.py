@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tradingbot.charts import fan_chart
+from tradingbot.combination_shares import CONFORMAL as CONFORMAL
+from tradingbot.combination_shares import KRONOS as KRONOS
+from tradingbot.combination_shares import RAW as RAW
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.path_events import EventChance
-from tradingbot.shares import CONFORMAL as CONFORMAL
-from tradingbot.shares import KRONOS as KRONOS
-from tradingbot.shares import RAW as RAW
 
 if TYPE_CHECKING:
     import pandas as pd

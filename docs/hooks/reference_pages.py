@@ -16,7 +16,7 @@ from kronos_space.deployment.commands import app as space_app
 from kronos_space.settings import Settings as SpaceSettings
 from tradingbot.ai import provider
 from tradingbot.cli.main import app as job_app
-from tradingbot.markets import own_calendars
+from tradingbot.markets import custom_calendars
 from tradingbot.persistence import url
 from tradingbot.runtime import logs
 from tradingbot.settings import Settings, job
@@ -67,7 +67,7 @@ def settings_page() -> str:
         "The nightly job and the client": [
             *(row for row in of_job if row[0] != OF_TRADES),
             *_undefaulted(job.VARIABLES),
-            *_undefaulted(own_calendars.VARIABLES),
+            *_undefaulted(custom_calendars.VARIABLES),
             *_undefaulted(logs.VARIABLES),
         ],
         "The database": _undefaulted(url.VARIABLES),

@@ -18,8 +18,8 @@ NOT_SERVED = {
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py answers.py app.py "
-        "exceptions.py path_events.py process.py refusals.py requirements.lock requirements.txt "
-        "schemas.py settings.py torch-cpu.lock"
+        "error_messages.py exceptions.py path_events.py process.py requirements.lock "
+        "requirements.txt schemas.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",
@@ -29,19 +29,21 @@ CONTENTS = {
         "worker.py"
     ),
     "forecasting": (
-        "__init__.py anchoring.py candles.py forecaster.py oddities.py pattern.py timestamps.py"
+        "__init__.py anchoring.py bar_schedule.py candle_warnings.py candles.py forecaster.py "
+        "timestamps.py"
     ),
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
-        "__init__.py bodies.py connection.py descriptors.py errors.py logs.py mcp.py mcp_tools.py "
-        "metrics.py middleware.py openapi.py pages.py pieces.py reader.py turns.py"
+        "__init__.py bodies.py connection.py errors.py file_descriptors.py json_splitting.py "
+        "logs.py mcp.py mcp_tools.py metrics.py middleware.py openapi.py pages.py "
+        "read_scheduling.py reader.py"
     ),
     "static": (
         "answer.js candles.js cells.js chart.js docs.css docs.html docs.js fan.html headings.js "
         "icon.svg index.html page.css page.js"
     ),
     "static/samples": "AAPL.csv GOOG.csv IBM.csv MSFT.csv README.md",
-    "weights": "__init__.py catalogue.py checkpoint.py download.py trial.py",
+    "weights": "__init__.py catalogue.py checkpoint.py download.py sanity_check.py",
 }
 
 

@@ -4,7 +4,7 @@ HubError           the Hub is out of reach, or the Space does not come up; its t
 └── HubRefused     the token, the name or a value is wrong: whoever asked has to change something
 """
 
-from kronos_space.refusals import is_visible
+from kronos_space.error_messages import is_visible
 
 LONGEST = 500  # characters of what somebody else says
 

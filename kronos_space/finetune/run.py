@@ -17,8 +17,8 @@ from kronos_space.finetune.checkpoint import (
     symbols_hash,
     write_checkpoint,
 )
+from kronos_space.finetune.data_split import Spans, split, union
 from kronos_space.finetune.errors import FinetuneError
-from kronos_space.finetune.spans import Spans, split, union
 from kronos_space.finetune.training import (
     Progress,
     Recipe,

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kronos_space.finetune.data_split import Days, Spans
 from kronos_space.finetune.errors import FinetuneError
-from kronos_space.finetune.spans import Days, Spans
 from kronos_space.forecasting.candles import CLIP, EPSILON, normalise
 from kronos_space.forecasting.timestamps import time_features
 from kronos_space.model.tokenizer import KronosTokenizer

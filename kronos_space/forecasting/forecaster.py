@@ -21,6 +21,7 @@ from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.anchoring import Reconstruction, reconstruction
+from kronos_space.forecasting.candle_warnings import candle_warnings
 from kronos_space.forecasting.candles import (
     COLUMNS,
     Floats,
@@ -30,7 +31,6 @@ from kronos_space.forecasting.candles import (
     normalise,
     repair,
 )
-from kronos_space.forecasting.oddities import oddities
 from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
 from kronos_space.path_events import Event, chances, parse_events
 from kronos_space.schemas import ForecastRequest
@@ -150,7 +150,7 @@ class Forecaster:
             )
         if np.ptp(used.values[:, 3]) == 0:
             warnings.append("the closes never moved: prob_up only tells how the model rounds")
-        warnings += oddities(
+        warnings += candle_warnings(
             history,
             used=len(bars),
             interval=request.interval if "interval" in request.model_fields_set else None,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kronos_space.exceptions import InvalidHistory
-from kronos_space.forecasting.pattern import Stamps, following, weekday
+from kronos_space.forecasting.bar_schedule import Stamps, upcoming_times, weekday
 
 __all__ = ["Stamps", "Times", "inferred_times", "next_times", "parse_times", "time_features"]
 
@@ -81,14 +81,14 @@ def next_times(history: Times, count: int) -> Times:
 
 
 def inferred_times(history: Times, count: int) -> tuple[Times, str | None]:
-    """`next_times`, and a warning where the history shows no pattern. See `pattern`.
+    """`next_times`, and a warning where the history shows no pattern. See `bar_schedule`.
 
     New times have the last bar's zone.
 
     Raises:
         InvalidHistory: The bars are centuries apart.
     """
-    ahead = following(history.wall, history.instant, count)
+    ahead = upcoming_times(history.wall, history.instant, count)
     if ahead is None:
         raise InvalidHistory("the bars are too far apart to tell which come next")
     offset = None if history.offset is None else np.repeat(history.offset[-1:], count)

@@ -15,7 +15,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from kronos_space.server.errors import ApiError
-from kronos_space.server.turns import PIECE, Flow, Turns
+from kronos_space.server.read_scheduling import PIECE, ReadScheduler, ResumableFlow
 
 HEAD_BYTES = 2**14  # of a request's head at most; browsers and proxies send less than 8 KiB
 HEAD_SECONDS = 20.0  # from the connection, or the last answer, to the end of a request's head
@@ -27,7 +27,7 @@ class Connection(H11Protocol):
 
     most: ClassVar[int] = 1000  # connections; see `at_most`
     _idle: ClassVar[dict["Connection", None]] = {}  # we wait for these callers, the longest first
-    _turns: ClassVar[Turns] = Turns()
+    _scheduler: ClassVar[ReadScheduler] = ReadScheduler()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = Flow(transport, wanted=self._go_on)
+        self.flow = ResumableFlow(transport, wanted=self._go_on)
         if len(self.connections) > self.most:
             self._make_room()
         self._watch()
@@ -105,7 +105,7 @@ class Connection(H11Protocol):
         self.transport.pause_reading()
         if self._arrived and not self.flow.read_paused and not self._in_turn:
             self._in_turn = True
-            self._turns.add(self)
+            self._scheduler.add(self)
 
     def _watch(self) -> None:
         """While there is no request, the time until its head must be there is running."""
@@ -176,6 +176,6 @@ def at_most(connections: int) -> type[Connection]:
     class Bounded(Connection):
         most = connections
         _idle: ClassVar[dict[Connection, None]] = {}
-        _turns: ClassVar[Turns] = Turns()
+        _scheduler: ClassVar[ReadScheduler] = ReadScheduler()
 
     return Bounded

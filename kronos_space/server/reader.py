@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
+from kronos_space.error_messages import symbol_shown
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Forecaster, Prepared
 from kronos_space.path_events import MAX_EVENTS
-from kronos_space.refusals import symbol_shown
 from kronos_space.schemas import MAX_QUANTILES, read_batch, read_request
 from kronos_space.server.errors import item_error
-from kronos_space.server.pieces import Body, TooManyPieces, cut, longest_list
+from kronos_space.server.json_splitting import Body, TooManyElements, longest_list, split_lists
 from kronos_space.settings import Settings
 
 TURN = 2**18  # bytes of series that are read before others get their turn
@@ -64,7 +64,7 @@ class Reader:
 
     async def _batch(self, body: Body) -> Items:
         items: Items = []
-        for group in _turns(await self._in_turn(self._spans, body)):
+        for group in _groups(await self._in_turn(self._spans, body)):
             items += await self._in_turn(self._prepare_items, body, group)
         return items
 
@@ -76,8 +76,8 @@ class Reader:
         """Where the series of a batch stand."""
         most = self._settings.max_batch
         try:
-            outline, spans = cut(body, most + 1)
-        except TooManyPieces as error:
+            outline, spans = split_lists(body, most + 1)
+        except TooManyElements as error:
             message = f"{error.count} requests: expected at most {most}"
             raise InvalidRequest(message, [("requests", message)]) from None
         if len(outline) > OUTLINE or _values(outline) > self._most_values:
@@ -142,7 +142,7 @@ def _values(text: Body) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-def _turns(spans: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _groups(spans: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
     """Neighbours together, up to TURN bytes; at least one."""
     group: list[tuple[int, int]] = []
     size = 0

@@ -1,6 +1,6 @@
 // What the columns of candles are called, by the programs and in the languages they come from.
 //
-// The reader of the nightly job knows the same names (tradingbot/markets/headings.py).
+// The reader of the nightly job knows the same names (tradingbot/markets/column_names.py).
 "use strict";
 
 const PRICES = ["open", "high", "low", "close"];

@@ -30,7 +30,7 @@ from kronos_space.weights.download import (
     is_cached,
     sha256_of,
 )
-from kronos_space.weights.trial import fault_of
+from kronos_space.weights.sanity_check import numeric_fault
 
 __all__ = [
     "BUNDLED",
@@ -66,7 +66,7 @@ def load_checkpoint(name: str) -> Checkpoint:
     Raises WrongCheckpoint if the name is to blame, else CheckpointError.
     """
     checkpoint = _load_by_name(name)
-    if fault := fault_of(checkpoint.model, checkpoint.tokenizer):
+    if fault := numeric_fault(checkpoint.model, checkpoint.tokenizer):
         raise CheckpointError(
             f"KRONOS_MODEL={name}: {fault}; take another checkpoint, or fetch this one again"
         )

@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from kronos_space.server.pages import STATIC
 from tests.support.browser import chromium
 from tests.support.candle_files import CandleFile, every_candle_file, moment
-from tradingbot.markets import headings
+from tradingbot.markets import column_names
 
 READ = """async (content) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -51,8 +51,8 @@ def test_a_file_is_read_as_it_is_meant_or_refused_with_the_reason(
 def test_the_page_and_the_job_know_the_same_headings(page: Page) -> None:
     known = page.evaluate("({ NAMES, INDEX, OTHER: OTHER.sort(), BEFORE: BEFORE.sort() })")
     assert known == {
-        "NAMES": {name: list(names) for name, names in headings.NAMES.items()},
-        "INDEX": list(headings._INDEX),
-        "OTHER": sorted(headings._OTHER),
-        "BEFORE": sorted(headings._BEFORE),
+        "NAMES": {name: list(names) for name, names in column_names.NAMES.items()},
+        "INDEX": list(column_names._INDEX),
+        "OTHER": sorted(column_names._OTHER),
+        "BEFORE": sorted(column_names._BEFORE),
     }

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tradingbot.data.sources.registry import open_source
 from tradingbot.markets.candles import clean
-from tradingbot.markets.scale import scale_breaks
+from tradingbot.markets.scale_breaks import scale_breaks
 
 BEFORE = 150  # bars
 LATER = (0, 1, 5, 20)

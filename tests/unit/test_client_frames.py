@@ -30,7 +30,7 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.postprocessing.bands import key_of
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.repository import store_combination
 from tradingbot.settings import Settings
 from tradingbot.space.wire import prepare

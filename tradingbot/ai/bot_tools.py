@@ -12,7 +12,7 @@ from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.account import CASH
 from tradingbot.bots.bot import Bot
 from tradingbot.bots.repository import newest_trades
-from tradingbot.data.close_now import close_now
+from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.errors import DataError
 from tradingbot.formatting import amount_text, bar_text, price_text, quoted
 from tradingbot.markets.calendars import latest_complete_session
@@ -106,7 +106,7 @@ class BotReader:
             return text, no_forecast(ticker, error, text).model_dump(mode="json")
         with self._bot.sessions() as session:
             found = newest_ahead(
-                session, ticker, MOST_DAYS, latest, close_at=close_now(self._bot.data, ticker)
+                session, ticker, MOST_DAYS, latest, close_at=adjusted_close(self._bot.data, ticker)
             )
         if found is None:
             return nothing, no_forecast(ticker, "nothing_stored", nothing).model_dump(mode="json")

@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 from tradingbot.ai.completion import careful_copy, no_completion
-from tradingbot.ai.endings import finish_reason
+from tradingbot.ai.finish_reasons import finish_reason
 from tradingbot.ai.provider import chat_model
 from tradingbot.ai.sanitising import clean
 from tradingbot.errors import AIError, ConfigError, KronosError

@@ -17,7 +17,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from tradingbot.ai.endings import finish_reason, why_unfinished
+from tradingbot.ai.finish_reasons import finish_reason, why_unfinished
 from tradingbot.ai.sanitising import clean, cleaned
 from tradingbot.errors import AIError
 from tradingbot.formatting import quoted

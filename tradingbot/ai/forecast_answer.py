@@ -20,7 +20,7 @@ from tradingbot.ai.forecast_document import (
 from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.ai.sanitising import MOST_NAME
 from tradingbot.client import KronosClient
-from tradingbot.data.close_now import close_now
+from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError, UnknownSymbol
 from tradingbot.evaluation.track_record import describe_track_record
@@ -168,7 +168,9 @@ def _stored(
         if sessions is None and not database_exists(database_url()):
             return None
         with (sessions or partial(get_db_session, create=False))() as session:
-            found = newest_ahead(session, ticker, days, latest, close_at=close_now(data, ticker))
+            found = newest_ahead(
+                session, ticker, days, latest, close_at=adjusted_close(data, ticker)
+            )
             return found and with_stored_events(session, [found])[0]
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", ticker, error)

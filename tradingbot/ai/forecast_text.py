@@ -4,10 +4,10 @@ import math
 from datetime import datetime, timedelta
 
 from tradingbot.ai.forecast_document import ForecastDocument
+from tradingbot.combination_shares import describe_shares
 from tradingbot.forecast import RAW
 from tradingbot.formatting import bar_text, change_text, price_text
 from tradingbot.runtime.clock import utcnow
-from tradingbot.shares import describe_shares
 
 _PLACES = {"stored": "from the database", "space": "from the Space"}
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.settings import default_timeouts
 from tradingbot.settings.variables import check_secret, check_url
 

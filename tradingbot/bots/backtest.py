@@ -16,13 +16,13 @@ import pandas as pd
 
 from tradingbot.bots.account import CASH, MIN_TRADE, Account, Costs, Fill
 from tradingbot.bots.backtest_result import Backtest
-from tradingbot.bots.past_actions import Holdings, PastActions
+from tradingbot.bots.corporate_actions import Holdings, PastActions
 from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import checked, clean, has_trades
-from tradingbot.markets.findings import Caller
-from tradingbot.markets.judgement import judged
+from tradingbot.markets.data_quality import judged
+from tradingbot.markets.quality_findings import Caller
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import in_the_past
 

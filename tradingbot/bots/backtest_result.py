@@ -8,7 +8,7 @@ import pandas as pd
 from tradingbot.bots.performance import PerformanceStats
 from tradingbot.bots.strategy import FillAt
 from tradingbot.errors import ConfigError
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 
 
 @dataclass(frozen=True)

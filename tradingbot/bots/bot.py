@@ -23,13 +23,13 @@ from tradingbot.bots.backtest import run_backtest
 from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.broker import trading
 from tradingbot.bots.command import AsCommand
-from tradingbot.bots.look_up import LookUp
+from tradingbot.bots.lookback import bars_wanted, in_period
 from tradingbot.bots.optimization import Optimization, optimize
 from tradingbot.bots.orders import next_open
-from tradingbot.bots.period import bars_wanted, in_period
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.bots.runner import Round, run_round
 from tradingbot.bots.strategy import FillAt, Strategy
+from tradingbot.bots.ticker_lookup import TickerLookup
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, TradeRefused
 from tradingbot.forecast import Forecast
@@ -237,8 +237,8 @@ class Bot(AsCommand):
             with trading(self, frames, held, look_up, self.data.now(), self.sessions) as account:
                 yield account
 
-    def _look_up(self) -> LookUp:
-        return LookUp(self.data, self.fetch, self.interval)
+    def _look_up(self) -> TickerLookup:
+        return TickerLookup(self.data, self.fetch, self.interval)
 
     # its surroundings --------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.look_up import Frames, Known, LookUp, bar_end
 from tradingbot.bots.orders import Opening, Order, read_orders
 from tradingbot.bots.repository import add_trade, last_trades, lock_bot, waiting_orders
 from tradingbot.bots.settlement import Settlement, look_up_held
 from tradingbot.bots.strategy import Strategy
+from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.persistence.models import BotRow
@@ -48,7 +48,7 @@ class PaperBroker:
         session: Session,
         strategy: Strategy,
         bars: Mapping[str, pd.DataFrame],
-        known: Mapping[str, Known],
+        known: Mapping[str, TickerFacts],
     ) -> Self:
         """Lock the bot, settle its positions, and open its account at the closes of `bars`.
 
@@ -152,7 +152,7 @@ def trading(
     strategy: Strategy,
     frames: Frames,
     held: Collection[str],
-    look_up: LookUp,
+    look_up: TickerLookup,
     now: datetime,
     sessions: SessionFactory,
 ) -> Iterator[Account]:

@@ -9,8 +9,8 @@ import pandas as pd
 from tradingbot.bots.account import ticker
 from tradingbot.bots.orders import next_open
 from tradingbot.errors import ConfigError
-from tradingbot.markets.days import naive_times
-from tradingbot.markets.judgement import bar_closes
+from tradingbot.markets.data_quality import bar_closes
+from tradingbot.markets.session_dates import naive_times
 from tradingbot.persistence.candles import read_candles
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecast_queries import forecast_rows

@@ -16,8 +16,8 @@ import pandas as pd
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import next_sessions, opens_of
 from tradingbot.markets.candles import has_trades
-from tradingbot.markets.days import session_date
-from tradingbot.markets.judgement import bar_length
+from tradingbot.markets.data_quality import bar_length
+from tradingbot.markets.session_dates import session_date
 
 logger = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ import pandas as pd
 from tradingbot.bots.account import Fill
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import sessions_of
-from tradingbot.markets.judgement import bar_length
+from tradingbot.markets.data_quality import bar_length
 
 DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
 SESSIONS = 252  # a year, of an exchange

@@ -10,11 +10,11 @@ import pandas as pd
 
 from tradingbot.bots.account import CASH, Account, Fill
 from tradingbot.bots.broker import PaperBroker, refuse_old
-from tradingbot.bots.look_up import Known, LookUp
 from tradingbot.bots.orders import Order, added, decided_at, openings, reaching_back, read_orders
 from tradingbot.bots.repository import RoundLog, read_portfolio, waiting_orders
 from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
+from tradingbot.bots.ticker_lookup import TickerFacts, TickerLookup
 from tradingbot.errors import DataError
 from tradingbot.formatting import storable
 from tradingbot.markets.candles import has_trades
@@ -97,7 +97,7 @@ def run_round(
     *,
     fetch: Callable[[], Mapping[str, pd.DataFrame | DataError]],
     now: Callable[[], datetime],
-    look_up: Callable[[], LookUp],
+    look_up: Callable[[], TickerLookup],
     sessions: SessionFactory,
     dry_run: bool = False,
 ) -> Round:
@@ -129,7 +129,7 @@ def _play(
     done: Round,
     fetch: Callable[[], Mapping[str, pd.DataFrame | DataError]],
     now: Callable[[], datetime],
-    look_up: Callable[[], LookUp],
+    look_up: Callable[[], TickerLookup],
     sessions: SessionFactory,
     log: RoundLog | None,
 ) -> None:
@@ -137,7 +137,7 @@ def _play(
     portfolio = done.portfolio
     frames = fetch()
     bars, done.left_out = _newest_bars(frames, now)
-    known: dict[str, Known] = {}
+    known: dict[str, TickerFacts] = {}
     traded = bars
     if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
         known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
@@ -188,7 +188,7 @@ def _before_deciding(
     strategy: Strategy,
     bars: Mapping[str, pd.DataFrame],
     traded: Mapping[str, pd.DataFrame],
-    known: Mapping[str, Known],
+    known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
 ) -> tuple[dict[str, float], dict[str, DataError]]:
     """What the bot owns when it decides, and what it must not trade.
@@ -207,7 +207,9 @@ def _before_deciding(
     return owned, stopped
 
 
-def _settle_only(strategy: Strategy, known: Mapping[str, Known], sessions: SessionFactory) -> None:
+def _settle_only(
+    strategy: Strategy, known: Mapping[str, TickerFacts], sessions: SessionFactory
+) -> None:
     """What happened to the positions counts, although no ticker can be decided."""
     with sessions() as session:
         PaperBroker.open(session, strategy, {}, known).close()
@@ -253,7 +255,7 @@ def _trade(
     done: Round,
     bars: Mapping[str, pd.DataFrame],
     traded: Mapping[str, pd.DataFrame],
-    known: Mapping[str, Known],
+    known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
     log: RoundLog | None,
     now: datetime,

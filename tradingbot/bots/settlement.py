@@ -15,7 +15,6 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, Fill
-from tradingbot.bots.look_up import Frames, Known, LookUp, bar_end
 from tradingbot.bots.repository import (
     add_trade,
     drop_positions,
@@ -26,10 +25,11 @@ from tradingbot.bots.repository import (
     read_positions,
 )
 from tradingbot.bots.splits import Basis, Unclear, new_shares, newest_closes
-from tradingbot.data.actions import Actions
+from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
+from tradingbot.data.corporate_actions import Actions
 from tradingbot.errors import DataError
 from tradingbot.formatting import price_text
-from tradingbot.markets.days import session_date
+from tradingbot.markets.session_dates import session_date
 from tradingbot.persistence.candles import read_splits
 from tradingbot.persistence.models import BotPosition, BotRow, Trade
 from tradingbot.typing import SessionFactory
@@ -45,8 +45,8 @@ class Dividend:
 
 
 def look_up_held(
-    name: str, interval: str, frames: Frames, look_up: LookUp, sessions: SessionFactory
-) -> dict[str, Known]:
+    name: str, interval: str, frames: Frames, look_up: TickerLookup, sessions: SessionFactory
+) -> dict[str, TickerFacts]:
     """What the source knows of the tickers that the bot holds, watched or not.
 
     It is asked before the bot is locked; `frames` are those of the tickers that are watched.
@@ -85,7 +85,7 @@ class Settlement:
     """
 
     def __init__(
-        self, session: Session, row: BotRow, interval: str, known: Mapping[str, Known]
+        self, session: Session, row: BotRow, interval: str, known: Mapping[str, TickerFacts]
     ) -> None:
         self._session, self._row, self._interval, self._known = session, row, interval, known
         self._positions = read_positions(session, row.name)
@@ -132,7 +132,7 @@ class Settlement:
         put_positions(self._session, rows)
         put_worth(self._session, self._row)
 
-    def _settle(self, symbol: str, quantity: float, known: Known) -> None:
+    def _settle(self, symbol: str, quantity: float, known: TickerFacts) -> None:
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         basis = _basis(position, trade, self._row, self._interval)
         prices = known.prices
@@ -167,7 +167,7 @@ class Settlement:
         ]
 
     def _restated(
-        self, symbol: str, held: float, basis: Basis, known: Known
+        self, symbol: str, held: float, basis: Basis, known: TickerFacts
     ) -> tuple[float, datetime]:
         """The quantity in shares of today, and the day up to which splits are in it."""
         listed = {**read_splits(self._session, symbol), **(known.actions.splits or {})}
@@ -206,7 +206,7 @@ class Settlement:
             f"{held:.6g} are now {held * ratio:.6g}"
         )
 
-    def _close_delisted(self, symbol: str, held: float, basis: Basis, known: Known) -> None:
+    def _close_delisted(self, symbol: str, held: float, basis: Basis, known: TickerFacts) -> None:
         assert known.last_bar is not None, "missed sessions are counted from it"
         trade = self._trades.get(symbol)
         if known.prices:

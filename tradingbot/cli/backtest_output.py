@@ -26,8 +26,8 @@ from rich.console import Console
 from tradingbot.cli.output import print_line
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.training_cutoff import trained_until
-from tradingbot.walk_forward.chain import Chain, Link
 from tradingbot.walk_forward.evaluation import Evaluation
+from tradingbot.walk_forward.postprocessing_chain import Chain, Link
 from tradingbot.walk_forward.runner import WalkForwardResult
 
 _KINDS = {"no": "unseen in training", "yes": "in training", "unknown": "perhaps in training"}

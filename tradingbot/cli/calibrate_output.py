@@ -9,7 +9,7 @@ from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import short_revision
 from tradingbot.postprocessing.bands import ALL_CLASSES, ALL_STEPS
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import Combination, suffices
+from tradingbot.postprocessing.combined_forecast import Combination, suffices
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.fit import Fit, Outcome

@@ -16,7 +16,7 @@ import pandas as pd
 from tradingbot.cli.options import Format
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.persistence.url import database_url as configured_url

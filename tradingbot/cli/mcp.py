@@ -10,7 +10,7 @@ import typer
 from tradingbot.cli.options import LAST_SOURCE, DatabaseOption, source_option
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, KronosError
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.settings import Settings
 
 PORT = 7861

@@ -81,7 +81,7 @@ def close(
 
     Try it: kronosbot portfolio close my-bot TWTR --price 54.20
     """
-    from tradingbot.bots.by_hand import close_position
+    from tradingbot.bots.manual_corrections import close_position
     from tradingbot.persistence.engine import get_db_session
 
     try:
@@ -112,7 +112,7 @@ def set_quantity(
 
     Try it: kronosbot portfolio set my-bot AAPL 40
     """
-    from tradingbot.bots.by_hand import set_quantity as set_by_hand
+    from tradingbot.bots.manual_corrections import set_quantity as set_by_hand
     from tradingbot.persistence.engine import get_db_session
 
     try:

@@ -40,13 +40,13 @@ class RunCommand(Command):
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """Print the summary of a run that did nothing, and end the command."""
         from tradingbot.cli.run_result import print_summary
-        from tradingbot.jobs.left_running import rest_space_of_environment
+        from tradingbot.jobs.orphaned_space import pause_space_of_environment
         from tradingbot.jobs.summary import Ending, RunSummary
 
         summary = RunSummary(Ending.by(error), dry_run=bool(ctx.params.get("dry_run")))
         with _reporter(sys.argv[1:]) as reporter:
             if "--local" not in sys.argv:
-                rest_space_of_environment(ctx.params.get("database_url"), reporter)
+                pause_space_of_environment(ctx.params.get("database_url"), reporter)
             print_summary(summary, reporter, as_json=bool(ctx.params.get("as_json")))
         raise typer.Exit(summary.ending.exit_code)
 

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from tradingbot.cli import invocation
 from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.combination_shares import describe_bands, mean_shares
 from tradingbot.forecast import RAW, Forecast, ForecastBar
 from tradingbot.formatting import model_text
 from tradingbot.jobs.summary import RunSummary, TickerOutcome
-from tradingbot.shares import describe_bands, mean_shares
 
 RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
 

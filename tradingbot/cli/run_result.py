@@ -7,8 +7,8 @@ from collections.abc import Callable
 from tradingbot.cli.run_document import digest, document, outcome_lines
 from tradingbot.cli.run_output import show
 from tradingbot.errors import KronosError
-from tradingbot.jobs.left_running import rest_space_of_environment
 from tradingbot.jobs.nightly import NightlyJob
+from tradingbot.jobs.orphaned_space import pause_space_of_environment
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import to_json
@@ -41,7 +41,7 @@ def perform(
     if job is not None:
         return job.summary(ending)
     if not local:
-        rest_space_of_environment(database_url, reporter)
+        pause_space_of_environment(database_url, reporter)
     return RunSummary(ending, dry_run=dry_run)
 
 

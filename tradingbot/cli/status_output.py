@@ -31,11 +31,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tradingbot.cli.output import plain_table, print_line, print_table
+from tradingbot.combination_shares import describe_shares
 from tradingbot.formatting import duration, model_text
 from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
 from tradingbot.runtime.printable import shortened
-from tradingbot.shares import describe_shares
 
 IN_RUNS, IN_MODELS = 20, 35  # characters of a model's name: what 80 columns leave to it
 MOST_LINES = 20  # of stale tickers; the document has all

@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tradingbot.client.frames import ForecastFrame
-from tradingbot.data.close_now import close_now
+from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
-from tradingbot.markets.own_candles import own_candles
+from tradingbot.markets.supplied_candles import supplied_candles
 from tradingbot.path_events import Event
 from tradingbot.persistence.forecasts import stored_forecast
 from tradingbot.postprocessing.paths import with_events
@@ -76,7 +76,7 @@ class ClientBase:
 
         def history_of(symbol: str) -> "pd.DataFrame":
             if isinstance(symbols, Mapping):
-                return own_candles(
+                return supplied_candles(
                     symbol,
                     symbols[symbol],
                     interval,
@@ -127,7 +127,7 @@ class ClientBase:
             horizon=horizon,
             now=now,
             sessions=self._sessions,
-            close_at=close_now(data, symbol),
+            close_at=adjusted_close(data, symbol),
         )
         try:
             return found if found is None or combined else found.uncombined()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
 from tradingbot.client.frames import ForecastFrame, histories, long_frame
-from tradingbot.client.questions import (
+from tradingbot.client.validation import (
     bars,
     is_combined,
     path_events,

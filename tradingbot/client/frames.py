@@ -9,8 +9,8 @@ import pandas as pd
 
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import LEVELS, Forecast, quantile_column
+from tradingbot.markets.column_names import NAMES, simplified
 from tradingbot.markets.frames import to_pandas
-from tradingbot.markets.headings import NAMES, simplified
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,17 +8,17 @@ from functools import partial
 
 import pandas as pd
 
-from tradingbot.data.actions import Actions
 from tradingbot.data.cache import HistoryCache
 from tradingbot.data.circuit_breaker import CircuitBreaker
+from tradingbot.data.corporate_actions import Actions
 from tradingbot.data.sources.base import SlowToLoad, Source
 from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
 from tradingbot.markets.candles import PRICES, Bars, clean
-from tradingbot.markets.days import naive_times
-from tradingbot.markets.findings import Caller, Finding, settle
-from tradingbot.markets.judgement import bar_closes, bar_length, judge
+from tradingbot.markets.data_quality import bar_closes, bar_length, judge
+from tradingbot.markets.quality_findings import Caller, Finding, apply_policy
+from tradingbot.markets.session_dates import naive_times
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import as_they_end
 from tradingbot.settings import DEFAULT_SOURCE, Timeouts
@@ -38,7 +38,7 @@ class DataService:
     follow. Nothing after the clock is ever in a history. ConfigError if the source cannot be had
     at all.
 
-    Candles that are not what they claim to be are refused (`tradingbot.markets.judgement`), a
+    Candles that are not what they claim to be are refused (`tradingbot.markets.data_quality`), a
     break of scale unless its factor is `max_jump` at most.
 
     `sessions` makes a session of the database that caches daily bars of a remote source; without
@@ -254,7 +254,7 @@ class DataService:
             max_jump=self._max_jump,
             dropped=asked[-1].difference(pd.DatetimeIndex(frame.index)) if asked else None,
         )
-        frame, odd = settle(frame, findings, self.caller)
+        frame, odd = apply_policy(frame, findings, self.caller)
         frame.attrs["actions"] = told[0] if told else None
         if daily:
             self._newest[symbol] = start, last, frame[PRICES]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tradingbot.evaluation.information_coefficient import MIN_TICKERS, correlations
+from tradingbot.evaluation.metric_sums import BANDS, SUMS, Columns, by_key, sums_of, walk_losses
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.evaluation.sequential import anytime_skill_interval
+from tradingbot.evaluation.sequential_testing import anytime_skill_interval
 from tradingbot.evaluation.statistics import diebold_mariano, share_interval
-from tradingbot.evaluation.sums import BANDS, SUMS, Columns, by_key, sums_of, walk_losses
 from tradingbot.typing import Floats
 
 MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None

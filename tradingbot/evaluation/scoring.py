@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
+from tradingbot.evaluation.metric_sums import walk_losses
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import (
     Closes,
@@ -25,7 +26,6 @@ from tradingbot.evaluation.outcomes import (
     UnresolvedReason,
     resolve_outcomes,
 )
-from tradingbot.evaluation.sums import walk_losses
 from tradingbot.persistence.ledger import count_tickers
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
 from tradingbot.persistence.scores import delete_scores_before, last_scored_at, store_scores

@@ -9,8 +9,8 @@ import pandas as pd
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.markets.findings import Action, Finding
-from tradingbot.markets.judgement import bar_length
+from tradingbot.markets.data_quality import bar_length
+from tradingbot.markets.quality_findings import Action, Finding
 from tradingbot.markets.symbols import calendar_name
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.url import database_exists, database_url

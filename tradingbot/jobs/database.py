@@ -12,7 +12,7 @@ from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.run_log import SpaceNotes
 from tradingbot.persistence.url import database_exists, database_url, redact
 from tradingbot.runtime.locking import Lock, NoLock
-from tradingbot.space.left_running import NoWakeLog, WakeLog
+from tradingbot.space.orphaned_space import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
 
 

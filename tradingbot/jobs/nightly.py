@@ -11,8 +11,8 @@ from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.database import JobDatabase
-from tradingbot.jobs.left_running import rest_space
 from tradingbot.jobs.options import JobOptions
+from tradingbot.jobs.orphaned_space import pause_unused_space
 from tradingbot.jobs.postprocessing import NightlyPostprocessing, answered
 from tradingbot.jobs.run_lock import await_lock, check_at_work
 from tradingbot.jobs.sharding import WHOLE
@@ -36,7 +36,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
 from tradingbot.space.connect import check_space_is_known, open_space
-from tradingbot.space.left_running import WakeLog
+from tradingbot.space.orphaned_space import WakeLog
 from tradingbot.typing import SessionFactory
 
 SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster]]
@@ -288,7 +288,7 @@ class NightlyJob:
         if not self._rests_space:
             return True
         self._rests_space = False
-        return rest_space(self.settings, self.database, self.options.shard, self.reporter)
+        return pause_unused_space(self.settings, self.database, self.options.shard, self.reporter)
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
         return RunLogWriter.begin(

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pandas as pd
 from sqlalchemy.orm import Session
 
-from tradingbot.data.stored import bars_in_database
+from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import KronosError, RunOvertaken
 from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import Forecast
@@ -19,9 +19,9 @@ from tradingbot.path_events import Event
 from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
-from tradingbot.postprocessing.combined import Combination, is_anchored
+from tradingbot.postprocessing.combination_learning import learn
+from tradingbot.postprocessing.combined_forecast import Combination, is_anchored
 from tradingbot.postprocessing.fit import RECORD, fit
-from tradingbot.postprocessing.learning import learn
 from tradingbot.postprocessing.paths import with_events, with_served_paths
 from tradingbot.postprocessing.repository import (
     load,

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.markets.days import naive_times
+from tradingbot.markets.column_names import PRICES as PRICES
 from tradingbot.markets.frames import normalised
-from tradingbot.markets.headings import PRICES as PRICES
+from tradingbot.markets.session_dates import naive_times
 
 Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them
 
@@ -86,7 +86,7 @@ def _possible(frame: pd.DataFrame) -> pd.Series:
 def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
     """`history`, in any form that `normalised` reads, as `encode` takes it, its times naive.
 
-    Times become UTC, those of daily bars the midnights of their sessions: see `days.py`.
+    Times become UTC, those of daily bars the midnights of their sessions: see `session_dates.py`.
     DataError says why it cannot be sent.
     """
     bars = _readable(symbol, history)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from tradingbot.markets.headings import PRICES
+from tradingbot.markets.column_names import PRICES
 
 _DIGITS = 7  # a source's own rounding lies below
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.interchange import from_dataframe
 
 from tradingbot.errors import DataError
-from tradingbot.markets.headings import NAMES, PRICES, Columns, find_columns, simplified
+from tradingbot.markets.column_names import NAMES, PRICES, Columns, find_columns, simplified
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import re
 
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.markets.foreign import globex_calendar, is_foreign
-from tradingbot.markets.own_calendars import own_calendars
-from tradingbot.markets.pairs import pair_calendar
+from tradingbot.markets.broker_symbols import globex_calendar, is_broker_symbol
+from tradingbot.markets.currency_pairs import pair_calendar
+from tradingbot.markets.custom_calendars import custom_calendars
 
 _WAY_OUT = (
     "expected Yahoo's spelling, such as 7203.T, BRK-B, BTC-USD or EURUSD=X, "
@@ -25,7 +25,7 @@ def calendar_name(symbol: str) -> str:
     if not is_visible(ticker):
         raise DataError(f"{ticker!a} has characters that nobody sees", symbol=symbol)
     try:
-        own = own_calendars()
+        own = custom_calendars()
     except ValueError as error:
         raise ConfigError(str(error)) from error
     found = (
@@ -94,7 +94,7 @@ def _refuse_foreign(symbol: str, ticker: str) -> None:
             "its exchange in the file KRONOS_CALENDARS",
             symbol=symbol,
         )
-    if is_foreign(ticker):
+    if is_broker_symbol(ticker):
         raise DataError(f"no exchange is known for this spelling; {_WAY_OUT}", symbol=symbol)
 
 

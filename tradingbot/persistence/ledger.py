@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.markets.judgement import bar_closes
+from tradingbot.markets.data_quality import bar_closes
 from tradingbot.persistence.models import KronosForecast
 from tradingbot.typing import Floats, SessionFactory, Times
 

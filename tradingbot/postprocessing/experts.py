@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tradingbot.combination_shares import EWMA_WALK, KRONOS, RANDOM_WALK, RANGE_WALK
 from tradingbot.evaluation.baselines import (
     ewma_walk_quantiles,
     random_walk_quantiles,
     range_walk_quantiles,
 )
 from tradingbot.markets.candles import PRICES
-from tradingbot.shares import EWMA_WALK, KRONOS, RANDOM_WALK, RANGE_WALK
 from tradingbot.typing import Floats, Times
 
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from tradingbot.data.service import DataService
-from tradingbot.data.stored import bars_in_database
+from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import DataError
 from tradingbot.evaluation.outcomes import (
     ForecastOutcomes,
@@ -25,9 +25,9 @@ from tradingbot.persistence.ledger import newest_vintage
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.postprocessing.bands import Key
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combination_learning import BarsOf, Panels, learn, panels_of, taught
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.fit import RECORD, Fit, fit
-from tradingbot.postprocessing.learning import BarsOf, Panels, learn, panels_of, taught
 from tradingbot.postprocessing.repository import load, store, store_combination
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings

@@ -20,7 +20,7 @@ from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import Combination, suffices
+from tradingbot.postprocessing.combined_forecast import Combination, suffices
 from tradingbot.postprocessing.conformal import BANDS, LIMIT
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.paths import with_served_paths

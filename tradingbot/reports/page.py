@@ -16,13 +16,13 @@ from markupsafe import Markup
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.statistics import MIN_SESSIONS_TO_RESAMPLE
 from tradingbot.formatting import duration
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.reports import tables, text
 from tradingbot.reports.charts import chart_data
+from tradingbot.reports.combination_shares import NAMES
 from tradingbot.reports.figures import compute_figures
 from tradingbot.reports.record import Record
-from tradingbot.reports.shares import NAMES
 
 STATIC = Path(__file__).with_name("static")
 TEMPLATES = Path(__file__).with_name("templates")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tradingbot.data.stored import Candles
+from tradingbot.data.stored_candles import Candles
 from tradingbot.errors import DatabaseError, DataError
 from tradingbot.evaluation.outcomes import (
     ForecastOutcomes,
@@ -26,8 +26,8 @@ from tradingbot.persistence.forecast_rows import quantiles_of
 from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
+from tradingbot.reports.combination_shares import StepShares, read_shares
 from tradingbot.reports.events import Chances, read_chances
-from tradingbot.reports.shares import StepShares, read_shares
 from tradingbot.settings import Settings
 from tradingbot.typing import Floats
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from tradingbot.combination_shares import describe_bands, describe_shares, mean_shares
 from tradingbot.evaluation.baselines import MIN_RETURNS
 from tradingbot.evaluation.metrics import MIN_FORECASTS, ForecastMetrics
 from tradingbot.evaluation.ticker_comparison import compare_tickers
@@ -12,7 +13,6 @@ from tradingbot.postprocessing.conformal import MIN_FORECASTS as TO_COMBINE
 from tradingbot.postprocessing.conformal import MIN_SESSIONS as SESSIONS_TO_COMBINE
 from tradingbot.reports.figures import Estimate, Figures
 from tradingbot.reports.record import INTERVAL, ForecastFan, Record
-from tradingbot.shares import describe_bands, describe_shares, mean_shares
 
 UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tradingbot.reports.backtested import read_backtest
+from tradingbot.reports.backtest_record import read_backtest
 from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
 from tradingbot.runtime.files import replaced

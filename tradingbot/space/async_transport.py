@@ -12,7 +12,7 @@ from tradingbot.errors import SpaceUnavailable
 from tradingbot.runtime.retry import retry_after
 from tradingbot.settings import Timeouts, default_timeouts
 from tradingbot.space.answers import HEALTH_BYTES
-from tradingbot.space.refusals import (
+from tradingbot.space.error_responses import (
     FULL,
     PREDICT,
     TRANSIENT,

@@ -11,9 +11,9 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, check_recipient
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
-from tradingbot.space.left_running import LeftRunning, WakeLog, warn_loudly
 from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import local_space
+from tradingbot.space.orphaned_space import OrphanedSpace, WakeLog, warn_loudly
 from tradingbot.space_names import subdomain_at
 
 
@@ -111,7 +111,7 @@ def _check_model(client: SpaceClient, model: str | None) -> None:
         )
 
 
-def rest_left_running(
+def pause_orphaned_space(
     settings: Settings, *, reporter: ProgressReporter, lock: Lock, wake_log: WakeLog
 ) -> bool:
     """Pause the Space of the Hub if it runs though no run uses it, as after one that was killed.
@@ -128,10 +128,10 @@ def rest_left_running(
             hub = _hub_of(settings)
         except ConfigError:
             return settings.pause == "never"
-        left = LeftRunning(
+        orphaned = OrphanedSpace(
             hub, client, pause=settings.pause, lock=lock, wake_log=wake_log, say=reporter.say
         )
-        return left.rest()
+        return orphaned.pause_if_unused()
 
 
 def _hub_of(settings: Settings) -> HubSpace:

@@ -23,8 +23,8 @@ from tradingbot.runtime.retry import growing, poll
 from tradingbot.runtime.signals import Stopped, asked_to_stop, signals_held
 from tradingbot.settings import PausePolicy
 from tradingbot.space.hub import FAILED, RUNS, STILL, HubSpace
-from tradingbot.space.left_running import Health, LeftRunning, NoWakeLog, WakeLog, warn_loudly
 from tradingbot.space.log_lines import parse_line
+from tradingbot.space.orphaned_space import Health, NoWakeLog, OrphanedSpace, WakeLog, warn_loudly
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class _SpaceLease:
         self._woken = False  # the Space runs because a run woke it
         self._responsible = False  # this run started or joined it, and may have to pause it
         self._entered = False  # it has asked for a restart, or joined who did
-        self._left_running = LeftRunning(
+        self._orphaned_space = OrphanedSpace(
             hub, client, pause=policy, lock=lock, wake_log=wake_log, say=say
         )
 
@@ -225,7 +225,7 @@ class _SpaceLease:
 
     def end(self, patience: float, *, raises: bool) -> None:
         if not self._entered:
-            self._left_running.rest(wait_for_lock=False)
+            self._orphaned_space.pause_if_unused(wait_for_lock=False)
             self._lock.release()
             return
         failure: HubError | None = None

@@ -19,7 +19,7 @@ from tenacity import wait_fixed
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, SpaceError, SpaceUnavailable
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held

@@ -17,8 +17,7 @@ from tradingbot.runtime.concurrency import within
 from tradingbot.runtime.retry import answer_of, doubling, retry, retry_after
 from tradingbot.settings import Timeouts, default_timeouts
 from tradingbot.space.answers import HEALTH_BYTES
-from tradingbot.space.hub import is_private_space
-from tradingbot.space.refusals import (
+from tradingbot.space.error_responses import (
     FULL,
     PREDICT,
     TRANSIENT,
@@ -29,6 +28,7 @@ from tradingbot.space.refusals import (
     refusal,
     results_in,
 )
+from tradingbot.space.hub import is_private_space
 from tradingbot.space.session import (
     NoAuth,
     TooLarge,

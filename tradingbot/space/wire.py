@@ -15,9 +15,9 @@ from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.calendars import calendar_gap, next_sessions
 from tradingbot.markets.candles import PRICES, checked_again, with_every_volume
+from tradingbot.markets.data_quality import bar_length
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.markets.intraday import market_zone, next_bars
-from tradingbot.markets.judgement import bar_length
 from tradingbot.settings import TEMPERATURE, TOP_P
 
 

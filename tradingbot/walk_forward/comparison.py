@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tradingbot.combination_shares import RANDOM_WALK
 from tradingbot.errors import ConfigError
+from tradingbot.evaluation.metric_sums import BANDS, crps
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
-from tradingbot.evaluation.sums import BANDS, crps
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.shares import RANDOM_WALK
 from tradingbot.typing import Floats
-from tradingbot.walk_forward.chain import bars_of, combined_quantiles
+from tradingbot.walk_forward.postprocessing_chain import bars_of, combined_quantiles
 from tradingbot.walk_forward.results import outcomes_of, read_rows
 
 KEY = ["symbol", "as_of", "step"]

@@ -11,7 +11,7 @@ import pandas as pd
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.walk_forward.chain import Chain, bars_of, chain
+from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain
 from tradingbot.walk_forward.results import (
     outcomes_of,
     read_rows,

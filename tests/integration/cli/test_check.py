@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.support.command_line import kronosbot
-from tests.unit.markets.test_judgement import candles, scaled
+from tests.unit.markets.test_data_quality import candles, scaled
 
 
 def test_a_break_of_scale_is_shown_and_ends_with_1_until_it_is_allowed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from tests.support.market import Market, Says
 from tradingbot.bots.bot import Bot
-from tradingbot.bots.by_hand import close_position, set_quantity
+from tradingbot.bots.manual_corrections import close_position, set_quantity
 from tradingbot.bots.splits import Basis, Unclear, new_shares
 from tradingbot.data.service import DataService
 from tradingbot.errors import BotError, DataError, TradeRefused, UnknownSymbol

@@ -13,7 +13,7 @@ from tradingbot.data.sources import registry
 from tradingbot.data.sources.registry import lasting, open_source
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.data.sources.yahoo import YahooSource
-from tradingbot.data.stored import Candles
+from tradingbot.data.stored_candles import Candles
 from tradingbot.errors import DataError
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.settings import SOURCES, Settings, check_source

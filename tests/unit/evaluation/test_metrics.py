@@ -12,6 +12,7 @@ import scoringrules
 from scipy import fft, stats
 
 from tradingbot.evaluation.baselines import random_walk_quantiles
+from tradingbot.evaluation.metric_sums import crps
 from tradingbot.evaluation.metrics import (
     MIN_FORECASTS,
     ForecastMetrics,
@@ -25,7 +26,6 @@ from tradingbot.evaluation.statistics import (
     student_p_value,
     wilson_interval,
 )
-from tradingbot.evaluation.sums import crps
 
 FIRST = datetime(2024, 1, 1)
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
-from tradingbot.evaluation.sequential import anytime_skill_interval
+from tradingbot.evaluation.sequential_testing import anytime_skill_interval
 from tradingbot.evaluation.statistics import benjamini_hochberg, diebold_mariano
 from tradingbot.evaluation.ticker_comparison import compare_tickers
 

@@ -526,7 +526,7 @@ STEPS = "tradingbot.jobs.postprocessing"
         (f"{STEPS}.learn", DatabaseUnavailable("it has ended the session")),
         (f"{STEPS}.load_combination", MemoryError("too large")),
         (f"{STEPS}.store_combination", DatabaseError("no permission")),
-        ("tradingbot.postprocessing.combined.Combination.apply", ValueError("a bug")),
+        ("tradingbot.postprocessing.combined_forecast.Combination.apply", ValueError("a bug")),
     ],
 )
 def test_whatever_fails_in_calibrating_or_combining_costs_no_forecast(

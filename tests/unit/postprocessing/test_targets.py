@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tradingbot.evaluation.sums import crps
+from tradingbot.evaluation.metric_sums import crps
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
 from tradingbot.postprocessing.experts import EXPERTS, expert_quantiles

@@ -22,7 +22,7 @@ from tradingbot.evaluation.event_scoring import score_events
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosEvent, KronosScore, RunLog
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.repository import store_combination
 from tradingbot.reports.charts import rounded
 from tradingbot.reports.figures import NOMINAL, Estimate, compute_figures

@@ -32,7 +32,7 @@ from tradingbot.ai.mcp.sources import Closes, Sources, ToolError, ticker_of
 from tradingbot.ai.mcp.text import record_text, status_text, tickers_text
 from tradingbot.ai.sanitising import name_text
 from tradingbot.bots.universe import active_tickers
-from tradingbot.data.close_now import close_now
+from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.evaluation.track_record import (
     WINDOWS,
     describe_track_record,
@@ -157,7 +157,7 @@ class KronosTools:
         until = latest if asked.as_of is None else datetime.combine(asked.as_of, time.max)
         with self._sources.session() as session:
             found = newest_until(
-                session, ticker, min(until, latest), close_at=close_now(data, ticker)
+                session, ticker, min(until, latest), close_at=adjusted_close(data, ticker)
             )
         if found is None:
             by = "" if asked.as_of is None else f" as of {asked.as_of} or before"

@@ -21,7 +21,7 @@ from tradingbot.data.sources.csv_times import (
     read_times,
 )
 from tradingbot.errors import DataError
-from tradingbot.markets.headings import PRICES, simplified
+from tradingbot.markets.column_names import PRICES, simplified
 from tradingbot.typing import Flags, Floats
 
 _NEAR = 0.1  # of 1: the ratio of a volume in one currency to volume x price in the other

@@ -10,7 +10,7 @@ import pandas as pd
 from tradingbot.data.sources.csv_candles import read_csv
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
-from tradingbot.markets.days import session_days
+from tradingbot.markets.session_dates import session_days
 from tradingbot.runtime.clock import utcnow
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from pathlib import Path
 from tradingbot.data.sources.csv_numbers import NUMERIC
 from tradingbot.data.sources.csv_times import is_clock, is_time
 from tradingbot.errors import DataError
-from tradingbot.markets.headings import PRICES, Columns, find_columns
+from tradingbot.markets.column_names import PRICES, Columns, find_columns
 
 _SEPARATORS = ("\t", ";", ",", "|")
 _PREAMBLE = 40  # the header is among so many first lines; comments do not count

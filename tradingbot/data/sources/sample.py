@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
-from tradingbot.installing import install_command
+from tradingbot.install_command import install_command
 from tradingbot.markets.calendars import session_close
 from tradingbot.markets.candles import PRICES
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kronos_space.finetune.spans import split
+from kronos_space.finetune.data_split import split
 from kronos_space.finetune.training import (
     PATIENCE,
     Progress,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from kronos_space.finetune.data_split import split, union
 from kronos_space.finetune.errors import FinetuneError
-from kronos_space.finetune.spans import split, union
 from kronos_space.finetune.windows import (
     VALIDATION_AHEAD,
     Series,

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from kronos_space import schemas
-from kronos_space.refusals import is_visible as space_sees
+from kronos_space.error_messages import is_visible as space_sees
 from kronos_space.server import connection, reader
 from tests.support.candles import bars, request
 from tradingbot.errors import DataError

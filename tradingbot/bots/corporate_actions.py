@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.bots.account import Account, Fill
-from tradingbot.bots.look_up import DELISTED_AFTER
 from tradingbot.bots.splits import first_bar, leaves_out
-from tradingbot.data.actions import Actions
+from tradingbot.bots.ticker_lookup import DELISTED_AFTER
+from tradingbot.data.corporate_actions import Actions
 from tradingbot.markets.candles import PRICES
-from tradingbot.markets.days import session_date
+from tradingbot.markets.session_dates import session_date
 
 logger = logging.getLogger(__name__)
 

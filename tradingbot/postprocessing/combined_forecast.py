@@ -4,7 +4,7 @@
     forecast = combination.apply(forecast, bars) if combination else forecast
 
 A forecast takes the state of its own asset class and step, or that of all classes at its step
-where its class has too little record. How states are learnt: learning.py.
+where its class has too little record. How states are learnt: combination_learning.py.
 """
 
 from collections.abc import Mapping

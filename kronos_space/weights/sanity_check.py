@@ -8,7 +8,7 @@ from kronos_space.model.transformer import Kronos
 BARS = 8
 
 
-def fault_of(model: Kronos, tokenizer: KronosTokenizer) -> str | None:
+def numeric_fault(model: Kronos, tokenizer: KronosTokenizer) -> str | None:
     """What makes the pair's forecasts NaN or infinite, or None.
 
     The tensors alone do not tell: finite ones may overflow when they are multiplied.

@@ -19,7 +19,7 @@ from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.ledger import Targets
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key
 from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.experts import EXPERTS, expert_quantiles
 from tradingbot.postprocessing.fit import RECORD
 from tradingbot.typing import SessionFactory

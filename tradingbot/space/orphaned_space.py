@@ -58,7 +58,7 @@ def warn_loudly(repo: str, why: object) -> None:
     )
 
 
-class LeftRunning:
+class OrphanedSpace:
     """Looks whether the Space runs though no run uses it, and pauses it."""
 
     def __init__(
@@ -78,7 +78,7 @@ class LeftRunning:
         self._wake_log = wake_log
         self._say = say
 
-    def rest(self, *, wait_for_lock: bool = True) -> bool:
+    def pause_if_unused(self, *, wait_for_lock: bool = True) -> bool:
         """Return False, after an error in the log, if the Space may still be running.
 
         A Space that other runs use is left to them. After a run was killed the database still
@@ -88,7 +88,7 @@ class LeftRunning:
             return True
         with signals_held():
             try:
-                self._rest(wait_for_lock)
+                self._pause_unused(wait_for_lock)
                 return True
             except KronosError as error:
                 warn_loudly(self._hub.repo, error)
@@ -96,7 +96,7 @@ class LeftRunning:
             finally:
                 self._lock.release()
 
-    def _rest(self, wait_for_lock: bool) -> None:
+    def _pause_unused(self, wait_for_lock: bool) -> None:
         others = self._others_use_it(wait=False)
         if others is True and not wait_for_lock:
             return

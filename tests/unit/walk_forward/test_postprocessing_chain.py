@@ -18,16 +18,16 @@ from tests.support.made_backtests import (
     write,
 )
 from tradingbot.cli.backtest_output import backtest_document, show_backtest
+from tradingbot.combination_shares import RANGE_WALK
 from tradingbot.errors import ConfigError
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.recalibration import recalibrate
-from tradingbot.reports.backtested import read_backtest
+from tradingbot.reports.backtest_record import read_backtest
 from tradingbot.reports.figures import compute_figures
 from tradingbot.reports.page import render_page
 from tradingbot.settings import Settings
-from tradingbot.shares import RANGE_WALK
-from tradingbot.walk_forward.chain import Chain, bars_of, chain, combined_quantiles
 from tradingbot.walk_forward.evaluation import evaluate, unseen_record
+from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain, combined_quantiles
 from tradingbot.walk_forward.results import ResultsFile, outcomes_of, read_rows
 from tradingbot.walk_forward.runner import WalkForwardResult
 from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS

@@ -19,7 +19,8 @@ from sqlalchemy.orm import Session
 
 from tests.support.records import LAST, Past
 from tradingbot.cli.calibrate_output import calibration_document, show_calibration
-from tradingbot.data.stored import bars_in_database
+from tradingbot.combination_shares import describe_shares
+from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import DataError
 from tradingbot.forecast import (
     QUANTILE_LEVELS,
@@ -32,10 +33,10 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.models import KronosCombination, KronosForecast, KronosPrediction
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors
-from tradingbot.postprocessing.combined import Combination
+from tradingbot.postprocessing.combination_learning import learn
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.experts import FORECASTERS
-from tradingbot.postprocessing.learning import learn
 from tradingbot.postprocessing.recalibration import recalibrate
 from tradingbot.postprocessing.repository import (
     StoredPostprocessing,
@@ -47,7 +48,6 @@ from tradingbot.postprocessing.repository import (
 )
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, Timeouts
-from tradingbot.shares import describe_shares
 
 KEY = ("mini", "r1+anchored", "1d")
 PAST = Past(("AAPL", "MSFT", "BTC-USD"), sessions=45, horizon=2, width=0.5, revision=KEY[1])
@@ -468,7 +468,7 @@ def test_a_pool_without_forecasts_any_more_does_not_make_each_night_read_all_of_
         asked.append(targets)
         return iter(())
 
-    monkeypatch.setattr("tradingbot.postprocessing.learning.resolve_outcomes", nothing)
+    monkeypatch.setattr("tradingbot.postprocessing.combination_learning.resolve_outcomes", nothing)
     ended = replace(known.pools["crypto", 1], until=np.datetime64("2023-06-01", "s"))
     start = Combination(KEY, {**known.pools, ("crypto", 1): ended})
     assert learn(sessions_of_none, bars_of_none, start, before=LAST, horizon=2) == start

@@ -33,7 +33,7 @@ WORKDAYS = "1111100"
 
 
 @dataclass(frozen=True)
-class Following:
+class UpcomingTimes:
     """The next times. found: whether they follow a pattern, or are equally spaced."""
 
     times: Stamps
@@ -41,7 +41,7 @@ class Following:
     found: bool
 
 
-def following(wall: Stamps, instant: Stamps, count: int) -> Following | None:
+def upcoming_times(wall: Stamps, instant: Stamps, count: int) -> UpcomingTimes | None:
     """The `count` times after a history, or None where they lie beyond all calendars.
 
     Args:
@@ -65,7 +65,7 @@ def following(wall: Stamps, instant: Stamps, count: int) -> Following | None:
         ahead = _steps(wall, spacing, count)
     if len(ahead) < count or ahead[-1] >= LAST_TIME:
         return None
-    return Following(ahead.astype("datetime64[us]"), spacing, found)
+    return UpcomingTimes(ahead.astype("datetime64[us]"), spacing, found)
 
 
 def weekday(times: Stamps) -> NDArray[np.int64]:

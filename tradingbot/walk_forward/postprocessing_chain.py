@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tradingbot.combination_shares import EWMA_WALK, RANDOM_WALK
+from tradingbot.evaluation.metric_sums import BANDS, crps
 from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.statistics import interval, resampled
-from tradingbot.evaluation.sums import BANDS, crps
 from tradingbot.evaluation.training_cutoff import InTraining
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class
@@ -28,12 +29,11 @@ from tradingbot.postprocessing.combination import (
     replay,
     untaught,
 )
-from tradingbot.postprocessing.combined import suffices
+from tradingbot.postprocessing.combination_learning import panels_of
+from tradingbot.postprocessing.combined_forecast import suffices
 from tradingbot.postprocessing.conformal import widened
 from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS
 from tradingbot.postprocessing.fit import out_of_sample_factors
-from tradingbot.postprocessing.learning import panels_of
-from tradingbot.shares import EWMA_WALK, RANDOM_WALK
 from tradingbot.typing import Floats, Times
 from tradingbot.walk_forward.results import outcomes_of
 from tradingbot.walk_forward.schema import QUANTILES, RANGES

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 
 from tradingbot.markets.candles import checked
-from tradingbot.markets.findings import Caller
-from tradingbot.markets.judgement import judged
+from tradingbot.markets.data_quality import judged
+from tradingbot.markets.quality_findings import Caller
 
 logger = logging.getLogger(__name__)
 
 
-def own_candles(
+def supplied_candles(
     symbol: str, history: Any, interval: str, *, now: datetime, max_jump: float
 ) -> pd.DataFrame:
     """Return the bars of `history`, a frame that `checked` reads, that are complete at `now`.

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pandas as pd
 
-from tradingbot.markets.judgement import bar_length
+from tradingbot.markets.data_quality import bar_length
 
 MOST_BARS = 20_000  # 80 years of sessions
 FEWEST_BARS = 64  # are asked for: a DataService may refuse a history that is short for a forecast

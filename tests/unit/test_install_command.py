@@ -8,8 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.support import ROOT
-from tradingbot import installing
-from tradingbot.installing import install_command
+from tradingbot import install_command as module
+from tradingbot.install_command import install_command
 
 NOWHERE = re.compile(r"pip install [^\n`]*(?<!/)kronos-tradingbots")
 EXTRAS = ("ai", "mcp", "parquet", "plot", "report", "sample", "space")
@@ -32,9 +32,9 @@ def test_a_hint_names_packages_that_an_index_has_in_a_clone_and_from_a_wheel(
     assert not any("kronos" in name for name in names)
 
     install_command.cache_clear()
-    monkeypatch.setattr(installing, "PROJECT", tmp_path / "pyproject.toml")  # as in a wheel
+    monkeypatch.setattr(module, "PROJECT", tmp_path / "pyproject.toml")  # as in a wheel
     marked = [f'{package}; extra == "{extra}"' for package in packages]
-    monkeypatch.setattr(installing, "requires", lambda name: ["numpy>=2", *marked])
+    monkeypatch.setattr(module, "requires", lambda name: ["numpy>=2", *marked])
     assert install_command(extra) == said
 
 

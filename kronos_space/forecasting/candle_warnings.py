@@ -32,7 +32,7 @@ _LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "wk": 7 * 86_400}
 
 
-def oddities(
+def candle_warnings(
     history: History,
     *,
     used: int,

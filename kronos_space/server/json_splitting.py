@@ -4,7 +4,7 @@ JSON becomes up to forty times as large in Python, and a parser stops all else w
 batch is therefore cut at the commas of its list, and its series are parsed one by one. Nothing is
 believed on the way: the pieces, and what is left without them, must each be JSON.
 
-    outline, spans = cut(b'{"requests": [{"a": 1}, 2]}', most=256)
+    outline, spans = split_lists(b'{"requests": [{"a": 1}, 2]}', most=256)
     outline                     # b'{"requests": [0,1]}'
     [body[a:b] for a, b in spans]  # [b'{"a": 1}', b' 2']
 """
@@ -25,7 +25,7 @@ Marks = tuple[NDArray[np.int64], NDArray[np.uint8]]  # positions, and the bytes 
 _KEY = re.compile(rb'"([^"\\]{1,64})"\s*:\s*\Z')
 
 
-class TooManyPieces(ValueError):
+class TooManyElements(ValueError):
     """More elements than may be. count: how many there are."""
 
     def __init__(self, count: int) -> None:
@@ -33,10 +33,10 @@ class TooManyPieces(ValueError):
         self.count = count
 
 
-def cut(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
+def split_lists(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
     """The body with a number for each element of its lists, and where element 0, 1, … stands.
 
-    The lists are those one level down: `requests` of a batch. Raises TooManyPieces.
+    The lists are those one level down: `requests` of a batch. Raises TooManyElements.
     """
     marks: list[Marks] = []
     commas = kept = 0
@@ -46,7 +46,7 @@ def cut(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
         if kept <= most + SPARE:  # beyond that, they are only counted
             marks.append((positions, kinds))
     if commas >= most or kept > most + SPARE:
-        raise TooManyPieces(commas + 1)
+        raise TooManyElements(commas + 1)
     spans: list[tuple[int, int]] = []
     outline, copied, begun = bytearray(), 0, 0
     for positions, kinds in marks:

@@ -71,7 +71,7 @@ class Finding:
         return POLICY[self.kind][caller]
 
 
-def settle(
+def apply_policy(
     frame: pd.DataFrame, findings: Sequence[Finding], caller: Caller
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the mended frame, and a sentence on each finding that its user should know.

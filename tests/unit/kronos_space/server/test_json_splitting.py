@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kronos_space.server import pieces
-from kronos_space.server.pieces import TooManyPieces, cut, longest_list
+from kronos_space.server import json_splitting
+from kronos_space.server.json_splitting import TooManyElements, longest_list, split_lists
 
 TEXTS = st.text('a"\\[]{},:', max_size=6)
 VALUES = st.recursive(
@@ -25,8 +25,8 @@ def test_the_pieces_are_the_elements_wherever_a_chunk_ends(
 ) -> None:
     body = json.dumps({"requests": elements, "more": {"of": [1, 2]}}, indent=indent).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "CHUNK", chunk)
-        outline, spans = cut(body, most=10)
+        patch.setattr(json_splitting, "CHUNK", chunk)
+        outline, spans = split_lists(body, most=10)
     numbers = json.loads(outline)["requests"]
     assert [json.loads(body[slice(*spans[number])]) for number in numbers] == elements
 
@@ -36,7 +36,7 @@ def test_the_pieces_are_the_elements_wherever_a_chunk_ends(
     [b'{"requests": [,]}', b'{"requests": [1,]}', b'{"requests": [1 2]}', b'{"requests": [}'],
 )
 def test_what_is_no_json_does_not_become_json_by_being_cut(body: bytes) -> None:
-    outline, spans = cut(body, most=10)
+    outline, spans = split_lists(body, most=10)
     texts = [outline, *(body[begin:end] for begin, end in spans)]
     assert not all(map(is_json, texts))
 
@@ -50,8 +50,8 @@ def is_json(text: bytes) -> bool:
 
 
 def test_too_many_elements_are_counted_and_not_kept() -> None:
-    with pytest.raises(TooManyPieces) as error:
-        cut(b'{"requests":[' + b"1," * 5000 + b"1]}", most=256)
+    with pytest.raises(TooManyElements) as error:
+        split_lists(b'{"requests":[' + b"1," * 5000 + b"1]}", most=256)
     assert error.value.count == 5001
 
 

@@ -46,7 +46,7 @@ def globex_calendar(ticker: str) -> str | None:
     return "CMES" if _GLOBEX.fullmatch(ticker) else None
 
 
-def is_foreign(ticker: str) -> bool:
+def is_broker_symbol(ticker: str) -> bool:
     """Whether a name in capitals, of which no suffix tells more, is not one of New York's."""
     return (
         ticker.isdigit()

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from kronos_space.forecasting import oddities as module
+from kronos_space.forecasting import candle_warnings as module
 from kronos_space.forecasting.candles import COLUMNS, History
 from kronos_space.forecasting.timestamps import Times
 
@@ -37,7 +37,7 @@ def every(step: np.timedelta64, count: int = 200) -> np.ndarray:
 
 def oddities(candles: History, *, used: int = 200, **known: object) -> list[str]:
     known = {"now": np.datetime64("2030-01-01"), **known}
-    return module.oddities(candles, used=used, **known)
+    return module.candle_warnings(candles, used=used, **known)
 
 
 SESSIONS = np.sort(np.concatenate([weekdays(30) + hour * HOUR for hour in range(9, 16)]))[:200]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from tradingbot.bots.splits import Basis, newest_closes
-from tradingbot.data.actions import Actions
+from tradingbot.data.corporate_actions import Actions
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
@@ -19,7 +19,7 @@ Frames = Mapping[str, "pd.DataFrame | DataError"]
 
 
 @dataclass(frozen=True)
-class Known:
+class TickerFacts:
     """What the source knows of a ticker that is held."""
 
     frame: pd.DataFrame | None  # the bot's bars, the newest last
@@ -39,7 +39,7 @@ class Known:
         return newest_closes(self.closes if self.frame is None else self.frame["close"])
 
 
-class LookUp:
+class TickerLookup:
     """Asks `data` about tickers. `fetch` gives the bars of one as the bot sees them."""
 
     def __init__(
@@ -47,7 +47,7 @@ class LookUp:
     ) -> None:
         self._data, self._fetch, self._interval = data, fetch, interval
 
-    def known(self, symbol: str, basis: Basis, frames: Frames) -> Known:
+    def known(self, symbol: str, basis: Basis, frames: Frames) -> TickerFacts:
         """What there is to know, more of it than `frames` have where the basis is older."""
         frame = frames[symbol] if symbol in frames else self.frame(symbol)
         bars = None if isinstance(frame, DataError) else frame
@@ -56,7 +56,7 @@ class LookUp:
         if not _covers(bars, basis, self._interval):
             closes = self._closes(symbol, basis.interval, since - A_WEEK, closes)
         last_bar = self._last_bar(symbol, frame, basis)
-        return Known(
+        return TickerFacts(
             frame=bars,
             closes=closes,
             actions=self._actions(symbol, bars, basis.as_of),

@@ -18,7 +18,7 @@ VARIABLES = {
 }
 
 
-def own_calendars() -> Mapping[str, str]:
+def custom_calendars() -> Mapping[str, str]:
     """Return exchange codes by ticker. Raises ValueError for a file that cannot be read."""
     path = environment().get("KRONOS_CALENDARS", "").strip()
     if not path:

@@ -1,7 +1,8 @@
 """Whether candles are what they claim to be: one judgement for everybody who uses a frame of them.
 
-`judge` says what it found as data. `POLICY` of `findings.py` says what each caller does about it:
-refuse the ticker, mend the frame, warn, or only note it for `kronosbot check`. `judged` does that.
+`judge` says what it found as data. `POLICY` of `quality_findings.py` says what each caller does
+about it: refuse the ticker, mend the frame, warn, or only note it for `kronosbot check`.
+`judged` does that.
 
 >>> frame, warnings = judged(frame, "SPY", "1d", Caller.OWN, now=utcnow())
 """
@@ -14,9 +15,9 @@ import pandas as pd
 
 from tradingbot.errors import DataError
 from tradingbot.markets.calendars import Sessions, calendar_gap, closes_of, sessions_of
-from tradingbot.markets.days import is_session, trading_days
-from tradingbot.markets.findings import Caller, Finding, Kind, settle
-from tradingbot.markets.scale import scale_breaks
+from tradingbot.markets.quality_findings import Caller, Finding, Kind, apply_policy
+from tradingbot.markets.scale_breaks import scale_breaks
+from tradingbot.markets.session_dates import is_session, trading_days
 from tradingbot.typing import Times
 
 
@@ -35,7 +36,7 @@ def judged(
         DataError: They are not what they claim to be.
     """
     findings = judge(frame, symbol, interval, now=now, max_jump=max_jump)
-    return settle(frame, findings, caller)
+    return apply_policy(frame, findings, caller)
 
 
 def judge(

@@ -10,7 +10,7 @@ from tradingbot.persistence.forecasts import CloseAt
 logger = logging.getLogger(__name__)
 
 
-def close_now(data: DataService, symbol: str, interval: str = "1d") -> CloseAt:
+def adjusted_close(data: DataService, symbol: str, interval: str = "1d") -> CloseAt:
     """For the readers of stored forecasts, which restate them to prices of today.
 
     The function returns None where the source cannot be asked, or has no such bar.

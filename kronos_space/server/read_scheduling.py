@@ -16,7 +16,7 @@ PIECE = 4096  # bytes of a connection that are read together
 SECONDS = 0.005  # of reading, after which everything else is due
 
 
-class Arrived(Protocol):
+class Readable(Protocol):
     """A connection whose bytes wait. is_new: few bytes of its request have been read so far."""
 
     @property
@@ -24,15 +24,15 @@ class Arrived(Protocol):
     def read_some(self) -> None: ...
 
 
-class Turns:
+class ReadScheduler:
     """Connections that have bytes to read. Requests that begin do not wait for long bodies."""
 
     def __init__(self) -> None:
-        self._new: deque[Arrived] = deque()
-        self._others: deque[Arrived] = deque()
+        self._new: deque[Readable] = deque()
+        self._others: deque[Readable] = deque()
         self._due = False
 
-    def add(self, connection: Arrived) -> None:
+    def add(self, connection: Readable) -> None:
         """Let the connection read some of its bytes soon, once."""
         (self._new if connection.is_new else self._others).append(connection)
         self._schedule()
@@ -57,7 +57,7 @@ class Turns:
                 self._schedule()
 
 
-class Flow(FlowControl):
+class ResumableFlow(FlowControl):
     """Tells the connection when its bytes are wanted again, which has some left to read first."""
 
     def __init__(self, transport: asyncio.Transport, wanted: Callable[[], None]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from tradingbot.markets.headings import PRICES
+from tradingbot.markets.column_names import PRICES
 from tradingbot.typing import Floats
 
 SMALLEST = 1.22  # below 5:4; smaller ratios look like any large move

@@ -11,13 +11,13 @@ from tradingbot.jobs.sharding import WHOLE, Shard
 from tradingbot.runtime.locking import NoLock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings
-from tradingbot.space.connect import rest_left_running
-from tradingbot.space.left_running import NoWakeLog, warn_loudly
+from tradingbot.space.connect import pause_orphaned_space
+from tradingbot.space.orphaned_space import NoWakeLog, warn_loudly
 
 logger = logging.getLogger(__name__)
 
 
-def rest_space(
+def pause_unused_space(
     settings: Settings, database: JobDatabase | None, shard: Shard, reporter: ProgressReporter
 ) -> bool:
     """Pause a Space that runs though no run uses it.
@@ -32,21 +32,21 @@ def rest_space(
         False, after an error in the log, if the Space may still be running.
     """
     if database is None:
-        return rest_left_running(
+        return pause_orphaned_space(
             settings, reporter=reporter, lock=_UnknownLock(), wake_log=_UnknownLog()
         )
     with database.space_lock(settings.space_name, shard) as lock:
-        return rest_left_running(
+        return pause_orphaned_space(
             settings, reporter=reporter, lock=lock, wake_log=database.space_notes()
         )
 
 
-def rest_space_of_environment(
+def pause_space_of_environment(
     database_url: str | None,
     reporter: ProgressReporter,
     environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """`rest_space` for a run that could not even be made, as one with a wrong setting.
+    """`pause_unused_space` for a run that could not even be made, as one with a wrong setting.
 
     Where the settings that name the Space are wrong themselves, nobody can be asked.
     """
@@ -63,7 +63,7 @@ def rest_space_of_environment(
     except ConfigError as error:
         logger.debug("the runs' locks are not known: %s", error)
         database = None
-    return rest_space(settings, database, WHOLE, reporter)
+    return pause_unused_space(settings, database, WHOLE, reporter)
 
 
 class _UnknownLock(NoLock):

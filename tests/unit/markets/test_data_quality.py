@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tradingbot.data.service import DataService
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.markets import judgement
+from tradingbot.markets import data_quality
 from tradingbot.markets.calendars import calendar_gap, next_sessions, session_close, sessions_of
-from tradingbot.markets.days import as_utc, session_days
-from tradingbot.markets.findings import Caller, Finding, Kind
-from tradingbot.markets.scale import scale_breaks
+from tradingbot.markets.quality_findings import Caller, Finding, Kind
+from tradingbot.markets.scale_breaks import scale_breaks
+from tradingbot.markets.session_dates import as_utc, session_days
 from tradingbot.markets.symbols import calendar_name
 
 
@@ -50,7 +50,7 @@ def candles(
 
 
 def kinds(frame: pd.DataFrame, symbol: str = "SPY", interval: str = "1d") -> list[Kind]:
-    return [finding.kind for finding in judgement.judge(frame, symbol, interval)]
+    return [finding.kind for finding in data_quality.judge(frame, symbol, interval)]
 
 
 def scaled(
@@ -86,7 +86,7 @@ def test_a_split_that_was_not_applied_is_found_at_its_bar(ratio: float, at: int)
 @pytest.mark.parametrize("last", [81, 83, 300])
 def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(last: int) -> None:
     frame = scaled(candles("BARC.L"), slice(80, last), 0.01)
-    [finding] = [f for f in judgement.judge(frame, "BARC.L", "1d") if f.kind is Kind.SCALE]
+    [finding] = [f for f in data_quality.judge(frame, "BARC.L", "1d") if f.kind is Kind.SCALE]
     assert finding.bar is not None
     assert finding.figure == pytest.approx(0.01 if last == 300 else 100, rel=0.05)
     assert "--allow-jumps" in finding.text
@@ -95,8 +95,8 @@ def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(la
 
 def test_a_jump_is_allowed_up_to_the_factor_that_the_user_names() -> None:
     frame = scaled(candles(), slice(0, 200), 20, volume=True)
-    assert Kind.SCALE in [f.kind for f in judgement.judge(frame, "SPY", "1d", max_jump=10)]
-    assert Kind.SCALE not in [f.kind for f in judgement.judge(frame, "SPY", "1d", max_jump=20)]
+    assert Kind.SCALE in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=10)]
+    assert Kind.SCALE not in [f.kind for f in data_quality.judge(frame, "SPY", "1d", max_jump=20)]
 
 
 def test_no_real_candle_is_taken_for_a_break_with_or_without_its_volume() -> None:
@@ -231,7 +231,7 @@ def test_bars_of_another_interval_are_refused(interval: str, spacing: str, symbo
     frame = candles("BTC-USD")
     frame.index = pd.date_range("2021-01-04", periods=len(frame), freq=spacing)
     with pytest.raises(DataError, match=f"these are not bars of {interval}"):
-        judgement.judged(frame, symbol, interval, Caller.OWN)
+        data_quality.judged(frame, symbol, interval, Caller.OWN)
 
 
 def test_hours_of_sessions_and_thin_minutes_are_bars_of_their_interval() -> None:
@@ -247,7 +247,7 @@ def test_hours_of_sessions_and_thin_minutes_are_bars_of_their_interval() -> None
 
 def test_weekend_bars_contradict_new_york_whatever_the_name() -> None:
     with pytest.raises(DataError, match="no sessions of XNYS: this is another market"):
-        judgement.judged(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
+        data_quality.judged(candles("BTC-USD"), "COIN1", "1d", Caller.FILES)
 
 
 def test_a_special_saturday_is_kept_and_told(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_missing_and_halted_sessions_are_counted() -> None:
     frame = candles().drop(index=candles().index[100:150])
     frame.iloc[20:25, :4] = 100.0
     frame.iloc[20:25, 4] = 0
-    found = {finding.kind: finding for finding in judgement.judge(frame, "SPY", "1d")}
+    found = {finding.kind: finding for finding in data_quality.judge(frame, "SPY", "1d")}
     assert found[Kind.MISSING].figure == 50
     assert "50 of 300 sessions since 2024-03-04 have no bar" in found[Kind.MISSING].text
     assert found[Kind.HALTED].figure == 5
@@ -274,7 +274,7 @@ def test_missing_and_halted_sessions_are_counted() -> None:
 def test_days_before_the_calendar_begins_are_said_to_be_unchecked() -> None:
     frame = candles(count=1000)
     frame.index = pd.bdate_range("1995-01-02", periods=1000)
-    found: dict[Kind, Finding] = {f.kind: f for f in judgement.judge(frame, "SPY", "1d")}
+    found: dict[Kind, Finding] = {f.kind: f for f in data_quality.judge(frame, "SPY", "1d")}
     assert "could not be checked" in found[Kind.UNCHECKED].text
 
 
@@ -304,7 +304,7 @@ def test_a_running_days_bar_is_left_out_and_told(
 def test_a_frame_of_ones_own_loses_its_running_bar_with_a_word() -> None:
     frame = candles()
     now = session_close("SPY", frame.index[-1].to_pydatetime()) - timedelta(hours=1)
-    bars, warnings = judgement.judged(frame, "SPY", "1d", Caller.OWN, now=now)
+    bars, warnings = data_quality.judged(frame, "SPY", "1d", Caller.OWN, now=now)
     assert len(bars) == 299
     assert "not complete" in warnings[0]
 

@@ -9,9 +9,9 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from uvicorn.server import ServerState
 
-from kronos_space.server import turns
+from kronos_space.server import read_scheduling
 from kronos_space.server.connection import HEAD_BYTES, Connection, at_most
-from kronos_space.server.turns import PIECE, Turns
+from kronos_space.server.read_scheduling import PIECE, ReadScheduler
 
 
 @dataclass
@@ -60,7 +60,7 @@ def chunked(size: int, chunks: int) -> bytes:
 def test_everything_else_has_its_turn_while_a_body_of_any_chunks_is_read(
     size: int, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "SECONDS", 0.0)  # one piece of each kind of connection
+    monkeypatch.setattr(read_scheduling, "SECONDS", 0.0)  # one piece of each kind of connection
 
     async def scenario() -> None:
         kind = at_most(10)
@@ -99,7 +99,7 @@ class Talker:
     """A connection with something to read, again and again."""
 
     name: str
-    turns: Turns
+    scheduler: ReadScheduler
     heard: list[str]
     left: int
     is_new: bool = False
@@ -109,14 +109,14 @@ class Talker:
         self.heard.append(self.name)
         self.left -= 1
         if self.left:
-            self.turns.add(self)
+            self.scheduler.add(self)
         if self.fails:
             raise RuntimeError("nothing but trouble")
 
 
 def test_requests_that_begin_do_not_wait_for_the_bodies_of_a_hundred_others() -> None:
     async def scenario() -> list[str]:
-        queue, heard = Turns(), list[str]()
+        queue, heard = ReadScheduler(), list[str]()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
         for number in range(100):
             queue.add(Talker(f"body {number}", queue, heard, 3, fails=number == 50))

@@ -11,6 +11,7 @@ from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import InTraining, trained_until
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.jobs.status import Status
+from tradingbot.reports.combination_shares import shares_of
 from tradingbot.reports.record import (
     BANDS,
     SHOWN_SESSIONS,
@@ -19,10 +20,9 @@ from tradingbot.reports.record import (
     TickerRecord,
     past_forecasts,
 )
-from tradingbot.reports.shares import shares_of
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import Floats
-from tradingbot.walk_forward.chain import bars_of, combined_quantiles
+from tradingbot.walk_forward.postprocessing_chain import bars_of, combined_quantiles
 from tradingbot.walk_forward.results import outcomes_of, read_rows, settings_of
 
 _UNSEEN: tuple[InTraining, ...] = ("no", "unknown")

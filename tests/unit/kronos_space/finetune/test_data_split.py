@@ -5,8 +5,8 @@ from datetime import date
 import numpy as np
 import pytest
 
+from kronos_space.finetune.data_split import split
 from kronos_space.finetune.errors import FinetuneError
-from kronos_space.finetune.spans import split
 
 DAYS = np.arange("2015-01-01", "2018-01-01", dtype="datetime64[D]")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined import suffices
+from tradingbot.postprocessing.combined_forecast import suffices
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.repository import load_combination
 
