@@ -120,10 +120,29 @@ def test_the_space_names_the_row_of_a_history_that_cannot_be(
     client: KronosClient, sample: DataService
 ) -> None:
     broken = sample.history("AAPL", bars=40).copy()
-    broken.iloc[17, broken.columns.get_loc("high")] = 1.0
+    broken.iloc[17, broken.columns.get_loc("volume")] = 1e300
     [(_, error)] = client.forecast_many({"AAPL": broken}, horizon=1)
     assert isinstance(error, SpaceRejected)
     assert "AAPL: the Space refuses it: row 17" in str(error)
+
+
+def test_what_is_no_candle_is_left_out_of_a_history_as_of_a_file(
+    client: KronosClient, sample: DataService, caplog: pytest.LogCaptureFixture
+) -> None:
+    bars = sample.history("AAPL", bars=40)
+    broken = bars.copy()
+    broken.iloc[17, broken.columns.get_loc("high")] = 1.0
+    doubled = pd.concat([broken, bars.iloc[[3]]])
+    [(_, answer)] = client.forecast_many({"AAPL": doubled}, horizon=1)
+    [(_, expected)] = client.forecast_many({"AAPL": bars.drop(bars.index[17])}, horizon=1)
+    assert isinstance(answer, Forecast)
+    assert isinstance(expected, Forecast)
+    assert answer.bars == expected.bars
+    assert caplog.messages[:2] == [
+        f"AAPL: bars dropped for missing or impossible prices: 1 of 41, the last of "
+        f"{bars.index[17]:%Y-%m-%d}",
+        "AAPL: repeated bars dropped, the last of each kept: 1",
+    ]
 
 
 def test_a_history_without_volume_is_forecast_too(

@@ -6,10 +6,10 @@ A bar with a volume of 0 trades nothing: what was decided then waits for the nex
 -1 is decided there. Equity is counted at each close; `performance.py` has the formulas.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import astuple, fields
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -20,13 +20,11 @@ from tradingbot.bots.corporate_actions import Holdings, PastActions
 from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
 from tradingbot.errors import ConfigError, DataError, TradeRefused
-from tradingbot.markets.candles import checked, clean, has_trades
-from tradingbot.markets.data_quality import judged
+from tradingbot.markets.candles import has_trades
 from tradingbot.markets.quality_findings import Caller
+from tradingbot.markets.supplied_candles import supplied_candles
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.lookahead import in_the_past
-
-logger = logging.getLogger(__name__)
 
 
 def run_backtest(
@@ -144,18 +142,15 @@ def _bars(
     for symbol in strategy.tickers:
         if symbol not in history:
             raise DataError("the backtest was given no history of it", symbol=symbol)
-        frame, dropped = clean(checked(symbol, history[symbol], strategy.interval))
-        frame = actions.read(symbol, history[symbol], frame, strategy.interval)
-        bars[symbol], odd = judged(
-            frame,
+        bars[symbol] = supplied_candles(
             symbol,
+            history[symbol],
             strategy.interval,
-            Caller.BACKTEST,
             now=utcnow(),
             max_jump=strategy.settings.max_jump,
+            caller=Caller.BACKTEST,
+            adjusted=partial(actions.read, symbol, history[symbol], strategy.interval),
         )
-        for warning in [*dropped, *odd]:
-            logger.warning("%s: %s", symbol, warning)
     return bars
 
 

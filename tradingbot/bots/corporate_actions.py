@@ -26,7 +26,7 @@ class PastActions:
     dividends: dict[str, dict[datetime, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def read(self, symbol: str, history: Any, bars: pd.DataFrame, interval: str) -> pd.DataFrame:
+    def read(self, symbol: str, history: Any, interval: str, bars: pd.DataFrame) -> pd.DataFrame:
         """Note what the history says; return the bars with its splits in all of their prices."""
         told = _actions(symbol, history)
         dividends = dict(told.dividends or {})

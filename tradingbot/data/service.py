@@ -15,7 +15,7 @@ from tradingbot.data.sources.base import SlowToLoad, Source
 from tradingbot.data.sources.registry import open_source
 from tradingbot.errors import DataError, DataUnavailable, TooFewBars
 from tradingbot.markets.calendars import latest_complete_session, sessions_between
-from tradingbot.markets.candles import PRICES, Bars, clean
+from tradingbot.markets.candles import PRICES, Bars, clean, left_out
 from tradingbot.markets.data_quality import bar_closes, bar_length, judge
 from tradingbot.markets.quality_findings import Caller, Finding, apply_policy
 from tradingbot.markets.session_dates import naive_times
@@ -232,11 +232,8 @@ class DataService:
             closes = bar_closes(symbol, pd.DatetimeIndex(raw.index), interval)
             complete = closes <= pd.Timestamp(now)
             begun = raw[~complete & (raw.index <= now)]
-            if len(begun) and self._now is None and not self._source.remote:
-                running.append(
-                    f"the bar of {begun.index[-1]:%Y-%m-%d} is not complete at "
-                    f"{now:%Y-%m-%d %H:%M} UTC: left out"
-                )
+            if self._now is None and not self._source.remote:
+                running.extend(left_out(raw, begun, now))
             asked.append(pd.DatetimeIndex(raw.index))
             bars, notes = clean(raw[complete])
             bars.attrs["splits"] = raw.attrs.get("splits", {})

@@ -1,5 +1,7 @@
 """What a candle frame is: cleaned as it comes from a source, checked as it goes to a model."""
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,18 @@ def clean(raw: pd.DataFrame) -> Bars:
     warnings += unknown
     frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
     return frame, warnings
+
+
+def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[str]:
+    """Sentences on the bars of files that their clock does not count as complete."""
+    if len(begun):
+        yield (
+            f"the bar of {begun.index[-1]:%Y-%m-%d} is not complete at {now:%Y-%m-%d %H:%M} UTC: "
+            "left out"
+        )
+    later = raw[raw.index > now]  # a bar without a close does not set the clock
+    if len(empty := later[later[PRICES].isna().any(axis=1)]):
+        yield f"the bar of {empty.index[-1]:%Y-%m-%d} lacks prices: left out"
 
 
 def with_every_volume(frame: pd.DataFrame) -> Bars:

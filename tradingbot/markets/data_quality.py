@@ -29,13 +29,14 @@ def judged(
     *,
     now: datetime | None = None,
     max_jump: float = 1.0,
+    dropped: pd.DatetimeIndex | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
     """Judge clean bars; return them mended, and a sentence on each thing that is odd about them.
 
     Raises:
         DataError: They are not what they claim to be.
     """
-    findings = judge(frame, symbol, interval, now=now, max_jump=max_jump)
+    findings = judge(frame, symbol, interval, now=now, max_jump=max_jump, dropped=dropped)
     return apply_policy(frame, findings, caller)
 
 

@@ -31,7 +31,8 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
     Raises:
         DataError: It is no frame of this ticker's candles; says what is missing or doubled.
     """
-    frame = _of_ticker(symbol, to_pandas(symbol, history))
+    given = to_pandas(symbol, history)
+    frame = _of_ticker(symbol, given)
     names = list(frame.columns)
     columns = find_columns(names)
     if doubled := [name for name in (*PRICES, "volume") if name in columns.doubled]:
@@ -54,13 +55,27 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
         bars = bars.astype("float64")
     except (TypeError, ValueError) as error:
         raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
+    bars = _with_prices(symbol, bars, of_several=isinstance(given.columns, pd.MultiIndex))
     return bars if bars.index.is_monotonic_increasing else bars.sort_index(kind="stable")
+
+
+def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.DataFrame:
+    """The rows with any price. Those of others in a frame of several tickers go silently."""
+    empty = bars[PRICES].isna().all(axis=1)
+    if not of_several and (count := int(empty.sum())):
+        newest = bars.index[empty].max()
+        logger.warning(
+            "%s: rows without prices left out: %d, the last of %s", symbol, count, newest.date()
+        )
+    return bars[~empty]
 
 
 def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
     """The frame as pandas has it. DataError when it is none of a library that is known."""
     if isinstance(history, pd.DataFrame):
         return history
+    if isinstance(history, pd.Series):
+        raise DataError(f"{_EXPECTED} as the history, and not one column", symbol=symbol)
     try:
         if hasattr(history, "get_columns"):  # polars, whose other ways lead through pyarrow
             return pd.DataFrame({column.name: column.to_list() for column in history.get_columns()})

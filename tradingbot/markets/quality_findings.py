@@ -53,7 +53,8 @@ POLICY: dict[Kind, dict[Caller, Action]] = {
     Kind.MISSING: _TOLD,
     Kind.HALTED: _TOLD,
     Kind.CALENDAR_ENDS: _TOLD,
-    Kind.UNCHECKED: dict.fromkeys(Caller, Action.NOTE),
+    # in a backtest the calendar is needed for nothing else, so that nobody else would say it
+    Kind.UNCHECKED: dict.fromkeys(Caller, Action.NOTE) | {Caller.BACKTEST: Action.WARN},
 }
 
 

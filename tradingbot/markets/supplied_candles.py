@@ -1,12 +1,14 @@
-"""Candles that a caller hands over: read in any form, then judged like those of a source."""
+"""Candles that a caller hands over: read in any form, then cleaned and judged like a source's."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
-from tradingbot.markets.candles import checked
+from tradingbot.errors import DataError
+from tradingbot.markets.candles import checked, clean
 from tradingbot.markets.data_quality import judged
 from tradingbot.markets.quality_findings import Caller
 
@@ -14,20 +16,34 @@ logger = logging.getLogger(__name__)
 
 
 def supplied_candles(
-    symbol: str, history: Any, interval: str, *, now: datetime, max_jump: float
+    symbol: str,
+    history: Any,
+    interval: str,
+    *,
+    now: datetime,
+    max_jump: float,
+    caller: Caller = Caller.OWN,
+    adjusted: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Return the bars of `history`, a frame that `checked` reads, that are complete at `now`.
 
-    What is odd about them is logged. Raises DataError where they cannot be forecast from.
+    What was mended and what is odd about them is logged. `adjusted` may restate the prices before
+    they are judged. Raises DataError where they cannot be used.
     """
-    bars, warnings = judged(
-        checked(symbol, history, interval),
+    raw = checked(symbol, history, interval)
+    bars, mended = clean(raw)
+    dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(bars.index))
+    bars, odd = judged(
+        bars if adjusted is None else adjusted(bars),
         symbol,
         interval,
-        Caller.OWN,
+        caller,
         now=now,
         max_jump=max_jump,
+        dropped=dropped,
     )
-    for warning in warnings:
+    if bars.empty:
+        raise DataError("; ".join(["no bar can be used", *mended, *odd]), symbol=symbol)
+    for warning in [*mended, *odd]:
         logger.warning("%s: %s", symbol, warning, extra={"symbol": symbol})
     return bars

@@ -152,7 +152,8 @@ def _candles(
         try:
             frame = data.bars(symbol, since=_SINCE)
             if frame.empty:
-                raise DataError(f"no bars since {_SINCE:%Y}", symbol=symbol)
+                said = [f"no bars since {_SINCE:%Y}", *frame.attrs["warnings"]]
+                raise DataError("; ".join(said), symbol=symbol)
             for warning in frame.attrs["warnings"]:
                 reporter.say(f"{symbol}: {warning}")
             found[symbol] = frame

@@ -10,7 +10,7 @@ import pandas as pd
 from tradingbot.data.sources.csv_candles import read_csv
 from tradingbot.errors import ConfigError, DataError, UnknownSymbol
 from tradingbot.markets.calendars import session_close
-from tradingbot.markets.session_dates import session_days
+from tradingbot.markets.session_dates import as_utc, session_days
 from tradingbot.runtime.clock import utcnow
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,9 @@ class CsvSource:
             closes = []
             for symbol in self._files:
                 try:
-                    days = session_days(symbol, _times(self._rows(symbol).dropna(subset="close")))
-                    if len(days):
-                        closes.append((session_close(symbol, days.max().to_pydatetime()), symbol))
+                    rows = self._rows(symbol).dropna(subset="close")
+                    if len(rows):
+                        closes.append((_last_close(symbol, rows), symbol))
                 except DataError:
                     continue
             if closes:
@@ -91,6 +91,17 @@ class CsvSource:
             _refuse_the_future(self._files[key], rows)
             self._read[key] = rows
         return self._read[key]
+
+
+def _last_close(symbol: str, rows: pd.DataFrame) -> datetime:
+    """When the newest bar was complete. Several bars of one day are bars within days."""
+    if rows["day"].duplicated().any() and rows["instant"].nunique() > rows["day"].nunique():
+        times = as_utc(symbol, _times(rows)).unique().sort_values()
+        steps = pd.Series(times).diff()
+        length = steps[steps < pd.Timedelta(days=1)].median()
+        return (times[-1] + length).to_pydatetime()
+    days = session_days(symbol, _times(rows))
+    return session_close(symbol, days.max().to_pydatetime())
 
 
 def _times(rows: pd.DataFrame) -> pd.DatetimeIndex:
