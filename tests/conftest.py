@@ -62,7 +62,7 @@ def fast_unless_marked(
     def refuse(command: object, *args: object, **kwargs: object) -> None:
         pytest.fail(f"starts {command}: mark the test with pytest.mark.integration")
 
-    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda _, *args, **__: refuse(*args))
     monkeypatch.setattr(commands, "_order", refuse)
     began = time.process_time()
     yield

@@ -58,9 +58,10 @@ class Assistants:
         """Hold the SDK's tasks, from the first request to the end of the service."""
         try:
             manager = await asyncio.to_thread(_manager, self._service, self._tools, self._largest)
-        except ImportError:
+        except Exception as error:  # whatever it is, it is for those who wait
             message = "/mcp needs the package mcp: pip install 'mcp>=2.3,<3'"
-            app.set_exception(ApiError(501, "not_installed", message))
+            missing = isinstance(error, ImportError)
+            app.set_exception(ApiError(501, "not_installed", message) if missing else error)
             self._app = None
             return
         async with manager.run():

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from kronos_space.app import create_app
 from kronos_space.exceptions import QueueFull, ShuttingDown
+from kronos_space.server import mcp
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import request
@@ -64,3 +65,16 @@ def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_goes_on(
             assert answer.status_code == 501
             assert "pip install 'mcp>=2.3,<3'" in answer.json()["error"]["message"]
         assert client.post("/predict", json=request()).status_code == 200
+
+
+def test_a_failure_of_the_sdk_is_answered_to_each_who_asks(
+    nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("an SDK that cannot be started")
+
+    monkeypatch.setattr(mcp, "_manager", fail)
+    app = create_app(Settings(), checkpoint=nano_checkpoint)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for _ in range(2):
+            assert ask(client).status_code == 500
