@@ -68,6 +68,10 @@ class Timeouts:
     ai_tool: float = 180.0  # for a tool; a Space that wakes takes most of that
     ai_space: float = 120.0  # for a forecast of the Space, which an agent waits for
 
+    # A notification; of two attempts, each ends within that
+    notify: float = 5.0
+    notify_backoff: float = 1.0  # before the second
+
     track_record_rest: float = 300.0  # a database out of reach is left alone by who asks for it
 
     signal_noticed: float = 0.5  # waits look this often whether a signal has come

@@ -21,6 +21,7 @@ from tradingbot.persistence import url
 from tradingbot.runtime import logs
 from tradingbot.settings import Settings, job
 from tradingbot.settings.commission import Commission
+from tradingbot.settings.notification import Notification
 
 COMMANDS = """# Commands
 
@@ -66,6 +67,7 @@ def settings_page() -> str:
     tables = {
         "The nightly job and the client": [
             *(row for row in of_job if row[0] != OF_TRADES),
+            *_fields(Notification),
             *_undefaulted(job.VARIABLES),
             *_undefaulted(custom_calendars.VARIABLES),
             *_undefaulted(logs.VARIABLES),

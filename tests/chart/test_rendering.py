@@ -865,3 +865,17 @@ def test_every_value_is_documented_by_itself_or_with_what_holds_it() -> None:
             documented[indent] = "# -- " in comment
             assert not value or any(documented.values()), f"values.yaml:{number}: {key}"
         comment = ""
+
+
+# notifications ----------------------------------------------------------------------------
+
+
+def test_kronosbot_alone_gets_the_address_of_notifications_from_the_secret() -> None:
+    secret = ("tradingbot-secrets", "KRONOS_NOTIFY")
+    for ci in CI:
+        for name, pod in pods(rendered(ci=ci)).items():
+            given = variables(pod).get("KRONOS_NOTIFY") if "env" in pod["containers"][0] else None
+            assert given == (secret if name == "tradingbot-kronos" else None), name
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        rendered("--set", "env.KRONOS_NOTIFY=https://ntfy.sh/topic")
+    assert "KRONOS_NOTIFY is a secret, which anybody could read here" in refused.value.stderr

@@ -85,7 +85,7 @@ securityContext:
 {{/* Refuse a secret in plain text, which the release and every pod would show: what is named like one,
      and an address with a password in it. Takes a dict: root, where, env. */}}
 {{- define "tradingbots.refuseSecrets" -}}
-{{- $named := "(?i)(password|passwd|passphrase|secret|token|credentials?|key|dsn|(^|_)(pass|pwd|auth)|(database|postgres|postgresql|pg|db|redis|mongo|mongodb|amqp)_?ur[il])_?[0-9]*$" }}
+{{- $named := "(?i)(password|passwd|passphrase|secret|token|credentials?|key|dsn|notify|(^|_)(pass|pwd|auth)|(database|postgres|postgresql|pg|db|redis|mongo|mongodb|amqp)_?ur[il])_?[0-9]*$" }}
 {{- $where := .where }}
 {{- $secret := .root.Values.secretName }}
 {{- range $name, $value := .env }}

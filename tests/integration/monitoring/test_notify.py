@@ -1,0 +1,60 @@
+"""Notifications of the real command: on a failure, on SIGTERM, and by hand."""
+
+import os
+import socket
+from pathlib import Path
+
+from tests.support import commands
+from tests.support.command_line import kronosbot
+from tests.support.post_box import post_box
+
+
+def test_a_run_that_fails_and_one_that_is_stopped_say_so(tmp_path: Path) -> None:
+    with post_box() as box, socket.create_server(("127.0.0.1", 0)) as silent:
+        space = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        settings = {"KRONOS_NOTIFY": f"slack+{box.url}/hook", "KRONOS_SPACE_URL": space}
+        for arguments, more in ((["--horizon", "0"], {}), ([], {"KRONOS_HORIZON": "abc"})):
+            done = kronosbot("run", *arguments, folder=tmp_path, **settings, **more)
+            assert done.returncode == 2, done.stderr
+            text = box.posts.pop().body["text"]
+            assert text.startswith("kronosbot failed: ")
+            assert "(exit code 2)" in text
+
+        running = commands.piped(
+            "tradingbot.kronosbot", "run", "--source", "sample", cwd=tmp_path,
+            env={**os.environ, **settings},
+        )  # fmt: skip
+        connection, _ = silent.accept()  # it waits for the Space by now
+        with connection:
+            running.terminate()
+            _, err = running.communicate(timeout=60)
+        assert running.returncode == 143, err
+        [post] = box.posts
+        assert post.body["text"].startswith("kronosbot stopped: by SIGTERM, 0 of 4 tickers have")
+
+
+def test_a_wrong_address_ends_a_run_before_anything_is_done(tmp_path: Path) -> None:
+    done = kronosbot("run", "--local", folder=tmp_path, KRONOS_NOTIFY="nonsense://s3cret")
+    assert (done.returncode, "KRONOS_NOTIFY" in done.stderr) == (2, True)
+    assert "s3cret" not in done.stderr + done.stdout
+    assert not (tmp_path / "kronos.db").exists()
+
+
+def test_notify_sends_a_test_message(tmp_path: Path) -> None:
+    with post_box() as box:
+        sent = kronosbot("notify", "--test", folder=tmp_path, KRONOS_NOTIFY=f"ntfy+{box.url}/t")
+        assert (sent.returncode, sent.stdout) == (
+            0, "Sent to the ntfy of KRONOS_NOTIFY: look there\n",
+        )  # fmt: skip
+        assert box.posts[0].body["title"] == "kronosbot test: notifications arrive here"
+        box.answers.append(403)
+        refused = kronosbot("notify", "--test", folder=tmp_path, KRONOS_NOTIFY=f"{box.url}/s3cret")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(
+            "Error: KRONOS_NOTIFY (webhook): the message was not taken: it answered 403"
+        )
+        assert "s3cret" not in refused.stderr
+    for arguments, words in ((["--test"], "KRONOS_NOTIFY is not set"), ([], "say --test")):
+        done = kronosbot("notify", *arguments, folder=tmp_path)
+        assert done.returncode == 2
+        assert words in done.stderr

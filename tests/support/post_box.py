@@ -1,0 +1,57 @@
+"""A server that takes notifications, and answers as it is told."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.support.http_server import Handler, Server
+
+
+@dataclass(frozen=True)
+class Post:
+    """One request."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class PostBox(Server):
+    """`posts` are what has come; `answers` what the next requests get, 200 when it is empty."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.posts: list[Post] = []
+        self.answers: deque[bytes | int] = deque()
+
+    @property
+    def host(self) -> str:
+        return self.url.removeprefix("http://")
+
+
+class _Handler(Handler):
+    server: PostBox
+
+    def do_POST(self) -> None:
+        body = json.loads(self.read_body())
+        self.server.posts.append(Post(self.path, dict(self.headers), body))
+        answer = self.server.answers.popleft() if self.server.answers else 200
+        if isinstance(answer, int):
+            headers = {"Location": f"{self.server.url}/elsewhere"} if answer in (301, 307) else {}
+            self.send_bytes(answer, b"{}", "application/json", headers)
+        else:
+            self.wfile.write(answer)
+            self.close_connection = not answer.endswith(b"...")
+
+
+@contextmanager
+def post_box() -> Iterator[PostBox]:
+    box = PostBox()
+    box.start()
+    try:
+        yield box
+    finally:
+        box.stop()

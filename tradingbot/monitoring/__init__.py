@@ -1,0 +1,1 @@
+"""What an operator watches the nightly job by: notifications, and metrics for Prometheus."""

@@ -1,0 +1,200 @@
+"""The outcome of a run, posted to where KRONOS_NOTIFY says.
+
+Never fails the run: whatever goes wrong is one warning, without the address, which is a secret.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC
+from typing import Any
+
+import requests
+
+from tradingbot.environment import environment
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.formatting import duration, quoted
+from tradingbot.jobs.summary import RunSummary
+from tradingbot.monitoring.scrubbing import scrubbed
+from tradingbot.monitoring.services import Message, Target, target_of
+from tradingbot.runtime.concurrency import within
+from tradingbot.runtime.signals import Stopped, signals_held
+from tradingbot.settings import Timeouts
+from tradingbot.settings.notification import Notification
+from tradingbot.space.session import answers_by, space_session
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+MOST_REASONS, MOST_SYMBOLS = 5, 8  # of the failures, in a message
+LONGEST_LINE = 300  # characters; ntfy takes 4,096 bytes, Telegram as many characters, Slack 40,000
+
+
+class NotSent(KronosError):
+    """A service did not take the message; the text names the service, never the address."""
+
+
+def configured_target(environ: Mapping[str, str] | None = None) -> Target | None:
+    """The target of KRONOS_NOTIFY, None if it is not set; ConfigError."""
+    url = Notification.from_env(environ).url
+    return None if url is None else target_of(url)
+
+
+def announce(
+    summary: RunSummary, timeouts: Timeouts, environ: Mapping[str, str] | None = None
+) -> None:
+    """Post what came of a run. A dry run and one that had nothing to do are not worth a message."""
+    environ = environment(environ)
+    if summary.dry_run or (summary.ending.exit_code == 0 and summary.ending.message):
+        return
+    try:
+        target = configured_target(environ)
+    except ConfigError:
+        return  # which is what the run itself has ended with
+    if target is None:
+        return
+    with signals_held():
+        try:
+            send(target, outcome(summary, environ), timeouts)
+        except NotSent as error:
+            logger.warning("%s", error)
+        except Exception as error:  # a mistake of ours costs no night's success either
+            logger.warning("the outcome could not be sent: %s", type(error).__name__)
+
+
+def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
+    """One line about the run, and one for each reason that tickers failed for."""
+    ending = summary.ending
+    status = _status(summary)
+    failures = [
+        {
+            "kind": kind,
+            "reason": _clean(reason, environ),
+            "tickers": len(symbols),
+            "symbols": [quoted(symbol, 40) for symbol in symbols[:MOST_SYMBOLS]],
+        }
+        for (kind, reason), symbols in list(summary.failures().items())[:MOST_REASONS]
+    ]
+    document: dict[str, Any] = {
+        "program": "kronosbot",
+        "status": status,
+        "exit_code": ending.exit_code,
+        "message": None if ending.message is None else _clean(ending.message, environ),
+        "started_at": summary.started_at.replace(tzinfo=UTC).isoformat(),
+        "seconds": round(summary.seconds, 3),
+        "model": None if summary.model is None else quoted(summary.model, 100),
+        "shard": summary.shard,
+        "counts": summary.counts(),
+        "failures": failures,
+    }
+    title = f"kronosbot {status}: {_said(summary, document['message'])}"
+    return Message(title, tuple(_lines(failures, summary)), status == "ok", document)
+
+
+def trial() -> Message:
+    """What `kronosbot notify --test` sends."""
+    return Message(
+        "kronosbot test: notifications arrive here",
+        ("It tells the outcome of each run so. Nothing is markup: <b>&amp;*_[]</b>",),
+        document={"program": "kronosbot", "status": "test"},
+    )
+
+
+def send(target: Target, message: Message, timeouts: Timeouts) -> None:
+    """Post the message, a second time if that may help; NotSent."""
+    failure = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(timeouts.notify_backoff)
+        try:
+            # nothing else would end a look-up of a host's name
+            status = within(timeouts.notify + 1.0, lambda: _post(target, message, timeouts.notify))
+        except Exception as error:  # its text would repeat the address
+            failure = _cause(error, timeouts.notify)
+            continue
+        if 200 <= status < 300:
+            return
+        failure = f"it answered {status}"
+        if 300 <= status < 400:
+            failure += ", a redirect, which is not followed"
+        if status < 500 and status != 429:
+            break
+    raise NotSent(f"KRONOS_NOTIFY ({target.service}): the message was not taken: {failure}")
+
+
+def _post(target: Target, message: Message, seconds: float) -> int:
+    """The status of the answer, whose body is not read."""
+    deadline = time.monotonic() + seconds
+    with space_session(target.url) as session, answers_by(deadline), _unlogged():
+        answer = session.post(
+            target.url,
+            json=target.body(message),
+            headers={"User-Agent": "kronosbot"},
+            auth=target.login or session.auth,
+            timeout=seconds,
+            allow_redirects=False,  # the address and the login are for this host alone
+            stream=True,
+        )
+        answer.close()
+        return answer.status_code
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """urllib3 logs the whole address, as a warning where it cannot read an answer."""
+    logs = [logging.getLogger(f"urllib3.{name}") for name in ("connection", "connectionpool")]
+    before = [log.disabled for log in logs]
+    try:
+        for log in logs:
+            log.disabled = True
+        yield
+    finally:
+        for log, disabled in zip(logs, before, strict=True):
+            log.disabled = disabled
+
+
+def _cause(error: Exception, seconds: float) -> str:
+    if isinstance(error, TimeoutError | requests.Timeout):
+        return f"no answer within {seconds:g} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted"
+    if isinstance(error, requests.ConnectionError):
+        return "it is out of reach"
+    return type(error).__name__
+
+
+def _status(summary: RunSummary) -> str:
+    if summary.ending.error == Stopped.__name__:
+        return "stopped"
+    if summary.ending.exit_code:
+        return "failed"
+    return "partial" if summary.failed else "ok"
+
+
+def _said(summary: RunSummary, message: str | None) -> str:
+    done = f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"
+    parts = [done if summary.tickers else "no ticker was reached"]
+    if summary.ending.error == Stopped.__name__:
+        parts = [f"by {message}", *parts, "the next run does the rest"]
+    elif message:
+        parts = [f"{message} (exit code {summary.ending.exit_code})", *parts]
+    if summary.failed:
+        parts.append(f"{len(summary.failed)} failed")
+    parts.append(f"took {duration(summary.seconds)}")
+    if summary.shard != "0/1":
+        parts.append(f"shard {summary.shard}")
+    return ", ".join(parts)
+
+
+def _lines(failures: list[dict[str, Any]], summary: RunSummary) -> Iterator[str]:
+    for failure in failures:
+        more = failure["tickers"] - len(failure["symbols"])
+        who = ", ".join(failure["symbols"]) + (f" and {more} more" if more else "")
+        yield f"{who}: {failure['reason']}"
+    if (rest := len(summary.failures()) - len(failures)) > 0:
+        yield f"and {rest} more reasons: see the log"
+
+
+def _clean(text: str, environ: Mapping[str, str]) -> str:
+    return quoted(scrubbed(text, environ), LONGEST_LINE)

@@ -1,0 +1,50 @@
+"""Texts that leave for a service of somebody else, without the secrets of this process."""
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import unquote, urlsplit
+
+HIDDEN = "***"
+# Variables whose whole value is a secret, and what a secret looks like wherever it stands.
+_NAMED = re.compile(
+    r"(password|passwd|passphrase|secret|token|credentials?|key|dsn|_pass|_pwd|_auth|notify|ur[il])$",
+    re.IGNORECASE,
+)
+_ADDRESSES = re.compile(r"ur[il]$", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+SHORTEST = 4  # a shorter one is part of many a word, and hiding it there would show what it is
+
+
+def scrubbed(text: str, environ: Mapping[str, str]) -> str:
+    """`text` with *** in place of each secret that `environ` holds, and of logins in addresses."""
+    for secret in sorted(set(_secrets(environ)), key=len, reverse=True):
+        if len(secret) >= SHORTEST:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    return _HUB_TOKEN.sub(HIDDEN, _LOGIN.sub(HIDDEN, text))
+
+
+def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
+    for name, value in environ.items():
+        value = value.strip()
+        if "://" in value:
+            yield from _within(value, is_secret=name.upper().endswith("NOTIFY"))
+        elif _NAMED.search(name) and not _ADDRESSES.search(name):
+            yield value
+
+
+def _within(url: str, *, is_secret: bool) -> Iterator[str]:
+    """The password of an address; of one that is a secret itself, all that makes it one."""
+    try:
+        parts = urlsplit(url)
+        login, at, _ = parts.netloc.rpartition("@")
+    except ValueError:
+        yield url
+        return
+    if at:
+        password = login.partition(":")[2]
+        yield from (password, unquote(password))
+    if is_secret:
+        path = parts.path.strip("/").split("/")
+        values = [pair.partition("=")[2] for pair in parts.query.split("&")]
+        yield from (url, parts.netloc, *path, *values)

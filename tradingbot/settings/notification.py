@@ -1,0 +1,27 @@
+"""Where the outcome of a run is sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from tradingbot.environment import environment
+from tradingbot.settings.variables import Environment, variable
+
+
+@dataclass(frozen=True)
+class Notification:
+    """The address is a secret: whoever has it can post there."""
+
+    url: str | None = variable(
+        "KRONOS_NOTIFY",
+        None,
+        "where the outcome of each run is posted: `https://…` of Slack, Telegram, ntfy or any "
+        "webhook, or `slack://…`, `telegram://TOKEN/CHAT`, `ntfy://HOST/TOPIC`; never shown",
+        shown="nowhere",
+        repr=False,
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read it; an empty variable counts as unset."""
+        return cls(url=Environment(environment(environ)).text("KRONOS_NOTIFY"))
