@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from tradingbot.bots.bot import Bot
 from tradingbot.bots.kronos_trader import KronosTraderBot
 from tradingbot.client import KronosClient
 from tradingbot.forecast import Forecast
+from tradingbot.path_events import EventChance
 from tradingbot.persistence.candles import store_candles
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.forecast_queries import newest_ahead
+from tradingbot.persistence.events import newest_chances, with_stored_events
+from tradingbot.persistence.forecast_queries import newest_ahead, newest_until
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
+from tradingbot.persistence.report_queries import newest_forecast_rows
 from tradingbot.settings import Settings
 
 TODAY = datetime(2024, 5, 15)
@@ -161,3 +164,63 @@ def test_the_trader_trades_on_forecasts_from_before_a_split(
     result = bot.backtest(bars)
     assert list(result.trades["price"]) == [10.0]
     assert result.measures.total_return == pytest.approx(1.09 / 1.0005 - 1)
+
+
+EVENTS = ("touch +2%", "close above 206", "reach 210 before -2%", "drawdown above 5%")
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.0003, *RATIOS])
+def test_events_that_name_a_price_are_told_in_the_scale_that_they_were_asked_in(
+    market: Market, sqlite_url: str, ratio: float
+) -> None:
+    odds = tuple([0.25] * 5)
+    chances = tuple(EventChance(event, odds, odds, odds) for event in EVENTS)
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, [replace(forecast(), events=chances)])
+        closes = {"AAPL": THEN / ratio}
+        rows = newest_chances(
+            session, model="some-model", interval="1d", closes=closes, as_of=TODAY
+        )
+        of_a_report = {row.event for row in rows}
+        [found] = with_stored_events(session, [forecast().restated(THEN / ratio)])
+    expected = {e for e in EVENTS if abs(ratio - 1) < 1e-3 or ("20" not in e and "21" not in e)}
+    assert of_a_report == expected
+    assert {chance.event for chance in found.events} == expected
+
+
+VINTAGES = {  # what the one stored last has, of fewer days
+    "other candles": {"bars_hash": "b"},
+    "another revision": {"model_revision": "b"},
+}
+
+
+@pytest.mark.parametrize("change", VINTAGES)
+def test_days_of_two_vintages_are_never_mixed_into_one_forecast(
+    sqlite_url: str, change: str
+) -> None:
+    old = replace(forecast(), bars_hash="a", model_revision="a")
+    later = old.made_at + timedelta(hours=1)
+    new = replace(
+        old.restated(THEN / 10), made_at=later, bars=old.restated(THEN / 10).bars[:3],
+        **VINTAGES[change],  # type: ignore[arg-type]
+    )  # fmt: skip
+    with get_db_session(sqlite_url) as session:
+        store_forecasts(session, [old])
+        store_forecasts(session, [new])
+        found = {
+            "ahead": newest_ahead(session, "AAPL", 5, TODAY),
+            "until": newest_until(session, "AAPL", TODAY),
+            **{
+                f"{days}, {believed}": latest_stored(
+                    session, "AAPL", interval="1d", horizon=days, as_of=TODAY, believed=believed
+                )
+                for days in (2, 5)
+                for believed in (None, later + timedelta(hours=1))
+            },
+        }
+        rows = newest_forecast_rows(session, model="some-model", interval="1d")["AAPL"]
+    for name, one in found.items():
+        assert one is not None, name
+        assert {round(bar.close / one.last_close, 9) for bar in one.bars} == {1.03}, name
+    assert {round(row.predicted_close / row.last_close, 9) for row in rows} == {1.03}
+    assert len({row.last_close for row in rows}) == 1

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
-from tradingbot.forecast import Forecast
-from tradingbot.path_events import EventChance
+from tradingbot.forecast import Forecast, price_scale
+from tradingbot.path_events import EventChance, parse_event
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
 from tradingbot.persistence.ledger import LedgerPart, first_complete
 from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _EVENTS = KronosEvent.__table__.c
+_SAME = 1e-3  # closes that differ by a smaller share are corrections, and no split lies between
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def event_scores_of(
 def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> list[Forecast]:
     """Return stored forecasts with the chances that are stored beside them, by the event's name.
 
-    As they are where the schema is older.
+    As they are where the schema is older. Prices in an event's words are not restated: after a
+    split such events are left out.
     """
     every = list(forecasts)
     if not every or not inspect(session.connection()).has_table(KronosEvent.__tablename__):
@@ -154,22 +156,34 @@ def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> lis
         .order_by(KronosEvent.event)
     )
     known: dict[tuple[Any, ...], dict[str, dict[datetime, KronosEvent]]] = {}
+    closes = {(one.symbol, one.as_of): one.last_close for one in every}
     for row in rows:
+        if not _means_the_same(row, closes.get((row.symbol, row.as_of))):
+            continue
         of_event = known.setdefault(_vintage(row), {}).setdefault(row.event, {})
         of_event[row.target_date] = row
     return [replace(one, events=_chances(one, known.get(_vintage(one), {}))) for one in every]
 
 
 def newest_chances(
-    session: "Session", *, model: str, interval: str, symbols: Collection[str], as_of: datetime
+    session: "Session",
+    *,
+    model: str,
+    interval: str,
+    closes: Mapping[str, float | None],
+    as_of: datetime,
 ) -> Iterator[Row[Any]]:
-    """Yield the chances that these tickers' forecasts of `as_of` came with, step by step."""
-    yield from session.execute(
+    """Yield the chances that forecasts of `as_of` came with, step by step.
+
+    `closes` are the tickers, and what the bar of `as_of` closes at in today's candles, where that
+    is known. Events that name a price are left out where a split has changed what it means.
+    """
+    for row in session.execute(
         select(KronosEvent.__table__)
         .where(
             KronosEvent.model_name == model,
             KronosEvent.interval == interval,
-            KronosEvent.symbol.in_(list(symbols)),
+            KronosEvent.symbol.in_(list(closes)),
             KronosEvent.as_of == as_of,
         )
         .order_by(
@@ -178,7 +192,19 @@ def newest_chances(
             KronosEvent.horizon_days,
             KronosEvent.prediction_made_at,
         )
-    )
+    ):
+        if _means_the_same(row, closes[row.symbol]):
+            yield row
+
+
+def _means_the_same(row: Any, close: float | None) -> bool:
+    """Whether the event's words mean the same where the bar of its `as_of` closes at `close`."""
+    if abs(price_scale(row.last_close, close) - 1) < _SAME:
+        return True
+    try:
+        return all(level.is_move for level in parse_event(row.event).levels)
+    except ValueError:  # of a later version
+        return False
 
 
 def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:

@@ -165,7 +165,12 @@ def _newest_vintage(
             KronosForecast.interval == "1d",
             KronosForecast.as_of <= until,
         )
-        .group_by(KronosForecast.as_of, KronosForecast.model_name)
+        .group_by(
+            KronosForecast.as_of,
+            KronosForecast.model_name,
+            KronosForecast.model_revision,
+            KronosForecast.bars_hash,
+        )
         .order_by(KronosForecast.as_of.desc(), func.max(KronosForecast.prediction_made_at).desc())
         .limit(1)
     )

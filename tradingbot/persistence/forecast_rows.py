@@ -68,6 +68,11 @@ def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
             }
 
 
+def vintage_of(row: Any) -> tuple[Any, ...]:
+    """What the rows of one forecast have in common: its model, and the candles that this saw."""
+    return row.model_name, row.model_revision, row.bars_hash or ""
+
+
 def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
     """ValueError for a number that is NaN or infinite, or without one of three quantiles."""
     where = f"{forecast.symbol} {forecast.interval} step {bar.step}"

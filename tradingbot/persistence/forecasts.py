@@ -21,6 +21,7 @@ from tradingbot.persistence.forecast_rows import (
     forecast_of,
     ledger_row,
     prediction_row,
+    vintage_of,
 )
 from tradingbot.persistence.models import (
     HistoricData,
@@ -162,9 +163,10 @@ def latest_stored(
                 *([] if model_name is None else [table.model_name == model_name]),
             ).order_by(*late, made_at.desc(), table.horizon_days)
         )
-        steps_of: dict[str, dict[int, Any]] = {}  # model -> step -> row, newest made model first
+        # a vintage -> step -> row, the one made last first; vintages are never mixed
+        steps_of: dict[tuple[Any, ...], dict[int, Any]] = {}
         for row in rows:
-            steps_of.setdefault(row.model_name, {}).setdefault(row.horizon_days, row)
+            steps_of.setdefault(vintage_of(row), {}).setdefault(row.horizon_days, row)
         for steps in steps_of.values():
             if len(steps) == horizon:
                 try:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 
+from tradingbot.persistence.forecast_rows import vintage_of
 from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
@@ -44,9 +45,15 @@ def newest_forecast_rows(
         )
     )
     return {
-        symbol: list({row.horizon_days: row for row in steps}.values())  # the newest vintage
+        symbol: _newest_vintage(list(steps))
         for symbol, steps in itertools.groupby(rows.all(), key=lambda row: row.symbol)
     }
+
+
+def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
+    """Those of the forecast whose first step was made last, of rows by step and time."""
+    first = [row for row in rows if row.horizon_days == rows[0].horizon_days][-1]
+    return [row for row in rows if vintage_of(row) == vintage_of(first)]
 
 
 def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:

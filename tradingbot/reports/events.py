@@ -1,11 +1,11 @@
 """What the newest forecasts say of events on the way."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tradingbot.persistence.events import newest_chances
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from sqlalchemy.orm import Session
@@ -14,16 +14,19 @@ Chances = dict[str, dict[int, float]]  # event -> step -> chance by the end of t
 
 
 def read_chances(
-    session: "Session", model: str, interval: str, fans: Mapping[str, Sequence[Any]]
+    session: "Session", model: str, interval: str, newest: "Iterable[tuple[str, datetime, float]]"
 ) -> dict[str, Chances]:
-    """Return by ticker what is stored beside its newest forecast, whose ledger rows are `fans`."""
-    by_day: dict[datetime, list[str]] = {}
-    for symbol, rows in fans.items():
-        by_day.setdefault(rows[0].as_of, []).append(symbol)
+    """Return by ticker what is stored beside its newest forecast.
+
+    `newest` has each ticker's as_of, and what that bar closes at in today's candles.
+    """
+    by_day: dict[datetime, dict[str, float | None]] = {}
+    for symbol, as_of, close in newest:
+        by_day.setdefault(as_of, {})[symbol] = close
     found: dict[str, Chances] = {}
-    for as_of, symbols in by_day.items():
+    for as_of, closes in by_day.items():
         for row in newest_chances(
-            session, model=model, interval=interval, symbols=symbols, as_of=as_of
+            session, model=model, interval=interval, closes=closes, as_of=as_of
         ):
             of_event = found.setdefault(row.symbol, {}).setdefault(row.event, {})
             of_event[row.horizon_days] = row.probability  # the newest vintage comes last

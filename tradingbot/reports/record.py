@@ -132,22 +132,28 @@ def read_record(
         revision = first.model_revision or ""
         candles = Candles(session, status.source)
         found, unscored = _outcomes(session, candles, model, revision, recent, since)
+        tickers = [
+            _ticker(one, fans[one], candles, found.get(one), unscored.get(one, []))
+            for one in recent
+        ]
         return Record(
             status=status,
             model=model,
             revision=revision,
             samples=first.samples,
-            tickers=[
-                _ticker(one, fans[one], candles, found.get(one), unscored.get(one, []))
-                for one in recent
-            ],
+            tickers=tickers,
             notes=_notes(status, symbols, chosen, recent),
             others=_others(session, model, revision),
             shares=read_shares(session, model, revision, INTERVAL),
             events=list(
                 event_scores_of(session, model=model, revision=revision, interval=INTERVAL)
             ),
-            chances=read_chances(session, model, INTERVAL, {one: fans[one] for one in recent}),
+            chances=read_chances(
+                session,
+                model,
+                INTERVAL,
+                [(one.symbol, one.fan.as_of, one.fan.last_close) for one in tickers],
+            ),
         )
 
 

@@ -10,6 +10,7 @@ from tradingbot.ai.mcp.documents import EventArguments, EventsDocument, EventSta
 from tradingbot.ai.mcp.sources import Sources, ToolError, ticker_of
 from tradingbot.ai.mcp.text import events_text
 from tradingbot.ai.sanitising import name_text
+from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError
 from tradingbot.forecast import Forecast
@@ -31,7 +32,8 @@ def path_events(sources: Sources, asked: EventArguments) -> tuple[str, EventsDoc
         raise ToolError(quoted(error, 700)) from error
     data = sources.data()
     latest = latest_complete_session(ticker, data.now())
-    document = _stored(sources, ticker, events, asked.horizon, latest)
+    close = adjusted_close(data, ticker)(latest)
+    document = _stored(sources, ticker, events, asked.horizon, latest, close)
     if document is None:
         document = _computed(sources, data, ticker, events, asked.horizon)
     return events_text(document), document
@@ -69,9 +71,17 @@ def _computed(
 
 
 def _stored(
-    sources: Sources, ticker: str, events: Sequence[Event], days: int, latest: datetime
+    sources: Sources,
+    ticker: str,
+    events: Sequence[Event],
+    days: int,
+    latest: datetime,
+    close: float | None,
 ) -> EventsDocument | None:
-    """None where one of the events is not stored for each of the days after `latest`."""
+    """None where one of the events is not stored for each of the days after `latest`.
+
+    `close` is that of `latest` in today's candles, if it is known.
+    """
     try:
         with sources.session() as session:
             if KronosEvent.__tablename__ not in table_names(session.connection()):
@@ -80,7 +90,9 @@ def _stored(
             if model is None:
                 return None
             chances = list(
-                newest_chances(session, model=model, interval="1d", symbols=[ticker], as_of=latest)
+                newest_chances(
+                    session, model=model, interval="1d", closes={ticker: close}, as_of=latest
+                )
             )
             wanted = [_steps(chances, event.text, days) for event in events]
             if not all(wanted):
@@ -93,7 +105,7 @@ def _stored(
         symbol=name_text(ticker),
         model=name_text(model),
         as_of=latest,
-        last_close=first.last_close,
+        last_close=close or first.last_close,
         source="stored",
         days=[row.target_date for row in wanted[0]],
         events=[
