@@ -99,10 +99,21 @@ class BatchResponse(BaseModel):
     results: list[BatchForecast | BatchError]
 
 
+class ServedModel(BaseModel):
+    """A model that a request may name."""
+
+    model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
+    model_revision: str | None
+
+
 class HealthResponse(BaseModel):
     status: Literal["ok"]
     model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
     model_revision: str | None
+    models: Annotated[
+        list[ServedModel],
+        Field(description="all of them; the first is `model`, which is asked by default"),
+    ]
     anchor: Annotated[Anchor, Field(description="of requests that do not say")]
     boot_id: Annotated[str, Field(description="new in every process")]
     started_at: str

@@ -3,7 +3,15 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,7 +24,8 @@ from starlette.responses import StreamingResponse
 from kronos_space import __version__
 from kronos_space.engine.batch import Paths
 from kronos_space.engine.worker import InferenceWorker, Outcome
-from kronos_space.forecasting.forecaster import Forecaster, Prepared
+from kronos_space.forecasting.forecaster import Prepared
+from kronos_space.forecasting.models import Models
 from kronos_space.schemas import (
     DEFAULT_ANCHOR,
     BatchResponse,
@@ -41,16 +50,25 @@ router = APIRouter()
 
 
 def create_app(
-    settings: Settings | None = None, *, checkpoint: Checkpoint | None = None
+    settings: Settings | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    others: Sequence[Checkpoint] = (),
 ) -> FastAPI:
-    """The service. The model is loaded in the lifespan, unless a loaded one is passed."""
+    """The service. Its models are loaded in the lifespan, unless loaded ones are passed.
+
+    Args:
+        settings: Default: those of the environment.
+        checkpoint: The model that answers requests that name none.
+        others: Models besides it.
+    """
     settings = settings or Settings.from_env()
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        forecaster = Forecaster(checkpoint or load_checkpoint(settings.model), settings)
-        app.state.service = service = Service(forecaster, settings, metrics)
+        loaded = [checkpoint, *others] if checkpoint else map(load_checkpoint, settings.checkpoints)
+        app.state.service = service = Service(Models([*loaded], settings), settings, metrics)
         try:
             yield
         finally:
@@ -78,14 +96,15 @@ def create_app(
 
 
 class Service:
-    """The loaded model and its queue; new in every process."""
+    """The loaded models and their queue; new in every process."""
 
-    def __init__(self, forecaster: Forecaster, settings: Settings, metrics: Metrics) -> None:
-        self.forecaster = forecaster
+    def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
+        self.models = models
+        self.forecaster = models.first  # of requests that name none
         self.settings = settings
         self.metrics = metrics
         self.worker = InferenceWorker(
-            forecaster.work,
+            models.work,
             max_waiting=settings.max_queue,
             max_work=settings.max_work,
             observe=metrics.computed,
@@ -93,12 +112,11 @@ class Service:
         self.boot_id = uuid.uuid4().hex
         self.started_at = datetime.now(UTC)
         self.bodies = Bodies(settings.max_body_mb)
-        self.reader = Reader(forecaster, settings)
+        self.reader = Reader(models, settings)
         self.assistants = Assistants(self, settings)
         self._started = time.monotonic()
         metrics.serving(
-            forecaster.model_name,
-            forecaster.model_revision,
+            [(one.model_name, one.model_revision) for one in models.all],
             waiting=lambda: self.worker.waiting,
             running=lambda: self.worker.running,
         )
@@ -109,6 +127,10 @@ class Service:
             "status": "ok",
             "model": self.forecaster.model_name,
             "model_revision": self.forecaster.model_revision,
+            "models": [
+                {"model": one.model_name, "model_revision": one.model_revision}
+                for one in self.models.all
+            ],
             "anchor": DEFAULT_ANCHOR,
             "boot_id": self.boot_id,
             "started_at": self.started_at.isoformat(),
@@ -118,14 +140,9 @@ class Service:
 
     def measure(self, prepared: Iterable[Prepared], outcomes: Iterable[Outcome]) -> None:
         """Observe how far the tokenizer reads the last closes off."""
-        self.metrics.reconstructed(
-            self.forecaster.model_name,
-            [
-                one.reconstruction(outcome).error
-                for one, outcome in zip(prepared, outcomes, strict=True)
-                if isinstance(outcome, Paths)
-            ],
-        )
+        for one, outcome in zip(prepared, outcomes, strict=True):
+            if isinstance(outcome, Paths):
+                self.metrics.reconstructed(one.head["model"], one.reconstruction(outcome).error)
 
 
 @router.head("/health", include_in_schema=False)  # what watches a service often asks so

@@ -10,13 +10,22 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import FastAPI
 
 from kronos_space.server import file_descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
-from kronos_space.weights.catalogue import CheckpointError, WrongCheckpoint, check_name
+from kronos_space.weights.catalogue import (
+    CheckpointError,
+    WrongCheckpoint,
+    check_distinct,
+    check_name,
+)
+
+if TYPE_CHECKING:
+    from kronos_space.forecasting.forecaster import Forecaster
 
 logger = logging.getLogger("kronos_space")
 
@@ -26,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env()
-        check_name(settings.model)
+        for name in settings.checkpoints:
+            check_name(name, "KRONOS_MODELS" if settings.models else "KRONOS_MODEL")
     except (SettingsError, WrongCheckpoint) as error:
         return _fail(str(error), 2)
     # before uvicorn takes over, and when it gives the signal back: leave quietly
@@ -58,10 +68,11 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
     from kronos_space.weights.checkpoint import load_checkpoint
 
     try:
-        checkpoint = load_checkpoint(settings.model)
+        first, *others = map(load_checkpoint, settings.checkpoints)
+        check_distinct([first.name, *(one.name for one in others)])
     except CheckpointError as error:
         return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
-    app = create_app(settings, checkpoint=checkpoint)
+    app = create_app(settings, checkpoint=first, others=others)
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look through it again and again
     config = uvicorn.Config(
@@ -93,15 +104,8 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         [listener] = sockets or []
         host, port = listener.getsockname()[:2]
-        forecaster = self._app.state.service.forecaster
-        revision = forecaster.model_revision
-        logger.info(
-            "ready: %s%s on http://%s:%d",
-            forecaster.model_name,
-            f" at revision {revision}" if revision else "",
-            _shown(host),
-            port,
-        )
+        models = self._app.state.service.models.all
+        logger.info("ready: %s on http://%s:%d", ", ".join(map(_named, models)), _shown(host), port)
         if log_format_of() != "json":  # for a person
             _say(f"open http://{_shown(host)}:{port} in a browser; Ctrl-C ends it")
 
@@ -117,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m kronos_space",
         description="Serve Kronos forecasts over HTTP.",
         epilog="Everything else is set by environment variables; KRONOS_MODEL chooses the model "
-        "(default: kronos-mini). The table is in kronos_space/README.md.",
+        "(default: kronos-mini), KRONOS_MODELS several. The table is in kronos_space/README.md.",
     )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -154,6 +158,12 @@ def _with_other_port(port: int) -> str:
     """How, by the way that this process was started: `make` passes no options on."""
     other = port + 1 if 0 < port < 65535 else 7861
     return f"make serve PORT={other}" if os.environ.get("MAKELEVEL") else f"--port {other}"
+
+
+def _named(model: "Forecaster") -> str:
+    """With its revision, where there is one."""
+    revision = model.model_revision
+    return model.model_name + (f" at revision {revision}" if revision else "")
 
 
 def _shown(host: str) -> str:

@@ -116,6 +116,15 @@ class ForecastRequest(_Strict):
         str,
         Field(pattern="^[0-9A-Za-z]{1,16}$", description="a label; the bars show their spacing"),
     ] = "1d"
+    model: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="one of /health's `models`, for a service with several; default: the first",
+            examples=["NeoQuasar/Kronos-mini"],
+        ),
+    ] = None
     ohlcv: Annotated[list[Bar], FailFast(), Field(description="the history, oldest bar first")]
     target_timestamps: Annotated[
         list[Timestamp] | None,

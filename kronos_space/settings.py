@@ -38,6 +38,12 @@ class Settings:
         "kronos-mini",
         "kronos-mini, kronos-small, kronos-base, kronos-nano, a checkpoint folder, or auto",
     )
+    models: str | None = _text(
+        "KRONOS_MODELS",
+        None,
+        "several of these in place of KRONOS_MODEL, with commas between them: a request may name "
+        "one, and the first answers those that name none",
+    )
     api_key: str | None = _text(
         "KRONOS_API_KEY", None, "when set, requests must carry it as X-API-Key", repr=False
     )
@@ -82,6 +88,12 @@ class Settings:
         "KRONOS_SHUTDOWN_TIMEOUT", 25, 1, 600, "seconds that running requests get on SIGTERM"
     )
 
+    @property
+    def checkpoints(self) -> list[str]:
+        """What KRONOS_MODELS lists, else KRONOS_MODEL alone."""
+        listed = self.models.split(",") if self.models else [self.model]
+        return [name.strip() for name in listed]
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Settings from `environ` (default: the process's). An empty value counts as not set.
@@ -100,6 +112,13 @@ class Settings:
         if settings.api_key and not (settings.api_key.isascii() and settings.api_key.isprintable()):
             raise SettingsError(  # never with its value
                 "KRONOS_API_KEY has characters that no HTTP header carries: expected visible ASCII"
+            )
+        if not all(settings.checkpoints) or len({*settings.checkpoints}) < len(
+            settings.checkpoints
+        ):
+            raise SettingsError(
+                f"KRONOS_MODELS={settings.models!r}: expected names with commas between them, each "
+                "once, such as kronos-mini,kronos-small"
             )
         if settings.min_history > settings.max_history:
             raise SettingsError(

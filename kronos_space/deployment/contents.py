@@ -30,7 +30,7 @@ CONTENTS = {
     ),
     "forecasting": (
         "__init__.py anchoring.py bar_schedule.py candle_warnings.py candles.py forecaster.py "
-        "timestamps.py"
+        "models.py timestamps.py"
     ),
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (

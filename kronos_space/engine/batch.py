@@ -30,6 +30,7 @@ class Prompt:
     horizon: int
     sampling: SamplingParams
     seed: int
+    model: str = ""  # whose it is where there are several; one engine has no use for it
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ class Forecaster:
                     top_p=request.top_p,
                 ),
                 seed=seed,
+                model=self.model_name,
             ),
             scale=scale,
         )

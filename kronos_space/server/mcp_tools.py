@@ -117,7 +117,9 @@ async def _status(service: Any, arguments: dict[str, Any]) -> Answer:
     if arguments:
         raise InvalidRequest("status takes no arguments")
     health = service.health()
-    text = f"{_model(health['model'])} is up, for {health['uptime_s']:.0f} s."
+    names = [_model(one["model"]) for one in health["models"]]
+    verb = "is" if len(names) == 1 else "are"
+    text = f"{', '.join(names)} {verb} up, for {health['uptime_s']:.0f} s."
     return text, health
 
 

@@ -68,19 +68,19 @@ class Metrics:
             registry=registry,
         )
         self._model = Gauge(
-            "kronos_model_info", "The model served.", ["model", "revision"], registry=registry
+            "kronos_model_info", "Each model served: 1.", ["model", "revision"], registry=registry
         )
 
     def serving(
         self,
-        model: str,
-        revision: str | None,
+        models: Iterable[tuple[str, str | None]],
         *,
         waiting: Callable[[], int],
         running: Callable[[], int],
     ) -> None:
-        """Name the model, and where the series are counted that wait, and that are computed."""
-        self._model.labels(model, revision or "").set(1)
+        """Name the models with their revisions, and where series are counted."""
+        for model, revision in models:
+            self._model.labels(model, revision or "").set(1)
         self._queue_series.set_function(waiting)
         self._running_series.set_function(running)
 
@@ -97,10 +97,9 @@ class Metrics:
         self._engine_seconds.observe(seconds)
         self._paths.inc(paths)
 
-    def reconstructed(self, model: str, errors: Iterable[float]) -> None:
-        """Series were forecast: |last close ÷ its reconstruction - 1| of each."""
-        for error in errors:
-            self._reconstruction.labels(model).observe(error)
+    def reconstructed(self, model: str, error: float) -> None:
+        """A series was forecast: |last close ÷ its reconstruction - 1|."""
+        self._reconstruction.labels(model).observe(error)
 
     def text(self) -> bytes:
         """The exposition format."""

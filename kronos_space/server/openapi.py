@@ -107,6 +107,7 @@ HEALTH = {
     "status": "ok",
     "model": "NeoQuasar/Kronos-mini",
     "model_revision": _REVISION,
+    "models": [{"model": "NeoQuasar/Kronos-mini", "model_revision": _REVISION}],
     "anchor": "last_close",
     "boot_id": "560dbd0702114fc6ae94efdfddd26def",
     "started_at": "2026-11-20T22:00:03.468280+00:00",

@@ -14,7 +14,8 @@ from pydantic_core import from_json
 
 from kronos_space.error_messages import symbol_shown
 from kronos_space.exceptions import InvalidRequest
-from kronos_space.forecasting.forecaster import Forecaster, Prepared
+from kronos_space.forecasting.forecaster import Prepared
+from kronos_space.forecasting.models import Models
 from kronos_space.path_events import MAX_EVENTS
 from kronos_space.schemas import MAX_QUANTILES, read_batch, read_request
 from kronos_space.server.errors import item_error
@@ -33,8 +34,8 @@ Items = list[Prepared | dict[str, Any]]
 class Reader:
     """Reads bodies, in turn."""
 
-    def __init__(self, forecaster: Forecaster, settings: Settings) -> None:
-        self._forecaster = forecaster
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self._models = models
         self._settings = settings
         self._largest = 2 * 2**20 + ROW * settings.max_history  # bytes of one series
         # commas and brackets of one series: no valid one has as many
@@ -89,14 +90,14 @@ class Reader:
 
     def _prepare(self, text: Body) -> Prepared:
         self._check_size(text)
-        return self._forecaster.prepare(read_request(_parsed(text), self._settings))
+        return self._models.prepare(read_request(_parsed(text), self._settings))
 
     def _prepare_item(self, text: bytes) -> Prepared | dict[str, Any]:
         data = None
         try:
             self._check_size(text)
             data = _parsed(text)
-            return self._forecaster.prepare(read_request(data, self._settings))
+            return self._models.prepare(read_request(data, self._settings))
         except NotJson:  # nor is the whole body
             raise
         except Exception as error:  # whatever it is, the other items are answered

@@ -1,6 +1,6 @@
 """The published models, each pinned by revision and checksum. No torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,11 +119,20 @@ BUNDLED_FILES = {
 }
 
 
-def check_name(name: str) -> None:
-    """Raise WrongCheckpoint if KRONOS_MODEL can mean nothing, before anything slow is imported."""
+def check_distinct(names: Sequence[str]) -> None:
+    """Raise WrongCheckpoint if two models have the same name: none could be asked by it."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise WrongCheckpoint(
+            f"KRONOS_MODELS: two checkpoints have the name {twice}; leave one out, or give the "
+            "other a name of its own in its kronos.json"
+        )
+
+
+def check_name(name: str, variable: str = "KRONOS_MODEL") -> None:
+    """Raise WrongCheckpoint if a name can mean nothing, before anything slow is imported."""
     known = [*CATALOGUE, *BUNDLED_FILES, "auto"]
     if name not in known and not Path(name).is_dir():
         raise WrongCheckpoint(
-            f"KRONOS_MODEL={name!r}: neither a known model nor a folder; expected one of "
+            f"{variable}={name!r}: neither a known model nor a folder; expected one of "
             f"{', '.join(known)}, or the path of a checkpoint folder"
         )

@@ -67,9 +67,7 @@ def load_checkpoint(name: str) -> Checkpoint:
     """
     checkpoint = _load_by_name(name)
     if fault := numeric_fault(checkpoint.model, checkpoint.tokenizer):
-        raise CheckpointError(
-            f"KRONOS_MODEL={name}: {fault}; take another checkpoint, or fetch this one again"
-        )
+        raise CheckpointError(f"{name}: {fault}; take another checkpoint, or fetch this one again")
     return checkpoint
 
 
