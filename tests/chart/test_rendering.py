@@ -70,7 +70,13 @@ def test_every_object_is_labelled_and_in_the_namespace(ci: str) -> None:
         assert labels["app.kubernetes.io/instance"] == "tradingbots"
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
         assert labels["app.kubernetes.io/part-of"] == "kronos"
-        assert labels["app.kubernetes.io/component"] in ("bot", "space", "postgres", "test")
+        assert labels["app.kubernetes.io/component"] in (
+            "bot",
+            "space",
+            "postgres",
+            "test",
+            "backup",
+        )
         assert labels["app.kubernetes.io/version"] == __version__
         assert labels["helm.sh/chart"].startswith("tradingbots-")
         assert one["metadata"]["namespace"] == NAMESPACE

@@ -211,7 +211,7 @@ nowhere: env.HF_SPACE_REPO and env.KRONOS_SPACE_URL are empty
     sizeLimit: {{ . }}
 {{- end }}
 
-{{/* This release's bots and its test, as a peer of a NetworkPolicy. */}}
+{{/* This release's bots, its test and its backups, as a peer of a NetworkPolicy. */}}
 {{- define "tradingbots.botsSelector" -}}
 matchLabels:
   app.kubernetes.io/name: {{ .Chart.Name }}
@@ -219,5 +219,5 @@ matchLabels:
 matchExpressions:
   - key: app.kubernetes.io/component
     operator: In
-    values: [bot, test]
+    values: [bot, test, backup]
 {{- end }}

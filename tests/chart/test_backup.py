@@ -1,0 +1,182 @@
+"""The chart's backup and restore: what its CronJobs run, with real tools, on a real Postgres."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData, create_engine, make_url, select
+
+from tests.support.charts import find, pods, rendered
+from tests.support.postgres import PASSWORD, USER, Postgres
+from tradingbot.persistence.engine import dispose_engines, init_db
+
+MADE = 2000  # rows in the database
+
+
+@pytest.fixture
+def tools(postgres_server: Postgres) -> Path:
+    """Where pg_dump and pg_restore of the server's version are, as in the image of postgres."""
+    [[folder]] = postgres_server.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+    return Path(folder)
+
+
+@pytest.fixture
+def other_url(postgres_server: Postgres) -> Iterator[str]:
+    """An empty database, as a new server has."""
+    postgres_server.execute("CREATE DATABASE restored")
+    yield postgres_server.url("restored")
+    dispose_engines()
+    postgres_server.execute("DROP DATABASE restored WITH (FORCE)")
+
+
+@pytest.fixture
+def ledger(postgres_url: str) -> str:
+    """A database with rows in it."""
+    init_db(postgres_url)
+    engine = create_engine(make_url(postgres_url).set(drivername="postgresql+psycopg2"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO historic_data"
+            " (symbol, interval, timestamp, open, high, low, close, volume)"
+            f" SELECT 'T' || n, '1d', now(), 1, 2, 1, 2, 9 FROM generate_series(1, {MADE}) n"
+        )
+    engine.dispose()
+    return postgres_url
+
+
+def run(what: str, address: dict[str, str], folder: Path, tools: Path, **env: str) -> str:
+    """What the CronJob's container prints; it fails with its words."""
+    [container] = pods(rendered(ci="backup"))[f"tradingbots-{what}"]["containers"]
+    path = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [*container["command"], *container["args"]],
+        env={**path, "BACKUP_FOLDER": str(folder), **address, **env},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert PASSWORD not in done.stdout + done.stderr
+    if done.returncode:
+        raise RuntimeError(f"{done.returncode}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def by_url(url: str) -> dict[str, str]:
+    return {"DATABASE_URL": url.replace("postgresql://", "postgresql+psycopg2://")}
+
+
+def by_parts(url: str) -> dict[str, str]:
+    address = make_url(url)
+    return {
+        "POSTGRES_HOST": str(address.query["host"]),
+        "POSTGRES_USER": USER,
+        "POSTGRES_PASSWORD": PASSWORD,
+        "POSTGRES_DATABASE": str(address.database),
+    }
+
+
+def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"))
+    tables = MetaData()
+    tables.reflect(engine)
+    with engine.connect() as connection:
+        found = {
+            table.name: sorted(map(tuple, connection.execute(select(table))), key=repr)
+            for table in tables.sorted_tables
+        }
+    engine.dispose()
+    return found
+
+
+@pytest.mark.parametrize("named", [by_url, by_parts])
+def test_what_was_lost_comes_back_from_a_backup(
+    named: object, ledger: str, other_url: str, tools: Path, tmp_path: Path
+) -> None:
+    assert callable(named)
+    said = run("backup", named(ledger), tmp_path, tools, KEEP="14")
+    assert said.endswith("kept: 1 of at most 14")
+    run("restore", named(other_url), tmp_path, tools)
+    assert contents(other_url) == contents(ledger)
+    assert len(contents(other_url)["historic_data"]) == MADE
+
+
+def test_a_restore_takes_the_place_of_what_is_there(
+    ledger: str, postgres_server: Postgres, tools: Path, tmp_path: Path
+) -> None:
+    before = contents(ledger)
+    run("backup", by_url(ledger), tmp_path, tools, KEEP="2")
+    database = str(make_url(ledger).database)
+    postgres_server.execute("DELETE FROM historic_data WHERE symbol < 'T5'", database=database)
+    postgres_server.execute("DROP TABLE kronos_scores", database=database)
+    run("restore", by_url(ledger), tmp_path, tools)
+    assert contents(ledger) == before
+
+
+def test_a_damaged_backup_changes_nothing(ledger: str, tools: Path, tmp_path: Path) -> None:
+    before = contents(ledger)
+    run("backup", by_url(ledger), tmp_path, tools, KEEP="2")
+    [backup] = tmp_path.glob("kronos-*.dump")
+    backup.write_bytes(backup.read_bytes()[:-4000])
+    with pytest.raises(RuntimeError, match=r"pg_restore: error"):
+        run("restore", by_url(ledger), tmp_path, tools)
+    assert contents(ledger) == before
+
+
+def test_the_newest_are_kept_and_nothing_else_is_touched(
+    postgres_url: str, tools: Path, tmp_path: Path
+) -> None:
+    for day in range(1, 6):
+        (tmp_path / f"kronos-2026110{day}T003500Z.dump").write_text(f"of day {day}")
+    (tmp_path / "notes.txt").write_text("mine")
+    run("backup", by_url(postgres_url), tmp_path, tools, KEEP="3")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[:2] == ["kronos-20261104T003500Z.dump", "kronos-20261105T003500Z.dump"]
+    assert names[2].startswith(f"kronos-{time.strftime('%Y')}")
+    assert names[3:] == ["notes.txt"]
+
+
+def test_a_backup_that_fails_removes_none_and_leaves_no_half(tools: Path, tmp_path: Path) -> None:
+    (tmp_path / "kronos-20261101T003500Z.dump").write_text("of day 1")
+    nowhere = {"DATABASE_URL": f"postgresql://{USER}:{PASSWORD}@127.0.0.1:1/kronos"}
+    with pytest.raises(RuntimeError, match="Connection refused"):
+        run("backup", nowhere, tmp_path, tools, KEEP="1")
+    assert [path.name for path in tmp_path.iterdir()] == ["kronos-20261101T003500Z.dump"]
+
+
+@pytest.mark.parametrize(
+    ("what", "env", "says"),
+    [
+        ("backup", {}, "2: no database: set DATABASE_URL, or POSTGRES_HOST and its kin"),
+        ("backup", {"DATABASE_URL": "sqlite:///kronos.db"}, "2: the database is a SQLite file"),
+        ("restore", by_url("postgresql://h/d"), "2: a backup is not there; there are:"),
+        ("restore", {**by_url("postgresql://h/d"), "RESTORE_FILE": "a.dump"}, "2: a.dump is not"),
+    ],
+)
+def test_what_cannot_work_is_said_in_a_line(
+    what: str, env: dict[str, str], says: str, tools: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError, match=says):
+        run(what, env, tmp_path, tools, KEEP="1")
+
+
+def test_the_restore_runs_by_hand_alone_and_knows_the_same_database() -> None:
+    objects = rendered(ci="backup")
+    backup = find(objects, "CronJob", "tradingbots-backup")
+    restore = find(objects, "CronJob", "tradingbots-restore")
+    assert (backup["spec"]["suspend"], restore["spec"]["suspend"]) == (False, True)
+    [one], [other] = (pods(objects)[f"tradingbots-{what}"]["containers"]
+                      for what in ("backup", "restore"))  # fmt: skip
+    assert [env for env in one["env"] if env["name"] != "KEEP"] == other["env"]
+    assert one["volumeMounts"] == other["volumeMounts"]
+
+
+def test_the_claim_of_the_backups_outlives_the_release_and_may_be_ones_own() -> None:
+    claim = find(rendered(ci="backup"), "PersistentVolumeClaim", "tradingbots-backup")
+    assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    objects = rendered("--set", "backup.existingClaim=elsewhere", ci="backup")
+    assert not [one for one in objects if one["kind"] == "PersistentVolumeClaim"]
+    [volume] = [volume for volume in pods(objects)["tradingbots-backup"]["volumes"]
+                if volume["name"] == "backup"]  # fmt: skip
+    assert volume["persistentVolumeClaim"] == {"claimName": "elsewhere"}
