@@ -76,6 +76,7 @@ lint: $(VENV)/.dev ## Style, types, the directions of imports, and GitHub's work
 	@$(CHECK).github-workflows .github/workflows/*.yml
 	@$(CHECK).dependabot .github/dependabot.yml
 	@$(CHECK).github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	@$(CHECK).compose-spec examples/one-machine/compose.yaml
 	@$(CHECK).github-issue-config .github/ISSUE_TEMPLATE/config.yml
 CHECK = $(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor
 

@@ -26,8 +26,9 @@ from tests.support.kube_protobuf import fields
 from tests.support.kube_tools import tool
 
 RUN_NOW = """
-kubectl create job --from=cronjob/tradingbot-kronos test-run -n tradingbots-2025
-kubectl logs -f job/test-run -n tradingbots-2025
+RUN=test-run-$(date +%s)
+kubectl create job --from=cronjob/tradingbot-kronos $RUN -n tradingbots-2025
+kubectl logs -f job/$RUN -n tradingbots-2025
 """
 
 

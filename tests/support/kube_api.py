@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 KINDS = {
-    "v1": {"pods": "Pod", "secrets": "Secret", "services": "Service"},
+    "v1": {
+        "persistentvolumeclaims": "PersistentVolumeClaim",
+        "pods": "Pod",
+        "secrets": "Secret",
+        "services": "Service",
+    },
     "batch/v1": {"cronjobs": "CronJob", "jobs": "Job"},
     "apps/v1": {"deployments": "Deployment", "statefulsets": "StatefulSet"},
     "autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
