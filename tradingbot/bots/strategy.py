@@ -18,7 +18,8 @@ import pandas as pd
 from tradingbot.bots.account import CASH, Account, Costs
 from tradingbot.errors import ConfigError, KronosError, StrategyError
 from tradingbot.formatting import one_line
-from tradingbot.runtime.lookahead import decision_of, in_backtest, is_deciding
+from tradingbot.runtime.decisions import decision_of
+from tradingbot.runtime.lookahead import in_backtest, is_deciding
 from tradingbot.settings import Settings, parse_symbols
 
 DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit

@@ -1,12 +1,13 @@
 """A decision about the past in threads of its own, one bot in several, and bots that are sent."""
 
 import copy
+import multiprocessing
 import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -24,6 +25,7 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.runtime.decisions import _carried
 from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.settings import Settings
 from tradingbot.utils.core import kronos_forecast, run_ai_with_tools
@@ -36,6 +38,13 @@ SAMPLE = DataService("sample", min_bars=1)
 CLIENT = KronosClient("http://127.0.0.1:9", data=SAMPLE)
 OLD_POOL = ThreadPoolExecutor(1)
 OLD_POOL.submit(int).result()  # its thread is older than any backtest
+OLD_THREADS = ThreadPool(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed_at_the_end() -> Iterator[None]:
+    with OLD_THREADS:
+        yield
 
 
 def started(work: Callable[[], Any]) -> Any:
@@ -71,7 +80,7 @@ def nested(work: Callable[[], Any]) -> Any:
 
 WAYS: list[Callable[..., Any]] = [
     lambda work: work(), started, pooled, lambda work: OLD_POOL.submit(work).result(),
-    of_multiprocessing, nested,
+    of_multiprocessing, nested, OLD_THREADS.apply,
 ]  # fmt: skip
 ASKED: dict[str, Callable[[Bot], Any]] = {
     "fetch": lambda bot: bot.fetch("AAPL"),
@@ -99,6 +108,78 @@ def test_the_present_is_refused_in_a_backtest_in_whatever_thread(
 
     result = Peeks("b", "AAPL", data=SAMPLE, settings=Settings()).backtest(BARS)
     assert len(result.trades) == 1
+
+
+def peek() -> str:
+    """What a worker may see; to be found by name in another process."""
+    try:
+        return type(SAMPLE.history("AAPL")).__name__
+    except LookAhead:
+        return "LookAhead"
+
+
+def peeked_in_a_backtest(ways: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What each way gives in the decision on the first bar."""
+    found: list[Any] = []
+
+    class Peeks(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            if not found:
+                found.extend(way() for way in ways)
+            return 0
+
+    Peeks("b", "AAPL", settings=Settings()).backtest(BARS)
+    return found
+
+
+def test_a_pool_that_a_decision_has_made_lives_in_the_present_afterwards() -> None:
+    made: list[Any] = []
+
+    def make() -> list[str]:
+        made.extend([ThreadPoolExecutor(1), ThreadPool(1)])
+        return [made[0].submit(peek).result(), made[1].apply(peek), *made[1].map(_peek_at, [0])]
+
+    assert peeked_in_a_backtest([make]) == [["LookAhead"] * 3]
+    with made[0], made[1]:
+        assert made[0].submit(peek).result() == made[1].apply(peek) == "DataFrame"
+
+
+def _peek_at(_: int) -> str:
+    return peek()
+
+
+def test_work_is_sent_to_another_process_with_the_time_that_it_is_about() -> None:
+    [sent] = peeked_in_a_backtest([lambda: pickle.dumps(_carried(peek))])
+    assert pickle.loads(sent)() == "LookAhead"
+    assert peek() == "DataFrame"
+
+
+@pytest.mark.integration
+def test_the_present_is_refused_in_other_processes_too() -> None:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=fork) as old, fork.Pool(1) as old_pool:
+        assert old.submit(peek).result() == old_pool.apply(peek) == "DataFrame"
+        queue = fork.SimpleQueue()
+
+        def in_a_process() -> Any:
+            started = fork.Process(target=lambda: queue.put(peek()))
+            started.start()
+            started.join()
+            return queue.get()
+
+        made: list[ProcessPoolExecutor] = []
+
+        def in_a_new_pool() -> Any:
+            made.append(ProcessPoolExecutor(1, mp_context=fork))
+            return made[0].submit(peek).result()
+
+        ways = [
+            lambda: old.submit(peek).result(), lambda: old_pool.apply(peek),
+            lambda: old_pool.map(_peek_at, [0])[0], in_a_process, in_a_new_pool,
+        ]  # fmt: skip
+        assert peeked_in_a_backtest(ways) == ["LookAhead"] * 5
+        with made[0] as new:
+            assert old.submit(peek).result() == new.submit(peek).result() == "DataFrame"
 
 
 def test_a_bots_own_thread_of_before_does_not_see_todays_candles_either() -> None:
