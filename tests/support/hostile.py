@@ -32,6 +32,7 @@ from tradingbot.forecast import QUANTILE_LEVELS, Forecast
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Timeouts
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.wire import SeriesRequest, prepare
@@ -462,7 +463,7 @@ def try_space(number: int, seed: int, *, slow: bool = True) -> tuple[Counter[str
     ):
         database = f"sqlite:///{Path(folder) / 'stored.db'}"
         init_db(database)
-        client = SpaceClient(server.url, api_key="a-secret", timeouts=QUICK)
+        client = SpaceClient(SpaceAddress(server.url, api_key="a-secret", timeouts=QUICK))
         stored: list[Forecast] = []
         for turn in range(number):
             rng = random.Random(f"{seed} {turn}")

@@ -33,7 +33,7 @@ from tradingbot.persistence.engine import get_db_session, get_engine
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.settings import Settings, Timeouts, use_timeouts
 from tradingbot.space import client as space_client
-from tradingbot.space import transport as space_http
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import prepared
 
@@ -108,7 +108,7 @@ def test_many_tickers_go_in_batches_and_come_back_in_order(
     monkeypatch.setattr(space_client, "BATCH_SERIES", 2)
     histories = {f"T{i}": sample.history("AAPL", bars=40) for i in range(9)}
     requests = prepared(histories, histories.__getitem__, 1, interval="1d", samples=4)
-    with SpaceClient(space_url) as client:
+    with SpaceClient(SpaceAddress(space_url)) as client:
         batches = list(client.forecast_batches(requests))
     assert [[symbol for symbol, _ in batch] for batch in batches] == [
         ["T0", "T1"], ["T2", "T3"], ["T4", "T5"], ["T6", "T7"], ["T8"],
@@ -406,7 +406,7 @@ def test_a_key_that_the_space_refuses_is_a_wrong_setting(key: str | None, says: 
         scripted((401, {}, {"error": {"code": "x", "message": "no key"}})) as (url, _),
         pytest.raises(ConfigError, match=f"KRONOS_API_KEY {says}.*/metrics answered 401: no key"),
     ):
-        SpaceClient(url, api_key=key).check_key()
+        SpaceClient(SpaceAddress(url, api_key=key)).check_key()
 
 
 def test_looking_for_a_stored_forecast_makes_no_tables(
@@ -527,7 +527,6 @@ def test_while_one_request_is_computed_the_next_one_is_on_its_way_and_no_third(
             at_once -= 1
 
     with scripted(compute) as (url, _), KronosClient(url, data=sample) as client:
-        monkeypatch.setattr(space_http, "ATTEMPTS", 1)
         assert len(list(client.forecast_many(["AAPL", "IBM", "MSFT", "GOOG"]))) == 4
     assert most == 2
 

@@ -13,6 +13,7 @@ from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.persistence.url import database_url
 from tradingbot.settings import Settings, hub_endpoint
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.connect import check_space_is_known
 from tradingbot.space_names import DEFAULT_SPACE, contradict, fault_of, repo_at
@@ -169,10 +170,10 @@ def test_a_client_sends_no_key_to_the_default_s_owner_unasked(
 
 def test_a_client_needs_no_token_and_shows_none_to_a_stranger() -> None:
     settings = given_env(KRONOS_SPACE_URL=DEFAULT_URL, HF_TOKEN="hf_x")
-    client = SpaceClient.from_settings(settings)
-    assert client._http._hf_token is None
+    client = SpaceClient(SpaceAddress.of(settings))
+    assert client._http._token is None
     named = given_env(HF_SPACE_REPO=DEFAULT_SPACE, HF_TOKEN="hf_x")
-    assert SpaceClient.from_settings(named)._http._hf_token == "hf_x"
+    assert SpaceClient(SpaceAddress.of(named))._http._token == "hf_x"
 
 
 def test_a_token_needs_the_name_of_a_space_whose_address_does_not_tell_it() -> None:

@@ -11,6 +11,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped
 from tradingbot.runtime.streams import SafeStream
 from tradingbot.settings import Settings, check_recipient
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import FAILED, RUNS, STILL, HubSpace
 from tradingbot.space.lifecycle import boot_id, wait_for_new_container
@@ -55,7 +56,7 @@ def client_of(settings: Settings) -> SpaceClient:
             "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
             "which is asked whether it is up"
         )
-    return SpaceClient.from_settings(settings)
+    return SpaceClient(SpaceAddress.of(settings))
 
 
 def health_if_up(hub: HubSpace, client: SpaceClient) -> dict[str, Any] | None:

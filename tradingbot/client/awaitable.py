@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.client.base import Asked, ClientBase
@@ -16,24 +16,21 @@ from tradingbot.client.validation import (
     sampling,
     ticker,
 )
-from tradingbot.data.service import DataService
-from tradingbot.errors import ConfigError, KronosError
+from tradingbot.errors import KronosError
 from tradingbot.forecast import LEVELS
 from tradingbot.runtime.lookahead import refuse_in_backtest
-from tradingbot.settings import TEMPERATURE, TOP_P, Settings
+from tradingbot.settings import TEMPERATURE, TOP_P
 from tradingbot.space.async_client import AsyncSpaceClient
 from tradingbot.space.client import Answer
 
 if TYPE_CHECKING:
-    import httpx2
+    import httpx2  # noqa: F401 - it is named in a string
     import pandas as pd
-
-    from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
 
-class AsyncKronosClient(ClientBase):
+class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
     """As `KronosClient`, awaited. `http` is an httpx2.AsyncClient of your own.
 
     Candles and the database are read in threads; requests to the Space are awaited, and end when
@@ -43,29 +40,7 @@ class AsyncKronosClient(ClientBase):
     ...     forecast = await client.predict("AAPL", horizon=5)  # a DataFrame, or None
     """
 
-    def __init__(
-        self,
-        space_url: str | None = None,
-        *,
-        http: "httpx2.AsyncClient | None" = None,
-        api_key: str | None = None,
-        data: DataService | None = None,
-        samples: int | None = None,
-        settings: Settings | None = None,
-        sessions: "SessionFactory | None" = None,
-        timeout: float | None = None,
-    ) -> None:
-        super().__init__(
-            space_url,
-            api_key=api_key,
-            data=data,
-            samples=samples,
-            settings=settings,
-            sessions=sessions,
-        )
-        self._space: AsyncSpaceClient | None = None
-        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
-            self._space = AsyncSpaceClient(self._settings, http=http, timeout=timeout)
+    _kind = AsyncSpaceClient
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,11 +52,6 @@ class AsyncKronosClient(ClientBase):
         """Close the connections to the Space."""
         if self._space:
             await self._space.close()
-
-    @property
-    def space(self) -> AsyncSpaceClient:
-        """The client of the Space alone. Raises ConfigError when there is no Space's address."""
-        return self._space or AsyncSpaceClient(self._settings)
 
     async def predict(
         self, symbol: str, horizon: int = 5, *, forecast: str = "combined"

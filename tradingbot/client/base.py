@@ -2,13 +2,14 @@
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tradingbot.client.frames import ForecastFrame
 from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
-from tradingbot.errors import DataError, KronosError
+from tradingbot.errors import ConfigError, DataError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
 from tradingbot.forecast import Forecast
 from tradingbot.markets.supplied_candles import supplied_candles
@@ -19,6 +20,9 @@ from tradingbot.postprocessing.repository import StoredPostprocessing
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 from tradingbot.settings.variables import check_secret, check_url
+from tradingbot.space.address import SpaceAddress
+from tradingbot.space.async_client import AsyncSpaceClient
+from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 
 if TYPE_CHECKING:
@@ -26,19 +30,26 @@ if TYPE_CHECKING:
 
     from tradingbot.typing import SessionFactory
 
+Http = TypeVar("Http")  # a session of the caller's own
+Space = TypeVar("Space", SpaceClient, AsyncSpaceClient)
 
-class ClientBase:
+
+class ClientBase(Generic[Http, Space]):
     """Knows what to ask and what to make of the answer; how it is sent is the clients' own."""
+
+    _kind: type[Any]  # makes `space`, the client of the Space alone
 
     def __init__(
         self,
-        space_url: str | None,
+        space_url: str | None = None,
         *,
-        api_key: str | None,
-        data: DataService | None,
-        samples: int | None,
-        settings: Settings | None,
-        sessions: "SessionFactory | None",
+        http: Http | None = None,
+        api_key: str | None = None,
+        data: DataService | None = None,
+        samples: int | None = None,
+        settings: Settings | None = None,
+        sessions: "SessionFactory | None" = None,
+        timeout: float | None = None,
     ) -> None:
         settings = settings or Settings.from_env()
         if space_url:
@@ -53,6 +64,14 @@ class ClientBase:
         self._data = data
         self._sources: dict[int, DataService] = {}
         self._sessions = sessions
+        self._space: Space | None = None
+        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
+            self._space = self._kind(SpaceAddress.of(settings, timeout=timeout), http=http)
+
+    @property
+    def space(self) -> Space:
+        """The client of the Space alone. Raises ConfigError when there is no Space's address."""
+        return self._space or self._kind(SpaceAddress.of(self._settings))
 
     def __repr__(self) -> str:
         url = "no Space" if self.space_url is None else repr(self.space_url)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,23 +16,20 @@ from tradingbot.client.validation import (
     sampling,
     ticker,
 )
-from tradingbot.data.service import DataService
-from tradingbot.errors import ConfigError, KronosError
+from tradingbot.errors import KronosError
 from tradingbot.forecast import LEVELS
 from tradingbot.runtime.lookahead import refuse_in_backtest
-from tradingbot.settings import TEMPERATURE, TOP_P, Settings
+from tradingbot.settings import TEMPERATURE, TOP_P
 from tradingbot.space.client import Answer, SpaceClient
 
 if TYPE_CHECKING:
     import pandas as pd
-    import requests
-
-    from tradingbot.typing import SessionFactory
+    import requests  # noqa: F401 - it is named in a string
 
 logger = logging.getLogger(__name__)
 
 
-class KronosClient(ClientBase):
+class KronosClient(ClientBase["requests.Session", SpaceClient]):
     """A Space's forecasts of tickers.
 
     What neither the arguments nor `settings` say is read from the environment: KRONOS_SPACE_URL,
@@ -45,29 +42,7 @@ class KronosClient(ClientBase):
     ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
     """
 
-    def __init__(
-        self,
-        space_url: str | None = None,
-        *,
-        http: "requests.Session | None" = None,
-        api_key: str | None = None,
-        data: DataService | None = None,
-        samples: int | None = None,
-        settings: Settings | None = None,
-        sessions: "SessionFactory | None" = None,
-        timeout: float | None = None,
-    ) -> None:
-        super().__init__(
-            space_url,
-            api_key=api_key,
-            data=data,
-            samples=samples,
-            settings=settings,
-            sessions=sessions,
-        )
-        self._space: SpaceClient | None = None
-        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
-            self._space = SpaceClient.from_settings(self._settings, http=http, timeout=timeout)
+    _kind = SpaceClient
 
     def __enter__(self) -> Self:
         return self
@@ -79,11 +54,6 @@ class KronosClient(ClientBase):
         """Close the connections to the Space."""
         if self._space:
             self._space.close()
-
-    @property
-    def space(self) -> SpaceClient:
-        """The client of the Space alone. Raises ConfigError when there is no Space's address."""
-        return self._space or SpaceClient.from_settings(self._settings)
 
     # forecasts ---------------------------------------------------------------------------
 

@@ -1,11 +1,20 @@
 """Retries, by tenacity: which outcomes are tried again, for how long, and what ends a wait."""
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from tenacity import Future, RetryCallState, Retrying, retry_if_result, stop_never, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    Future,
+    RetryCallState,
+    Retrying,
+    retry_if_result,
+    stop_never,
+    wait_exponential,
+)
 from tenacity.retry import retry_base
 
 Result = TypeVar("Result")
@@ -59,6 +68,20 @@ def retry(
     return result
 
 
+async def retry_async(
+    work: Callable[[], Awaitable[Result]],
+    *,
+    again: retry_base,
+    wait: Callable[[RetryCallState], float],
+    stop: Callable[[RetryCallState], bool] = stop_never,
+) -> Result:
+    """As `retry`, for an event loop: what cancels the task ends the wait."""
+    attempts = AsyncRetrying(
+        retry=again, wait=wait, stop=stop, sleep=asyncio.sleep, retry_error_callback=_outcome
+    )
+    return await attempts(work)
+
+
 def poll(
     look: Callable[[], Result | None],
     *,
@@ -72,16 +95,30 @@ def poll(
     `look` raises, and what a signal's handler raises, gets through.
     """
 
+    return retry(look, **_looking(until, wait), before_sleep=before_sleep)
+
+
+async def poll_async(
+    look: Callable[[], Awaitable[Result | None]],
+    *,
+    until: float,
+    wait: Callable[[RetryCallState], float],
+) -> Result | None:
+    """As `poll`, for an event loop."""
+    return await retry_async(look, **_looking(until, wait))
+
+
+def _looking(until: float, wait: Callable[[RetryCallState], float]) -> dict[str, Any]:
+    """When to look again for what is not there yet."""
+
     def left() -> float:
         return until - time.monotonic()
 
-    return retry(
-        look,
-        again=retry_if_result(lambda found: found is None),
-        wait=lambda state: max(0.0, min(wait(state), left())),
-        stop=lambda _: left() <= 0,
-        before_sleep=before_sleep,
-    )
+    return {
+        "again": retry_if_result(lambda found: found is None),
+        "wait": lambda state: max(0.0, min(wait(state), left())),
+        "stop": lambda _: left() <= 0,
+    }
 
 
 class _StoppedWaiting(Exception):

@@ -1,14 +1,16 @@
 """Forecasts and health of one Space for programs with an event loop. As `client`, awaited."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from tradingbot.errors import KronosError, SpaceUnavailable
-from tradingbot.settings import Settings
+from tradingbot.runtime.retry import poll_async
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.async_transport import AsyncSpaceHTTP
-from tradingbot.space.client import IN_FLIGHT, Answer, answers, connection, in_batches
+from tradingbot.space.client import IN_FLIGHT, LOOKS, Answer, Readiness, answers, in_batches
 from tradingbot.space.decoding import answer_bytes
 from tradingbot.space.wire import SeriesRequest, Unsendable, envelope
 
@@ -17,16 +19,10 @@ if TYPE_CHECKING:
 
 
 class AsyncSpaceClient:
-    """Client of the Space that `settings` name. ConfigError when they name none."""
+    """As `SpaceClient`, awaited. `http` is an httpx2.AsyncClient of your own."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        http: "httpx2.AsyncClient | None" = None,
-        timeout: float | None = None,
-    ) -> None:
-        self._http = AsyncSpaceHTTP(**connection(settings), http=http, timeout=timeout)
+    def __init__(self, address: SpaceAddress, *, http: "httpx2.AsyncClient | None" = None) -> None:
+        self._http = AsyncSpaceHTTP(address, http=http)
         self.url = self._http.url
 
     async def __aenter__(self) -> Self:
@@ -57,22 +53,17 @@ class AsyncSpaceClient:
 
         SpaceUnavailable after `timeout` seconds; an address that is no Space is refused at once.
         """
-        state, wait = "nothing yet", 0.1
-        ends = asyncio.get_running_loop().time() + timeout
-        while True:
+        seen = Readiness(self.url, other_than)
+
+        async def look() -> dict[str, Any] | None:
             try:
-                health = await self.health()
+                return seen.ready(await self.health())
             except SpaceUnavailable as error:
-                state = str(error)
-            else:
-                state = f"status {health.get('status')!r}, boot {health.get('boot_id')!r}"
-                if health.get("status") == "ok" and health.get("boot_id") != other_than:
-                    return health
-            left = ends - asyncio.get_running_loop().time()
-            if left <= 0:
-                raise SpaceUnavailable(f"{self.url} was not ready within {timeout:g} s: {state}")
-            await asyncio.sleep(min(wait, left))
-            wait = min(1.5 * wait, 5.0)
+                seen.state = str(error)
+                return None
+
+        until = time.monotonic() + timeout
+        return await poll_async(look, until=until, wait=LOOKS) or seen.never(timeout)
 
     async def forecast_batches(
         self, requests: Iterable[SeriesRequest | Unsendable]

@@ -4,55 +4,43 @@ What is retried, for how long, and what each failure is called is as in `transpo
 """
 
 import asyncio
-import itertools
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tradingbot.errors import SpaceUnavailable
-from tradingbot.runtime.retry import retry_after
-from tradingbot.settings import Timeouts, default_timeouts
+from tenacity import retry_if_exception
+
+from tradingbot.runtime.retry import retry_async
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.answers import HEALTH_BYTES
+from tradingbot.space.attempts import MOST, TRANSIENT_ANSWER, Attempts, request_headers
 from tradingbot.space.error_responses import (
-    FULL,
     PREDICT,
-    TRANSIENT,
     Answer,
-    cause,
     health_in,
     out_of_time,
     refusal,
     results_in,
+    unreachable,
 )
 from tradingbot.space.session import TooLarge, is_loopback
-from tradingbot.space.transport import ATTEMPTS, REFUSAL_BYTES, takes_token
+from tradingbot.space.transport import REFUSAL_BYTES, takes_token
 
 if TYPE_CHECKING:
     import httpx2
 
 
 class AsyncSpaceHTTP:
-    """Sends requests to the Space at `url`; every failure is a SpaceError."""
+    """Sends requests to a Space; every failure is a SpaceError."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        http: "httpx2.AsyncClient | None" = None,
-        api_key: str | None = None,
-        hf_token: str | None = None,
-        hf_space_repo: str = "",
-        timeout: float | None = None,
-        timeouts: Timeouts | None = None,
-    ) -> None:
-        self.url = url
-        self.timeouts = timeouts or default_timeouts()
-        self.timeout = self.timeouts.space_answer if timeout is None else timeout
+    def __init__(self, address: SpaceAddress, *, http: "httpx2.AsyncClient | None" = None) -> None:
+        self.address, self.url = address, address.url
+        self.timeouts = address.timeouts
         self._http = http
         self._owns_http = http is None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._headers: dict[str, str] = {"X-API-Key": api_key} if api_key else {}
-        self._hf_token = hf_token
-        self._hf_space_repo = hf_space_repo
+        self._headers = address.headers()
+        self._token = address.hf_token
 
     async def close(self) -> None:
         if self._owns_http and self._http is not None:
@@ -69,7 +57,7 @@ class AsyncSpaceHTTP:
     async def predict_batch(self, body: bytes, *, limit: int) -> list[Any]:
         """POST /predict/batch; its results, of `limit` bytes at most, not yet checked."""
         answer = await self._answered(
-            "POST", PREDICT, body=body, timeout=self.timeout, limit=limit, attempts=ATTEMPTS
+            "POST", PREDICT, body=body, timeout=self.address.answer_timeout, limit=limit
         )
         return results_in(self.url, answer)
 
@@ -89,98 +77,55 @@ class AsyncSpaceHTTP:
         *,
         timeout: float,
         limit: int,
-        attempts: int,
         body: bytes | None = None,
+        attempts: int = MOST,
     ) -> Answer:
         """The answer, whatever its status, after as many attempts as are worth it."""
         url = f"{self.url}{path}"
-        headers = {**self._headers, "Accept-Encoding": "identity"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        answers: list[Answer] = []
+        headers = request_headers(self._headers, body)
+        made = Attempts(self.timeouts, time.monotonic() + timeout, attempts)
+
+        async def ask() -> Answer:
+            return made.note(await self._ask(method, url, headers, body, limit=limit))
+
         try:
-            async with asyncio.timeout(timeout) as deadline:
-                return await self._tried(
-                    method, url, headers, body, limit, attempts, deadline, answers
+            async with asyncio.timeout(timeout):
+                return await retry_async(
+                    ask,
+                    again=TRANSIENT_ANSWER | retry_if_exception(_unanswered),
+                    wait=made.wait,
+                    stop=made.are_enough,
                 )
         except TimeoutError as error:
             # not again: the Space would compute the same behind what it is still busy with
-            return out_of_time(url, timeout, answers, error)
-        except TooLarge as error:
-            raise SpaceUnavailable(f"{url} answered what no Space does: {error}") from error
+            return out_of_time(url, timeout, made.answers, error)
         except Exception as error:  # not only the HTTP client's own: an address may be at fault
-            raise SpaceUnavailable(
-                f"{url} is out of reach ({cause(error)}); is the Space running?"
-            ) from error
+            raise unreachable(url, error) from error
 
-    async def _tried(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        limit: int,
-        attempts: int,
-        deadline: asyncio.Timeout,
-        answers: list[Answer],
+    async def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, limit: int
     ) -> Answer:
-        """The first answer that is not transient, or the outcome of the last attempt.
-
-        Every answer is added to `answers`.
-        """
-        ends = deadline.when() or 0.0
-        backoff = self.timeouts.space_backoff
-        for attempt in itertools.count(1):
-            answer, error = await self._outcome(method, url, headers, body, limit)
-            if answer is not None and answer.status not in TRANSIENT:
-                return answer
-            asked = 0.0 if answer is None else retry_after(answer.headers)
-            pause = max(min(asked, self.timeouts.space_retry_after), backoff)
-            if answer is not None:
-                answers.append(answer)
-            waits = answer is not None and answer.status == FULL and attempts > 1
-            late = asyncio.get_running_loop().time() + pause >= ends
-            if late or (not waits and attempt >= attempts):
-                break
-            await asyncio.sleep(pause)
-            backoff = min(2 * backoff, 16 * self.timeouts.space_backoff)
-        if answer is None:
-            assert error is not None
-            raise error
-        return answer
-
-    async def _outcome(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | None,
-        limit: int,
-    ) -> tuple[Answer | None, Exception | None]:
-        """One request: its answer, or why the Space was not reached."""
+        """One request, and its answer up to `limit` bytes."""
         import httpx2
 
-        try:
-            # no redirects: they would carry the API key elsewhere and turn a POST into a GET
-            async with self._client().stream(
-                method,
-                url,
-                headers=dict(headers),
-                content=body,
-                follow_redirects=False,
-                timeout=httpx2.Timeout(None, connect=self.timeouts.space_connect),
-            ) as response:
-                status, content = response.status_code, bytearray()
-                most = limit if status == 200 else REFUSAL_BYTES
-                async for piece in response.aiter_bytes():
-                    content += piece
-                    if len(content) > most:
-                        if status == 200:
-                            raise TooLarge(f"it has more than {most} bytes")
-                        break
-                return Answer(status, response.headers, bytes(content[:most])), None
-        except httpx2.TransportError as error:
-            return None, error
+        # no redirects: they would carry the API key elsewhere and turn a POST into a GET
+        async with self._client().stream(
+            method,
+            url,
+            headers=dict(headers),
+            content=body,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(None, connect=self.timeouts.space_connect),
+        ) as response:
+            status, content = response.status_code, bytearray()
+            most = limit if status == 200 else REFUSAL_BYTES
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > most:
+                    if status == 200:
+                        raise TooLarge(f"it has more than {most} bytes")
+                    break
+            return Answer(status, response.headers, bytes(content[:most]))
 
     def _client(self) -> "httpx2.AsyncClient":
         """Ours belongs to the event loop that runs: `asyncio.run` makes another one each time."""
@@ -198,10 +143,15 @@ class AsyncSpaceHTTP:
 
     async def _may_show_token(self) -> bool:
         """Whether the Hub's token belongs into what was refused; from now on it is sent."""
-        token, self._hf_token = self._hf_token, None  # asked once
-        shown = await asyncio.to_thread(
-            takes_token, self.url, token, self._hf_space_repo, self.timeouts
-        )
+        token, self._token = self._token, None  # asked once
+        shown = token is not None and await asyncio.to_thread(takes_token, self.address)
         if shown:
-            self._headers = {**self._headers, "Authorization": f"Bearer {token}"}
+            self._headers = self.address.headers(with_token=True)
         return shown
+
+
+def _unanswered(error: BaseException) -> bool:
+    """Whether the Space was not reached, so that another attempt may reach it."""
+    import httpx2
+
+    return isinstance(error, httpx2.TransportError)

@@ -5,14 +5,14 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from tradingbot.errors import ConfigError, KronosError, SpaceUnavailable
+from tradingbot.errors import KronosError, SpaceUnavailable
 from tradingbot.forecast import Forecast
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import growing, poll
-from tradingbot.settings import Settings, Timeouts, check_recipient
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.decoding import answer_bytes, decode
 from tradingbot.space.transport import SpaceHTTP
 from tradingbot.space.wire import SeriesRequest, Unsendable, envelope
@@ -25,59 +25,20 @@ if TYPE_CHECKING:
 BATCH_SERIES = 16  # what a crash can lose, and how often a progress bar moves
 BATCH_BYTES = 4_000_000
 IN_FLIGHT = 2  # requests at a time: while one is computed, the next one waits in the Space's queue
+LOOKS = growing(0.1, 5.0)  # seconds between two looks at a Space that is waited for
 
 Answer = tuple[str, Forecast | KronosError]  # by ticker
 
 
 class SpaceClient:
-    """Client of the Space at `url`. Nothing is opened before the first call.
+    """Client of the Space at an address. Nothing is opened before the first call.
 
-    Args:
-        url: The Space's address, without a trailing slash.
-        http: A session of your own, which other threads will use and which is not closed here.
-        api_key: The Space's key.
-        hf_token: A Hub token; sent only to the private Space `hf_space_repo` under hf.space.
-        hf_space_repo: The Space's name on the Hub.
-        timeout: Seconds for the answer to one batch, by default `timeouts.space_answer`.
-        timeouts: All other limits, by default those of the process.
+    `http` is a session of your own, which other threads will use and which is not closed here.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        http: "requests.Session | None" = None,
-        api_key: str | None = None,
-        hf_token: str | None = None,
-        hf_space_repo: str = "",
-        timeout: float | None = None,
-        timeouts: Timeouts | None = None,
-    ) -> None:
-        self.url = url
-        self._http = SpaceHTTP(
-            url,
-            http=http,
-            api_key=api_key,
-            hf_token=hf_token,
-            hf_space_repo=hf_space_repo,
-            timeout=timeout,
-            timeouts=timeouts,
-        )
-
-    @classmethod
-    def from_settings(
-        cls,
-        settings: Settings,
-        *,
-        http: "requests.Session | None" = None,
-        timeout: float | None = None,
-    ) -> Self:
-        """Return a client of the Space that `settings` name.
-
-        Raises:
-            ConfigError: They have no address of a Space, or an API key for nobody's own.
-        """
-        return cls(**connection(settings), http=http, timeout=timeout)
+    def __init__(self, address: SpaceAddress, *, http: "requests.Session | None" = None) -> None:
+        self.url = address.url
+        self._http = SpaceHTTP(address, http=http)
 
     def __enter__(self) -> Self:
         return self
@@ -132,23 +93,17 @@ class SpaceClient:
             SpaceUnavailable: That took longer than `timeout` seconds.
             SpaceRejected: At once, from an address that is no Space.
         """
-        state = "nothing yet"
+        seen = Readiness(self.url, other_than)
 
         def look() -> dict[str, Any] | None:
-            nonlocal state
             try:
-                health = self.health()
+                return seen.ready(self.health())
             except SpaceUnavailable as error:
-                state = str(error)
+                seen.state = str(error)
                 return None
-            state = f"status {health.get('status')!r}, boot {health.get('boot_id')!r}"
-            ready = health.get("status") == "ok" and health.get("boot_id") != other_than
-            return health if ready else None
 
-        ready = poll(look, until=time.monotonic() + timeout, wait=growing(0.1, 5.0))
-        if ready is None:
-            raise SpaceUnavailable(f"{self.url} was not ready within {timeout:g} s: {state}")
-        return ready
+        until = time.monotonic() + timeout
+        return poll(look, until=until, wait=LOOKS) or seen.never(timeout)
 
     # forecasts ---------------------------------------------------------------------------
 
@@ -190,25 +145,22 @@ def answers(url: str, batch: list[SeriesRequest], results: list[Any]) -> list[An
     ]
 
 
-def connection(settings: Settings) -> dict[str, Any]:
-    """Address and secrets of the Space that `settings` name, as arguments of its client.
+class Readiness:
+    """What is seen of a Space until /health is ok and its boot_id is not `other_than`."""
 
-    Raises:
-        ConfigError: They have no address of a Space, or an API key for nobody's own.
-    """
-    if settings.space_url is None:
-        raise ConfigError(
-            "KRONOS_SPACE_URL is not set: give the Space's address "
-            "(https://owner-space.hf.space), or start one here with 'make serve'"
-        )
-    check_recipient(settings, "KRONOS_API_KEY")
-    return {
-        "url": settings.space_url,
-        "api_key": settings.api_key,
-        "hf_token": None if settings.space_is_a_strangers else settings.hf_token,
-        "hf_space_repo": settings.hf_space_repo,
-        "timeouts": settings.timeouts,
-    }
+    def __init__(self, url: str, other_than: str | None) -> None:
+        self.state = "nothing yet"
+        self._url, self._other_than = url, other_than
+
+    def ready(self, health: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the answer of /health if it is the one that is waited for."""
+        status, boot = health.get("status"), health.get("boot_id")
+        self.state = f"status {status!r}, boot {boot!r}"
+        return health if status == "ok" and boot != self._other_than else None
+
+    def never(self, timeout: float) -> NoReturn:
+        """Raise SpaceUnavailable, which says what was seen last."""
+        raise SpaceUnavailable(f"{self._url} was not ready within {timeout:g} s: {self.state}")
 
 
 class _Flight:

@@ -9,6 +9,7 @@ from tradingbot.errors import ConfigError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, check_recipient
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
@@ -71,11 +72,11 @@ def open_space(
                 say=reporter.say,
                 timeouts=settings.timeouts,
             ) as url,
-            SpaceClient.from_settings(replace(settings, space_url=url)) as client,
+            SpaceClient(SpaceAddress.of(replace(settings, space_url=url))) as client,
         ):
             yield client
         return
-    with SpaceClient.from_settings(settings) as client:
+    with SpaceClient(SpaceAddress.of(settings)) as client:
         if settings.hf_token is None or not settings.hf_space_repo:
             client.check()
             reporter.step("wake", f"Waiting for {settings.space_in_words}")
@@ -123,7 +124,7 @@ def pause_orphaned_space(
     if settings.hf_token is None or not named:
         return True
     known = settings.space_url is not None
-    with SpaceClient.from_settings(settings) if known else nullcontext() as client:
+    with SpaceClient(SpaceAddress.of(settings)) if known else nullcontext() as client:
         try:
             hub = _hub_of(settings)
         except ConfigError:

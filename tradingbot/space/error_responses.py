@@ -10,6 +10,7 @@ from requests.structures import CaseInsensitiveDict
 from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
 from tradingbot.formatting import quoted
 from tradingbot.space.answers import read_health, read_results
+from tradingbot.space.session import TooLarge
 
 PREDICT = "/predict/batch"
 FULL = 429  # the queue: no failure, but a reason to wait
@@ -36,6 +37,13 @@ def out_of_time(url: str, timeout: float, answers: Sequence[Answer], error: Exce
     raise SpaceUnavailable(
         f"{url} did not answer within {timeout:g} s; it may be overloaded or starting"
     ) from error
+
+
+def unreachable(url: str, error: Exception) -> SpaceUnavailable:
+    """Return the error for a request that has no answer. Raise it from `error`."""
+    if isinstance(error, TooLarge):
+        return SpaceUnavailable(f"{url} answered what no Space does: {error}")
+    return SpaceUnavailable(f"{url} is out of reach ({cause(error)}); is the Space running?")
 
 
 def refusal(url: str, answer: Answer) -> SpaceError:

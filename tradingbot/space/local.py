@@ -24,6 +24,7 @@ from tradingbot.runtime.concurrency import in_background
 from tradingbot.runtime.retry import poll
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.log_lines import parse_line
 from tradingbot.space.transport import SpaceHTTP
 
@@ -81,7 +82,7 @@ def local_space(
                 start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
             )
             output = _Output(process, say)
-        _wait(process, output, SpaceHTTP(url, timeouts=timeouts), timeout)
+        _wait(process, output, SpaceHTTP(SpaceAddress(url, timeouts=timeouts)), timeout)
         healthy = True
         yield url
     finally:

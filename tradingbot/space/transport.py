@@ -9,24 +9,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from tenacity import RetryCallState, retry_if_exception, retry_if_result
+from tenacity import retry_if_exception
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from tradingbot.errors import ConfigError, SpaceUnavailable
+from tradingbot.errors import ConfigError
 from tradingbot.runtime.concurrency import within
-from tradingbot.runtime.retry import answer_of, doubling, retry, retry_after
-from tradingbot.settings import Timeouts, default_timeouts
+from tradingbot.runtime.retry import retry
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.answers import HEALTH_BYTES
+from tradingbot.space.attempts import MOST, TRANSIENT_ANSWER, Attempts, request_headers
 from tradingbot.space.error_responses import (
-    FULL,
     PREDICT,
-    TRANSIENT,
     Answer,
-    cause,
     health_in,
     out_of_time,
     refusal,
     results_in,
+    unreachable,
 )
 from tradingbot.space.hub import is_private_space
 from tradingbot.space.session import (
@@ -39,42 +38,28 @@ from tradingbot.space.session import (
     space_session,
 )
 
-ATTEMPTS = 4
 REFUSAL_BYTES = 65_536  # what is read of an answer other than 200, for its message
 
 
 class SpaceHTTP:
-    """Sends requests to the Space at `url`, from any thread; every failure is a SpaceError.
+    """Sends requests to a Space, from any thread; every failure is a SpaceError.
 
-    `hf_token` goes along only after the Space asked for it, is under hf.space, and the Hub
-    says that it is the private Space `hf_space_repo`. A process that was forked opens connections
-    of its own. `timeout`, in seconds, is for an answer with
-    forecasts, by default `timeouts.space_answer`.
+    The token of the Hub goes along only after the Space asked for it, is under hf.space, and the
+    Hub says that it is the private Space of the address. A process that was forked opens
+    connections of its own.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        http: requests.Session | None = None,
-        api_key: str | None = None,
-        hf_token: str | None = None,
-        hf_space_repo: str = "",
-        timeout: float | None = None,
-        timeouts: Timeouts | None = None,
-    ) -> None:
-        self.url = url
-        self.timeouts = timeouts or default_timeouts()
-        self.timeout = self.timeouts.space_answer if timeout is None else timeout
-        self._http = http or space_session(url)
+    def __init__(self, address: SpaceAddress, *, http: requests.Session | None = None) -> None:
+        self.address, self.url = address, address.url
+        self.timeouts = address.timeouts
+        self._http = http or space_session(self.url)
         self._owns_http = http is None
         self._process = os.getpid()
         # never changed, but replaced: another thread may be using it
-        self._headers: Mapping[str, str] = {"X-API-Key": api_key} if api_key else {}
+        self._headers: Mapping[str, str] = address.headers()
         self._checked = False
-        self._hf_token = hf_token
+        self._token = address.hf_token
         self._token_lock = threading.Lock()
-        self._hf_space_repo = hf_space_repo
 
     def close(self) -> None:
         if self._owns_http:
@@ -128,7 +113,12 @@ class SpaceHTTP:
         and for as long as the queue is full, up to the time-out.
         """
         answer = self._answered(
-            "POST", PREDICT, body=body, timeout=self.timeout, limit=limit, stopped=stopped
+            "POST",
+            PREDICT,
+            body=body,
+            timeout=self.address.answer_timeout,
+            limit=limit,
+            stopped=stopped,
         )
         return results_in(self.url, answer)
 
@@ -151,7 +141,7 @@ class SpaceHTTP:
         timeout: float,
         limit: int,
         body: bytes | None = None,
-        attempts: int = ATTEMPTS,
+        attempts: int = MOST,
         stopped: threading.Event | None = None,
     ) -> Answer:
         """The answer, whatever its status, after as many attempts as are worth it.
@@ -161,49 +151,28 @@ class SpaceHTTP:
         self._after_fork()
         self.check()
         url = f"{self.url}{path}"
-        headers = {**headers, "Accept-Encoding": "identity"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        deadline = time.monotonic() + timeout
-        backoff = doubling(self.timeouts.space_backoff, 16 * self.timeouts.space_backoff)
-
-        answers: list[Answer] = []
+        headers = request_headers(headers, body)
+        made = Attempts(self.timeouts, time.monotonic() + timeout, attempts)
 
         def ask() -> Answer:
-            answers.append(self._ask(method, url, headers, body, limit=limit, deadline=deadline))
-            return answers[-1]
-
-        def wait(state: RetryCallState) -> float:
-            answer: Answer | None = answer_of(state)
-            asked = 0.0 if answer is None else retry_after(answer.headers)
-            return max(min(asked, self.timeouts.space_retry_after), backoff(state))
-
-        def enough(state: RetryCallState) -> bool:
-            answer: Answer | None = answer_of(state)
-            if time.monotonic() + state.upcoming_sleep >= deadline:
-                return True
-            waits = answer is not None and answer.status == FULL and attempts > 1
-            return not waits and state.attempt_number >= attempts
+            return made.note(
+                self._ask(method, url, headers, body, limit=limit, deadline=made.deadline)
+            )
 
         try:
             return retry(
                 # in a thread of its own: nothing else bounds the look-up of a host's name
-                lambda: within(deadline - time.monotonic(), ask),
-                again=retry_if_result(lambda answer: answer.status in TRANSIENT)
-                | retry_if_exception(_unanswered),
-                wait=wait,
-                stop=enough,
+                lambda: within(made.deadline - time.monotonic(), ask),
+                again=TRANSIENT_ANSWER | retry_if_exception(_unanswered),
+                wait=made.wait,
+                stop=made.are_enough,
                 stopped=stopped or threading.Event(),
             )
-        except TooLarge as error:
-            raise SpaceUnavailable(f"{url} answered what no Space does: {error}") from error
         except Exception as error:  # not only the HTTP client's own: an address may be at fault
             if _timed_out(error):
                 # not again: the Space would compute the same behind what it is still busy with
-                return out_of_time(url, timeout, answers, error)
-            raise SpaceUnavailable(
-                f"{url} is out of reach ({cause(error)}); is the Space running?"
-            ) from error
+                return out_of_time(url, timeout, made.answers, error)
+            raise unreachable(url, error) from error
 
     def _ask(
         self,
@@ -246,20 +215,20 @@ class SpaceHTTP:
         with self._token_lock:
             if self._headers is not refused:
                 return True  # another thread has asked meanwhile
-            if not takes_token(self.url, self._hf_token, self._hf_space_repo, self.timeouts):
+            if self._token is None or not takes_token(self.address):
                 return False
-            self._headers = {**self._headers, "Authorization": f"Bearer {self._hf_token}"}
-            self._hf_token = None  # asked and answered: once
+            self._headers = self.address.headers(with_token=True)
+            self._token = None  # asked and answered: once
             return True
 
 
-def takes_token(url: str, token: str | None, repo: str, timeouts: Timeouts) -> bool:
-    """Whether `url` is the private Space `repo` under hf.space, as the Hub says."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
+def takes_token(address: SpaceAddress) -> bool:
+    """Whether it is a private Space under hf.space, as the Hub says."""
+    parts = urlsplit(address.url)
+    host, token = parts.hostname or "", address.hf_token
     if not token or parts.scheme != "https" or not host.endswith(".hf.space"):
         return False
-    return is_private_space(repo, host, token=token, timeouts=timeouts)
+    return is_private_space(address.hf_space_repo, host, token=token, timeouts=address.timeouts)
 
 
 def _unanswered(error: BaseException) -> bool:

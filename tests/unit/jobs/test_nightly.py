@@ -43,6 +43,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import Settings, Timeouts
 from tradingbot.space import client as space_client
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 
 SAMPLE = ["AAPL", "GOOG", "IBM", "MSFT"]
@@ -59,7 +60,7 @@ def space(space_url: str) -> Callable[[], Any]:
 
     @contextmanager
     def space() -> Iterator[SpaceClient]:
-        with SpaceClient(space_url, timeouts=Timeouts(space_backoff=0.01)) as client:
+        with SpaceClient(SpaceAddress(space_url, timeouts=Timeouts(space_backoff=0.01))) as client:
             yield client
 
     return space

@@ -41,6 +41,7 @@ from tradingbot.postprocessing.fit import Fit, fit
 from tradingbot.postprocessing.repository import load, load_combination, store
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, Timeouts, use_timeouts
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 
 EIGHTY = BANDS.index(80)
@@ -319,7 +320,7 @@ def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tup
 
 @contextmanager
 def client_of(space_url: str) -> Iterator[SpaceClient]:
-    with SpaceClient(space_url) as client:
+    with SpaceClient(SpaceAddress(space_url)) as client:
         yield client
 
 

@@ -1,9 +1,11 @@
 """What may pass is tried again; what ends the trying gives the last outcome as it is."""
 
+import asyncio
 import os
 import signal
 import threading
 import time
+from collections.abc import Awaitable, Callable
 
 import pytest
 from tenacity import (
@@ -14,7 +16,15 @@ from tenacity import (
     wait_fixed,
 )
 
-from tradingbot.runtime.retry import doubling, growing, poll, retry, retry_after
+from tradingbot.runtime.retry import (
+    doubling,
+    growing,
+    poll,
+    poll_async,
+    retry,
+    retry_after,
+    retry_async,
+)
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 
 FULL = retry_if_result(lambda answer: answer == "full")
@@ -149,3 +159,48 @@ def test_pauses_between_looks_grow_up_to_the_longest() -> None:
     for state.attempt_number in (1, 2, 3, 20, 100_000):
         pauses.append(growing(0.1, 5.0)(state))
     assert pauses == pytest.approx([0.1, 0.15, 0.225, 5.0, 5.0])
+
+
+# the same, awaited -------------------------------------------------------------------------------
+
+
+def awaited(server: Server) -> Callable[[], Awaitable[object]]:
+    async def ask() -> object:
+        return server()
+
+    return ask
+
+
+def test_awaited_work_is_tried_again_by_the_same_rules() -> None:
+    server = Server(ConnectionError(), "full", "done")
+    assert (
+        asyncio.run(retry_async(awaited(server), again=AWAY | FULL, wait=doubling(0, 0))) == "done"
+    )
+    last = ConnectionError("the second")
+    server, stop = Server(ConnectionError("the first"), last), stop_after_attempt(2)
+    with pytest.raises(ConnectionError) as caught:
+        asyncio.run(retry_async(awaited(server), again=AWAY, wait=doubling(0, 0), stop=stop))
+    assert caught.value is last
+
+
+def test_what_is_awaited_is_looked_at_once_more_when_the_time_is_over() -> None:
+    nothing, server = Server(None), Server(None, None, "there")
+    until = time.monotonic() + 0.05
+    assert asyncio.run(poll_async(awaited(nothing), until=until, wait=wait_fixed(0.02))) is None
+    assert nothing.asked > 1
+    until = time.monotonic() + 60
+    assert asyncio.run(poll_async(awaited(server), until=until, wait=wait_fixed(0))) == "there"
+
+
+def test_a_cancelled_task_ends_the_wait_between_two_attempts() -> None:
+    async def scenario() -> None:
+        task = asyncio.create_task(retry_async(awaited(server), again=FULL, wait=wait_fixed(3600)))
+        while not server.asked:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    server = Server("full")
+    asyncio.run(scenario())
+    assert server.asked == 1

@@ -8,6 +8,7 @@ import pytest
 
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceUnavailable, UnknownSymbol
 from tradingbot.settings import Settings, Timeouts
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import SeriesRequest, prepared
 
@@ -23,7 +24,7 @@ def bars() -> pd.DataFrame:
 
 @pytest.fixture
 def client() -> Iterator[SpaceClient]:
-    with SpaceClient(NOWHERE, timeouts=Timeouts(space_backoff=0.001)) as client:
+    with SpaceClient(SpaceAddress(NOWHERE, timeouts=Timeouts(space_backoff=0.001))) as client:
         yield client
 
 
@@ -33,7 +34,7 @@ def requests_of(histories: dict[Any, Any]) -> list[Any]:
 
 def test_without_an_address_there_is_no_client() -> None:
     with pytest.raises(ConfigError, match="KRONOS_SPACE_URL is not set: give the Space's address"):
-        SpaceClient.from_settings(Settings())
+        SpaceClient(SpaceAddress.of(Settings()))
 
 
 def test_a_request_asks_for_the_next_sessions_of_the_ticker_s_exchange(bars: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ from tests.support.space_server import until
 from tradingbot.client import KronosClient
 from tradingbot.errors import ConfigError, KronosError, SpaceRejected, SpaceUnavailable
 from tradingbot.settings import Settings
+from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import prepare
 
@@ -31,7 +32,7 @@ def server() -> Iterator[HostileServer]:
 
 @pytest.fixture
 def client(server: HostileServer) -> Iterator[SpaceClient]:
-    with SpaceClient(server.url, api_key="a-secret", timeouts=QUICK) as client:
+    with SpaceClient(SpaceAddress(server.url, api_key="a-secret", timeouts=QUICK)) as client:
         yield client
 
 
@@ -81,7 +82,7 @@ def test_attempts_and_the_waits_that_a_space_asks_for_share_the_time_out(
     server.answer = lambda: iter([http(b"", "503 Wait", "Retry-After: 999999999")])
     patient = replace(QUICK, space_retry_after=60.0)
     with (
-        SpaceClient(server.url, timeouts=patient, timeout=5) as client,
+        SpaceClient(SpaceAddress(server.url, timeouts=patient, timeout=5)) as client,
         pytest.raises(SpaceUnavailable, match="answered 503"),
     ):
         client._http.predict_batch(b"{}", limit=9)
@@ -111,7 +112,8 @@ def test_a_proxy_of_the_environment_is_asked_and_a_login_of_netrc_is_not_sent(
     with requests.Session() as own:
         for http_session in (None, own):
             with SpaceClient(
-                "http://space.example", http=http_session, api_key="a-key", timeouts=QUICK
+                SpaceAddress("http://space.example", api_key="a-key", timeouts=QUICK),
+                http=http_session,
             ) as client:
                 assert client.health()["model"] == "m"
             assert server.heads[-1].startswith(b"GET http://space.example/health ")
@@ -126,7 +128,7 @@ def test_an_answer_through_a_proxy_is_bounded_too(
     monkeypatch.setenv("NO_PROXY", "")
     server.answer = lambda: chain([OPEN], repeat(b"X-A: b\r\n", 50), repeat(0.01, 10_000))
     with (
-        SpaceClient("http://space.example", timeouts=QUICK) as client,
+        SpaceClient(SpaceAddress("http://space.example", timeouts=QUICK)) as client,
         pytest.raises(SpaceUnavailable, match=r"did not answer within 0\.3 s"),
     ):
         client.health()
@@ -166,7 +168,7 @@ def test_what_can_never_be_sent_is_a_wrong_setting_in_one_line(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    with SpaceClient(url, timeouts=QUICK) as client:
+    with SpaceClient(SpaceAddress(url, timeouts=QUICK)) as client:
         for ask in (client.check, client.health, client.check_key):
             with pytest.raises(ConfigError) as wrong:
                 ask()
@@ -179,7 +181,7 @@ def test_what_can_never_be_sent_is_a_wrong_setting_in_one_line(
 def test_a_header_that_cannot_be_sent_is_a_wrong_setting(server: HostileServer) -> None:
     for key in ("a\nb", " a", "schl\u00fcssel\u20ac"):
         with (
-            SpaceClient(server.url, api_key=key, timeouts=QUICK) as client,
+            SpaceClient(SpaceAddress(server.url, api_key=key, timeouts=QUICK)) as client,
             pytest.raises(ConfigError) as wrong,
         ):
             client.health()
@@ -223,7 +225,7 @@ def test_whatever_a_session_raises_is_the_ticker_s_error(error: Exception) -> No
     bars = pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], 100.0), days)
     request = prepare("SPY", bars, horizon=1, interval="1d", samples=5)
     with Odd(error) as session:
-        client = SpaceClient("http://127.0.0.1:9", http=session, timeouts=QUICK)
+        client = SpaceClient(SpaceAddress("http://127.0.0.1:9", timeouts=QUICK), http=session)
         [[(symbol, answer)]] = client.forecast_batches([request])
         assert symbol == "SPY"
         assert isinstance(answer, KronosError)

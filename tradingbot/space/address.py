@@ -1,0 +1,60 @@
+"""Where a Space is, what lets a client in, and how long its answers may take."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from tradingbot.errors import ConfigError
+from tradingbot.settings import Settings, Timeouts, check_recipient, default_timeouts
+
+
+@dataclass(frozen=True)
+class SpaceAddress:
+    """A Space as its clients know it.
+
+    Attributes:
+        url: Its address, without a trailing slash.
+        api_key: Its key.
+        hf_token: A Hub token; sent only to the private Space `hf_space_repo` under hf.space.
+        hf_space_repo: Its name on the Hub.
+        timeout: Seconds for the answer to one batch, by default `timeouts.space_answer`.
+        timeouts: All other limits, by default those of the process.
+    """
+
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    hf_token: str | None = field(default=None, repr=False)
+    hf_space_repo: str = ""
+    timeout: float | None = None
+    timeouts: Timeouts = field(default_factory=default_timeouts)
+
+    @classmethod
+    def of(cls, settings: Settings, *, timeout: float | None = None) -> Self:
+        """Return the Space that `settings` name.
+
+        Raises:
+            ConfigError: They have no address of a Space, or an API key for nobody's own.
+        """
+        if settings.space_url is None:
+            raise ConfigError(
+                "KRONOS_SPACE_URL is not set: give the Space's address "
+                "(https://owner-space.hf.space), or start one here with 'make serve'"
+            )
+        check_recipient(settings, "KRONOS_API_KEY")
+        return cls(
+            url=settings.space_url,
+            api_key=settings.api_key,
+            hf_token=None if settings.space_is_a_strangers else settings.hf_token,
+            hf_space_repo=settings.hf_space_repo,
+            timeout=timeout,
+            timeouts=settings.timeouts,
+        )
+
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds for the answer to one batch."""
+        return self.timeouts.space_answer if self.timeout is None else self.timeout
+
+    def headers(self, *, with_token: bool = False) -> dict[str, str]:
+        """Return what lets a client in."""
+        key = {"X-API-Key": self.api_key} if self.api_key else {}
+        return {**key, "Authorization": f"Bearer {self.hf_token}"} if with_token else key
