@@ -11,7 +11,8 @@
      "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
                  "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
                  "record": "all tickers, last 60 sessions: error 1.03 …",
-                 "shares": {"kronos": 0.15, …}}],  of what is served; null: Kronos' alone
+                 "shares": {"kronos": 0.15, …},    of what is served; null: Kronos' alone
+                 "skills": {"raw": -0.07, "calibrated": …, "combined": …, "served": …}}],
      "active": 100,                                tickers
      "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
                {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
@@ -142,6 +143,9 @@ def _record_lines(status: Status) -> Iterator[str]:
     for model in status.models:
         if model.shares is not None:
             yield f"{'Bands':8}  {model.name}: {describe_shares(model.shares)}"
+        if len(model.skills) > 1:  # else Kronos alone was served
+            skills = ", ".join(f"{name} {100 * of:+.1f} %" for name, of in model.skills.items())
+            yield f"{'Skill':8}  {model.name}: {skills}"
     if known:
         yield ""
 

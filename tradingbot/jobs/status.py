@@ -21,6 +21,7 @@ from tradingbot.persistence.forecast_queries import NewestForecast, newest_forec
 from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
+from tradingbot.persistence.report_queries import model_scores
 from tradingbot.persistence.runs import Run, bad_runs, last_runs
 from tradingbot.persistence.schema import schema_version, table_names
 from tradingbot.persistence.scores import has_scores_table
@@ -46,6 +47,8 @@ class Model:
     fresh: int  # of them, as of the latest complete session of their exchange
     record: str | None = None  # how good it was, in a sentence; None in an older schema
     shares: dict[str, float] | None = None  # of what is served: forecaster -> its share
+    # over the random walk: of raw, calibrated, combined and served quantiles, as far as known
+    skills: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
         records = _records(session, freshest)
         shares = _shares(session, freshest)
+        skills = _skills(session, freshest)
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(
@@ -106,7 +110,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source=source,
         clock=clock,
         runs=runs,
-        models=_models(freshest, latest, records, shares),
+        models=_models(freshest, latest, records, shares, skills),
         active=len(active),
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
@@ -150,6 +154,24 @@ def _shares(
         (model, interval): served_shares(
             session, (model, newest_revision(session, model, interval) or "", interval)
         )
+        for model, interval in {(known.model, known.interval) for known in freshest}
+    }
+
+
+def _skills(
+    session: Session, freshest: list[NewestForecast]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Of each model and interval, of the revision that has forecast last, all tickers together."""
+    if not has_scores_table(session):
+        return {}
+    return {
+        (model, interval): {
+            score.forecast: score.crps_skill
+            for score in model_scores(session, interval=interval)
+            if (score.model_name, score.model_revision)
+            == (model, newest_revision(session, model, interval) or "")
+            and score.crps_skill is not None
+        }
         for model, interval in {(known.model, known.interval) for known in freshest}
     }
 
@@ -224,6 +246,7 @@ def _models(
     latest: dict[str, datetime | str],
     records: dict[tuple[str, str], str],
     shares: dict[tuple[str, str], dict[str, float] | None],
+    skills: dict[tuple[str, str], dict[str, float]],
 ) -> list[Model]:
     """Those with the freshest forecasts first."""
     of_model: dict[tuple[str, str], list[NewestForecast]] = {}
@@ -238,6 +261,7 @@ def _models(
             fresh=sum(_is_fresh(one, latest[one.symbol]) for one in known),
             record=records.get((name, interval)),
             shares=shares[name, interval],
+            skills=skills.get((name, interval), {}),
         )
         for (name, interval), known in of_model.items()
     ]

@@ -100,7 +100,8 @@ class KronosForecast(Base):
 ALL_SYMBOLS = "*"  # in KronosScore.symbol
 ALL_STEPS = 0  # in KronosScore.step
 ALL_SESSIONS = 0  # in KronosScore.last_sessions
-SERVED = "served"  # in KronosScore.forecast
+SERVED = "served"  # in KronosScore.forecast, and its parts beside it
+PARTS = ("raw", "calibrated", "combined")
 
 
 class KronosScore(Base):

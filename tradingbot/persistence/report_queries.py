@@ -1,15 +1,19 @@
-"""What the HTML report reads: newest forecasts and the scores of whole models."""
+"""What the HTML report reads: newest forecasts, their shares, the scores of whole models."""
 
 import itertools
+from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+import orjson
+from sqlalchemy import Text, cast, func, select
 
 from tradingbot.persistence.forecast_rows import vintage_of
 from tradingbot.persistence.models import (
     ALL_SESSIONS,
     ALL_STEPS,
     ALL_SYMBOLS,
+    PARTS,
     SERVED,
     KronosForecast,
     KronosScore,
@@ -57,16 +61,44 @@ def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
 
 
 def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:
-    """Return the scores over all tickers, steps and sessions of what each revision served.
+    """Return the scores over all tickers, steps and sessions: as served, and of its parts.
 
-    The one with the newest target comes first.
+    The revision with the newest target comes first, its rows together.
     """
-    return list(
-        session.scalars(
-            select(KronosScore)
-            .where(KronosScore.interval == interval)
-            .where(KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == ALL_STEPS)
-            .where(KronosScore.last_sessions == ALL_SESSIONS, KronosScore.forecast == SERVED)
-            .order_by(KronosScore.last_target.desc())
-        )
+    scores = session.scalars(
+        select(KronosScore)
+        .where(KronosScore.interval == interval)
+        .where(KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == ALL_STEPS)
+        .where(KronosScore.last_sessions == ALL_SESSIONS)
+        .where(KronosScore.forecast.in_((*PARTS, SERVED)))
+        .order_by(KronosScore.last_target.desc(), KronosScore.model_name)
     )
+    of_revision: dict[tuple[str, str], list[KronosScore]] = {}
+    for score in scores:
+        of_revision.setdefault((score.model_name, score.model_revision), []).append(score)
+    order = (*PARTS, SERVED)
+    return [
+        score
+        for found in of_revision.values()
+        for score in sorted(found, key=lambda score: order.index(score.forecast))
+    ]
+
+
+def shares_by_day(
+    session: "Session", *, model: str, revision: str, interval: str, since: datetime
+) -> Iterator[tuple[datetime, dict[str, float], int]]:
+    """Yield the day of forecasts, shares that they were combined with, and how many; by day."""
+    shares = cast(KronosForecast.shares, Text)
+    rows = session.execute(
+        select(KronosForecast.as_of, shares, func.count())
+        .where(
+            KronosForecast.model_name == model,
+            KronosForecast.model_revision == revision,
+            KronosForecast.interval == interval,
+            KronosForecast.as_of >= since,
+            KronosForecast.shares.is_not(None),
+        )
+        .group_by(KronosForecast.as_of, shares)
+        .order_by(KronosForecast.as_of)
+    )
+    return ((as_of, orjson.loads(text), count) for as_of, text, count in rows)

@@ -89,4 +89,8 @@ def last_scored_at(session: Session) -> datetime | None:
 
 def has_scores_table(session: Session) -> bool:
     """Whether the schema is new enough to have scores."""
-    return inspect(session.connection()).has_table(KronosScore.__tablename__)
+    schema, table = inspect(session.connection()), KronosScore.__table__
+    if not schema.has_table(KronosScore.__tablename__):
+        return False
+    there = {column["name"] for column in schema.get_columns(KronosScore.__tablename__)}
+    return there >= {*table.columns.keys()}

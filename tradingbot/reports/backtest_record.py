@@ -8,10 +8,11 @@ import pandas as pd
 
 from tradingbot.errors import ConfigError
 from tradingbot.evaluation.outcomes import ForecastOutcomes
-from tradingbot.evaluation.training_cutoff import InTraining, trained_until
+from tradingbot.evaluation.training_cutoff import trained_until
 from tradingbot.forecast import QUANTILE_LEVELS, prob_above
 from tradingbot.jobs.status import Status
-from tradingbot.reports.combination_shares import shares_of
+from tradingbot.reports.combination_shares import shares_by_day_of, shares_of
+from tradingbot.reports.parts import parts_of
 from tradingbot.reports.record import (
     BANDS,
     SHOWN_SESSIONS,
@@ -22,10 +23,9 @@ from tradingbot.reports.record import (
 )
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import Floats
-from tradingbot.walk_forward.postprocessing_chain import bars_of, combined_quantiles
-from tradingbot.walk_forward.results import outcomes_of, read_rows, settings_of
+from tradingbot.walk_forward.postprocessing_chain import bars_of, chain_of, walk
+from tradingbot.walk_forward.results import read_rows, settings_of
 
-_UNSEEN: tuple[InTraining, ...] = ("no", "unknown")
 PRICES = ["open", "high", "low", "close"]
 
 
@@ -42,27 +42,26 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
     there = sorted(rows["symbol"].unique())
     chosen = [one for one in there if not symbols or one.upper() in symbols]
     rows = rows[rows["symbol"].isin(chosen)]
-    forecasts = rows[rows["step"] > 0]
-    unseen = bool(forecasts["in_training"].isin(_UNSEEN).any())
-    record = outcomes_of(rows, trained_on=_UNSEEN if unseen else None)
-    if not record:
+    bars = bars_of(rows)
+    walked = walk(rows, bars)
+    if walked is None:
         wanted = f" of {', '.join(symbols)}" if symbols else ""
         raise ConfigError(
             f"{path} has no forecast{wanted} with an outcome; it has {', '.join(there[:5])}"
         )
-    bars = bars_of(rows)
-    quantiles, states = combined_quantiles(record, bars)
-    served = _served(record, quantiles["combined"])
+    served = _served(walked.record, walked.quantiles["combined"])
     settings = settings_of(rows)
-    until = max(one.target.max() for one in record).astype("M8[s]").item()
+    until = max(one.target.max() for one in served).astype("M8[s]").item()
     return Record(
         status=Status(now=utcnow(), database=str(path), source=settings["source"], clock=until),
         model=settings["model"],
         revision=settings["revision"],
         samples=int(float(settings["samples"])),
         tickers=[_ticker(one, bars[one.symbol]) for one in served],
-        notes=_notes(settings["model"], unseen, symbols, chosen),
-        shares=shares_of(states),
+        notes=_notes(settings["model"], walked.unseen, symbols, chosen),
+        parts=parts_of(chain_of(walked)),
+        shares=shares_of({step: course.newest for step, course in walked.courses.items()}),
+        shares_by_day=shares_by_day_of(walked.courses),
         backtest=path.name,
     )
 

@@ -5,7 +5,8 @@
                   "fan": {"as_of", "last_close", "days", "quantiles": (5, days)},
                   "past": [{"step": 1, "quantiles": (5, days)}, …]}],
      "reliability": {"nominal": […], "given": series, "raw": series or null},
-     "pit": {"given", "raw"}, "skill": {"steps", "given", "raw"}}
+     "pit": {"given", "raw"}, "skill": {"steps", "given", "raw"},
+     "shares": {"days": […], "names": […], "values": (names, days)}}
 
 A series is {"value": […], "low": […] or null, "high": …}; shares, not per cent.
 """
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tradingbot.reports.combination_shares import NAMES, SharesByDay
 from tradingbot.reports.figures import Figures
 from tradingbot.reports.record import ForecastFan, Record, TickerRecord
 
@@ -22,7 +24,16 @@ def chart_data(record: Record, figures: Figures) -> dict[str, Any]:
     """Return what the page holds as JSON: lists, texts and numbers, None for NaN."""
     calendars: dict[tuple[str, ...], int] = {}
     tickers = [_ticker(one, calendars) for one in record.tickers]
-    return {"calendars": list(calendars), "tickers": tickers, **figures.charts}
+    shares = {"shares": _shares(record.shares_by_day)} if record.shares_by_day.days else {}
+    return {"calendars": list(calendars), "tickers": tickers, **shares, **figures.charts}
+
+
+def _shares(by_day: SharesByDay) -> dict[str, Any]:
+    return {
+        "days": [f"{day:%Y-%m-%d}" for day in by_day.days],
+        "names": NAMES,
+        "values": [rounded(of_one) for of_one in zip(*by_day.shares, strict=True)],
+    }
 
 
 def _ticker(one: TickerRecord, calendars: dict[tuple[str, ...], int]) -> dict[str, Any]:

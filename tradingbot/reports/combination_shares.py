@@ -1,18 +1,24 @@
-"""What the combined forecast is made of: the share of each forecaster, by sessions ahead."""
+"""What the combined forecast is made of: the share of each forecaster, by steps and by days."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
+
+from tradingbot.persistence.report_queries import shares_by_day
 from tradingbot.postprocessing.bands import ALL_CLASSES
-from tradingbot.postprocessing.combination import State
+from tradingbot.postprocessing.combination import Course, State
 from tradingbot.postprocessing.combined_forecast import suffices
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.repository import load_combination
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+    from tradingbot.typing import Floats
 
 NAMES = ("Kronos", "Random walk", "EWMA walk", "Range walk")  # of FORECASTERS
 
@@ -50,6 +56,45 @@ def shares_of(states: Mapping[int, State]) -> list[StepShares]:
         for step, state in sorted(states.items())
         if state.until is not None
     ]
+
+
+@dataclass(frozen=True)
+class SharesByDay:
+    """How the shares moved, the mean over tickers and steps; no days where nothing was combined."""
+
+    days: Sequence[datetime] = ()
+    shares: Sequence[tuple[float, ...]] = ()  # (days,) of FORECASTERS
+
+
+def read_shares_by_day(
+    session: "Session", model: str, revision: str, interval: str, since: datetime
+) -> SharesByDay:
+    """Return the shares that forecasts made from `since` on were served with."""
+    sums: dict[datetime, Floats] = {}
+    for day, shares, n in shares_by_day(
+        session, model=model, revision=revision, interval=interval, since=since
+    ):
+        row = n * np.array([shares.get(name, 0.0) for name in FORECASTERS])
+        sums[day] = sums.get(day, 0.0) + row
+    return SharesByDay(
+        days=[*sums], shares=[tuple((row / row.sum()).tolist()) for row in sums.values()]
+    )
+
+
+def shares_by_day_of(courses: Mapping[int, Course]) -> SharesByDay:
+    """Return the shares after each session of all steps."""
+    by_step = [
+        pd.DataFrame([state.weights for state in course.states[1:]], course.sessions)
+        for course in courses.values()
+        if len(course.sessions)
+    ]
+    if not by_step:
+        return SharesByDay()
+    means = sum(by_step[1:], by_step[0]).dropna() / len(by_step)
+    return SharesByDay(
+        days=[day.to_pydatetime() for day in means.index],
+        shares=[tuple(row) for row in means.to_numpy().tolist()],
+    )
 
 
 assert len(NAMES) == len(FORECASTERS)

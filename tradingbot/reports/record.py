@@ -24,17 +24,23 @@ from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.events import event_scores_of
 from tradingbot.persistence.forecast_rows import quantiles_of
 from tradingbot.persistence.models import SCHEMA_VERSION
-from tradingbot.persistence.report_queries import model_scores, newest_forecast_rows
+from tradingbot.persistence.report_queries import newest_forecast_rows
 from tradingbot.persistence.schema import schema_version
-from tradingbot.reports.combination_shares import StepShares, read_shares
+from tradingbot.reports.combination_shares import (
+    SharesByDay,
+    StepShares,
+    read_shares,
+    read_shares_by_day,
+)
 from tradingbot.reports.events import Chances, read_chances
+from tradingbot.reports.parts import Parts, read_parts
 from tradingbot.settings import Settings
 from tradingbot.typing import Floats
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from tradingbot.persistence.models import KronosEventScore, KronosScore
+    from tradingbot.persistence.models import KronosEventScore
 
 
 INTERVAL = "1d"
@@ -88,8 +94,9 @@ class Record:
     samples: int
     tickers: list[TickerRecord]
     notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
-    others: "list[KronosScore]" = field(default_factory=list)  # of other models and revisions
+    parts: Parts = field(default_factory=Parts)
     shares: list[StepShares] = field(default_factory=list)  # of the combined forecast
+    shares_by_day: SharesByDay = field(default_factory=SharesByDay)
     events: "list[KronosEventScore]" = field(default_factory=list)  # all tickers, all steps
     chances: dict[str, Chances] = field(default_factory=dict)  # by ticker, of its newest forecast
     backtest: str = ""  # the name of the file that it is from; "": from the database
@@ -143,8 +150,9 @@ def read_record(
             samples=first.samples,
             tickers=tickers,
             notes=_notes(status, symbols, chosen, recent),
-            others=_others(session, model, revision),
+            parts=read_parts(session, model, revision, INTERVAL),
             shares=read_shares(session, model, revision, INTERVAL),
+            shares_by_day=read_shares_by_day(session, model, revision, INTERVAL, since),
             events=list(
                 event_scores_of(session, model=model, revision=revision, interval=INTERVAL)
             ),
@@ -281,9 +289,3 @@ def _notes(
     if len(stale) > 10:
         notes.append(f"{len(stale) - 10} more tickers are not up to date.")
     return notes
-
-
-def _others(session: "Session", model: str, revision: str) -> "list[KronosScore]":
-    """Return the scores of each other model or revision."""
-    scores = model_scores(session, interval=INTERVAL)
-    return [one for one in scores if (one.model_name, one.model_revision) != (model, revision)]

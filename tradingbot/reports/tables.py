@@ -19,6 +19,8 @@ METRICS = (
     "Forecasts", "CRPS skill", "EWMA skill", "Error", "50 % held", "80 % held", "90 % held",
     "Direction",
 )  # fmt: skip
+# of quantiles, whoever gave them
+QUANTILE_METRICS = tuple(name for name in METRICS if name not in ("Error", "Direction"))
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
 
 EVENT_COLUMNS = ("Event", "Chances", "Said", "Happened", "Brier score", "Skill")
@@ -64,7 +66,11 @@ def metric_values(
     if metrics is None:
         return {"Forecasts": Value("0", 0), **{name: Value(UNKNOWN, None) for name in METRICS[1:]}}
     few = relative_mae(metrics) is None and metrics.n < MIN_FORECASTS
-    span = f" ({interval_text(skill)})" if skill is not None and skill.low is not None else ""
+    span = (
+        f" ({interval_text(skill, digits=1)})"
+        if skill is not None and skill.low is not None
+        else ""
+    )
     error, rate = relative_mae(metrics), metrics.hit_rate
     return {
         "Forecasts": Value(f"{metrics.n}, too few" if few else f"{metrics.n:,}", metrics.n),
@@ -80,6 +86,14 @@ def metric_values(
         "90 % held": Value(percent(metrics.coverage_90), metrics.coverage_90),
         "Direction": Value(percent(rate) + range_text(metrics.hit_low, metrics.hit_high), rate),
     }
+
+
+def part_values(metrics: ForecastMetrics | KronosScore) -> Metrics:
+    """Return `metric_values` with the interval of the skill that is stored beside it."""
+    if metrics.crps_skill is None:
+        return metric_values(metrics)
+    skill = Estimate(metrics.crps_skill, metrics.skill_low, metrics.skill_high)
+    return metric_values(metrics, skill)
 
 
 def step_rows(figures: Figures) -> Iterator[StepRow]:

@@ -101,6 +101,20 @@ def shares_in_words(record: Record) -> str:
     )
 
 
+def parts_in_words(record: Record) -> str:
+    """Return what the records of the parts are of, and how sure their intervals are."""
+    if record.backtest:
+        return (
+            "All of the same forecasts, each with what earlier ones had taught; skills with 95 % "
+            "intervals from resampled sessions."
+        )
+    return (
+        "Raw is the model alone; bots are given the best that the record allows at the time. Each "
+        "counts the forecasts that have it, since the first one; the 95 % intervals of the skill "
+        "hold however often you look."
+    )
+
+
 def tickers_compared(figures: Figures) -> str:
     """Return how many tickers are better or worse than a random walk; "" where none is tested."""
     verdict = str(compare_tickers(figures.tickers))
@@ -221,12 +235,13 @@ def percent(share: float | None, digits: int = 0) -> str:
     return f"{100 * share:.{digits}f} %".replace("-", MINUS).replace(f"{MINUS}0 %", "0 %")
 
 
-def interval_text(estimate: Estimate, sign: int = 1) -> str:
+def interval_text(estimate: Estimate, sign: int = 1, digits: int = 0) -> str:
     """-2 to 4, the 95 % interval in per cent."""
     if estimate.low is None or estimate.high is None:
         return UNKNOWN
     low, high = sorted((sign * estimate.low, sign * estimate.high))
-    return f"{round(100 * low)} to {round(100 * high)}".replace("-", MINUS)
+    ends = (f"{round(100 * end, digits) + 0.0:.{digits}f}" for end in (low, high))
+    return " to ".join(ends).replace("-", MINUS)
 
 
 def range_text(low: float | None, high: float | None) -> str:

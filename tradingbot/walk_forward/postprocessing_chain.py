@@ -24,7 +24,6 @@ from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combination import (
     Course,
     Panel,
-    State,
     joined,
     replay,
     untaught,
@@ -71,6 +70,7 @@ class Chain:
 
     Attributes:
         n: Forecasts that are compared.
+        sessions: On which they were made.
         unseen: Whether the model was not trained on their days: others are left out, if there are
             such.
         links: By name, "raw" to "combined", and the experts beside them.
@@ -79,23 +79,54 @@ class Chain:
     """
 
     n: int
+    sessions: int
     unseen: bool
     links: dict[str, Link]
     shares: dict[str, float]
     worst: WorstTicker | None
 
 
-def chain(rows: pd.DataFrame) -> Chain | None:
-    """Walk a backtest's rows forward; None where there are too few forecasts."""
-    unseen = rows["in_training"].isin(_UNSEEN).any()
+@dataclass(frozen=True)
+class Walked:
+    """A backtest's forecasts, and what each would have been.
+
+    Attributes:
+        record: The model's own, of days that are new to it if there are such.
+        unseen: Whether there are.
+        quantiles: By the names of `Chain.links`, (n, 19) for all of the record.
+        courses: What was learnt of the combination, by step, of all asset classes.
+    """
+
+    record: list[ForecastOutcomes]
+    unseen: bool
+    quantiles: dict[str, Floats]
+    courses: dict[int, Course]
+
+
+def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
+    """Walk a backtest's rows forward over its candles; None where none has an outcome."""
+    if rows.empty:
+        return None
+    unseen = bool(rows["in_training"].isin(_UNSEEN).any())
     record, raw = (
         outcomes_of(some, trained_on=_UNSEEN if unseen else None)
         for some in (rows, _without_anchor(rows))
     )
     if not record:
         return None
-    combined, newest = combined_quantiles(record, bars_of(rows))
-    quantiles = {"raw": _joined(raw), **_own(record), **combined}
+    combined, courses = combined_quantiles(record, bars)
+    return Walked(record, unseen, {"raw": _joined(raw), **_own(record), **combined}, courses)
+
+
+def chain(rows: pd.DataFrame) -> Chain | None:
+    """Walk a backtest's rows forward and compare; None where there are too few forecasts."""
+    walked = walk(rows, bars_of(rows))
+    return None if walked is None else chain_of(walked)
+
+
+def chain_of(walked: Walked) -> Chain | None:
+    """Compare all ways to serve the forecasts; None where there are too few."""
+    record, quantiles = walked.record, walked.quantiles
     actual = np.concatenate([one.actual for one in record])
     losses = pd.DataFrame({name: crps(actual, these) for name, these in quantiles.items()})
     known = losses[[RANDOM_WALK, EWMA_WALK, "combined"]].notna().all(axis=1).to_numpy()
@@ -107,7 +138,8 @@ def chain(rows: pd.DataFrame) -> Chain | None:
     symbols = np.concatenate([np.full(len(one), one.symbol) for one in record])[known]
     return Chain(
         n=int(known.sum()),
-        unseen=bool(unseen),
+        sessions=len(np.unique(as_of)),
+        unseen=walked.unseen,
         links={
             name: Link(
                 *skills.over(RANDOM_WALK, name),
@@ -119,7 +151,7 @@ def chain(rows: pd.DataFrame) -> Chain | None:
         shares=dict(
             zip(
                 FORECASTERS,
-                np.mean([one.weights for one in newest.values()], axis=0).tolist(),
+                np.mean([one.newest.weights for one in walked.courses.values()], axis=0).tolist(),
                 strict=True,
             )
         ),
@@ -163,25 +195,25 @@ def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
 
 def combined_quantiles(
     record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
-) -> tuple[dict[str, Floats], dict[int, State]]:
-    """The combined and the experts' quantiles (n, 19), and the newest state of each step."""
+) -> tuple[dict[str, Floats], dict[int, Course]]:
+    """The combined and the experts' quantiles (n, 19), and what was learnt, by step."""
     n = [len(one) for one in record]
     found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
     by_step: dict[int, list[tuple[int, Panel]]] = {}
     for number, one in enumerate(record):
         for step, panel in panels_of(one, bars[one.symbol]):
             by_step.setdefault(step, []).append((number, panel))
-    newest = {}
+    learnt = {}
     for step, parts in by_step.items():
         courses = _courses([(asset_class(record[number].symbol), panel) for number, panel in parts])
-        newest[step] = courses[ALL_CLASSES].newest
+        learnt[step] = courses[ALL_CLASSES]
         for number, panel in parts:
             at = record[number].step == step
             kind = asset_class(record[number].symbol)
             found["combined"][number][at] = np.exp(_combine(courses, kind, panel))
             for name, quantiles in zip(EXPERTS, panel.experts.swapaxes(0, 1), strict=True):
                 found[name][number][at] = np.exp(quantiles)
-    return {name: np.concatenate(parts) for name, parts in found.items()}, newest
+    return {name: np.concatenate(parts) for name, parts in found.items()}, learnt
 
 
 def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:

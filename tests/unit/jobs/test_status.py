@@ -19,7 +19,7 @@ from tradingbot.jobs.status import Model, Status, Ticker, read_status
 from tradingbot.persistence.engine import get_db_session, get_engine, read_only_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
-from tradingbot.persistence.models import BotRow, KronosPrediction, RunLog
+from tradingbot.persistence.models import BotRow, KronosPrediction, KronosScore, RunLog
 from tradingbot.persistence.runs import LONGEST_RUN, Run
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
@@ -311,6 +311,36 @@ def test_a_sqlite_file_that_is_not_there_is_not_made(sqlite_url: str, tmp_path: 
     assert status.exit_code == 1
     assert status.problems[0].startswith(f"there is no {sqlite_url} yet: `kronosbot run` fills it")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_skills_of_the_parts_stand_below_the_record(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY))
+    row = {
+        "model_name": "mini", "model_revision": "", "interval": "1d", "symbol": "*", "step": 0,
+        "last_sessions": 0, "n": 290, "sessions": 59, "first_target": THURSDAY,
+        "last_target": FRIDAY, "scored_at": NOW,
+    }  # fmt: skip
+    skills = {"raw": -0.0684, "calibrated": -0.031, "combined": 0.0213, "served": 0.01}
+    with get_db_session(database) as session:
+        session.add_all(
+            KronosScore(**row, forecast=name, crps_skill=skill) for name, skill in skills.items()
+        )
+        session.add(KronosScore(**row | {"model_revision": "other"}, crps_skill=0.9))
+    status = status_of(database)
+    assert status.models[0].skills == skills
+    assert status_document(status)["models"][0]["skills"] == skills
+    out = StringIO()
+    show_status(status, Console(file=out, width=200))
+    told = "Skill     mini: raw -6.8 %, calibrated -3.1 %, combined +2.1 %, served +1.0 %"
+    assert told in out.getvalue()
+
+
+def test_scores_that_an_older_version_left_without_some_columns_are_not_read(database: str) -> None:
+    store(database, forecast("SPY", FRIDAY))
+    with get_db_session(database) as session:
+        session.execute(text("ALTER TABLE kronos_scores DROP COLUMN ewma_skill"))
+    [model] = status_of(database).models
+    assert (model.record, model.skills) == (None, {})
 
 
 def test_a_schema_of_a_newer_program_is_refused(database: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import tomllib
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from html.parser import HTMLParser
@@ -20,7 +21,13 @@ from tests.support.records import LAST, NOW, Past
 from tradingbot.errors import DatabaseError
 from tradingbot.evaluation.event_scoring import score_events
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import HistoricData, KronosEvent, KronosScore, RunLog
+from tradingbot.persistence.models import (
+    HistoricData,
+    KronosEvent,
+    KronosForecast,
+    KronosScore,
+    RunLog,
+)
 from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.repository import store_combination
@@ -32,6 +39,7 @@ from tradingbot.reports.text import headline, interval_text
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
+LEARNT = State((0.0,) * 4, sessions=40, forecasts=1234, until=np.datetime64(LAST, "s"))
 PACKAGE = Path(tradingbot.__file__).parent
 
 
@@ -287,18 +295,82 @@ def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:
     assert "1.03" in found.everything
 
 
+def stored_score(forecast: str, skill: float, model: str = "mini") -> KronosScore:
+    return KronosScore(
+        model_name=model, model_revision="r1", interval="1d", symbol="*", step=0, last_sessions=0,
+        forecast=forecast, n=290, sessions=59, first_target=LAST - timedelta(days=80),
+        last_target=LAST, mase=1.03, crps_skill=skill, ewma_skill=skill - 0.01, coverage_80=0.81,
+        skill_low=skill - 0.014, skill_high=skill + 0.014, scored_at=utcnow(),
+    )  # fmt: skip
+
+
+def rows_of(html: str, table: str) -> list[list[str]]:
+    """The cells of a table's rows, by its label."""
+    found = html.split(f'aria-label="{table}"')[1].split("</table>")[0]
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in found.split("<tr>")]
+    return [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells if row]
+
+
+def test_the_parts_of_the_served_forecast_stand_side_by_side(database: str) -> None:
+    Past(["AAPL"], sessions=40).store(database)
+    with get_db_session(database) as session:
+        session.add(stored_score("served", 0.01))
+    parts = "Records of the parts of the served forecast"
+    assert parts not in render_page(record_of(database), b"")  # Kronos alone was served
+    with get_db_session(database) as session:
+        session.add_all(
+            (
+                stored_score("combined", 0.0213),
+                stored_score("calibrated", -0.0311),
+                stored_score("raw", -0.0684),
+                stored_score("served", 0.005, model="other"),
+                stored_score("raw", -0.011, model="other"),
+            )
+        )
+    html = render_page(record_of(database), b"")
+    minus = "\N{MINUS SIGN}"
+    assert [row[:5] for row in rows_of(html, parts)] == [
+        ["raw", "290", f"{minus}6.8 % ({minus}8.2 to {minus}5.4)", f"{minus}7.8 %", "\N{EN DASH}"],
+        [
+            "calibrated",
+            "290",
+            f"{minus}3.1 % ({minus}4.5 to {minus}1.7)",
+            f"{minus}4.1 %",
+            "\N{EN DASH}",
+        ],
+        ["combined", "290", "2.1 % (0.7 to 3.5)", "1.1 %", "\N{EN DASH}"],
+        ["served", "290", f"1.0 % ({minus}0.4 to 2.4)", "0.0 %", "\N{EN DASH}"],
+    ]
+    others = rows_of(html, "Records of other models")
+    assert [row[:2] for row in others] == [["other r1", "raw"], ["other r1", "served"]]
+
+
+def test_the_shares_of_served_forecasts_are_drawn_by_the_day(database: str) -> None:
+    Past(["AAPL", "GOOG"], sessions=40).store(database)
+    assert "shares" not in shown(database).data
+    days = sorted({row["as_of"] for row in Past(["AAPL"], sessions=3).forecasts("AAPL")})
+    with get_db_session(database) as session:
+        for at, day in enumerate(days):
+            for symbol, kronos in (("AAPL", 0.1 * at), ("GOOG", 0.3)):
+                session.execute(
+                    update(KronosForecast)
+                    .where(KronosForecast.symbol == symbol, KronosForecast.as_of == day)
+                    .values(shares={"kronos": kronos, "ewma walk": 1 - kronos})
+                )
+        store_combination(session, Combination(("mini", "r1", "1d"), {("*", 1): LEARNT}))
+    found = shown(database)
+    assert ("shares", "") in found.charts
+    assert found.data["shares"]["days"] == [f"{day:%Y-%m-%d}" for day in days]
+    kronos, walk, ewma, by_range = found.data["shares"]["values"]
+    assert kronos == pytest.approx([0.15, 0.2, 0.25])
+    assert ewma == pytest.approx([0.85, 0.8, 0.75])
+    assert walk == by_range == [0, 0, 0]
+
+
 def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG"], sessions=40).store(sqlite_url)
     assert "Kronos alone" in Shown.of(render_page(record_of(sqlite_url), b"")).everything
-    states = {
-        ("*", step): State(
-            (0.0, float(step), 0.0, 0.0),
-            sessions=40,
-            forecasts=1234,
-            until=np.datetime64(LAST, "s"),
-        )
-        for step in (1, 2)
-    }
+    states = {("*", step): replace(LEARNT, gains=(0.0, float(step), 0.0, 0.0)) for step in (1, 2)}
     with get_db_session(sqlite_url) as session:
         store_combination(session, Combination(("mini", "r1", "1d"), states))
     found = record_of(sqlite_url)

@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
 const percent = (share) => (share === null ? null : 100 * share);
 
-const draw = { fan, past, reliability, pit, skill };
+const draw = { fan, past, reliability, pit, skill, shares };
 const charts = [...document.querySelectorAll(".chart")];
 
 const PAPER = { width: 400, height: 300 }; // of a chart; report.css scales it to its column
@@ -218,6 +218,24 @@ function skill() {
       shapes: [level(0)],
       showlegend: Boolean(skill.raw),
       hovermode: "closest",
+    }),
+  };
+}
+
+/** The share of each forecaster in what was served, day by day. */
+function shares(_, narrow) {
+  const { days, names, values } = data.shares;
+  const looks = [["--forecast", "solid"], ["--came", "dash"], ["--candle", "dot"], ["--text", "dashdot"]];
+  const traces = names.map((name, i) => {
+    const [of, dash] = looks[i];
+    const drawn = line(days, values[i].map(percent), name, of);
+    return { ...drawn, line: { ...drawn.line, dash }, hovertemplate: "%{y:.0f} %" };
+  });
+  return {
+    traces,
+    layout: layout({
+      xaxis: dates(days, narrow),
+      yaxis: { ...plain(), rangemode: "tozero", ticksuffix: " %", title: title("share") },
     }),
   };
 }

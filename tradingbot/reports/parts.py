@@ -1,0 +1,63 @@
+"""The records of models and of the parts of their forecasts, to be seen side by side."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tradingbot.evaluation.metrics import ForecastMetrics
+from tradingbot.persistence.models import KronosScore
+from tradingbot.persistence.report_queries import model_scores
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from tradingbot.walk_forward.postprocessing_chain import Chain
+
+_LINKS = ("raw", "anchored", "calibrated", "combined")  # of a chain; the rest are plain forecasts
+
+
+@dataclass(frozen=True)
+class Parts:
+    """How good each kind of the model's quantiles was, and how good other models were.
+
+    Attributes:
+        own: By name, from the model's own quantiles to those that were served; empty where these
+            were its own.
+        others: Of each other model or revision, the same, the served ones last.
+    """
+
+    own: dict[str, ForecastMetrics | KronosScore] = field(default_factory=dict)
+    others: list[KronosScore] = field(default_factory=list)
+
+
+def read_parts(session: "Session", model: str, revision: str, interval: str) -> Parts:
+    """Return what `kronos_scores` knows of all tickers, steps and sessions."""
+    scores = model_scores(session, interval=interval)
+    these = [(one.model_name, one.model_revision) == (model, revision) for one in scores]
+    own = {one.forecast: one for one, ours in zip(scores, these, strict=True) if ours}
+    return Parts(
+        own=dict(own) if len(own) > 1 else {},
+        others=[one for one, ours in zip(scores, these, strict=True) if not ours],
+    )
+
+
+def parts_of(chain: "Chain | None") -> Parts:
+    """Return what a backtest says; nothing where it has too few forecasts."""
+    if chain is None:
+        return Parts()
+    links = {name: chain.links[name] for name in _LINKS if name in chain.links}
+    return Parts(
+        own={
+            name: ForecastMetrics(
+                n=chain.n,
+                sessions=chain.sessions,
+                crps_skill=link.crps_skill,
+                skill_low=link.skill_low,
+                skill_high=link.skill_high,
+                ewma_skill=link.ewma_skill,
+                coverage_50=link.coverage_50,
+                coverage_80=link.coverage_80,
+                coverage_90=link.coverage_90,
+            )
+            for name, link in links.items()
+        }
+    )
