@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs lock release clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer prometheus image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs lock release clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ demo: $(VENV)/.run ## A full report, demo/report.html: a backtest of the sample'
 test: $(VENV)/.dev ## Lint, types, docs and every test
 	@$(MAKE) --no-print-directory -j3 lint docs all-tests
 
-all-tests: pgbouncer
+all-tests: prometheus
 	@$(PY) -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev ## The tests that start no process, no browser and no Postgres, and are quick
@@ -50,6 +50,10 @@ browser: $(VENV)/.dev
 # A pgbouncer for the tests of the locks; the same. After the browser, since both may call apt-get.
 pgbouncer: browser
 	@$(PY) -m tests.support.pgbouncer || true
+
+# A Prometheus for the tests of metrics, alerts and dashboard; the same.
+prometheus: pgbouncer
+	@$(PY) -m tests.support.prometheus || true
 
 fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ="--requests 5000 --seed 7", "--attack")
 	@$(PY) -m tests.support.fuzz $(FUZZ)

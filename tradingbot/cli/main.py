@@ -13,6 +13,7 @@ from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.check import check
 from tradingbot.cli.command import Command
 from tradingbot.cli.export import export_app
+from tradingbot.cli.exporter import exporter
 from tradingbot.cli.mcp import serve_mcp
 from tradingbot.cli.notify import notify
 from tradingbot.cli.portfolio import portfolio_app
@@ -92,6 +93,7 @@ app.command(cls=Command)(check)
 app.command("report", cls=Command)(write_report)
 app.command(cls=Command)(score)
 app.command(cls=Command)(notify)
+app.command(cls=Command)(exporter)
 app.command("mcp", cls=Command)(serve_mcp)
 app.add_typer(space_app, name="space")
 app.add_typer(portfolio_app, name="portfolio")

@@ -1,13 +1,14 @@
 """`kronosbot status`: how the nightly job is doing."""
 
 from functools import partial
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from tradingbot.cli.options import LAST_SOURCE, DatabaseOption, JsonOption, source_option
 from tradingbot.cli.output import fail, finish
-from tradingbot.errors import KronosError
+from tradingbot.errors import ConfigError, KronosError
 from tradingbot.settings import Settings
 
 
@@ -28,6 +29,22 @@ def status(
         ),
     ] = 1,
     as_json: JsonOption = False,
+    output: Annotated[
+        Literal["text", "json", "prometheus"],
+        typer.Option(
+            "--format",
+            metavar="text|json|prometheus",
+            help="Tables, one JSON document, or metrics as `kronosbot exporter` has them.",
+        ),
+    ] = "text",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --format prometheus: write them there, whole or not at all, for the "
+            "textfile collector of node_exporter. Default: stdout.",
+        ),
+    ] = None,
 ) -> None:
     """Show the last runs, the freshest forecasts, and what is stale.
 
@@ -41,15 +58,20 @@ def status(
     Try it:
       kronosbot status
       kronosbot status --json | jq .problems
+      kronosbot status --format prometheus
     """
     from tradingbot.cli.status_output import show_status, status_document
     from tradingbot.jobs.status import read_status
     from tradingbot.persistence.url import database_url as configured_url
 
+    as_json = as_json or output == "json"
     try:
-        found = read_status(
-            database_url or configured_url(), Settings.from_env(), source=source, max_age=max_age
-        )
+        url = database_url or configured_url()
+        if output == "prometheus":
+            _export(url, source, max_age, out)
+        if out is not None:
+            raise ConfigError(f"--out={str(out)!r} goes with --format prometheus")
+        found = read_status(url, Settings.from_env(), source=source, max_age=max_age)
     except KronosError as error:
         fail(error, as_json=as_json)
     finish(
@@ -58,3 +80,24 @@ def status(
         document=lambda: {**status_document(found), "error": None},
         show=partial(show_status, found),
     )
+
+
+def _export(url: str, source: str | None, max_age: int, out: Path | None) -> NoReturn:
+    """Write the metrics, also where the database is out of reach, and end the command."""
+    from tradingbot import __version__
+    from tradingbot.monitoring.metrics import metrics_text
+    from tradingbot.monitoring.snapshot import read_snapshot
+    from tradingbot.persistence.engine import get_engine
+    from tradingbot.runtime.files import replaced
+
+    get_engine(url)  # connects to nothing; a wrong address is no state of the database
+    snapshot = read_snapshot(url, Settings.from_env(), source=source, max_age=max_age)
+    text = metrics_text(snapshot, __version__)
+    if out is None:
+        typer.echo(text.decode(), nl=False)
+    else:
+        with replaced(out) as file:
+            file.write_bytes(text)
+    if snapshot.status is None:
+        typer.echo(f"Error: {snapshot.why}", err=True)
+    raise typer.Exit(snapshot.status.exit_code if snapshot.status else 1)

@@ -7,7 +7,9 @@
                "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
                "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
                "message": null,
-               "reconstruction_error": 0.0039}, …],  median, how far last closes are read off
+               "reconstruction_error": 0.0039,       median, how far last closes are read off
+     "durations": {"wake": 30.1, …},       seconds by phase
+     "error": null}, …],                   the kind of what ended it
      "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
                  "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
                  "record": "all tickers, last 60 sessions: error 1.03 …",

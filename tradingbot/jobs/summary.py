@@ -187,6 +187,7 @@ class RunSummary:
             "source": self.source,
             "shard": self.shard,
             "reconstruction_error": self.reconstruction_error(),
+            "error": self.ending.error,
             "failed": {symbol: _of_others(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
         }

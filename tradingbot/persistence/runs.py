@@ -1,7 +1,7 @@
 """The history of the job's runs, read from run_logs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Run:
     message: str | None
     # median, as a share, of how far the model's tokenizer read the last closes off
     reconstruction_error: float | None = None
+    durations: dict[str, float] = field(default_factory=dict)  # seconds by phase
+    error: str | None = None  # the kind of what ended it; None too in rows of an older version
 
 
 def last_source(session: Session) -> str | None:
@@ -86,21 +88,32 @@ def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> l
                 shard=shard,
                 message=row.message,
                 reconstruction_error=row.details.get("reconstruction_error"),
+                durations=row.durations,
+                error=row.details.get("error"),
             )
         )
     return runs
+
+
+def newest_by_shard(runs: list[Run], *, running: bool = False) -> dict[str, Run]:
+    """The newest run of each shard, of the newest number of shards; `runs` begin with the newest.
+
+    Args:
+        running: Whether one that is at work counts, or the newest that has ended or should have.
+    """
+    last: dict[str, Run] = {}
+    for run in runs:
+        # parts of another number of parts are of another time
+        if (running or run.state != "running") and _parts(run.shard) == _parts(runs[0].shard):
+            last.setdefault(run.shard, run)
+    return last
 
 
 def bad_runs(runs: list[Run]) -> list[str]:
     """What is wrong with the last run, of each shard, that has ended or should have."""
     if not runs:
         return ["the job has never run on this database"]
-    last: dict[str, Run] = {}
-    for run in runs:
-        # parts of another number of parts are of another time
-        if run.state != "running" and _parts(run.shard) == _parts(runs[0].shard):
-            last.setdefault(run.shard, run)
-    return [problem for run in last.values() if (problem := _bad_run(run))]
+    return [problem for run in newest_by_shard(runs).values() if (problem := _bad_run(run))]
 
 
 def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str], Lock]) -> bool:

@@ -1,0 +1,119 @@
+"""Debian's Prometheus and promtool: found, or installed by running this module."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import requests
+
+from tests.support.debian import apt_install
+from tradingbot.space.local import free_port
+
+MISSING = "no prometheus for the tests of metrics: install Debian's (apt-get install prometheus)"
+
+
+def program(name: str) -> str:
+    """prometheus or promtool; FileNotFoundError with the way out where there is none."""
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(MISSING)
+    return found
+
+
+def promtool(*arguments: str | Path, text: str = "") -> str:
+    """What it says; AssertionError with its words where it finds anything wrong."""
+    done = subprocess.run(
+        [program("promtool"), *map(str, arguments)], input=text, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def check_metrics(text: str) -> None:
+    assert promtool("check", "metrics", text=text) == "", "promtool has a remark"
+
+
+@dataclass
+class Prometheus:
+    """A running server."""
+
+    url: str
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series that an expression gives now."""
+        answer = requests.post(f"{self.url}/api/v1/query", data={"query": expression}, timeout=20)
+        document = answer.json()
+        assert document["status"] == "success", (expression, document)
+        result: list[dict[str, Any]] = document["data"]["result"]
+        return result
+
+    def wait_for(
+        self, expression: str, done: Callable[[list[dict[str, Any]]], bool] = bool
+    ) -> None:
+        """Until the expression gives what is waited for, a scrape later."""
+        deadline = time.monotonic() + 60
+        while not done(found := self.query(expression)):
+            assert time.monotonic() < deadline, (expression, found)
+            time.sleep(0.05)
+
+
+@contextmanager
+def running_prometheus(scrape_configs: list[dict[str, Any]]) -> Iterator[Prometheus]:
+    """One that scrapes these every half second, or as they say."""
+    port = free_port()
+    with TemporaryDirectory(prefix="kronos-prometheus-") as folder:
+        config = Path(folder, "prometheus.yml")
+        config.write_text(  # JSON is YAML
+            json.dumps(
+                {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+                 "scrape_configs": scrape_configs}
+            )
+        )  # fmt: skip
+        command = [
+            program("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+        ]  # fmt: skip
+        with subprocess.Popen(command, env={**os.environ, "GOMAXPROCS": "1"}) as process:
+            try:
+                server = Prometheus(f"http://127.0.0.1:{port}")
+                _wait_until_ready(server.url, process)
+                yield server
+            finally:
+                process.kill()
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(requests.RequestException):
+            if requests.get(f"{url}/-/ready", timeout=5).ok:
+                return
+        time.sleep(0.02)
+    raise AssertionError("prometheus does not get ready")
+
+
+def main() -> int:
+    """Install it where it is missing; 1, with a line that says so, if it still is."""
+    try:
+        program("promtool")
+    except FileNotFoundError:
+        apt_install("prometheus", purpose="the tests of metrics")
+        with suppress(FileNotFoundError):
+            program("promtool")
+            return 0
+        print(MISSING, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""What metrics read from a real database."""
+
+from functools import partial
+
+import pytest
+
+from tests.support.records import NOW, Past
+from tradingbot.errors import ConfigError, HubRefused
+from tradingbot.jobs.summary import Ending, RunSummary
+from tradingbot.monitoring.metrics import metrics_text
+from tradingbot.monitoring.snapshot import read_snapshot
+from tradingbot.persistence.engine import get_db_session, init_db, read_only_session
+from tradingbot.persistence.monitoring_queries import space_is_awake
+from tradingbot.persistence.run_log import RunLogWriter
+from tradingbot.settings import Settings
+
+
+def test_the_space_is_awake_from_when_a_run_wakes_it_until_one_has_paused_it(database: str) -> None:
+    init_db(database)
+    sessions = partial(get_db_session, database)
+
+    def awake() -> bool:
+        with read_only_session(database) as session:
+            return space_is_awake(session)
+
+    assert not awake()
+    killed = RunLogWriter.begin(sessions, started_at=NOW, details={"shard": "0/1"})
+    assert not awake()
+    killed.note_woken("me/space", True)
+    assert awake()
+    summary = RunSummary(Ending.by(HubRefused("no")))
+    following = RunLogWriter.begin(sessions, started_at=NOW, details=summary.details())
+    assert awake(), "the run that was killed left it running"
+    following.note_woken("me/space", False)
+    following.end(**summary.record())
+    assert not awake()
+
+    found = read_snapshot(database, Settings(), source="yahoo", max_age=1)
+    assert found.status is not None
+    assert [(run.state, run.error) for run in found.status.runs] == [
+        ("failed", "HubRefused"), ("killed", None),
+    ]  # fmt: skip
+
+
+def test_a_database_that_is_not_there_or_refuses_is_read_as_such(sqlite_url: str) -> None:
+    gone = "postgresql+psycopg2://me:s3cret@127.0.0.1:9/kronos"
+    for url, why in ((sqlite_url, "there is no sqlite"), (gone, "is the server up")):
+        snapshot = read_snapshot(url, Settings(), source=None, max_age=1)
+        assert snapshot.status is None
+        assert why in snapshot.why
+        assert "s3cret" not in snapshot.why
+        assert metrics_text(snapshot, "1").count(b"\nkronosbot_") == 2
+    Past(["AAPL"], sessions=2).store(sqlite_url, source="csv:/nowhere")
+    with pytest.raises(ConfigError, match="no such folder"):
+        read_snapshot(sqlite_url, Settings(), source=None, max_age=1)

@@ -1,0 +1,93 @@
+"""The state of the job, as it stands in the database, for metrics."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from tradingbot.errors import DatabaseError
+from tradingbot.jobs.status import Model, Status, read_status
+from tradingbot.persistence.engine import read_only_session
+from tradingbot.persistence.ledger import newest_revision
+from tradingbot.persistence.models import ALL_SESSIONS, ALL_SYMBOLS, KronosScore
+from tradingbot.persistence.monitoring_queries import made_last, space_is_awake
+from tradingbot.persistence.scores import has_scores_table, scores_over_all_steps
+from tradingbot.settings import Settings
+
+WINDOWS = {60: "60", 250: "250", ALL_SESSIONS: "all"}  # newest sessions -> the label
+MAX_AGE = 1  # sessions that a forecast may be behind before its ticker is stale
+
+
+@dataclass(frozen=True)
+class Record:
+    """How good one model's forecasts were, all tickers and steps together, in one window."""
+
+    model: str
+    interval: str
+    window: str
+    forecasts: int
+    skill: dict[str, float] = field(default_factory=dict)  # over which walk -> CRPS skill
+    coverage: dict[str, float] = field(default_factory=dict)  # band in per cent -> share inside
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Without a `status` the database could not be read, and `why` says why."""
+
+    status: Status | None = None
+    why: str = ""
+    records: tuple[Record, ...] = ()
+    made: dict[tuple[str, str], datetime] = field(default_factory=dict)  # model, interval
+    space_awake: bool = False
+    seconds: float = 0.0  # that reading took
+
+
+def read_snapshot(url: str, settings: Settings, *, source: str | None, max_age: int) -> Snapshot:
+    """Read it all; a database that is out of reach is a snapshot without a status. ConfigError."""
+    began = time.monotonic()
+    try:
+        status = read_status(url, settings, source=source, max_age=max_age)
+        if status.clock is None:  # nothing is there to be read
+            return Snapshot(why="; ".join(status.problems))
+        with read_only_session(url) as session:
+            return Snapshot(
+                status=status,
+                records=_records(session, status.models),
+                made=made_last(session),
+                space_awake=space_is_awake(session),
+                seconds=time.monotonic() - began,
+            )
+    except DatabaseError as error:
+        return Snapshot(why=str(error))
+
+
+def _records(session: Session, models: list[Model]) -> tuple[Record, ...]:
+    """Of each model's newest revision."""
+    if not has_scores_table(session):
+        return ()
+    return tuple(
+        _record(model, score)
+        for model in models
+        for score in scores_over_all_steps(
+            session,
+            [ALL_SYMBOLS],
+            model=model.name,
+            revision=newest_revision(session, model.name, model.interval) or "",
+            interval=model.interval,
+            windows=WINDOWS,
+        )
+    )
+
+
+def _record(model: Model, score: KronosScore) -> Record:
+    skill = {"random_walk": score.crps_skill, "ewma_walk": score.ewma_skill}
+    coverage = {"50": score.coverage_50, "80": score.coverage_80, "90": score.coverage_90}
+    return Record(
+        model.name,
+        model.interval,
+        WINDOWS[score.last_sessions],
+        score.n,
+        skill={name: value for name, value in skill.items() if value is not None},
+        coverage={name: value for name, value in coverage.items() if value is not None},
+    )
