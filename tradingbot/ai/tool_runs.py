@@ -34,7 +34,7 @@ def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTo
 
 
 def _that_exits_nobody(one: BaseTool) -> BaseTool:
-    """The tool; where it has a coroutine, one whose sys.exit() fails and ends no event loop."""
+    """The tool; where it has a coroutine, one that ends no event loop, as sys.exit() does."""
     if not _has_coroutine(one):
         return one
     copy = one.model_copy()
@@ -48,8 +48,10 @@ def _guarded(kind: type[BaseTool]) -> type[BaseTool]:
     async def run(self: BaseTool, *args: Any, **kwargs: Any) -> Any:
         try:
             return await kind._arun(self, *args, **kwargs)
-        except SystemExit as error:
-            raise RuntimeError(f"SystemExit: {error}") from error
+        except (Exception, GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
+            raise  # the last three are how a loop or a person ends it
+        except BaseException as error:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     return type(kind.__name__, (kind,), {"_arun": run, "__module__": kind.__module__})
 
@@ -91,7 +93,7 @@ class ToolRuns:
             for task in tasks:
                 task.cancel()
         return [
-            task.result() if task in done and not task.cancelled() else _late(call, seconds)
+            _message_of(call, task) if task in done else _late(call, seconds)
             for call, task in zip(calls, tasks, strict=True)
         ]
 
@@ -126,6 +128,10 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
             if not _has_coroutine(one):
                 raise
         return _message(call, wait_for(partial(one.ainvoke, request), deadline - time.monotonic()))
+    except TimeoutError as error:
+        if deadline <= time.monotonic():
+            return _late(call, default_timeouts().ai_tool)
+        return _failed(call, error)
     except BaseException as error:  # no Ctrl-C reaches this thread: the model is to act on it
         return _failed(call, error)
 
@@ -142,6 +148,12 @@ def _only_coroutine(one: BaseTool) -> bool:
 
 def _request(call: ToolCall) -> ToolCall:
     return {**call, "type": "tool_call"}
+
+
+def _message_of(call: ToolCall, done: asyncio.Task[ToolMessage]) -> ToolMessage:
+    if done.cancelled():  # by the tool itself
+        return _failed(call, asyncio.CancelledError("it was cancelled"))
+    return done.result()
 
 
 def _message(call: ToolCall, result: Any) -> ToolMessage:

@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from tenacity import (
@@ -136,9 +138,16 @@ def doubling(first: float, longest: float) -> wait_exponential:
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer asks its caller to wait; 0 when it asks for none, or for a date."""
-    asked = headers.get("Retry-After", "")
-    return float(asked) if asked.isdecimal() else 0.0
+    """Seconds that an answer asks its caller to wait, by a number or a date; 0 for none."""
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        until = parsedate_to_datetime(asked)
+    except ValueError:
+        return 0.0
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
 def error_of(state: RetryCallState) -> BaseException | None:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tenacity import (
@@ -112,11 +113,22 @@ def test_a_signal_gets_through_while_the_next_attempt_is_waited_for() -> None:
     [
         ({"Retry-After": "7"}, 7.0),
         ({}, 0.0),
-        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": " 7 "}, 7.0),
+        ({"Retry-After": "-7"}, 0.0),
+        ({"Retry-After": "soon"}, 0.0),
+        ({"Retry-After": "Wed, 99 Oct 2026 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
 )
 def test_a_retry_after_in_seconds_is_read(headers: dict[str, str], seconds: float) -> None:
     assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize("zone", ["GMT", "-0000", "+0200"])
+def test_a_retry_after_that_is_a_date_is_the_time_until_then(zone: str) -> None:
+    then = datetime.now(UTC) + timedelta(hours=3) + timedelta(hours=2) * (zone == "+0200")
+    seconds = retry_after({"Retry-After": f"{then:%a, %d %b %Y %H:%M:%S} {zone}"})
+    assert 2.9 * 3600 < seconds <= 3 * 3600
 
 
 def test_what_happens_before_each_wait_is_told() -> None:
