@@ -8,33 +8,63 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BAND = "rgba(31, 119, 180, 0.18)"
+PAST = "rgb(68, 68, 68)"
 LINE = "rgb(31, 119, 180)"
 
 
 def fan_chart(
-    times: Sequence[datetime], quantiles: Mapping[float, Sequence[float]], *, title: str
+    times: Sequence[datetime],
+    quantiles: Mapping[float, Sequence[float]],
+    *,
+    recent: Sequence[tuple[datetime, float]],
+    title: str,
 ) -> "go.Figure":
     """The median as a line, and a band between each level and its counterpart above the median.
+
+    `recent` closes are a line before them.
 
     ImportError when plotly is not installed.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
+    told = [""] * len(times)  # the bands, for the median's hover
     for level in sorted(level for level in quantiles if level < 0.5):
         upper = round(1 - level, 6)
         if upper not in quantiles:
             continue
+        name = f"{100 * (upper - level):.0f} % band"
+        edges = list(zip(quantiles[level], quantiles[upper], strict=True))
+        told = [
+            f"<br>{name} {low:,.6g} to {high:,.6g}{inner}"
+            for (low, high), inner in zip(edges, told, strict=True)
+        ]
         figure.add_scatter(
             x=[*times, *reversed(times)],
             y=[*quantiles[upper], *reversed(quantiles[level])],
+            mode="lines",
             fill="toself",
             fillcolor=BAND,
             line={"width": 0},
             hoverinfo="skip",
-            name=f"{100 * (upper - level):.0f} % band",
+            name=name,
         )
+    if recent:
+        days, closes = zip(*recent, strict=True)
+        figure.add_scatter(x=days, y=closes, mode="lines", line={"color": PAST}, name="close")
     if 0.5 in quantiles:
-        figure.add_scatter(x=[*times], y=[*quantiles[0.5]], line={"color": LINE}, name="median")
-    figure.update_layout(title=title, template="plotly_white", hovermode="x unified")
+        figure.add_scatter(
+            x=[*times],
+            y=[*quantiles[0.5]],
+            mode="lines",
+            line={"color": LINE},
+            customdata=told,
+            hovertemplate="%{y:,.6~g}%{customdata}",
+            name="median",
+        )
+    figure.update_layout(
+        title=title, template="plotly_white", hovermode="x unified", yaxis_title="close"
+    )
+    if all(time.weekday() < 5 for time in [*times, *(time for time, _ in recent)]):
+        figure.update_xaxes(rangebreaks=[{"bounds": ["sat", "mon"]}])
     return figure

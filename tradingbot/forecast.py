@@ -13,6 +13,7 @@ from tradingbot.combination_shares import CONFORMAL as CONFORMAL
 from tradingbot.combination_shares import KRONOS as KRONOS
 from tradingbot.combination_shares import RAW as RAW
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.formatting import model_text
 from tradingbot.install_command import install_command
 from tradingbot.path_events import EventChance
 
@@ -110,6 +111,8 @@ class Forecast:
     # float64, samples x horizon x [open, high, low, close, volume], where they were asked for; as
     # the model said them, also where the quantiles are calibrated
     paths: np.ndarray | None = field(default=None, compare=False, repr=False)
+    # closes that came before, up to `last_close`, with their times, for charts
+    recent: tuple[tuple[datetime, float], ...] = field(default=(), compare=False, repr=False)
     events: tuple[EventChance, ...] = ()  # what was asked about the paths, by the end of each bar
 
     @property
@@ -128,7 +131,10 @@ class Forecast:
         bars = tuple(bar.times(scale) for bar in self.bars)
         by = np.array([scale, scale, scale, scale, 1 / scale])
         paths = None if self.paths is None else self.paths * by
-        return replace(self, last_close=self.last_close * scale, bars=bars, paths=paths)
+        recent = tuple((time, price * scale) for time, price in self.recent)
+        return replace(
+            self, last_close=self.last_close * scale, bars=bars, paths=paths, recent=recent
+        )
 
     @property
     def kronos_share(self) -> float:
@@ -197,7 +203,7 @@ class Forecast:
         return frame
 
     def plot(self) -> "go.Figure":
-        """A plotly figure: the median close from the last one on, and its bands.
+        """A plotly figure: recent closes, the median close from the last one on, and its bands.
 
         ConfigError when plotly is not installed.
         """
@@ -209,6 +215,7 @@ class Forecast:
             return fan_chart(
                 [self.as_of, *(bar.target_date for bar in self.bars)],
                 {level: [self.last_close, *prices] for level, prices in bands.items()},
+                recent=self.recent,
                 title=self.caption,
             )
         except ImportError as error:
@@ -220,14 +227,24 @@ class Forecast:
     def caption(self) -> str:
         """In a line: what it is of, as of when and by which model."""
         bands = "raw bands" if self.calibration == RAW else f"bands {self.calibration}"
+        as_of = (
+            f"{self.as_of:%Y-%m-%d}" if self.interval == "1d" else f"{self.as_of:%Y-%m-%d %H:%M}"
+        )
         return (
-            f"Kronos forecast of {self.symbol}, {self.interval}, as of {self.as_of:%Y-%m-%d %H:%M} "
-            f"by {self.model_name}: {self.samples} paths, {bands}"
+            f"Kronos forecast of {self.symbol}, {self.interval}, as of {as_of} "
+            f"by {model_text(self.model_name)}: {self.samples} paths, {bands}"
         )
 
     def _repr_html_(self) -> str:
         """As a notebook shows it."""
-        return f"<p>{escape(self.caption)}</p>{self.to_frame().to_html()}"
+        return as_html(self.caption, self.to_frame())
+
+
+def as_html(caption: str, frame: "pd.DataFrame") -> str:
+    """A frame of forecasts below its caption, with no more digits than a reader needs."""
+    whole = "{:,.0f}".format
+    table = frame.to_html(float_format="{:,.6g}".format, formatters={"volume": whole})
+    return f"<p>{escape(caption)}</p>{table}"
 
 
 def quantile_column(level: float) -> str:

@@ -261,6 +261,7 @@ def test_a_horizon_of_numpys_whole_numbers_is_one(client: KronosClient) -> None:
         ("AAPL", None, "horizon=None: expected a whole number"),
         ("AAPL", True, "horizon=True: expected a whole number"),
         ("AAPL", 0, "horizon=0: expected a whole number, at least 1"),
+        ("AAPL", 257, "horizon=257: expected at most 256 bars"),
         (None, 5, "symbol=None: expected a ticker"),
         (5, 5, "symbol=5: expected a ticker"),
         (" ", 5, "symbol=' ': expected a ticker"),

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -245,6 +246,69 @@ def test_a_long_frame_of_many_tickers_gives_one_of_their_forecasts(
     )
 
 
+def wide(candles: pd.DataFrame) -> pd.DataFrame:
+    """As `yfinance.download` gives it: prices and tickers as levels of the columns."""
+    return candles.pivot(index="when", columns="ticker")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda frame: frame.set_index(["ticker", "when"]),
+        lambda frame: frame.set_index(["when", "ticker"]).rename_axis([None, None]),
+        lambda frame: frame.set_index("when"),
+        lambda frame: frame.set_index("ticker"),
+        lambda frame: frame.assign(when=frame["when"].dt.to_period("D")),
+        lambda frame: frame.assign(ticker=frame["ticker"].astype("category")),
+        lambda frame: frame.rename(columns={"ticker": "unique_id", "when": "ds"}),
+        lambda frame: frame.rename(columns={"ticker": "item_id", "when": "timestamp"}),
+        wide,
+        lambda frame: wide(frame).swaplevel(axis=1),
+        lambda frame: dict(list(frame.set_index("when").groupby("ticker"))),
+        lambda frame: frame.assign(ticker=" " + frame["ticker"].str.lower()),
+    ],
+)
+def test_a_frame_of_many_tickers_is_read_in_every_usual_form(
+    space_url: str, form: Callable[[pd.DataFrame], Any]
+) -> None:
+    candles = long("AAPL", "IBM")
+    time = "when" if "when" in getattr(form(candles), "columns", []) else None
+    with KronosClient(space_url, samples=4) as client:
+        plain = client.forecast_frame(candles, 2, timestamp_column="when")
+        made = client.forecast_frame(form(candles), 2, timestamp_column=time)
+    plain, made = (
+        frame.rename(columns={"when": "target_date"})
+        .assign(symbol=frame["symbol"].str.strip().str.upper())
+        .sort_values(["symbol", "target_date"], ignore_index=True)
+        for frame in (plain, made)
+    )
+    assert made.attrs["errors"] == {}
+    pd.testing.assert_frame_equal(made, plain)
+
+
+def test_ids_stay_as_the_frame_has_them(space_url: str) -> None:
+    candles = long("AAPL").assign(ticker="aapl ")
+    with KronosClient(space_url, samples=4) as client:
+        assert {*client.forecast_frame(candles, 2, timestamp_column="when")["symbol"]} == {"aapl "}
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (long("AAPL").assign(ticker=None), "ticker is empty in 60 of 60 rows"),
+        (long("AAPL").head(0), "the frame has no rows"),
+        ({}, "no ticker has candles"),
+        ({"aapl": 1, "AAPL": 2}, "'aapl' and 'AAPL' are one ticker"),
+        (long("AAPL")[["ticker", "when", "close"]], "Kronos reads candles, not one series"),
+        (long("AAPL").drop(columns="when"), "the history has no times"),
+    ],
+)
+def test_a_frame_that_has_no_forecasts_says_why(frame: Any, says: str) -> None:
+    time = "when" if "when" in getattr(frame, "columns", []) else None
+    with pytest.raises(DataError, match=says):
+        KronosClient("http://127.0.0.1:9").forecast_frame(frame, timestamp_column=time)
+
+
 def test_columns_are_those_of_nixtla_on_request(space_url: str) -> None:
     candles = long("AAPL", names=("unique_id", "ds"))
     with KronosClient(space_url, samples=4) as client:
@@ -289,6 +353,7 @@ def test_a_forecast_is_a_frame_without_arguments_and_html(forecast: Forecast) ->
     for html in (forecast._repr_html_(), frame_of(forecast)._repr_html_()):
         assert "Kronos forecast of AAPL, 1d, as of 2024-05-15" in html
         assert "&lt;b&gt;nano" in html
+        assert "00:00" not in html.partition("<table")[0], "a day has no time"
         assert html.count("<tr") == 6
     assert len(repr(forecast)) < 4000, "the paths are not written out"
 
@@ -304,6 +369,30 @@ def test_a_forecasts_frame_is_a_dataframe_and_what_comes_of_it_an_ordinary_one(
     pd.testing.assert_frame_equal(copy, frame)
     assert copy.paths.shape == frame.paths.shape  # type: ignore[union-attr]
     assert frame.paths is forecast.paths
+
+
+def test_a_forecasts_frame_goes_into_a_file_of_parquet(
+    forecast: Forecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        pd.DataFrame, "to_parquet", lambda frame, path: written.append(json.dumps(frame.attrs))
+    )
+    frame_of(forecast).to_parquet("forecast.parquet")
+    assert '"as_of": "2024-05-15 00:00:00"' in written[0]
+
+
+def test_plot_with_arguments_is_that_of_pandas(
+    forecast: Forecast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    backend = ModuleType("drawing")
+    backend.plot = lambda data, kind, **options: drawn.append(kind)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "drawing", backend)
+    frame = frame_of(forecast)
+    frame.plot(y="close", backend="drawing")
+    frame.plot.bar(y="close", backend="drawing")
+    assert drawn == ["line", "bar"]
 
 
 def test_restating_a_forecast_restates_its_paths(forecast: Forecast) -> None:
@@ -322,6 +411,19 @@ def test_a_plot_starts_at_the_last_close_and_shows_bands_around_the_median(
     assert max(band.y) == 107.0
     assert min(band.y) == 99.0
     assert len(band.x) == 12
+    assert band.mode == median.mode == "lines"
+    assert "80 % band 99 to 107" in median.customdata[1]
+
+
+def test_a_plot_shows_the_closes_before_the_forecast(space_url: str) -> None:
+    history = SAMPLE.history("AAPL", bars=100)
+    with KronosClient(space_url, samples=4) as client:
+        forecast = client.forecast("AAPL", 2, history=history).forecast
+    closes = forecast.plot().data[-2]
+    assert closes.name == "close"
+    assert list(closes.y) == history["close"].tolist()[-60:]
+    assert closes.x[-1] == forecast.as_of
+    assert forecast.restated(2 * forecast.last_close).recent[0][1] == 2 * closes.y[0]
 
 
 def test_without_plotly_a_plot_says_how_to_get_it(

@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from tradingbot.client.base import Asked, ClientBase
-from tradingbot.client.frames import ForecastFrame, histories, long_frame
+from tradingbot.client.base import Asked, ClientBase, ForecastOptions
+from tradingbot.client.frames import ForecastFrame
+from tradingbot.client.long_frames import LongFrame
 from tradingbot.client.validation import (
     bars,
     is_combined,
@@ -76,7 +77,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         *,
         history: Any = None,
         levels: Iterable[float] = LEVELS,
-        **options: Any,
+        **options: Unpack[ForecastOptions],
     ) -> ForecastFrame:
         """As `KronosClient.forecast`; `options` are those of `forecast_many`."""
         symbol, levels = ticker(symbol), quantile_levels(levels)
@@ -129,21 +130,14 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         timestamp_column: str | None = None,
         levels: Iterable[float] = LEVELS,
         nixtla: bool = False,
-        **options: Any,
+        **options: Unpack[ForecastOptions],
     ) -> "pd.DataFrame":
         """As `KronosClient.forecast_frame`."""
         levels = quantile_levels(levels)
-        asked = histories(frame, id_column, timestamp_column)
-        answers = {
-            symbol: answer async for symbol, answer in self.forecast_many(asked, horizon, **options)
-        }
-        return long_frame(
-            answers,
-            levels=levels,
-            id_column=id_column or "symbol",
-            time_column=timestamp_column or "target_date",
-            nixtla=nixtla,
-        )
+        asked = LongFrame.of(frame, id_column, timestamp_column)
+        batches = self.forecast_many(asked.histories, horizon, **options)
+        answers = {symbol: answer async for symbol, answer in batches}
+        return asked.answer(answers, levels=levels, nixtla=nixtla)
 
     async def health(self) -> dict[str, Any]:
         """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""

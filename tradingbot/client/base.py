@@ -4,7 +4,10 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+
+import pandas as pd
 
 from tradingbot.client.frames import ForecastFrame
 from tradingbot.data.adjusted_close import adjusted_close
@@ -26,12 +29,24 @@ from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tradingbot.typing import SessionFactory
 
 Http = TypeVar("Http")  # a session of the caller's own
 Space = TypeVar("Space", SpaceClient, AsyncSpaceClient)
+RECENT = 60  # closes that a chart shows before the forecast
+
+
+class ForecastOptions(TypedDict, total=False):
+    """Keyword arguments of `forecast_many`, and of what is built upon it."""
+
+    interval: str
+    samples: int | None
+    temperature: float
+    top_p: float
+    seed: int | None
+    paths: bool
+    events: str | Iterable[str]
+    forecast: str
 
 
 class ClientBase(Generic[Http, Space]):
@@ -93,7 +108,7 @@ class ClientBase(Generic[Http, Space]):
         if isinstance(symbols, str):  # else each letter would be a ticker
             symbols = [symbols]
 
-        def history_of(symbol: str) -> "pd.DataFrame":
+        def history_of(symbol: str) -> pd.DataFrame:
             if isinstance(symbols, Mapping):
                 return supplied_candles(
                     symbol,
@@ -163,7 +178,7 @@ class Asked:
     def __init__(
         self,
         symbols: Iterable[str],
-        history_of: "Callable[[str], pd.DataFrame]",
+        history_of: Callable[[str], pd.DataFrame],
         postprocessing: StoredPostprocessing | None,
         horizon: int,
         *,
@@ -176,7 +191,7 @@ class Asked:
         self._histories: dict[str, deque[pd.DataFrame]] = defaultdict(deque)
         self._postprocessing = postprocessing
 
-        def kept(symbol: str) -> "pd.DataFrame":
+        def kept(symbol: str) -> pd.DataFrame:
             history = history_of(symbol)
             self._histories[symbol].append(history)
             return history
@@ -189,9 +204,17 @@ class Asked:
         """The answer as bots are given it: combined or calibrated, as the record allows."""
         if isinstance(answer, KronosError):
             return answer
+        history = self._histories[symbol].popleft()
+        answer = replace(answer, recent=_recent(history))
         if self._postprocessing is not None:
-            answer = self._postprocessing.apply(answer, self._histories[symbol].popleft())
+            answer = self._postprocessing.apply(answer, history)
         try:
             return with_events(answer, self._events, keep_paths=self._keep_paths)
         except DataError as error:
             return error
+
+
+def _recent(history: pd.DataFrame) -> tuple[tuple[datetime, float], ...]:
+    closes = history["close"].iloc[-RECENT:]
+    times = pd.DatetimeIndex(closes.index).to_pydatetime()
+    return tuple(zip(times, map(float, closes), strict=True))

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from tradingbot.client.base import Asked, ClientBase
-from tradingbot.client.frames import ForecastFrame, histories, long_frame
+from tradingbot.client.base import Asked, ClientBase, ForecastOptions
+from tradingbot.client.frames import ForecastFrame
+from tradingbot.client.long_frames import LongFrame
 from tradingbot.client.validation import (
     bars,
     is_combined,
@@ -186,15 +187,16 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         *,
         id_column: str | None = None,
         timestamp_column: str | None = None,
-        interval: str = "1d",
         levels: Iterable[float] = LEVELS,
         nixtla: bool = False,
-        **options: Any,
+        **options: Unpack[ForecastOptions],
     ) -> "pd.DataFrame":
-        """The forecasts of all tickers of a long frame of candles, as one long frame.
+        """The forecasts of all tickers of a frame of candles, as one long frame.
 
-        `id_column` holds the tickers and `timestamp_column` the times; without them columns of
-        the usual names are found. The answer has a row a ticker and future bar: the ticker, its
+        `id_column` holds the tickers and `timestamp_column` the times, both as columns or levels of
+        the index; without them those of the usual names are found. A wide frame, as
+        `yfinance.download` gives it, and a mapping of tickers to frames do too.
+        The answer has a row a ticker and future bar: the ticker, its
         `target_date` and the columns of `forecast`, under the names of the frame's columns that
         were given. With `nixtla`, the columns are those of Nixtla's libraries: unique_id, ds,
         Kronos, Kronos-lo-80 … `options` are those of `forecast_many`.
@@ -206,15 +208,9 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
             ValueError: An argument is not one of those.
         """
         levels = quantile_levels(levels)
-        asked = histories(frame, id_column, timestamp_column)
-        answers = dict(self.forecast_many(asked, horizon, interval=interval, **options))
-        return long_frame(
-            answers,
-            levels=levels,
-            id_column=id_column or "symbol",
-            time_column=timestamp_column or "target_date",
-            nixtla=nixtla,
-        )
+        asked = LongFrame.of(frame, id_column, timestamp_column)
+        answers = dict(self.forecast_many(asked.histories, horizon, **options))
+        return asked.answer(answers, levels=levels, nixtla=nixtla)
 
     def _served(self, batches: Generator[list[Answer]], asked: Asked) -> Generator[Answer]:
         with closing(batches):

@@ -8,7 +8,7 @@ from typing import Any
 
 from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.path_events import Event, parse_events
-from tradingbot.settings import MAX_SAMPLES
+from tradingbot.settings import MAX_HORIZON, MAX_SAMPLES
 
 MAX_SEED = 2**63 - 1
 
@@ -25,6 +25,8 @@ def bars(horizon: object) -> int:
     number = _whole(horizon)
     if number is None or number < 1:
         raise ValueError(f"horizon={horizon!r}: expected a whole number, at least 1")
+    if number > MAX_HORIZON:
+        raise ValueError(f"horizon={number}: expected at most {MAX_HORIZON} bars")
     return number
 
 

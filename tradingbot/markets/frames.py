@@ -17,6 +17,7 @@ from tradingbot.markets.column_names import NAMES, PRICES, Columns, find_columns
 
 logger = logging.getLogger(__name__)
 
+_LEAST_EPOCH = 10**8
 _EXPECTED = (
     "expected a DataFrame with a DatetimeIndex, or a date column, and open, high, low, close"
 )
@@ -42,7 +43,9 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
         )
     if missing := [name for name in PRICES if name not in columns.position]:
         raise DataError(
-            f"the history has not one column {', '.join(missing)}, but {names}", symbol=symbol
+            f"the history has not one column {', '.join(missing)}, but {names}"
+            + "; Kronos reads candles, not one series" * (len(missing) >= 3),
+            symbol=symbol,
         )
     places = {name: columns.position[name] for name in PRICES}
     volume = _volume(symbol, names, columns)
@@ -99,17 +102,23 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
     raise DataError(f"{_EXPECTED} as the history", symbol=symbol)
 
 
+def tickers_of(columns: pd.MultiIndex) -> list[str]:
+    """The tickers of a wide frame, whose columns have a level of prices and one of tickers."""
+    tickers = columns.droplevel([_price_level(columns)])
+    return list(dict.fromkeys(str(name) for name in tickers if str(name)))
+
+
+def _price_level(columns: pd.MultiIndex) -> int:
+    for level in range(columns.nlevels):
+        if set(PRICES) <= set(map(simplified, columns.get_level_values(level))):
+            return level
+    return 0
+
+
 def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The ticker's part of a frame of several, and columns and index of one level."""
     if isinstance(frame.columns, pd.MultiIndex):
-        level = next(
-            (
-                level
-                for level in range(frame.columns.nlevels)
-                if set(PRICES) <= set(map(simplified, frame.columns.get_level_values(level)))
-            ),
-            0,
-        )
+        level = _price_level(frame.columns)
         names = frame.columns.get_level_values(level)
         others = frame.columns.droplevel(level)
         ticker = _ticker(symbol, [str(name) for name in others if str(name)])
@@ -163,7 +172,7 @@ def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeInd
         return index
     if "time" in columns.position:
         index = frame.iloc[:, columns.position["time"]]
-    elif isinstance(index, pd.RangeIndex):
+    elif isinstance(index, pd.RangeIndex) or _only_counts(index):
         raise DataError(f"the history has no times; {_EXPECTED}", symbol=symbol)
     try:
         return pd.DatetimeIndex(_read_times(pd.Series(index)))
@@ -175,7 +184,13 @@ def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeInd
         ) from error
 
 
+def _only_counts(index: Any) -> bool:
+    return pd.api.types.is_integer_dtype(index) and index.min() < _LEAST_EPOCH
+
+
 def _read_times(times: pd.Series) -> pd.Series:
+    if isinstance(times.dtype, pd.PeriodDtype):
+        return pd.Series(pd.PeriodIndex(times).to_timestamp())
     if pd.api.types.is_datetime64_any_dtype(times):
         return times
     if pd.api.types.is_numeric_dtype(times):
@@ -194,7 +209,7 @@ def _read_times(times: pd.Series) -> pd.Series:
 
 def _from_epochs(times: pd.Series) -> pd.Series:
     """Seconds, milli-, micro- or nanoseconds, by the number of digits."""
-    if (times < 10**8).any():
-        raise ValueError(f"{times[times < 10**8].iloc[0]} is no epoch")
+    if (times < _LEAST_EPOCH).any():
+        raise ValueError(f"{times[times < _LEAST_EPOCH].iloc[0]} is no epoch")
     factors = np.select([times < 10**bound for bound in (11, 14, 17)], [10**9, 10**6, 10**3], 1)
     return pd.Series(pd.to_datetime((times * factors).to_numpy(), utc=True))
