@@ -60,6 +60,22 @@ def anytime_skill_interval(
     return 1 - (middle + half) / square, 1 - (middle - half) / square
 
 
+def mean_is_positive(total: float, squares: float, sessions: int, *, overlap: int) -> bool:
+    """Whether a mean is surely above 0, by the e-value of `anytime_skill_interval`.
+
+    Args:
+        total: Sum over the sessions.
+        squares: Sum of the squares.
+        sessions: How many there are; at least one.
+        overlap: As in `anytime_skill_interval`.
+    """
+    mean = total / sessions
+    independent = sessions / overlap
+    variance = squares / sessions - mean**2
+    most = _greatest_square(independent)
+    return mean > 0 and math.isfinite(most) and independent * mean**2 > most * variance
+
+
 def _greatest_square(n: float) -> float:
     """The t² of `n` independent sessions from which on the e-value is 1 / ALPHA or more.
 

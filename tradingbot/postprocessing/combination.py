@@ -11,27 +11,41 @@ Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS learning", 202
 with the outcomes so far (as in EMOS: Gneiting et al. 2005). At the end the bands are widened or
 narrowed to what the record asks for (conformal.py).
 
+A challenger, a further model beside the first, is on trial: a second state learns what the
+combination with it would be, and has no part in what is served. It takes the place of the first
+once it is sure that it is the better one, however often that is looked at.
+
 A state follows from the one before and one session's outcomes alone, so that sessions can be
 learned one by one. Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tradingbot.forecast import QUANTILE_LEVELS
-from tradingbot.postprocessing.conformal import BANDS, moved, scores, widened
+from tradingbot.postprocessing.combination_state import (
+    MEDIAN,
+    Rival,
+    Trial,
+    blend_of,
+    of_state,
+    stacked_of,
+)
+from tradingbot.postprocessing.combination_state import State as State
+from tradingbot.postprocessing.combination_state import combine as combine
+from tradingbot.postprocessing.combination_state import shares as shares
+from tradingbot.postprocessing.combination_state import untaught as untaught
+from tradingbot.postprocessing.conformal import moved, scores
 from tradingbot.typing import Floats, Times
 
 RATE = 1.0  # of learning; losses are in units of each forecast's expected move, so none is tuned
-PRIOR_SESSIONS = 50  # of no agreement at all: so much record halves the doubt in the median
 MOST = 5.0  # expected moves: no forecast teaches more, as after a halt, where none is expected
 
 _LEVELS = np.array(QUANTILE_LEVELS)
-_MEDIAN = 9  # of the 19 quantiles
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,8 @@ class Panel:
     """n matured forecasts of one step, the model's and the experts', in any order.
 
     Quantiles and outcomes are logs of price ÷ last close. An expert that has nothing to say about
-    a forecast has NaN there: it sleeps, and the others share its weight.
+    a forecast has NaN there: it sleeps, and the others share its weight. The last experts are the
+    challengers of the state that learns from the panel.
     """
 
     as_of: Times  # (n,)
@@ -61,70 +76,6 @@ def joined(panels: Sequence[Panel]) -> Panel:
     return Panel(
         *(np.concatenate([getattr(part, one.name) for part in panels]) for one in fields(Panel))
     )
-
-
-@dataclass(frozen=True)
-class State:
-    """What a record teaches.
-
-    Attributes:
-        gains: By how much following each expert alone would have lowered the loss, the model's
-            first: (1 + experts,). Weights are their softmax.
-        agreement: Sum over sessions of the mean of median * outcome, in units of `scale`.
-        size: Sum over sessions of the mean of median², likewise.
-        log_factors: (9,) logs of what the half-widths of each of BANDS are multiplied by.
-        sessions: How many there were.
-        forecasts: How many had their outcome on them.
-        until: The newest target session among them; None where there was none.
-    """
-
-    gains: tuple[float, ...]
-    agreement: float = 0.0
-    size: float = 0.0
-    log_factors: tuple[float, ...] = (0.0,) * len(BANDS)
-    sessions: int = 0
-    forecasts: int = 0
-    until: np.datetime64 | None = None
-
-    @property
-    def weights(self) -> Floats:
-        """(1 + experts,): positive, their sum is 1."""
-        return _softmax(np.array(self.gains))
-
-    @property
-    def kept(self) -> float:
-        """The share of the model's median that is kept, from 0 to 1."""
-        if self.size <= 0:
-            return 0.0
-        doubt = PRIOR_SESSIONS * self.size / self.sessions
-        return min(max(self.agreement / (self.size + doubt), 0.0), 1.0)
-
-
-def untaught(experts: int) -> State:
-    """Equal weights for the model and the experts; nothing is kept of the model's median."""
-    return State(gains=(0.0,) * (1 + experts))
-
-
-def combine(state: State, model: Floats, experts: Floats) -> Floats:
-    """(n, 19) from the model's quantiles (n, 19) and the experts' (n, experts, 19).
-
-    NaN where neither the model nor an expert has anything to say.
-    """
-    return _widened(_blend(state, _stacked(state, model, experts)), state)
-
-
-def shares(state: State, experts: Floats) -> Floats:
-    """(n, 1 + experts): the weights, the model's first, once those that sleep have none."""
-    awake = np.column_stack([np.ones(len(experts), dtype=bool), ~np.isnan(experts[..., 0])])
-    return _softmax(np.where(awake, np.array(state.gains), -np.inf))
-
-
-def _softmax(gains: Floats) -> Floats:
-    """Along the last axis; NaN where no gain is above minus infinity."""
-    with np.errstate(invalid="ignore"):
-        powers = np.exp(gains - gains.max(axis=-1, keepdims=True))
-        weights: Floats = powers / powers.sum(axis=-1, keepdims=True)
-    return weights
 
 
 @dataclass(frozen=True)
@@ -152,11 +103,12 @@ class Course:
         return combined
 
 
-def replay(panel: Panel, start: State) -> Course:
+def replay(panel: Panel, start: State, *, step: int = 1) -> Course:
     """Learn from the panel after `start`, session by session; those it has seen are left out.
 
-    Forecasts without an expected move (too short or flat a history), without all quantiles or
-    without a price as their outcome teach nothing.
+    `step` is how many bars ahead the forecasts look, and so how many sessions in a row are of
+    overlapping forecasts. Forecasts without an expected move (too short or flat a history), without
+    all quantiles or without a price as their outcome teach nothing.
     """
     known = np.isfinite(panel.scale + panel.actual + panel.model.sum(axis=1))
     panel = panel[known & (panel.scale > 0)]
@@ -164,7 +116,7 @@ def replay(panel: Panel, start: State) -> Course:
     for session, of_session in _by_session(panel):
         if start.until is None or session > start.until:
             sessions.append(session)
-            states.append(_learn(states[-1], of_session, session))
+            states.append(_learn(states[-1], of_session, session, step))
     return Course(np.array(sessions, "M8[s]"), tuple(states))
 
 
@@ -175,18 +127,59 @@ def _by_session(panel: Panel) -> Iterator[tuple[np.datetime64, Panel]]:
         yield session, panel[rows]
 
 
-def _learn(now: State, panel: Panel, session: np.datetime64) -> State:
+def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State:
     """The state once a target session's forecasts have their outcomes."""
-    stacked = _stacked(now, panel.model, panel.experts)
-    blended = _blend(now, stacked)
+    served = _moved(now, panel, session)
+    if not now.trials:
+        return served
+    trials = [_tried(now, trial, panel, session) for trial in now.trials]
+    won = next((trial for trial in trials if trial.is_won(step)), None)
+    if won is None:
+        return replace(served, trials=tuple(trials))
+    others = [trial.name for trial in trials if trial is not won]  # their trials begin again
+    return replace(won.state, trials=tuple(Trial.begun(won.state, name) for name in others))
+
+
+def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) -> Trial:
+    """The trial after a session; only forecasts that its challenger made count."""
+    column = served.plain + served.challengers.index(trial.name)
+    panel = panel[np.isfinite(panel.experts[:, column, MEDIAN])]
+    if not len(panel):
+        return trial
+    now = trial.state
+    ours, theirs = (
+        _losses(combine(state, panel.model, panel.experts), panel.actual) for state in (now, served)
+    )
+    lead = float((theirs - ours).mean())
+    return Trial(
+        _moved(now, panel, session),
+        trial.sessions + 1,
+        trial.lead + lead,
+        trial.lead_squares + lead**2,
+    )
+
+
+def _losses(quantiles: Floats, actual: Floats) -> Floats:
+    """(n,): the mean pinball loss over levels, twice, which is near to the CRPS."""
+    off = actual[:, None] - quantiles
+    losses: Floats = 2 * np.maximum(_LEVELS * off, (_LEVELS - 1) * off).mean(axis=1)
+    return losses
+
+
+def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
+    """Weights, medians and bands after a session; trials are as they were."""
+    stacked = stacked_of(now, panel.model, panel.experts)
+    blended = blend_of(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
     ahead = ((blended[:, None] - stacked) / panel.scale[:, None, None]).clip(-MOST, MOST)
     fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # who sleeps gains nothing
     median, actual = (
-        (moves / panel.scale).clip(-MOST, MOST) for moves in (panel.model[:, _MEDIAN], panel.actual)
+        (moves / panel.scale).clip(-MOST, MOST) for moves in (panel.model[:, MEDIAN], panel.actual)
     )
     reach = scores(np.exp(blended), np.exp(panel.actual))
-    return State(
+    experts = of_state(now, panel.experts)
+    return replace(
+        now,
         gains=tuple((np.array(now.gains) + RATE * fall).tolist()),
         agreement=now.agreement + float((median * actual).mean()),
         size=now.size + float((median**2).mean()),
@@ -194,22 +187,24 @@ def _learn(now: State, panel: Panel, session: np.datetime64) -> State:
         sessions=now.sessions + 1,
         forecasts=now.forecasts + len(panel),
         until=session,
+        rivals=tuple(
+            _agreed(one, experts[:, now.plain + at, MEDIAN], panel)
+            for at, one in enumerate(now.rivals)
+        ),
     )
 
 
-def _stacked(state: State, model: Floats, experts: Floats) -> Floats:
-    """(n, 1 + experts, 19): the model with its median shrunk, then the experts."""
-    shrunk = model - (1 - state.kept) * model[:, [_MEDIAN]]
-    return np.concatenate([shrunk[:, None], experts], axis=1)
-
-
-def _blend(state: State, stacked: Floats) -> Floats:
-    """(n, 19): weighted means over those that are awake; NaN where nobody is."""
-    awake = _softmax(np.where(np.isnan(stacked[..., 0]), -np.inf, np.array(state.gains)))
-    blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
-    return blended
-
-
-def _widened(blended: Floats, state: State) -> Floats:
-    wide: Floats = np.log(widened(np.exp(blended), np.exp(np.array(state.log_factors))))
-    return wide
+def _agreed(one: Rival, medians: Floats, panel: Panel) -> Rival:
+    """The rival once its forecasts of a session have their outcomes."""
+    awake = np.isfinite(medians)
+    if not awake.any():
+        return one
+    median, actual = (
+        (moves[awake] / panel.scale[awake]).clip(-MOST, MOST) for moves in (medians, panel.actual)
+    )
+    return replace(
+        one,
+        agreement=one.agreement + float((median * actual).mean()),
+        size=one.size + float((median**2).mean()),
+        sessions=one.sessions + 1,
+    )
