@@ -82,4 +82,8 @@ class RequestScope:
     def _may_pass(self, path: str, headers: Headers) -> bool:
         if self._api_key is None or path == "/health" or pages.is_open(path):
             return True
-        return hmac.compare_digest(headers.get("x-api-key", "").encode(), self._api_key)
+        given = headers.get("x-api-key", "")
+        if path == "/metrics" and not given:  # Prometheus sends a bearer token and no other header
+            scheme, _, credentials = headers.get("authorization", "").partition(" ")
+            given = credentials.strip() if scheme.lower() == "bearer" else ""
+        return hmac.compare_digest(given.encode(), self._api_key)

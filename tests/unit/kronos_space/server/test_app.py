@@ -217,6 +217,22 @@ def test_with_a_key_all_but_health_needs_it(nano_checkpoint: Checkpoint) -> None
         assert client.get("/metrics", headers={"X-API-Key": "geheim"}).status_code == 200
 
 
+def test_metrics_take_the_key_as_a_bearer_token_which_is_all_that_prometheus_can_send(
+    nano_checkpoint: Checkpoint,
+) -> None:
+    with TestClient(create_app(Settings(api_key="geheim"), checkpoint=nano_checkpoint)) as client:
+
+        def status(path: str, **headers: str) -> int:
+            return client.get(path, headers=headers).status_code
+
+        assert status("/metrics", Authorization="Bearer geheim") == 200
+        assert status("/metrics", Authorization="bearer geheim ") == 200
+        assert status("/metrics", **{"X-API-Key": "geheim", "Authorization": "Bearer hf_x"}) == 200
+        for wrong in ("Bearer falsch", "Bearer", "Basic geheim", "geheim", ""):
+            assert status("/metrics", Authorization=wrong) == 401
+        assert status("/docs", Authorization="Bearer geheim") == 401
+
+
 def test_a_request_id_is_kept_if_sensible_and_made_otherwise(client: TestClient) -> None:
     kept = client.get("/health", headers={"X-Request-ID": "job-42.a"})
     assert kept.headers["x-request-id"] == "job-42.a"
