@@ -1,3 +1,18 @@
+{{/* Refuse the values of an older chart, as `helm upgrade --reuse-values` gives them: they lack what is
+     new since 0.1.0. The schema asks for none of it, since its words would not help. */}}
+{{- define "tradingbots.refuseOldValues" -}}
+{{- range list "backup" }}
+{{- $names := splitList "." . }}
+{{- $above := $.Values }}
+{{- range initial $names }}
+{{- $above = get $above . }}
+{{- end }}
+{{- if not (hasKey $above (last $names)) }}
+{{- fail (printf "the values have no %s, as those of an older version of the chart: upgrade with --reset-then-reuse-values in the place of --reuse-values" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Labels of every object. Takes a dict: root, component. */}}
 {{- define "tradingbots.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_." }}

@@ -1,0 +1,86 @@
+"""The chart of the release before, upgraded to this one by the real helm."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import DATA
+from tests.support.charts import CHART, helm
+from tests.support.cluster import Cluster, shell
+
+OLD = DATA / "upgrades" / "0.1.0-chart.tgz"
+UPGRADE = "helm upgrade --install tradingbots {chart} --namespace tradingbots-2025 {options}"
+EVERYTHING = "--set postgres.enabled=true --set space.enabled=true --set-string image.tag=old"
+WAY_OUT = "--reset-then-reuse-values"
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Any:
+    """A cluster with the chart of 0.1.0, all of it."""
+    with Cluster(tmp_path / "pods") as cluster:
+        shell(cluster, UPGRADE.format(chart=OLD, options=EVERYTHING))
+        yield cluster
+
+
+def image_of(cluster: Cluster) -> str:
+    path = "/apis/batch/v1/namespaces/tradingbots-2025/cronjobs/tradingbot-kronos"
+    spec = cluster.objects[path]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    image: str = spec["containers"][0]["image"]
+    return image
+
+
+def test_an_upgrade_keeps_the_values_and_the_password_that_was_made_up(installed: Cluster) -> None:
+    secret = "/api/v1/namespaces/tradingbots-2025/secrets/tradingbots-postgres"
+    password = installed.objects[secret]["data"]["POSTGRES_PASSWORD"]
+    said = shell(installed, UPGRADE.format(chart=CHART, options=WAY_OUT))
+    assert "has been upgraded" in said
+    assert image_of(installed) == "kronos-tradingbots:old"
+    assert "tradingbots-space" in installed.names("deployments")
+    assert installed.objects[secret]["data"]["POSTGRES_PASSWORD"] == password
+
+
+def test_the_selectors_that_kubernetes_lets_nobody_change_are_the_same(installed: Cluster) -> None:
+    fixed = ("deployments", "statefulsets")
+    before = {
+        path: made["spec"]["selector"] for path, made in installed.objects.items()
+        if path.rsplit("/", 2)[1] in fixed
+    }  # fmt: skip
+    assert len(before) == 2
+    shell(installed, UPGRADE.format(chart=CHART, options=EVERYTHING))
+    for path, selector in before.items():
+        assert installed.objects[path]["spec"]["selector"] == selector
+
+
+def test_values_of_the_old_chart_are_refused_with_the_way_out(installed: Cluster) -> None:
+    with pytest.raises(AssertionError, match=rf"{WAY_OUT}"):
+        shell(installed, UPGRADE.format(chart=CHART, options="--reuse-values"))
+
+
+def old_values() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(helm("show", "values", OLD))
+    return values
+
+
+def newer(new: dict[str, Any], old: dict[str, Any], path: str = "") -> list[str]:
+    """Keys of the new values that the old ones lack, as a.b; of a new map only the map itself."""
+    found = []
+    for key, value in new.items():
+        if key not in old:
+            found.append(f"{path}{key}")
+        elif isinstance(value, dict) and isinstance(old[key], dict):
+            found += newer(value, old[key], f"{path}{key}.")
+    return found
+
+
+NEWER = newer(yaml.safe_load((CHART / "values.yaml").read_text()), old_values())
+
+
+@pytest.mark.parametrize("key", NEWER)
+def test_each_key_that_is_new_is_missed_in_words(key: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        helm("template", "tradingbots", CHART, "--set", f"{key}=null")
+    assert f"the values have no {key}" in refused.value.stderr
+    assert WAY_OUT in refused.value.stderr
