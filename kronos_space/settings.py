@@ -36,7 +36,8 @@ class Settings:
     model: str = _text(
         "KRONOS_MODEL",
         "kronos-mini",
-        "kronos-mini, kronos-small, kronos-base, kronos-nano, a checkpoint folder, or auto",
+        "kronos-mini, kronos-small, kronos-base, kronos-nano, a checkpoint folder, one on the Hub "
+        "(OWNER/NAME@REVISION), or auto",
     )
     models: str | None = _text(
         "KRONOS_MODELS",

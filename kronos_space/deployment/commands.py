@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kronos_space.deployment.errors import HubError, HubRefused, printable
 from kronos_space.finetune import command
+from kronos_space.finetune.errors import FinetuneError
 
 app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
@@ -77,6 +79,43 @@ def deploy(
 
 app.command()(command.finetune)
 app.command()(command.promote)
+
+
+@app.command(short_help="Bring a fine-tuned checkpoint onto the Hub.")
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fine-tuned checkpoint.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model on the Hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see it. Default: private.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Although it is not better than its base.")
+    ] = False,
+) -> None:
+    """Bring a fine-tuned checkpoint onto the Hub, if its verdict is good.
+
+    The model is created, or gets what differs in one commit. Its files are those of the folder, and
+    its card is the folder's README.md; the paths of this machine in kronos.json are left out. What
+    is printed last is how a Space loads this revision.
+
+    HF_TOKEN is a write token, from https://huggingface.co/settings/tokens; one saved by `hf auth
+    login` will do. Exit codes: 0 done; 1 it is not better, or the Hub is out of reach; 2 the token
+    or the name is wrong; 130 Ctrl-C.
+
+    Try it, with OWNER your name on the Hub: kronos-space publish finetuned OWNER/my-kronos
+    """
+    # not above: for --help torch would be loaded
+    from kronos_space.deployment.publish import run
+    from kronos_space.weights.catalogue import CheckpointError
+
+    try:
+        run(folder, repo, public=public, force=force, say=_say)
+    except (FinetuneError, CheckpointError, HubError) as error:
+        _say(f"Error: {error}")
+        raise typer.Exit(2 if isinstance(error, HubRefused) else 1) from None
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on")
+        raise typer.Exit(130) from None
 
 
 def _pairs(texts: Iterable[str]) -> dict[str, str]:

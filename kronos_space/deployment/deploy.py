@@ -16,15 +16,13 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import SpaceInfo
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.hf_api import RepoSibling
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from kronos_space.deployment import http
+from kronos_space.deployment.access import check_repo_name
 from kronos_space.deployment.contents import NOT_SERVED as NOT_SERVED
 from kronos_space.deployment.contents import uploaded_files
 from kronos_space.deployment.errors import HubError, HubRefused, quoted
-from kronos_space.deployment.hub import HubSpace
+from kronos_space.deployment.hub import HubSpace, is_same
 from kronos_space.server.logs import message_of
 from kronos_space.settings import Settings, SettingsError
 
@@ -65,12 +63,7 @@ class Wanted:
     folder: Path = FOLDER
 
     def __post_init__(self) -> None:
-        try:
-            validate_repo_id(self.repo)
-        except HFValidationError as error:
-            raise HubRefused(f"{self.repo!r}: {error}") from error
-        if "/" not in self.repo:
-            raise HubRefused(f"{self.repo!r}: expected OWNER/NAME, such as me/kronos")
+        check_repo_name(self.repo)
         for name in (*self.variables, *self.secrets):
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
                 raise HubRefused(f"{name!r}: expected a name of letters, digits and _")
@@ -146,7 +139,7 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
             for name, value in wanted.secrets.items()
             if secrets.get(name) != _fingerprint(wanted.repo, name, value, key)
         ),
-        upload={n: p for n, p in local.items() if n not in remote or not _same(p, remote[n])},
+        upload={n: p for n, p in local.items() if n not in remote or not is_same(p, remote[n])},
         delete=tuple(sorted(remote.keys() - local.keys() - KEPT)),
     )
 
@@ -262,13 +255,6 @@ def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return health if isinstance(health, dict) else {}
-
-
-def _same(path: Path, remote: RepoSibling) -> bool:
-    content = path.read_bytes()
-    if remote.lfs is not None:
-        return hashlib.sha256(content).hexdigest() == remote.lfs.sha256
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == remote.blob_id
 
 
 def _fingerprint(repo: str, name: str, value: str, key: str) -> str:

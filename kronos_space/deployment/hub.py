@@ -1,8 +1,9 @@
-"""A Space as the Hub's API sees it: what is there, what can be changed, and what goes wrong.
+"""Repositories as the Hub's API sees them: what is there, what can be changed, what goes wrong.
 
 Every call has a time-out and is repeated while the Hub fails for a reason that may pass.
 """
 
+import hashlib
 import itertools
 import time
 from collections import deque
@@ -16,11 +17,13 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    ModelInfo,
     SpaceInfo,
     get_session,
     set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoSibling
 
 from kronos_space.deployment import http
 from kronos_space.deployment.errors import HubError, HubRefused, quoted
@@ -33,16 +36,102 @@ BACKOFF = 1.0  # seconds before the second attempt, then twice as long
 T = TypeVar("T")
 
 
-class HubSpace:
-    """One Space. The token goes to the Hub and nowhere else. Raises HubError, HubRefused."""
+class HubRepository:
+    """One repository. The token goes to the Hub and nowhere else. Raises HubError, HubRefused."""
+
+    repo_type: str
+    noun: str  # what errors call it
 
     def __init__(self, repo: str, token: str, *, endpoint: str | None = None) -> None:
         self.repo = repo
         self._api = _api(endpoint, token)  # by default HF_ENDPOINT, or the Hub
 
     def check_token(self) -> None:
-        """A refused token would make an existing Space look like a missing one."""
+        """A refused token would make an existing repository look like a missing one."""
         self._call("tell whose token this is", self._api.whoami)
+
+    def commit(self, upload: Mapping[str, Path | bytes], delete: list[str], *, message: str) -> str:
+        """Make all changes of files at once, so that a Space is built once; return the revision."""
+
+        changes: list[CommitOperationAdd | CommitOperationDelete] = [
+            *(CommitOperationAdd(name, content) for name, content in upload.items()),
+            *(CommitOperationDelete(name) for name in delete),
+        ]
+
+        def send() -> str:
+            try:
+                made = self._api.create_commit(
+                    self.repo, changes, commit_message=message, repo_type=self.repo_type
+                )
+            except RuntimeError as error:  # of a large file: what went wrong is its cause
+                raise error.__cause__ or error from None
+            return str(made.oid)
+
+        return self._call("take the files", send, seconds=UPLOAD_SECONDS)
+
+    def _call(self, verb: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
+        what = f"{self.repo}: the Hub could not {verb}"
+        for attempt in itertools.count(1):
+            wait = BACKOFF * 2 ** (attempt - 1)
+            try:
+                return http.within(seconds or http.CALL_TIMEOUT, call)
+            except HFValidationError as error:
+                raise HubRefused(
+                    f"{self.repo!r} is no name of a {self.noun}: {quoted(error)}"
+                ) from error
+            except HfHubHTTPError as error:
+                status = error.response.status_code
+                if status < 500 and status not in (408, 429):
+                    raise HubRefused(f"{what}: {_refusal(status, error, self.noun)}") from error
+                cause = f"it answered {status}"
+                asked = error.response.headers.get("Retry-After", "")
+                wait = max(wait, min(float(asked), 60.0) if asked.isdecimal() else 0.0)
+            except httpx2.HTTPError as error:
+                cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+            except Exception as error:
+                cause = f"its answer makes no sense ({type(error).__name__})"
+            if attempt == ATTEMPTS:
+                raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
+            time.sleep(wait)
+        raise AssertionError("unreachable")
+
+
+class HubModel(HubRepository):
+    """A model's repository."""
+
+    repo_type = "model"
+    noun = "model"
+
+    @property
+    def address(self) -> str:
+        """Where a browser shows it."""
+        return f"{self._api.endpoint}/{self.repo}"
+
+    def info(self) -> ModelInfo | None:
+        """None: there is no such model, or the token cannot see it. With files' checksums."""
+
+        def ask() -> ModelInfo | None:
+            try:
+                return self._api.model_info(
+                    self.repo, files_metadata=True, timeout=http.CALL_TIMEOUT
+                )
+            except RepositoryNotFoundError:
+                return None
+
+        return self._call("describe the model", ask)
+
+    def create(self, *, private: bool) -> None:
+        self._call(
+            "create the model",
+            lambda: self._api.create_repo(self.repo, private=private, exist_ok=True),
+        )
+
+
+class HubSpace(HubRepository):
+    """One Space."""
+
+    repo_type = "space"
+    noun = "Space"
 
     def info(self, *, files: bool = False) -> SpaceInfo | None:
         """None: there is no such Space, or the token cannot see it. `files`: with checksums."""
@@ -99,22 +188,6 @@ class HubSpace:
             lambda: self._api.add_space_secret(self.repo, name, value, description=description),
         )
 
-    def commit(self, upload: Mapping[str, Path], delete: list[str], *, message: str) -> None:
-        """All changes of files at once, so that the Space is built once."""
-
-        def send() -> None:
-            self._api.create_commit(
-                self.repo,
-                [
-                    *(CommitOperationAdd(name, path) for name, path in upload.items()),
-                    *(CommitOperationDelete(name) for name in delete),
-                ],
-                commit_message=message,
-                repo_type="space",
-            )
-
-        self._call("take the files", send, seconds=UPLOAD_SECONDS)
-
     def restart(self) -> None:
         self._call("restart the Space", lambda: self._api.restart_space(self.repo))
 
@@ -130,29 +203,13 @@ class HubSpace:
             http.within(http.CALL_TIMEOUT, read)
         return list(newest.copy())
 
-    def _call(self, verb: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
-        what = f"{self.repo}: the Hub could not {verb}"
-        for attempt in itertools.count(1):
-            wait = BACKOFF * 2 ** (attempt - 1)
-            try:
-                return http.within(seconds or http.CALL_TIMEOUT, call)
-            except HFValidationError as error:
-                raise HubRefused(f"{self.repo!r} is no name of a Space: {quoted(error)}") from error
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                if status < 500 and status not in (408, 429):
-                    raise HubRefused(f"{what}: {_refusal(status, error)}") from error
-                cause = f"it answered {status}"
-                asked = error.response.headers.get("Retry-After", "")
-                wait = max(wait, min(float(asked), 60.0) if asked.isdecimal() else 0.0)
-            except httpx2.HTTPError as error:
-                cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
-            except Exception as error:
-                cause = f"its answer makes no sense ({type(error).__name__})"
-            if attempt == ATTEMPTS:
-                raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
-            time.sleep(wait)
-        raise AssertionError("unreachable")
+
+def is_same(content: Path | bytes, remote: RepoSibling) -> bool:
+    """Whether a file on the Hub has this content, by its checksum."""
+    found = content if isinstance(content, bytes) else content.read_bytes()
+    if remote.lfs is not None:
+        return hashlib.sha256(found).hexdigest() == remote.lfs.sha256
+    return hashlib.sha1(b"blob %d\0" % len(found) + found).hexdigest() == remote.blob_id
 
 
 def _api(endpoint: str | None, token: str) -> HfApi:
@@ -173,7 +230,7 @@ def _api(endpoint: str | None, token: str) -> HfApi:
     return api
 
 
-def _refusal(status: int, error: HfHubHTTPError) -> str:
+def _refusal(status: int, error: HfHubHTTPError, noun: str) -> str:
     """The Hub's own words after its status, and what to do."""
     words = f": {quoted(error.server_message)}" if error.server_message else ""
     match status:
@@ -182,9 +239,9 @@ def _refusal(status: int, error: HfHubHTTPError) -> str:
         case 403:
             about_account = ", unless this is about the account" if words else ""
             return (
-                f"the token may not do this (403){words}; it needs write access to this Space"
+                f"the token may not do this (403){words}; it needs write access to this {noun}"
                 f"{about_account}"
             )
         case 404:
-            return f"there is no such Space, or the token cannot see it (404){words}"
+            return f"there is no such {noun}, or the token cannot see it (404){words}"
     return f"it answered {status}{words}"

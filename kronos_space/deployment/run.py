@@ -1,16 +1,13 @@
 """One deployment from start to end: look, tell what differs, change it, wait for the Space."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 
-import huggingface_hub
 import typer
-from huggingface_hub import logging
-from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from kronos_space.deployment import deploy
-from kronos_space.deployment.errors import HubRefused, printable
+from kronos_space.deployment.access import address, hub_token, quiet
+from kronos_space.deployment.errors import printable
 from kronos_space.deployment.hub import HubSpace
 
 
@@ -28,15 +25,10 @@ def run(
 
     timeout: seconds to wait for the Space; None does not wait. Raises HubError, HubRefused.
     """
-    disable_progress_bars()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    quiet()
     wanted = deploy.Wanted(repo, variables, secrets, private)
-    token = huggingface_hub.get_token()
-    if not token:
-        raise HubRefused(
-            "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
-        )
-    space = HubSpace(repo, token, endpoint=_endpoint())
+    token = hub_token()
+    space = HubSpace(repo, token, endpoint=address())
     plan = deploy.make_plan(space, wanted, key=token)
     if dry_run:
         _show(plan)
@@ -63,14 +55,6 @@ def run(
             changed=plan.restarts,
         )
         typer.echo(json.dumps(health))
-
-
-def _endpoint() -> str | None:
-    """HF_ENDPOINT, which is shown in errors; None: huggingface.co."""
-    address = os.environ.get("HF_ENDPOINT", "").strip()
-    if set("@?#") & set(address):
-        raise HubRefused("HF_ENDPOINT has a user, a password or a query in it: leave them out")
-    return address or None
 
 
 def _show(plan: deploy.Plan) -> None:

@@ -7,34 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kronos_space.finetune.card import card, sentence
 from kronos_space.finetune.errors import FinetuneError
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
-
-CARD = """# {name}
-
-{base}, fine-tuned on a CPU: every weight of the model, none of the tokenizer.
-
-**Verdict.** {sentence}. On {n:,} forecasts made on {sessions} sessions after {until}, which no
-weight was learnt or chosen from.
-
-| CRPS, less is better | Gain | 95 % interval |
-|---|---|---|
-{gains}
-
-| Closes inside the band | This model | {base} |
-|---|---|---|
-{coverage}
-
-**Trained on** daily candles of {symbols} up to {train_until}; weights were chosen on those of
-{validate_from} to {until}. {steps} steps at most of {batch} windows of {bars} bars, AdamW with a
-peak learning rate of {learning_rate:g}, seed {seed}. Mean and deviation of each window come from
-its leading part, and the loss counts the bars after it. Step {best_step} was best, and of the
-mixtures with the base model's weights the one with {share:.0%} of the new ones.
-
-Base revision: `{base_revision}`. `kronos.json` holds all of this for programs.
-"""
-MINUS = "\N{MINUS SIGN}"
 
 
 def name_of(base: str, until: str) -> str:
@@ -50,35 +26,45 @@ def symbols_hash(symbols: Iterable[str]) -> str:
 def write_checkpoint(
     folder: Path, model: Kronos, tokenizer: KronosTokenizer, about: Mapping[str, Any]
 ) -> None:
-    """Write model/, tokenizer/ and kronos.json; `folder` is whole afterwards, or not there.
+    """Write model/, tokenizer/, kronos.json and the model card; replace an older folder.
+
+    `folder` is whole afterwards, or as it was.
 
     Raises:
         FinetuneError: It cannot be written.
     """
-    part = folder.with_name(f"{folder.name}.part")
+    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
         model.save_pretrained(part / "model")
         tokenizer.save_pretrained(part / "tokenizer")
-        (part / "kronos.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (part / "kronos.json").write_text(_document(about), encoding="utf-8")
+        (part / "README.md").write_text(card(about), encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
         part.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise FinetuneError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Add a verdict to kronos.json, and write the model card."""
+    """Add a verdict to kronos.json and to the model card.
+
+    Raises:
+        FinetuneError: They cannot be written, and are as they were.
+    """
     about = read_about(folder) | {"verdict": verdict}
+    parts = {folder / "README.md": card(about), folder / "kronos.json": _document(about)}
     try:
-        for name, text in (
-            ("kronos.json", json.dumps(about, indent=2) + "\n"),
-            ("README.md", card(about)),
-        ):
-            part = folder / f"{name}.part"
-            part.write_text(text, encoding="utf-8")
-            part.replace(folder / name)
+        for file, text in parts.items():
+            file.with_name(f"{file.name}.part").write_text(text, encoding="utf-8")
+        for file in parts:  # kronos.json last: with its verdict the card has one too
+            file.with_name(f"{file.name}.part").replace(file)
     except OSError as error:
+        for file in parts:
+            file.with_name(f"{file.name}.part").unlink(missing_ok=True)
         raise FinetuneError(f"{folder} cannot be written: {error.strerror}") from error
 
 
@@ -97,44 +83,17 @@ def read_about(folder: Path) -> dict[str, Any]:
     return about
 
 
-def card(about: Mapping[str, Any]) -> str:
-    """Return the model card."""
-    verdict = about["verdict"]
-    gains = [(f"against {about['base']}", verdict["gain"])]
-    gains += [(f"the same, step {step}", gain) for step, gain in verdict["by_step"].items()]
-    gains += [
-        ("against it, both in the combined forecast", verdict["combined"]),
-        ("against a random walk", verdict["over_walk"]),
-    ]
-    return CARD.format(
-        **about | about["recipe"] | {"symbols": _listed(about["symbols"])},
-        sentence=verdict["sentence"],
-        n=verdict["n"],
-        sessions=verdict["sessions"],
-        gains="\n".join(f"| {what} | {percent(gain)} | {between(gain)} |" for what, gain in gains),
-        coverage="\n".join(
-            f"| {band} % | {verdict['coverage'][band]:.1%} | "
-            f"{verdict['champion_coverage'][band]:.1%} |"
-            for band in verdict["coverage"]
-        ),
-    )
+def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
+    """Return what is known of a checkpoint that may be put to use.
 
-
-def percent(gain: Mapping[str, float]) -> str:
-    """2.1 %"""
-    return f"{100 * gain['value']:.1f} %".replace("-", MINUS)
-
-
-def between(gain: Mapping[str, float | None]) -> str:
-    """0.4 to 3.9, in %"""
-    if gain["low"] is None or gain["high"] is None:
-        return "too few sessions for one"
-    return f"{100 * gain['low']:.1f} to {100 * gain['high']:.1f}".replace("-", MINUS)
-
-
-def _listed(symbols: list[str]) -> str:
-    few = ", ".join(symbols[:12])
-    return few if len(symbols) <= 12 else f"{few} and {len(symbols) - 12} more"
+    Raises:
+        FinetuneError: It is not better than its base, and `force` is not given.
+    """
+    about = read_about(folder)
+    verdict = about.get("verdict")
+    if not force and (verdict is None or not verdict["better"]):
+        raise FinetuneError(f"{folder}: {sentence(about)}; --force {verb} it all the same")
+    return about
 
 
 def promote(folder: Path, target: Path, *, force: bool) -> None:
@@ -144,11 +103,7 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
         FinetuneError: It is not better than its base, and `force` is not given; or it cannot be
             copied, and then `target` is as it was.
     """
-    about = read_about(folder)
-    verdict = about.get("verdict")
-    if not force and (verdict is None or not verdict["better"]):
-        said = "it has no verdict" if verdict is None else verdict["sentence"]
-        raise FinetuneError(f"{folder}: {said}; --force promotes it all the same")
+    check_better(folder, force=force, verb="promotes")
     part, old = (target.with_name(target.name + end) for end in (".part", ".old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -160,3 +115,7 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
         raise FinetuneError(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _document(about: Mapping[str, Any]) -> str:
+    return json.dumps(about, indent=2) + "\n"

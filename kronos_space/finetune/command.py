@@ -1,5 +1,6 @@
 """The commands `kronos-space finetune` and `kronos-space promote`."""
 
+import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +51,9 @@ def finetune(
 
     The newest 15 % of the days up to --until choose between weights, the days after it judge
     them: no weight was learnt or chosen from those. The verdict compares the new model with its
-    base and with a random walk, as the nightly job would serve them. The same command goes on
-    after Ctrl-C.
+    base and with a random walk, as the nightly job would serve them. After Ctrl-C the folder holds
+    the best weights so far, without a verdict, and the same command goes on. KRONOS_THREADS sets
+    the number of threads.
 
     Exit codes: 0 done, whatever the verdict; 1 no candles, or a disk that is full; 2 a wrong
     setting; 130 Ctrl-C.
@@ -60,9 +62,15 @@ def finetune(
     Try it:
       kronos-space finetune --source csv:DIR --base kronos-nano --steps 200
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # not above: for --help torch and pandas would be loaded
+    import torch
+
+    from kronos_space.engine.hardware import usable_cpus
     from kronos_space.finetune.run import Job
     from kronos_space.finetune.run import finetune as run
+    from kronos_space.settings import Settings as SpaceSettings
+    from kronos_space.settings import SettingsError
     from kronos_space.weights.catalogue import CheckpointError
     from tradingbot.errors import ConfigError, KronosError
     from tradingbot.runtime.progress import ProgressReporter
@@ -71,6 +79,7 @@ def finetune(
 
     with ProgressReporter() as reporter:
         try:
+            torch.set_num_threads(SpaceSettings.from_env(os.environ).threads or usable_cpus())
             source, named = _one_file(source)
             tickers = check_symbols("--symbols", symbols) if symbols is not None else named
             settings = replace(Settings.from_env(), data_source=check_source("--source", source))
@@ -78,10 +87,11 @@ def finetune(
             job = Job(settings.data_source, tickers, day, steps, base, seed, out)
             with stop_on_signals():
                 about = run(job, settings, reporter)
-        except (FinetuneError, CheckpointError, KronosError) as error:
+        except (FinetuneError, CheckpointError, KronosError, SettingsError) as error:
             reporter.end()
             _say(f"Error: {error}")
-            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+            wrong = isinstance(error, ConfigError | SettingsError)
+            raise typer.Exit(2 if wrong else 1) from None
         except Stopped as stopped:
             reporter.end()
             _say(f"Stopped by {stopped}; the same command goes on")

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from kronos_space.finetune.checkpoint import between, percent
+from kronos_space.finetune.card import between, percent
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 from tradingbot.walk_forward.comparison import Comparison, compare

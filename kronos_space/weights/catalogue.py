@@ -1,5 +1,6 @@
 """The published models, each pinned by revision and checksum. No torch here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,13 @@ CATALOGUE = {
     )
 }
 
+# What a checkpoint folder holds, here and on the Hub.
+FILES = ("config.json", "model.safetensors")
+CHECKPOINT_FILES = (
+    "kronos.json",
+    *(f"{part}/{file}" for part in ("model", "tokenizer") for file in FILES),
+)
+
 # SHA-256 of the files of the checkpoints that come with the project, by name.
 BUNDLED_FILES = {
     "kronos-nano": {
@@ -131,8 +139,15 @@ def check_distinct(names: Sequence[str]) -> None:
 def check_name(name: str, variable: str = "KRONOS_MODEL") -> None:
     """Raise WrongCheckpoint if a name can mean nothing, before anything slow is imported."""
     known = [*CATALOGUE, *BUNDLED_FILES, "auto"]
-    if name not in known and not Path(name).is_dir():
+    if name not in known and not Path(name).is_dir() and hub_revision(name) is None:
         raise WrongCheckpoint(
             f"{variable}={name!r}: neither a known model nor a folder; expected one of "
-            f"{', '.join(known)}, or the path of a checkpoint folder"
+            f"{', '.join(known)}, the path of a checkpoint folder, or OWNER/NAME@REVISION of one "
+            "on the Hub, its revision in 40 digits"
         )
+
+
+def hub_revision(name: str) -> tuple[str, str] | None:
+    """Return the repository and the revision of OWNER/NAME@REVISION; None: it is none."""
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})", name, re.ASCII)
+    return None if found is None else (found[1], found[2])

@@ -17,15 +17,18 @@ from kronos_space.model.transformer import Kronos
 from kronos_space.weights.catalogue import (
     BUNDLED_FILES,
     CATALOGUE,
+    CHECKPOINT_FILES,
+    FILES,
     CatalogueEntry,
     CheckpointError,
     WrongCheckpoint,
     check_name,
+    hub_revision,
 )
 from kronos_space.weights.download import (
-    FILES,
     check_config,
     download,
+    download_folder,
     first_line,
     is_cached,
     sha256_of,
@@ -60,7 +63,7 @@ class Checkpoint:
 
 
 def load_checkpoint(name: str) -> Checkpoint:
-    """Load by what KRONOS_MODEL says: a published model, a bundled one, a folder, or "auto".
+    """Load by what KRONOS_MODEL says: a known model, a folder, OWNER/NAME@REVISION, or "auto".
 
     "auto" is kronos-mini where the Hub answers within seconds, else kronos-nano, and says so.
     Raises WrongCheckpoint if the name is to blame, else CheckpointError.
@@ -79,6 +82,9 @@ def _load_by_name(name: str) -> Checkpoint:
     if name in BUNDLED_FILES:
         return _load_bundled(name)
     check_name(name)
+    published = None if Path(name).is_dir() else hub_revision(name)
+    if published is not None:
+        return _load_folder(download_folder(*published))
     try:
         return _load_folder(Path(name))
     except CheckpointError as error:
@@ -127,7 +133,7 @@ def _load_published(entry: CatalogueEntry) -> Checkpoint:
 
 
 def _load_folder(folder: Path) -> Checkpoint:
-    for file in ("kronos.json", *(f"{part}/{f}" for part in ("model", "tokenizer") for f in FILES)):
+    for file in CHECKPOINT_FILES:
         if not (folder / file).is_file():
             raise CheckpointError(
                 f"{folder}: no file {file}; a checkpoint folder holds kronos.json, and model/ "

@@ -15,9 +15,13 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from huggingface_hub.utils import logging as hub_logging
 
-from kronos_space.weights.catalogue import CATALOGUE, CatalogueEntry, CheckpointError
-
-FILES = ("config.json", "model.safetensors")
+from kronos_space.weights.catalogue import (
+    CATALOGUE,
+    CHECKPOINT_FILES,
+    FILES,
+    CatalogueEntry,
+    CheckpointError,
+)
 
 
 def download(entry: CatalogueEntry) -> tuple[Path, Path]:
@@ -30,6 +34,16 @@ def download(entry: CatalogueEntry) -> tuple[Path, Path]:
     tokenizer = _download(entry.tokenizer_id, entry.tokenizer_revision, entry.tokenizer_sha256)
     check_config(tokenizer, entry.tokenizer_config)
     return model, tokenizer
+
+
+def download_folder(repo: str, revision: str) -> Path:
+    """Return the folder in the Hub's cache that holds somebody's checkpoint.
+
+    What is in the cache is not asked for again. Raises CheckpointError.
+    """
+    return _fetched(
+        repo, revision, CHECKPOINT_FILES, "the name, the network, and HF_TOKEN if it is private"
+    )[0].parent
 
 
 def check_config(folder: Path, expected: Mapping[str, object]) -> None:
@@ -90,21 +104,26 @@ def first_line(error: BaseException) -> str:
 
 
 def _download(repo: str, revision: str, sha256: str) -> Path:
+    advice = "the network, or set KRONOS_MODEL=kronos-nano or to a folder"
+    path = _fetched(repo, revision, FILES, advice)[1]
+    if (found := sha256_of(path)) != sha256:
+        raise CheckpointError(
+            f"{path}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
+            "start again, it will be downloaded anew"
+        )
+    return path.parent
+
+
+def _fetched(repo: str, revision: str, files: Sequence[str], advice: str) -> list[Path]:
     # it tells of every retry; one line at the end says it all
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        paths = [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in FILES]
+        return [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in files]
     except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"{repo}@{revision[:8]} cannot be had from the Hub ({first_line(error)}); check the "
-            "network, or set KRONOS_MODEL=kronos-nano or to a folder"
+            f"{repo}@{revision[:8]} cannot be had from the Hub ({first_line(error)}); check "
+            f"{advice}"
         ) from error
-    if (found := sha256_of(paths[1])) != sha256:
-        raise CheckpointError(
-            f"{paths[1]}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
-            "start again, it will be downloaded anew"
-        )
-    return paths[1].parent
 
 
 def _fail(message: str, status: int) -> int:

@@ -42,6 +42,7 @@ ELSEWHERE = [
     (r"kronosbot mcp --http", "tests/integration/cli/test_mcp.py"),
     (r"docker (build|push|run|login|compose) .*", "tests/images builds and runs the images"),
     (r"kronos-space (finetune|promote) .*", "tests/integration/kronos_space/test_finetune.py"),
+    (r"kronos-space publish .*", "tests/integration/kronos_space/test_publish.py"),
     (r"(\.venv/bin/)?kronos-space deploy .*", "tests/integration/kronos_space/test_deploy.py"),
     (r"(export|SPACE=|TAG=|RUN=|cd ).*", "for the commands that follow"),
     (r"(mkdir -m 700|read -rsp|printf %s|psql) .*", "asks a person, or a person's database"),

@@ -19,7 +19,7 @@ READ_TOKEN = "hf_read_token"
 
 
 class Repository:
-    """One Space on the Hub."""
+    """One Space or model on the Hub."""
 
     def __init__(self, *, private: bool = False) -> None:
         self.private = private
@@ -27,6 +27,7 @@ class Repository:
         self.variables: dict[str, str] = {}
         self.secrets: dict[str, dict[str, str]] = {}  # value, description
         self.commits = 0
+        self.revisions: dict[str, dict[str, bytes]] = {}  # the files after each commit
         self.boots = 0  # a container's boot_id is the count of those before it
         self.stage = "NO_APP_FILE"
         self.next_stages: deque[str] = deque()
@@ -45,6 +46,9 @@ class RepositoryHandler(Handler):
     def do_GET(self) -> None:
         self._route("GET")
 
+    def do_HEAD(self) -> None:
+        self._route("HEAD")
+
     def do_POST(self) -> None:
         self._route("POST")
 
@@ -57,46 +61,77 @@ class RepositoryHandler(Handler):
         match method, *path:
             case "GET", owner, name, "health":
                 self._health(self.hub.spaces.get(f"{owner}/{name}"))
+            case "GET" | "HEAD", owner, name, "resolve", revision, *file:
+                self._resolve(f"{owner}/{name}", revision, "/".join(file))
             case "PUT", "lfs", oid:
                 self.hub.objects[oid] = self.body
                 self._answer("lfs-upload", 200, {})
+            case _, "api", "spaces" | "models" as kind, owner, name, *rest:
+                self._repository(method, kind, f"{owner}/{name}", rest)
+            case _:
+                self._other(method, path)
+
+    def _other(self, method: str, path: list[str]) -> None:
+        match method, *path:
             case "GET", "api", "whoami-v2":
                 self._checked("whoami", lambda: {"name": "me", "type": "user"})
             case "POST", "api", "validate-yaml":
                 self._answer("validate-yaml", 200, {"errors": [], "warnings": []})
             case "POST", "api", "repos", "create":
                 self._checked("create", self._create, writes=True)
-            case "POST", "spaces", owner, name, "info", "lfs", "objects", "batch":
+            case "POST", *_, "info", "lfs", "objects", "batch":
                 self._checked("lfs-batch", self._lfs_batch, writes=True)
-            case _, "api", "spaces", owner, name, *rest if f"{owner}/{name}" in self.hub.spaces:
-                self._space(method, f"{owner}/{name}", rest)
-            case _, "api", "spaces", *_:
-                self._checked("info", lambda: None)
             case _:
                 self._answer("other", 404, {"error": "not found"})
 
-    def _space(self, method: str, repo: str, rest: list[str]) -> None:
+    def _repository(self, method: str, kind: str, repo: str, rest: list[str]) -> None:
+        there = {"spaces": self.hub.spaces, "models": self.hub.models}[kind].get(repo)
+        if there is None:
+            self._checked("info", lambda: None)
+        elif (kind, method, *rest[:1], len(rest)) == ("spaces", "GET", "logs", 2):
+            self._logs(rest[1])
+        else:
+            calls = SPACE_CALLS if kind == "spaces" else MODEL_CALLS
+            self._call(method, repo, rest, there, calls)
+
+    def _call(
+        self, method: str, repo: str, rest: list[str], there: Repository, calls: "Calls"
+    ) -> None:
         self.repo = repo
         name, *more = rest or [""]
-        call = SPACE_CALLS.get((method, name, len(more)))
-        if (method, name, len(more)) == ("GET", "logs", 1):
-            self._logs(more[0])
-        elif call is None:
+        call = calls.get((method, name, len(more)))
+        if call is None:
             self._answer("other", 404, {"error": "not found"})
         else:
             action, answer = call
-            space = self.hub.spaces[repo]
-            self._checked(action, lambda: answer(self, space), writes=method != "GET")
+            self._checked(action, lambda: answer(self, there), writes=method != "GET")
+
+    def _resolve(self, repo: str, revision: str, file: str) -> None:
+        model = self.hub.models.get(repo)
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        hidden = model is None or (model.private and token not in (TOKEN, READ_TOKEN))
+        content = None if hidden or model is None else model.revisions.get(revision, {}).get(file)
+        if content is None:
+            return self._answer("resolve", 404, {"error": "not found"})
+        self.hub.calls.append(("resolve", 200))
+        headers = {"X-Repo-Commit": revision, "ETag": f'"{hashlib.sha256(content).hexdigest()}"'}
+        self.send_bytes(200, content, "application/octet-stream", headers)
+        return None
 
     def _create(self) -> Any:
         asked = json.loads(self.body)
         repo = f"{asked['organization']}/{asked['name']}"
+        made = Repository(private=asked.get("visibility") == "private")
+        if asked.get("type", "model") == "model":
+            self.hub.models[repo] = made
+            return {"url": f"{self.hub.url}/{repo}"}
         assert (asked["type"], asked["sdk"]) == ("space", "docker")
-        self.hub.spaces[repo] = Repository(private=asked.get("visibility") == "private")
+        self.hub.spaces[repo] = made
         return {"url": f"{self.hub.url}/spaces/{repo}"}
 
     def _info(self, space: Repository) -> Any:
         info = {"id": self.repo, "private": space.private, "host": f"{self.hub.url}/{self.repo}"}
+        info["sha"] = f"{space.commits:040x}"
         if "blobs=" in urlsplit(self.path).query:
             info["siblings"] = [_sibling(*file) for file in space.files.items()]
         return info
@@ -169,6 +204,7 @@ class RepositoryHandler(Handler):
         space.commits += 1
         self._built_anew(space)
         oid = f"{space.commits:040x}"
+        space.revisions[oid] = dict(space.files)
         return {
             "success": True,
             "commitUrl": f"{self.hub.url}/spaces/me/kronos/commit/{oid}",
@@ -202,7 +238,8 @@ class RepositoryHandler(Handler):
             time.sleep(2)
             self.close_connection = True
         elif isinstance(fault, int):
-            self._answer(action, fault, {"error": "a fault of the test"})
+            taken = f"{self.hub.url}/me/taken"  # which a real 409 tells
+            self._answer(action, fault, {"error": "a fault of the test", "url": taken})
         elif token not in (TOKEN, READ_TOKEN):
             self._answer(action, 401, {"error": "Invalid credentials"})
         elif writes and token != TOKEN:
@@ -221,11 +258,14 @@ class RepositoryHandler(Handler):
         self.send_bytes(status, json.dumps(content).encode(), "application/json", headers)
 
 
-# method, what follows the Space's name, how much follows that -> action, and what does it
-SPACE_CALLS: dict[
-    tuple[str, str, int], tuple[str, Callable[[RepositoryHandler, Repository], Any]]
-] = {
+# method, what follows the name, how much follows that -> action, and what does it
+Calls = dict[tuple[str, str, int], tuple[str, Callable[[RepositoryHandler, Repository], Any]]]
+MODEL_CALLS: Calls = {
     ("GET", "", 0): ("info", RepositoryHandler._info),
+    ("POST", "preupload", 1): ("preupload", RepositoryHandler._preupload),
+    ("POST", "commit", 1): ("commit", RepositoryHandler._commit),
+}
+SPACE_CALLS: Calls = MODEL_CALLS | {
     ("GET", "runtime", 0): ("runtime", RepositoryHandler._runtime),
     ("GET", "variables", 0): ("variables", RepositoryHandler._variables),
     ("GET", "secrets", 0): ("secrets", RepositoryHandler._secrets),
@@ -233,8 +273,6 @@ SPACE_CALLS: dict[
     ("POST", "secrets", 0): ("add-secret", RepositoryHandler._secret),
     ("PUT", "settings", 0): ("settings", RepositoryHandler._settings),
     ("POST", "restart", 0): ("restart", RepositoryHandler._restart),
-    ("POST", "preupload", 1): ("preupload", RepositoryHandler._preupload),
-    ("POST", "commit", 1): ("commit", RepositoryHandler._commit),
 }
 
 

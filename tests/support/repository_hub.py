@@ -1,4 +1,4 @@
-"""A Hub for tests of deploying: holds a Space's repository, settings and stage, over HTTP.
+"""A Hub for tests of deploying: holds repositories of Spaces and models, settings and stages.
 
 It speaks to the real huggingface_hub client: repositories are made, files come as git blobs or by
 LFS, a commit or a setting starts a build, which runs through the stages, and /space/health answers
@@ -22,13 +22,14 @@ class RepositoryHub:
     """`faults[action]` holds what the next calls of that action get: a status, or "hang".
 
     `calls` has an entry for every call: action and status. Actions: whoami, info, create, settings,
-    variables, secrets, add-variable, add-secret, commit, restart, runtime, logs, …
+    variables, secrets, add-variable, add-secret, commit, restart, runtime, logs, resolve, …
     """
 
     def __init__(self, *, build: tuple[str, ...] = BUILD) -> None:
         self.build = build  # the stages that every build goes through, one a look
         self.log = [f"step {number}\n" for number in range(100)] + ["ERROR: no space left\n"]
         self.spaces: dict[str, Repository] = {}
+        self.models: dict[str, Repository] = {}
         self.faults: dict[str, deque[int | str]] = defaultdict(deque)
         self.calls: list[tuple[str, int]] = []
         self.health_tokens: set[str | None] = set()
@@ -48,7 +49,7 @@ class RepositoryHub:
         """The calls that changed something, in order."""
         looks = {
             *("whoami", "info", "variables", "secrets", "runtime", "logs", "health"),
-            *("other", "preupload", "validate-yaml", "lfs-batch", "lfs-upload"),
+            *("other", "preupload", "validate-yaml", "lfs-batch", "lfs-upload", "resolve"),
         }
         return [action for action, status in self.calls if action not in looks and status < 400]
 

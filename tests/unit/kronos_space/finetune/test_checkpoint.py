@@ -4,13 +4,12 @@ import json
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from kronos_space.finetune.card import MINUS
 from kronos_space.finetune.checkpoint import (
-    MINUS,
     add_verdict,
     name_of,
     promote,
@@ -21,30 +20,11 @@ from kronos_space.finetune.checkpoint import (
 from kronos_space.finetune.errors import FinetuneError
 from kronos_space.finetune.verdict import in_words
 from kronos_space.weights.checkpoint import load_checkpoint
-from tests.support.finetuning import tiny_model
+from tests.support.finetuning import ABOUT, GOOD, POOR, tiny_model
 from tradingbot.evaluation.training_cutoff import in_training, trained_until
 from tradingbot.walk_forward.comparison import Comparison, Gain
 
 MODEL, TOKENIZER = tiny_model()
-ABOUT: dict[str, Any] = {
-    "name": "kronos-nano+2019-06-28", "max_context": 64, "base": "kronos-nano",
-    "base_revision": "sha256:0", "symbols": ["ABC", "XYZ"], "train_until": "2018-12-28",
-    "validate_from": "2019-01-08", "until": "2019-06-28",
-    "recipe": {"steps": 20, "batch": 4, "bars": 32, "learning_rate": 1e-3, "seed": 0,
-               "best_step": 15, "share": 0.75},
-}  # fmt: skip
-GOOD = Comparison(
-    n=5000,
-    sessions=250,
-    gain=Gain(0.021, 0.004, 0.039),
-    by_step={1: Gain(0.02, 0.0, 0.04)},
-    combined=Gain(0.003, -0.001, 0.007),
-    over_walk=Gain(-0.01, -0.02, 0.001),
-    champion_over_walk=Gain(-0.03, -0.05, -0.01),
-    coverage={50: 0.5, 80: 0.79, 90: 0.9},
-    champion_coverage={50: 0.4, 80: 0.7, 90: 0.8},
-)
-POOR = replace(GOOD, gain=Gain(0.004, -0.002, 0.012))
 BEHIND = replace(GOOD, over_walk=Gain(-0.03, -0.04, -0.01))
 
 

@@ -1,0 +1,45 @@
+"""What every command needs to reach the Hub: a token, an address, a name that can be one."""
+
+import os
+
+import huggingface_hub
+from huggingface_hub import logging
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from kronos_space.deployment.errors import HubRefused
+
+
+def quiet() -> None:
+    """Let huggingface_hub print nothing: the commands say what happens."""
+    disable_progress_bars()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def hub_token() -> str:
+    """Return HF_TOKEN, or the token that `hf auth login` saved. Raises HubRefused: none."""
+    token = huggingface_hub.get_token()
+    if not token:
+        raise HubRefused(
+            "HF_TOKEN is not set: make a write token at https://huggingface.co/settings/tokens"
+        )
+    return token
+
+
+def address() -> str | None:
+    """HF_ENDPOINT, which is shown in errors; None: huggingface.co."""
+    address = os.environ.get("HF_ENDPOINT", "").strip()
+    if set("@?#") & set(address):
+        raise HubRefused("HF_ENDPOINT has a user, a password or a query in it: leave them out")
+    return address or None
+
+
+def check_repo_name(repo: str) -> None:
+    """Raise HubRefused unless it is OWNER/NAME."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise HubRefused(f"{repo!r}: {error}") from error
+    if "/" not in repo:
+        raise HubRefused(f"{repo!r}: expected OWNER/NAME, such as me/kronos")

@@ -1,0 +1,92 @@
+"""A fine-tuned checkpoint onto the Hub, as a model of its own: what differs, in one commit."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from huggingface_hub import ModelInfo
+
+from kronos_space.deployment.access import address, check_repo_name, hub_token, quiet
+from kronos_space.deployment.errors import HubRefused, printable, quoted
+from kronos_space.deployment.hub import HubModel, is_same
+from kronos_space.finetune.card import sentence
+from kronos_space.finetune.checkpoint import check_better
+from kronos_space.weights.catalogue import CHECKPOINT_FILES
+from kronos_space.weights.checkpoint import load_checkpoint
+
+PRIVATE_FACTS = ("source", "base_path")  # they may name folders of this machine
+KEPT = {".gitattributes"}  # the Hub's own, in every repository
+
+
+def run(folder: Path, repo: str, *, public: bool, force: bool, say: Callable[[str], None]) -> None:
+    """Print the revision's address and how to load it; `say` tells what happens.
+
+    Raises:
+        FinetuneError: It is not better than its base, and `force` is not given.
+        CheckpointError: It cannot be loaded, so it is not published.
+        HubError, HubRefused: One line: what, why, and the way out.
+    """
+    about = check_better(folder, force=force, verb="publishes")
+    load_checkpoint(str(folder))
+    check_repo_name(repo)
+    quiet()
+    model = HubModel(repo, hub_token(), endpoint=address())
+    model.check_token()
+    info = model.info()
+    upload = _differing(_files(folder, about), info, repo)
+    if info is None:
+        say(f"create the {'public' if public else 'private'} model {repo}")
+        model.create(private=not public)
+        info = model.info()
+    if info is None:
+        raise HubRefused(f"{repo} cannot be made a model: the Hub has something else of that name")
+    for name in upload:
+        say(f"upload {name}")
+    if upload:
+        message = f"{about['name']}: {sentence(about)}"
+        revision = model.commit(upload, [], message=message)
+    else:
+        say("nothing to change")
+        revision = str(info.sha)
+    _show(model, info, revision)
+
+
+def _files(folder: Path, about: Mapping[str, Any]) -> dict[str, Path | bytes]:
+    """Return what is published, by its name on the Hub; not what else lies in the folder."""
+    facts = {name: fact for name, fact in about.items() if name not in PRIVATE_FACTS}
+    document = json.dumps(facts, indent=2) + "\n"
+    files: dict[str, Path | bytes] = {
+        name: folder / name for name in ("README.md", *CHECKPOINT_FILES)
+    }
+    return files | {"kronos.json": document.encode()}
+
+
+def _differing(
+    files: Mapping[str, Path | bytes], info: ModelInfo | None, repo: str
+) -> dict[str, Path | bytes]:
+    """Return the files that the Hub lacks, or has with another content.
+
+    Raises:
+        HubRefused: It holds something else.
+    """
+    there = {file.rfilename: file for file in (info.siblings if info else None) or []}
+    strange = there.keys() - KEPT - {"README.md"}
+    if strange and "kronos.json" not in there:
+        raise HubRefused(
+            f"{repo} is another model ({quoted(', '.join(sorted(strange)[:3]))}, …): choose "
+            "another name"
+        )
+    return {
+        name: content
+        for name, content in files.items()
+        if name not in there or not is_same(content, there[name])
+    }
+
+
+def _show(model: HubModel, info: ModelInfo, revision: str) -> None:
+    typer.echo(printable(f"{model.address}/tree/{revision}"))
+    typer.echo(printable(f"Use it: KRONOS_MODEL={model.repo}@{revision}"))
+    if info.private:
+        typer.echo("It is private: what loads it needs HF_TOKEN, a token that may read it")

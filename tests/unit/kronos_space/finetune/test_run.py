@@ -1,0 +1,135 @@
+"""A fine-tuning as a whole: the same weights again, nothing from the future, and stops."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
+
+import pandas as pd
+import pytest
+from safetensors.torch import load_file
+
+from kronos_space.finetune import run
+from kronos_space.finetune.checkpoint import read_about
+from kronos_space.finetune.errors import FinetuneError
+from kronos_space.finetune.verdict import in_words
+from kronos_space.weights.checkpoint import load_checkpoint
+from tests.support.finetuning import GOOD, write_place
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import Stopped
+from tradingbot.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+
+class Quiet(ProgressReporter):
+    """Keeps what is said. One that is given a step is stopped by its validation, as by Ctrl-C."""
+
+    def __init__(self, until: int | None = None) -> None:
+        super().__init__()
+        self.said: list[str] = []
+        self.until = until
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+        if self.until and line.startswith(f"step {self.until}:"):
+            raise Stopped(SIGINT)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Job:
+    write_place(tmp_path, context=32)
+    monkeypatch.setattr(run, "judge", lambda *_: in_words(GOOD, "tiny"))
+    return run.Job(
+        source=f"csv:{tmp_path / 'candles'}", symbols=(), until=date(2016, 3, 31), steps=20,
+        base=str(tmp_path / "base"), seed=0, out=tmp_path / "tuned",
+    )  # fmt: skip
+
+
+def tuned(job: run.Job, reporter: Quiet | None = None) -> dict[str, Any]:
+    settings = replace(Settings.from_env({}), data_source=job.source)
+    return run.finetune(job, settings, reporter or Quiet())
+
+
+def weights(folder: Path) -> dict[str, list[float]]:
+    found = load_file(folder / "model" / "model.safetensors")
+    return {name: weight.flatten().tolist() for name, weight in found.items()}
+
+
+def poison(folder: Path, after: date) -> None:
+    """Lift the prices after a day by a third."""
+    for path in folder.glob("*.csv"):
+        frame = pd.read_csv(path, index_col="date", parse_dates=True)
+        frame.loc[frame.index > pd.Timestamp(after), ["open", "high", "low", "close"]] *= 1.3
+        frame.to_csv(path)
+
+
+def test_the_same_command_gives_the_same_weights_whatever_happens_after_until(
+    job: run.Job, tmp_path: Path
+) -> None:
+    tuned(job)
+    again, other = (
+        replace(job, out=tmp_path / "again"),
+        replace(job, out=tmp_path / "other", seed=1),
+    )
+    assert job.until is not None
+    poison(tmp_path / "candles", after=job.until)
+    tuned(again)
+    assert weights(again.out) == weights(job.out)
+    tuned(other)
+    assert weights(other.out) != weights(job.out)
+    known, later = (
+        {**read_about(out), "source": "", "base_path": ""} for out in (job.out, again.out)
+    )
+    assert known == later
+
+
+def test_a_training_that_was_stopped_is_a_checkpoint_and_goes_on_to_the_same_weights(
+    job: run.Job, tmp_path: Path
+) -> None:
+    whole = replace(job, out=tmp_path / "whole")
+    tuned(whole)
+
+    stopped = Quiet(until=10)  # what is kept is of step 5
+    with pytest.raises(Stopped):
+        tuned(job, stopped)
+    assert "holds the best weights so far" in stopped.said[-1]
+    about = read_about(job.out)
+    assert "verdict" not in about
+    assert about["unfinished"].startswith("Training was stopped after step 5 of 20")
+    assert load_checkpoint(str(job.out)).name == about["name"]
+
+    going_on = Quiet()
+    finished = tuned(job, going_on)
+    assert "Going on after step 5 of 20" in going_on.said
+    assert "unfinished" not in finished
+    assert weights(job.out) == weights(whole.out)
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned", "whole"}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"steps": 21}, "--steps"), ({"seed": 3}, "--seed"),
+                          ({"base": "kronos-nano"}, "--base")]
+)  # fmt: skip
+def test_what_another_command_wrote_is_left_alone(
+    job: run.Job, change: Mapping[str, Any], named: str
+) -> None:
+    tuned(job)
+    before = read_about(job.out)
+    with pytest.raises(FinetuneError, match=f"is there already with another {named}; give another"):
+        tuned(replace(job, **change))
+    with pytest.raises(FinetuneError, match="is there already; give another --out"):
+        tuned(job)
+    assert read_about(job.out) == before
+
+
+def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_its_checkpoint(
+    job: run.Job,
+) -> None:
+    with pytest.raises(Stopped):
+        tuned(job, Quiet(until=10))
+    job.out.with_name("tuned.work").joinpath("training.pt").unlink()
+    with pytest.raises(FinetuneError, match="is there already; give another --out"):
+        tuned(job)
