@@ -2,8 +2,9 @@
 
 What is decided on one bar, and the decision sees nothing later, is traded at the open of the
 ticker's next bar; with `fill="close"`, which is optimistic, at the close that it was decided on.
-A bar with a volume of 0 trades nothing: what was decided then waits for the next bar, unless 1 or
--1 is decided there. Equity is counted at each close; `performance.py` has the formulas.
+A bar with a volume of 0 trades nothing: what was decided then waits for the next bar, for 20 days
+with bars at most, unless 1 or -1 is decided there. Equity is counted at each close;
+`performance.py` has the formulas.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.corporate_actions import Holdings, PastActions
 from tradingbot.bots.performance import hit_rate, performance_stats, realised
 from tradingbot.bots.strategy import FillAt, Strategy, checked_fill
+from tradingbot.bots.ticker_lookup import DELISTED_AFTER
 from tradingbot.errors import ConfigError, DataError, TradeRefused
 from tradingbot.markets.candles import has_trades
 from tradingbot.markets.quality_findings import Caller
@@ -90,7 +92,7 @@ class _Replay:
         self._prices = {symbol: frame[fill].to_list() for symbol, frame in bars.items()}
         self._closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
         self._trades = {symbol: has_trades(frame).to_list() for symbol, frame in bars.items()}
-        self._decided: dict[str, int] = {}  # and not traded yet
+        self._decided: dict[str, tuple[int, int]] = {}  # and not traded yet; on which day
         self._last_close: dict[str, float] = {}
         self.times: list[datetime] = []  # of the account's fills
 
@@ -104,7 +106,7 @@ class _Replay:
             self._last_close[symbol] = self._closes[symbol][i]
             answer = self._strategy.decide(symbol, self._bars[symbol], i + 1)
             if answer or symbol not in self._decided:
-                self._decided[symbol] = answer
+                self._decided[symbol] = answer, self.holdings.days
         if self._fill == "close":
             self._trade(time, present)
         held = sum(self._account.held(name) * close for name, close in self._last_close.items())
@@ -117,7 +119,12 @@ class _Replay:
             if self._trades[symbol][i]
         }
         self._account.prices = prices
-        orders = {name: self._decided.pop(name) for name in prices if name in self._decided}
+        decided = {name: self._decided.pop(name) for name in prices if name in self._decided}
+        orders = {
+            name: answer
+            for name, (answer, day) in decided.items()
+            if self.holdings.days - day <= DELISTED_AFTER  # else it has lapsed, as in a round
+        }
         if any(orders.values()):
             self._account.follow(orders)
             self._note_times(time)

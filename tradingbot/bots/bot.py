@@ -27,7 +27,8 @@ from tradingbot.bots.lookback import bars_wanted, in_period
 from tradingbot.bots.optimization import Optimization, optimize
 from tradingbot.bots.orders import next_open
 from tradingbot.bots.repository import read_portfolio
-from tradingbot.bots.runner import Round, run_round
+from tradingbot.bots.round_result import Round
+from tradingbot.bots.runner import run_round
 from tradingbot.bots.strategy import FillAt, Strategy
 from tradingbot.bots.ticker_lookup import TickerLookup
 from tradingbot.data.service import DataService

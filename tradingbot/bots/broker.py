@@ -69,11 +69,8 @@ class PaperBroker:
                     f"newest bar, which closed at {closed[symbol]:%Y-%m-%d %H:%M}: other candles "
                     "than before? Give the bot another name or database; nothing was traded"
                 )
-        orders = [
-            order
-            for order in read_orders(waiting_orders(session, name))
-            if order.symbol in strategy.tickers
-        ]
+        waiting = read_orders(waiting_orders(session, name))
+        orders = [order for order in waiting if order.symbol in strategy.tickers]
         for order in orders:
             if order.symbol in bars and order.bar > bars[order.symbol].index[-1]:
                 raise ConfigError(
@@ -84,6 +81,12 @@ class PaperBroker:
         Account(row.portfolio, {}, strategy.costs)  # refuses what somebody wrote in there
         settlement = Settlement(session, row, interval, known)
         settlement.settle(bars)
+        settlement.remarks += [
+            f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for it is "
+            "no longer watched"
+            for order in waiting
+            if order.decision and order not in orders
+        ]
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
         account = Account(row.portfolio, prices, strategy.costs)
         return cls(session, row, account, settlement, closed, traded, orders)

@@ -14,7 +14,7 @@ import typer
 
 from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.console import lines, run_as_command
-from tradingbot.bots.runner import Round
+from tradingbot.bots.round_result import Round
 from tradingbot.bots.strategy import FillAt, Strategy, tickers_of
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError

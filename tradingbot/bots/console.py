@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from tradingbot.bots.account import CASH, MIN_TRADE
-from tradingbot.bots.runner import Decision, Round
+from tradingbot.bots.round_result import Decision, Round
 from tradingbot.errors import KronosError, StrategyError
 from tradingbot.formatting import bar_text, one_line, price_text
 from tradingbot.runtime.signals import Stopped, stop_on_signals

@@ -15,6 +15,7 @@ from tradingbot.bots.ticker_lookup import DELISTED_AFTER
 from tradingbot.data.corporate_actions import Actions
 from tradingbot.markets.candles import PRICES
 from tradingbot.markets.session_dates import session_date
+from tradingbot.markets.symbols import may_pay_dividends
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class PastActions:
                     f"{symbol}: its candles leave out the split of {ratio:g}:1 on {day:%Y-%m-%d}; "
                     f"earlier prices are divided by {ratio:g}"
                 )
-        if told.dividends is None:
+        if told.dividends is None and may_pay_dividends(symbol):
             self.notes.append(f"{symbol}: its dividends are not told, and not credited")
         self.dividends[symbol] = dividends
         return bars
@@ -57,7 +58,7 @@ class Holdings:
     def __init__(self, account: Account, actions: PastActions, interval: str) -> None:
         self._account, self._actions, self._interval = account, actions, interval
         self._due = {name: sorted(days.items()) for name, days in actions.dividends.items()}
-        self._days = 0  # with any bar so far
+        self.days = 0  # with any bar so far
         self._day: datetime | None = None
         self._seen: dict[str, int] = {}  # ticker -> the number of the day of its last bar
         self.dividends: list[tuple[datetime, Fill]] = []
@@ -69,7 +70,7 @@ class Holdings:
         on DELISTED_AFTER days, on which others had one, is closed at its last price.
         """
         midnight = datetime(time.year, time.month, time.day)
-        self._days += midnight != self._day
+        self.days += midnight != self._day
         self._day = midnight
         for symbol in present:
             due = self._due.get(symbol, [])
@@ -77,9 +78,9 @@ class Holdings:
                 day, amount = due.pop(0)
                 if symbol in self._seen and (paid := self._account.credit(symbol, amount)):
                     self.dividends.append((day, paid))
-            self._seen[symbol] = self._days
+            self._seen[symbol] = self.days
         for symbol, seen in self._seen.items():
-            if self._days - seen == DELISTED_AFTER and self._account.held(symbol):
+            if self.days - seen == DELISTED_AFTER and self._account.held(symbol):
                 self._account.close(symbol, last[symbol])
                 self._actions.note(
                     f"{symbol}: no bar on {DELISTED_AFTER} days until {time:%Y-%m-%d}; closed at "

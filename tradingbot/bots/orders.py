@@ -1,7 +1,8 @@
 """What was decided and waits for a bar to open: which bar that is, and what is traded there.
 
 An order is filled at the open of the first bar that opens when it has been decided, or later, and
-that has trades. The candles say so afterwards, when that bar is complete.
+that has trades. The candles say so afterwards, when that bar is complete. Without such a bar it
+lapses after DELISTED_AFTER sessions, when a position would be closed.
 """
 
 import logging
@@ -13,8 +14,14 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from tradingbot.bots.ticker_lookup import DELISTED_AFTER
 from tradingbot.errors import DataError
-from tradingbot.markets.calendars import next_sessions, opens_of
+from tradingbot.markets.calendars import (
+    latest_complete_session,
+    next_sessions,
+    opens_of,
+    sessions_between,
+)
 from tradingbot.markets.candles import has_trades
 from tradingbot.markets.data_quality import bar_length
 from tradingbot.markets.session_dates import session_date
@@ -102,7 +109,7 @@ def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
 def openings(
     orders: Sequence[Order], bars: Mapping[str, pd.DataFrame], interval: str
 ) -> tuple[list[Opening], list[Order]]:
-    """The openings at which `orders` are filled, in order of time, and the orders that wait.
+    """The openings at which `orders` are filled, in order of time, and the orders that are not.
 
     Of several orders that meet at one open the last one counts; but a 0 of a later bar leaves one
     alone that found no trades. What the candles do not reach back to has lapsed, and so has what
@@ -118,7 +125,7 @@ def openings(
         chosen: dict[int, Order] = {}
         for order in sorted(mine, key=lambda order: order.decided_at):
             position = _first_open(order, times, opens, has_trades(frame))
-            if position is None:
+            if position is None or _is_too_late(order, times[position].to_pydatetime()):
                 waiting.append(order)
             elif order.decision or position not in chosen or chosen[position].bar == order.bar:
                 chosen[position] = order
@@ -129,6 +136,14 @@ def openings(
             at.moments[symbol] = opens[position].to_pydatetime()
             at.days[symbol] = session_date(symbol, interval, times[position].to_pydatetime())
     return [filled[time] for time in sorted(filled)], waiting
+
+
+def sessions_waited(order: Order, now: datetime) -> int:
+    """How many sessions are complete since its bar; five a week where no calendar knows them."""
+    try:
+        return sessions_between(order.symbol, order.bar, latest_complete_session(order.symbol, now))
+    except DataError:
+        return (now - order.bar).days * 5 // 7
 
 
 def added(waiting: Iterable[Order], new: Iterable[Order]) -> list[Order]:
@@ -158,6 +173,14 @@ def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
             return following
     opened: datetime = bar_opens(symbol, pd.DatetimeIndex([following]), interval)[0].to_pydatetime()
     return opened
+
+
+def _is_too_late(order: Order, bar: datetime) -> bool:
+    """Whether it has lapsed before this bar."""
+    try:
+        return sessions_between(order.symbol, order.bar, bar) > DELISTED_AFTER
+    except DataError:
+        return (bar - order.bar).days * 5 // 7 > DELISTED_AFTER
 
 
 def _first_open(

@@ -1,21 +1,29 @@
 """One round of a bot: fetch, decide, trade on paper, log."""
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 
-from tradingbot.bots.account import CASH, Account, Fill
+from tradingbot.bots.account import CASH, Account
 from tradingbot.bots.broker import PaperBroker, refuse_old
-from tradingbot.bots.orders import Order, added, decided_at, openings, reaching_back, read_orders
+from tradingbot.bots.orders import (
+    Order,
+    added,
+    decided_at,
+    openings,
+    reaching_back,
+    read_orders,
+    sessions_waited,
+)
 from tradingbot.bots.repository import RoundLog, read_portfolio, waiting_orders
+from tradingbot.bots.round_result import Decision, Round
 from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
-from tradingbot.bots.ticker_lookup import TickerFacts, TickerLookup
-from tradingbot.errors import DataError
+from tradingbot.bots.ticker_lookup import DELISTED_AFTER, TickerFacts, TickerLookup
+from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.formatting import storable
 from tradingbot.markets.candles import has_trades
 from tradingbot.typing import SessionFactory
@@ -23,73 +31,12 @@ from tradingbot.typing import SessionFactory
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class Decision:
-    """What was decided on one bar."""
+@dataclass(frozen=True)
+class Asked:
+    """When the source was asked, and for which tickers in vain."""
 
-    symbol: str
-    bar: datetime  # the bar's time
-    close: float  # its price
-    answer: int  # -1, 0 or 1
-    reason: str  # the strategy's own words, if it has any
-    traded_before: bool = False  # on this bar, by an earlier round
-
-
-@dataclass
-class Round:
-    """What a round decided and did."""
-
-    name: str  # the bot's
-    interval: str
-    decisions: list[Decision] = field(default_factory=list)
-    left_out: dict[str, DataError] = field(default_factory=dict)  # ticker -> why
-    fills: list[Fill] = field(default_factory=list)
-    portfolio: dict[str, float] = field(default_factory=dict)  # after the round
-    remarks: list[str] = field(default_factory=list)  # what else was done to it
-    held_prices: dict[str, float] = field(default_factory=dict)  # of what it held before
-    orders: list[Order] = field(default_factory=list)  # what waits for the next open
-    dry_run: bool = False  # nothing of it was stored
-
-    @property
-    def prices(self) -> dict[str, float]:
-        decided = {decision.symbol: decision.close for decision in self.decisions}
-        return {**self.held_prices, **decided}
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Ticker -> why it was left out."""
-        return {symbol: str(error) for symbol, error in self.left_out.items()}
-
-    def to_frame(self) -> pd.DataFrame:
-        """A row a decision: symbol, bar, close, answer, reason, traded_before."""
-        names = [one.name for one in fields(Decision)]
-        return pd.DataFrame([vars(decision) for decision in self.decisions], columns=names)
-
-    def counts(self) -> dict[str, int]:
-        return {
-            "tickers": len(self.decisions) + len(self.left_out),
-            "decided": len(self.decisions),
-            "failed": len(self.left_out),
-            "trades": len(self.fills),
-        }
-
-    def details(self) -> dict[str, Any]:
-        """For run_logs."""
-        decisions = {
-            decision.symbol: {
-                "bar": decision.bar.isoformat(),
-                "close": decision.close,
-                "decision": decision.answer,
-                "reason": decision.reason,
-            }
-            for decision in self.decisions
-        }
-        return {
-            "decisions": decisions,
-            "failed": self.failed,
-            "remarks": self.remarks,
-            "orders": [order.to_json() for order in self.orders],
-        }
+    now: datetime
+    in_vain: frozenset[str]
 
 
 def run_round(
@@ -137,6 +84,8 @@ def _play(
     portfolio = done.portfolio
     frames = fetch()
     bars, done.left_out = _newest_bars(frames, now)
+    unavailable = (name for name, why in done.left_out.items() if isinstance(why, DataUnavailable))
+    asked = Asked(now(), frozenset(unavailable))
     known: dict[str, TickerFacts] = {}
     traded = bars
     if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
@@ -146,7 +95,7 @@ def _play(
             orders = read_orders(waiting_orders(session, strategy.name))
         traded = reaching_back(orders, bars, look_up().since)
     if known or strategy.fill == "open":
-        portfolio, stopped = _before_deciding(strategy, bars, traded, known, sessions)
+        portfolio, stopped = _before_deciding(strategy, bars, traded, known, sessions, asked)
         done.left_out |= {name: error for name, error in stopped.items() if name in bars}
         bars = {name: frame for name, frame in bars.items() if name not in stopped}
         traded = {name: traded[name] for name in bars}
@@ -155,7 +104,7 @@ def _play(
             _settle_only(strategy, known, sessions)
         raise DataError("; ".join(done.failed.values()))
     done.decisions = _decide(strategy, bars, portfolio)
-    _trade(strategy, done, bars, traded, known, sessions, log, now())
+    _trade(strategy, done, bars, traded, known, sessions, log, replace(asked, now=now()))
 
 
 def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
@@ -165,6 +114,13 @@ def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str
         for symbol, quantity in sorted(portfolio.items())
         if quantity and symbol != CASH and symbol not in strategy.tickers
     ]
+
+
+def _without_dividends(symbols: Sequence[str]) -> list[str]:
+    if not symbols:
+        return []
+    names = ", ".join(symbols)
+    return [f"{names}: the source tells of no dividends, and none are credited"]
 
 
 def _newest_bars(
@@ -190,6 +146,7 @@ def _before_deciding(
     traded: Mapping[str, pd.DataFrame],
     known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
+    asked: Asked,
 ) -> tuple[dict[str, float], dict[str, DataError]]:
     """What the bot owns when it decides, and what it must not trade.
 
@@ -200,7 +157,7 @@ def _before_deciding(
         stopped = broker.settlement.stopped
         if strategy.fill == "open":
             allowed = {name: frame for name, frame in traded.items() if name not in stopped}
-            _fill_orders(broker, allowed, strategy.interval)
+            _fill_orders(broker, allowed, strategy.interval, asked)
         broker.credit_dividends()
         owned = dict(broker.account.portfolio)
         session.rollback()
@@ -216,7 +173,7 @@ def _settle_only(
 
 
 def _fill_orders(
-    broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str
+    broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str, asked: Asked
 ) -> list[Order]:
     """Fill what earlier rounds decided and what has opened since; return what still waits."""
     broker.settlement.remarks += [
@@ -228,7 +185,22 @@ def _fill_orders(
     opened, waiting = openings(broker.orders, bars, interval)
     for opening in opened:
         broker.fill(opening)
-    return waiting
+    return _without_lapsed(broker, waiting, asked)
+
+
+def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], asked: Asked) -> list[Order]:
+    """Those that have not waited for too long. Where no source answers, nothing is known."""
+    still = []
+    for order in waiting:
+        waited = 0 if order.symbol in asked.in_vain else sessions_waited(order, asked.now)
+        if waited < DELISTED_AFTER:
+            still.append(order)
+        elif order.decision:
+            broker.settlement.remarks.append(
+                f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed: "
+                f"{waited} sessions without a bar to trade at"
+            )
+    return still
 
 
 def _decide(
@@ -258,7 +230,7 @@ def _trade(
     known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
     log: RoundLog | None,
-    now: datetime,
+    asked: Asked,
 ) -> None:
     """Do what was decided, or leave it to the next open, and say so in the log: one transaction.
 
@@ -268,9 +240,9 @@ def _trade(
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars, known)
         if strategy.fill == "open":
-            waiting = _fill_orders(broker, traded, strategy.interval)
+            waiting = _fill_orders(broker, traded, strategy.interval, asked)
             new = [
-                Order(d.symbol, d.answer, d.bar, decided_at(closed, now, strategy.interval))
+                Order(d.symbol, d.answer, d.bar, decided_at(closed, asked.now, strategy.interval))
                 for d in done.decisions
                 if (closed := broker.closed[d.symbol])
             ]
@@ -288,7 +260,11 @@ def _trade(
             )
         broker.close()
         done.fills, done.portfolio = broker.account.fills, broker.account.portfolio
-        done.remarks = [*broker.settlement.remarks, *_not_watched(strategy, done.portfolio)]
+        done.remarks = [
+            *broker.settlement.remarks,
+            *_not_watched(strategy, done.portfolio),
+            *_without_dividends(broker.settlement.untold),
+        ]
         done.held_prices = broker.settlement.prices
         if log is None:
             session.rollback()

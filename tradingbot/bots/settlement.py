@@ -30,6 +30,7 @@ from tradingbot.data.corporate_actions import Actions
 from tradingbot.errors import DataError
 from tradingbot.formatting import price_text
 from tradingbot.markets.session_dates import session_date
+from tradingbot.markets.symbols import may_pay_dividends
 from tradingbot.persistence.candles import read_splits
 from tradingbot.persistence.models import BotPosition, BotRow, Trade
 from tradingbot.typing import SessionFactory
@@ -94,6 +95,7 @@ class Settlement:
         self.dividends: list[Dividend] = []
         self.prices: dict[str, float] = {}  # of what is held, where known
         self.stopped: dict[str, DataError] = {}  # what must not be traded, and why
+        self.untold: list[str] = []  # held, and whether it pays dividends is not known
         self.remarks: list[str] = []
 
     def settle(self, bars: Mapping[str, pd.DataFrame]) -> None:
@@ -136,7 +138,7 @@ class Settlement:
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         basis = _basis(position, trade, self._row, self._interval)
         prices = known.prices
-        as_of = basis.as_of
+        as_of, by_hand = basis.as_of, self._is_by_hand(symbol, quantity)
         try:
             if prices:
                 quantity, as_of = self._restated(symbol, quantity, basis, known)
@@ -144,7 +146,7 @@ class Settlement:
             self._stop(symbol, str(unclear))
             return
         if prices:
-            self._expect_dividends(symbol, basis, known.actions, max(prices))
+            self._look_for_dividends(symbol, basis, known, by_hand=by_hand)
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
@@ -154,6 +156,29 @@ class Settlement:
         interval = basis.interval if known.frame is None else self._interval
         as_of = as_of if as_of > basis.as_of else newest
         self._bases[symbol] = Basis(as_of, interval, prices)
+
+    def _look_for_dividends(
+        self, symbol: str, basis: Basis, known: TickerFacts, *, by_hand: bool
+    ) -> None:
+        """Expect those of what is held, or say why none are."""
+        before = len(self.dividends)
+        self._expect_dividends(symbol, basis, known.actions, max(known.prices))
+        found = len(self.dividends) - before
+        if found and by_hand:
+            del self.dividends[before:]
+            self._remark(
+                f"{symbol}: its quantity was written by hand after {basis.as_of:%Y-%m-%d}; "
+                f"dividends since then ({found}) are not credited"
+            )
+        if known.actions.dividends is None and may_pay_dividends(symbol):
+            self.untold.append(symbol)
+
+    def _is_by_hand(self, symbol: str, quantity: float) -> bool:
+        """Whether it is not the quantity that the last round left."""
+        position = self._positions.get(symbol)
+        if position is not None:
+            return position.quantity != quantity
+        return bool(self._positions) and symbol not in self._trades
 
     def _expect_dividends(
         self, symbol: str, basis: Basis, actions: Actions, newest: datetime
@@ -178,7 +203,7 @@ class Settlement:
         date_of = partial(session_date, symbol, basis.interval)
         became = new_shares(basis, known.closes, listed if is_told else None, date_of)
         if became.shares != 1:
-            if position is not None and position.quantity != held:
+            if self._is_by_hand(symbol, held):
                 raise Unclear(
                     f"its quantity was written by hand after {basis.as_of:%Y-%m-%d}, and 1 share "
                     f"of then is {became.shares:.6g} now: whether that is in it cannot be told"

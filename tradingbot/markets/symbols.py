@@ -179,6 +179,11 @@ _INDICES = {
 _CLASSES = {"24/7": "crypto", "24/5": "fx", "CMES": "future", "ICEUS": "future"}
 
 
+def may_pay_dividends(symbol: str) -> bool:
+    """Whether holding it may bring dividends, from how the ticker is spelt."""
+    return asset_class(symbol) in ("equity", "other")
+
+
 def asset_class(symbol: str) -> str:
     """equity, index, crypto, fx or future, from how the ticker is spelt; else "other"."""
     try:

@@ -439,7 +439,7 @@ def test_a_split_changes_how_many_are_held_and_not_what_they_are_worth(
     booked = [("sell", 100.0), ("buy", 10.0)]
     assert [(side, price) for side, _, _, price in trades(database)[1:]] == booked
     again = after.bot(Says, database, symbol="AAPL", answers={"AAPL": -1}).run()
-    assert again.remarks == []
+    assert again.remarks == ["AAPL: the source tells of no dividends, and none are credited"]
     assert portfolio(database)["USD"] == pytest.approx(10_000 / 100.05 * 110 * 0.9995)
 
 

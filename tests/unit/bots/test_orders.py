@@ -19,7 +19,9 @@ from tradingbot.bots.bot import Bot
 from tradingbot.bots.console import lines
 from tradingbot.bots.orders import Order, added, decided_at, openings, read_orders
 from tradingbot.data.service import DataService
-from tradingbot.errors import ConfigError, StrategyError
+from tradingbot.data.sources.csv_files import CsvSource
+from tradingbot.errors import ConfigError, DataUnavailable, StrategyError
+from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, RunLog, Trade
 from tradingbot.settings import Settings
@@ -222,6 +224,92 @@ def test_the_next_open_within_a_day_is_that_of_the_next_bar() -> None:
         order = Order("AAPL", 1, datetime(2024, 5, 15, 14), now)
         [opening], waiting = openings([order], {"AAPL": frame}, "1h")
         assert (opening.prices, waiting) == ({"AAPL": position + 1.0}, [])
+
+
+SESSIONS = [f"{day:%Y-%m-%d}" for day in next_sessions("AAPL", datetime(2024, 5, 14), 60)]
+
+
+def halted(first: int, last: int, until: int, *, volume: int | None = None) -> dict[str, Any]:
+    """Bars up to position `until`; from `first` to `last` none, or bars with this volume."""
+    shown = [(at, day) for at, day in enumerate(SESSIONS[: until + 1])]
+    if volume is None:
+        shown = [(at, day) for at, day in shown if not first <= at <= last]
+    return {day: (100 + at, 100 + at, volume if first <= at <= last else 9) for at, day in shown}
+
+
+@pytest.mark.parametrize("between", [True, False], ids=["a round meanwhile", "none"])
+@pytest.mark.parametrize("volume", [None, 0])
+@pytest.mark.parametrize(("missed", "fills"), [(1, True), (19, True), (20, False), (30, False)])
+def test_an_order_of_a_halted_ticker_lapses_after_20_sessions_in_words(
+    exchange: Exchange, missed: int, fills: bool, volume: int | None, between: bool
+) -> None:
+    both = {"tickers": ["AAPL", "BTC-USD"]}
+    last, end = 2 + missed, 4 + missed
+
+    def at(position: int, **answers: int) -> Any:
+        days = pd.date_range("2024-05-15", SESSIONS[position])
+        coin = {f"{day:%Y-%m-%d}": (9, 9, 9) for day in days}
+        bars = {"AAPL": halted(3, last, position, volume=volume), "BTC-USD": coin}
+        return exchange.round(f"{SESSIONS[position]} 22:00", bars=bars, answers=answers, **both)
+
+    at(2, AAPL=1)
+    said = [at(last).remarks] if between else []
+    found = at(end)
+    said.append(found.remarks)
+    expected = [("buy", "AAPL", 100.0 + last + 1)] if fills else []
+    assert [trade[:3] for trade in exchange.trades()] == expected
+    lapsed = [one for notes in said for one in notes if "has lapsed" in one]
+    waited = missed if between else end - 2
+    said_once = f"AAPL: what was decided on {SESSIONS[2]} 00:00 has lapsed: {waited}"
+    assert [one.split(" sessions")[0] for one in lapsed] == ([] if fills else [said_once])
+
+
+def test_an_order_of_a_ticker_that_is_no_longer_watched_lapses_in_words(exchange: Exchange) -> None:
+    exchange.round("2024-05-17 22:00", answers=BUY)
+    done = exchange.round("2024-05-20 22:00", tickers=["BTC-USD"], answers={})
+    assert done.remarks == [
+        "AAPL: what was decided on 2024-05-17 00:00 has lapsed, for it is no longer watched"
+    ]
+    again = exchange.round("2024-05-21 22:00", answers={})
+    assert (again.remarks, exchange.trades()) == ([], [])
+
+
+def test_an_order_waits_while_no_source_answers(
+    exchange: Exchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"tickers": ["AAPL", "BTC-USD"]}
+    coin = {f"{day:%Y-%m-%d}": (9, 9, 9) for day in pd.date_range("2024-05-15", SESSIONS[40])}
+    bars = {"AAPL": halted(0, -1, 40), "BTC-USD": coin}
+    exchange.round(f"{SESSIONS[2]} 22:00", bars=bars, answers=BUY, **both)
+    fetch = CsvSource.fetch
+
+    def away(source: CsvSource, symbol: str, *args: Any) -> Any:
+        if symbol == "AAPL":
+            raise DataUnavailable("no answer", symbol=symbol)
+        return fetch(source, symbol, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CsvSource, "fetch", away)
+        waiting = exchange.round(f"{SESSIONS[39]} 22:00", bars=bars, answers={}, **both)
+    assert [order.symbol for order in waiting.orders if order.decision] == ["AAPL"]
+    exchange.round(f"{SESSIONS[40]} 22:00", bars=bars, answers={}, **both)
+    assert [trade[:3] for trade in exchange.trades()] == [("buy", "AAPL", 103.0)]
+
+
+@pytest.mark.parametrize(("missed", "fills"), [(19, True), (20, False)])
+def test_in_a_backtest_an_order_lapses_alike(missed: int, fills: bool) -> None:
+    def frame(bars: dict[str, Any]) -> pd.DataFrame:
+        opens = [float(bar[0]) for bar in bars.values()]
+        columns = dict.fromkeys(("open", "high", "low", "close"), opens)
+        return pd.DataFrame(columns, index=pd.DatetimeIndex(list(bars)))
+
+    class Once(Bot):
+        def decisionFunction(self, row: Any) -> int:
+            return int(self.symbol == "AAPL" and str(row.name.date()) == SESSIONS[2])
+
+    history = {"AAPL": frame(halted(3, 2 + missed, 40)), "IBM": frame(halted(0, -1, 40))}
+    result = Once("b", tickers=list(history), settings=Settings()).backtest(history)
+    assert (len(result.trades) == 1) is fills
 
 
 def test_an_order_is_stored_as_it_is() -> None:

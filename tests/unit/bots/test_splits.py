@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from tests.support.market import Market, Says
 from tradingbot.bots.bot import Bot
@@ -170,6 +170,53 @@ def test_a_quantity_edited_around_a_split_is_not_traded_until_somebody_says_whic
     assert portfolio(sqlite_url)["USD"] == pytest.approx(70 * CLOSES[60] / 10)
 
 
+def edited_in_sql(url: str, portfolio: str) -> None:
+    """As psql does it: nothing else of the row changes."""
+    with get_db_session(url) as session:
+        session.execute(text("UPDATE bots SET portfolio = :new"), {"new": portfolio})
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_quantity_added_by_sql_is_of_no_known_day(sqlite_url: str, watched: bool) -> None:
+    """`bots.updated_at` still has the last round's time."""
+    tickers = ["AAPL", "IBM"] if watched else ["AAPL"]
+    bot(sqlite_url, Told(50), tickers=tickers).run()
+    with get_db_session(sqlite_url) as session:
+        session.execute(text("UPDATE bots SET updated_at = :then"), {"then": str(DAYS[50])})
+    edited_in_sql(sqlite_url, '{"USD": 0, "AAPL": 0, "IBM": 7}')
+    done = bot(sqlite_url, Told(60, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
+    assert portfolio(sqlite_url)["IBM"] == 7
+    assert any("IBM: its quantity was written by hand" in one for one in done.remarks)
+    with get_db_session(sqlite_url) as session:
+        set_quantity(session, "b", "IBM", 70.0)
+    done = bot(sqlite_url, Told(70, {55: 10.0}, {58: 0.5}), tickers=tickers).run()
+    assert portfolio(sqlite_url) == {"USD": 0, "AAPL": 0, "IBM": 70}
+
+
+def test_dividends_of_before_an_edit_by_sql_are_not_credited_and_told(sqlite_url: str) -> None:
+    bot(sqlite_url, Told(50), 1).run()
+    edited_in_sql(sqlite_url, '{"USD": 5, "AAPL": 7}')
+    done = bot(sqlite_url, Told(60, {}, {55: 0.5})).run()
+    assert portfolio(sqlite_url) == {"USD": 5, "AAPL": 7}
+    assert done.remarks == [
+        f"AAPL: its quantity was written by hand after {DAYS[50]:%Y-%m-%d}; dividends since then "
+        "(1) are not credited"
+    ]
+    bot(sqlite_url, Told(70, {}, {55: 0.5, 65: 1.0})).run()
+    assert portfolio(sqlite_url)["USD"] == pytest.approx(12)
+
+
+@pytest.mark.parametrize(("symbol", "told"), [("AAPL", True), ("BTC-USD", False)])
+def test_a_round_says_that_dividends_are_not_known_where_there_may_be_some(
+    sqlite_url: str, tmp_path: Path, symbol: str, told: bool
+) -> None:
+    market = Market(tmp_path / "candles")
+    market.write(symbol, [98.0, 99.0, 101.0, 100.0])
+    market.bot(Says, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
+    said = f"{symbol}: the source tells of no dividends, and none are credited"
+    assert (said in market.bot(Says, sqlite_url, symbol=symbol, answers={}).run().remarks) is told
+
+
 def test_an_edit_by_hand_without_a_split_is_taken_as_it_is(sqlite_url: str) -> None:
     bot(sqlite_url, Told(50), 1).run()
     with get_db_session(sqlite_url) as session:
@@ -191,7 +238,9 @@ def test_other_candles_stop_the_trades_of_their_ticker_alone(
     done = market.bot(Says, sqlite_url, answers={"AAPL": -1, "IBM": -1}, **options).run()
     assert "do not show whether there was a split since 2024-05-15" in done.failed["AAPL"]
     assert done.remarks == [
-        "AAPL: its candles do not show whether there was a split since 2024-05-15; it is not traded"
+        "AAPL: its candles do not show whether there was a split since 2024-05-15; "
+        "it is not traded",
+        "IBM: the source tells of no dividends, and none are credited",
     ]
     owned = market.bot(Says, sqlite_url, answers={}, **options)
     with pytest.raises(DataError, match=r"kronosbot portfolio set b AAPL QUANTITY"):
