@@ -12,7 +12,14 @@ CONFORMAL = "conformal"  # a calibration: the bands are the model's, as wide as 
 
 def mean_shares(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Those of several forecasts; at least one."""
-    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in shares[0]}
+    names = dict.fromkeys(name for one in shares for name in one)
+    return {name: sum(one.get(name, 0.0) for one in shares) / len(shares) for name in names}
+
+
+def rivals_of(shares: Mapping[str, float]) -> list[str]:
+    """The challengers that have a share, by the names of their models."""
+    own = (KRONOS, RANDOM_WALK, EWMA_WALK, RANGE_WALK)
+    return [name for name, share in shares.items() if name not in own and share > 0]
 
 
 def describe_shares(shares: Mapping[str, float]) -> str:
@@ -21,6 +28,7 @@ def describe_shares(shares: Mapping[str, float]) -> str:
         shares.get(name, 0.0) for name in (KRONOS, RANDOM_WALK, EWMA_WALK, RANGE_WALK)
     )
     named = {"volatility model": ewma + by_range, "random walk": walk, "Kronos": kronos}
+    named |= {model.rpartition("/")[2]: shares[model] for model in rivals_of(shares)}
     ordered = sorted(named.items(), key=lambda item: -item[1])
     exact = np.array([100 * share for _, share in ordered])
     whole = np.floor(exact)

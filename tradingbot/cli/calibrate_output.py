@@ -9,7 +9,7 @@ from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.forecast import short_revision
 from tradingbot.postprocessing.bands import ALL_CLASSES, ALL_STEPS
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined_forecast import Combination, suffices
+from tradingbot.postprocessing.combined_forecast import Combination, forecasters_of, suffices
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.fit import Fit, Outcome
@@ -110,7 +110,8 @@ def _table(one: Fit) -> Table:
 
 
 def _share_table(one: Combination) -> Table:
-    head = [name.capitalize() for name in FORECASTERS]
+    names = list(dict.fromkeys(name for state in one.pools.values() for name in _shares(state)))
+    head = [name.capitalize() if name in FORECASTERS else name for name in names]
     table = plain_table("Class", "Step", "Sessions", "n", *head, "Served", left=("Class", "Served"))
     for (kind, step), state in sorted(one.pools.items()):
         table.add_row(
@@ -118,14 +119,14 @@ def _share_table(one: Combination) -> Table:
             str(step),
             str(state.sessions),
             str(state.forecasts),
-            *(f"{share:.0%}" for share in _shares(state).values()),
+            *(f"{_shares(state).get(name, 0.0):.0%}" for name in names),
             "yes" if suffices(state) else "not yet",
         )
     return table
 
 
 def _shares(state: State) -> dict[str, float]:
-    return dict(zip(FORECASTERS, state.weights.tolist(), strict=True))
+    return dict(zip(forecasters_of(state), state.weights.tolist(), strict=True))
 
 
 def _pool(outcome: Outcome) -> str | None:

@@ -210,7 +210,7 @@ def _stale(
     """The active tickers that are not fresh, those without a forecast first, then by age."""
     newest: dict[str, datetime | None] = {}
     for known in freshest:
-        if known.interval == "1d":
+        if known.interval == "1d" and not known.challenger:
             older = newest.get(known.symbol)
             newest[known.symbol] = max(filter(None, (older, known.as_of)), default=None)
     stale = [

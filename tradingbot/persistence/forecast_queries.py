@@ -21,18 +21,27 @@ class NewestForecast:
     interval: str
     symbol: str
     as_of: datetime | None  # None: not known, as in rows of the first published layout
+    challenger: bool = False  # whether bots were not given it
 
 
 def newest_forecasts(session: Session) -> list[NewestForecast]:
-    """The newest `as_of` of every model, interval and ticker, in this order, from both tables."""
-    newest: dict[tuple[str, str, str], datetime | None] = {}
-    for table in (KronosForecast, KronosPrediction):
-        key = table.model_name, table.interval, table.symbol
-        for *found, as_of in session.execute(select(*key, func.max(table.as_of)).group_by(*key)):
-            model, interval, symbol = found
-            known = newest.get((model, interval, symbol)), as_of
-            newest[model, interval, symbol] = max(filter(None, known), default=None)
-    return [NewestForecast(*key, as_of) for key, as_of in sorted(newest.items())]
+    """The newest `as_of` of every model, interval and ticker, in this order, from both tables.
+
+    A model that has forecast as a challenger, and otherwise, has one of each.
+    """
+    newest: dict[tuple[str, str, str, bool], datetime | None] = {}
+    ledger, latest = KronosForecast.__table__.c, KronosPrediction.__table__.c
+    for columns, role in ((ledger, [ledger.challenger]), (latest, [])):
+        key = [columns.model_name, columns.interval, columns.symbol, *role]
+        for row in session.execute(select(*key, func.max(columns.as_of)).group_by(*key)):
+            model, interval, symbol, *beside, as_of = row
+            place = model, interval, symbol, any(beside)
+            known = newest.get(place), as_of
+            newest[place] = max(filter(None, known), default=None)
+    return [
+        NewestForecast(model, interval, symbol, as_of, challenger)
+        for (model, interval, symbol, challenger), as_of in sorted(newest.items())
+    ]
 
 
 def newest_model(session: Session, symbols: Collection[str], *, interval: str) -> str | None:
@@ -59,6 +68,7 @@ def newest_model_as_of(
             KronosForecast.symbol.in_(symbols),
             KronosForecast.interval == interval,
             KronosForecast.as_of <= bar,
+            KronosForecast.challenger.is_(False),
         )
         .order_by(
             KronosForecast.as_of.desc(),
@@ -81,7 +91,9 @@ def forecast_rows(
             KronosForecast.symbol == symbol,
             KronosForecast.interval == interval,
             KronosForecast.horizon_days == step,
-            *([] if model_name is None else [KronosForecast.model_name == model_name]),
+            KronosForecast.challenger.is_(False)
+            if model_name is None
+            else KronosForecast.model_name == model_name,
         )
     ).all()
 
@@ -164,6 +176,7 @@ def _newest_vintage(
             KronosForecast.symbol == symbol,
             KronosForecast.interval == "1d",
             KronosForecast.as_of <= until,
+            KronosForecast.challenger.is_(False),
         )
         .group_by(
             KronosForecast.as_of,

@@ -26,7 +26,7 @@ def prediction_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
     }
 
 
-def ledger_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
+def ledger_row(forecast: Forecast, bar: ForecastBar, *, challenger: bool) -> dict[str, Any]:
     """The columns of KronosForecast."""
     said = bar.raw or bar
     calibrated = _calibrated(forecast, bar)
@@ -35,6 +35,7 @@ def ledger_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
         "close_quantiles": _by_level(said.close_quantiles),
         "calibrated_quantiles": calibrated and _by_level(calibrated),
         "combined_quantiles": forecast.shares and _by_level(bar.close_quantiles),
+        "challenger": challenger,
         "anchor_factor": forecast.reconstruction and float(forecast.reconstruction.factor),
     }
 

@@ -43,8 +43,12 @@ _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
 )
 
 
-def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
+def store_forecasts(
+    session: Session, forecasts: Sequence[Forecast], *, challenger: bool = False
+) -> int:
     """Writes forecasts into their tables; the number of prediction rows inserted or updated.
+
+    Those of a challenger go into the ledger alone.
 
     `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
     was stored last. The ledger keeps the first forecast of each `as_of` and set of candles, and
@@ -62,13 +66,14 @@ def store_forecasts(session: Session, forecasts: Sequence[Forecast]) -> int:
             key = (forecast.symbol, forecast.interval, forecast.model_name, target)
             latest[key] = prediction_row(forecast, bar)
             vintage = forecast.as_of.replace(microsecond=0), forecast.bars_hash
-            vintages[(*key, *vintage)] = ledger_row(forecast, bar)
+            vintages[(*key, *vintage)] = ledger_row(forecast, bar, challenger=challenger)
         for row in event_rows(forecast):
             chances[tuple(row[name] for name in EVENT_KEY)] = row
-    written = upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
     insert_new(session, KronosForecast, vintages.values())
+    if challenger:
+        return 0
     insert_new(session, KronosEvent, chances.values())
-    return written
+    return upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
 
 
 def already_stored(
@@ -80,15 +85,18 @@ def already_stored(
     interval: str,
     horizon: int,
     bars: Mapping[str, str] | None = None,
+    challenger: bool = False,
 ) -> set[str]:
     """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`.
 
     With `bars`, a hash of each ticker's candles, only what was made from these counts, or what
     does not tell from which it was made.
     In either table: `kronos_predictions` gives days that a newer `as_of` has too to that one.
+    What was made by a challenger counts for a `challenger` alone: bots were not given it.
     """
     complete: set[tuple[str, datetime | None, str]] = set()
     for table in _TABLES:
+        given = [] if challenger else _given(table)
         stored = session.execute(
             select(table.symbol, table.as_of, func.coalesce(table.bars_hash, ""))
             .where(
@@ -96,6 +104,7 @@ def already_stored(
                 table.model_name == model_name,
                 table.as_of.in_(set(as_of.values())),
                 table.horizon_days.between(1, horizon),
+                *given,
             )
             .group_by(table.symbol, table.as_of, table.bars_hash)
             .having(func.count(table.horizon_days.distinct()) == horizon)
@@ -126,9 +135,9 @@ def latest_stored(
     Its prices are restated to the scale of today's candles, by which the bar that it was made from
     closes at `close_at(as_of)`; where that is not known, to the candles that the database keeps.
     What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
-    and none is named, the newest made counts; of those made until `believed`, if it is given, as
-    the ledger has them. All quantiles of the ledger come with it, unless the forecast was made anew
-    since: then 0.1, 0.5 and 0.9 are what is known of it.
+    and none is named, the newest made counts, but for those of challengers; of those made until
+    `believed`, if it is given, as the ledger has them. All quantiles of the ledger come with it,
+    unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
     latest = select(
         *KronosPrediction.__table__.columns,
@@ -160,7 +169,7 @@ def latest_stored(
                 table.interval == interval,
                 table.as_of == as_of,
                 table.horizon_days.between(1, horizon),
-                *([] if model_name is None else [table.model_name == model_name]),
+                *(_given(table) if model_name is None else [table.model_name == model_name]),
             ).order_by(*late, made_at.desc(), table.horizon_days)
         )
         # a vintage -> step -> row, the one made last first; vintages are never mixed
@@ -206,6 +215,11 @@ def stored_forecast(
     except (KronosError, SQLAlchemyError) as error:
         logger.debug("%s: no stored forecast: %s", symbol, error)
         return None
+
+
+def _given(table: type[KronosPrediction] | type[KronosForecast]) -> list[ColumnElement[bool]]:
+    """What leaves out forecasts that bots were not given."""
+    return [table.challenger.is_(False)] if table is KronosForecast else []
 
 
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:

@@ -190,6 +190,27 @@ def newest_of_tickers(
     return {row.symbol: row.newest for row in rows}
 
 
+def challengers_since(session: Session, since: datetime, *, interval: str) -> list[str]:
+    """Return the models that have forecast as challengers, as of `since` or later, by name."""
+    models = session.scalars(
+        select(_LEDGER.model_name)
+        .where(_LEDGER.challenger, _LEDGER.interval == interval, _LEDGER.as_of >= since)
+        .distinct()
+    )
+    return sorted(models)
+
+
+def is_challenger(session: Session, model: str, interval: str) -> bool:
+    """Whether the model's newest forecast was one beside those that bots were given."""
+    newest: bool | None = session.scalar(
+        select(_LEDGER.challenger)
+        .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
+        .order_by(_LEDGER.prediction_made_at.desc())
+        .limit(1)
+    )
+    return bool(newest)
+
+
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
     """Return the revision that has forecast last, scored or not; None if it is not known."""
     return session.scalar(

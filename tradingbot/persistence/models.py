@@ -10,7 +10,7 @@ when stored and when compared: midnight with stray microseconds finds the row of
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingbot.persistence.bot_models import BotPosition as BotPosition
@@ -24,7 +24,7 @@ from tradingbot.persistence.event_models import KronosEvent as KronosEvent
 from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0009"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0010"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):
@@ -95,6 +95,9 @@ class KronosForecast(Base):
     # last close ÷ what the model makes of it: the paths' prices were multiplied by this; None: the
     # paths are not anchored
     anchor_factor: Mapped[float | None]
+    # made beside those that the bots were given, which stand in kronos_predictions: by a model that
+    # is compared with the other
+    challenger: Mapped[bool] = mapped_column(server_default=false())
 
 
 ALL_SYMBOLS = "*"  # in KronosScore.symbol
@@ -202,6 +205,8 @@ class KronosCombination(Base):
     sessions: Mapped[int]  # that were learnt from
     n: Mapped[int]  # forecasts with an outcome on them
     until: Mapped[datetime] = mapped_column(BarTime)  # the newest of these sessions
+    # {"names": […], "rivals": […], "trials": […]}: of further models, with and without a share
+    challengers: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
     learnt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -7,7 +7,7 @@ of all tickers, those of other shards included: by then every exchange has close
 whose candles come days later is left out of that session.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -15,14 +15,21 @@ import pandas as pd
 
 from tradingbot.errors import DataError
 from tradingbot.evaluation.outcomes import BEFORE, ForecastOutcomes, resolve_outcomes
+from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class
-from tradingbot.persistence.ledger import Targets
+from tradingbot.persistence.ledger import (
+    LedgerPart,
+    Targets,
+    challengers_since,
+    is_challenger,
+    read_part,
+)
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key
 from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
 from tradingbot.postprocessing.combined_forecast import Combination
-from tradingbot.postprocessing.experts import EXPERTS, expert_quantiles
+from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, expert_quantiles
 from tradingbot.postprocessing.fit import RECORD
-from tradingbot.typing import SessionFactory
+from tradingbot.typing import Floats, SessionFactory
 
 BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since -> candles by time
 
@@ -40,6 +47,7 @@ def learn(
     *,
     before: datetime,
     horizon: int,
+    challengers: Sequence[str] = (),
 ) -> Combination:
     """What is known once all target sessions earlier than `before` have been learnt from.
 
@@ -49,6 +57,7 @@ def learn(
         start: What is known already: its sessions are not learnt from again.
         before: The first target session that does not count.
         horizon: Of the forecasts, in bars: how far back those of a session can lie.
+        challengers: The further models of the same ledger that are on trial, or were.
     """
     combination = start
     until = [state.until for state in start.pools.values() if state.until is not None]
@@ -58,28 +67,47 @@ def learn(
         after = max(oldest, newest - _LATE)
     while after + _MOMENT < before:
         end = min(after + _SLICE, before)
-        panels = _panels(sessions, bars_of, start.key, (after, end), horizon)
-        combination = taught(combination, panels)
+        panels = _panels(sessions, bars_of, start.key, (after, end), horizon, challengers)
+        combination = taught(combination, panels, challengers)
         after = end - _MOMENT
     return combination
 
 
-def taught(combination: Combination, panels: Panels) -> Combination:
+def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
+    """The challengers of this model's combination, by the ledger; a challenger has none itself.
+
+    One that has not forecast for `_LATE` before `until` is one no longer.
+    """
+    name, _, interval = key
+    with sessions() as session:
+        if is_challenger(session, name, interval):
+            return []
+        found = challengers_since(session, until - _LATE, interval=interval)
+    return [other for other in found if other not in (name, *FORECASTERS)]
+
+
+def taught(
+    combination: Combination, panels: Panels, challengers: Sequence[str] = ()
+) -> Combination:
     """What is known once these sessions have been learnt from."""
     pools = dict(combination.pools)
     for step, parts in panels.items():
         for kind in (*sorted({kind for kind, _ in parts}), ALL_CLASSES):
             these = [panel for of, panel in parts if kind in (of, ALL_CLASSES)]
-            known = pools.get((kind, step), untaught(len(EXPERTS)))
-            newest = replay(joined(these), known).newest
+            known = pools.get((kind, step), untaught(len(EXPERTS))).with_challengers(challengers)
+            newest = replay(joined(these), known, step=step).newest
             if newest.sessions:
                 pools[kind, step] = newest
     return Combination(combination.key, pools)
 
 
-def panels_of(one: ForecastOutcomes, bars: pd.DataFrame) -> Iterator[tuple[int, Panel]]:
-    """The forecasts of a ticker, a step at a time."""
+def panels_of(
+    one: ForecastOutcomes, bars: pd.DataFrame, rivals: Floats | None = None
+) -> Iterator[tuple[int, Panel]]:
+    """The forecasts of a ticker, a step at a time; `rivals` are (n, challengers, 19)."""
     experts, scale = expert_quantiles(bars, one.as_of, one.step)
+    if rivals is not None:
+        experts = np.concatenate([experts, rivals], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         model, actual = np.log(one.raw_quantiles), np.log(one.actual)
     whole = Panel(one.as_of, one.target, scale, actual, model, experts)
@@ -88,7 +116,12 @@ def panels_of(one: ForecastOutcomes, bars: pd.DataFrame) -> Iterator[tuple[int, 
 
 
 def _panels(
-    sessions: SessionFactory, bars_of: BarsOf, key: Key, targets: Targets, horizon: int
+    sessions: SessionFactory,
+    bars_of: BarsOf,
+    key: Key,
+    targets: Targets,
+    horizon: int,
+    challengers: Sequence[str],
 ) -> Panels:
     name, revision, interval = key
     bars: dict[str, pd.DataFrame] = {}  # of the ticker that is being read
@@ -105,6 +138,30 @@ def _panels(
     for one in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
         if isinstance(one, ForecastOutcomes) and one.model_revision == revision:
             kind = asset_class(one.symbol)
-            for step, panel in panels_of(one, bars[one.symbol]):
+            rivals = _rivals(sessions, one, targets, challengers)
+            for step, panel in panels_of(one, bars[one.symbol], rivals):
                 found.setdefault(step, []).append((kind, panel))
     return found
+
+
+def _rivals(
+    sessions: SessionFactory, one: ForecastOutcomes, targets: Targets, challengers: Sequence[str]
+) -> Floats:
+    """What each challenger says in place of these forecasts, as logs (n, challengers, 19).
+
+    NaN where it says nothing, or its paths are not anchored.
+    """
+    said = np.full((len(one), len(challengers), len(QUANTILE_LEVELS)), np.nan)
+    asked = pd.MultiIndex.from_arrays([one.as_of, one.target])
+    for place, name in enumerate(challengers):
+        part = LedgerPart(one.symbol, one.interval, name, one.as_of[0].item(), len(one))
+        rows = read_part(sessions, part, targets=targets)
+        if rows is None:
+            continue
+        there = pd.MultiIndex.from_arrays([rows.as_of, rows.target]).get_indexer(asked)
+        anchored = np.array([text.endswith(ANCHORED) for text in rows.revision.tolist()])
+        known = (there >= 0) & anchored[there]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            said[known, place] = np.log(rows.raw_quantiles[there[known]])
+    said[~np.isfinite(said).all(axis=2)] = np.nan
+    return said

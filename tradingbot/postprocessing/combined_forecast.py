@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from tradingbot.combination_shares import mean_shares
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key, PoolName, key_of
 from tradingbot.postprocessing.combination import State, combine, shares
 from tradingbot.postprocessing.conformal import MIN_FORECASTS, MIN_SESSIONS
 from tradingbot.postprocessing.experts import FORECASTERS, expert_quantiles
+from tradingbot.typing import Floats
 
 
 def pools_for(kind: str, step: int) -> tuple[PoolName, ...]:
@@ -33,7 +35,14 @@ class Combination:
     key: Key
     pools: Mapping[PoolName, State]
 
-    def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
+    @property
+    def rivals(self) -> set[str]:
+        """The challengers that have earned a share somewhere."""
+        return {one.name for state in self.pools.values() for one in state.rivals}
+
+    def apply(
+        self, forecast: Forecast, bars: pd.DataFrame, rivals: Mapping[str, Forecast] | None = None
+    ) -> Forecast:
         """The forecast with combined quantiles and P(up); mean prices stay Kronos' own.
 
         What Kronos says alone stays in each bar's `raw` and `calibrated`. The forecast is returned
@@ -44,6 +53,8 @@ class Combination:
         Args:
             forecast: By the model of `key`.
             bars: The candles that it was made from.
+            rivals: What challengers say in its place, by name. The share of one that says nothing
+                is the others'.
 
         Raises:
             ValueError: The forecast is another model's.
@@ -63,11 +74,13 @@ class Combination:
             return forecast
         prices = np.array([list(bar.close_quantiles.values()) for bar in said])
         model = np.log(prices / forecast.last_close)
-        rows = [slice(at, at + 1) for at in range(len(said))]
-        logs = [
-            combine(state, model[at], experts[at]) for state, at in zip(states, rows, strict=True)
-        ]
-        weights = [shares(state, experts[at]) for state, at in zip(states, rows, strict=True)]
+        logs, weights = [], []
+        for at, state in enumerate(states):
+            row = slice(at, at + 1)
+            beside = _said_by_rivals(state, forecast, at, rivals or {})
+            others = np.concatenate([experts[row], beside], axis=1)
+            logs.append(combine(state, model[row], others))
+            weights.append(_named(state, shares(state, others)[0]))
         prices = np.exp(np.concatenate(logs)) * forecast.last_close
         if not (np.isfinite(prices) & (prices > 0)).all():
             return forecast
@@ -79,9 +92,7 @@ class Combination:
                 for bar, quantiles in zip(forecast.bars, prices.tolist(), strict=True)
             ),
             calibration=f"combined until {until}, n={min(one.forecasts for one in states)}",
-            shares=dict(
-                zip(FORECASTERS, np.concatenate(weights).mean(axis=0).tolist(), strict=True)
-            ),
+            shares=mean_shares(weights),
         )
 
     def _states(self, forecast: Forecast) -> list[State] | None:
@@ -98,6 +109,32 @@ class Combination:
             if state is not None and suffices(state):
                 return state if state.until is not None and state.until < made else None
         return None
+
+
+def forecasters_of(state: State) -> list[str]:
+    """Whose the weights of a state are, in their order."""
+    return [*FORECASTERS, *(rival.name for rival in state.rivals)]
+
+
+def _named(state: State, weights: Floats) -> dict[str, float]:
+    return dict(zip(forecasters_of(state), weights.tolist(), strict=True))
+
+
+def _said_by_rivals(
+    state: State, forecast: Forecast, at: int, rivals: Mapping[str, Forecast]
+) -> Floats:
+    """(1, challengers, 19): what each says of this bar, NaN where it says nothing."""
+    said = np.full((1, len(state.challengers), len(QUANTILE_LEVELS)), np.nan)
+    for place, name in enumerate(state.challengers):
+        rival = rivals.get(name)
+        if rival is None or not is_anchored(rival) or rival.as_of != forecast.as_of:
+            continue
+        if len(rival.bars) <= at or rival.bars[at].target_date != forecast.bars[at].target_date:
+            continue
+        bar = rival.bars[at].raw or rival.bars[at]
+        if tuple(bar.close_quantiles) == QUANTILE_LEVELS:
+            said[0, place] = np.log(np.array([*bar.close_quantiles.values()]) / rival.last_close)
+    return said
 
 
 def is_anchored(forecast: Forecast) -> bool:

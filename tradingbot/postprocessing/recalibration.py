@@ -25,7 +25,14 @@ from tradingbot.persistence.ledger import newest_vintage
 from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.postprocessing.bands import Key
-from tradingbot.postprocessing.combination_learning import BarsOf, Panels, learn, panels_of, taught
+from tradingbot.postprocessing.combination_learning import (
+    BarsOf,
+    Panels,
+    learn,
+    panels_of,
+    rivals_of,
+    taught,
+)
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.fit import RECORD, Fit, fit
 from tradingbot.postprocessing.repository import load, store, store_combination
@@ -152,6 +159,7 @@ def _learnt(
             Combination(one.calibration.key, {}),
             before=newest,
             horizon=max(outcome.step for outcome in one.outcomes),
+            challengers=rivals_of(sessions, one.calibration.key, newest),
         )
         for one in fits
         if one.calibration.key[1].endswith(ANCHORED)

@@ -12,6 +12,7 @@ from sqlalchemy import delete, inspect, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from tradingbot.combination_shares import mean_shares
 from tradingbot.errors import KronosError
 from tradingbot.forecast import ANCHORED, Forecast
 from tradingbot.persistence.engine import get_db_session
@@ -19,8 +20,9 @@ from tradingbot.persistence.models import Base, KronosCalibration, KronosCombina
 from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
+from tradingbot.postprocessing.challenger_rows import challengers_column, with_challengers
 from tradingbot.postprocessing.combination import State
-from tradingbot.postprocessing.combined_forecast import Combination, suffices
+from tradingbot.postprocessing.combined_forecast import Combination, forecasters_of, suffices
 from tradingbot.postprocessing.conformal import BANDS, LIMIT
 from tradingbot.postprocessing.experts import FORECASTERS
 from tradingbot.postprocessing.paths import with_served_paths
@@ -137,13 +139,11 @@ def served_shares(session: Session, key: Key) -> dict[str, float] | None:
     found = load_combination(session, key)
     pools = {} if found is None else found.pools
     weights = [
-        state.weights
+        dict(zip(forecasters_of(state), state.weights.tolist(), strict=True))
         for (kind, _), state in pools.items()
         if kind == ALL_CLASSES and suffices(state)
     ]
-    if not weights:
-        return None
-    return dict(zip(FORECASTERS, np.mean(weights, axis=0).tolist(), strict=True))
+    return mean_shares(weights) if weights else None
 
 
 def store_combination(session: Session, combination: Combination) -> int:
@@ -166,8 +166,9 @@ def store_combination(session: Session, combination: Combination) -> int:
             "interval": interval,
             "asset_class": kind,
             "step": step,
-            "weights": dict(zip(FORECASTERS, state.weights.tolist(), strict=True)),
-            "gains": dict(zip(FORECASTERS, state.gains, strict=True)),
+            "weights": dict(zip(forecasters_of(state), state.weights.tolist(), strict=True)),
+            "gains": dict(zip(forecasters_of(state), state.gains, strict=True)),
+            "challengers": challengers_column(state),
             "median_agreement": state.agreement,
             "median_size": state.size,
             "band_factors": {
@@ -224,7 +225,7 @@ def _state(row: KronosCombination) -> State:
         raise ValueError(f"{row.asset_class} step {row.step} has numbers out of range")
     if state.size < 0 or not 1 <= state.sessions <= state.forecasts:
         raise ValueError(f"{row.asset_class} step {row.step} has counts out of range")
-    return state
+    return with_challengers(state, row.gains, row.challengers)
 
 
 class StoredPostprocessing:

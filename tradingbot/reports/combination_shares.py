@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from tradingbot.combination_shares import rivals_of
 from tradingbot.persistence.report_queries import shares_by_day
 from tradingbot.postprocessing.bands import ALL_CLASSES
 from tradingbot.postprocessing.combination import Course, State
@@ -42,12 +43,18 @@ def read_shares(session: "Session", model: str, revision: str, interval: str) ->
     return shares_of({step: state for (kind, step), state in pools.items() if kind == ALL_CLASSES})
 
 
+def _models_together(weights: list[float]) -> tuple[float, ...]:
+    """Of FORECASTERS: the shares that challengers have earned are added to Kronos'."""
+    own, rivals = weights[: len(FORECASTERS)], weights[len(FORECASTERS) :]
+    return own[0] + sum(rivals), *own[1:]
+
+
 def shares_of(states: Mapping[int, State]) -> list[StepShares]:
     """Return one row a step ahead of what was learnt."""
     return [
         StepShares(
             step=step,
-            shares=tuple(state.weights.tolist()),
+            shares=_models_together(state.weights.tolist()),
             forecasts=state.forecasts,
             sessions=state.sessions,
             until=state.until.astype("M8[s]").item(),
@@ -74,7 +81,9 @@ def read_shares_by_day(
     for day, shares, n in shares_by_day(
         session, model=model, revision=revision, interval=interval, since=since
     ):
+        of_models = sum(shares[rival] for rival in rivals_of(shares))  # as one with Kronos
         row = n * np.array([shares.get(name, 0.0) for name in FORECASTERS])
+        row[0] += n * of_models
         sums[day] = sums.get(day, 0.0) + row
     return SharesByDay(
         days=[*sums], shares=[tuple((row / row.sum()).tolist()) for row in sums.values()]

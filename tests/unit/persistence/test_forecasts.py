@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,6 +19,14 @@ from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.fingerprint import bars_hash
 from tradingbot.path_events import EventChance
 from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.forecast_queries import (
+    forecast_rows,
+    newest_ahead,
+    newest_forecasts,
+    newest_model,
+    newest_model_as_of,
+    newest_until,
+)
 from tradingbot.persistence.forecasts import already_stored, latest_stored, store_forecasts
 from tradingbot.persistence.ledger import ledger_parts, read_part
 from tradingbot.persistence.models import BotRow, KronosEvent, KronosForecast, KronosPrediction
@@ -459,3 +468,81 @@ def test_a_damaged_row_is_told_in_one_line_and_never_served(
         for line in lines
     )
     assert all("\n" not in line for line in lines)
+
+
+class TestChallengers:
+    """A challenger's forecasts are kept and scored, and nobody is given them unless he asks."""
+
+    @pytest.fixture
+    def both(self, database: str) -> str:
+        """The champion's of Monday and Tuesday, and later ones of a challenger."""
+        store(database, forecast(), forecast(as_of=TUESDAY))
+        rivals = [
+            forecast(as_of=as_of, model="rival", close=500.0, made_at=TUESDAY + timedelta(days=2))
+            for as_of in (MONDAY, TUESDAY)
+        ]
+        with get_db_session(database) as session:
+            assert store_forecasts(session, rivals, challenger=True) == 0
+        return database
+
+    def test_they_are_in_the_ledger_alone(self, both: str) -> None:
+        assert 500.0 not in predicted(both).values()
+        with get_db_session(both) as session:
+            rows = session.query(KronosForecast).all()
+            assert {(row.model_name, row.challenger) for row in rows} == {
+                (MODEL, False), ("rival", True),
+            }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "model_of",
+        [
+            lambda session: latest_stored(
+                session, "SPY", interval="1d", horizon=5, as_of=TUESDAY
+            ).model_name,
+            lambda session: latest_stored(
+                session, "SPY", interval="1d", horizon=5, as_of=MONDAY,
+                believed=TUESDAY + timedelta(days=3),
+            ).model_name,
+            lambda session: newest_until(session, "SPY", TUESDAY).model_name,
+            lambda session: newest_ahead(session, "SPY", 3, TUESDAY).model_name,
+            lambda session: newest_model(session, ["SPY"], interval="1d"),
+            lambda session: newest_model_as_of(
+                session, ["SPY"], interval="1d", bar=TUESDAY, believed=TUESDAY + timedelta(days=3)
+            ),
+            lambda session: {
+                row.model_name for row in forecast_rows(session, "SPY", interval="1d", step=1)
+            }.pop(),
+            lambda session: next(
+                one.model for one in newest_forecasts(session) if not one.challenger
+            ),
+        ],
+        ids=range(8),
+    )  # fmt: skip
+    def test_whoever_names_no_model_is_given_the_champions(
+        self, both: str, model_of: Callable[[Any], str]
+    ) -> None:
+        with get_db_session(both) as session:
+            assert model_of(session) == MODEL
+
+    def test_whoever_names_the_challenger_is_given_its(self, both: str) -> None:
+        with get_db_session(both) as session:
+            found = latest_stored(
+                session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
+            )
+            rows = forecast_rows(session, "SPY", interval="1d", step=1, model_name="rival")
+            [other] = [one for one in newest_forecasts(session) if one.challenger]
+        assert found is not None
+        assert found.bars[0].close == 500.0
+        assert len(rows) == 2
+        assert (other.model, other.as_of) == ("rival", TUESDAY)
+
+    def test_one_that_becomes_the_champion_forecasts_again_for_the_bots(self, both: str) -> None:
+        asked: dict[str, Any] = dict(
+            as_of={"SPY": TUESDAY}, model_name="rival", interval="1d", horizon=5
+        )
+        with get_db_session(both) as session:
+            assert already_stored(session, ["SPY"], **asked, challenger=True) == {"SPY"}
+            assert already_stored(session, ["SPY"], **asked) == set()
+            store_forecasts(session, [forecast(as_of=TUESDAY, model="rival", close=501.0)])
+            assert already_stored(session, ["SPY"], **asked) == {"SPY"}
+        assert 501.0 in predicted(both).values()

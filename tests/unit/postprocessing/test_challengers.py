@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
+from sqlalchemy import insert, update
 
+from tests.support.records import LAST, Past
 from tests.unit.postprocessing.test_targets import (
     WAVES,
     guessing,
@@ -13,10 +18,21 @@ from tests.unit.postprocessing.test_targets import (
     knowing_half,
     plain,
 )
+from tradingbot.combination_shares import describe_shares
+from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.evaluation.metric_sums import crps
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.models import KronosCombination, KronosForecast
 from tradingbot.postprocessing.combination import Course, Panel, replay, shares, untaught
+from tradingbot.postprocessing.combination_learning import learn, rivals_of
 from tradingbot.postprocessing.combination_state import TRIAL_SESSIONS, State
+from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.experts import EXPERTS
+from tradingbot.postprocessing.repository import (
+    load_combination,
+    served_shares,
+    store_combination,
+)
 from tradingbot.typing import Floats
 
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
@@ -128,3 +144,100 @@ def test_the_order_in_which_challengers_are_listed_changes_nothing() -> None:
     one, panel = learnt({"hopeless": hopeless, "better": knowing_half})
     other, turned = learnt({"better": knowing_half, "hopeless": hopeless})
     assert one.combine(panel) == pytest.approx(other.combine(turned), nan_ok=True)
+
+
+# in the ledger ----------------------------------------------------------------------------
+
+KEY = ("mini", "r1+anchored", "1d")
+PAST = Past(("AAPL", "MSFT"), sessions=110, horizon=2, width=0.4, revision=KEY[1])
+
+
+@pytest.fixture
+def ledger(database: str) -> str:
+    """110 nights of a champion, and of a challenger that knows half of each move."""
+    PAST.store(database)
+    with get_db_session(database) as session:
+        for symbol in PAST.symbols:
+            closes = {bar["timestamp"]: bar["close"] for bar in PAST.candles(symbol)}
+            rows = replace(PAST, model="me/right", width=0.8).forecasts(symbol)
+            for row in rows:
+                known = (
+                    closes.get(row["target_date"], row["last_close"]) / row["last_close"]
+                ) ** 0.5
+                row["close_quantiles"] = {p: q * known for p, q in row["close_quantiles"].items()}
+                row["challenger"] = True
+            session.execute(insert(KronosForecast), rows)
+    return database
+
+
+def of_ledger(url: str, start: Combination | None = None, until: datetime = LAST) -> Combination:
+    sessions = partial(get_db_session, url)
+
+    def bars_of(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        with sessions() as session:
+            return bars_in_database(session, symbol, interval, since)
+
+    return learn(
+        sessions,
+        bars_of,
+        start or Combination(KEY, {}),
+        before=until,
+        horizon=2,
+        challengers=rivals_of(sessions, KEY, until),
+    )
+
+
+def test_the_ledger_s_challengers_are_tried_and_what_is_known_of_them_is_stored(
+    ledger: str,
+) -> None:
+    middle = of_ledger(ledger, until=LAST - timedelta(days=100))
+    assert all(state.trials and not state.rivals for state in middle.pools.values())
+    with get_db_session(ledger) as session:
+        store_combination(session, middle)
+    with get_db_session(ledger) as session:
+        read = load_combination(session, KEY)
+    assert read is not None
+    for pool, state in middle.pools.items():
+        again = read.pools[pool]
+        assert replace(again, log_factors=state.log_factors) == state
+    newest = of_ledger(ledger, read)
+    assert {pool for pool, state in newest.pools.items() if state.rivals} == newest.pools.keys()
+    assert newest.rivals == {"me/right"}
+    with get_db_session(ledger) as session:
+        store_combination(session, newest)
+        shares = served_shares(session, KEY)
+        assert load_combination(session, KEY).rivals == {"me/right"}
+    assert shares is not None
+    assert shares["me/right"] > shares["kronos"] > 0
+    assert "% right" in describe_shares(shares)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_challenger_has_no_challengers_and_a_forgotten_one_is_none(ledger: str) -> None:
+    sessions = partial(get_db_session, ledger)
+    assert rivals_of(sessions, KEY, LAST) == ["me/right"]
+    assert rivals_of(sessions, ("me/right", KEY[1], "1d"), LAST) == []
+    assert rivals_of(sessions, KEY, LAST + timedelta(days=30)) == []
+    assert rivals_of(sessions, (*KEY[:2], "1h"), LAST) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {},
+        {"names": ["other"], "rivals": [], "trials": []},
+        {"names": [], "rivals": [{"name": "x", "agreement": None}], "trials": []},
+        {"names": ["x"], "rivals": [{"name": "x", "size": -1.0, "sessions": 3}], "trials": []},
+        {"names": [], "rivals": [], "trials": [{"sessions": 1}]},
+    ],
+    ids=range(5),
+)
+def test_damaged_challengers_are_told_and_all_is_learnt_again(
+    ledger: str, damage: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    with get_db_session(ledger) as session:
+        store_combination(session, of_ledger(ledger))
+        session.execute(update(KronosCombination).values(challengers=damage))
+    with get_db_session(ledger) as session:
+        assert load_combination(session, KEY) is None
+    assert "is damaged" in caplog.text

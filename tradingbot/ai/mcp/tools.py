@@ -172,7 +172,11 @@ class KronosTools:
         ticker = None if asked.symbol is None else ticker_of(asked.symbol)
         with self._sources.session() as session:
             newest = max(
-                (known for known in newest_forecasts(session) if known.interval == "1d"),
+                (
+                    known
+                    for known in newest_forecasts(session)
+                    if known.interval == "1d" and not known.challenger
+                ),
                 key=lambda known: known.as_of or datetime.min,
                 default=None,
             )
@@ -207,7 +211,7 @@ class KronosTools:
         newest: dict[str, datetime | None] = {}
         with self._sources.session() as session:
             for known in newest_forecasts(session):
-                if known.interval == "1d":
+                if known.interval == "1d" and not known.challenger:
                     dates = filter(None, (newest.get(known.symbol), known.as_of))
                     newest[known.symbol] = max(dates, default=None)
         active = set(active_tickers(settings, self._sources.data(), self._sources.session))
