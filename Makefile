@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer prometheus image-test frameworks fresh-test lint bench bench-job bench-scoring bench-backtest bench-finetune combination settings docs lock release clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer prometheus image-test frameworks fresh-test lint bench bench-job bench-scoring bench-ledger bench-backtest bench-finetune combination settings docs lock release clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ bench-job: $(VENV)/.dev ## The whole nightly job, 100 tickers on a real Space an
 
 bench-scoring: $(VENV)/.dev ## Scoring of a million matured forecasts on a real Postgres
 	@$(PY) -m benchmarks.scoring
+
+bench-ledger: $(VENV)/.dev ## What ten million forecasts cost in Postgres (LEDGER="--sessions 100": a tenth)
+	@$(PY) -m benchmarks.ledger $(LEDGER)
 
 bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
 	@$(PY) -m benchmarks.walk_forward

@@ -16,6 +16,7 @@ from tradingbot.cli.export import export_app
 from tradingbot.cli.exporter import exporter
 from tradingbot.cli.mcp import serve_mcp
 from tradingbot.cli.notify import notify
+from tradingbot.cli.partition import partition
 from tradingbot.cli.portfolio import portfolio_app
 from tradingbot.cli.report import write_report
 from tradingbot.cli.run import RunCommand, run
@@ -92,6 +93,7 @@ app.command(cls=Command)(calibrate)
 app.command(cls=Command)(check)
 app.command("report", cls=Command)(write_report)
 app.command(cls=Command)(score)
+app.command(cls=Command)(partition)
 app.command(cls=Command)(notify)
 app.command(cls=Command)(exporter)
 app.command("mcp", cls=Command)(serve_mcp)

@@ -9,8 +9,10 @@ from tradingbot.environment import environment
 from tradingbot.jobs.sharding import Shard
 from tradingbot.persistence.engine import get_db_session, get_engine, init_db
 from tradingbot.persistence.locks import open_lock
+from tradingbot.persistence.partitions import add_partitions
 from tradingbot.persistence.run_log import SpaceNotes
 from tradingbot.persistence.url import database_exists, database_url, redact
+from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.space.orphaned_space import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
@@ -34,9 +36,11 @@ class JobDatabase:
         self.address = redact(self._url)
 
     def prepare(self) -> None:
-        """Bring the schema up to date; DatabaseError."""
+        """Bring the schema up to date, and partitions of the ledger ahead of it; DatabaseError."""
         if not self.dry_run:
             init_db(self._url)
+            with self.sessions() as session:
+                add_partitions(session.connection(), utcnow())
 
     def sessions(self) -> AbstractContextManager[Session]:
         """One transaction; a dry run upgrades no schema for it."""

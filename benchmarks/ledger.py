@@ -1,0 +1,156 @@
+"""What a ledger of ten million forecasts costs, on a real Postgres.
+
+    python -m benchmarks.ledger                     2,000 tickers, 1,000 sessions, 5 ahead
+    python -m benchmarks.ledger --sessions 100      a tenth of it
+
+Prints markdown on stdout, and what it is doing on stderr. Storing is timed in pairs, into an empty
+database and into the large one in turn, so that a busy machine hurts both; the commands are
+processes of their own, from start to end.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from statistics import median
+
+import psycopg2
+
+from benchmarks._support import cpu, postgres, say, table, timed
+from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
+from tradingbot.persistence.engine import get_db_session, init_db
+from tradingbot.persistence.forecasts import store_forecasts
+
+TICKERS, STEPS, ROUNDS = 2000, 5, 5
+NOW = datetime(2026, 11, 27)
+FILL = """
+    INSERT INTO kronos_forecasts
+      (symbol, interval, model_name, model_revision, as_of, target_date, bars_hash,
+       prediction_made_at, horizon_days, last_close, predicted_open, predicted_high, predicted_low,
+       predicted_close, predicted_volume, close_quantiles, prob_up, samples)
+    SELECT 'T' || ticker, '1d', 'NeoQuasar/Kronos-mini', 'f4e6869', day, day + step * interval '1 day',
+      'a1b2c3d4e5f6', day, step, 100.123, 100.123, 101.123, 99.123, 100.123, 1e6, %(quantiles)s, 0.55, 50
+    FROM generate_series(%(first)s, %(last)s) session,
+      LATERAL (SELECT timestamp '2026-11-20' - session * interval '1 day') days(day),
+      generate_series(1, %(tickers)s) ticker, generate_series(1, %(steps)s) step
+"""  # noqa: E501 (SQL)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sessions", type=int, default=1000, help="that forecasts were made on")
+    sessions = parser.parse_args().sessions
+    with postgres() as new_database:
+        empty, large = new_database(), new_database()
+        for url in (empty, large):
+            init_db(url)
+        say(f"{TICKERS * STEPS * sessions:,} forecasts into Postgres")
+        filled = timed(lambda: fill(large, sessions))
+        say("storing in turn")
+        rates = store_in_turn(empty, large)
+        rows = [
+            ["rows in the ledger", f"{count(large):,}"],
+            ["size, index included", size(large)],
+            ["filled in", f"{filled:.0f} s"],
+            ["one night stored, 10,000 bars: empty", f"{median(rates[0]):.2f} s"],
+            ["the same: large", f"{median(rates[1]):.2f} s"],
+            ["rate, of the empty one's", f"{median(ratios(rates)):.0%}"],
+            ["`kronosbot status`", f"{command(large, 'status'):.1f} s"],
+            ["`kronosbot partition`", f"{command(large, 'partition'):.1f} s"],
+        ]
+        after = store_in_turn(empty, large, first=ROUNDS)
+        rows += [
+            ["partitioned: rate, of the empty one's", f"{median(ratios(after)):.0%}"],
+            ["partitioned: `kronosbot status`", f"{command(large, 'status'):.1f} s"],
+        ]
+    print(f"{cpu()}, {len(os.sched_getaffinity(0))} cores. {TICKERS} tickers, {STEPS} ahead.\n")
+    print(table(["what", "measured"], rows))
+
+
+def fill(url: str, sessions: int) -> None:
+    quantiles = "{" + ", ".join(f'"{level:g}": 100.12345678901234' for level in QUANTILE_LEVELS)
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        for first in range(1, sessions + 1, 20):
+            some = {"first": first, "last": min(first + 19, sessions)}
+            shape = {"tickers": TICKERS, "steps": STEPS, "quantiles": quantiles + "}"}
+            cursor.execute(FILL, {**some, **shape})
+        cursor.execute("VACUUM ANALYZE kronos_forecasts")
+    connection.close()
+
+
+def store_in_turn(empty: str, large: str, *, first: int = 0) -> tuple[list[float], list[float]]:
+    """Seconds of each night stored into each."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(first, first + ROUNDS):
+        night = forecasts(NOW + timedelta(days=number))
+        for url, taken in zip((empty, large), seconds, strict=True):
+            taken.append(timed(lambda url=url, night=night: store(url, night)))
+    return seconds
+
+
+def ratios(seconds: tuple[list[float], list[float]]) -> list[float]:
+    return [a / b for a, b in zip(*seconds, strict=True)]
+
+
+def store(url: str, night: list[Forecast]) -> None:
+    with get_db_session(url) as session:
+        store_forecasts(session, night)
+
+
+def forecasts(as_of: datetime) -> list[Forecast]:
+    """One of each ticker."""
+    bars = tuple(
+        ForecastBar(
+            step=step,
+            target_date=as_of + timedelta(days=step),
+            open=100.1, high=101.1, low=99.1, close=100.1, volume=1e6,
+            close_quantiles={level: 100 + level for level in QUANTILE_LEVELS},
+            prob_up=0.55,
+        )
+        for step in range(1, STEPS + 1)
+    )  # fmt: skip
+    return [
+        Forecast(
+            symbol=f"T{number}", interval="1d", model_name="NeoQuasar/Kronos-mini",
+            model_revision="f4e6869", as_of=as_of, made_at=as_of, last_close=100.0, samples=50,
+            seed=None, bars=bars, bars_hash="a1b2c3d4e5f6",
+        )
+        for number in range(1, TICKERS + 1)
+    ]  # fmt: skip
+
+
+def command(url: str, name: str) -> float:
+    """Seconds of a command, from start to end."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "tradingbot.kronosbot", name, "--database-url", url],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if "Traceback" in done.stderr or done.returncode > 1:  # 1: forecasts of made-up tickers are old
+        raise SystemExit(done.stderr)
+    return time.monotonic() - began
+
+
+def count(url: str) -> int:
+    return int(str(_ask(url, "SELECT count(*) FROM kronos_forecasts")))
+
+
+def size(url: str) -> str:
+    return str(_ask(url, "SELECT pg_size_pretty(pg_total_relation_size('kronos_forecasts'))"))
+
+
+def _ask(url: str, query: str) -> object:
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        [[answer]] = cursor.fetchall()
+    connection.close()
+    return answer
+
+
+if __name__ == "__main__":
+    main()
