@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if options.until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
+    if options.port > 65535:
+        where = f"{options.host}:{options.port}"
+        return _fail(f"cannot listen on {where}: a port is a number from 0 to 65535", 1)
     try:
         listener = _bind(options.host, options.port)
     except OSError as error:
@@ -116,8 +119,20 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def _port(text: str) -> int:
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End the process with one line, as any other mistake does."""
+        self.exit(2, f"kronos_space: {message}; `{self.prog} --help` lists the options\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m kronos_space",
         description="Serve Kronos forecasts over HTTP.",
         epilog="Everything else is set by environment variables; KRONOS_MODEL chooses the model "
@@ -125,7 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", default=7860, type=int, help="port to listen on; 0 takes a free one (%(default)s)"
+        "--port",
+        default=7860,
+        type=_port,
+        help="port to listen on; 0 takes a free one (%(default)s)",
     )
     parser.add_argument(
         "--until-stdin-closes",
@@ -147,10 +165,7 @@ def _bind(host: str, port: int) -> socket.socket:
     # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
     listener = file_descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OverflowError:
-        raise OSError(0, "a port is a number from 0 to 65535") from None
+    listener.bind((host, port))
     return listener
 
 

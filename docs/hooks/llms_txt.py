@@ -61,5 +61,6 @@ def _summary(markdown: str) -> str:
         text = " ".join(paragraph.split())
         if text and text[0] not in "#!:|":
             plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
-            return re.split(r"(?<=[.!?:]) ", plain, maxsplit=1)[0]
+            first = re.split(r"(?<=[.!?:]) ", plain, maxsplit=1)[0]
+            return re.sub(":$", ".", first)
     return ""

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from kronos_space.deployment.errors import HubError, HubRefused, printable
+from kronos_space.deployment.usage import Command, Group
 from kronos_space.finetune import command
 from kronos_space.finetune.errors import FinetuneError
 
 app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
+    cls=Group,
     help="The Space that serves Kronos forecasts, and the models in it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 
 
@@ -26,7 +27,7 @@ def main() -> None:
     app()
 
 
-@app.command(short_help="Bring this version of the Space onto the Hub.")
+@app.command(cls=Command, short_help="Bring this version of the Space onto the Hub.")
 def deploy(
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The Space on the Hub.")],
     variable: Annotated[
@@ -77,8 +78,8 @@ def deploy(
         raise typer.Exit(130) from None
 
 
-app.command()(command.finetune)
-app.command()(command.promote)
+app.command(cls=Command)(command.finetune)
+app.command(cls=Command)(command.promote)
 
 
 @app.command(short_help="Bring a fine-tuned checkpoint onto the Hub.")

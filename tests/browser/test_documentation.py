@@ -59,3 +59,4 @@ def test_every_command_and_page_is_listed_for_people_and_for_language_models(sit
         path = source.relative_to(ROOT / "docs")
         assert f"]({path})" in listed
         assert (site / path).is_file()
+    assert not re.search(r":$", listed, re.MULTILINE)  # no summary breaks off

@@ -1,13 +1,20 @@
 """How a subcommand of `kronosbot` tells that an option is wrong."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.exceptions import TyperException
 
 from tradingbot.cli.options import given_as
 from tradingbot.cli.output import fail
+from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.runtime.logs import likely_log_format, log_line
+from tradingbot.runtime.wrapping import width_of, wrapped
 
 WHOLE = 1000  # characters; Typer would cut the sentences of its lists at 45
 
@@ -30,7 +37,11 @@ class Command(TyperCommand):
             return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments into `ctx`; a value that does not fit ends the command."""
+        """Parse the arguments into `ctx`; what makes no sense ends the command with a line."""
+        with _usage_in_a_line(ctx):
+            return self._parsed(ctx, args)
+
+    def _parsed(self, ctx: Any, args: list[str]) -> list[str]:
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -57,6 +68,33 @@ class Group(TyperGroup):
     def get_short_help_str(self, limit: int = 45) -> str:
         """Return the first sentence, as `Command` does."""
         return super().get_short_help_str(max(limit, WHOLE))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options before the name of a command."""
+        with _usage_in_a_line(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the arguments name."""
+        with _usage_in_a_line(ctx):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_in_a_line(ctx: Any) -> Iterator[None]:
+    """Tell what Typer says about the arguments in one line, and end the process."""
+    try:
+        yield
+    except TyperException as error:
+        said = error.format_message()
+        if said == ctx.get_help():  # of a group alone
+            raise
+        end = "" if said.endswith((".", "?")) else "."
+        said = f"{said}{end} Try '{ctx.command_path} --help' for help."
+        in_json = likely_log_format(sys.argv[1:], environment()) == "json"
+        line = wrapped(f"Error: {said}", width_of(sys.stderr))
+        typer.echo(log_line("ERROR", said) if in_json else line, err=True)
+        raise typer.Exit(error.exit_code) from None
 
 
 def _expected(option: Any) -> str | None:

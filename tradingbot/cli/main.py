@@ -1,17 +1,14 @@
 """`kronosbot`, the command: its subcommands and options."""
 
-import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
-from typer.exceptions import TyperException
 
 from tradingbot import __version__
 from tradingbot.cli.backtest import backtest
 from tradingbot.cli.calibrate import calibrate
 from tradingbot.cli.check import check
-from tradingbot.cli.command import Command
+from tradingbot.cli.command import Command, Group
 from tradingbot.cli.export import export_app
 from tradingbot.cli.exporter import exporter
 from tradingbot.cli.mcp import serve_mcp
@@ -23,16 +20,16 @@ from tradingbot.cli.run import RunCommand, run
 from tradingbot.cli.score import score
 from tradingbot.cli.space import space_app
 from tradingbot.cli.status import status
-from tradingbot.environment import environment
-from tradingbot.runtime.logs import likely_log_format, log_line
 
 
-class JobGroup(TyperGroup):
+class JobGroup(Group):
     """The subcommands; arguments that name none of them are those of `run`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments into `ctx`, with `run` where no subcommand is named."""
         own = {name for option in self.get_params(ctx) for name in option.opts}
+        if ctx.resilient_parsing:  # a shell completes a line
+            return super().parse_args(ctx, args)
         if not args or (args[0].startswith("-") and args[0] not in own):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -50,7 +47,6 @@ app = typer.Typer(
       kronosbot run --local --source sample
       kronosbot status
     """,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -59,13 +55,7 @@ app = typer.Typer(
 
 def command() -> None:
     """Run `kronosbot` with the arguments of the process, and end it."""
-    in_json = likely_log_format(sys.argv[1:], environment()) == "json"
-    try:
-        sys.exit(app(prog_name="kronosbot", standalone_mode=not in_json))
-    except TyperException as error:  # the arguments make no sense
-        said = f"{error.format_message()} Try 'kronosbot --help'."
-        typer.echo(log_line("ERROR", said), err=True)
-        sys.exit(error.exit_code)
+    app(prog_name="kronosbot")
 
 
 def _print_version(wanted: bool) -> None:

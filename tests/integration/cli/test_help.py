@@ -62,6 +62,7 @@ def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
         (["run", "--locl"], "No such option: --locl (Possible options: --force, --local, --model)"),
         (["--horizn", "3"], "No such option: --horizn"),
         (["run", "SPY"], "Got unexpected extra argument(s) (SPY)"),
+        (["run", "--symbols"], "Option '--symbols' requires an argument."),
     ],
 )
 def test_a_slip_of_the_pen_is_told_with_a_hint(
@@ -70,7 +71,25 @@ def test_a_slip_of_the_pen_is_told_with_a_hint(
     done = kronosbot(*arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert hint in done.stderr
-    assert "--help' for help." in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.endswith("--help' for help.\n")
+    assert done.stderr.count("\n") == 1
+    assert not re.search(r"[.?]\.", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("kronosbot sta", ["status"]),
+        ("kronosbot run --so", ["--source"]),
+        ("kronosbot export forecasts --format ", ["csv", "json", "parquet"]),
+        ("kronosbot ", ["run", "status"]),
+    ],
+)
+def test_a_shell_completes_a_line(line: str, words: list[str], tmp_path: Path) -> None:
+    asked = {"_KRONOSBOT_COMPLETE": "complete_bash", "COMP_WORDS": line}
+    done = kronosbot(folder=tmp_path, **asked, COMP_CWORD=str(line.count(" ")))
+    assert done.stdout.splitlines()[: len(words)] == words
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
         ),
         ([], {"KRONOS_MAX_BATCH": "abc"}, 2, "KRONOS_MAX_BATCH='abc': expected a whole number"),
         (["--port", "99999"], {}, 1, "cannot listen on 127.0.0.1:99999: a port is a number"),
+        (["--port", "abc"], {}, 2, "argument --port: 'abc': expected a number from 0 to 65535"),
+        (["--bogus"], {}, 2, "unrecognized arguments: --bogus; `python -m kronos_space --help`"),
         (["--host", "no.such.host.invalid"], {}, 1, "cannot listen on no.such.host.invalid"),
     ],
 )

@@ -1,0 +1,48 @@
+"""How `kronos-space` shows its commands, and tells that arguments make no sense."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+WHOLE = 1000  # characters; Typer would cut the sentences of its list at 45
+
+
+class Command(TyperCommand):
+    """A command that tells a wrong argument in one line."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence whole; it is wrapped where it is shown."""
+        return super().get_short_help_str(max(limit, WHOLE))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _in_a_line(ctx):
+            return super().parse_args(ctx, args)
+
+
+class Group(TyperGroup):
+    """The commands; one that does not exist is told in one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _in_a_line(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _in_a_line(ctx):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _in_a_line(ctx: Any) -> Iterator[None]:
+    try:
+        yield
+    except TyperException as error:
+        said = error.format_message()
+        if said == ctx.get_help():  # without arguments
+            raise
+        end = "" if said.endswith((".", "?")) else "."
+        typer.echo(f"Error: {said}{end} Try '{ctx.command_path} --help' for help.", err=True)
+        raise typer.Exit(error.exit_code) from None
