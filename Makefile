@@ -62,14 +62,17 @@ fuzz: $(VENV)/.dev ## Thousands of made-up requests to a Space of its own (FUZZ=
 chaos: $(VENV)/.dev ## The nightly job through 300 schedules of faults (CHAOS="--schedules 9 --seed 7")
 	@$(PY) -m tests.chaos.chaos $(CHAOS)
 
+# A command in there may take minutes; elsewhere a test that takes five of them hangs.
+LONG := -o faulthandler_timeout=0
+
 image-test: $(VENV)/.dev ## The images of the Space and of the bots, built and run (as root on Debian; minutes)
-	@$(PY) -m pytest -s tests/images/space_image.py tests/images/bots_image.py
+	@$(PY) -m pytest $(LONG) -s tests/images/space_image.py tests/images/bots_image.py
 
 frameworks: $(VENV)/.dev ## The examples for freqtrade and vectorbt with the real ones, in environments of their own
-	@$(PY) -m pytest -s tests/frameworks/other_frameworks.py
+	@$(PY) -m pytest $(LONG) -s tests/frameworks/other_frameworks.py
 
 fresh-test: $(VENV)/.dev ## `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)
-	@$(PY) -m pytest -s tests/images/fresh_machines.py
+	@$(PY) -m pytest $(LONG) -s tests/images/fresh_machines.py
 
 lint: $(VENV)/.dev ## Style, types, the directions of imports, and GitHub's workflows
 	@$(PY) -m ruff check .

@@ -1,5 +1,6 @@
 """What tests share: a real Space process, a real Postgres server, SQLite files (one a worker)."""
 
+import gc
 import os
 import platform
 import subprocess
@@ -20,6 +21,12 @@ from tradingbot.persistence.engine import dispose_engines
 # Before torch is imported: its threads that wait for work leave the CPU to others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 platform.processor()  # asks `uname` once, else in the first test with a client of OpenAI's
+# The developer's own settings and the width of the terminal do not reach the tests.
+OURS = ("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL", "COLUMNS", "LINES")
+for name in [name for name in os.environ if name.startswith(OURS)]:
+    del os.environ[name]
+# Millions of objects that were imported stay: they are not looked through again and again.
+gc.disable()
 TESTS = Path(__file__).parent
 _numbers = count()
 
@@ -41,6 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             fixtures -= {"postgres_server"}
         if fixtures & OF_A_PROCESS:
             item.add_marker("integration")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -76,15 +88,6 @@ def schema_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     """A new database has its schema by what the migrations executed, not by running them again."""
     if request.node.get_closest_marker("migrations") is None:
         monkeypatch.setattr(engine, "upgrade", upgrade_at_once)
-
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own settings and the width of the terminal do not reach the tests."""
-    ours = ("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL", "COLUMNS", "LINES")
-    for name in os.environ:
-        if name.startswith(ours):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

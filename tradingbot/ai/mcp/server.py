@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -13,6 +13,7 @@ from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID, client_supports_apps
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import JsonSchemaMode
 from pydantic_core import from_json
 
 from tradingbot import __version__
@@ -103,8 +104,8 @@ def _listed(tool: Tool) -> Any:
         name=tool.name,
         title=tool.title,
         description=tool.about,
-        input_schema=tool.arguments.model_json_schema(),
-        output_schema=tool.document.model_json_schema(mode="serialization"),
+        input_schema=_schema(tool.arguments, "validation"),
+        output_schema=_schema(tool.document, "serialization"),
         annotations=types.ToolAnnotations(
             read_only_hint=True,
             destructive_hint=False,
@@ -113,6 +114,11 @@ def _listed(tool: Tool) -> Any:
         ),
         _meta={"ui": {"resourceUri": FAN}} if tool.closes else None,
     )
+
+
+@cache
+def _schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
+    return model.model_json_schema(mode=mode)
 
 
 def _result(tool: Tool, asked: BaseModel, *, fan: bool) -> Any:
