@@ -19,7 +19,18 @@ from sqlalchemy.exc import DBAPIError
 
 from kronos_space.settings import Settings as SpaceSettings
 from tests.support import ROOT
-from tests.support.charts import CHART, CI, NAMESPACE, Object, find, helm, pods, rendered, variables
+from tests.support.charts import (
+    CHART,
+    CI,
+    NAMESPACE,
+    OF_PROMETHEUS,
+    Object,
+    find,
+    helm,
+    pods,
+    rendered,
+    variables,
+)
 from tradingbot import __version__
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
@@ -52,6 +63,8 @@ def test_helm_lints_it_strictly(ci: str) -> None:
 @pytest.mark.parametrize("ci", CI)
 def test_every_manifest_is_one_that_kubernetes_takes(ci: str) -> None:
     for manifest in rendered(ci=ci):
+        if manifest["apiVersion"] == OF_PROMETHEUS:
+            continue  # tests/chart/test_monitoring.py
         kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
@@ -76,6 +89,7 @@ def test_every_object_is_labelled_and_in_the_namespace(ci: str) -> None:
             "postgres",
             "test",
             "backup",
+            "metrics",
         )
         assert labels["app.kubernetes.io/version"] == __version__
         assert labels["helm.sh/chart"].startswith("tradingbots-")

@@ -33,6 +33,9 @@ def rendered(*arguments: str, ci: str = "default") -> tuple[Object, ...]:
     return tuple(filter(None, yaml.safe_load_all(helm(*release, *arguments))))
 
 
+OF_PROMETHEUS = "monitoring.coreos.com/v1"  # the operator's kinds, which Kubernetes does not know
+
+
 def find(objects: tuple[Object, ...], kind: str, name: str) -> Object:
     [found] = [one for one in objects if (one["kind"], one["metadata"]["name"]) == (kind, name)]
     return found
@@ -60,6 +63,8 @@ def variables(pod: Object) -> dict[str, Any]:
         assert variable["name"] not in found, f"{variable['name']} is there twice"
         if "value" in variable:
             found[variable["name"]] = variable["value"]
+        elif "fieldRef" in variable["valueFrom"]:
+            found[variable["name"]] = variable["valueFrom"]["fieldRef"]["fieldPath"]
         else:
             reference = variable["valueFrom"]["secretKeyRef"]
             found[variable["name"]] = (reference["name"], reference["key"])

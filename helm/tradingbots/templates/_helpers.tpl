@@ -1,7 +1,7 @@
 {{/* Refuse the values of an older chart, as `helm upgrade --reuse-values` gives them: they lack what is
      new since 0.1.0. The schema asks for none of it, since its words would not help. */}}
 {{- define "tradingbots.refuseOldValues" -}}
-{{- range list "backup" }}
+{{- range list "backup" "metrics" "alerts" "dashboard" "space.serviceMonitor" "space.podMonitor" }}
 {{- $names := splitList "." . }}
 {{- $above := $.Values }}
 {{- range initial $names }}
@@ -235,4 +235,54 @@ matchExpressions:
   - key: app.kubernetes.io/component
     operator: In
     values: [bot, test, backup]
+{{- end }}
+
+{{/* The `env` that the values give the bot kronosbot. */}}
+{{- define "tradingbots.envOfKronosbot" -}}
+{{- $env := dict }}
+{{- range .Values.bots }}
+{{- if eq .name "kronosbot" }}
+{{- $env = .env | default dict }}
+{{- end }}
+{{- end }}
+{{- toYaml $env }}
+{{- end }}
+
+{{/* A ServiceMonitor or a PodMonitor, for the Prometheus operator. Takes a dict: root, component, port
+     (its name), of (the values with serviceMonitor and podMonitor). */}}
+{{- define "tradingbots.monitor" -}}
+{{- $it := . }}
+{{- if and .of.serviceMonitor.enabled .of.podMonitor.enabled }}
+{{- fail (printf "%s: serviceMonitor and podMonitor would scrape the same twice: enable one of them" .component) }}
+{{- end }}
+{{- range $kind := list "ServiceMonitor" "PodMonitor" }}
+{{- $values := index $it.of (untitle $kind) }}
+{{- if $values.enabled }}
+---
+apiVersion: monitoring.coreos.com/v1
+kind: {{ $kind }}
+metadata:
+  name: {{ $it.root.Release.Name }}-{{ $it.component }}
+  namespace: {{ $it.root.Release.Namespace }}
+  labels:
+    {{- include "tradingbots.labels" $it | nindent 4 }}
+    {{- with $values.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  selector:
+    matchLabels:
+      {{- include "tradingbots.selector" $it | nindent 6 }}
+  {{ eq $kind "ServiceMonitor" | ternary "endpoints" "podMetricsEndpoints" }}:
+    - port: {{ $it.port }}
+      path: /metrics
+      interval: {{ $values.interval }}
+      {{- if $values.sendKey }}
+      authorization:
+        credentials:
+          name: {{ $it.root.Values.secretName }}
+          key: KRONOS_API_KEY
+      {{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
