@@ -256,7 +256,7 @@ def test_the_token_of_the_hub_is_given_to_kronosbot_alone(ci: str) -> None:
     with_token = {
         name for name, pod in pods(rendered(ci=ci)).items() if "HF_TOKEN" in yaml.safe_dump(pod)
     }
-    in_cluster = ci in ("space", "shards")
+    in_cluster = ci in ("space", "shards", "monitoring")
     assert with_token == (set() if in_cluster else {"tradingbot-kronos"})
 
 

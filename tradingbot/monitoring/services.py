@@ -7,7 +7,9 @@
     https://anything/else                  a webhook: the message as one JSON document
 
 slack+http://, telegram+http:// and ntfy+http:// are the same without TLS, within a cluster.
-apprise knows a hundred more services, in 10 MB of its own; a webhook reaches its server too.
+
+The library apprise knows a hundred more services, and brings OAuth, YAML and Markdown along, into a
+process that holds the Hub's token; its own server takes a webhook.
 """
 
 from collections.abc import Callable, Mapping

@@ -86,7 +86,7 @@ def test_what_the_nights_left_is_what_prometheus_knows(prometheus: Prometheus) -
     assert value('kronosbot_scored_forecasts{window="all"}') == 4 * (8 + 7 + 6)
     assert value('kronosbot_last_run_shards{status="ok"}') == 1
     assert value("count(kronosbot_last_run_phase_duration_seconds)") == 6
-    assert value('kronos_http_requests_total{route="/metrics",status="200"}') >= 1
+    prometheus.wait_for('kronos_http_requests_total{route="/metrics",status="200"}')
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def gone(tmp_path: Path) -> Iterator[str]:
         env={**os.environ, "DATABASE_URL": database},
     )  # fmt: skip
     said = process.stderr.readline()
-    yield said.split()[2]
+    yield said.split()[2].rstrip(";")
     process.kill()
     process.communicate(timeout=60)
 

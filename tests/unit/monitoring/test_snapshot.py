@@ -3,15 +3,24 @@
 from functools import partial
 
 import pytest
+from sqlalchemy import make_url, text
 
+from tests.support.postgres import Postgres
 from tests.support.records import NOW, Past
 from tradingbot.errors import ConfigError, HubRefused
 from tradingbot.jobs.summary import Ending, RunSummary
 from tradingbot.monitoring.metrics import metrics_text
 from tradingbot.monitoring.snapshot import read_snapshot
-from tradingbot.persistence.engine import get_db_session, init_db, read_only_session
+from tradingbot.persistence.engine import (
+    dispose_engines,
+    get_db_session,
+    init_db,
+    read_only_session,
+)
+from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.monitoring_queries import space_is_awake
 from tradingbot.persistence.run_log import RunLogWriter
+from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
 
@@ -53,3 +62,26 @@ def test_a_database_that_is_not_there_or_refuses_is_read_as_such(sqlite_url: str
     Past(["AAPL"], sessions=2).store(sqlite_url, source="csv:/nowhere")
     with pytest.raises(ConfigError, match="no such folder"):
         read_snapshot(sqlite_url, Settings(), source=None, max_age=1)
+
+
+def test_a_role_that_may_only_read_is_enough(postgres_server: Postgres, postgres_url: str) -> None:
+    Past(["AAPL"], sessions=2).store(postgres_url)
+    RunLogWriter.begin(
+        partial(get_db_session, postgres_url), started_at=utcnow(), details={"shard": "0/1"}
+    )
+    with get_db_session(postgres_url) as session:
+        session.execute(text("CREATE ROLE watcher LOGIN"))
+        session.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO watcher"))
+    as_watcher = make_url(postgres_url).set(username="watcher").render_as_string(False)
+    try:
+        with open_lock(postgres_url, "run 0/1") as lock:
+            assert lock.try_exclusive()
+            found = read_snapshot(as_watcher, Settings(), source="yahoo", max_age=1)
+        assert found.why == ""
+        assert found.status is not None
+        assert [run.state for run in found.status.runs] == ["running", "ok"]
+    finally:
+        dispose_engines()
+        with get_db_session(postgres_url) as session:
+            session.execute(text("DROP OWNED BY watcher"))
+            session.execute(text("DROP ROLE watcher"))
