@@ -23,6 +23,7 @@ ENCODED_AT_ONCE = 64  # windows, which bounds the memory
 VALIDATION_AHEAD = 16  # bars of a validation window that the loss counts
 VALIDATION_WINDOWS = 128
 MAX_TRAINING_WINDOWS = 4096  # drawn once, then used again
+MOVED = 26  # weeks at most, back or forth, by which the days of a training window are moved
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def training_windows(
     """Draw windows over tickers and time that end by `spans.train_until`.
 
     Each ticker is drawn as often as it has bars. The leading part is half of a window to nearly
-    all of it.
+    all of it. The days of a window are moved by some whole weeks: its weekdays stay, but weekday,
+    day and month no longer tell which session it is. All tickers share the market's move of a
+    session, and a model learns that by heart.
 
     Raises:
         FinetuneError: No ticker has a whole window.
@@ -79,7 +82,8 @@ def training_windows(
     begin = [int(rng.integers(starts[number])) for number in of]
     lead = rng.integers(bars // 2, bars - 1, size=len(of))
     chosen = [(series[number], at, int(it)) for number, at, it in zip(of, begin, lead, strict=True)]
-    return _tokenised(chosen, bars, tokenizer)
+    weeks = rng.integers(-MOVED, MOVED + 1, size=len(of))
+    return _tokenised(chosen, bars, tokenizer, weeks)
 
 
 def validation_windows(
@@ -103,11 +107,16 @@ def validation_windows(
             "--until"
         )
     some = np.linspace(0, len(found) - 1, min(len(found), VALIDATION_WINDOWS)).astype(int)
-    return _tokenised([found[number] for number in some], bars, tokenizer)
+    return _tokenised(
+        [found[number] for number in some], bars, tokenizer, np.zeros(len(some), "int64")
+    )
 
 
 def _tokenised(
-    chosen: Sequence[tuple[Series, int, int]], bars: int, tokenizer: KronosTokenizer
+    chosen: Sequence[tuple[Series, int, int]],
+    bars: int,
+    tokenizer: KronosTokenizer,
+    weeks: NDArray[np.int64],
 ) -> Windows:
     s1, s2 = [], []
     for first in range(0, len(chosen), ENCODED_AT_ONCE):
@@ -123,8 +132,8 @@ def _tokenised(
         s2.append(fine)
     stamps = np.stack(
         [
-            time_features(one.days[begin : begin + bars].astype("datetime64[us]"))
-            for one, begin, _ in chosen
+            time_features((one.days[begin : begin + bars] + 7 * moved).astype("datetime64[us]"))
+            for (one, begin, _), moved in zip(chosen, weeks, strict=True)
         ]
     )
     return Windows(

@@ -17,6 +17,7 @@ from kronos_space.finetune.windows import (
     validation_windows,
 )
 from kronos_space.forecasting.candles import CLIP, normalise
+from kronos_space.forecasting.timestamps import time_features
 from tests.support.finetuning import BARS, candles, tiny_model
 
 MODEL, TOKENIZER = tiny_model()
@@ -75,6 +76,16 @@ def test_a_leading_part_is_half_a_window_or_more_and_leaves_bars_to_forecast() -
     assert len(windows) == 50
     assert windows.lead.min() >= BARS // 2
     assert windows.lead.max() < BARS
+
+
+def test_stamps_tell_the_weekday_of_a_training_bar_but_not_its_session() -> None:
+    one = replace(SERIES[0], days=SERIES[0].days[:BARS], values=SERIES[0].values[:BARS])
+    until = replace(SPANS, train_until=one.days[-1])  # so that all windows are of the same bars
+    windows = training_windows([one], until, BARS, 20, np.random.default_rng(3), TOKENIZER)
+    stamps = windows.stamps[..., 2:]  # weekday, day, month
+    real = torch.from_numpy(time_features(one.days.astype("datetime64[us]")))[:, 2:]
+    assert torch.equal(stamps[..., 0], real[:, 0].expand(20, BARS))
+    assert len({tuple(first.tolist()) for first in stamps[:, 0]}) > 10
 
 
 def test_validation_windows_count_their_last_bars() -> None:
