@@ -55,8 +55,10 @@ def sentence(about: Mapping[str, Any]) -> str:
     return NO_VERDICT.format(base=about["base"])
 
 
-def percent(gain: Mapping[str, float]) -> str:
+def percent(gain: Mapping[str, float | None]) -> str:
     """2.1 %"""
+    if gain["value"] is None:
+        return "unknown"
     return f"{100 * gain['value']:.1f} %".replace("-", MINUS)
 
 

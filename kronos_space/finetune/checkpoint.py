@@ -7,10 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from kronos_space.finetune.card import card, sentence
 from kronos_space.finetune.errors import FinetuneError
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
+
+NOT_OURS = "is not a checkpoint that `kronos-space finetune` wrote"
 
 
 def name_of(base: str, until: str) -> str:
@@ -44,9 +48,10 @@ def write_checkpoint(
             folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is of a full disk, too
         shutil.rmtree(part, ignore_errors=True)
-        raise FinetuneError(f"{folder} cannot be written: {error.strerror}") from error
+        why = getattr(error, "strerror", None) or error
+        raise FinetuneError(f"{folder} cannot be written: {why}") from error
 
 
 def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
@@ -76,10 +81,12 @@ def read_about(folder: Path) -> dict[str, Any]:
     """
     try:
         about = json.loads((folder / "kronos.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FinetuneError(f"{folder}: no readable kronos.json ({error})") from error
+    except OSError as error:
+        raise FinetuneError(f"{folder} {NOT_OURS}: kronos.json: {error.strerror}") from error
+    except ValueError as error:
+        raise FinetuneError(f"{folder} {NOT_OURS}: kronos.json is damaged ({error})") from error
     if not isinstance(about, dict) or "base" not in about:
-        raise FinetuneError(f"{folder} is not a checkpoint that `kronos-space finetune` wrote")
+        raise FinetuneError(f"{folder} {NOT_OURS}")
     return about
 
 

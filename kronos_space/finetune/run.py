@@ -22,7 +22,8 @@ from kronos_space.finetune.trainer import Trainer
 from kronos_space.finetune.training import Recipe
 from kronos_space.finetune.verdict import judge
 from kronos_space.finetune.windows import Series, training_windows, validation_windows
-from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
+from kronos_space.settings import Settings as SpaceSettings
+from kronos_space.weights.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from tradingbot.data.service import DataService
 from tradingbot.errors import DataError
 from tradingbot.evaluation.training_cutoff import in_training
@@ -33,6 +34,7 @@ from tradingbot.settings import Settings
 
 SINCE = datetime(1997, 1, 1)  # no calendar is known for longer
 LONG, SHORT = (8, 512), (24, 256)  # windows a step and their bars, by the model's context
+MIN_HISTORY = SpaceSettings().min_history  # bars
 TRAINING = "training.pt"  # where a training stands, in the work folder
 
 
@@ -91,7 +93,7 @@ def _finished(job: Job, work: Path) -> dict[str, Any] | None:
 
 
 def _train(job: Job, settings: Settings, work: Path, reporter: ProgressReporter) -> dict[str, Any]:
-    base = load_checkpoint(job.base)
+    base = _base(job.base, settings.horizon)
     series = candles(job, settings, reporter)
     spans = split(union([one.days for one in series]), job.until, settings.horizon)
     _check_unseen(base.name, series, spans)
@@ -107,6 +109,19 @@ def _train(job: Job, settings: Settings, work: Path, reporter: ProgressReporter)
     with signals_held():
         write_checkpoint(job.out, base.model, base.tokenizer, about)
     return about
+
+
+def _base(name: str, horizon: int) -> Checkpoint:
+    try:
+        base = load_checkpoint(name)
+    except CheckpointError as error:
+        raise FinetuneError(str(error).replace("KRONOS_MODEL=", "--base=")) from error
+    if horizon + MIN_HISTORY > base.max_context:
+        raise FinetuneError(
+            f"KRONOS_HORIZON={horizon}: {base.name} sees {base.max_context} bars, of which "
+            f"{MIN_HISTORY} must be history; take a shorter horizon, or another --base"
+        )
+    return base
 
 
 def _trainer(
@@ -188,6 +203,8 @@ def candles(job: Job, settings: Settings, reporter: ProgressReporter) -> list[Se
             frame = data.bars(symbol, since=SINCE)
             for warning in frame.attrs["warnings"]:
                 reporter.say(f"{symbol}: {warning}")
+            if frame.empty or np.ptp(frame["close"]) == 0:
+                raise DataError("its closes never move", symbol=symbol)
             found.append(_series(symbol, frame))
         except DataError as error:
             reporter.warn(f"{symbol} is left out: {error}")

@@ -22,9 +22,9 @@ def save(path: Path, key: dict[str, Any], progress: Progress) -> None:
         part.replace(path)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
         part.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or "the disk is full, or a file may not be so large"
         raise FinetuneError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; make room, "
-            "and the same command goes on"
+            f"{path} cannot be written: {why}; make room, and the same command goes on"
         ) from error
 
 

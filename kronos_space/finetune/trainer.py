@@ -114,7 +114,8 @@ class Trainer:
                 step, loss = progress.losses[-1]
                 best = " (best so far)" if step == progress.best_step else ""
                 reporter.say(f"step {step}: validation loss {loss:.4f}{best}")
-                self._save()
+                if step == progress.step:  # not at step 1, with the untrained model's validation
+                    self._save()
 
     def _save(self) -> None:
         with signals_held():

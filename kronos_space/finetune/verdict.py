@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from kronos_space.finetune.card import between, percent
+from kronos_space.finetune.errors import FinetuneError
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 from tradingbot.walk_forward.comparison import Comparison, compare
 from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
 
 CONTEXT = 500  # bars, as the job sends them
+WINDOWS = 50  # of each ticker, at least where there are as many sessions: fewer have no interval
 
 
 def judge(
@@ -27,7 +29,12 @@ def judge(
 
     Both are served as the job is served them, by a Space on this machine. The two results files
     lie in `work`; a run that was interrupted goes on with them.
+
+    Raises:
+        FinetuneError: A Space did not make all forecasts.
+        KronosError: No ticker has a window, a Space does not start.
     """
+    stride = max(1, min(settings.horizon, test_sessions // WINDOWS))
     files = {
         "challenger": (work / "challenger.csv", str(folder)),
         "champion": (work / "champion.csv", about["base_path"]),
@@ -35,8 +42,8 @@ def judge(
     for path, model in files.values():
         config = WalkForwardConfig(
             tickers=tuple(about["symbols"]),
-            windows=max(1, test_sessions // settings.horizon),
-            stride=settings.horizon,
+            windows=test_sessions // stride,
+            stride=stride,
             context=CONTEXT,
             temperature=TEMPERATURE,
             top_p=TOP_P,
@@ -44,7 +51,14 @@ def judge(
             model=model,
             local=True,
         )
-        run(settings, config, WalkForwardResult(path), reporter)
+        result = WalkForwardResult(path)
+        run(settings, config, result, reporter)
+        some = result.missing < result.wanted
+        if result.missing and not (result.refused and some):  # of those no further run makes one
+            raise FinetuneError(
+                f"{result.missing} of {result.wanted} forecasts of {result.model} for the verdict "
+                f"are missing: {result.error}; the same command goes on"
+            )
     after = datetime.strptime(about["until"], "%Y-%m-%d")
     compared = compare(files["challenger"][0], files["champion"][0], after=after)
     return in_words(compared, about["base"])

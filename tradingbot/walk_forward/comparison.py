@@ -23,9 +23,12 @@ KEY = ["symbol", "as_of", "step"]
 
 @dataclass(frozen=True)
 class Gain:
-    """1 - CRPS ÷ another's CRPS, with a 95 % interval; None where there are too few sessions."""
+    """1 - CRPS ÷ another's CRPS, with a 95 % interval; None where there are too few sessions.
 
-    value: float
+    `value` is None where there is nothing to compare, or the other's CRPS is 0.
+    """
+
+    value: float | None
     low: float | None
     high: float | None
 
@@ -110,8 +113,8 @@ class _Gains:
     def of(self, ours: str, theirs: str) -> Gain:
         pair = self.losses[[ours, theirs]]
         known = pair.notna().all(axis=1).to_numpy()
-        if not known.any():
-            return Gain(float("nan"), None, None)
+        if not pair[known][theirs].any():
+            return Gain(None, None, None)
         total, drawn = resampled(self.as_of[known], pair[known].to_numpy(), block=self.block)
         ends = interval(1 - drawn[:, 0] / drawn[:, 1])
         low, high = (None, None) if ends is None else map(float, ends)

@@ -1,6 +1,8 @@
 """A fine-tuning as a whole: the same weights again, nothing from the future, and stops."""
 
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -27,20 +29,21 @@ pytestmark = pytest.mark.slow
 class Quiet(ProgressReporter):
     """Keeps what is said. One that is given a step is stopped by its validation, as by Ctrl-C."""
 
-    def __init__(self, until: int | None = None) -> None:
+    def __init__(self, until: int | None = None, by: BaseException | None = None) -> None:
         super().__init__()
         self.said: list[str] = []
         self.until = until
+        self.by = by or Stopped(SIGINT)
 
     def say(self, line: str) -> None:
         self.said.append(line)
-        if self.until and line.startswith(f"step {self.until}:"):
-            raise Stopped(SIGINT)
+        if line.startswith(f"step {self.until}:"):
+            raise self.by
 
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> run.Job:
-    write_place(tmp_path, context=32)
+    write_place(tmp_path)
     monkeypatch.setattr(run, "judge", lambda *_: in_words(GOOD, "tiny"))
     return run.Job(
         source=f"csv:{tmp_path / 'candles'}", symbols=(), until=date(2016, 3, 31), steps=20,
@@ -123,6 +126,61 @@ def test_what_another_command_wrote_is_left_alone(
     with pytest.raises(FinetuneError, match="is there already; give another --out"):
         tuned(job)
     assert read_about(job.out) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "horizon", "told"),
+    [
+        ({"base": "nowhere"}, 5, "--base='nowhere': neither a known model nor a folder"),
+        ({}, 40, "KRONOS_HORIZON=40: tiny sees 64 bars, of which 32 must be history"),
+        ({"symbols": ("AAA-USD",)}, 5, "there are no candles"),  # whose closes never move
+    ],
+)
+def test_what_can_have_no_verdict_is_told_before_the_training(
+    job: run.Job, tmp_path: Path, change: Mapping[str, Any], horizon: int, told: str
+) -> None:
+    path = tmp_path / "candles" / "AAA-USD.csv"
+    pd.read_csv(path).assign(open=9.0, high=9.0, low=9.0, close=9.0).to_csv(path, index=False)
+    settings = replace(Settings.from_env({}), data_source=job.source, horizon=horizon)
+    with pytest.raises(FinetuneError, match=told):
+        run.finetune(replace(job, **change), settings, Quiet())
+    assert {path.name for path in tmp_path.iterdir()} == {"base", "candles"}
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """A disk that is full, as a process sees it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("size", [1_000, 60_000, 90_000])  # which the state outgrows by and by
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    job: run.Job, tmp_path: Path, size: int
+) -> None:
+    with no_file_above(size), pytest.raises(FinetuneError, match="cannot be written: ") as refused:
+        tuned(job)
+    assert "\n" not in str(refused.value)
+    assert not job.out.exists()
+    assert not list(tmp_path.rglob("*.part"))
+    assert "verdict" in tuned(job)
+
+
+@pytest.mark.parametrize("step", [0, 5, 20])
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+    job: run.Job, tmp_path: Path, step: int
+) -> None:
+    """At a validation, before what it found is on disk."""
+    with pytest.raises(ZeroDivisionError):
+        tuned(job, Quiet(until=step, by=ZeroDivisionError()))
+    tuned(job)
+    whole = replace(job, out=tmp_path / "whole")
+    tuned(whole)
+    assert weights(job.out) == weights(whole.out)
 
 
 def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_its_checkpoint(
