@@ -19,6 +19,7 @@ class Timeouts:
     space_health: float = 10.0
     space_answer: float = 300.0  # one batch of forecasts
     space_backoff: float = 0.5  # before the second attempt, then twice as long each time
+    challenger: float = 1800.0  # for all forecasts of one challenger in a night
     space_retry_after: float = 60.0  # a Space that asks for a longer pause is asked again sooner
 
     # The Hub. A pause after a signal takes at most hub_pause_after_signal, one answer and one

@@ -20,7 +20,7 @@ import requests
 
 from tests.support.commands import start
 
-READY = re.compile(r"ready: (\S+) at revision (\S+) on http://(\S+):(\d+)")
+READY = re.compile(r"ready: (\S+) at revision ([^\s,]+)(?:, .*)? on http://(\S+):(\d+)")
 NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 
 

@@ -119,7 +119,7 @@ def run(
         from tradingbot.monitoring.notification import announce, configured_target
 
         def build() -> "NightlyJob":
-            from tradingbot.jobs.nightly import build_job
+            from tradingbot.jobs.building import build_job
             from tradingbot.jobs.options import JobOptions
 
             configured_target()  # checked before anything is done

@@ -6,6 +6,9 @@
      "model": "NeoQuasar/Kronos-mini", "as_of": "2026-11-20T00:00:00",
      "source": "yahoo", "shard": "0/1", "dry_run": false,
      "database": "postgresql+psycopg2://me:***@db/bots",
+     "challengers": [{"name": "kronos-base", "stored": 3, "already_there": 0, "tickers": 3,
+                      "beside": false,              whether it has a share in what is served
+                      "failure": null}],            of KRONOS_MODELS; why it did no more
      "counts": {"active": 3, "stored": 1, "already_there": 1, "failed": 1, "rows": 5},
      "durations": {"wake": 30.1, "fetch": 2.0, …},  seconds by phase
      "failures": [{"kind": "TooFewBars", "reason": "5 usable 1d bars …", "symbols": ["NEW"]}],
@@ -61,6 +64,7 @@ def digest(summary: RunSummary) -> dict[str, Any]:
         "shard": summary.shard,
         "database": summary.database,
         "dry_run": summary.dry_run,
+        "challengers": [asdict(one) for one in summary.challengers],
         "counts": summary.counts(),
         "durations": {name: round(took, 3) for name, took in summary.durations.items()},
         "failures": [

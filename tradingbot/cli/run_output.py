@@ -119,6 +119,8 @@ def _stored_lines(summary: RunSummary) -> Iterator[str]:
         done = [f"{made} ({summary.rows} rows) now"] if summary.made else []
         done += [f"{there} already there"] if summary.there else []
         yield f"Stored   {', '.join(done) or 'nothing'}: kronos_predictions in {summary.database}"
+    for number, one in enumerate(summary.challengers):
+        yield f"{'' if number else 'Beside':7}  {one}"
     for number, ((_, reason), symbols) in enumerate(summary.failures().items()):
         yield f"{'Failed   ' if not number else '         '}{', '.join(symbols)}: {reason}"
 

@@ -10,6 +10,7 @@ from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubError, KronosError
 from tradingbot.forecast import Forecast
+from tradingbot.jobs.challengers import Challengers, Lineup, Night, OpenOther, lineup_of
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.options import JobOptions
 from tradingbot.jobs.orphaned_space import pause_unused_space
@@ -35,32 +36,10 @@ from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 from tradingbot.settings import Settings
-from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.space.orphaned_space import WakeLog
 from tradingbot.typing import SessionFactory
 
 SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster]]
-
-
-def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporter) -> "NightlyJob":
-    """The job with its real parts; ConfigError. Nothing is touched yet."""
-    check_space_is_known(settings, local=options.local)
-
-    def opener(lock: Lock, log: WakeLog | None) -> AbstractContextManager[Forecaster]:
-        local, model = options.local, options.model
-        return open_space(
-            settings, local=local, model=model, reporter=reporter, lock=lock, wake_log=log
-        )
-
-    database = JobDatabase(options.database_url, dry_run=options.dry_run)
-    data = DataService(
-        settings.data_source,
-        horizon=settings.horizon,
-        sessions=database.storage,
-        timeouts=settings.timeouts,
-        max_jump=settings.max_jump,
-    )
-    return NightlyJob(settings, options, database, data, opener, reporter)
 
 
 @dataclass
@@ -77,12 +56,14 @@ class NightlyJob:
     data: DataService
     open_space: SpaceOpener  # it hands over a Space that is up, and puts it to rest on the way out
     reporter: ProgressReporter
+    open_other: OpenOther | None = None  # likewise, that of a challenger
 
     def __post_init__(self) -> None:
         self._timer = PhaseTimer()
         self._source: str | None = None  # known once the night is planned, as is the shard
         self._shard = WHOLE
-        self._model: str | None = None  # known once the Space is up
+        self._lineup = Lineup()  # known once the Space is up
+        self._challengers = Challengers.none()
         self._tickers = TickerOutcomes()
         self._rows = 0
         self._rests_space = not self.options.local  # it would be this run's to pause one
@@ -98,8 +79,9 @@ class NightlyJob:
             shard=str(self._shard),
             database=self.database.address,
             local=self.options.local,
-            model=self._model,
+            model=self._lineup.champion,
             tickers=self._tickers.snapshot(),
+            challengers=self._challengers.outcomes(),
             rows=self._rows,
             durations=dict(self._timer.durations),
         )
@@ -180,6 +162,8 @@ class NightlyJob:
             space = self._wake(stack, open_space)
             histories = self._fetch()
             missing = self._without_stored(histories, sessions)
+            self._challengers = self._beside(space, histories, sessions)
+            stack.callback(self._challengers.close)
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # nothing more is sent when storing fails
             postprocessing = sessions and NightlyPostprocessing(
@@ -189,21 +173,31 @@ class NightlyJob:
                 with self._timer.phase("store"):  # while the Space computes the next batch
                     forecasts = self._made_in(batch)
                     if postprocessing:
-                        forecasts = postprocessing.apply(forecasts)
+                        forecasts = postprocessing.apply(forecasts, self._challengers.beside)
                     self._store(answered(forecasts, self.settings.events), sessions)
                 for _ in batch:
                     self.reporter.advance()
             for remark, symbols in self.summary(Ending()).remarks().items():
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
+            self._challengers.forecast_the_rest()
             self._pause(stack)
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
             self._rests_space = False  # from here on `open_space` does
             space = stack.enter_context(open_space)
-            self._model = str(space.health()["model"])
+            self._lineup = lineup_of(space, self.settings, self.options)
             space.check_key()  # before candles are fetched for nothing
         return space
+
+    def _beside(
+        self, space: Forecaster, histories: Histories, sessions: SessionFactory | None
+    ) -> Challengers:
+        """The challengers of this night; a dry run has none."""
+        if sessions is None:
+            return Challengers.none()
+        night = Night(self.settings, self.options, sessions, histories, self.reporter, self._timer)
+        return Challengers(self._lineup.challengers, space, self.open_other, night)
 
     def _fetch(self) -> Histories:
         with self._timer.phase("fetch"):
@@ -224,7 +218,7 @@ class NightlyJob:
             stored = read_stored(
                 sessions,
                 histories,
-                model=str(self._model),
+                model=str(self._lineup.champion),
                 horizon=self.settings.horizon,
                 timeouts=self.settings.timeouts,
             )
@@ -233,8 +227,11 @@ class NightlyJob:
 
     def _forecast(self, space: Forecaster, missing: Histories) -> Generator[Batch]:
         if missing:
-            self.reporter.step("forecast", f"Forecasting with {self._model}", total=len(missing))
-        return space.forecast_batches(requests_for(missing, self.settings, self.options))
+            self.reporter.step(
+                "forecast", f"Forecasting with {self._lineup.champion}", total=len(missing)
+            )
+        requests = requests_for(missing, self.settings, self.options, model=self._lineup.asked)
+        return space.forecast_batches(requests)
 
     def _next_of(self, batches: Generator[Batch]) -> Batch | None:
         with self._timer.phase("forecast"):

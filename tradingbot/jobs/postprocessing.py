@@ -1,7 +1,7 @@
 """What a night's record makes of the forecasts that it stores."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from tradingbot.path_events import Event
 from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
-from tradingbot.postprocessing.combination_learning import learn
+from tradingbot.postprocessing.combination_learning import learn, rivals_of
 from tradingbot.postprocessing.combined_forecast import Combination, is_anchored
 from tradingbot.postprocessing.fit import RECORD, fit
 from tradingbot.postprocessing.paths import with_events, with_served_paths
@@ -37,6 +37,9 @@ from tradingbot.typing import SessionFactory
 logger = logging.getLogger(__name__)
 
 _Known = TypeVar("_Known")
+
+Said = Mapping[str, Mapping[str, Forecast]]  # by challengers: by name, then by ticker
+Beside = Callable[[Collection[str], Sequence[str]], Said]  # of these names, and these tickers
 
 _STAY_RAW = "the bands stay raw, for they could not be calibrated"
 _ALONE = "the forecasts are Kronos' own, for they could not be combined"
@@ -88,7 +91,10 @@ class NightlyPostprocessing:
         sessions: SessionFactory,
         reporter: ProgressReporter,
         timeouts: Timeouts,
+        *,
+        challenger: bool = False,
     ) -> None:
+        self._challenger = challenger  # it has no challengers itself
         self._histories = histories
         self._sessions = sessions
         self._reporter = reporter
@@ -97,14 +103,20 @@ class NightlyPostprocessing:
         self._calibration: Calibration | None = None
         self._combination: Combination | None = None
 
-    def apply(self, forecasts: list[Forecast]) -> list[Forecast]:
-        """The forecasts as they are served."""
+    def apply(self, forecasts: list[Forecast], beside: Beside | None = None) -> list[Forecast]:
+        """The forecasts as they are served.
+
+        `beside` is asked what challengers say in their place that have earned a share.
+        """
         if forecasts and not self._begun:
             self._begun = True
             first = forecasts[0]
             self._calibration = self._or_warn(partial(self._calibrate, first), _STAY_RAW)
             self._combination = self._or_warn(partial(self._combine, first), _ALONE)
-        return [self._combined(self._calibrated(forecast)) for forecast in forecasts]
+        said: Said = {}
+        if beside and self._combination and self._combination.rivals:
+            said = beside(self._combination.rivals, [one.symbol for one in forecasts])
+        return [self._combined(self._calibrated(forecast), said) for forecast in forecasts]
 
     def _or_warn(self, make: Callable[[], _Known | None], otherwise: str) -> _Known | None:
         try:
@@ -127,11 +139,16 @@ class NightlyPostprocessing:
             logger.exception(_STAY_RAW)
             return forecast
 
-    def _combined(self, forecast: Forecast) -> Forecast:
+    def _combined(self, forecast: Forecast, said: Said) -> Forecast:
         if self._combination is None:
             return forecast
         try:
-            return self._combination.apply(forecast, self._histories[forecast.symbol])
+            rivals = {
+                name: of_name[forecast.symbol]
+                for name, of_name in said.items()
+                if forecast.symbol in of_name
+            }
+            return self._combination.apply(forecast, self._histories[forecast.symbol], rivals)
         except Exception:
             self._combination = None
             logger.exception(_ALONE)
@@ -165,6 +182,7 @@ class NightlyPostprocessing:
             known or Combination(key, {}),
             before=before,
             horizon=of.horizon,
+            challengers=() if self._challenger else rivals_of(self._sessions, key, before),
         )
         with self._sessions() as session:
             store_combination(session, learnt)

@@ -131,9 +131,9 @@ def read_stored(
 
 
 def requests_for(
-    histories: Histories, settings: Settings, options: JobOptions
+    histories: Histories, settings: Settings, options: JobOptions, *, model: str | None = None
 ) -> Iterator[SeriesRequest | Unsendable]:
-    """What the Space is asked, ticker by ticker."""
+    """What the Space is asked, ticker by ticker; `model` is one of several that it has."""
     return prepared(
         histories,
         histories.__getitem__,
@@ -143,6 +143,7 @@ def requests_for(
         temperature=options.temperature,
         top_p=options.top_p,
         paths=bool(settings.events),
+        model=model,
     )
 
 

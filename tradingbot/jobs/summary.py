@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from statistics import median
 from typing import Any, Literal, Self
@@ -53,6 +53,24 @@ class TickerOutcomes:
 
 
 @dataclass(frozen=True)
+class ChallengerOutcome:
+    """What became of one challenger's night."""
+
+    name: str
+    stored: int = 0  # tickers whose forecast is in the ledger now
+    already_there: int = 0
+    tickers: int = 0  # that it was to forecast
+    beside: bool = False  # whether it was asked with the champion, having earned a share
+    failure: str | None = None  # why it did no more
+
+    def __str__(self) -> str:
+        done = f"{self.stored + self.already_there} of {self.tickers} tickers in the ledger"
+        role = "a share in what is served" if self.beside else "in shadow"
+        ended = f"; {self.failure}" if self.failure else ""
+        return f"{self.name}: {done}, {role}{ended}"
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a run ended."""
 
@@ -90,6 +108,7 @@ class RunSummary:
     local: bool = False  # with a Space of this machine
     model: str | None = None  # as the Space named it
     tickers: Mapping[str, TickerOutcome] = field(default_factory=dict)  # the active ones, in order
+    challengers: tuple[ChallengerOutcome, ...] = ()  # the other models of KRONOS_MODELS
     rows: int = 0  # of kronos_predictions, written by this run
     durations: Mapping[str, float] = field(default_factory=dict)  # seconds by phase
 
@@ -190,6 +209,7 @@ class RunSummary:
             "error": self.ending.error,
             "failed": {symbol: _of_others(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
+            "challengers": [asdict(one) for one in self.challengers],
         }
 
     def record(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tradingbot.settings.job import (
     hub_endpoint,
     parse_symbols,
     split_source,
+    which_space,
 )
 from tradingbot.timeouts import Timeouts, default_timeouts, use_timeouts
 
@@ -40,4 +41,5 @@ __all__ = [
     "parse_symbols",
     "split_source",
     "use_timeouts",
+    "which_space",
 ]

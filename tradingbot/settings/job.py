@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
 from tradingbot.settings.commission import Commission
+from tradingbot.settings.models import AskedModel, parse_models
 from tradingbot.settings.variables import Environment, variable, wrong
 from tradingbot.space_names import DEFAULT_SPACE, contradict, repo_at, subdomain_of
 from tradingbot.timeouts import Timeouts, default_timeouts
@@ -78,6 +79,14 @@ class Settings:
         "what is asked of every ticker's paths, and stored and scored: events with commas between "
         "them, such as `touch +2%, reach +3% before -2%`",
         shown="none",
+    )
+    models: tuple[AskedModel, ...] = variable(
+        "KRONOS_MODELS",
+        (),
+        "models that forecast every night, with commas between them: the first one's forecasts are "
+        "what bots are given, the others are compared with it. NAME is one of the Space's "
+        "`KRONOS_MODELS`, `NAME=owner/space` or `NAME=https://…` that of another Space",
+        shown="the Space's first",
     )
     data_source: str = variable(
         "KRONOS_DATA_SOURCE",
@@ -152,6 +161,7 @@ class Settings:
             samples=env.whole("KRONOS_SAMPLES", cls.samples, 1, MAX_SAMPLES),
             extra_symbols=_extra_symbols(env, cls.extra_symbols),
             events=_events(env),
+            models=parse_models(text) if (text := env.text("KRONOS_MODELS")) else (),
             data_source=check_source(
                 "KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or cls.data_source
             ),

@@ -65,6 +65,11 @@ class _Answer(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, protected_namespaces=())
 
 
+class ServedModel(_Answer):
+    model: Name
+    model_revision: Name | None = None
+
+
 class Health(_Answer):
     """The answer of /health. Only the first three fields are in every version's."""
 
@@ -76,6 +81,7 @@ class Health(_Answer):
     uptime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     version: Name | None = None
     anchor: Name | None = None  # of a request that does not say
+    models: Annotated[list[ServedModel], Field(min_length=1, max_length=1000)] | None = None
 
 
 class Bar(_Answer):

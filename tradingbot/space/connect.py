@@ -15,6 +15,7 @@ from tradingbot.space.hub import HubSpace
 from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import local_space
 from tradingbot.space.orphaned_space import OrphanedSpace, WakeLog, warn_loudly
+from tradingbot.space.served_models import served_models
 from tradingbot.space_names import subdomain_at
 
 
@@ -64,7 +65,11 @@ def open_space(
     """
     if local:
         reporter.step("wake", "Starting a Space on this machine")
-        environ = {**environment(), **({} if model is None else {"KRONOS_MODEL": model})}
+        here = [asked.name for asked in settings.models if not asked.is_elsewhere]
+        named = {"KRONOS_MODELS": ",".join(here)}
+        if model is not None:
+            named = {"KRONOS_MODEL": model, "KRONOS_MODELS": ""}
+        environ = {**environment(), **named}
         with (
             local_space(
                 environ=environ,
@@ -104,10 +109,10 @@ def open_space(
 def _check_model(client: SpaceClient, model: str | None) -> None:
     if model is None:
         return
-    name = str(client.health()["model"])
-    if name != model:
+    names = served_models(client.health())
+    if model not in names:
         raise ConfigError(
-            f"--model={model!r}: the Space at {client.url} has {name}; "
+            f"--model={model!r}: the Space at {client.url} has {', '.join(names)}; "
             "--local starts one with the model that you want"
         )
 

@@ -84,13 +84,15 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
 
 def _compare(request: SeriesRequest, result: Result) -> None:
     """Raise ValueError for an answer to another question."""
-    asked = {
+    asked: dict[str, tuple[Any, Any]] = {
         "symbol": (result.symbol, request.symbol),
         "interval": (result.interval, request.interval),
         "samples": (result.samples, request.samples),
         "seed": (result.seed, request.seed),
         "as_of": (result.as_of, request.as_of),
     }
+    if request.model is not None:
+        asked["model"] = (result.model, request.model)
     for name, (answered, sent) in asked.items():
         if answered not in (None, sent):
             raise _wrong(name, answered, repr(sent) if isinstance(sent, str) else str(sent))

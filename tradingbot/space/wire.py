@@ -38,6 +38,7 @@ class SeriesRequest:
     body: bytes  # the JSON object
     notes: tuple[str, ...] = ()  # what its user should know about the targets
     paths: bool = False  # whether the sample paths are asked for
+    model: str | None = None  # of a Space with several; None: its first
 
     @property
     def weight(self) -> int:
@@ -66,6 +67,7 @@ def prepared(
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     paths: bool = False,
+    model: str | None = None,
 ) -> Iterator[SeriesRequest | Unsendable]:
     """Yield a request for each ticker, or why there is none. See `prepare`.
 
@@ -85,6 +87,7 @@ def prepared(
                 temperature=temperature,
                 top_p=top_p,
                 paths=paths,
+                model=model,
             )
         except KronosError as error:
             yield symbol, error
@@ -101,6 +104,7 @@ def prepare(
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     paths: bool = False,
+    model: str | None = None,
 ) -> SeriesRequest:
     """Check `history` and write the request for the `horizon` bars that follow it.
 
@@ -135,6 +139,7 @@ def prepare(
         top_p=top_p,
         zone=zone,
         paths=paths,
+        model=model,
     )
     if not targets:
         gap = "its bars are not on the exchange's minutes: the next ones follow their own pattern"
@@ -160,6 +165,7 @@ def encode(
     top_p: float = TOP_P,
     zone: str | None = None,
     paths: bool = False,
+    model: str | None = None,
 ) -> SeriesRequest:
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
@@ -186,6 +192,8 @@ def encode(
     }
     if paths:
         request["return_paths"] = True
+    if model is not None:
+        request["model"] = model
     if targets:
         request["target_timestamps"] = _stamps(pd.DatetimeIndex(list(targets)), zone)
     return SeriesRequest(
@@ -201,6 +209,7 @@ def encode(
         targets=tuple(targets),
         body=_with_bars(request, history[columns], zone),
         paths=paths,
+        model=model,
     )
 
 

@@ -182,8 +182,8 @@ def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_rep
 ) -> None:
     program = (
         "import tradingbot.cli.main as cli\n"
-        "import tradingbot.jobs.nightly as nightly\n"
-        "nightly.build_job = lambda *arguments, **options: 1 / 0\n"
+        "import tradingbot.jobs.building as building\n"
+        "building.build_job = lambda *arguments, **options: 1 / 0\n"
         "cli.command()\n"
     )
     done = commands.run("-c", program, "--json", cwd=tmp_path, env={**os.environ, **POD})

@@ -1,0 +1,296 @@
+"""The challengers' part of a night: further models forecast the same tickers, for comparison.
+
+One that has earned a share of what is served is asked together with the champion. The others are
+asked once the champion's forecasts are stored. Whatever goes wrong with a challenger is told, and
+costs the champion's night nothing but the bounded time that it took.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any, Self
+
+from tradingbot.errors import KronosError, RunOvertaken, SpaceUnavailable
+from tradingbot.forecast import Forecast
+from tradingbot.formatting import one_line
+from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.options import JobOptions
+from tradingbot.jobs.postprocessing import NightlyPostprocessing
+from tradingbot.jobs.sharding import Shard
+from tradingbot.jobs.steps import INTERVAL, Forecaster, Histories, requests_for
+from tradingbot.jobs.summary import ChallengerOutcome, PhaseTimer
+from tradingbot.markets.fingerprint import bars_hash
+from tradingbot.persistence.forecasts import already_stored, store_forecasts
+from tradingbot.persistence.transactions import retried
+from tradingbot.runtime.concurrency import within
+from tradingbot.runtime.progress import ProgressReporter
+from tradingbot.runtime.signals import signals_held
+from tradingbot.settings import Settings, which_space
+from tradingbot.settings.models import AskedModel
+from tradingbot.space.client import BATCH_SERIES
+from tradingbot.space.connect import open_space
+from tradingbot.space.served_models import as_named, find_model, served_models
+from tradingbot.typing import SessionFactory
+
+logger = logging.getLogger(__name__)
+
+OpenOther = Callable[[AskedModel], AbstractContextManager[Forecaster]]  # a Space that is woken
+Made = dict[str, Forecast]  # by ticker
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The models of a night."""
+
+    champion: str | None = None  # whose forecasts are served, as the Space names it
+    asked: str | None = None  # the same where it is not the Space's first, and has to be named
+    challengers: tuple[AskedModel, ...] = ()
+
+
+def lineup_of(space: Forecaster, settings: Settings, options: JobOptions) -> Lineup:
+    """KRONOS_MODELS, else the Space's first model; `--model` alone where it is given.
+
+    Raises:
+        ConfigError: The Space has not the model that is to be the champion.
+        SpaceError: It does not answer.
+    """
+    health = space.health()
+    first, *_ = served_models(health)
+    if options.model:  # which the Space has, or was started with
+        found = first if options.local else options.model
+        return Lineup(found, None if found == first else found)
+    models = as_named(health, settings.models) if options.local else settings.models
+    if not models:
+        return Lineup(first)
+    url = getattr(space, "url", "")
+    found = find_model(health, models[0], setting="KRONOS_MODELS", url=url)
+    return Lineup(found, None if found == first else found, models[1:])
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a challenger needs of the champion's night."""
+
+    settings: Settings
+    options: JobOptions
+    sessions: SessionFactory
+    histories: Histories
+    reporter: ProgressReporter
+    timer: PhaseTimer
+
+
+class Challengers:
+    """All challengers of a night. `space` is the champion's, `open_other` opens another one."""
+
+    def __init__(
+        self,
+        asked: Sequence[AskedModel],
+        space: Forecaster,
+        open_other: OpenOther | None,
+        night: Night,
+    ) -> None:
+        self._stack = ExitStack()
+        self._all = [
+            _Challenger(model, partial(self._space, model, space, open_other), night)
+            for model in asked
+        ]
+
+    @classmethod
+    def none(cls) -> Self:
+        """A night without any."""
+        nobody: Any = None
+        return cls((), nobody, None, nobody)
+
+    def close(self) -> None:
+        """Leave the Spaces that were opened for challengers."""
+        self._stack.close()
+
+    def beside(
+        self, names: Collection[str], symbols: Sequence[str]
+    ) -> Mapping[str, Mapping[str, Forecast]]:
+        """Return what the challengers of these names say of tickers: by name, then by ticker."""
+        said = {}
+        for name in names:
+            for challenger in self._all:
+                if challenger.asked.is_called(name):
+                    said[name] = challenger.beside(symbols)
+        return said
+
+    def forecast_the_rest(self) -> None:
+        """Have every challenger forecast what it has not, and store all of it."""
+        for challenger in self._all:
+            with challenger.night.timer.phase("challenge"):
+                challenger.forecast_the_rest()
+
+    def outcomes(self) -> tuple[ChallengerOutcome, ...]:
+        return tuple(challenger.outcome for challenger in self._all)
+
+    def _space(
+        self, model: AskedModel, space: Forecaster, open_other: OpenOther | None
+    ) -> Forecaster:
+        elsewhere = model.is_elsewhere and open_other is not None
+        return self._stack.enter_context(open_other(model)) if elsewhere and open_other else space
+
+
+class _Challenger:
+    """One challenger. Once it has failed it is asked nothing more."""
+
+    def __init__(self, asked: AskedModel, space: Callable[[], Forecaster], night: Night) -> None:
+        self.asked = asked
+        self.outcome = ChallengerOutcome(asked.name, tickers=len(night.histories))
+        self._open = space
+        self.night = night
+        self._space: Forecaster | None = None
+        self._model = asked.name  # as the Space names it, once it was asked
+        self._left = night.settings.timeouts.challenger  # seconds that it may still take
+        self._made: Made = {}  # beside the champion, and not stored yet
+        self._postprocessing = NightlyPostprocessing(
+            night.histories,
+            night.sessions,
+            night.reporter,
+            night.settings.timeouts,
+            challenger=True,
+        )
+
+    def beside(self, symbols: Sequence[str]) -> Made:
+        self.outcome = replace(self.outcome, beside=True)
+        made = self._ask(symbols)
+        self._made |= made
+        return made
+
+    def forecast_the_rest(self) -> None:
+        self.night.reporter.step(
+            "challenge", f"Asking {self.asked.name} as well", total=len(self.night.histories)
+        )
+        try:
+            self._store(self._made)
+            if self.outcome.failure is None and self.night.histories:
+                self._connect()
+                for symbols in _batches(self._missing()):
+                    self._store(self._ask(symbols))
+                    if self.outcome.failure is not None:
+                        break
+        except RunOvertaken:
+            raise
+        except KronosError as error:
+            self._fail(error)
+        except Exception as error:  # also a mistake of ours costs no champion's night
+            logger.exception("%s is left out", self.asked.name)
+            self._fail(error)
+        if self.outcome.failure:
+            self.night.reporter.warn(f"{self.outcome}")
+
+    def _connect(self) -> Forecaster:
+        """Its Space, which must have it. ConfigError, SpaceError, HubError."""
+        if self._space is None:
+            space = self._open()
+            url = getattr(space, "url", "")
+            health = space.health()
+            self._model = find_model(health, self.asked, setting="KRONOS_MODELS", url=url)
+            self._space = space
+        return self._space
+
+    def _ask(self, symbols: Sequence[str]) -> Made:
+        """Forecasts of these tickers, none once it has failed; never raises KronosError."""
+        if self.outcome.failure is not None:
+            return {}
+        began = time.monotonic()
+        try:
+            space = self._connect()
+            began = time.monotonic()  # a Space that wakes has time of its own
+            made = within(self._left, partial(self._answers, space, symbols))
+        except TimeoutError:
+            minutes = self.night.settings.timeouts.challenger / 60
+            self._fail(SpaceUnavailable(f"it took more than its {minutes:g} minutes"))
+            return {}
+        except KronosError as error:
+            self._fail(error)
+            return {}
+        finally:
+            self._left -= time.monotonic() - began
+        return made
+
+    def _answers(self, space: Forecaster, symbols: Sequence[str]) -> Made:
+        """Raises the first error where no ticker has a forecast."""
+        night = self.night
+        asked = {symbol: night.histories[symbol] for symbol in symbols}
+        settings = replace(night.settings, events=())
+        requests = requests_for(asked, settings, night.options, model=self._model)
+        answers = [pair for batch in space.forecast_batches(requests) for pair in batch]
+        made = {symbol: one for symbol, one in answers if isinstance(one, Forecast)}
+        errors = [one for _, one in answers if isinstance(one, KronosError)]
+        if errors and not made:
+            raise errors[0]
+        return made
+
+    def _missing(self) -> list[str]:
+        """The tickers without a forecast of it from these candles."""
+        histories = self.night.histories
+        if self.night.options.force:
+            return [symbol for symbol in histories if symbol not in self._made]
+
+        def read() -> set[str]:
+            with self.night.sessions() as session:
+                return already_stored(
+                    session,
+                    list(histories),
+                    as_of={
+                        name: bars.index[-1].to_pydatetime() for name, bars in histories.items()
+                    },
+                    model_name=self._model,
+                    interval=INTERVAL,
+                    horizon=self.night.settings.horizon,
+                    bars={name: bars_hash(bars) for name, bars in histories.items()},
+                    challenger=True,
+                )
+
+        there = retried(read, timeouts=self.night.settings.timeouts) - self._made.keys()
+        self.outcome = replace(self.outcome, already_there=len(there))
+        return [symbol for symbol in histories if symbol not in there and symbol not in self._made]
+
+    def _store(self, made: Made) -> None:
+        if not made:
+            return
+        forecasts = self._postprocessing.apply([*made.values()])
+
+        def commit() -> None:
+            with signals_held(), self.night.sessions() as session:
+                store_forecasts(session, forecasts, challenger=True)
+
+        retried(commit, timeouts=self.night.settings.timeouts)
+        self.outcome = replace(self.outcome, stored=self.outcome.stored + len(made))
+        for _ in made:
+            self.night.reporter.advance()
+
+    def _fail(self, error: Exception) -> None:
+        self.outcome = replace(self.outcome, failure=f"left out: {one_line(str(error))}")
+
+
+@contextmanager
+def other_space(
+    asked: AskedModel,
+    settings: Settings,
+    database: JobDatabase,
+    shard: Shard,
+    reporter: ProgressReporter,
+) -> Iterator[Forecaster]:
+    """Yield a client of a challenger's own Space: woken, and put to rest, as the champion's is."""
+    url, repo = which_space(asked.space_url, asked.space_repo or None)
+    other = replace(settings, space_url=url, hf_space_repo=repo, space_is_named=True)
+    with (
+        database.space_lock(other.space_name, shard) as lock,
+        open_space(
+            other, local=False, reporter=reporter, lock=lock, wake_log=database.space_notes()
+        ) as client,
+    ):
+        yield client
+
+
+def _batches(symbols: Iterable[str]) -> Iterable[list[str]]:
+    remaining = iter(symbols)
+    while batch := list(islice(remaining, BATCH_SERIES)):
+        yield batch
