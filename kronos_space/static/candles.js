@@ -56,19 +56,27 @@ function readCandles(text, most = Infinity) {
   return { bars, rows, notes };
 }
 
-/** The lines that are not blank; a list of lists, as ccxt gives candles, becomes lines. */
+/** The lines that are not blank; a list of lists or of objects, as APIs give candles, becomes lines. */
 function linesOf(text) {
   let lines = text.replace(/^\uFEFF/, "").split(/\r\n|\r|\n/);
-  if (/^\s*\[\s*\[/.test(text)) {
+  if (/^\s*\[\s*[[{]/.test(text)) {
     try {
-      lines = JSON.parse(text).map((row) => row.join(","));
+      lines = linesOfJson(JSON.parse(text));
     } catch (error) {
-      throw new CsvError(null, `It begins as JSON and is no list of lists (${error.message}).`);
+      throw new CsvError(
+        null, `It begins as JSON and is no list of lists or of objects (${error.message}).`,
+      );
     }
   }
   return lines
     .map((line, index) => ({ line, row: index + 1 }))
     .filter(({ line }) => line.trim() !== "");
+}
+
+function linesOfJson(rows) {
+  if (Array.isArray(rows[0])) return rows.map((row) => row.join(","));
+  const names = Object.keys(rows[0]);
+  return [names.join(","), ...rows.map((row) => names.map((name) => row[name]).join(","))];
 }
 
 /** The header, or what stands for one in a file that begins with its first candle. */

@@ -107,6 +107,7 @@ function layout(times) {
       side: "right",
       automargin: true,
       separatethousands: true,
+      exponentformat: digits() > 4 ? "none" : "B", // 0.00000096 and not 0.96µ; 105B
       hoverformat: `,.${digits()}f`,
     },
     margin: { l: 12, r: 12, t: 36, b: 36 },

@@ -202,8 +202,9 @@ async function send(request, first = false) {
     if (signal.aborted) return;
     console.error(error);
     if (first) return;
-    byId("form-error").textContent =
-      "The Space did not answer. It may be asleep or restarting: try again in a minute.";
+    byId("form-error").textContent = navigator.onLine
+      ? "The Space did not answer. It may be asleep or restarting: try again in a minute."
+      : "This device is offline: connect it, then press Forecast again.";
   } finally {
     if (running === mine) {
       stopWaiting();

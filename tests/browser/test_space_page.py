@@ -533,6 +533,10 @@ def test_a_full_queue_a_dead_and_a_broken_server_are_told_apart(page: Page) -> N
     page.route("**/predict", lambda route: route.abort())
     ask(page)
     expect(alert).to_contain_text("The Space did not answer.")
+    page.context.set_offline(True)
+    ask(page)
+    expect(alert).to_contain_text("This device is offline")
+    page.context.set_offline(False)
     page.unroute("**/predict")
     page.route("**/predict", lambda route: route.fulfill(status=502, body="<html>"))
     ask(page)
@@ -617,7 +621,30 @@ def test_a_phone_of_320_pixels_scrolls_in_one_direction_only(
     page.get_by_text("The same from a terminal").click()
     expect(page.locator("#curl")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+    large = [{name: 1e9 * value if name != "timestamp" else value for name, value in row.items()}
+             for row in bars(60)]  # fmt: skip
+    page.locator("#own summary").click()
+    page.get_by_label("Candles as CSV").fill(csv(large))
+    page.get_by_label("Name").fill("A" * 64)
+    ask(page)
+    expect(page.locator("#results-title")).to_contain_text("A" * 64)
+    table(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
     phone.close()
+
+
+def test_on_paper_the_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
+    paper = browser.new_context(viewport={"width": 718, "height": 1000})  # A4 within its margins
+    page = opened(paper, space_url)
+    page.emulate_media(media="print")
+    expect(page.locator("form")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    widths = page.evaluate(
+        "[document.querySelector('#answer table').offsetWidth,"
+        " document.querySelector('#answer .scroll').clientWidth]"
+    )
+    assert widths[0] <= widths[1]
+    paper.close()
 
 
 def test_every_field_has_a_label_and_every_text_enough_contrast(page: Page) -> None:

@@ -67,7 +67,7 @@ def read_table(file: Path) -> Table:
     text = _text(file)
     if not text.strip():
         raise DataError(f"{file}: the file is empty; expected a header and one row a bar")
-    if re.match(r"\s*\[\s*\[", text):
+    if re.match(r"\s*\[\s*[\[{]", text):
         text = _from_json(file, text)
     header = _header(file, text)
     rows: dict[int, list[str]] = {}
@@ -126,13 +126,17 @@ def _decoded(content: bytes) -> str:
 
 
 def _from_json(file: Path, text: str) -> str:
-    """A list of lists, as ccxt gives candles, as lines."""
+    """A list of lists or of objects, as APIs give candles, as lines."""
     try:
         rows = json.loads(text)
+        if isinstance(rows[0], dict):
+            names = list(rows[0])
+            rows = [names, *([row.get(name) for name in names] for row in rows)]
         return "\n".join(",".join("" if c is None else str(c) for c in row) for row in rows)
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{file}: cannot be read: it begins as JSON and is no list of lists ({error})"
+            f"{file}: cannot be read: it begins as JSON and is no list of lists or of objects "
+            f"({error})"
         ) from error
 
 
