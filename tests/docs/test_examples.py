@@ -35,7 +35,7 @@ ELSEWHERE = [
     (r"sudo apt-get install .*", "tests/images/fresh_machines.py"),
     (r"pip install (-c constraints.txt|-e|git\+) ?.*", "make and the images do"),
     (r".*--source yahoo .*", "asks Yahoo; tests/unit/data has one of its own"),
-    (r"kronosbot report --backtest .*", "tests/unit/walk_forward/test_chain.py"),
+    (r"kronosbot report --backtest .*", "tests/unit/walk_forward/test_postprocessing_chain.py"),
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
     (r"claude mcp add .*", "wants Claude Code"),
     (r"KRONOS_NOTIFY=.* kronosbot notify --test", "tests/integration/monitoring/test_notify.py"),

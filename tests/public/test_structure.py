@@ -145,12 +145,15 @@ def _sql(tree: ast.AST) -> Iterator[str]:
             names = {alias.name for alias in node.names}
             found = (node.module or "").split(".")[0] == "sqlalchemy" and bool(names & STATEMENTS)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            owner = ast.unparse(node.func.value).split(".")[-1]
-            found = owner in ("session", "connection") and node.func.attr in RUNS
+            found = node.func.attr in RUNS and _name(node.func.value) in ("session", "connection")
         else:
             continue
         if found:
             yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def _name(owner: ast.expr) -> str:
+    return ast.unparse(owner).split(".")[-1]
 
 
 def _late_imports(tree: ast.AST) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The nightly job as a process, and what it left in the database."""
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,8 @@ class Done:
 
 
 def job_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", KRONOSBOT, *arguments]
+    """What a Python is given for the job."""
+    return ["-m", KRONOSBOT, *arguments]
 
 
 def job(

@@ -95,11 +95,11 @@ def runs(url: str) -> list[RunLog]:
 def test_in_a_pod_s_terminal_a_person_reads_text(tmp_path: Path) -> None:
     terminal, end = pty.openpty()
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tradingbot.kronosbot"],
-            cwd=tmp_path, env={**os.environ, **POD}, stderr=end, timeout=60, check=False,
+        command = commands.start(
+            "tradingbot.kronosbot",
+            cwd=tmp_path, env={**os.environ, **POD}, stdin=end, stdout=end, stderr=end,
         )  # fmt: skip
-        assert done.returncode == 2
+        assert command.wait(60) == 2
         assert b"Error: KRONOS_SPACE_URL is not set" in os.read(terminal, 10_000)
     finally:
         os.close(end)

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.support import commands
+from tests.support.commands import forked_python
 from tests.support.hub import TOKEN, Hub
 from tests.support.jobs import KRONOSBOT, NANO, Done, job, job_command, of_hub, rows, runs
 from tests.support.space_server import launch
@@ -209,8 +210,10 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
 def test_a_report_that_cannot_be_shown_does_not_change_what_the_run_was(
     tmp_path: Path, space_url: str
 ) -> None:
-    def into(redirection: str, **environ: str) -> Done:
-        command = shlex.join(job_command("--source", "sample", "--horizon", "2"))
+    forked, real = str(forked_python()), sys.executable
+
+    def into(redirection: str, python: str = forked, **environ: str) -> Done:
+        command = shlex.join([python, *job_command("--source", "sample", "--horizon", "2")])
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {command} {redirection}"],
             cwd=tmp_path,
@@ -230,7 +233,7 @@ def test_a_report_that_cannot_be_shown_does_not_change_what_the_run_was(
         0, "Warning: the report could not be shown: No space left on device",
     )  # fmt: skip
     assert into("2>&1 | true").code == 0
-    ascii_only = into("", PYTHONIOENCODING="ascii", LC_ALL="C")
+    ascii_only = into("", real, PYTHONIOENCODING="ascii", LC_ALL="C")
     assert ascii_only.code == 0
     assert "10-90 % range" in ascii_only.out
     assert [log.status for log in runs(f"sqlite:///{tmp_path / 'kronos.db'}")] == ["ok"] * 4
