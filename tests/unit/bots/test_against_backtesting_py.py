@@ -14,6 +14,7 @@ from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.settings import Settings
 
+pytestmark = pytest.mark.slow  # it loads all of bokeh
 COSTS = 10  # basis points
 REAL = ["AAPL", "GOOG", "IBM", "MSFT"]
 

@@ -56,6 +56,7 @@ class Quiet(Bot):
         return 0
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_bot_its_trades_and_buy_and_hold(bars: pd.DataFrame) -> None:
     result = Trend("b", "AAPL", settings=Settings()).backtest(bars)
     figure = result.plot()
@@ -109,6 +110,7 @@ def test_of_many_strategies_without_skill_the_best_is_rarely_believed() -> None:
     assert believed < 20
 
 
+@pytest.mark.slow
 def test_the_best_of_a_grid_comes_with_the_number_of_trials_and_a_walk_forward(
     bars: pd.DataFrame,
 ) -> None:

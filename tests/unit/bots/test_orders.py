@@ -321,6 +321,7 @@ def test_an_order_is_stored_as_it_is() -> None:
 DAYS = pd.DatetimeIndex(list(STOCK))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)  # other work on the machine makes it slow
 @given(
     st.lists(st.sampled_from([-1, 0, 1]), min_size=5, max_size=5),

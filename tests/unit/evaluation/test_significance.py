@@ -107,6 +107,7 @@ def test_of_a_hundred_tickers_without_skill_hardly_one_is_called_better_or_worse
 # every night ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [1, 5])
 def test_looked_at_each_week_for_two_years_the_interval_rarely_misses(overlap: int) -> None:
     random = np.random.default_rng(8)

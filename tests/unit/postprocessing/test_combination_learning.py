@@ -142,6 +142,7 @@ def test_the_weight_leaves_a_model_whose_bands_are_half_as_wide_as_they_should_b
     assert all(np.exp(state.log_factors).max() < 1.3 for state in known.pools.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(nights=st.lists(st.integers(0, 60), max_size=3))
 def test_night_by_night_with_missed_and_repeated_ones_ends_where_one_pass_does(

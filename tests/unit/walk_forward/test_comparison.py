@@ -29,6 +29,7 @@ def compared(files: tuple[Path, Path]) -> Comparison:
     return compare(*files, after=BEFORE)
 
 
+@pytest.mark.slow
 def test_the_better_model_is_surely_ahead_and_the_other_one_behind(
     files: tuple[Path, Path], compared: Comparison
 ) -> None:
