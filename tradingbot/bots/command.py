@@ -22,7 +22,7 @@ from tradingbot.persistence.engine import get_engine
 from tradingbot.settings import check_source, check_symbols
 from tradingbot.typing import SessionFactory
 
-NUMBER = r"-\d+(\.\d*)?|-\.\d+"  # below 0: no option of anybody's
+NUMBER = r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"  # below 0: no option of anybody's
 
 
 class AsCommand(Strategy):

@@ -74,7 +74,7 @@ def optimize(
 ) -> Optimization:
     """See `Bot.optimize`."""
     combinations = _combinations(strategy, grid)
-    if folds < 1:
+    if not isinstance(folds, int) or folds < 1:
         raise ConfigError(f"folds={folds!r}: expected a whole number from 1 on")
     results = [
         run_backtest(variant(strategy, chosen), history, cash, fill) for chosen in combinations
@@ -173,16 +173,31 @@ def _walk_forward(
 
 
 def _combinations(strategy: Strategy, grid: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
-    known = {*strategy.params, *(name for name in vars(strategy) if name[0] != "_")}
-    taken = keywords_of(type(strategy), from_outside=True) - FIXED
-    unknown = [name for name in grid.keys() - known - taken if not hasattr(strategy, name)]
-    refuse_misspelt(strategy.name, type(strategy), unknown, known)
-    values = {
-        name: [values] if isinstance(values, str) else list(values) for name, values in grid.items()
-    }
-    if not values or not all(values.values()) or FIXED & values.keys():
+    values = {name: _values(tried) for name, tried in grid.items()} if _is_grid(grid) else {}
+    if not values or not all(values.values()) or any(_is_fixed(strategy, name) for name in values):
         raise ConfigError(
-            f"grid {values}: expected parameters of the strategy with values to try, "
+            f"grid {grid!r}: expected parameters of the strategy with values to try, "
             "as {'window': [10, 20, 50]}"
         )
+    own = {name for name in dir(strategy) if not _is_fixed(strategy, name)}
+    known = {*strategy.params, *own, *keywords_of(type(strategy))}
+    unknown = [name for name in values if name not in known and not hasattr(strategy, name)]
+    refuse_misspelt(strategy.name, type(strategy), unknown, known)
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def _is_grid(grid: Any) -> bool:
+    return isinstance(grid, Mapping) and all(isinstance(name, str) for name in grid)
+
+
+def _values(tried: Any) -> list[Any]:
+    """A text is one value; [] where there is nothing to try."""
+    if isinstance(tried, str):
+        return [tried]
+    return list(tried) if isinstance(tried, Iterable) else []
+
+
+def _is_fixed(strategy: Strategy, name: str) -> bool:
+    """Whether it is no parameter: of every bot, its surroundings', or a method."""
+    found = getattr(type(strategy), name, None)
+    return name in FIXED or name[:1] in ("_", "") or callable(found) or isinstance(found, property)

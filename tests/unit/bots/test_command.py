@@ -50,7 +50,7 @@ def test_options_that_are_not_known_trade_nothing(
 
 
 def test_arguments_that_are_no_options_are_the_scripts_own(bot: Any, sqlite_url: str) -> None:
-    assert run(bot, "candles/", "7", "-1", "-0.5", "-.5", "-2.", "-") == 0
+    assert run(bot, "candles/", "7", "-1", "-0.5", "-.5", "-2.", "-1e-5", "-") == 0
     assert rows(sqlite_url) == 3
 
 

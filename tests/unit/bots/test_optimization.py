@@ -151,6 +151,22 @@ def test_the_best_of_a_grid_comes_with_the_number_of_trials_and_a_walk_forward(
         ({}, {}, "expected parameters of the strategy"),
         ({"window": []}, {}, "expected parameters of the strategy"),
         ({"tickers": [["AAPL"]]}, {}, "expected parameters of the strategy"),
+        *[
+            (grid, {}, "expected parameters of the strategy")
+            for grid in (
+                {"window": 3},
+                {5: [1]},
+                [("window", [3])],
+                {"_period_days": [1]},
+                {"data": [1]},
+                {"sessions": [1]},
+                {"costs": [1]},
+                {"decisionFunction": [1]},
+                {"": [1]},
+                None,
+            )
+        ],
+        ({"window": [3]}, {"folds": 2.5}, "folds=2.5"),
         ({"peroid": ["1y"]}, {}, "did you mean period"),
         ({"window": [3]}, {"folds": 0}, "folds=0"),
         ({"window": [3]}, {"folds": 300}, "the history has 400 bars only"),
@@ -233,7 +249,7 @@ def test_what_was_set_on_a_bot_after_it_was_made_holds_in_its_trials(bars: pd.Da
 @pytest.mark.parametrize(
     ("bot", "name", "meant"),
     [(made(Trend, window=3), "windw", "window"), (made(Attribute), "fil", "fill"),
-     (made(Derives), "halff", "half")],
+     (made(Derives), "halff", "half"), (made(Attribute), "windw", "window")],
 )  # fmt: skip
 def test_a_misspelt_parameter_of_a_grid_is_refused(
     bars: pd.DataFrame, bot: Bot, name: str, meant: str
