@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python python3.13 python3.12 python3.11 pyth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer prometheus image-test frameworks fresh-test lint bench bench-job bench-scoring bench-ledger bench-backtest bench-finetune combination settings docs lock release clean
+.PHONY: help run serve demo wheel first-minute test all-tests test-fast fuzz chaos browser pgbouncer prometheus image-test frameworks fresh-test lint bench bench-job bench-scoring bench-ledger bench-backtest bench-finetune nano combination settings docs lock release clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ bench-backtest: $(VENV)/.dev ## How much of a backtest's time is the engine's
 
 bench-finetune: $(VENV)/.dev ## What a step of fine-tuning costs
 	@$(PY) -m benchmarks.finetune
+
+nano: $(VENV)/.dev ## Train kronos-nano on, on candles of packages, and compare it with today's (NANO="--steps 100")
+	@$(PY) -m benchmarks.nano $(NANO)
 
 combination: $(VENV)/.dev ## What combining the model with plain experts gives (COMBINATION="--candles DIR --since 2016-01-01")
 	@$(PY) -m benchmarks.combination $(COMBINATION)

@@ -231,8 +231,8 @@ def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
     return {symbol: data.bars(symbol, since=since) for symbol in symbols}
 
 
-def packaged() -> dict[str, pd.DataFrame]:
-    """Daily candles from 2010 on that lie in packages; of one share's two files the later years."""
+def packaged(since: datetime = SINCE) -> dict[str, pd.DataFrame]:
+    """Daily candles that lie in packages; of one share's two files the later years."""
     from bokeh_sampledata import stocks
 
     folder = KEPT / "packages"
@@ -246,7 +246,7 @@ def packaged() -> dict[str, pd.DataFrame]:
         microsoft = tar.extractfile(tar.getmembers()[0])
         assert microsoft is not None
         found = {
-            **{name: sample.bars(name, since=SINCE) for name in ("AAPL", "GOOG", "IBM")},
+            **{name: sample.bars(name, since=since) for name in ("AAPL", "GOOG", "IBM")},
             "MSFT": pd.read_csv(microsoft),
             "GOOGL": pd.read_csv(gym.open("gym_anytrading/datasets/data/STOCKS_GOOGL.csv")),
             "FB": pd.DataFrame(stocks.FB),
@@ -255,17 +255,17 @@ def packaged() -> dict[str, pd.DataFrame]:
         found[symbol] = pd.read_csv(
             arch.open(f"arch/data/{name}/{name}.csv.gz"), compression="gzip"
         )
-    bars = {symbol: candles(frame) for symbol, frame in found.items()}
+    bars = {symbol: candles(frame, since) for symbol, frame in found.items()}
     bars["GOOGL"] = bars["GOOGL"].loc["2012-03-05":]  # before that it is GOOG's other share class
     return bars
 
 
-def candles(frame: pd.DataFrame) -> pd.DataFrame:
+def candles(frame: pd.DataFrame, since: datetime) -> pd.DataFrame:
     """As a data source gives them."""
     frame = frame.rename(columns=str.lower)
     if "date" in frame:
         frame.index = pd.to_datetime(frame["date"])
-    return clean(frame.loc[frame.index >= SINCE])[0]
+    return clean(frame.loc[frame.index >= since])[0]
 
 
 def parser() -> argparse.ArgumentParser:
