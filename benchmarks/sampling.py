@@ -223,7 +223,7 @@ def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
     if source.startswith("csv:"):
         files = CsvSource(Path(source.removeprefix("csv:")))
         return {
-            symbol: candles(files.fetch(symbol, "1d", SINCE, utcnow()))
+            symbol: candles(files.fetch(symbol, "1d", SINCE, utcnow()), SINCE)
             for symbol in files.symbols()
         }
     data = DataService(source, now=utcnow())

@@ -13,6 +13,7 @@ from kronos_space.finetune.card import card, sentence
 from kronos_space.finetune.errors import FinetuneError
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
+from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
 
 NOT_OURS = "is not a checkpoint that `kronos-space finetune` wrote"
 
@@ -50,8 +51,7 @@ def write_checkpoint(
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:  # the latter is of a full disk, too
         shutil.rmtree(part, ignore_errors=True)
-        why = getattr(error, "strerror", None) or error
-        raise FinetuneError(f"{folder} cannot be written: {why}") from error
+        raise _unwritable(folder, error) from error
 
 
 def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
     except OSError as error:
         for file in parts:
             file.with_name(f"{file.name}.part").unlink(missing_ok=True)
-        raise FinetuneError(f"{folder} cannot be written: {error.strerror}") from error
+        raise _unwritable(folder, error) from error
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -107,10 +107,16 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
     """Put a checkpoint where a Space loads it from; what is there is kept beside as TARGET.old.
 
     Raises:
-        FinetuneError: It is not better than its base, and `force` is not given; or it cannot be
-            copied, and then `target` is as it was.
+        FinetuneError: It is not better than its base, and `force` is not given; it is damaged; or
+            it cannot be copied, and then `target` is as it was.
     """
     check_better(folder, force=force, verb="promotes")
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise FinetuneError(f"{target} is {folder}, or in it: give another place")
+    try:
+        load_checkpoint(str(folder))
+    except CheckpointError as error:
+        raise FinetuneError(str(error)) from error
     part, old = (target.with_name(target.name + end) for end in (".part", ".old"))
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -121,7 +127,14 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
         part.rename(target)
     except OSError as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise FinetuneError(f"{target} cannot be written: {error.strerror}") from error
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(folder: Path, error: Exception) -> FinetuneError:
+    why = getattr(error, "strerror", None) or error
+    if isinstance(error, shutil.Error):  # of some files
+        why = error.args[0][0][2]
+    return FinetuneError(f"{folder} cannot be written: {why}")
 
 
 def _document(about: Mapping[str, Any]) -> str:

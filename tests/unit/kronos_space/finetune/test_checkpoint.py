@@ -1,6 +1,7 @@
 """What a fine-tuning leaves behind: a folder that a Space loads, its card, and its promotion."""
 
 import json
+import resource
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -108,6 +109,35 @@ def test_a_promotion_keeps_the_model_that_was_served(tmp_path: Path) -> None:
 def test_a_checkpoint_without_a_verdict_is_not_promoted(tmp_path: Path) -> None:
     with pytest.raises(FinetuneError, match="it has no verdict"):
         promote(written(tmp_path / "tuned"), tmp_path / "served", force=False)
+
+
+def test_a_damaged_checkpoint_is_not_promoted(tmp_path: Path) -> None:
+    tuned = written(tmp_path / "tuned", GOOD)
+    (tuned / "tokenizer" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(FinetuneError, match="damaged"):
+        promote(tuned, tmp_path / "served", force=False)
+    assert not (tmp_path / "served").exists()
+
+
+@pytest.mark.parametrize("inside", [".", "served"])
+def test_a_checkpoint_is_not_promoted_into_itself(tmp_path: Path, inside: str) -> None:
+    tuned = written(tmp_path / "tuned", GOOD)
+    with pytest.raises(FinetuneError, match="give another place"):
+        promote(tuned, tuned / inside, force=False)
+    assert load_checkpoint(str(tuned)).name == "kronos-nano+2019-06-28"
+
+
+def test_a_promotion_onto_a_full_disk_leaves_what_was_served(tmp_path: Path) -> None:
+    tuned, target = written(tmp_path / "tuned", GOOD), tmp_path / "served"
+    target.mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limits[1]))
+    try:
+        with pytest.raises(FinetuneError, match=r"cannot be written: .*File too large"):
+            promote(tuned, target, force=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["served", "tuned"]
 
 
 @pytest.mark.parametrize("about", [None, "not JSON", "[1]", '{"name": "x", "max_context": 64}'])
