@@ -89,7 +89,7 @@ def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
         "failures": failures,
     }
     title = f"kronosbot {status}: {_said(summary, document['message'])}"
-    return Message(title, tuple(_lines(failures, summary)), status == "ok", document)
+    return Message(title, tuple(_lines(failures, summary, environ)), status == "ok", document)
 
 
 def trial() -> Message:
@@ -187,11 +187,16 @@ def _said(summary: RunSummary, message: str | None) -> str:
     return ", ".join(parts)
 
 
-def _lines(failures: list[dict[str, Any]], summary: RunSummary) -> Iterator[str]:
+def _lines(
+    failures: list[dict[str, Any]], summary: RunSummary, environ: Mapping[str, str]
+) -> Iterator[str]:
     for failure in failures:
         more = failure["tickers"] - len(failure["symbols"])
         who = ", ".join(failure["symbols"]) + (f" and {more} more" if more else "")
         yield f"{who}: {failure['reason']}"
+    broken = [challenger for challenger in summary.challengers if challenger.failure is not None]
+    for challenger in broken[:MOST_REASONS]:
+        yield f"{quoted(challenger.name, 100)}: {_clean(str(challenger.failure), environ)}"
     if (rest := len(summary.failures()) - len(failures)) > 0:
         yield f"and {rest} more reasons: see the log"
 

@@ -9,11 +9,15 @@ from contextlib import contextmanager
 from datetime import datetime
 
 import pytest
+from sqlalchemy import make_url
 
+from tests.support.postgres import DatabaseProxy, Postgres
+from tests.support.records import Past
 from tradingbot.errors import ConfigError, DatabaseUnavailable
 from tradingbot.jobs.status import Status
 from tradingbot.monitoring.exporter import Cached, make_exporter
-from tradingbot.monitoring.snapshot import Snapshot
+from tradingbot.monitoring.snapshot import Snapshot, read_snapshot
+from tradingbot.settings import Settings
 
 WELL = Snapshot(Status(now=datetime(2024, 5, 15), database="db", clock=datetime(2024, 5, 15)))
 
@@ -108,6 +112,30 @@ def test_a_database_that_hangs_is_up_0_and_is_waited_for_by_one_thread() -> None
         while "\nkronosbot_up 0.0\n" in asked(port, "/metrics")[1]:
             pass
         assert len(reads) == 1
+
+
+def test_a_real_database_may_go_away_and_come_back(
+    postgres_server: Postgres, postgres_url: str
+) -> None:
+    Past(["AAPL"], sessions=2).store(postgres_url)
+    name = str(make_url(postgres_url).database)
+    with DatabaseProxy(postgres_server, name) as proxy:
+
+        def read() -> Snapshot:
+            return read_snapshot(proxy.url, Settings(), source="yahoo", max_age=1)
+
+        with serving(read, kept=0.0) as port:
+
+            def up() -> bool:
+                return "\nkronosbot_up 1.0\n" in asked(port, "/metrics")[1]
+
+            assert up()
+            proxy.refuse()
+            assert not up()
+            proxy.accept()
+            assert up()
+            proxy.cut()
+            assert up(), "no connection is kept that could be a dead one"
 
 
 def test_a_caller_that_says_nothing_keeps_nobody_waiting() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.post_box import PostBox, post_box
 from tradingbot.errors import ConfigError, DataUnavailable, HubError, KronosError, TooFewBars
-from tradingbot.jobs.summary import Ending, RunSummary, TickerOutcome
+from tradingbot.jobs.summary import ChallengerOutcome, Ending, RunSummary, TickerOutcome
 from tradingbot.monitoring.notification import NotSent, announce, outcome, send, trial
 from tradingbot.monitoring.scrubbing import scrubbed
 from tradingbot.monitoring.services import Message, target_of
@@ -156,6 +156,17 @@ def test_each_ending_of_a_run_has_its_headline() -> None:
         {"kind": "TooFewBars", "reason": "5 usable 1d bars", "tickers": 2, "symbols": ["T0", "T1"]}
     ]
     assert said[2].document["exit_code"] == 143
+
+
+def test_a_challenger_that_failed_is_told_without_a_secret() -> None:
+    challengers = (
+        ChallengerOutcome("kronos-small", stored=1, tickers=1),
+        ChallengerOutcome("kronos-base", tickers=1, failure="it said k3y-of-space"),
+    )
+    summary = RunSummary(tickers={"SPY": TickerOutcome("stored")}, challengers=challengers)
+    message = outcome(summary, SECRETS)
+    assert message.lines == ("kronos-base: it said ***",)
+    assert message.document["status"] == "ok", "what is served is not concerned"
 
 
 def test_a_message_is_bounded_whatever_fails() -> None:
