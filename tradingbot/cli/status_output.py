@@ -13,6 +13,8 @@
      "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
                  "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
                  "record": "all tickers, last 60 sessions: error 1.03 …",
+                 "challenger": false,         whether bots are not given its forecasts
+                 "trial": null,               of a challenger: what it has earned, in words
                  "shares": {"kronos": 0.15, …},    of what is served; null: Kronos' alone
                  "skills": {"raw": -0.07, "calibrated": …, "combined": …, "served": …}}],
      "active": 100,                                tickers
@@ -143,6 +145,8 @@ def _record_lines(status: Status) -> Iterator[str]:
     for number, model in enumerate(known):
         yield f"{'Record' if not number else '':8}  {model.name}: {model.record}"
     for model in status.models:
+        if model.challenger:
+            yield f"{'Beside':8}  {model.name}: {model.trial or 'in shadow, no trial yet'}"
         if model.shares is not None:
             yield f"{'Bands':8}  {model.name}: {describe_shares(model.shares)}"
         if len(model.skills) > 1:  # else Kronos alone was served

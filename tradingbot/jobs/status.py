@@ -14,19 +14,16 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError
-from tradingbot.evaluation.track_record import track_record
+from tradingbot.jobs.model_status import Model as Model
+from tradingbot.jobs.model_status import models_of, read_models
 from tradingbot.markets.calendars import calendar_gap, latest_complete_session, sessions_between
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.forecast_queries import NewestForecast, newest_forecasts
-from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import KronosForecast, KronosPrediction, RunLog
-from tradingbot.persistence.report_queries import model_scores
 from tradingbot.persistence.runs import Run, bad_runs, last_runs
 from tradingbot.persistence.schema import schema_version, table_names
-from tradingbot.persistence.scores import has_scores_table
 from tradingbot.persistence.url import database_exists, redact
-from tradingbot.postprocessing.repository import served_shares
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 from tradingbot.typing import SessionFactory
@@ -34,21 +31,6 @@ from tradingbot.typing import SessionFactory
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
 
 NOTICE = timedelta(days=60)  # before a calendar ends
-
-
-@dataclass(frozen=True)
-class Model:
-    """What one model has forecast."""
-
-    name: str
-    interval: str
-    as_of: datetime | None  # the freshest
-    tickers: int
-    fresh: int  # of them, as of the latest complete session of their exchange
-    record: str | None = None  # how good it was, in a sentence; None in an older schema
-    shares: dict[str, float] | None = None  # of what is served: forecaster -> its share
-    # over the random walk: of raw, calibrated, combined and served quantiles, as far as known
-    skills: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,9 +82,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source = source or last_source or settings.data_source
         settings = replace(settings, data_source=source)
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
-        records = _records(session, freshest)
-        shares = _shares(session, freshest)
-        skills = _skills(session, freshest)
+        known = read_models(session, freshest)
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(
@@ -110,7 +90,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         source=source,
         clock=clock,
         runs=runs,
-        models=_models(freshest, latest, records, shares, skills),
+        models=models_of(known, freshest, latest),
         active=len(active),
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
@@ -131,49 +111,6 @@ def _lacking(session: Session, database: str) -> str | None:
     if KronosPrediction.__tablename__ in there:
         return f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
     return f"{database} is empty: {WAY_OUT}"
-
-
-def _records(session: Session, freshest: list[NewestForecast]) -> dict[tuple[str, str], str]:
-    """The record of each model and interval, of the revision that has forecast last."""
-    if not has_scores_table(session):
-        return {}
-    records = {}
-    for model, interval in {(known.model, known.interval) for known in freshest}:
-        revision = newest_revision(session, model, interval)
-        records[model, interval] = track_record(
-            session, None, model=model, revision=revision, interval=interval
-        )
-    return records
-
-
-def _shares(
-    session: Session, freshest: list[NewestForecast]
-) -> dict[tuple[str, str], dict[str, float] | None]:
-    """Of each model and interval, of the revision that has forecast last."""
-    return {
-        (model, interval): served_shares(
-            session, (model, newest_revision(session, model, interval) or "", interval)
-        )
-        for model, interval in {(known.model, known.interval) for known in freshest}
-    }
-
-
-def _skills(
-    session: Session, freshest: list[NewestForecast]
-) -> dict[tuple[str, str], dict[str, float]]:
-    """Of each model and interval, of the revision that has forecast last, all tickers together."""
-    if not has_scores_table(session):
-        return {}
-    return {
-        (model, interval): {
-            score.forecast: score.crps_skill
-            for score in model_scores(session, interval=interval)
-            if (score.model_name, score.model_revision)
-            == (model, newest_revision(session, model, interval) or "")
-            and score.crps_skill is not None
-        }
-        for model, interval in {(known.model, known.interval) for known in freshest}
-    }
 
 
 def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:
@@ -239,37 +176,6 @@ def _age(
         return None
     sessions = "1 session" if behind == 1 else f"{behind} sessions"
     return Ticker(symbol, as_of, behind, f"{sessions} behind {latest:%Y-%m-%d}")
-
-
-def _models(
-    freshest: list[NewestForecast],
-    latest: dict[str, datetime | str],
-    records: dict[tuple[str, str], str],
-    shares: dict[tuple[str, str], dict[str, float] | None],
-    skills: dict[tuple[str, str], dict[str, float]],
-) -> list[Model]:
-    """Those with the freshest forecasts first."""
-    of_model: dict[tuple[str, str], list[NewestForecast]] = {}
-    for known in freshest:
-        of_model.setdefault((known.model, known.interval), []).append(known)
-    models = [
-        Model(
-            name,
-            interval,
-            as_of=max((one.as_of for one in known if one.as_of), default=None),
-            tickers=len(known),
-            fresh=sum(_is_fresh(one, latest[one.symbol]) for one in known),
-            record=records.get((name, interval)),
-            shares=shares[name, interval],
-            skills=skills.get((name, interval), {}),
-        )
-        for (name, interval), known in of_model.items()
-    ]
-    return sorted(models, key=lambda model: model.as_of or datetime.min, reverse=True)
-
-
-def _is_fresh(known: NewestForecast, latest: datetime | str) -> bool:
-    return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
 
 
 def _calendars_that_end(active: list[str], until: datetime) -> list[str]:

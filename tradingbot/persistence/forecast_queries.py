@@ -31,7 +31,11 @@ def newest_forecasts(session: Session) -> list[NewestForecast]:
     """
     newest: dict[tuple[str, str, str, bool], datetime | None] = {}
     ledger, latest = KronosForecast.__table__.c, KronosPrediction.__table__.c
-    for columns, role in ((ledger, [ledger.challenger]), (latest, [])):
+    there = inspect(session.connection()).get_columns(KronosForecast.__tablename__)
+    known_role = ledger.challenger.name in {
+        column["name"] for column in there
+    }  # else an old schema
+    for columns, role in ((ledger, [ledger.challenger] if known_role else []), (latest, [])):
         key = [columns.model_name, columns.interval, columns.symbol, *role]
         for row in session.execute(select(*key, func.max(columns.as_of)).group_by(*key)):
             model, interval, symbol, *beside, as_of = row

@@ -40,6 +40,12 @@ class Combination:
         """The challengers that have earned a share somewhere."""
         return {one.name for state in self.pools.values() for one in state.rivals}
 
+    def standings(self) -> dict[str, str]:
+        """What each challenger has earned, over all asset classes, in words, by name."""
+        states = [state for (kind, _), state in self.pools.items() if kind == ALL_CLASSES]
+        names = dict.fromkeys(name for state in states for name in state.challengers)
+        return {name: _standing(name, states) for name in names}
+
     def apply(
         self, forecast: Forecast, bars: pd.DataFrame, rivals: Mapping[str, Forecast] | None = None
     ) -> Forecast:
@@ -109,6 +115,15 @@ class Combination:
             if state is not None and suffices(state):
                 return state if state.until is not None and state.until < made else None
         return None
+
+
+def _standing(name: str, states: list[State]) -> str:
+    earned = sum(name in [rival.name for rival in state.rivals] for state in states)
+    trials = [trial for state in states for trial in state.trials if trial.name == name]
+    share = f"a share at {earned} of {len(states)} steps ahead" if earned else ""
+    sessions = max((trial.sessions for trial in trials), default=0)
+    shadow = f"in shadow, {sessions} sessions of trial" if trials else ""
+    return ", else ".join(filter(None, [share, shadow]))
 
 
 def forecasters_of(state: State) -> list[str]:

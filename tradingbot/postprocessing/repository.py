@@ -95,10 +95,13 @@ def load_combination(session: Session, key: Key) -> Combination | None:
     """What is stored for this revision of this model; None if nothing is, or cannot be used.
 
     Then all of it is told and left out, and the next night learns it from the ledger again. A
-    database whose schema is older has no such table.
+    database whose schema is older has no such table, or not all of its columns.
     """
     table = KronosCombination
-    if not inspect(session.connection()).has_table(table.__tablename__):
+    there = inspect(session.connection())
+    if not there.has_table(table.__tablename__):
+        return None
+    if "challengers" not in {one["name"] for one in there.get_columns(table.__tablename__)}:
         return None
     query = select(table).where(
         table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]

@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from sqlalchemy import text
@@ -21,6 +23,10 @@ from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.models import BotRow, KronosPrediction, KronosScore, RunLog
 from tradingbot.persistence.runs import LONGEST_RUN, Run
+from tradingbot.postprocessing.bands import ALL_CLASSES
+from tradingbot.postprocessing.combination import untaught
+from tradingbot.postprocessing.combined_forecast import Combination
+from tradingbot.postprocessing.repository import store_combination
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
@@ -420,3 +426,56 @@ def test_whatever_happened_it_fits_a_terminal_of_80_columns() -> None:
     )  # fmt: skip
     assert max(len(line.rstrip()) for line in out.getvalue().splitlines()) <= 80
     assert "never finished: killed?" in out.getvalue()
+
+
+# champion and challengers -----------------------------------------------------------------
+
+
+def test_a_champion_comes_before_its_challengers_and_is_the_one_that_can_be_stale(
+    database: str,
+) -> None:
+    store(database, forecast("SPY", THURSDAY, model="mini"))
+    with get_db_session(database) as session:
+        store_forecasts(session, [forecast("SPY", FRIDAY, model="base")], challenger=True)
+    log_run(database, utcnow())
+    status = status_of(database, max_age=0)
+    assert [(one.name, one.challenger, one.fresh) for one in status.models] == [
+        ("mini", False, 0), ("base", True, 1),
+    ]  # fmt: skip
+    assert [ticker.symbol for ticker in status.stale] == ["SPY"]
+    assert "Beside    base: in shadow, no trial yet" in shown(status)
+
+
+def test_a_challenger_that_has_become_the_champion_is_listed_once(database: str) -> None:
+    with get_db_session(database) as session:
+        store_forecasts(session, [forecast("SPY", THURSDAY, model="base")], challenger=True)
+    store(database, forecast("SPY", FRIDAY, model="base"))
+    log_run(database, utcnow())
+    [model] = status_of(database).models
+    assert (model.name, model.challenger, model.tickers, model.fresh) == ("base", False, 1, 1)
+
+
+def test_what_a_challenger_has_earned_is_told_beside_the_champion(database: str) -> None:
+    key = ("mini", "", "1d")
+    taught = replace(
+        untaught(3), sessions=90, forecasts=400, until=np.datetime64("2024-03-01", "s")
+    )
+    served = taught.with_challengers(["base", "tuned"])
+    won, base = served.trials[1].state, replace(served.trials[0], sessions=70)
+    pools = {
+        (ALL_CLASSES, 1): replace(won, trials=(base,)),
+        (ALL_CLASSES, 2): replace(served, trials=(base, replace(served.trials[1], sessions=80))),
+    }
+    store(database, forecast("SPY", FRIDAY))
+    with get_db_session(database) as session:
+        store_combination(session, Combination(key, pools))
+        for model in ("base", "tuned"):
+            store_forecasts(session, [forecast("SPY", FRIDAY, model=model)], challenger=True)
+    log_run(database, utcnow())
+    status = status_of(database)
+    assert [(one.name, one.trial) for one in status.models if one.challenger] == [
+        ("base", "in shadow, 70 sessions of trial"),
+        ("tuned", "a share at 1 of 2 steps ahead, else in shadow, 80 sessions of trial"),
+    ]
+    [bands] = [line for line in shown(status) if line.startswith("Bands")]
+    assert bands.endswith("% tuned")

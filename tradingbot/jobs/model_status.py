@@ -1,0 +1,112 @@
+"""How the models are doing: how fresh their forecasts are, and how good they were."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from tradingbot.evaluation.track_record import track_record
+from tradingbot.persistence.forecast_queries import NewestForecast
+from tradingbot.persistence.ledger import newest_revision
+from tradingbot.persistence.report_queries import model_scores
+from tradingbot.persistence.scores import has_scores_table
+from tradingbot.postprocessing.repository import load_combination, served_shares
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one model has forecast."""
+
+    name: str
+    interval: str
+    as_of: datetime | None  # the freshest
+    tickers: int
+    fresh: int  # of them, as of the latest complete session of their exchange
+    record: str | None = None  # how good it was, in a sentence; None in an older schema
+    shares: dict[str, float] | None = None  # of what is served: forecaster -> its share
+    challenger: bool = False  # whether bots are not given its forecasts
+    trial: str | None = None  # of a challenger: what it has earned, in words
+    # over the random walk: of raw, calibrated, combined and served quantiles, as far as known
+    skills: dict[str, float] = field(default_factory=dict)
+
+
+def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Model]:
+    """What the database knows of each model and interval, of the revision that forecast last."""
+    scored = has_scores_table(session)
+    served = {
+        (known.model, known.interval) for known in _newest_of(freshest) if not known.challenger
+    }
+    models, trials = [], dict[tuple[str, str], str]()
+    for name, interval in sorted({(known.model, known.interval) for known in freshest}):
+        revision = newest_revision(session, name, interval)
+        key = (name, revision or "", interval)
+        challenger = (name, interval) not in served
+        combination = load_combination(session, key)
+        if combination is not None and not challenger:
+            trials |= {(rival, interval): said for rival, said in combination.standings().items()}
+        models.append(
+            Model(
+                name,
+                interval,
+                as_of=None,
+                tickers=0,
+                fresh=0,
+                record=track_record(session, None, model=name, revision=revision, interval=interval)
+                if scored
+                else None,
+                shares=served_shares(session, key),
+                challenger=challenger,
+                skills=_skills(session, key) if scored else {},
+            )
+        )
+    return [replace(one, trial=trials.get((one.name, one.interval))) for one in models]
+
+
+def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
+    """Of each model and ticker, which may have been a challenger and not: the newer one."""
+    newest: dict[tuple[str, str, str], NewestForecast] = {}
+    for known in freshest:
+        place = known.model, known.interval, known.symbol
+        before = newest.get(place, known)
+        newest[place] = max(before, known, key=lambda one: one.as_of or datetime.min)
+    return newest.values()
+
+
+def _skills(session: Session, key: tuple[str, str, str]) -> dict[str, float]:
+    """Of this revision, all tickers together."""
+    name, revision, interval = key
+    return {
+        score.forecast: score.crps_skill
+        for score in model_scores(session, interval=interval)
+        if (score.model_name, score.model_revision) == (name, revision)
+        and score.crps_skill is not None
+    }
+
+
+def models_of(
+    models: Iterable[Model],
+    freshest: Iterable[NewestForecast],
+    latest: Mapping[str, datetime | str],
+) -> list[Model]:
+    """The models with what they have forecast: champions first, then the freshest."""
+    of_model: dict[tuple[str, str], list[NewestForecast]] = {}
+    for known in _newest_of(freshest):
+        of_model.setdefault((known.model, known.interval), []).append(known)
+    found = []
+    for model in models:
+        of_tickers = of_model[model.name, model.interval]
+        found.append(
+            replace(
+                model,
+                as_of=max((one.as_of for one in of_tickers if one.as_of), default=None),
+                tickers=len(of_tickers),
+                fresh=sum(_is_fresh(one, latest[one.symbol]) for one in of_tickers),
+            )
+        )
+    found.sort(key=lambda model: model.as_of or datetime.min, reverse=True)
+    return sorted(found, key=lambda model: model.challenger)
+
+
+def _is_fresh(known: NewestForecast, latest: datetime | str) -> bool:
+    return known.as_of is not None and not isinstance(latest, str) and known.as_of >= latest
