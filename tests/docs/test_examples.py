@@ -79,8 +79,7 @@ def project(
     """The folder that examples run in: a database with forecasts, a Space, candles."""
     shutil.copy(forecasts / "kronos.db", tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / "kronos_space").mkdir()  # of which the sample candles are needed
-    (tmp_path / "kronos_space/static").symlink_to(ROOT / "kronos_space/static")
+    (tmp_path / "kronos_space").symlink_to(ROOT / "kronos_space")  # for the sample candles
     (tmp_path / ".venv").symlink_to(sys.prefix)
     write_candles(tmp_path / "my-candles")
     monkeypatch.chdir(tmp_path)

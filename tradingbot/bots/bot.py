@@ -84,7 +84,7 @@ class Bot(AsCommand):
     @property
     def portfolio(self) -> dict[str, float]:
         """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
-        if self._account is not None and is_deciding(self):
+        if self._account is not None and (self._replayed or is_deciding(self)):
             return super().portfolio
         with self.sessions() as session:
             return read_portfolio(session, self.name)
@@ -101,7 +101,8 @@ class Bot(AsCommand):
         """
         frame, end = self._bars_seen("stored_forecast is for decisions")
         as_of, close = frame.index[end - 1].to_pydatetime(), float(frame["close"].iloc[end - 1])
-        replayed = next_open(self.symbol, as_of, self.interval) if in_backtest() else None
+        in_past = in_backtest() or self._replayed
+        replayed = next_open(self.symbol, as_of, self.interval) if in_past else None
         with self.sessions() as session:
             return latest_stored(
                 session,

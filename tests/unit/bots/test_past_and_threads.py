@@ -25,6 +25,7 @@ from tradingbot.client import KronosClient
 from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
+from tradingbot.persistence.models import BotRow
 from tradingbot.runtime.decisions import _carried
 from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.settings import Settings
@@ -182,9 +183,18 @@ def test_the_present_is_refused_in_other_processes_too() -> None:
             assert old.submit(peek).result() == new.submit(peek).result() == "DataFrame"
 
 
-def test_a_bots_own_thread_of_before_does_not_see_todays_candles_either() -> None:
+def test_a_bots_own_thread_of_before_does_not_see_the_present_either(sqlite_url: str) -> None:
     asked, answered = threading.Semaphore(0), threading.Semaphore(0)
     found: list[Any] = []
+    late = BARS.index[3].to_pydatetime()
+    said = {"last_close": 9.8, "low": 9.0, "high": 11.0, "prob_up": 0.5}
+    with get_db_session(sqlite_url) as session:
+        session.add(BotRow(name="b", portfolio={"USD": 5.0}))
+        for model, days in (("then", 0.5), ("now", 500)):  # made before the next open, and after
+            made = made_up(
+                "AAPL", late, close=10.0, model=model, made_at=late + timedelta(days=days), **said
+            )
+            store_forecasts(session, [made])
 
     class Delegates(Bot):
         def decisionFunction(self, row: Any) -> int:
@@ -192,11 +202,17 @@ def test_a_bots_own_thread_of_before_does_not_see_todays_candles_either() -> Non
             answered.acquire()
             return 0
 
-    bot = Delegates("b", "AAPL", data=SAMPLE, settings=Settings())
+    sessions = partial(get_db_session, sqlite_url)
+    bot = Delegates("b", "AAPL", data=SAMPLE, settings=Settings(), sessions=sessions)
+
+    def look() -> Any:
+        forecast = bot.stored_forecast(5)
+        return bot.portfolio, forecast and forecast.model_name
 
     def work() -> None:
         for _ in BARS.index:
             asked.acquire()
+            found.append(look())
             try:
                 found.append(bot.fetch("AAPL"))
             except LookAhead as error:
@@ -207,7 +223,10 @@ def test_a_bots_own_thread_of_before_does_not_see_todays_candles_either() -> Non
     thread.start()
     bot.backtest(BARS)
     thread.join()
-    assert [type(one) for one in found] == [LookAhead] * len(BARS)
+    assert [type(one) for one in found[1::2]] == [LookAhead] * len(BARS)
+    seen = [({"USD": 10_000.0}, "then" if at == 3 else None) for at in range(len(BARS))]
+    assert found[::2] == seen
+    assert bot.portfolio == {"USD": 5.0}
     assert len(bot.fetch("AAPL")) > 1
 
 
