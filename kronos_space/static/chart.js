@@ -31,6 +31,17 @@ function draw() {
   chart.setAttribute("aria-label", chartInWords(bars, times, ahead));
 }
 
+/** On paper the chart is as wide as the page between its margins, and not as the screen. */
+function chartForPaper(begins) {
+  const chart = document.getElementById("chart");
+  if (!chart.data) return;
+  const size = begins ? { width: 660, height: 340 } : { width: null, height: null, autosize: true };
+  globalThis.Plotly.relayout(chart, size);
+}
+
+addEventListener("beforeprint", () => chartForPaper(true));
+addEventListener("afterprint", () => chartForPaper(false));
+
 function candleTrace(bars, times) {
   const column = (name) => bars.map((bar) => bar[name]);
   const look = (name) => ({ line: { color: color(name), width: 1 }, fillcolor: color(name) });

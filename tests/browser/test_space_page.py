@@ -644,6 +644,14 @@ def test_on_paper_the_forecast_has_all_columns(browser: Browser, space_url: str)
         " document.querySelector('#answer .scroll').clientWidth]"
     )
     assert widths[0] <= widths[1]
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1400, "height": 900})
+    wide = "document.querySelector('#chart svg').clientWidth > 800"
+    page.wait_for_function(wide)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.querySelector('#chart svg').clientWidth") == 660
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(wide)
     paper.close()
 
 

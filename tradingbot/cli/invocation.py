@@ -15,14 +15,19 @@ def kronosbot() -> str:
     called = Path(sys.argv[0])
     if called.name != "kronosbot" or not called.exists():
         return "kronosbot"
-    found = shutil.which("kronosbot")
-    if found is not None and Path(found).resolve() == called.resolve():
-        return "kronosbot"
-    relative = os.path.relpath(called)
-    return relative if len(relative) < len(str(called)) else str(called)
+    return _typed(called)
 
 
 def serve() -> str:
     """Return what starts a Space with its page on this machine."""
     in_clone = Path.cwd() == _ROOT and (_ROOT / "Makefile").exists()
-    return "make serve" if in_clone else "python -m kronos_space"
+    return "make serve" if in_clone else f"{_typed(Path(sys.executable))} -m kronos_space"
+
+
+def _typed(program: Path) -> str:
+    """Its name where that is found on PATH, else the shorter of its paths."""
+    found = shutil.which(program.name)
+    if found is not None and Path(found).absolute() == program.absolute():
+        return program.name
+    relative = os.path.relpath(program)
+    return relative if len(relative) < len(str(program)) else str(program)

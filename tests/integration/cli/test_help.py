@@ -1,12 +1,14 @@
 """What the command says to somebody who types it for the first time, or types it wrong."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.command_line import kronosbot
 from tradingbot import __version__
+from tradingbot.cli import invocation
 
 COMMANDS = [
     "", "run", "backtest", "calibrate", "check", "portfolio", "portfolio close", "portfolio set",
@@ -103,3 +105,15 @@ def test_alone_it_runs_the_job_as_a_cronjob_types_it(tmp_path: Path) -> None:
         "Error: KRONOS_SPACE_URL is not set: give the Space's address "
         "(https://owner-space.hf.space), or add --local to run one on this machine\n"
     )
+
+
+def test_the_command_that_serves_works_from_where_it_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    python, _, rest = invocation.serve().partition(" ")
+    assert Path(python).samefile(sys.executable)
+    assert rest == "-m kronos_space"
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert invocation.serve() == f"{Path(sys.executable).name} -m kronos_space"
