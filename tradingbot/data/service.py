@@ -172,8 +172,8 @@ class DataService:
 
         Raises DataError as `history` does, but for too few bars.
         """
-        stopped = threading.Event()
-        frame, warnings, _ = self._bars(symbol, interval, since, stopped, enough=self._min_bars)
+        enough, never = self._min_bars, threading.Event()
+        frame, warnings, _ = self._bars(symbol, interval, since, never, enough=enough)
         frame = frame.loc[frame.index >= since]
         frame.attrs["warnings"] = warnings
         return frame
@@ -195,6 +195,10 @@ class DataService:
                 return bars[bars.index >= since]
         frame, _, _ = self._bars(symbol, interval, since, threading.Event(), enough=1, gone=True)
         return frame.loc[frame.index >= since, PRICES]
+
+    def fetched(self, symbol: str) -> pd.DataFrame:
+        """The prices of the daily bars fetched last, with older ones than a `history` has."""
+        return self._newest[symbol][2]
 
     def actions(self, symbol: str, since: datetime) -> Actions:
         """The splits and dividends that the source tells of, from `since` on; or DataError."""
@@ -229,12 +233,12 @@ class DataService:
                 if gone and self._cache is not None:
                     raise DataUnavailable(error.reason, symbol=error.symbol) from error
                 raise
-            closes = bar_closes(symbol, pd.DatetimeIndex(raw.index), interval)
-            complete = closes <= pd.Timestamp(now)
+            times = pd.DatetimeIndex(raw.index)
+            complete = bar_closes(symbol, times, interval) <= pd.Timestamp(now)
             begun = raw[~complete & (raw.index <= now)]
             if self._now is None and not self._source.remote:
                 running.extend(left_out(raw, begun, now))
-            asked.append(pd.DatetimeIndex(raw.index))
+            asked.append(times)
             bars, notes = clean(raw[complete])
             bars.attrs["splits"] = raw.attrs.get("splits", {})
             told[:] = [Actions.told_by(raw, since)]
@@ -273,8 +277,7 @@ class DataService:
         if not wanted or not self._source.knows_outcomes:
             return {}
         raw = self._source.fetch(symbol, "1d", min(wanted), max(wanted))
-        frame, _ = clean(_in_sessions(symbol, raw, "1d"))
-        closes = frame["close"]
+        closes = clean(_in_sessions(symbol, raw, "1d"))[0]["close"]
         return {date: float(closes[date]) for date in wanted if date in closes.index}
 
     def _report(self, symbol: str, warnings: list[str]) -> None:

@@ -3,6 +3,8 @@
 All give quantiles of close(target) ÷ close(as_of), without looking past `as_of`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -13,7 +15,8 @@ from tradingbot.typing import Floats
 WINDOW = 250  # one-bar returns that are drawn from, the newest ones
 MIN_RETURNS = 32  # fewer are no distribution
 DECAY = 0.94  # of the weights of squared returns, per bar: RiskMetrics' for daily ones
-RANGE_WINDOW = 500  # of the walk by ranges, whose volatility is less of a guess
+LOOKBACK = 500  # bars up to as_of that the range walk sees: so many the job has of each ticker
+RANGE_WINDOW = LOOKBACK - 1  # returns between them, which it draws from
 _FIRST = 20  # returns whose mean square stands for the variance before the first one
 _LARGEST = 20.0  # volatilities: after a halt hardly any was known before the first return
 _MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
@@ -30,7 +33,12 @@ def random_walk_quantiles(
     of the returns themselves. NaN where there are fewer than MIN_RETURNS.
     """
     times, returns = _returns(past)
-    return np.exp(_log_quantiles(times, returns, as_of, step))
+
+    def windows(ends: NDArray[np.int64], length: int) -> Floats:
+        newest: Floats = returns[ends[:, None] + np.arange(-length, 0)]
+        return newest
+
+    return np.exp(_log_quantiles(times, windows, as_of, step))
 
 
 def ewma_walk_quantiles(
@@ -48,9 +56,18 @@ def ewma_walk_quantiles(
     times, returns = _returns(past)
     volatility = _volatility_before(returns)
     filtered = _filtered(returns, volatility[:-1])
-    quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True)
+
+    def windows(ends: NDArray[np.int64], length: int) -> Floats:
+        return _without_mean(filtered[ends[:, None] + np.arange(-length, 0)])
+
+    quantiles = _log_quantiles(times, windows, as_of, step)
     now = volatility[np.searchsorted(times, as_of, side="right") - 1]
     return np.exp(quantiles * now[:, None])
+
+
+def _without_mean(windows: Floats) -> Floats:
+    centred: Floats = windows - windows.mean(axis=1, keepdims=True)
+    return centred
 
 
 def range_walk_quantiles(
@@ -61,16 +78,24 @@ def range_walk_quantiles(
     `candles` have the columns open, high, low, close. The variance is the mean of four
     exponentially weighted means of each bar's, with centres of mass of 1, 5, 25 and 125 bars; the
     newest RANGE_WINDOW returns are drawn from. A bar without a range counts with its return.
+    Older bars than the newest LOOKBACK change nothing, so that a forecast can be recomputed later.
 
     Sources: variance of a bar: Garman and Klass (1980); the four means: Bollerslev, Hood, Huss and
     Pedersen (2018), "Risk everywhere".
     """
     times, returns = _returns(candles["close"])
-    volatility = _range_volatility(candles, returns)
-    filtered = _filtered(returns, volatility[:-1])
-    quantiles = _log_quantiles(times, filtered, as_of, step, without_mean=True, window=RANGE_WINDOW)
-    now = volatility[np.searchsorted(times, as_of, side="right") - 1]
-    return np.exp(quantiles * now[:, None])
+    inside = _range_variance(candles)
+
+    def windows(ends: NDArray[np.int64], length: int) -> Floats:
+        before = ends[:, None] + np.arange(-length, 0)
+        moves = returns[before]
+        squares = np.column_stack([np.zeros(len(ends)), moves**2])
+        variance = inside[np.column_stack([before, ends])]
+        volatility = _range_volatility(np.where(np.isnan(variance), squares, variance))
+        filtered = _filtered(moves, volatility[:, :-1])
+        return _without_mean(filtered) * volatility[:, -1:]
+
+    return np.exp(_log_quantiles(times, windows, as_of, step, window=RANGE_WINDOW))
 
 
 def _filtered(returns: Floats, volatility: Floats) -> Floats:
@@ -80,15 +105,20 @@ def _filtered(returns: Floats, volatility: Floats) -> Floats:
     return ratio.clip(-_LARGEST, _LARGEST)
 
 
-def _range_volatility(candles: pd.DataFrame, returns: Floats) -> Floats:
-    """(bars,): what is known after each bar."""
+def _range_variance(candles: pd.DataFrame) -> Floats:
+    """(bars,): what each bar's range shows; NaN where it has none."""
     logs = np.log(candles[["open", "high", "low", "close"]].to_numpy("float64"))
     opens, highs, lows, closes = logs.T
     inside = 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
-    squares = np.append(0.0, returns**2)
-    variance = pd.Series(np.where(highs > lows, inside.clip(min=0), squares))
-    means = [variance.ewm(com=centre).mean().to_numpy() for centre in (1, 5, 25, 125)]
-    volatility: Floats = np.sqrt(np.mean(means, axis=0))
+    variance: Floats = np.where(highs > lows, inside.clip(min=0), np.nan)
+    return variance
+
+
+def _range_volatility(variance: Floats) -> Floats:
+    """(origins, bars) from variances likewise: what is known after each bar."""
+    bars = pd.DataFrame(variance.T)
+    means = [bars.ewm(com=centre).mean().to_numpy() for centre in (1, 5, 25, 125)]
+    volatility: Floats = np.sqrt(np.mean(means, axis=0)).T
     return volatility
 
 
@@ -109,14 +139,16 @@ def _volatility_before(returns: Floats) -> Floats:
 
 def _log_quantiles(
     times: NDArray[np.datetime64],
-    returns: Floats,
+    windows_of: Callable[[NDArray[np.int64], int], Floats],
     as_of: NDArray[np.datetime64],
     step: NDArray[np.int64],
     *,
-    without_mean: bool = False,
     window: int = WINDOW,
 ) -> Floats:
-    """(n, 19): quantiles of sums of `step` returns, drawn from the newest up to `as_of`."""
+    """(n, 19): quantiles of sums of `step` returns, drawn from the newest up to `as_of`.
+
+    `windows_of(ends, length)` are the newest `length` returns up to each of the bars `ends`.
+    """
     origins, which = np.unique(as_of, return_inverse=True)
     ends = np.searchsorted(times, origins, side="right") - 1  # returns up to that origin
     lengths = np.minimum(ends, window)  # ascending, as the origins are
@@ -125,9 +157,7 @@ def _log_quantiles(
         first, last = np.searchsorted(lengths, [length, length + 1])
         for start in range(first, last, _MOST):
             stop = min(start + _MOST, last)
-            windows = returns[ends[start:stop, None] + np.arange(-length, 0)]
-            if without_mean:
-                windows -= windows.mean(axis=1, keepdims=True)
+            windows = windows_of(ends[start:stop], int(length))
             rows = np.flatnonzero((which >= start) & (which < stop))
             quantiles[rows] = _walk(windows, which[rows] - start, step[rows], window)
     return quantiles

@@ -14,6 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Self
 
+import pandas as pd
+
 from tradingbot.errors import KronosError, RunOvertaken, SpaceUnavailable
 from tradingbot.forecast import Forecast
 from tradingbot.formatting import one_line
@@ -79,6 +81,7 @@ class Night:
     options: JobOptions
     sessions: SessionFactory
     histories: Histories
+    fetched: Callable[[str], pd.DataFrame]  # a ticker's candles, older ones than in its history too
     reporter: ProgressReporter
     timer: PhaseTimer
 
@@ -153,6 +156,7 @@ class _Challenger:
             night.sessions,
             night.reporter,
             night.settings.timeouts,
+            fetched=night.fetched,
             challenger=True,
         )
 

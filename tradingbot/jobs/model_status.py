@@ -78,7 +78,7 @@ def _skills(session: Session, key: tuple[str, str, str]) -> dict[str, float]:
     name, revision, interval = key
     return {
         score.forecast: score.crps_skill
-        for score in model_scores(session, interval=interval)
+        for score in model_scores(session, interval=interval, parts=True)
         if (score.model_name, score.model_revision) == (name, revision)
         and score.crps_skill is not None
     }

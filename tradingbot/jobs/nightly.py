@@ -167,7 +167,8 @@ class NightlyJob:
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # nothing more is sent when storing fails
             postprocessing = sessions and NightlyPostprocessing(
-                histories, sessions, self.reporter, self.settings.timeouts
+                *(histories, sessions, self.reporter, self.settings.timeouts),
+                fetched=self.data.fetched,
             )
             while (batch := self._next_of(batches)) is not None:
                 with self._timer.phase("store"):  # while the Space computes the next batch
@@ -196,7 +197,8 @@ class NightlyJob:
         """The challengers of this night; a dry run has none."""
         if sessions is None:
             return Challengers.none()
-        night = Night(self.settings, self.options, sessions, histories, self.reporter, self._timer)
+        shared = sessions, histories, self.data.fetched, self.reporter, self._timer
+        night = Night(self.settings, self.options, *shared)
         return Challengers(self._lineup.challengers, space, self.open_other, night)
 
     def _fetch(self) -> Histories:

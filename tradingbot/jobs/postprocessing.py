@@ -92,11 +92,14 @@ class NightlyPostprocessing:
         reporter: ProgressReporter,
         timeouts: Timeouts,
         *,
+        fetched: Callable[[str], pd.DataFrame] | None = None,
         challenger: bool = False,
     ) -> None:
+        """`fetched` are a ticker's candles with older ones than in its history, if at hand."""
         self._challenger = challenger  # it has no challengers itself
         self._histories = histories
         self._sessions = sessions
+        self._fetched = fetched or histories.__getitem__
         self._reporter = reporter
         self._timeouts = timeouts
         self._begun = False
@@ -203,6 +206,6 @@ class NightlyPostprocessing:
 
     def _bars(self, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
         if symbol in self._histories and interval == INTERVAL:
-            return self._histories[symbol]
+            return self._fetched(symbol)
         with self._sessions() as session:
             return bars_in_database(session, symbol, interval, since)

@@ -60,23 +60,22 @@ def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
     return [row for row in rows if vintage_of(row) == vintage_of(first)]
 
 
-def model_scores(session: "Session", *, interval: str) -> list[KronosScore]:
-    """Return the scores over all tickers, steps and sessions: as served, and of its parts.
+def model_scores(session: "Session", *, interval: str, parts: bool = False) -> list[KronosScore]:
+    """Return the scores over all tickers, steps and sessions of what each revision served.
 
-    The revision with the newest target comes first, its rows together.
+    The one with the newest target comes first. With `parts`, those of its parts stand before it.
     """
+    order = (*PARTS, SERVED) if parts else (SERVED,)
     scores = session.scalars(
         select(KronosScore)
         .where(KronosScore.interval == interval)
         .where(KronosScore.symbol == ALL_SYMBOLS, KronosScore.step == ALL_STEPS)
-        .where(KronosScore.last_sessions == ALL_SESSIONS)
-        .where(KronosScore.forecast.in_((*PARTS, SERVED)))
+        .where(KronosScore.last_sessions == ALL_SESSIONS, KronosScore.forecast.in_(order))
         .order_by(KronosScore.last_target.desc(), KronosScore.model_name)
     )
     of_revision: dict[tuple[str, str], list[KronosScore]] = {}
     for score in scores:
         of_revision.setdefault((score.model_name, score.model_revision), []).append(score)
-    order = (*PARTS, SERVED)
     return [
         score
         for found in of_revision.values()

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.outcomes import BEFORE, ForecastOutcomes, resolve_outcomes
+from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
 from tradingbot.forecast import ANCHORED, QUANTILE_LEVELS
 from tradingbot.markets.symbols import asset_class
 from tradingbot.persistence.ledger import (
@@ -27,7 +27,7 @@ from tradingbot.persistence.ledger import (
 from tradingbot.postprocessing.bands import ALL_CLASSES, Key
 from tradingbot.postprocessing.combination import Panel, joined, replay, untaught
 from tradingbot.postprocessing.combined_forecast import Combination
-from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, expert_quantiles
+from tradingbot.postprocessing.experts import EXPERTS, FORECASTERS, PAST, expert_quantiles
 from tradingbot.postprocessing.fit import RECORD
 from tradingbot.typing import Floats, SessionFactory
 
@@ -130,7 +130,7 @@ def _panels(
         bars.clear()
         if of != interval:
             raise DataError(f"its forecasts are of {of}")
-        bars[symbol] = bars_of(symbol, of, since - BEFORE)
+        bars[symbol] = bars_of(symbol, of, since - PAST)
         return bars[symbol]["close"]
 
     since = targets[0] - timedelta(days=2 * horizon + 14)  # with weekends and holidays

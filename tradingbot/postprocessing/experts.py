@@ -1,5 +1,7 @@
 """The plain forecasts that Kronos is combined with, from a ticker's candles."""
 
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,6 +14,8 @@ from tradingbot.evaluation.baselines import (
 )
 from tradingbot.markets.candles import PRICES
 from tradingbot.typing import Floats, Times
+
+PAST = timedelta(days=800)  # of candles before a forecast: LOOKBACK bars, however many holidays
 
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)
 FORECASTERS = (KRONOS, *EXPERTS)  # in the order of a state's gains

@@ -31,7 +31,7 @@ class Parts:
 
 def read_parts(session: "Session", model: str, revision: str, interval: str) -> Parts:
     """Return what `kronos_scores` knows of all tickers, steps and sessions."""
-    scores = model_scores(session, interval=interval)
+    scores = model_scores(session, interval=interval, parts=True)
     these = [(one.model_name, one.model_revision) == (model, revision) for one in scores]
     own = {one.forecast: one for one, ours in zip(scores, these, strict=True) if ours}
     return Parts(

@@ -8,6 +8,7 @@ import pytest
 
 from tradingbot.evaluation.baselines import (
     DECAY,
+    LOOKBACK,
     MIN_RETURNS,
     WINDOW,
     ewma_walk_quantiles,
@@ -138,6 +139,19 @@ def test_the_walk_by_ranges_never_looks_past_its_origin() -> None:
     honest, other = (range_walk_quantiles(one, as_of, steps) for one in (bars, poisoned))
     assert (honest == other).all()
     assert np.isnan(range_walk_quantiles(bars, origins(past, 20), np.array([1]))).all()
+
+
+def test_the_walk_by_ranges_is_the_same_whatever_stood_before_the_bars_it_sees() -> None:
+    """So that a night's forecast, from so many bars, can be recomputed from longer candles."""
+    random = np.random.default_rng(4)
+    past = candles(random.standard_normal(LOOKBACK + 300) * np.repeat([0.1, 0.01], 400))
+    bars, steps = with_ranges(past), np.array([1, 5])
+    as_of = origins(past, LOOKBACK + 100, LOOKBACK + 299)
+    together = range_walk_quantiles(bars, as_of, steps)
+    for row, end in enumerate(as_of):
+        seen = bars[bars.index <= end].tail(LOOKBACK)
+        [alone] = range_walk_quantiles(seen, as_of[[row]], steps[[row]])
+        assert np.array_equal(together[row], alone)
 
 
 def test_bars_without_a_range_count_with_their_returns() -> None:

@@ -354,6 +354,30 @@ def test_a_shard_learns_no_session_before_the_candles_of_the_others_are_there(
     assert served["BTC-USD"].calibration.startswith("combined until 2024-05-14, n=")
 
 
+def test_a_night_learns_what_a_recomputation_from_longer_candles_does(sqlite_url: str) -> None:
+    past = replace(PAST, sessions=8, bars=590)
+    past.store(sqlite_url)
+    sessions = partial(get_db_session, sqlite_url)
+    candles = {
+        symbol: pd.DataFrame(past.candles(symbol)).set_index("timestamp") for symbol in past.symbols
+    }
+    histories = {symbol: frame.tail(500) for symbol, frame in candles.items()}
+    with ProgressReporter() as reporter:
+        args = histories, sessions, reporter, Timeouts()
+        NightlyPostprocessing(*args, fetched=candles.__getitem__).apply([forecast()])
+
+    def bars_of(symbol: str, interval: str, since: datetime) -> pd.DataFrame:
+        return candles[symbol]
+
+    afresh = learn(sessions, bars_of, Combination(KEY, {}), before=LAST, horizon=2)
+    with sessions() as session:
+        found = load_combination(session, KEY)
+    assert found is not None
+    assert found.pools.keys() == afresh.pools.keys()
+    for pool, state in found.pools.items():
+        assert state.gains == afresh.pools[pool].gains
+
+
 @pytest.mark.parametrize(
     ("lagging", "first"),
     [
