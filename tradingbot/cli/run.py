@@ -28,7 +28,7 @@ from tradingbot.errors import KronosError
 from tradingbot.jobs.sharding import Shard
 from tradingbot.runtime.logs import likely_log_format, log_format
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter
-from tradingbot.settings import TEMPERATURE, TOP_P, Settings, default_timeouts
+from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 
 if TYPE_CHECKING:
     from tradingbot.jobs.nightly import NightlyJob
@@ -42,13 +42,11 @@ class RunCommand(Command):
         from tradingbot.cli.run_result import print_summary
         from tradingbot.jobs.orphaned_space import pause_space_of_environment
         from tradingbot.jobs.summary import Ending, RunSummary
-        from tradingbot.monitoring.notification import announce
 
         summary = RunSummary(Ending.by(error), dry_run=bool(ctx.params.get("dry_run")))
         with _reporter(sys.argv[1:]) as reporter:
             if "--local" not in sys.argv:
                 pause_space_of_environment(ctx.params.get("database_url"), reporter)
-            announce(summary, default_timeouts())
             print_summary(summary, reporter, as_json=bool(ctx.params.get("as_json")))
         raise typer.Exit(summary.ending.exit_code)
 
@@ -116,7 +114,7 @@ def run(
     reporter = _reporter([] if log_lines is None else ["--log-format", log_lines])
     with reporter:
         from tradingbot.cli.run_result import perform, print_summary
-        from tradingbot.monitoring.notification import announce, configured_target
+        from tradingbot.monitoring.notification import configured_target
 
         def build() -> "NightlyJob":
             from tradingbot.jobs.building import build_job
@@ -146,7 +144,6 @@ def run(
             return build_job(settings, options, reporter)
 
         summary = perform(build, reporter, dry_run=dry_run, local=local, database_url=database_url)
-        announce(summary, default_timeouts())
         print_summary(summary, reporter, as_json=as_json)
     raise typer.Exit(summary.ending.exit_code)
 

@@ -10,11 +10,13 @@ from tradingbot.errors import KronosError
 from tradingbot.jobs.nightly import NightlyJob
 from tradingbot.jobs.orphaned_space import pause_space_of_environment
 from tradingbot.jobs.summary import Ending, RunSummary
+from tradingbot.monitoring.notification import announce
 from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import to_json
 from tradingbot.runtime.progress import JsonProgressReporter, ProgressReporter, SafeConsole
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
+from tradingbot.settings import default_timeouts
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +48,12 @@ def perform(
 
 
 def print_summary(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
-    """Print the summary on stdout, and on stderr how the run ended.
+    """Post how the run ended where KRONOS_NOTIFY says, then print it: the summary on stdout.
 
-    A summary that cannot be shown is a warning: the work is done. Signals wait until the end.
+    What cannot be posted or shown is a warning: the work is done. Signals wait until the end.
     """
     with signals_held():
+        announce(summary, default_timeouts())
         _print(summary, reporter, as_json=as_json)
 
 

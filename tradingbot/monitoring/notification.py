@@ -19,7 +19,7 @@ from tradingbot.jobs.summary import RunSummary
 from tradingbot.monitoring.scrubbing import scrubbed
 from tradingbot.monitoring.services import Message, Target, target_of
 from tradingbot.runtime.concurrency import within
-from tradingbot.runtime.signals import Stopped, signals_held
+from tradingbot.runtime.signals import Stopped
 from tradingbot.settings import Timeouts
 from tradingbot.settings.notification import Notification
 from tradingbot.space.session import answers_by, space_session
@@ -54,13 +54,12 @@ def announce(
         return  # which is what the run itself has ended with
     if target is None:
         return
-    with signals_held():
-        try:
-            send(target, outcome(summary, environ), timeouts)
-        except NotSent as error:
-            logger.warning("%s", error)
-        except Exception as error:  # a mistake of ours costs no night's success either
-            logger.warning("the outcome could not be sent: %s", type(error).__name__)
+    try:
+        send(target, outcome(summary, environ), timeouts)
+    except NotSent as error:
+        logger.warning("%s", error)
+    except Exception as error:  # a mistake of ours costs no night's success either
+        logger.warning("the outcome could not be sent: %s", type(error).__name__)
 
 
 def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:

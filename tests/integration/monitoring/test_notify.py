@@ -1,5 +1,6 @@
 """Notifications of the real command: on a failure, on SIGTERM, and by hand."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -31,6 +32,21 @@ def test_a_run_that_fails_and_one_that_is_stopped_say_so(tmp_path: Path) -> None
         assert running.returncode == 143, err
         [post] = box.posts
         assert post.body["text"].startswith("kronosbot stopped: by SIGTERM, 0 of 4 tickers have")
+
+
+def test_a_signal_while_a_service_hangs_takes_no_report_away(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        notify = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
+        environ = {**os.environ, "KRONOS_NOTIFY": notify, "KRONOS_HORIZON": "abc"}
+        running = commands.piped("tradingbot.kronosbot", "run", "--json", cwd=tmp_path, env=environ)
+        connection, _ = silent.accept()
+        running.terminate()
+        connection.close()
+        again, _ = silent.accept()
+        again.close()
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert json.loads(out)["error"]["kind"] == "ConfigError", err
 
 
 def test_a_wrong_address_ends_a_run_before_anything_is_done(tmp_path: Path) -> None:
