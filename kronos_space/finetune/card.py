@@ -82,6 +82,7 @@ def _verdict(about: Mapping[str, Any]) -> str:
     gains += [
         ("against it, both in the combined forecast", verdict["combined"]),
         ("against a random walk", verdict["over_walk"]),
+        ("against a random walk, in the combined forecast", verdict["combined_over_walk"]),
     ]
     return VERDICT.format(
         **dict(about)

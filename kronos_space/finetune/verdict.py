@@ -91,7 +91,8 @@ def is_better(compared: Comparison) -> bool:
     """Whether to serve the challenger: surely ahead of its base, and of use beside plain walks.
 
     A model may gain much on a poor base and still know nothing that a walk does not: on white
-    noise it learns to be one. So it must also surely beat the walk, or surely improve the combined
-    forecast.
+    noise it learns to be one, and to spoil the combined forecast less. So it must also surely beat
+    the walk, or surely improve a combined forecast that surely beats it.
     """
-    return compared.gain.is_sure and (compared.over_walk.is_sure or compared.combined.is_sure)
+    helps = compared.combined.is_sure and compared.combined_over_walk.is_sure
+    return compared.gain.is_sure and (compared.over_walk.is_sure or helps)

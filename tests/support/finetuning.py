@@ -31,6 +31,7 @@ GOOD = Comparison(
     gain=Gain(0.021, 0.004, 0.039),
     by_step={1: Gain(0.02, 0.0, 0.04)},
     combined=Gain(0.003, -0.001, 0.007),
+    combined_over_walk=Gain(0.01, 0.005, 0.015),
     over_walk=Gain(0.02, 0.01, 0.03),
     champion_over_walk=Gain(-0.03, -0.05, -0.01),
     coverage={50: 0.5, 80: 0.79, 90: 0.9},

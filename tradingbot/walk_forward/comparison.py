@@ -49,6 +49,7 @@ class Comparison:
         by_step: The same by step ahead.
         combined: The same of the forecasts that would be served, combined with plain walks. Each
             learns its shares within these windows.
+        combined_over_walk: Of the challenger's combined forecast over a random walk.
         over_walk: Of the challenger over a random walk.
         champion_over_walk: Of the champion.
         coverage: Share of the closes in the challenger's bands, by 50, 80 and 90 %.
@@ -60,6 +61,7 @@ class Comparison:
     gain: Gain
     by_step: dict[int, Gain]
     combined: Gain
+    combined_over_walk: Gain
     over_walk: Gain
     champion_over_walk: Gain
     coverage: dict[int, float]
@@ -95,6 +97,7 @@ def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
             for step in sorted(set(steps.tolist()))
         },
         combined=gains.of("combined", "combined_champion"),
+        combined_over_walk=gains.of("combined", "walk"),
         over_walk=gains.of("own", "walk"),
         champion_over_walk=gains.of("own_champion", "walk_champion"),
         coverage={band: float(both[f"in_{band}"].mean()) for band in BANDS},

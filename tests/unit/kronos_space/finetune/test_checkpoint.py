@@ -78,8 +78,9 @@ def test_the_verdict_is_one_sentence(compared: Comparison, sentence: str) -> Non
 def test_a_model_is_better_only_if_it_surely_beats_the_walk_or_helps_the_combination() -> None:
     level = replace(GOOD, over_walk=Gain(0.027, -0.014, 0.07))  # what white noise may end with
     helps = replace(BEHIND, combined=Gain(0.002, 0.001, 0.003))
-    found = [in_words(one, "x")["better"] for one in (GOOD, level, BEHIND, helps)]
-    assert found == [True, False, False, True]
+    harms_less = replace(helps, combined_over_walk=Gain(-0.001, -0.004, 0.002))
+    found = [in_words(one, "x")["better"] for one in (GOOD, level, BEHIND, helps, harms_less)]
+    assert found == [True, False, False, True, False]
 
 
 def test_the_card_is_written_from_the_facts(tmp_path: Path) -> None:
