@@ -62,8 +62,11 @@ def finetune(
     Try it:
       kronos-space finetune --source csv:DIR --base kronos-nano --steps 200
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     # not above: for --help torch and pandas would be loaded
+    from tradingbot.runtime.signals import Stopped, exit_on_signals, stop_on_signals
+
+    exit_on_signals(lambda line: f"{line}; the same command goes on")  # while the rest is imported
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     import torch
 
     from kronos_space.engine.hardware import usable_cpus
@@ -74,7 +77,6 @@ def finetune(
     from kronos_space.weights.catalogue import CheckpointError
     from tradingbot.errors import ConfigError, KronosError
     from tradingbot.runtime.progress import ProgressReporter
-    from tradingbot.runtime.signals import Stopped, stop_on_signals
     from tradingbot.settings import Settings, check_source, check_symbols
 
     with ProgressReporter() as reporter:

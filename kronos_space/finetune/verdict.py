@@ -34,6 +34,7 @@ def judge(
         FinetuneError: A Space did not make all forecasts.
         KronosError: No ticker has a window, a Space does not start.
     """
+    work.mkdir(parents=True, exist_ok=True)
     stride = max(1, min(settings.horizon, test_sessions // WINDOWS))
     files = {
         "challenger": (work / "challenger.csv", str(folder)),

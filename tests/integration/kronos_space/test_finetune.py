@@ -12,7 +12,7 @@ from tests.support.commands import piped, run
 from tests.support.finetuning import write_place
 
 COMMAND = "kronos_space.deployment.commands"
-ENV = os.environ | {"KRONOS_THREADS": "1"}
+ENV = os.environ | {"KRONOS_THREADS": "1", "KRONOS_SAMPLES": "10"}
 
 
 @pytest.fixture(scope="module")
