@@ -4,8 +4,6 @@ Every call has a time-out and is repeated while the Hub fails for a reason that 
 """
 
 import hashlib
-import itertools
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +22,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoSibling
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from kronos_space.deployment import http
 from kronos_space.deployment.errors import HubError, HubRefused, quoted
@@ -71,29 +70,28 @@ class HubRepository:
 
     def _call(self, verb: str, call: Callable[[], T], *, seconds: float | None = None) -> T:
         what = f"{self.repo}: the Hub could not {verb}"
-        for attempt in itertools.count(1):
-            wait = BACKOFF * 2 ** (attempt - 1)
-            try:
-                return http.within(seconds or http.CALL_TIMEOUT, call)
-            except HFValidationError as error:
-                raise HubRefused(
-                    f"{self.repo!r} is no name of a {self.noun}: {quoted(error)}"
-                ) from error
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                if status < 500 and status not in (408, 429):
-                    raise HubRefused(f"{what}: {_refusal(status, error, self.noun)}") from error
-                cause = f"it answered {status}"
-                asked = error.response.headers.get("Retry-After", "")
-                wait = max(wait, min(float(asked), 60.0) if asked.isdecimal() else 0.0)
-            except httpx2.HTTPError as error:
-                cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
-            except Exception as error:
-                cause = f"its answer makes no sense ({type(error).__name__})"
-            if attempt == ATTEMPTS:
-                raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
-            time.sleep(wait)
-        raise AssertionError("unreachable")
+        attempts = Retrying(
+            retry=retry_if_exception(_may_pass),
+            wait=_pause_before_next,
+            stop=stop_after_attempt(ATTEMPTS),
+            reraise=True,
+        )
+        try:
+            return attempts(lambda: http.within(seconds or http.CALL_TIMEOUT, call))
+        except HFValidationError as error:
+            raise HubRefused(
+                f"{self.repo!r} is no name of a {self.noun}: {quoted(error)}"
+            ) from error
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if not _may_pass(error):
+                raise HubRefused(f"{what}: {_refusal(status, error, self.noun)}") from error
+            cause = f"it answered {status}"
+        except httpx2.HTTPError as error:
+            cause = quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+        except Exception as error:
+            cause = f"its answer makes no sense ({type(error).__name__})"
+        raise HubError(f"{what} in {ATTEMPTS} attempts: {cause}; try again later")
 
 
 class HubModel(HubRepository):
@@ -210,6 +208,24 @@ def is_same(content: Path | bytes, remote: RepoSibling) -> bool:
     if remote.lfs is not None:
         return hashlib.sha256(found).hexdigest() == remote.lfs.sha256
     return hashlib.sha1(b"blob %d\0" % len(found) + found).hexdigest() == remote.blob_id
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another attempt may succeed."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        return status >= 500 or status in (408, 429)
+    return isinstance(error, Exception) and not isinstance(error, HFValidationError)
+
+
+def _pause_before_next(state: RetryCallState) -> float:
+    """Seconds, twice as many each time, or as many as the Hub asks for."""
+    error = state.outcome and state.outcome.exception()
+    asked = ""
+    if isinstance(error, HfHubHTTPError):
+        asked = error.response.headers.get("Retry-After", "")
+    least: float = BACKOFF * 2 ** (state.attempt_number - 1)
+    return max(least, min(float(asked), 60.0)) if asked.isdecimal() else least
 
 
 def _api(endpoint: str | None, token: str) -> HfApi:

@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
@@ -116,6 +117,23 @@ def test_every_package_has_tests_without_a_process() -> None:
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "unit").rglob("test_*.py"))
     imported = re.compile(r"^ *(?:from|import) (\w+\.\w+)", re.MULTILINE)
     assert packages - set(imported.findall(tests)) == set()
+
+
+def test_a_package_says_in_one_sentence_what_it_is() -> None:
+    said = {
+        name: (ast.get_docstring(_tree(name)) or "").splitlines()
+        for name in TEXTS
+        if re.search(r"/(?!versions)\w+/__init__.py$", name)
+    }
+    assert {name: lines for name, lines in said.items() if len(lines) != 1} == {}
+
+
+@pytest.mark.parametrize("package", ["kronos_space", "tradingbot"])
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    """Not even for types alone."""
+    graph = grimp.build_graph(package)
+    below = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    list(TopologicalSorter(below).static_order())  # CycleError
 
 
 def test_packages_stand_on_at_most_ten_levels() -> None:

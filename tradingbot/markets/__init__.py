@@ -1,4 +1,1 @@
-"""Facts about tickers, no I/O.
-
-Exchange calendars, symbols and asset classes, what a candle frame is.
-"""
+"""Facts about tickers, no I/O: exchange calendars, symbols, asset classes, candle frames."""

@@ -1,4 +1,1 @@
-"""What turns a model's forecast into the one that is given.
-
-Conformal bands, their fit and storage.
-"""
+"""What turns a model's forecast into the one that is given: combination, conformal bands."""

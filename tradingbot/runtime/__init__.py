@@ -1,4 +1,1 @@
-"""Process plumbing without domain.
-
-Signals, streams, logs, progress, retry, concurrency, clock.
-"""
+"""Process plumbing without domain: signals, streams, logs, progress, retry, threads, clock."""

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -18,6 +18,8 @@ from tenacity import (
     wait_exponential,
 )
 from tenacity.retry import retry_base
+
+from tradingbot.runtime.clock import now
 
 Result = TypeVar("Result")
 
@@ -147,7 +149,7 @@ def retry_after(headers: Mapping[str, str]) -> float:
     except ValueError:
         return 0.0
     until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - now()).total_seconds())
 
 
 def error_of(state: RetryCallState) -> BaseException | None:

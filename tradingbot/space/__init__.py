@@ -1,4 +1,1 @@
-"""Everything that talks to a kronos_space.
-
-Wire format, transport, client, Hub, lifecycle, local process.
-"""
+"""Everything that talks to a kronos_space: wire format, transport, client, Hub, lifecycle."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -28,7 +29,7 @@ GOOD = json.dumps(RUNTIME).encode()
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment_http, "CALL_TIMEOUT", 0.3)
     monkeypatch.setattr(hub, "BACKOFF", 0.001)
-    monkeypatch.setattr(hub.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
 
 
 @pytest.fixture
