@@ -181,8 +181,7 @@ class Bot(AsCommand):
         """The backtest over the bars from `begin` on and before `end`: what `--backtest` does."""
         with self._rehearsing():
             look_up = self._look_up()
-            frames = {symbol: look_up.since(symbol, begin) for symbol in self.tickers}
-            frames = {symbol: frame[frame.index < end] for symbol, frame in frames.items()}
+            frames = {symbol: look_up.between(symbol, begin, end) for symbol in self.tickers}
             return self.backtest(look_up.with_actions(frames))
 
     def _replayable(self, history: Any) -> Any:

@@ -38,6 +38,7 @@ class PaperBroker:
     closed: dict[str, datetime]  # ticker -> when it had the price that is paid
     traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
     orders: list[Order] = field(default_factory=list)  # that earlier rounds left to the next open
+    unwatched: list[Order] = field(default_factory=list)  # likewise, of tickers of then
     moments: list[datetime] = field(default_factory=list)  # of the fills at an open
 
     dividends: list[tuple[Fill, datetime]] = field(default_factory=list)
@@ -81,15 +82,10 @@ class PaperBroker:
         Account(row.portfolio, {}, strategy.costs)  # refuses what somebody wrote in there
         settlement = Settlement(session, row, interval, known)
         settlement.settle(bars)
-        settlement.remarks += [
-            f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for it is "
-            "no longer watched"
-            for order in waiting
-            if order.decision and order not in orders
-        ]
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
         account = Account(row.portfolio, prices, strategy.costs)
-        return cls(session, row, account, settlement, closed, traded, orders)
+        unwatched = [order for order in waiting if order not in orders]
+        return cls(session, row, account, settlement, closed, traded, orders, unwatched)
 
     def has_traded(self, symbol: str) -> bool:
         """Whether an earlier round has traded it on its newest bar."""

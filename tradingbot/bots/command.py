@@ -202,7 +202,7 @@ def _round_text(done: Round, *, as_json: bool) -> str:
 
 def _backtest_text(result: Backtest, *, as_json: bool) -> str:
     if not as_json:
-        return str(result)
+        return "\n".join([str(result), *(f"Note: {note}" for note in result.notes)])
     document = {
         "fill": result.fill,
         "measures": asdict(result.measures),
@@ -210,6 +210,7 @@ def _backtest_text(result: Backtest, *, as_json: bool) -> str:
         "hit_rate": result.hit_rate,
         "exposure": result.exposure,
         "turnover": result.turnover,
+        "notes": result.notes,
         "trades": result.trades.to_dict("records"),
         "equity": {str(time): value for time, value in result.equity.items()},
     }

@@ -182,6 +182,12 @@ def _fill_orders(
         for order in broker.orders
         if order.symbol in bars and order.bar < bars[order.symbol].index[0]
     ]
+    broker.settlement.remarks += [
+        f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for it is no "
+        "longer watched"
+        for order in broker.unwatched
+        if order.decision
+    ]
     opened, waiting = openings(broker.orders, bars, interval)
     for opening in opened:
         broker.fill(opening)

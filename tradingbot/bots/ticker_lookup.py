@@ -75,6 +75,15 @@ class TickerLookup:
         """All bars from this one on, however far back the bot looks; DataError."""
         return self._data.bars(symbol, interval=self._interval, since=day)
 
+    def between(self, symbol: str, begin: datetime, end: datetime) -> pd.DataFrame:
+        """The bars from `begin` on and before `end`; DataError, also where there are none."""
+        bars = self.since(symbol, begin)
+        found: pd.DataFrame = bars[bars.index < end]
+        if found.empty:
+            days = f"{begin:%Y-%m-%d} to {end - timedelta(days=1):%Y-%m-%d}"
+            raise DataError(f"no bars from {days}: say other days", symbol=symbol)
+        return found
+
     def with_actions(self, frames: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
         """The frames, with the splits and dividends over all of their bars."""
         for symbol, frame in frames.items():

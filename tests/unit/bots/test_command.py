@@ -160,14 +160,26 @@ def test_a_backtest_of_some_days_is_printed_and_stores_nothing(
     bot: Any, sqlite_url: str, capsys: Output
 ) -> None:
     assert run(bot, "--backtest", "2024-04-01", "2024-05-10") == 0
-    assert capsys.readouterr().out.startswith("2024-04-01 to 2024-05-10: ")
+    shown = capsys.readouterr().out
+    assert shown.startswith("2024-04-01 to 2024-05-10: ")
+    assert shown.endswith("Note: AAPL: its dividends are not told, and not credited\n")
     assert run(bot, "--backtest", "2024-04-01", "2024-05-10", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["measures"].keys() == printed["buy_and_hold"].keys()
+    assert printed["notes"] == ["AAPL: its dividends are not told, and not credited"]
     assert printed["hit_rate"] is None, "nothing was sold"
     assert printed["trades"][0]["side"] == "buy"
     assert len(printed["equity"]) == 30
     assert rows(sqlite_url) == 0
+
+
+@pytest.mark.parametrize("days", [("2030-01-01", "2031-01-01"), ("2024-04-06", "2024-04-07")])
+def test_a_backtest_of_days_without_a_bar_says_which_days(
+    bot: Any, capsys: Output, days: tuple[str, str]
+) -> None:
+    assert run(bot, "--backtest", *days) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"Error: AAPL: no bars from {days[0]} to {days[1]}: say other days"
 
 
 # keywords ----------------------------------------------------------------------------------
