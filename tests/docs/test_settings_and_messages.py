@@ -28,7 +28,11 @@ def test_the_page_of_all_settings_has_each_that_the_code_reads_once_a_table() ->
     named = {chapter.splitlines()[0]: re.findall(rf"^\| `({VARIABLE})`", chapter, re.MULTILINE)
              for chapter in chapters}  # fmt: skip
     assert Counter(named.pop("The Space")) == Counter(OF_THE_SPACE)
-    of_a_space_started_here = OF_THE_SPACE - {"KRONOS_API_KEY", "KRONOS_LOG_FORMAT"}
+    of_a_space_started_here = OF_THE_SPACE - {
+        "KRONOS_API_KEY",
+        "KRONOS_LOG_FORMAT",
+        "KRONOS_MODELS",
+    }
     read = variables_of("tradingbot") - {"HF_HOME"} - of_a_space_started_here
     assert Counter(name for names in named.values() for name in names) == Counter(read)
 

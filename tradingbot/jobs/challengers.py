@@ -123,11 +123,15 @@ class Challengers:
                     said[name] = challenger.beside(symbols)
         return said
 
-    def forecast_the_rest(self) -> None:
-        """Have every challenger forecast what it has not, and store all of it."""
+    def forecast_the_rest(self, *, elsewhere: bool) -> None:
+        """Have challengers forecast what they have not, and store all of it.
+
+        Those of the champion's Space, or those of other ones.
+        """
         for challenger in self._all:
-            with challenger.night.timer.phase("challenge"):
-                challenger.forecast_the_rest()
+            if challenger.asked.is_elsewhere == elsewhere:
+                with challenger.night.timer.phase("challenge"):
+                    challenger.forecast_the_rest()
 
     def outcomes(self) -> tuple[ChallengerOutcome, ...]:
         return tuple(challenger.outcome for challenger in self._all)

@@ -158,12 +158,12 @@ class NightlyJob:
         self, open_space: AbstractContextManager[Forecaster], sessions: SessionFactory | None
     ) -> None:
         """Wake, fetch, forecast, combine, store, pause; without `sessions` nothing is stored."""
-        with ExitStack() as stack:
+        with ExitStack() as others, ExitStack() as stack:
             space = self._wake(stack, open_space)
             histories = self._fetch()
             missing = self._without_stored(histories, sessions)
             self._challengers = self._beside(space, histories, sessions)
-            stack.callback(self._challengers.close)
+            others.callback(self._challengers.close)
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # nothing more is sent when storing fails
             postprocessing = sessions and NightlyPostprocessing(
@@ -180,8 +180,9 @@ class NightlyJob:
                     self.reporter.advance()
             for remark, symbols in self.summary(Ending()).remarks().items():
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
-            self._challengers.forecast_the_rest()
+            self._challengers.forecast_the_rest(elsewhere=False)
             self._pause(stack)
+            self._challengers.forecast_the_rest(elsewhere=True)  # this Space need not wait for it
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):

@@ -138,7 +138,7 @@ def _panels(
     for one in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
         if isinstance(one, ForecastOutcomes) and one.model_revision == revision:
             kind = asset_class(one.symbol)
-            rivals = _rivals(sessions, one, targets, challengers)
+            rivals = _rivals(sessions, one, targets, challengers) if challengers else None
             for step, panel in panels_of(one, bars[one.symbol], rivals):
                 found.setdefault(step, []).append((kind, panel))
     return found
