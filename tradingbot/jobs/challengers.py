@@ -35,42 +35,13 @@ from tradingbot.settings import Settings, which_space
 from tradingbot.settings.models import AskedModel
 from tradingbot.space.client import BATCH_SERIES
 from tradingbot.space.connect import open_space
-from tradingbot.space.served_models import as_named, find_model, served_models
+from tradingbot.space.served_models import find_model
 from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
 OpenOther = Callable[[AskedModel], AbstractContextManager[Forecaster]]  # a Space that is woken
 Made = dict[str, Forecast]  # by ticker
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """The models of a night."""
-
-    champion: str | None = None  # whose forecasts are served, as the Space names it
-    asked: str | None = None  # the same where it is not the Space's first, and has to be named
-    challengers: tuple[AskedModel, ...] = ()
-
-
-def lineup_of(space: Forecaster, settings: Settings, options: JobOptions) -> Lineup:
-    """KRONOS_MODELS, else the Space's first model; `--model` alone where it is given.
-
-    Raises:
-        ConfigError: The Space has not the model that is to be the champion.
-        SpaceError: It does not answer.
-    """
-    health = space.health()
-    first, *_ = served_models(health)
-    if options.model:  # which the Space has, or was started with
-        found = first if options.local else options.model
-        return Lineup(found, None if found == first else found)
-    models = as_named(health, settings.models) if options.local else settings.models
-    if not models:
-        return Lineup(first)
-    url = getattr(space, "url", "")
-    found = find_model(health, models[0], setting="KRONOS_MODELS", url=url)
-    return Lineup(found, None if found == first else found, models[1:])
 
 
 @dataclass(frozen=True)

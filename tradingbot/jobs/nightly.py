@@ -10,8 +10,9 @@ from tradingbot.data.service import DataService
 from tradingbot.data.sources.registry import lasting
 from tradingbot.errors import ConfigError, HubError, KronosError
 from tradingbot.forecast import Forecast
-from tradingbot.jobs.challengers import Challengers, Lineup, Night, OpenOther, lineup_of
+from tradingbot.jobs.challengers import Challengers, Night, OpenOther
 from tradingbot.jobs.database import JobDatabase
+from tradingbot.jobs.lineup import Lineup, lineup_of
 from tradingbot.jobs.options import JobOptions
 from tradingbot.jobs.orphaned_space import pause_unused_space
 from tradingbot.jobs.postprocessing import NightlyPostprocessing, answered
