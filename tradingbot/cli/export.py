@@ -130,10 +130,10 @@ def backtest_file(
     form: FormatOption = Format.CSV,
     out: OutOption = None,
     closes: Annotated[
-        bool, typer.Option("--closes", help="The closes in the file instead of its forecasts.")
+        bool, typer.Option("--closes", help="The closes that came instead of the forecasts.")
     ] = False,
 ) -> None:
-    """Write the forecasts of a backtest alone, without the closes between them.
+    """Write the forecasts of a backtest, or the closes that came, in any of the formats.
 
     \b
     Try it:

@@ -23,7 +23,7 @@ from tradingbot.persistence.url import database_url as configured_url
 from tradingbot.runtime.files import replaced
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.runtime.streams import SafeStream
-from tradingbot.walk_forward.schema import content_of, parsed, whole_lines
+from tradingbot.walk_forward.schema import COLUMNS, rows_of
 
 Row = Mapping[str, Any]
 
@@ -72,19 +72,19 @@ def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) ->
 
 
 def backtested(path: Path, *, closes: bool) -> Iterator[Row]:
-    """Yield the forecasts of a backtest's file, or the closes among them.
+    """Yield the forecasts of a backtest, or the closes that came.
 
     Raises:
         ConfigError: There is no such file, or it is not a backtest's.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file; `kronosbot backtest` writes one")
-    table = parsed(path, whole_lines(content_of(path)))
+    table = rows_of(path)
     if closes:
         table = table[table["step"] == 0][["symbol", "interval", "as_of", "actual"]]
         yield from _records(table.rename(columns={"actual": "close"}))
     else:
-        yield from _records(table[table["step"] > 0].astype({"step": "int64"}))
+        yield from _records(table[table["step"] > 0][COLUMNS].astype({"step": "int64"}))
 
 
 def _some(rows: Iterable[Row], nothing: str) -> Iterator[Row]:

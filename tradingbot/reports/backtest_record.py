@@ -24,7 +24,8 @@ from tradingbot.reports.record import (
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import Floats
 from tradingbot.walk_forward.postprocessing_chain import bars_of, chain_of, walk
-from tradingbot.walk_forward.results import read_rows, settings_of
+from tradingbot.walk_forward.results import read_rows
+from tradingbot.walk_forward.schema import settings_of
 
 PRICES = ["open", "high", "low", "close"]
 

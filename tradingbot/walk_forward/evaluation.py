@@ -15,10 +15,10 @@ from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain
 from tradingbot.walk_forward.results import (
     outcomes_of,
     read_rows,
-    settings_of,
     training_counts,
     without_outcome,
 )
+from tradingbot.walk_forward.schema import settings_of
 
 _JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
 

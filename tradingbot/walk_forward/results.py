@@ -1,23 +1,21 @@
-"""The file of a backtest: forecasts as they come, one row a step ahead, with what really came.
+"""The files of a backtest: forecasts as they come, one row a step ahead, with what really came.
 
     symbol,interval,as_of,target,step,last_close,close,q05,…,q95,prob_up,anchor_factor,
-    actual_open,actual_high,actual_low,actual,in_training,seed,
+    actual,in_training,seed,
     model,revision,source,until,horizon,stride,context,samples,temperature,top_p
 
 Prices are in the ticker's currency. `actual` is empty where the session of `target` has no bar.
-`anchor_factor` is what the model's own prices were multiplied by. Rows of step 0 are no forecasts
-but the bars themselves (their closes in `actual`), from two years before the first window on: what
-walks would have known. The last ten columns are the same in all rows: a file holds forecasts of one
-model, made in one way. One that an earlier version began goes on with its columns: it has neither
-`anchor_factor` nor `actual_open`, `actual_high`, `actual_low`.
+`anchor_factor` is what the model's own prices were multiplied by. The last ten columns are the same
+in all rows: a file holds forecasts of one model, made in one way.
+
+A second file beside it, backtest.closes.csv, has the bars themselves, from two years before the
+first window on: what walks would have known. In memory they are rows of step 0, their closes in
+`actual`; so they are in files of earlier versions, which go on with their columns.
 
 Rows are only ever appended, whole windows at a time; one that a crash left unfinished at the end
 is dropped when the file is resumed.
 """
 
-import csv
-import fcntl
-import io
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
@@ -27,18 +25,20 @@ from typing import Any, Self
 
 import pandas as pd
 
-from tradingbot.errors import ConfigError, KronosError
+from tradingbot.errors import ConfigError
 from tradingbot.evaluation.outcomes import ForecastOutcomes
 from tradingbot.evaluation.training_cutoff import InTraining, in_training
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast
+from tradingbot.walk_forward.appended_csv import AppendedCsv
 from tradingbot.walk_forward.schema import (
+    CLOSES,
+    COLUMNS,
     QUANTILES,
-    RANGES,
-    SETTINGS,
-    content_of,
-    header_of,
+    closes_beside,
     parsed,
-    whole_lines,
+    parsed_closes,
+    rows_of,
+    settings_of,
 )
 
 PAST = 501  # bars before the first window that go into the file: 500 returns
@@ -47,29 +47,30 @@ _RESTATED = 1e-3  # a close that has changed by more than this share of it
 
 
 class ResultsFile:
-    """A backtest's CSV that is added to. `settings`: of the rows that are there, {} if none are."""
+    """A backtest's files that are added to. `settings`: of the rows there, {} if none are."""
 
     def __init__(self, path: Path) -> None:
         """Read what is there; nothing is changed. ConfigError if it is something else."""
         self.path = path
-        content = content_of(path)
-        self._size = len(content)
-        self._content = whole_lines(content)
-        self._columns = header_of(self._content)
-        self._rows = parsed(path, self._content)
+        self._made = AppendedCsv(path, COLUMNS)
+        self._bars = AppendedCsv(closes_beside(path), CLOSES)
+        self._rows = parsed(path, self._made.content)
         self.settings = settings_of(self._rows)
+        rows = self._rows
+        if len(rows):  # bars of a file that is no longer there are of no use
+            bars = parsed_closes(self._bars.path, self._bars.content, self.settings)
+            rows = pd.concat([rows, bars], ignore_index=True)
         horizon = int(self.settings.get("horizon") or 0)
-        forecasts = self._rows[self._rows["step"] > 0]
+        forecasts = rows[rows["step"] > 0]
         steps = forecasts.groupby(["symbol", "as_of"])["step"].nunique()
         self._done = set(steps[steps == horizon].index)
-        closes = self._rows[self._rows["step"] == 0]
+        closes = rows[rows["step"] == 0]
         self._closes = {
             (symbol, day): close
             for symbol, day, close in zip(
                 closes["symbol"], closes["as_of"], closes["actual"], strict=True
             )
         }
-        self._file: io.FileIO | None = None
 
     def has(self, symbol: str, as_of: datetime) -> bool:
         """Whether the forecast of this window is there, all of its steps."""
@@ -99,21 +100,12 @@ class ResultsFile:
         """From here on forecasts made with `settings` can be added; close it at the end."""
         self.check(settings)
         self.settings = dict(settings)
+        self._made.open(keep=self._finished())
         try:
-            # unbuffered: a batch is one write, and what was written survives a kill
-            file = io.FileIO(self.path, "a")
-        except OSError as error:
-            raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error
-        self._file = file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(f"{self.path}: another backtest is writing to it") from None
-        if os.fstat(file.fileno()).st_size != self._size:
-            file.close()
-            raise ConfigError(f"{self.path} was changed meanwhile, by another backtest?")
-        self._drop_unfinished()
+            self._bars.open(keep=None if len(self._rows) else 0)
+        except ConfigError:
+            self._made.close()
+            raise
         return self
 
     def __enter__(self) -> Self:
@@ -125,8 +117,8 @@ class ResultsFile:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._bars.close()
+        self._made.close()
 
     def add_closes(self, symbol: str, closes: pd.Series, bars: pd.DataFrame | None = None) -> None:
         """What became known of a ticker, day by day; days that are there already are left out.
@@ -140,69 +132,39 @@ class ResultsFile:
             before = self._closes.get((symbol, day))
             if before is None:
                 self._closes[symbol, day] = close
-                missing.append((day, {"actual": _number(close), **of_day}))
+                missing.append({"as_of": day, **of_day, "close": _number(close)})
             elif abs(before / close - 1) > _RESTATED:
                 raise ConfigError(
                     f"{self.path} has {symbol} at {before:g} on {day}, now it is {close:g}: its "
                     "candles were restated since, as by a split; give another --out"
                 )
-        self._append(
-            {"symbol": symbol, "interval": INTERVAL, "as_of": day, "target": day, "step": 0,
-             **bar}
-            for day, bar in missing
-        )  # fmt: skip
+        self._bars.append({"symbol": symbol, "interval": INTERVAL, **bar} for bar in missing)
 
     def add(self, made: Iterable[tuple[Forecast, Mapping[datetime, float]]]) -> None:
         """Forecasts, each with the realised closes, by target."""
         made = list(made)
-        self._append(row for forecast, closes in made for row in _rows_of(forecast, closes))
+        rows = (row for forecast, closes in made for row in _rows_of(forecast, closes))
+        self._made.append({**row, **self.settings} for row in rows)
         self._done |= {(forecast.symbol, _day(forecast.as_of)) for forecast, _ in made}
 
-    def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        assert self._file is not None
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n", extrasaction="ignore")
-        writer.writerows({**row, **self.settings} for row in rows)
-        self._write(text.getvalue())
-
-    def _write(self, text: str) -> None:
-        assert self._file is not None
-        left = memoryview(text.encode())
-        try:
-            while left:
-                left = left[self._file.write(left) or 0 :]
-        except OSError as error:
-            raise KronosError(
-                f"{self.path} cannot be written: {error.strerror}; with the same --out the rest "
-                "follows"
-            ) from error
-
-    def _drop_unfinished(self) -> None:
-        """Cut off what a crash left at the end: half a line, or a window without all its steps."""
-        assert self._file is not None
-        lines = self._content.splitlines(keepends=True)
+    def _finished(self) -> int:
+        """Return how many lines precede what a crash left: a window without all its steps."""
+        count = len(self._rows)
         rows = zip(self._rows["symbol"], self._rows["as_of"], self._rows["step"], strict=True)
         for symbol, as_of, step in reversed(list(rows)):
             if step == 0 or (symbol, as_of) in self._done:
                 break
-            lines.pop()
-        os.ftruncate(self._file.fileno(), sum(map(len, lines)))
-        if not lines:
-            self._write(",".join(self._columns) + "\n")
+            count -= 1
+        return count + 1  # and the header
 
 
 def read_rows(path: Path) -> pd.DataFrame:
     """Return the rows of a backtest's file, one at least; ConfigError if it is no such file."""
-    rows = parsed(path, whole_lines(content_of(path)))
+    rows = rows_of(path)
     if rows.empty:
         what = "has no forecasts" if path.exists() else "is not there"
         raise ConfigError(f"{path} {what}; `kronosbot backtest` makes such files")
     return rows
-
-
-def settings_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the settings that all rows were made with; {} if there are none."""
-    return {name: rows[name].iloc[0] for name in SETTINGS} if len(rows) else {}
 
 
 def outcomes_of(
@@ -289,7 +251,7 @@ def _rows_of(forecast: Forecast, closes: Mapping[datetime, float]) -> Iterable[d
 
 def _ranges(bars: pd.DataFrame) -> list[dict[str, str]]:
     prices = bars[["open", "high", "low"]].to_numpy("float64").tolist()
-    return [dict(zip(RANGES, map(_number, of_bar), strict=True)) for of_bar in prices]
+    return [dict(zip(CLOSES[3:6], map(_number, of_bar), strict=True)) for of_bar in prices]
 
 
 def _day(time: datetime) -> str:

@@ -1,7 +1,7 @@
-"""The rows of a backtest's file: which columns there are, and what cannot stand in them."""
+"""The rows of a backtest's two files: which columns there are, and what cannot stand in them."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import get_args
@@ -19,12 +19,15 @@ SETTINGS = [
     "temperature", "top_p",
 ]  # fmt: skip
 RANGES = ["actual_open", "actual_high", "actual_low"]
-ADDED = ["anchor_factor", *RANGES]  # that files of earlier versions lack
-COLUMNS = [
-    "symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES,
-    "prob_up", "anchor_factor", *RANGES, "actual", "in_training", "seed", *SETTINGS,
-]  # fmt: skip
+ADDED = ["anchor_factor", *RANGES]  # that files of the first version lack
+_MADE = ["symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES]
+COLUMNS = [*_MADE, "prob_up", "anchor_factor", "actual", "in_training", "seed", *SETTINGS]
+# of files of earlier versions, which hold the closes too, in rows of step 0; the older one first
 EARLIER_COLUMNS = [name for name in COLUMNS if name not in ADDED]
+MIXED_COLUMNS = [
+    *_MADE, "prob_up", "anchor_factor", *RANGES, "actual", "in_training", "seed", *SETTINGS,
+]  # fmt: skip
+CLOSES = ["symbol", "interval", "as_of", "open", "high", "low", "close"]
 
 _NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", *ADDED, "actual"]
 
@@ -51,8 +54,58 @@ def header_of(content: bytes) -> list[str]:
 
 def parsed(path: Path, content: bytes) -> pd.DataFrame:
     """Its rows: text, but for `_NUMBERS`, which are floats. ConfigError if it is no such file."""
-    header, *lines = list(csv.reader(content.decode(errors="replace").splitlines())) or [COLUMNS]
-    if header not in (COLUMNS, EARLIER_COLUMNS):
+    rows = _table(path, content, (COLUMNS, EARLIER_COLUMNS, MIXED_COLUMNS))
+    rows = _with_numbers(path, rows.reindex(columns=MIXED_COLUMNS), _NUMBERS)
+    _check(path, rows, _impossible(rows) if len(rows) else ())
+    return rows
+
+
+def parsed_closes(path: Path, content: bytes, settings: Mapping[str, str]) -> pd.DataFrame:
+    """The bars of the second file as rows of step 0 of the first, made with `settings`."""
+    bars = _with_numbers(path, _table(path, content, (CLOSES,)), CLOSES[3:])
+    no_price = {name: ~((bars[name] > 0) & (bars[name] < np.inf)) for name in CLOSES[3:]}
+    wrong = {name: no_price[name] & bars[name].notna() for name in CLOSES[3:6]}
+    days = ~bars["as_of"].map({day: _is_day(day) for day in bars["as_of"].unique()}).astype("bool")
+    _check(path, bars, [("as_of", days), *wrong.items(), ("close", no_price["close"])])
+    names = dict(zip(CLOSES[3:], [*RANGES, "actual"], strict=True))
+    rows = bars.rename(columns=names).assign(target=bars["as_of"], step=0.0, **settings)
+    return _with_numbers(path, rows.reindex(columns=MIXED_COLUMNS), _NUMBERS)
+
+
+def closes_beside(path: Path) -> Path:
+    """backtest.csv -> backtest.closes.csv"""
+    return path.with_name(f"{path.stem}.closes.csv")
+
+
+def rows_of(path: Path) -> pd.DataFrame:
+    """All rows of a backtest, those of its second file at the end; none if it is not there.
+
+    ConfigError if it is damaged, or lacks its second file.
+    """
+    content = whole_lines(content_of(path))
+    rows = parsed(path, content)
+    if not content:
+        return rows
+    beside = closes_beside(path)
+    if len(rows) and not beside.exists() and (rows["step"] > 0).all():
+        raise ConfigError(
+            f"{beside} is not there: it holds the closes of {path}, and belongs beside it; "
+            "`kronosbot backtest` writes both"
+        )
+    settings = settings_of(rows) or dict.fromkeys(SETTINGS, "")
+    closes = parsed_closes(beside, whole_lines(content_of(beside)), settings)
+    return pd.concat([rows, closes], ignore_index=True) if len(closes) else rows
+
+
+def settings_of(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the settings that all rows were made with; {} if there are none."""
+    return {name: rows[name].iloc[0] for name in SETTINGS} if len(rows) else {}
+
+
+def _table(path: Path, content: bytes, headers: Sequence[list[str]]) -> pd.DataFrame:
+    lines = list(csv.reader(content.decode(errors="replace").splitlines()))
+    header, *lines = lines or [headers[0]]
+    if header not in headers:
         raise ConfigError(f"{path} is no backtest's file: give another --out")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
@@ -60,20 +113,26 @@ def parsed(path: Path, content: bytes) -> pd.DataFrame:
                 f"{path} is damaged: line {number} has {len(line)} values, not {len(header)}; "
                 "give another --out"
             )
-    rows = pd.DataFrame(lines, columns=header, dtype="object").reindex(columns=COLUMNS)
+    return pd.DataFrame(lines, columns=header, dtype="object")
+
+
+def _with_numbers(path: Path, rows: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     try:
-        for name in _NUMBERS:
+        for name in names:
             rows[name] = pd.to_numeric(rows[name].replace("", np.nan)).astype("float64")
     except ValueError as error:
         raise ConfigError(f"{path} is damaged: {error}; give another --out") from error
-    for name, wrong in _impossible(rows) if len(rows) else ():
+    return rows
+
+
+def _check(path: Path, rows: pd.DataFrame, wrongs: Iterable[tuple[str, pd.Series]]) -> None:
+    for name, wrong in wrongs:
         if wrong.any():
             number = int(wrong.to_numpy().argmax())
             raise ConfigError(
                 f"{path} is damaged: line {number + 2} has {rows[name].iloc[number]!s} as "
                 f"{name}; give another --out"
             )
-    return rows
 
 
 def _impossible(rows: pd.DataFrame) -> Iterable[tuple[str, pd.Series]]:

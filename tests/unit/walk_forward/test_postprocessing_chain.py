@@ -1,10 +1,10 @@
 """A backtest's forecasts raw, anchored, calibrated and combined, on markets made up for it."""
 
-import csv
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -30,7 +30,7 @@ from tradingbot.walk_forward.evaluation import evaluate, unseen_record
 from tradingbot.walk_forward.postprocessing_chain import Chain, bars_of, chain, combined_quantiles
 from tradingbot.walk_forward.results import ResultsFile, outcomes_of, read_rows
 from tradingbot.walk_forward.runner import WalkForwardResult
-from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS
+from tradingbot.walk_forward.schema import ADDED, EARLIER_COLUMNS, closes_beside, rows_of
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,7 @@ def test_a_file_of_an_earlier_version_is_read_and_goes_on_with_its_columns(
     path: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "old.csv"
-    with path.open() as lines, old.open("w", newline="") as file:
-        writer = csv.DictWriter(file, EARLIER_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(list(csv.DictReader(lines))[:-2])
+    written_earlier(path).iloc[:-2].to_csv(old, index=False)
     assert not ResultsFile(old).has("BTC-USD", DAYS[FIRST + 89])
     write_last(old)
     assert ResultsFile(old).has("BTC-USD", DAYS[FIRST + 89])
@@ -106,6 +103,13 @@ def test_a_file_of_an_earlier_version_is_read_and_goes_on_with_its_columns(
     # what the model's own prices were, and the ranges of the bars, it does not know
     assert list(found.links) == ["anchored", "calibrated", "combined", "random walk", "ewma walk"]
     assert found.shares[RANGE_WALK] < 0.3
+
+
+def written_earlier(path: Path) -> pd.DataFrame:
+    """The rows as an earlier version wrote them: all in one file, and the closes without ranges."""
+    rows = rows_of(path).astype({"step": "int64"})
+    is_close = rows["step"] == 0
+    return pd.concat([rows[is_close], rows[~is_close]])[EARLIER_COLUMNS]
 
 
 def write_last(path: Path) -> None:
@@ -167,14 +171,23 @@ def test_calibrating_from_the_file_learns_the_shares_that_its_chain_ends_with(
 
 
 def test_a_damaged_bar_is_refused(path: Path, tmp_path: Path) -> None:
-    lines = path.read_text().splitlines()
-    names = lines[0].split(",")
-    values = lines[1].split(",")
-    values[names.index("actual_low")] = "-1"
     other = tmp_path / "other.csv"
-    other.write_text("\n".join([lines[0], ",".join(values), *lines[2:]]) + "\n")
-    with pytest.raises(ConfigError, match=r"damaged: line 2 has -1\.0 as actual_low"):
+    other.write_text(path.read_text())
+    with pytest.raises(ConfigError, match=r"other\.closes\.csv is not there: it holds the closes"):
         read_rows(other)
+    header, first, *lines = closes_beside(path).read_text().splitlines()
+    *values, _, close = first.split(",")
+    for damaged, says in (
+        ([*values, "-1", close], r"closes\.csv is damaged: line 2 has -1\.0 as low"),
+        ([*values, "1", ""], "line 2 has nan as close"),
+        ([values[0], "1d", "soon", *values[3:], "1", close], "line 2 has soon as as_of"),
+        (values, "line 2 has 5 values, not 7"),
+    ):
+        text = "\n".join([header, ",".join(damaged), *lines]) + "\n"
+        closes_beside(other).write_text(text)
+        for reads in (read_rows, ResultsFile):
+            with pytest.raises(ConfigError, match=says):
+                reads(other)
 
 
 def test_a_report_of_the_file_is_of_what_would_have_been_served(path: Path, walked: Chain) -> None:
@@ -204,9 +217,6 @@ def test_a_report_of_some_tickers_or_of_an_older_file(path: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="has no forecast of XYZ with an outcome"):
         read_backtest(path, ("XYZ",))
     old = tmp_path / "old.csv"
-    with path.open() as lines, old.open("w", newline="") as file:
-        writer = csv.DictWriter(file, EARLIER_COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(csv.DictReader(lines))
+    written_earlier(path).to_csv(old, index=False)
     first, *_ = read_backtest(old, ()).tickers
     assert (first.candles["high"] == first.candles["close"]).all()

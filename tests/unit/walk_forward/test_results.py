@@ -120,13 +120,33 @@ def test_what_a_crash_left_unfinished_is_dropped_and_made_again(path: Path, cut:
     assert path.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0, 5, 900])
+@pytest.mark.parametrize("kept", [0, 5, 600])
 def test_a_crash_among_the_first_lines_costs_those_alone(path: Path, kept: int) -> None:
     write(path, forecast(MONDAY))
     whole = path.read_bytes()
     path.write_bytes(whole[:kept])
     write(path, forecast(MONDAY))
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100])
+def test_closes_that_a_crash_left_unfinished_are_written_again(path: Path, kept: int) -> None:
+    write(path, forecast(MONDAY))
+    beside = path.with_name("backtest.closes.csv")
+    whole = beside.read_bytes()
+    beside.write_bytes(whole[:kept])
+    write(path)
+    assert beside.read_bytes() == whole
+
+
+def test_the_file_holds_forecasts_alone_and_the_closes_lie_beside_it(path: Path) -> None:
+    write(path, forecast(MONDAY))
+    assert [line.split(",")[4] for line in path.read_text().splitlines()] == ["step", "1", "2"]
+    closes = pd.read_csv(path.with_name("backtest.closes.csv"), index_col="as_of", parse_dates=True)
+    assert closes["close"].to_dict() == CLOSES.to_dict()
+    path.unlink()  # to begin anew
+    with ResultsFile(path).open_for(SETTINGS) as file:
+        file.add_closes("AAPL", CLOSES / 2)
 
 
 def test_other_settings_are_refused_with_their_names_and_the_way_out(path: Path) -> None:

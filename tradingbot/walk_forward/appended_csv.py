@@ -1,0 +1,74 @@
+"""A CSV file that is only ever added to, by one process at a time."""
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tradingbot.errors import ConfigError, KronosError
+from tradingbot.walk_forward.schema import content_of, whole_lines
+
+
+class AppendedCsv:
+    """`content`: its whole lines, read when it is made. Nothing is changed before `open`."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """`columns` are those of a new file; one that is there keeps its own."""
+        self.path = path
+        content = content_of(path)
+        self._size = len(content)
+        self.content = whole_lines(content)
+        head = self.content.decode(errors="replace").splitlines()[:1]
+        self._columns = next(csv.reader(head), list(columns))
+        self._file: io.FileIO | None = None
+
+    def open(self, *, keep: int | None = None) -> None:
+        """Take the file for this process, with its first `keep` lines, by default all whole ones.
+
+        ConfigError if it cannot be written, or another backtest writes to it or has done so.
+        """
+        try:
+            # unbuffered: a batch is one write, and what was written survives a kill
+            file = io.FileIO(self.path, "a")
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error
+        self._file = file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(f"{self.path}: another backtest is writing to it") from None
+        if os.fstat(file.fileno()).st_size != self._size:
+            file.close()
+            raise ConfigError(f"{self.path} was changed meanwhile, by another backtest?")
+        lines = self.content.splitlines(keepends=True)[:keep]
+        os.ftruncate(file.fileno(), sum(map(len, lines)))
+        if not lines:
+            self._write(",".join(self._columns) + "\n")
+
+    def close(self) -> None:
+        """Give the file back; one that was not opened is none to close."""
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows, all at once. KronosError if the disk does not take them."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n", extrasaction="ignore")
+        writer.writerows(rows)
+        self._write(text.getvalue())
+
+    def _write(self, text: str) -> None:
+        assert self._file is not None
+        left = memoryview(text.encode())
+        try:
+            while left:
+                left = left[self._file.write(left) or 0 :]
+        except OSError as error:
+            raise KronosError(
+                f"{self.path} cannot be written: {error.strerror}; with the same --out the rest "
+                "follows"
+            ) from error
