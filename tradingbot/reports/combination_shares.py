@@ -81,10 +81,14 @@ def read_shares_by_day(
     for day, shares, n in shares_by_day(
         session, model=model, revision=revision, interval=interval, since=since
     ):
-        of_models = sum(shares[rival] for rival in rivals_of(shares))  # as one with Kronos
-        row = n * np.array([shares.get(name, 0.0) for name in FORECASTERS])
-        row[0] += n * of_models
-        sums[day] = sums.get(day, 0.0) + row
+        try:
+            of_models = sum(shares[rival] for rival in rivals_of(shares))  # as one with Kronos
+            row = n * np.array([float(shares.get(name, 0.0)) for name in FORECASTERS])
+            row[0] += n * of_models
+        except (AttributeError, TypeError, ValueError):
+            continue  # of a damaged row
+        if np.isfinite(row).all() and row.sum() > 0:
+            sums[day] = sums.get(day, 0.0) + row
     return SharesByDay(
         days=[*sums], shares=[tuple((row / row.sum()).tolist()) for row in sums.values()]
     )

@@ -32,6 +32,7 @@ from tradingbot.postprocessing.combination import State
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.repository import store_combination
 from tradingbot.reports.charts import rounded
+from tradingbot.reports.combination_shares import read_shares_by_day
 from tradingbot.reports.figures import NOMINAL, Estimate, compute_figures
 from tradingbot.reports.page import STATIC, TEMPLATES, packed_plotly, render_page
 from tradingbot.reports.record import Record, read_record
@@ -379,6 +380,17 @@ def test_the_shares_of_the_combined_forecast_have_their_table(sqlite_url: str) -
     said = Shown.of(render_page(found, b"")).everything
     for words in ("What the combined forecast is made of", "1,234 forecasts, 40 sessions", "48 %"):
         assert words.replace(" %", "\N{NO-BREAK SPACE}%") in said
+
+
+@pytest.mark.parametrize("damaged", [[], [1], "all", {"kronos": "much"}, {"kronos": None}, {}])
+def test_shares_that_are_none_are_left_out_of_the_chart(sqlite_url: str, damaged: Any) -> None:
+    Past(["AAPL"], sessions=2, revision="r1+anchored").store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        every = update(KronosForecast)
+        session.execute(every.values(shares={"kronos": 0.2, "ewma walk": 0.8}))
+        session.execute(every.where(KronosForecast.as_of == LAST).values(shares=damaged))
+        found = read_shares_by_day(session, "mini", "r1+anchored", "1d", LAST - timedelta(9))
+    assert [shares[0] for shares in found.shares] == pytest.approx([0.2])
 
 
 def test_chances_of_events_stand_beside_what_happened(sqlite_url: str) -> None:
