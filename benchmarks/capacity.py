@@ -1,0 +1,69 @@
+"""How long a night takes with many tickers, shards and Space pods: a simulation, not a measurement.
+
+    python -m benchmarks.capacity                        the table of the docs
+    python -m benchmarks.capacity --series 0.045 --fetch 0.01        with times measured elsewhere
+
+What a series costs the engine, and a ticker its fetching and storing, are measured (`make bench-job`,
+`make bench-ledger`) and given here; the simulation deals the batches as the job does: each shard
+prepares its next batch while the Space computes the one before, and a pod computes one at a time.
+Prints markdown on stdout.
+"""  # noqa: E501
+
+import argparse
+import heapq
+from itertools import product
+
+from benchmarks._support import table
+
+BATCH = 16  # tickers, as the job sends them
+START = 60.0  # seconds of a night that are neither: start of the pods, waking, scoring, pausing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--series", type=float, default=0.1, help="seconds of a pod's engine")
+    parser.add_argument("--fetch", type=float, default=0.011, help="seconds a ticker, in a shard")
+    parser.add_argument("--store", type=float, default=0.004, help="seconds a ticker, in a shard")
+    asked = parser.parse_args()
+    rows = []
+    for tickers, (shards, pods) in product(
+        (100, 1_000, 10_000, 100_000), ((1, 1), (4, 4), (16, 16), (64, 64), (16, 64))
+    ):
+        if tickers < shards * BATCH:
+            continue
+        seconds, busy = night(tickers, shards, pods, asked.series, asked.fetch, asked.store)
+        rows.append([f"{tickers:,}", shards, pods, _time(START + seconds), f"{busy:.0%}"])
+    print(table(["tickers", "shards", "Space pods", "a night", "the pods' engines at work"], rows))
+
+
+def night(
+    tickers: int, shards: int, pods: int, series: float, fetch: float, store: float
+) -> tuple[float, float]:
+    """Seconds from the first fetch to the last row, and the share of them that a pod computes."""
+    left = [len(range(shard, tickers, shards)) for shard in range(shards)]
+    free = [0.0] * pods  # when each pod is next free
+    heapq.heapify(free)
+    # when a shard has its next batch ready; a batch is sent as soon as the one before is back
+    ready = [(min(BATCH, left[shard]) * fetch, shard) for shard in range(shards)]
+    heapq.heapify(ready)
+    end = worked = 0.0
+    while ready:
+        at, shard = heapq.heappop(ready)
+        some = min(BATCH, left[shard])
+        left[shard] -= some
+        back = max(at, heapq.heappop(free)) + some * series
+        worked += some * series
+        heapq.heappush(free, back)
+        end = max(end, back + some * store)
+        if left[shard]:
+            prepared = at + min(BATCH, left[shard]) * (fetch + store)
+            heapq.heappush(ready, (max(back, prepared), shard))
+    return end, worked / (end * pods)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+if __name__ == "__main__":
+    main()
