@@ -1,10 +1,10 @@
 """Questions about stored forecasts: which is the newest, and what of it lies ahead."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, inspect, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from tradingbot.forecast import Forecast
@@ -27,25 +27,78 @@ class NewestForecast:
 def newest_forecasts(session: Session) -> list[NewestForecast]:
     """The newest `as_of` of every model, interval and ticker, in this order, from both tables.
 
-    A model that has forecast as a challenger, and otherwise, has one of each.
+    One that challenges, where bots were given an older one too, has an entry of each.
     """
-    newest: dict[tuple[str, str, str, bool], datetime | None] = {}
-    ledger, latest = KronosForecast.__table__.c, KronosPrediction.__table__.c
+    found = _newest_of_the_ledger(session)
+    known = {(one.model, one.interval, one.symbol) for one in found if not one.challenger}
+    served = _keys(session, KronosPrediction.__tablename__)
+    found += _newest_served(session, [key for key in served if key not in known])
+    return sorted(found, key=lambda one: (one.model, one.interval, one.symbol, one.challenger))
+
+
+_KEY = "model_name, interval, symbol"
+# Each next key by one look into the primary key's index, where DISTINCT would read every row.
+_LOOSE_SCAN = """
+    WITH RECURSIVE keys AS (
+      (SELECT symbol, interval, model_name FROM {table} ORDER BY 1, 2, 3 LIMIT 1)
+      UNION ALL
+      SELECT following.* FROM keys, LATERAL (
+        SELECT symbol, interval, model_name FROM {table}
+        WHERE (symbol, interval, model_name) > (keys.symbol, keys.interval, keys.model_name)
+        ORDER BY 1, 2, 3 LIMIT 1
+      ) following
+    )
+"""
+_NEWEST_OF_EACH = """
+    SELECT model_name, interval, symbol, newest.as_of, newest.role FROM keys, LATERAL (
+      SELECT as_of, {role} AS role FROM kronos_forecasts ledger
+      WHERE ledger.symbol = keys.symbol AND ledger.interval = keys.interval
+        AND ledger.model_name = keys.model_name
+      ORDER BY as_of DESC, role LIMIT 1
+    ) newest
+"""
+# SQLite takes the other columns from the row of the maximum
+_NEWEST_IN_A_FILE = """
+    SELECT model_name, interval, symbol, max(as_of), {role} FROM kronos_forecasts GROUP BY 1, 2, 3
+"""
+
+
+def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
+    ledger = KronosForecast.__table__.c
     there = inspect(session.connection()).get_columns(KronosForecast.__tablename__)
-    known_role = ledger.challenger.name in {
-        column["name"] for column in there
-    }  # else an old schema
-    for columns, role in ((ledger, [ledger.challenger] if known_role else []), (latest, [])):
-        key = [columns.model_name, columns.interval, columns.symbol, *role]
-        for row in session.execute(select(*key, func.max(columns.as_of)).group_by(*key)):
-            model, interval, symbol, *beside, as_of = row
-            place = model, interval, symbol, any(beside)
-            known = newest.get(place), as_of
-            newest[place] = max(filter(None, known), default=None)
+    known_role = ledger.challenger.name in {column["name"] for column in there}
+    role = ledger.challenger.name if known_role else "false"  # an old schema has none
+    if session.connection().dialect.name == "postgresql":
+        query = _LOOSE_SCAN.format(table="kronos_forecasts") + _NEWEST_OF_EACH
+    else:
+        query = _NEWEST_IN_A_FILE
+    typed = text(query.format(role=role)).columns(
+        ledger.model_name, ledger.interval, ledger.symbol, ledger.as_of, ledger.challenger
+    )
     return [
         NewestForecast(model, interval, symbol, as_of, challenger)
-        for (model, interval, symbol, challenger), as_of in sorted(newest.items())
+        for model, interval, symbol, as_of, challenger in session.execute(typed)
     ]
+
+
+def _keys(session: Session, table: str) -> list[tuple[str, str, str]]:
+    """Every model, interval and symbol of a table whose primary key begins with the three."""
+    if session.connection().dialect.name == "postgresql":
+        query = f"{_LOOSE_SCAN.format(table=table)} SELECT {_KEY} FROM keys"
+    else:
+        query = f"SELECT DISTINCT {_KEY} FROM {table}"
+    return [(model, interval, symbol) for model, interval, symbol in session.execute(text(query))]
+
+
+def _newest_served(session: Session, keys: list[tuple[str, str, str]]) -> Iterator[NewestForecast]:
+    """Of what bots were given of these models, intervals and symbols."""
+    latest = KronosPrediction.__table__.c
+    key = latest.model_name, latest.interval, latest.symbol
+    for start in range(0, len(keys), 500):
+        some = tuple_(*key).in_(keys[start : start + 500])
+        newest = select(*key, func.max(latest.as_of)).where(some).group_by(*key)
+        for model, interval, symbol, as_of in session.execute(newest):
+            yield NewestForecast(model, interval, symbol, as_of)
 
 
 def newest_model(session: Session, symbols: Collection[str], *, interval: str) -> str | None:

@@ -24,7 +24,7 @@ from tradingbot.persistence.event_models import KronosEvent as KronosEvent
 from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0010"  # the newest migration: lets init_db see at once that nothing is to do
+SCHEMA_VERSION = "0011"  # the newest migration: lets init_db see at once that nothing is to do
 
 
 class KronosPrediction(Base):
@@ -66,6 +66,8 @@ class KronosForecast(Base):
     """The ledger: what was believed when. Rows are added and never changed."""
 
     __tablename__ = "kronos_forecasts"
+    # which revision has spoken last, without reading ten million rows
+    __table_args__ = (Index(None, "model_name", "interval", "prediction_made_at"),)
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
     interval: Mapped[str] = mapped_column(primary_key=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -535,6 +536,32 @@ class TestChallengers:
         assert found.bars[0].close == 500.0
         assert len(rows) == 2
         assert (other.model, other.as_of) == ("rival", TUESDAY)
+
+    def test_the_newest_of_each_ticker_and_model_is_found_whoever_forecast_it(
+        self, database: str
+    ) -> None:
+        """As reading every row of both tables would find it."""
+        symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
+        stored = [
+            forecast(symbol, as_of=MONDAY + timedelta(days=day), model=model, horizon=2)
+            for number, (symbol, model) in enumerate(product(symbols, models))
+            for day in range(number % 4)
+        ]
+        store(database, *stored)
+        expected = {
+            (one.model_name, "1d", one.symbol): max(
+                other.as_of for other in stored
+                if (other.symbol, other.model_name) == (one.symbol, one.model_name)
+            )
+            for one in stored
+        }  # fmt: skip
+        with get_db_session(database) as session:
+            found = newest_forecasts(session)
+            session.query(KronosForecast).filter_by(symbol="A").delete()  # of an older layout
+            again = newest_forecasts(session)
+            session.rollback()
+        assert {(one.model, one.interval, one.symbol): one.as_of for one in found} == expected
+        assert again == found == sorted(found, key=lambda one: (one.model, one.symbol))
 
     def test_one_that_becomes_the_champion_forecasts_again_for_the_bots(self, both: str) -> None:
         asked: dict[str, Any] = dict(
