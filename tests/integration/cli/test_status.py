@@ -89,7 +89,7 @@ def test_a_reader_who_may_only_select_is_enough_and_is_quick_with_100_000_rows(
             {"name": "mini", "interval": "1d", "as_of": "2024-03-08T00:00:00",
              "tickers": 100, "fresh": 0,
              "record": "no record yet: 0 of the 30 forecasts needed have an outcome",
-             "shares": None},
+             "shares": None, "challenger": False, "trial": None, "skills": {}},
         ]  # fmt: skip
     finally:
         with get_db_session(postgres_url) as session:

@@ -70,18 +70,20 @@ def test_a_role_that_may_only_read_is_enough(postgres_server: Postgres, postgres
         partial(get_db_session, postgres_url), started_at=utcnow(), details={"shard": "0/1"}
     )
     with get_db_session(postgres_url) as session:
-        session.execute(text("CREATE ROLE watcher LOGIN"))
-        session.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO watcher"))
-    as_watcher = make_url(postgres_url).set(username="watcher").render_as_string(False)
+        session.execute(text("CREATE ROLE metrics_reader LOGIN"))
+        session.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO metrics_reader"))
+    as_metrics_reader = (
+        make_url(postgres_url).set(username="metrics_reader").render_as_string(False)
+    )
     try:
         with open_lock(postgres_url, "run 0/1") as lock:
             assert lock.try_exclusive()
-            found = read_snapshot(as_watcher, Settings(), source="yahoo", max_age=1)
+            found = read_snapshot(as_metrics_reader, Settings(), source="yahoo", max_age=1)
         assert found.why == ""
         assert found.status is not None
         assert [run.state for run in found.status.runs] == ["running", "ok"]
     finally:
         dispose_engines()
         with get_db_session(postgres_url) as session:
-            session.execute(text("DROP OWNED BY watcher"))
-            session.execute(text("DROP ROLE watcher"))
+            session.execute(text("DROP OWNED BY metrics_reader"))
+            session.execute(text("DROP ROLE metrics_reader"))
