@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.account import CASH, START_CASH, Fill
 from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
+from tradingbot.persistence.damage import EVERY_ROW
 from tradingbot.persistence.models import BotPosition, BotRow, BotValue, RunLog, Trade
 from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.runtime.clock import utcnow
@@ -110,7 +111,9 @@ def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
         select(RunLog.details)
         .where(RunLog.name == name, RunLog.status == "ok")
         .order_by(RunLog.finished_at.desc(), RunLog.id.desc())
-        .limit(1)
+        .limit(1),
+        # of no earlier round, whose orders are done
+        execution_options={EVERY_ROW: True},
     )
     orders = (details or {}).get("orders", [])
     return orders if isinstance(orders, list) else []

@@ -17,6 +17,7 @@ from tradingbot.cli.options import Format
 from tradingbot.cli.output import fail
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.install_command import install_command
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.persistence.url import database_url as configured_url
@@ -68,6 +69,7 @@ def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) ->
     if not database_exists(url):
         raise DatabaseError(f"there is no {redact(url)} yet: the first `kronosbot run` makes it")
     with read_only_session(url) as session:
+        warn_of_damaged_rows(session)
         yield from read(session, **which)
 
 

@@ -80,7 +80,7 @@ class UnresolvedReason(StrEnum):
     NO_ORIGIN = "the bar that it was made from is not in the history"
     CANDLES_END = "its candles end on {}, before the target"
     NO_TARGET = "the target session has no bar"
-    NO_QUANTILES = "it was stored without all 19 quantiles"
+    NO_QUANTILES = "its 19 quantiles are not all stored, or are damaged"
     NO_WAY = "a session between its origin and the target has no bar"  # of events alone
     NO_EVENT = "this version knows no such event: {}"
 

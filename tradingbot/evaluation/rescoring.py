@@ -13,6 +13,7 @@ from tradingbot.evaluation.event_outcomes import bars_of
 from tradingbot.evaluation.event_scoring import EventScoring, score_events
 from tradingbot.evaluation.outcomes import closes_of
 from tradingbot.evaluation.scoring import Scoring, score
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.events import read_event_scores
 from tradingbot.persistence.ledger import has_forecasts
@@ -74,6 +75,7 @@ def rescore(
     init_db(url)
     sessions = partial(get_db_session, url)
     with sessions() as session:
+        warn_of_damaged_rows(session)
         if not has_forecasts(session, model=model, symbols=symbols):
             which = "such" if model is not None or symbols is not None else "any"
             raise DatabaseError(f"{database} has no forecasts of {which} kind: {WAY_OUT}")

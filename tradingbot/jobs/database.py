@@ -1,12 +1,15 @@
 """The database as one run of the job uses it: its sessions and its locks."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
 from sqlalchemy.orm import Session
 
 from tradingbot.environment import environment
+from tradingbot.errors import DatabaseError, DatabaseUnavailable
 from tradingbot.jobs.sharding import Shard
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import get_db_session, get_engine, init_db
 from tradingbot.persistence.locks import open_lock
 from tradingbot.persistence.partitions import add_partitions
@@ -16,6 +19,8 @@ from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.locking import Lock, NoLock
 from tradingbot.space.orphaned_space import NoWakeLog, WakeLog
 from tradingbot.typing import SessionFactory
+
+logger = logging.getLogger(__name__)
 
 
 class JobDatabase:
@@ -36,11 +41,25 @@ class JobDatabase:
         self.address = redact(self._url)
 
     def prepare(self) -> None:
-        """Bring the schema up to date, and partitions of the ledger ahead of it; DatabaseError."""
+        """Bring the schema up to date, and partitions of the ledger ahead of it; DatabaseError.
+
+        Damaged rows are told.
+        """
         if not self.dry_run:
             init_db(self._url)
             with self.sessions() as session:
                 add_partitions(session.connection(), utcnow())
+        if self._is_there():
+            self._tell_damage()
+
+    def _tell_damage(self) -> None:
+        try:
+            with self.sessions() as session:
+                warn_of_damaged_rows(session)
+        except DatabaseUnavailable:
+            raise
+        except DatabaseError as error:  # the night needs not all tables
+            logger.warning("damaged rows were not looked for: %s", error)
 
     def sessions(self) -> AbstractContextManager[Session]:
         """One transaction; a dry run upgrades no schema for it."""

@@ -177,7 +177,7 @@ class NightlyPostprocessing:
             return None
         key = key_of(of)
         with self._sessions() as session:
-            known = load_combination(session, key) or newest_of_family(session, key)
+            known = load_combination(session, key, whole=True) or newest_of_family(session, key)
             before = self._known_of_all(session, of)
         learnt = learn(
             self._sessions,

@@ -17,6 +17,7 @@ from tradingbot.errors import ConfigError, DataError
 from tradingbot.jobs.model_status import Model as Model
 from tradingbot.jobs.model_status import models_of, read_models
 from tradingbot.markets.calendars import calendar_gap, latest_complete_session, sessions_between
+from tradingbot.persistence.damage import damaged_rows
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.forecast_queries import NewestForecast, newest_forecasts
 from tradingbot.persistence.locks import open_lock
@@ -83,6 +84,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         settings = replace(settings, data_source=source)
         clock, active = _clock_and_tickers(settings, lambda: nullcontext(session))
         known = read_models(session, freshest)
+        damage = list(damaged_rows(session))
     latest = _latest_sessions({*active, *(known.symbol for known in freshest)}, clock)
     stale = _stale(active, freshest, latest)
     return replace(
@@ -95,7 +97,7 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
         stale=stale,
         inactive=sorted({known.symbol for known in freshest} - set(active)),
         problems=[*bad_runs(runs), *_bad_tickers(stale, len(active), max_age)],
-        notes=_calendars_that_end(active, clock + NOTICE),
+        notes=[*damage, *_calendars_that_end(active, clock + NOTICE)],
     )
 
 

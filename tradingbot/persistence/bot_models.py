@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, Index
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingbot.persistence.columns import BarTime, Base, JsonObject, UtcDateTime
+from tradingbot.persistence.columns import BarTime, Base, JsonOfMoney, UtcDateTime
 from tradingbot.runtime.clock import utcnow
 
 
@@ -17,7 +17,7 @@ class BotRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     portfolio: Mapped[dict[str, float]] = mapped_column(
-        MutableDict.as_mutable(JsonObject), default=dict
+        MutableDict.as_mutable(JsonOfMoney), default=dict
     )
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow, onupdate=utcnow)
@@ -36,7 +36,7 @@ class BotPosition(Base):
     quantity: Mapped[float]  # in bots.portfolio it is another one after an edit by hand
     as_of: Mapped[datetime] = mapped_column(BarTime)
     interval: Mapped[str]
-    closes: Mapped[dict[str, float]] = mapped_column(JsonObject)  # bar -> close, as known then
+    closes: Mapped[dict[str, float]] = mapped_column(JsonOfMoney)  # bar -> close, as known then
 
 
 class BotValue(Base):

@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
+from tradingbot.persistence.damage import count_damaged
 from tradingbot.persistence.models import HistoricData, HistoricRange, HistoricSplit
 from tradingbot.persistence.upsert import upsert
 from tradingbot.runtime.clock import utcnow
 
 OHLCV = ("open", "high", "low", "close", "volume")
-_CANDLES = HistoricData.__table__.c
+_CANDLES = HistoricData
 
 
 def read_candles(
@@ -25,7 +26,7 @@ def read_candles(
     until: datetime | None = None,
 ) -> Sequence[Row[Any]]:
     """Return rows of the time and `columns`, oldest first, from `since` to `until` inclusive."""
-    query = select(_CANDLES.timestamp, *(_CANDLES[name] for name in columns)).where(
+    query = select(_CANDLES.timestamp, *(getattr(_CANDLES, name) for name in columns)).where(
         _CANDLES.symbol == symbol, _CANDLES.interval == interval
     )
     if since is not None:
@@ -62,8 +63,12 @@ def complete_since(
 ) -> datetime | None:
     """Return from when on `historic_data` has all older candles of a ticker.
 
-    None where they were last fetched as a whole before `fetched_after`, or never.
+    None where they were last fetched as a whole before `fetched_after`, or never, and where one of
+    them is damaged.
     """
+    of_ticker = HistoricData.symbol == symbol, HistoricData.interval == interval
+    if count_damaged(session, HistoricData, *of_ticker):
+        return None
     return session.scalar(
         select(HistoricRange.since).where(
             HistoricRange.symbol == symbol,

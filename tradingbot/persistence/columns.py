@@ -38,9 +38,29 @@ class BarTime(UtcDateTime):
         return None if value is None else value.replace(microsecond=0)
 
 
-JsonObject = JSON().with_variant(postgresql.JSONB(), "postgresql")
-JsonList = JSON().with_variant(postgresql.JSONB(), "postgresql")  # no mutable dictionary
-JsonOrNull = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+class Json(TypeDecorator[Any]):
+    """JSON that is an object or a list; what is stored and is none is read as an empty one."""
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self, kind: type[Any], *, nullable: bool = False) -> None:
+        """`kind` is dict or list. Of a nullable column None is read in place of an empty one."""
+        super().__init__(none_as_null=nullable)
+        self.kind = kind
+        self.nullable = nullable
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        make = postgresql.JSONB if dialect.name == "postgresql" else JSON
+        return dialect.type_descriptor(make(none_as_null=self.nullable))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002
+        return value if isinstance(value, self.kind) else None if self.nullable else self.kind()
+
+
+JsonOfMoney = JSON().with_variant(postgresql.JSONB(), "postgresql")  # nothing is read for another
+JsonObject = Json(dict)
+JsonOrNull = Json(dict, nullable=True)
 
 
 class Base(DeclarativeBase):
@@ -53,3 +73,13 @@ class Base(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         }
     )
+
+
+def columns_of(table: type[Base]) -> list[Any]:
+    """All columns, for a SELECT of plain rows."""
+    return [getattr(table, column.key) for column in table.__table__.columns]
+
+
+def primary_key_of(table: type[Base]) -> list[Any]:
+    """The columns of the primary key."""
+    return [getattr(table, column.key) for column in table.__table__.primary_key]

@@ -8,6 +8,7 @@ schema up to date, so nothing needs to be called before it.
 """
 
 import atexit
+import json
 import os
 import sqlite3
 import threading
@@ -28,6 +29,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import ConfigError, DatabaseError
+from tradingbot.persistence.damage import leave_out_damaged
 from tradingbot.persistence.failures import REFUSED, lacks_something, sqlstate, unreachable
 from tradingbot.persistence.schema import (
     is_current,
@@ -60,6 +62,13 @@ KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed with
 STAND_IN = "sqlite:///:memory:"
 
 
+class _Session(Session):
+    """A session that sees no damaged rows."""
+
+
+event.listen(_Session, "do_orm_execute", leave_out_damaged)
+
+
 @contextmanager
 def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[Session]:
     """A session on the configured database: commits at the end, rolls back on an exception.
@@ -73,7 +82,7 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
     if create and engine not in _ready:
         init_db(url)
     try:
-        with Session(engine, expire_on_commit=False) as session:
+        with _Session(engine, expire_on_commit=False) as session:
             yield session
             session.commit()
     except DBAPIError as error:
@@ -92,7 +101,7 @@ def read_only_session(url: str) -> Iterator[Session]:
     """
     engine = _read_only_engine(url)
     try:
-        with Session(engine) as session:
+        with _Session(engine) as session:
             yield session
     except DBAPIError as error:
         raise unreachable(engine.url, error) from error
@@ -198,7 +207,7 @@ def _create_engine(address: URL) -> Engine:
             " use a postgresql:// or sqlite:/// URL"
         )
     timeouts = default_timeouts()  # one engine a process: it has no caller of its own
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"json_deserializer": _json_or_none}
     check_options(address)
     if backend == "sqlite":
         options["connect_args"] = {"timeout": timeouts.database_lock}
@@ -231,6 +240,14 @@ def _create_engine(address: URL) -> Engine:
     return engine
 
 
+def _json_or_none(text: Any) -> Any:
+    """None for what is no JSON, as a column of SQLite can hold, or is nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
 def _read_only_engine(url: str) -> Engine:
     engine = get_engine(url)
     path = engine.url.database or ""
@@ -240,7 +257,11 @@ def _read_only_engine(url: str) -> Engine:
         return engine
 
     # not as get_engine does, which makes the file and changes how it is journaled
-    return create_engine(engine.url, creator=lambda: open_for_reading(Path(path)))
+    return create_engine(
+        engine.url,
+        creator=lambda: open_for_reading(Path(path)),
+        json_deserializer=_json_or_none,
+    )
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Dialect
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingbot.persistence.columns import BarTime, Base, JsonList, UtcDateTime
+from tradingbot.persistence.columns import BarTime, Base, Json, UtcDateTime
 
 ALL_EVENTS = "*"  # in KronosEventScore.event
 
@@ -35,6 +36,27 @@ class KronosEvent(Base):
     mean: Mapped[float | None]  # per cent: of a drawdown or range, the mean over the paths
 
 
+BIN = ("from", "to", "n", "probability", "frequency", "low", "high")
+
+
+class Bins(Json):
+    """A list of objects of the numbers BIN; [] for what is stored and is none."""
+
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        bins = super().process_result_value(value, dialect)
+        return bins if all(map(_is_bin, bins)) else []
+
+
+def _is_bin(one: object) -> bool:
+    numbers = [one.get(name) for name in BIN] if isinstance(one, dict) else [None]
+    return all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers)
+
+
 class KronosEventScore(Base):
     """How good the chances of one event were: of one ticker or all, one step ahead or all.
 
@@ -62,6 +84,5 @@ class KronosEventScore(Base):
     skill_high: Mapped[float | None]
     reliability: Mapped[float | None]  # of brier, what wrong chances cost: 0 is best
     resolution: Mapped[float | None]  # and what telling cases apart gains
-    # ten of them: {"from", "to", "n", "probability", "frequency", "low", "high"}; [] for too few
-    bins: Mapped[list[dict[str, Any]]] = mapped_column(JsonList)
+    bins: Mapped[list[dict[str, Any]]] = mapped_column(Bins)  # ten of BIN; [] for too few
     scored_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
 from tradingbot.forecast import Forecast, price_scale
 from tradingbot.path_events import EventChance, parse_event
+from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
 from tradingbot.persistence.ledger import LedgerPart, first_complete
 from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS
@@ -19,7 +20,7 @@ from tradingbot.typing import SessionFactory
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-_EVENTS = KronosEvent.__table__.c
+_EVENTS = KronosEvent
 _SAME = 1e-3  # closes that differ by a smaller share are corrections, and no split lies between
 
 
@@ -115,10 +116,10 @@ def read_event_scores(
 
     With `symbols` the scores of all tickers together are among them.
     """
-    table = KronosEventScore.__table__
+    table = KronosEventScore
     names = None if symbols is None else [*symbols, ALL_SYMBOLS]
-    query = select(table).where(*_matching(KronosEventScore, model, names))
-    return session.execute(query.order_by(*table.primary_key)).all()
+    query = select(*columns_of(table)).where(*_matching(table, model, names))
+    return session.execute(query.order_by(*primary_key_of(table))).all()
 
 
 def event_scores_of(
@@ -179,7 +180,7 @@ def newest_chances(
     is known. Events that name a price are left out where a split has changed what it means.
     """
     for row in session.execute(
-        select(KronosEvent.__table__)
+        select(*columns_of(KronosEvent))
         .where(
             KronosEvent.model_name == model,
             KronosEvent.interval == interval,

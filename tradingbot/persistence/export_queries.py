@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from tradingbot.errors import DatabaseError
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.models import (
     SCHEMA_VERSION,
     KronosEvent,
@@ -40,9 +41,8 @@ def exported_forecasts(
     Raises:
         DatabaseError: An older or a newer version made the schema.
     """
-    query = select(*KronosForecast.__table__.columns).order_by(
-        *KronosForecast.__table__.primary_key
-    )
+    table = KronosForecast
+    query = select(*columns_of(table)).order_by(*primary_key_of(table))
     if symbols:
         query = query.where(KronosForecast.symbol.in_(list(symbols)))
     if model is not None:
@@ -63,8 +63,8 @@ def exported_scores(
     Raises:
         DatabaseError: An older or a newer version made the schema.
     """
-    table = KronosScore.__table__
-    query = select(*table.columns).order_by(*table.primary_key)
+    table = KronosScore
+    query = select(*columns_of(table)).order_by(*primary_key_of(table))
     if symbols:
         query = query.where(KronosScore.symbol.in_(list(symbols)))
     if model is not None:
@@ -85,8 +85,8 @@ def exported_events(
     Raises:
         DatabaseError: An older or a newer version made the schema.
     """
-    table = KronosEvent.__table__
-    query = select(*table.columns).order_by(*table.primary_key)
+    table = KronosEvent
+    query = select(*columns_of(table)).order_by(*primary_key_of(table))
     if symbols:
         query = query.where(KronosEvent.symbol.in_(list(symbols)))
     if model is not None:
@@ -107,8 +107,8 @@ def exported_event_scores(
     Raises:
         DatabaseError: An older or a newer version made the schema.
     """
-    table = KronosEventScore.__table__
-    query = select(*table.columns).order_by(*table.primary_key)
+    table = KronosEventScore
+    query = select(*columns_of(table)).order_by(*primary_key_of(table))
     if symbols:
         query = query.where(KronosEventScore.symbol.in_(list(symbols)))
     if model is not None:
@@ -129,7 +129,10 @@ def quantile_names(prefix: str) -> Sequence[str]:
 
 def _columns(prefix: str, quantiles: Mapping[str, float]) -> dict[str, float | None]:
     """A column for each level, also where an older version stored fewer."""
-    by_level = {round(float(level), 6): price for level, price in quantiles.items()}
+    try:
+        by_level = {round(float(level), 6): float(price) for level, price in quantiles.items()}
+    except (TypeError, ValueError, OverflowError):  # damaged
+        by_level = {}
     names = zip(quantile_names(prefix), QUANTILE_LEVELS, strict=True)
     return {name: by_level.get(level) for name, level in names}
 

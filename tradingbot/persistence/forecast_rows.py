@@ -8,8 +8,10 @@ from typing import Any
 
 from tradingbot.errors import DataError
 from tradingbot.forecast import Forecast, ForecastBar, prob_above
+from tradingbot.formatting import quoted
 
 _PRICES = ("last_close", *(f"predicted_{price}" for price in ("open", "high", "low", "close")))
+_TOO_MUCH = 1e300  # for a price; Python's whole numbers can be larger than any float
 _QUANTILES = ("close_quantiles", "calibrated_quantiles", "combined_quantiles")
 EVENT_KEY = (
     *("symbol", "interval", "model_name", "as_of", "target_date", "bars_hash"),
@@ -157,27 +159,45 @@ def _by_level(quantiles: Mapping[float, float]) -> dict[str, float]:
 
 def _damage(row: Any) -> str | None:
     """What is wrong with its numbers, as "predicted_close is nan"; None: nothing."""
-    numbers = {name: getattr(row, name) for name in _PRICES}
+    for name in _PRICES:
+        price = getattr(row, name)
+        if price is not None and not _is_price(price):
+            return f"{name} is {quoted(price, 40)}"
+    if row.shares is not None and not all(map(_is_share, row.shares.values())):
+        return f"shares is {quoted(row.shares, 80)}"
+    if not row.close_quantiles and not hasattr(row, "close_p50"):
+        return "close_quantiles are no prices by level"
     outer = {str(level / 100): getattr(row, f"close_p{level}", None) for level in (10, 50, 90)}
     columns = {"close_p10, p50, p90": outer, **{name: getattr(row, name) for name in _QUANTILES}}
-    try:
-        quantiles = {
-            name: quantiles_of({level: at for level, at in stored.items() if at is not None})
-            for name, stored in columns.items()
-            if stored
-        }
-    except (AttributeError, TypeError, ValueError):
-        return "its quantiles are no numbers by level"
-    for name, by_level in quantiles.items():
-        numbers |= {f"{name} {level:g}": price for level, price in by_level.items()}
-    for name, price in numbers.items():
-        if price is not None and not (isinstance(price, int | float) and 0 < price < math.inf):
-            return f"{name} is {price}"
-    for name, by_level in quantiles.items():
-        prices = list(by_level.values())
-        if any(map(gt, prices, prices[1:])):
-            return f"{name} cross: a higher level has a lower price"
+    for name, stored in columns.items():
+        known = {level: at for level, at in (stored or {}).items() if at is not None}
+        if problem := known and _damage_of_quantiles(known):
+            return f"{name} {problem}"
     return None
+
+
+def _damage_of_quantiles(stored: Mapping[str, Any]) -> str | None:
+    try:
+        by_level = quantiles_of(stored)
+    except ValueError:
+        return "has levels that are no numbers"
+    for level, price in by_level.items():
+        if not 0 < level < 1 or not _is_price(price):
+            return f"{level:g} is {quoted(price, 40)}"
+    if not by_level.keys() >= {0.1, 0.5, 0.9}:
+        return "lacks 0.1, 0.5 or 0.9"
+    prices = list(by_level.values())
+    if any(map(gt, prices, prices[1:])):
+        return "cross: a higher level has a lower price"
+    return None
+
+
+def _is_price(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < _TOO_MUCH
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1 + 1e-9
 
 
 def _bar(row: Any) -> ForecastBar:

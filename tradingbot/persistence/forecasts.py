@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from tradingbot.errors import DataError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.persistence.columns import columns_of
+from tradingbot.persistence.damage import damaged
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecast_rows import (
     EVENT_KEY,
@@ -52,8 +54,9 @@ def store_forecasts(
 
     `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
     was stored last. The ledger keeps the first forecast of each `as_of` and set of candles, and
-    `kronos_events` its events. Raises ValueError, before anything is written, when a number is NaN
-    or infinite or one of the quantiles 0.1, 0.5 and 0.9 is missing. The caller commits.
+    `kronos_events` its events; in both a damaged row is replaced. Raises ValueError, before
+    anything is written, when a number is NaN or infinite or one of the quantiles 0.1, 0.5 and 0.9
+    is missing. The caller commits.
     """
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -69,10 +72,10 @@ def store_forecasts(
             vintages[(*key, *vintage)] = ledger_row(forecast, bar, challenger=challenger)
         for row in event_rows(forecast):
             chances[tuple(row[name] for name in EVENT_KEY)] = row
-    insert_new(session, KronosForecast, vintages.values())
+    insert_new(session, KronosForecast, vintages.values(), over=damaged(KronosForecast))
     if challenger:
         return 0
-    insert_new(session, KronosEvent, chances.values())
+    insert_new(session, KronosEvent, chances.values(), over=damaged(KronosEvent))
     return upsert(session, KronosPrediction, latest.values(), where=_is_as_new)
 
 
@@ -140,7 +143,7 @@ def latest_stored(
     unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
     latest = select(
-        *KronosPrediction.__table__.columns,
+        *columns_of(KronosPrediction),
         KronosForecast.close_quantiles,
         KronosForecast.calibrated_quantiles,
         KronosForecast.combined_quantiles,
@@ -158,7 +161,7 @@ def latest_stored(
         ),
         isouter=True,
     )
-    ledger = select(*KronosForecast.__table__.columns, KronosForecast.prob_up.label("raw_prob_up"))
+    ledger = select(*columns_of(KronosForecast), KronosForecast.prob_up.label("raw_prob_up"))
     queries = list(zip(_TABLES, (latest, ledger), strict=True))
     for table, query in reversed(queries) if believed else queries:
         made_at = table.prediction_made_at
@@ -223,9 +226,9 @@ def _given(table: type[KronosPrediction] | type[KronosForecast]) -> list[ColumnE
 
 
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:
-    """`as_of` is unknown in rows of the first published layout: any other is newer."""
+    """Unknown in rows of the first published layout: any other is newer, as of damaged rows."""
     stored = KronosPrediction.__table__.c.as_of
-    return or_(stored.is_(None), proposed.as_of >= stored)
+    return or_(stored.is_(None), proposed.as_of >= stored, damaged(KronosPrediction))
 
 
 def _close_kept(session: Session, forecast: Forecast) -> float | None:

@@ -20,7 +20,7 @@ from tradingbot.persistence.models import KronosForecast
 from tradingbot.typing import Floats, SessionFactory, Times
 
 _CHUNK = 5000  # rows whose JSON is decoded at once
-_LEDGER = KronosForecast.__table__.c
+_LEDGER = KronosForecast
 
 
 Targets = tuple[datetime, datetime]  # of target sessions later than the first, before the second
@@ -283,10 +283,23 @@ _quantiles = itemgetter(*_KEYS)
 
 
 def _decoded(texts: Sequence[str]) -> Floats:
-    """(rows, 19) from JSON objects; NaN for a level that one lacks."""
-    objects = orjson.loads(f"[{','.join(texts)}]")
+    """(rows, 19) from JSON objects; NaN for a level that one lacks, and all of a damaged one."""
     try:
-        values = [_quantiles(one) for one in objects]
-    except KeyError:
-        values = [tuple(one.get(key, np.nan) for key in _KEYS) for one in objects]
-    return np.array(values, dtype="float64")
+        values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
+        if len(values) != len(texts):
+            raise ValueError("a text with a comma of its own")
+        quantiles = np.array(values, dtype="float64")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        quantiles = np.array([_one_decoded(text) for text in texts], dtype="float64")
+    possible = np.isfinite(quantiles) & (quantiles > 0)
+    falls = np.diff(quantiles, axis=1) < 0
+    quantiles[~(possible | np.isnan(quantiles)).all(axis=1) | falls.any(axis=1)] = np.nan
+    return quantiles
+
+
+def _one_decoded(text: str) -> list[float]:
+    try:
+        one = orjson.loads(text)
+        return [float(one.get(key, np.nan)) for key in _KEYS]
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return [np.nan] * len(_KEYS)

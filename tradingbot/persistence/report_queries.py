@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import Text, cast, func, select
 
+from tradingbot.persistence.columns import columns_of
 from tradingbot.persistence.forecast_rows import vintage_of
 from tradingbot.persistence.models import (
     ALL_SESSIONS,
@@ -36,7 +37,7 @@ def newest_forecast_rows(
         .subquery()
     )
     rows = session.execute(
-        select(*KronosForecast.__table__.columns)
+        select(*columns_of(KronosForecast))
         .where(
             *of_model,
             KronosForecast.symbol == newest.c.symbol,

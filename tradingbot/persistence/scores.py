@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, delete, func, inspect, select
 from sqlalchemy.orm import Session
 
+from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.models import ALL_STEPS, ALL_SYMBOLS, SERVED, KronosScore
 from tradingbot.persistence.upsert import upsert
 
@@ -49,8 +50,8 @@ def read_scores(
     With `symbols` the scores of all tickers together are among them. They are those of all
     forecasts: as served, raw, calibrated, combined.
     """
-    table = KronosScore.__table__
-    query = select(table).order_by(*table.primary_key)
+    table = KronosScore
+    query = select(*columns_of(table)).order_by(*primary_key_of(table))
     if model is not None:
         query = query.where(KronosScore.model_name == model)
     if symbols is not None:

@@ -44,8 +44,20 @@ def upsert(
     )
 
 
-def insert_new(session: Session, model: type[Base], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Insert the rows whose primary key is not there yet; the number of rows written."""
+def insert_new(
+    session: Session,
+    model: type[Base],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    over: ColumnElement[bool] | None = None,
+) -> int:
+    """Insert the rows whose primary key is not there yet; the number of rows written.
+
+    Args:
+        over: Rows that are there and of which this is true are overwritten.
+    """
+    if over is not None:
+        return upsert(session, model, rows, where=lambda _: over)
     ordered = _by_key(model, rows)
     if not ordered:
         return 0

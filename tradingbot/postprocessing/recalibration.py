@@ -20,6 +20,7 @@ from tradingbot.evaluation.outcomes import (
 )
 from tradingbot.forecast import ANCHORED
 from tradingbot.markets.symbols import asset_class
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.ledger import newest_vintage
 from tradingbot.persistence.runs import last_source
@@ -95,6 +96,7 @@ def recalibrate(
     elif not dry_run or database_exists(url):
         sessions = partial(get_db_session, url, create=not dry_run)
         with sessions() as session:
+            warn_of_damaged_rows(session)
             newest = newest_vintage(session)
             source = source or last_source(session) or settings.data_source
         if newest is not None:

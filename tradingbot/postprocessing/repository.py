@@ -8,15 +8,16 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import delete, inspect, select, tuple_
+from sqlalchemy import ColumnElement, delete, inspect, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from tradingbot.combination_shares import mean_shares
 from tradingbot.errors import KronosError
 from tradingbot.forecast import ANCHORED, Forecast
+from tradingbot.persistence.damage import count_damaged
 from tradingbot.persistence.engine import get_db_session
-from tradingbot.persistence.models import Base, KronosCalibration, KronosCombination
+from tradingbot.persistence.models import KronosCalibration, KronosCombination
 from tradingbot.persistence.upsert import upsert
 from tradingbot.persistence.url import database_exists, database_url
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors, Key, PoolName, key_of
@@ -32,6 +33,7 @@ from tradingbot.typing import SessionFactory
 logger = logging.getLogger(__name__)
 
 _Known = TypeVar("_Known")
+Stored = type[KronosCalibration] | type[KronosCombination]
 
 
 # What reading a row raises that cannot have been stored by `store` or `store_combination`.
@@ -46,15 +48,9 @@ def load(session: Session, key: Key) -> Calibration | None:
     table = KronosCalibration
     rows: dict[PoolName, dict[int, KronosCalibration]] = {}
     pools: dict[PoolName, Factors] = {}
-    query = select(table).where(
-        table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
-    )
-    try:
-        for row in session.scalars(query):
-            rows.setdefault((row.asset_class, row.step), {})[row.band] = row
-    except _DAMAGED as error:
-        _tell_damaged(table, key, error)
-        return None
+    for row in session.scalars(select(table).where(*_of(table, key))):
+        rows.setdefault((row.asset_class, row.step), {})[row.band] = row
+    _has_damaged(session, table, key)
     for pool, bands in rows.items():
         if bands.keys() < set(BANDS):
             continue
@@ -91,11 +87,12 @@ def store(session: Session, calibration: Calibration) -> int:
     return upsert(session, KronosCalibration, rows)
 
 
-def load_combination(session: Session, key: Key) -> Combination | None:
-    """What is stored for this revision of this model; None if nothing is, or cannot be used.
+def load_combination(session: Session, key: Key, *, whole: bool = False) -> Combination | None:
+    """What is stored for this revision of this model; None if nothing is, or can be used.
 
-    Then all of it is told and left out, and the next night learns it from the ledger again. A
-    database whose schema is older has no such table, or not all of its columns.
+    A damaged pool is told and left out; with `whole` then all of them, so that the night learns
+    them from the ledger again. A database whose schema is older has no such table, or not all of
+    its columns.
     """
     table = KronosCombination
     there = inspect(session.connection())
@@ -103,15 +100,15 @@ def load_combination(session: Session, key: Key) -> Combination | None:
         return None
     if "challengers" not in {one["name"] for one in there.get_columns(table.__tablename__)}:
         return None
-    query = select(table).where(
-        table.model_name == key[0], table.model_revision == key[1], table.interval == key[2]
-    )
-    try:
-        pools = {(row.asset_class, row.step): _state(row) for row in session.scalars(query)}
-    except _DAMAGED as error:
-        _tell_damaged(table, key, error)
-        return None
-    return Combination(key, pools) if pools else None
+    pools: dict[PoolName, State] = {}
+    complete = not _has_damaged(session, table, key)
+    for row in session.scalars(select(table).where(*_of(table, key))):
+        try:
+            pools[row.asset_class, row.step] = _state(row)
+        except _DAMAGED as error:
+            _tell_damaged(table, key, error)
+            complete = False
+    return Combination(key, pools) if pools and (complete or not whole) else None
 
 
 def newest_of_family(session: Session, key: Key) -> Combination | None:
@@ -188,11 +185,25 @@ def store_combination(session: Session, combination: Combination) -> int:
     return upsert(session, KronosCombination, rows)
 
 
-def _tell_damaged(table: type[Base], key: Key, error: Exception) -> None:
+def _of(table: Stored, key: Key) -> list[ColumnElement[bool]]:
+    columns = table.model_name, table.model_revision, table.interval
+    return [column == part for column, part in zip(columns, key, strict=True)]
+
+
+def _has_damaged(session: Session, table: Stored, key: Key) -> bool:
+    """Whether rows were left out; that is told."""
+    count = count_damaged(session, table, *_of(table, key))
+    if count:
+        _tell_damaged(table, key, f"{count} in all")
+    return bool(count)
+
+
+def _tell_damaged(table: Stored, key: Key, how: object) -> None:
+    said = f"{type(how).__name__}: {how}" if isinstance(how, Exception) else how
     logger.warning(
-        "%s: a row of %s %s is damaged (%s: %s); it is not used, and the next run of the job "
+        "%s: a row of %s %s is damaged (%s); it is not used, and the next run of the job "
         "learns it again",
-        *(table.__tablename__, key[0], key[1], type(error).__name__, error),
+        *(table.__tablename__, key[0], key[1], said),
     )
 
 

@@ -20,6 +20,7 @@ from tradingbot.evaluation.outcomes import (
 )
 from tradingbot.forecast import QUANTILE_LEVELS, price_scale, prob_above
 from tradingbot.jobs.status import Status, read_status
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.events import event_scores_of
 from tradingbot.persistence.forecast_rows import quantiles_of
@@ -38,6 +39,7 @@ from tradingbot.settings import Settings
 from tradingbot.typing import Floats
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from tradingbot.persistence.models import KronosEventScore
@@ -126,12 +128,10 @@ def read_record(
     status = read_status(url, settings, source=source, max_age=1)
     if status.source is None or status.clock is None:
         raise DatabaseError(status.problems[0])
-    model = next((one.name for one in status.models if one.interval == INTERVAL), None)
-    if model is None:
-        raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
     with read_only_session(url) as session:
         _refuse_an_old_schema(session, status.database)
-        fans = newest_forecast_rows(session, model=model, interval=INTERVAL)
+        warn_of_damaged_rows(session)
+        model, fans = _newest_model(session, status)
         chosen = _chosen(list(fans), symbols, status.database)
         since = min(status.clock, max(rows[0].as_of for rows in fans.values())) - RECORD
         recent = [one for one in chosen if fans[one][0].as_of >= since]
@@ -163,6 +163,14 @@ def read_record(
                 [(one.symbol, one.fan.as_of, one.fan.last_close) for one in tickers],
             ),
         )
+
+
+def _newest_model(session: "Session", status: Status) -> "tuple[str, dict[str, list[Row[Any]]]]":
+    """The model that has forecast last, and the rows of each ticker's newest forecast."""
+    for one in (model for model in status.models if model.interval == INTERVAL):
+        if fans := newest_forecast_rows(session, model=one.name, interval=INTERVAL):
+            return one.name, fans
+    raise DatabaseError(f"{status.database} has no daily forecast: `kronosbot run` makes some")
 
 
 def _refuse_an_old_schema(session: "Session", database: str) -> None:

@@ -171,7 +171,7 @@ def test_a_forecast_stored_without_all_its_quantiles_is_told(database: str) -> N
     store(database, row(1), row(2, close_quantiles={"0.1": 49.0, "0.5": 50.0, "0.9": 51.0}))
     found, unscored = read(database)
     assert found.step.tolist() == [1]
-    assert unscored.text == "it was stored without all 19 quantiles"
+    assert unscored.text == "its 19 quantiles are not all stored, or are damaged"
 
 
 def test_model_tickers_and_a_first_session_can_be_chosen(database: str) -> None:

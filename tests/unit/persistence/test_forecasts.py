@@ -384,8 +384,8 @@ class TestVintages:
     ) -> None:
         store(database, self.unfinished)
         store(database, self.complete)
-        store(database, replace(self.complete, made_at=TUESDAY, bars=forecast(close=7.0).bars))
-        assert predicted(database)[TUESDAY] == 7.0
+        store(database, replace(self.complete, made_at=TUESDAY, bars=forecast(close=70.0).bars))
+        assert predicted(database)[TUESDAY] == 70.0
         with get_db_session(database) as session:
             rows = session.query(KronosForecast).filter_by(horizon_days=1).all()
             assert {row.bars_hash: row.predicted_close for row in rows} == {
@@ -440,14 +440,16 @@ WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ({"predicted_close": -1.0}, "predicted_close is -1.0"),
-        ({"last_close": 0.0}, "last_close is 0.0"),
         ({"close_quantiles": WIDE | {"0.1": NAN}}, "close_quantiles 0.1 is nan"),
         ({"close_quantiles": WIDE | {"0.1": -2.0}}, "close_quantiles 0.1 is -2.0"),
         ({"close_quantiles": WIDE | {"0.1": "x"}}, "close_quantiles 0.1 is x"),
-        ({"close_quantiles": ["x"]}, "its quantiles are no numbers by level"),
+        ({"close_quantiles": WIDE | {"0.1": 10**400}}, "close_quantiles 0.1 is 1000"),
+        ({"shares": {"kronos": "x"}}, "shares is {'kronos': 'x'}"),
         ({"combined_quantiles": WIDE | {"0.1": 200.0}}, "combined_quantiles cross: a higher level"),
-        ({"calibrated_quantiles": WIDE | {"low": 1.0}}, "its quantiles are no numbers by level"),
+        (
+            {"calibrated_quantiles": WIDE | {"low": 1.0}},
+            "calibrated_quantiles has levels that are no numbers",
+        ),
     ],
 )
 def test_a_damaged_row_is_told_in_one_line_and_never_served(

@@ -1,0 +1,267 @@
+"""Damaged rows: they hold what no version of this program can have written, and nobody reads them.
+
+An edit by hand, a faulty disk or another program can leave a row whose date is no date or whose
+price is NaN. Such a row costs itself alone: the sessions of `get_db_session` leave it out
+(`leave_out_damaged`), `damaged_rows` tells of it, and a row that is stored with its key replaces
+it. What stands in columns of JSON is looked at by whoever reads it.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Float,
+    Integer,
+    String,
+    and_,
+    case,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from tradingbot.formatting import quoted
+from tradingbot.persistence.columns import Base
+from tradingbot.persistence.models import (
+    HistoricData,
+    HistoricRange,
+    HistoricSplit,
+    KronosCalibration,
+    KronosCombination,
+    KronosEvent,
+    KronosEventScore,
+    KronosForecast,
+    KronosPrediction,
+    KronosScore,
+    RunLog,
+)
+from tradingbot.persistence.schema import is_current
+from tradingbot.settings import MAX_HORIZON
+
+logger = logging.getLogger(__name__)
+
+EVERY_ROW = "damaged_rows_too"  # the execution option of who reads the damaged ones as well
+_LONGEST = 500  # characters of a text in a key
+_OPTIONAL = ("model_revision", "bars_hash")  # of a key: "" where they are not known
+_SHOWN = 5  # names in a sentence
+_YEARS = datetime(1900, 1, 1), datetime(2200, 1, 1)
+_NUMBER = -1e300, 1e300
+_PRICE = 1e-300, 1e300
+_AMOUNT = 0.0, 1e300
+_SHARE = 0.0, 1.0
+_COUNT = 0.0, 2.0**31 - 1
+_STEP = 1.0, float(MAX_HORIZON)
+_STEP_OR_ALL = 0.0, float(MAX_HORIZON)
+_ROUNDING = 1e-6  # of a price
+_FARTHEST = 1e9  # times the last close
+
+_FORECAST = {
+    "horizon_days": _STEP,
+    "samples": (1, _COUNT[1]),
+    "prob_up": _SHARE,
+    "predicted_volume": _AMOUNT,
+    **dict.fromkeys(("last_close", "close_p10", "close_p50", "close_p90"), _PRICE),
+    **{f"predicted_{price}": _PRICE for price in ("open", "high", "low", "close")},
+}
+_SCORE = {
+    "step": _STEP_OR_ALL,
+    "n": _COUNT,
+    "sessions": _COUNT,
+    **dict.fromkeys(("hit_rate", "mean_probability", "frequency", "dm_p_value"), _SHARE),
+    **{f"{of}coverage_{band}": _SHARE for of in ("", "raw_") for band in (50, 80, 90)},
+}
+_CANDLE = {**dict.fromkeys(("open", "high", "low", "close"), _PRICE), "volume": _AMOUNT}
+# The tables whose rows can be left out, and what the numbers of their columns can be. Those of the
+# bots are not among them: nothing of money is left out, and what cannot be read is an error there.
+_RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
+    KronosPrediction: _FORECAST,
+    KronosForecast: _FORECAST | {"anchor_factor": _PRICE},
+    KronosEvent: {
+        "horizon_days": _STEP,
+        "last_close": _PRICE,
+        **dict.fromkeys(("probability", "low", "high"), _SHARE),
+    },
+    KronosScore: _SCORE | {"last_sessions": _COUNT},
+    KronosEventScore: _SCORE,
+    KronosCalibration: {"step": _STEP_OR_ALL, "band": (1, 99), "factor": _PRICE, "n": _COUNT},
+    KronosCombination: {"step": _STEP, "sessions": _COUNT, "n": _COUNT},
+    HistoricData: _CANDLE,
+    HistoricRange: {},
+    HistoricSplit: {"ratio": (1e-9, 1e9)},
+    RunLog: {},
+}
+# Columns that older schemas lack, which `kronosbot status` reads without an upgrade.
+_NEWER = {"bars_hash", "calibration", "anchor_factor", "forecast"}
+
+
+def intact(table: type[Base]) -> ColumnElement[bool]:
+    """Return the condition under which a row of this table is not damaged; NULL where it is."""
+    return and_(*_conditions(table).values())
+
+
+def damaged(table: type[Base]) -> ColumnElement[bool]:
+    """Return the condition under which a row of this table is damaged; never NULL."""
+    return not_(func.coalesce(intact(table), false()))
+
+
+def leave_out_damaged(state: ORMExecuteState) -> None:
+    """Make a session's SELECT skip the damaged rows of each table that it reads."""
+    if state.is_select and not state.execution_options.get(EVERY_ROW):
+        state.statement = state.statement.options(*_criteria())
+
+
+def damaged_rows(session: Session) -> Iterator[str]:
+    """Yield a sentence for each table with damaged rows; nothing is said of an older schema."""
+    if not is_current(session.connection()):
+        return
+    for table in _RANGES:
+        if count := count_damaged(session, table):
+            columns = _some(_damaged_columns(session, table))
+            rows = "1 row is" if count == 1 else f"{count} rows are"
+            yield (
+                f"{table.__tablename__}: {rows} damaged ({columns}){_tickers(session, table)} and "
+                "left out; correct or delete what no later run replaces"
+            )
+
+
+def warn_of_damaged_rows(session: Session) -> None:
+    """Log a warning for each table with damaged rows."""
+    for sentence in damaged_rows(session):
+        logger.warning(sentence)
+
+
+def count_damaged(session: Session, table: type[Base], *matching: ColumnElement[bool]) -> int:
+    """Return how many rows of this table are damaged, of those that match."""
+    query = select(func.count()).select_from(table).where(damaged(table), *matching)
+    return session.scalar(query, execution_options={EVERY_ROW: True}) or 0
+
+
+# what a row must be -------------------------------------------------------------------------
+
+
+class _on_sqlite(FunctionElement[bool]):
+    """Its condition on SQLite, where a column takes a value of any type; true elsewhere."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_on_sqlite)
+def _true(*_: Any, **__: Any) -> str:
+    return "true"
+
+
+@compiles(_on_sqlite, "sqlite")
+def _condition(element: "_on_sqlite", compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)})"
+
+
+@cache
+def _criteria() -> tuple[Any, ...]:
+    return tuple(with_loader_criteria(table, intact(table)) for table in _RANGES)
+
+
+@cache
+def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
+    """What must be true of a row, by the column that is at fault where it is not."""
+    conditions = {}
+    for column in table.__table__.columns:
+        attribute = getattr(table, column.name)
+        condition = _of_column(attribute, _RANGES[table].get(column.name))
+        if condition is not None and column.name not in _NEWER:
+            nullable = column.nullable
+            conditions[column.name] = or_(attribute.is_(None), condition) if nullable else condition
+    return conditions | _intervals(table) | _of_candles(table)
+
+
+def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement[bool] | None:
+    """That a value is of the column's type and within the bounds; None: of JSON nothing is said."""
+    if isinstance(column.type, String):
+        is_text = _on_sqlite(func.typeof(column) == "text")
+        if not column.primary_key:
+            return is_text
+        shortest = 0 if column.key in _OPTIONAL else 1
+        return and_(func.length(column).between(shortest, _LONGEST), is_text)
+    if isinstance(column.type, Integer):
+        within = column.between(*(bounds or (-(2**31), 2**31 - 1)))
+        return and_(within, _on_sqlite(func.typeof(column) == "integer"))
+    if isinstance(column.type, Float):
+        return and_(column.between(*(bounds or _NUMBER)))
+    if isinstance(getattr(column.type, "impl", column.type), DateTime):
+        day_and_time, fraction = func.substr(column, 1, 19), func.substr(column, 20)
+        is_time = and_(
+            func.datetime(day_and_time, "+0 days") == day_and_time,  # no 30th of February
+            or_(fraction == "", fraction.op("GLOB")(f".{'[0-9]' * 6}")),
+        )
+        return and_(column.between(*_YEARS), _on_sqlite(is_time))
+    return None
+
+
+def _intervals(table: type[Base]) -> dict[str, ColumnElement[bool]]:
+    """That an interval has both ends or none, in their order."""
+    conditions = {}
+    for column in table.__table__.columns:
+        name = column.name.removesuffix("low")
+        if name != column.name:
+            low, high = getattr(table, f"{name}low"), getattr(table, f"{name}high")
+            both = or_(and_(low.is_(None), high.is_(None)), low <= high)
+            conditions[f"{name}low beside {name}high"] = both
+    return conditions
+
+
+def _of_candles(table: type[Base]) -> dict[str, ColumnElement[bool]]:
+    """What the columns of a forecast say together."""
+    if not issubclass(table, KronosPrediction | KronosForecast):
+        return {}
+    high, low = table.predicted_high * (1 + _ROUNDING), table.predicted_low * (1 - _ROUNDING)
+    inner = table.predicted_open, table.predicted_close
+    close, last = table.predicted_close, table.last_close
+    known = or_(table.as_of.is_(None), table.target_date > table.as_of)
+    return {
+        "target_date before as_of": known,
+        "predicted_high below a price": and_(*(high >= price for price in inner)),
+        "predicted_low above a price": and_(*(low <= price for price in inner)),
+        "predicted_close far from last_close": or_(
+            last.is_(None), and_(close <= last * _FARTHEST, last <= close * _FARTHEST)
+        ),
+    }
+
+
+# what is said of them -----------------------------------------------------------------------
+
+
+def _damaged_columns(session: Session, table: type[Base]) -> list[str]:
+    every = _conditions(table)
+    counts = [
+        func.sum(case((not_(func.coalesce(one, false())), 1), else_=0)) for one in every.values()
+    ]
+    found = session.execute(
+        select(*counts).where(damaged(table)), execution_options={EVERY_ROW: True}
+    ).one()
+    return [name for name, count in zip(every, found, strict=True) if count]
+
+
+def _tickers(session: Session, table: type[Base]) -> str:
+    """' of AAPL, MSFT', where the table has tickers."""
+    symbol: Any = getattr(table, "symbol", None)
+    if symbol is None:
+        return ""
+    query = select(symbol).distinct().where(damaged(table)).order_by(symbol).limit(_SHOWN + 1)
+    found = session.scalars(query, execution_options={EVERY_ROW: True}).all()
+    return f" of {_some([quoted(name, 20) for name in found])}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" and others" if names[_SHOWN:] else "")
