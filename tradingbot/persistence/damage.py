@@ -87,7 +87,7 @@ _CANDLE = {**dict.fromkeys(("open", "high", "low", "close"), _PRICE), "volume": 
 # bots are not among them: nothing of money is left out, and what cannot be read is an error there.
 _RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     KronosPrediction: _FORECAST,
-    KronosForecast: _FORECAST | {"anchor_factor": _PRICE},
+    KronosForecast: _FORECAST,
     KronosEvent: {
         "horizon_days": _STEP,
         "last_close": _PRICE,
@@ -103,7 +103,10 @@ _RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     RunLog: {},
 }
 # Columns that older schemas lack, which `kronosbot status` reads without an upgrade.
-_NEWER = {"bars_hash", "calibration", "anchor_factor", "forecast"}
+NEWER = {
+    KronosPrediction: ("bars_hash", "calibration"),
+    KronosForecast: ("bars_hash", "calibration", "anchor_factor"),
+}
 
 
 def intact(table: type[Base]) -> ColumnElement[bool]:
@@ -180,7 +183,7 @@ def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     for column in table.__table__.columns:
         attribute = getattr(table, column.name)
         condition = _of_column(attribute, _RANGES[table].get(column.name))
-        if condition is not None and column.name not in _NEWER:
+        if condition is not None and column.name not in NEWER.get(table, ()):
             nullable = column.nullable
             conditions[column.name] = or_(attribute.is_(None), condition) if nullable else condition
     return conditions | _intervals(table) | _of_candles(table)

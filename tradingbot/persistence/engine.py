@@ -37,7 +37,7 @@ from tradingbot.persistence.schema import (
     schema_version,
     upgrade,
 )
-from tradingbot.persistence.sqlite_file import is_read_only, open_for_reading
+from tradingbot.persistence.sqlite_file import TEXT, is_read_only, open_for_reading
 from tradingbot.persistence.url import (
     anchored,
     check_options,
@@ -265,6 +265,7 @@ def _read_only_engine(url: str) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.text_factory = TEXT
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = NORMAL")

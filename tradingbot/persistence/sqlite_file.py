@@ -3,9 +3,13 @@
 import logging
 import os
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 from tradingbot.persistence.url import is_there
+
+# Of a damaged text some characters are lost, and not every row that is read with it.
+TEXT = partial(str, encoding="utf-8", errors="replace")
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +41,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
                 raise
         else:
             break
+    connection.text_factory = TEXT
     log = path.with_name(f"{path.name}-wal")
     if "immutable" in way and log.exists() and log.stat().st_size:
         logger.warning("%s cannot be read here: the newest rows are missing", log)

@@ -1,0 +1,224 @@
+"""Rows that an accident has damaged: left out, told in one line, and replaced."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import Float, Integer, String, insert, select, text
+from typer.testing import CliRunner
+
+from tests.support.records import LAST, Past
+from tradingbot.cli.main import app
+from tradingbot.data.cache import HistoryCache
+from tradingbot.markets.candles import Bars
+from tradingbot.persistence.columns import Base, Json
+from tradingbot.persistence.damage import NEWER, count_damaged, damaged_rows
+from tradingbot.persistence.engine import get_db_session
+from tradingbot.persistence.forecasts import latest_stored, store_forecasts
+from tradingbot.persistence.ledger import ledger_parts, read_part
+from tradingbot.persistence.models import (
+    BotPosition,
+    BotRow,
+    BotValue,
+    KronosForecast,
+    KronosPrediction,
+    Trade,
+)
+
+MONEY = {BotRow, BotPosition, BotValue, Trade}  # nothing is left out of these
+TABLES = [one.class_ for one in Base.registry.mappers if one.class_ not in MONEY]
+
+TIMES = [
+    *("yesterday", "", 5, 1.5, b"\xff", "9999-12-31 00:00:00", "0001-01-01 00:00:00"),
+    *("2024-02-30 00:00:00", "2024-01-01 00:00:00Z", "2024-01-01 00:00:00.00000Z", "2024-01-01"),
+]
+WHOLE = ["much", "", -(2**40), 2**62, 1.5, 1e300, b"x"]
+NUMBERS = ["much", "", b"x", 9e999, -9e999, -1e301]
+TEXTS = [b"x", b""]
+JSON = ["", "no json", "5", '"text"', "null", b"\xff", f"{'[' * 9999}{']' * 9999}"]
+
+
+def possible_row(table: type[Base]) -> dict[str, Any]:
+    """A row that nothing is wrong with."""
+    row: dict[str, Any] = {}
+    for column in table.__table__.columns:
+        match column.type:
+            case Json():
+                row[column.name] = column.type.kind()
+            case String():
+                row[column.name] = "AAPL"
+            case Integer():
+                row[column.name] = 1
+            case Float():
+                row[column.name] = 0.5
+            case _:
+                row[column.name] = LAST
+    return row | ({"target_date": LAST + timedelta(days=1)} if "target_date" in row else {})
+
+
+def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
+    """Each column, and what a row may then have in it."""
+    for column in table.__table__.columns:
+        if column.name in NEWER.get(table, ()):
+            continue
+        match column.type:
+            case Json():
+                values: list[Any] = []
+            case String():
+                values = TEXTS
+            case Integer():
+                values = [] if column.name == "id" else WHOLE
+            case Float():
+                values = NUMBERS
+            case _:
+                values = TIMES
+        for value in values:
+            yield column.name, value
+
+
+def put(url: str, table: type[Base], rows: list[dict[str, Any]]) -> None:
+    """Insert rows past every check of SQLAlchemy's."""
+    names = [column.name for column in table.__table__.columns]
+    places = ", ".join(f":{name}" for name in names)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.executemany(f"INSERT INTO {table.__tablename__} VALUES ({places})", rows)
+    connection.close()
+
+
+def as_stored(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, datetime)
+        else ("[]" if value == [] else "{}") if isinstance(value, dict | list)
+        else value
+        for name, value in row.items()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__tablename__)
+def test_a_damaged_row_is_left_out_and_counted_whatever_its_damage(
+    sqlite_url: str, table: type[Base]
+) -> None:
+    with get_db_session(sqlite_url) as session:
+        session.execute(insert(table), [possible_row(table)])
+    key = [column.name for column in table.__table__.primary_key]
+    damages = list(accidents(table))
+    rows = []
+    for number, (name, value) in enumerate(damages):
+        other = next(one for one in key if one != name) if len(key) > 1 else key[0]
+        apart = {other: number + 2 if other == "id" else f"another {number}"}
+        if isinstance(possible_row(table)[other], datetime):
+            apart = {other: LAST + timedelta(minutes=number)}
+        rows.append(as_stored(possible_row(table) | apart | {name: value}))
+    put(sqlite_url, table, rows)
+    with get_db_session(sqlite_url) as session:
+        assert count_damaged(session, table) == len(damages)
+        assert len(session.scalars(select(table)).all()) == 1
+        [said] = damaged_rows(session)
+    assert said.startswith(f"{table.__tablename__}: {len(damages)} rows are damaged (")
+    assert "\n" not in said
+
+
+PAST = Past(["AAPL", "IBM"], sessions=8, horizon=2, calibrated=1.0)
+COMMANDS = [
+    *("status", "score", "calibrate --dry-run", "report --out report.html"),
+    *("export forecasts --format json", "export scores --format json", "export events"),
+]
+
+
+def test_every_command_goes_on_beside_damaged_rows(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of each column's, and columns of JSON that hold none."""
+    monkeypatch.chdir(tmp_path)
+    PAST.store(sqlite_url, source=f"csv:{tmp_path}")
+    for symbol in PAST.symbols:
+        pd.DataFrame(PAST.candles(symbol)).to_csv(f"{symbol}.csv")
+    before = told(sqlite_url, "export forecasts --format json")
+    for table in TABLES:
+        ways = dict(accidents(table))
+        if table is not KronosForecast:  # what it says is in there
+            ways |= {c.name: "no json" for c in table.__table__.columns if isinstance(c.type, Json)}
+        for number, (name, value) in enumerate(ways.items()):
+            row = possible_row(table) | ({"id": 50 + number} if name != "id" else {})
+            apart = {"interval": f"another {number}"} if "interval" in row else {}
+            put(sqlite_url, table, [as_stored(only(table, row | apart) | {name: value})])
+    for command in COMMANDS:
+        told(sqlite_url, command)
+    assert told(sqlite_url, "export forecasts --format json") == before
+
+
+def only(table: type[Base], row: dict[str, Any]) -> dict[str, Any]:
+    return {column.name: row[column.name] for column in table.__table__.columns}
+
+
+def told(url: str, command: str) -> str:
+    """What a command prints on stdout; it fails for what it says itself only."""
+    done = CliRunner().invoke(app, [*command.split(), "--database-url", url])
+    assert isinstance(done.exception, SystemExit | None), done.exc_info
+    assert "Traceback" not in done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "column", ["close_quantiles", "calibrated_quantiles", "combined_quantiles"]
+)
+def test_quantiles_that_are_none_cost_their_forecast_alone(sqlite_url: str, column: str) -> None:
+    PAST.store(sqlite_url)
+    newest = f"UPDATE kronos_forecasts SET {column} = :value WHERE symbol = 'AAPL' AND as_of = :at"
+    sessions = partial(get_db_session, sqlite_url)
+    for damage in JSON:
+        with sessions() as session:
+            session.execute(text(newest), {"value": damage, "at": str(LAST)})
+        with sessions() as session:
+            read = partial(latest_stored, session, interval="1d", horizon=2, as_of=LAST)
+            assert read("IBM") is not None
+            assert (read("AAPL") is None) == (column == "close_quantiles")
+            parts = ledger_parts(session)
+        rows = [read_part(sessions, part) for part in parts]
+        kept = [np.isfinite(one.raw_quantiles).all(axis=1).sum() for one in rows if one]
+        assert kept == [14 if column == "close_quantiles" else 16, 16]
+
+
+def test_what_is_stored_anew_replaces_damaged_rows(sqlite_url: str) -> None:
+    PAST.store(sqlite_url)
+    with get_db_session(sqlite_url) as session:
+        made = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
+        assert made is not None
+        store_forecasts(session, [made])
+    for table in (KronosForecast, KronosPrediction):
+        with get_db_session(sqlite_url) as session:
+            change = f"UPDATE {table.__tablename__} SET predicted_close = 'x', samples = -1"
+            session.execute(text(change))
+    with get_db_session(sqlite_url) as session:
+        assert latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST) is None
+        store_forecasts(session, [made])
+        found = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
+    assert found == made
+
+
+def test_candles_of_which_one_is_damaged_are_fetched_anew(sqlite_url: str) -> None:
+    cache = HistoryCache(partial(get_db_session, sqlite_url))
+    index = pd.DatetimeIndex([LAST - timedelta(days=day) for day in range(20)][::-1])
+    bars = pd.DataFrame(
+        {"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 5.0}, index=index
+    )
+    asked = []
+
+    def fetch(since: datetime) -> Bars:
+        asked.append(since)
+        return bars[since:], []
+
+    read = partial(cache.bars, "AAPL", index[0].to_pydatetime(), LAST, fetch, enough=1)
+    read()
+    read()
+    with get_db_session(sqlite_url) as session:
+        session.execute(text("UPDATE historic_data SET close = -1 WHERE timestamp LIKE '%-05-0%'"))
+    found, _ = read()
+    assert asked == [index[0], index[-7], index[0]]
+    assert found["close"].tolist() == [1.0] * 20
