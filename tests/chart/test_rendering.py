@@ -811,6 +811,42 @@ def test_a_value_that_cannot_be_meant_is_refused_with_its_name(
     assert says in refusal(*arguments)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *("60 0 * * *", "0 24 * * *", "0 0 0 * *", "0 0 32 * *", "0 0 * 0 *", "0 0 * 13 *"),
+        *("0 0 * * 7", "0 0 * * MONDAY", "*/0 * * * *", "5-60 * * * *", "1,2,60 * * * *"),
+        *("0 0 * FOO *", "-1 * * * *", "1- * * * *", "@often", "a b c d e", "0 0 * * * *"),
+        *("30-10 * * * *", "0 22-4 * * *", "0 0 * DEC-FEB *", "0 0 * * SAT-SUN", "0 0 * * 5-MON"),
+    ],
+)
+def test_a_schedule_that_kubernetes_would_refuse_is_refused(schedule: str) -> None:
+    bots = json.dumps([{"name": "abot", "schedule": schedule}])
+    assert "schedule" in refusal("--set-json", f"bots={bots}")
+    assert "schedule" in refusal("--set-json", f"backup.schedule={json.dumps(schedule)}")
+
+
+def test_every_way_to_write_a_schedule_is_taken() -> None:
+    schedules = [
+        *("5 22 * * 1-5", "*/15 0,12 1-7/2 jan-Jun,12 MON-FRI", "59 23 31 12 6", "00 05 ? * sun"),
+        *("0/90 * * * *", "@daily", "@hourly", "0 0 29 2 *", "10-30/5,45 * * * 0"),
+    ]
+    bots = [{"name": f"bot{n}bot", "schedule": one} for n, one in enumerate(schedules)]
+    helm("template", "tradingbots", CHART, "--set-json", f"bots={json.dumps(bots)}")
+
+
+@pytest.mark.parametrize(
+    "zone", ["Etc/Nowhere", "America/NewYork", "Local", "utc ", "CEST", "UTC+1"]
+)
+def test_a_time_zone_that_nobody_knows_is_refused(zone: str) -> None:
+    assert "timeZone" in refusal("--set", f"timeZone={zone}")
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "UTC", "Etc/GMT-14", "EST5EDT", "Asia/Tokyo"])
+def test_a_time_zone_of_the_list_is_taken(zone: str) -> None:
+    assert cronjob("tradingbot-kronos", "--set", f"timeZone={zone}")["spec"]["timeZone"] == zone
+
+
 def refusal(*arguments: str) -> str:
     """What helm says about values that the chart refuses."""
     with pytest.raises(subprocess.CalledProcessError) as error:

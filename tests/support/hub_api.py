@@ -66,7 +66,9 @@ class HubHandler(Handler):
         return None
 
     def _api(self, action: str, answer: Any) -> None:
-        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        authorization = self.headers.get("Authorization")
+        public = action == "runtime" and authorization is None and not self.hub.private
+        if not public and authorization != f"Bearer {TOKEN}":
             return self._answer(action, 401, {"error": "Invalid credentials"})
         fault = self._fault(action)
         if fault in NO_ANSWER:

@@ -137,9 +137,8 @@ class NightlyPostprocessing:
             return forecast
         try:
             return self._calibration.apply(forecast)
-        except Exception:  # of what is stored, and was not fitted by this version
-            self._calibration = None
-            logger.exception(_STAY_RAW)
+        except Exception:
+            logger.exception("%s: %s", forecast.symbol, _STAY_RAW)
             return forecast
 
     def _combined(self, forecast: Forecast, said: Said) -> Forecast:
@@ -153,8 +152,7 @@ class NightlyPostprocessing:
             }
             return self._combination.apply(forecast, self._histories[forecast.symbol], rivals)
         except Exception:
-            self._combination = None
-            logger.exception(_ALONE)
+            logger.exception("%s: %s", forecast.symbol, _ALONE)
             return forecast
 
     def _calibrate(self, of: Forecast) -> Calibration | None:

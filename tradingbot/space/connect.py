@@ -1,22 +1,26 @@
 """A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
 
+import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 from tradingbot.environment import environment
-from tradingbot.errors import ConfigError
+from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.settings import Settings, check_recipient
 from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
-from tradingbot.space.hub import HubSpace
+from tradingbot.space.hub import FAILED, STILL, HubSpace
 from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import local_space
 from tradingbot.space.orphaned_space import OrphanedSpace, WakeLog, warn_loudly
 from tradingbot.space.served_models import served_models
 from tradingbot.space_names import subdomain_at
+
+logger = logging.getLogger(__name__)
 
 
 def check_space_is_known(settings: Settings, *, local: bool) -> None:
@@ -87,6 +91,9 @@ def open_space(
             reporter.step("wake", f"Waiting for {settings.space_in_words}")
             if settings.hf_token is not None:
                 reporter.say("HF_SPACE_REPO is not set, so the Space is neither woken nor paused")
+            elif settings.space_is_named or subdomain_at(client.url) is not None:
+                reporter.say("HF_TOKEN is not set, so the Space is neither woken nor paused")
+                _check_not_paused(settings, client)
             client.wait_until_ready(settings.wake_timeout)
             _check_model(client, model)
             yield client
@@ -104,6 +111,25 @@ def open_space(
         ):
             _check_model(client, model)
             yield client
+
+
+def _check_not_paused(settings: Settings, client: SpaceClient) -> None:
+    """ConfigError for a Space that nobody can wake without a token; anyone may ask its stage."""
+    if client.is_healthy() or not settings.hf_space_repo:
+        return
+    timeouts = settings.timeouts
+    try:
+        hub = HubSpace(settings.hf_space_repo, None, timeouts=timeouts)
+        stage = hub.until(time.monotonic() + timeouts.hub_answer).stage()
+    except KronosError as error:  # it is private, or the Hub is away
+        logger.debug("the stage of %s is not known: %s", settings.hf_space_repo, error)
+        return
+    if stage in (*STILL, *FAILED) and stage != "SLEEPING":  # which wakes when it is asked
+        raise ConfigError(
+            f"HF_TOKEN is not set, and Space {settings.hf_space_repo} is {stage}: only with a "
+            "write token of its owner can it be restarted; set HF_TOKEN, or add --local to run "
+            "one on this machine"
+        )
 
 
 def _check_model(client: SpaceClient, model: str | None) -> None:

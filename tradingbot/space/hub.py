@@ -39,6 +39,7 @@ _RUNS_ON = retry_if_result(lambda stage: stage not in STILL)
 class HubSpace:
     """One Space as the Hub's API sees it. The token goes to the Hub and nowhere else.
 
+    Without a token a public Space's stage can be asked, and nothing else.
     A call takes `hub_connect` and `hub_answer` seconds at most, and is repeated while the Hub fails
     for a reason that may pass. HubRefused for 401, 402, 403 and 404, HubError for the rest;
     ConfigError when it is made, if nothing can be sent.
@@ -51,7 +52,7 @@ class HubSpace:
     def __init__(
         self,
         repo: str,
-        token: str,
+        token: str | None,
         *,
         endpoint: str | None = None,
         timeouts: Timeouts | None = None,

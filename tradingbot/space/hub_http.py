@@ -58,7 +58,7 @@ _client_timeouts: tuple[float, float] | None = None  # of the whole process's cl
 _timeout_lock = threading.Lock()
 
 
-def hub_api(endpoint: str | None, token: str, timeouts: Timeouts) -> "HfApi":
+def hub_api(endpoint: str | None, token: str | None, timeouts: Timeouts) -> "HfApi":
     """Return the Hub's API at `endpoint`, by default HF_ENDPOINT's or huggingface.co.
 
     Raises:
@@ -67,7 +67,8 @@ def hub_api(endpoint: str | None, token: str, timeouts: Timeouts) -> "HfApi":
     try:
         from huggingface_hub import HfApi, get_session
 
-        api = HfApi(endpoint=endpoint, token=check_secret("HF_TOKEN", token))
+        allowed = False if token is None else check_secret("HF_TOKEN", token)
+        api = HfApi(endpoint=endpoint, token=allowed)
         _set_client(timeouts.hub_answer, timeouts.hub_connect)
         session = get_session()
     except ImportError as error:  # of SOCKS, whose package may be missing

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from requests.adapters import HTTPAdapter
 
 from tests.support.hub import REPO, TOKEN, Hub
 from tradingbot.client import KronosClient
-from tradingbot.errors import HubError, HubRefused
+from tradingbot.errors import ConfigError, HubError, HubRefused, SpaceUnavailable
+from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held, stop_on_signals
 from tradingbot.settings import PausePolicy, Settings, Timeouts
+from tradingbot.space.connect import open_space
 from tradingbot.space.hub import ATTEMPTS, HubSpace, is_private_space
 from tradingbot.space.lifecycle import running_space
+from tradingbot.space.local import free_port
 
 QUICK = Timeouts(hub_backoff=0.05)
 # For a Hub that hangs; one that is only slow, as the machine may be, is waited for.
@@ -326,3 +330,44 @@ def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -
     code = "import sys, tradingbot.space.hub; print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("stage", ["PAUSED", "STOPPED", "BUILD_ERROR"])
+def test_without_a_token_a_space_that_nobody_can_wake_is_told_at_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    hub.stage = stage
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    settings = Settings(space_url=hub.space_url, hf_space_repo=REPO, timeouts=QUICK)
+    with (
+        pytest.raises(ConfigError, match=f"^HF_TOKEN is not set, and Space {REPO} is {stage}: "),
+        ProgressReporter() as reporter,
+        open_space(settings, local=False, reporter=reporter),
+    ):
+        pass
+    assert (
+        "HF_TOKEN is not set, so the Space is neither woken nor paused" in capsys.readouterr().err
+    )
+    assert hub.actions()[-1] == "runtime"
+    assert "restart" not in hub.actions()
+
+
+@pytest.mark.parametrize("state", ["runs", "sleeps", "cannot be asked"])
+def test_without_a_token_a_space_that_may_come_up_is_waited_for(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    away = state == "cannot be asked"
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}" if away else hub.url)
+    if state == "runs":
+        hub.start_now()
+    elif state == "sleeps":
+        hub.stage = "SLEEPING"
+    settings = Settings(
+        space_url=hub.space_url, hf_space_repo=REPO, wake_timeout=0.2, timeouts=QUICK
+    )
+    with (
+        nullcontext() if hub.running else pytest.raises(SpaceUnavailable, match=r"within 0\.2 s"),
+        ProgressReporter() as reporter,
+        open_space(settings, local=False, reporter=reporter) as client,
+    ):
+        assert client.is_healthy()
