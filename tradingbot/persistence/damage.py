@@ -105,7 +105,7 @@ _RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
 # Columns that older schemas lack, which `kronosbot status` reads without an upgrade.
 NEWER = {
     KronosPrediction: ("bars_hash", "calibration"),
-    KronosForecast: ("bars_hash", "calibration", "anchor_factor"),
+    KronosForecast: ("bars_hash", "calibration", "anchor_factor", "challenger"),
 }
 
 

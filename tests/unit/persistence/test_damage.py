@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import Float, Integer, String, insert, select, text
+from sqlalchemy import Boolean, Float, Integer, String, insert, select, text
 from typer.testing import CliRunner
 
 from tests.support.records import LAST, Past
@@ -53,6 +53,8 @@ def possible_row(table: type[Base]) -> dict[str, Any]:
                 row[column.name] = column.type.kind()
             case String():
                 row[column.name] = "AAPL"
+            case Boolean():
+                row[column.name] = False
             case Integer():
                 row[column.name] = 1
             case Float():
@@ -72,6 +74,8 @@ def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
                 values: list[Any] = []
             case String():
                 values = TEXTS
+            case Boolean():
+                values = []
             case Integer():
                 values = [] if column.name == "id" else WHOLE
             case Float():
