@@ -75,7 +75,7 @@ def _show_reliability(bins: Sequence[dict[str, Any]], console: Console) -> None:
             str(one["n"]),
             f"{one['probability']:.0%}",
             f"{one['frequency']:.0%}",
-            f"({100 * one['low']:.0f} to {100 * one['high']:.0f})",
+            f"({100 * one['low']:.0f} to {100 * one['high']:.0f})" if "low" in one else "",
         )
     print_table(console, table)
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     case,
     false,
     func,
+    inspect,
     not_,
     or_,
     select,
@@ -47,7 +48,6 @@ from tradingbot.persistence.models import (
     KronosScore,
     RunLog,
 )
-from tradingbot.persistence.schema import is_current
 from tradingbot.settings import MAX_HORIZON
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,6 @@ _SHARE = 0.0, 1.0
 _COUNT = 0.0, 2.0**31 - 1
 _STEP = 1.0, float(MAX_HORIZON)
 _STEP_OR_ALL = 0.0, float(MAX_HORIZON)
-_ROUNDING = 1e-6  # of a price
 _FARTHEST = 1e9  # times the last close
 
 _FORECAST = {
@@ -126,10 +125,14 @@ def leave_out_damaged(state: ORMExecuteState) -> None:
 
 
 def damaged_rows(session: Session) -> Iterator[str]:
-    """Yield a sentence for each table with damaged rows; nothing is said of an older schema."""
-    if not is_current(session.connection()):
-        return
+    """Yield a sentence for each table with damaged rows; those of an older schema are skipped."""
+    found = inspect(session.connection())
+    there = {
+        name: {one["name"] for one in found.get_columns(name)} for name in found.get_table_names()
+    }
     for table in _RANGES:
+        if not there.get(table.__tablename__, set()) >= {*table.__table__.columns.keys()}:
+            continue
         if count := count_damaged(session, table):
             columns = _some(_damaged_columns(session, table))
             rows = "1 row is" if count == 1 else f"{count} rows are"
@@ -186,7 +189,7 @@ def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
         if condition is not None and column.name not in NEWER.get(table, ()):
             nullable = column.nullable
             conditions[column.name] = or_(attribute.is_(None), condition) if nullable else condition
-    return conditions | _intervals(table) | _of_candles(table)
+    return conditions | _intervals(table) | _of_forecasts(table)
 
 
 def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement[bool] | None:
@@ -217,28 +220,22 @@ def _intervals(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     conditions = {}
     for column in table.__table__.columns:
         name = column.name.removesuffix("low")
-        if name != column.name:
+        if name not in (column.name, "predicted_"):
             low, high = getattr(table, f"{name}low"), getattr(table, f"{name}high")
             both = or_(and_(low.is_(None), high.is_(None)), low <= high)
             conditions[f"{name}low beside {name}high"] = both
     return conditions
 
 
-def _of_candles(table: type[Base]) -> dict[str, ColumnElement[bool]]:
+def _of_forecasts(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     """What the columns of a forecast say together."""
     if not issubclass(table, KronosPrediction | KronosForecast):
         return {}
-    high, low = table.predicted_high * (1 + _ROUNDING), table.predicted_low * (1 - _ROUNDING)
-    inner = table.predicted_open, table.predicted_close
     close, last = table.predicted_close, table.last_close
-    known = or_(table.as_of.is_(None), table.target_date > table.as_of)
+    like = and_(close <= last * _FARTHEST, last <= close * _FARTHEST)
     return {
-        "target_date before as_of": known,
-        "predicted_high below a price": and_(*(high >= price for price in inner)),
-        "predicted_low above a price": and_(*(low <= price for price in inner)),
-        "predicted_close far from last_close": or_(
-            last.is_(None), and_(close <= last * _FARTHEST, last <= close * _FARTHEST)
-        ),
+        "target_date before as_of": or_(table.as_of.is_(None), table.target_date > table.as_of),
+        "predicted_close far from last_close": or_(last.is_(None), like),
     }
 
 

@@ -36,7 +36,7 @@ class KronosEvent(Base):
     mean: Mapped[float | None]  # per cent: of a drawdown or range, the mean over the paths
 
 
-BIN = ("from", "to", "n", "probability", "frequency", "low", "high")
+BIN = ("from", "to", "n", "probability", "frequency", "low", "high")  # the last two may be missing
 
 
 class Bins(Json):
@@ -53,7 +53,9 @@ class Bins(Json):
 
 
 def _is_bin(one: object) -> bool:
-    numbers = [one.get(name) for name in BIN] if isinstance(one, dict) else [None]
+    if not isinstance(one, dict):
+        return False
+    numbers = [*(one.get(name) for name in BIN[:-2]), one.get("low", 0.0), one.get("high", 0.0)]
     return all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers)
 
 

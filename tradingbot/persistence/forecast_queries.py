@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, inspect, select, text, tuple_
+from sqlalchemy import false, func, inspect, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from tradingbot.forecast import Forecast
@@ -31,7 +32,7 @@ def newest_forecasts(session: Session) -> list[NewestForecast]:
     """
     found = _newest_of_the_ledger(session)
     known = {(one.model, one.interval, one.symbol) for one in found if not one.challenger}
-    served = _keys(session, KronosPrediction.__tablename__)
+    served = _keys(session, KronosPrediction)
     found += _newest_served(session, [key for key in served if key not in known])
     return sorted(found, key=lambda one: (one.model, one.interval, one.symbol, one.challenger))
 
@@ -53,46 +54,42 @@ _NEWEST_OF_EACH = """
     SELECT model_name, interval, symbol, newest.as_of, newest.role FROM keys, LATERAL (
       SELECT as_of, {role} AS role FROM kronos_forecasts ledger
       WHERE ledger.symbol = keys.symbol AND ledger.interval = keys.interval
-        AND ledger.model_name = keys.model_name
+        AND ledger.model_name = keys.model_name AND ledger.as_of < '2200-01-01'
       ORDER BY as_of DESC, role LIMIT 1
     ) newest
-"""
-# SQLite takes the other columns from the row of the maximum
-_NEWEST_IN_A_FILE = """
-    SELECT model_name, interval, symbol, max(as_of), {role} FROM kronos_forecasts GROUP BY 1, 2, 3
 """
 
 
 def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
-    ledger = KronosForecast.__table__.c
-    there = inspect(session.connection()).get_columns(KronosForecast.__tablename__)
-    known_role = ledger.challenger.name in {column["name"] for column in there}
-    role = ledger.challenger.name if known_role else "false"  # an old schema has none
+    ledger = KronosForecast
+    there = inspect(session.connection()).get_columns(ledger.__tablename__)
+    known_role = "challenger" in {column["name"] for column in there}  # not in an old schema
+    key = ledger.model_name, ledger.interval, ledger.symbol
     if session.connection().dialect.name == "postgresql":
-        query = _LOOSE_SCAN.format(table="kronos_forecasts") + _NEWEST_OF_EACH
-    else:
-        query = _NEWEST_IN_A_FILE
-    typed = text(query.format(role=role)).columns(
-        ledger.model_name, ledger.interval, ledger.symbol, ledger.as_of, ledger.challenger
-    )
+        scan = _LOOSE_SCAN.format(table=ledger.__tablename__) + _NEWEST_OF_EACH
+        query: Any = text(scan.format(role="challenger" if known_role else "false")).columns(
+            *key, ledger.as_of, ledger.challenger
+        )
+    else:  # SQLite takes the role from the row of the maximum
+        role = ledger.challenger if known_role else false()
+        query = select(*key, func.max(ledger.as_of), role).group_by(*key)
     return [
-        NewestForecast(model, interval, symbol, as_of, challenger)
-        for model, interval, symbol, as_of, challenger in session.execute(typed)
+        NewestForecast(model, interval, symbol, as_of, bool(challenger))
+        for model, interval, symbol, as_of, challenger in session.execute(query)
     ]
 
 
-def _keys(session: Session, table: str) -> list[tuple[str, str, str]]:
+def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, str, str]]:
     """Every model, interval and symbol of a table whose primary key begins with the three."""
+    query: Any = select(table.model_name, table.interval, table.symbol).distinct()
     if session.connection().dialect.name == "postgresql":
-        query = f"{_LOOSE_SCAN.format(table=table)} SELECT {_KEY} FROM keys"
-    else:
-        query = f"SELECT DISTINCT {_KEY} FROM {table}"
-    return [(model, interval, symbol) for model, interval, symbol in session.execute(text(query))]
+        query = text(f"{_LOOSE_SCAN.format(table=table.__tablename__)} SELECT {_KEY} FROM keys")
+    return [(model, interval, symbol) for model, interval, symbol in session.execute(query)]
 
 
 def _newest_served(session: Session, keys: list[tuple[str, str, str]]) -> Iterator[NewestForecast]:
     """Of what bots were given of these models, intervals and symbols."""
-    latest = KronosPrediction.__table__.c
+    latest = KronosPrediction
     key = latest.model_name, latest.interval, latest.symbol
     for start in range(0, len(keys), 500):
         some = tuple_(*key).in_(keys[start : start + 500])

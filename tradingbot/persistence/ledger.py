@@ -3,20 +3,19 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter, eq, itemgetter
+from operator import attrgetter, eq
 from typing import Any
 
 import numpy as np
-import orjson
 import pandas as pd
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
-from tradingbot.forecast import QUANTILE_LEVELS
 from tradingbot.markets.data_quality import bar_closes
 from tradingbot.persistence.models import KronosForecast
+from tradingbot.persistence.quantile_arrays import decoded, where_known
 from tradingbot.typing import Floats, SessionFactory, Times
 
 _CHUNK = 5000  # rows whose JSON is decoded at once
@@ -241,9 +240,9 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     revision, as_of, target, step, last_close, close, prob_up, *texts, _ = zip(*rows, strict=True)
     raw, calibrated, combined = texts
     scale = np.array(last_close, dtype="float64")
-    raw_quantiles = _decoded(raw) / scale[:, None]
+    raw_quantiles = decoded(raw) / scale[:, None]
     calibrated_quantiles, combined_quantiles = (
-        _where_known(texts, scale) for texts in (calibrated, combined)
+        where_known(texts, scale) for texts in (calibrated, combined)
     )
     served = raw_quantiles
     for quantiles in (calibrated_quantiles, combined_quantiles):
@@ -266,40 +265,3 @@ def _times(moments: Sequence[datetime]) -> Times:
     """As numpy does, in a twentieth of its time."""
     times: Times = pd.DatetimeIndex(list(moments)).to_numpy().astype("datetime64[s]")
     return times
-
-
-def _where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
-    """(rows, 19): shares of `scale` from the JSON objects that there are, else NaN."""
-    quantiles = np.full((len(texts), len(_KEYS)), np.nan)
-    known = [(row, text) for row, text in enumerate(texts) if text is not None]
-    if known:
-        rows, there = zip(*known, strict=True)
-        quantiles[[*rows]] = _decoded(there) / scale[[*rows], None]
-    return quantiles
-
-
-_KEYS = tuple(f"{level:g}" for level in QUANTILE_LEVELS)
-_quantiles = itemgetter(*_KEYS)
-
-
-def _decoded(texts: Sequence[str]) -> Floats:
-    """(rows, 19) from JSON objects; NaN for a level that one lacks, and all of a damaged one."""
-    try:
-        values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
-        if len(values) != len(texts):
-            raise ValueError("a text with a comma of its own")
-        quantiles = np.array(values, dtype="float64")
-    except (KeyError, TypeError, ValueError, OverflowError):
-        quantiles = np.array([_one_decoded(text) for text in texts], dtype="float64")
-    possible = np.isfinite(quantiles) & (quantiles > 0)
-    falls = np.diff(quantiles, axis=1) < 0
-    quantiles[~(possible | np.isnan(quantiles)).all(axis=1) | falls.any(axis=1)] = np.nan
-    return quantiles
-
-
-def _one_decoded(text: str) -> list[float]:
-    try:
-        one = orjson.loads(text)
-        return [float(one.get(key, np.nan)) for key in _KEYS]
-    except (AttributeError, TypeError, ValueError, OverflowError):
-        return [np.nan] * len(_KEYS)

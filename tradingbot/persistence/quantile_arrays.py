@@ -1,0 +1,46 @@
+"""Quantiles of the ledger, many rows of JSON at once, as arrays."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+import numpy as np
+import orjson
+
+from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.typing import Floats
+
+_KEYS = tuple(f"{level:g}" for level in QUANTILE_LEVELS)
+_quantiles = itemgetter(*_KEYS)
+
+
+def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
+    """Return (rows, 19): shares of `scale` from the JSON objects that there are, else NaN."""
+    quantiles = np.full((len(texts), len(_KEYS)), np.nan)
+    known = [(row, text) for row, text in enumerate(texts) if text is not None]
+    if known:
+        rows, there = zip(*known, strict=True)
+        quantiles[[*rows]] = decoded(there) / scale[[*rows], None]
+    return quantiles
+
+
+def decoded(texts: Sequence[str]) -> Floats:
+    """Return (rows, 19) from JSON objects; NaN for a level that one lacks, and all of a damaged one."""
+    try:
+        values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
+        if len(values) != len(texts):
+            raise ValueError("a text with a comma of its own")
+        quantiles = np.array(values, dtype="float64")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        quantiles = np.array([_one_decoded(text) for text in texts], dtype="float64")
+    possible = np.isfinite(quantiles) & (quantiles > 0)
+    falls = np.diff(quantiles, axis=1) < 0
+    quantiles[~(possible | np.isnan(quantiles)).all(axis=1) | falls.any(axis=1)] = np.nan
+    return quantiles
+
+
+def _one_decoded(text: str) -> list[float]:
+    try:
+        one = orjson.loads(text)
+        return [float(one.get(key, np.nan)) for key in _KEYS]
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return [np.nan] * len(_KEYS)
