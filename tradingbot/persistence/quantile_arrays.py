@@ -24,7 +24,7 @@ def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
 
 
 def decoded(texts: Sequence[str]) -> Floats:
-    """Return (rows, 19) from JSON objects; NaN for a level that one lacks, and all of a damaged one."""
+    """Return (rows, 19) from JSON objects; NaN for a level that one lacks, and for damaged ones."""
     try:
         values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
         if len(values) != len(texts):
