@@ -34,7 +34,10 @@ from tradingbot.persistence.models import (
 )
 
 MONEY = {BotRow, BotPosition, BotValue, Trade}  # nothing is left out of these
-TABLES = [one.class_ for one in Base.registry.mappers if one.class_ not in MONEY]
+TABLES = sorted(  # the same for each worker
+    (one.class_ for one in Base.registry.mappers if one.class_ not in MONEY),
+    key=lambda table: table.__tablename__,
+)
 
 TIMES = [
     *("yesterday", "", 5, 1.5, b"\xff", "9999-12-31 00:00:00", "0001-01-01 00:00:00"),
