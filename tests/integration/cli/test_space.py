@@ -199,16 +199,16 @@ def test_no_token_goes_anywhere_before_it_is_clear_whose_space_it_is(
 
 
 @pytest.mark.parametrize(
-    ("environ", "first"),
+    ("environ", "first", "code"),
     [
-        ({"HF_SPACE_REPO": REPO}, f"Waiting for {REPO} at http://127.0.0.1:9"),
-        ({"HF_SPACE_REPO": REPO, **HF_TOKEN}, f"Waking {REPO} at http://127.0.0.1:9"),
-        ({}, "Waiting for http://127.0.0.1:9"),
-        (HF_TOKEN, "Waiting for http://127.0.0.1:9"),
+        ({"HF_SPACE_REPO": REPO}, f"Waiting for {REPO} at http://127.0.0.1:9", 2),  # it is paused
+        ({"HF_SPACE_REPO": REPO, **HF_TOKEN}, f"Waking {REPO} at http://127.0.0.1:9", 1),
+        ({}, "Waiting for http://127.0.0.1:9", 1),
+        (HF_TOKEN, "Waiting for http://127.0.0.1:9", 1),
     ],
 )  # fmt: skip
 def test_the_first_line_of_a_run_says_whose_space_it_is(
-    environ: dict[str, str], first: str, hub: Hub, tmp_path: Path
+    environ: dict[str, str], first: str, code: int, hub: Hub, tmp_path: Path
 ) -> None:
     here = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_ENDPOINT": hub.url,
             "KRONOS_WAKE_TIMEOUT": "1"}  # fmt: skip
@@ -217,7 +217,7 @@ def test_the_first_line_of_a_run_says_whose_space_it_is(
         cwd=tmp_path, env={**os.environ, **here, **environ},
     )  # fmt: skip
     lines = done.stderr.splitlines()
-    assert (done.returncode, lines[0]) == (1, first)
+    assert (done.returncode, lines[0]) == (code, first)
     unused = "HF_SPACE_REPO is not set, so the Space is neither woken nor paused"
     assert (unused in lines) is ("HF_TOKEN" in environ and "HF_SPACE_REPO" not in environ)
 

@@ -236,7 +236,7 @@ def test_with_min_skill_it_decides_on_what_was_served_and_its_record(
             session.add(
                 KronosScore(
                     **key, **day, last_target=FRIDAY, step=0, last_sessions=0, forecast=forecast,
-                    crps_skill=skill, skill_low=skill / 2,
+                    crps_skill=skill, skill_low=skill / 2, skill_high=0.3,
                 )
             )  # fmt: skip
     assert decide(market, sqlite_url, min_skill=0.0, threshold=0.001)[0] == 1
