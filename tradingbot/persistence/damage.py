@@ -27,6 +27,7 @@ from sqlalchemy import (
     not_,
     or_,
     select,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
@@ -56,6 +57,7 @@ EVERY_ROW = "damaged_rows_too"  # the execution option of who reads the damaged 
 _LONGEST = 500  # characters of a text in a key
 _OPTIONAL = ("model_revision", "bars_hash")  # of a key: "" where they are not known
 _SHOWN = 5  # names in a sentence
+_LARGE = 2_000_000  # rows; counting the damaged ones takes a second for each million
 _YEARS = datetime(1900, 1, 1), datetime(2200, 1, 1)
 _NUMBER = -1e300, 1e300
 _PRICE = 1e-300, 1e300
@@ -125,13 +127,18 @@ def leave_out_damaged(state: ORMExecuteState) -> None:
 
 
 def damaged_rows(session: Session) -> Iterator[str]:
-    """Yield a sentence for each table with damaged rows; those of an older schema are skipped."""
+    """Yield a sentence for each table with damaged rows.
+
+    Tables of an older schema are skipped, and those too large to be read each time.
+    """
     found = inspect(session.connection())
     there = {
         name: {one["name"] for one in found.get_columns(name)} for name in found.get_table_names()
     }
     for table in _RANGES:
         if not there.get(table.__tablename__, set()) >= {*table.__table__.columns.keys()}:
+            continue
+        if _rows(session, table) > _LARGE:
             continue
         if count := count_damaged(session, table):
             columns = _some(_damaged_columns(session, table))
@@ -152,6 +159,17 @@ def count_damaged(session: Session, table: type[Base], *matching: ColumnElement[
     """Return how many rows of this table are damaged, of those that match."""
     query = select(func.count()).select_from(table).where(damaged(table), *matching)
     return session.scalar(query, execution_options={EVERY_ROW: True}) or 0
+
+
+def _rows(session: Session, table: type[Base]) -> int:
+    """How many rows Postgres estimates, its partitions' too; 0 on SQLite, where files are small."""
+    if session.connection().dialect.name != "postgresql":
+        return 0
+    estimate = text(
+        "SELECT sum(greatest(reltuples, 0)) FROM pg_class WHERE oid = to_regclass(:name)"
+        " OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass(:name))"
+    )
+    return int(session.scalar(estimate, {"name": table.__tablename__}) or 0)
 
 
 # what a row must be -------------------------------------------------------------------------
