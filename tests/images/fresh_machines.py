@@ -37,6 +37,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
     STORAGE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=STORAGE, prefix="machine-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
+        root.chmod(0o755)  # `/` is for other users too, as apt's
         include = f"--include={','.join(PACKAGES)}"
         _run("debootstrap", "--variant=minbase", include, request.param, str(root))
         _run("git", "clone", "--quiet", str(ROOT), str(root / "work"))

@@ -80,6 +80,8 @@ def main() -> int:
         if not _driver_starts():
             print(NO_DRIVER, file=sys.stderr)
             return 1
+    if not shutil.which("git"):  # there is a clone, but not always what made it
+        apt_install("git", purpose="the tests of releases")
     if not shutil.which("curl"):  # the page's command is copied and run
         apt_install("curl", purpose=PURPOSE)
         if not shutil.which("curl"):

@@ -371,6 +371,7 @@ def _attend(caller: socket.socket) -> None:
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does this one
     order, streams, _, _ = socket.recv_fds(caller, LARGEST_ORDER, 3)
     if not order:
         os._exit(0)

@@ -35,6 +35,7 @@ from tradingbot.postprocessing.repository import (
 )
 from tradingbot.typing import Floats
 
+pytestmark = pytest.mark.slow  # each learns for hundreds of nights
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
 CHAMPION = WAVES.panel(plain)
 

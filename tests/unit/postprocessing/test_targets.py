@@ -174,6 +174,7 @@ def test_a_model_without_quantiles_for_a_night_teaches_nothing_of_it() -> None:
     assert np.isfinite(course.newest.gains).all()
 
 
+@pytest.mark.slow
 def test_gaps_in_the_candles_only_take_away_what_lies_in_them() -> None:
     random = np.random.default_rng(1)
     kept = random.random(len(DAYS)) > 0.2
