@@ -39,6 +39,7 @@ ELSEWHERE = [
     (r"kronosbot calibrate --backtest record.csv", "tests/integration/cli/test_calibrate.py"),
     (r"claude mcp add .*", "wants Claude Code"),
     (r"KRONOS_NOTIFY=.* kronosbot notify --test", "tests/integration/monitoring/test_notify.py"),
+    (r"kronosbot partition", "Postgres alone; tests/unit/persistence/test_partitions.py"),
     (r"kronosbot mcp --http", "tests/integration/cli/test_mcp.py"),
     (r"docker (build|push|run|login|compose) .*", "tests/images builds and runs the images"),
     (r"kronos-space (finetune|promote) .*", "tests/integration/kronos_space/test_finetune.py"),
