@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from sqlalchemy import MetaData, create_engine, make_url, select
 
 from tests.support.charts import find, pods, rendered
 from tests.support.postgres import PASSWORD, USER, Postgres
-from tradingbot.persistence.engine import dispose_engines, init_db
+from tradingbot.persistence.engine import dispose_engines, get_db_session, init_db
+from tradingbot.persistence.partitions import partition_ledger
 
 MADE = 2000  # rows in the database
 
@@ -112,6 +114,29 @@ def test_a_restore_takes_the_place_of_what_is_there(
     postgres_server.execute("DROP TABLE kronos_scores", database=database)
     run("restore", by_url(ledger), tmp_path, tools)
     assert contents(ledger) == before
+
+
+@pytest.mark.parametrize("partitioned", ["before", "after", "both"])
+def test_a_restore_knows_a_ledger_in_partitions(
+    partitioned: str, ledger: str, postgres_server: Postgres, tools: Path, tmp_path: Path
+) -> None:
+    """One that was partitioned before the backup, since then, or before both."""
+    if partitioned != "after":
+        partition(ledger)
+    before = contents(ledger)
+    run("backup", by_url(ledger), tmp_path, tools, KEEP="2")
+    if partitioned == "after":
+        partition(ledger)
+    elif partitioned == "before":  # and the database is a new, plain one
+        database = str(make_url(ledger).database)
+        postgres_server.execute("DROP TABLE kronos_forecasts CASCADE", database=database)
+    run("restore", by_url(ledger), tmp_path, tools)
+    assert contents(ledger) == before
+
+
+def partition(url: str) -> None:
+    with get_db_session(url) as session:
+        partition_ledger(session.connection(), datetime(2026, 11, 28))
 
 
 def test_a_damaged_backup_changes_nothing(ledger: str, tools: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ AHEAD = 3  # months that have their partition before their first forecast
 
 @dataclass(frozen=True)
 class Partition:
-    """One part of the ledger: forecasts of bars before `until`, and from the one before on."""
+    """One part of the ledger, by the months of `as_of` that it holds."""
 
     name: str
     bound: str  # as Postgres says it: FOR VALUES FROM (…) TO (…)
@@ -35,9 +35,9 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
     """
     if connection.dialect.name != "postgresql":
         raise DatabaseError("partitions are Postgres' own: a SQLite file has none, and needs none")
+    lock_out_other_processes(connection)  # of which one may be doing the same
     if is_partitioned(connection):
         return
-    lock_out_other_processes(connection)
     if views := _views(connection):
         raise DatabaseError(
             f"{', '.join(views)} would go on reading the forecasts of until now alone: drop it "

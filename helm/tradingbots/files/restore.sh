@@ -4,6 +4,18 @@ if [ -z "$file" ] || [ ! -f "$folder/$file" ]; then
     echo "${file:-a backup} is not there; there are: $(ls -1 "$folder" | tr '\n' ' ')" >&2
     exit 2
 fi
-pg_restore --dbname="$address" --clean --if-exists --no-owner --no-privileges --single-transaction \
-    "$folder/$file"
+# One transaction, which a failure on either side of the pipe leaves without its COMMIT. pg_restore
+# drops no partition of a ledger that `kronosbot partition` has made, so that goes first.
+{
+    echo 'BEGIN;'
+    cat <<'SQL'
+DO $$ BEGIN
+  IF (SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('kronos_forecasts')) THEN
+    DROP TABLE kronos_forecasts;
+  END IF;
+END $$;
+SQL
+    pg_restore --file=- --clean --if-exists --no-owner --no-privileges "$folder/$file"
+    echo 'COMMIT;'
+} | psql --dbname="$address" --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --output=/dev/null
 echo "restored $file"
