@@ -112,10 +112,10 @@ class Trainer:
             if len(progress.losses) > told:
                 told = len(progress.losses)
                 step, loss = progress.losses[-1]
+                if step == progress.step:  # not at step 1, with the untrained model's validation
+                    self._save()  # first: what is said to be the best so far survives a signal
                 best = " (best so far)" if step == progress.best_step else ""
                 reporter.say(f"step {step}: validation loss {loss:.4f}{best}")
-                if step == progress.step:  # not at step 1, with the untrained model's validation
-                    self._save()
 
     def _save(self) -> None:
         with signals_held():
