@@ -95,18 +95,18 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_goes_on_to_the_same_wei
     whole = replace(job, out=tmp_path / "whole")
     tuned(whole)
 
-    stopped = Quiet(until=10)  # what is kept is of step 5
+    stopped = Quiet(until=10)  # which is kept by then
     with pytest.raises(Stopped):
         tuned(job, stopped)
     assert "holds the best weights so far" in stopped.said[-1]
     about = read_about(job.out)
     assert "verdict" not in about
-    assert about["unfinished"].startswith("Training was stopped after step 5 of 20")
+    assert about["unfinished"].startswith("Training was stopped after step 10 of 20")
     assert load_checkpoint(str(job.out)).name == about["name"]
 
     going_on = Quiet()
     finished = tuned(job, going_on)
-    assert "Going on after step 5 of 20" in going_on.said
+    assert "Going on after step 10 of 20" in going_on.said
     assert "unfinished" not in finished
     assert weights(job.out) == weights(whole.out)
     assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned", "whole"}
