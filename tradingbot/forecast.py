@@ -15,6 +15,7 @@ from tradingbot.combination_shares import RAW as RAW
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.formatting import model_text
 from tradingbot.install_command import install_command
+from tradingbot.json_time import JsonTime
 from tradingbot.path_events import EventChance
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ class Forecast:
 
         And one for each event that was asked: its chance by the end of the bar.
 
-        `attrs` says what is known of the forecast, and where it is from ("space" or "stored") if
-        `source` does.
+        `attrs` says what is known of the forecast, all of it as JSON can hold it, and where it is
+        from ("space" or "stored") if `source` does.
         """
         import pandas as pd  # a third of a second, and not everyone wants a frame
 
@@ -191,7 +192,7 @@ class Forecast:
         frame.attrs = {
             "source": source,
             "symbol": self.symbol,
-            "as_of": self.as_of,
+            "as_of": JsonTime(self.as_of),
             "model": self.model_name,
             "model_revision": self.model_revision,
             "last_close": self.last_close,

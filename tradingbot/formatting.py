@@ -1,10 +1,17 @@
 """Prices, dates, durations and one-line reasons as text."""
 
 import math
+import re
 from datetime import datetime
 
 FOR_TRYING = {"kronos-nano"}  # models that come with the project
 MOST_FIXED = 1e15  # larger numbers are written with an exponent
+# what libraries add to their messages: where their own manual is
+_ADVICE = re.compile(
+    r"[.\s(\[]*\b(?:See|Background on this error at|For (?:further|more) (?:information|details))\b"
+    r"[^.()]{0,20}https?://\S*(?: first for more details)?[\s.)\]]*"
+)
+_CURL = re.compile(r"Failed to perform, curl: \(\d+\) ")
 
 
 def price_text(price: float) -> str:
@@ -42,9 +49,32 @@ def one_line(text: object) -> str:
 
 
 def quoted(text: object, limit: int = 500) -> str:
-    """What somebody else says, for a log or a terminal: one line, visible characters, not long."""
-    line = " ".join(visible(text, 4 * limit).split())
+    """What somebody else says, for a log or a terminal: one line, visible characters, not long.
+
+    A library's advice to read its own manual is left out.
+    """
+    line = _ADVICE.sub(" ", " ".join(visible(text, 4 * limit).split())).strip()
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def cause_text(error: BaseException, limit: int = 200) -> str:
+    """Why a library's call failed: "Connection refused", "Could not resolve host: example.org"."""
+    if isinstance(error, OSError) and error.strerror:
+        return quoted(error.strerror, limit)
+    said, by_curl = _CURL.subn("", str(error), count=1)
+    return quoted(said if by_curl else f"{type(error).__name__}: {said}".rstrip(": "), limit)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The error that the others of a chain were made from."""
+    for _ in range(20):  # a chain may bite its own tail
+        reason = getattr(error, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else error.__cause__
+        inner = inner or error.__context__
+        if inner is None:
+            break
+        error = inner
+    return error
 
 
 def visible(text: object, limit: int) -> str:

@@ -6,6 +6,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +24,7 @@ from tests.support.hostile import QUICK, HostileServer, http
 from tests.support.market import made_up
 from tradingbot import AsyncKronosClient, KronosClient
 from tradingbot.client import ForecastFrame
+from tradingbot.client.long_frames import LongFrame
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
 from tradingbot.forecast import Forecast, quantile_column
@@ -371,15 +373,45 @@ def test_a_forecasts_frame_is_a_dataframe_and_what_comes_of_it_an_ordinary_one(
     assert frame.paths is forecast.paths
 
 
-def test_a_forecasts_frame_goes_into_a_file_of_parquet(
-    forecast: Forecast, monkeypatch: pytest.MonkeyPatch
+def test_whatever_comes_of_a_forecasts_frame_goes_into_a_file_of_parquet(
+    forecast: Forecast,
 ) -> None:
-    written: list[str] = []
-    monkeypatch.setattr(
-        pd.DataFrame, "to_parquet", lambda frame, path: written.append(json.dumps(frame.attrs))
+    frame = frame_of(forecast)
+    made = [frame, frame.to_frame(), forecast.to_frame("space"), frame.head(1), frame.reset_index()]
+    made += [frame["close"].to_frame(), pd.concat([frame, frame])]
+    for one in made:  # as pandas.io.parquet writes them
+        assert json.loads(json.dumps(one.attrs))["as_of"] == "2024-05-15 00:00:00"
+
+
+def test_attrs_of_a_long_frame_are_json_also_where_tickers_are_numbers(
+    forecast: Forecast,
+) -> None:
+    assert (
+        json.loads(json.dumps(forecast.to_frame("space").attrs))["as_of"] == "2024-05-15 00:00:00"
     )
-    frame_of(forecast).to_parquet("forecast.parquet")
-    assert '"as_of": "2024-05-15 00:00:00"' in written[0]
+    error = KronosError("no candles", symbol="700")
+    long = LongFrame({}, {"5": np.int64(5), "700": np.int64(700)}, "symbol", "target_date")
+    made = long.answer({"5": forecast, "700": error}, levels=(0.5,), nixtla=False)
+    assert json.loads(json.dumps(made.attrs)) == {"errors": {"700": "700: no candles"}}
+    assert made.attrs["errors"][700] == made.attrs["errors"][np.int64(700)]
+
+
+def test_as_of_in_attrs_is_text_that_is_used_like_a_datetime(forecast: Forecast) -> None:
+    as_of, time = forecast.to_frame().attrs["as_of"], datetime(2024, 5, 15)
+    assert as_of == time
+    assert time == as_of
+    assert as_of == "2024-05-15 00:00:00"
+    for other in (datetime(2024, 5, 16), pd.Timestamp("2024-05-16")):
+        assert as_of != other
+        assert as_of < other
+        assert other > as_of
+        assert max(as_of, other) == other
+        assert other - as_of == timedelta(days=1)
+        assert as_of - other == timedelta(days=-1)
+    assert as_of + timedelta(days=1) == datetime(2024, 5, 16)
+    assert (as_of.year, as_of.date(), as_of.isoformat()) == (2024, time.date(), time.isoformat())
+    assert f"{as_of:%d.%m.%Y}|{as_of:>20}" == "15.05.2024| 2024-05-15 00:00:00"
+    assert pd.Timestamp(as_of) == pickle.loads(pickle.dumps(as_of)) == deepcopy(as_of) == time
 
 
 def test_plot_with_arguments_is_that_of_pandas(

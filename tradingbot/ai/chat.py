@@ -22,7 +22,7 @@ from tradingbot.ai.finish_reasons import finish_reason
 from tradingbot.ai.provider import chat_model
 from tradingbot.ai.sanitising import clean
 from tradingbot.errors import AIError, ConfigError, KronosError
-from tradingbot.formatting import quoted
+from tradingbot.formatting import cause_text
 from tradingbot.runtime.concurrency import in_background
 from tradingbot.settings import default_timeouts
 
@@ -220,4 +220,4 @@ def _cause(error: Exception) -> str:
     if not hasattr(error, "status_code"):  # "Connection error." alone says too little
         while root.__cause__ or root.__context__:
             root = root.__cause__ or root.__context__ or root
-    return quoted(f"{type(root).__name__}: {root}", 300)
+    return cause_text(root, 300)

@@ -32,12 +32,6 @@ class ForecastFrame(pd.DataFrame):
     def _constructor(self) -> type[pd.DataFrame]:
         return pd.DataFrame
 
-    def to_parquet(self, *args: Any, **options: Any) -> Any:
-        """As of any DataFrame; Parquet stores `attrs` as JSON, so `as_of` goes in as text."""
-        plain = self.to_frame()
-        plain.attrs["as_of"] = str(plain.attrs["as_of"])
-        return plain.to_parquet(*args, **options)
-
     @property
     def paths(self) -> np.ndarray | None:
         """The sample paths, float64, samples x horizon x [open, high, low, close, volume].

@@ -73,8 +73,14 @@ class LongFrame:
             frame = frame.rename(
                 columns={"symbol": self.id_column, "target_date": self.time_column}
             )
-        frame.attrs["errors"] = {self.names[symbol]: str(one) for symbol, one in errors.items()}
+        frame.attrs["errors"] = {_key(self.names[symbol]): str(e) for symbol, e in errors.items()}
         return frame
+
+
+def _key(name: Any) -> Any:
+    """A ticker's name as JSON takes it for a key: a number of numpy is none of Python's."""
+    plain = name.item() if isinstance(name, np.generic) else name
+    return plain if isinstance(plain, str | int | float) else str(plain)
 
 
 def _by_name(frame: Any, id_column: str | None, time_column: str | None) -> dict[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from requests.structures import CaseInsensitiveDict
 
 from tradingbot.errors import SpaceError, SpaceRejected, SpaceUnavailable
-from tradingbot.formatting import quoted
+from tradingbot.formatting import cause_text, innermost, quoted
 from tradingbot.space.answers import read_health, read_results
 from tradingbot.space.session import TooLarge
 
@@ -43,7 +43,9 @@ def unreachable(url: str, error: Exception) -> SpaceUnavailable:
     """Return the error for a request that has no answer. Raise it from `error`."""
     if isinstance(error, TooLarge):
         return SpaceUnavailable(f"{url} answered what no Space does: {error}")
-    return SpaceUnavailable(f"{url} is out of reach ({cause(error)}); is the Space running?")
+    return SpaceUnavailable(
+        f"{url} is out of reach ({cause_text(innermost(error))}); is the Space running?"
+    )
 
 
 def refusal(url: str, answer: Answer) -> SpaceError:
@@ -104,17 +106,3 @@ def _message(answer: Answer) -> str:
         return quoted(error["message"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return ""
-
-
-def cause(error: BaseException) -> str:
-    """The innermost reason, without object addresses: 'Connection refused'."""
-    for _ in range(20):  # a chain of causes may bite its own tail
-        reason = getattr(error, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else error.__cause__
-        inner = inner or error.__context__
-        if inner is None:
-            break
-        error = inner
-    if isinstance(error, OSError) and error.strerror:
-        return quoted(error.strerror, 200)
-    return quoted(f"{type(error).__name__}: {error}".rstrip(": "), 200)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tenacity import RetryCallState, retry_if_exception, retry_if_result
 
 from tradingbot.errors import HubError, HubRefused, KronosError
-from tradingbot.formatting import quoted, visible
+from tradingbot.formatting import cause_text, quoted, visible
 from tradingbot.runtime.retry import answer_of, doubling, error_of, retry, retry_after
 from tradingbot.runtime.signals import asked_to_stop, asked_to_stop_at
 from tradingbot.settings import Timeouts, default_timeouts, hub_endpoint
@@ -247,5 +247,5 @@ def _cause(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
         return f"it did not answer within {seconds:g} s"
     if isinstance(error, httpx2.HTTPError | OSError):
-        return quoted(f"{type(error).__name__}: {error}".rstrip(": "))
+        return cause_text(error, 500)
     return f"its answer makes no sense ({type(error).__name__})"

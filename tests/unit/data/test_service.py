@@ -568,6 +568,22 @@ def test_a_network_that_is_down_is_one_line_and_passes() -> None:
     assert len(service.history("MSFT")) == 40
 
 
+def test_what_curl_says_is_shortened_to_the_cause() -> None:
+    said = (
+        "Failed to perform, curl: (6) Could not resolve host: query2.finance.yahoo.com. See "
+        "https://curl.se/libcurl/c/libcurl-errors.html first for more details."
+    )
+
+    def chart(request: requests.PreparedRequest) -> tuple[int, str]:
+        raise requests.ConnectionError(said)
+
+    service, _ = yahoo(chart, now=day("2024-03-01"))
+    with pytest.raises(DataUnavailable) as caught:
+        service.history("MSFT")
+    reason = "Yahoo could not be asked: Could not resolve host: query2.finance.yahoo.com"
+    assert caught.value.reason == reason
+
+
 def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = {"now": 0.0}
     monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: clock["now"]))

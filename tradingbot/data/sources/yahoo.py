@@ -14,6 +14,7 @@ import pandas as pd
 
 from tradingbot.data.circuit_breaker import RateLimited
 from tradingbot.errors import DataError, DataUnavailable, UnknownSymbol
+from tradingbot.formatting import cause_text, quoted
 from tradingbot.markets.calendars import exchange_timezone
 from tradingbot.markets.candles import PRICES
 from tradingbot.markets.symbols import yahoo_spelling
@@ -71,7 +72,7 @@ class YahooSource:
                 symbol=symbol,
             ) from error
         except YFPricesMissingError as error:
-            reason = _one_line(error)
+            reason = quoted(error, 200)
             if "No data found" in reason:  # Yahoo's words; yfinance's own are "possibly delisted"
                 raise UnknownSymbol("Yahoo does not know this ticker", symbol=symbol) from error
             raise DataError(f"Yahoo has no prices: {reason}", symbol=symbol) from error
@@ -79,8 +80,7 @@ class YahooSource:
             # yfinance lets through whatever its two HTTP libraries, JSON and an answer of another
             # shape raise; one ticker's trouble must not end the others'
             raise DataUnavailable(
-                f"Yahoo could not be asked: {type(error).__name__}: {_one_line(error)}",
-                symbol=symbol,
+                f"Yahoo could not be asked: {cause_text(error)}", symbol=symbol
             ) from error
         finally:
             _forget_answers()
@@ -128,7 +128,3 @@ def _forget_answers() -> None:
     from yfinance.data import YfData
 
     YfData.cache_get.cache_clear()
-
-
-def _one_line(error: Exception, limit: int = 200) -> str:
-    return " ".join(str(error).split())[:limit]
