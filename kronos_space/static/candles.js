@@ -9,19 +9,23 @@ const SEPARATORS = ["\t", ";", ",", "|"];
 const PREAMBLE = 40; // the header is among so many first lines; comments do not count
 
 class CsvError extends Error {
-  constructor(row, message) {
+  constructor(row, message, tickers = []) {
     super(row === null ? message : `Row ${row}: ${message}.`);
     this.row = row;
+    this.tickers = tickers; // between which a choice has to be made
   }
 }
 
-/** CSV text -> {bars, rows, notes}: bars oldest first, rows[i] the row that bar i stands in. */
-function readCandles(text, most = Infinity) {
+/**
+ * CSV text -> {bars, rows, notes}: bars oldest first, rows[i] the row that bar i stands in.
+ * Of a text with several tickers only with the one that is meant.
+ */
+function readCandles(text, most = Infinity, ticker = null) {
   const lines = linesOf(text);
   if (lines.length === 0) {
     throw new CsvError(null, "Paste candles, drop a file, or choose a sample.");
   }
-  const header = findHeader(lines);
+  const header = findHeader(lines, ticker);
   const records = recordsBelow(header, lines);
   const notes = [];
   const { position } = header.columns;
@@ -30,11 +34,12 @@ function readCandles(text, most = Infinity) {
   const used = places.filter((place) => place !== undefined);
   const settled = settledMark(used.flatMap((place) => records.map(({ cells }) => cells[place])));
 
-  const full = records.filter((record) => isBar(record, position));
-  const left = records.length - full.length;
+  const own = ofTicker(records, position, ticker);
+  const full = own.filter((record) => isBar(record, position));
+  const left = own.length - full.length;
   if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
-  refuseSeveralTickers(full, position);
+  if (ticker === null) refuseSeveralTickers(full, position);
   const { times, byProgram } = timesOf(full, position, notes);
   const mark = settled.mark ?? markOf(settled.doubtful, records, used, header, byProgram);
   let bars = full.map((record, index) => readBar(record, position, times[index], mark));
@@ -80,7 +85,7 @@ function linesOfJson(rows) {
 }
 
 /** The header, or what stands for one in a file that begins with its first candle. */
-function findHeader(lines) {
+function findHeader(lines, ticker) {
   let nearest = null;
   const words = []; // the separators of lines that could be a header in words that are not known
   const isComment = ({ line }) => line.startsWith("#");
@@ -93,7 +98,7 @@ function findHeader(lines) {
     }
     for (const header of readings(line.replace(/^[#% ]+/, ""), row)) {
       const { missing, doubled } = header.columns;
-      if (missing.length === 0 && doubled !== "") throw new CsvError(row, doubled);
+      if (missing.length === 0 && doubled !== "") return headerOf(ticker, header, lines);
       if (missing.length === 0) return header;
       if (nearest === null || missing.length < nearest.columns.missing.length) nearest = header;
       if (header.cells.filter((cell) => /\p{L}/u.test(cell)).length >= 4) {
@@ -104,6 +109,24 @@ function findHeader(lines) {
   const missing = nearest.columns.missing.map((name) => (name === "time" ? "date" : name));
   throw new CsvError(nearest.row, `no column ${missing.join(", ")}; the first row names the ` +
     "columns, such as date,open,high,low,close,volume");
+}
+
+/** Of a header with the columns of several tickers, whose names are a line above or below it. */
+function headerOf(ticker, header, lines) {
+  const at = lines.findIndex(({ row }) => row === header.row);
+  const close = header.cells.flatMap((cell, i) => (simplified(cell) === "close" ? [i] : []));
+  const names = [lines[at - 1], lines[at + 1]]
+    .map((each) => (each === undefined ? [] : splitLine(each.line, header.separator)))
+    .find((cells) => close.length > 1 && areNames(close.map((place) => cells[place] ?? "")));
+  const tickers = names === undefined ? [] : close.map((place) => names[place]);
+  if (!tickers.includes(ticker)) throw new CsvError(header.row, header.columns.doubled, tickers);
+  const cells = header.cells.map((cell, i) => (tickers.includes(names[i]) && names[i] !== ticker ? "" : cell));
+  return { ...header, cells, columns: findColumns(cells) };
+}
+
+function areNames(cells) {
+  const words = cells.filter((cell) => cell !== "" && !isTime(cell) && simplified(cell) !== "close");
+  return new Set(words).size === cells.length;
 }
 
 /** The line as a header, with each separator that is in it; the likeliest first. */
@@ -287,15 +310,21 @@ function tickerOf(records, position) {
   return records[0].cells[position.symbol].replace(/[^\p{L}\d]/gu, "").toUpperCase();
 }
 
+/** The rows of this ticker, where a column says of which they are. */
+function ofTicker(records, position, ticker) {
+  if (ticker === null || !("symbol" in position)) return records;
+  return records.filter(({ cells }) => cells[position.symbol] === ticker);
+}
+
 /** Rows of several tickers in one text are no history. */
 function refuseSeveralTickers(records, position) {
   if (!("symbol" in position)) return;
-  const first = records[0].cells[position.symbol];
-  const other = records.find(({ cells }) => cells[position.symbol] !== first);
-  if (other !== undefined) {
-    const name = other.cells[position.symbol];
-    throw new CsvError(other.row, `${quoted(name)} follows ${quoted(first)}; expected the rows of one ticker`);
-  }
+  const tickers = [...new Set(records.map(({ cells }) => cells[position.symbol]))];
+  if (tickers.length === 1) return;
+  const [first, name] = tickers;
+  const { row } = records.find(({ cells }) => cells[position.symbol] === name);
+  const message = `${quoted(name)} follows ${quoted(first)}; expected the rows of one ticker`;
+  throw new CsvError(row, message, tickers.filter((ticker) => ticker !== ""));
 }
 
 /** Without a header, only the numbers say that they are open, high, low and close. */

@@ -36,7 +36,9 @@ const NAMES = {
     "成交量", "出来高",
   ],
   ticks: ["tickvol", "tick volume", "tickvolume", "ticks"],
-  symbol: ["symbol", "ticker", "pair"],
+  symbol: [
+    "symbol", "ticker", "pair", "unique id", "item id", "tic", "ts code", "stock", "name",
+  ],
 };
 // A first column called so is the index of a frame that was written to a file.
 const INDEX = ["", "index", "unnamed", "price", "ticker"];

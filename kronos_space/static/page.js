@@ -38,7 +38,7 @@ function candlesChanged() {
   byId("csv-about").textContent = "";
   candles = null;
   try {
-    candles = readCandles(byId("csv").value, config.maxHistory);
+    candles = chosenCandles();
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     if (byId("csv").value.trim() !== "") setError("csv", error.message);
@@ -48,8 +48,33 @@ function candlesChanged() {
     const times = labels(bars.map((bar) => bar.timestamp));
     const about = [`${count(bars.length, "bar")}, ${times[0]} to ${times.at(-1)}`, ...notes];
     byId("csv-about").textContent = about.join("; ") + ".";
+    if (!byId("ticker-field").hidden) byId("symbol").value = byId("ticker").value.slice(0, 64);
   }
   draw();
+}
+
+/** The candles of the text; where it has several tickers, those of the chosen one or the first. */
+function chosenCandles() {
+  const text = byId("csv").value;
+  try {
+    const found = readCandles(text, config.maxHistory);
+    offerTickers([]);
+    return found;
+  } catch (error) {
+    offerTickers(error.tickers ?? []);
+    if (!(error.tickers?.length > 0)) throw error;
+    return readCandles(text, config.maxHistory, byId("ticker").value);
+  }
+}
+
+/** The choice between a text's tickers; the chosen one stays where it is among them. */
+function offerTickers(tickers) {
+  const select = byId("ticker");
+  const chosen = select.value;
+  select.replaceChildren(...tickers.map((ticker) => new Option(ticker)));
+  if (tickers.includes(chosen)) select.value = chosen;
+  byId("ticker-field").hidden = tickers.length === 0;
+  byId("ticker-help").textContent = `The candles are of ${count(tickers.length, "ticker")}.`;
 }
 
 async function sampleChosen() {
@@ -109,7 +134,7 @@ function readForm() {
   for (const name of fields) setError(name, "");
   byId("form-error").textContent = "";
   try {
-    candles = readCandles(byId("csv").value, config.maxHistory);
+    candles = chosenCandles();
   } catch (error) {
     if (!(error instanceof CsvError)) throw error;
     setError("csv", error.message, error.row);
@@ -348,6 +373,7 @@ byId("csv").addEventListener("input", () => {
   typing = setTimeout(candlesChanged, 200);
 });
 byId("sample").addEventListener("change", sampleChosen);
+byId("ticker").addEventListener("change", candlesChanged);
 byId("file").addEventListener("change", () => {
   const [file] = byId("file").files;
   byId("file").value = ""; // the same file may be chosen again

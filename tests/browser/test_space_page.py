@@ -301,6 +301,26 @@ def test_a_chosen_file_is_read_too(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#csv-about")).to_contain_text("40 bars")
 
 
+def test_of_a_file_of_ten_tickers_one_is_chosen(page: Page, tmp_path: Path) -> None:
+    rows = csv(bars(40)).splitlines()
+    tickers = [f"T{number}" for number in range(10)]
+    lines = [f"{rows[0]},ticker", *(f"{row},{one}" for one in tickers for row in rows[1:])]
+    (tmp_path / "market.csv").write_text("\n".join(lines))
+    page.locator("#file").set_input_files(tmp_path / "market.csv")
+    expect(page.locator("#csv-about")).to_have_text("40 bars, 2026-01-05 to 2026-02-27.")
+    expect(page.locator("#ticker-help")).to_have_text("The candles are of 10 tickers.")
+    expect(page.get_by_label("Name")).to_have_value("T0")
+    page.get_by_label("Ticker").select_option("T7")
+    expect(page.get_by_label("Name")).to_have_value("T7")
+    with page.expect_request("**/predict") as asked:
+        ask(page)
+    sent = asked.value.post_data_json
+    assert (sent["symbol"], len(sent["ohlcv"])) == ("T7", 40)
+    assert len(table(page)) == 4
+    page.get_by_label("Candles as CSV").fill(csv(bars(40)))
+    expect(page.locator("#ticker-field")).to_be_hidden()
+
+
 @pytest.mark.parametrize(
     ("row", "line", "message"),
     [

@@ -145,9 +145,10 @@ def _as_nixtla(frame: pd.DataFrame, levels: Iterable[float], events: Iterable[st
 
 
 def _id_of(table: pd.DataFrame) -> str:
-    for name in table.columns:
-        if simplified(name) in (*NAMES["symbol"], "unique id", "item id"):
-            return str(name)
+    columns = {simplified(name): str(name) for name in reversed(table.columns)}
+    for known in NAMES["symbol"]:
+        if known in columns:
+            return columns[known]
     raise DataError(
         f"no column of tickers among {', '.join(map(str, table.columns))}: name it with id_column="
     )
