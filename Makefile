@@ -74,9 +74,10 @@ frameworks: $(VENV)/.dev ## The examples for freqtrade and vectorbt with the rea
 fresh-test: $(VENV)/.dev ## `make run` and `make test` on bare Debian 12 and 13 (as root; half an hour)
 	@$(PY) -m pytest $(LONG) -s tests/images/fresh_machines.py
 
-lint: $(VENV)/.dev ## Style, types, the directions of imports, and GitHub's workflows
+lint: $(VENV)/.dev ## Style, types, words, the directions of imports, and GitHub's workflows
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) scripts/words.py
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache --no-logo
 	@$(VENV)/bin/zizmor --offline --quiet .github

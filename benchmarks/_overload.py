@@ -29,7 +29,7 @@ class Overload:
         self.url = url
         self.pid = pid  # of the service
         self.seconds = seconds
-        self.statuses: Counter[int | str] = Counter()  # of the answers, and what came instead
+        self.statuses: Counter[int | str] = Counter()  # of the answers; errors by their name
         self.health: list[float] = []  # seconds that /health took
         self.memory: list[float] = []  # resident MiB of the service
         self._until = 0.0

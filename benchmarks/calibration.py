@@ -128,7 +128,7 @@ class Model:
         for stamp, bar in zip(history.index, bars, strict=True):
             bar["timestamp"] = stamp.isoformat()
         ahead = list(candles.bars.index[end + 1 : end + 1 + STEPS])
-        while len(ahead) < STEPS:  # beyond the end of the candles: nobody will know what came
+        while len(ahead) < STEPS:  # beyond the end of the candles: no outcome will be known
             ahead.append(ahead[-1] + pd.Timedelta(days=1))
         seed = zlib.crc32(f"{candles.symbol} {history.index[-1].isoformat()}".encode())
         return ForecastRequest.model_validate(
@@ -146,7 +146,7 @@ class Model:
         )
 
 
-# what came of them ------------------------------------------------------------------------
+# their outcomes --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

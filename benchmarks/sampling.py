@@ -159,7 +159,7 @@ class Grid:
 def joined(
     symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series
 ) -> ForecastOutcomes:
-    """The forecasts that these paths are, with what came."""
+    """The forecasts that these paths are, with their outcomes."""
     count, _, steps = closes.shape
     quantiles = (
         path_quantiles(closes.swapaxes(0, 1), LEVELS).transpose(1, 2, 0).reshape(-1, len(LEVELS))

@@ -12,7 +12,7 @@ KronosError                 the root; its text is one line for a person
 ├── BotError                a bot's round failed, and nothing was traded
 │   ├── StrategyError       its decisionFunction raised, or answered neither -1, 0 nor 1
 │   └── TradeRefused        a trade that cannot be: no such price, not so much cash
-├── AIError                 the language model cannot be had, or came to no answer
+├── AIError                 the language model is not available, or came to no answer
 ├── HubError                the Hub could not start, stop or describe the Space
 │   └── HubRefused          the token or the Space's name is wrong: exit code 2
 ├── DatabaseError           the database is out of reach or refuses
@@ -88,7 +88,7 @@ class TradeRefused(BotError):
 
 
 class AIError(KronosError):
-    """The language model cannot be had, or came to no answer."""
+    """The language model is not available, or came to no answer."""
 
 
 class HubError(KronosError):

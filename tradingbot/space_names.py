@@ -54,7 +54,7 @@ def fault_of(url: str) -> str | None:
 
     An address is logged and shown, so it may hold no secret: neither user:password@ nor ?key=….
     """
-    url = unicodedata.normalize("NFKC", url)  # as whoever opens it may do
+    url = unicodedata.normalize("NFKC", url)  # as an HTTP client may do
     if "@" in url:
         return "has a user or a password in it (an @): an address is shown in logs; leave them out"
     if "?" in url or "#" in url:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Timeouts:
     """Every time-out and back-off of the job, in seconds.
 
-    `Settings.timeouts` has them, and whoever makes a collaborator passes them on:
+    `Settings.timeouts` has them, and the maker of a collaborator passes them on:
     `HubSpace(repo, token, timeouts=settings.timeouts)`. What is made without them takes
     `default_timeouts()`.
     """

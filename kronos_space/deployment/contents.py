@@ -60,7 +60,7 @@ def uploaded_files(folder: Path) -> dict[str, Path]:
     for name in names:
         if not (root / name).is_file() or (root / name).resolve() != root / name:
             raise HubRefused(
-                f"{folder / name} is missing, or a link: install the package anew; a Space gets "
+                f"{folder / name} is missing, or a link: install the package again; a Space gets "
                 "its own files and nothing else"
             )
     return {name: folder / name for name in sorted(names)}

@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def restarts(self) -> bool:
-        """Whether the Hub starts the Space anew for it."""
+        """Whether the Hub restarts the Space for it."""
         return bool(self.create or self.variables or self.secrets or self.upload or self.delete)
 
     def lines(self) -> Iterator[str]:
@@ -236,7 +236,7 @@ def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
     lines = space.log_tail(LOG_LINES, build=FAILED[stage])
     for line in lines:
         say(f"| {quoted(line)}")
-    last = next((line for line in reversed(lines) if line.strip()), "its log is not to be had")
+    last = next((line for line in reversed(lines) if line.strip()), "its log is not available")
     return _Failed(f"{space.repo}: {stage}: {quoted(message_of(last.strip()))}")
 
 

@@ -1,7 +1,7 @@
 """How a deployment fails.
 
 HubError           the Hub is out of reach, or the Space does not come up; its text is one line
-└── HubRefused     the token, the name or a value is wrong: whoever asked has to change something
+└── HubRefused     the token, the name or a value is wrong: the user has to change it
 """
 
 from kronos_space.error_messages import is_visible

@@ -190,7 +190,7 @@ class HubSpace(HubRepository):
         self._call("restart the Space", lambda: self._api.restart_space(self.repo))
 
     def log_tail(self, lines: int, *, build: bool) -> list[str]:
-        """The newest lines of the build or run log; none when it cannot be had."""
+        """The newest lines of the build or run log; none when it is not available."""
         newest: deque[str] = deque(maxlen=lines)
 
         def read() -> None:

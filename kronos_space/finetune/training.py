@@ -106,7 +106,7 @@ def train(
 ) -> Iterator[float]:
     """Change `model` step by step, and yield each step's loss; `progress` is kept up to date.
 
-    A `progress` with steps in it is gone on with. At the end, after the last step or once
+    A `progress` with steps in it is resumed. At the end, after the last step or once
     validation has stopped improving, `progress.best` holds the weights with the lowest validation
     loss. The same recipe, windows and number of threads give the same weights.
     """

@@ -92,7 +92,7 @@ class Connection(H11Protocol):
             self._unread.cancel()
 
     def _should_upgrade(self) -> bool:
-        return False  # there are no WebSockets here; whoever asks for one is answered by HTTP
+        return False  # there are no WebSockets here: such a request gets an HTTP answer
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "bad_request", msg))

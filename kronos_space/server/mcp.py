@@ -43,7 +43,7 @@ class Assistants:
         self._running: asyncio.Task[None] | None = None
 
     async def app(self) -> ASGIApp:
-        """The SDK's application, which is made for whoever comes first. Raises ApiError 501."""
+        """The SDK's application, made at the first request. Raises ApiError 501."""
         if self._app is None:
             self._app = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._run(self._app))

@@ -1,6 +1,6 @@
 """The tools of `/mcp`: what an assistant may ask, in words and by the schemas of `/predict`.
 
-The service knows no tickers' candles, so whoever asks brings them. All tools only read.
+The service knows no tickers' candles, so the caller sends them. All tools only read.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-// The chart of the page: the newest candles, the forecast's fan, and for a sample what came.
+// The chart of the page: the newest candles, the forecast's fan, and for a sample the actual closes.
 "use strict";
 
 /** The newest candles, and with an answer the fan; for a sample also what really came. */

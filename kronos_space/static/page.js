@@ -31,7 +31,7 @@ function inTheirRows(message) {
 
 // ---- The form ------------------------------------------------------------------------------
 
-/** Read the text anew, say what is in it, and draw it. */
+/** Read the text again, say what is in it, and draw it. */
 function candlesChanged() {
   forget();
   setError("csv", "");

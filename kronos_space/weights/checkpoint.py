@@ -101,7 +101,7 @@ def _load_auto() -> Checkpoint:
         return _load_published(mini)
     except (httpx2.HTTPError, HfHubHTTPError, OSError, CheckpointError) as error:
         logger.warning(
-            "KRONOS_MODEL=auto: %s cannot be had from the Hub (%s); using the small bundled "
+            "KRONOS_MODEL=auto: %s is not available from the Hub (%s); using the small bundled "
             "kronos-nano, which is not meant for trading",
             mini.model_id,
             first_line(error),

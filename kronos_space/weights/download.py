@@ -62,7 +62,7 @@ def check_config(folder: Path, expected: Mapping[str, object]) -> None:
         if config.get(name) != value:
             raise CheckpointError(
                 f"{path}: {name} is {str(config.get(name))[:40]}, expected {value}; delete the "
-                "file and start again, it will be downloaded anew"
+                "file and start again, it will be downloaded again"
             )
 
 
@@ -80,7 +80,7 @@ def is_cached(entry: CatalogueEntry) -> bool:
 
 
 def main(names: Sequence[str]) -> int:
-    """Fetch the models of these names. 0: they are all here; 1: one could not be had; 2: unknown"""
+    """Fetch the models of these names. 0: all are here; 1: one is not available; 2: unknown"""
     for name in names:
         if name not in CATALOGUE:
             return _fail(f"{name!r}: expected one of {', '.join(CATALOGUE)}", 2)
@@ -109,7 +109,7 @@ def _download(repo: str, revision: str, sha256: str) -> Path:
     if (found := sha256_of(path)) != sha256:
         raise CheckpointError(
             f"{path}: SHA-256 is {found[:12]}…, expected {sha256[:12]}…; delete the file and "
-            "start again, it will be downloaded anew"
+            "start again, it will be downloaded again"
         )
     return path.parent
 
@@ -121,7 +121,7 @@ def _fetched(repo: str, revision: str, files: Sequence[str], advice: str) -> lis
         return [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in files]
     except (httpx2.HTTPError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"{repo}@{revision[:8]} cannot be had from the Hub ({first_line(error)}); check "
+            f"{repo}@{revision[:8]} is not available from the Hub ({first_line(error)}); check "
             f"{advice}"
         ) from error
 

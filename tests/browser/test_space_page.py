@@ -540,7 +540,7 @@ def test_a_number_out_of_bounds_is_told_beside_its_field(page: Page) -> None:
     table(page)
 
 
-def test_a_full_queue_a_dead_and_a_broken_server_are_told_apart(page: Page) -> None:
+def test_a_full_queue_a_dead_and_a_broken_server_are_distinguished(page: Page) -> None:
     def full(route: Route) -> None:
         body = {"error": {"code": "queue_full", "message": "512 series are waiting"}}
         route.fulfill(status=429, headers={"Retry-After": "7"}, body=json.dumps(body))

@@ -101,7 +101,7 @@ class Schedule:
     faults: list[Fault]
     stage_before: str = "PAUSED"  # of the Space; RUNNING: somebody has woken it
     fresh: bool = False  # an empty database, without the schema
-    force: bool = False  # the run after it computes everything anew
+    force: bool = False  # the run after it computes everything again
     shard: Shard = WHOLE  # of the first run
     settings: dict[str, str] = field(default_factory=dict)
 

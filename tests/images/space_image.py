@@ -111,11 +111,11 @@ def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_o
     assert status == 1
     *_, line = log.splitlines()  # the client tells of its attempts before
     assert json.loads(line)["message"].startswith(
-        "NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub"
+        "NeoQuasar/Kronos-mini@f4e68697 is not available from the Hub"
     )
 
 
-def test_a_build_ends_where_the_model_to_bake_cannot_be_had(image: str, index: str) -> None:
+def test_a_build_ends_where_the_model_to_bake_is_not_available(image: str, index: str) -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
         build(CONTEXT, f"{IMAGE}:none", KRONOS_BAKE="kronos-maxi", TORCH_INDEX_URL=index)
     assert "kronos_space: 'kronos-maxi': expected one of kronos-mini" in failure.value.output

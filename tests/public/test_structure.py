@@ -14,6 +14,7 @@ import grimp
 import pytest
 
 from kronos_space.deployment.contents import NOT_SERVED, uploaded_files
+from scripts import words
 from tests.support import ROOT
 
 MODULES = sorted(
@@ -42,6 +43,11 @@ MAY_IMPORT_LATE = (
     "kronos_space/deployment/commands.py",
     "kronos_space/finetune/command.py",
 )
+
+
+@pytest.mark.integration  # asks git for the files
+def test_no_text_has_a_phrase_of_the_word_list() -> None:
+    assert [str(finding) for finding in words.findings(words.project_files())] == []
 
 
 def test_a_module_is_read_in_one_sitting() -> None:

@@ -33,7 +33,7 @@ kubectl logs -f job/$RUN -n tradingbots-2025
 
 
 class Cluster:
-    """Reached at `url`, by whoever asks. Its processes work in `folder` and write below it.
+    """Reached at `url`, by any client. Its processes work in `folder` and write below it.
 
     `objects` has everything by path, as /apis/batch/v1/namespaces/bots/cronjobs/tradingbot-kronos.
     """

@@ -247,7 +247,7 @@ def _of_the_run() -> tuple[str, int]:
 def _start_server(family: str, listener: socket.socket, owner: int) -> None:
     """Start the process that is forked from; it ends with the run of the tests."""
     python = (sys.executable, "-m", __name__, family, str(listener.fileno()), str(owner))
-    # a stream that it kept open would have no end for who reads it
+    # a stream that it kept open would never end for its reader
     errors = subprocess.DEVNULL if _in_place_of_python else None
     subprocess.run(
         ["setsid", "--fork", *python],  # nobody's child, and Ctrl-C is the tests' to handle
@@ -379,7 +379,7 @@ def _attend(caller: socket.socket) -> None:
     if pid == 0:
         caller.close()
         _become(json.loads(order), streams)
-    for stream in streams:  # whoever reads them waits for the command, not for this process
+    for stream in streams:  # their reader waits for the command, not for this process
         os.close(stream)
     with caller:
         caller.send(str(pid).encode())

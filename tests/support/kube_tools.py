@@ -24,13 +24,13 @@ CACHE = Path(__file__).parents[2] / ".cache" / "kube-tools" / SHA256[:12]
 
 
 class Unable(Exception):
-    """helm and kubectl cannot be had; the text is one line that says why and the way out."""
+    """helm and kubectl are not available; the text is one line that says why and the way out."""
 
 
 @cache
 def tool(name: str) -> str:
     """The path of helm or kubectl. Raises Unable."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":  # one's own, then
+    if sys.platform != "linux" or platform.machine() != "x86_64":  # the installed ones, then
         if found := shutil.which(name):
             return found
         raise Unable(f"install {name}: the one of {WHEEL} runs on Linux on x86 only")

@@ -17,7 +17,7 @@ USER, PASSWORD = "tester", "s3cret-of-the-database"
 
 
 class Postgres:
-    """A running server, reached at its socket by whoever is not part of the test."""
+    """A running server, reached at its socket by processes outside the test."""
 
     def __init__(self, server: Any) -> None:
         self._server = server

@@ -152,7 +152,7 @@ class RepositoryHandler(Handler):
     def _variable(self, space: Repository) -> Any:
         asked = json.loads(self.body)
         space.variables[asked["key"]] = asked["value"]
-        self._built_anew(space)
+        self._rebuilt(space)
         return {}
 
     def _secret(self, space: Repository) -> Any:
@@ -161,7 +161,7 @@ class RepositoryHandler(Handler):
             "value": asked["value"],
             "description": asked["description"],
         }
-        self._built_anew(space)
+        self._rebuilt(space)
         return {}
 
     def _settings(self, space: Repository) -> Any:
@@ -202,7 +202,7 @@ class RepositoryHandler(Handler):
                 case {"key": "deletedFile", "value": file}:
                     del space.files[file["path"]]
         space.commits += 1
-        self._built_anew(space)
+        self._rebuilt(space)
         oid = f"{space.commits:040x}"
         space.revisions[oid] = dict(space.files)
         return {
@@ -211,7 +211,7 @@ class RepositoryHandler(Handler):
             "commitOid": oid,
         }
 
-    def _built_anew(self, space: Repository) -> None:
+    def _rebuilt(self, space: Repository) -> None:
         if space.stage not in ("PAUSED", "STOPPED", "SLEEPING") and space.commits:
             self.hub.starts(space)
 

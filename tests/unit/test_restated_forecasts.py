@@ -1,4 +1,4 @@
-"""A stored forecast is read in prices of today's candles, whoever reads it."""
+"""A stored forecast is read in prices of today's candles, by every reader."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -52,7 +52,7 @@ def test_the_address_follows_from_the_name_as_the_hub_makes_it(repo: str, url: s
         ("https://ME-Kronos.HF.space", "me/kronos"),
         (DEFAULT_URL, DEFAULT_SPACE),
         ("https://my-own-kronos.hf.space", ""),  # my/own-kronos or my-own/kronos
-        ("http://kronos-space:7860", ""),  # of one's own, with no Hub
+        ("http://kronos-space:7860", ""),  # your own Space, with no Hub
         ("https://me-kronos.evilhf.space", ""),
     ],
 )

@@ -81,7 +81,7 @@ def forecast_answer(
         return _none(
             ticker,
             error,
-            f"No forecast of {ticker} can be had: {quoted(error)}.{hint} Do not make one up: say "
+            f"No forecast of {ticker} is available: {quoted(error)}.{hint} Do not make one up: say "
             "that there is none.",
         )
     return forecast_text(document), document
@@ -149,7 +149,7 @@ def _newest(
         ):
             raise
         reason = quoted(error.reason, 200)
-        note = f"You asked for {days} days. A newer or longer forecast cannot be had: {reason}."
+        note = f"You asked for {days} days. A newer or longer forecast is not available: {reason}."
         return forecast_document(stored, latest, "stored", note=note, record=record(stored))
 
 

@@ -87,7 +87,7 @@ def _meaning(forecast: ForecastDocument, close: str) -> str:
     return (
         f"P(up) is the chance of a close above {close}; it comes from {forecast.samples} simulated "
         f"paths, which makes it uncertain by {points}. The range is calibrated on past forecasts "
-        f"of this model and what came of them ({forecast.calibration}): about one close in five "
+        f"of this model and their outcomes ({forecast.calibration}): about one close in five "
         "ends outside."
     )
 

@@ -189,7 +189,7 @@ class Bot(AsCommand):
             return history
         return self._look_up().with_actions({symbol: self.fetch(symbol) for symbol in self.tickers})
 
-    # trades of one's own -----------------------------------------------------------------
+    # your own trades ---------------------------------------------------------------------
 
     def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
         """Buy for `cash` USD, costs included; by default for all there is.

@@ -160,7 +160,7 @@ def run_command(
             )
 
     command.__doc__ = (
-        f"{about} once: trade on paper what it has decided and decide anew.\n\n"
+        f"{about} once: trade on paper what it has decided, and decide again.\n\n"
         "Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is "
         "out of reach; 2 a wrong setting or option; 130 Ctrl-C; 143 SIGTERM."
     )

@@ -66,7 +66,7 @@ class Holdings:
     def before(self, time: datetime, present: Mapping[str, int], last: Mapping[str, float]) -> None:
         """Settle what happened up to the open of the bars at `time`; `last` are the closes known.
 
-        Whoever holds a ticker before its first day without a dividend gets it. What has had no bar
+        The holder of a ticker before its ex-dividend day gets the dividend. What has had no bar
         on DELISTED_AFTER days, on which others had one, is closed at its last price.
         """
         midnight = datetime(time.year, time.month, time.day)

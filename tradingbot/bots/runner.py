@@ -33,10 +33,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """When the source was asked, and for which tickers in vain."""
+    """When the source was asked, and which tickers it had nothing for."""
 
     now: datetime
-    in_vain: frozenset[str]
+    without_bars: frozenset[str]
 
 
 def run_round(
@@ -198,7 +198,7 @@ def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], asked: Asked)
     """Those that have not waited for too long. Where no source answers, nothing is known."""
     still = []
     for order in waiting:
-        waited = 0 if order.symbol in asked.in_vain else sessions_waited(order, asked.now)
+        waited = 0 if order.symbol in asked.without_bars else sessions_waited(order, asked.now)
         if waited < DELISTED_AFTER:
             still.append(order)
         elif order.decision:

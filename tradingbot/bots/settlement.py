@@ -38,7 +38,7 @@ from tradingbot.typing import SessionFactory
 
 @dataclass(frozen=True)
 class Dividend:
-    """USD a share of today, for who holds the ticker before `day` begins."""
+    """USD a share of today, for the holder of the ticker before `day` begins."""
 
     day: datetime
     symbol: str

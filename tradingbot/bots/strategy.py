@@ -47,7 +47,7 @@ class Strategy:
         made.made_with = args, kwargs
         return made
 
-    def made_anew(self, keywords: Mapping[str, Any]) -> Self:
+    def rebuilt(self, keywords: Mapping[str, Any]) -> Self:
         """Another one, made with the same arguments but for these keywords."""
         args, kwargs = self.made_with or ((), {})
         given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
@@ -215,7 +215,7 @@ def keywords_of(kind: type, *, from_outside: bool = False) -> set[str]:
 def refuse_misspelt(
     bot: str, kind: type, params: Iterable[str], known: Collection[str] = ()
 ) -> None:
-    """ConfigError for a keyword of one's own that is nearly one of the class's, or of `known`."""
+    """ConfigError for a bot's own keyword that is nearly one of the class's, or of `known`."""
     names = sorted({*keywords_of(kind), *known})
     for name in params:
         if near := difflib.get_close_matches(name.lower(), names, n=1, cutoff=NEAR):

@@ -21,8 +21,8 @@ def variant(strategy: Strategy, chosen: Mapping[str, Any]) -> Strategy:
     taken = keywords_of(type(strategy), from_outside=True) & chosen.keys()
     if taken and strategy.made_with is not None:
         usual, wanted = (
-            strategy.made_anew({}),
-            strategy.made_anew({key: chosen[key] for key in taken}),
+            strategy.rebuilt({}),
+            strategy.rebuilt({key: chosen[key] for key in taken}),
         )
         own |= {
             name: value

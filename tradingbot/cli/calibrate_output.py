@@ -142,7 +142,7 @@ def _verdict(found: Recalibration) -> list[str]:
     needs = f"{MIN_FORECASTS} forecasts on {MIN_SESSIONS} sessions"
     lines = []
     if found.out_of_reach:
-        lines.append("Learnt nothing: no forecast could be compared with what came")
+        lines.append("Learnt nothing: no forecast has a realised close yet")
     elif not found.fits:
         lines.append(
             f"Too little: no forecast has an outcome yet; bands stay raw until {needs} have one"

@@ -19,7 +19,7 @@ EXPLAINED = (
 
 
 def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console) -> None:
-    """A table a model of all tickers and steps, then what was said beside what came.
+    """A table a model of all tickers and steps, then stated chances against observed frequencies.
 
     Nothing where no events were stored. rows: of kronos_event_scores.
     """

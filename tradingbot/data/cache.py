@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 _INTERVAL = "1d"
 _COLUMNS = list(OHLCV)
 OVERLAP = 7  # bars that are fetched again, to see whether they were restated
-MAX_AGE = timedelta(days=30)  # then all is fetched anew: what the overlap cannot show comes right
+MAX_AGE = timedelta(days=30)  # then all is fetched again: what the overlap cannot show comes right
 _SAME = 1e-4  # prices that differ by less than this share of them differ by rounding
 
 
@@ -65,9 +65,9 @@ class HistoryCache:
     ) -> Bars:
         """The bars from the day of `start` to the session `last`, and what is odd about them.
 
-        `fetch(since)` gets complete, clean bars from the source; only the newest of those that are
-        cached are asked for again. Where they were restated, all are fetched anew. Where the source
-        cannot be asked, the cached ones have to do, if there are `enough`.
+        `fetch(since)` gets complete, clean bars from the source. Only the newest cached bars are
+        fetched again, or all of them if they were restated. If the source is out of reach, the
+        cached bars are returned, if there are `enough`.
         """
         start = datetime(start.year, start.month, start.day)
         known, since = self._read(symbol, start, last)
@@ -84,7 +84,7 @@ class HistoryCache:
             if not _restated(known, bars):
                 self._add(symbol, bars)
                 return _merged(known, bars), oddities
-            logger.info("%s: its prices were restated: all are fetched anew", symbol)
+            logger.info("%s: its prices were restated: all are fetched again", symbol)
             self._forget(symbol)  # also where the next line fails: they are of another scale
             bars, oddities = fetch(start)
         if not bars.empty:

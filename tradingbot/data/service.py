@@ -35,7 +35,7 @@ class DataService:
     `now` (naive UTC) sets the clock; otherwise it is the source's: the wall's for yahoo; for csv
     the close of the newest bar of all files, or the wall's where that is earlier (bars within a
     day go by the wall's alone); for sample that of the bar which `max(6, horizon)` later ones
-    follow. Nothing after the clock is ever in a history. ConfigError if the source cannot be had
+    follow. Nothing after the clock is ever in a history. ConfigError if the source is not usable
     at all.
 
     Candles that are not what they claim to be are refused (`tradingbot.markets.data_quality`), a

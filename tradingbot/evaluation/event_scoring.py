@@ -1,4 +1,4 @@
-"""`kronos_event_scores`: how good the stored chances of events were, counted anew from the ledger.
+"""`kronos_event_scores`: how good the stored chances of events were, recomputed from the ledger.
 
 The Brier score is the mean of (probability - outcome)²; its skill is against who always says how
 often the event happened. Ten bins of the probability tell how often what was said to be so likely
@@ -71,7 +71,7 @@ def score_events(
     model: str | None = None,
     symbols: Collection[str] | None = None,
 ) -> EventScoring:
-    """Count the record of all models, events and tickers anew, or of one and some, and store it.
+    """Recompute and store the record of all models, events and tickers, or of one and some.
 
     As in `scoring.score`: that of all tickers together is left alone where only some are counted,
     scores of what is no longer there go, and those of a ticker without candles stay.

@@ -1,4 +1,4 @@
-"""Whether forecasts tell the tickers apart: correlations across tickers, session by session."""
+"""Information coefficient: cross-sectional correlation of predicted and realised returns."""
 
 from collections.abc import Sequence
 from typing import Any

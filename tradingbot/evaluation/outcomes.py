@@ -76,7 +76,7 @@ class UnresolvedReason(StrEnum):
     """Why forecasts have no outcome, in words that go on from "AAPL: "; {} stands for a detail."""
 
     NOT_YET = "the target session is not complete yet"
-    NO_CANDLES = "its candles cannot be had: {}"  # this may pass
+    NO_CANDLES = "its candles are not available: {}"  # this may pass
     NO_ORIGIN = "the bar that it was made from is not in the history"
     CANDLES_END = "its candles end on {}, before the target"
     NO_TARGET = "the target session has no bar"

@@ -56,7 +56,7 @@ def rescore(
     model: str | None,
     reporter: ProgressReporter,
 ) -> StoredScores:
-    """Compare the stored forecasts with what came, and store their scores.
+    """Compare the stored forecasts with realised closes, and store their scores.
 
     Args:
         url: The database.

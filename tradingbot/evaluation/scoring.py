@@ -1,4 +1,4 @@
-"""`kronos_scores`: the record of every model, counted anew from the ledger and what came.
+"""`kronos_scores`: the record of every model, recomputed from forecasts and closes.
 
 What was served has rows for each ticker, step and window. Beside them stand its parts (raw,
 calibrated, combined), of all tickers likewise, of a single one over all its forecasts.
@@ -51,7 +51,7 @@ class Scoring:
     unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
 
     def remarks(self) -> Iterator[str]:
-        """Why some were not scored, and whose record begins anew; a line each, the most first."""
+        """Why some were not scored, and whose record starts over; a line each, the most first."""
         reasons: dict[str, Counter[str]] = {}
         for one in self.unscored:
             reasons.setdefault(one.text, Counter())[one.symbol] += one.n
@@ -61,7 +61,7 @@ class Scoring:
             yield f"{_forecasts(by_symbol.total())} not scored ({some}{more}): {reason}"
         for (model, interval), count in sorted(Counter((m, i) for m, _, i in self.records).items()):
             if count > 1:
-                yield f"{model} ({interval}) has {count} revisions; each has a record of its own"
+                yield f"{model} ({interval}) has {count} revisions, each with a separate record"
         if self.waiting:
             yield f"{_forecasts(self.waiting)} wait for their session to be complete"
 
@@ -74,10 +74,10 @@ def score(
     symbols: Collection[str] | None = None,
     reporter: ProgressReporter | None = None,
 ) -> Scoring:
-    """Count the record of all models and tickers anew, or of one and some, and store it.
+    """Recompute and store the record of all models and tickers, or of one and some.
 
-    The record of all tickers together is left alone where only some are counted. Scores of
-    forecasts that are no longer there go; those of a ticker whose candles cannot be had now stay.
+    The record of all tickers together is left alone where only some are counted. Scores of deleted
+    forecasts are deleted; those of a ticker whose candles are not available now stay.
     """
     run = _ScoringRun(sessions, utcnow())
     if reporter is not None:

@@ -45,7 +45,7 @@ SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster
 
 @dataclass
 class NightlyJob:
-    """One night. `run` does it, and `summary` tells what came of it, also after an error.
+    """One night. `run` does it, and `summary` has the result, also after an error.
 
     One ticker's failure is noted; whatever concerns them all (Hub, Space, database) is raised as
     KronosError, and what was stored stays.
@@ -135,7 +135,7 @@ class NightlyJob:
         return active
 
     def _work(self, lock: Lock, space_lock: Lock) -> Ending:
-        """Forecast, then score what has matured; run_logs holds what came of it in any case."""
+        """Forecast, then score what has matured; run_logs has the result in any case."""
         storage = self.database.storage
         log = storage and self._begin_log(storage)
         sessions = None if storage is None else partial(locked, storage, lock, space_lock)

@@ -12,7 +12,7 @@ class JobOptions:
 
     symbols: tuple[str, ...] = ()  # these tickers; none: the active ones
     shard: Shard = WHOLE  # only its part of them
-    force: bool = False  # forecast anew what is already stored
+    force: bool = False  # forecast again what is already stored
     dry_run: bool = False  # forecast, but store nothing
     local: bool = False  # with a Space of this machine
     database_url: str | None = None  # None: what the environment says

@@ -156,7 +156,7 @@ class NightlyPostprocessing:
             return forecast
 
     def _calibrate(self, of: Forecast) -> Calibration | None:
-        """Fitted anew, or as it is stored; None: raw. No transaction is open while it computes."""
+        """Fitted now, or as it is stored; None: raw. No transaction is open while it computes."""
 
         def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
             return self._bars(symbol, interval, since)["close"]

@@ -133,7 +133,7 @@ def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[da
 
 
 def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:
-    """The latest complete session of each ticker's exchange, or why there is none to be had."""
+    """The latest complete session of each ticker's exchange, or why it is not known."""
     latest: dict[str, datetime | str] = {}
     for symbol in symbols:
         try:

@@ -1,6 +1,6 @@
 """The steps of the nightly job; `tradingbot.jobs.nightly` puts them in order.
 
-Each takes what it needs and returns what came of it.
+Each takes what it needs and returns its result.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Breaks of scale: bars in another unit than those before them.
 
 Pounds among pence, shares before and after a split that was not applied, a currency with fewer
-zeros. A market's own moves can be as large, and are told apart by what they look like:
+zeros. A market's own moves can be as large, and look different:
 
 - A break is between two bars: all prices of one lie apart from all prices of the other. Crashes
   of a day (1987) and coins that fall all night (LUNA) move within their bars.

@@ -145,7 +145,7 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
     if known.name in _ROUND_THE_CLOCK:
         if (naive.second == 59).all():  # named by its end, as 23:59:59.999
             naive = naive + timedelta(seconds=1) - timedelta(days=1)
-        # A day of 24 hours has most of them in its date, whoever's midnight it begins at
+        # A day of 24 hours has most of them in its date, at which zone's midnight it begins
         return (naive + _HALF_A_DAY).normalize()
     local = times.tz_convert(known.timezone).tz_localize(None)
     days = local.normalize()

@@ -1,7 +1,7 @@
 """A snapshot as metrics of Prometheus.
 
-All are gauges, since all are read from the database anew. No series is of a single ticker, and the
-labels take few values: phases, outcomes, kinds of errors, and the models that have forecast.
+All are gauges, since each scrape reads them from the database. No series is of a single ticker, and
+the labels take few values: phases, outcomes, kinds of errors, and the models that have forecast.
 """
 
 from collections import Counter

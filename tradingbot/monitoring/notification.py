@@ -44,7 +44,7 @@ def configured_target(environ: Mapping[str, str] | None = None) -> Target | None
 def announce(
     summary: RunSummary, timeouts: Timeouts, environ: Mapping[str, str] | None = None
 ) -> None:
-    """Post what came of a run. A dry run and one that had nothing to do are not worth a message."""
+    """Post the result of a run, unless it was a dry run or had nothing to do."""
     environ = environment(environ)
     if summary.dry_run or (summary.ending.exit_code == 0 and summary.ending.message):
         return

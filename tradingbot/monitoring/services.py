@@ -3,7 +3,7 @@
     https://hooks.slack.com/services/…     Slack; slack://HOST/PATH for what takes its shape
                                            (Mattermost, Rocket.Chat, Discord's …/slack)
     telegram://TOKEN/CHAT                  Telegram, or its https://api.telegram.org/bot… ?chat_id=…
-    https://ntfy.sh/TOPIC                  ntfy; ntfy://HOST/TOPIC for a server of one's own
+    https://ntfy.sh/TOPIC                  ntfy; ntfy://HOST/TOPIC for your own server
     https://anything/else                  a webhook: the message as one JSON document
 
 slack+http://, telegram+http:// and ntfy+http:// are the same without TLS, within a cluster.

@@ -3,7 +3,7 @@
 An edit by hand, a faulty disk or another program can leave a row whose date is no date or whose
 price is NaN. Such a row costs itself alone: the sessions of `get_db_session` leave it out
 (`leave_out_damaged`), `damaged_rows` tells of it, and a row that is stored with its key replaces
-it. What stands in columns of JSON is looked at by whoever reads it.
+it. What stands in columns of JSON is checked by its reader.
 """
 
 import logging

@@ -73,8 +73,8 @@ event.listen(_Session, "do_orm_execute", leave_out_damaged)
 def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[Session]:
     """A session on the configured database: commits at the end, rolls back on an exception.
 
-    Objects stay readable after the block. With `create=False` the schema is left as it is, for who
-    only reads: tables may be missing. Raises DatabaseError when the database is out of reach,
+    Objects stay readable after the block. With `create=False` the schema is left as it is, for
+    readers: tables may be missing. Raises DatabaseError when the database is out of reach,
     also in the middle of the block: DatabaseUnavailable if that may pass; and when a table or
     column is not there.
     """

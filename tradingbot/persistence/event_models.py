@@ -85,6 +85,6 @@ class KronosEventScore(Base):
     skill_low: Mapped[float | None]  # its 95 % interval; of all steps only
     skill_high: Mapped[float | None]
     reliability: Mapped[float | None]  # of brier, what wrong chances cost: 0 is best
-    resolution: Mapped[float | None]  # and what telling cases apart gains
+    resolution: Mapped[float | None]  # and what different chances gain
     bins: Mapped[list[dict[str, Any]]] = mapped_column(Bins)  # ten of BIN; [] for too few
     scored_at: Mapped[datetime] = mapped_column(UtcDateTime)

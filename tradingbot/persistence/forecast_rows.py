@@ -102,7 +102,7 @@ def forecast_of(rows: Sequence[Any]) -> Forecast:
             raise DataError(
                 f"{row.symbol}, the forecast of {row.target_date:%Y-%m-%d} from "
                 f"{row.as_of:%Y-%m-%d} is damaged: {damage}; it is not used (`kronosbot run "
-                "--force` makes the newest ones anew)"
+                "--force` makes the newest ones again)"
             )
     return Forecast(
         symbol=first.symbol,

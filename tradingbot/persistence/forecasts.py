@@ -140,7 +140,7 @@ def latest_stored(
     What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
     and none is named, the newest made counts, but for those of challengers; of those made until
     `believed`, if it is given, as the ledger has them. All quantiles of the ledger come with it,
-    unless the forecast was made anew since: then 0.1, 0.5 and 0.9 are what is known of it.
+    unless the forecast was replaced since: then 0.1, 0.5 and 0.9 are what is known of it.
     """
     latest = select(
         *columns_of(KronosPrediction),

@@ -1,4 +1,4 @@
-"""The ledger in a partition a month, on Postgres, for who has tens of millions of forecasts.
+"""The ledger in a partition a month, on Postgres, for tens of millions of forecasts.
 
 What is there becomes the first partition as it stands: nothing is copied, so that ten million rows
 take seconds. From the next month on each month has its own, which a run of the job makes ahead.

@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Fit:
-    """What came of one revision of one model."""
+    """What was fitted for one revision of one model."""
 
     calibration: Calibration
     outcomes: tuple[Outcome, ...]  # by asset class and step

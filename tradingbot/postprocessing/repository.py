@@ -64,7 +64,7 @@ def load(session: Session, key: Key) -> Calibration | None:
 def store(session: Session, calibration: Calibration) -> int:
     """Write its pools over those of before; the number of rows. The caller commits.
 
-    A pool that it lacks stays as it was: too little record unlearns nothing.
+    Pools that are not in `calibration` keep their stored factors.
     """
     now = utcnow()
     name, revision, interval = calibration.key

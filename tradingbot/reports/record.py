@@ -111,7 +111,7 @@ class Record:
     def summary(self) -> str:
         tickers = "1 ticker" if len(self.tickers) == 1 else f"{len(self.tickers)} tickers"
         n = sum(len(one) for one in self.outcomes)
-        return f"{tickers}, {n:,} earlier forecasts against what came"
+        return f"{tickers}, {n:,} earlier forecasts against their outcome"
 
 
 def read_record(

@@ -19,7 +19,7 @@ METRICS = (
     "Forecasts", "CRPS skill", "EWMA skill", "Error", "50 % held", "80 % held", "90 % held",
     "Direction",
 )  # fmt: skip
-# of quantiles, whoever gave them
+# of quantiles, of any model
 QUANTILE_METRICS = tuple(name for name in METRICS if name not in ("Error", "Direction"))
 TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
 

@@ -169,7 +169,7 @@ class JsonProgressReporter(ProgressReporter):
         self._formatter.step = None
 
     def report(self, message: str, digest: dict[str, Any]) -> None:
-        """The last line: what came of the run."""
+        """The last line: the result of the run."""
         level = "ERROR" if digest["error"] else "INFO"
         self._write(level, message, event="report", **digest)
 

@@ -98,7 +98,7 @@ def signals_held() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Whether a signal to stop has come, held or not: whoever waits should not do so for long."""
+    """Whether a signal to stop has come, held or not: a waiting caller should not wait for long."""
     return _asked[0] < math.inf
 
 

@@ -44,7 +44,7 @@ class SafeStream:
         return self._stream.fileno()
 
     def as_text(self) -> IO[str]:
-        """Itself, for who asks for a whole file but only writes."""
+        """Itself, for a caller that asks for a whole file but only writes."""
         return cast("IO[str]", self)
 
     def _encodable(self, text: str) -> str:

@@ -10,7 +10,7 @@ from tradingbot.settings.variables import Environment, variable
 
 @dataclass(frozen=True)
 class Notification:
-    """The address is a secret: whoever has it can post there."""
+    """The address is a secret: anyone who has it can post there."""
 
     url: str | None = variable(
         "KRONOS_NOTIFY",

@@ -120,7 +120,7 @@ class HubSpace:
         return self._call("describe", lambda: self._api.space_info(self.repo, timeout=limit))
 
     def log_tail(self, *, build: bool) -> str:
-        """The newest lines of the build or run log, '' when there is none to be had in time."""
+        """The newest lines of the build or run log, '' when it is not available in time."""
         lines: deque[str] = deque(maxlen=LOG_LINES)
 
         def read() -> None:

@@ -1,8 +1,8 @@
 """The Space's life during the job: woken by the first run that needs it, paused by the last.
 
-Runs that share a database share the Space through a lock. Whoever gets it exclusively wakes the
-Space, and then lets the others in; all hold it shared while they work; whoever is done lets go,
-tries to get it exclusively, and pauses the Space if that works: nobody is left who would.
+Runs that share a database share the Space through a lock. The run that gets it exclusively wakes
+the Space, then lets the others in. All hold it shared while they work. A run that is done releases
+it and tries to get it exclusively. If that works, no other run is left, and it pauses the Space.
 """
 
 import logging
@@ -215,7 +215,7 @@ class _SpaceLease:
         )
 
     def _join(self) -> bool:
-        """Let in by whoever woke the Space."""
+        """Let in by the run that woke the Space."""
         with signals_held():
             if not self._lock.try_shared():
                 return False
@@ -277,6 +277,6 @@ def _failed(hub: HubSpace, stage: str) -> HubError:
     log = hub.log_tail(build=stage in ("BUILD_ERROR", "CONFIG_ERROR", "NO_APP_FILE"))
     for line in log.splitlines():
         logger.error("Space %s | %s", hub.repo, line)
-    last_line = (log.strip().splitlines() or ["its log is not to be had"])[-1]
+    last_line = (log.strip().splitlines() or ["its log is not available"])[-1]
     reason = quoted(parse_line(last_line)[1].rpartition("\n")[2])
     return HubError(f"Space {hub.repo} failed to start: {stage}; {reason}")

@@ -1,4 +1,4 @@
-"""A Space of one's own: a process on this machine, started for the job and stopped after it."""
+"""A local Space: a process on this machine, started for the job and stopped after it."""
 
 import importlib.util
 import logging

@@ -171,8 +171,8 @@ def encode(
 
     Volume is sent only when every bar has one, since the Space wants it in all rows or in none.
     With `zone`, times are sent as those on a wall there, with their offset from UTC.
-    Without `seed` goes one that follows from the ticker and its newest bar, so that whoever asks
-    again with the same candles gets the same forecast.
+    Without `seed` goes one that follows from the ticker and its newest bar, so that the
+    same candles get the same forecast again.
     """
     columns = [*PRICES]
     if "volume" in history and history["volume"].notna().all():

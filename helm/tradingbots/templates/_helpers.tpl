@@ -44,7 +44,7 @@ tradingbot-{{ regexReplaceAll "-?bot(-|$)" . "${1}" | trimSuffix "-" }}
 tradingbot.{{ splitList "-" . | first }}
 {{- end }}
 
-{{/* A digest alone names an image; a tag beside it is for whoever reads it. Takes a dict: root, image. */}}
+{{/* A digest alone names an image; a tag next to it is for the reader. Takes a dict: root, image. */}}
 {{- define "tradingbots.image" -}}
 {{- $tag := .image.tag }}
 {{- if not (or $tag .image.digest) }}

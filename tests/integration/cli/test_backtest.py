@@ -94,7 +94,7 @@ def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
     assert len(set(days)) == 20
 
 
-def test_what_was_trained_on_is_told_apart(tmp_path: Path, space_url: str) -> None:
+def test_what_was_trained_on_is_distinguished(tmp_path: Path, space_url: str) -> None:
     days = next_sessions("MSFT", datetime(2014, 10, 1), 350)  # to February 2016
     closes = 100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, len(days))))
     rows = [f"{day:%Y-%m-%d},{c},{c},{c},{c},1" for day, c in zip(days, closes, strict=True)]

@@ -149,7 +149,7 @@ def test_a_backtests_forecasts_and_closes_are_written_apart(
     assert "is no backtest's file" in export("backtest", "other.csv", code=2)
 
 
-def test_where_nothing_is_to_be_had_an_older_file_stays(
+def test_where_nothing_is_available_an_older_file_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

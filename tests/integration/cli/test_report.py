@@ -16,7 +16,7 @@ def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str
     done = kronosbot("report", folder=tmp_path, DATABASE_URL=database)
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout.strip()
-    assert said.startswith("report.html: 2 tickers, 50 earlier forecasts against what came; 2.")
+    assert said.startswith("report.html: 2 tickers, 50 earlier forecasts against their outcome; 2.")
     assert [file.name for file in tmp_path.iterdir() if "kronos.db" not in file.name] == [
         "report.html"
     ]

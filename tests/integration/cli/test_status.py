@@ -66,7 +66,7 @@ def test_without_a_database_there_is_a_sentence_with_the_way_out_and_still_no_da
 def test_a_reader_who_may_only_select_is_enough_and_is_quick_with_100_000_rows(
     tmp_path: Path, postgres_url: str
 ) -> None:
-    """Whoever watches needs no right to write; the time is bounded by what the imports take."""
+    """A watcher needs no right to write; the time is bounded by what the imports take."""
     with get_db_session(postgres_url) as session:
         session.execute(text(_HUNDRED_TICKERS_OF_200_SESSIONS))
         session.add(

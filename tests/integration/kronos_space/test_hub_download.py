@@ -152,7 +152,7 @@ def test_auto_takes_the_small_bundled_model_where_the_hub_cannot_be_reached_and_
     output = load(nobody, tmp_path, weights, "auto")
 
     assert "loaded kronos-nano sha256:" in output
-    assert "KRONOS_MODEL=auto: NeoQuasar/Kronos-mini cannot be had from the Hub" in output
+    assert "KRONOS_MODEL=auto: NeoQuasar/Kronos-mini is not available from the Hub" in output
 
 
 def test_a_model_that_was_asked_for_by_name_is_never_replaced(
@@ -162,7 +162,7 @@ def test_a_model_that_was_asked_for_by_name_is_never_replaced(
 
     output = load(hub.url, tmp_path, weights, "kronos-mini")
 
-    assert "error NeoQuasar/Kronos-mini@f4e68697 cannot be had from the Hub" in output
+    assert "error NeoQuasar/Kronos-mini@f4e68697 is not available from the Hub" in output
     assert "loaded" not in output
 
 

@@ -108,7 +108,7 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
             [],
             {"KRONOS_MODEL": "kronos-small", "HF_HUB_OFFLINE": "1", "HF_HOME": "/-"},
             1,
-            "NeoQuasar/Kronos-small@901c26c1 cannot be had from the Hub",
+            "NeoQuasar/Kronos-small@901c26c1 is not available from the Hub",
         ),
         ([], {"KRONOS_MAX_BATCH": "abc"}, 2, "KRONOS_MAX_BATCH='abc': expected a whole number"),
         (["--port", "99999"], {}, 1, "cannot listen on 127.0.0.1:99999: a port is a number"),

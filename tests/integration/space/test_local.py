@@ -1,4 +1,4 @@
-"""A Space process of one's own: up for the block, gone after it, and clear about why it cannot."""
+"""A local Space process: up for the block, gone after it, and clear about why it cannot."""
 
 import importlib.util
 import os

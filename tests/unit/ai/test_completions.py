@@ -179,7 +179,7 @@ def test_arguments_that_are_given_as_an_object_are_understood(served: Serve) -> 
     assert "it names no function" in results[1]
 
 
-def test_calls_without_ids_or_with_one_id_are_told_apart(served: Serve) -> None:
+def test_calls_without_ids_or_with_one_id_are_distinguished(served: Serve) -> None:
     script = calls(("double", {"number": 1}), ("double", {"number": 2}), ("double", {"number": 3}))
     script["tool_calls"][1]["id"] = "call_0"
     script["tool_calls"][2]["id"] = None

@@ -113,13 +113,13 @@ def test_arguments_of_the_wrong_kind_are_an_answer_too() -> None:
     assert ask(symbol=["AAPL"]).startswith("No forecast: symbol missing or of the wrong kind.")
 
 
-def test_a_symbol_that_cannot_be_had_is_an_answer(
+def test_a_symbol_that_is_not_available_is_an_answer(
     market: Market, space_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KRONOS_SPACE_URL", space_url)
     assert ask(symbol="APPLE") == (
-        f"No forecast of APPLE can be had: APPLE: no file APPLE.csv in {market.folder}, which has "
-        "AAPL. If that is a company's name, ask again with its ticker. Do not make one up: say "
+        f"No forecast of APPLE is available: APPLE: no file APPLE.csv in {market.folder}, which "
+        "has AAPL. If that is a company's name, ask again with its ticker. Do not make one up: say "
         "that there is none."
     )
     assert "no exchange is known for the suffix .QQ" in ask(symbol="ABC.QQ")
@@ -143,7 +143,8 @@ def test_without_a_space_an_old_forecast_is_told_as_old(market: Market, database
     assert "AAPL, 3 trading days ahead" in answer
     assert "OLD: 2 more sessions have closed since; it knows none of them." in answer
     assert (
-        "You asked for 5 days. A newer or longer forecast cannot be had: KRONOS_SPACE_URL" in answer
+        "You asked for 5 days. A newer or longer forecast is not available: KRONOS_SPACE_URL"
+        in answer
     )
     assert "Wed 2024-05-15:" not in answer
     assert "Thu 2024-05-16:" in answer
@@ -151,21 +152,23 @@ def test_without_a_space_an_old_forecast_is_told_as_old(market: Market, database
 
 def test_a_forecast_of_a_week_ago_is_none(market: Market, database: str) -> None:
     store(database, as_of=TODAY - timedelta(days=8), horizon=10)
-    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had: KRONOS_SPACE_URL is not")
+    assert ask(symbol="AAPL").startswith(
+        "No forecast of AAPL is available: KRONOS_SPACE_URL is not"
+    )
 
 
 def test_a_forecast_from_after_the_clock_is_none(market: Market, database: str) -> None:
     store(database, as_of=TODAY + timedelta(days=1))
-    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL is available")
 
 
 def test_a_database_out_of_reach_is_an_answer(
     market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://me@127.0.0.1:9/kronos")
-    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL is available")
     monkeypatch.setenv("DATABASE_URL", "mysql://x/y")
-    assert ask(symbol="AAPL").startswith("No forecast of AAPL can be had")
+    assert ask(symbol="AAPL").startswith("No forecast of AAPL is available")
 
 
 def test_a_wrong_setting_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:

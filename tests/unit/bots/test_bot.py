@@ -547,7 +547,7 @@ def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) 
         bot.run()
 
 
-# trades of one's own ----------------------------------------------------------------------
+# your own trades --------------------------------------------------------------------------
 
 
 def test_a_bot_may_trade_by_itself_outside_of_decisions(market: Market, database: str) -> None:

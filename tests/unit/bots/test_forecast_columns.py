@@ -1,4 +1,4 @@
-"""`forecasts_as_of`: the stored forecasts beside candles, and nothing of what came later."""
+"""`forecasts_as_of`: the stored forecasts beside candles, and nothing that became known later."""
 
 from datetime import datetime, timedelta
 from functools import partial

@@ -79,7 +79,7 @@ def test_a_decision_on_fridays_close_is_traded_at_mondays_open(exchange: Exchang
     monday = exchange.round("2024-05-20 22:00", answers={})
     assert exchange.trades() == [("buy", "AAPL", 90.0, "20 13:30")]
     assert monday.portfolio == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 90)}
-    again = exchange.round("2024-05-20 23:00", answers=SELL)  # traded once, whoever runs again
+    again = exchange.round("2024-05-20 23:00", answers=SELL)  # traded once, however often it runs
     assert len(exchange.trades()) == 1
     assert [order.decision for order in again.orders] == [0, -1]
     exchange.round("2024-05-21 22:00", answers={})

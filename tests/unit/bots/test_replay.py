@@ -146,7 +146,7 @@ def from_all_trades(trades: list[Trade]) -> dict[str, float]:
 def from_own_trades(trades: list[Trade], world: World, fill: str) -> dict[str, float]:
     """What the bot's own trades and the market's splits, dividends and ends lead to.
 
-    Whoever buys on a dividend's day, at its open or later, gets none of it.
+    A buyer on a dividend's day, at its open or later, gets none of it.
     """
     owned = {"USD": 10_000.0}
     for symbol, share in world.shares.items():

@@ -103,7 +103,7 @@ def test_after_weeks_without_a_run_the_missing_bars_come_in_one_request(nights: 
     pd.testing.assert_frame_equal(history, nights.without_cache(TUESDAY))
 
 
-def test_a_split_is_noticed_and_the_whole_history_is_fetched_anew(nights: Nights) -> None:
+def test_a_split_is_noticed_and_the_whole_history_is_fetched_again(nights: Nights) -> None:
     before = nights.history(MONDAY)
     spy = nights.market.candles["SPY"]
     spy[["open", "high", "low", "close"]] /= 10
@@ -237,7 +237,7 @@ def test_too_few_bars_are_still_too_few_out_of_the_cache(on_sqlite: Nights) -> N
     assert len(on_sqlite.asked) == 1
 
 
-def test_a_month_later_all_is_fetched_anew(nights: Nights) -> None:
+def test_a_month_later_all_is_fetched_again(nights: Nights) -> None:
     nights.history(MONDAY)
     right = nights.market.candles["SPY"].loc["2024-01-03", "close"] + 0.5
     nights.market.candles["SPY"].loc["2024-01-03", "close"] = right  # older than the overlap

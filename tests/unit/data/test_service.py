@@ -70,7 +70,7 @@ def csv_service(folder: Path, **options: Any) -> DataService:
 # --- the sample ---------------------------------------------------------------------------
 
 
-def test_the_sample_is_as_of_six_sessions_before_its_end_and_knows_what_came() -> None:
+def test_the_sample_is_as_of_six_sessions_before_its_end_and_knows_the_outcome() -> None:
     service = DataService("sample")
     assert service.symbols() == ["AAPL", "GOOG", "IBM", "MSFT"]
     assert service.now() == day("2013-02-21T21:00")
@@ -174,7 +174,7 @@ def test_a_weekend_of_crypto_moves_the_clock_of_all(tmp_path: Path) -> None:
     assert service.history("BTC-USD").index[-1] == day("2024-03-06")
 
 
-def test_a_clock_before_the_end_of_the_files_hides_what_came_later(tmp_path: Path) -> None:
+def test_a_clock_before_the_end_of_the_files_hides_later_closes(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", bars("2024-01-01", 60))
     service = csv_service(tmp_path, now=day("2024-03-07T12:00"))
     assert service.history("SPY").index[-1] == day("2024-03-06")
@@ -455,7 +455,7 @@ def test_an_interval_that_is_not_known_is_an_error(interval: str) -> None:
         ("bloomberg", "data source 'bloomberg': expected yahoo, sample or csv:DIR"),
     ],
 )
-def test_a_source_that_cannot_be_had_is_a_setting_that_is_wrong(
+def test_a_source_that_is_not_available_is_a_setting_that_is_wrong(
     tmp_path: Path, source: str, complaint: str
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):

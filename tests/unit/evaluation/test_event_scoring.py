@@ -182,7 +182,7 @@ def test_what_has_no_outcome_is_told_and_counts_in_no_score(sqlite_url: str) -> 
         "the target session has no bar": 1,
         "the target session is not complete yet": 1,
         "this version knows no such event: moon +1%": 1,
-        "its candles cannot be had: is out of reach": 1,
+        "its candles are not available: is out of reach": 1,
     }
     assert [(one.event, len(one)) for one in outcomes if isinstance(one, EventOutcomes)] == [
         ("close above 0%", 1),

@@ -160,7 +160,7 @@ def test_the_random_walk_spreads_with_the_square_root_of_the_steps() -> None:
     assert ratio == pytest.approx(3, rel=0.1)
 
 
-def test_the_random_walk_never_sees_what_came_after_its_origin() -> None:
+def test_the_random_walk_never_sees_closes_after_its_origin() -> None:
     past = walk(300)
     poisoned = past.where(past.index <= FIRST, np.nan)
     origins = np.repeat(days(1), 5)
@@ -248,7 +248,7 @@ def test_diebold_mariano_says_nothing_of_too_few_sessions_or_of_no_difference() 
 
 @pytest.mark.parametrize("overlap", [1, 5])
 @pytest.mark.parametrize("value", [0.0, 0.5, 0.1, -1e-9, 1 / 3])
-def test_constant_differences_are_no_evidence_also_where_rounding_tells_them_apart(
+def test_constant_differences_are_no_evidence_also_where_rounding_distinguishes_them(
     value: float, overlap: int
 ) -> None:
     assert diebold_mariano(np.full(40, value), overlap) == (None, None)

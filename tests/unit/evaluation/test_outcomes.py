@@ -1,4 +1,4 @@
-"""The ledger joined with what came; on SQLite and on a real Postgres."""
+"""Stored forecasts joined with realised closes; on SQLite and on a real Postgres."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -108,7 +108,7 @@ def test_calibrated_quantiles_come_beside_the_raw_ones(database: str) -> None:
     assert found.quantiles[1, 0] == pytest.approx(0.928)
 
 
-def test_each_revision_of_a_model_has_a_record_of_its_own(database: str) -> None:
+def test_each_revision_of_a_model_has_a_separate_record(database: str) -> None:
     later = DAYS[1]
     store(database, row(1), row(1, as_of=later, model_revision="r2"))
     store(database, row(1, as_of=DAYS[2], model_revision=None))
@@ -159,12 +159,12 @@ def test_of_a_delisted_ticker_the_sessions_that_it_had_are_scored(database: str)
     assert unscored.text == "its candles end on 2024-01-10, before the target"
 
 
-def test_candles_that_cannot_be_had_cost_one_ticker_only(database: str) -> None:
+def test_candles_that_are_not_available_cost_one_ticker_only(database: str) -> None:
     store(database, row(1), row(1, symbol="GONE"))
     [unscored] = read(database, UnknownSymbol("no such ticker", symbol="GONE"), symbols=["GONE"])
-    assert unscored.text == "its candles cannot be had: no such ticker"
+    assert unscored.text == "its candles are not available: no such ticker"
     [empty] = read(database, history([], []), symbols=["SPY"])
-    assert empty.text == "its candles cannot be had: none from 2022-12-04 on"
+    assert empty.text == "its candles are not available: none from 2022-12-04 on"
 
 
 def test_a_forecast_stored_without_all_its_quantiles_is_told(database: str) -> None:

@@ -132,7 +132,7 @@ def test_a_new_revision_does_not_go_on_with_the_record_of_the_old_one(database: 
             .where(KronosForecast.as_of >= LAST - timedelta(days=21))
         )
     found = scored(database, PAST)
-    assert "mini (1d) has 2 revisions; each has a record of its own" in list(found.remarks())
+    assert "mini (1d) has 2 revisions, each with a separate record" in list(found.remarks())
     stored = rows(database, symbol=ALL_SYMBOLS, step=0, last_sessions=0)
     old, new = stored["mini", "r1", "*", 0, 0], stored["mini", "r2", "*", 0, 0]
     assert (old.n + new.n, new.n) == (274, 2 * (15 + 14))
@@ -205,7 +205,8 @@ def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str)
     gone = {"AAPL": DataUnavailable("the source is out of reach", symbol="AAPL")}
     found = scored(database, PAST, but=gone)
     assert list(found.remarks()) == [
-        "140 forecasts not scored (AAPL): its candles cannot be had: the source is out of reach",
+        "140 forecasts not scored (AAPL): its candles are not available: the source is "
+        "out of reach",
         "3 forecasts not scored (IBM): its candles end on 2024-05-15, before the target",
     ]
     stored = rows(database)

@@ -152,7 +152,7 @@ def test_a_model_with_skill_is_found_out_and_a_short_record_says_nothing() -> No
     assert wider is not None
     assert wider[0] < low
     assert wider[1] > high
-    assert anytime_skill_interval(yardstick, yardstick, 1) is None  # nothing to tell apart
+    assert anytime_skill_interval(yardstick, yardstick, 1) is None  # no difference to test
 
 
 def test_only_the_whole_record_has_the_interval_for_every_night() -> None:

@@ -195,7 +195,7 @@ def test_quantiles_that_are_none_cost_their_forecast_alone(sqlite_url: str, colu
         assert kept == [14 if column == "close_quantiles" else 16, 16]
 
 
-def test_what_is_stored_anew_replaces_damaged_rows(sqlite_url: str) -> None:
+def test_what_is_stored_again_replaces_damaged_rows(sqlite_url: str) -> None:
     PAST.store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         made = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
@@ -226,7 +226,7 @@ def test_no_query_reads_a_table_past_the_sessions_filter() -> None:
     assert found == ["forecasts.py: __table__.c"], "of which one is the target of an upsert"
 
 
-def test_candles_of_which_one_is_damaged_are_fetched_anew(sqlite_url: str) -> None:
+def test_candles_of_which_one_is_damaged_are_fetched_again(sqlite_url: str) -> None:
     cache = HistoryCache(partial(get_db_session, sqlite_url))
     index = pd.DatetimeIndex([LAST - timedelta(days=day) for day in range(20)][::-1])
     bars = pd.DataFrame(

@@ -317,7 +317,7 @@ class TestTheLatestStored:
         store(database, forecast(made_at=late))
         assert self.latest(database) == forecast(made_at=late)
 
-    def test_made_anew_has_its_own_three_quantiles_not_those_of_the_ledger(
+    def test_made_again_has_its_own_three_quantiles_not_those_of_the_ledger(
         self, database: str
     ) -> None:
         store(database, forecast(close=100.0))
@@ -521,13 +521,13 @@ class TestChallengers:
         ],
         ids=range(8),
     )  # fmt: skip
-    def test_whoever_names_no_model_is_given_the_champions(
+    def test_without_a_model_name_the_champions_forecast_is_returned(
         self, both: str, model_of: Callable[[Any], str]
     ) -> None:
         with get_db_session(both) as session:
             assert model_of(session) == MODEL
 
-    def test_whoever_names_the_challenger_is_given_its(self, both: str) -> None:
+    def test_with_the_challengers_name_its_forecast_is_returned(self, both: str) -> None:
         with get_db_session(both) as session:
             found = latest_stored(
                 session, "SPY", interval="1d", horizon=5, as_of=MONDAY, model_name="rival"
@@ -539,9 +539,7 @@ class TestChallengers:
         assert len(rows) == 2
         assert (other.model, other.as_of) == ("rival", TUESDAY)
 
-    def test_the_newest_of_each_ticker_and_model_is_found_whoever_forecast_it(
-        self, database: str
-    ) -> None:
+    def test_the_newest_of_each_ticker_and_model_is_found(self, database: str) -> None:
         """As reading every row of both tables would find it."""
         symbols, models = ("A", "B", "BTC-USD", "a"), ("m", "n", "o")
         stored = [

@@ -42,7 +42,7 @@ def test_one_has_it_and_the_other_can_say_who(database: str) -> None:
         assert second.try_exclusive()
 
 
-def test_the_end_of_the_block_lets_go_of_it(database: str) -> None:
+def test_the_end_of_the_block_releases_it(database: str) -> None:
     with open_lock(database, RUN) as first:
         assert first.try_exclusive()
     with open_lock(database, RUN) as second:

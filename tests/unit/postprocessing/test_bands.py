@@ -137,7 +137,7 @@ def test_a_class_with_little_record_learns_from_all_of_them_and_a_far_step_from_
     assert calibration.factors("ETH-USD", 9) == calibration.pools[ALL_CLASSES, 0]
 
 
-def test_a_class_with_a_record_of_its_own_gets_factors_of_its_own() -> None:
+def test_a_class_with_a_separate_record_gets_factors_of_its_own() -> None:
     crypto = [record(f"C{number}-USD", width=1.0) for number in range(4)]
     pools = fitted(*map(record, EQUITIES), *crypto).calibration.pools
     assert pools["equity", 1].values[EIGHTY] == pytest.approx(2.0, rel=0.2)
@@ -201,7 +201,7 @@ def test_where_one_step_has_no_factor_the_whole_forecast_stays_raw() -> None:
 # in the database --------------------------------------------------------------------------
 
 
-def test_what_is_stored_is_what_is_read_and_too_little_record_unlearns_nothing(
+def test_stored_factors_are_read_back_and_too_little_record_changes_none(
     database: str,
 ) -> None:
     calibration = fitted(*map(record, EQUITIES)).calibration
@@ -267,7 +267,7 @@ def test_the_bots_get_the_calibrated_bands_and_the_ledger_keeps_both(database: s
         assert latest_stored(session, "AAPL", as_of=MONDAY, **asked) == made
 
 
-def test_a_forecast_made_anew_replaces_the_bands_of_the_bots_and_not_the_ledger(
+def test_a_forecast_made_again_replaces_the_bands_of_the_bots_and_not_the_ledger(
     database: str,
 ) -> None:
     raw = forecast()
@@ -338,7 +338,7 @@ def night(space_url: str, url: str, symbols: tuple[str, ...], *, horizon: int) -
         return job.summary(job.run())
 
 
-def test_the_job_fits_anew_and_stores_calibrated_bands_which_the_client_gives_too(
+def test_the_job_refits_and_stores_calibrated_bands_which_the_client_gives_too(
     space_url: str, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     past, key = nano_s_past(space_url)
@@ -582,7 +582,7 @@ def calibrate(*arguments: str) -> Any:
 
 
 def candles_of(past: Past, folder: Path) -> str:
-    """The source that has what came after the forecasts of `past`."""
+    """The source with the closes after the forecasts of `past`."""
     for symbol in past.symbols:
         pd.DataFrame(past.candles(symbol)).to_csv(folder / f"{symbol}.csv", index=False)
     return f"csv:{folder}"
@@ -649,8 +649,8 @@ def test_the_command_takes_the_source_of_the_last_run_and_says_when_it_has_no_ca
     gone = calibrate("--database-url", sqlite_url)
     assert gone.exit_code == 1
     first, last = gone.stdout.splitlines()
-    assert first.startswith("Left out 40: its candles cannot be had: no file AAPL.csv")
-    assert last == "Learnt nothing: no forecast could be compared with what came"
+    assert first.startswith("Left out 40: its candles are not available: no file AAPL.csv")
+    assert last == "Learnt nothing: no forecast has a realised close yet"
 
 
 def test_too_little_record_does_not_call_raw_what_has_factors_from_before(

@@ -200,7 +200,7 @@ def test_a_split_inside_the_horizon_that_candles_do_not_tell_of_costs_one_sessio
     assert crps(truth, told).mean() == pytest.approx(crps(truth, honest).mean(), rel=0.002)
 
 
-def test_a_clock_that_goes_back_unlearns_nothing_and_learns_nothing_twice() -> None:
+def test_a_clock_that_goes_back_discards_nothing_and_learns_nothing_twice() -> None:
     panel = WAVES.panel(plain)
     newest = replay(panel, untaught(len(EXPERTS))).newest
     early = panel[panel.target <= sessions(panel)[100]]

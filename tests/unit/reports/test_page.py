@@ -276,7 +276,7 @@ def test_the_facts_say_how_far_the_model_reads_last_closes_off(sqlite_url: str) 
     assert "its tokenizer reads half of the last closes more than 0.39\u00a0% off" in facts
 
 
-def test_a_new_revision_starts_a_record_of_its_own(sqlite_url: str) -> None:
+def test_a_new_revision_starts_a_separate_record(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=60, revision="old").store(sqlite_url)
     with get_db_session(sqlite_url) as session:
         session.execute(

@@ -144,7 +144,7 @@ def test_the_file_holds_forecasts_alone_and_the_closes_lie_beside_it(path: Path)
     assert [line.split(",")[4] for line in path.read_text().splitlines()] == ["step", "1", "2"]
     closes = pd.read_csv(path.with_name("backtest.closes.csv"), index_col="as_of", parse_dates=True)
     assert closes["close"].to_dict() == CLOSES.to_dict()
-    path.unlink()  # to begin anew
+    path.unlink()  # to start over
     with ResultsFile(path).open_for(SETTINGS) as file:
         file.add_closes("AAPL", CLOSES / 2)
 

@@ -63,7 +63,7 @@ class Sources:
         )
 
     def closes(self, forecast: ForecastDocument) -> Closes:
-        """The closes before a forecast, and those that came after it; [] where none can be had."""
+        """The closes before and after a forecast; [] where none are available."""
         horizon = forecast.predictions[-1].target_date - forecast.as_of
         try:
             known = self.data().closes(forecast.symbol, since=forecast.as_of - PAST * horizon)

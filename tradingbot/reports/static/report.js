@@ -97,7 +97,7 @@ function fan(ticker, narrow) {
   return { traces, layout: layout({ xaxis: dates(times, narrow), yaxis: prices() }) };
 }
 
-/** What was said of each session some steps before it, and what came. */
+/** The forecast of each session some steps before it, and its close. */
 function past(ticker, narrow) {
   const days = data.calendars[ticker.calendar];
   const closes = ticker.ohlc[3];

@@ -52,7 +52,7 @@ def a_prompt(
 
 
 def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
-    """The same paths, the whole context anew for every token, by the published modules."""
+    """The same paths, the whole context again for every token, by the published modules."""
     samples, horizon = prompt.sampling.samples, prompt.horizon
     numbers = random_numbers(prompt.seed, samples, horizon)
 

@@ -121,7 +121,7 @@ def _rows_of_the_first_layout() -> list[dict[str, Any]]:
     """What they say in today's columns.
 
     It had id, symbol, model_name, interval, prediction_made_at, target_date, the five predicted
-    values and horizon_days, which held the whole horizon on every row: the step is counted anew
+    values and horizon_days, which held the whole horizon on every row: the step is recounted
     within each prediction_made_at. `as_of` and what else it did not keep stays unknown.
     """
     bind = op.get_bind()

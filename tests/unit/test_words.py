@@ -1,0 +1,42 @@
+"""`scripts/words.py` finds the phrases of its list; tests/public holds the project to it."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts import words
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("page.md", "# Title\n\nThe model starts anew.\n", "page.md:3: 'anew': write again"),
+        ("module.py", '"""Whoever asks."""\n', "module.py:1: 'Whoever': write anyone who"),
+        ("module.py", "# for\n# who asks\n", "module.py:1: 'for # who': write for those"),
+        ("test_it.py", "def test_cannot_be_had(): ...\n", "'cannot_be_had': write available"),
+        ("values.yaml", "a: 1  # of one's own\n", 'values.yaml:1: "one\'s own": write your own'),
+        ("run.sh", "\n# asked in vain\n", "run.sh:2: 'in vain': write without result"),
+        ("page.html", "<p>what\n   came</p>", "page.html:1: 'what came': write the outcome"),
+        ("page.js", "/** It lets go of it. */", "page.js:1: 'lets go of': write release"),
+        ("Makefile", "x: ## Told two apart\n", "Makefile:1: 'Told two apart': write distinguish"),
+    ],
+)
+def test_a_phrase_is_found_with_its_place_and_the_plain_one(
+    tmp_path: Path, name: str, text: str, found: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    [finding] = words.findings([Path(name)], root=tmp_path)
+    assert found in str(finding)
+
+
+@pytest.mark.parametrize("phrase", words.PHRASES)
+def test_a_phrase_is_not_found_inside_a_word(tmp_path: Path, phrase: str) -> None:
+    (tmp_path / "page.md").write_text("x".join(["", *phrase.split("(")[0].split(" "), ""]))
+    assert list(words.findings([Path("page.md")], root=tmp_path)) == []
+
+
+@pytest.mark.integration  # asks git
+def test_every_kind_of_text_file_is_read() -> None:
+    paths = words.project_files()
+    assert {path.suffix for path in paths} >= {".md", ".py", ".yaml", ".html", ".js", ".css", ".j2"}
+    assert {"README.md", "Makefile", "tradingbot/Dockerfile"} <= set(map(str, paths))
