@@ -6,12 +6,23 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import Boolean, Float, Integer, String, insert, select, text
+from sqlalchemy import (
+    Boolean,
+    Executable,
+    Float,
+    Integer,
+    Select,
+    String,
+    event,
+    insert,
+    select,
+    text,
+)
 from typer.testing import CliRunner
 
 import tradingbot
@@ -210,6 +221,18 @@ def test_what_is_stored_again_replaces_damaged_rows(sqlite_url: str) -> None:
         store_forecasts(session, [made])
         found = latest_stored(session, "AAPL", interval="1d", horizon=2, as_of=LAST)
     assert found == made
+
+
+def test_the_filter_of_damaged_rows_adds_no_values_to_a_statements_key() -> None:
+    """There are hundreds; SQLAlchemy makes this key each time that a statement is executed."""
+    statement = select(KronosForecast).where(KronosForecast.symbol == "AAPL")
+    executed: list[Executable] = []
+    with get_db_session("sqlite://") as session:
+        event.listen(session, "do_orm_execute", lambda state: executed.append(state.statement))
+        session.scalars(statement)
+    key = cast("Select[Any]", executed[0])._generate_cache_key()
+    assert key is not None
+    assert [one.value for one in key.bindparams] == ["AAPL"]
 
 
 def test_no_query_reads_a_table_past_the_sessions_filter() -> None:
