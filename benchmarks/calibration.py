@@ -1,18 +1,18 @@
-"""What calibration does to kronos-nano's bands, on candles that it was not trained on.
+"""The effect of calibration on kronos-nano's bands, for candles that it was not trained on.
 
     pip download --no-deps -d wheels arch backtesting gym-anytrading pmdarima
     for wheel in wheels/*.whl; do unzip -qo "$wheel" -d candles; done
     python -m benchmarks.calibration --candles candles --forecasts build/calibration
 
-Candles: bokeh-sampledata, which the tests have too, and what lies below --candles of the packages
-above; what is not there is left out. From every session of the unseen part kronos-nano forecasts 5
-bars as the job does; the forecasts are kept in --forecasts, so that a second run is quick.
-Each forecast is calibrated with what was known on the session before it, by the code of the job.
+Candles come from bokeh-sampledata, which the tests also use, and from the packages above, unpacked
+below --candles. Missing packages are skipped. kronos-nano forecasts 5 bars from every session of
+the unseen part, with the job's settings. Forecasts are stored in --forecasts, so that a second run
+is quick. The job's code calibrates each forecast with the outcomes known on the session before.
 
-Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores.
+Prints Markdown to stdout and progress to stderr. Takes about ten minutes on two cores.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import sys
 import zlib
@@ -44,7 +44,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     options.forecasts.mkdir(parents=True, exist_ok=True)
     model = Model(options.paths, options.top_p)
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 class Model:
-    """kronos-nano, which draws so many paths from so much of what it holds probable."""
+    """kronos-nano with a fixed number of sample paths and a fixed top_p."""
 
     def __init__(self, paths: int, top_p: float) -> None:
         self._paths, self._top_p = paths, top_p
@@ -70,7 +70,8 @@ class Model:
         self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
 
     def forecasts(self, candles: Candles, folder: Path) -> ForecastOutcomes:
-        """From every bar of the unseen part but the last, and the one before it."""
+        """Return forecasts from the last bar before the unseen part and every bar of it but the
+        last."""
         file = folder / f"{candles.symbol}-{self._paths}-{self._top_p:g}.npz"
         if not file.exists():
             say(f"{candles.symbol}: {candles.since:%Y-%m-%d} to {candles.bars.index[-1]:%Y-%m-%d}")
@@ -128,7 +129,7 @@ class Model:
         for stamp, bar in zip(history.index, bars, strict=True):
             bar["timestamp"] = stamp.isoformat()
         ahead = list(candles.bars.index[end + 1 : end + 1 + STEPS])
-        while len(ahead) < STEPS:  # beyond the end of the candles: no outcome will be known
+        while len(ahead) < STEPS:  # beyond the end of the candles, where no outcome will be known
             ahead.append(ahead[-1] + pd.Timedelta(days=1))
         seed = zlib.crc32(f"{candles.symbol} {history.index[-1].isoformat()}".encode())
         return ForecastRequest.model_validate(
@@ -146,12 +147,13 @@ class Model:
         )
 
 
-# their outcomes --------------------------------------------------------------------------
+# results ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The n forecasts of one ticker, or of all, that were made once there was a factor."""
+    """The n forecasts of a ticker, or of all tickers, that were made after the first
+    calibration."""
 
     name: str
     raw: Floats  # (n, 19)
@@ -202,7 +204,7 @@ def coverage_table(record: Sequence[ForecastOutcomes]) -> str:
 
 
 def rates_table(record: Sequence[ForecastOutcomes]) -> str:
-    """All tickers, with other rates of learning."""
+    """Return a table of all tickers for different learning rates."""
     rows = []
     chosen = conformal.RATE
     for rate in RATES:
@@ -221,10 +223,10 @@ def rates_table(record: Sequence[ForecastOutcomes]) -> str:
 
 
 def storm_table(record: Sequence[ForecastOutcomes]) -> str:
-    """Step 1 of the simulated market: how often the 80 % band held, before and after it doubles.
+    """Return the coverage of the 80 % band at step 1 of the simulated market, before and after the
+    volatility doubles.
 
-    Once with kronos-nano, which sees the last 251 candles, and once with bands that never change.
-    """
+    Compares kronos-nano, which sees the last 251 candles, with bands that never change."""
     one_step = [step_one(one) for one in record]
     still = [
         replace(one, raw_quantiles=np.tile(one.raw_quantiles[0], (len(one), 1))) for one in one_step
@@ -264,22 +266,23 @@ def width(quantiles: Floats) -> float:
 
 
 def crps(quantiles: Floats, actual: Floats) -> float:
-    """Twice the mean pinball loss over the 19 levels."""
+    """Return twice the mean pinball loss over the 19 levels."""
     levels, off = np.array(QUANTILE_LEVELS), actual[:, None] - quantiles
     return float(2 * np.maximum(levels * off, (levels - 1) * off).mean())
 
 
 def brier(part: Calibrated) -> tuple[float, float]:
-    """Of P(up) as the share of paths, and as read off the calibrated quantiles."""
+    """Return the Brier scores of P(up) from the share of paths and from the calibrated
+    quantiles."""
     read = [prob_above(dict(zip(QUANTILE_LEVELS, row, strict=True)), 1.0) for row in part.wide]
     rose = part.actual > 1
     return float(((part.prob_up - rose) ** 2).mean()), float(((read - rose) ** 2).mean())
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's options."""
+    """Return the parser of the command's options."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument("--candles", type=Path, help="where the other packages are unpacked")
+    made.add_argument("--candles", type=Path, help="folder of the unpacked packages")
     made.add_argument("--forecasts", type=Path, default=Path("build/calibration"))
     made.add_argument("--paths", type=int, default=JobSettings().samples)
     made.add_argument("--top-p", type=float, default=TOP_P)

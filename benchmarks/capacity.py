@@ -1,13 +1,13 @@
-"""How long a night takes with many tickers, shards and Space pods: a simulation, not a measurement.
+"""Simulate how long a night takes with many tickers, shards and Space pods. Measures nothing.
 
     python -m benchmarks.capacity                        the table of the docs
-    python -m benchmarks.capacity --series 0.045 --fetch 0.01        with times measured elsewhere
+    python -m benchmarks.capacity --series 0.045 --fetch 0.01    with times measured elsewhere
 
-What a series costs the engine, and a ticker its fetching and storing, are measured (`make bench-job`,
-`make bench-ledger`) and given here; the simulation deals the batches as the job does: each shard
-prepares its next batch while the Space computes the one before, and a pod computes one at a time.
-Prints markdown on stdout.
-"""  # noqa: E501
+The inputs are measured times: the engine's time per series, and the time to fetch and store a
+ticker (`make bench-job`, `make bench-ledger`). The simulation distributes batches as the job does:
+each shard prepares its next batch while the Space computes the previous one, and a pod computes one
+batch at a time. Prints Markdown to stdout.
+"""
 
 import argparse
 import heapq
@@ -15,15 +15,15 @@ from itertools import product
 
 from benchmarks._support import table
 
-BATCH = 16  # tickers, as the job sends them
-START = 60.0  # seconds of a night that are neither: start of the pods, waking, scoring, pausing
+BATCH = 16  # tickers in each request of the job
+START = 60.0  # seconds of a night for everything else: starting pods, waking, scoring, pausing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--series", type=float, default=0.1, help="seconds of a pod's engine")
-    parser.add_argument("--fetch", type=float, default=0.011, help="seconds a ticker, in a shard")
-    parser.add_argument("--store", type=float, default=0.004, help="seconds a ticker, in a shard")
+    parser.add_argument("--series", type=float, default=0.1, help="engine seconds per series")
+    parser.add_argument("--fetch", type=float, default=0.011, help="seconds to fetch a ticker")
+    parser.add_argument("--store", type=float, default=0.004, help="seconds to store a ticker")
     asked = parser.parse_args()
     rows = []
     for tickers, (shards, pods) in product(
@@ -39,11 +39,12 @@ def main() -> None:
 def night(
     tickers: int, shards: int, pods: int, series: float, fetch: float, store: float
 ) -> tuple[float, float]:
-    """Seconds from the first fetch to the last row, and the share of them that a pod computes."""
+    """Return the seconds from the first fetch to the last row, and the share of them that a pod
+    computes."""
     left = [len(range(shard, tickers, shards)) for shard in range(shards)]
-    free = [0.0] * pods  # when each pod is next free
+    free = [0.0] * pods  # when each pod becomes free
     heapq.heapify(free)
-    # when a shard has its next batch ready; a batch is sent as soon as the one before is back
+    # when each shard has its next batch ready; it sends a batch when the previous one is back
     ready = [(min(BATCH, left[shard]) * fetch, shard) for shard in range(shards)]
     heapq.heapify(ready)
     end = worked = 0.0

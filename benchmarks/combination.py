@@ -1,15 +1,15 @@
-"""What combining kronos-nano with plain experts gives, walk-forward: `make combination`.
+"""Walk-forward quality of kronos-nano combined with simple expert forecasts: `make combination`.
 
     python -m benchmarks.combination --candles DIR --since 2016-01-01
 
-Candles: the daily CSV files of --candles, one a ticker, else the bundled sample. kronos-nano was
-trained on days up to 2015-12-30, so only later ones are unseen: --since is the first day that is
-forecast. From every session it forecasts 5 bars as the job does. Its paths are anchored, that is
-multiplied by the real last close over the one that its tokenizer makes of it, and combined with
-what was known on the session before.
+Candles are the daily CSV files of --candles, one per ticker, or else the bundled sample.
+kronos-nano was trained on days up to 2015-12-30, so only later days are unseen: --since is the
+first day that is forecast. From every session kronos-nano forecasts 5 bars with the job's settings.
+Its paths are anchored: multiplied by the real last close over the tokenizer's reconstruction of it.
+They are then combined with the weights known on the session before.
 
-Prints markdown on stdout, and what it is doing on stderr. Intervals are of 95 %, from 2,000
-resamples of blocks of 20 sessions.
+Prints Markdown to stdout and progress to stderr. Intervals are 95 % intervals from 2,000 resamples
+of blocks of 20 sessions.
 """
 
 import argparse
@@ -46,7 +46,7 @@ MEDIAN = 9
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     model = Model(options.paths)
     tickers = [
@@ -75,7 +75,7 @@ def candles(folder: Path | None) -> dict[str, pd.DataFrame]:
 
 @dataclass(frozen=True)
 class Ticker:
-    """The forecasts of one ticker; quantiles and outcomes are logs of price ÷ last close."""
+    """The forecasts of one ticker. Quantiles and outcomes are logs of price ÷ last close."""
 
     symbol: str
     bars: pd.DataFrame
@@ -95,7 +95,8 @@ class Model:
         self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
 
     def forecasts(self, symbol: str, bars: pd.DataFrame, since: pd.Timestamp) -> Ticker:
-        """From every session that has bars enough before it and STEPS after it."""
+        """Return the forecasts from every session with enough bars before it and STEPS bars after
+        it."""
         first = max(CONTEXT // 2, int(bars.index.searchsorted(since)))
         origins = np.arange(first, len(bars) - STEPS)
         say(f"{symbol}: {len(origins)} forecasts")
@@ -121,7 +122,7 @@ class Model:
     def _paths_of(
         self, symbol: str, bars: pd.DataFrame, origins: Sequence[int]
     ) -> list[tuple[Floats, float]]:
-        """Of each origin log(close ÷ last close), (paths, STEPS), and what anchors it."""
+        """Return log(close ÷ last close), shape (paths, STEPS), and the anchor of each origin."""
         prepared = [self._forecaster.prepare(self._request(symbol, bars, at)) for at in origins]
         made = self._forecaster.generate([one.prompt for one in prepared])
         found = []
@@ -154,7 +155,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Result:
-    """One step ahead. `quantiles`: of each forecaster (n, 19), the rows in any order."""
+    """Results for one horizon. `quantiles`: forecaster -> (n, 19); rows in the same order as
+    `panel`."""
 
     symbol: np.ndarray
     panel: Panel
@@ -163,7 +165,7 @@ class Result:
 
 
 def result_of(tickers: Sequence[Ticker], step: int) -> Result:
-    """All forecasts so many bars ahead, combined with what was known when each was made."""
+    """Return all forecasts for `step` bars ahead, combined with the weights known at the time."""
     say(f"step {step}")
     found = [
         expert_quantiles(one.bars, one.as_of, np.full(len(one.as_of), step)) for one in tickers
@@ -193,7 +195,7 @@ def result_of(tickers: Sequence[Ticker], step: int) -> Result:
 
 
 def crps(result: Result, name: str) -> Floats:
-    """(n,), in units of log price."""
+    """Return the CRPS of each forecast, shape (n,), in units of log price."""
     off = result.panel.actual[:, None] - result.quantiles[name]
     return 2 * np.maximum(LEVELS * off, (LEVELS - 1) * off).mean(axis=1)
 
@@ -226,20 +228,20 @@ def covered(result: Result, name: str, band: int) -> float:
     return float(((low <= actual) & (actual <= high)).mean())
 
 
-def skill(results: Sequence[Result], name: str, yardstick: str) -> str:
-    """1 - CRPS ÷ the yardstick's, with its interval."""
-    ours, theirs = sessions_of(results, name), sessions_of(results, yardstick)
-    blocks = -(-len(ours) // BLOCK)
+def skill(results: Sequence[Result], name: str, baseline: str) -> str:
+    """Return 1 - CRPS ÷ CRPS of the baseline, with its interval."""
+    forecaster, reference = sessions_of(results, name), sessions_of(results, baseline)
+    blocks = -(-len(forecaster) // BLOCK)
     random = np.random.default_rng(0)
-    starts = random.integers(0, max(len(ours) - BLOCK, 1), (RESAMPLES, blocks))
-    picked = (starts[..., None] + np.arange(BLOCK)).reshape(RESAMPLES, -1) % len(ours)
-    drawn = 1 - ours[picked].sum(axis=1) / theirs[picked].sum(axis=1)
+    starts = random.integers(0, max(len(forecaster) - BLOCK, 1), (RESAMPLES, blocks))
+    picked = (starts[..., None] + np.arange(BLOCK)).reshape(RESAMPLES, -1) % len(forecaster)
+    drawn = 1 - forecaster[picked].sum(axis=1) / reference[picked].sum(axis=1)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return f"{1 - ours.sum() / theirs.sum():+.2%} [{low:+.2%}, {high:+.2%}]"
+    return f"{1 - forecaster.sum() / reference.sum():+.2%} [{low:+.2%}, {high:+.2%}]"
 
 
 def sessions_of(results: Sequence[Result], name: str) -> Floats:
-    """(sessions,): the sum of CRPS over all that was forecast from each."""
+    """Return the sum of CRPS over all forecasts from each session, shape (sessions,)."""
     as_of = np.concatenate([one.panel.as_of for one in results])
     _, which = np.unique(as_of, return_inverse=True)
     return np.bincount(which, np.concatenate([crps(one, name) for one in results]))
@@ -254,7 +256,8 @@ def weight_table(results: Sequence[Result]) -> str:
 
 
 def ticker_table(results: Sequence[Result]) -> str:
-    """Each ticker against the walk, and against its best expert chosen with hindsight."""
+    """Return each ticker's skill against the random walk and against its best expert in
+    hindsight."""
     rows = []
     for symbol in np.unique(results[0].symbol).tolist():
         mean = {

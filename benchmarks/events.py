@@ -1,13 +1,14 @@
-"""How good kronos-nano's chances of events are, walk-forward: python -m benchmarks.events
+"""Walk-forward quality of kronos-nano's event probabilities: python -m benchmarks.events
 
     python -m benchmarks.events --candles DIR --since 2016-01-01
 
-From every session it draws 50 paths of 5 bars, as the job does, and asks them what happens by the
-end of the fifth: the model's own paths, those moved onto the combined quantiles (with what was
-known on the session before), and these with whole bars shifted, as a comparison. The first 60
-sessions teach and are not counted. Candles and days: as for benchmarks.combination.
+From every session it draws 50 paths of 5 bars, with the job's settings, and estimates the
+probability of each event by the end of the fifth bar from three variants: the model's own paths,
+the paths moved onto the combined quantiles (with the weights known on the session before), and, for
+comparison, paths with whole bars shifted. The first 60 sessions are for learning the weights and
+are not counted. Candles and days are as for benchmarks.combination.
 
-Prints markdown on stdout, and what it is doing on stderr. Intervals are of 95 %, from resamples of
+Prints Markdown to stdout and progress to stderr. Intervals are 95 % intervals from resamples of
 blocks of sessions.
 """
 
@@ -35,21 +36,21 @@ EVENTS = parse_events(
     "touch +2%, touch -2%, touch +4%, reach +3% before -2%, reach +2% before -3%, close above 0%, "
     "return between -1% and +1%, drawdown above 3%, range above 5%"
 )
-TAUGHT = 60  # sessions before the first that counts
-VARIANTS = ("own", "moved", "shifted")
+TAUGHT = 60  # sessions before the first one that counts
+VARIANTS = ("raw", "moved", "shifted")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One ticker: what its paths say, and what happened. (n, events) at the fifth bar."""
+class TickerEvents:
+    """Event probabilities and outcomes of one ticker, shape (n, events), at the fifth bar."""
 
     as_of: Times
-    said: dict[str, Floats]  # by variant
-    happened: Floats
+    probabilities: dict[str, Floats]  # by variant
+    outcomes: Floats
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     model = PathModel(options.paths)
     found = [
@@ -74,10 +75,11 @@ def main() -> int:
 
 
 class PathModel(Model):
-    """kronos-nano, whose whole paths are kept."""
+    """kronos-nano with access to its whole sample paths."""
 
     def drawn(self, symbol: str, bars: pd.DataFrame, since: datetime) -> tuple[Ticker, Floats]:
-        """The forecasts, and paths (n, paths, STEPS, 5) as shares of the last close."""
+        """Return the forecasts, and the paths, shape (n, paths, STEPS, 5), relative to the last
+        close."""
         first = max(CONTEXT // 2, int(bars.index.searchsorted(pd.Timestamp(since))))
         origins = np.arange(first, len(bars) - STEPS)
         say(f"{symbol}: {len(origins)} forecasts")
@@ -106,34 +108,43 @@ class PathModel(Model):
         return ticker, np.array(paths)
 
 
-def ask(ticker: Ticker, paths: Floats, served: Floats) -> Asked:
-    """What the paths (n, paths, STEPS, 5) say, moved onto quantiles (n, STEPS, 19) and not."""
-    said: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
-    for own, before, after in zip(paths, ticker.anchored, served, strict=True):
-        moved = with_served_paths(forecast(own, before, after)).paths
+def ask(ticker: Ticker, paths: Floats, served: Floats) -> TickerEvents:
+    """Return the event probabilities of raw, moved and shifted paths.
+
+    Args:
+        ticker: forecasts of the ticker.
+        paths: sample paths, shape (n, paths, STEPS, 5).
+        served: combined quantiles, shape (n, STEPS, 19).
+    """
+    probabilities: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    for raw, before, after in zip(paths, ticker.anchored, served, strict=True):
+        moved = with_served_paths(forecast(raw, before, after)).paths
         assert moved is not None
-        shifted = own.copy()
-        shifted[..., : CLOSE + 1] *= (moved[..., CLOSE] / own[..., CLOSE])[..., None]
-        for name, these in zip(VARIANTS, (own, moved, shifted), strict=True):
-            said[name].append([float(one.happened(these, 1.0)[:, -1].mean()) for one in EVENTS])
+        shifted = raw.copy()
+        shifted[..., : CLOSE + 1] *= (moved[..., CLOSE] / raw[..., CLOSE])[..., None]
+        for name, variant in zip(VARIANTS, (raw, moved, shifted), strict=True):
+            probabilities[name].append(
+                [float(one.happened(variant, 1.0)[:, -1].mean()) for one in EVENTS]
+            )
     start = ticker.bars.index.get_indexer(pd.DatetimeIndex(ticker.as_of))
     prices = ticker.bars[PRICES].to_numpy("float64")
     windows = prices[start[:, None] + 1 + np.arange(STEPS)] / prices[start, CLOSE][:, None, None]
     happened = np.stack([one.happened(windows, 1.0)[:, -1] for one in EVENTS], axis=1)
-    return Asked(
+    return TickerEvents(
         ticker.as_of,
-        {name: np.array(rows) for name, rows in said.items()},
+        {name: np.array(rows) for name, rows in probabilities.items()},
         happened.astype("float64"),
     )
 
 
-def forecast(paths: Floats, own: Floats, served: Floats) -> Forecast:
-    """One with these paths, of a last close of 1; quantiles (STEPS, 19) are logarithms."""
+def forecast(paths: Floats, model: Floats, served: Floats) -> Forecast:
+    """Return a forecast with these paths and a last close of 1. Quantiles (STEPS, 19) are
+    logarithms."""
     bars = []
     for step in range(STEPS):
         levels = [
             dict(zip(QUANTILE_LEVELS, np.exp(logs[step]).tolist(), strict=True))
-            for logs in (own, served)
+            for logs in (model, served)
         ]
         raw = ForecastBar(step + 1, datetime(2000, 1, 1), 1, 1, 1, 1, 0, levels[0], 0.5)
         bars.append(replace(raw, close_quantiles=levels[1], raw=raw))
@@ -143,37 +154,42 @@ def forecast(paths: Floats, own: Floats, served: Floats) -> Forecast:
     )  # fmt: skip
 
 
-def report(asked: Sequence[Asked]) -> str:
-    """A table of events, and one of all of them by what was said."""
+def report(asked: Sequence[TickerEvents]) -> str:
+    """Return a table of each event, and a reliability table over all events."""
     as_of = np.concatenate([one.as_of for one in asked])
     counted = as_of >= np.unique(as_of)[TAUGHT]
     as_of = as_of[counted]
-    happened = np.concatenate([one.happened for one in asked])[counted]
-    said = {name: np.concatenate([one.said[name] for one in asked])[counted] for name in VARIANTS}
+    happened = np.concatenate([one.outcomes for one in asked])[counted]
+    probabilities = {
+        name: np.concatenate([one.probabilities[name] for one in asked])[counted]
+        for name in VARIANTS
+    }
     rows = []
     for at, event in enumerate(EVENTS):
-        came = happened[:, at]
-        cells = [f"{said[name][:, at].mean():.0%}" for name in VARIANTS]
-        skills = [skill(as_of, said[name][:, at], came) for name in VARIANTS]
-        rows.append([f"`{event}`", f"{came.mean():.0%}", *cells, *skills])
-    head = ["by the end of the fifth bar", "happened", *(f"said, {name}" for name in VARIANTS)]
+        outcome = happened[:, at]
+        cells = [f"{probabilities[name][:, at].mean():.0%}" for name in VARIANTS]
+        skills = [skill(as_of, probabilities[name][:, at], outcome) for name in VARIANTS]
+        rows.append([f"`{event}`", f"{outcome.mean():.0%}", *cells, *skills])
+    head = ["by the end of the fifth bar", "happened", *(f"forecast, {name}" for name in VARIANTS)]
     head += [f"skill, {name}" for name in VARIANTS]
     bins = []
     for number in range(10):
         cells = []
-        for name in ("own", "moved"):
-            inside = np.minimum((said[name] * 10 + 1e-9).astype(int), 9) == number
-            cells += [f"{inside.sum():,}", f"{said[name][inside].mean():.0%}"]
+        for name in ("raw", "moved"):
+            inside = np.minimum((probabilities[name] * 10 + 1e-9).astype(int), 9) == number
+            cells += [f"{inside.sum():,}", f"{probabilities[name][inside].mean():.0%}"]
             cells += [f"{happened[inside].mean():.0%}"]
         bins.append([f"{10 * number} to {10 * number + 10} %", *cells])
-    columns = [f"{word}, {name}" for name in ("own", "moved") for word in ("n", "said", "happened")]
+    columns = [
+        f"{word}, {name}" for name in ("raw", "moved") for word in ("n", "forecast", "happened")
+    ]
     counts = f"{len(as_of):,} forecasts on {len(np.unique(as_of))} sessions"
-    return "\n\n".join([counts, table(head, rows), table(["chance said", *columns], bins)])
+    return "\n\n".join([counts, table(head, rows), table(["probability", *columns], bins)])
 
 
-def skill(as_of: Times, said: Floats, came: Floats) -> str:
-    """1 - Brier ÷ that of who always says how often it came, with its interval."""
-    values = np.stack([(said - came) ** 2, came, np.ones_like(came)], axis=1)
+def skill(as_of: Times, probability: Floats, outcome: Floats) -> str:
+    """Return 1 - Brier ÷ Brier of the base rate, with its interval."""
+    values = np.stack([(probability - outcome) ** 2, outcome, np.ones_like(outcome)], axis=1)
     whole, drawn = resampled(as_of, values, block=20)
     measured = [1 - (sums[0] / sums[2]) / (share := sums[1] / sums[2]) / (1 - share)
                 for sums in (whole, drawn.T)]  # fmt: skip
@@ -184,7 +200,7 @@ def skill(as_of: Times, said: Floats, came: Floats) -> str:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    made.add_argument("--candles", type=Path, help="a folder of CSV files; default: the sample")
+    made.add_argument("--candles", type=Path, help="folder of CSV files; default: the sample")
     made.add_argument("--since", type=pd.Timestamp, default=pd.Timestamp("2011-06-01"))
     made.add_argument("--paths", type=int, default=50)
     return made

@@ -1,10 +1,10 @@
-"""The first minute of a newcomer, measured as one would live it; half a minute.
+"""Measure a new user's first minute. Takes half a minute.
 
     python -m benchmarks.first_minute
 
-Prints markdown on stdout: from `make serve` to a forecast that is seen in a browser, without a
-scroll; three lines of Python from candles as yfinance gives them to a plot; `import tradingbot`.
-Each against its target. What is installed is not measured: `make` says how long that took.
+Prints Markdown to stdout with a target for each: from `make serve` to a forecast visible in a
+browser without scrolling; three lines of Python from yfinance candles to a plot; `import
+tradingbot`. Installation is not measured; `make` prints how long it took.
 """
 
 import os
@@ -21,7 +21,7 @@ from benchmarks._support import ROOT, cpu, say, table
 
 SIZES = {"desk": (1400, 900), "phone": (390, 844)}
 PATIENCE = 120_000  # ms
-IMPORTS = 5  # the fastest counts: others share the machine
+IMPORTS = 5  # the fastest counts, because other processes share the machine
 
 SEEN = """() => {
     const chart = document.getElementById("chart");
@@ -32,7 +32,7 @@ SEEN = """() => {
     return drawn && scrollY === 0 && boxes.every(inSight);
 }"""
 
-# as yfinance's Ticker.history gives them: capitals, a zone, and columns that nobody asked for
+# as from yfinance's Ticker.history: capitalised names, a time zone, and extra columns
 THREE_LINES = """
 import sys, time
 import numpy as np, pandas as pd
@@ -79,7 +79,7 @@ def main() -> int:
 
 @contextmanager
 def serving() -> Iterator[tuple[str, float]]:
-    """`make serve` on a free port: its address, and when it was typed."""
+    """Run `make serve` on a free port. Yield its URL and the time at which it was started."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     started = time.perf_counter()
@@ -96,7 +96,7 @@ def serving() -> Iterator[tuple[str, float]]:
 
 @contextmanager
 def browser_page() -> Iterator[Page]:
-    """A browser that is open already, as a newcomer's is."""
+    """Yield a page of a browser that is already running."""
     with sync_playwright() as playwright:
         path = next(filter(os.path.exists, ("/usr/bin/chromium", "/usr/bin/google-chrome")), None)
         arguments = ["--no-sandbox", "--disable-gpu"]
@@ -106,12 +106,12 @@ def browser_page() -> Iterator[Page]:
 
 
 def seen_after(page: Page, url: str, started: float) -> float:
-    """Seconds until the forecast is drawn and in sight."""
+    """Return the seconds until the forecast is drawn and visible."""
     while True:
         try:
             page.goto(url, timeout=PATIENCE)
             break
-        except Error:  # it does not listen yet
+        except Error:  # the server does not listen yet
             if time.perf_counter() - started > PATIENCE / 1000:
                 raise
             time.sleep(0.05)
@@ -120,7 +120,7 @@ def seen_after(page: Page, url: str, started: float) -> float:
 
 
 def is_seen_at(page: Page, size: tuple[int, int]) -> bool:
-    """Whether button, words and chart stand on the first screen, opened at this size."""
+    """Return whether button, summary and chart fit on the first screen at this size."""
     page.set_viewport_size({"width": size[0], "height": size[1]})
     page.reload()
     try:
@@ -131,7 +131,7 @@ def is_seen_at(page: Page, size: tuple[int, int]) -> bool:
 
 
 def python(code: str, *arguments: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a fresh interpreter."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
 

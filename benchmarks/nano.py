@@ -1,11 +1,12 @@
-"""Train kronos-nano on: `make nano`, with the candles that may be given away with its weights.
+"""Continue training kronos-nano with redistributable candles: `make nano`.
 
-They are the daily candles of AAPL, GOOG, IBM and MSFT (2000 to 2013, package bokeh-sampledata) and
-of the S&P 500 and the NASDAQ (1999 to 2018, package arch). All series are divided by one date, so
-that no index tells how the market moved on a day that a share is judged on. The verdict is on the
-indices from 2016 on, which today's weights have not seen either.
+Uses the daily candles of AAPL, GOOG, IBM and MSFT (2000 to 2013, package bokeh-sampledata) and of
+the S&P 500 and the NASDAQ (1999 to 2018, package arch). All series are split at the same date, so
+that no index reveals the market's move on a day on which a share is tested. The final test is on
+the indices from 2016 on, which the current weights have not seen either.
 
-Candles and weights lie in build/nano. A run that was stopped goes on; about ten minutes on a core.
+Candles and weights are written to build/nano. A stopped run is resumed. Takes about ten minutes on
+one core.
 """
 
 import argparse
@@ -37,14 +38,16 @@ def write_candles(folder: Path) -> None:
 def main() -> int:
     """Return the exit status of the fine-tuning."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300, help="at most (%(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=300, help="maximum number of steps (%(default)s)"
+    )
     options = parser.parse_args()
     write_candles(PLACE / "candles")
     command = [sys.executable, "-m", "kronos_space.deployment.commands", "finetune"]
     command += ["--source", f"csv:{PLACE / 'candles'}", "--base", "kronos-nano", "--until", UNTIL]
     command += ["--steps", str(options.steps), "--out", str(PLACE / "kronos-nano")]
     status = subprocess.run(command, check=False).returncode
-    say(f"kronos_space/checkpoints stays as it is; what was trained is in {PLACE / 'kronos-nano'}")
+    say(f"kronos_space/checkpoints is unchanged; the new weights are in {PLACE / 'kronos-nano'}")
     return status
 
 

@@ -1,19 +1,19 @@
-"""How good forecasts are with each temperature, top_p, number of paths and context.
+"""Forecast quality for each temperature, top_p, number of paths and context length.
 
     python -m benchmarks.sampling                                kronos-nano, candles of packages
     python -m benchmarks.sampling --source csv:DIR --windows 20  the daily candles of a folder
     KRONOS_MODEL=NeoQuasar/Kronos-mini python -m benchmarks.sampling --source yahoo
 
-Prints markdown on stdout, and what it is doing on stderr; about ten minutes on two cores for
-kronos-nano. Only days that the model was not trained on count. The candles of packages are real
-daily ones that lie in packages of PyPI (bokeh-sampledata, arch, pmdarima, gym-anytrading), which
-pip downloads; with yahoo they are the newest two years of --symbols.
+Prints Markdown to stdout and progress to stderr. Takes about ten minutes on two cores for
+kronos-nano. Only days on which the model was not trained count. By default the candles are real
+daily ones from PyPI packages (bokeh-sampledata, arch, pmdarima, gym-anytrading), which pip
+downloads. With yahoo they are the newest two years of --symbols.
 
-Every forecast is asked for as `kronosbot backtest` asks. Fewer than 100 paths are the first of
-100. What was computed is kept under build/settings: a run that was stopped goes on where it was.
+Every forecast is requested as by `kronosbot backtest`. Settings with fewer than 100 paths use the
+first of 100 paths. Results are stored under build/settings, and a stopped run is resumed.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import itertools
 import json
@@ -52,7 +52,7 @@ from tradingbot.walk_forward.windows import Plan, Window, request
 TEMPERATURES = (0.8, 1.0, 1.2)
 TOP_PS = (0.9, 0.95, 1.0)
 PATHS = (10, 20, 50, 100)
-CONTEXTS = (60, 120, 250, 500)  # as far as the model sees
+CONTEXTS = (60, 120, 250, 500)  # up to the model's maximum
 PLAN = Plan(horizon=5, stride=5, context=250, samples=max(PATHS), temperature=1.0, top_p=1.0)
 LEAST = 120  # bars before a window
 KEPT = ROOT / "build" / "settings"
@@ -60,11 +60,11 @@ SINCE = datetime(2010, 1, 1)
 PACKAGES = ("arch==8.0.0", "pmdarima==2.1.1", "gym-anytrading==2.0.0")
 BATCH = 16
 
-Closes = NDArray[np.float64]  # (windows, paths, steps), as shares of the last close
+Closes = NDArray[np.float64]  # (windows, paths, steps), relative to the last close
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano", **os.environ})
     checkpoint = load_checkpoint(settings.model)
@@ -76,7 +76,7 @@ def main() -> int:
         if (found := windows(forecaster.model_name, symbol, frame, options.windows))
     }
     if not wanted:
-        raise SystemExit(f"no day is known on which {checkpoint.name} was not trained")
+        raise SystemExit(f"{checkpoint.name}: no day is known to be outside its training data")
     grid = Grid(forecaster, settings, checkpoint.max_context - PLAN.horizon, bars, wanted)
     print(grid.described(), flush=True)
     for part in grid.tables():
@@ -86,11 +86,11 @@ def main() -> int:
 
 @dataclass
 class Grid:
-    """The forecasts of all settings, and what they were worth."""
+    """Forecasts for all settings, and their scores."""
 
     forecaster: Forecaster
     settings: Settings
-    most: int  # bars that the model sees
+    most: int  # bars in the model's context
     bars: dict[str, pd.DataFrame]
     wanted: dict[str, list[Window]]
 
@@ -106,7 +106,8 @@ class Grid:
         )
 
     def tables(self) -> Iterator[str]:
-        """How paths are drawn; how many of them; how many bars they go on from."""
+        """Yield tables for the sampling settings, the number of paths and the length of the
+        context."""
         contexts = [context for context in CONTEXTS if context <= self.most]
         usual = min(PLAN.context, contexts[-1])
         yield self.table(itertools.product(TEMPERATURES, TOP_PS, [usual], [50]))
@@ -129,7 +130,7 @@ class Grid:
             start += len(some)
 
     def closes(self, temperature: float, top_p: float, context: int) -> Closes:
-        """Computed, or read from what an earlier run has kept."""
+        """Compute the closes, or read those that an earlier run stored."""
         plan = replace(PLAN, temperature=temperature, top_p=top_p, context=context)
         every = [window for some in self.wanted.values() for window in some]
         key = zlib.crc32(repr((self.forecaster.model_revision, every)).encode())
@@ -159,7 +160,7 @@ class Grid:
 def joined(
     symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series
 ) -> ForecastOutcomes:
-    """The forecasts that these paths are, with their outcomes."""
+    """Turn paths into forecasts and join them with the realised closes."""
     count, _, steps = closes.shape
     quantiles = (
         path_quantiles(closes.swapaxes(0, 1), LEVELS).transpose(1, 2, 0).reshape(-1, len(LEVELS))
@@ -197,7 +198,7 @@ def shown(found: ForecastMetrics) -> list[str]:
     if found.hit_low is not None and found.hit_high is not None:
         direction += f" ({100 * found.hit_low:.0f}–{100 * found.hit_high:.0f})"
     coverage = [share(found.coverage_50), share(found.coverage_80), share(found.coverage_90)]
-    error = found.relative_mae  # None where there are too few
+    error = found.relative_mae  # None with too few forecasts
     return [*coverage, share(found.crps_skill), "" if error is None else f"{error:.3f}", direction]
 
 
@@ -205,7 +206,7 @@ def shown(found: ForecastMetrics) -> list[str]:
 
 
 def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Window]:
-    """Spread evenly over the days that the model was not trained on, a week apart at least."""
+    """Choose windows spread evenly over the unseen days, at least a week apart."""
     days = pd.DatetimeIndex(bars.index)
     possible = []
     for position in range(LEAST - 1, len(days) - PLAN.horizon, PLAN.stride):
@@ -219,7 +220,8 @@ def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Wind
 
 
 def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """All of a folder; else of the last two years, with what the first windows look back on."""
+    """Fetch all candles of a folder, or those of the last two years with the context of the first
+    windows."""
     if source.startswith("csv:"):
         files = CsvSource(Path(source.removeprefix("csv:")))
         return {
@@ -232,7 +234,8 @@ def fetched(source: str, symbols: Sequence[str]) -> dict[str, pd.DataFrame]:
 
 
 def packaged(since: datetime = SINCE) -> dict[str, pd.DataFrame]:
-    """Daily candles that lie in packages; of one share's two files the later years."""
+    """Return daily candles from packages. Of a share that has two files, only the later years are
+    used."""
     from bokeh_sampledata import stocks
 
     folder = KEPT / "packages"
@@ -256,12 +259,12 @@ def packaged(since: datetime = SINCE) -> dict[str, pd.DataFrame]:
             arch.open(f"arch/data/{name}/{name}.csv.gz"), compression="gzip"
         )
     bars = {symbol: candles(frame, since) for symbol, frame in found.items()}
-    bars["GOOGL"] = bars["GOOGL"].loc["2012-03-05":]  # before that it is GOOG's other share class
+    bars["GOOGL"] = bars["GOOGL"].loc["2012-03-05":]  # earlier rows are GOOG's other share class
     return bars
 
 
 def candles(frame: pd.DataFrame, since: datetime) -> pd.DataFrame:
-    """As a data source gives them."""
+    """Return `frame` as a data source would."""
     frame = frame.rename(columns=str.lower)
     if "date" in frame:
         frame.index = pd.to_datetime(frame["date"])
@@ -272,15 +275,17 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--source", default="packages", help="or yahoo, or csv:DIR (%(default)s)")
+    made.add_argument(
+        "--source", default="packages", help="packages, yahoo or csv:DIR (%(default)s)"
+    )
     made.add_argument(
         "--symbols",
         type=lambda text: text.split(","),
         default=["SPY", "QQQ", "GLD", "AAPL", "MSFT", "NVDA", "JPM", "XOM"],
         metavar="A,B,...",
-        help="of yahoo (%(default)s)",
+        help="tickers to fetch from yahoo (%(default)s)",
     )
-    made.add_argument("--windows", type=int, default=50, help="of a ticker (%(default)s)")
+    made.add_argument("--windows", type=int, default=50, help="windows per ticker (%(default)s)")
     return made
 
 

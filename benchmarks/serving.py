@@ -1,15 +1,15 @@
-"""What HTTP costs on top of the engine, and what the service does under more than it can serve.
+"""The overhead of HTTP over the bare engine, and the behaviour of the service under overload.
 
     python -m benchmarks.serving                   overhead, concurrency and start; two minutes
     python -m benchmarks.serving --overload 600    also ten minutes of overload
 
-Prints markdown on stdout, and what it is doing on stderr. The service is a process of its own
-with the shape of Kronos-mini and synthetic weights; so is the bare engine that it is compared
-with, on the same requests; the clients are this process. Engine and service take turns, so that
-a machine whose speed drifts does not favour one of them.
+Prints Markdown to stdout and progress to stderr. The service runs in its own process with synthetic
+weights in the shape of Kronos-mini. So does the bare engine, which is given the same requests. The
+clients run in this process. Engine and service take turns, so that a machine of varying speed
+favours neither.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import json
 import os
@@ -38,9 +38,9 @@ SERIES, BARS, STEPS, PATHS = 16, 500, 5, 20
 
 
 def main() -> int:
-    """The exit status: 1 if an answer under overload was none of those allowed."""
+    """Run the benchmark. Return 1 if a response under overload had an unexpected status."""
     options = parser().parse_args()
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; for the engine too
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; also for the engine
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = str(write_checkpoint(Path(folder) / "mini"))
         series = [request_of(seed) for seed in range(SERIES)]
@@ -55,7 +55,7 @@ def main() -> int:
             load = Overload(url, pid, options.overload)
             load.run(series)
     print("\n" + load.report())
-    return 1 if load.strange() else 0
+    return 1 if load.has_unexpected_status() else 0
 
 
 def overhead(
@@ -65,13 +65,13 @@ def overhead(
     rounds: int,
     start_s: float,
 ) -> str:
-    """The engine alone, one batch over HTTP, and each ticker from a client of its own, in turn."""
+    """Measure the engine alone, one batch over HTTP, and one client per ticker, in turn."""
     batch = json.dumps({"requests": series}).encode()
     singles = [json.dumps(one).encode() for one in series]
     sessions = [requests.Session() for _ in range(SERIES)]
     times: dict[str, list[float]] = {"engine": [], "batch": [], "clients": []}
     with ThreadPoolExecutor(SERIES) as pool:
-        for turn in range(rounds + 1):  # the first one warms up
+        for turn in range(rounds + 1):  # the first round is a warm-up
             say(f"round {turn} of {rounds}")
             taken = {
                 "engine": bare(),
@@ -118,7 +118,8 @@ def overhead(
 
 @contextmanager
 def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callable[[], float]]:
-    """The bare engine in a process of its own: each call is one batch, and returns its seconds."""
+    """Run the bare engine in its own process. Yield a function that computes one batch and returns
+    its seconds."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.serving", "--bare", checkpoint],
         cwd=ROOT,
@@ -145,7 +146,7 @@ def engine(checkpoint: str, series: Sequence[dict[str, Any]]) -> Iterator[Callab
 
 
 def bare_engine(checkpoint: str) -> None:
-    """The other end of `engine`."""
+    """Run in the process that `engine` starts: compute a batch for each line on stdin."""
     settings = Settings()
     forecaster = Forecaster(load_checkpoint(checkpoint), settings)
     requested = json.loads(sys.stdin.readline())
@@ -183,9 +184,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--rounds", type=int, default=9, help="of each, in turn (%(default)s)")
     made.add_argument(
-        "--overload", type=float, default=0, metavar="SECONDS", help="then more than can be served"
+        "--rounds", type=int, default=9, help="rounds of each measurement (%(default)s)"
+    )
+    made.add_argument(
+        "--overload",
+        type=float,
+        default=0,
+        metavar="SECONDS",
+        help="seconds of overload afterwards",
     )
     made.add_argument("--bare", metavar="CHECKPOINT", help=argparse.SUPPRESS)
     return made

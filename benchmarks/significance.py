@@ -1,11 +1,12 @@
-"""How often the tests of docs/concepts/scores.md are wrong, and what they find.
+"""Error rates of the tests of docs/concepts/scores.md, and how often they find something.
 
     python -m benchmarks.significance            20,000 series for each size; some three minutes
     python -m benchmarks.significance --quick    a tenth of them
 
-Prints markdown. Each series is a sum of `h` independent numbers in a row, of mean 0: the error of
-forecasts h steps ahead, made every session, of which neither is better. Not part of the suite,
-which holds the size of the test in use with fewer series (tests/unit/evaluation).
+Prints Markdown. Each series is a moving sum of `h` independent numbers with mean 0. It models the
+differences of h-step-ahead forecasts, made every session, neither of which is better. The test
+suite does not run this; it checks the size of the test in use with fewer series
+(tests/unit/evaluation).
 """
 
 import argparse
@@ -21,11 +22,11 @@ from tradingbot.evaluation.statistics import diebold_mariano, student_p_value
 
 Floats = NDArray[np.float64]
 LENGTHS = (30, 60, 120, 250)
-YEARS = 504  # sessions of two years
+YEARS = 504  # sessions in two years
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the series")
     series = 2000 if parser.parse_args().quick else 20_000
@@ -53,7 +54,7 @@ def main() -> int:
 
 
 def differences(kind: str, count: int, n: int, h: int) -> Floats:
-    """(count, n)."""
+    """Return simulated differences, shape (count, n)."""
     random = np.random.default_rng(1)
     shape = (count, n + h)
     each = {
@@ -71,7 +72,8 @@ def in_use(worse: Floats, h: int) -> float:
 
 
 def hln(worse: Floats, h: int) -> float:
-    """Harvey, Leybourne and Newbold (1997): weights of one, Bartlett's where these fail."""
+    """Return the p-value of Harvey, Leybourne and Newbold (1997): equal weights, or Bartlett's if
+    these fail."""
     n, deviation = len(worse), worse - worse.mean()
     lags = [float(deviation[lag:] @ deviation[: n - lag]) / n for lag in range(h)]
     variance = lags[0] + 2 * sum(lags[1:])
@@ -82,7 +84,7 @@ def hln(worse: Floats, h: int) -> float:
 
 
 def excludes_none(worse: Floats, h: int) -> bool:
-    """Whether the interval says that there is skill, or the contrary."""
+    """Return whether the interval excludes zero skill."""
     yardstick = np.full(len(worse), 10.0 * math.sqrt(h))
     found = anytime_skill_interval(yardstick + worse, yardstick, h)
     return found is not None and not found[0] <= 0 <= found[1]

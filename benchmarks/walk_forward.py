@@ -1,16 +1,16 @@
-"""How much of a backtest's time is the engine's.
+"""The engine's share of the duration of a backtest.
 
     python -m benchmarks.walk_forward               the shape of Kronos-mini, and kronos-nano
 
-Prints markdown on stdout, and what it is doing on stderr; about a minute and a half.
+Prints Markdown to stdout and progress to stderr. Takes about a minute and a half.
 
-The Space is a process of its own on this machine, and the backtest the command `kronosbot
-backtest` over the four tickers of the sample: 500 bars of history, 5 days ahead, 50 paths. Its time
-is from the first request to the last answer in the file; the engine's is what the Space counts
-meanwhile. The rest is writing and reading JSON, checking it, and the CSV.
+The Space is a process on this machine. The backtest is the command `kronosbot backtest` over the
+four tickers of the sample: 500 bars of history, 5 days ahead, 50 paths. Its duration is from the
+first request to the last forecast in the file. The engine's duration is what the Space reports for
+that time. The rest is writing, reading and checking JSON, and writing the CSV.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import json
 import os
@@ -24,11 +24,11 @@ from benchmarks._support import cpu, engine_seconds, say, service, table
 from kronos_space.verification.synthetic_weights import write_checkpoint
 
 TICKERS, BARS, STEPS, PATHS = 4, 500, 5, 50
-WINDOWS = {"the shape of Kronos-mini": 24, "kronos-nano": 80}  # of each ticker
+WINDOWS = {"the shape of Kronos-mini": 24, "kronos-nano": 80}  # windows per ticker
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it
     print(
@@ -41,7 +41,7 @@ def main() -> int:
         for name, windows in WINDOWS.items():
             with service("kronos-nano" if name == "kronos-nano" else mini) as (url, _, _):
                 measured = []
-                for turn in range(options.rounds + 1):  # the first one warms up
+                for turn in range(options.rounds + 1):  # the first round is a warm-up
                     say(f"{name}, backtest {turn} of {options.rounds}")
                     measured.append(backtest(url, windows))
             rows.append(row(name, TICKERS * windows, measured[1:]))
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def backtest(url: str, windows: int) -> tuple[float, float]:
-    """Seconds of one backtest, and those of them that the engine worked."""
+    """Run a backtest. Return its seconds, and the engine's seconds within them."""
     command = [sys.executable, "-m", "tradingbot.kronosbot", "backtest", "--source", "sample"]
     command += ["--windows", str(windows), "--context", str(BARS), "--horizon", str(STEPS)]
     command += ["--samples", str(PATHS), "--json"]
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--rounds", type=int, default=3, help="of each (%(default)s)")
+    made.add_argument("--rounds", type=int, default=3, help="rounds per model (%(default)s)")
     return made
 
 

@@ -1,12 +1,12 @@
-"""Renew what is pinned: versions, and the hashes that the images install by.
+"""Renew the pinned versions, and the hashes with which the images are installed.
 
-    make lock                   the newest versions that go together, and their hashes
-    make lock LOCK=--hashes     the hashes alone, after a version was changed by hand
+    make lock                   pin the newest compatible versions and their hashes
+    make lock LOCK=--hashes     renew only the hashes, after a version was changed by hand
 
-Writes `constraints.txt` (all extras of the project), `kronos_space/requirements.txt` (what the
-Space imports, and below it what that needs) and the `.lock` files of both images, with `uv pip
-compile`. No file names an index. PyTorch's CPU build is not on PyPI: `kronos_space/torch-cpu.lock`
-stays as it is, and the last line says so where the version moved.
+Writes `constraints.txt` (all extras of the project), `kronos_space/requirements.txt` (direct and
+transitive dependencies of the Space) and the `.lock` files of both images, with `uv pip compile`.
+No file names an index. PyTorch's CPU build is not on PyPI, so `kronos_space/torch-cpu.lock` is not
+written; if the version of torch changed, the script ends with an error that says so.
 """
 
 import re
@@ -18,14 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 SPACE, BOTS = ROOT / "kronos_space", ROOT / "tradingbot"
 CONSTRAINTS = ROOT / "constraints.txt"
-# what the images run on; a wheel for it runs on every Linux of today
+# platform of the images; wheels for it run on every current Linux
 PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
 COMPILE = [
     *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", *PLATFORM),
     *("--no-emit-index-url", "--no-header", "--no-annotate"),
 ]
-GPU_ONLY = ("nvidia-", "cuda-", "triton==")  # PyTorch on PyPI asks for them; the CPU build does not
-BROUGHT = "\n# What these bring along.\n"
+# dependencies of PyTorch on PyPI that the CPU build does not have
+GPU_ONLY = ("nvidia-", "cuda-", "triton==")
+TRANSITIVE = "\n# Transitive dependencies.\n"
 
 
 def main(arguments: list[str]) -> None:
@@ -43,22 +44,23 @@ def main(arguments: list[str]) -> None:
 
 
 def renew_constraints() -> None:
-    """The newest versions of everything that any extra asks for, and that go together."""
+    """Write the newest compatible versions of all extras to `constraints.txt`."""
     found = _compile("", "--all-extras", "--upgrade", "pyproject.toml")
     kept = [line for line in found.splitlines() if not line.startswith(GPU_ONLY)]
     _write(CONSTRAINTS, "\n".join(kept) + "\n")
 
 
 def renew_requirements() -> None:
-    """The Space's own requirements in those versions, and what they bring along today."""
+    """Write the Space's direct dependencies and their transitive ones, pinned as in
+    `constraints.txt`."""
     file = SPACE / "requirements.txt"
-    own = _entries(file.read_text().partition(BROUGHT)[0])
+    direct = _entries(file.read_text().partition(TRANSITIVE)[0])
     versions = _entries(CONSTRAINTS.read_text())
-    pinned = [f"{name}=={versions[name]}" for name in own]
-    all_of_them = _compile("\n".join(pinned), "-c", str(CONSTRAINTS), "-")
-    brought = [line for line in all_of_them.splitlines()
+    pinned = [f"{name}=={versions[name]}" for name in direct]
+    compiled = _compile("\n".join(pinned), "-c", str(CONSTRAINTS), "-")
+    transitive = [line for line in compiled.splitlines()
                if line not in pinned and not line.startswith(GPU_ONLY)]  # fmt: skip
-    _write(file, "\n".join(pinned) + "\n" + BROUGHT + "\n".join(brought) + "\n")
+    _write(file, "\n".join(pinned) + "\n" + TRANSITIVE + "\n".join(transitive) + "\n")
 
 
 def renew_hashes() -> None:
@@ -79,17 +81,17 @@ def _compile(requirements: str, *arguments: str) -> str:
         [*COMPILE, *arguments], cwd=ROOT, input=requirements, text=True, stdout=subprocess.PIPE
     )
     if done.returncode:
-        sys.exit("lock: uv found no versions that go together; it says why above")
+        sys.exit("lock: uv found no compatible versions; see its output above")
     return done.stdout
 
 
 def _entries(text: str) -> dict[str, str]:
-    """Name -> version, in order."""
+    """Return the version of each pinned package, in the order of `text`."""
     return dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
 
 
 def _write(file: Path, body: str) -> None:
-    """Under the comment that the file begins with."""
+    """Replace the contents of `file`, but keep its leading comment."""
     head = re.match(r"(?:#.*\n)*", file.read_text())
     assert head is not None
     file.write_text(head[0] + body)

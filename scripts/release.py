@@ -1,12 +1,12 @@
-"""Prepare a release: one version everywhere, a dated changelog, a commit and a tag.
+"""Prepare a release: set the version in all files, date the changelog, commit and tag.
 
-    make release VERSION=0.2.0                    check, write, commit and tag; push nothing
-    python scripts/release.py check v0.2.0        does the tag fit what is checked out?
-    python scripts/release.py notes 0.2.0         the changelog's section, for the release's page
+    make release VERSION=0.2.0                    check, write, commit and tag; pushes nothing
+    python scripts/release.py check v0.2.0        check that the tag matches the checked-out files
+    python scripts/release.py notes 0.2.0         print the changelog section, for the release page
 
-`tradingbot.__version__` is the version. A Space runs without that package, and Helm reads a file of
-its own, so three more lines repeat it (`REPEATED`); a test holds them equal. The standard library
-alone: the workflow of a release runs this before anything is installed.
+`tradingbot.__version__` is the version. Three more lines repeat it (`REPEATED`), because a Space
+runs without that package and Helm reads its own file. A test keeps them equal. This script uses the
+standard library only, because the release workflow runs it before anything is installed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ UNRELEASED = "## [Unreleased]"
 
 
 class NotReady(Exception):
-    """What stands in the way of the release, in one line."""
+    """A reason, in one line, why the release cannot be made."""
 
 
 def main(arguments: list[str]) -> None:
@@ -36,19 +36,19 @@ def main(arguments: list[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, about in (
         ("prepare", "write the version, date the changelog, commit and tag"),
-        ("check", "hold a tag to the version and the changelog of what is checked out"),
+        ("check", "check a tag against the version and the changelog of the checked-out files"),
         ("notes", "print the changelog's section of a version"),
     ):
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument("version", help="as 0.2.0 or v0.2.0")
-        command.add_argument("--folder", type=Path, default=Path(), help="of the project")
-    asked = parser.parse_args(arguments)
-    version = asked.version.removeprefix("v")
+        command.add_argument("--folder", type=Path, default=Path(), help="folder of the project")
+    options = parser.parse_args(arguments)
+    version = options.version.removeprefix("v")
     try:
         if not re.fullmatch(VERSION, version):
-            raise NotReady(f"VERSION={asked.version!r}: expected three numbers, as 0.2.0")
-        {"prepare": prepare, "check": check, "notes": print_notes}[asked.command](
-            asked.folder, version
+            raise NotReady(f"VERSION={options.version!r}: expected three numbers, as 0.2.0")
+        {"prepare": prepare, "check": check, "notes": print_notes}[options.command](
+            options.folder, version
         )
     except NotReady as error:
         sys.exit(f"release: {error}")
@@ -58,7 +58,7 @@ def prepare(folder: Path, version: str) -> None:
     """Write `version` everywhere, date the changelog, commit and tag."""
     current = current_version(folder)
     if _order(version) <= _order(current):
-        raise NotReady(f"VERSION={version!r}: expected a later one than {current}")
+        raise NotReady(f"VERSION={version!r}: expected a version later than {current}")
     if changed := _git(folder, "status", "--porcelain"):
         raise NotReady(f"commit or stash first: {changed.splitlines()[0].strip()}")
     if _git(folder, "tag", "--list", f"v{version}"):
@@ -72,11 +72,13 @@ def prepare(folder: Path, version: str) -> None:
 
 
 def check(folder: Path, version: str) -> None:
-    """Refuse a tag that is not the version of every file, or has no dated changelog section."""
+    """Raise NotReady unless all files have `version` and the changelog has a dated section for
+    it."""
     for file, pattern in (SOURCE, *REPEATED):
         if (found := _read(folder / file, pattern)) != version:
             raise NotReady(
-                f"{file} says {found}, the tag {version}: make release VERSION={version}"
+                f"{file} has the version {found}, the tag is {version}: "
+                f"make release VERSION={version}"
             )
     notes(folder, version)
 
@@ -86,10 +88,10 @@ def current_version(folder: Path) -> str:
 
 
 def date_changelog(changelog: Path, version: str, day: dt.date) -> None:
-    """Make what is unreleased the section of `version`, under an empty one."""
+    """Turn the unreleased section into that of `version`, below a new empty one."""
     text = changelog.read_text(encoding="utf-8")
     if not _section(text, UNRELEASED):
-        raise NotReady(f"{changelog.name}: nothing stands under {UNRELEASED[3:]}")
+        raise NotReady(f"{changelog.name}: nothing is listed under {UNRELEASED[3:]}")
     dated = f"{UNRELEASED}\n\n## [{version}] - {day}"
     changelog.write_text(text.replace(UNRELEASED, dated, 1), encoding="utf-8")
 
@@ -107,13 +109,13 @@ def print_notes(folder: Path, version: str) -> None:
 
 
 def _section(text: str, heading: str) -> str:
-    """What stands under `heading`, up to the next version's."""
+    """Return the text under `heading`, up to the next version's heading."""
     _, found, after = text.partition(f"{heading}\n")
     return re.split(r"^## ", after, maxsplit=1, flags=re.MULTILINE)[0].strip() if found else ""
 
 
 def _order(version: str) -> tuple[list[int], bool, str]:
-    """Sorts versions; a pre-release stands before its release."""
+    """Return a sort key for versions in which a pre-release comes before its release."""
     numbers, _, before = version.partition("-")
     return [int(number) for number in numbers.split(".")], not before, before
 

@@ -162,7 +162,7 @@ def test_a_space_of_the_hub_that_sleeps_passes_helm_test_and_a_missing_one_does_
     cluster.secret(NAMESPACE, "tradingbot-secrets", {"DATABASE_URL": postgres_url})
     with Hub() as hub:
         install(cluster, env__KRONOS_SPACE_URL=hub.space_url)
-        assert "/health sleeps; kronosbot wakes it" in shell(cluster, HELM_TEST)
+        assert "/health is asleep; kronosbot wakes it" in shell(cluster, HELM_TEST)
         install(cluster, env__KRONOS_SPACE_URL=f"{hub.url}/nowhere")
         with pytest.raises(AssertionError, match="/nowhere/health answered 404"):
             shell(cluster, HELM_TEST)
@@ -176,7 +176,7 @@ def test_helm_test_fails_without_a_database_and_without_the_space_of_the_cluster
         install(cluster, space__enabled=True)
         with pytest.raises(AssertionError) as failure:
             shell(cluster, HELM_TEST)
-    assert "no database is configured, neither in the secret nor in the values" in str(
+    assert "no database is configured in the secret or in the values" in str(
         failure.value
     )
     assert "/health answered 503" in str(failure.value)

@@ -122,7 +122,7 @@ def test_the_space_is_scraped_with_its_key_where_the_values_say_so() -> None:
 
 def test_nothing_is_scraped_twice_and_nothing_of_it_is_there_unless_it_is_wanted() -> None:
     both = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true"
-    assert "would scrape the same twice" in refusal("--set", f"metrics.enabled=true,{both}")
+    assert "would scrape the same pods twice" in refusal("--set", f"metrics.enabled=true,{both}")
     kinds = {(one["apiVersion"], one["kind"]) for one in rendered()}
     assert not {kind for api, kind in kinds if api == OF_PROMETHEUS}
     assert not {"ConfigMap", "Deployment"} & {kind for _, kind in kinds}

@@ -357,7 +357,7 @@ def test_what_is_no_secret_may_stand_in_the_values_but_no_address_with_a_passwor
         assert "s3cret" not in said
     bot = {"name": "abot", "schedule": "@daily", "args": ["--database-url=postgresql://a:b@c/d"]}
     said = refusal("--set-json", f"bots={json.dumps([bot])}")
-    assert "bots: abot: an address with a password in command or args" in said
+    assert "bots: abot: command or args contain an address with a password" in said
 
 
 # whose Space --------------------------------------------------------------------------------
@@ -776,7 +776,7 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
          "at '/bots/0/shards': minimum: got 0, want 1"),
         (["--set-json", 'bots=[{"name":"abot","schedule":"@daily"},'
                         '{"name":"a","schedule":"@daily"}]'],
-         "bots: abot and a would both be the CronJob tradingbot-a"),
+         "bots: abot and a would both become the CronJob tradingbot-a"),
         (["--set-json", "bots=[]"], "at '/bots': minItems: got 0, want 1"),
         (["--set", "env.HF_TOKEN=hf_x"], "env: HF_TOKEN does not belong here"),
         (["--set-json", 'env.A={"valueFrom":{}}'],
@@ -788,7 +788,7 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
         (["--set-json", 'bots=[{"name":"abot","schedule":"@daily","command":[]}]'],
          "at '/bots/0/command': minItems: got 0, want 1"),
         (["--set-json", 'bots=[{"name":"bot-a","schedule":"@daily"}]'],
-         "bots: bot-a: nothing stands before"),
+         'bots: bot-a: the CronJob is named after what comes before "bot"'),
         (["--set-json", 'bots=[{"name":"abot","schedule":"TZ=UTC 5 22 * *"}]'],
          "at '/bots/0/schedule': 'TZ=UTC 5 22 * *' does not match pattern"),
         (["--set", "startingDeadlineSeconds=null"], "missing property 'startingDeadlineSeconds'"),
@@ -861,7 +861,7 @@ def test_a_release_by_which_no_service_can_be_named_is_refused_where_there_is_on
     helm("template", name, CHART)
     with pytest.raises(subprocess.CalledProcessError) as refusal:
         helm("template", name, CHART, "--set", "space.enabled=true")
-    assert f"release {name}: Services are named by it" in refusal.value.stderr
+    assert f"release {name}: Services are named after it" in refusal.value.stderr
 
 
 @pytest.mark.parametrize(
@@ -934,4 +934,4 @@ def test_kronosbot_alone_gets_the_address_of_notifications_from_the_secret() -> 
             assert given == (secret if name == "tradingbot-kronos" else None), name
     with pytest.raises(subprocess.CalledProcessError) as refused:
         rendered("--set", "env.KRONOS_NOTIFY=https://ntfy.sh/topic")
-    assert "KRONOS_NOTIFY is a secret, which anybody could read here" in refused.value.stderr
+    assert "KRONOS_NOTIFY is a secret that anybody could read here" in refused.value.stderr

@@ -106,9 +106,9 @@ def test_the_tag_of_a_release_passes_and_gives_its_notes(
 @pytest.mark.parametrize(
     ("version", "says"),
     [
-        ("0.1.0", "VERSION='0.1.0': expected a later one than 0.1.0"),
-        ("0.0.9", "VERSION='0.0.9': expected a later one than 0.1.0"),
-        ("0.1.0-rc.1", "expected a later one"),
+        ("0.1.0", "VERSION='0.1.0': expected a version later than 0.1.0"),
+        ("0.0.9", "VERSION='0.0.9': expected a version later than 0.1.0"),
+        ("0.1.0-rc.1", "expected a version later"),
         ("", "VERSION='': expected three numbers, as 0.2.0"),
         ("1.2", "VERSION='1.2': expected three numbers, as 0.2.0"),
         ("0.2.0; rm -rf x", "expected three numbers"),
@@ -128,7 +128,7 @@ def test_a_release_without_a_change_is_refused(project: Path) -> None:
     (project / "CHANGELOG.md").write_text(CHANGELOG.replace("### Added\n\n- A thing.\n\n", ""))
     git(project, "commit", "--all", "--quiet", "--message", "nothing")
     says = refusal(project, "prepare", "0.2.0")
-    assert says == "release: CHANGELOG.md: nothing stands under [Unreleased]"
+    assert says == "release: CHANGELOG.md: nothing is listed under [Unreleased]"
 
 
 @pytest.mark.parametrize("which", range(len(release.REPEATED) + 1))
@@ -139,7 +139,7 @@ def test_a_tag_that_one_file_does_not_know_is_refused(project: Path, which: int)
     line = re.search(pattern, text, re.MULTILINE)
     assert line is not None
     (project / file).write_text(text.replace(line[0], line[0].replace("0.2.0", "0.1.9")))
-    assert f"{file} says 0.1.9, the tag 0.2.0" in refusal(project, "check", "v0.2.0")
+    assert f"{file} has the version 0.1.9, the tag is 0.2.0" in refusal(project, "check", "v0.2.0")
 
 
 def test_a_tag_without_a_dated_section_is_refused(project: Path) -> None:

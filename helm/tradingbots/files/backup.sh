@@ -1,4 +1,4 @@
-# Write one backup of the database, check that it can be read, and remove all but the newest $KEEP.
+# Write a backup of the database, check that it is readable, and delete all but the newest $KEEP.
 name=kronos-$(date -u +%Y%m%dT%H%M%SZ).dump
 partial=$folder/.partial
 trap 'rm -f "$partial"' EXIT

@@ -1,4 +1,5 @@
-# The bots' role, which owns their database and is no superuser. The postgres image runs this once.
+# Create the bots' role. It owns their database and is not a superuser. The postgres image runs this
+# script once, when it initialises the volume.
 psql --set=ON_ERROR_STOP=1 --set=password="$KRONOS_PASSWORD" --username="$POSTGRES_USER" \
     --dbname="$POSTGRES_DB" <<'SQL'
 CREATE ROLE kronos LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'password';

@@ -1,13 +1,13 @@
-# Sets `address`, from which pg_dump and pg_restore connect: the database of the bots' settings.
+# Set `address`, the connection string for pg_dump and pg_restore, from the bots' database settings.
 set -euo pipefail
 umask 077
 address=${DATABASE_URL:-${POSTGRES_URI:-}}
 case $address in
-    sqlite:*) echo "the database is a SQLite file: copy that" >&2; exit 2 ;;
-    ?*) address=postgresql://${address#*://} ;; # where SQLAlchemy names its driver too
+    sqlite:*) echo "the database is a SQLite file: back it up by copying the file" >&2; exit 2 ;;
+    ?*) address=postgresql://${address#*://} ;; # drop the driver of a SQLAlchemy URL
     *)
         if [ -z "${POSTGRES_HOST:-}" ]; then
-            echo "no database: set DATABASE_URL, or POSTGRES_HOST and its kin, in the secret" >&2
+            echo "no database: set DATABASE_URL or POSTGRES_* in the secret" >&2
             exit 2
         fi
         export PGHOST=$POSTGRES_HOST PGPORT=${POSTGRES_PORT:-5432} PGUSER=${POSTGRES_USER:-}

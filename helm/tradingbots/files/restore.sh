@@ -1,11 +1,12 @@
-# Put the newest backup, or $RESTORE_FILE, in the place of what the database holds: all of it or nothing.
+# Replace the contents of the database with the newest backup, or with $RESTORE_FILE, in one
+# transaction.
 file=${RESTORE_FILE:-$(ls -1 "$folder" | grep -E '^kronos-[0-9TZ]+[.]dump$' | sort | tail -n 1 || true)}
 if [ -z "$file" ] || [ ! -f "$folder/$file" ]; then
-    echo "${file:-a backup} is not there; there are: $(ls -1 "$folder" | tr '\n' ' ')" >&2
+    echo "${file:-a backup}: not found; available: $(ls -1 "$folder" | tr '\n' ' ')" >&2
     exit 2
 fi
-# One transaction, which a failure on either side of the pipe leaves without its COMMIT. pg_restore
-# drops no partition of a ledger that `kronosbot partition` has made, so that goes first.
+# If either side of the pipe fails, the COMMIT is never sent and the transaction rolls back.
+# pg_restore does not drop the partitions that `kronosbot partition` created, so drop that table first.
 {
     echo 'BEGIN;'
     cat <<'SQL'

@@ -1,5 +1,5 @@
-{{/* Refuse the values of an older chart, as `helm upgrade --reuse-values` gives them: they lack what is
-     new since 0.1.0. The schema asks for none of it, since its words would not help. */}}
+{{/* Refuse the values of an older chart, which `helm upgrade --reuse-values` passes: they lack the keys
+     added since 0.1.0. The schema does not require these keys, because its error would not name the cause. */}}
 {{- define "tradingbots.refuseOldValues" -}}
 {{- range list "backup" "metrics" "alerts" "dashboard" "space.serviceMonitor" "space.podMonitor" }}
 {{- $names := splitList "." . }}
@@ -8,7 +8,7 @@
 {{- $above = get $above . }}
 {{- end }}
 {{- if not (hasKey $above (last $names)) }}
-{{- fail (printf "the values have no %s, as those of an older version of the chart: upgrade with --reset-then-reuse-values in the place of --reuse-values" .) }}
+{{- fail (printf "the values have no %s, because they are from an older version of the chart: upgrade with --reset-then-reuse-values instead of --reuse-values" .) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -22,14 +22,14 @@ app.kubernetes.io/part-of: kronos
 {{ include "tradingbots.selector" . }}
 {{- end }}
 
-{{/* Those of them that never change, for selectors and long-lived pods. */}}
+{{/* Labels that never change, for selectors and long-lived pods. */}}
 {{- define "tradingbots.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* The version of packages and images; a label and a tag may hold no plus. */}}
+{{/* The version of packages and images. Labels and tags may not contain a plus. */}}
 {{- define "tradingbots.version" -}}
 {{ .Chart.AppVersion | replace "+" "_" }}
 {{- end }}
@@ -39,12 +39,13 @@ app.kubernetes.io/component: {{ .component }}
 tradingbot-{{ regexReplaceAll "-?bot(-|$)" . "${1}" | trimSuffix "-" }}
 {{- end }}
 
-{{/* What a bot runs: kronosbot and kronosbot-report -> tradingbot.kronosbot */}}
+{{/* The Python module of a bot: kronosbot and kronosbot-report -> tradingbot.kronosbot */}}
 {{- define "tradingbots.module" -}}
 tradingbot.{{ splitList "-" . | first }}
 {{- end }}
 
-{{/* A digest alone names an image; a tag next to it is for the reader. Takes a dict: root, image. */}}
+{{/* The image and its pull policy. With a digest the tag is optional and only informative.
+     Takes a dict: root, image. */}}
 {{- define "tradingbots.image" -}}
 {{- $tag := .image.tag }}
 {{- if not (or $tag .image.digest) }}
@@ -54,7 +55,7 @@ image: "{{ .image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with .image.di
 imagePullPolicy: {{ .image.pullPolicy }}
 {{- end }}
 
-{{/* What every pod has. Takes a dict: root, and user, the number that it runs as. */}}
+{{/* Settings common to all pods. Takes a dict: root, user (the numeric user ID). */}}
 {{- define "tradingbots.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -73,7 +74,7 @@ securityContext:
     type: RuntimeDefault
 {{- end }}
 
-{{/* What every container has. */}}
+{{/* Settings common to all containers. */}}
 {{- define "tradingbots.container" -}}
 securityContext:
   allowPrivilegeEscalation: false
@@ -82,7 +83,7 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{/* Environment variables of a dict: name -> a text, a number, or what stands under valueFrom. */}}
+{{/* Environment variables from a dict: name -> a string, a number or the contents of valueFrom. */}}
 {{- define "tradingbots.env" -}}
 {{- range $name, $value := . }}
 - name: {{ $name }}
@@ -97,19 +98,19 @@ securityContext:
 {{- end }}
 {{- end }}
 
-{{/* Refuse a secret in plain text, which the release and every pod would show: what is named like one,
-     and an address with a password in it. Takes a dict: root, where, env. */}}
+{{/* Refuse secrets in plain text, because the release and every pod would show them: variables with a
+     secret-like name, and URLs with a password. Takes a dict: root, where, env. */}}
 {{- define "tradingbots.refuseSecrets" -}}
 {{- $named := "(?i)(password|passwd|passphrase|secret|token|credentials?|key|dsn|notify|(^|_)(pass|pwd|auth)|(database|postgres|postgresql|pg|db|redis|mongo|mongodb|amqp)_?ur[il])_?[0-9]*$" }}
 {{- $where := .where }}
 {{- $secret := .root.Values.secretName }}
 {{- range $name, $value := .env }}
 {{- if eq $name "HF_TOKEN" }}
-{{- fail (printf "%s: HF_TOKEN does not belong here: put it into the secret, from which kronosbot alone gets it" $where) }}
+{{- fail (printf "%s: HF_TOKEN does not belong here: put it into the secret, which passes it to kronosbot only" $where) }}
 {{- end }}
 {{- if not (or (kindIs "map" $value) (eq (toString $value) "")) }}
 {{- if or (regexMatch $named $name) (regexMatch "://[^/@\\s]*:[^/@\\s]*@" (toString $value)) }}
-{{- fail (printf "%s: %s is a secret, which anybody could read here: put it into the secret %s, or give {secretKeyRef: {name: …, key: …}}" $where $name $secret) }}
+{{- fail (printf "%s: %s is a secret that anybody could read here: put it into the secret %s, or give {secretKeyRef: {name: …, key: …}}" $where $name $secret) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -124,17 +125,17 @@ securityContext:
 {{- include "tradingbots.refuseSecrets" (dict "root" $ "where" $where "env" (.env | default dict)) }}
 {{- range concat (.command | default list) (.args | default list) }}
 {{- if regexMatch "://[^/@\\s]*:[^/@\\s]*@" . }}
-{{- fail (printf "%s: an address with a password in command or args, which anybody could read: give it as DATABASE_URL in the secret" (trimSuffix ": env" $where)) }}
+{{- fail (printf "%s: command or args contain an address with a password that anybody could read: put it into the secret as DATABASE_URL" (trimSuffix ": env" $where)) }}
 {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Variables that the values give, over those that the chart gives. Takes a dict: own, given (a list
-     of dicts, of which a later one goes before). */}}
+{{/* The chart's variables, overridden by those of the values. Takes a dict: defaults, overrides (a list
+     of dicts; later ones take precedence). */}}
 {{- define "tradingbots.mergedEnv" -}}
-{{- $env := deepCopy .own }}
-{{- range .given }}
+{{- $env := deepCopy .defaults }}
+{{- range .overrides }}
 {{- range $name, $value := . }}
 {{- $_ := set $env $name $value }}
 {{- end }}
@@ -145,22 +146,23 @@ securityContext:
 {{- include "tradingbots.env" $env }}
 {{- end }}
 
-{{/* The address of the default Space, which gives way to that of an HF_SPACE_REPO. */}}
+{{/* The address of the default Space. HF_SPACE_REPO overrides it. */}}
 {{- define "tradingbots.defaultSpaceURL" -}}
 https://guestros-kronos-trading-api.hf.space
 {{- end }}
 
-{{/* A variable from the secret of the same key, which may be missing. Takes a dict: root, name. */}}
+{{/* A variable from the key of the same name in the secret. The key may be missing. Takes a dict: root,
+     name. */}}
 {{- define "tradingbots.fromSecret" -}}
 {{ .name }}: {secretKeyRef: {name: {{ .root.Values.secretName | quote }}, key: {{ .name }}, optional: true}}
 {{- end }}
 
-{{/* Where the database is: this chart's, or that of the values, or that of the secret. */}}
+{{/* Variables of the database: this chart's Postgres, the database of the values, or the secret's. */}}
 {{- define "tradingbots.database" -}}
 {{- $database := .Values.database }}
 {{- if .Values.postgres.enabled }}
 {{- if $database.host }}
-{{- fail "postgres.enabled and database.host name two databases: leave one of them out" }}
+{{- fail "postgres.enabled and database.host name two databases: remove one of them" }}
 {{- end }}
 POSTGRES_HOST: {{ .Release.Name }}-postgres
 POSTGRES_USER: kronos
@@ -187,8 +189,8 @@ POSTGRES_DATABASE: {{ $database.name | quote }}
 http://{{ .Release.Name }}-space:7860
 {{- end }}
 
-{{/* Whose Space forecasts, for NOTES. */}}
-{{- define "tradingbots.whoseSpace" -}}
+{{/* The Space that the bots use, in words, for NOTES. */}}
+{{- define "tradingbots.spaceInUse" -}}
 {{- $repo := .Values.env.HF_SPACE_REPO }}
 {{- $url := .Values.env.KRONOS_SPACE_URL }}
 {{- if .Values.space.enabled -}}
@@ -197,7 +199,7 @@ the Space in this cluster, {{ include "tradingbots.spaceURL" . }}
 the Space {{ kindIs "string" $repo | ternary $repo "that env.HF_SPACE_REPO refers to" }}
 {{- else if eq (toString $url) (include "tradingbots.defaultSpaceURL" .) -}}
 the default Space, guestros/kronos-trading-api at {{ $url }}.
-With HF_TOKEN or KRONOS_API_KEY in the secret the bots use it only if you name it; or name your own:
+If the secret has HF_TOKEN or KRONOS_API_KEY, set this Space or your own explicitly:
   --set env.HF_SPACE_REPO=OWNER/NAME
 {{- else if not (or $url $repo) -}}
 nowhere: env.HF_SPACE_REPO and env.KRONOS_SPACE_URL are empty
@@ -206,27 +208,27 @@ nowhere: env.HF_SPACE_REPO and env.KRONOS_SPACE_URL are empty
 {{- end }}
 {{- end }}
 
-{{/* All variables of a pod that runs the bots' image. Takes a dict: root, env, the pod's own. */}}
+{{/* All variables of a pod that runs the bots' image. Takes a dict: root, env (of this pod). */}}
 {{- define "tradingbots.botEnv" -}}
 {{- $secret := include "tradingbots.fromSecret" (dict "root" .root "name" "KRONOS_API_KEY") | fromYaml }}
-{{- $own := merge $secret (include "tradingbots.database" .root | fromYaml) }}
+{{- $defaults := merge $secret (include "tradingbots.database" .root | fromYaml) }}
 {{- $space := .root.Values.space.enabled | ternary (dict "KRONOS_SPACE_URL" (include "tradingbots.spaceURL" .root)) dict }}
-{{- include "tradingbots.mergedEnv" (dict "own" $own "given" (list .root.Values.env $space (.env | default dict))) }}
+{{- include "tradingbots.mergedEnv" (dict "defaults" $defaults "overrides" (list .root.Values.env $space (.env | default dict))) }}
 {{- end }}
 
-{{/* A place to write, for the read-only rest. */}}
+{{/* A writable /tmp, because the root file system is read-only. */}}
 {{- define "tradingbots.tmpMount" -}}
 - name: tmp
   mountPath: /tmp
 {{- end }}
-{{/* Takes how large it may become; the pod is evicted beyond it, before the node's disk is full. */}}
+{{/* Takes the size limit. A pod that exceeds it is evicted before the node's disk is full. */}}
 {{- define "tradingbots.tmpVolume" -}}
 - name: tmp
   emptyDir:
     sizeLimit: {{ . }}
 {{- end }}
 
-{{/* This release's bots, its test and its backups, as a peer of a NetworkPolicy. */}}
+{{/* This release's bots, test and backups, as a NetworkPolicy peer. */}}
 {{- define "tradingbots.botsSelector" -}}
 matchLabels:
   app.kubernetes.io/name: {{ .Chart.Name }}
@@ -237,7 +239,7 @@ matchExpressions:
     values: [bot, test, backup]
 {{- end }}
 
-{{/* The `env` that the values give the bot kronosbot. */}}
+{{/* The `env` of the bot kronosbot in the values. */}}
 {{- define "tradingbots.envOfKronosbot" -}}
 {{- $env := dict }}
 {{- range .Values.bots }}
@@ -248,39 +250,39 @@ matchExpressions:
 {{- toYaml $env }}
 {{- end }}
 
-{{/* A ServiceMonitor or a PodMonitor, for the Prometheus operator. Takes a dict: root, component, port
-     (its name), of (the values with serviceMonitor and podMonitor). */}}
+{{/* A ServiceMonitor or a PodMonitor for the Prometheus operator. Takes a dict: root, component, port (its
+     name), values (those with serviceMonitor and podMonitor). */}}
 {{- define "tradingbots.monitor" -}}
-{{- $it := . }}
-{{- if and .of.serviceMonitor.enabled .of.podMonitor.enabled }}
-{{- fail (printf "%s: serviceMonitor and podMonitor would scrape the same twice: enable one of them" .component) }}
+{{- $args := . }}
+{{- if and .values.serviceMonitor.enabled .values.podMonitor.enabled }}
+{{- fail (printf "%s: serviceMonitor and podMonitor would scrape the same pods twice: enable only one of them" .component) }}
 {{- end }}
 {{- range $kind := list "ServiceMonitor" "PodMonitor" }}
-{{- $values := index $it.of (untitle $kind) }}
+{{- $values := index $args.values (untitle $kind) }}
 {{- if $values.enabled }}
 ---
 apiVersion: monitoring.coreos.com/v1
 kind: {{ $kind }}
 metadata:
-  name: {{ $it.root.Release.Name }}-{{ $it.component }}
-  namespace: {{ $it.root.Release.Namespace }}
+  name: {{ $args.root.Release.Name }}-{{ $args.component }}
+  namespace: {{ $args.root.Release.Namespace }}
   labels:
-    {{- include "tradingbots.labels" $it | nindent 4 }}
+    {{- include "tradingbots.labels" $args | nindent 4 }}
     {{- with $values.labels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
   selector:
     matchLabels:
-      {{- include "tradingbots.selector" $it | nindent 6 }}
+      {{- include "tradingbots.selector" $args | nindent 6 }}
   {{ eq $kind "ServiceMonitor" | ternary "endpoints" "podMetricsEndpoints" }}:
-    - port: {{ $it.port }}
+    - port: {{ $args.port }}
       path: /metrics
       interval: {{ $values.interval }}
       {{- if $values.sendKey }}
       authorization:
         credentials:
-          name: {{ $it.root.Values.secretName }}
+          name: {{ $args.root.Values.secretName }}
           key: KRONOS_API_KEY
       {{- end }}
 {{- end }}
