@@ -25,7 +25,8 @@ class Overload:
     """An overload of a Space, with a client that requests /health throughout.
 
     The load consists of large batches without a pause, bodies of 50 MB, a body sent at one byte a
-    second, and invalid bodies."""
+    second, and invalid bodies.
+    """
 
     def __init__(self, url: str, pid: int, seconds: float) -> None:
         self.url = url

@@ -226,7 +226,8 @@ def storm_table(record: Sequence[ForecastOutcomes]) -> str:
     """Return the coverage of the 80 % band at step 1 of the simulated market, before and after the
     volatility doubles.
 
-    Compares kronos-nano, which sees the last 251 candles, with bands that never change."""
+    Compares kronos-nano, which sees the last 251 candles, with bands that never change.
+    """
     one_step = [step_one(one) for one in record]
     still = [
         replace(one, raw_quantiles=np.tile(one.raw_quantiles[0], (len(one), 1))) for one in one_step

@@ -176,7 +176,11 @@ def test_a_backup_that_fails_removes_none_and_leaves_no_half(tools: Path, tmp_pa
         ("backup", {}, r"2: no database: set DATABASE_URL or POSTGRES_\* in the secret"),
         ("backup", {"DATABASE_URL": "sqlite:///kronos.db"}, "2: the database is a SQLite file"),
         ("restore", by_url("postgresql://h/d"), "2: a backup: not found; available:"),
-        ("restore", {**by_url("postgresql://h/d"), "RESTORE_FILE": "a.dump"}, "2: a.dump: not found"),
+        (
+            "restore",
+            {**by_url("postgresql://h/d"), "RESTORE_FILE": "a.dump"},
+            "2: a.dump: not found",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_in_a_line(

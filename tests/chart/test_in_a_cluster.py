@@ -176,9 +176,7 @@ def test_helm_test_fails_without_a_database_and_without_the_space_of_the_cluster
         install(cluster, space__enabled=True)
         with pytest.raises(AssertionError) as failure:
             shell(cluster, HELM_TEST)
-    assert "no database is configured in the secret or in the values" in str(
-        failure.value
-    )
+    assert "no database is configured in the secret or in the values" in str(failure.value)
     assert "/health answered 503" in str(failure.value)
 
 

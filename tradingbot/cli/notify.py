@@ -23,7 +23,7 @@ def notify(
 
     Try it: kronosbot notify --test
     """
-    from tradingbot.monitoring.notification import configured_target, send, trial
+    from tradingbot.monitoring.notification import configured_target, sample_message, send
     from tradingbot.settings import default_timeouts
 
     try:
@@ -34,7 +34,7 @@ def notify(
             raise ConfigError(
                 "KRONOS_NOTIFY is not set: where shall the message go? Such as https://ntfy.sh/TOPIC"
             )
-        send(target, trial(), default_timeouts())
+        send(target, sample_message(), default_timeouts())
     except KronosError as error:
         fail(error)
     typer.echo(f"Sent to the {target.service} of KRONOS_NOTIFY: look there")

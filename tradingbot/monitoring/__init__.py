@@ -1,1 +1,1 @@
-"""What an operator watches the nightly job by: notifications, and metrics for Prometheus."""
+"""Monitoring of the nightly job: notifications, and metrics for Prometheus."""

@@ -1,4 +1,4 @@
-"""`/metrics` and `/healthz` over HTTP, read from the database at most every few seconds."""
+"""Serve `/metrics` and `/healthz` over HTTP. The database is read at most every few seconds."""
 
 import logging
 import socket
@@ -23,48 +23,54 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEPT = 15.0  # seconds that a snapshot serves for
-PATIENCE = 5.0  # seconds that a scrape waits for the database; Prometheus waits for ten
-CALLER = 10.0  # seconds that the rest of a request may take
+MAX_AGE = 15.0  # seconds for which a snapshot is reused
+DATABASE_TIMEOUT = 5.0  # seconds that a scrape waits for the database; Prometheus waits for ten
+REQUEST_TIMEOUT = 10.0  # time-out in seconds for reading a request and sending the response
 
 
 class Cached:
-    """The newest snapshot. One thread reads it, and no caller waits for long."""
+    """Cache of the newest snapshot. One background thread reads it, and callers wait a limited
+    time."""
 
     def __init__(
-        self, read: Callable[[], Snapshot], *, kept: float = KEPT, patience: float = PATIENCE
+        self,
+        read: Callable[[], Snapshot],
+        *,
+        max_age: float = MAX_AGE,
+        timeout: float = DATABASE_TIMEOUT,
     ) -> None:
         self._read = read
-        self._kept_for = kept
-        self._patience = patience
+        self._max_age = max_age
+        self._timeout = timeout
         self._lock = threading.Lock()
         self._reading: Future[Snapshot] | None = None
-        self._kept = Snapshot()
+        self._snapshot = Snapshot()
         self._read_at = float("-inf")
 
     def snapshot(self) -> Snapshot:
-        """One that is recent; one without a status while the database does not answer."""
+        """Return a recent snapshot, or one without a status if the database does not answer in
+        time."""
         with self._lock:
-            if self._reading is None and time.monotonic() - self._read_at < self._kept_for:
-                return self._kept
+            if self._reading is None and time.monotonic() - self._read_at < self._max_age:
+                return self._snapshot
             if self._reading is None:
                 self._reading = in_background(self._read)
             reading = self._reading
         try:
-            found = reading.result(self._patience)
+            snapshot = reading.result(self._timeout)
         except TimeoutError:
-            return Snapshot(why=f"the database has not answered within {self._patience:g} s")
-        except KronosError as error:  # such as a folder of candles that is not there
-            found = Snapshot(why=str(error))
-        except Exception as error:  # a mistake of ours is no reason to be dead
+            return Snapshot(why=f"the database has not answered within {self._timeout:g} s")
+        except KronosError as error:  # such as a missing folder of candles
+            snapshot = Snapshot(why=str(error))
+        except Exception as error:  # a bug must not stop the exporter
             logger.exception("the metrics could not be read")
-            found = Snapshot(why=type(error).__name__)
+            snapshot = Snapshot(why=type(error).__name__)
         with self._lock:
             if self._reading is reading:
-                if found.why and found.why != self._kept.why:
-                    logger.warning("kronosbot_up is 0: %s", found.why)
-                self._reading, self._kept, self._read_at = None, found, time.monotonic()
-        return found
+                if snapshot.why and snapshot.why != self._snapshot.why:
+                    logger.warning("kronosbot_up is 0: %s", snapshot.why)
+                self._reading, self._snapshot, self._read_at = None, snapshot, time.monotonic()
+        return snapshot
 
 
 class _Job(Collector):
@@ -73,7 +79,7 @@ class _Job(Collector):
         self._version = version
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        return ()  # else it would be read when it is registered
+        return ()  # otherwise registering the collector would read the database
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         return families(self._cached.snapshot(), self._version)
@@ -83,7 +89,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that hangs up is no error."""
+        """Ignore errors of a request, such as a client that hangs up."""
 
 
 class _ServerOfIPv6(_Server):
@@ -91,14 +97,18 @@ class _ServerOfIPv6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = CALLER
+    timeout = REQUEST_TIMEOUT
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A scrape every few seconds is nothing to log."""
+        """Log nothing: Prometheus scrapes every few seconds."""
 
 
 def make_exporter(cached: Cached, *, version: str, host: str, port: int) -> WSGIServer:
-    """The server, which listens already; `serve_forever` answers. ConfigError if it cannot."""
+    """Return a server that already listens. Call `serve_forever` to handle requests.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
     registry = CollectorRegistry()
     registry.register(_Job(cached, version))
     server = _ServerOfIPv6 if ":" in host else _Server
@@ -119,7 +129,8 @@ def _application(registry: CollectorRegistry) -> Callable[[Any, Any], Iterable[b
             status, text = "405 Method Not Allowed", b"GET only\n"
         elif path == "/metrics":
             return metrics(environ, start_response)
-        elif path == "/healthz":  # of the process: a new one would not mend the database
+        # health of the process alone: a restart would not repair the database
+        elif path == "/healthz":
             status, text = "200 OK", b"ok\n"
         else:
             status, text = "404 Not Found", b"/metrics or /healthz\n"

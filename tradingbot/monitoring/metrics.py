@@ -1,7 +1,8 @@
-"""A snapshot as metrics of Prometheus.
+"""Prometheus metrics from a snapshot of the database.
 
-All are gauges, since each scrape reads them from the database. No series is of a single ticker, and
-the labels take few values: phases, outcomes, kinds of errors, and the models that have forecast.
+All metrics are gauges, because every scrape reads their values from the database. No metric has a
+label for a single ticker. Label values are few: phases, outcomes, error types, and the models that
+have forecast.
 """
 
 from collections import Counter
@@ -19,7 +20,7 @@ from tradingbot.persistence.runs import Run, newest_by_shard
 
 OUTCOMES = ("stored", "already_there", "failed")
 STATES = ("ok", "failed", "killed")
-# The kinds of what ends a run as a whole; what is none of them counts as "other".
+# Errors that end a run as a whole. Any other type counts as "other".
 ERRORS = (
     "ConfigError",
     "DatabaseError",
@@ -39,14 +40,14 @@ Series = Iterable[tuple[tuple[str, ...], float]]
 
 
 def metrics_text(snapshot: Snapshot, version: str) -> bytes:
-    """The exposition format of one snapshot."""
+    """Return one snapshot in Prometheus's text format."""
     registry = CollectorRegistry()
     registry.register(Fixed(families(snapshot, version)))
     return generate_latest(registry)
 
 
 class Fixed(Collector):
-    """Families that are there already."""
+    """A collector that returns metric families computed before."""
 
     def __init__(self, given: Iterable[GaugeMetricFamily]) -> None:
         self._families = list(given)
@@ -56,19 +57,19 @@ class Fixed(Collector):
 
 
 def families(snapshot: Snapshot, version: str) -> Iterator[GaugeMetricFamily]:
-    """Every metric; of a database that cannot be read, only that this is so."""
+    """Yield all metrics. If the database cannot be read, yield only `up` and `build_info`."""
     yield _gauge("up", "Whether the database could be read.", snapshot.status is not None)
-    info = "The version that reads it."
+    info = "Version of the exporter."
     yield _labelled("build_info", info, ["version"], [((version,), 1.0)])
     if snapshot.status is None:
         return
-    yield _gauge("read_duration_seconds", "What reading the database took.", snapshot.seconds)
+    yield _gauge("read_duration_seconds", "Time taken to read the database.", snapshot.seconds)
     yield from _of_runs(snapshot.status.runs)
     yield from _of_tickers(snapshot.status)
     yield from _of_models(snapshot)
     yield _gauge(
         "space_awake",
-        "Whether the last thing that a run did with the Space was to wake it.",
+        "Whether a run woke the Space and no run has paused it since.",
         snapshot.space_awake,
     )
 
@@ -78,27 +79,27 @@ def _of_runs(runs: list[Run]) -> Iterator[GaugeMetricFamily]:
     ended = list(last.values())
     yield _gauge(
         "last_run_timestamp_seconds",
-        "When the newest run began; of several shards, that of the oldest. 0: never.",
+        "Start of the newest run. With several shards, the oldest of their newest. 0: never.",
         min((_seconds(run.started_at) for run in begun.values()), default=0.0),
     )
     yield _gauge(
         "last_success_timestamp_seconds",
-        "When the newest run that went well ended; of several shards, the oldest. 0: none has.",
+        "End of the newest successful run. With several shards, the oldest. 0: none.",
         min((_success(runs, shard) for shard in begun), default=0.0),
     )
     running = sum(run.state == "running" for run in runs)
-    yield _gauge("running_runs", "Runs that are at work.", running)
+    yield _gauge("running_runs", "Runs in progress.", running)
     states = Counter(str(run.state) for run in ended)
     yield _labelled(
         "last_run_shards",
-        "The newest run of each shard that has ended, by how.",
+        "Newest finished run of each shard, by status.",
         ["status"],
         (((state,), states[state]) for state in STATES),
     )
     errors = Counter(_error(run) for run in ended if run.state == "failed")
     yield _labelled(
         "last_run_errors",
-        "The newest run of each shard that failed, by the kind of error.",
+        "Newest run of each shard that failed, by error type.",
         ["error"],
         (((error,), errors[error]) for error in ERRORS),
     )
@@ -107,14 +108,14 @@ def _of_runs(runs: list[Run]) -> Iterator[GaugeMetricFamily]:
         counts.update(run.counts)
     yield _labelled(
         "last_run_tickers",
-        "Tickers of the newest run, by what became of them.",
+        "Tickers of the newest run, by outcome.",
         ["outcome"],
         (((outcome,), counts[outcome]) for outcome in OUTCOMES),
     )
     yield _gauge("last_run_rows", "Forecast bars that the newest run stored.", counts["rows"])
     yield _gauge(
         "last_run_duration_seconds",
-        "What the newest run took; of several shards, the longest.",
+        "Duration of the newest run. With several shards, the longest.",
         max((run.seconds for run in ended if run.seconds is not None), default=0.0),
     )
     phases: dict[str, float] = {}
@@ -123,7 +124,7 @@ def _of_runs(runs: list[Run]) -> Iterator[GaugeMetricFamily]:
             phases[phase] = max(took, phases.get(phase, 0.0))
     yield _labelled(
         "last_run_phase_duration_seconds",
-        "What each phase of the newest run took; of several shards, the longest.",
+        "Duration of each phase of the newest run. With several shards, the longest.",
         ["phase"],
         (((phase,), took) for phase, took in sorted(phases.items())),
     )
@@ -135,12 +136,12 @@ def _of_tickers(status: Status) -> Iterator[GaugeMetricFamily]:
     states = {"fresh": status.active - len(status.stale), "behind": behind, "stale": stale}
     yield _labelled(
         "active_tickers",
-        "Active tickers: fresh, behind (one session, as between a close and the run), or stale.",
+        "Active tickers: fresh, behind (by one session), or stale.",
         ["state"],
         (((state,), number) for state, number in states.items()),
     )
     yield _gauge(
-        "inactive_tickers", "Tickers with a forecast that no bot has.", len(status.inactive)
+        "inactive_tickers", "Tickers with a forecast that belong to no bot.", len(status.inactive)
     )
 
 
@@ -150,52 +151,54 @@ def _of_models(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
     key = ["model", "interval"]
     yield _labelled(
         "newest_forecast_timestamp_seconds",
-        "When the model's newest forecast was made.",
+        "Time of the model's newest forecast.",
         key,
-        ((one, _seconds(made)) for one, made in sorted(snapshot.made.items())),
+        ((model, _seconds(made)) for model, made in sorted(snapshot.made.items())),
     )
     yield _labelled(
         "newest_forecast_as_of_timestamp_seconds",
-        "The newest bar that a forecast of the model was made from.",
+        "Newest bar used by a forecast of the model.",
         key,
-        (((one.name, one.interval), _seconds(one.as_of)) for one in models if one.as_of),
+        (((model.name, model.interval), _seconds(model.as_of)) for model in models if model.as_of),
     )
     yield _labelled(
         "combination_weight_ratio",
-        "Share of each forecaster in the bands that are served.",
+        "Weight of each forecaster in the served bands.",
         [*key, "forecaster"],
         (
-            ((one.name, one.interval, forecaster.replace(" ", "_")), share)
-            for one in models
-            for forecaster, share in (one.shares or {KRONOS: 1.0}).items()
+            ((model.name, model.interval, forecaster.replace(" ", "_")), share)
+            for model in models
+            for forecaster, share in (model.shares or {KRONOS: 1.0}).items()
         ),
     )
     key = [*key, "window"]
-    of = {(one.model, one.interval, one.window): one for one in snapshot.records}
+    records = {
+        (record.model, record.interval, record.window): record for record in snapshot.records
+    }
     yield _labelled(
         "scored_forecasts",
-        "Forecasts with an outcome, within so many newest sessions.",
+        "Forecasts with an outcome, in the newest sessions records the window.",
         key,
-        ((labels, one.forecasts) for labels, one in of.items()),
+        ((labels, record.forecasts) for labels, record in records.items()),
     )
     yield _labelled(
         "crps_skill_ratio",
-        "CRPS skill over a baseline; above 0 is better than it.",
+        "CRPS skill over a baseline. Above 0 is better than the baseline.",
         [*key, "baseline"],
         (
             ((*labels, name), skill)
-            for labels, one in of.items()
-            for name, skill in one.skill.items()
+            for labels, record in records.items()
+            for name, skill in record.skill.items()
         ),
     )
     yield _labelled(
         "band_coverage_ratio",
-        "Share of the closes inside a band, which is named by the share that should be.",
+        "Share of closes inside a band. The label is the band's nominal level in percent.",
         [*key, "band"],
         (
             ((*labels, band), held)
-            for labels, one in of.items()
-            for band, held in one.coverage.items()
+            for labels, record in records.items()
+            for band, held in record.coverage.items()
         ),
     )
 

@@ -1,6 +1,7 @@
-"""The outcome of a run, posted to where KRONOS_NOTIFY says.
+"""Post the outcome of a run to the address in KRONOS_NOTIFY.
 
-Never fails the run: whatever goes wrong is one warning, without the address, which is a secret.
+A notification never fails the run. A failure is logged as one warning without the address, which is
+a secret.
 """
 
 import logging
@@ -27,16 +28,20 @@ from tradingbot.space.session import answers_by, space_session
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-MOST_REASONS, MOST_SYMBOLS = 5, 8  # of the failures, in a message
-LONGEST_LINE = 300  # characters; ntfy takes 4,096 bytes, Telegram as many characters, Slack 40,000
+MAX_REASONS, MAX_SYMBOLS = 5, 8  # limits on the failures that a message lists
+MAX_LINE = 300  # characters; ntfy allows 4,096 bytes, Telegram 4,096 characters, Slack 40,000
 
 
 class NotSent(KronosError):
-    """A service did not take the message; the text names the service, never the address."""
+    """A service did not accept the message. The text names the service, but not its address."""
 
 
 def configured_target(environ: Mapping[str, str] | None = None) -> Target | None:
-    """The target of KRONOS_NOTIFY, None if it is not set; ConfigError."""
+    """Return the target of KRONOS_NOTIFY, or None if it is not set.
+
+    Raises:
+        ConfigError: KRONOS_NOTIFY is not a valid target.
+    """
     url = Notification.from_env(environ).url
     return None if url is None else target_of(url)
 
@@ -44,26 +49,27 @@ def configured_target(environ: Mapping[str, str] | None = None) -> Target | None
 def announce(
     summary: RunSummary, timeouts: Timeouts, environ: Mapping[str, str] | None = None
 ) -> None:
-    """Post the result of a run, unless it was a dry run or had nothing to do."""
+    """Post the outcome of a run. Dry runs and runs that had nothing to do are not posted."""
     environ = environment(environ)
     if summary.dry_run or (summary.ending.exit_code == 0 and summary.ending.message):
         return
     try:
         target = configured_target(environ)
     except ConfigError:
-        return  # which is what the run itself has ended with
+        return  # the run has already reported this error
     if target is None:
         return
     try:
         send(target, outcome(summary, environ), timeouts)
     except NotSent as error:
         logger.warning("%s", error)
-    except Exception as error:  # a mistake of ours costs no night's success either
+    except Exception as error:  # a bug here must not fail the run
         logger.warning("the outcome could not be sent: %s", type(error).__name__)
 
 
 def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
-    """One line about the run, and one for each reason that tickers failed for."""
+    """Return a message with one line about the run and one for each reason that tickers failed
+    for."""
     ending = summary.ending
     status = _status(summary)
     failures = [
@@ -71,9 +77,9 @@ def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
             "kind": kind,
             "reason": _clean(reason, environ),
             "tickers": len(symbols),
-            "symbols": [quoted(symbol, 40) for symbol in symbols[:MOST_SYMBOLS]],
+            "symbols": [quoted(symbol, 40) for symbol in symbols[:MAX_SYMBOLS]],
         }
-        for (kind, reason), symbols in list(summary.failures().items())[:MOST_REASONS]
+        for (kind, reason), symbols in list(summary.failures().items())[:MAX_REASONS]
     ]
     document: dict[str, Any] = {
         "program": "kronosbot",
@@ -87,29 +93,33 @@ def outcome(summary: RunSummary, environ: Mapping[str, str]) -> Message:
         "counts": summary.counts(),
         "failures": failures,
     }
-    title = f"kronosbot {status}: {_said(summary, document['message'])}"
+    title = f"kronosbot {status}: {_headline(summary, document['message'])}"
     return Message(title, tuple(_lines(failures, summary, environ)), status == "ok", document)
 
 
-def trial() -> Message:
-    """What `kronosbot notify --test` sends."""
+def sample_message() -> Message:
+    """Return the message of `kronosbot notify --test`."""
     return Message(
         "kronosbot test: notifications arrive here",
-        ("It tells the outcome of each run so. Nothing is markup: <b>&amp;*_[]</b>",),
+        ("The outcome of each run will look like this. Markup is plain text: <b>&amp;*_[]</b>",),
         document={"program": "kronosbot", "status": "test"},
     )
 
 
 def send(target: Target, message: Message, timeouts: Timeouts) -> None:
-    """Post the message, a second time if that may help; NotSent."""
+    """Post the message, and try once more if a retry may help.
+
+    Raises:
+        NotSent: the service did not accept the message.
+    """
     failure = ""
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(timeouts.notify_backoff)
         try:
-            # nothing else would end a look-up of a host's name
+            # `within` also bounds the look-up of the host name, which has no time-out of its own
             status = within(timeouts.notify + 1.0, lambda: _post(target, message, timeouts.notify))
-        except Exception as error:  # its text would repeat the address
+        except Exception as error:  # its text would contain the address
             failure = _cause(error, timeouts.notify)
             continue
         if 200 <= status < 300:
@@ -123,16 +133,16 @@ def send(target: Target, message: Message, timeouts: Timeouts) -> None:
 
 
 def _post(target: Target, message: Message, seconds: float) -> int:
-    """The status of the answer, whose body is not read."""
+    """Post the message and return the status of the response. The body is not read."""
     deadline = time.monotonic() + seconds
-    with space_session(target.url) as session, answers_by(deadline), _unlogged():
+    with space_session(target.url) as session, answers_by(deadline), _urllib3_logs_disabled():
         answer = session.post(
             target.url,
             json=target.body(message),
             headers={"User-Agent": "kronosbot"},
             auth=target.login or session.auth,
             timeout=seconds,
-            allow_redirects=False,  # the address and the login are for this host alone
+            allow_redirects=False,  # send the address and the login to this host only
             stream=True,
         )
         answer.close()
@@ -140,8 +150,8 @@ def _post(target: Target, message: Message, seconds: float) -> int:
 
 
 @contextmanager
-def _unlogged() -> Iterator[None]:
-    """urllib3 logs the whole address, as a warning where it cannot read an answer."""
+def _urllib3_logs_disabled() -> Iterator[None]:
+    """Disable urllib3's loggers, which log the full address."""
     logs = [logging.getLogger(f"urllib3.{name}") for name in ("connection", "connectionpool")]
     before = [log.disabled for log in logs]
     try:
@@ -171,7 +181,7 @@ def _status(summary: RunSummary) -> str:
     return "partial" if summary.failed else "ok"
 
 
-def _said(summary: RunSummary, message: str | None) -> str:
+def _headline(summary: RunSummary, message: str | None) -> str:
     done = f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"
     parts = [done if summary.tickers else "no ticker was reached"]
     if summary.ending.error == Stopped.__name__:
@@ -191,14 +201,14 @@ def _lines(
 ) -> Iterator[str]:
     for failure in failures:
         more = failure["tickers"] - len(failure["symbols"])
-        who = ", ".join(failure["symbols"]) + (f" and {more} more" if more else "")
-        yield f"{who}: {failure['reason']}"
+        tickers = ", ".join(failure["symbols"]) + (f" and {more} more" if more else "")
+        yield f"{tickers}: {failure['reason']}"
     broken = [challenger for challenger in summary.challengers if challenger.failure is not None]
-    for challenger in broken[:MOST_REASONS]:
+    for challenger in broken[:MAX_REASONS]:
         yield f"{quoted(challenger.name, 100)}: {_clean(str(challenger.failure), environ)}"
     if (rest := len(summary.failures()) - len(failures)) > 0:
         yield f"and {rest} more reasons: see the log"
 
 
 def _clean(text: str, environ: Mapping[str, str]) -> str:
-    return quoted(scrubbed(text, environ), LONGEST_LINE)
+    return quoted(scrubbed(text, environ), MAX_LINE)

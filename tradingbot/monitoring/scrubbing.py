@@ -1,11 +1,11 @@
-"""Texts that leave for a service of somebody else, without the secrets of this process."""
+"""Remove the secrets of this process from texts that are sent to other services."""
 
 import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
 HIDDEN = "***"
-# Variables whose whole value is a secret, and what a secret looks like wherever it stands.
+# Names of variables whose whole value is a secret, and patterns of secrets inside any text.
 _NAMED = re.compile(
     r"(password|passwd|passphrase|secret|token|credentials?|key|dsn|_pass|_pwd|_auth|notify|ur[il])$",
     re.IGNORECASE,
@@ -13,13 +13,14 @@ _NAMED = re.compile(
 _ADDRESSES = re.compile(r"ur[il]$", re.IGNORECASE)
 _LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
-SHORTEST = 4  # a shorter one is part of many a word, and hiding it there would show what it is
+# shorter values occur inside ordinary words, and hiding them there would reveal the secret
+MIN_LENGTH = 4
 
 
 def scrubbed(text: str, environ: Mapping[str, str]) -> str:
-    """`text` with *** in place of each secret that `environ` holds, and of logins in addresses."""
+    """Replace each secret in `environ`, and each login in a URL, by ***."""
     for secret in sorted(set(_secrets(environ)), key=len, reverse=True):
-        if len(secret) >= SHORTEST:
+        if len(secret) >= MIN_LENGTH:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
     return _HUB_TOKEN.sub(HIDDEN, _LOGIN.sub(HIDDEN, text))
 
@@ -34,7 +35,8 @@ def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _within(url: str, *, is_secret: bool) -> Iterator[str]:
-    """The password of an address; of one that is a secret itself, all that makes it one."""
+    """Yield the password of a URL. If the URL itself is a secret, yield all parts that make it
+    one."""
     try:
         parts = urlsplit(url)
         login, at, _ = parts.netloc.rpartition("@")

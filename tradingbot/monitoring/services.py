@@ -1,15 +1,15 @@
-"""The services that take a notification: which one an address is of, and what each is sent.
+"""Notification services: find the service of an address and build the request body for it.
 
-    https://hooks.slack.com/services/…     Slack; slack://HOST/PATH for what takes its shape
+    https://hooks.slack.com/services/…     Slack; slack://HOST/PATH for compatible services
                                            (Mattermost, Rocket.Chat, Discord's …/slack)
     telegram://TOKEN/CHAT                  Telegram, or its https://api.telegram.org/bot… ?chat_id=…
     https://ntfy.sh/TOPIC                  ntfy; ntfy://HOST/TOPIC for your own server
     https://anything/else                  a webhook: the message as one JSON document
 
-slack+http://, telegram+http:// and ntfy+http:// are the same without TLS, within a cluster.
+slack+http://, telegram+http:// and ntfy+http:// are the same without TLS, for use in a cluster.
 
-The library apprise knows a hundred more services, and brings OAuth, YAML and Markdown along, into a
-process that holds the Hub's token; its own server takes a webhook.
+The library apprise supports a hundred more services, but would bring OAuth, YAML and Markdown into
+a process that holds the Hub's token. An apprise server accepts a webhook.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from tradingbot.errors import ConfigError
 
 EXPECTED = (
-    "KRONOS_NOTIFY cannot be used (it is not shown, for it is a secret): expected https://… of "
+    "KRONOS_NOTIFY cannot be used (its value is a secret and is not shown): expected https://… of "
     "Slack, ntfy or a webhook, slack://HOST/PATH, telegram://TOKEN/CHAT or ntfy://HOST/TOPIC"
 )
 HOSTS = {
@@ -33,7 +33,7 @@ HOSTS = {
 
 @dataclass(frozen=True)
 class Message:
-    """What is said: a headline, lines below it, and the same for machines."""
+    """A message: a headline, further lines, and the same content as a JSON document."""
 
     title: str
     lines: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Target:
-    """Where to post, and what. The address is never shown, nor is the login."""
+    """Where to post a message, and how to build the body. Address and login are not in the repr."""
 
     service: str  # slack, telegram, ntfy or webhook
     url: str = field(repr=False)
@@ -56,7 +56,11 @@ class Target:
 
 
 def target_of(text: str) -> Target:
-    """The target that KRONOS_NOTIFY names; ConfigError, which does not repeat it."""
+    """Return the target that KRONOS_NOTIFY names.
+
+    Raises:
+        ConfigError: it is not a valid target. The text does not contain the value.
+    """
     if not text.isprintable() or " " in text or "\\" in text:
         raise ConfigError(EXPECTED)
     try:
@@ -70,8 +74,8 @@ def target_of(text: str) -> Target:
         login, at, host = parts.netloc.rpartition("@")
         parts = parts._replace(scheme=transport, netloc=host, fragment="")
         url, body = _MAKERS[service](parts)
-        there = urlsplit(url)
-        if not there.hostname or there.port == 0:
+        target = urlsplit(url)
+        if not target.hostname or target.port == 0:
             raise ValueError("no host")
     except ValueError:
         raise ConfigError(EXPECTED) from None
@@ -79,17 +83,17 @@ def target_of(text: str) -> Target:
     return Target(service, url, body, (unquote(user), unquote(password)) if at else None)
 
 
-Made = tuple[str, Callable[[Message], dict[str, Any]]]
+Endpoint = tuple[str, Callable[[Message], dict[str, Any]]]
 
 
-def _webhook(parts: SplitResult) -> Made:
+def _webhook(parts: SplitResult) -> Endpoint:
     def body(message: Message) -> dict[str, Any]:
         return {"text": message.text, **message.document}
 
     return parts.geturl(), body
 
 
-def _slack(parts: SplitResult) -> Made:
+def _slack(parts: SplitResult) -> Endpoint:
     def body(message: Message) -> dict[str, Any]:
         text = message.text
         for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
@@ -99,13 +103,13 @@ def _slack(parts: SplitResult) -> Made:
     if not parts.netloc:
         raise ValueError("no host")
     if not parts.scheme and "." not in parts.netloc and ":" not in parts.netloc:
-        parts = parts._replace(  # slack://T…/B…/…, the three names of a hook alone
+        parts = parts._replace(  # slack://T…/B…/… has only the three parts of a webhook
             netloc="hooks.slack.com", path=f"/services/{parts.netloc}{parts.path}"
         )
     return parts._replace(scheme=parts.scheme or "https").geturl(), body
 
 
-def _telegram(parts: SplitResult) -> Made:
+def _telegram(parts: SplitResult) -> Endpoint:
     options = dict(parse_qsl(parts.query))
     if parts.scheme:
         path = parts.path.removesuffix("/").removesuffix("/sendMessage")
@@ -116,13 +120,13 @@ def _telegram(parts: SplitResult) -> Made:
     if not options.get("chat_id"):
         raise ValueError("no chat")
 
-    def body(message: Message) -> dict[str, Any]:  # without a parse_mode, so nothing is markup
+    def body(message: Message) -> dict[str, Any]:  # no parse_mode, so Telegram interprets no markup
         return {**options, "text": message.text, "link_preview_options": {"is_disabled": True}}
 
     return url, body
 
 
-def _ntfy(parts: SplitResult) -> Made:
+def _ntfy(parts: SplitResult) -> Endpoint:
     folder, _, topic = parts.path.rstrip("/").rpartition("/")
     if not topic and not parts.scheme:  # ntfy://TOPIC
         parts, topic = parts._replace(netloc="ntfy.sh"), parts.netloc
@@ -130,7 +134,8 @@ def _ntfy(parts: SplitResult) -> Made:
         raise ValueError("no topic")
     topic = unquote(topic)
 
-    def body(message: Message) -> dict[str, Any]:  # as JSON: a header could not carry every title
+    # sent as JSON, because HTTP headers cannot carry every title
+    def body(message: Message) -> dict[str, Any]:
         return {
             "topic": topic,
             "title": message.title,
@@ -143,7 +148,7 @@ def _ntfy(parts: SplitResult) -> Made:
     return parts._replace(scheme=scheme, path=f"{folder}/").geturl(), body
 
 
-_MAKERS: dict[str, Callable[[SplitResult], Made]] = {
+_MAKERS: dict[str, Callable[[SplitResult], Endpoint]] = {
     "webhook": _webhook,
     "slack": _slack,
     "telegram": _telegram,

@@ -1,4 +1,4 @@
-"""The state of the job, as it stands in the database, for metrics."""
+"""The state of the job in the database, as input for the metrics."""
 
 import time
 from dataclasses import dataclass, field
@@ -15,40 +15,47 @@ from tradingbot.persistence.monitoring_queries import made_last, space_is_awake
 from tradingbot.persistence.scores import has_scores_table, scores_over_all_steps
 from tradingbot.settings import Settings
 
-WINDOWS = {60: "60", 250: "250", ALL_SESSIONS: "all"}  # newest sessions -> the label
-MAX_AGE = 1  # sessions that a forecast may be behind before its ticker is stale
+WINDOWS = {60: "60", 250: "250", ALL_SESSIONS: "all"}  # number of newest sessions -> label
+MAX_AGE = 1  # sessions that a forecast may be behind before its ticker counts as stale
 
 
 @dataclass(frozen=True)
 class Record:
-    """How good one model's forecasts were, all tickers and steps together, in one window."""
+    """Scores of one model in one window, over all tickers and horizons."""
 
     model: str
     interval: str
     window: str
     forecasts: int
-    skill: dict[str, float] = field(default_factory=dict)  # over which walk -> CRPS skill
-    coverage: dict[str, float] = field(default_factory=dict)  # band in per cent -> share inside
+    skill: dict[str, float] = field(default_factory=dict)  # baseline -> CRPS skill
+    # band in per cent -> share of closes inside
+    coverage: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Without a `status` the database could not be read, and `why` says why."""
+    """The state of the job. If `status` is None, the database could not be read and `why` is the
+    reason."""
 
     status: Status | None = None
     why: str = ""
     records: tuple[Record, ...] = ()
-    made: dict[tuple[str, str], datetime] = field(default_factory=dict)  # model, interval
+    made: dict[tuple[str, str], datetime] = field(default_factory=dict)  # (model, interval) -> time
     space_awake: bool = False
-    seconds: float = 0.0  # that reading took
+    seconds: float = 0.0  # duration of the read
 
 
 def read_snapshot(url: str, settings: Settings, *, source: str | None, max_age: int) -> Snapshot:
-    """Read it all; a database that is out of reach is a snapshot without a status. ConfigError."""
+    """Read the state of the job. If the database is unreachable, return a snapshot without a
+    status.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
     began = time.monotonic()
     try:
         status = read_status(url, settings, source=source, max_age=max_age)
-        if status.clock is None:  # nothing is there to be read
+        if status.clock is None:  # the database has no tables
             return Snapshot(why="; ".join(status.problems))
         with read_only_session(url) as session:
             return Snapshot(
@@ -63,7 +70,7 @@ def read_snapshot(url: str, settings: Settings, *, source: str | None, max_age: 
 
 
 def _records(session: Session, models: list[Model]) -> tuple[Record, ...]:
-    """Of each model's newest revision."""
+    """Return the scores of each model's newest revision."""
     if not has_scores_table(session):
         return ()
     return tuple(

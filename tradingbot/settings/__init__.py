@@ -1,4 +1,4 @@
-"""What the environment sets: read once, checked, and passed inward as `Settings`."""
+"""Settings from environment variables: read once, checked, and passed on as `Settings`."""
 
 from tradingbot.settings.job import (
     DEFAULT_SOURCE,

@@ -1,4 +1,4 @@
-"""What a broker asks for a paper trade besides the slippage."""
+"""The commission on paper trades, in addition to the slippage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,33 +6,36 @@ from typing import Self
 
 from tradingbot.settings.variables import variable
 
-MOST = 10_000.0  # USD
+MAX_COMMISSION = 10_000.0  # USD
 
 
 @dataclass(frozen=True)
 class Commission:
-    """max(minimum, per_trade + per_share x shares), in USD, from 0 on."""
+    """Commission of a trade in USD: max(minimum, per_trade + per_share x shares), never
+    negative."""
 
-    per_trade: float = variable("KRONOS_COMMISSION", 0.0, "USD for a trade, besides", shown="0")
+    per_trade: float = variable(
+        "KRONOS_COMMISSION", 0.0, "commission of a paper trade in USD", shown="0"
+    )
     per_share: float = variable(
-        "KRONOS_COMMISSION_PER_SHARE", 0.0, "USD for each share of it, besides", shown="0"
+        "KRONOS_COMMISSION_PER_SHARE", 0.0, "commission per share in USD", shown="0"
     )
     minimum: float = variable(
         "KRONOS_COMMISSION_MINIMUM",
         0.0,
-        "USD for a trade, if the other two come to less",
+        "minimum commission of a paper trade in USD",
         shown="0",
     )
 
     @classmethod
     def read(cls, number: Callable[[str, float, float, float], float]) -> Self:
-        """By `number(name, default, low, high)` of each variable."""
+        """Read the variables with `number(name, default, low, high)`."""
         return cls(
-            per_trade=number("KRONOS_COMMISSION", cls.per_trade, 0, MOST),
-            per_share=number("KRONOS_COMMISSION_PER_SHARE", cls.per_share, 0, MOST),
-            minimum=number("KRONOS_COMMISSION_MINIMUM", cls.minimum, 0, MOST),
+            per_trade=number("KRONOS_COMMISSION", cls.per_trade, 0, MAX_COMMISSION),
+            per_share=number("KRONOS_COMMISSION_PER_SHARE", cls.per_share, 0, MAX_COMMISSION),
+            minimum=number("KRONOS_COMMISSION_MINIMUM", cls.minimum, 0, MAX_COMMISSION),
         )
 
     def of(self, shares: float) -> float:
-        """What a trade of so many shares costs."""
+        """Return the commission of a trade of so many shares."""
         return max(self.minimum, self.per_trade + self.per_share * shares)

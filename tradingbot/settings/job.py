@@ -1,4 +1,7 @@
-"""What the job and the client are told by their environment: read once, checked here."""
+"""Settings of the job and the client: read from the environment once, and checked here.
+
+An invalid setting raises ConfigError, whose text names the setting.
+"""
 
 import re
 from collections.abc import Mapping
@@ -18,141 +21,146 @@ if TYPE_CHECKING:
 
 PausePolicy = Literal["always", "if-woken", "never"]
 
-# The sources of candles; `tradingbot.data.sources.registry` opens each. DIR stands for a folder.
+# Sources of candles. `tradingbot.data.sources.registry` opens each of them. DIR is a folder.
 SOURCES = ("yahoo", "sample", "csv:DIR")
 DEFAULT_SOURCE = "yahoo"
 SOURCES_IN_WORDS = " or ".join([", ".join(SOURCES[:-1]), SOURCES[-1]])
 
-MAX_HORIZON = 256  # what a Space accepts at most
+MAX_HORIZON = 256  # the limits of a Space
 MAX_SAMPLES = 256
 MAX_SHARDS = 1000
 
-# Variables that are read without a `Settings`.
+# Variables that are read without a `Settings` object.
 VARIABLES = {
-    "HF_ENDPOINT": "the address of another Hub than https://huggingface.co",
+    "HF_ENDPOINT": "address of a Hub other than https://huggingface.co",
 }
 
-# How paths are drawn, chosen by measurement (docs/concepts/settings.md). With 0.9, the Space's own
-# default for top_p, the tails are cut off and the bands are too narrow.
+# Sampling parameters, chosen by measurement (docs/concepts/settings.md). With top_p 0.9, the
+# Space's default, the tails are cut off and the bands are too narrow.
 TEMPERATURE = 1.0
 TOP_P = 1.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the job needs to know. The database's address is `tradingbot.persistence.engine`'s."""
+    """Settings of the job. The address of the database is in `tradingbot.persistence.engine`."""
 
     space_url: str | None = variable(
         "KRONOS_SPACE_URL",
         None,
-        "the Space's address, as `https://owner-space.hf.space`",
-        shown="that of HF_SPACE_REPO",
+        "address of the Space, such as `https://owner-space.hf.space`",
+        shown="derived from HF_SPACE_REPO",
     )  # without a trailing slash
     api_key: str | None = variable(
-        "KRONOS_API_KEY", None, "the Space's key, if it wants one", repr=False
+        "KRONOS_API_KEY", None, "API key of the Space, if it requires one", repr=False
     )
     hf_token: str | None = variable(
         "HF_TOKEN",
         None,
-        "a write token of the Space's owner: with it the Space is woken and paused. It goes to the "
-        "Hub, and to a private Space under hf.space, and is never shown",
+        "write token of the Space's owner, for waking and pausing the Space. It is sent to the "
+        "Hub and to a private Space under hf.space, and never shown",
         repr=False,
     )
-    hf_space_repo: str = variable(  # "" where the address does not tell it
+    hf_space_repo: str = variable(  # "" if the address does not reveal it
         "HF_SPACE_REPO",
         DEFAULT_SPACE,
-        "the Space's name on the Hub, as `owner/space`",
-        shown="that of KRONOS_SPACE_URL",
+        "name of the Space on the Hub, such as `owner/space`",
+        shown="derived from KRONOS_SPACE_URL",
     )
-    space_is_named: bool = field(default=True, compare=False, repr=False)  # by HF_SPACE_REPO
-    horizon: int = variable("KRONOS_HORIZON", 5, f"days ahead, at most {MAX_HORIZON}")
-    samples: int = variable("KRONOS_SAMPLES", 50, f"sample paths a ticker, at most {MAX_SAMPLES}")
+    # whether HF_SPACE_REPO is set
+    space_is_named: bool = field(default=True, compare=False, repr=False)
+    horizon: int = variable("KRONOS_HORIZON", 5, f"horizon in bars, at most {MAX_HORIZON}")
+    samples: int = variable("KRONOS_SAMPLES", 50, f"sample paths per ticker, at most {MAX_SAMPLES}")
     extra_symbols: tuple[str, ...] = variable(
         "KRONOS_EXTRA_SYMBOLS",
         ("SPY", "QQQ", "GLD"),
-        "tickers besides those of the bots; empty: none",
+        "tickers in addition to those of the bots; empty: none",
         shown="SPY,QQQ,GLD",
     )
     events: "tuple[Event, ...]" = variable(
         "KRONOS_EVENTS",
         (),
-        "what is asked of every ticker's paths, and stored and scored: events with commas between "
-        "them, such as `touch +2%, reach +3% before -2%`",
+        "events to estimate, store and score for every ticker, separated by "
+        "commas, such as `touch +2%, reach +3% before -2%`",
         shown="none",
     )
     models: tuple[AskedModel, ...] = variable(
         "KRONOS_MODELS",
         (),
-        "models that forecast every night, with commas between them: the first one's forecasts are "
-        "what bots are given, the others are compared with it. NAME is one of the Space's "
-        "`KRONOS_MODELS`, `NAME=owner/space` or `NAME=https://…` that of another Space",
-        shown="the Space's first",
+        "models that forecast every night, separated by commas. Bots use the forecasts of the "
+        "first; the others are compared with it. NAME is one of the Space's "
+        "`KRONOS_MODELS`, `NAME=owner/space` or `NAME=https://…` a model of another Space",
+        shown="the first model of the Space",
     )
     data_source: str = variable(
         "KRONOS_DATA_SOURCE",
         DEFAULT_SOURCE,
-        "where candles come from: `yahoo`, `csv:DIR` or `sample`",
+        "source of candles: `yahoo`, `csv:DIR` or `sample`",
     )
     min_success: float = variable(
         "KRONOS_MIN_SUCCESS",
         0.5,
-        "share of the tickers that must have a forecast for the run to be a success",
+        "share of tickers that must have a forecast for the run to succeed",
     )
     wake_timeout: float = variable(
-        "KRONOS_WAKE_TIMEOUT", 900.0, "seconds until the Space must be up", shown="900"
+        "KRONOS_WAKE_TIMEOUT", 900.0, "seconds to wait for the Space to start", shown="900"
     )
     pause: PausePolicy = variable(
         "KRONOS_PAUSE",
         "always",
-        "whether the Space is paused after the last run: `always`, `if-woken` or `never`",
+        "whether to pause the Space after the last run: `always`, `if-woken` or `never`",
     )
     max_staleness: int = variable(
-        "KRONOS_MAX_STALENESS", 5, "sessions that a ticker's newest bar may be behind"
+        "KRONOS_MAX_STALENESS", 5, "number of sessions that a ticker's newest bar may be behind"
     )
     shards: int = variable(
-        "KRONOS_SHARDS", 1, f"parts that the tickers are dealt into, at most {MAX_SHARDS}"
+        "KRONOS_SHARDS",
+        1,
+        f"number of parts into which the tickers are split, at most {MAX_SHARDS}",
     )
     completion_index: int | None = variable(
-        "JOB_COMPLETION_INDEX", None, "which of these parts a run takes; Kubernetes sets it"
+        "JOB_COMPLETION_INDEX", None, "index of this run's part; Kubernetes sets it"
     )
     max_jump: float = variable(
         "KRONOS_MAX_JUMP",
         1.0,
-        "largest factor by which prices may change their scale from one bar to the next (splits, "
-        "pence and pounds); `--allow-jumps`: any",
+        "largest factor by which the scale of prices may change between two bars (splits, "
+        "pence and pounds); `--allow-jumps` allows any",
         shown="1",
     )
     slippage_bps: float = variable(
         "KRONOS_SLIPPAGE_BPS",
         5.0,
-        "what a paper trade costs, in basis points of its value",
+        "slippage of a paper trade, in basis points of its value",
         shown="5",
     )
     commission: Commission = field(default_factory=Commission)
-    timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)  # no variable sets it
+    # not set by any variable
+    timeouts: Timeouts = field(default_factory=default_timeouts, repr=False)
 
     @property
-    def space_is_a_strangers(self) -> bool:
-        """Whether this is the default Space, and HF_SPACE_REPO does not say that it is meant."""
+    def uses_default_space(self) -> bool:
+        """Return whether this is the default Space and HF_SPACE_REPO does not name it
+        explicitly."""
         default = self.space_url is None or repo_at(self.space_url) == DEFAULT_SPACE
         return default and not self.space_is_named
 
     @property
     def space_name(self) -> str:
-        """The Space's name on the Hub, else its address."""
+        """Return the Space's name on the Hub, or else its address."""
         return self.hf_space_repo or self.space_url or ""
 
     @property
     def space_in_words(self) -> str:
-        """Whose Space it is, and where: 'me/space at https://me-space.hf.space'."""
-        default = "the default Space " if self.space_is_a_strangers else ""
+        """Describe the Space: 'me/space at https://me-space.hf.space'."""
+        default = "the default Space " if self.uses_default_space else ""
         return " at ".join(filter(None, [default + self.hf_space_repo, self.space_url]))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read and check every setting; a wrong one is a ConfigError that names it.
+        """Read and check every setting.
 
-        A variable that is empty counts as unset, as Helm charts and shells leave them.
+        An empty variable counts as unset, because Helm charts and shells set empty variables.
         """
         env = Environment(environment(environ))
         return replace(
@@ -177,11 +185,11 @@ class Settings:
 
     @classmethod
     def of_the_space(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Those settings alone that say which Space is woken and paused, and how; ConfigError."""
+        """Read only the settings that select the Space and control waking and pausing it."""
         env = Environment(environment(environ))
         url, repo = env.url("KRONOS_SPACE_URL"), _repo(env)
         space_url, hf_space_repo = which_space(url, repo)
-        env.url("HF_ENDPOINT")  # which `hub_endpoint` reads
+        env.url("HF_ENDPOINT")  # checked here; `hub_endpoint` reads it
         return cls(
             space_url=space_url,
             api_key=env.secret("KRONOS_API_KEY"),
@@ -193,35 +201,34 @@ class Settings:
 
 
 def which_space(url: str | None, repo: str | None) -> tuple[str | None, str]:
-    """The Space's address and its name on the Hub, each as given or as it follows from the other.
+    """Return the Space's address and its name on the Hub; derive one from the other if missing.
 
-    The address is None where neither is given, the name "" where the address does not tell it.
-    ConfigError where they are of two Spaces.
+    The address is None if neither is given. The name is "" if the address does not reveal it.
     """
     subdomain = repo and subdomain_of(repo)
-    own_url = f"https://{subdomain}.hf.space" if subdomain else None
+    expected_url = f"https://{subdomain}.hf.space" if subdomain else None
     if url is None:
-        return own_url, repo or DEFAULT_SPACE
+        return expected_url, repo or DEFAULT_SPACE
     if repo is None:
         return url, repo_at(url) or ""
     if contradict(url, repo):
         raise ConfigError(
             f"KRONOS_SPACE_URL={url!r} and HF_SPACE_REPO={repo!r} are two Spaces: the second is "
-            f"at {own_url}; correct one of them, or leave one out"
+            f"at {expected_url}; correct or remove one of them"
         )
     return url, repo
 
 
 def hub_endpoint(environ: Mapping[str, str] | None = None) -> str | None:
-    """The Hub's address where HF_ENDPOINT names another than https://huggingface.co."""
+    """Return the Hub's address if HF_ENDPOINT sets one other than https://huggingface.co."""
     return Environment(environment(environ)).url("HF_ENDPOINT")
 
 
 def check_recipient(settings: Settings, *secrets: Literal["KRONOS_API_KEY", "HF_TOKEN"]) -> None:
-    """ConfigError if one of these secrets is set and would be used with a stranger's Space."""
+    """Refuse to send a secret to the default Space unless the user has named that Space."""
     values = {"KRONOS_API_KEY": settings.api_key, "HF_TOKEN": settings.hf_token}
     given = " and ".join(name for name in secrets if values[name])
-    if not given or not settings.space_is_a_strangers:
+    if not given or not settings.uses_default_space:
         return
     if settings.space_url is None:
         raise ConfigError(
@@ -230,49 +237,45 @@ def check_recipient(settings: Settings, *secrets: Literal["KRONOS_API_KEY", "HF_
         )
     raise ConfigError(
         f"HF_SPACE_REPO is not set, and {given} would be used with the default Space, "
-        f"{DEFAULT_SPACE}: set HF_SPACE_REPO to your own Space (owner/space), or to that one if "
-        "it is meant"
+        f"{DEFAULT_SPACE}: set HF_SPACE_REPO to your own Space (owner/space) or to this one"
     )
 
 
 def parse_symbols(text: str) -> tuple[str, ...]:
-    """'spy, QQQ,,SPY' -> ('SPY', 'QQQ'): order kept, each once, as exchanges write them."""
+    """Split tickers, upper case and without duplicates: 'spy, QQQ,,SPY' -> ('SPY', 'QQQ')."""
     return tuple(dict.fromkeys(name for part in text.upper().split(",") if (name := part.strip())))
 
 
 def check_symbols(name: str, text: str) -> tuple[str, ...]:
-    """Tickers, one at least; ConfigError names `name`, which the user set."""
+    """Return at least one ticker."""
     if symbols := parse_symbols(text):
         return symbols
     raise wrong(name, text, "tickers, such as SPY,QQQ")
 
 
 def check_source(name: str, text: str) -> str:
-    """A data source by name; ConfigError names `name`, which the user set."""
+    """Return the name of a data source."""
     if split_source(text)[0] in SOURCES:
         return text
-    raise wrong(name, text, f"{SOURCES_IN_WORDS} (a folder with one file a ticker)")
+    raise wrong(name, text, f"{SOURCES_IN_WORDS} (a folder with one file per ticker)")
 
 
 def split_source(text: str) -> tuple[str, str]:
-    """'csv:candles' -> ('csv:DIR', 'candles'), 'yahoo' -> ('yahoo', ''); as SOURCES names them."""
+    """Split a source into name and folder: 'csv:candles' -> ('csv:DIR', 'candles')."""
     kind, _, folder = text.partition(":")
     return (f"{kind}:DIR", folder) if folder else (text, "")
 
 
 def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...]:
-    # set but empty means "none besides the bots' own", so only an unset one has the default
+    # an empty value means no extra tickers, so only an unset variable has the default
     given = env.environ.get("KRONOS_EXTRA_SYMBOLS")
     return default if given is None else parse_symbols(given)
 
 
-def _data_source(env: Environment, default: str) -> str:
-    return check_source("KRONOS_DATA_SOURCE", env.text("KRONOS_DATA_SOURCE") or default)
-
-
 def _events(env: Environment) -> "tuple[Event, ...]":
-    """Questions that make sense for every ticker."""
-    from tradingbot.path_events import parse_events  # needs numpy, which no help shall wait for
+    """Return the events of KRONOS_EVENTS. They may not contain prices, because they apply to every
+    ticker."""
+    from tradingbot.path_events import parse_events  # imports numpy, which would slow down --help
 
     text = env.text("KRONOS_EVENTS") or ""
     try:

@@ -1,4 +1,4 @@
-"""KRONOS_MODELS: which models the job asks, and where the others are."""
+"""KRONOS_MODELS: the models that the job uses, and the Spaces that serve them."""
 
 import re
 from dataclasses import dataclass
@@ -7,39 +7,43 @@ from tradingbot.errors import ConfigError
 from tradingbot.settings.variables import check_url, wrong
 
 _FORM = (
-    "models with commas between them, each once: NAME of the Space, and of another one "
+    "distinct models separated by commas: NAME for the Space's own, and for another Space "
     "NAME=https://… or NAME=owner/space"
 )
 
 
 @dataclass(frozen=True)
 class AskedModel:
-    """A model that the job asks, and the Space that it is asked of."""
+    """A model that the job uses, and the Space that serves it."""
 
-    name: str  # as the Space's /health lists it, with or without its owner
-    space_url: str | None = None  # None, without `space_repo`: the Space of KRONOS_SPACE_URL
-    space_repo: str = ""  # on the Hub
+    name: str  # as listed in the Space's /health, with or without the owner
+    space_url: str | None = None  # None and no `space_repo`: the Space of KRONOS_SPACE_URL
+    space_repo: str = ""  # name on the Hub
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether another Space has it."""
+        """Return whether another Space serves the model."""
         return bool(self.space_url or self.space_repo)
 
     def is_called(self, name: str) -> bool:
-        """Whether this is its name, by which a Space or the ledger knows it."""
+        """Return whether `name`, as used by a Space or the ledger, is this model."""
         asked = self.name.casefold()
         return asked in (name.casefold(), name.rpartition("/")[2].casefold())
 
 
 def parse_models(text: str) -> tuple[AskedModel, ...]:
-    """'mini,tuned=me/space' -> both; ConfigError for what cannot be meant."""
+    """Parse a list of models such as 'mini,tuned=me/space'.
+
+    Raises:
+        ConfigError: the list is invalid.
+    """
     models = tuple(_model(part.strip(), text) for part in text.split(","))
     names = [model.name.casefold() for model in models]
     if len({*names}) < len(names):
         raise wrong("KRONOS_MODELS", text, _FORM)
     if models[0].is_elsewhere:
         raise ConfigError(
-            f"KRONOS_MODELS={text!r}: the first model is what bots are given, and is asked of the "
+            f"KRONOS_MODELS={text!r}: bots use the first model, which is always served by the "
             "Space of KRONOS_SPACE_URL: name it without an address"
         )
     return models

@@ -1,4 +1,4 @@
-"""Variables of the environment: declared as fields, read as typed values, checked."""
+"""Environment variables: declared as dataclass fields, read as typed values, and checked."""
 
 import math
 import re
@@ -14,25 +14,29 @@ from tradingbot.space_names import fault_of
 def variable(env: str, default: Any, about: str, shown: str | None = None, **kwargs: Any) -> Any:
     """Declare a dataclass field that the environment variable `env` sets.
 
-    `about` is what the reference of all settings says of it, `shown` its default there where that
-    is not `default` as text.
+    Args:
+        env: name of the variable.
+        default: value if the variable is unset.
+        about: description in the settings reference.
+        shown: default in the settings reference, if it is not `default` as text.
+        **kwargs: passed to `dataclasses.field`.
     """
     shown = ("" if default is None else str(default)) if shown is None else shown
     return field(default=default, metadata={"env": env, "about": about, "default": shown}, **kwargs)
 
 
 class Environment:
-    """Typed access to variables; a value that does not fit is a ConfigError."""
+    """Typed access to environment variables. An invalid value raises ConfigError."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
 
     def text(self, name: str) -> str | None:
-        """Return the value without blanks around it; None if it is empty or unset."""
+        """Return the value without surrounding whitespace, or None if it is empty or unset."""
         return self.environ.get(name, "").strip() or None
 
     def secret(self, name: str) -> str | None:
-        """Return a key or token that an HTTP header can carry."""
+        """Return a key or token that can be sent in an HTTP header."""
         text = self.text(name)
         return None if text is None else check_secret(name, text)
 
@@ -58,22 +62,34 @@ class Environment:
 
 
 def check_secret(name: str, text: str) -> str:
-    """A key or token that an HTTP header can carry; ConfigError names `name`, never the value."""
+    """Return a key or token that can be sent in an HTTP header.
+
+    Raises:
+        ConfigError: it cannot; the text names `name`, but not the value.
+    """
     if text.isascii() and text.isprintable():
         return text
     raise ConfigError(f"{name} has characters that no HTTP header carries: expected visible ASCII")
 
 
 def check_whole(name: str, text: str, low: int, high: int) -> int:
-    """A whole number in [low, high]; ConfigError names `name`, which the user set."""
-    # int alone would let through digits of other scripts and 1_0, and refuse thousands of digits
+    """Return a whole number in [low, high].
+
+    Raises:
+        ConfigError: it is not one; the text names `name`, the setting.
+    """
+    # int() also accepts digits of other scripts and 1_0, and fails on thousands of digits
     if re.fullmatch("0*[0-9]{1,9}", text) and low <= int(text.lstrip("0") or 0) <= high:
         return int(text.lstrip("0") or 0)
     raise wrong(name, text, f"a whole number from {low} to {high}")
 
 
 def check_number(name: str, text: str, low: float, high: float) -> float:
-    """A number in [low, high]; ConfigError names `name`, which the user set."""
+    """Return a number in [low, high].
+
+    Raises:
+        ConfigError: it is not one; the text names `name`, the setting.
+    """
     try:
         value = math.nan if "_" in text else float(text)
     except ValueError:
@@ -84,14 +100,18 @@ def check_number(name: str, text: str, low: float, high: float) -> float:
 
 
 def wrong(name: str, text: str, expected: str) -> ConfigError:
-    """Return the error of a variable or option that has a value it cannot have."""
+    """Return the error for a variable or option with an invalid value."""
     return ConfigError(f"{name}={text!r}: expected {expected}")
 
 
 def check_url(name: str, text: str) -> str:
-    """An http(s) address without its trailing slash; ConfigError names `name`.
+    """Return an http(s) address without its trailing slash.
 
-    One that holds a user, a password or a query is refused, and not shown: it may be a secret.
+    An address with a user, a password or a query is refused and not shown, because it may be a
+    secret.
+
+    Raises:
+        ConfigError: it is not valid; the text names `name`, the setting.
     """
     if fault := fault_of(text):
         raise ConfigError(f"{name} {fault}")
@@ -99,7 +119,7 @@ def check_url(name: str, text: str) -> str:
     expected = f"an address such as https://{example}"
     try:
         parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # a wrong port is a ValueError here
+        host, _ = parts.hostname, parts.port  # an invalid port raises ValueError here
     except ValueError:
         raise wrong(name, text, expected) from None
     if parts.scheme not in ("http", "https") or not host or not text.isprintable():

@@ -43,7 +43,7 @@ class SpaceAddress:
         return cls(
             url=settings.space_url,
             api_key=settings.api_key,
-            hf_token=None if settings.space_is_a_strangers else settings.hf_token,
+            hf_token=None if settings.uses_default_space else settings.hf_token,
             hf_space_repo=settings.hf_space_repo,
             timeout=timeout,
             timeouts=settings.timeouts,

@@ -151,7 +151,7 @@ def pause_orphaned_space(
     Return False, after an error in the log, if it may still be running. The Hub is not asked about
     a Space that runs with these settings neither wake nor pause.
     """
-    named = settings.hf_space_repo and not settings.space_is_a_strangers
+    named = settings.hf_space_repo and not settings.uses_default_space
     if settings.hf_token is None or not named:
         return True
     known = settings.space_url is not None

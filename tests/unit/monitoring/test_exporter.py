@@ -66,7 +66,7 @@ def test_the_database_is_read_once_for_many_scrapes_and_again_when_it_is_time() 
             200
         }
     assert len(reads) == 1
-    with serving(read, kept=0.0) as port:
+    with serving(read, max_age=0.0) as port:
         assert asked(port, "/metrics")[0] == asked(port, "/metrics")[0] == 200
     assert len(reads) == 3
 
@@ -84,7 +84,7 @@ def test_a_failure_is_up_0_until_it_has_passed(
             raise error
         return WELL
 
-    with serving(read, kept=0.0) as port:
+    with serving(read, max_age=0.0) as port:
         for _ in range(2):
             status, text = asked(port, "/metrics")
             assert (status, "\nkronosbot_up 0.0\n" in text) == (200, True)
@@ -104,7 +104,7 @@ def test_a_database_that_hangs_is_up_0_and_is_waited_for_by_one_thread() -> None
         answered.wait(20)
         return WELL
 
-    with serving(read, patience=0.1) as port:
+    with serving(read, timeout=0.1) as port:
         for _ in range(3):
             assert "\nkronosbot_up 0.0\n" in asked(port, "/metrics")[1]
         assert len(reads) == 1
@@ -124,7 +124,7 @@ def test_a_real_database_may_go_away_and_come_back(
         def read() -> Snapshot:
             return read_snapshot(proxy.url, Settings(), source="yahoo", max_age=1)
 
-        with serving(read, kept=0.0) as port:
+        with serving(read, max_age=0.0) as port:
 
             def up() -> bool:
                 return "\nkronosbot_up 1.0\n" in asked(port, "/metrics")[1]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.post_box import PostBox, post_box
 from tradingbot.errors import ConfigError, DataUnavailable, HubError, KronosError, TooFewBars
 from tradingbot.jobs.summary import ChallengerOutcome, Ending, RunSummary, TickerOutcome
-from tradingbot.monitoring.notification import NotSent, announce, outcome, send, trial
+from tradingbot.monitoring.notification import NotSent, announce, outcome, sample_message, send
 from tradingbot.monitoring.scrubbing import scrubbed
 from tradingbot.monitoring.services import Message, target_of
 from tradingbot.runtime.signals import Stopped
@@ -232,11 +232,11 @@ def test_a_run_that_had_nothing_to_do_and_a_dry_run_are_not_worth_a_message(box:
 @pytest.mark.parametrize("first", [500, 503, 429])
 def test_what_may_pass_is_tried_once_more(box: PostBox, first: int) -> None:
     box.answers.append(first)
-    send(target_of(box.url), trial(), QUICK)
+    send(target_of(box.url), sample_message(), QUICK)
     assert len(box.posts) == 2
     box.answers.extend([first, first])
     with pytest.raises(NotSent, match=f"it answered {first}"):
-        send(target_of(box.url), trial(), QUICK)
+        send(target_of(box.url), sample_message(), QUICK)
     assert len(box.posts) == 4
 
 
@@ -246,7 +246,7 @@ def test_what_will_not_pass_is_not_tried_again_and_no_redirect_is_followed(
 ) -> None:
     box.answers.append(answer)
     with pytest.raises(NotSent, match=f"it answered {answer}"):
-        send(target_of(f"http://me:s3cret@{box.host}/s3cret"), trial(), QUICK)
+        send(target_of(f"http://me:s3cret@{box.host}/s3cret"), sample_message(), QUICK)
     assert [post.path for post in box.posts] == ["/s3cret"]
 
 
