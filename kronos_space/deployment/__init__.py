@@ -1,1 +1,1 @@
-"""Deployment of this folder to the Hub, and the command `kronos-space`; not deployed itself."""
+"""The command `kronos-space`: deployment of this folder to the Hub. Not deployed itself."""

@@ -1,4 +1,4 @@
-"""What every command needs to reach the Hub: a token, an address, a name that can be one."""
+"""Access to the Hub: the token, the address, and a check of repository names."""
 
 import os
 
@@ -12,13 +12,17 @@ from kronos_space.deployment.errors import HubRefused
 
 
 def quiet() -> None:
-    """Let huggingface_hub print nothing: the commands say what happens."""
+    """Silence huggingface_hub; the commands print their own messages."""
     disable_progress_bars()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
 
 
 def hub_token() -> str:
-    """Return HF_TOKEN, or the token that `hf auth login` saved. Raises HubRefused: none."""
+    """Return HF_TOKEN, or the token that `hf auth login` saved.
+
+    Raises:
+        HubRefused: There is no token.
+    """
     token = huggingface_hub.get_token()
     if not token:
         raise HubRefused(
@@ -28,7 +32,7 @@ def hub_token() -> str:
 
 
 def address() -> str | None:
-    """HF_ENDPOINT, which is shown in errors; None: huggingface.co."""
+    """Return HF_ENDPOINT for error messages, or None for huggingface.co."""
     address = os.environ.get("HF_ENDPOINT", "").strip()
     if set("@?#") & set(address):
         raise HubRefused("HF_ENDPOINT has a user, a password or a query in it: leave them out")
@@ -36,7 +40,7 @@ def address() -> str | None:
 
 
 def check_repo_name(repo: str) -> None:
-    """Raise HubRefused unless it is OWNER/NAME."""
+    """Raise HubRefused unless `repo` has the form OWNER/NAME."""
     try:
         validate_repo_id(repo)
     except HFValidationError as error:

@@ -49,16 +49,19 @@ def deploy(
         float, typer.Option(metavar="SECONDS", min=1, help="The longest to wait.")
     ] = 1800,
 ) -> None:
-    """Bring this version of the Space onto the Hub: create it, or change what differs.
+    """Deploy this version of the Space to the Hub: create it, or change what differs.
 
-    HF_TOKEN is a write token, from https://huggingface.co/settings/tokens; one saved by `hf auth
-    login` will do. What happens is told on standard error; standard output is the Space's address
-    and what its /health answers. Exit codes: 0 done; 1 the Hub is out of reach, or the Space does
-    not come up; 2 the token, the name or a value is wrong; 130 Ctrl-C.
+    HF_TOKEN must be a write token, from https://huggingface.co/settings/tokens or saved by `hf auth
+    login`. Progress goes to standard error, the Space's URL and its /health to standard output.
+    Exit codes: 0 done; 1 the Hub is out of reach, or the Space does not start; 2 the token, the
+    name or a value is wrong; 130 Ctrl-C.
 
-    Look first, with OWNER your name on the Hub: kronos-space deploy OWNER/kronos --dry-run
+    Preview the changes, with OWNER your name on the Hub:
+
+    kronos-space deploy OWNER/kronos --dry-run
     """
-    from kronos_space.deployment.run import run  # not for --help: it loads huggingface_hub
+    # imported here to keep --help fast: it loads huggingface_hub
+    from kronos_space.deployment.run import run
 
     try:
         run(
@@ -74,7 +77,7 @@ def deploy(
         _say(f"Error: {error}")
         raise typer.Exit(2 if isinstance(error, HubRefused) else 1) from None
     except KeyboardInterrupt:
-        _say("stopped; what was changed stays, and the Hub goes on by itself")
+        _say("stopped; changes made so far stay, and the Hub continues with them")
         raise typer.Exit(130) from None
 
 
@@ -82,7 +85,7 @@ app.command(cls=Command)(command.finetune)
 app.command(cls=Command)(command.promote)
 
 
-@app.command(short_help="Bring a fine-tuned checkpoint onto the Hub.")
+@app.command(short_help="Publish a fine-tuned checkpoint on the Hub.")
 def publish(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A fine-tuned checkpoint.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The model on the Hub.")],
@@ -90,22 +93,22 @@ def publish(
         bool, typer.Option("--public", help="Let everybody see it. Default: private.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Although it is not better than its base.")
+        bool, typer.Option("--force", help="Publish even if it is not better than its base.")
     ] = False,
 ) -> None:
-    """Bring a fine-tuned checkpoint onto the Hub, if its verdict is good.
+    """Publish a fine-tuned checkpoint on the Hub, if it is better than its base.
 
-    The model is created, or gets what differs in one commit. Its files are those of the folder, and
-    its card is the folder's README.md; the paths of this machine in kronos.json are left out. What
-    is printed last is how a Space loads this revision.
+    The model repository is created, or updated in one commit. It gets the files of the checkpoint
+    and the folder's README.md as model card; paths of this machine are removed from kronos.json.
+    The last line printed shows how a Space loads this revision.
 
-    HF_TOKEN is a write token, from https://huggingface.co/settings/tokens; one saved by `hf auth
-    login` will do. Exit codes: 0 done; 1 it is not better, or the Hub is out of reach; 2 the token
-    or the name is wrong; 130 Ctrl-C.
+    HF_TOKEN must be a write token, from https://huggingface.co/settings/tokens or saved by `hf auth
+    login`. Exit codes: 0 done; 1 it is not better, or the Hub is out of reach; 2 the token or the
+    name is wrong; 130 Ctrl-C.
 
     Try it, with OWNER your name on the Hub: kronos-space publish finetuned OWNER/my-kronos
     """
-    # not above: for --help torch would be loaded
+    # imported here to keep --help fast: it loads torch
     from kronos_space.deployment.publish import run
     from kronos_space.weights.catalogue import CheckpointError
 
@@ -115,7 +118,7 @@ def publish(
         _say(f"Error: {error}")
         raise typer.Exit(2 if isinstance(error, HubRefused) else 1) from None
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on")
+        _say("stopped; run the same command to continue")
         raise typer.Exit(130) from None
 
 
@@ -132,13 +135,13 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
 def _from_environment(names: Iterable[str]) -> dict[str, str]:
     secrets = {}
     for name in names:
-        if "=" in name:  # and do not show it again
+        if "=" in name:  # it may be a secret: do not print it
             raise HubRefused(
                 f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
                 "put it into the environment and give its name alone"
             )
         value = os.environ.get(name, "")
-        secrets[name] = value.lstrip("\ufeff").rstrip("\r\n")  # a file's own marks
+        secrets[name] = value.lstrip("\ufeff").rstrip("\r\n")  # of a file
         if not secrets[name]:
             raise HubRefused(f"--secret {name}: {name} is not set in the environment")
     return secrets

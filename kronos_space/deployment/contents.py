@@ -1,7 +1,7 @@
-"""What belongs into a Space's repository: every file by its name.
+"""The files of a Space's repository, each by name.
 
-A Space is public, and a folder collects what nobody means to publish: keys, databases, notes. So
-nothing is uploaded because it lies there. A new file of the service is named here; a test compares.
+A Space is public, and its folder may also contain keys, databases or notes. Only files named here
+are uploaded. Add each new file of the service; a test compares the list with the folder.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ NOT_SERVED = {
     "deployment",
     "finetune",
     "verification",
-}  # what a running Space never needs; .dockerignore too
+}  # not needed by a running Space; also in .dockerignore
 
 # Folder -> its files; "" is kronos_space itself.
 CONTENTS = {
@@ -48,10 +48,10 @@ CONTENTS = {
 
 
 def uploaded_files(folder: Path) -> dict[str, Path]:
-    """Return the files of a Space's repository: their names there, and where they are.
+    """Return name in the Space's repository -> path on this machine.
 
     Raises:
-        HubRefused: One is missing, or a link, which may lead to anything.
+        HubRefused: A file is missing, or is a symbolic link, which may point anywhere.
     """
     names = [
         f"{below}/{name}".lstrip("/") for below, names in CONTENTS.items() for name in names.split()

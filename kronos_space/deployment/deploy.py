@@ -1,8 +1,7 @@
-"""The service onto the Hub, as a Space: look, tell what differs, change that, wait until it is up.
+"""Deploy the service as a Space: compare, show the differences, apply them, wait until it is up.
 
-Nothing is changed that is as it should be, so a second run does nothing. The Hub shows nobody the
-value of a secret; a fingerprint in its description, which only the same token can make, tells
-whether it is the one that is wanted.
+A second run changes nothing. The Hub never returns the value of a secret, so its description
+holds a fingerprint that only the same token can compute; it shows whether the value is current.
 """
 
 import hashlib
@@ -27,24 +26,24 @@ from kronos_space.server.logs import message_of
 from kronos_space.settings import Settings, SettingsError
 
 FOLDER = Path(__file__).parent.parent
-KEPT = {".gitattributes"}  # the Hub's own, in every repository
-# One of these is in every version of the folder, and hardly in another application's.
+KEPT = {".gitattributes"}  # created by the Hub in every repository
+# Every version of the folder has one of these; other applications hardly have any.
 OURS = {"forecaster.py", "forecasting/forecaster.py"}
 LOG_LINES = 20
-STALE_AFTER = 60.0  # seconds after a change during which an old error stage may still show
+STALE_AFTER = 60.0  # seconds after a change during which the Hub may still show an old error stage
 HEALTH_TIMEOUT = 10.0
-POLL = 0.5  # seconds between the first looks at the stage, then more
+POLL = 0.5  # initial seconds between polls of the stage; then increasing
 
 RUNS = ("RUNNING", "RUNNING_BUILDING", "RUNNING_APP_STARTING")
 RESTS = ("PAUSED", "STOPPED", "SLEEPING")
-FAILED = {  # stage: whether the build's log tells why, or the run's
+FAILED = {  # stage -> which log explains it, build or run
     "BUILD_ERROR": True,
     "CONFIG_ERROR": True,
     "NO_APP_FILE": True,
     "RUNTIME_ERROR": False,
 }
 
-# The name of a variable that holds a secret.
+# Variables with such names hold secrets.
 _SECRET = re.compile(
     r"(password|passwd|passphrase|secret|token|credentials?|key)_?\d*$", re.IGNORECASE
 )
@@ -54,12 +53,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """How the Space shall be. Raises HubRefused for what can be seen to be wrong beforehand."""
+    """The desired state of the Space. Raises HubRefused for values that are wrong on their face."""
 
     repo: str  # OWNER/NAME
     variables: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    private: bool = False  # False leaves a Space that exists as it is
+    private: bool = False  # False does not change an existing Space
     folder: Path = FOLDER
 
     def __post_init__(self) -> None:
@@ -73,13 +72,13 @@ class Wanted:
             raise HubRefused(f"{secret}: everybody can read a variable; use --secret")
         try:
             Settings.from_env({**self.variables, **self.secrets})
-        except SettingsError as error:  # better here than after the build
+        except SettingsError as error:  # before the build, not after it
             raise HubRefused(str(error)) from error
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What differs between what is wanted and what the Hub has."""
+    """The differences between the desired state and the Hub's."""
 
     create: bool = False
     make_private: bool = False
@@ -93,7 +92,7 @@ class Plan:
 
     @property
     def restarts(self) -> bool:
-        """Whether the Hub restarts the Space for it."""
+        """Return whether the Hub restarts the Space for these changes."""
         return bool(self.create or self.variables or self.secrets or self.upload or self.delete)
 
     def lines(self) -> Iterator[str]:
@@ -108,9 +107,13 @@ class Plan:
 
 
 def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
-    """Compare; changes nothing. `key` makes the fingerprints of the secrets: the token.
+    """Compare the desired state with the Hub; change nothing.
 
-    Raises HubRefused for a Space that holds something else.
+    Args:
+        key: The token, as the key of the secrets' fingerprints.
+
+    Raises:
+        HubRefused: The Space holds another application.
     """
     space.check_token()
     local = uploaded_files(wanted.folder)
@@ -145,7 +148,7 @@ def make_plan(space: HubSpace, wanted: Wanted, *, key: str) -> Plan:
 
 
 def apply(plan: Plan, space: HubSpace, wanted: Wanted, *, key: str, say: Say) -> None:
-    """Make the changes, the files last: their build then finds everything else in its place."""
+    """Apply the changes, files last, so that the build finds variables and secrets in place."""
     stage = None if plan.create else space.stage()
     if plan.create:
         space.create(private=wanted.private)
@@ -165,7 +168,7 @@ def apply(plan: Plan, space: HubSpace, wanted: Wanted, *, key: str, say: Say) ->
 
 
 def boot_id(space: HubSpace, *, key: str) -> str | None:
-    """Which container answers now; None when there is none, or it is not ours."""
+    """Return the id of the container that answers, or None if none of ours does."""
     info = space.info()
     if info is None or space.stage() not in RUNS:
         return None
@@ -186,10 +189,15 @@ def wait_until_up(
     old_boot: str | None = None,
     changed: bool = True,
 ) -> dict[str, Any]:
-    """The /health of the new container, as soon as it answers; `old_boot` is the old one's.
+    """Return /health of the new container as soon as it answers.
 
-    Raises HubError when the build or the start fails, or takes longer than `timeout` seconds;
-    the end of the Space's log is said before.
+    Args:
+        old_boot: The id of the old container.
+        timeout: Seconds to wait.
+
+    Raises:
+        HubError: The build or the start fails, or the time is over. The end of the Space's log is
+            printed before.
     """
     started, pause = time.monotonic(), POLL
     stages, trouble = [""], ""
@@ -213,7 +221,7 @@ def wait_until_up(
             raise
         except _Failed:
             raise
-        except HubError as error:  # it may be back before the deadline
+        except HubError as error:  # it may be available again before the deadline
             trouble = f"; {error}"
         time.sleep(min(pause, max(0.0, started + timeout - time.monotonic())))
         pause = min(pause * 1.3, 10.0)
@@ -224,12 +232,12 @@ def wait_until_up(
 
 
 def address(info: SpaceInfo) -> str:
-    """Where the Space answers."""
+    """Return the URL of the Space."""
     return info.host or f"https://{info.subdomain}.hf.space"
 
 
 class _Failed(HubError):
-    """The Space will not come up, however long one waits."""
+    """The Space has failed; waiting does not help."""
 
 
 def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
@@ -241,7 +249,7 @@ def _failure(space: HubSpace, stage: str, say: Say) -> _Failed:
 
 
 def _health(info: SpaceInfo, *, key: str) -> dict[str, Any]:
-    """What /health answers. The token is sent to a private Space alone, where the Hub wants it."""
+    """Return the answer of /health. Only a private Space gets the token; the Hub requires it."""
     url = httpx2.URL(f"{address(info).rstrip('/')}/health")
     trusted = url.scheme == "https" and url.host.endswith(".hf.space")
     headers = {"Authorization": f"Bearer {key}"} if info.private and trusted else {}

@@ -1,4 +1,4 @@
-"""HTTP of the deployment: whatever a Hub or a Space sends ends in time and in size."""
+"""HTTP client of the deployment, with bounds on the time and size of every answer."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def client() -> httpx2.Client:
-    """Return a client whose answers have a largest size and lead to no other host."""
+    """Return a client that bounds the size of answers and follows no redirect to another host."""
     return httpx2.Client(
         timeout=CALL_TIMEOUT,
         follow_redirects=True,
@@ -23,7 +23,7 @@ def client() -> httpx2.Client:
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Return what `work` returns; httpx2.ReadTimeout if it is not done after `seconds`."""
+    """Return the result of `work`. Raise httpx2.ReadTimeout if it takes more than `seconds`."""
     future: Future[T] = Future()
 
     def run() -> None:
@@ -44,10 +44,10 @@ def _ask_for_plain(request: httpx2.Request) -> None:
 
 
 def _bound(response: httpx2.Response) -> None:
-    """Raises httpx2.RemoteProtocolError."""
+    """Raise httpx2.RemoteProtocolError for an answer that is too large or redirects elsewhere."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise httpx2.RemoteProtocolError("the answer is compressed, which was not asked for")
-    if response.has_redirect_location:  # a secret in the request's body would go there too
+    if response.has_redirect_location:  # a secret in the request's body would be sent there too
         asked = response.request.url
         other = asked.join(response.headers["Location"])
         upgraded = (asked.scheme, other.scheme) == ("http", "https")

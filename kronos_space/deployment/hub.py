@@ -1,6 +1,6 @@
-"""Repositories as the Hub's API sees them: what is there, what can be changed, what goes wrong.
+"""Repositories on the Hub: their state, changes to them, and errors.
 
-Every call has a time-out and is repeated while the Hub fails for a reason that may pass.
+Every call has a time-out, and is repeated after errors that may be temporary.
 """
 
 import hashlib
@@ -29,28 +29,28 @@ from kronos_space.deployment.errors import HubError, HubRefused, quoted
 
 UPLOAD_SECONDS = 1800.0
 ATTEMPTS = 3
-LOG_LINE = 8_000  # characters; a line may hold a stack trace
+LOG_LINE = 8_000  # characters; one line may hold a stack trace
 BACKOFF = 1.0  # seconds before the second attempt, then twice as long
 
 T = TypeVar("T")
 
 
 class HubRepository:
-    """One repository. The token goes to the Hub and nowhere else. Raises HubError, HubRefused."""
+    """One repository. The token is sent to the Hub only. Methods raise HubError and HubRefused."""
 
     repo_type: str
-    noun: str  # what errors call it
+    noun: str  # for error messages
 
     def __init__(self, repo: str, token: str, *, endpoint: str | None = None) -> None:
         self.repo = repo
-        self._api = _api(endpoint, token)  # by default HF_ENDPOINT, or the Hub
+        self._api = _api(endpoint, token)  # None: HF_ENDPOINT, or huggingface.co
 
     def check_token(self) -> None:
-        """A refused token would make an existing repository look like a missing one."""
+        """Verify the token; with a refused one an existing repository looks like a missing one."""
         self._call("tell whose token this is", self._api.whoami)
 
     def commit(self, upload: Mapping[str, Path | bytes], delete: list[str], *, message: str) -> str:
-        """Make all changes of files at once, so that a Space is built once; return the revision."""
+        """Commit all changes at once, so that the Space is built once. Return the revision."""
 
         changes: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(name, content) for name, content in upload.items()),
@@ -62,7 +62,7 @@ class HubRepository:
                 made = self._api.create_commit(
                     self.repo, changes, commit_message=message, repo_type=self.repo_type
                 )
-            except RuntimeError as error:  # of a large file: what went wrong is its cause
+            except RuntimeError as error:  # raised for large files; the cause has the reason
                 raise error.__cause__ or error from None
             return str(made.oid)
 
@@ -95,18 +95,18 @@ class HubRepository:
 
 
 class HubModel(HubRepository):
-    """A model's repository."""
+    """A model repository."""
 
     repo_type = "model"
     noun = "model"
 
     @property
     def address(self) -> str:
-        """Where a browser shows it."""
+        """Return the URL for a browser."""
         return f"{self._api.endpoint}/{self.repo}"
 
     def info(self) -> ModelInfo | None:
-        """None: there is no such model, or the token cannot see it. With files' checksums."""
+        """Return the model with its files' checksums, or None if it is missing or not visible."""
 
         def ask() -> ModelInfo | None:
             try:
@@ -132,14 +132,14 @@ class HubSpace(HubRepository):
     noun = "Space"
 
     def info(self, *, files: bool = False) -> SpaceInfo | None:
-        """None: there is no such Space, or the token cannot see it. `files`: with checksums."""
+        """Return the Space with its files' checksums, or None if it is missing or not visible."""
 
         def ask() -> SpaceInfo | None:
             try:
                 return self._api.space_info(
                     self.repo,
                     files_metadata=files,
-                    timeout=http.CALL_TIMEOUT,  # left out, there would be none
+                    timeout=http.CALL_TIMEOUT,  # the default is no time-out
                 )
             except RepositoryNotFoundError:
                 return None
@@ -151,12 +151,12 @@ class HubSpace(HubRepository):
         return {name: variable.value for name, variable in found.items()}
 
     def secrets(self) -> dict[str, str | None]:
-        """Names and descriptions; the Hub shows their values to nobody."""
+        """Return names and descriptions of the secrets; the Hub never returns values."""
         found = self._call("list the secrets", lambda: self._api.get_space_secrets(self.repo))
         return {name: secret.description for name, secret in found.items()}
 
     def stage(self) -> str:
-        # SLEEPING is missing from huggingface_hub's enum, so stages are strings
+        # huggingface_hub's enum lacks SLEEPING, so stages are strings
         runtime = self._call("tell the stage", lambda: self._api.get_space_runtime(self.repo))
         return quoted(runtime.stage)
 
@@ -190,7 +190,7 @@ class HubSpace(HubRepository):
         self._call("restart the Space", lambda: self._api.restart_space(self.repo))
 
     def log_tail(self, lines: int, *, build: bool) -> list[str]:
-        """The newest lines of the build or run log; none when it is not available."""
+        """Return the newest lines of the build or run log, or none if it is not available."""
         newest: deque[str] = deque(maxlen=lines)
 
         def read() -> None:
@@ -203,7 +203,7 @@ class HubSpace(HubRepository):
 
 
 def is_same(content: Path | bytes, remote: RepoSibling) -> bool:
-    """Whether a file on the Hub has this content, by its checksum."""
+    """Return whether a file on the Hub has this content, by checksum."""
     found = content if isinstance(content, bytes) else content.read_bytes()
     if remote.lfs is not None:
         return hashlib.sha256(found).hexdigest() == remote.lfs.sha256
@@ -211,7 +211,7 @@ def is_same(content: Path | bytes, remote: RepoSibling) -> bool:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether another attempt may succeed."""
+    """Return whether another attempt may succeed."""
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         return status >= 500 or status in (408, 429)
@@ -219,7 +219,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _pause_before_next(state: RetryCallState) -> float:
-    """Seconds, twice as many each time, or as many as the Hub asks for."""
+    """Return seconds to wait: doubled each time, or as many as the Hub requests."""
     error = state.outcome and state.outcome.exception()
     asked = ""
     if isinstance(error, HfHubHTTPError):
@@ -229,7 +229,7 @@ def _pause_before_next(state: RetryCallState) -> float:
 
 
 def _api(endpoint: str | None, token: str) -> HfApi:
-    """The Hub's API. Raises HubRefused where nothing can be sent."""
+    """Return the Hub's API. Raise HubRefused if the settings make requests impossible."""
     if not (token.isascii() and token.isprintable()):
         raise HubRefused("HF_TOKEN has characters that no HTTP header carries")
     try:
@@ -238,7 +238,7 @@ def _api(endpoint: str | None, token: str) -> HfApi:
         url = get_session().build_request("GET", api.endpoint).url
         if not (url.scheme in ("http", "https") and url.host.encode("idna")):
             raise ValueError(url)
-    except Exception as error:  # whose text may show the password of a proxy
+    except Exception as error:  # its text may contain the password of a proxy
         raise HubRefused(
             "the Hub cannot be asked: HF_ENDPOINT, a proxy (HTTPS_PROXY, ALL_PROXY) or a file of "
             f"certificates (SSL_CERT_FILE) is wrong ({type(error).__name__})"
@@ -247,7 +247,7 @@ def _api(endpoint: str | None, token: str) -> HfApi:
 
 
 def _refusal(status: int, error: HfHubHTTPError, noun: str) -> str:
-    """The Hub's own words after its status, and what to do."""
+    """Return status, the Hub's own message, and what to do."""
     words = f": {quoted(error.server_message)}" if error.server_message else ""
     match status:
         case 401:

@@ -1,4 +1,4 @@
-"""A fine-tuned checkpoint onto the Hub, as a model of its own: what differs, in one commit."""
+"""Publish a fine-tuned checkpoint on the Hub as a model repository, in one commit."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -16,16 +16,19 @@ from kronos_space.finetune.checkpoint import check_better
 from kronos_space.weights.catalogue import CHECKPOINT_FILES
 from kronos_space.weights.checkpoint import load_checkpoint
 
-PRIVATE_FACTS = ("source", "base_path")  # they may name folders of this machine
-KEPT = {".gitattributes"}  # the Hub's own, in every repository
+PRIVATE_FACTS = ("source", "base_path")  # may name folders of this machine
+KEPT = {".gitattributes"}  # created by the Hub in every repository
 
 
 def run(folder: Path, repo: str, *, public: bool, force: bool, say: Callable[[str], None]) -> None:
-    """Print the revision's address and how to load it; `say` tells what happens.
+    """Publish the checkpoint; print the revision's URL and how to load it.
+
+    Args:
+        say: Called with each progress message.
 
     Raises:
         FinetuneError: It is not better than its base, and `force` is not given.
-        CheckpointError: It cannot be loaded, so it is not published.
+        CheckpointError: It cannot be loaded.
         HubError, HubRefused: One line: what, why, and the way out.
     """
     about = check_better(folder, force=force, verb="publishes")
@@ -54,7 +57,7 @@ def run(folder: Path, repo: str, *, public: bool, force: bool, say: Callable[[st
 
 
 def _files(folder: Path, about: Mapping[str, Any]) -> dict[str, Path | bytes]:
-    """Return what is published, by its name on the Hub; not what else lies in the folder."""
+    """Return name on the Hub -> content, for the files of a checkpoint only."""
     facts = {name: fact for name, fact in about.items() if name not in PRIVATE_FACTS}
     document = json.dumps(facts, indent=2) + "\n"
     files: dict[str, Path | bytes] = {
@@ -66,10 +69,10 @@ def _files(folder: Path, about: Mapping[str, Any]) -> dict[str, Path | bytes]:
 def _differing(
     files: Mapping[str, Path | bytes], info: ModelInfo | None, repo: str
 ) -> dict[str, Path | bytes]:
-    """Return the files that the Hub lacks, or has with another content.
+    """Return the files that the Hub lacks or has with other content.
 
     Raises:
-        HubRefused: It holds something else.
+        HubRefused: The repository holds another model.
     """
     there = {file.rfilename: file for file in (info.siblings if info else None) or []}
     strange = there.keys() - KEPT - {"README.md"}

@@ -1,4 +1,4 @@
-"""One deployment from start to end: look, tell what differs, change it, wait for the Space."""
+"""One deployment from start to end: compare, show the differences, apply them, wait."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -21,9 +21,14 @@ def run(
     timeout: float | None,
     say: Callable[[str], None],
 ) -> None:
-    """Print the Space's address and /health to standard output; `say` tells what happens.
+    """Deploy; print the Space's URL and its /health to standard output.
 
-    timeout: seconds to wait for the Space; None does not wait. Raises HubError, HubRefused.
+    Args:
+        say: Called with each progress message.
+        timeout: Seconds to wait for the Space, or None not to wait.
+
+    Raises:
+        HubError, HubRefused: One line: what, why, and the way out.
     """
     quiet()
     wanted = deploy.Wanted(repo, variables, secrets, private)

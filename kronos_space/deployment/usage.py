@@ -1,4 +1,4 @@
-"""How `kronos-space` shows its commands, and tells that arguments make no sense."""
+"""The help and usage errors of `kronos-space`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-WHOLE = 1000  # characters; Typer would cut the sentences of its list at 45
+WHOLE = 1000  # characters; Typer's default cuts the summaries of commands at 45
 
 
 class Command(TyperCommand):
-    """A command that tells a wrong argument in one line."""
+    """A command that reports a wrong argument in one line."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Return the first sentence whole; it is wrapped where it is shown."""
+        """Return the whole first sentence; it is wrapped when displayed."""
         return super().get_short_help_str(max(limit, WHOLE))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -24,7 +24,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The commands; one that does not exist is told in one line."""
+    """The command group; an unknown command is reported in one line."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with _in_a_line(ctx):
@@ -41,7 +41,7 @@ def _in_a_line(ctx: Any) -> Iterator[None]:
         yield
     except TyperException as error:
         said = error.format_message()
-        if said == ctx.get_help():  # without arguments
+        if said == ctx.get_help():  # called without arguments
             raise
         end = "" if said.endswith((".", "?")) else "."
         typer.echo(f"Error: {said}{end} Try '{ctx.command_path} --help' for help.", err=True)

@@ -1,1 +1,1 @@
-"""Compare the engine with the reference implementation; a developer's tool, not deployed."""
+"""Comparison of the engine with the reference implementation; a developer's tool, not deployed."""

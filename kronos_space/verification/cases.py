@@ -1,4 +1,4 @@
-"""Histories to compare and to measure with: seeded random walks, and real candles if installed."""
+"""Histories for comparisons and measurements: seeded random walks, real candles if installed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +15,14 @@ PRICES = ("open", "high", "low", "close")
 
 @dataclass(frozen=True)
 class Case:
-    """One series to be continued. Lists of texts and numbers, as JSON has them."""
+    """One series to forecast, in JSON types: lists of texts and numbers."""
 
     name: str
-    history: dict[str, list[Any]]  # timestamp, open, high, low, close, and volume or not
-    targets: list[str]  # the future bars' timestamps
+    history: dict[str, list[Any]]  # timestamp, open, high, low, close, and optionally volume
+    targets: list[str]  # timestamps of the future bars
 
     def newest(self, bars: int) -> "Case":
-        """The same with no more than the last `bars` bars."""
+        """Return the case with its newest `bars` bars only."""
         history = {column: values[-bars:] for column, values in self.history.items()}
         return Case(self.name, history, self.targets)
 
@@ -30,7 +30,7 @@ class Case:
         return {"history": self.history, "targets": self.targets}
 
     def parsed(self) -> tuple[History, Times]:
-        """The history, and when the future bars are."""
+        """Return the parsed history and the future timestamps."""
         rows = [
             dict(zip(self.history, row, strict=True))
             for row in zip(*self.history.values(), strict=True)
@@ -41,7 +41,7 @@ class Case:
 def prompt_for(
     history: History, targets: Times, sampling: SamplingParams, seed: int
 ) -> tuple[Prompt, Scale]:
-    """What the engine takes, and what turns its answer back into prices."""
+    """Return the engine's input, and the scaling that turns its output back into prices."""
     bars, scale = normalise(history.values)
     stamps = time_features(np.concatenate([history.times.wall, targets.wall]))
     return Prompt(bars, stamps, len(targets.wall), sampling, seed), scale
@@ -50,7 +50,7 @@ def prompt_for(
 def made_up(
     name: str, *, bars: int, horizon: int, hourly: bool = False, volume: bool = True, seed: int = 0
 ) -> Case:
-    """A random walk of about 1 % a bar; it depends on the arguments only."""
+    """Return a random walk with steps of about 1 %; equal arguments give equal walks."""
     random = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, bars)))
     open_ = np.concatenate([[100], close[:-1]]) * np.exp(random.normal(0, 0.002, bars))
@@ -67,9 +67,10 @@ def made_up(
 def real(
     symbol: str, *, bars: int, horizon: int, volume: bool = True, ahead: int = 0
 ) -> list[Case]:
-    """Daily candles from the package bokeh-sampledata that `ahead` bars and the horizon follow.
+    """Return daily candles of the package bokeh-sampledata.
 
-    AAPL, GOOG, IBM and MSFT from 2000, or 2004, to March 2013. [] if it is not installed.
+    At least `ahead` bars and the horizon follow each history. AAPL, GOOG, IBM and MSFT from 2000 or
+    2004 to March 2013. Returns [] if the package is not installed.
     """
     try:
         from bokeh_sampledata import stocks
@@ -79,7 +80,7 @@ def real(
     end = len(table["date"]) - horizon - ahead
     used = slice(end - bars, end)
     prices = np.array([table[column][used] for column in PRICES])
-    prices[1], prices[2] = prices.max(axis=0), prices.min(axis=0)  # some rows are off by a cent
+    prices[1], prices[2] = prices.max(axis=0), prices.min(axis=0)  # some rows are wrong by a cent
     columns = dict(zip(PRICES, prices.tolist(), strict=True))
     if volume:
         columns["volume"] = [float(value) for value in table["volume"][used]]

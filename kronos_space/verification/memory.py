@@ -1,10 +1,10 @@
-"""How much memory a process takes. The reference's environment has it too: Python alone."""
+"""Memory use of a process. The reference's environment imports this too, so no dependencies."""
 
 from pathlib import Path
 
 
 def memory_mib(field: str, process: int | str = "self") -> float:
-    """VmRSS (now) or VmHWM (the most so far) of a process; 0 where Linux does not tell."""
+    """Return VmRSS (current) or VmHWM (peak) of a process in MiB; 0 where /proc lacks it."""
     status = Path(f"/proc/{process}/status")
     for line in status.read_text().splitlines() if status.exists() else ():
         if line.startswith(f"{field}:"):

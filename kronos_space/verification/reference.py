@@ -1,7 +1,7 @@
-"""The reference package in an environment of its own, and what it answers.
+"""Run the reference package in a separate environment.
 
-It pins an old huggingface_hub, so it cannot be installed beside ours. Its environment sees our
-packages behind its own: torch is the same on both sides, and is not downloaded again.
+It pins an old huggingface_hub, so it cannot be installed beside our packages. Its environment
+uses our other packages, so both sides run the same torch, which is downloaded once.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE, VERSION = "kronos-model-arch", "0.1.0"
-ENVIRONMENT = Path(".cache/reference")  # unless another is asked for
+ENVIRONMENT = Path(".cache/reference")  # default folder
 WORKER = Path(__file__).with_name("reference_worker.py")
 
 
@@ -22,9 +22,10 @@ class ComparisonError(Exception):
 
 
 def reference_python(environment: Path) -> Path:
-    """The interpreter of an environment that holds the reference; made where there is none.
+    """Return the interpreter of an environment with the reference; create it if missing.
 
-    Raises ComparisonError.
+    Raises:
+        ComparisonError: The environment cannot be created.
     """
     python = environment.absolute() / "bin" / "python"
     if _installed_version(python) != VERSION:
@@ -40,9 +41,12 @@ def reference_python(environment: Path) -> Path:
 
 
 def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
-    """What `script` answers to `question`, both JSON, in a process of its own.
+    """Run `script` in the reference's environment with `question` as JSON; return its JSON answer.
 
-    The script can import its neighbours by their bare names. Raises ComparisonError.
+    The script can import the modules beside it by their bare names.
+
+    Raises:
+        ComparisonError: The script fails.
     """
     command = [str(python), "-E", "-s", str(script)]
     process = subprocess.run(command, input=json.dumps(question), capture_output=True, text=True)
@@ -52,11 +56,11 @@ def ask(python: Path, script: Path, question: Mapping[str, Any]) -> Any:
 
 
 def _installed_version(python: Path) -> str | None:
-    """Of the reference, in that environment."""
+    """Return the version of the reference in that environment."""
     code = f"import importlib.metadata as m; print(m.version({PACKAGE!r}))"
     try:
         output = subprocess.run([str(python), "-I", "-c", code], capture_output=True, text=True)
-    except OSError:  # no such interpreter
+    except OSError:  # the interpreter does not exist
         return None
     return output.stdout.strip() or None
 

@@ -30,8 +30,8 @@ def main() -> None:
     question = json.load(sys.stdin)
     torch.manual_seed(0)
     torch.set_num_threads(question["threads"])
-    # The loader of the huggingface_hub that it pins leaves modules in training mode, which adds
-    # dropout and narrows the dependency layer to the oldest bar.
+    # The pinned huggingface_hub leaves loaded modules in training mode. That adds dropout and
+    # restricts the dependency layer to the oldest bar.
     model = kronos.Kronos.from_pretrained(question["model"]).eval()
     tokenizer = kronos.KronosTokenizer.from_pretrained(question["tokenizer"]).eval()
     predictor = kronos.KronosPredictor(
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def answer(predictor: Any, call: dict[str, Any], *, record: bool) -> dict[str, Any]:
-    """Its own batching, its own averaging over the samples."""
+    """Forecast with the reference's batching and its averaging over sample paths."""
     histories = [pd.DataFrame(series["history"]) for series in call["series"]]
     past = [pd.to_datetime(history.pop("timestamp")) for history in histories]
     future = [pd.Series(pd.to_datetime(series["targets"])) for series in call["series"]]
@@ -75,15 +75,15 @@ def answer(predictor: Any, call: dict[str, Any], *, record: bool) -> dict[str, A
 
 @dataclass
 class Notes:
-    """What passed through the reference while it forecast."""
+    """Tokens and margins recorded while the reference forecasts."""
 
-    tokens: list[torch.Tensor] = field(default_factory=list)  # s1, s2 of context and forecast
-    margin: float = float("inf")  # the smallest lead of a best token over the second
+    tokens: list[torch.Tensor] = field(default_factory=list)  # s1 and s2 of context and forecast
+    margin: float = float("inf")  # smallest difference between the best and the second logit
 
 
 @contextmanager
 def recorded(tokenizer: Any) -> Iterator[Notes]:
-    """Listen at two of its functions."""
+    """Record the arguments and results of two of its functions."""
     notes = Notes()
     decode, sample = tokenizer.decode, kronos.sample_from_logits
 

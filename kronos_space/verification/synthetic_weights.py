@@ -1,7 +1,7 @@
-"""Checkpoints of the published shapes, filled with numbers that anyone can make again.
+"""Checkpoints of the published shapes with reproducible made-up weights.
 
-For speed and for equality with the reference the numbers do not matter, and the published
-weights cannot be fetched everywhere.
+Speed and equality with the reference do not depend on the values, and the published weights
+cannot be downloaded everywhere.
 """
 
 import json
@@ -16,7 +16,7 @@ from kronos_space.model.config import KronosConfig, KronosTokenizerConfig
 from kronos_space.model.tokenizer import KronosTokenizer
 from kronos_space.model.transformer import Kronos
 
-PUBLISHED_MODELS = {  # s1/s2 bits are 10 for all
+PUBLISHED_MODELS = {  # s1/s2 have 10 bits in all of them
     "kronos-mini": dict(n_layers=4, d_model=256, n_heads=4, ff_dim=512),
     "kronos-small": dict(n_layers=8, d_model=512, n_heads=8, ff_dim=1024),
     "kronos-base": dict(n_layers=12, d_model=832, n_heads=16, ff_dim=2048),
@@ -26,13 +26,13 @@ GROUP_SIZE = {"kronos-mini": 5, "kronos-small": 4, "kronos-base": 4}
 
 
 def published_shape(name: str) -> tuple[KronosConfig, KronosTokenizerConfig]:
-    """The configurations of a published model and its tokenizer."""
+    """Return the configurations of a published model and of its tokenizer."""
     model = KronosConfig(**PUBLISHED_MODELS[name], **DROPOUTS)  # type: ignore[arg-type]
     return model, KronosTokenizerConfig(group_size=GROUP_SIZE[name])
 
 
 def write_checkpoint(folder: Path, name: str = "kronos-mini", max_context: int = 2048) -> Path:
-    """A checkpoint folder as KRONOS_MODEL takes it; returns `folder`."""
+    """Write a checkpoint folder that KRONOS_MODEL accepts. Return `folder`."""
     model, tokenizer = published_shape(name)
     for component, module in (
         ("model", Kronos(model, fill=False)),
@@ -46,7 +46,7 @@ def write_checkpoint(folder: Path, name: str = "kronos-mini", max_context: int =
 
 
 def prescribe_weights(component: str, module: nn.Module) -> None:
-    """Each parameter from a random generator whose seed is its name."""
+    """Fill each parameter from a random generator seeded with the parameter's name."""
     for name, parameter in module.named_parameters():
         key = zlib.crc32(f"{component}/{name}".encode())
         random = np.random.Generator(np.random.PCG64(key))

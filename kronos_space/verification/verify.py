@@ -1,13 +1,13 @@
-"""Compare the engine with the reference implementation, on the weights at hand.
+"""Compare the engine with the reference implementation.
 
     python -m kronos_space.verification.verify                            the bundled kronos-nano
     python -m kronos_space.verification.verify --checkpoint kronos-mini   downloaded from the Hub
     python -m kronos_space.verification.verify --checkpoint FOLDER
-    python -m kronos_space.verification.verify --shape kronos-mini        its shape, made-up numbers
+    python -m kronos_space.verification.verify --shape kronos-mini        its shape, made-up weights
 
-Both continue the same histories, greedily, in eval mode and float32. Every token must be equal,
-and every value within 1e-5 of its size and its column's deviation over the history. The exit
-status is 0 if they are, 1 if not, and 2 if the comparison could not be made.
+Both forecast the same histories, greedily, in eval mode and float32. Every token must be equal.
+Every value must agree within 1e-5 times the sum of its size and its column's standard deviation.
+The exit status is 0 if they do, 1 if not, and 2 if the comparison could not be made.
 """
 
 import argparse
@@ -43,7 +43,7 @@ GREEDY = SamplingParams(samples=1, top_k=1, top_p=1.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """Run the comparison. Return the exit status."""
     options = _parser().parse_args(arguments)
     try:
         python = reference_python(options.environment)
@@ -60,19 +60,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class Answer:
     """One greedy forecast."""
 
-    s1: list[int]  # one a future bar
+    s1: list[int]  # one per future bar
     s2: list[int]
     values: Floats  # (horizon, 6), in prices and volumes
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the engine is from the reference in one case."""
+    """Difference between the engine and the reference in one case."""
 
     case: Case
     equal_tokens: int  # of 2 · horizon
-    error: float  # the largest, as a share of value and deviation
-    margin: float  # the reference's closest decision between two tokens, in logits
+    error: float  # the largest, relative to value and deviation
+    margin: float  # smallest difference between the reference's two best logits
 
     @property
     def equal(self) -> bool:
@@ -80,7 +80,11 @@ class Comparison:
 
 
 def verify(checkpoint: Checkpoint, cases: Sequence[Case], python: Path) -> list[Comparison]:
-    """Ask both about every case. Raises ComparisonError."""
+    """Compare both on every case.
+
+    Raises:
+        ComparisonError: The reference cannot be run.
+    """
     question = {
         "model": checkpoint.model.name_or_path,
         "tokenizer": checkpoint.tokenizer.name_or_path,
@@ -104,9 +108,9 @@ def verify(checkpoint: Checkpoint, cases: Sequence[Case], python: Path) -> list[
 
 
 def cases(max_context: int) -> list[Case]:
-    """Short, long, and all that the model sees; daily and hourly; with and without volume.
+    """Return histories: short, long, full context; daily and hourly; with and without volume.
 
-    Those of real candles only where the package of samples is installed.
+    Cases of real candles are included if the package of samples is installed.
     """
     wanted = [
         made_up("walk", bars=64, horizon=5),
@@ -121,7 +125,7 @@ def cases(max_context: int) -> list[Case]:
 
 
 def greedy(engine: Engine, case: Case) -> Answer:
-    """The engine's."""
+    """Return the engine's greedy forecast."""
     prompt, scale = prompt_for(*case.parsed(), GREEDY, seed=0)
     [paths] = engine.generate([prompt])
     return Answer(paths.s1[0].tolist(), paths.s2[0].tolist(), scale.restore(paths.bars)[0])
@@ -130,14 +134,14 @@ def greedy(engine: Engine, case: Case) -> Answer:
 def compare(case: Case, ours: Answer, reference: Answer, margin: float) -> Comparison:
     pairs = [*zip(ours.s1, reference.s1, strict=True), *zip(ours.s2, reference.s2, strict=True)]
     history, _ = case.parsed()
-    # a column that never changes, such as the volume where there is none, is scaled by EPSILON
+    # a constant column, such as a missing volume, is scaled by EPSILON
     deviation = history.values.std(axis=0) + EPSILON
     error = np.abs(ours.values - reference.values) / (np.abs(reference.values) + deviation)
     return Comparison(case, sum(a == b for a, b in pairs), float(error.max()), margin)
 
 
 def report(name: str, comparisons: Sequence[Comparison]) -> str:
-    """The table, and what it says."""
+    """Print the table and the conclusion."""
     lines = [
         f"{name} against {PACKAGE} {VERSION}: greedy, float32, torch {torch.__version__}",
         f"{'history':<14}{'bars':>6}{'horizon':>9}{'volume':>8}{'equal tokens':>14}"

@@ -1,4 +1,4 @@
-"""The published models, each pinned by revision and checksum. No torch here."""
+"""The published models, each pinned by revision and checksum. Imports no torch."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,18 @@ class CheckpointError(Exception):
 
 
 class WrongCheckpoint(CheckpointError):
-    """KRONOS_MODEL names nothing that exists, or a folder without a usable checkpoint."""
+    """KRONOS_MODEL names no model, or a folder without a usable checkpoint."""
 
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A published model with the one tokenizer it was trained with, both pinned.
+    """A published model and the one tokenizer it was trained with, both pinned.
 
-    The configurations hold what decides a forecast; the published files also have the dropouts of
-    training.
+    The configurations list the values that decide a forecast. The published files also contain
+    dropout rates, which matter in training only.
     """
 
-    name: str  # what KRONOS_MODEL says
+    name: str  # the value of KRONOS_MODEL
     model_id: str
     model_revision: str
     model_sha256: str  # of model.safetensors
@@ -104,14 +104,14 @@ CATALOGUE = {
     )
 }
 
-# What a checkpoint folder holds, here and on the Hub.
+# The files of a checkpoint folder, here and on the Hub.
 FILES = ("config.json", "model.safetensors")
 CHECKPOINT_FILES = (
     "kronos.json",
     *(f"{part}/{file}" for part in ("model", "tokenizer") for file in FILES),
 )
 
-# SHA-256 of the files of the checkpoints that come with the project, by name.
+# Name of a bundled checkpoint -> SHA-256 of each of its files.
 BUNDLED_FILES = {
     "kronos-nano": {
         "kronos.json": "f1a40054705a0707aad5528803b06110b5ea9cedf17b9bb6a289bef302c8b316",
@@ -128,7 +128,7 @@ BUNDLED_FILES = {
 
 
 def check_distinct(names: Sequence[str]) -> None:
-    """Raise WrongCheckpoint if two models have the same name: none could be asked by it."""
+    """Raise WrongCheckpoint if two models share a name, since requests choose a model by name."""
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise WrongCheckpoint(
             f"KRONOS_MODELS: two checkpoints have the name {twice}; leave one out, or give the "
@@ -137,7 +137,7 @@ def check_distinct(names: Sequence[str]) -> None:
 
 
 def check_name(name: str, variable: str = "KRONOS_MODEL") -> None:
-    """Raise WrongCheckpoint if a name can mean nothing, before anything slow is imported."""
+    """Raise WrongCheckpoint for an unknown name, before anything slow is imported."""
     known = [*CATALOGUE, *BUNDLED_FILES, "auto"]
     if name not in known and not Path(name).is_dir() and hub_revision(name) is None:
         raise WrongCheckpoint(
@@ -148,6 +148,6 @@ def check_name(name: str, variable: str = "KRONOS_MODEL") -> None:
 
 
 def hub_revision(name: str) -> tuple[str, str] | None:
-    """Return the repository and the revision of OWNER/NAME@REVISION; None: it is none."""
+    """Return (repository, revision) of a name like OWNER/NAME@REVISION, or None for other names."""
     found = re.fullmatch(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})", name, re.ASCII)
     return None if found is None else (found[1], found[2])

@@ -1,4 +1,4 @@
-"""From a name to a loaded model: the Hub at a pinned revision, a folder, or the bundled one."""
+"""Load a model by name: from the Hub at a pinned revision, a folder, or the bundled checkpoints."""
 
 import json
 import logging
@@ -46,7 +46,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
-HUB_PATIENCE = 5.0  # seconds that "auto" gives the Hub to answer
+HUB_PATIENCE = 5.0  # seconds to wait for the Hub's answer with KRONOS_MODEL=auto
 
 Model = TypeVar("Model", bound=Pretrained)
 
@@ -63,10 +63,15 @@ class Checkpoint:
 
 
 def load_checkpoint(name: str) -> Checkpoint:
-    """Load by what KRONOS_MODEL says: a known model, a folder, OWNER/NAME@REVISION, or "auto".
+    """Load the checkpoint that KRONOS_MODEL names.
 
-    "auto" is kronos-mini where the Hub answers within seconds, else kronos-nano, and says so.
-    Raises WrongCheckpoint if the name is to blame, else CheckpointError.
+    Args:
+        name: A published model, a folder, OWNER/NAME@REVISION, or "auto": kronos-mini if the Hub
+            answers within seconds, otherwise kronos-nano with a warning.
+
+    Raises:
+        WrongCheckpoint: The name is wrong.
+        CheckpointError: Anything else prevents loading.
     """
     checkpoint = _load_by_name(name)
     if fault := numeric_fault(checkpoint.model, checkpoint.tokenizer):
@@ -95,7 +100,7 @@ def _load_auto() -> Checkpoint:
     mini = CATALOGUE["kronos-mini"]
     try:
         if not is_cached(mini):
-            # a whole small file: a Hub may answer for one whose content never comes
+            # Fetch a whole small file: a Hub may send headers and never the content.
             url = huggingface_hub.hf_hub_url(mini.model_id, FILES[0], revision=mini.model_revision)
             httpx2.get(url, timeout=HUB_PATIENCE, follow_redirects=True).raise_for_status()
         return _load_published(mini)
@@ -168,7 +173,7 @@ def _load_folder(folder: Path) -> Checkpoint:
 
 
 def _load(kind: type[Model], folder: Path) -> Model:
-    """The published file into our classes; every tensor must have its place, and be there."""
+    """Load a file into our class. Every tensor must be present, and no other."""
     try:
         return kind.from_pretrained(folder)
     except WrongTensors as error:
@@ -182,7 +187,7 @@ def _load(kind: type[Model], folder: Path) -> Model:
 
 
 def _check_pair(folder: Path, model_sha256: str, tokenizer_sha256: str) -> None:
-    """Refuse a published model beside another published model's tokenizer."""
+    """Raise CheckpointError for a published model with another published model's tokenizer."""
     tokenizers = {entry.tokenizer_sha256: entry.tokenizer_id for entry in CATALOGUE.values()}
     for entry in CATALOGUE.values():
         if model_sha256 != entry.model_sha256 or tokenizer_sha256 == entry.tokenizer_sha256:

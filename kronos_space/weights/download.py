@@ -1,7 +1,7 @@
-"""Published models from the Hub, at their pinned revisions and checked. No torch here.
+"""Download published models from the Hub at pinned revisions, and verify them. Imports no torch.
 
-`python -m kronos_space.weights.download NAME…` fetches them ahead of time, into the Hub's cache
-(HF_HOME): so they are baked into the image.
+`python -m kronos_space.weights.download NAME…` fills the Hub's cache (HF_HOME) ahead of time; the
+image is built with it.
 """
 
 import hashlib
@@ -25,9 +25,10 @@ from kronos_space.weights.catalogue import (
 
 
 def download(entry: CatalogueEntry) -> tuple[Path, Path]:
-    """The folders in the Hub's cache that hold the model and its tokenizer, checked.
+    """Return the cache folders of the model and its tokenizer, downloaded if missing, and verified.
 
-    What is in the cache is not asked for again. Raises CheckpointError.
+    Raises:
+        CheckpointError: A file is not available or differs from the published one.
     """
     model = _download(entry.model_id, entry.model_revision, entry.model_sha256)
     check_config(model, entry.model_config)
@@ -37,9 +38,10 @@ def download(entry: CatalogueEntry) -> tuple[Path, Path]:
 
 
 def download_folder(repo: str, revision: str) -> Path:
-    """Return the folder in the Hub's cache that holds somebody's checkpoint.
+    """Return the cache folder of a checkpoint on the Hub, downloaded if missing.
 
-    What is in the cache is not asked for again. Raises CheckpointError.
+    Raises:
+        CheckpointError: The checkpoint is not available.
     """
     return _fetched(
         repo, revision, CHECKPOINT_FILES, "the name, the network, and HF_TOKEN if it is private"
@@ -47,9 +49,9 @@ def download_folder(repo: str, revision: str) -> Path:
 
 
 def check_config(folder: Path, expected: Mapping[str, object]) -> None:
-    """Raise CheckpointError unless the folder's config.json says what the published one says.
+    """Raise CheckpointError unless config.json in the folder equals the published configuration.
 
-    The weights alone would load with other heads, and forecast something else.
+    The weights also load with another number of heads, but then give other forecasts.
     """
     path = folder / FILES[0]
     try:
@@ -67,7 +69,7 @@ def check_config(folder: Path, expected: Mapping[str, object]) -> None:
 
 
 def is_cached(entry: CatalogueEntry) -> bool:
-    """Whether all its files are on this machine."""
+    """Return whether all files of the model and its tokenizer are on this machine."""
     repos = (
         (entry.model_id, entry.model_revision),
         (entry.tokenizer_id, entry.tokenizer_revision),
@@ -80,7 +82,7 @@ def is_cached(entry: CatalogueEntry) -> bool:
 
 
 def main(names: Sequence[str]) -> int:
-    """Fetch the models of these names. 0: all are here; 1: one is not available; 2: unknown"""
+    """Download models by name. Return 0 if all are here, 1 if one is unavailable, 2 if unknown."""
     for name in names:
         if name not in CATALOGUE:
             return _fail(f"{name!r}: expected one of {', '.join(CATALOGUE)}", 2)
@@ -115,7 +117,7 @@ def _download(repo: str, revision: str, sha256: str) -> Path:
 
 
 def _fetched(repo: str, revision: str, files: Sequence[str], advice: str) -> list[Path]:
-    # it tells of every retry; one line at the end says it all
+    # It logs every retry; one line at the end is enough.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return [Path(huggingface_hub.hf_hub_download(repo, f, revision=revision)) for f in files]

@@ -1,4 +1,4 @@
-"""One small forecast before a checkpoint is used: nothing else would notice NaN weights."""
+"""Make one small forecast before a checkpoint is used; NaN weights raise no error elsewhere."""
 
 import torch
 
@@ -9,9 +9,9 @@ BARS = 8
 
 
 def numeric_fault(model: Kronos, tokenizer: KronosTokenizer) -> str | None:
-    """What makes the pair's forecasts NaN or infinite, or None.
+    """Return what makes the forecasts NaN or infinite, or None.
 
-    The tensors alone do not tell: finite ones may overflow when they are multiplied.
+    Looking at the tensors is not enough: products of finite values can overflow.
     """
     for part, module in (("model", model), ("tokenizer", tokenizer)):
         for name, parameter in module.named_parameters():

@@ -235,7 +235,7 @@ def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(hom
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert (said, out) == ([f"{hub.url}/{REPO}\n"], "")
-    assert err.endswith("stopped; what was changed stays, and the Hub goes on by itself\n")
+    assert err.endswith("stopped; changes made so far stay, and the Hub continues with them\n")
     assert "Traceback" not in err
     assert hub.spaces[REPO].commits == 1
 
