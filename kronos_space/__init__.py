@@ -1,3 +1,3 @@
-"""Kronos behind HTTP: the service that runs as a Hugging Face Docker Space."""
+"""The HTTP service for Kronos forecasts, which runs as a Hugging Face Docker Space."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m kronos_space`: the service as a process, or one line on what is not installed."""
+"""`python -m kronos_space`: run the service, or say in one line which package is missing."""
 
 import sys
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; 1 where a package is missing that the service needs."""
+    """Run the service until it is stopped. Return 1 if a package that it needs is missing."""
     try:
         from kronos_space import process
 

@@ -1,4 +1,4 @@
-"""What the service answers: the models behind the OpenAPI page. `schemas` has what it is asked."""
+"""Models of the service's answers, as on the OpenAPI page. `schemas` holds those of requests."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ Anchor = Literal["last_close", "none"]
 
 
 class ForecastBar(BaseModel):
-    """One future bar: means over the sample paths, and how the paths' closes are spread."""
+    """One future bar: means over the sample paths, and quantiles of their closes."""
 
     step: Annotated[int, Field(description="bars ahead; 1 is the next bar")]
     target_date: str
@@ -24,7 +24,7 @@ class ForecastBar(BaseModel):
 
 
 class Reconstruction(BaseModel):
-    """The history's newest bar as the model's tokenizer gives it back."""
+    """The newest bar of the history after encoding and decoding by the model's tokenizer."""
 
     close: Annotated[float, Field(description="where the model's own paths start from")]
     factor: Annotated[
@@ -33,7 +33,7 @@ class Reconstruction(BaseModel):
 
 
 class EventChance(BaseModel):
-    """How likely an event is by the end of each step: a value a bar of `predictions`."""
+    """Probability of an event by the end of each step, one value per bar of `predictions`."""
 
     event: Annotated[str, Field(examples=["touch +2%"])]
     probability: Annotated[list[float], Field(description="share of the paths")]
@@ -79,7 +79,7 @@ class ErrorBody(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The one shape of every error."""
+    """The body of every error."""
 
     error: ErrorBody
 
@@ -94,13 +94,13 @@ class BatchError(ErrorResponse):
 
 
 class BatchResponse(BaseModel):
-    """In the order of the requests."""
+    """Answers in the order of the requests."""
 
     results: list[BatchForecast | BatchError]
 
 
 class ServedModel(BaseModel):
-    """A model that a request may name."""
+    """A model that requests can name."""
 
     model: Annotated[str, Field(examples=["NeoQuasar/Kronos-mini"])]
     model_revision: str | None

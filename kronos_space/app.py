@@ -42,7 +42,7 @@ from kronos_space.server.reader import Reader
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 
-CHUNK = 2**20  # bytes of a batch's answer that are sent at once
+CHUNK = 2**20  # bytes of a batch's answer that are sent at a time
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -55,12 +55,12 @@ def create_app(
     checkpoint: Checkpoint | None = None,
     others: Sequence[Checkpoint] = (),
 ) -> FastAPI:
-    """The service. Its models are loaded in the lifespan, unless loaded ones are passed.
+    """Return the service. Models are loaded in the lifespan, unless loaded ones are passed.
 
     Args:
-        settings: Default: those of the environment.
-        checkpoint: The model that answers requests that name none.
-        others: Models besides it.
+        settings: Default: read from the environment.
+        checkpoint: The model for requests that name none.
+        others: Further models.
     """
     settings = settings or Settings.from_env()
     metrics = Metrics()
@@ -81,8 +81,8 @@ def create_app(
         summary="Forecasts of OHLCV candles by the Kronos foundation model.",
         version=__version__,
         lifespan=lifespan,
-        redirect_slashes=False,  # behind a proxy it would send the key and the candles in clear
-        docs_url=None,  # pages.py has it, without the files from elsewhere
+        redirect_slashes=False,  # a redirect behind a TLS proxy would expose key and candles
+        docs_url=None,  # served by pages.py, without files from other hosts
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -96,11 +96,11 @@ def create_app(
 
 
 class Service:
-    """The loaded models and their queue; new in every process."""
+    """The loaded models and their queue; one per process."""
 
     def __init__(self, models: Models, settings: Settings, metrics: Metrics) -> None:
         self.models = models
-        self.forecaster = models.first  # of requests that name none
+        self.forecaster = models.first  # for requests that name no model
         self.settings = settings
         self.metrics = metrics
         self.worker = InferenceWorker(
@@ -122,7 +122,7 @@ class Service:
         )
 
     def health(self) -> dict[str, Any]:
-        """The body of a HealthResponse."""
+        """Return the body of a HealthResponse."""
         return {
             "status": "ok",
             "model": self.forecaster.model_name,
@@ -139,13 +139,13 @@ class Service:
         }
 
     def measure(self, prepared: Iterable[Prepared], outcomes: Iterable[Outcome]) -> None:
-        """Observe how far the tokenizer reads the last closes off."""
+        """Record the tokenizer's reconstruction error of each last close."""
         for one, outcome in zip(prepared, outcomes, strict=True):
             if isinstance(outcome, Paths):
                 self.metrics.reconstructed(one.head["model"], one.reconstruction(outcome).error)
 
 
-@router.head("/health", include_in_schema=False)  # what watches a service often asks so
+@router.head("/health", include_in_schema=False)  # monitors often use HEAD
 @router.get(
     "/health",
     summary="See that it is up, and which model answers",
@@ -154,7 +154,7 @@ class Service:
     responses=openapi.success(openapi.HEALTH) | responses(500),
 )
 async def health(request: Request) -> Response:
-    """Which model answers, and since when. Needs no key."""
+    """Return the models that answer, and the start time. Needs no key."""
     service: Service = request.app.state.service
     return _answer(service.health())
 
@@ -187,7 +187,7 @@ async def predict(request: Request) -> Response:
     openapi_extra=openapi.body_of("BatchRequest"),
 )
 async def predict_batch(request: Request) -> Response:
-    """Forecast several tickers at once; each is answered, or refused, by itself."""
+    """Forecast several tickers at once; each gets its own answer or error."""
     service: Service = request.app.state.service
     items, work = await _taken(request, service.reader.batch)
     outcomes = await _unless_gone(request, work)
@@ -195,9 +195,9 @@ async def predict_batch(request: Request) -> Response:
     return StreamingResponse(batch_answer(items, outcomes), media_type="application/json")
 
 
-@router.post(errors.MCP, include_in_schema=False)  # by another protocol than the other routes
+@router.post(errors.MCP, include_in_schema=False)  # JSON-RPC, unlike the other routes
 async def mcp(request: Request) -> Response:
-    """The same for assistants, by the Model Context Protocol."""
+    """Serve the same forecasts to assistants by the Model Context Protocol."""
     service: Service = request.app.state.service
     service.worker.check_open()
     return service.assistants.answer(request)
@@ -212,7 +212,7 @@ async def mcp(request: Request) -> Response:
     responses=openapi.success(openapi.METRICS, media_type="text/plain") | responses(401, 500),
 )
 async def metrics(request: Request) -> Response:
-    """Prometheus metrics."""
+    """Return Prometheus metrics."""
     service: Service = request.app.state.service
     return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -224,7 +224,7 @@ def _answer(content: dict[str, Any]) -> Response:
 def batch_answer(
     items: Iterable[Prepared | dict[str, Any]], outcomes: Iterable[Outcome]
 ) -> Iterator[bytes]:
-    """The body of a BatchResponse, piece by piece: with `return_paths` it may be a gigabyte."""
+    """Yield the body of a BatchResponse in pieces; with `return_paths` it may be a gigabyte."""
     remaining = iter(outcomes)
     piece = bytearray(b'{"results":[')
     for position, item in enumerate(items):
@@ -242,16 +242,16 @@ def _item_answer(item: Prepared, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, Exception):
             raise outcome
         return {"ok": True, **item.answer(outcome)}
-    except Exception as error:  # whatever it is, the other items are answered
+    except Exception as error:  # an unexpected error costs this item only
         return item_error(item.head["symbol"], error)
 
 
 async def _taken(
     request: Request, read: Callable[[bytearray], Awaitable[list[Item]]]
 ) -> tuple[list[Item], Coroutine[Any, Any, list[Outcome]]]:
-    """The request's series, prepared, and the work on those that can be forecast.
+    """Return the prepared series of a request, and the work on those that can be forecast.
 
-    The body is let go before the work is waited for: it is large, and the queue may be long.
+    The body is released before waiting for the work: it is large, and the queue may be long.
     """
     service: Service = request.app.state.service
     service.worker.check_open()
@@ -264,7 +264,7 @@ async def _taken(
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result; if the caller hangs up first, the work is cancelled."""
+    """Return the work's result. If the caller hangs up first, cancel the work."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":

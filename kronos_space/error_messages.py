@@ -1,7 +1,7 @@
-"""What a refusal says, and how much it repeats of what was sent: little, on one line, in words.
+"""Messages of refused requests: one line, with little of what was sent.
 
-Validation builds an error for each wrong value, a thousand times as large as the value; what is
-validated is cut first, to what a few errors tell.
+Validation builds an error for each wrong value, a thousand times as large as the value. So values
+are cut before validation to what produces a few errors.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-SHOWN = 60  # characters of what a caller sent that are repeated in an error
-FEW = 20  # errors that are told
-# Letters and marks that are printable to Python and show nothing.
+SHOWN = 60  # characters of a caller's input repeated in an error
+FEW = 20  # errors that are reported
+# Letters and marks that Python considers printable and that show nothing.
 _FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
@@ -23,7 +23,7 @@ NOT_PRINTABLE = "String should match pattern: 1 to 64 printable characters"
 
 
 def few_keys(data: Any, known: Collection[str]) -> Any:
-    """An object without most of its unknown keys; anything else as it is."""
+    """Return an object with few of its unknown keys; return other values unchanged."""
     if not isinstance(data, dict) or len(data) <= len(known):
         return data
     unknown = islice((key for key in data if key not in known), FEW)
@@ -44,7 +44,7 @@ def message_of(detail: ErrorDetails) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value that was sent, as JSON in ASCII, shortened."""
+    """Return a value from a request as shortened ASCII JSON."""
     if isinstance(value, int) and abs(value) >= 1e18:
         return "a huge one"
     text = json.dumps(value[: SHOWN + 1] if isinstance(value, str) else value)
@@ -56,7 +56,7 @@ def path_of(where: Iterable[int | str]) -> str:
 
 
 def _key(key: int | str) -> str:
-    """A row, or a key that was sent: shortened, and without what controls a terminal."""
+    """Return a row number or a key from a request, shortened, without control characters."""
     text = str(key)
     if not is_visible(text):
         text = json.dumps(text[: SHOWN + 1])[1:-1]
@@ -74,7 +74,7 @@ def in_words(where: tuple[int | str, ...], message: str) -> str:
 
 
 def symbol_shown(data: Any) -> str | None:
-    """What an answer calls the series that it refuses, whatever was sent as its symbol."""
+    """Return the symbol with which an answer names a refused series, whatever was sent."""
     symbol = data.get("symbol") if isinstance(data, dict) else None
     if not isinstance(symbol, str):
         return None
@@ -82,12 +82,12 @@ def symbol_shown(data: Any) -> str | None:
 
 
 def is_visible(text: str) -> bool:
-    """Whether every character shows: none is a control or format character, or a filler."""
+    """Return whether every character is visible: no control or format character, no filler."""
     return text.isprintable() and not _FILLERS.search(text)
 
 
 def visible(symbol: str) -> str:
-    """A symbol, if every character of it shows."""
+    """Return the symbol if every character of it is visible; otherwise raise an error."""
     if not is_visible(symbol):
         raise PydanticCustomError("symbol", NOT_PRINTABLE)
     return symbol

@@ -1,16 +1,16 @@
-"""What the service raises on purpose; `server.errors` turns each into an HTTP answer."""
+"""Exceptions of the service; `server.errors` turns each into an HTTP answer."""
 
 from collections.abc import Sequence
 
 
 class InvalidHistory(ValueError):
-    """Candles or times that cannot be used; one line that names the row (from 0) and why."""
+    """Unusable candles or times; one line with the row (from 0) and the reason."""
 
 
 class InvalidRequest(ValueError):
-    """A request that breaks the contract: one line, and the fields that are wrong.
+    """A request that breaks the contract: one line, and the wrong fields.
 
-    fields: pairs of a path such as `ohlcv.17.high` and what is wrong with it.
+    fields: pairs of a path such as `ohlcv.17.high` and its error.
     """
 
     def __init__(self, message: str, fields: Sequence[tuple[str, str]] | None = None) -> None:
@@ -19,7 +19,7 @@ class InvalidRequest(ValueError):
 
 
 class QueueFull(Exception):
-    """No room for another request now. retry_after: seconds until there probably is."""
+    """The queue is full. retry_after: estimated seconds until there is room."""
 
     def __init__(self, why: str = "too many forecasts are waiting", *, retry_after: int) -> None:
         super().__init__(f"{why}; try again in {retry_after} s")
@@ -27,7 +27,7 @@ class QueueFull(Exception):
 
 
 class TooMuchWork(Exception):
-    """One request asks for more than the service computes for one."""
+    """One request needs more work than the service's limit."""
 
     def __init__(self, bars: int, limit: int) -> None:
         super().__init__(
@@ -38,4 +38,4 @@ class TooMuchWork(Exception):
 
 
 class ShuttingDown(Exception):
-    """The service takes no new work."""
+    """The service is shutting down and accepts no new work."""

@@ -1,4 +1,4 @@
-"""The service as a process: its options, its port, its end."""
+"""The service as a process: command-line options, port and shutdown."""
 
 import argparse
 import gc
@@ -31,7 +31,9 @@ logger = logging.getLogger("kronos_space")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop. 0: stopped in order; 1: could not start; 2: a wrong setting."""
+    """Run the service until it is stopped. Return 0 after an orderly stop, 1 if it could not start,
+    or 2 for a wrong setting.
+    """
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env()
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_name(name, "KRONOS_MODELS" if settings.models else "KRONOS_MODEL")
     except (SettingsError, WrongCheckpoint) as error:
         return _fail(str(error), 2)
-    # before uvicorn takes over, and when it gives the signal back: leave quietly
+    # before uvicorn handles signals, and after it has restored them: exit quietly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if options.until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
@@ -62,10 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> int:
-    # The engine's threads wait for each other by spinning, 300,000 rounds before they sleep. Where
-    # something else wants their CPU that made forecasts ten times slower; this many did not.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
-    # here and not above: these imports take seconds, and a wrong setting should not
+    # The engine's threads spin before they sleep, by default 300,000 rounds. When other processes
+    # need the CPU, that makes forecasts ten times slower; 1,000 rounds do not.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read by torch
+    # imported here: these imports take seconds, and wrong settings are reported before
     from kronos_space.app import create_app
     from kronos_space.server.connection import HEAD_BYTES, at_most
     from kronos_space.weights.checkpoint import load_checkpoint
@@ -77,7 +79,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
         return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
     app = create_app(settings, checkpoint=first, others=others)
     gc.collect()
-    gc.freeze()  # what is here now stays: the collector need not look through it again and again
+    gc.freeze()  # these objects stay for good; spare the collector from scanning them
     config = uvicorn.Config(
         app,
         http=at_most(file_descriptors.raise_limit()),
@@ -97,7 +99,7 @@ def _serve(settings: Settings, listener: socket.socket) -> int:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which says when it is ready, and takes no new work once it is told to stop."""
+    """uvicorn's server, which logs when it is ready and refuses new work once stopping."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
         super().__init__(config)
@@ -109,11 +111,11 @@ class _Server(uvicorn.Server):
         host, port = listener.getsockname()[:2]
         models = self._app.state.service.models.all
         logger.info("ready: %s on http://%s:%d", ", ".join(map(_named, models)), _shown(host), port)
-        if log_format_of() != "json":  # for a person
+        if log_format_of() != "json":  # for a terminal
             _say(f"open http://{_shown(host)}:{port} in a browser; Ctrl-C ends it")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and sig == signal.SIGINT:  # Ctrl-C again: somebody is impatient
+        if self.should_exit and sig == signal.SIGINT:  # second Ctrl-C: stop at once
             os._exit(130)  # there is nothing to save
         self._app.state.service.worker.drain()
         super().handle_exit(sig, frame)
@@ -127,7 +129,7 @@ def _port(text: str) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """End the process with one line, as any other mistake does."""
+        """Report a wrong option in one line, like every other mistake, and exit."""
         self.exit(2, f"kronos_space: {message}; `{self.prog} --help` lists the options\n")
 
 
@@ -160,9 +162,9 @@ def _stop_when_stdin_closes() -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the port now and answer later: connections are refused until the model is loaded."""
+    """Bind the port now and accept later: connections are refused until the model is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is spelt out
+    # asyncio sets TCP_NODELAY only if the protocol is given explicitly
     listener = file_descriptors.Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
@@ -170,19 +172,19 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _with_other_port(port: int) -> str:
-    """How, by the way that this process was started: `make` passes no options on."""
+    """Say how to choose another port, depending on how the process was started."""
     other = port + 1 if 0 < port < 65535 else 7861
     return f"make serve PORT={other}" if os.environ.get("MAKELEVEL") else f"--port {other}"
 
 
 def _named(model: "Forecaster") -> str:
-    """With its revision, where there is one."""
+    """Return the model's name, with its revision if it has one."""
     revision = model.model_revision
     return model.model_name + (f" at revision {revision}" if revision else "")
 
 
 def _shown(host: str) -> str:
-    """As it stands in an address that a person may click."""
+    """Return the host as written in a URL that a person can click."""
     if host in ("0.0.0.0", "::"):
         return "localhost"
     return f"[{host}]" if ":" in host else host
@@ -193,7 +195,7 @@ def _say(line: str) -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    """Report on stderr why the service does not start; return `status`."""
+    """Print to stderr why the service does not start. Return `status`."""
     if log_format_of() == "json":
         logs.configure("json")
         logger.critical("%s", message)

@@ -1,4 +1,4 @@
-"""What the service is asked: the models behind the OpenAPI page, and their bounds."""
+"""Models of the service's requests, as shown on the OpenAPI page, and their bounds."""
 
 from datetime import date, timedelta
 from typing import Annotated, Any, NotRequired, TypeVar
@@ -19,20 +19,20 @@ from kronos_space.exceptions import InvalidRequest
 from kronos_space.path_events import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P, Settings
 
-# Hours, minutes and days that do not exist are found later, and named with their row.
+# Nonexistent hours, minutes and days are reported later, with their row.
 TIMESTAMP = (
     r"^[12][0-9]{3}-[0-9]{2}-[0-9]{2}"
     r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-]([01][0-9]|2[0-3]):?[0-5][0-9])?)?$"
 )
-# Printable characters: none that control a terminal, turn the direction of a line or end it.
+# Visible characters only: none that control a terminal, change text direction or end a line.
 SYMBOL = (
     "^[^\\x00-\\x1f\\x7f-\\xa0\\xad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u1680\\u180e"
     "\\u2000-\\u200f\\u2028-\\u202f\\u205f-\\u206f\\u3000\\ufeff\\ufff9-\\ufffb]{1,64}$"
 )
 MAX_QUANTILES = 99
 DEFAULT_ANCHOR: Anchor = "last_close"
-MAX_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_SEED = 2**53 - 1  # the largest integer that every JSON parser keeps exactly
 
 Timestamp = Annotated[
     str,
@@ -49,7 +49,7 @@ Amount = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 
 
 def _event(text: str) -> str:
-    """The event's name."""
+    """Return the event's normalised name."""
     try:
         return parse_event(text).text
     except ValueError as error:
@@ -60,7 +60,7 @@ Event = Annotated[str, AfterValidator(_event)]
 
 
 class Bar(TypedDict):
-    """One candle. A dictionary, not a model: histories are long, and this is three times faster."""
+    """One candle. A TypedDict, not a model: validating a long history is three times faster."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[misc]
 
@@ -102,7 +102,7 @@ EXAMPLE_REQUEST: dict[str, Any] = {
 
 
 class ForecastRequest(_Strict):
-    """The history of one ticker, oldest bar first, and how to forecast from it."""
+    """The history of one ticker, oldest bar first, and the forecast's parameters."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
 
@@ -164,13 +164,13 @@ class ForecastRequest(_Strict):
 
 
 class BatchRequest(_Strict):
-    """Several tickers at once. Each request is checked by itself: one bad one spoils no other."""
+    """Several tickers at once. Each request is validated separately."""
 
     requests: Annotated[list[Any], Field(min_length=1)]
 
 
 def read_request(data: Any, settings: Settings) -> ForecastRequest:
-    """Parsed JSON -> a request within the service's bounds. Raises InvalidRequest."""
+    """Validate parsed JSON as a request within the service's limits. Raises InvalidRequest."""
     request = _validated(ForecastRequest, _bounded(data, settings))
     _check_rows(len(request.ohlcv), settings)
     targets = request.target_timestamps
@@ -193,7 +193,7 @@ def read_request(data: Any, settings: Settings) -> ForecastRequest:
 
 
 def read_batch(data: Any, settings: Settings) -> list[Any]:
-    """Parsed JSON -> the requests of a batch, not yet checked. Raises InvalidRequest."""
+    """Return the unvalidated requests of a batch from parsed JSON. Raises InvalidRequest."""
     requests = _validated(BatchRequest, few_keys(data, BatchRequest.model_fields)).requests
     if len(requests) > settings.max_batch:
         raise _wrong("requests", f"{len(requests)} requests: expected at most {settings.max_batch}")
@@ -201,10 +201,10 @@ def read_batch(data: Any, settings: Settings) -> list[Any]:
 
 
 def _bounded(data: Any, settings: Settings) -> Any:
-    """The request, with no more in it that is wrong than a few errors tell.
+    """Return the request with at most a few wrong values.
 
     Validation builds an error for each wrong value, a thousand times as large as the value. Raises
-    InvalidRequest for a list that is too long, before its elements are looked at.
+    InvalidRequest for lists that are too long, before their elements are validated.
     """
     data = few_keys(data, ForecastRequest.model_fields)
     if not isinstance(data, dict):
@@ -215,7 +215,7 @@ def _bounded(data: Any, settings: Settings) -> Any:
             _check_rows(len(rows), settings)
         wide = (n for n, row in enumerate(rows) if isinstance(row, dict) and len(row) > len(_BAR))
         first = next(wide, None)
-        if first is not None:  # it is refused, and no row after it looked at
+        if first is not None:  # this row is refused, so the rows after it do not matter
             data = {**data, "ohlcv": [*rows[:first], few_keys(rows[first], _BAR)]}
     for name, most in (
         ("target_timestamps", settings.max_horizon),

@@ -1,4 +1,4 @@
-"""What the service is told by its environment. No torch here."""
+"""Settings of the service from the environment. Imports no torch."""
 
 import os
 import re
@@ -6,32 +6,32 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-# How paths are drawn for a request that does not say, chosen by measurement
-# (docs/concepts/settings.md): with fewer paths, or a top_p below 1, the bands are too narrow.
+# Defaults of requests, chosen by measurement (docs/concepts/settings.md): fewer paths, or a
+# top_p below 1, make the bands too narrow.
 DEFAULT_SAMPLES = 50
 DEFAULT_TOP_P = 1.0
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the text is one line that names it, its value and what is expected."""
+    """A wrong setting; the text is one line with its name, its value and what is expected."""
 
 
 def _whole(env: str, default: int | None, low: int, high: int, about: str) -> Any:
-    """A whole number that the environment may set."""
+    """Declare a whole number that the environment can set."""
     return field(default=default, metadata={"env": env, "low": low, "high": high, "about": about})
 
 
 def _text(
     env: str, default: str | None, about: str, choices: tuple[str, ...] = (), **kwargs: Any
 ) -> Any:
-    """A text that the environment may set, one of `choices` if there are any."""
+    """Declare a text that the environment can set, limited to `choices` if given."""
     metadata = {"env": env, "about": about, "choices": choices}
     return field(default=default, metadata=metadata, **kwargs)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the service needs to know; read once, at the edge."""
+    """The service's settings; read once, at start-up."""
 
     model: str = _text(
         "KRONOS_MODEL",
@@ -91,27 +91,27 @@ class Settings:
 
     @property
     def checkpoints(self) -> list[str]:
-        """What KRONOS_MODELS lists, else KRONOS_MODEL alone."""
+        """Return the names in KRONOS_MODELS, or KRONOS_MODEL alone."""
         listed = self.models.split(",") if self.models else [self.model]
         return [name.strip() for name in listed]
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
-        """Settings from `environ` (default: the process's). An empty value counts as not set.
+        """Read settings from `environ` (default: the process's). Empty values count as not set.
 
-        Raises SettingsError for a value that cannot be meant.
+        Raises SettingsError for an invalid value.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, Any] = {}
         for setting in fields(cls):
             name = setting.metadata["env"]
-            value = environ.get(name, "").lstrip("\ufeff").strip()  # a file's mark of byte order
+            value = environ.get(name, "").lstrip("\ufeff").strip()  # a byte order mark, from a file
             if value:
                 read = _number if "low" in setting.metadata else _choice
                 values[setting.name] = read(name, value, setting)
         settings = cls(**values)
         if settings.api_key and not (settings.api_key.isascii() and settings.api_key.isprintable()):
-            raise SettingsError(  # never with its value
+            raise SettingsError(  # without the value: it is a secret
                 "KRONOS_API_KEY has characters that no HTTP header carries: expected visible ASCII"
             )
         if not all(settings.checkpoints) or len({*settings.checkpoints}) < len(
@@ -130,7 +130,7 @@ class Settings:
 
 
 def log_format_of(environ: Mapping[str, str] | None = None) -> str:
-    """Return KRONOS_LOG_FORMAT alone, also where another setting is wrong; "text" if it is wrong.
+    """Return KRONOS_LOG_FORMAT, even if other settings are wrong; "text" if it is wrong itself.
 
     Args:
         environ: Default: the process's.

@@ -1,12 +1,12 @@
-"""Questions about sample paths: is a level touched, is one reached before another, how deep a fall.
+"""Events on sample paths: a level touched, one level reached before another, the largest drawdown.
 
     event = parse_event("reach +3% before -2%")
     event.happened(bars, last_close)  # (paths, steps): by the end of each step
     chances([event], bars, last_close)  # its share of the paths, with the Monte Carlo error
 
-An event has happened when the bars prove it. Within a bar only the open's place is known, before
-the high and the low, and the close's, after them; what would need another order is not counted. So
-a realised event and a forecast one mean the same, whichever way the price took.
+An event counts as happened only if the bars prove it. Within a bar, only the open (first) and the
+close (last) have a known order; the order of high and low is unknown. Realised and forecast events
+are judged by the same rule.
 
 This module is the same file in kronos_space and in tradingbot, which may not import each other.
 """
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_EVENTS = 20  # of one forecast
+MAX_EVENTS = 20  # per forecast
 MAX_MOVE = 10_000.0  # per cent
-ROUNDING = 1e-9  # of a price: prices that differ by less are the same
+ROUNDING = 1e-9  # relative to a price: smaller differences count as equal
 OPEN, HIGH, LOW, CLOSE = range(4)
 
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,8})?"
@@ -43,7 +43,7 @@ GRAMMAR = (
     "a MOVE is from the last close, such as +2% or -1.5%, and a SIZE such as 5%"
 )
 _OF_CLOSES = ("close above LEVEL", "close below LEVEL", "return between MOVE and MOVE")
-_Z = 1.959963984540054  # of a 95 % interval
+_Z = 1.959963984540054  # normal quantile of a 95 % interval
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -63,7 +63,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Event:
-    """One question. `text` is its name: the words in lower case, one space between them."""
+    """One event. `text` is its normalised name: lower case, single spaces."""
 
     text: str
     kind: str  # one of KINDS
@@ -74,11 +74,11 @@ class Event:
 
     @property
     def is_of_closes(self) -> bool:
-        """Whether it is about the close of the step alone, and not about the way to it."""
+        """Return whether the event depends on the step's close alone, not on the path to it."""
         return self.kind in _OF_CLOSES
 
     def check(self, last_close: float) -> None:
-        """Raise ValueError where the event cannot be asked of a ticker with this last close."""
+        """Raise ValueError if the event makes no sense for a ticker with this last close."""
         if self.kind == "reach LEVEL before LEVEL":
             first, second = (level.price(last_close) for level in self.levels)
             if not min(first, second) < last_close < max(first, second):
@@ -88,12 +88,12 @@ class Event:
                 )
 
     def happened(self, bars: Floats, last_close: float | Floats) -> Flags:
-        """Whether it has happened by the end of each step.
+        """Return whether the event has happened by the end of each step.
 
         Args:
-            bars: (..., steps, 4 or more) with open, high, low and close, prices above 0. From a bar
-                of NaN on nothing new happens.
-            last_close: The price from which they go on, or each path's, (..., 1).
+            bars: (..., steps, 4 or more) with open, high, low and close, prices above 0. After the
+                first bar of NaN nothing new happens.
+            last_close: The price before the first step, or one per path, (..., 1).
 
         Returns:
             (..., steps)
@@ -113,14 +113,14 @@ class Event:
                 low, high = prices[0] * (1 - ROUNDING), prices[1] * (1 + ROUNDING)
                 return (closes >= low) & (closes <= high)
         sizes = self.sizes(bars, last_close)
-        assert sizes is not None  # of the two kinds that are left
+        assert sizes is not None  # always set for the two remaining kinds
         return sizes > self.levels[0].number + 100 * ROUNDING
 
     def sizes(self, bars: Floats, last_close: float | Floats) -> Floats | None:
-        """(..., steps): the drawdown or range by the end of each step, in per cent; None of others.
+        """Return the drawdown or range by the end of each step, (..., steps), in per cent; or None.
 
         The drawdown is the largest fall from a peak to a later price, as a share of the peak; the
-        last close counts as a peak. The range is the highest high less the lowest low, as a share
+        last close counts as a peak. The range is the highest high minus the lowest low, as a share
         of the last close.
         """
         if self.kind == "drawdown above SIZE":
@@ -134,31 +134,31 @@ class Event:
 
 @dataclass(frozen=True)
 class EventChance:
-    """How likely an event is by the end of each step, as the share of the paths.
+    """Probability of an event by the end of each step: the share of the paths.
 
-    `low` and `high` are the 95 % interval of the Monte Carlo error alone: what as many other paths
-    of the same model might say (Wilson's, so that 0 of 50 paths is 0 to 7 %).
+    `low` and `high` bound the 95 % interval of the Monte Carlo error alone, which comes from the
+    number of paths (Wilson's interval: 0 of 50 paths gives 0 to 7 %).
     """
 
     event: str
     probability: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
-    mean: tuple[float, ...] | None = None  # per cent: the mean drawdown or range of the paths
-    mean_error: tuple[float, ...] | None = None  # its standard error; None of a single path
+    mean: tuple[float, ...] | None = None  # mean drawdown or range of the paths, in per cent
+    mean_error: tuple[float, ...] | None = None  # its standard error; None for a single path
 
 
 def chances(events: Sequence[Event], paths: Floats, last_close: float) -> tuple[EventChance, ...]:
-    """The chance of each event, from paths (paths, steps, 4 or more) of open, high, low, close."""
+    """Return the chance of each event. bars: (paths, steps, 4 or more): open, high, low, close."""
     return tuple(_chance(event, paths, last_close) for event in events)
 
 
 def parse_events(events: str | Iterable[str], *, prices: bool = True) -> tuple[Event, ...]:
-    """Events in order, each once, from texts or from one text with commas between them.
+    """Parse events from texts, or from one text separated by commas. Duplicates are removed.
 
     Raises:
-        ValueError: One is none, there are more than MAX_EVENTS, or, without `prices`, one names a
-            price, which no two tickers share.
+        ValueError: A text is not an event, there are more than MAX_EVENTS, or, without `prices`, an
+            event names a price, which cannot apply to several tickers.
     """
     if isinstance(events, str):
         events = [part.strip() for part in events.split(",") if part.strip()]
@@ -176,7 +176,7 @@ def parse_events(events: str | Iterable[str], *, prices: bool = True) -> tuple[E
 
 
 def too_many(count: int) -> str:
-    """What to say of more than MAX_EVENTS."""
+    """Return the error message for more than MAX_EVENTS events."""
     return (
         f"{count} events: expected at most {MAX_EVENTS}; a second request with the same seed asks "
         "others of the same paths"
@@ -184,7 +184,7 @@ def too_many(count: int) -> str:
 
 
 def parse_event(text: str) -> Event:
-    """' Touch  +2 %' -> Event('touch +2%', …). Raises ValueError for what is no event."""
+    """Parse one event: ' Touch  +2 %' -> Event('touch +2%', …). Raises ValueError."""
     if not isinstance(text, str):
         raise ValueError(f"event {text!r}: expected a text: {GRAMMAR}")
     words = " ".join(text.replace("\N{MINUS SIGN}", "-").lower().split())
@@ -200,7 +200,7 @@ def parse_event(text: str) -> Event:
     raise ValueError(f"event {shown!r}: expected {GRAMMAR}")
 
 
-# reading -----------------------------------------------------------------------------------------
+# parsing -----------------------------------------------------------------------------------------
 
 
 def _level(text: str) -> Level:
@@ -208,7 +208,7 @@ def _level(text: str) -> Level:
 
 
 def _name(kind: str, levels: Sequence[Level]) -> str:
-    """The kind with the levels in their places: touch +2%, close above 105.5, range above 4%."""
+    """Return the kind with its levels: touch +2%, close above 105.5, range above 4%."""
     texts = iter(levels)
 
     def put(place: re.Match[str]) -> str:
@@ -223,7 +223,7 @@ def _name(kind: str, levels: Sequence[Level]) -> str:
 
 
 def _fault(kind: str, levels: Sequence[Level]) -> str | None:
-    """What is expected instead of these levels; None where all is well."""
+    """Return which levels the kind expects if these are wrong, or None."""
     numbers = [level.number for level in levels]
     if any(level.is_move and not -100 < level.number <= MAX_MOVE for level in levels):
         return f"moves above -100% and up to {MAX_MOVE:g}%"
@@ -244,7 +244,7 @@ def _fault(kind: str, levels: Sequence[Level]) -> str | None:
 
 
 def _hit(bars: Floats, price: Floats, last_close: float | Floats) -> Flags:
-    """Which bars reach a price from the side of the last close."""
+    """Return which bars reach a price from the last close's side."""
     rises = bars[..., HIGH] >= price * (1 - ROUNDING)
     falls = bars[..., LOW] <= price * (1 + ROUNDING)
     return np.asarray(np.where(price >= last_close, rises, falls))
@@ -253,7 +253,7 @@ def _hit(bars: Floats, price: Floats, last_close: float | Floats) -> Flags:
 def _reached_first(
     bars: Floats, first: Floats, second: Floats, last_close: float | Floats
 ) -> Flags:
-    """In a bar that reaches both, the first counts only where the bar opens beyond it."""
+    """Decide a bar that reaches both levels: the first counts only if the bar opens beyond it."""
     hits, stops = _hit(bars, first, last_close), _hit(bars, second, last_close)
     opens = np.repeat(bars[..., [OPEN]], CLOSE + 1, axis=-1)
     proven = hits & (~stops | _hit(opens, first, last_close))
@@ -263,7 +263,7 @@ def _reached_first(
 
 
 def _drawdowns(bars: Floats, last_close: float | Floats) -> Floats:
-    """(..., steps) as shares: a bar's low is compared with what was before its high."""
+    """Return drawdowns as shares, (..., steps). A bar's low is compared with earlier peaks."""
     high = bars[..., HIGH]
     before = np.concatenate([np.full_like(high[..., :1], last_close), high[..., :-1]], axis=-1)
     before = np.maximum(np.maximum.accumulate(before, axis=-1), bars[..., OPEN])
@@ -289,7 +289,7 @@ def _chance(event: Event, paths: Floats, last_close: float) -> EventChance:
 
 
 def wilson(share: Floats, n: int) -> tuple[Floats, Floats]:
-    """The 95 % interval of shares seen in `n` independent cases; Wilson (1927)."""
+    """Return the 95 % interval of shares among `n` independent cases; Wilson (1927)."""
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)

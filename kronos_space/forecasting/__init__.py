@@ -1,1 +1,1 @@
-"""Candles in, forecast out: checks, normalisation, future times and the answer."""
+"""From candles to a forecast: validation, normalisation, future timestamps and the answer."""

@@ -1,40 +1,39 @@
-"""Anchoring: paths that start from the last close itself.
+"""Anchoring: make sample paths start from the real last close.
 
-The model continues tokens, and its first bar follows the newest bar as the tokenizer gives it back,
-whose close is off by about one per cent. Beside a day's move that is most of a short forecast's
-error, and it is known: multiplying the prices of all paths by last close ÷ reconstructed close
-takes it out.
+The model's first bar follows the newest bar as the tokenizer reconstructs it, whose close is off by
+about 1 %. Compared with a day's move that is most of a short forecast's error, and it is known.
+Multiplying the prices of all paths by last close ÷ reconstructed close removes it.
 """
 
 from dataclasses import dataclass
 
-# A wrong or extreme newest bar is cut at five deviations: among 2048 bars, one that is far above
-# the others is then read as a ninth of itself at the least. A reconstruction that is lower yet has
-# nearly reached zero, and what it is divided by says nothing.
+# The tokenizer clips at five deviations: among 2048 bars, one far above the others is reconstructed
+# as at least a ninth of itself. A lower reconstruction is close to zero, and a ratio to it means
+# nothing.
 MAX_FACTOR = 10.0
-UNUSUAL = 1.25  # a factor beyond this, or below its inverse, is told: the history may be wrong
+UNUSUAL = 1.25  # warn about a factor above this or below its inverse: the history may be wrong
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The last close as the tokenizer gives it back, and what the paths were multiplied by."""
+    """The reconstructed last close, and the factor that multiplied the paths."""
 
     last_close: float
     close: float  # may be 0 or less
-    factor: float  # 1: they were left as they are
+    factor: float  # 1: not anchored
     warning: str | None = None
 
     @property
     def error(self) -> float:
-        """|last_close ÷ close - 1|, and 1 where it is more or cannot be said."""
+        """Return |last_close ÷ close - 1|, but 1 if it is larger or undefined."""
         return min(abs(self.last_close / self.close - 1), 1.0) if self.close > 0 else 1.0
 
 
 def reconstruction(last_close: float, close: float, *, anchored: bool) -> Reconstruction:
-    """What `close`, reconstructed of `last_close`, means for paths that are to be anchored or not.
+    """Return the Reconstruction for a last close and its reconstructed `close`.
 
-    Where it is not positive, or less than a tenth of the last close, they are left alone, with a
-    warning.
+    If the reconstructed close is not positive, or below a tenth of the last close, the paths are
+    not anchored, and there is a warning.
     """
     if not anchored:
         return Reconstruction(last_close, close, 1.0)

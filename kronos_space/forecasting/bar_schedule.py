@@ -1,13 +1,14 @@
-"""Which bars come next, learnt from the bars that there are. No torch here.
+"""Predict the times of the next bars from the times of past ones. Imports no torch.
 
-Bars of a day or less are slots of weekday and time of day. A time of day counts when most of the
-last days had it, a weekday when most of the last weeks did, and a weekday's own times, such as a
-market that opens on Sunday evening or closes early on Friday, when most of its last days differed
-in them from the days before. So one half day, special Saturday or stray bar changes nothing, and a
-change of clocks is followed after three days, one of the market's week after two weeks.
+Bars of a day or less occupy slots: pairs of weekday and time of day. A time of day counts if most
+recent days had it, and a weekday if most recent weeks had it. A weekday has times of its own, as in
+markets that open on Sunday evening or close early on Friday, if most recent days of that weekday
+differed in the same way from the days before them. So a single half day, special Saturday or stray
+bar changes nothing. A change of clocks is followed after three days, a change of the market's week
+after two weeks.
 
-Weekly bars keep their weekday; those of a month or more are the first or last working days of the
-month where those of the history are, and keep their day else.
+Weekly bars keep their weekday. Bars of a month or longer follow the history: the first or last
+working day of the month, or else the same day of the month.
 """
 
 from dataclasses import dataclass
@@ -21,12 +22,12 @@ Bools = NDArray[np.bool_]
 DAY = np.timedelta64(1, "D")
 LAST_TIME = np.datetime64("9999-01-01", "us")
 
-RECENT_DAYS = 5  # that decide on the times of day
-RECENT_WEEKS = 5  # that decide on the weekdays
-OWN_WEEKS = 3  # that decide on a weekday's own times of day
-NEIGHBOURS = 4  # days before, which a weekday's own times are compared with
-WINDOW = 8 * 7  # days of history that are looked at
-EXPLAINED = 0.6  # share of the last days' bars that the slots must hold to be a pattern
+RECENT_DAYS = 5  # that decide the times of day
+RECENT_WEEKS = 5  # that decide the weekdays
+OWN_WEEKS = 3  # that decide a weekday's own times of day
+NEIGHBOURS = 4  # days before, to compare a weekday's own times with
+WINDOW = 8 * 7  # days of history considered
+EXPLAINED = 0.6  # share of recent bars that the slots must explain to count as a pattern
 
 SATURDAY, SUNDAY = 5, 6
 WORKDAYS = "1111100"
@@ -34,7 +35,7 @@ WORKDAYS = "1111100"
 
 @dataclass(frozen=True)
 class UpcomingTimes:
-    """The next times. found: whether they follow a pattern, or are equally spaced."""
+    """The next times. found: whether they follow a pattern; otherwise they are equally spaced."""
 
     times: Stamps
     spacing: np.timedelta64
@@ -42,10 +43,10 @@ class UpcomingTimes:
 
 
 def upcoming_times(wall: Stamps, instant: Stamps, count: int) -> UpcomingTimes | None:
-    """The `count` times after a history, or None where they lie beyond all calendars.
+    """Return the `count` times after a history, or None if they exceed the calendar's range.
 
     Args:
-        wall: What a clock on the exchange's wall showed, datetime64[us].
+        wall: Wall times at the exchange, datetime64[us].
         instant: The same in UTC, strictly increasing.
     """
     gaps = np.diff(instant).astype(np.int64)
@@ -69,12 +70,12 @@ def upcoming_times(wall: Stamps, instant: Stamps, count: int) -> UpcomingTimes |
 
 
 def weekday(times: Stamps) -> NDArray[np.int64]:
-    """Monday 0 … Sunday 6."""
+    """Return the weekday: Monday 0 … Sunday 6."""
     return (times.astype("datetime64[D]").astype(np.int64) + 3) % 7  # day 0 was a Thursday
 
 
 def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
-    """The next times of the weekly pattern. None: there is none."""
+    """Return the next times of the weekly pattern, or None if there is no pattern."""
     recent = np.sort(wall[wall > wall.max() - WINDOW * DAY])
     dates = recent.astype("datetime64[D]")
     days, day_of_bar = np.unique(dates, return_inverse=True)
@@ -100,14 +101,14 @@ def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
 
 
 def _mostly(present: Bools, covered: Bools) -> Bools:
-    """Of each column, whether more than half of the rows have it, or one of two at most."""
+    """Return for each column whether more than half of the rows, or one of two at most, have it."""
     had, could = (present & covered).sum(axis=0), covered.sum(axis=0)
     most: Bools = (2 * had > could) | ((could <= 2) & (had > 0))
     return most
 
 
 def _own(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Bools:
-    """The times of day of one weekday: the usual ones, but for those in which it differs."""
+    """Return one weekday's times of day: the usual ones with that weekday's differences."""
     days = [int(day) for day in np.flatnonzero(of_weekday) if len(present) > 1][-OWN_WEEKS:]
     if not days:
         return usual
@@ -124,11 +125,11 @@ def _own(usual: Bools, present: Bools, covered: Bools, of_weekday: Bools) -> Boo
 
 
 def _open_weekdays(wall: Stamps, spacing: np.timedelta64) -> Bools:
-    """Which weekdays have bars: (7,), Monday first. wall is sorted."""
+    """Return the open weekdays, (7,), Monday first. `wall` must be sorted."""
     days = np.unique(wall.astype("datetime64[D]"))
     passed = np.arange(days[0], days[-1] + DAY)
     traded = np.isin(passed, days)
-    # weeks without any bar tell nothing about the market's week
+    # weeks without bars do not count
     near = np.convolve(traded, np.ones(7))[3:-3] > 0
     passed, traded = passed[near], traded[near]
     by_weekday = [traded[weekday(passed) == day] for day in range(7)]
@@ -145,10 +146,10 @@ def _open_weekdays(wall: Stamps, spacing: np.timedelta64) -> Bools:
 
 
 def _is_open(day: int, seen: Bools, never_closes: bool, on_sundays: bool) -> bool:
-    """Whether most of the last weeks had bars on this weekday.
+    """Return whether most recent weeks had bars on this weekday.
 
-    A few weeks may have lacked it for a holiday, or had it once, so that a working day counts as
-    open, and a weekend as closed, until more weeks say otherwise.
+    With few weeks of history a holiday or a stray bar weighs much, so a working day counts as open
+    and a weekend as closed until more weeks disagree.
     """
     if not len(seen):
         return day < SATURDAY or never_closes
@@ -160,17 +161,17 @@ def _is_open(day: int, seen: Bools, never_closes: bool, on_sundays: bool) -> boo
 
 
 def _changed(seen: Bools, *, to: bool, weeks: int) -> bool:
-    """Whether the last `weeks` agree, and most of those before did not."""
+    """Return whether the last `weeks` agree and most weeks before them differed."""
     last, before = seen[-weeks:], seen[-weeks - RECENT_WEEKS : -weeks]
     return len(before) >= 2 and bool((last == to).all() and (before == to).mean() < 0.5)
 
 
 def _weekly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
-    """Steps of whole weeks, on the weekday that most bars have."""
+    """Step by whole weeks, on the weekday that most bars have."""
     weeks = max(1, round(float(spacing / (7 * DAY))))
     usual = np.bincount(weekday(wall[-10:]), minlength=7).argmax()
     last = wall[-1].astype("datetime64[D]")
-    # the newest bar may be a day or two late, after a holiday
+    # a holiday may have delayed the newest bar by a day or two
     anchor = last + (int(usual) - int(weekday(wall[-1:])[0]) + 3) % 7 - 3
     clock = wall[-1] - last
     ahead: Stamps = anchor + 7 * weeks * np.arange(1, count + 1) * DAY + clock
@@ -178,11 +179,11 @@ def _weekly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
 
 
 def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
-    """Steps of whole months: the first or last working day, the last day, or the same day."""
+    """Step by whole months: first or last working day, last day, or the same day."""
     months = max(1, round(float(spacing / DAY) / 30.44))
     days = wall.astype("datetime64[D]")
     if days[-1].astype("datetime64[M]").astype(np.int64) + months * count > 12 * 8029:
-        return None  # beyond the year 9998
+        return None  # after the year 9998
     month = days[-1].astype("datetime64[M]") + months * np.arange(1, count + 1)
     starts, ends = _first_days(month), _first_days(month + 1) - DAY
     seen = days[-24:]
@@ -190,7 +191,7 @@ def _monthly(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None
     seen_end = _first_days(seen.astype("datetime64[M]") + 1) - DAY
     day = int((seen - seen_start).astype(np.int64).max())  # from 0
     at = np.minimum(starts + day, ends)
-    # holidays may move some of them; all on the month's very edge are no working days
+    # holidays move some of them; if all are on the month's edge, they are not working days
     if (seen != seen_end).any() and _mostly_equal(seen, _last_working_day(seen_end)):
         at = _last_working_day(ends)
     elif (seen != seen_start).any() and _mostly_equal(seen, _first_working_day(seen_start)):
@@ -216,7 +217,7 @@ def _first_working_day(days: Stamps) -> Stamps:
 
 
 def _steps(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps:
-    """Equal steps, over days of the week that have bars."""
+    """Step equally, over the weekdays that have bars."""
     step = int(spacing.astype(np.int64))
     day = int(DAY / np.timedelta64(1, "us"))
     open_ = [True] * 7

@@ -1,7 +1,7 @@
-"""What is odd about candles that are possible: sentences for the answer's warnings. No torch here.
+"""Warnings about valid but suspicious candles, for the answer's `warnings`. Imports no torch.
 
-Of a request only its bars, its label of an interval, its target timestamps and the present are
-known, not its exchange. So nothing is refused here; a caller that knows the market judges better.
+A request shows its bars, an interval label and target timestamps, but not the exchange. So nothing
+is refused here; callers that know the market can judge better.
 """
 
 import re
@@ -15,18 +15,20 @@ from kronos_space.forecasting.timestamps import Times
 
 Seconds = NDArray[np.int64]
 
-RARE = 0.05  # the share of bars that such a spacing may have and still be odd
-NEAR = 1.25  # spacings that differ by less are the same: months, changes of clocks
-STALE = 3  # times the longest gap between bars
-JUMP = 1.4  # prices of one bar to those before it; less may be any market's move
-UNUSUAL = 6.0  # times the usual move
-CALM = 2.5  # times the usual span of a bar; more is news
-BUSY = 2.5  # times the usual volume; more is news
-IDLE = 0.2  # the share of bars that only repeat the price before
+RARE = 0.05  # share of bars with the expected spacing below which the label is suspicious
+NEAR = 1.25  # spacings within this factor count as equal: months, changes of clocks
+STALE = 3  # multiple of the longest gap between bars
+JUMP = 1.4  # ratio to the bar before; smaller moves occur in any market
+UNUSUAL = 6.0  # multiple of the usual move
+CALM = 2.5  # multiple of a bar's usual range; more suggests news
+BUSY = 2.5  # multiple of the usual volume; more suggests news
+IDLE = 0.2  # share of bars that only repeat the previous price
 IDLE_AT_THE_END = 3
-FULL = 0.85  # the share of weekdays that has bars, holidays considered
-CLOSED = 14  # days without a bar; no market rests so long in ordinary times
-FURTHEST_EAST = np.timedelta64(14, "h")  # ahead of UTC: what a wall without a zone may show
+FULL = 0.85  # share of weekdays with bars, allowing for holidays
+CLOSED = 14  # days without a bar; longer than ordinary market holidays
+FURTHEST_EAST = np.timedelta64(
+    14, "h"
+)  # largest offset ahead of UTC, for wall times without a zone
 
 _LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "wk": 7 * 86_400}
@@ -40,14 +42,14 @@ def candle_warnings(
     targets: Times | None,
     now: np.datetime64,
 ) -> list[str]:
-    """Say what is odd about `history`.
+    """Return warnings about `history`.
 
     Args:
         history: The bars, (n, 6), oldest first.
-        used: How many of the newest the model sees; of others no scale matters.
-        interval: What the caller calls their spacing; None if it did not say.
-        targets: When the caller says that the future bars are; None if it did not.
-        now: The present, in UTC.
+        used: How many of the newest bars the model sees; scale breaks before them do not matter.
+        interval: The caller's label of the spacing, or None.
+        targets: The caller's future timestamps, or None.
+        now: The current time in UTC.
     """
     gaps = _gaps(history.times)
     found = [*_against_the_label(gaps, interval), *_against_the_clock(history.times, gaps, now)]
@@ -72,7 +74,7 @@ def _against_the_label(gaps: Seconds, interval: str | None) -> Iterator[str]:
 
 
 def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Iterator[str]:
-    """Bars that have not begun, wherever they are; within a day also one that is not over."""
+    """Report bars in the future, and intraday bars that have not ended."""
     zoned = times.offset is not None
     begins = times.instant if zoned else times.wall - FURTHEST_EAST
     clock = f"at {now.astype('datetime64[m]')} UTC"
@@ -92,7 +94,7 @@ def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Itera
 
 
 def _missing(times: Times, gaps: Seconds) -> Iterator[str]:
-    """Weekdays without bars, more than holidays are."""
+    """Report weekdays without bars, if more than holidays explain."""
     if not len(gaps) or np.median(gaps) > _UNITS["d"] * NEAR:
         return
     days = np.unique(times.wall.astype("datetime64[D]"))
@@ -129,7 +131,7 @@ def _against_the_targets(times: Times, gaps: Seconds, targets: Times) -> Iterato
 
 
 def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
-    """Where all prices of a calm bar lie apart from the bar before, without a rush of trade."""
+    """Report calm bars whose prices all lie apart from the bar before, without high volume."""
     open_, high, low, close, volume = np.log(np.maximum(values[:, :5], 1e-300)).T
     gap = open_[1:] - close[:-1]
     size = np.abs(gap)
@@ -141,7 +143,7 @@ def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
     usual = UNUSUAL * np.median(np.abs(np.diff(close)))
     calm = span[1:] <= np.maximum(CALM * np.median(span), 0.1 * size)
     traded = values[1:, 4] > 0
-    # a split alone raises the number of shares by its ratio
+    # a split alone multiplies the share volume by its ratio
     busy = traded & (volume[1:] - np.median(volume) + np.minimum(gap, 0) > np.log(BUSY))
     rows = np.flatnonzero(far & (size > usual) & calm & ~busy) + 1
     rows = rows[rows > len(values) - used]
@@ -156,10 +158,10 @@ def _breaks_of_scale(values: Floats, used: int) -> Iterator[str]:
 
 
 def _idle(values: Floats) -> Iterator[str]:
-    """Bars that only repeat the last price: filled in, or of a market that was closed."""
+    """Report bars that only repeat the last price: filled in, or from a closed market."""
     high, low, close = values[1:, 1], values[1:, 2], values[:-1, 3]
     idle = (high == low) & (low == close)
-    if idle.all():  # the closes never moved, which is said elsewhere
+    if idle.all():  # constant closes have their own warning
         return
     if idle.mean() >= IDLE or idle[-IDLE_AT_THE_END:].all():
         row = int(np.flatnonzero(idle)[-1]) + 1

@@ -1,4 +1,4 @@
-"""Candles in, arrays out: checks, normalisation and its inverse. No torch here."""
+"""Candles to arrays: validation, normalisation and its inverse. Imports no torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,45 +14,45 @@ from kronos_space.forecasting.timestamps import Times, parse_times
 Floats = NDArray[np.float64]
 
 COLUMNS = ("open", "high", "low", "close", "volume", "amount")
-CLIP = 5.0  # normalised values beyond this many deviations are cut
-EPSILON = 1e-5  # added to every deviation, as the model was trained
-# Below this deviation a column is scaled by a power of ten first: beside it EPSILON would be seen.
+CLIP = 5.0  # normalised values are clipped at this many deviations
+EPSILON = 1e-5  # added to every deviation, as in the model's training
+# Columns with a smaller deviation are first scaled by a power of ten; EPSILON would distort them.
 COMFORTABLE = 1000 * EPSILON
-FLAT = 1e-9  # a deviation of this share of the largest number is rounding
-MAX_POWER = 300  # of ten, that a float64 takes
-ROUNDING = 1e-6  # data vendors' adjusted prices may disagree by this much of their size
+FLAT = 1e-9  # a deviation below this share of the largest value is rounding
+MAX_POWER = 300  # exponent of ten that a float64 can hold
+ROUNDING = 1e-6  # relative rounding errors in vendors' adjusted prices
 
 
 @dataclass(frozen=True)
 class History:
-    """The candles of one ticker, checked. values: float64 (bars, 6), columns as in COLUMNS."""
+    """Validated candles of one ticker. values: float64 (bars, 6), columns as in COLUMNS."""
 
     times: Times
     values: Floats
 
     def newest(self, bars: int) -> "History":
-        """The last `bars` rows."""
+        """Return the last `bars` rows."""
         return History(self.times.newest(bars), self.values[-bars:])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How one history was normalised: times `factor`, less `mean`, by `std`. Each float64 (6,)."""
+    """Normalisation of one history: (value * factor - mean) / std. Each float64 (6,)."""
 
     mean: Floats
     std: Floats
     factor: Floats  # powers of ten
 
     def restore(self, bars: NDArray[np.float32]) -> Floats:
-        """Normalised bars (..., 6) -> prices and volumes (..., 6); nothing is clipped."""
+        """Convert normalised bars (..., 6) to prices and volumes (..., 6), without clipping."""
         return (bars.astype(np.float64) * (self.std + EPSILON) + self.mean) / self.factor
 
 
 def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
-    """Rows with `timestamp` and numbers -> History. Raises InvalidHistory naming the first bad row.
+    """Validate rows with `timestamp` and numbers. Raises InvalidHistory for the first bad row.
 
-    Volume, and amount, stand in every row or in none. No volume: both columns are 0. No amount:
-    volume times the mean of the four prices.
+    Volume and amount must be in every row or in none. Without volume both columns are 0. Without
+    amount it is volume times the mean of the four prices.
     """
     present = [name for name in COLUMNS if _in_every_row(rows, name)]
     if "amount" in present and "volume" not in present:
@@ -67,11 +67,11 @@ def history_from_rows(rows: Sequence[Mapping[str, Any]]) -> History:
 
 
 def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
-    """Each column less its mean, by its deviation, clipped -> float32 (bars, 6) and the Scale.
+    """Normalise each column, and clip. Return float32 (bars, 6) and the Scale.
 
-    In float32, and column by column in memory, as the reference does it: a bar whose bit lies
-    within rounding of zero then gets the same token. Numbers that are too large for that, or are
-    scaled, are worked out in float64.
+    Computes in float32, column by column in memory, as the reference does: a bar whose token bit is
+    within rounding of zero then gets the same token. Values that are too large for float32, or are
+    scaled by `factor`, are computed in float64.
     """
     factor = _factors(values)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -90,7 +90,7 @@ def normalise(values: Floats) -> tuple[NDArray[np.float32], Scale]:
 
 
 def repair(bars: Floats, floor: float) -> Floats:
-    """Make every bar (..., >=5) a possible candle: prices >= floor, high and low outermost."""
+    """Make bars (..., >=5) valid candles: prices >= floor; high and low enclose the others."""
     bars = bars.copy()
     np.maximum(bars[..., :4], floor, out=bars[..., :4])
     np.maximum(bars[..., 4:], 0.0, out=bars[..., 4:])
@@ -101,11 +101,10 @@ def repair(bars: Floats, floor: float) -> Floats:
 
 
 def _factors(values: Floats) -> Floats:
-    """The power of ten that each column is multiplied by before the model sees it: (6,).
+    """Return the power of ten for each column, (6,).
 
-    1 unless its deviation is so small that EPSILON would be seen beside it; else what brings the
-    deviation, or the numbers themselves where they are all the same, to between 1 and 10. The four
-    prices have one.
+    It is 1 unless the deviation is so small that EPSILON would distort it. Otherwise it brings the
+    deviation, or constant values themselves, to between 1 and 10. The four prices share one factor.
     """
     factors = np.ones(len(COLUMNS))
     for columns in (slice(4), slice(4, 5), slice(5, 6)):

@@ -1,11 +1,11 @@
-"""Candles in, forecast out: cut, normalise, generate, scale back, anchor, repair, summarise.
+"""From candles to a forecast: cut, normalise, generate, scale back, anchor, repair, summarise.
 
-    prepared = forecaster.prepare(request)            # checks, cuts and normalises
-    [paths] = forecaster.generate([prepared.prompt])  # the engine's work
-    prepared.values(paths)                            # scaled back, as the model said it
+    prepared = forecaster.prepare(request)            # validates, cuts and normalises
+    [paths] = forecaster.generate([prepared.prompt])  # runs the engine
+    prepared.values(paths)                            # scaled back, otherwise unchanged
     prepared.answer(paths)                            # anchored, repaired and summarised
 
-The service calls the second step through its queue; `forecast` does all of them.
+The service runs the second step through its queue; `forecast` runs all of them.
 """
 
 import secrets
@@ -37,13 +37,13 @@ from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 
-# No price of a path falls below this share of the last close.
+# minimum price in a path, as a share of the last close
 FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request that is ready for the engine, and what turns the engine's paths into an answer."""
+    """A request ready for the engine, and the conversion of the engine's paths into an answer."""
 
     # what the answer starts with. The request itself is let go: its rows are large, and may wait
     head: dict[str, Any]
@@ -58,20 +58,19 @@ class Prepared:
     scale: Scale
 
     def values(self, paths: Paths) -> Floats:
-        """What the model said, in prices and volumes: float64 (samples, horizon, 6).
+        """Return the model's values in prices and volumes: float64 (samples, horizon, 6).
 
-        Columns as in candles.COLUMNS. Not anchored, and not repaired: a high may lie below its
-        close.
+        Columns as in candles.COLUMNS. Neither anchored nor repaired: a high may be below its close.
         """
         return self.scale.restore(paths.bars)
 
     def reconstruction(self, paths: Paths) -> Reconstruction:
-        """Where the paths start from, and what anchors them."""
+        """Return the reconstructed last close and the anchoring factor."""
         close = float(self.scale.restore(paths.reconstruction)[3])
         return reconstruction(self.last_close, close, anchored=self.anchored)
 
     def answer(self, paths: Paths) -> dict[str, Any]:
-        """The body of a ForecastResponse: every path anchored, made possible, then summarised."""
+        """Return the body of a ForecastResponse: paths anchored, repaired, then summarised."""
         start = self.reconstruction(paths)
         values = self.values(paths)
         values[..., :4] *= start.factor
@@ -107,7 +106,7 @@ class Prepared:
 
 
 class Forecaster:
-    """One checkpoint and its engine, behind requests and answers."""
+    """One checkpoint and its engine, for requests and answers."""
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         self.model_name = checkpoint.name
@@ -118,25 +117,25 @@ class Forecaster:
 
     @property
     def max_horizon(self) -> int:
-        """The furthest look ahead that leaves the model its fewest bars of history."""
+        """The longest horizon that leaves the model its minimum of history."""
         return self._max_context - self._min_history
 
     def forecast(self, requests: Sequence[ForecastRequest]) -> list[dict[str, Any]]:
-        """Answers to checked requests, in order. Raises InvalidHistory."""
+        """Return answers to validated requests, in order. Raises InvalidHistory."""
         prepared = [self.prepare(request) for request in requests]
         paths = self.generate([one.prompt for one in prepared])
         return [one.answer(its) for one, its in zip(prepared, paths, strict=True)]
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
-        """The engine's paths, one a prompt. Only one thread may call this, or `work`."""
+        """Return the engine's paths, one array a prompt. Call it in one thread only."""
         return self._engine.generate(prompts)
 
     def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
-        """`generate` step by step."""
+        """Run `generate` step by step."""
         return self._engine.work(prompts)
 
     def prepare(self, request: ForecastRequest) -> Prepared:
-        """Everything before the engine. Raises InvalidHistory, InvalidRequest."""
+        """Prepare a request for the engine. Raises InvalidHistory, InvalidRequest."""
         history = history_from_rows(request.ohlcv)
         targets, warning = _targets(history, request)
         used = history.newest(self._context(request.horizon))
@@ -167,7 +166,7 @@ class Forecaster:
                 "interval": request.interval,
                 "as_of": history.times.newest(1).isoformat()[0],
                 "last_close": last_close,
-                "reconstruction": None,  # its place; `answer` knows it
+                "reconstruction": None,  # keeps the key's place; `answer` fills it in
                 "samples": request.samples,
                 "seed": seed,
             },
@@ -195,7 +194,7 @@ class Forecaster:
         )
 
     def _context(self, horizon: int) -> int:
-        """Bars of history that fit beside the horizon."""
+        """Return how many bars of history fit beside the horizon."""
         context = self._max_context - horizon
         if context < self._min_history:
             raise InvalidHistory(
@@ -217,7 +216,7 @@ def _events(request: ForecastRequest, last_close: float) -> tuple[Event, ...]:
 
 
 def _targets(history: History, request: ForecastRequest) -> tuple[Times, str | None]:
-    """When the future bars are: as the caller says, else inferred, perhaps with a warning."""
+    """Return the future timestamps: the caller's, or inferred ones, perhaps with a warning."""
     if request.target_timestamps is None:
         return inferred_times(history.times, request.horizon)
     targets = parse_times(request.target_timestamps, what="target")

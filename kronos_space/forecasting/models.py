@@ -1,4 +1,4 @@
-"""The models of one service: each checkpoint with its engine, asked by name."""
+"""The models of one service, each a checkpoint with its engine, selected by name."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ class Models:
     """One or more models. The first one answers requests that name none.
 
     Raises:
-        WrongCheckpoint: Two have the same name, so that none could be asked by it.
+        WrongCheckpoint: Two models share a name.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint], settings: Settings) -> None:
@@ -33,10 +33,10 @@ class Models:
         return self.all[0]
 
     def of(self, name: str | None) -> Forecaster:
-        """Return the model of this name, with or without its owner; None: the first.
+        """Return the model of this name, with or without its owner, or the first one for None.
 
         Raises:
-            InvalidRequest: There is none of this name.
+            InvalidRequest: There is no model of this name.
         """
         if name is None:
             return self.first
@@ -47,7 +47,7 @@ class Models:
         raise InvalidRequest(message, [("model", message)])
 
     def prepare(self, request: ForecastRequest) -> Prepared:
-        """Everything before the engine, by the model that the request names.
+        """Prepare a request for the engine of the model that it names.
 
         Raises:
             InvalidHistory, InvalidRequest: As `Forecaster.prepare` and `of`.
@@ -55,7 +55,7 @@ class Models:
         return self.of(request.model).prepare(request)
 
     def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
-        """Step by step the paths of every prompt, each by its own model, one after the other."""
+        """Generate the paths of all prompts step by step, each by its own model."""
         found: dict[int, Paths] = {}
         for name in dict.fromkeys(prompt.model for prompt in prompts):
             at = [number for number, prompt in enumerate(prompts) if prompt.model == name]

@@ -1,6 +1,6 @@
-"""When the candles are: ISO 8601 texts, calendar features, and the times that come next.
+"""Timestamps of candles: parsing ISO 8601, calendar features, and the next timestamps.
 
-No torch here.
+Imports no torch.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ __all__ = ["Stamps", "Times", "inferred_times", "next_times", "parse_times", "ti
 
 @dataclass(frozen=True)
 class Times:
-    """Points in time as they were written."""
+    """Points in time as written in the request."""
 
-    wall: Stamps  # datetime64[us] (n,): what a clock on the exchange's wall shows
-    offset: NDArray[np.timedelta64] | None  # timedelta64[m] (n,) ahead of UTC; None: no zones
+    wall: Stamps  # datetime64[us] (n,): wall times at the exchange
+    offset: NDArray[np.timedelta64] | None  # timedelta64[m] (n,), ahead of UTC; None: no zones
 
     @property
     def instant(self) -> Stamps:
@@ -39,7 +39,7 @@ class Times:
 
 
 def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
-    """ISO 8601 texts, strictly increasing, all with a zone or all without -> Times."""
+    """Parse ISO 8601 texts: strictly increasing, and either all or none with a zone."""
     clocks, zones = zip(*map(_split_zone, texts), strict=True)
     try:
         wall = np.array(clocks, dtype="datetime64[us]")
@@ -66,7 +66,7 @@ def parse_times(texts: Sequence[str], *, what: str = "row") -> Times:
 
 
 def time_features(wall: Stamps) -> NDArray[np.int64]:
-    """(n,) wall times -> int64 (n, 5): minute, hour, weekday (Monday 0), day, month."""
+    """Convert (n,) wall times to int64 (n, 5): minute, hour, weekday (Monday 0), day, month."""
     days = wall.astype("datetime64[D]")
     months = wall.astype("datetime64[M]")
     minutes = (wall - days).astype("timedelta64[m]").astype(np.int64)
@@ -76,14 +76,14 @@ def time_features(wall: Stamps) -> NDArray[np.int64]:
 
 
 def next_times(history: Times, count: int) -> Times:
-    """The `count` times that would follow the history, from what it shows of its market."""
+    """Return the `count` next timestamps, inferred from the history."""
     return inferred_times(history, count)[0]
 
 
 def inferred_times(history: Times, count: int) -> tuple[Times, str | None]:
-    """`next_times`, and a warning where the history shows no pattern. See `bar_schedule`.
+    """Return `next_times`, and a warning if the history shows no pattern. See `bar_schedule`.
 
-    New times have the last bar's zone.
+    New timestamps have the last bar's zone.
 
     Raises:
         InvalidHistory: The bars are centuries apart.

@@ -1,1 +1,1 @@
-"""The HTTP shell: request bodies, errors, pages, metrics, logs and the connection itself."""
+"""The HTTP layer: request bodies, errors, pages, metrics, logs and connections."""

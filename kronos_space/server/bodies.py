@@ -1,4 +1,4 @@
-"""Requests' bodies, read whole: within bounds of size, of time, and of what is held at once."""
+"""Read whole request bodies, with bounds on size, time, and memory for all of them together."""
 
 import asyncio
 import re
@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from kronos_space.exceptions import QueueFull
 from kronos_space.server.errors import ApiError
 
-BODY_SECONDS = 60  # a body that takes longer to arrive is not waited for
-# Bytes of all bodies that are here and not yet read: above them none is taken any more. Large ones
-# are refused earlier, so that callers with 32 MiB each leave room for those who send little.
+BODY_SECONDS = 60  # the longest time for a body to arrive
+# Total bytes of received bodies that are not parsed yet; above it, new bodies are refused. Large
+# bodies are refused earlier, so that callers with 32 MiB each leave room for small requests.
 HELD = 256 * 2**20
 LARGE_SHARE = 3 / 4
 SMALL = 2**20  # bytes
@@ -21,7 +21,7 @@ _JSON = re.compile(r"application/([\w.+-]+\+)?json", re.ASCII | re.IGNORECASE)
 
 
 class Bodies:
-    """Reads bodies, and counts the bytes of those that are held."""
+    """Reads bodies, and counts the bytes held in memory."""
 
     def __init__(self, max_mb: int) -> None:
         self._max_mb = max_mb
@@ -29,9 +29,14 @@ class Bodies:
 
     @asynccontextmanager
     async def of(self, request: Request, *, most: int | None = None) -> AsyncIterator[bytearray]:
-        """The whole body, counted while the block runs. Raises ApiError 408, 413 or QueueFull.
+        """Yield the whole body; count it while the block runs.
 
-        It may have `most` bytes, where that is less than what all may.
+        Args:
+            most: Bytes that it may have, if fewer than the limit of all bodies.
+
+        Raises:
+            ApiError: 408 or 413.
+            QueueFull: Too many bytes are held.
         """
         body = bytearray()
         limit = self._max_mb * 2**20
@@ -65,7 +70,7 @@ class Bodies:
 
 
 def check_media_type(request: Request) -> None:
-    """Raise ApiError 415 for a body that is said to be no JSON; saying nothing is fine."""
+    """Raise ApiError 415 if the media type is given and is not JSON."""
     header = request.headers.get("content-type")
     if header is None or _JSON.fullmatch(header.partition(";")[0].strip()):
         return
@@ -79,5 +84,5 @@ def check_media_type(request: Request) -> None:
 
 
 def caller_gone() -> ApiError:
-    """For the log and the metrics; nobody is there to read it."""
+    """Return the error for the log and the metrics when the caller has hung up."""
     return ApiError(499, "client_closed_request", "the caller hung up")

@@ -1,9 +1,9 @@
-"""A connection as uvicorn keeps it, except that nobody can hold one without using it.
+"""uvicorn's HTTP connection with time-outs, so that idle callers cannot block the service.
 
-uvicorn waits for ever for a request's head, and for a caller that does not read its answer; many
-such callers would take every file descriptor, or the memory of the answers. Where all connections
-are taken, a new one gets the place of the one that has kept the service waiting longest. Bytes that
-have arrived are read in turn with those of the other connections, a few at a time.
+By default uvicorn waits without limit for the head of a request, and for a caller that does not
+read its answer. Many such callers would use up all file descriptors, or memory for answers. When
+the number of connections is at its limit, a new one replaces the one that has been idle longest.
+Received bytes of all connections are parsed in turn, a few at a time.
 """
 
 import asyncio
@@ -17,25 +17,25 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from kronos_space.server.errors import ApiError
 from kronos_space.server.read_scheduling import PIECE, ReadScheduler, ResumableFlow
 
-HEAD_BYTES = 2**14  # of a request's head at most; browsers and proxies send less than 8 KiB
-HEAD_SECONDS = 20.0  # from the connection, or the last answer, to the end of a request's head
-STALLED_SECONDS = 60.0  # of an answer, without a byte being taken
+HEAD_BYTES = 2**14  # largest head of a request; browsers and proxies send less than 8 KiB
+HEAD_SECONDS = 20.0  # from the connection's start, or the last answer, to the end of a head
+STALLED_SECONDS = 60.0  # during an answer, without the caller reading a byte
 
 
 class Connection(H11Protocol):
-    """HTTP/1.1, with an end to waiting. What is no HTTP is refused in the one shape of errors."""
+    """HTTP/1.1 with time-outs. Anything that is not HTTP gets the common error body."""
 
-    most: ClassVar[int] = 1000  # connections; see `at_most`
-    _idle: ClassVar[dict["Connection", None]] = {}  # we wait for these callers, the longest first
+    most: ClassVar[int] = 1000  # connections; set by `at_most`
+    _idle: ClassVar[dict["Connection", None]] = {}  # idle ones, longest first
     _scheduler: ClassVar[ReadScheduler] = ReadScheduler()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._waiting: asyncio.TimerHandle | None = None  # for the head of a request
-        self._unread: asyncio.TimerHandle | None = None  # an answer that is not being taken
-        self._arrived = bytearray()  # and not yet read
+        self._waiting: asyncio.TimerHandle | None = None  # time-out for the head of a request
+        self._unread: asyncio.TimerHandle | None = None  # time-out for an unread answer
+        self._arrived = bytearray()  # received, not parsed yet
         self._in_turn = False
-        self._read = 0  # bytes since the last answer
+        self._read = 0  # bytes parsed since the last answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,7 +53,7 @@ class Connection(H11Protocol):
         return self._read < HEAD_BYTES
 
     def read_some(self) -> None:
-        """Read the next of the bytes that have arrived."""
+        """Parse the next received bytes."""
         self._in_turn = False
         if self.transport.is_closing() or self.flow.read_paused:
             return
@@ -92,13 +92,13 @@ class Connection(H11Protocol):
             self._unread.cancel()
 
     def _should_upgrade(self) -> bool:
-        return False  # there are no WebSockets here: such a request gets an HTTP answer
+        return False  # no WebSockets: the request gets an HTTP answer
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(ApiError(400, "bad_request", msg))
 
     def _go_on(self) -> None:
-        """Read what has arrived in turn; what comes after it is left in the system's buffer."""
+        """Queue received bytes for parsing; pause reading from the socket meanwhile."""
         if not self._arrived and not self.flow.read_paused:
             self.transport.resume_reading()
             return
@@ -108,7 +108,7 @@ class Connection(H11Protocol):
             self._scheduler.add(self)
 
     def _watch(self) -> None:
-        """While there is no request, the time until its head must be there is running."""
+        """Run the time-out for a request's head while no request is active."""
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
@@ -123,7 +123,7 @@ class Connection(H11Protocol):
             self._waiting = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     def _make_room(self) -> None:
-        """Close the connection that has kept us waiting longest; this one if none does."""
+        """Close the connection that has been idle longest, or this one if none is idle."""
         longest = next(iter(self._idle), None)
         if longest is None:
             headers = {"Retry-After": "5"}
@@ -135,7 +135,7 @@ class Connection(H11Protocol):
 
     def _give_up(self) -> None:
         begun, _ = self.conn.trailing_data
-        if not begun:  # a browser may keep a connection ready; it has no question yet
+        if not begun:  # a browser may open a connection before it has a request
             self.transport.close()
             return
         message = f"the head of the request did not arrive within {HEAD_SECONDS:g} s"
@@ -171,7 +171,7 @@ class Connection(H11Protocol):
 
 
 def at_most(connections: int) -> type[Connection]:
-    """The Connection of a server that keeps so many open."""
+    """Return the Connection class of a server with at most so many connections."""
 
     class Bounded(Connection):
         most = connections

@@ -1,4 +1,4 @@
-"""Every error as the same JSON: {"error": {"code", "message", "fields"?}}; /mcp has its own."""
+"""Errors as one JSON body: {"error": {"code", "message", "fields"?}}. /mcp uses JSON-RPC's."""
 
 import logging
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 class ApiError(Exception):
-    """An answer other than success."""
+    """An HTTP answer that is an error."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class ApiError(Exception):
         self.headers = headers
 
     def response(self, path: str = "") -> Response:
-        """The answer to a request for `path`. At MCP it has the shape that its clients read."""
+        """Return the response for a request to `path`. At /mcp it is a JSON-RPC error."""
         body = ErrorResponse(error=self.body).model_dump_json(exclude_none=True).encode()
         if path == MCP:
-            code = -32600 if self.status < 500 else -32603  # of JSON-RPC: invalid; internal
+            code = -32600 if self.status < 500 else -32603  # invalid request; internal error
             error = {"code": code, "message": self.body.message, "data": {"code": self.body.code}}
             body = to_json({"jsonrpc": "2.0", "id": None, "error": error})
         return Response(body, self.status, self.headers, media_type="application/json")
 
 
 def api_error(error: Exception) -> ApiError:
-    """How an exception of the service is told to its caller; nothing of the inside for others."""
+    """Return the HTTP error for an exception; unexpected exceptions reveal no details."""
     match error:
         case ApiError():
             return error
@@ -76,7 +76,7 @@ def api_error(error: Exception) -> ApiError:
 
 
 def item_error(symbol: str | None, error: Exception) -> dict[str, Any]:
-    """The result of one item of a batch that cannot be answered; what is unexpected is logged."""
+    """Return the result for a failed item of a batch; log unexpected exceptions."""
     answer = api_error(error)
     if answer.status == 500:
         logger.error("the forecast of %r failed", symbol, exc_info=error)
@@ -85,7 +85,7 @@ def item_error(symbol: str | None, error: Exception) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer the exceptions that routes raise on purpose. The middleware answers all others."""
+    """Register handlers for the service's own exceptions. The middleware handles all others."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return api_error(error).response(request.url.path)
@@ -103,7 +103,7 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of these errors, each with an answer as it may come."""
+    """Return OpenAPI entries for these errors, each with an example."""
     return {status: _documented(*_ABOUT[status]) for status in statuses}
 
 

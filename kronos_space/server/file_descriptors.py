@@ -1,21 +1,20 @@
-"""File descriptors: as many as the system allows, and fewer connections than that."""
+"""Limits on file descriptors and, below them, on connections."""
 
 import resource
 import socket
 from contextlib import suppress
 
-MOST = (
-    4096  # connections; each may hold a head that is not complete, and 256 KiB that wait to be read
-)
-SPARE = 64  # descriptors for all else: the log, the weights, what libraries open
-PENDING = 16  # connections that asyncio takes at once
-ROUNDS = 4  # of taking, until the first that is one too many is closed
+MOST = 4096  # connections; each may hold an incomplete head, and 256 KiB of unparsed bytes
+SPARE = 64  # descriptors for everything else: logs, weights, libraries
+PENDING = 16  # connections that asyncio accepts at a time
+ROUNDS = 4  # accepts before the first connection over the limit is closed
 
 
 class Listener(socket.socket):
-    """Has a long queue of connections that nobody has taken yet.
+    """A listening socket with a long queue of connections that are not accepted yet.
 
-    asyncio takes as many at once as its `backlog`, which must be few: each is a descriptor.
+    asyncio accepts as many at a time as its `backlog`. That must be small, since each one takes a
+    file descriptor.
     """
 
     def listen(self, backlog: int = 0, /) -> None:
@@ -23,16 +22,16 @@ class Listener(socket.socket):
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one; how many connections it allows."""
+    """Raise the soft limit of open files to the hard one. Return how many connections it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # not everywhere may a process do this
+    with suppress(OSError, ValueError):  # not every system allows it
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return connections(soft)
 
 
 def connections(descriptors: int) -> int:
-    """How many connections so many descriptors are enough for."""
+    """Return how many connections this many file descriptors allow."""
     if descriptors == resource.RLIM_INFINITY:
         return MOST
     return max(1, min(MOST, descriptors - SPARE - ROUNDS * PENDING))

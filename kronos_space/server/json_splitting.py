@@ -1,8 +1,8 @@
-"""Cut a body into its series before anything is parsed.
+"""Split a body into its series before parsing.
 
-JSON becomes up to forty times as large in Python, and a parser stops all else while it works. A
-batch is therefore cut at the commas of its list, and its series are parsed one by one. Nothing is
-believed on the way: the pieces, and what is left without them, must each be JSON.
+Parsed JSON takes up to forty times the memory of its text, and a parser blocks the event loop. So a
+batch is split at the commas of its list, and its series are parsed one by one. The split trusts
+nothing: every piece, and the rest without the pieces, must be valid JSON.
 
     outline, spans = split_lists(b'{"requests": [{"a": 1}, 2]}', most=256)
     outline                     # b'{"requests": [0,1]}'
@@ -15,18 +15,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 2**16  # bytes that are looked at together
+CHUNK = 2**16  # bytes scanned at a time
 OPEN, COMMA, CLOSE = b"[,]"
-SPARE = 100  # marks of other lists, where there should be one
-LEVEL = 2  # of a list in the object that is the body
+SPARE = 100  # marks of further lists beyond the expected one
+LEVEL = 2  # nesting level of a list directly in the top-level object
 
 Body = bytes | bytearray
-Marks = tuple[NDArray[np.int64], NDArray[np.uint8]]  # positions, and the bytes that stand there
+Marks = tuple[NDArray[np.int64], NDArray[np.uint8]]  # positions, and the bytes at them
 _KEY = re.compile(rb'"([^"\\]{1,64})"\s*:\s*\Z')
 
 
 class TooManyElements(ValueError):
-    """More elements than may be. count: how many there are."""
+    """A list has too many elements. count: how many."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"{count} elements")
@@ -34,16 +34,17 @@ class TooManyElements(ValueError):
 
 
 def split_lists(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """The body with a number for each element of its lists, and where element 0, 1, … stands.
+    """Replace each element of the lists by its number; return that, and each element's span.
 
-    The lists are those one level down: `requests` of a batch. Raises TooManyElements.
+    Only lists directly in the top-level object are split: `requests` of a batch. Raises
+    TooManyElements.
     """
     marks: list[Marks] = []
     commas = kept = 0
     for positions, kinds in _marks(body):
         commas += int(np.count_nonzero(kinds == COMMA))
         kept += len(kinds)
-        if kept <= most + SPARE:  # beyond that, they are only counted
+        if kept <= most + SPARE:  # further elements are counted, not kept
             marks.append((positions, kinds))
     if commas >= most or kept > most + SPARE:
         raise TooManyElements(commas + 1)
@@ -63,7 +64,7 @@ def split_lists(body: Body, most: int) -> tuple[bytes, list[tuple[int, int]]]:
 
 
 def longest_list(body: Body) -> tuple[str, int]:
-    """The key and the length of the longest list that stands directly in an object; or "", 0."""
+    """Return key and length of the longest list directly in an object, or ("", 0)."""
     longest = running = 0
     at = start = -1
     for positions, kinds in _marks(body):
@@ -81,13 +82,13 @@ def longest_list(body: Body) -> tuple[str, int]:
 
 
 def _marks(body: Body) -> Iterator[Marks]:
-    """Brackets and commas of the lists that stand in another bracket, a chunk at a time."""
+    """Find brackets and commas of lists nested in another bracket, one chunk at a time."""
     begin, depth, inside, in_list = 0, 0, np.uint8(0), False
     while begin < len(body):
         chunk = bytes(body[begin : begin + CHUNK])
         backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
         if backslashes % 2 and begin + len(chunk) < len(body):
-            chunk = chunk[:-1]  # what it escapes comes in the next chunk
+            chunk = chunk[:-1]  # the escaped character is in the next chunk
         size = len(chunk)
         if b"\\" in chunk:
             chunk = chunk.replace(b"\\\\", b"__").replace(b'\\"', b"__")
@@ -96,7 +97,7 @@ def _marks(body: Body) -> Iterator[Marks]:
         quoted += inside
         quoted &= 1
         inside = quoted[-1]
-        folded = text | 0x20  # [ and { become one, and so do ] and }
+        folded = text | 0x20  # makes [ equal to {, and ] to }
         where = np.flatnonzero(
             ((folded == 0x7B) | (folded == 0x7D) | (text == COMMA)) & (quoted == 0)
         )
@@ -104,7 +105,7 @@ def _marks(body: Body) -> Iterator[Marks]:
         opens = turns == 0x7B
         after = depth + np.cumsum(opens.astype(np.int32) - (turns == 0x7D))
         depth = int(after[-1]) if len(after) else depth
-        # a closing bracket belongs to the level that it ends
+        # a closing bracket belongs to the level that it closes
         here = np.flatnonzero(after + (turns == 0x7D) == LEVEL)
         positions, kinds, opens = where[here] + begin, kinds[here], opens[here]
         begin += size

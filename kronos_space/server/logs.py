@@ -1,15 +1,15 @@
-"""Log lines for a person at a terminal, or one JSON object a line for what collects them."""
+"""Log lines: text for a terminal, or one JSON object per line for log collectors."""
 
 import json
 import logging
 from datetime import UTC, datetime
 
 TEXT = "%(asctime)s %(levelname)s %(message)s"
-FIELDS = ("method", "route", "status", "ms", "request_id")  # what a request's line adds
+FIELDS = ("method", "route", "status", "ms", "request_id")  # fields added to a request's line
 
 
 def configure(log_format: str) -> None:
-    """`log_format`: "text" or "json". All loggers, from INFO on, to stderr."""
+    """Configure all loggers: INFO and above to stderr, as "text" or "json"."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else logging.Formatter(TEXT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
@@ -17,7 +17,7 @@ def configure(log_format: str) -> None:
 
 
 def message_of(line: str) -> str:
-    """Return the message of a JSON log line, and every other line as it is."""
+    """Return the message of a JSON log line; return other lines unchanged."""
     try:
         return str(json.loads(line)["message"])
     except (ValueError, KeyError, TypeError):
@@ -25,7 +25,7 @@ def message_of(line: str) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """time (UTC), level, message, the fields of a request, and a stack trace if there is one."""
+    """Formats time (UTC), level, message, a request's fields, and a traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,8 +1,8 @@
-"""`/mcp`: the service for assistants, by the Model Context Protocol.
+"""`/mcp`: forecasts for assistants by the Model Context Protocol.
 
-A request is a JSON-RPC message of its own: nothing is kept between two, so that any proxy will do.
-Key, size and media type are checked before the SDK sees anything. It is loaded by the first request
-that comes here: that takes as long as a third of the start.
+Every request is an independent JSON-RPC message: no state is kept between requests, so any proxy
+works. Key, size and media type are checked before the SDK handles a request. The SDK is imported by
+the first request: importing it takes a third as long as the service's start.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
 FAN = "ui://kronos/fan.html"
-AT_ONCE = 16  # requests that are worked on; the bodies of the others are counted meanwhile
-ROW = 256  # bytes; a row of candles is about 120
+AT_ONCE = 16  # requests handled at a time; the bodies of waiting ones count as held
+ROW = 256  # bytes; a row of candles has about 120
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class Assistants:
-    """The SDK's side of the service. `settings` says how large the candles of one call may be."""
+    """The SDK's application. `settings` limits the candles of one call."""
 
     def __init__(self, service: Any, settings: Settings) -> None:
         self._service = service
@@ -43,11 +43,11 @@ class Assistants:
         self._running: asyncio.Task[None] | None = None
 
     async def app(self) -> ASGIApp:
-        """The SDK's application, made at the first request. Raises ApiError 501."""
+        """Return the SDK's application, created by the first request. Raises ApiError 501."""
         if self._app is None:
             self._app = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._run(self._app))
-        return await asyncio.shield(self._app)  # others wait for it too
+        return await asyncio.shield(self._app)  # other requests wait for it too
 
     async def close(self) -> None:
         if self._running is not None:
@@ -55,10 +55,10 @@ class Assistants:
             await asyncio.wait([self._running])
 
     async def _run(self, app: "asyncio.Future[ASGIApp]") -> None:
-        """Hold the SDK's tasks, from the first request to the end of the service."""
+        """Run the SDK's tasks from the first request to the end of the service."""
         try:
             manager = await asyncio.to_thread(_manager, self._service, self._tools, self._largest)
-        except Exception as error:  # whatever it is, it is for those who wait
+        except Exception as error:  # passed on to the waiting requests
             message = "/mcp needs the package mcp: pip install 'mcp>=2.3,<3'"
             missing = isinstance(error, ImportError)
             app.set_exception(ApiError(501, "not_installed", message) if missing else error)
@@ -69,14 +69,14 @@ class Assistants:
             await asyncio.Event().wait()
 
     def answer(self, request: Request) -> "Exchange":
-        """What answers this request. Raises ApiError for one that a page of a browser sent."""
+        """Return the response to a request. Raises ApiError for requests from web pages."""
         check_origin(request)
         check_media_type(request)
         return Exchange(self, request)
 
 
 class Exchange(Response):
-    """A request that is handed to the SDK, whole, and its answer."""
+    """One request, passed whole to the SDK, and its response."""
 
     def __init__(self, assistants: Assistants, request: Request) -> None:
         super().__init__()
@@ -84,24 +84,23 @@ class Exchange(Response):
         self._request = request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. Raises ApiError, QueueFull and InvalidRequest, before anything is sent."""
+        """Respond. Raises ApiError, QueueFull and InvalidRequest before anything is sent."""
         mine = self._assistants
         async with mine._service.bodies.of(self._request, most=mine._largest) as body, mine._slots:
-            await mine._service.reader.check_size(
-                body
-            )  # the SDK parses while nobody else has a turn
+            await mine._service.reader.check_size(body)
+            # one at a time: the SDK parses on the event loop
             app = await mine.app()
             await app(_plain(scope), _again(bytes(body), receive), send)
 
 
 def check_origin(request: Request) -> None:
-    """Raise ApiError 403 for a page of a browser that is not from this machine or this Space.
+    """Raise ApiError 403 for a web page that is neither from this machine nor from this Space.
 
-    A page anywhere can have its name lead to this machine (DNS rebinding), and so reach a service
-    that only listens here. Nobody can do that with another's name below hf.space.
+    By DNS rebinding a web page can make its own host name resolve to this machine, and so reach a
+    service that listens only locally. That is impossible with another's name below hf.space.
     """
     origin = request.headers.get("origin")
-    if origin is None:  # no browser
+    if origin is None:  # not a browser
         return
     name = _host(origin)
     own = _host(f"//{request.headers.get('host', '')}")
@@ -119,13 +118,13 @@ def _host(address: str) -> str:
 
 
 def _plain(scope: Scope) -> Scope:
-    """The scope with a Content-Type that the SDK takes: here, saying none means JSON."""
+    """Return the scope with the Content-Type that the SDK requires; a missing one means JSON."""
     headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
     return {**scope, "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """The body, which was read already, and then what else comes: that the caller hangs up."""
+    """Replay the body, which is already read, and then pass on later events (disconnect)."""
     unread = [body]
 
     async def receive_again() -> Message:
@@ -139,14 +138,14 @@ def _again(body: bytes, receive: Receive) -> Receive:
 def _manager(service: Any, tools: Sequence[Tool], largest: int) -> Any:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-    logging.getLogger("mcp").setLevel(logging.WARNING)  # requests have a line of ours
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # the service logs requests itself
     return StreamableHTTPSessionManager(
         _server(service, tools), stateless=True, max_request_body_size=largest
     )
 
 
 def _server(service: Any, tools: Sequence[Tool]) -> "Server[Any]":
-    """The SDK's server of these tools."""
+    """Return the SDK's server with these tools."""
     import mcp_types as types
     from mcp.server.apps import APP_MIME_TYPE, EXTENSION_ID
     from mcp.server.lowlevel import Server

@@ -1,6 +1,6 @@
-"""The tools of `/mcp`: what an assistant may ask, in words and by the schemas of `/predict`.
+"""The tools of `/mcp`. Arguments and results have the schemas of `/predict`.
 
-The service knows no tickers' candles, so the caller sends them. All tools only read.
+The service has no candles of its own, so callers send them. All tools are read-only.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ INSTRUCTIONS = (
     "first; more are better. A forecast knows these candles and nothing else, and is no advice: "
     "tell its range with it, and never make one up where there is none."
 )
-# fields of ForecastRequest that are of no use in a conversation
+# fields of ForecastRequest that are useless in a conversation
 _LEFT_OUT = ("return_paths",)
 
 Schema = dict[str, Any]
-Answer = tuple[str, dict[str, Any]]  # in words, and as the document
+Answer = tuple[str, dict[str, Any]]  # as text, and as structured content
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool by its schemas. `answer` takes the service and the arguments."""
+    """A tool with its schemas. `answer` takes the service and the arguments."""
 
     name: str
     title: str
@@ -42,11 +42,11 @@ class Tool:
     arguments: Schema
     document: Schema
     answer: Callable[[Any, dict[str, Any]], Awaitable[Answer]]
-    is_drawn: bool = False  # as a fan, where the client can show it
+    is_drawn: bool = False  # shown as a fan chart if the client can
 
 
 def tools(settings: Settings) -> list[Tool]:
-    """The tools, with the bounds of this service in their schemas."""
+    """Return the tools, with this service's limits in their schemas."""
     return [
         Tool(
             "forecast",
@@ -80,7 +80,7 @@ def tools(settings: Settings) -> list[Tool]:
 
 
 def failure(name: str, error: Exception) -> str:
-    """Why a call has no answer, in words: as `/predict` says it, nothing of the inside."""
+    """Return the error message of a failed call, as `/predict` words it."""
     answer = api_error(error)
     if answer.status == 500:
         logger.error("the tool %r failed", name, exc_info=error)
@@ -88,7 +88,7 @@ def failure(name: str, error: Exception) -> str:
 
 
 def _arguments(settings: Settings, required: tuple[str, ...] = ()) -> Schema:
-    """The schema of ForecastRequest, without its long example, and with this service's bounds."""
+    """Return the schema of ForecastRequest with this service's limits, without its long example."""
     schema = ForecastRequest.model_json_schema()
     schema.pop("examples", None)
     properties = schema["properties"]
@@ -124,7 +124,7 @@ async def _status(service: Any, arguments: dict[str, Any]) -> Answer:
 
 
 async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The answer of `/predict`, within its bounds. Raises what that raises."""
+    """Return the answer of `/predict`, under its limits. Raises what it raises."""
     for name in _LEFT_OUT:
         if name in arguments:
             raise InvalidRequest(f"{name}: not here, as a conversation has no room; POST /predict")
@@ -140,7 +140,7 @@ async def _answered(service: Any, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _body(arguments: dict[str, Any]) -> bytes:
-    """The body of `/predict`. Some clients send a list as a text that holds it."""
+    """Return the body for `/predict`. Some clients send a list as text, which is parsed."""
     return json.dumps({name: _unquoted(value) for name, value in arguments.items()}).encode()
 
 
@@ -153,11 +153,11 @@ def _unquoted(value: Any) -> Any:
         return value
 
 
-# in words ---------------------------------------------------------------------------------
+# as text ----------------------------------------------------------------------------------
 
 
 def forecast_text(answer: dict[str, Any]) -> str:
-    """Numbers with their meaning beside them, and what they do not say."""
+    """Return the forecast as text: numbers with their meaning and limits."""
     last_close = answer["last_close"]
     levels = sorted(answer["predictions"][0]["close_quantiles"], key=float)
     low, high = levels[0], levels[-1]
@@ -173,7 +173,7 @@ def forecast_text(answer: dict[str, Any]) -> str:
 
 
 def events_text(answer: dict[str, Any]) -> str:
-    """How likely each event is by the last bar, with its Monte Carlo error."""
+    """Return the probability of each event by the last bar, with its Monte Carlo error."""
     bars = len(answer["predictions"])
     lines = [*_head(answer), "", f"Event: its chance by bar {bars}, and the 95 % interval of that"]
     for event in answer["events"]:
@@ -210,5 +210,5 @@ def _model(name: str) -> str:
 
 
 def _time(text: str) -> str:
-    """As sent, without the clock where it is midnight."""
+    """Return the time as sent, without the clock at midnight."""
     return text.removesuffix("T00:00:00")

@@ -1,4 +1,4 @@
-"""What an operator watches: Prometheus metrics, one registry an application."""
+"""Prometheus metrics of the service, one registry per application."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -17,7 +17,7 @@ _SERIES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The service's metrics, and the calls that move them."""
+    """The metrics, and methods that update them."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -78,19 +78,19 @@ class Metrics:
         waiting: Callable[[], int],
         running: Callable[[], int],
     ) -> None:
-        """Name the models with their revisions, and where series are counted."""
+        """Set the names and revisions of the models, and the counter of waiting series."""
         for model, revision in models:
             self._model.labels(model, revision or "").set(1)
         self._queue_series.set_function(waiting)
         self._running_series.set_function(running)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One HTTP request is over."""
+        """Count one finished HTTP request."""
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(route).observe(seconds)
 
     def computed(self, *, waits: Sequence[float], paths: int, seconds: float) -> None:
-        """One call of the engine is over."""
+        """Count one finished call of the engine."""
         for wait in waits:
             self._queue_seconds.observe(wait)
         self._engine_series.observe(len(waits))
@@ -98,9 +98,9 @@ class Metrics:
         self._paths.inc(paths)
 
     def reconstructed(self, model: str, error: float) -> None:
-        """A series was forecast: |last close ÷ its reconstruction - 1|."""
+        """Record a series' reconstruction error, |last close ÷ reconstructed close - 1|."""
         self._reconstruction.labels(model).observe(error)
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """Return the metrics in the exposition format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""Around every request: its id, the API key, one log line, its metrics, and a last resort."""
+"""Middleware around every request: id, API key, log line, metrics, and unexpected errors."""
 
 import asyncio
 import hmac
@@ -22,7 +22,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestScope:
-    """The outermost middleware: whatever happens inside, an answer and a log line come out."""
+    """The outermost middleware. Every request gets an answer and one log line."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, api_key: str | None) -> None:
         self._app = app
@@ -54,11 +54,11 @@ class RequestScope:
                 await self._app(scope, receive, send_with_id)
             else:
                 await unauthorized().response(path)(scope, receive, send_with_id)
-        except asyncio.CancelledError:  # the server's deadline for running requests is over
+        except asyncio.CancelledError:  # the shutdown time-out for running requests is over
             if not status:
                 stopped = ShuttingDown("the service was stopped before this was finished")
                 await api_error(stopped).response(path)(scope, receive, send_with_id)
-        except Exception as error:  # nobody further out would answer, or log it once only
+        except Exception as error:  # no outer layer answers or logs it
             logger.exception("request %s failed", request_id)
             if status:
                 raise
@@ -66,7 +66,7 @@ class RequestScope:
         finally:
             seconds = time.monotonic() - started
             route = getattr(scope.get("route"), "path", "other")
-            # anybody may make up methods, and each would be a new time series, kept for good
+            # callers can invent methods, and each would add a time series
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.answered(method, route, status, seconds)
             fields = {
@@ -83,7 +83,7 @@ class RequestScope:
         if self._api_key is None or path == "/health" or pages.is_open(path):
             return True
         given = headers.get("x-api-key", "")
-        if path == "/metrics" and not given:  # Prometheus sends a bearer token and no other header
+        if path == "/metrics" and not given:  # Prometheus can send a bearer token only
             scheme, _, credentials = headers.get("authorization", "").partition(" ")
             given = credentials.strip() if scheme.lower() == "bearer" else ""
         return hmac.compare_digest(given.encode(), self._api_key)

@@ -1,4 +1,4 @@
-"""What `/openapi.json` says: FastAPI's document, the request models, the bounds, and examples."""
+"""The document at `/openapi.json`: FastAPI's, plus request models, limits and examples."""
 
 from typing import Any
 
@@ -21,8 +21,9 @@ paths, with the quantiles of their closes.
 
 
 def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
-    """The document, made once. The routes read their bodies themselves, so FastAPI knows nothing
-    of these."""
+    """Return the document, created once. Routes read their bodies themselves, so FastAPI's document
+    lacks them.
+    """
     if app.openapi_schema:
         return app.openapi_schema
     made = get_openapi(
@@ -59,7 +60,7 @@ def document(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 
 def body_of(model: str) -> dict[str, Any]:
-    """For `openapi_extra`: the route takes this model as JSON."""
+    """Return `openapi_extra` for a route that takes this model as JSON."""
     content = {
         "schema": {"$ref": f"#/components/schemas/{model}"},
         "examples": {name: {"value": value} for name, value in _REQUESTS[model].items()},
@@ -68,7 +69,7 @@ def body_of(model: str) -> dict[str, Any]:
 
 
 def success(example: Any, *, media_type: str = "application/json") -> dict[int | str, Any]:
-    """For `responses`: what the answer looks like when all is well."""
+    """Return an entry of `responses` for a successful answer."""
     return {200: {"description": "Done", "content": {media_type: {"example": example}}}}
 
 

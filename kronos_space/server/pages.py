@@ -1,6 +1,7 @@
-"""The page for people at `/`, the one about the API at `/docs`, and their files, all from here.
+"""The page at `/`, the API page at `/docs`, and their files, all served from here.
 
-The files are fixed, so each is read, compressed and given its tag once, when first asked for.
+The files do not change while the service runs. Each is read, compressed and hashed at its first
+request.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from kronos_space.weights.catalogue import BUNDLED_FILES
 
 STATIC = Path(__file__).parent.parent / "static"
 SAMPLES = ("AAPL", "GOOG", "IBM", "MSFT")
-OUTCOME_BARS = 20  # the newest bars of a sample are held back: what really happened next
+OUTCOME_BARS = 20  # newest bars of a sample that are held back, to show what really happened
 
 _FILES = {"page.css", "docs.css", "docs.js", "icon.svg"}
 _FILES |= {"headings.js", "cells.js", "candles.js", "chart.js", "answer.js", "page.js"}
 _FILES |= {f"samples/{name}.csv" for name in SAMPLES}
-# Of other packages, whose wheels hold them: which package, and where in it.
+# files in other packages' wheels: the package, and the path in it
 _PACKAGED = {
     "plotly.min.js": ("plotly", "package_data"),
     "swagger-ui-bundle.js": ("fastapi_offline", "static"),
@@ -36,14 +37,14 @@ _PACKAGED = {
 }
 _YEAR = 365 * 24 * 60 * 60
 _HEADERS = {
-    # Files from here alone. plotly writes styles of its own into the page; and a Space is shown
-    # in a frame of the Hub's pages.
+    # Only files from here are allowed. plotly writes inline styles, and the Hub shows a Space in an
+    # iframe.
     "Content-Security-Policy": "; ".join(
         [
             "default-src 'none'",
             "script-src 'self'",
             "style-src 'self' 'unsafe-inline'",
-            "img-src 'self' data: blob:",  # plotly makes a PNG of its SVG
+            "img-src 'self' data: blob:",  # plotly converts its SVG to a PNG
             "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'self'",
@@ -58,13 +59,13 @@ router = APIRouter(include_in_schema=False)
 
 
 def is_open(path: str) -> bool:
-    """Whether the page needs this path before it can ask for the API key."""
+    """Return whether the page needs this path before it can ask for the API key."""
     return path == "/" or path.startswith("/static/")
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def page(request: Request) -> Response:
-    """The page, told which model answers and within which bounds."""
+    """Return the page, configured with the model and the service's limits."""
     service = request.app.state.service
     shown = await asyncio.to_thread(_page, "index.html", _config(service))
     return _answer(request, shown, "no-cache")
@@ -72,13 +73,13 @@ async def page(request: Request) -> Response:
 
 @router.api_route("/docs", methods=["GET", "HEAD"])
 async def docs(request: Request) -> Response:
-    """Every route and field, to read and to try."""
+    """Return the API page, with every route and field to read and try."""
     return _answer(request, await asyncio.to_thread(_page, "docs.html"), "no-cache")
 
 
 @router.api_route("/static/{name:path}", methods=["GET", "HEAD"])
 async def static(request: Request, name: str) -> Response:
-    """A file of the pages. Asked for by its tag, as the page does, it may be kept for good."""
+    """Return a file of the pages. Requested with its tag, it may be cached for ever."""
     if name not in _FILES and name not in _PACKAGED:
         raise HTTPException(404, "Not Found")
     asset = await asyncio.to_thread(_asset, name)
@@ -88,12 +89,12 @@ async def static(request: Request, name: str) -> Response:
 
 @dataclass(frozen=True)
 class Asset:
-    """A file as it is sent."""
+    """A file as served."""
 
     content: bytes
     gzipped: bytes
     media_type: str
-    tag: str  # changes with the content
+    tag: str  # a hash of the content
 
     @classmethod
     def of(cls, content: bytes, name: str) -> "Asset":
@@ -103,7 +104,7 @@ class Asset:
 
 
 def _answer(request: Request, asset: Asset, caching: str) -> Response:
-    etag = f'W/"{asset.tag}"'  # weak: the same for the compressed form
+    etag = f'W/"{asset.tag}"'  # weak, since it is the same for the compressed file
     headers = {**_HEADERS, "ETag": etag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
@@ -121,7 +122,7 @@ def _asset(name: str) -> Asset:
 
 @cache
 def _page(template: str, config: str = "") -> Asset:
-    """A page of ours with {{config}} and the addresses of its files filled in."""
+    """Return a page with {{config}} and the URLs of its files filled in."""
 
     def filled(match: re.Match[str]) -> str:
         name = match[1]
@@ -132,7 +133,7 @@ def _page(template: str, config: str = "") -> Asset:
 
 
 def _config(service: Any) -> str:
-    """What the page's script must know, as JSON that may stand inside HTML."""
+    """Return the page's configuration as JSON that is safe inside HTML."""
     settings, forecaster = service.settings, service.forecaster
     defaults = ForecastRequest.model_fields
     config = {
@@ -151,7 +152,7 @@ def _config(service: Any) -> str:
 
 
 def _folder_of(package: str, folder: str) -> Path:
-    """Where a package keeps its files. It need not be imported."""
+    """Return the folder of a package's files, without importing it."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise FileNotFoundError(f"a page of the Space needs a file of {package}: pip install it")

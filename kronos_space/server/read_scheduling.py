@@ -1,7 +1,7 @@
-"""Bytes that have arrived, read a few at a time, so that the event loop stops for nobody.
+"""Parse received bytes a few at a time, so that no connection blocks the event loop.
 
-Reading HTTP takes some 10 µs for each chunk of a body, and one byte may be a chunk: 256 KiB, which
-is what may arrive at once, would stop everything else for half a second.
+Parsing HTTP takes about 10 µs per chunk of a body, and a chunk may be one byte. The 256 KiB that
+may arrive at once could block the event loop for half a second.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-PIECE = 4096  # bytes of a connection that are read together
-SECONDS = 0.005  # of reading, after which everything else is due
+PIECE = 4096  # bytes of a connection parsed at a time
+SECONDS = 0.005  # of parsing before other tasks run
 
 
 class Readable(Protocol):
-    """A connection whose bytes wait. is_new: few bytes of its request have been read so far."""
+    """A connection with received bytes. is_new: little of its request has been parsed."""
 
     @property
     def is_new(self) -> bool: ...
@@ -25,7 +25,7 @@ class Readable(Protocol):
 
 
 class ReadScheduler:
-    """Connections that have bytes to read. Requests that begin do not wait for long bodies."""
+    """Connections with bytes to parse. New requests do not wait for long bodies."""
 
     def __init__(self) -> None:
         self._new: deque[Readable] = deque()
@@ -33,7 +33,7 @@ class ReadScheduler:
         self._due = False
 
     def add(self, connection: Readable) -> None:
-        """Let the connection read some of its bytes soon, once."""
+        """Schedule the connection once to parse some of its bytes."""
         (self._new if connection.is_new else self._others).append(connection)
         self._schedule()
 
@@ -58,7 +58,7 @@ class ReadScheduler:
 
 
 class ResumableFlow(FlowControl):
-    """Tells the connection when its bytes are wanted again, which has some left to read first."""
+    """A flow control that lets the connection parse its remaining bytes before it reads more."""
 
     def __init__(self, transport: asyncio.Transport, wanted: Callable[[], None]) -> None:
         super().__init__(transport)

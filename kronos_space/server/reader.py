@@ -1,8 +1,8 @@
-"""From a request's body to series that are ready for the engine, without holding up anybody else.
+"""Turn request bodies into series for the engine, without blocking other requests.
 
-All parsing and checking happens in threads, a few series at a time: between two turns the other
-requests get theirs, and what a series became in Python is gone before the next one is parsed. Large
-bodies have a thread of their own, so that small ones never wait behind one.
+All parsing and validation happens in threads, a few series at a time, and requests take turns. The
+Python objects of one series are freed before the next one is parsed. Large bodies have a thread of
+their own, so that small ones never wait for them.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from kronos_space.server.errors import item_error
 from kronos_space.server.json_splitting import Body, TooManyElements, longest_list, split_lists
 from kronos_space.settings import Settings
 
-TURN = 2**18  # bytes of series that are read before others get their turn
-LARGE = 2**20  # bytes; of larger bodies one is read at a time
-OUTLINE = 2**16  # bytes that a batch may hold besides its series
+TURN = 2**18  # bytes of series parsed before the next request's turn
+LARGE = 2**20  # bytes; only one larger body is parsed at a time
+OUTLINE = 2**16  # bytes that a batch may have outside its series
 ROW = 512  # bytes; a row is about 120, and 300 with indents and every digit
 
 T = TypeVar("T")
@@ -32,13 +32,13 @@ Items = list[Prepared | dict[str, Any]]
 
 
 class Reader:
-    """Reads bodies, in turn."""
+    """Parses and validates bodies, in turn."""
 
     def __init__(self, models: Models, settings: Settings) -> None:
         self._models = models
         self._settings = settings
         self._largest = 2 * 2**20 + ROW * settings.max_history  # bytes of one series
-        # commas and brackets of one series: no valid one has as many
+        # commas and brackets; more than any valid series has
         self._most_values = 10 * settings.max_history + settings.max_horizon + 1000
         self._thread = ThreadPoolExecutor(1, "kronos-reader")
         self._large_thread = ThreadPoolExecutor(1, "kronos-reader-large")
@@ -49,15 +49,15 @@ class Reader:
             thread.shutdown(wait=True, cancel_futures=True)
 
     async def one(self, body: Body) -> list[Prepared]:
-        """The series of a request for one ticker. Raises InvalidRequest, InvalidHistory."""
+        """Return the series of a single request. Raises InvalidRequest, InvalidHistory."""
         return [await self._in_turn(self._prepare, body)]
 
     async def check_size(self, body: Body) -> None:
-        """Refuse what no request for one ticker can be, before others parse it; InvalidRequest."""
+        """Raise InvalidRequest for a body larger than any valid single request, before parsing."""
         await self._in_turn(self._check_size, body)
 
     async def batch(self, body: Body) -> Items:
-        """Each series of a batch, or the answer that it gets instead. Raises InvalidRequest."""
+        """Return each series of a batch, or the error in its place. Raises InvalidRequest."""
         if len(body) <= LARGE:
             return await self._batch(body)
         async with self._large:
@@ -74,7 +74,7 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(thread, work, body, *arguments)
 
     def _spans(self, body: Body) -> list[tuple[int, int]]:
-        """Where the series of a batch stand."""
+        """Return the spans of a batch's series."""
         most = self._settings.max_batch
         try:
             outline, spans = split_lists(body, most + 1)
@@ -98,13 +98,13 @@ class Reader:
             self._check_size(text)
             data = _parsed(text)
             return self._models.prepare(read_request(data, self._settings))
-        except NotJson:  # nor is the whole body
+        except NotJson:  # so the whole body is not JSON either
             raise
-        except Exception as error:  # whatever it is, the other items are answered
+        except Exception as error:  # an unexpected error costs this item only
             return item_error(symbol_shown(data), error)
 
     def _check_size(self, text: Body) -> None:
-        """Refuse, before it is parsed, what is larger than any valid series."""
+        """Raise an error, before parsing, for a series larger than any valid one."""
         if len(text) <= self._largest and _values(text) <= self._most_values:
             return
         name, count = longest_list(text)
@@ -127,7 +127,7 @@ class Reader:
 
 
 class NotJson(InvalidRequest):
-    """The body cannot be parsed."""
+    """The body is not valid JSON."""
 
 
 def _parsed(text: Body) -> Any:
@@ -139,12 +139,12 @@ def _parsed(text: Body) -> Any:
 
 
 def _values(text: Body) -> int:
-    """At least as many as the values in it, give or take one."""
+    """Return an upper estimate of the number of values in the JSON."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def _groups(spans: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Neighbours together, up to TURN bytes; at least one."""
+    """Group neighbours up to TURN bytes; each group has at least one."""
     group: list[tuple[int, int]] = []
     size = 0
     for begin, end in spans:
