@@ -149,7 +149,7 @@ class EventChance:
 
 
 def chances(events: Sequence[Event], paths: Floats, last_close: float) -> tuple[EventChance, ...]:
-    """Return the chance of each event. bars: (paths, steps, 4 or more): open, high, low, close."""
+    """Return the chance of each event. paths: (paths, steps, 4 or more): open, high, low, close."""
     return tuple(_chance(event, paths, last_close) for event in events)
 
 

@@ -26,9 +26,7 @@ IDLE = 0.2  # share of bars that only repeat the previous price
 IDLE_AT_THE_END = 3
 FULL = 0.85  # share of weekdays with bars, allowing for holidays
 CLOSED = 14  # days without a bar; longer than ordinary market holidays
-FURTHEST_EAST = np.timedelta64(
-    14, "h"
-)  # largest offset ahead of UTC, for wall times without a zone
+FURTHEST_EAST = np.timedelta64(14, "h")  # the largest offset from UTC; for times without a zone
 
 _LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
 _UNITS = {"m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "wk": 7 * 86_400}
