@@ -1,1 +1,1 @@
-"""Forecasts of the past for one model: windows, runner, results file."""
+"""Walk-forward backtest of one model: windows, runner, results file."""

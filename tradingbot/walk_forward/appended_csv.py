@@ -1,4 +1,4 @@
-"""A CSV file that is only ever added to, by one process at a time."""
+"""A CSV file that one process at a time appends to."""
 
 import csv
 import fcntl
@@ -13,10 +13,13 @@ from tradingbot.walk_forward.schema import content_of, whole_lines
 
 
 class AppendedCsv:
-    """`content`: its whole lines, read when it is made. Nothing is changed before `open`."""
+    """An append-only CSV file. `content` holds its complete lines at construction.
+
+    Nothing is written before `open`.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """`columns` are those of a new file; one that is there keeps its own."""
+        """Read the file. `columns` are those of a new file; an existing file keeps its own."""
         self.path = path
         content = content_of(path)
         self._size = len(content)
@@ -26,12 +29,13 @@ class AppendedCsv:
         self._file: io.FileIO | None = None
 
     def open(self, *, keep: int | None = None) -> None:
-        """Take the file for this process, with its first `keep` lines, by default all whole ones.
+        """Lock the file for this process, and keep its first `keep` lines, by default all.
 
-        ConfigError if it cannot be written, or another backtest writes to it or has done so.
+        Raises:
+            ConfigError: It cannot be written, or another backtest is writing or has written to it.
         """
         try:
-            # unbuffered: a batch is one write, and what was written survives a kill
+            # unbuffered: each batch is one write, which survives a kill
             file = io.FileIO(self.path, "a")
         except OSError as error:
             raise ConfigError(f"{self.path} cannot be written: {error.strerror}") from error
@@ -50,12 +54,12 @@ class AppendedCsv:
             self._write(",".join(self._columns) + "\n")
 
     def close(self) -> None:
-        """Give the file back; one that was not opened is none to close."""
+        """Unlock and close the file; do nothing if it is not open."""
         if self._file is not None:
             self._file.close()
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows, all at once. KronosError if the disk does not take them."""
+        """Append rows in one write. Raises KronosError if writing fails."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self._columns, lineterminator="\n", extrasaction="ignore")
         writer.writerows(rows)

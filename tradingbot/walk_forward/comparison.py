@@ -1,4 +1,4 @@
-"""Two models' backtests of the same windows: whose forecasts were better, and how surely."""
+"""Compare two models' backtests of the same windows by CRPS, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ KEY = ["symbol", "as_of", "step"]
 
 @dataclass(frozen=True)
 class Gain:
-    """1 - CRPS ÷ another's CRPS, with a 95 % interval; None where there are too few sessions.
+    """1 - CRPS ÷ the other's CRPS, with a 95 % interval; no interval if there are too few sessions.
 
-    `value` is None where there is nothing to compare, or the other's CRPS is 0.
+    `value` is None if there is nothing to compare, or the other's CRPS is 0.
     """
 
     value: float | None
@@ -34,26 +34,26 @@ class Gain:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval lies above 0."""
+        """Return whether the whole interval is above 0."""
         return self.low is not None and self.low > 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A challenger's forecasts against a champion's, of the same windows.
+    """A challenger's forecasts against a champion's for the same windows.
 
     Attributes:
-        n: Forecasts that both have, with an outcome.
-        sessions: On which they were made.
-        gain: Of the challenger over the champion.
-        by_step: The same by step ahead.
-        combined: The same of the forecasts that would be served, combined with plain walks. Each
-            learns its shares within these windows.
-        combined_over_walk: Of the challenger's combined forecast over a random walk.
-        over_walk: Of the challenger over a random walk.
-        champion_over_walk: Of the champion.
-        coverage: Share of the closes in the challenger's bands, by 50, 80 and 90 %.
-        champion_coverage: In the champion's.
+        n: Number of forecasts that both made, with an outcome.
+        sessions: Number of sessions on which they were made.
+        gain: The challenger's gain over the champion.
+        by_step: The gain by step ahead.
+        combined: The gain of the forecasts as served, combined with random walks. Each model's
+            shares are learnt from these windows alone.
+        combined_over_walk: Gain of the challenger's combined forecast over a random walk.
+        over_walk: Gain of the challenger over a random walk.
+        champion_over_walk: Gain of the champion over a random walk.
+        coverage: Share of closes inside the challenger's 50, 80 and 90 % bands.
+        champion_coverage: Share of closes inside the champion's bands.
     """
 
     n: int
@@ -69,13 +69,13 @@ class Comparison:
 
 
 def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
-    """Compare the forecasts of two backtest files that were made after a day.
+    """Compare two backtest files, using forecasts made after a given day.
 
-    Days that the champion was trained on are left out, since they would flatter it. The intervals
-    are of a block bootstrap over sessions.
+    Days in the champion's training are excluded, since they would favour it. Intervals come from a
+    block bootstrap over sessions.
 
     Raises:
-        ConfigError: A file is none of a backtest, or they share no such forecasts.
+        ConfigError: A file is not a backtest, or they have no such forecasts in common.
     """
     rows = [read_rows(path) for path in (challenger, champion)]
     seen = rows[1].loc[rows[1]["in_training"] == "yes", KEY].astype({"as_of": "datetime64[s]"})
@@ -106,7 +106,7 @@ def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
 
 
 class _Gains:
-    """Gains between columns of losses, by blocks of sessions as long as the horizon."""
+    """Gains between columns of losses, bootstrapped in blocks of sessions as long as the horizon."""
 
     def __init__(self, losses: pd.DataFrame) -> None:
         self.losses = losses
@@ -127,7 +127,7 @@ class _Gains:
 def _table(rows: pd.DataFrame, after: datetime) -> pd.DataFrame:
     """Return CRPS of the forecasts, of the combined ones and of the walk, and hits of the bands.
 
-    The shares of the combination are learnt from the forecasts made after that day alone.
+    The combination learns its shares from forecasts made after that day only.
     """
     later = rows[(rows["step"] == 0) | (rows["as_of"] > f"{after:%Y-%m-%d}")]
     record = outcomes_of(later)
@@ -160,7 +160,7 @@ def _index(record: Sequence[ForecastOutcomes]) -> pd.MultiIndex:
 
 
 def _hits(actual: Floats, quantiles: Floats) -> dict[int, Floats]:
-    """Return (n,) of 0 and 1 for each of BANDS."""
+    """Return for each of BANDS whether it contained the close, (n,) of 0 and 1."""
     found = {}
     for band, bounds in BANDS.items():
         low, high = (quantiles[:, QUANTILE_LEVELS.index(level)] for level in bounds)

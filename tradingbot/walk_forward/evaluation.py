@@ -1,4 +1,4 @@
-"""What a backtest's file says of its model: metrics, and what makes them doubtful."""
+"""Metrics of a backtest file, and warnings about what weakens them."""
 
 import math
 from collections.abc import Iterable
@@ -20,24 +20,24 @@ from tradingbot.walk_forward.results import (
 )
 from tradingbot.walk_forward.schema import settings_of
 
-_JUMP = math.log(1.9)  # a split of 2:1 on a day of -5 %
+_JUMP = math.log(1.9)  # a 2:1 split on a day of -5 %
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The forecasts of a backtest's file against the realised closes.
+    """The forecasts of a backtest file compared with realised closes.
 
     Attributes:
-        settings: What all forecasts were made with.
-        in_training: Forecasts with an outcome by whether the model was trained on that day:
-            "yes", "no" or "unknown".
-        without_outcome: Forecasts of sessions that have no bar.
-        jumps: Of a ticker the greatest change of the close overnight, as text, if it about
-            doubled or halved.
-        measures: By step ahead ("1", "2", …), of "all", and of those "unseen" in training if
-            these are a part.
-        chain: The same forecasts as the model made them, anchored, calibrated and combined; None
-            where there are too few.
+        settings: The settings of all forecasts.
+        in_training: Number of forecasts with an outcome, by whether the model was trained on that
+            day: "yes", "no" or "unknown".
+        without_outcome: Number of forecasts for sessions without a bar.
+        jumps: By ticker, the largest overnight change of the close as text, if it about doubled or
+            halved.
+        measures: By step ahead ("1", "2", …), for "all", and for "unseen" days if they are only
+            a part.
+        chain: The same forecasts raw, anchored, calibrated and combined; None if there are too
+            few.
     """
 
     settings: dict[str, str]
@@ -49,7 +49,7 @@ class Evaluation:
 
 
 def evaluate(path: Path) -> Evaluation:
-    """Read a backtest's file and measure it; ConfigError if it is no such file."""
+    """Read a backtest file and measure it. Raises ConfigError if it is not a backtest file."""
     rows = read_rows(path)
     outcomes = outcomes_of(rows)
     everything = _accumulated(outcomes)
@@ -69,10 +69,10 @@ def evaluate(path: Path) -> Evaluation:
 
 
 def unseen_record(path: Path) -> list[tuple[ForecastOutcomes, pd.DataFrame]]:
-    """Return the outcomes of a backtest's file that the model was not trained on, with the candles.
+    """Return a backtest's outcomes on days that the model was not trained on, and the candles.
 
     Raises:
-        ConfigError: It is no such file, or the model was trained on all its days.
+        ConfigError: It is not a backtest file, or the model was trained on all its days.
     """
     rows = read_rows(path)
     record = outcomes_of(rows, trained_on=("no", "unknown"))

@@ -1,7 +1,7 @@
-"""What a backtest's forecasts would have been, served: raw, anchored, calibrated, combined.
+"""Apply the whole postprocessing to a backtest: raw, anchored, calibrated, combined.
 
-Nothing looks ahead: each forecast is calibrated and combined with what the target sessions of
-earlier dates had taught, of the file's own forecasts. Losses are in shares of the last close.
+There is no look-ahead: each forecast is calibrated and combined with what the file's forecasts for
+earlier target sessions had taught. Losses are relative to the last close.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ _UNSEEN: tuple[InTraining, ...] = ("no", "unknown")
 
 @dataclass(frozen=True)
 class Link:
-    """One way to serve the forecasts. Skills are 1 - CRPS ÷ a walk's, with 95 % intervals."""
+    """One stage of postprocessing. Skills are 1 - CRPS ÷ a walk's, with 95 % intervals."""
 
     crps_skill: float
     skill_low: float | None  # None: too few sessions
@@ -57,25 +57,25 @@ class Link:
 
 @dataclass(frozen=True)
 class WorstTicker:
-    """Whose combined forecasts are furthest behind its best single forecaster, in hindsight."""
+    """The ticker whose combined forecasts are furthest behind its best forecaster in hindsight."""
 
     symbol: str
-    behind: float  # its CRPS ÷ that one's, less 1; below 0: ahead
-    best: str  # the name of that one
+    behind: float  # CRPS ÷ the best forecaster's, minus 1; negative: ahead
+    best: str  # name of the best forecaster
 
 
 @dataclass(frozen=True)
 class Chain:
-    """All ways to serve the forecasts of a backtest.
+    """All stages of postprocessing for a backtest's forecasts.
 
     Attributes:
-        n: Forecasts that are compared.
-        sessions: On which they were made.
-        unseen: Whether the model was not trained on their days: others are left out, if there are
-            such.
-        links: By name, "raw" to "combined", and the experts beside them.
-        shares: Of each forecaster at the end, the mean over the steps.
-        worst: None where no ticker has forecasts enough.
+        n: Number of forecasts compared.
+        sessions: Number of sessions on which they were made.
+        unseen: Whether all days are outside the model's training. Other days are excluded if
+            there are such days.
+        links: By stage, from "raw" to "combined", and the experts.
+        shares: Final share of each forecaster, averaged over steps.
+        worst: None if no ticker has enough forecasts.
     """
 
     n: int
@@ -88,13 +88,13 @@ class Chain:
 
 @dataclass(frozen=True)
 class Walked:
-    """A backtest's forecasts, and what each would have been.
+    """A backtest's forecasts at each stage of postprocessing.
 
     Attributes:
-        record: The model's own, of days that are new to it if there are such.
-        unseen: Whether there are.
-        quantiles: By the names of `Chain.links`, (n, 19) for all of the record.
-        courses: What was learnt of the combination, by step, of all asset classes.
+        record: The model's own forecasts, on unseen days if there are any.
+        unseen: Whether there are unseen days.
+        quantiles: By the names of `Chain.links`, (n, 19), for the whole record.
+        courses: The learning of the combination, by step, over all asset classes.
     """
 
     record: list[ForecastOutcomes]
@@ -104,7 +104,7 @@ class Walked:
 
 
 def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
-    """Walk a backtest's rows forward over its candles; None where none has an outcome."""
+    """Walk a backtest's rows forward over its candles. Return None if no forecast has an outcome."""
     if rows.empty:
         return None
     unseen = bool(rows["in_training"].isin(_UNSEEN).any())
@@ -119,20 +119,20 @@ def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
 
 
 def chain(rows: pd.DataFrame) -> Chain | None:
-    """Walk a backtest's rows forward and compare; None where there are too few forecasts."""
+    """Walk a backtest's rows forward and compare the stages; None if there are too few forecasts."""
     walked = walk(rows, bars_of(rows))
     return None if walked is None else chain_of(walked)
 
 
 def chain_of(walked: Walked) -> Chain | None:
-    """Compare all ways to serve the forecasts; None where there are too few."""
+    """Compare the stages; None if there are too few forecasts."""
     record, quantiles = walked.record, walked.quantiles
     actual = np.concatenate([one.actual for one in record])
     losses = pd.DataFrame({name: crps(actual, these) for name, these in quantiles.items()})
     known = losses[[RANDOM_WALK, EWMA_WALK, "combined"]].notna().all(axis=1).to_numpy()
     if known.sum() < MIN_FORECASTS:
         return None
-    losses = losses[known].dropna(axis="columns")  # a file of an earlier version lacks some
+    losses = losses[known].dropna(axis="columns")  # files of earlier versions lack some columns
     as_of = np.concatenate([one.as_of for one in record])[known]
     skills = _Skills(as_of, losses, block=max(int(one.step.max()) for one in record))
     symbols = np.concatenate([np.full(len(one), one.symbol) for one in record])[known]
@@ -160,7 +160,7 @@ def chain_of(walked: Walked) -> Chain | None:
 
 
 def bars_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Each ticker's candles, by day; a file of an earlier version has only their closes."""
+    """Return each ticker's candles by day; files of earlier versions have closes only."""
     names = dict(zip((*RANGES, "actual"), ("open", "high", "low", "close"), strict=True))
     found = {}
     for symbol, one in rows[rows["step"] == 0].groupby("symbol"):
@@ -171,7 +171,7 @@ def bars_of(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _without_anchor(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same with the model's own quantiles; NaN where these are not known."""
+    """Return the record with unanchored quantiles; NaN where they are unknown."""
     factor = rows["anchor_factor"]
     if not rows["revision"].iloc[0].endswith(ANCHORED):
         factor = factor.fillna(1.0)
@@ -184,7 +184,7 @@ def _joined(record: Sequence[ForecastOutcomes]) -> Floats:
 
 
 def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
-    """The model's quantiles (n, 19) without other forecasters."""
+    """Return the model's quantiles (n, 19), before combination."""
     given = _joined(record)
     factors = np.concatenate(out_of_sample_factors(record))
     wide = widened(given, np.nan_to_num(factors, nan=1.0))
@@ -196,7 +196,7 @@ def _own(record: Sequence[ForecastOutcomes]) -> dict[str, Floats]:
 def combined_quantiles(
     record: Sequence[ForecastOutcomes], bars: Mapping[str, pd.DataFrame]
 ) -> tuple[dict[str, Floats], dict[int, Course]]:
-    """The combined and the experts' quantiles (n, 19), and what was learnt, by step."""
+    """Return quantiles (n, 19) of the combination and each expert, and the learning by step."""
     n = [len(one) for one in record]
     found = {name: [np.full((rows, 19), np.nan) for rows in n] for name in ("combined", *EXPERTS)}
     by_step: dict[int, list[tuple[int, Panel]]] = {}
@@ -217,7 +217,7 @@ def combined_quantiles(
 
 
 def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
-    """Of one step: of each asset class, and of all."""
+    """Return the learning of one step: for each asset class, and for all."""
     return {
         kind: replay(
             joined([panel for of, panel in panels if kind in (of, ALL_CLASSES)]),
@@ -228,14 +228,14 @@ def _courses(panels: Sequence[tuple[str, Panel]]) -> dict[str, Course]:
 
 
 def _combine(courses: Mapping[str, Course], kind: str, panel: Panel) -> Floats:
-    """With the record of its own class where that sufficed by then, else with that of all."""
+    """Combine with the record of the asset class if it sufficed by then, else with that of all."""
     own = courses[kind]
     sufficed = np.array([suffices(state) for state in own.states])[own.known(panel)]
     return np.where(sufficed[:, None], own.combine(panel), courses[ALL_CLASSES].combine(panel))
 
 
 class _Skills:
-    """1 - CRPS ÷ a walk's, with its 95 % interval by block bootstrap over the sessions."""
+    """Skills: 1 - CRPS ÷ a walk's, with 95 % intervals by block bootstrap over sessions."""
 
     def __init__(self, as_of: Times, losses: pd.DataFrame, block: int) -> None:
         sums, drawn = resampled(as_of, losses.to_numpy(), block=block)
@@ -262,7 +262,7 @@ def _worst(losses: pd.DataFrame, symbols: NDArray[Any]) -> WorstTicker | None:
 
 
 def _held(quantiles: Floats, actual: Floats) -> list[float]:
-    """The share of closes inside each of BANDS."""
+    """Return the share of closes inside each of BANDS."""
     edges = [map(QUANTILE_LEVELS.index, bounds) for bounds in BANDS.values()]
     return [
         float(((quantiles[:, low] <= actual) & (actual <= quantiles[:, high])).mean())

@@ -1,19 +1,19 @@
-"""The files of a backtest: forecasts as they come, one row a step ahead, with what really came.
+"""The files of a backtest: one row per forecast and step, with the realised close.
 
     symbol,interval,as_of,target,step,last_close,close,q05,…,q95,prob_up,anchor_factor,
     actual,in_training,seed,
     model,revision,source,until,horizon,stride,context,samples,temperature,top_p
 
-Prices are in the ticker's currency. `actual` is empty where the session of `target` has no bar.
-`anchor_factor` is what the model's own prices were multiplied by. The last ten columns are the same
-in all rows: a file holds forecasts of one model, made in one way.
+Prices are in the ticker's currency. `actual` is empty if the session of `target` has no bar.
+`anchor_factor` is the factor that multiplied the model's prices. The last ten columns are the same
+in all rows: a file holds forecasts of one model with one set of settings.
 
-A second file beside it, backtest.closes.csv, has the bars themselves, from two years before the
-first window on: what walks would have known. In memory they are rows of step 0, their closes in
-`actual`; so they are in files of earlier versions, which go on with their columns.
+A second file, backtest.closes.csv, holds the bars, starting two years before the first window:
+random walks and other experts need them. In memory they are rows of step 0 with their closes in
+`actual`; files of earlier versions store them like that, and keep their columns when resumed.
 
-Rows are only ever appended, whole windows at a time; one that a crash left unfinished at the end
-is dropped when the file is resumed.
+Rows are appended in whole windows. When a file is resumed, an unfinished window at its end, left by
+a crash, is removed.
 """
 
 import os
@@ -41,23 +41,23 @@ from tradingbot.walk_forward.schema import (
     settings_of,
 )
 
-PAST = 501  # bars before the first window that go into the file: 500 returns
+PAST = 501  # bars before the first window in the file: 500 returns
 INTERVAL = "1d"
-_RESTATED = 1e-3  # a close that has changed by more than this share of it
+_RESTATED = 1e-3  # a close that changed by more than this share counts as restated
 
 
 class ResultsFile:
-    """A backtest's files that are added to. `settings`: of the rows there, {} if none are."""
+    """A backtest's files, opened for appending. `settings`: those of existing rows, or {}."""
 
     def __init__(self, path: Path) -> None:
-        """Read what is there; nothing is changed. ConfigError if it is something else."""
+        """Read existing files without changing them. Raises ConfigError if they are something else."""
         self.path = path
         self._made = AppendedCsv(path, COLUMNS)
         self._bars = AppendedCsv(closes_beside(path), CLOSES)
         self._rows = parsed(path, self._made.content)
         self.settings = settings_of(self._rows)
         rows = self._rows
-        if len(rows):  # bars of a file that is no longer there are of no use
+        if len(rows):  # bars without their forecasts' file are useless
             bars = parsed_closes(self._bars.path, self._bars.content, self.settings)
             rows = pd.concat([rows, bars], ignore_index=True)
         horizon = int(self.settings.get("horizon") or 0)
@@ -73,11 +73,11 @@ class ResultsFile:
         }
 
     def has(self, symbol: str, as_of: datetime) -> bool:
-        """Whether the forecast of this window is there, all of its steps."""
+        """Return whether all steps of this window's forecast are in the file."""
         return (symbol, _day(as_of)) in self._done
 
     def check_place(self) -> None:
-        """ConfigError if the file cannot be added to; nothing is changed."""
+        """Raise ConfigError if the file cannot be appended to. Changes nothing."""
         place = self.path if self.path.exists() else self.path.parent
         if not place.exists():
             raise ConfigError(f"{self.path} cannot be written: there is no folder {place}")
@@ -85,7 +85,7 @@ class ResultsFile:
             raise ConfigError(f"{self.path} cannot be written: no permission; give another --out")
 
     def check(self, settings: Mapping[str, str]) -> None:
-        """ConfigError if what is there was made with other settings than these."""
+        """Raise ConfigError if existing rows have other settings."""
         if other := [
             f"{name} {self.settings[name] or 'unknown'}, now {wanted or 'unknown'}"
             for name, wanted in settings.items()
@@ -97,7 +97,7 @@ class ResultsFile:
             )
 
     def open_for(self, settings: Mapping[str, str]) -> Self:
-        """From here on forecasts made with `settings` can be added; close it at the end."""
+        """Open the files for forecasts made with `settings`. Call `close` at the end."""
         self.check(settings)
         self.settings = dict(settings)
         self._made.open(keep=self._finished())
@@ -121,10 +121,13 @@ class ResultsFile:
         self._made.close()
 
     def add_closes(self, symbol: str, closes: pd.Series, bars: pd.DataFrame | None = None) -> None:
-        """What became known of a ticker, day by day; days that are there already are left out.
+        """Append bars of a ticker by day, skipping days that the file has.
 
-        `bars` are the same days' with their open, high and low, where these are known.
-        ConfigError if these differ: prices of before and after a split cannot be put together.
+        Args:
+            bars: Open, high and low of the same days, if known.
+
+        Raises:
+            ConfigError: They differ from the file's: prices before and after a split do not mix.
         """
         missing = []
         ranges = [{}] * len(closes) if bars is None else _ranges(bars)
@@ -141,25 +144,25 @@ class ResultsFile:
         self._bars.append({"symbol": symbol, "interval": INTERVAL, **bar} for bar in missing)
 
     def add(self, made: Iterable[tuple[Forecast, Mapping[datetime, float]]]) -> None:
-        """Forecasts, each with the realised closes, by target."""
+        """Append forecasts with their realised closes by target."""
         made = list(made)
         rows = (row for forecast, closes in made for row in _rows_of(forecast, closes))
         self._made.append({**row, **self.settings} for row in rows)
         self._done |= {(forecast.symbol, _day(forecast.as_of)) for forecast, _ in made}
 
     def _finished(self) -> int:
-        """Return how many lines precede what a crash left: a window without all its steps."""
+        """Return how many lines precede an unfinished window at the end."""
         count = len(self._rows)
         rows = zip(self._rows["symbol"], self._rows["as_of"], self._rows["step"], strict=True)
         for symbol, as_of, step in reversed(list(rows)):
             if step == 0 or (symbol, as_of) in self._done:
                 break
             count -= 1
-        return count + 1  # and the header
+        return count + 1  # plus the header
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Return the rows of a backtest's file, one at least; ConfigError if it is no such file."""
+    """Return all rows of a backtest file, at least one. Raises ConfigError if it is not one."""
     rows = rows_of(path)
     if rows.empty:
         what = "has no forecasts" if path.exists() else "is not there"
@@ -170,9 +173,10 @@ def read_rows(path: Path) -> pd.DataFrame:
 def outcomes_of(
     rows: pd.DataFrame, *, trained_on: Collection[InTraining] | None = None
 ) -> list[ForecastOutcomes]:
-    """Return the forecasts that have an outcome, ticker by ticker.
+    """Return the forecasts with an outcome, ticker by ticker.
 
-    `trained_on`: only those whose column in_training is one of these.
+    Args:
+        trained_on: Keep only rows with one of these values of in_training.
     """
     closes = rows[rows["step"] == 0]
     scored = _forecasts(rows)
@@ -207,22 +211,22 @@ def outcomes_of(
 
 
 def training_counts(rows: pd.DataFrame) -> dict[str, int]:
-    """How many forecasts with an outcome are of days in training: {"yes": 20, "no": 80}."""
+    """Count forecasts with an outcome by in_training: {"yes": 20, "no": 80}."""
     forecasts = _forecasts(rows)
     scored = forecasts[forecasts["actual"].notna()]
     return {str(kind): int(n) for kind, n in scored["in_training"].value_counts().items()}
 
 
 def without_outcome(rows: pd.DataFrame) -> int:
-    """How many forecasts are of sessions that have no bar."""
+    """Count forecasts for sessions without a bar."""
     return int(_forecasts(rows)["actual"].isna().sum())
 
 
-# below: rows ------------------------------------------------------------------------------
+# rows -------------------------------------------------------------------------------------
 
 
 def _forecasts(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a forecast; of those that were made again, as after an edit by hand, the newest."""
+    """Return one row per forecast; of duplicates, as after an edit by hand, the newest."""
     made = rows[rows["step"] > 0]
     return made.drop_duplicates(["symbol", "model", "revision", "as_of", "step"], keep="last")
 

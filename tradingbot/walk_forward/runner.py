@@ -1,4 +1,4 @@
-"""A model's backtest from beginning to end: candles, windows, a Space, the results file."""
+"""Run a model's backtest: candles, windows, a Space, the results file."""
 
 import re
 import time
@@ -25,14 +25,14 @@ from tradingbot.space.connect import check_space_is_known, open_space
 from tradingbot.walk_forward.results import PAST, ResultsFile
 from tradingbot.walk_forward.windows import Plan, Window, walk, windows
 
-# No calendar is known for longer, see calendars.py; of what lies further back nothing is asked.
+# Exchange calendars go back no further (calendars.py), so no older candles are requested.
 _SINCE = datetime(1997, 1, 1)
 _NUMBER = re.compile(r"\d[\d.,]*(e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class WalkForwardConfig:
-    """What the command line asks for, beside the settings."""
+    """Options of the command line, in addition to the settings."""
 
     tickers: tuple[str, ...]
     windows: int
@@ -47,18 +47,18 @@ class WalkForwardConfig:
 
 @dataclass
 class WalkForwardResult:
-    """What a run has added to the results file at `path`, and what is still missing there."""
+    """Progress of a run: what it added to the results file at `path`, and what is still missing."""
 
     path: Path
-    wanted: int = 0  # windows
-    missing: int = 0  # of them, with no forecast in the file
-    made: int = 0  # by this run
+    wanted: int = 0  # number of windows
+    missing: int = 0  # of these, without a forecast in the file
+    made: int = 0  # forecasts made by this run
     seconds: float = 0.0  # from the first request to the last answer
     failed: dict[str, DataError] = field(default_factory=dict)  # ticker -> why it has no window
-    fewer: dict[str, int] = field(default_factory=dict)  # ticker -> windows, where not all
+    fewer: dict[str, int] = field(default_factory=dict)  # ticker -> number of windows, if fewer
     model: str = ""
-    error: str | None = None  # why the first of the missing ones is missing
-    refused: bool = False  # so that asking again is of no use
+    error: str | None = None  # why the first missing forecast is missing
+    refused: bool = False  # whether a retry would fail too
 
     def there(self) -> str:
         if not self.wanted:
@@ -72,10 +72,10 @@ def run(
     result: WalkForwardResult,
     reporter: ProgressReporter,
 ) -> None:
-    """Add the forecasts that the results file lacks, and count them in `result`.
+    """Add the missing forecasts to the results file, and count them in `result`.
 
     Raises:
-        KronosError: Of all tickers; the failure of one is noted in `result`.
+        KronosError: Affects all tickers. Failures of single tickers are recorded in `result`.
     """
     check_space_is_known(settings, local=config.local)
     file = ResultsFile(result.path)
@@ -90,7 +90,7 @@ def run(
     recorded = {"source": lasting(settings.data_source), **_text(asdict(plan))}
     if config.until is not None:
         recorded["until"] = f"{config.until:%Y-%m-%d}"
-    file.check(recorded)  # before candles are fetched, and a Space is woken, for nothing
+    file.check(recorded)  # before candles are fetched or a Space is started
     file.check_place()
     bars = _candles(settings, config, result, reporter)
     until = config.until or max(frame.index[-1] for frame in bars.values())
@@ -116,7 +116,7 @@ def run(
 def _windows(
     bars: Mapping[str, pd.DataFrame], plan: Plan, count: int, result: WalkForwardResult
 ) -> list[Window]:
-    """Return the windows of all tickers; note in `result` which have none or fewer than `count`."""
+    """Return all tickers' windows; record in `result` tickers with none or fewer than `count`."""
     wanted: list[Window] = []
     for symbol, frame in bars.items():
         try:
@@ -138,8 +138,8 @@ def _candles(
     result: WalkForwardResult,
     reporter: ProgressReporter,
 ) -> dict[str, pd.DataFrame]:
-    """Return all bars of each ticker; note in `result` which have none, and why."""
-    # by the wall's clock, so that the sample's later bars count too
+    """Return all bars of each ticker; record in `result` which have none, and why."""
+    # by the wall clock, to include later bars of the bundled sample
     data = DataService(
         settings.data_source, now=utcnow(), timeouts=settings.timeouts, max_jump=settings.max_jump
     )
@@ -166,7 +166,7 @@ def _candles(
 
 
 def _model(client: SpaceClient) -> dict[str, str]:
-    """Return the name and revision of the Space's model, as they stand in the results file."""
+    """Return name and revision of the Space's model, as written to the results file."""
     client.check_key()
     health = client.health()
     name = str(health["model"])
@@ -178,7 +178,7 @@ def _model(client: SpaceClient) -> dict[str, str]:
 def _add_closes(
     file: ResultsFile, symbol: str, frame: pd.DataFrame, wanted: Sequence[Window]
 ) -> None:
-    """Add the bars that a ticker's windows are measured with, from two years before the first."""
+    """Add the bars that measure a ticker's windows, from two years before the first window."""
     first = min((window.as_of for window in wanted if window.symbol == symbol), default=None)
     if first is not None:
         bars = frame.iloc[max(0, len(frame.loc[:first]) - PAST) :]
@@ -194,9 +194,9 @@ def _forecast(
     result: WalkForwardResult,
     reporter: ProgressReporter,
 ) -> None:
-    """Ask for the missing windows, and add each batch to the file as it arrives."""
+    """Request the missing windows, and append each batch as it arrives."""
     closes = {symbol: frame["close"] for symbol, frame in bars.items()}
-    remarks: dict[str, list[str]] = {}  # those that differ in their numbers only are told once
+    remarks: dict[str, list[str]] = {}  # warnings that differ only in numbers are shown once
     reporter.step("forecast", f"Forecasting with {result.model}", total=len(missing))
     began = time.monotonic()
     with closing(walk(client, plan, bars, missing)) as batches:
@@ -211,7 +211,7 @@ def _forecast(
                 made.append((answer, _outcomes(answer, closes[answer.symbol])))
                 for remark in answer.warnings:
                     remarks.setdefault(_NUMBER.sub("#", remark), []).append(remark)
-            with signals_held():  # a window is in the file, and counted, or neither
+            with signals_held():  # an interruption must not separate writing from counting
                 file.add(made)
                 result.made += len(made)
                 result.missing -= len(made)
@@ -224,11 +224,11 @@ def _forecast(
 
 
 def _outcomes(forecast: Forecast, closes: pd.Series) -> dict[datetime, float]:
-    """Return the closes of the targets' sessions, where there is a bar."""
+    """Return the closes of the target sessions that have a bar."""
     targets = [bar.target_date for bar in forecast.bars]
     return {target: float(closes[target]) for target in targets if target in closes.index}
 
 
 def _text(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return numbers as they stand in the file."""
+    """Format numbers as written to the file."""
     return {name: f"{value:g}" for name, value in settings.items()}

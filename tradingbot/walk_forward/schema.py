@@ -1,4 +1,4 @@
-"""The rows of a backtest's two files: which columns there are, and what cannot stand in them."""
+"""Columns of a backtest's two files, and validation of their values."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +19,10 @@ SETTINGS = [
     "temperature", "top_p",
 ]  # fmt: skip
 RANGES = ["actual_open", "actual_high", "actual_low"]
-ADDED = ["anchor_factor", *RANGES]  # that files of the first version lack
+ADDED = ["anchor_factor", *RANGES]  # missing from files of the first version
 _MADE = ["symbol", "interval", "as_of", "target", "step", "last_close", "close", *QUANTILES]
 COLUMNS = [*_MADE, "prob_up", "anchor_factor", "actual", "in_training", "seed", *SETTINGS]
-# of files of earlier versions, which hold the closes too, in rows of step 0; the older one first
+# Earlier versions, oldest first; they store closes in rows of step 0.
 EARLIER_COLUMNS = [name for name in COLUMNS if name not in ADDED]
 MIXED_COLUMNS = [
     *_MADE, "prob_up", "anchor_factor", *RANGES, "actual", "in_training", "seed", *SETTINGS,
@@ -33,7 +33,7 @@ _NUMBERS = ["step", "last_close", "close", *QUANTILES, "prob_up", *ADDED, "actua
 
 
 def content_of(path: Path) -> bytes:
-    """What is in the file; nothing, if it is not there. ConfigError if it cannot be read."""
+    """Return the file's content, empty if it does not exist. Raises ConfigError if unreadable."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -43,17 +43,17 @@ def content_of(path: Path) -> bytes:
 
 
 def whole_lines(content: bytes) -> bytes:
-    """Without what a crash left of a last line."""
+    """Return the content without an incomplete last line, which a crash may leave."""
     return content[: content.rfind(b"\n") + 1]
 
 
 def header_of(content: bytes) -> list[str]:
-    """The columns of a file with this content, which may have been written by another version."""
+    """Return the columns of a file with this content, of any version."""
     return next(csv.reader(content.decode(errors="replace").splitlines()[:1]), COLUMNS)
 
 
 def parsed(path: Path, content: bytes) -> pd.DataFrame:
-    """Its rows: text, but for `_NUMBERS`, which are floats. ConfigError if it is no such file."""
+    """Parse the rows: text, except floats in `_NUMBERS`. Raises ConfigError for another file."""
     rows = _table(path, content, (COLUMNS, EARLIER_COLUMNS, MIXED_COLUMNS))
     rows = _with_numbers(path, rows.reindex(columns=MIXED_COLUMNS), _NUMBERS)
     _check(path, rows, _impossible(rows) if len(rows) else ())
@@ -61,7 +61,7 @@ def parsed(path: Path, content: bytes) -> pd.DataFrame:
 
 
 def parsed_closes(path: Path, content: bytes, settings: Mapping[str, str]) -> pd.DataFrame:
-    """The bars of the second file as rows of step 0 of the first, made with `settings`."""
+    """Parse the bars of the second file as rows of step 0, with `settings`."""
     bars = _with_numbers(path, _table(path, content, (CLOSES,)), CLOSES[3:])
     no_price = {name: ~((bars[name] > 0) & (bars[name] < np.inf)) for name in CLOSES[3:]}
     wrong = {name: no_price[name] & bars[name].notna() for name in CLOSES[3:6]}
@@ -78,9 +78,10 @@ def closes_beside(path: Path) -> Path:
 
 
 def rows_of(path: Path) -> pd.DataFrame:
-    """All rows of a backtest, those of its second file at the end; none if it is not there.
+    """Return all rows of a backtest, the second file's last; no rows if it does not exist.
 
-    ConfigError if it is damaged, or lacks its second file.
+    Raises:
+        ConfigError: It is damaged, or its second file is missing.
     """
     content = whole_lines(content_of(path))
     rows = parsed(path, content)
@@ -98,7 +99,7 @@ def rows_of(path: Path) -> pd.DataFrame:
 
 
 def settings_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the settings that all rows were made with; {} if there are none."""
+    """Return the settings of all rows, or {} if there are no rows."""
     return {name: rows[name].iloc[0] for name in SETTINGS} if len(rows) else {}
 
 
@@ -136,7 +137,7 @@ def _check(path: Path, rows: pd.DataFrame, wrongs: Iterable[tuple[str, pd.Series
 
 
 def _impossible(rows: pd.DataFrame) -> Iterable[tuple[str, pd.Series]]:
-    """A column, and the rows with a value in it that no backtest writes: edited by hand."""
+    """Return a column and its rows with an impossible value, which comes from an edit by hand."""
     for name in SETTINGS:
         yield name, rows[name] != rows[name].iloc[0]
     yield "horizon", ~rows["horizon"].str.isdecimal()

@@ -1,8 +1,7 @@
-"""Forecasts of the past: at each window a Space is shown what was known then, and nothing later.
+"""Walk-forward windows: a Space gets the bars known at each window, and no later ones.
 
-A window's request is written from `seen`, which cuts the history at the window's own bar before
-anything else looks at it. The future bars' dates come from the exchange's calendar, not from what
-followed.
+Requests are built from `seen`, which cuts the history at the window's bar before any other code
+uses it. Dates of the future bars come from the exchange's calendar, not from later bars.
 """
 
 from collections.abc import Generator, Iterable, Mapping
@@ -19,16 +18,16 @@ from tradingbot.space.client import SpaceClient
 from tradingbot.space.wire import SeriesRequest, encode
 
 INTERVAL = "1d"
-MIN_BARS = 32  # what a Space asks for at least
+MIN_BARS = 32  # a Space's minimum
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which windows there are, and how each is forecast."""
+    """The windows of a backtest, and how to forecast each."""
 
     horizon: int  # bars ahead
-    stride: int  # bars from one window to the next
-    context: int  # bars of history that are sent at most
+    stride: int  # bars between windows
+    context: int  # maximum number of bars sent
     samples: int
     temperature: float
     top_p: float
@@ -36,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Window:
-    """One forecast to be made: of `targets`, from the bars up to `as_of`."""
+    """One forecast to make: for `targets`, from bars up to `as_of`."""
 
     symbol: str
     as_of: datetime
@@ -44,10 +43,13 @@ class Window:
 
 
 def windows(symbol: str, days: pd.DatetimeIndex, plan: Plan, count: int) -> list[Window]:
-    """The newest `count` windows that `days` has an outcome for, or as many as there are.
+    """Return the newest `count` windows with an outcome, or as many as there are, oldest first.
 
-    `days` are the sessions of the ticker's bars, ascending. Windows come in order of time. Raises
-    DataError where there is not one.
+    Args:
+        days: Sessions of the ticker's bars, ascending.
+
+    Raises:
+        DataError: There is no window.
     """
     found: list[Window] = []
     for position in range(len(days) - 1 - plan.horizon, MIN_BARS - 2, -plan.stride):
@@ -56,7 +58,7 @@ def windows(symbol: str, days: pd.DatetimeIndex, plan: Plan, count: int) -> list
         as_of = days[position].to_pydatetime()
         try:
             targets = tuple(next_sessions(symbol, as_of, plan.horizon))
-        except DataError:  # some exchanges' calendars do not go back as far as candles do
+        except DataError:  # some calendars begin later than the candles
             if not found:
                 raise
             break
@@ -71,15 +73,15 @@ def windows(symbol: str, days: pd.DatetimeIndex, plan: Plan, count: int) -> list
 
 
 def seen(bars: pd.DataFrame, as_of: datetime, context: int) -> pd.DataFrame:
-    """The newest `context` bars up to that of `as_of`: all that a forecast from there may know."""
+    """Return the newest `context` bars up to that of `as_of`: all that a forecast may use."""
     history = bars.loc[:as_of].tail(context)
     if "volume" in history and not history["volume"].any():
-        history = history.drop(columns="volume")  # whether there are any later is not known yet
+        history = history.drop(columns="volume")  # later volumes must not decide
     return history
 
 
 def request(window: Window, bars: pd.DataFrame, plan: Plan) -> SeriesRequest:
-    """What the Space is asked; `bars` may go beyond the window."""
+    """Return the request to the Space. `bars` may extend beyond the window."""
     return encode(
         window.symbol,
         seen(bars, window.as_of, plan.context),
@@ -99,7 +101,7 @@ def walk(
     bars: Mapping[str, pd.DataFrame],
     wanted: Iterable[Window],
 ) -> Generator[list[tuple[Window, Forecast | KronosError]]]:
-    """Each window with its forecast, or with what went wrong, batch by batch as they arrive."""
+    """Yield each window with its forecast or its error, as batches arrive."""
     wanted = list(wanted)
     requests = (request(window, bars[window.symbol], plan) for window in wanted)
     left = iter(wanted)
