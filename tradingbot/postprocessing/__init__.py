@@ -1,1 +1,1 @@
-"""What turns a model's forecast into the one that is given: combination, conformal bands."""
+"""Postprocessing of a model's forecast: combination with experts, and conformal bands."""

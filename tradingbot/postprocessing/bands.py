@@ -1,11 +1,11 @@
-"""Calibrated bands: what is stored of them, and how a forecast gets them.
+"""Calibrated bands: their stored factors, and how a forecast gets them.
 
     calibration = load(session, key_of(forecast))
     forecast = calibration.apply(forecast) if calibration else forecast
 
-A forecast takes its factors from the smallest pool that has enough record: its own asset class and
-step, its class over all steps, all classes at its step, all of them together. A model's revision
-never takes another's. How pools are fitted: fit.py.
+A forecast takes its factors from the smallest pool with enough record, in this order: its own asset
+class and step, its class over all steps, all classes at its step, all classes and steps. Revisions
+of a model never share factors. fit.py fits the pools.
 """
 
 from collections.abc import Mapping
@@ -18,30 +18,30 @@ from tradingbot.forecast import QUANTILE_LEVELS, RAW, Forecast, ForecastBar, pro
 from tradingbot.markets.symbols import asset_class
 from tradingbot.postprocessing.conformal import widened
 
-ALL_CLASSES = "*"  # the pool of every asset class
-ALL_STEPS = 0  # the pool of every step
+ALL_CLASSES = "*"  # pool of all asset classes
+ALL_STEPS = 0  # pool of all steps
 
-Key = tuple[str, str, str]  # model_name, model_revision ("" where it is not known), interval
+Key = tuple[str, str, str]  # model_name, model_revision ("" if unknown), interval
 PoolName = tuple[str, int]  # asset class or ALL_CLASSES, step or ALL_STEPS
 
 
 def key_of(forecast: Forecast) -> Key:
-    """Whose calibration it takes."""
+    """Return the key of the forecast's calibration."""
     return forecast.model_name, forecast.model_revision or "", forecast.interval
 
 
 def pools_for(kind: str, step: int) -> tuple[PoolName, ...]:
-    """The pools that a forecast of this asset class and step belongs to, the smallest first."""
+    """Return the pools for a forecast of this asset class and step, smallest first."""
     return (kind, step), (kind, ALL_STEPS), (ALL_CLASSES, step), (ALL_CLASSES, ALL_STEPS)
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What one pool says: the half-widths of each of BANDS are multiplied by its factor."""
+    """Factors of one pool, which multiply the half-widths of each of BANDS."""
 
     values: tuple[float, ...]  # (9,)
-    n: int  # outcomes that they were fitted on
-    until: datetime  # the newest target among them
+    n: int  # outcomes used for fitting
+    until: datetime  # newest target among them
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,13 @@ class Calibration:
     pools: Mapping[PoolName, Factors]
 
     def apply(self, forecast: Forecast) -> Forecast:
-        """The forecast with calibrated quantiles and P(up), the model's own in each bar's `raw`.
+        """Return the forecast with calibrated quantiles and P(up); `raw` in bars keeps the model's.
 
-        Unchanged where no pool has enough record for each of its bars, where its 19 quantiles are
-        not all known, and where it is calibrated already. ValueError for another model's.
+        Returns it unchanged if a bar has no pool with enough record, if its 19 quantiles are not
+        all known, or if it is calibrated already.
+
+        Raises:
+            ValueError: The forecast is another model's.
         """
         if key_of(forecast) != self.key:
             raise ValueError(f"{key_of(forecast)} cannot take the calibration of {self.key}")
@@ -73,7 +76,7 @@ class Calibration:
         )
 
     def factors(self, symbol: str, step: int) -> Factors | None:
-        """Those of the smallest pool that there is."""
+        """Return the factors of the smallest available pool."""
         pools = pools_for(asset_class(symbol), step)
         return next((self.pools[pool] for pool in pools if pool in self.pools), None)
 

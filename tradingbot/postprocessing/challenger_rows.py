@@ -1,4 +1,4 @@
-"""What is known of challengers, as the JSON of a row of kronos_combinations, and back."""
+"""Convert challengers' states to and from the JSON column of kronos_combinations."""
 
 import math
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ import numpy as np
 from tradingbot.postprocessing.combination_state import Rival, State, Trial
 from tradingbot.postprocessing.experts import FORECASTERS
 
-_NUMBERS = ("agreement", "size", "sessions", "forecasts")  # of a trial's state
+_NUMBERS = ("agreement", "size", "sessions", "forecasts")  # fields of a trial's state
 
 
 def challengers_column(state: State) -> dict[str, Any] | None:
-    """Rivals and trials of a pool; None where it knows no challenger."""
+    """Return rivals and trials of a pool as JSON, or None if there are no challengers."""
     if not state.challengers:
         return None
     return {
@@ -25,10 +25,10 @@ def challengers_column(state: State) -> dict[str, Any] | None:
 
 
 def with_challengers(state: State, gains: Mapping[str, float], column: Any) -> State:
-    """The state of FORECASTERS with the challengers of its row.
+    """Return the state of FORECASTERS with the challengers of its row.
 
     Raises:
-        ValueError: The numbers cannot have been learnt. Others for what is no number at all.
+        ValueError: The numbers are impossible. Non-numeric values raise other errors.
     """
     if column is None:
         return state

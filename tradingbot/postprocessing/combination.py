@@ -1,22 +1,22 @@
-"""Combine the model's quantiles with those of plain experts, by their record: pure arrays.
+"""Combine the model's quantiles with those of simple experts, weighted by their record.
 
-    course = replay(panel, untaught(3))  # what was known after each session
+    course = replay(panel, untaught(3))  # the state after each session
     quantiles = combine(course.newest, model, experts)
 
 Every expert gives 19 quantiles of log(close ÷ last close). The combined quantile of a level is the
-weighted mean of theirs, the weights being the same for all levels. After each target session they
-move towards those experts that would have lowered the pinball loss (exponentiated gradient:
-Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS learning", 2021, arXiv
-2102.00968). The model's median is shrunk towards the last close first, by how well it has agreed
-with the outcomes so far (as in EMOS: Gneiting et al. 2005). At the end the bands are widened or
-narrowed to what the record asks for (conformal.py).
+weighted mean of the experts' quantiles, with the same weights for all levels. After each target
+session the weights move towards the experts that would have lowered the pinball loss
+(exponentiated gradient: Kivinen and Warmuth 1997; for quantiles: Berrisch and Ziel, "CRPS
+learning", 2021, arXiv 2102.00968). Before combining, the model's median is shrunk towards the last
+close, depending on how well it has agreed with outcomes (as in EMOS: Gneiting et al. 2005). After
+combining, the bands are widened or narrowed to their nominal coverage (conformal.py).
 
-A challenger, a further model beside the first, is on trial: a second state learns what the
-combination with it would be, and has no part in what is served. It takes the place of the first
-once it is sure that it is the better one, however often that is looked at.
+A challenger, a further model besides the first, is on trial: a second state learns the combination
+with it, without any effect on served forecasts. The challenger joins the served combination once
+its trial is significantly better, by a test that is valid at any time.
 
-A state follows from the one before and one session's outcomes alone, so that sessions can be
-learned one by one. Nothing looks ahead: a forecast made at `as_of` uses sessions of earlier dates.
+A state depends only on the state before and one session's outcomes, so sessions can be learnt one
+by one. There is no look-ahead: a forecast made at `as_of` uses sessions of earlier dates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,24 +42,24 @@ from tradingbot.postprocessing.combination_state import untaught as untaught
 from tradingbot.postprocessing.conformal import moved, scores
 from tradingbot.typing import Floats, Times
 
-RATE = 1.0  # of learning; losses are in units of each forecast's expected move, so none is tuned
-MOST = 5.0  # expected moves: no forecast teaches more, as after a halt, where none is expected
+RATE = 1.0  # of learning; losses are in units of the expected move, so it needs no tuning
+MOST = 5.0  # expected moves: the most that one forecast teaches, as after a halt
 
 _LEVELS = np.array(QUANTILE_LEVELS)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """n matured forecasts of one step, the model's and the experts', in any order.
+    """n forecasts of one step with outcomes, from the model and the experts, in any order.
 
-    Quantiles and outcomes are logs of price ÷ last close. An expert that has nothing to say about
-    a forecast has NaN there: it sleeps, and the others share its weight. The last experts are the
-    challengers of the state that learns from the panel.
+    Quantiles and outcomes are logs of price ÷ last close. NaN marks an expert without a forecast:
+    it sleeps, and the others share its weight. The last experts are the challengers of the state
+    that learns from the panel.
     """
 
     as_of: Times  # (n,)
     target: Times  # (n,)
-    scale: Floats  # (n,) the move to be expected: EWMA deviation of one bar times √step
+    scale: Floats  # (n,) expected move: EWMA deviation of one bar times √step
     actual: Floats  # (n,)
     model: Floats  # (n, 19)
     experts: Floats  # (n, experts, 19)
@@ -72,7 +72,7 @@ class Panel:
 
 
 def joined(panels: Sequence[Panel]) -> Panel:
-    """All their rows in one; at least one panel."""
+    """Concatenate at least one panel."""
     return Panel(
         *(np.concatenate([getattr(part, one.name) for part in panels]) for one in fields(Panel))
     )
@@ -90,11 +90,11 @@ class Course:
         return self.states[-1]
 
     def known(self, panel: Panel) -> NDArray[np.int64]:
-        """(n,): which of `states` was known when each forecast was made."""
+        """Return which of `states` was known when each forecast was made, (n,)."""
         return np.searchsorted(self.sessions, panel.as_of.astype("M8[s]"), side="left")
 
     def combine(self, panel: Panel) -> Floats:
-        """(n, 19): each forecast with the state that was known when it was made."""
+        """Combine each forecast with the state known when it was made, (n, 19)."""
         known = self.known(panel)
         combined = np.empty_like(panel.model)
         for index in np.unique(known):
@@ -104,11 +104,14 @@ class Course:
 
 
 def replay(panel: Panel, start: State, *, step: int = 1) -> Course:
-    """Learn from the panel after `start`, session by session; those it has seen are left out.
+    """Learn from the panel, session by session; skip sessions that `start` includes.
 
-    `step` is how many bars ahead the forecasts look, and so how many sessions in a row are of
-    overlapping forecasts. Forecasts without an expected move (too short or flat a history), without
-    all quantiles or without a price as their outcome teach nothing.
+    Args:
+        step: How many bars ahead the forecasts look, and so how many consecutive sessions have
+            overlapping forecasts.
+
+    Forecasts are ignored if they lack an expected move (too short or flat a history), a quantile,
+    or a price as their outcome.
     """
     known = np.isfinite(panel.scale + panel.actual + panel.model.sum(axis=1))
     panel = panel[known & (panel.scale > 0)]
@@ -128,7 +131,7 @@ def _by_session(panel: Panel) -> Iterator[tuple[np.datetime64, Panel]]:
 
 
 def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State:
-    """The state once a target session's forecasts have their outcomes."""
+    """Return the state after learning a target session's outcomes."""
     served = _moved(now, panel, session)
     if not now.trials:
         return served
@@ -136,12 +139,12 @@ def _learn(now: State, panel: Panel, session: np.datetime64, step: int) -> State
     won = next((trial for trial in trials if trial.is_won(step)), None)
     if won is None:
         return replace(served, trials=tuple(trials))
-    others = [trial.name for trial in trials if trial is not won]  # their trials begin again
+    others = [trial.name for trial in trials if trial is not won]  # losing trials begin again
     return replace(won.state, trials=tuple(Trial.begun(won.state, name) for name in others))
 
 
 def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) -> Trial:
-    """The trial after a session; only forecasts that its challenger made count."""
+    """Return the trial after a session; only forecasts that its challenger made count."""
     column = served.plain + served.challengers.index(trial.name)
     panel = panel[np.isfinite(panel.experts[:, column, MEDIAN])]
     if not len(panel):
@@ -160,19 +163,19 @@ def _tried(served: State, trial: Trial, panel: Panel, session: np.datetime64) ->
 
 
 def _losses(quantiles: Floats, actual: Floats) -> Floats:
-    """(n,): the mean pinball loss over levels, twice, which is near to the CRPS."""
+    """Return twice the mean pinball loss over levels, (n,), which approximates the CRPS."""
     off = actual[:, None] - quantiles
     losses: Floats = 2 * np.maximum(_LEVELS * off, (_LEVELS - 1) * off).mean(axis=1)
     return losses
 
 
 def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
-    """Weights, medians and bands after a session; trials are as they were."""
+    """Return weights, medians and bands after a session; trials are unchanged."""
     stacked = stacked_of(now, panel.model, panel.experts)
     blended = blend_of(now, stacked)
     missed = 2 * ((panel.actual[:, None] < blended) - _LEVELS)  # slope of the pinball loss
     ahead = ((blended[:, None] - stacked) / panel.scale[:, None, None]).clip(-MOST, MOST)
-    fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # who sleeps gains nothing
+    fall = np.nan_to_num(missed[:, None] * ahead).mean(axis=(0, 2))  # sleeping experts gain nothing
     median, actual = (
         (moves / panel.scale).clip(-MOST, MOST) for moves in (panel.model[:, MEDIAN], panel.actual)
     )
@@ -195,7 +198,7 @@ def _moved(now: State, panel: Panel, session: np.datetime64) -> State:
 
 
 def _agreed(one: Rival, medians: Floats, panel: Panel) -> Rival:
-    """The rival once its forecasts of a session have their outcomes."""
+    """Return the rival with the agreement of its medians in a session."""
     awake = np.isfinite(medians)
     if not awake.any():
         return one

@@ -1,10 +1,10 @@
-"""Learn from the ledger how much each forecaster is worth: states for `kronos_combinations`.
+"""Learn the weights of forecasters from the ledger, as states for `kronos_combinations`.
 
     combination = learn(sessions, bars_of, start, before=as_of, horizon=5)
 
-Each target session is learnt from once, in their order, as soon as it lies before the newest bars
-of all tickers, those of other shards included: by then every exchange has closed it. A ticker
-whose candles come days later is left out of that session.
+Each target session is learnt once, in order, as soon as it is earlier than the newest bars of all
+tickers, including other shards': by then every exchange has closed it. A ticker whose candles
+arrive days later is left out of that session.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +35,9 @@ BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since
 
 _SLICE = timedelta(days=92)  # of target sessions in memory at a time
 _MOMENT = timedelta(seconds=1)
-_LATE = timedelta(days=14)  # a pool that has learnt nothing for longer has no more forecasts
+_LATE = timedelta(days=14)  # pools without new outcomes for longer have no more forecasts
 
-Panels = dict[int, list[tuple[str, Panel]]]  # by step: of a ticker, its asset class and forecasts
+Panels = dict[int, list[tuple[str, Panel]]]  # by step: each ticker's asset class and forecasts
 
 
 def learn(
@@ -49,15 +49,15 @@ def learn(
     horizon: int,
     challengers: Sequence[str] = (),
 ) -> Combination:
-    """What is known once all target sessions earlier than `before` have been learnt from.
+    """Learn from all target sessions earlier than `before`.
 
     Args:
         sessions: Of the database with the ledger.
-        bars_of: A ticker's candles; it may raise DataError.
-        start: What is known already: its sessions are not learnt from again.
+        bars_of: Returns a ticker's candles; it may raise DataError.
+        start: The known state; sessions in it are not learnt again.
         before: The first target session that does not count.
-        horizon: Of the forecasts, in bars: how far back those of a session can lie.
-        challengers: The further models of the same ledger that are on trial, or were.
+        horizon: Of the forecasts, in bars: how far back the forecasts for a session can lie.
+        challengers: Further models in the same ledger that are or were on trial.
     """
     combination = start
     until = [state.until for state in start.pools.values() if state.until is not None]
@@ -74,9 +74,9 @@ def learn(
 
 
 def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
-    """The challengers of this model's combination, by the ledger; a challenger has none itself.
+    """Return the challengers of this model's combination from the ledger; none for a challenger.
 
-    One that has not forecast for `_LATE` before `until` is one no longer.
+    A model without a forecast in the last `_LATE` before `until` is no challenger any more.
     """
     name, _, interval = key
     with sessions() as session:
@@ -89,7 +89,7 @@ def rivals_of(sessions: SessionFactory, key: Key, until: datetime) -> list[str]:
 def taught(
     combination: Combination, panels: Panels, challengers: Sequence[str] = ()
 ) -> Combination:
-    """What is known once these sessions have been learnt from."""
+    """Return the combination after learning these sessions."""
     pools = dict(combination.pools)
     for step, parts in panels.items():
         for kind in (*sorted({kind for kind, _ in parts}), ALL_CLASSES):
@@ -104,7 +104,7 @@ def taught(
 def panels_of(
     one: ForecastOutcomes, bars: pd.DataFrame, rivals: Floats | None = None
 ) -> Iterator[tuple[int, Panel]]:
-    """The forecasts of a ticker, a step at a time; `rivals` are (n, challengers, 19)."""
+    """Return a ticker's forecasts, a panel per step; `rivals` are (n, challengers, 19)."""
     experts, scale = expert_quantiles(bars, one.as_of, one.step)
     if rivals is not None:
         experts = np.concatenate([experts, rivals], axis=1)
@@ -124,7 +124,7 @@ def _panels(
     challengers: Sequence[str],
 ) -> Panels:
     name, revision, interval = key
-    bars: dict[str, pd.DataFrame] = {}  # of the ticker that is being read
+    bars: dict[str, pd.DataFrame] = {}  # of the current ticker
 
     def closes(symbol: str, of: str, since: datetime) -> "pd.Series[float]":
         bars.clear()
@@ -133,7 +133,7 @@ def _panels(
         bars[symbol] = bars_of(symbol, of, since - PAST)
         return bars[symbol]["close"]
 
-    since = targets[0] - timedelta(days=2 * horizon + 14)  # with weekends and holidays
+    since = targets[0] - timedelta(days=2 * horizon + 14)  # includes weekends and holidays
     found: Panels = {}
     for one in resolve_outcomes(sessions, closes, model=name, since=since, targets=targets):
         if isinstance(one, ForecastOutcomes) and one.model_revision == revision:
@@ -147,9 +147,9 @@ def _panels(
 def _rivals(
     sessions: SessionFactory, one: ForecastOutcomes, targets: Targets, challengers: Sequence[str]
 ) -> Floats:
-    """What each challenger says in place of these forecasts, as logs (n, challengers, 19).
+    """Return each challenger's quantiles for these forecasts, as logs (n, challengers, 19).
 
-    NaN where it says nothing, or its paths are not anchored.
+    NaN where it has no forecast, or its paths are not anchored.
     """
     said = np.full((len(one), len(challengers), len(QUANTILE_LEVELS)), np.nan)
     asked = pd.MultiIndex.from_arrays([one.as_of, one.target])

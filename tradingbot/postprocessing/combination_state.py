@@ -1,7 +1,7 @@
-"""What is known of forecasters by their record, and what it makes of a forecast: pure arrays.
+"""States of a combination: what the record of the forecasters has taught. Arrays only.
 
-A State follows from a record (combination.py) and says how forecasters are combined. A Trial is
-the State of a combination with one challenger more.
+A State is learnt from a record (combination.py) and decides how forecasters are combined. A Trial
+is the State of a combination with one more challenger.
 """
 
 from collections.abc import Sequence
@@ -13,41 +13,41 @@ from tradingbot.evaluation.sequential_testing import mean_is_positive
 from tradingbot.postprocessing.conformal import BANDS, widened
 from tradingbot.typing import Floats
 
-PRIOR_SESSIONS = 50  # of no agreement at all: so much record halves the doubt in the median
-TRIAL_SESSIONS = 60  # that a challenger needs at least
-MEDIAN = 9  # of the 19 quantiles
+PRIOR_SESSIONS = 50  # without agreement, as a prior: as many real ones halve the shrinkage
+TRIAL_SESSIONS = 60  # minimum for a challenger
+MEDIAN = 9  # index in the 19 quantiles
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A challenger in a combination, and how well its median agrees with outcomes (see State)."""
+    """A challenger in a combination, and the agreement of its median with outcomes (see State)."""
 
-    name: str  # the model's
+    name: str  # the model's name
     agreement: float = 0.0
     size: float = 0.0
-    sessions: int = 0  # on which it had forecasts
+    sessions: int = 0  # with forecasts of it
 
     @property
     def kept(self) -> float:
-        """The share of its median that is kept, from 0 to 1."""
+        """Return the factor from 0 to 1 that shrinks its median."""
         return _kept(self.agreement, self.size, self.sessions)
 
 
 @dataclass(frozen=True)
 class State:
-    """What a record teaches.
+    """What a record has taught.
 
     Attributes:
-        gains: By how much following each expert alone would have lowered the loss, the model's
-            first, the rivals' last: (1 + experts + rivals,). Weights are their softmax.
+        gains: By how much each expert alone would have lowered the loss, the model first, rivals
+            last: (1 + experts + rivals,). Weights are their softmax.
         agreement: Sum over sessions of the mean of median * outcome, in units of `scale`.
-        size: Sum over sessions of the mean of median², likewise.
-        log_factors: (9,) logs of what the half-widths of each of BANDS are multiplied by.
-        sessions: How many there were.
-        forecasts: How many had their outcome on them.
-        until: The newest target session among them; None where there was none.
-        rivals: The challengers that have earned a share.
-        trials: Those that have not.
+        size: Sum over sessions of the mean of median², in the same units.
+        log_factors: (9,) logs of the factors on the half-widths of each of BANDS.
+        sessions: Number of sessions.
+        forecasts: Number of forecasts with their outcome in these sessions.
+        until: Newest target session; None if there is none.
+        rivals: Challengers that have joined the combination.
+        trials: Challengers on trial.
         challengers: The names of both, in the order of a panel's last experts.
     """
 
@@ -64,21 +64,21 @@ class State:
 
     @property
     def weights(self) -> Floats:
-        """(1 + experts + rivals,): positive, their sum is 1."""
+        """Return the weights, (1 + experts + rivals,): positive, with sum 1."""
         return _softmax(np.array(self.gains))
 
     @property
     def kept(self) -> float:
-        """The share of the model's median that is kept, from 0 to 1."""
+        """Return the factor from 0 to 1 that shrinks the model's median."""
         return _kept(self.agreement, self.size, self.sessions)
 
     @property
     def plain(self) -> int:
-        """The number of experts that are no models."""
+        """Return the number of experts that are not models."""
         return len(self.gains) - 1 - len(self.rivals)
 
     def with_challengers(self, names: Sequence[str]) -> "State":
-        """The state with these and no others: new ones begin a trial, others are forgotten."""
+        """Return the state with these challengers: new ones begin a trial, others are removed."""
         served = self._with_rivals_of(names)
         earned = {one.name for one in served.rivals}
         trials = {
@@ -104,13 +104,13 @@ class State:
 
 @dataclass(frozen=True)
 class Trial:
-    """A combination with one challenger more than the one that is served.
+    """A combination with one more challenger than the served one.
 
     Attributes:
-        state: What the record teaches of it; the challenger is the last of its rivals.
-        sessions: How many there were since it began.
-        lead: Sum over these sessions of its mean loss below that of what is served, in units of
-            each forecast's expected move.
+        state: The state of this combination; the challenger is the last of its rivals.
+        sessions: Number of sessions since the trial began.
+        lead: Sum over these sessions of the served combination's mean loss minus the trial's, in
+            units of each forecast's expected move.
         lead_squares: Sum of the squares of the same.
     """
 
@@ -121,7 +121,7 @@ class Trial:
 
     @classmethod
     def begun(cls, served: State, name: str) -> "Trial":
-        """The trial of this challenger, which starts as good as the mean of the others."""
+        """Begin a trial of this challenger, with a gain equal to the mean of the others."""
         gains = (*served.gains, sum(served.gains) / len(served.gains))
         rivals = (*served.rivals, Rival(name))
         return cls(replace(served, gains=gains, rivals=rivals, trials=()))
@@ -131,7 +131,7 @@ class Trial:
         return self.state.rivals[-1].name
 
     def is_won(self, step: int) -> bool:
-        """Whether it is surely better than what is served; `step` is as in `replay`."""
+        """Return whether it is significantly better than the served one; `step` as in `replay`."""
         return self.sessions >= TRIAL_SESSIONS and mean_is_positive(
             self.lead, self.lead_squares, self.sessions, overlap=step
         )
@@ -145,20 +145,20 @@ def _kept(agreement: float, size: float, sessions: int) -> float:
 
 
 def untaught(experts: int) -> State:
-    """Equal weights for the model and the experts; nothing is kept of the model's median."""
+    """Return a state without record: equal weights, and the model's median shrunk to zero."""
     return State(gains=(0.0,) * (1 + experts))
 
 
 def combine(state: State, model: Floats, experts: Floats) -> Floats:
-    """(n, 19) from the model's quantiles (n, 19) and the experts', the challengers' among them.
+    """Combine the model's quantiles (n, 19) and the experts', including challengers, into (n, 19).
 
-    NaN where neither the model nor an expert has anything to say.
+    NaN where neither the model nor any expert has a forecast.
     """
     return _widened(blend_of(state, stacked_of(state, model, experts)), state)
 
 
 def shares(state: State, experts: Floats) -> Floats:
-    """(n, 1 + experts + rivals): the weights once those that sleep have none.
+    """Return the weights per forecast, (n, 1 + experts + rivals), with 0 for sleeping experts.
 
     `experts` are those of `combine`.
     """
@@ -168,7 +168,7 @@ def shares(state: State, experts: Floats) -> Floats:
 
 
 def _softmax(gains: Floats) -> Floats:
-    """Along the last axis; NaN where no gain is above minus infinity."""
+    """Apply the softmax along the last axis; NaN where all gains are minus infinity."""
     with np.errstate(invalid="ignore"):
         powers = np.exp(gains - gains.max(axis=-1, keepdims=True))
         weights: Floats = powers / powers.sum(axis=-1, keepdims=True)
@@ -176,7 +176,7 @@ def _softmax(gains: Floats) -> Floats:
 
 
 def of_state(state: State, experts: Floats) -> Floats:
-    """(n, experts + rivals, 19): without the challengers that have no part in the state."""
+    """Return (n, experts + rivals, 19), without challengers that are not in the state."""
     if not state.challengers:
         return experts
     places = (state.challengers.index(one.name) for one in state.rivals)
@@ -184,7 +184,7 @@ def of_state(state: State, experts: Floats) -> Floats:
 
 
 def stacked_of(state: State, model: Floats, experts: Floats) -> Floats:
-    """(n, 1 + experts + rivals, 19), the medians of the models shrunk."""
+    """Return (n, 1 + experts + rivals, 19), with the models' medians shrunk."""
     kept = np.array([state.kept, *[1.0] * state.plain, *(one.kept for one in state.rivals)])
     stacked = np.concatenate([model[:, None], of_state(state, experts)], axis=1)
     shrunk: Floats = stacked - (1 - kept)[:, None] * stacked[..., [MEDIAN]]
@@ -192,7 +192,7 @@ def stacked_of(state: State, model: Floats, experts: Floats) -> Floats:
 
 
 def blend_of(state: State, stacked: Floats) -> Floats:
-    """(n, 19): weighted means over those that are awake; NaN where nobody is."""
+    """Return weighted means over experts that are not asleep, (n, 19); NaN where all are."""
     awake = _softmax(np.where(np.isnan(stacked[..., 0]), -np.inf, np.array(state.gains)))
     blended: Floats = np.einsum("nk,nkq->nq", awake, np.nan_to_num(stacked))
     return blended

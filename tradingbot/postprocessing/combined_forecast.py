@@ -1,10 +1,10 @@
-"""Combined forecasts: what is known of one model's record, and how a forecast takes it.
+"""Combined forecasts: the stored states of one model, and how a forecast gets them.
 
     combination = load_combination(session, key_of(forecast))
     forecast = combination.apply(forecast, bars) if combination else forecast
 
-A forecast takes the state of its own asset class and step, or that of all classes at its step
-where its class has too little record. How states are learnt: combination_learning.py.
+A forecast uses the state of its own asset class and step, or that of all classes at its step if its
+class has too little record. combination_learning.py learns the states.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from tradingbot.typing import Floats
 
 
 def pools_for(kind: str, step: int) -> tuple[PoolName, ...]:
-    """The pools that a forecast of this asset class and step belongs to, the smallest first."""
+    """Return the pools for a forecast of this asset class and step, smallest first."""
     return (kind, step), (ALL_CLASSES, step)
 
 
@@ -37,11 +37,11 @@ class Combination:
 
     @property
     def rivals(self) -> set[str]:
-        """The challengers that have earned a share somewhere."""
+        """Return the challengers that have joined the combination in any pool."""
         return {one.name for state in self.pools.values() for one in state.rivals}
 
     def standings(self) -> dict[str, str]:
-        """What each challenger has earned, over all asset classes, in words, by name."""
+        """Return each challenger's standing over all asset classes in words, by name."""
         states = [state for (kind, _), state in self.pools.items() if kind == ALL_CLASSES]
         names = dict.fromkeys(name for state in states for name in state.challengers)
         return {name: _standing(name, states) for name in names}
@@ -49,18 +49,18 @@ class Combination:
     def apply(
         self, forecast: Forecast, bars: pd.DataFrame, rivals: Mapping[str, Forecast] | None = None
     ) -> Forecast:
-        """The forecast with combined quantiles and P(up); mean prices stay Kronos' own.
+        """Return the forecast with combined quantiles and P(up). Mean prices stay Kronos' own.
 
-        What Kronos says alone stays in each bar's `raw` and `calibrated`. The forecast is returned
-        as it is where one of its bars has no state with enough record from before its `as_of`,
-        where its 19 quantiles are not all known, where `bars` tell no expert enough, where its
-        paths are not anchored at the last close, and where it is combined already.
+        Each bar's `raw` and `calibrated` keep what Kronos alone forecasts. The forecast is returned
+        unchanged if one of its bars has no state with enough record from before its `as_of`, if its
+        19 quantiles are not all known, if `bars` are too few for every expert, if its paths are not
+        anchored at the last close, or if it is combined already.
 
         Args:
             forecast: By the model of `key`.
             bars: The candles that it was made from.
-            rivals: What challengers say in its place, by name. The share of one that says nothing
-                is the others'.
+            rivals: Challengers' forecasts of the same bars, by name. The share of a challenger
+                without one goes to the others.
 
         Raises:
             ValueError: The forecast is another model's.
@@ -102,13 +102,13 @@ class Combination:
         )
 
     def _states(self, forecast: Forecast) -> list[State] | None:
-        """Each bar's; None where one has none that suffices."""
+        """Return each bar's state, or None if a bar has no sufficient one."""
         found = [self._state(forecast, bar.step) for bar in forecast.bars]
         states = [state for state in found if state is not None]
         return states if len(states) == len(found) else None
 
     def _state(self, forecast: Forecast, step: int) -> State | None:
-        """That of the smallest pool with enough record, all of it from before the forecast."""
+        """Return the state of the smallest pool with enough record from before the forecast."""
         made = np.datetime64(forecast.as_of, "s")
         for pool in pools_for(asset_class(forecast.symbol), step):
             state = self.pools.get(pool)
@@ -127,7 +127,7 @@ def _standing(name: str, states: list[State]) -> str:
 
 
 def forecasters_of(state: State) -> list[str]:
-    """Whose the weights of a state are, in their order."""
+    """Return the forecasters in the order of a state's weights."""
     return [*FORECASTERS, *(rival.name for rival in state.rivals)]
 
 
@@ -138,7 +138,7 @@ def _named(state: State, weights: Floats) -> dict[str, float]:
 def _said_by_rivals(
     state: State, forecast: Forecast, at: int, rivals: Mapping[str, Forecast]
 ) -> Floats:
-    """(1, challengers, 19): what each says of this bar, NaN where it says nothing."""
+    """Return each challenger's quantiles for this bar, (1, challengers, 19); NaN without one."""
     said = np.full((1, len(state.challengers), len(QUANTILE_LEVELS)), np.nan)
     for place, name in enumerate(state.challengers):
         rival = rivals.get(name)
@@ -153,12 +153,12 @@ def _said_by_rivals(
 
 
 def is_anchored(forecast: Forecast) -> bool:
-    """Whether its paths start from the last close: others have a record of another kind."""
+    """Return whether the paths start from the last close; other forecasts have separate records."""
     return (forecast.model_revision or "").endswith(ANCHORED)
 
 
 def suffices(state: State) -> bool:
-    """Whether there is record enough to be served."""
+    """Return whether the record is long enough to be served."""
     return state.sessions >= MIN_SESSIONS and state.forecasts >= MIN_FORECASTS
 
 

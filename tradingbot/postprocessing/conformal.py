@@ -1,12 +1,12 @@
-"""How wide a band must be to hold what it promises: conformal prediction, online, on arrays.
+"""Online conformal calibration: widen bands so that they hold their nominal share of outcomes.
 
-A *score* says how far from the median an outcome fell, in half-widths of the band on that side
-and in logarithms; up to 1 the band held it. Each band is widened by one factor, which every
-session moves a little: up by more than was allowed to fall outside, down by less. The half-widths
-are the model's, smoothed: a few sample paths tell well how far they spread to either side, and
-badly where each single quantile lies.
+A *score* is the distance of an outcome from the median in half-widths of the band on that side; up
+to 1 the band contained it. Each band is widened by one factor, which moves a little after every
+session: up if more outcomes than allowed were outside, down if fewer. The half-widths are the
+model's, smoothed, because a few sample paths estimate the spread on either side well and single
+quantiles poorly.
 
-The method, its assumptions and figures: docs/concepts/calibration.md.
+docs/concepts/calibration.md has the method, its assumptions and figures.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ import numpy as np
 
 from tradingbot.typing import Floats, Times
 
-BANDS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent; each lies around the median
-RATE = 0.05  # how far one session moves log(factor) for each unit of missed coverage
-MIN_FORECASTS = 100  # with outcomes, and
-MIN_SESSIONS = 30  # on so many sessions, before a band is touched
-LIMIT = 20.0  # no factor is above it, nor below its inverse
+BANDS = (10, 20, 30, 40, 50, 60, 70, 80, 90)  # per cent; each is centred on the median
+RATE = 0.05  # change of log(factor) per session and unit of missed coverage
+MIN_FORECASTS = 100  # minimum of outcomes,
+MIN_SESSIONS = 30  # and of sessions with outcomes, before a band is changed
+LIMIT = 20.0  # bounds factors, and its inverse does from below
 
-_MEDIAN = 9  # of the 19 quantiles
+_MEDIAN = 9  # index in the 19 quantiles
 _LOWER = [_MEDIAN - band // 10 for band in BANDS]
 _UPPER = [_MEDIAN + band // 10 for band in BANDS]
 _SHARES = np.array(BANDS) / 100
@@ -31,18 +31,23 @@ _SHAPE = _NORMAL / _NORMAL.mean()  # half-widths of a normal distribution's band
 
 
 def scores(quantiles: Floats, actual: Floats) -> Floats:
-    """(n, 9), a column a band, from quantiles (n, 19) and outcomes (n,), both positive."""
+    """Return scores in logarithms, (n, 9), one column per band.
+
+    Args:
+        quantiles: (n, 19), positive.
+        actual: (n,) outcomes, positive.
+    """
     median, lower, upper = _half_widths(quantiles)
     off = np.log(actual)[:, None] - median
     half_width = np.where(off < 0, lower, upper)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(off == 0, 0.0, np.abs(off) / half_width)  # infinite: it has no width
+        return np.where(off == 0, 0.0, np.abs(off) / half_width)  # infinite for a band of width 0
 
 
 def widened(quantiles: Floats, factors: Floats) -> Floats:
-    """Quantiles (n, 19) with each band's smoothed half-widths times its factor, (9,) or (n, 9).
+    """Return quantiles (n, 19) with smoothed half-widths times a factor per band, (9,) or (n, 9).
 
-    The median stays. Sorted at the end, so that the bands lie in one another.
+    The median stays. Quantiles are sorted at the end, so that bands are nested.
     """
     median, lower, upper = _half_widths(quantiles)
     wide = np.repeat(median, quantiles.shape[1], axis=1)
@@ -52,10 +57,10 @@ def widened(quantiles: Floats, factors: Floats) -> Floats:
 
 
 def _half_widths(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
-    """In logarithms: the median (n, 1), and the bands' half-widths below and above it, (n, 9).
+    """Return logs of the median, (n, 1), and of half-widths below and above it, (n, 9) each.
 
-    Each side has the mean of its nine half-widths, spread over the bands as a normal distribution's
-    are; that those have another shape is what their factors learn.
+    Each side uses the mean of its nine half-widths, spread over the bands as in a normal
+    distribution; the bands' factors learn the difference from that shape.
     """
     logs = np.log(quantiles)
     median = logs[:, [_MEDIAN]]
@@ -66,17 +71,17 @@ def _half_widths(quantiles: Floats) -> tuple[Floats, Floats, Floats]:
 
 @dataclass(frozen=True)
 class Track:
-    """The factors of one pool of forecasts, session by session.
+    """Factors of one pool of forecasts, session by session.
 
-    `factors[i]` are those known once `sessions[i]` is over; they begin when the record suffices.
+    `factors[i]` are those after `sessions[i]`. The first ones come when the record suffices.
     """
 
     sessions: Times  # (sessions,) ascending
     factors: Floats  # (sessions, 9)
-    n: int  # outcomes in all, those of before the start included
+    n: int  # number of outcomes, including those before the first factors
 
     def before(self, as_of: Times) -> Floats:
-        """(n, 9): what could be known at the moments `as_of`; NaN where nothing was.
+        """Return the factors known at the moments `as_of`, (n, 9); NaN before the first.
 
         Only sessions of earlier dates count, since another exchange may close later the same day.
         """
@@ -86,9 +91,9 @@ class Track:
 
 
 def track(targets: Times, pool: Floats) -> Track | None:
-    """Follow the scores `pool` (n, 9) in the order of their sessions `targets` (n,).
+    """Process the scores `pool` (n, 9) in the order of their sessions `targets` (n,).
 
-    None where there are fewer than MIN_FORECASTS, or fewer than MIN_SESSIONS sessions.
+    Returns None with fewer than MIN_FORECASTS outcomes or MIN_SESSIONS sessions.
     """
     order = np.argsort(targets, kind="stable")
     sessions, first = np.unique(targets[order], return_index=True)
@@ -107,9 +112,9 @@ def track(targets: Times, pool: Floats) -> Track | None:
 
 
 def moved(logs: Floats, reach: Floats) -> Floats:
-    """(9,): the logs of the factors after a session whose forecasts had the scores `reach` (n, 9).
+    """Return the logs of the factors, (9,), after a session with scores `reach` (n, 9).
 
-    A factor grows where more of them lie outside its band than it allows, else it shrinks.
+    A factor grows if more scores are outside its band than allowed, and shrinks otherwise.
     """
     missed = (reach > np.exp(logs)).mean(axis=0)
     after: Floats = (logs + RATE * (missed - (1 - _SHARES))).clip(-np.log(LIMIT), np.log(LIMIT))
@@ -117,10 +122,10 @@ def moved(logs: Floats, reach: Floats) -> Floats:
 
 
 def _first_factors(pool: Floats) -> Floats:
-    """(9,): of each band the score that its share of the outcomes did not exceed.
+    """Return for each band the score that its nominal share of outcomes did not exceed, (9,).
 
-    Of n scores the ceil(share * (n + 1))-th: so the next one, if it is like them, is held with at
-    least that chance, as few as they are.
+    Of n scores that is the ceil(share * (n + 1))-th, so that the next score, if it is exchangeable
+    with them, is inside with at least the nominal probability even for small n.
     """
     ranks = np.ceil(_SHARES * (len(pool) + 1)).astype(int).clip(max=len(pool)) - 1
     best = np.sort(pool, axis=0)[ranks, np.arange(len(BANDS))]

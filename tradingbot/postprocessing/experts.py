@@ -1,4 +1,4 @@
-"""The plain forecasts that Kronos is combined with, from a ticker's candles."""
+"""The simple forecasters that Kronos is combined with, computed from a ticker's candles."""
 
 from datetime import timedelta
 
@@ -15,28 +15,28 @@ from tradingbot.evaluation.baselines import (
 from tradingbot.markets.candles import PRICES
 from tradingbot.typing import Floats, Times
 
-PAST = timedelta(days=800)  # of candles before a forecast: LOOKBACK bars, however many holidays
+PAST = timedelta(days=800)  # of candles before a forecast: LOOKBACK bars and holidays
 
 EXPERTS = (RANDOM_WALK, EWMA_WALK, RANGE_WALK)
 FORECASTERS = (KRONOS, *EXPERTS)  # in the order of a state's gains
 
-_LOW, _HIGH = 2, 16  # of the 19 quantiles: two thirds of a normal distribution lie between them
+_LOW, _HIGH = 2, 16  # of the 19 quantiles; two thirds of a normal distribution lie between
 
 
 def expert_quantiles(
     bars: pd.DataFrame, as_of: Times, step: NDArray[np.int64]
 ) -> tuple[Floats, Floats]:
-    """What each of EXPERTS expects, without looking past `as_of`.
+    """Return what each of EXPERTS forecasts, using bars up to `as_of` only.
 
     Args:
-        bars: The ticker's candles, index of naive times; where only `close` is known, the range
-            walk sleeps.
+        bars: The ticker's candles, indexed by naive times. With `close` alone the range walk
+            sleeps.
         as_of: (n,) the newest bar that a forecast was made from.
         step: (n,) bars ahead.
 
     Returns:
-        Quantiles of log(close ÷ last close), (n, 3, 19); NaN of an expert that has too little
-        history. And the move to be expected (n,): half of where the EWMA walk has two thirds.
+        Quantiles of log(close ÷ last close), (n, 3, 19), NaN for an expert with too little
+        history; and the expected move, (n,): half the width of the EWMA walk's central two thirds.
     """
     walks = [
         walk(bars["close"], as_of, step) for walk in (random_walk_quantiles, ewma_walk_quantiles)

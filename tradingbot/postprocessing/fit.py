@@ -1,9 +1,9 @@
-"""Fits calibrations from forecasts whose outcome is known, and says how well they would have done.
+"""Fit calibrations from forecasts with known outcomes, and report their out-of-sample coverage.
 
     for one in fit(record): store(session, one.calibration)
 
-Nothing looks ahead: a forecast teaches once its target session is over, and the coverage that is
-told counts each forecast with the factors that were known when it was made.
+There is no look-ahead: a forecast is used once its target session is over, and the reported
+coverage applies to each forecast the factors that were known when it was made.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,34 +28,34 @@ from tradingbot.postprocessing.bands import (
 from tradingbot.postprocessing.conformal import BANDS, Track, scores, track
 from tradingbot.typing import Floats, Times
 
-RECORD = timedelta(days=400)  # older forecasts have left no trace in the factors
-BAND_80 = BANDS.index(80)  # the band whose coverage is reported
+RECORD = timedelta(days=400)  # older forecasts no longer affect the factors
+BAND_80 = BANDS.index(80)  # the band with reported coverage
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one asset class did at one step ahead. Coverages are those of the 80 % band."""
+    """One asset class at one step ahead. Coverages are those of the 80 % band."""
 
     asset_class: str
     step: int
     n: int
     raw_coverage: float
-    pool: PoolName | None  # whose factors it gets; None: too little record, it stays raw
+    pool: PoolName | None  # whose factors it uses; None: too little record, stays raw
     factor: float | None  # of the 80 % band
-    n_since: int  # forecasts made since there was a factor
-    coverage: float | None  # theirs, calibrated
+    n_since: int  # forecasts made since the first factor
+    coverage: float | None  # of these, calibrated
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What was fitted for one revision of one model."""
+    """The calibration fitted for one revision of one model."""
 
     calibration: Calibration
     outcomes: tuple[Outcome, ...]  # by asset class and step
 
 
 def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
-    """One for each model, revision and interval. The record is read once; scores are kept."""
+    """Fit one calibration for each model, revision and interval. The record is read once."""
     parts: dict[Key, list[_Scored]] = {}
     for one in record:
         key = (one.model_name, one.model_revision, one.interval)
@@ -64,9 +64,9 @@ def fit(record: Iterable[ForecastOutcomes]) -> list[Fit]:
 
 
 def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
-    """(n, 9) for each part: the factors that were known when its forecasts were made; NaN: none.
+    """Return the factors known when each part's forecasts were made, (n, 9) each; NaN: none.
 
-    All of it has to be of one model, revision and interval.
+    All parts must be of one model, revision and interval.
     """
     joined = _joined([_scored(one) for one in record])
     tracks = _tracks(joined)
@@ -78,7 +78,7 @@ def out_of_sample_factors(record: Sequence[ForecastOutcomes]) -> list[Floats]:
 
 @dataclass(frozen=True)
 class _Scored:
-    """n forecasts: as_of, target, step, asset class, if the raw band held (n,); scores (n, 9)."""
+    """n forecasts: as_of, target, step, asset class, raw band hit (n,); scores (n, 9)."""
 
     as_of: Times
     target: Times
@@ -118,7 +118,7 @@ def _fit(key: Key, record: _Scored) -> Fit:
 
 
 def _groups(record: _Scored) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
-    """Each asset class and step that there is, and which rows are its own."""
+    """Return the rows of each asset class and step."""
     for kind in np.unique(record.kind).tolist():
         of_class = record.kind == kind
         for step in np.unique(record.step[of_class]).tolist():
@@ -126,7 +126,7 @@ def _groups(record: _Scored) -> Iterator[tuple[str, int, NDArray[np.bool_]]]:
 
 
 def _tracks(record: _Scored) -> dict[PoolName, Track]:
-    """Of every pool that has enough record."""
+    """Return the tracks of all pools with enough record."""
     tracks = {}
     for kind in (*np.unique(record.kind).tolist(), ALL_CLASSES):
         of_class = np.full(len(record.kind), True) if kind == ALL_CLASSES else record.kind == kind
@@ -139,7 +139,7 @@ def _tracks(record: _Scored) -> dict[PoolName, Track]:
 
 
 def _known(as_of: Times, kind: str, step: int, tracks: dict[PoolName, Track]) -> Floats:
-    """(n, 9): the factors that forecasts of this class and step could have had; NaN: none."""
+    """Return the factors available to forecasts of this class and step, (n, 9); NaN: none."""
     known = np.full((len(as_of), len(BANDS)), np.nan)
     for pool in pools_for(kind, step):
         if pool in tracks:

@@ -1,4 +1,4 @@
-"""Sample paths that agree with the quantiles that are served beside them, and what they say."""
+"""Sample paths that agree with the served quantiles, and events on them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,20 +11,20 @@ from tradingbot.forecast import Forecast
 from tradingbot.path_events import CLOSE, HIGH, LOW, OPEN, Event, chances
 from tradingbot.typing import Floats
 
-# A bar's wicks are stretched as its band is, but no further: a band may be narrow for want of
-# different paths, and their candles as long as ever.
+# A bar's wicks are stretched like its band, up to a limit: a band may be narrow because paths
+# coincide, while their candles have normal wicks.
 _MOST_STRETCHED = 2.0
 _Z = NormalDist().inv_cdf
 
 
 def with_served_paths(forecast: Forecast) -> Forecast:
-    """The forecast with its paths moved onto the served quantiles, rank by rank.
+    """Return the forecast with its paths moved onto the served quantiles, rank by rank.
 
-    A close that lay on one of the model's own quantiles lies on the served one of that level. So
-    bands and paths agree, and a path keeps its place among the others from bar to bar. Closes that
-    are the same, as half of those of a first bar may be, come apart in the order of their paths'
-    mean closes. An open keeps its gap to the close before; the wicks of a bar are as much longer as
-    its band is wider. Unchanged where the quantiles are the model's own.
+    A close on one of the model's quantiles moves to the served quantile of the same level. So bands
+    and paths agree, and each path keeps its rank from bar to bar. Equal closes, such as half of
+    those of a first bar, are ordered by their paths' mean closes. An open keeps its gap to the
+    close before. A bar's wicks are stretched as much as its band. Returned unchanged if the
+    quantiles are the model's own.
 
     Source: ensemble copula coupling, Schefzik, Thorarinsdottir and Gneiting (2013).
     """
@@ -54,10 +54,10 @@ def with_served_paths(forecast: Forecast) -> Forecast:
 
 
 def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool) -> Forecast:
-    """The forecast with what its paths say about these events, and its paths if they are kept.
+    """Return the forecast with the events' chances, and with its paths if they are kept.
 
     Raises:
-        DataError: A level makes no sense beside the ticker's last close.
+        DataError: A level makes no sense for the ticker's last close.
     """
     if not events or forecast.paths is None:
         return forecast
@@ -71,14 +71,14 @@ def with_events(forecast: Forecast, events: Sequence[Event], *, keep_paths: bool
 
 
 def _stretch(own: Floats, served: Floats) -> float:
-    """How much wider the served band is."""
+    """Return how much wider the served band is."""
     width = own[-1] - own[0]
     ratio = (served[-1] - served[0]) / width if width > 0 else 1.0
     return float(np.clip(ratio, 1 / _MOST_STRETCHED, _MOST_STRETCHED))
 
 
 def _moved(closes: Floats, own: Floats, served: Floats) -> Floats:
-    """Between the levels in proportion; beyond them as much wider as that half is."""
+    """Map values between levels proportionally; beyond them stretch as that half of the band."""
     moved = np.interp(closes, own, served)
     middle = len(own) // 2
     for beyond, end in ((closes < own[0], 0), (closes > own[-1], -1)):
@@ -89,17 +89,17 @@ def _moved(closes: Floats, own: Floats, served: Floats) -> Floats:
 
 
 def _apart(closes: Floats, moved: Floats, by_rank: Floats) -> Floats:
-    """`moved`, but for closes that are the same: those go where their ranks are. All ascending."""
+    """Return `moved`, ascending, with equal closes moved to the positions of their ranks."""
     same = closes[1:] == closes[:-1]
     tied = np.append(same, False) | np.append(False, same)
     return np.asarray(np.maximum.accumulate(np.where(tied, by_rank, moved)))
 
 
 def _by_rank(count: int, levels: Sequence[float], served: Floats) -> Floats:
-    """(count,): what so many closes in order are on the served quantiles.
+    """Return the served quantiles for this many sorted closes, (count,).
 
-    The levels of their ranks are those of the Space's quantiles, the median-unbiased ones. Beyond
-    the outermost levels it goes on as a normal distribution does.
+    Levels are the median-unbiased ones, as in the Space's quantiles. Beyond the outermost levels
+    the quantiles continue as those of a normal distribution.
     """
     ranks = (np.arange(count) + 2 / 3) / (count + 1 / 3)
     found = np.interp(ranks, levels, served)

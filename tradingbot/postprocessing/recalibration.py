@@ -1,4 +1,4 @@
-"""Fit bands and combinations of all models from what is known, and store them."""
+"""Fit bands and combinations of all models from known outcomes, and store them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,15 +46,15 @@ WithBars = tuple[ForecastOutcomes, pd.DataFrame]  # forecasts of a ticker, and i
 
 @dataclass
 class Recalibration:
-    """What a calibration found and stored.
+    """Result of a calibration.
 
     Attributes:
-        fits: One a model.
-        combinations: One a model with anchored paths: others are not combined.
-        left_out: Why forecasts could not be compared, in words -> how many.
-        earlier: Models with too little record now, but with factors from before.
-        rows: Of kronos_calibrations that were stored.
-        weights: Rows of kronos_combinations that were stored.
+        fits: One per model.
+        combinations: One per model with anchored paths; other models are not combined.
+        left_out: Reason -> number of forecasts that could not be compared.
+        earlier: Models with too little record now, but with earlier factors.
+        rows: Number of rows stored in kronos_calibrations.
+        weights: Number of rows stored in kronos_combinations.
         stored_in: The database without its password; None for a dry run.
     """
 
@@ -68,7 +68,7 @@ class Recalibration:
 
     @property
     def out_of_reach(self) -> bool:
-        """Whether forecasts have their outcome, and no close could be read for any of them."""
+        """Return whether outcomes are due, and no close could be read for any of them."""
         return not self.fits and any(text != UnresolvedReason.NOT_YET for text in self.left_out)
 
 
@@ -80,14 +80,14 @@ def recalibrate(
     record: Sequence[WithBars] | None,
     dry_run: bool,
 ) -> Recalibration:
-    """Fit each model's bands, learn its weights from nothing, and store both.
+    """Fit each model's bands, learn its weights from scratch, and store both.
 
     Args:
         url: The database.
-        settings: Its data source is the last resort.
-        source: Where closes come from; None: where the last run had them from.
+        settings: Its data source is the fallback.
+        source: Source of the closes; None: the source of the last run.
         record: What to learn from; None: the stored forecasts.
-        dry_run: Store nothing, not even the database.
+        dry_run: Store nothing; create no database.
     """
     found = Recalibration()
     if record is not None:
@@ -136,7 +136,7 @@ def _known(
 
 
 def _combinations(record: Sequence[WithBars]) -> list[Combination]:
-    """Learnt from these forecasts alone."""
+    """Learn combinations from these forecasts alone."""
     found: dict[Key, Panels] = {}
     for one, bars in record:
         panels = found.setdefault((one.model_name, one.model_revision, one.interval), {})
@@ -152,7 +152,7 @@ def _combinations(record: Sequence[WithBars]) -> list[Combination]:
 def _learnt(
     sessions: SessionFactory, data: DataService, fits: Iterable[Fit], newest: datetime
 ) -> list[Combination]:
-    """Learnt from the ledger, from nothing: sessions before its newest forecast was made."""
+    """Learn from the ledger, from scratch: sessions before its newest forecast was made."""
     bars_of = _bars_of(sessions, data)
     return [
         learn(
@@ -169,7 +169,7 @@ def _learnt(
 
 
 def _bars_of(sessions: SessionFactory, data: DataService) -> BarsOf:
-    """Of the source, each ticker's once; where it has none, those that the database has kept."""
+    """Return each ticker's bars from the source, or else those kept in the database."""
     known: dict[tuple[str, str], pd.DataFrame] = {}
 
     def bars(symbol: str, interval: str, since: datetime) -> pd.DataFrame:

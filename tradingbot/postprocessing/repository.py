@@ -36,14 +36,14 @@ _Known = TypeVar("_Known")
 Stored = type[KronosCalibration] | type[KronosCombination]
 
 
-# What reading a row raises that cannot have been stored by `store` or `store_combination`.
+# Errors of reading a row that `store` or `store_combination` cannot have written.
 _DAMAGED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 def load(session: Session, key: Key) -> Calibration | None:
-    """What is stored for this revision of this model; None if nothing is, or can be used.
+    """Return the stored calibration of this model's revision, or None if there is no usable one.
 
-    A pool with a damaged row is told and left out: its forecasts take the factors of a larger one.
+    A pool with a damaged row is skipped with a warning; its forecasts use a larger pool.
     """
     table = KronosCalibration
     rows: dict[PoolName, dict[int, KronosCalibration]] = {}
@@ -62,7 +62,7 @@ def load(session: Session, key: Key) -> Calibration | None:
 
 
 def store(session: Session, calibration: Calibration) -> int:
-    """Write its pools over those of before; the number of rows. The caller commits.
+    """Store the calibration's pools; return the number of rows. The caller commits.
 
     Pools that are not in `calibration` keep their stored factors.
     """
@@ -88,11 +88,11 @@ def store(session: Session, calibration: Calibration) -> int:
 
 
 def load_combination(session: Session, key: Key, *, whole: bool = False) -> Combination | None:
-    """What is stored for this revision of this model; None if nothing is, or can be used.
+    """Return the stored combination of this model's revision, or None if there is no usable one.
 
-    A damaged pool is told and left out; with `whole` then all of them, so that the night learns
-    them from the ledger again. A database whose schema is older has no such table, or not all of
-    its columns.
+    A damaged pool is skipped with a warning. With `whole`, one damaged pool skips all, so that the
+    nightly run learns them again from the ledger. Databases of an older schema lack the table or
+    some columns, which also gives None.
     """
     table = KronosCombination
     there = inspect(session.connection())
@@ -112,10 +112,10 @@ def load_combination(session: Session, key: Key, *, whole: bool = False) -> Comb
 
 
 def newest_of_family(session: Session, key: Key) -> Combination | None:
-    """What is stored for the revision of this model that was learnt from last, as if it were this.
+    """Return the combination of the model's most recently learnt revision, under this key.
 
-    A new revision starts from there. None where that is `key` itself, whose rows are damaged then.
-    Anchored forecasts and others are different families.
+    A new revision starts from there. None if that is `key` itself, whose rows must be damaged.
+    Anchored and unanchored forecasts are different families.
     """
     table = KronosCombination
     revision = session.scalar(
@@ -135,7 +135,7 @@ def newest_of_family(session: Session, key: Key) -> Combination | None:
 
 
 def served_shares(session: Session, key: Key) -> dict[str, float] | None:
-    """The mean shares of the forecasters over all steps; None where nothing is combined yet."""
+    """Return the forecasters' mean shares over all steps; None if nothing is combined yet."""
     found = load_combination(session, key)
     pools = {} if found is None else found.pools
     weights = [
@@ -147,7 +147,7 @@ def served_shares(session: Session, key: Key) -> dict[str, float] | None:
 
 
 def store_combination(session: Session, combination: Combination) -> int:
-    """Write its pools in the place of those of before; the number of rows. The caller commits."""
+    """Replace the stored pools; return the number of rows. The caller commits."""
     now = utcnow()
     name, revision, interval = combination.key
     table = KronosCombination
@@ -191,7 +191,7 @@ def _of(table: Stored, key: Key) -> list[ColumnElement[bool]]:
 
 
 def _has_damaged(session: Session, table: Stored, key: Key) -> bool:
-    """Whether rows were left out; that is told."""
+    """Return whether rows were skipped, and warn about them."""
     count = count_damaged(session, table, *_of(table, key))
     if count:
         _tell_damaged(table, key, f"{count} in all")
@@ -208,7 +208,7 @@ def _tell_damaged(table: Stored, key: Key, how: object) -> None:
 
 
 def _factors(bands: Mapping[int, KronosCalibration]) -> Factors:
-    """One pool's. Errors as `_state`."""
+    """Return one pool's factors. Raises as `_state` does."""
     values, first = tuple(bands[band].factor for band in BANDS), bands[BANDS[0]]
     edge = LIMIT * (1 + 1e-9)
     if first.n < 1 or not all(1 / edge <= value <= edge for value in values):
@@ -217,11 +217,10 @@ def _factors(bands: Mapping[int, KronosCalibration]) -> Factors:
 
 
 def _state(row: KronosCombination) -> State:
-    """A forecaster that the row does not name yet starts as good as the mean of the others.
+    """Return one pool's state. A forecaster missing from the row starts with the others' mean gain.
 
     Raises:
-        ValueError: Its numbers cannot have been learnt. Other errors are raised for what is no
-            number at all.
+        ValueError: The numbers are impossible. Non-numeric values raise other errors.
     """
     mean = sum(row.gains.values()) / len(row.gains)
     state = State(
@@ -243,10 +242,10 @@ def _state(row: KronosCombination) -> State:
 
 
 class StoredPostprocessing:
-    """What the database knows of each model's record, by default the configured database.
+    """Stored records of each model, by default in the configured database.
 
-    Each model's is read once. A database that is not there or cannot be read knows nothing: the
-    forecasts stay raw, and say so. With `combined=False` they stay Kronos' own.
+    Each model's record is read once. A missing or unreadable database has none: forecasts stay raw
+    and say so. With `combined=False` quantiles stay Kronos' own.
     """
 
     def __init__(self, sessions: SessionFactory | None = None, *, combined: bool = True) -> None:
@@ -255,7 +254,7 @@ class StoredPostprocessing:
         self._known: dict[Key, tuple[Calibration | None, Combination | None]] = {}
 
     def apply(self, forecast: Forecast, bars: pd.DataFrame) -> Forecast:
-        """The forecast, calibrated and combined as the record says.
+        """Return the forecast, calibrated and combined by the stored record.
 
         Args:
             forecast: As the Space made it.

@@ -106,7 +106,7 @@ def compare(challenger: Path, champion: Path, *, after: datetime) -> Comparison:
 
 
 class _Gains:
-    """Gains between columns of losses, bootstrapped in blocks of sessions as long as the horizon."""
+    """Gains between columns of losses, bootstrapped in blocks of sessions of the horizon."""
 
     def __init__(self, losses: pd.DataFrame) -> None:
         self.losses = losses

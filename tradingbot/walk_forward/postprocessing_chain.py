@@ -104,7 +104,7 @@ class Walked:
 
 
 def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
-    """Walk a backtest's rows forward over its candles. Return None if no forecast has an outcome."""
+    """Walk a backtest's rows forward over its candles; None if no forecast has an outcome."""
     if rows.empty:
         return None
     unseen = bool(rows["in_training"].isin(_UNSEEN).any())
@@ -119,7 +119,7 @@ def walk(rows: pd.DataFrame, bars: Mapping[str, pd.DataFrame]) -> Walked | None:
 
 
 def chain(rows: pd.DataFrame) -> Chain | None:
-    """Walk a backtest's rows forward and compare the stages; None if there are too few forecasts."""
+    """Walk a backtest's rows forward and compare the stages; None if too few forecasts."""
     walked = walk(rows, bars_of(rows))
     return None if walked is None else chain_of(walked)
 

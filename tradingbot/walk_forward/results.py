@@ -50,7 +50,7 @@ class ResultsFile:
     """A backtest's files, opened for appending. `settings`: those of existing rows, or {}."""
 
     def __init__(self, path: Path) -> None:
-        """Read existing files without changing them. Raises ConfigError if they are something else."""
+        """Read existing files; change nothing. Raises ConfigError if they are something else."""
         self.path = path
         self._made = AppendedCsv(path, COLUMNS)
         self._bars = AppendedCsv(closes_beside(path), CLOSES)
