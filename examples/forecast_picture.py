@@ -1,4 +1,4 @@
-"""The picture in the README: a forecast of the sample as a fan, and what then happened.
+"""The picture of the documentation: a forecast of the sample as a fan, and what then happened.
 
 python examples/forecast_picture.py docs/images/forecast.svg
 """

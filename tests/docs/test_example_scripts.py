@@ -155,7 +155,7 @@ def test_the_fan_is_drawn_with_its_outcome(tmp_path: Path) -> None:
     assert "Plotly.newPlot" in page
 
 
-def test_the_picture_of_the_readme_is_drawn_by_its_script(
+def test_the_picture_of_the_documentation_is_drawn_by_its_script(
     tmp_path: Path, space_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tradingbot.space.local.local_space", lambda: nullcontext(space_url))

@@ -121,9 +121,8 @@ def texts(package: str) -> frozenset[str]:
 
 def test_every_page_is_in_the_navigation_where_the_guide_says() -> None:
     nav = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader=yaml.BaseLoader)["nav"]
-    named = [
-        path for path in paths_of(nav) if not path.startswith("reference/")
-    ]  # built, not written
+    built = {"reference/commands.md", "reference/settings.md"}  # by docs/hooks
+    named = [path for path in paths_of(nav) if path not in built]
     there = {page.removeprefix("docs/") for page in pages() if page.startswith("docs/")}
     assert sorted(named) == sorted(there)
     chapters = {title: content for entry in nav for title, content in entry.items()}
