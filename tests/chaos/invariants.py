@@ -196,7 +196,7 @@ def _sound(name: str, value: Any) -> bool:
 
 def _check_process(run: Run) -> Iterator[Broken]:
     text = run.out + run.err
-    for trace in ("Traceback", "Exception ignored", "Fatal Python error", "a mistake in kronosbot"):
+    for trace in ("Traceback", "Exception ignored", "Fatal Python error", "a bug in kronosbot"):
         if trace in text:
             yield Broken("output", f"{run.name} prints {trace!r}")
     if any(secret in text for secret in SECRETS):

@@ -1,1 +1,3 @@
-"""Typer commands: parse options, call one function below, print the result."""
+"""Typer commands. Each parses its options, calls one function of a lower layer and prints the
+result.
+"""

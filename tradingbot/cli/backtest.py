@@ -1,4 +1,4 @@
-"""`kronosbot backtest`: the model's forecasts of the past, walked forward, into a CSV."""
+"""`kronosbot backtest`: walk-forward forecasts of past sessions, written to a CSV file."""
 
 import math
 from dataclasses import replace
@@ -28,7 +28,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, stop_on_signals
 from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 
-MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars, what a Space accepts
+MIN_CONTEXT, MAX_CONTEXT = 32, 4096  # bars; limits of the Space
 
 
 def backtest(
@@ -41,12 +41,12 @@ def backtest(
     count: Annotated[
         int,
         typer.Option(
-            "--windows", metavar="N", min=1, max=100_000, help="Forecasts a ticker, the newest."
+            "--windows", metavar="N", min=1, max=100_000, help="Number of forecasts per ticker."
         ),
     ] = 100,
     stride: Annotated[
         int,
-        typer.Option(metavar="BARS", min=1, max=10_000, help="From one forecast to the next."),
+        typer.Option(metavar="BARS", min=1, max=10_000, help="Bars between two forecasts."),
     ] = 5,
     horizon: HorizonOption = None,
     samples: SamplesOption = None,
@@ -56,7 +56,7 @@ def backtest(
             metavar="BARS",
             min=MIN_CONTEXT,
             max=MAX_CONTEXT,
-            help="Bars of history that each forecast is made from.",
+            help="Bars of history for each forecast.",
         ),
     ] = 500,
     temperature: TemperatureOption = TEMPERATURE,
@@ -73,12 +73,12 @@ def backtest(
 ) -> None:
     """Forecast the past, window by window, and measure the forecasts against the closes.
 
-    At each window the Space sees only the bars up to it. Every forecast goes into the CSV as it
-    comes, and nowhere else: not into the database. The same command again does what is missing,
-    after Ctrl-C or a crash too, and more --windows or --symbols add to the file.
+    At each window the Space sees only the bars up to it. Forecasts are written to the CSV as they
+    arrive, and not to the database. Repeat the command to compute what is missing,
+    even after Ctrl-C or a crash. More --windows or --symbols add to the file.
 
-    Exit codes: 0 done; 1 a ticker or windows are missing, or all of them; 2 a wrong setting, or
-    a file that was made with others; 130 Ctrl-C; 143 SIGTERM.
+    Exit codes: 0 done; 1 some or all tickers or windows are missing; 2 a wrong setting, or
+    a file made with other settings; 130 Ctrl-C; 143 SIGTERM.
 
     \b
     Try it:
@@ -116,7 +116,7 @@ def backtest(
             evaluation = evaluate(out)
         except (KronosError, Stopped) as error:
             reporter.end()
-            fail(error, as_json=as_json, left=f"{walked.there()}, the same command goes on")
+            fail(error, as_json=as_json, left=f"{walked.there()}, the same command resumes it")
         reporter.end()
     code = 1 if walked.failed or walked.missing else 0
     finish(

@@ -1,21 +1,21 @@
-"""What `kronosbot backtest` prints: the measures as a table, or one JSON document.
+"""The output of `kronosbot backtest`: a table of the metrics, or one JSON document.
 
-    {"exit_code": 0, "error": null, "file": "backtest.csv", "windows": 400, "missing": 0,
-     "made": 400, "seconds": 21.4, "settings": {"model": "kronos-nano", "horizon": "5", …},
-     "failed": {"ZZZZ": "ZZZZ: the sample has …"}, "fewer": {"GOOG": 80},
-     "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
-     "without_outcome": 3,                         forecasts of sessions that have no bar
-     "jumps": {"GOOG": "0.1 times on 2023-07-12"}, as of a split that candles do not tell of
-     "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}},
-     "chain": {"n": 800, "unseen": true,           the ways to serve them, without looking ahead
-               "links": {"raw": {"crps_skill": -0.1, "skill_low": -0.12, …}, "anchored": {…},
-                         "calibrated": {…}, "combined": {…}, "random walk": {…}, …},
-               "shares": {"kronos": 0.04, "random walk": 0.1, …},
-               "worst": {"symbol": "GOOG", "behind": 0.005, "best": "range walk"}}}
+  {"exit_code": 0, "error": null, "file": "backtest.csv", "windows": 400, "missing": 0,
+   "made": 400, "seconds": 21.4, "settings": {"model": "kronos-nano", "horizon": "5", …},
+   "failed": {"ZZZZ": "ZZZZ: the sample has …"}, "fewer": {"GOOG": 80},
+   "in_training": {"yes": 1200, "no": 800},      forecasts by the file's column in_training
+   "without_outcome": 3,                         forecasts of sessions that have no bar
+   "jumps": {"GOOG": "0.1 times on 2023-07-12"}, probably a split missing from the candles
+   "measures": {"1": {"n": 400, "relative_mae": 1.03, …}, …, "all": {…}, "unseen": {…}},
+   "chain": {"n": 800, "unseen": true,           each way of serving them, without look-ahead
+             "links": {"raw": {"crps_skill": -0.1, "skill_low": -0.12, …}, "anchored": {…},
+                       "calibrated": {…}, "combined": {…}, "random walk": {…}, …},
+             "shares": {"kronos": 0.04, "random walk": 0.1, …},
+             "worst": {"symbol": "GOOG", "behind": 0.005, "best": "range walk"}}}
 
-A measure is null where too few forecasts stand behind it. "unseen" are those of days that the
-model was not trained on; of other days the chain has none where there are such. It is null for too
-few forecasts. What cannot be done at all is {"exit_code": 2, "error": {…}}.
+A metric is null with too few forecasts. "unseen" covers the days on which the model was not
+trained. If there are such days, the chain uses only them; it is null with too few forecasts. If the
+backtest cannot be run, the document is {"exit_code": 2, "error": {…}}.
 """
 
 from dataclasses import asdict
@@ -38,7 +38,7 @@ _HEAD = (
 
 
 def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict[str, Any]:
-    """What became of the backtest, and its measures."""
+    """Return the JSON document: the state of the backtest, and its metrics."""
     return {
         "error": None,
         "file": str(walked.path),
@@ -59,7 +59,7 @@ def backtest_document(walked: WalkForwardResult, evaluation: Evaluation) -> dict
 
 
 def show_backtest(walked: WalkForwardResult, evaluation: Evaluation, console: Console) -> None:
-    """Print the table of measures, then what a reader must know to believe it."""
+    """Print the table of metrics, then the facts needed to interpret them."""
     for line in _lines(walked, evaluation):
         print_line(console, line)
 
@@ -78,8 +78,8 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
         every = total + without
         lines.append(f"No bar    {without:,} of {every:,} forecasts: no candle of their session")
     for symbol, jump in evaluation.jumps.items():
-        lines.append(f"Jump      {symbol}: its close was {jump}. A split that the candles do not")
-        lines.append("          take into account? Then the figures above mean little")
+        lines.append(f"Jump      {symbol}: its close was {jump}. A split that is missing from")
+        lines.append("          the candles? Then the figures above are unreliable")
     for symbol, count in walked.fewer.items():
         some = "1 window" if count == 1 else f"{count:,} windows"
         lines.append(f"Fewer     {symbol}: its history allows {some} only")
@@ -88,7 +88,7 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
     if walked.missing:
         lines.append(f"Missing   {walked.missing:,} of {walked.wanted:,} windows: {walked.error}")
         if not walked.refused:
-            lines.append("          the same command again asks for them alone")
+            lines.append("          the same command again requests only these")
     if walked.made:
         rate = walked.made / walked.seconds
         lines.append(f"Took      {walked.seconds:.1f} s, {rate:.3g} windows a second")
@@ -97,7 +97,7 @@ def _lines(walked: WalkForwardResult, evaluation: Evaluation) -> list[str]:
 
 
 def _chain(chain: Chain) -> list[str]:
-    """What each way to serve the forecasts would have given, and the shares at the end."""
+    """Return the score of each way of serving the forecasts, and the final weights."""
     some = "unseen in training" if chain.unseen else "all in training"
     lines = [
         f"As served: {chain.n:,} forecasts, {some}; nothing looks ahead",

@@ -1,4 +1,4 @@
-"""`kronosbot calibrate`: fit how wide bands must be and what Kronos is worth, and store it."""
+"""`kronosbot calibrate`: fit and store the band calibration and the combination weights."""
 
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,13 @@ def calibrate(
         Path | None,
         typer.Option(
             metavar="FILE.csv",
-            help="Learn from this file, which `kronosbot backtest` has written, instead of from "
+            help="Learn from this file, written by `kronosbot backtest`, instead of from "
             "the stored forecasts. Days that the model was trained on are left out.",
         ),
     ] = None,
     source: Annotated[
         str | None,
-        source_option(
-            f"Where the closes come from that forecasts are compared with. {LAST_SOURCE}"
-        ),
+        source_option(f"Source of the closes with which forecasts are compared. {LAST_SOURCE}"),
     ] = None,
     database_url: DatabaseOption = None,
     dry_run: Annotated[
@@ -34,14 +32,14 @@ def calibrate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn how wide bands must be, and the share of Kronos among plain forecasts.
+    """Learn the width of the bands, and the weight of Kronos among simple forecasts.
 
-    It learns from forecasts whose outcome is known, from nothing. The nightly job does this by
-    itself once 100 forecasts on 30 sessions have their outcome. With --backtest, bands can be
-    calibrated and forecasts combined before that. Forecasts that are stored stay as they are; the
-    next ones take the new factors and shares.
+    Learns from scratch, from all forecasts with a known outcome. The nightly job does this
+    automatically after 100 forecasts on 30 sessions have an outcome. With --backtest, bands can be
+    calibrated and forecasts combined before that. Stored forecasts do not change; the
+    next ones use the new factors and weights.
 
-    Exit codes: 0 done, also where there is too little record and bands stay raw; 1 there are
+    Exit codes: 0 done, also if there are too few outcomes and bands stay raw; 1 there are
     forecasts and none could be compared, or the database is out of reach; 2 a wrong setting or
     file; 130 Ctrl-C.
 

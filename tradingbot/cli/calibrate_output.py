@@ -1,4 +1,4 @@
-"""What `kronosbot calibrate` prints: two tables a model, or one JSON document."""
+"""The output of `kronosbot calibrate`: two tables per model, or one JSON document."""
 
 from typing import Any
 
@@ -17,9 +17,11 @@ from tradingbot.postprocessing.recalibration import Recalibration
 
 
 def calibration_document(found: Recalibration) -> dict[str, Any]:
-    """The factors themselves lie in kronos_calibrations; `raw` and `calibrated` are coverages.
+    """Return the JSON document of a calibration.
 
-    `combinations` are the pools of kronos_combinations; `served`: whether there is record enough.
+    `raw` and `calibrated` are coverages; the factors are stored in kronos_calibrations.
+    `combinations` are the pools of kronos_combinations; `served` is true if a pool has enough
+    outcomes to be used.
     """
     return {
         "models": [
@@ -68,7 +70,7 @@ def calibration_document(found: Recalibration) -> dict[str, Any]:
 
 
 def show_calibration(found: Recalibration, console: Console) -> None:
-    """Print a table a model, then what was left out, stored or too little."""
+    """Print tables per model, then what was left out or stored, or why nothing was learnt."""
     for one in found.fits:
         name, revision, interval = one.calibration.key
         print_line(
@@ -130,7 +132,7 @@ def _shares(state: State) -> dict[str, float]:
 
 
 def _pool(outcome: Outcome) -> str | None:
-    """In words: "equity, step 1"."""
+    """Return the pool in words, such as "equity, step 1"."""
     if outcome.pool is None:
         return None
     kind, step = outcome.pool
@@ -151,7 +153,7 @@ def _verdict(found: Recalibration) -> list[str]:
         if not one.calibration.pools:
             n = sum(outcome.n for outcome in one.outcomes)
             earlier = one.calibration.key in found.earlier
-            until = "the factors of before stay" if earlier else "its bands stay raw"
+            until = "the previous factors stay" if earlier else "its bands stay raw"
             lines.append(
                 f"Too little: {one.calibration.key[0]} has {n} forecasts with an outcome; "
                 f"{until} until {needs} have one"

@@ -1,4 +1,4 @@
-"""`kronosbot check`: whether candles are what they claim to be, without a forecast."""
+"""`kronosbot check`: check the quality of candles without forecasting."""
 
 import math
 from dataclasses import replace
@@ -18,7 +18,7 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="[csv:DIR|TICKER]...",
-            help="A folder of files, or tickers. Default: those that the job would forecast.",
+            help="A folder of files, or tickers. Default: the tickers of the nightly job.",
         ),
     ] = None,
     source: SourceOption = None,
@@ -26,16 +26,16 @@ def check(
         str, typer.Option(metavar="INTERVAL", help="1d, or minutes and hours: 15m, 1h.")
     ] = "1d",
     bars: Annotated[
-        int, typer.Option(metavar="N", min=32, max=20_000, help="The newest bars are judged.")
+        int, typer.Option(metavar="N", min=32, max=20_000, help="Number of newest bars to check.")
     ] = 500,
     allow_jumps: JumpsOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge candles as the job does, and print what is odd about them. Nothing is forecast.
+    """Check candles as the job does, and print what is wrong with them. Nothing is forecast.
 
-    Spacing against the interval, bars on days without a session, sessions without bars, breaks
-    of scale, unfinished bars, and days that the calendar does not know. "refused" stops a
-    forecast of the ticker; what is "mended" or a "warning" does not.
+    Checks the spacing of bars, bars on days without a session, sessions without bars, breaks
+    of scale, unfinished bars, and days outside the calendar. "refused" stops a
+    forecast of the ticker; "mended" and "warning" do not.
 
     Exit codes: 0 no ticker would be refused; 1 at least one would, or has no candles; 2 a wrong
     setting.

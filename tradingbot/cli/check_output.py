@@ -19,14 +19,14 @@ from tradingbot.formatting import bar_text
 from tradingbot.jobs.check import Check, Checked
 
 
-def check_document(found: Check) -> dict[str, Any]:
-    """All of it."""
+def check_document(check: Check) -> dict[str, Any]:
+    """Return the JSON document."""
     return {
-        "exit_code": found.exit_code,
-        "source": found.source,
-        "interval": found.interval,
-        "clock": found.clock.replace(tzinfo=UTC),
-        "tickers": [_ticker(ticker) for ticker in found.tickers],
+        "exit_code": check.exit_code,
+        "source": check.source,
+        "interval": check.interval,
+        "clock": check.clock.replace(tzinfo=UTC),
+        "tickers": [_ticker(ticker) for ticker in check.tickers],
     }
 
 
@@ -53,30 +53,30 @@ def _ticker(ticker: Checked) -> dict[str, Any]:
     }
 
 
-def show_check(found: Check, console: Console) -> None:
-    """A table of the tickers, then a line a finding."""
+def show_check(check: Check, console: Console) -> None:
+    """Print a table of the tickers, then a line for each finding."""
     table = plain_table(
         *("Ticker", "Verdict", "Calendar", "Bars", "From", "To", "Findings"),
         left=("Ticker", "Verdict", "Calendar", "From", "To", "Findings"),
     )
-    for ticker in found.tickers:
+    for ticker in check.tickers:
         kinds = [str(finding.kind) for finding, _ in ticker.findings]
         table.add_row(
             ticker.symbol,
             ticker.verdict,
             ticker.calendar or "",
             str(ticker.bars),
-            *("" if day is None else bar_text(day, found.interval) for day in _ends(ticker)),
+            *("" if day is None else bar_text(day, check.interval) for day in _ends(ticker)),
             ", ".join(kinds),
         )
     print_table(console, table)
     lines = [
         (str(action), ticker.symbol, finding.text)
-        for ticker in found.tickers
+        for ticker in check.tickers
         for finding, action in ticker.findings
     ]
-    lines += [("refused", one.symbol, one.error) for one in found.tickers if one.error is not None]
-    lines += [("note", one.symbol, note) for one in found.tickers for note in one.notes]
+    lines += [("refused", one.symbol, one.error) for one in check.tickers if one.error is not None]
+    lines += [("note", one.symbol, note) for one in check.tickers for note in one.notes]
     if lines:
         print_line(console)
     for action, symbol, text in lines:

@@ -1,4 +1,4 @@
-"""How a subcommand of `kronosbot` tells that an option is wrong."""
+"""Report wrong options of `kronosbot` subcommands in one line."""
 
 import sys
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.logs import likely_log_format, log_line
 from tradingbot.runtime.wrapping import width_of, wrapped
 
-WHOLE = 1000  # characters; Typer would cut the sentences of its lists at 45
+HELP_LIMIT = 1000  # characters; by default Typer cuts help texts in lists at 45
 
 
 class Command(TyperCommand):
-    """A subcommand that tells a wrong option in one line, as it tells every other failure.
+    """A subcommand that reports a wrong option in one line, like any other failure.
 
-    Its waits for Postgres are bounded.
+    It also limits the time that the command waits for Postgres.
     """
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Return the first sentence, for the list of commands: whole, since it is wrapped there."""
-        return super().get_short_help_str(max(limit, WHOLE))
+        """Return the first sentence for the list of commands, uncut because it is wrapped there."""
+        return super().get_short_help_str(max(limit, HELP_LIMIT))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -37,12 +37,12 @@ class Command(TyperCommand):
             return super().invoke(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments into `ctx`; what makes no sense ends the command with a line."""
+        """Parse the arguments into `ctx`. An invalid one ends the command with a one-line error."""
         with _usage_in_a_line(ctx):
             return self._parsed(ctx, args)
 
     def _parsed(self, ctx: Any, args: list[str]) -> list[str]:
-        given = list(args)
+        original = list(args)
         try:
             return super().parse_args(ctx, args)
         except KronosError as error:
@@ -52,22 +52,22 @@ class Command(TyperCommand):
             expected = _expected(option)
             if option is None or expected is None:
                 raise
-            values, _, _ = self.make_parser(ctx).parse_args(args=given)
+            values, _, _ = self.make_parser(ctx).parse_args(args=original)
             value, _ = option.consume_value(ctx, values)
             name = given_as(ctx, option)
             self.refuse(ctx, ConfigError(f"{name}={value!r}: expected {expected}"))
 
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
-        """End the command, whose options are parsed as far as `ctx.params` shows."""
+        """End the command with an error. Options parsed so far are in `ctx.params`."""
         fail(error, as_json=bool(ctx.params.get("as_json")))
 
 
 class Group(TyperGroup):
-    """A command with commands of its own."""
+    """A command that has subcommands."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
         """Return the first sentence, as `Command` does."""
-        return super().get_short_help_str(max(limit, WHOLE))
+        return super().get_short_help_str(max(limit, HELP_LIMIT))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the options before the name of a command."""
@@ -82,23 +82,23 @@ class Group(TyperGroup):
 
 @contextmanager
 def _usage_in_a_line(ctx: Any) -> Iterator[None]:
-    """Tell what Typer says about the arguments in one line, and end the process."""
+    """Turn Typer's usage errors into one line, and end the process."""
     try:
         yield
     except TyperException as error:
-        said = error.format_message()
-        if said == ctx.get_help():  # of a group alone
+        message = error.format_message()
+        if message == ctx.get_help():  # a group without a subcommand
             raise
-        end = "" if said.endswith((".", "?")) else "."
-        said = f"{said}{end} Try '{ctx.command_path} --help' for help."
+        end = "" if message.endswith((".", "?")) else "."
+        message = f"{message}{end} Try '{ctx.command_path} --help' for help."
         in_json = likely_log_format(sys.argv[1:], environment()) == "json"
-        line = wrapped(f"Error: {said}", width_of(sys.stderr))
-        typer.echo(log_line("ERROR", said) if in_json else line, err=True)
+        line = wrapped(f"Error: {message}", width_of(sys.stderr))
+        typer.echo(log_line("ERROR", message) if in_json else line, err=True)
         raise typer.Exit(error.exit_code) from None
 
 
 def _expected(option: Any) -> str | None:
-    """What a value of the option must look like; None where Typer's own words say it."""
+    """Return the expected form of the option's value, or None if Typer's message says it."""
     if not isinstance(option, TyperOption):
         return None
     kind = option.type_descriptor

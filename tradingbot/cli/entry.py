@@ -1,4 +1,4 @@
-"""The process of `kronosbot`: signals are handled before anything slow is imported."""
+"""Entry point of `kronosbot`. Installs signal handlers before slow imports."""
 
 import sys
 from functools import partial
@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command. Its subcommands are in `tradingbot.cli.main`."""
     in_json = likely_log_format(sys.argv[1:], environment()) == "json"
     exit_on_signals(partial(log_line, "ERROR") if in_json else str)
-    from tradingbot.cli.main import command  # slow: Ctrl-C must be handled by now
+    from tradingbot.cli.main import command  # slow import; from here on Ctrl-C is handled
 
     try:
         command()

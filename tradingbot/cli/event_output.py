@@ -1,4 +1,4 @@
-"""What `kronosbot score` prints of events: how good their chances were, and how reliable."""
+"""The event scores that `kronosbot score` prints: quality and reliability of the probabilities."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,15 +13,16 @@ from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS
 
 EXPLAINED = (
-    "Said: mean chance; Came: how often it happened; Brier: mean of (chance - outcome) squared;",
-    "Skill: 1 - Brier ÷ that of who always says how often it happens, above 0 is better",
+    "Forecast: mean probability; Rate: share that happened; Brier: mean of (probability - "
+    "outcome)²;",
+    "Skill: 1 - Brier ÷ that of always forecasting the rate, above 0 is better",
 )
 
 
 def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console) -> None:
-    """A table a model of all tickers and steps, then stated chances against observed frequencies.
+    """Print a table per model over all tickers and steps, and its reliability table.
 
-    Nothing where no events were stored. rows: of kronos_event_scores.
+    Prints nothing if no events were stored. `rows` are from kronos_event_scores.
     """
 
     def record(row: Row[Any]) -> tuple[str, str, str]:
@@ -31,10 +32,10 @@ def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console)
     for (model, revision, interval), of_record in groupby(sorted(rows, key=record), record):
         whole = [row for row in of_record if (row.symbol, row.step) == (ALL_SYMBOLS, ALL_STEPS)]
         every = next((row for row in whole if row.event == ALL_EVENTS), None)
-        if every is None:  # only some tickers were ever scored
+        if every is None:  # only some tickers have been scored so far
             continue
         name = f"{model} ({revision})" if revision else model
-        print_line(console, f"{name}, {interval}: {every.n} chances of events with an outcome")
+        print_line(console, f"{name}, {interval}: {every.n} event probabilities with an outcome")
         if every.brier is None:
             print_line(console, f"Too few to say anything: {every.n} of {MIN_FORECASTS}")
         else:
@@ -46,11 +47,11 @@ def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console)
         for line in EXPLAINED:
             print_line(console, line)
     if found.waiting:
-        print_line(console, f"{found.waiting} chances of events wait for their session")
+        print_line(console, f"{found.waiting} event probabilities wait for their session")
 
 
 def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
-    columns = ("Event", "n", "Said", "Came", "Brier", "Skill", "(95 %)")
+    columns = ("Event", "n", "Forecast", "Rate", "Brier", "Skill", "(95 %)")
     table = plain_table(*columns, left=("Event", "(95 %)"), gap=1)
     for row in rows:
         interval = ""
@@ -68,7 +69,7 @@ def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
 
 
 def _show_reliability(bins: Sequence[dict[str, Any]], console: Console) -> None:
-    table = plain_table("Chance said", "n", "Said", "Came", "(95 %)", left=("(95 %)",), gap=1)
+    table = plain_table("Probability", "n", "Forecast", "Rate", "(95 %)", left=("(95 %)",), gap=1)
     for one in bins:
         table.add_row(
             f"{100 * one['from']:.0f} to {100 * one['to']:.0f} %",

@@ -1,4 +1,4 @@
-"""`kronosbot export`: forecasts, scores, events and backtests as files for other programs."""
+"""`kronosbot export`: write forecasts, scores, events and backtests to files for other programs."""
 
 from datetime import datetime
 from pathlib import Path
@@ -22,20 +22,20 @@ export_app = typer.Typer(
 )
 
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="csv, json, or parquet (which wants pyarrow).")
+    Format, typer.Option("--format", help="csv, json, or parquet (requires pyarrow).")
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="The file to write; an older one is replaced. Default: stdout."
-    ),
+    typer.Option(metavar="FILE", help="The file to write or replace. Default: stdout."),
 ]
 ModelOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="This model only. Default: all.")
 ]
 SinceOption = Annotated[
     datetime | None,
-    typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="Made from bars of this day or later."),
+    typer.Option(
+        metavar="DATE", formats=["%Y-%m-%d"], help="Only forecasts from bars of this day or later."
+    ),
 ]
 
 
@@ -48,10 +48,10 @@ def forecasts(
     since: SinceOption = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Write every stored forecast, one row a day ahead.
+    """Write every stored forecast, one row per day ahead.
 
-    q05 to q95 are the quantiles that bots were given, raw_q05 to raw_q95 the model's own. Prices
-    are those of the day of the forecast: divide by last_close to compare across splits.
+    q05 to q95 are the quantiles served to bots, raw_q05 to raw_q95 the model's own. Prices are
+    as of the day of the forecast: divide by last_close to compare across splits.
 
     \b
     Try it:
@@ -95,14 +95,18 @@ def events(
     model: ModelOption = None,
     since: SinceOption = None,
     scores: Annotated[
-        bool, typer.Option("--scores", help="How good they were instead of the chances.")
+        bool,
+        typer.Option(
+            "--scores", help="Write the scores of the events instead of their probabilities."
+        ),
     ] = False,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Write the stored chance of each event by the end of each bar (KRONOS_EVENTS).
+    """Write the stored probability of each event by the end of each bar (KRONOS_EVENTS).
 
-    With --scores their record: a symbol of * is all tickers together, an event of * all events, a
-    step of 0 all steps. bin0_… to bin9_… are the chances from 0 to 10 %, … 90 to 100 %.
+    With --scores, write their scores: a symbol of * is all tickers together, an event of * all
+    events, a step of 0 all steps. bin0_… to bin9_… are the probabilities from 0 to 10 %, … 90 to
+    100 %.
 
     \b
     Try it:
@@ -125,15 +129,15 @@ def events(
 @export_app.command("backtest", cls=Command)
 def backtest_file(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="What `kronosbot backtest` has written.")
+        Path, typer.Argument(metavar="[FILE]", help="File written by `kronosbot backtest`.")
     ] = Path("backtest.csv"),
     form: FormatOption = Format.CSV,
     out: OutOption = None,
     closes: Annotated[
-        bool, typer.Option("--closes", help="The closes that came instead of the forecasts.")
+        bool, typer.Option("--closes", help="Write the realised closes instead of the forecasts.")
     ] = False,
 ) -> None:
-    """Write the forecasts of a backtest, or the closes that came, in any of the formats.
+    """Write the forecasts of a backtest, or the realised closes, in any of the formats.
 
     \b
     Try it:

@@ -30,13 +30,17 @@ Row = Mapping[str, Any]
 
 
 def export(rows: Iterable[Row], out: Path | None, form: Format, *, nothing: str) -> None:
-    """Write the rows and say how many, or end the command with what went wrong.
+    """Write the rows and print their number, or end the command with an error.
 
-    `nothing` is the error when there are none; an older file then stays.
+    Args:
+        rows: Rows to write.
+        out: The file; None for standard output. If there are no rows, an existing file stays.
+        form: The format.
+        nothing: The error message if there are no rows.
     """
     try:
         with stop_on_signals():
-            count = write_rows(_some(rows, nothing), out, form)
+            count = write_rows(_non_empty(rows, nothing), out, form)
     except (KronosError, Stopped) as error:
         fail(error, left="" if out is None else f"{out} is as it was")
     if out is not None:
@@ -46,7 +50,7 @@ def export(rows: Iterable[Row], out: Path | None, form: Format, *, nothing: str)
 
 
 def write_rows(rows: Iterable[Row], out: Path | None, form: Format) -> int:
-    """Write the rows, to standard output where `out` is None; return how many there were.
+    """Write the rows, to standard output if `out` is None, and return their number.
 
     Raises:
         ConfigError: `out` cannot be written, or Parquet has no file or no package to write it.
@@ -64,20 +68,24 @@ def write_rows(rows: Iterable[Row], out: Path | None, form: Format) -> int:
 
 
 def stored(url: str | None, read: Callable[..., Iterator[Row]], **which: Any) -> Iterator[Row]:
-    """Yield what `read(session, **which)` yields. DatabaseError when the database is not there."""
+    """Yield the rows of `read(session, **which)`.
+
+    Raises:
+        DatabaseError: The database does not exist.
+    """
     url = url or configured_url()
     if not database_exists(url):
-        raise DatabaseError(f"there is no {redact(url)} yet: the first `kronosbot run` makes it")
+        raise DatabaseError(f"there is no {redact(url)} yet: the first `kronosbot run` creates it")
     with read_only_session(url) as session:
         warn_of_damaged_rows(session)
         yield from read(session, **which)
 
 
 def backtested(path: Path, *, closes: bool) -> Iterator[Row]:
-    """Yield the forecasts of a backtest, or the closes that came.
+    """Yield the forecasts of a backtest, or the realised closes.
 
     Raises:
-        ConfigError: There is no such file, or it is not a backtest's.
+        ConfigError: The file does not exist, or is not a backtest's.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file; `kronosbot backtest` writes one")
@@ -89,8 +97,8 @@ def backtested(path: Path, *, closes: bool) -> Iterator[Row]:
         yield from _records(table[table["step"] > 0][COLUMNS].astype({"step": "int64"}))
 
 
-def _some(rows: Iterable[Row], nothing: str) -> Iterator[Row]:
-    """The rows; DatabaseError where there are none."""
+def _non_empty(rows: Iterable[Row], nothing: str) -> Iterator[Row]:
+    """Yield the rows, and raise DatabaseError if there are none."""
     none = True
     for row in rows:
         none = False
@@ -136,7 +144,7 @@ def _write_json(rows: Iterable[Row], file: IO[str]) -> int:
 def _json(row: Row) -> str:
     try:
         return orjson.dumps(dict(row)).decode()
-    except (TypeError, ValueError):  # half of a surrogate pair, or an integer of many digits
+    except (TypeError, ValueError):  # an unpaired surrogate, or an integer that is too large
         return json.dumps({name: _as_text(value) for name, value in row.items()})
 
 

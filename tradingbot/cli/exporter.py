@@ -1,4 +1,4 @@
-"""`kronosbot exporter`: metrics of the job for a Prometheus."""
+"""`kronosbot exporter`: serve metrics of the job to Prometheus."""
 
 import logging
 import sys
@@ -18,24 +18,24 @@ PORT = 9464
 def exporter(
     port: Annotated[
         int,
-        typer.Option(metavar="PORT", min=0, max=65535, help="Where to listen; 0: a free one."),
+        typer.Option(metavar="PORT", min=0, max=65535, help="Port to listen on; 0: any free port."),
     ] = PORT,
     host: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="On which address; 0.0.0.0 or :: for callers from elsewhere."
+            metavar="ADDRESS", help="Address to listen on; 0.0.0.0 or :: for other machines."
         ),
     ] = "127.0.0.1",
     source: Annotated[
         str | None,
-        source_option(f"By whose clock tickers are judged, and whose they are. {LAST_SOURCE}"),
+        source_option(f"Source that provides the clock and the tickers. {LAST_SOURCE}"),
     ] = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Answer /metrics for Prometheus, and /healthz, until it is stopped.
+    """Serve /metrics for Prometheus, and /healthz, until stopped.
 
-    Reads the database and nothing else, at most every 15 seconds. While the database is out of
-    reach kronosbot_up is 0, and the other metrics are missing. None has a secret or an address.
+    Reads only the database, at most every 15 seconds. While the database is out of reach
+    kronosbot_up is 0, and the other metrics are missing. No metric contains a secret or an address.
 
     Exit codes: 2 a wrong setting, or the port is taken; 130 Ctrl-C; 143 SIGTERM.
 
@@ -51,7 +51,7 @@ def exporter(
 
     try:
         url = database_url or configured_url()
-        get_engine(url)  # connects to nothing; a wrong address is told now
+        get_engine(url)  # does not connect; reports an invalid address early
         settings = Settings.from_env()
         cached = Cached(lambda: read_snapshot(url, settings, source=source, max_age=MAX_AGE))
         server = make_exporter(cached, version=__version__, host=host, port=port)

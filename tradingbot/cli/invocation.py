@@ -1,4 +1,4 @@
-"""The commands that a person can type next, as they work from where this one was typed."""
+"""Commands to suggest to the user, in a form that works from the current directory."""
 
 import os
 import shutil
@@ -11,21 +11,21 @@ _ROOT = Path(tradingbot.__file__).parent.parent
 
 
 def kronosbot() -> str:
-    """Return `kronosbot` as this process was called: with the path where it is not on PATH."""
+    """Return `kronosbot` as the user called it: with its path if it is not on PATH."""
     called = Path(sys.argv[0])
     if called.name != "kronosbot" or not called.exists():
         return "kronosbot"
-    return _typed(called)
+    return _command_for(called)
 
 
 def serve() -> str:
-    """Return what starts a Space with its page on this machine."""
+    """Return the command that starts a Space with its page on this machine."""
     in_clone = Path.cwd() == _ROOT and (_ROOT / "Makefile").exists()
-    return "make serve" if in_clone else f"{_typed(Path(sys.executable))} -m kronos_space"
+    return "make serve" if in_clone else f"{_command_for(Path(sys.executable))} -m kronos_space"
 
 
-def _typed(program: Path) -> str:
-    """Its name where that is found on PATH, else the shorter of its paths."""
+def _command_for(program: Path) -> str:
+    """Return the program's name if it is on PATH, or else the shorter of its paths."""
     found = shutil.which(program.name)
     if found is not None and Path(found).absolute() == program.absolute():
         return program.name

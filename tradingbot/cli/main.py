@@ -23,14 +23,14 @@ from tradingbot.cli.status import status
 
 
 class JobGroup(Group):
-    """The subcommands; arguments that name none of them are those of `run`."""
+    """The group of subcommands. Arguments without a subcommand are passed to `run`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments into `ctx`, with `run` where no subcommand is named."""
-        own = {name for option in self.get_params(ctx) for name in option.opts}
-        if ctx.resilient_parsing:  # a shell completes a line
+        """Parse the arguments into `ctx`. Insert `run` if no subcommand is named."""
+        group_options = {name for option in self.get_params(ctx) for name in option.opts}
+        if ctx.resilient_parsing:  # shell completion
             return super().parse_args(ctx, args)
-        if not args or (args[0].startswith("-") and args[0] not in own):
+        if not args or (args[0].startswith("-") and args[0] not in group_options):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -38,9 +38,9 @@ class JobGroup(Group):
 app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
     cls=JobGroup,
-    help="""Forecast every active ticker with Kronos and store what comes back.
+    help="""Forecast every active ticker with Kronos and store the forecasts.
 
-    Without a command it runs the job, so that a cronjob needs no arguments.
+    Without a command, `run` is used, so that a cron job needs no arguments.
 
     \b
     Try it, on this machine, with real candles and without a network:

@@ -1,4 +1,4 @@
-"""`kronosbot mcp`: forecasts for assistants, by the Model Context Protocol."""
+"""`kronosbot mcp`: serve forecasts to assistants over the Model Context Protocol."""
 
 import logging
 import sys
@@ -19,28 +19,31 @@ PORT = 7861
 def serve_mcp(
     http: Annotated[
         bool,
-        typer.Option("--http", help="Serve clients of this machine by HTTP, instead of one alone."),
+        typer.Option("--http", help="Serve any number of clients on this machine over HTTP."),
     ] = False,
     port: Annotated[
         int,
         typer.Option(
-            metavar="PORT", min=0, max=65535, help="With --http: where to listen; 0: a free one."
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="With --http: port to listen on; 0: any free port.",
         ),
     ] = PORT,
     source: Annotated[
         str | None,
-        source_option(f"Where candles come from: yahoo, csv:DIR or sample. {LAST_SOURCE}"),
+        source_option(f"Source of candles: yahoo, csv:DIR or sample. {LAST_SOURCE}"),
     ] = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Give an assistant the forecasts and their record.
+    """Serve forecasts and their scores to an assistant.
 
-    Serves the Model Context Protocol on standard input and output: an assistant starts the command
-    and ends it. With --http it listens on 127.0.0.1 for any number of them. All tools only read.
-    Logs go to standard error.
+    Serves the Model Context Protocol on standard input and output: the assistant starts
+    and stops the command. With --http it listens on 127.0.0.1 for any number of assistants. All
+    tools are read-only. Logs go to standard error.
 
-    Exit codes: 0 the client is gone; 1 the port is taken, or standard output cannot be written; 2 a
-    wrong setting, or the package mcp is missing; 130 Ctrl-C.
+    Exit codes: 0 the client has disconnected; 1 the port is taken, or standard output cannot be
+    written; 2 a wrong setting, or the package mcp is missing; 130 Ctrl-C.
 
     \b
     Try it:
@@ -58,7 +61,7 @@ def serve_mcp(
         from tradingbot.ai.mcp.transports import PATH, listen, serve_http, serve_stdio
 
         url = database_url or configured_url()
-        get_engine(url)  # connects to nothing; a wrong address is told now
+        get_engine(url)  # does not connect; reports an invalid address early
         there = database_exists(url)
         tools = KronosTools(Settings.from_env(), url, source=source)
         listener = listen(port) if http else None
@@ -68,7 +71,7 @@ def serve_mcp(
     if not there:
         typer.echo(
             f"There is no {redact(url)} yet, so forecasts come from the Space alone: `kronosbot "
-            "run` fills it; or set DATABASE_URL, or say --database-url, if it is another",
+            "run` creates it. For another database set DATABASE_URL or give --database-url",
             err=True,
         )
     server = make_server(tools.all())
@@ -79,8 +82,9 @@ def serve_mcp(
         return
     if sys.stdin is not None and sys.stdin.isatty():
         typer.echo(
-            "Waiting for an assistant on standard input: it starts this command itself; with "
-            "--http it finds an address. Ctrl-C ends it",
+            "Waiting for an assistant on standard input: assistants start this command "
+            "themselves. With "
+            "--http they connect to an address. Ctrl-C ends it",
             err=True,
         )
     try:
@@ -90,7 +94,7 @@ def serve_mcp(
 
 
 def _check_sdk() -> None:
-    """Raise ConfigError where the SDK is missing, or too old."""
+    """Raise ConfigError if the SDK is missing or too old."""
     try:
         import_module("mcp.server.apps")
     except ImportError as error:

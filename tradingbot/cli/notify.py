@@ -1,4 +1,4 @@
-"""`kronosbot notify --test`: whether notifications arrive."""
+"""`kronosbot notify --test`: check that notifications arrive."""
 
 from typing import Annotated
 
@@ -9,17 +9,15 @@ from tradingbot.errors import ConfigError, KronosError
 
 
 def notify(
-    test: Annotated[
-        bool, typer.Option("--test", help="Send a message that says it is a test.")
-    ] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send a test message.")] = False,
 ) -> None:
-    """Send a test message to where the outcomes of runs are posted, KRONOS_NOTIFY.
+    """Send a test message to KRONOS_NOTIFY, where the outcomes of runs are posted.
 
-    That is the address of a webhook, or of a service in a shape of its own:
+    KRONOS_NOTIFY is the address of a supported service or of a webhook:
     https://hooks.slack.com/services/..., telegram://TOKEN/CHAT, https://ntfy.sh/TOPIC, or any other
-    https address, which is sent one JSON document.
+    https address, to which a JSON document is posted.
 
-    Exit codes: 0 the service took it; 1 it did not; 2 KRONOS_NOTIFY is wrong or not set.
+    Exit codes: 0 the service accepted it; 1 it did not; 2 KRONOS_NOTIFY is wrong or not set.
 
     Try it: kronosbot notify --test
     """
@@ -28,11 +26,11 @@ def notify(
 
     try:
         if not test:
-            raise ConfigError("nothing to send: say --test for a message that says it is a test")
+            raise ConfigError("nothing to send: give --test to send a test message")
         target = configured_target()
         if target is None:
             raise ConfigError(
-                "KRONOS_NOTIFY is not set: where shall the message go? Such as https://ntfy.sh/TOPIC"
+                "KRONOS_NOTIFY is not set: expected an address such as https://ntfy.sh/TOPIC"
             )
         send(target, sample_message(), default_timeouts())
     except KronosError as error:

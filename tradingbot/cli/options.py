@@ -1,4 +1,4 @@
-"""The options that subcommands of `kronosbot` share."""
+"""Options shared by the subcommands of `kronosbot`."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -13,7 +13,7 @@ LAST_SOURCE = "[env KRONOS_DATA_SOURCE; default that of the last run]"
 
 
 class Format(StrEnum):
-    """Of what `kronosbot export` writes."""
+    """Output formats of `kronosbot export`."""
 
     CSV = "csv"
     JSON = "json"
@@ -21,11 +21,11 @@ class Format(StrEnum):
 
 
 class Tickers(tuple[str, ...]):
-    """Tickers as the value of one option; of a bare tuple Typer makes several values."""
+    """Tickers as the value of one option. Typer would read a plain tuple as several values."""
 
 
 def given_as(ctx: Any, option: Any) -> str:
-    """Return where the option's value is from: `--source`, or the variable of the environment."""
+    """Return the source of the option's value: `--source`, or its environment variable."""
     source = ctx.get_parameter_source(option.name)
     if source is not None and source.name == "ENVIRONMENT":
         return str(option.envvar)
@@ -40,7 +40,7 @@ def _check_source(ctx: typer.Context, option: typer.CallbackParam, value: str | 
 
 
 def source_option(about: str) -> Any:
-    """Declare --source: KRONOS_DATA_SOURCE where it is not given, None where neither is."""
+    """Declare --source. It falls back to KRONOS_DATA_SOURCE, and to None if that is not set."""
     return typer.Option(
         metavar="SOURCE",
         envvar="KRONOS_DATA_SOURCE",
@@ -51,14 +51,14 @@ def source_option(about: str) -> Any:
 
 
 def symbols_option(about: str) -> Any:
-    """Declare --symbols, which are at least one ticker."""
+    """Declare --symbols, with at least one ticker."""
     return typer.Option(metavar="A,B,...", parser=partial(check_symbols, "--symbols"), help=about)
 
 
 SourceOption = Annotated[
     str | None,
     source_option(
-        "Where candles come from: yahoo, csv:DIR (one file a ticker), or sample (real candles, no "
+        "Source of candles: yahoo, csv:DIR (one file per ticker), or sample (real candles, no "
         "network). [env KRONOS_DATA_SOURCE; default yahoo]"
     ),
 ]
@@ -78,24 +78,29 @@ SamplesOption = Annotated[
         metavar="PATHS",
         min=1,
         max=MAX_SAMPLES,
-        help="Paths a forecast. [env KRONOS_SAMPLES; default 50]",
+        help="Sample paths per forecast. [env KRONOS_SAMPLES; default 50]",
     ),
 ]
 ModelOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="With --local the model to load [env KRONOS_MODEL]; else the one that the Space "
+        help="With --local the model to load [env KRONOS_MODEL]; otherwise the model that the "
+        "Space "
         "must have.",
     ),
 ]
 TemperatureOption = Annotated[
-    float, typer.Option(metavar="T", min=0.001, max=100, help="How freely paths are drawn.")
+    float, typer.Option(metavar="T", min=0.001, max=100, help="Sampling temperature.")
 ]
 TopPOption = Annotated[
     float,
     typer.Option(
-        "--top-p", metavar="P", min=0.001, max=1, help="Leave out the least likely 1 - P."
+        "--top-p",
+        metavar="P",
+        min=0.001,
+        max=1,
+        help="Nucleus sampling: ignore the least likely 1 - P.",
     ),
 ]
 DayOption = Annotated[
@@ -103,8 +108,7 @@ DayOption = Annotated[
     typer.Option(
         metavar="DATE",
         formats=["%Y-%m-%d"],
-        help="Nothing after this day counts as known. Default: that of the file, else the newest "
-        "bar.",
+        help="Last day whose bars are used. Default: that of the file, or else the newest bar.",
     ),
 ]
 LocalOption = Annotated[
@@ -114,21 +118,22 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="The database. Everybody on this machine can read it in `ps`: where it has a "
+        help="The database. Other users of this machine can see it in `ps`: if it has a "
         "password, set DATABASE_URL instead. [env DATABASE_URL, POSTGRES_*; default "
         "sqlite:///kronos.db]",
     ),
 ]
 JsonOption = Annotated[
     bool,
-    # eager, so that it is known when another option turns out to be wrong
-    typer.Option("--json", is_eager=True, help="Print all of it as one JSON document on stdout."),
+    # eager, so that the value is known when another option is invalid
+    typer.Option("--json", is_eager=True, help="Print the result as one JSON document on stdout."),
 ]
 JumpsOption = Annotated[
     bool,
     typer.Option(
         "--allow-jumps",
-        help="Take breaks of scale (splits, pence and pounds) as real moves. [env KRONOS_MAX_JUMP: "
+        help="Treat breaks of scale (splits, pence and pounds) as real moves. [env "
+        "KRONOS_MAX_JUMP: "
         "up to this factor]",
     ),
 ]

@@ -1,4 +1,4 @@
-"""What the commands print: tables, lines, JSON documents, and the line of a failure."""
+"""Output of the commands: tables, lines, JSON documents and one-line errors."""
 
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -18,12 +18,12 @@ from tradingbot.runtime.wrapping import width_of, width_of_console, wrapped
 
 
 def plain_table(*columns: str, left: Collection[str] = (), gap: int = 2) -> Table:
-    """An empty table without lines: bold headings, and figures that line up on the right.
+    """Return an empty table without lines: bold headings, and figures aligned on the right.
 
     Args:
-        columns: The headings, from left to right.
-        left: Those of them whose cells are text and start on the left.
-        gap: Blanks between two columns.
+        columns: Headings, from left to right.
+        left: Headings of the text columns, which are aligned on the left.
+        gap: Spaces between two columns.
     """
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for heading in columns:
@@ -32,19 +32,19 @@ def plain_table(*columns: str, left: Collection[str] = (), gap: int = 2) -> Tabl
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print the whole table; a line longer than the console is better than a figure cut off."""
+    """Print the whole table. A line longer than the console is better than a truncated figure."""
     natural = console.options.update(max_width=1000)
     width = console.width
-    # rich would take no argument `width` that is more than the console's own
+    # rich ignores a `width` argument above the console's own width
     console.width = max(width, console.measure(table, options=natural).maximum)
     console.print(table)
     console.width = width
 
 
 def print_line(console: Console, line: str = "", *, always_wrap: bool = False) -> None:
-    """Print a line as it is: brackets are no markup, and numbers have no colour.
+    """Print a line literally: brackets are not markup, and numbers are not coloured.
 
-    On a terminal it is broken at words; in a file too, at the console's width, with `always_wrap`.
+    It is wrapped on a terminal. With `always_wrap` it is wrapped in a file, too.
     """
     line = wrapped(line, console.width if always_wrap else width_of_console(console))
     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -68,17 +68,17 @@ def finish(
 
 
 def fail(error: KronosError | Stopped, *, as_json: bool = False, left: str = "") -> NoReturn:
-    """End the command with a line on stderr and, if wanted, a JSON document on stdout.
+    """End the command with a line on stderr and, with `as_json`, a JSON document on stdout.
 
-    `left` says what a signal to stop leaves behind.
+    `left` describes the state that a stopped command leaves behind.
     """
     stopped = isinstance(error, Stopped)
-    said = "; ".join(filter(None, (f"Stopped by {error}", left))) if stopped else str(error)
-    said = shortened(printable(said))
+    message = "; ".join(filter(None, (f"Stopped by {error}", left))) if stopped else str(error)
+    message = shortened(printable(message))
     if as_json:
         out = SafeStream(sys.stdout)
-        failure = {"kind": type(error).__name__, "message": said}
+        failure = {"kind": type(error).__name__, "message": message}
         out.write(to_json({"exit_code": error.exit_code, "error": failure}) + "\n")
         out.flush()
-    typer.echo(wrapped(said if stopped else f"Error: {said}", width_of(sys.stderr)), err=True)
+    typer.echo(wrapped(message if stopped else f"Error: {message}", width_of(sys.stderr)), err=True)
     raise typer.Exit(error.exit_code)

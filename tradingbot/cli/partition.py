@@ -1,4 +1,4 @@
-"""`kronosbot partition`: the ledger in a partition a month."""
+"""`kronosbot partition`: split the ledger into monthly partitions."""
 
 from typing import Annotated
 
@@ -16,13 +16,13 @@ def partition(
         bool, typer.Option("--show", help="Print the partitions; change nothing.")
     ] = False,
 ) -> None:
-    """Make the ledger, kronos_forecasts, a table with a partition a month. On Postgres, once.
+    """Split the ledger, kronos_forecasts, into monthly partitions. Once, on Postgres only.
 
-    Worth it from tens of millions of forecasts on: an old month can be detached and archived, and
-    is vacuumed alone. What is there becomes the first partition as it stands; Postgres reads it
-    once, while nothing else can use the table. Every run makes the partitions of the months ahead.
+    Useful from tens of millions of forecasts: old months can be detached and archived, and each
+    is vacuumed separately. The existing rows become the first partition. Postgres reads them
+    once, and locks the table meanwhile. Every run creates the partitions of the next months.
 
-    Exit codes: 0 done, or it was so already; 1 the database is out of reach or refuses, and
+    Exit codes: 0 done, or already partitioned; 1 the database is out of reach or refuses, and
     nothing was changed; 2 a wrong setting; 130 Ctrl-C, and nothing was changed.
 
     \b
@@ -40,7 +40,7 @@ def partition(
             if not show:
                 partition_ledger(connection, utcnow())
             if not is_partitioned(connection):
-                typer.echo("kronos_forecasts is one table; `kronosbot partition` makes it several")
+                typer.echo("kronos_forecasts is one table; `kronosbot partition` splits it")
                 return
             for found in partitions(connection):
                 typer.echo(f"{found.name}  {found.bound}  {found.rows:,} rows")

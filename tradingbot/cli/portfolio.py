@@ -1,4 +1,4 @@
-"""`kronosbot portfolio`: what the bots own and have earned, and corrections by hand."""
+"""`kronosbot portfolio`: show the bots' holdings and results, and correct holdings by hand."""
 
 from functools import partial
 from typing import Annotated
@@ -34,7 +34,7 @@ def portfolio(
 ) -> None:
     """Show every bot's holdings, value over time, trades and realised result.
 
-    Reads the database and nothing else: prices are the newest closes that the bots have seen.
+    Reads only the database. Prices are the newest closes that the bots have seen.
     Money is USD.
 
     Exit codes: 0 shown; 1 there is no bot, or the database is out of reach; 2 a wrong setting.
@@ -68,13 +68,13 @@ def portfolio(
 def close(
     bot: BotArgument,
     ticker: TickerArgument,
-    price: Annotated[float, typer.Option(metavar="USD", help="What one unit brings; may be 0.")],
+    price: Annotated[float, typer.Option(metavar="USD", help="Price of one unit; may be 0.")],
     database_url: DatabaseOption = None,
 ) -> None:
-    """Sell all that a bot holds of a ticker at a price given by hand.
+    """Sell a bot's whole holding of a ticker at a given price.
 
-    For what has no price any more: a company that was taken over or delisted. Costs are not
-    counted. A round does the same at the last price once 20 sessions have had no bar.
+    For a ticker without prices, such as a company that was taken over or delisted. No costs are
+    charged. A round does this automatically at the last price after 20 sessions without a bar.
 
     Exit codes: 0 sold; 1 there is no such bot or holding, or the database is out of reach; 2 a
     wrong setting.
@@ -98,14 +98,14 @@ def set_quantity(
     bot: BotArgument,
     ticker: TickerArgument,
     quantity: Annotated[
-        float, typer.Argument(metavar="QUANTITY", help="Units, in shares of today.")
+        float, typer.Argument(metavar="QUANTITY", help="Units, in today's shares.")
     ],
     database_url: DatabaseOption = None,
 ) -> None:
-    """Write down how many units of a ticker a bot holds, in shares of today.
+    """Set the number of units of a ticker that a bot holds, in today's shares.
 
-    For a holding that is not traded, since it cannot be told whether a split is in it already.
-    Cash stays, and no trade is recorded.
+    For a holding that is not traded because it is unclear whether it already includes a split.
+    Cash does not change, and no trade is recorded.
 
     Exit codes: 0 written; 1 there is no such bot, or the database is out of reach; 2 a wrong
     setting.

@@ -26,12 +26,12 @@ from tradingbot.bots.statement import Booked, BotStatement
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.formatting import price_text
 
-MOST_LINES = 10  # of values and trades; the document has all
+MAX_LINES = 10  # lines of values and trades; the JSON document has all
 UNKNOWN = "not known"
 
 
 def portfolio_document(database: str, found: Sequence[BotStatement]) -> dict[str, Any]:
-    """All of it. Moments say their zone, bars do not."""
+    """Return the JSON document. Times of trades have a zone; times of bars do not."""
     bots = [asdict(one) for one in found]
     for bot in bots:
         for trade in bot["trades"]:
@@ -40,30 +40,30 @@ def portfolio_document(database: str, found: Sequence[BotStatement]) -> dict[str
 
 
 def show_portfolios(database: str, found: Sequence[BotStatement], console: Console) -> None:
-    """A bot after the other: holdings, value, trades, result."""
+    """Print holdings, values, trades and results of each bot."""
     print_line(console, f"Database  {database}")
     if not found:
-        print_line(console, "Bots      none yet: a bot's first round makes it")
-    for one in found:
+        print_line(console, "Bots      none yet: a bot's first round creates it")
+    for bot in found:
         print_line(console)
-        print_line(console, one.name)
-        print_table(console, _holdings_table(one))
+        print_line(console, bot.name)
+        print_table(console, _holdings_table(bot))
         print_line(console)
-        if one.values:
-            print_table(console, _values_table(one))
+        if bot.values:
+            print_table(console, _values_table(bot))
             print_line(console)
-        if one.trades:
-            print_table(console, _trades_table(one))
+        if bot.trades:
+            print_table(console, _trades_table(bot))
             print_line(console)
-        for line in _result_lines(one):
+        for line in _result_lines(bot):
             print_line(console, line)
 
 
-def _holdings_table(one: BotStatement) -> Table:
+def _holdings_table(bot: BotStatement) -> Table:
     table = plain_table(
         "Holding", "Quantity", "Price", "As of", "Value", "Cost", "Result", left=("Holding",)
     )
-    for holding in one.holdings:
+    for holding in bot.holdings:
         table.add_row(
             holding.symbol,
             f"{holding.quantity:.6g}",
@@ -73,27 +73,27 @@ def _holdings_table(one: BotStatement) -> Table:
             _money(holding.cost),
             _money(holding.result, signed=True),
         )
-    table.add_row("Cash", "", "", "", _money(one.cash), "", "")
-    table.add_row("In all", "", "", "", _money(one.value), "", "")
+    table.add_row("Cash", "", "", "", _money(bot.cash), "", "")
+    table.add_row("In all", "", "", "", _money(bot.value), "", "")
     return table
 
 
-def _values_table(one: BotStatement) -> Table:
-    """The newest values, and the change since the oldest one of all."""
+def _values_table(bot: BotStatement) -> Table:
+    """Return the newest values, and their change since the oldest value of all."""
     table = plain_table("Value at the close of", "Cash", "In all", "Change", left=())
-    first = one.values[0].value
-    for value in one.values[-MOST_LINES:]:
+    first = bot.values[0].value
+    for value in bot.values[-MAX_LINES:]:
         change = f"{value.value / first - 1:+.1%}" if first else ""
         table.add_row(f"{value.at:%Y-%m-%d}", _money(value.cash), _money(value.value), change)
     return table
 
 
-def _trades_table(one: BotStatement) -> Table:
+def _trades_table(bot: BotStatement) -> Table:
     table = plain_table(
         *("Trade (UTC)", "Ticker", "Side", "Quantity", "Price", "Costs", "Result", "Note"),
         left=("Trade (UTC)", "Ticker", "Side", "Note"),
     )
-    for trade in one.trades[-MOST_LINES:]:
+    for trade in bot.trades[-MAX_LINES:]:
         table.add_row(
             f"{trade.at:%Y-%m-%d %H:%M}",
             trade.symbol,
@@ -113,17 +113,17 @@ def _result_text(trade: Booked) -> str:
     return _money(trade.result, signed=True)
 
 
-def _result_lines(one: BotStatement) -> Iterator[str]:
-    sales = sum(trade.side == "sell" and trade.note != "split" for trade in one.trades)
+def _result_lines(bot: BotStatement) -> Iterator[str]:
+    sales = sum(trade.side == "sell" and trade.note != "split" for trade in bot.trades)
     yield (
-        f"Realised  {one.realised:+,.2f} USD by {sales} sales and {one.dividends:,.2f} of "
-        f"dividends; costs of all trades {one.costs:,.2f}"
+        f"Realised  {bot.realised:+,.2f} USD by {sales} sales and {bot.dividends:,.2f} of "
+        f"dividends; costs of all trades {bot.costs:,.2f}"
     )
-    if one.unknown:
-        yield f"Note      written by hand, so without a known cost: {', '.join(one.unknown)}"
-    if max(len(one.trades), len(one.values)) > MOST_LINES:
-        yield f"Note      the newest {MOST_LINES} values and trades: --json has them all"
-    yield "Note      dividends are credited where the source tells them: yahoo does"
+    if bot.unknown:
+        yield f"Note      written by hand, so without a known cost: {', '.join(bot.unknown)}"
+    if max(len(bot.trades), len(bot.values)) > MAX_LINES:
+        yield f"Note      the newest {MAX_LINES} values and trades: --json has them all"
+    yield "Note      dividends are credited if the source reports them, as yahoo does"
 
 
 def _money(amount: float | None, *, signed: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""`kronosbot report`: the forecasts and their record as one HTML file."""
+"""`kronosbot report`: write the forecasts and their scores to one HTML file."""
 
 import sys
 from pathlib import Path
@@ -15,13 +15,14 @@ from tradingbot.settings import Settings
 
 
 def write_report(
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The file to write; an older one is replaced.")
-    ] = Path("report.html"),
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write or replace.")] = Path(
+        "report.html"
+    ),
     source: Annotated[
         str | None,
         source_option(
-            "Where candles come from: csv:DIR, sample, or yahoo: those that the job has stored. "
+            "Source of candles: csv:DIR, sample, or yahoo, which means those that the job has "
+            "stored. "
             f"{LAST_SOURCE}"
         ),
     ] = None,
@@ -30,18 +31,18 @@ def write_report(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Report what `kronosbot backtest` has written to this file; no database is read.",
+            help="Report on this file, written by `kronosbot backtest`; no database is read.",
         ),
     ] = None,
     database_url: DatabaseOption = None,
 ) -> None:
-    """Write the forecasts and their record as one HTML file.
+    """Write the forecasts and their scores to one HTML file.
 
     Each ticker's candles with the newest forecast, earlier forecasts against the closes, how often
     the bands held, and how the forecasts compare with a random walk. The file needs no network:
-    mail it, or put it on any web server. Reads the database and nothing from a network.
+    mail it, or put it on any web server. Reads only the database, and nothing from a network.
 
-    Exit codes: 0 written; 1 nothing is there to report, or the database is out of reach; 2 a wrong
+    Exit codes: 0 written; 1 there is nothing to report, or the database is out of reach; 2 a wrong
     setting, or a file that cannot be written; 130 Ctrl-C.
 
     \b

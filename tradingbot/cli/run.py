@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 
 class RunCommand(Command):
-    """The command of `run`: a run that a wrong option ends has a summary as every other run."""
+    """The command `run`. A run that ends with a wrong option prints a summary like any other
+    run."""
 
     def refuse(self, ctx: Any, error: KronosError) -> NoReturn:
         """Print the summary of a run that did nothing, and end the command."""
@@ -71,13 +72,14 @@ def run(
         typer.Option(
             metavar="I/N",
             parser=Shard.parse,
-            help="Take part I, from 0, of the tickers dealt into N, so that N runs can share them. "
+            help="Forecast only part I (from 0) of N parts of the tickers, so that N runs can "
+            "share them. "
             "[env JOB_COMPLETION_INDEX and KRONOS_SHARDS; default all]",
         ),
     ] = None,
     database_url: DatabaseOption = None,
     dry_run: Annotated[
-        bool,  # eager, as --json: the summary of a run with a wrong option says it too
+        bool,  # eager, like --json, because the summary of a run with a wrong option contains it
         typer.Option("--dry-run", is_eager=True, help="Forecast and print, but store nothing."),
     ] = False,
     force: Annotated[
@@ -89,7 +91,7 @@ def run(
         typer.Option(
             "--log-format",
             metavar="auto|text|json",
-            help="Format of the progress on stderr: text, or one JSON object a line. "
+            help="Format of the progress on stderr: text, or one JSON object per line. "
             "[env KRONOS_LOG_FORMAT; default auto: json in a Kubernetes pod]",
         ),
     ] = None,
@@ -97,11 +99,11 @@ def run(
 ) -> None:
     """Forecast the active tickers once: the nightly job.
 
-    KRONOS_SPACE_URL is the address of the Space that forecasts, or HF_SPACE_REPO its name on the
-    Hub. With HF_TOKEN, a write token of its owner, it is woken first and paused at the end. With
-    --local none of them is needed.
+    KRONOS_SPACE_URL is the address of the forecasting Space, or HF_SPACE_REPO its name on the Hub.
+    With HF_TOKEN, a write token of its owner, the Space is woken first and paused at the end. With
+    --local, none of these is needed.
 
-    A second run does only what is missing. Progress goes to stderr, the report to stdout.
+    A second run forecasts only what is missing. Progress goes to stderr, the report to stdout.
 
     Exit codes: 0 done; 1 too few forecasts, or the Hub, the Space or the database out of reach;
     2 a wrong setting; 130 Ctrl-C; 143 SIGTERM; 129 the terminal was closed.
@@ -120,8 +122,8 @@ def run(
             from tradingbot.jobs.building import build_job
             from tradingbot.jobs.options import JobOptions
 
-            configured_target()  # checked before anything is done
-            log_format(log_lines, environment())  # KRONOS_LOG_FORMAT too, now strictly
+            configured_target()  # check the target before doing any work
+            log_format(log_lines, environment())  # checks KRONOS_LOG_FORMAT strictly
             settings = Settings.from_env()
             settings = replace(
                 settings,

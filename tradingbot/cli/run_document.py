@@ -1,31 +1,32 @@
-"""The summary of a run for machines: one document, or the lines of a log.
+"""The summary of a run for programs: one JSON document, or log lines.
 
-    {"version": "1.2.3", "message": null,           why it failed, or had nothing to do
-     "started_at": "2026-11-20T22:30:00+00:00", "seconds": 41.2,
-     "exit_code": 0, "error": null,                 null, or {"kind": …, "message": …}
-     "model": "NeoQuasar/Kronos-mini", "as_of": "2026-11-20T00:00:00",
-     "source": "yahoo", "shard": "0/1", "dry_run": false,
-     "database": "postgresql+psycopg2://me:***@db/bots",
-     "challengers": [{"name": "kronos-base", "stored": 3, "already_there": 0, "tickers": 3,
-                      "beside": false,              whether it has a share in what is served
-                      "failure": null}],            of KRONOS_MODELS; why it did no more
-     "counts": {"active": 3, "stored": 1, "already_there": 1, "failed": 1, "rows": 5},
-     "durations": {"wake": 30.1, "fetch": 2.0, …},  seconds by phase
-     "failures": [{"kind": "TooFewBars", "reason": "5 usable 1d bars …", "symbols": ["NEW"]}],
-     "tickers": {
-       "SPY": {"status": "stored",                  forecast (a dry run), stored, already_there,
-               "interval": "1d", "as_of": …,        failed or not_reached
-               "last_close": 512.3, "model": …, "model_revision": …, "made_at": …, "samples": 20,
-               "calibration": "raw",                or what made `quantiles` of the model's own
-               "shares": {"kronos": 0.15, …},       of combined quantiles, else null
-               "bars": [{"step": 1, "target_date": …, "open": …, "high": …, "low": …, "close": …,
-                         "volume": …, "quantiles": {"0.1": …}, "prob_up": 0.55,
-                         "actual": null}, …],       the close that came, where it is known already
-               "events": [{"event": "touch +2%", "probability": [0.1, …], "low": …, "high": …,
-                           "mean": null, "mean_error": null}, …]},  of KRONOS_EVENTS, by bar
-       "NEW": {"status": "failed", "kind": "TooFewBars", "reason": …}}}
+  {"version": "1.2.3", "message": null,           why it failed, or had nothing to do
+   "started_at": "2026-11-20T22:30:00+00:00", "seconds": 41.2,
+   "exit_code": 0, "error": null,                 null, or {"kind": …, "message": …}
+   "model": "NeoQuasar/Kronos-mini", "as_of": "2026-11-20T00:00:00",
+   "source": "yahoo", "shard": "0/1", "dry_run": false,
+   "database": "postgresql+psycopg2://me:***@db/bots",
+   "challengers": [{"name": "kronos-base", "stored": 3, "already_there": 0, "tickers": 3,
+                    "beside": false,              whether it has a weight in the served forecast
+                    "failure": null}],            of KRONOS_MODELS; null, or why it failed
+   "counts": {"active": 3, "stored": 1, "already_there": 1, "failed": 1, "rows": 5},
+   "durations": {"wake": 30.1, "fetch": 2.0, …},  seconds by phase
+   "failures": [{"kind": "TooFewBars", "reason": "5 usable 1d bars …", "symbols": ["NEW"]}],
+   "tickers": {
+     "SPY": {"status": "stored",                  forecast (a dry run), stored, already_there,
+             "interval": "1d", "as_of": …,        failed or not_reached
+             "last_close": 512.3, "model": …, "model_revision": …, "made_at": …, "samples": 20,
+             "calibration": "raw",                "raw", or the post-processing of `quantiles`
+             "shares": {"kronos": 0.15, …},       weights of combined quantiles, else null
+             "bars": [{"step": 1, "target_date": …, "open": …, "high": …, "low": …, "close": …,
+                       "volume": …, "quantiles": {"0.1": …}, "prob_up": 0.55,
+                       "actual": null}, …],       the realised close, if it is known
+             "events": [{"event": "touch +2%", "probability": [0.1, …], "low": …, "high": …,
+                         "mean": null, "mean_error": null}, …]},  of KRONOS_EVENTS, by bar
+     "NEW": {"status": "failed", "kind": "TooFewBars", "reason": …}}}
 
-Times of bars are naive UTC, as everywhere; moments say their zone. The top's `as_of` is the newest.
+Times of bars are naive UTC, as everywhere; other times have a zone. The top-level `as_of` is the
+newest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ from tradingbot.runtime.logs import log_line
 
 
 def document(summary: RunSummary) -> dict[str, Any]:
-    """All of it, as the module's docstring shows it."""
+    """Return the JSON document, as shown in the module's docstring."""
     return {
         "version": __version__,
         "message": summary.ending.message,
@@ -50,7 +51,7 @@ def document(summary: RunSummary) -> dict[str, Any]:
 
 
 def digest(summary: RunSummary) -> dict[str, Any]:
-    """What holds for the run as a whole."""
+    """Return the part of the document that describes the run as a whole."""
     ending = summary.ending
     forecasts = summary.forecasts.values()
     return {
@@ -75,7 +76,7 @@ def digest(summary: RunSummary) -> dict[str, Any]:
 
 
 def outcome_lines(summary: RunSummary) -> Iterator[str]:
-    """A line of the log for every ticker: the table, for what collects logs."""
+    """Yield a log line for each ticker, for systems that collect logs."""
     for symbol, outcome in summary.tickers.items():
         if (forecast := outcome.forecast) is not None:
             first = forecast.bars[0]

@@ -1,4 +1,4 @@
-"""The summary of a run for a person: the table of its forecasts, then what was done."""
+"""The summary of a run for people: the table of its forecasts, then what was done."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ RANGE = "10–90 % range"  # noqa: RUF001 - a range has an en dash
 
 
 def show(summary: RunSummary, console: Console) -> None:
-    """The table, then what was done."""
+    """Print the table of forecasts, then what was done."""
     outcomes = [outcome for outcome in summary.tickers.values() if outcome.forecast is not None]
     if outcomes:
         print_line(console)
@@ -29,11 +29,14 @@ def show(summary: RunSummary, console: Console) -> None:
 
 
 def forecast_table(outcomes: list[TickerOutcome]) -> Table:
-    """One row a future bar, grouped by ticker; the last column only where the future is known."""
+    """Return a table with one row per future bar, grouped by ticker.
+
+    The last column, the realised close, is present only if a close is known.
+    """
     known = any(outcome.actual for outcome in outcomes)
     headings = ["Ticker", "As of", "Last\nclose", "Date", "Forecast", RANGE, "P(up)"]
     if known:
-        headings.append("Actual ")  # one place more for the mark
+        headings.append("Actual ")  # room for the mark
     table = plain_table(*headings, left=("Ticker", "As of"))
     table.columns[0].style = "bold"
     table.columns[headings.index(RANGE)].justify = "center"
@@ -46,7 +49,7 @@ def forecast_table(outcomes: list[TickerOutcome]) -> Table:
 
 
 def _rows(outcome: TickerOutcome) -> Iterator[list[str]]:
-    """The cells of each future bar, the close that came last."""
+    """Yield the cells of each future bar; the last one is the realised close."""
     forecast = outcome.forecast
     assert forecast is not None
     decimals = _decimals(forecast.last_close)
@@ -68,7 +71,7 @@ def _rows(outcome: TickerOutcome) -> Iterator[list[str]]:
 
 
 def lines_of(summary: RunSummary) -> list[str]:
-    """What a person wants to know after the table, a line each."""
+    """Return the lines after the table."""
     return [*_model_lines(summary), *_stored_lines(summary), *_next_lines(summary)]
 
 
@@ -77,7 +80,7 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
     if forecasts:
         some = forecasts[next(s for s in (*summary.there, *summary.made) if s in forecasts)]
         yield (
-            f"Model    {model_text(some.model_name)}, {some.samples} paths a ticker; "
+            f"Model    {model_text(some.model_name)}, {some.samples} paths per ticker; "
             f"Forecast: mean close, P(up): "
             f"{'share above the last close' if some.calibration == RAW else 'chance of a rise'}"
         )
@@ -88,7 +91,8 @@ def _model_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _range_lines(forecasts: list[Forecast], some: Forecast) -> Iterator[str]:
-    """What made the ranges; `some` speaks for all where none is combined."""
+    """Yield lines about the origin of the ranges. `some` represents all forecasts if none is
+    combined."""
     combined = [one for one in forecasts if one.shares is not None]
     if not combined:
         if some.calibration != RAW:
@@ -97,16 +101,17 @@ def _range_lines(forecasts: list[Forecast], some: Forecast) -> Iterator[str]:
     shares = mean_shares([one.shares for one in combined if one.shares is not None])
     yield f"Ranges   {describe_bands(combined[0].calibration, shares)}"
     if alone := [one for one in forecasts if one.shares is None]:
-        yield f"         Kronos' own range for {_some(alone)}: too little is known to combine it"
+        names = _ticker_names(alone)
+        yield f"         Kronos' own range for {names}: too few outcomes to combine it"
     if outside := [one for one in combined if any(bar.is_outside for bar in one.bars)]:
         yield (
-            f"         Kronos' own forecast lies outside the range for {_some(outside)}: "
-            "its record does not bear such moves out"
+            f"         Kronos' own forecast lies outside the range for {_ticker_names(outside)}: "
+            "its past forecasts do not justify such moves"
         )
 
 
-def _some(forecasts: list[Forecast]) -> str:
-    """Their tickers, five at most by name."""
+def _ticker_names(forecasts: list[Forecast]) -> str:
+    """Return their tickers in words, at most five by name."""
     names = ", ".join(one.symbol for one in forecasts[:5])
     return f"{names} and {len(forecasts) - 5} more" if len(forecasts) > 5 else names
 
@@ -130,8 +135,8 @@ def _next_lines(summary: RunSummary) -> Iterator[str]:
         return
     command = invocation.kronosbot()
     steps = {
-        f"{command} status": "the runs, and how fresh forecasts are",
-        f"{command} report": "report.html: how good forecasts were",
+        f"{command} status": "runs, and the age of forecasts",
+        f"{command} report": "report.html: the quality of forecasts",
     }
     if summary.local:
         steps = {invocation.serve(): "a page to try it: http://127.0.0.1:7860", **steps}
@@ -141,7 +146,7 @@ def _next_lines(summary: RunSummary) -> Iterator[str]:
 
 
 def _coverage(summary: RunSummary) -> tuple[int, int]:
-    """How many known closes lie inside their 10-90 % range, of how many."""
+    """Return the number of known closes inside their 10-90 % range, and of all known closes."""
     inside = of = 0
     for outcome in summary.tickers.values():
         for bar in outcome.forecast.bars if outcome.forecast else ():
@@ -158,7 +163,7 @@ def _range(bar: ForecastBar) -> tuple[float, float]:
 
 
 def _decimals(price: float) -> int:
-    """449.30, 1.0843, and five digits that say something of whatever costs less than 1."""
+    """Return the number of decimals: 449.30, 1.0843, and five significant digits below 1."""
     if price >= 10:
         return 2
     return 4 if not 0 < price < 1 else 4 - math.floor(math.log10(price))

@@ -1,4 +1,4 @@
-"""A run of the job from the command line: how it is run, and how its summary is printed."""
+"""Run the job from the command line, and print its summary."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ def perform(
     local: bool,
     database_url: str | None,
 ) -> RunSummary:
-    """Build and run the job; return its summary, also where it failed or could not be built."""
+    """Build and run the job. Return its summary, even if it failed or could not be built."""
     job = None
     try:
         job = build()
@@ -38,7 +38,7 @@ def perform(
     except (KronosError, Stopped) as error:
         ending = Ending.by(error)
     except Exception as error:
-        logger.exception("This is a mistake in kronosbot, please report it")
+        logger.exception("This is a bug in kronosbot, please report it")
         ending = Ending(1, type(error).__name__, f"{type(error).__name__}: {error}")
     if job is not None:
         return job.summary(ending)
@@ -48,9 +48,10 @@ def perform(
 
 
 def print_summary(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) -> None:
-    """Post how the run ended where KRONOS_NOTIFY says, then print it: the summary on stdout.
+    """Post the outcome to KRONOS_NOTIFY, then print the summary on stdout.
 
-    What cannot be posted or shown is a warning: the work is done. Signals wait until the end.
+    A failure to post or to print is only a warning, because the work is done. Signals are held back
+    until the end.
     """
     with signals_held():
         announce(summary, default_timeouts())
@@ -78,8 +79,8 @@ def _print(summary: RunSummary, reporter: ProgressReporter, *, as_json: bool) ->
 
 
 def _ending_line(summary: RunSummary) -> str:
-    """What became of the run, in one line."""
+    """Return the outcome of the run in one line."""
     message = summary.ending.message
     if summary.ending.error == Stopped.__name__:
-        return f"Stopped by {message}; what was stored stays, and the next run does the rest"
+        return f"Stopped by {message}; stored forecasts stay, and the next run does the rest"
     return message or f"{len(summary.done)} of {len(summary.tickers)} tickers have a forecast"

@@ -1,4 +1,4 @@
-"""`kronosbot score`: how good the forecasts were."""
+"""`kronosbot score`: score the stored forecasts."""
 
 from functools import partial
 from typing import Annotated
@@ -23,12 +23,12 @@ from tradingbot.settings import Settings
 def score(
     source: Annotated[
         str | None,
-        source_option(f"Where candles come from: yahoo, csv:DIR or sample. {LAST_SOURCE}"),
+        source_option(f"Source of candles: yahoo, csv:DIR or sample. {LAST_SOURCE}"),
     ] = None,
     symbols: Annotated[
         Tickers | None,
         symbols_option(
-            "These tickers only; the record of all together stays as it is. Default: all."
+            "These tickers only; the scores of all together do not change. Default: all."
         ),
     ] = None,
     model: Annotated[
@@ -39,9 +39,9 @@ def score(
 ) -> None:
     """Compare every stored forecast whose session is complete with the realised closes.
 
-    Stores the record of each model, ticker and step ahead in kronos_scores, and shows it; that of
-    events (KRONOS_EVENTS) in kronos_event_scores. Every nightly run does so too. Fewer than 30
-    forecasts with an outcome are counted, not measured.
+    Stores the scores of each model, ticker and step ahead in kronos_scores, and shows them; those
+    of events (KRONOS_EVENTS) in kronos_event_scores. Every nightly run does the same. Fewer than 30
+    forecasts with an outcome are counted, but not scored.
 
     Exit codes: 0 done, also while all forecasts wait for their sessions; 1 there are no forecasts,
     none could be compared, or the database is out of reach; 2 a wrong setting; 130 Ctrl-C, which

@@ -1,4 +1,4 @@
-"""What `kronosbot score` prints: a table a model, or one JSON document."""
+"""The output of `kronosbot score`: a table per model, or one JSON document."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,23 +19,23 @@ from tradingbot.evaluation.ticker_comparison import TickerComparison, compare_ti
 from tradingbot.evaluation.track_record import relative_mae
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
 
-MOST_TICKERS = 20  # the document has all
+MAX_TICKERS = 20  # rows; the JSON document has all
 EXPLAINED = (
-    "Error: mean error ÷ that of tomorrow-equals-today; Skill: 1 - CRPS ÷ a random walk's, above 0 "
+    "Error: mean error ÷ that of a no-change forecast; Skill: 1 - CRPS ÷ a random walk's, above 0 "
     "is better;",
-    "EWMA: the same against a walk as volatile as the market is now; Held: share of closes inside "
+    "EWMA: the same against a random walk with EWMA volatility; Held: share of closes inside "
     "the 50, 80,",
     "90 % bands; Direction: share right, and its 95 % interval; IC: correlation across tickers;",
-    "p: how often chance alone makes a difference to the random walk as large as this, either way",
+    "p: two-sided p-value of the difference to the random walk",
     "(Diebold-Mariano; of single tickers adjusted for their number, Benjamini-Hochberg)",
 )
 
 
 def score_document(scores: StoredScores) -> dict[str, Any]:
-    """What was scored, and all the scores that are stored.
+    """Return the JSON document of a scoring, with all stored scores.
 
-    `scores` are of what was served, `parts` of its raw, calibrated and combined quantiles, `events`
-    of the chances of events.
+    `scores` are those of the served forecasts, `parts` those of the raw, calibrated and combined
+    quantiles, `events` those of event probabilities.
     """
     return {
         "error": None,
@@ -52,23 +52,28 @@ def score_document(scores: StoredScores) -> dict[str, Any]:
     }
 
 
-def _left_out(one: Unresolved) -> dict[str, Any]:
-    return {"symbol": one.symbol, "model_name": one.model_name, "reason": one.text, "n": one.n}
+def _left_out(unresolved: Unresolved) -> dict[str, Any]:
+    return {
+        "symbol": unresolved.symbol,
+        "model_name": unresolved.model_name,
+        "reason": unresolved.text,
+        "n": unresolved.n,
+    }
 
 
 def _as_dict(row: Row[Any]) -> dict[str, Any]:
-    moment: datetime = row.scored_at  # a moment says its zone, a bar does not
+    moment: datetime = row.scored_at  # a moment has a zone, the time of a bar does not
     return {**row._mapping, "scored_at": moment.replace(tzinfo=UTC)}
 
 
 def show_stored(scores: StoredScores, console: Console) -> None:
-    """All of it: forecasts, then events."""
+    """Print the scores of forecasts, then those of events."""
     show_scores(scores.found, scores.rows, console)
     show_events(scores.events, scores.event_rows, console)
 
 
 def show_scores(found: Scoring, rows: Sequence[Row[Any]], console: Console) -> None:
-    """A table a model, then what was not scored and why. rows: of kronos_scores."""
+    """Print a table per model, then what was not scored and why. `rows` are from kronos_scores."""
 
     def record(row: Row[Any]) -> tuple[str, str, str]:
         return row.model_name, row.model_revision, row.interval
@@ -131,7 +136,8 @@ def _table(rows: list[Row[Any]]) -> Table:
 
 
 def _show_parts(rows: list[Row[Any]], console: Console) -> None:
-    """What was served beside its parts, all tickers together; nothing where Kronos served alone."""
+    """Print the served forecast beside its parts, over all tickers; nothing if Kronos was served
+    alone."""
     whole = (ALL_SYMBOLS, ALL_STEPS, ALL_SESSIONS)
     parts = {
         row.forecast: row for row in rows if (row.symbol, row.step, row.last_sessions) == whole
@@ -156,7 +162,7 @@ def _held(row: Row[Any]) -> str:
 
 
 def _compared_tickers(rows: list[Row[Any]]) -> TickerComparison:
-    """Of all steps and sessions together."""
+    """Compare the tickers, each over all steps and sessions."""
     whole = (ALL_STEPS, ALL_SESSIONS)
     return compare_tickers(
         {
@@ -168,7 +174,7 @@ def _compared_tickers(rows: list[Row[Any]]) -> TickerComparison:
 
 
 def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
-    """All tickers together by window and by step, then each ticker by itself."""
+    """Yield the rows over all tickers by window and by step, then a row for each ticker."""
     together = [row for row in rows if row.symbol == ALL_SYMBOLS]
     sessions = max((row.sessions for row in together if row.step == ALL_STEPS), default=0)
     windows = [row for row in together if row.step == ALL_STEPS and row.last_sessions < sessions]
@@ -179,7 +185,7 @@ def _shown(rows: list[Row[Any]]) -> Iterator[Row[Any]]:
         for row in rows
         if row.symbol != ALL_SYMBOLS and (row.step, row.last_sessions) == (ALL_STEPS, ALL_SESSIONS)
     ]
-    yield from sorted(alone, key=lambda row: -row.n)[:MOST_TICKERS]
+    yield from sorted(alone, key=lambda row: -row.n)[:MAX_TICKERS]
 
 
 def _figures(row: Row[Any], p_value: float | None) -> Iterator[str]:

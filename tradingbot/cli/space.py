@@ -1,4 +1,4 @@
-"""`kronosbot space status|wake|pause`: the Space by hand, when no job does it."""
+"""`kronosbot space status|wake|pause`: control the Space by hand."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +14,11 @@ from tradingbot.settings import Settings, check_recipient
 space_app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
     cls=Group,
-    help="""Look at the Space, wake it or pause it by hand.
+    help="""Show the state of the Space, wake it or pause it by hand.
 
-    HF_SPACE_REPO names it on the Hub, and its address KRONOS_SPACE_URL follows from that; HF_TOKEN
-    is a write token of its owner. The nightly job does all this by itself; a job that uses the
-    Space just then is disturbed.
+    HF_SPACE_REPO is its name on the Hub; its address KRONOS_SPACE_URL is derived from it. HF_TOKEN
+    is a write token of its owner. The nightly job does all this itself. Do not use these commands
+    while a job is using the Space.
 
     Exit codes, of all three: 0 done; 1 the Hub or the Space is out of reach, or the Space has
     failed; 2 a setting is missing or wrong, or the Hub refuses the token; 130 Ctrl-C.
@@ -30,10 +30,10 @@ space_app = typer.Typer(
 
 @space_app.command("status")
 def status_command() -> None:
-    """Tell the Space's stage, and what it says about itself.
+    """Show the Space's stage and its health.
 
-    Without HF_TOKEN only the Space is asked, not the Hub. A Space that sleeps is not asked: that
-    would wake it.
+    Without HF_TOKEN only the Space is queried, not the Hub. A sleeping Space is not queried,
+    because that would wake it.
 
     Try it: kronosbot space status
     """
@@ -44,7 +44,7 @@ def status_command() -> None:
     with _failures_in_one_line() as reporter:
         settings = Settings.from_env()
         if settings.hf_token is None and settings.space_url is None:
-            raise ConfigError("neither HF_TOKEN nor KRONOS_SPACE_URL is set: whom to ask?")
+            raise ConfigError("neither HF_TOKEN nor KRONOS_SPACE_URL is set: set one of them")
         stage, log = None, ""
         check_recipient(settings, "KRONOS_API_KEY", "HF_TOKEN")
         check_hub_knows(settings)
@@ -57,18 +57,18 @@ def status_command() -> None:
             show("Space", f"{hub.repo}: {stage}")
             if stage in FAILED:
                 log = hub.log_tail(build=stage != "RUNTIME_ERROR")
-        well = show_health(settings, stage)
+        healthy = show_health(settings, stage)
         for line in log.splitlines():
             show("Log", line)
-    raise typer.Exit(0 if well else 1)
+    raise typer.Exit(0 if healthy else 1)
 
 
 @space_app.command()
 def wake() -> None:
     """Restart the Space, wait until it answers, and leave it running.
 
-    One that runs and answers already is left alone: to restart it, pause it first. Waits for
-    KRONOS_WAKE_TIMEOUT seconds (900) at most.
+    A Space that already runs and answers is not restarted; pause it first. Waits at most
+    KRONOS_WAKE_TIMEOUT seconds (900).
 
     Try it: kronosbot space wake
     """
@@ -93,12 +93,12 @@ def wake() -> None:
                 health = restart(hub, client, settings.wake_timeout, reporter)
         show("Space", f"{hub.repo}: RUNNING")
         show("Health", described(settings, health))
-        show("Next", "kronosbot space pause: it costs its owner's quota until then")
+        show("Next", "kronosbot space pause (until then the Space uses its owner's quota)")
 
 
 @space_app.command()
 def pause() -> None:
-    """Pause the Space, and see that the Hub shows it paused.
+    """Pause the Space, and check that the Hub shows it paused.
 
     Try it: kronosbot space pause
     """
@@ -108,7 +108,7 @@ def pause() -> None:
         settings = with_token(Settings.from_env())
         hub = hub_of(settings)
         reporter.step("pause", f"Pausing {hub.repo}")
-        with or_else("the Space may still be running: `kronosbot space status` tells"):
+        with or_else("the Space may still be running: check with `kronosbot space status`"):
             hub.pause()
         reporter.end()
         show("Space", f"{hub.repo}: {hub.stage()}")
@@ -116,12 +116,12 @@ def pause() -> None:
 
 @contextmanager
 def _failures_in_one_line() -> Iterator[ProgressReporter]:
-    """Signals and failures end the command with one line and the job's exit codes."""
+    """End the command on a signal or failure, with one line and the job's exit codes."""
     reporter = ProgressReporter()
     try:
         with reporter, stop_on_signals():
             yield reporter
     except (KronosError, Stopped) as error:
-        said = f"Stopped by {error}" if isinstance(error, Stopped) else f"Error: {error}"
-        reporter.say("; ".join([said, *getattr(error, "__notes__", [])]))
+        message = f"Stopped by {error}" if isinstance(error, Stopped) else f"Error: {error}"
+        reporter.say("; ".join([message, *getattr(error, "__notes__", [])]))
         raise typer.Exit(error.exit_code) from None

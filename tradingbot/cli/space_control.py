@@ -1,4 +1,4 @@
-"""What the commands of `kronosbot space` do, and the lines that they print."""
+"""The actions of `kronosbot space`, and the lines that they print."""
 
 import sys
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tradingbot.space.lifecycle import boot_id, wait_for_new_container
 
 @contextmanager
 def or_else(hint: str) -> Iterator[None]:
-    """Add to a failure or a signal in this block what it leaves behind."""
+    """Add a note about the state left behind to a failure or signal in this block."""
     try:
         yield
     except (KronosError, Stopped) as error:
@@ -28,7 +28,11 @@ def or_else(hint: str) -> Iterator[None]:
 
 
 def with_token(settings: Settings) -> Settings:
-    """Return `settings`; ConfigError if they have no token, or no Space of the Hub for it."""
+    """Return `settings` if they have a token and a Space on the Hub.
+
+    Raises:
+        ConfigError: they have not.
+    """
     if settings.hf_token is None:
         raise ConfigError(
             f"HF_TOKEN is not set: only with a write token of its owner can Space "
@@ -37,8 +41,8 @@ def with_token(settings: Settings) -> Settings:
     check_recipient(settings, "HF_TOKEN")
     if not settings.hf_space_repo:
         raise ConfigError(
-            f"HF_SPACE_REPO is not set: which Space of the Hub (owner/space) is served at "
-            f"{settings.space_url} its address does not tell"
+            f"HF_SPACE_REPO is not set: expected the name (owner/space) of the Space at "
+            f"{settings.space_url}"
         )
     return settings
 
@@ -50,7 +54,11 @@ def hub_of(settings: Settings) -> HubSpace:
 
 
 def client_of(settings: Settings) -> SpaceClient:
-    """Return a client of the Space; ConfigError if its address is not set."""
+    """Return a client of the Space.
+
+    Raises:
+        ConfigError: its address is not set.
+    """
     if settings.space_url is None:
         raise ConfigError(
             "KRONOS_SPACE_URL is not set: give the Space's address (https://owner-space.hf.space), "
@@ -60,7 +68,7 @@ def client_of(settings: Settings) -> SpaceClient:
 
 
 def health_if_up(hub: HubSpace, client: SpaceClient) -> dict[str, Any] | None:
-    """Return what the Space says about itself; None unless it runs and is well."""
+    """Return the Space's health, or None if it is not running or not healthy."""
     if hub.stage() != "RUNNING":
         return None
     try:
@@ -73,11 +81,11 @@ def health_if_up(hub: HubSpace, client: SpaceClient) -> dict[str, Any] | None:
 def restart(
     hub: HubSpace, client: SpaceClient, timeout: float, reporter: ProgressReporter
 ) -> dict[str, Any]:
-    """Restart the Space, wait for its new container and return what that says about itself."""
+    """Restart the Space, wait for its new container and return its health."""
     stage = hub.stage()
     old_boot = boot_id(client) if stage in RUNS else None
     reporter.step("wake", f"Waking {hub.repo} ({stage})")
-    with or_else("should it still be starting, `kronosbot space pause` puts it to rest"):
+    with or_else("the Space may still be starting; stop it with `kronosbot space pause`"):
         hub.restart()
         health = wait_for_new_container(
             hub, client, other_than=old_boot, timeout=timeout, say=reporter.say
@@ -87,7 +95,7 @@ def restart(
 
 
 def show_health(settings: Settings, stage: str | None) -> bool:
-    """Print what /health says, or why it is not known; return whether that is as it should be."""
+    """Print the Space's health, or why it is unknown. Return whether the state is as expected."""
     if settings.space_url is None:
         show("Health", "KRONOS_SPACE_URL is not set, so the Space is not asked")
         return stage not in FAILED
@@ -99,12 +107,12 @@ def show_health(settings: Settings, stage: str | None) -> bool:
             show("Health", described(settings, client.health()))
             return True
         except KronosError as error:
-            show("Health", f"no answer: {error}")
+            show("Health", f"no response: {error}")
             return False
 
 
 def described(settings: Settings, health: dict[str, Any]) -> str:
-    """Return one line about the container that answers."""
+    """Return one line about the container."""
     revision, uptime = health.get("model_revision"), health.get("uptime_s")
     parts = [
         f"{health['status']} at {settings.space_url}: {health['model']}",
@@ -116,7 +124,7 @@ def described(settings: Settings, health: dict[str, Any]) -> str:
 
 
 def show(name: str, line: str) -> None:
-    """Print a line on stdout, after its name."""
+    """Print a name and its line on stdout."""
     out = SafeStream(sys.stdout)
     out.write(f"{name:8} {line}\n")
     out.flush()

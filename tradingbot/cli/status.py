@@ -1,4 +1,4 @@
-"""`kronosbot status`: how the nightly job is doing."""
+"""`kronosbot status`: show the state of the nightly job."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from tradingbot.settings import Settings
 def status(
     source: Annotated[
         str | None,
-        source_option(f"By whose clock tickers are judged, and whose they are. {LAST_SOURCE}"),
+        source_option(f"Source that provides the clock and the tickers. {LAST_SOURCE}"),
     ] = None,
     database_url: DatabaseOption = None,
     max_age: Annotated[
@@ -24,8 +24,8 @@ def status(
             metavar="SESSIONS",
             min=0,
             max=10_000,
-            help="How far behind a forecast may be before that is a problem. Between the close "
-            "of an exchange and the nightly run 1 is normal; say 0 right after a run.",
+            help="Sessions that a forecast may be behind before it is a problem. Between the close "
+            "of an exchange and the nightly run 1 is normal; use 0 right after a run.",
         ),
     ] = 1,
     as_json: JsonOption = False,
@@ -34,25 +34,25 @@ def status(
         typer.Option(
             "--format",
             metavar="text|json|prometheus",
-            help="Tables, one JSON document, or metrics as `kronosbot exporter` has them.",
+            help="Tables, one JSON document, or metrics as served by `kronosbot exporter`.",
         ),
     ] = "text",
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="With --format prometheus: write them there, whole or not at all, for the "
+            help="With --format prometheus: write them atomically to this file, for the "
             "textfile collector of node_exporter. Default: stdout.",
         ),
     ] = None,
 ) -> None:
-    """Show the last runs, the freshest forecasts, and what is stale.
+    """Show the last runs, the newest forecasts, and stale tickers.
 
-    Reads the database and nothing else. Stale is an active ticker without a forecast, or with
-    one that is older than the latest complete session of its exchange.
+    Reads only the database. An active ticker is stale if it has no forecast, or only
+    one older than the latest complete session of its exchange.
 
-    Exit codes, for monitoring: 0 all is well; 1 something is stale beyond --max-age, the last run
-    failed or was killed, nothing is there yet, or the database is out of reach; 2 a wrong setting.
+    Exit codes, for monitoring: 0 all is well; 1 a ticker is stale beyond --max-age, the last run
+    failed or was killed, there is no run yet, or the database is out of reach; 2 a wrong setting.
 
     \b
     Try it:
@@ -83,14 +83,14 @@ def status(
 
 
 def _export(url: str, source: str | None, max_age: int, out: Path | None) -> NoReturn:
-    """Write the metrics, also where the database is out of reach, and end the command."""
+    """Write the metrics, even if the database is unreachable, and end the command."""
     from tradingbot import __version__
     from tradingbot.monitoring.metrics import metrics_text
     from tradingbot.monitoring.snapshot import read_snapshot
     from tradingbot.persistence.engine import get_engine
     from tradingbot.runtime.files import replaced
 
-    get_engine(url)  # connects to nothing; a wrong address is no state of the database
+    get_engine(url)  # does not connect; an invalid address is an error, not a state to export
     snapshot = read_snapshot(url, Settings.from_env(), source=source, max_age=max_age)
     text = metrics_text(snapshot, __version__)
     if out is None:

@@ -1,29 +1,29 @@
-"""What `kronosbot status` prints: tables and what is wrong, or one JSON document.
+"""The output of `kronosbot status`: tables and problems, or one JSON document.
 
-    {"exit_code": 1, "problems": ["2 of 100 active tickers are stale: GLD, QQQ"], "error": null,
-     "now": "2026-11-22T21:00:00+00:00", "database": "postgresql+psycopg2://me:***@db/bots",
-     "source": "yahoo", "clock": …,                by which sessions count as complete
-     "runs": [{"state": "ok",                      or failed, running, killed; newest first
-               "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
-               "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
-               "message": null,
-               "reconstruction_error": 0.0039,       median, how far last closes are read off
-     "durations": {"wake": 30.1, …},       seconds by phase
-     "error": null}, …],                   the kind of what ended it
-     "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
-                 "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
-                 "record": "all tickers, last 60 sessions: error 1.03 …",
-                 "challenger": false,         whether bots are not given its forecasts
-                 "trial": null,               of a challenger: what it has earned, in words
-                 "shares": {"kronos": 0.15, …},    of what is served; null: Kronos' alone
-                 "skills": {"raw": -0.07, "calibrated": …, "combined": …, "served": …}}],
-     "active": 100,                                tickers
-     "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
-               {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
-     "notes": [],                                  calendars that end within 60 days
-     "inactive": ["AAPL"]}                         have a forecast, but are active no more
+  {"exit_code": 1, "problems": ["2 of 100 active tickers are stale: GLD, QQQ"], "error": null,
+   "now": "2026-11-22T21:00:00+00:00", "database": "postgresql+psycopg2://me:***@db/bots",
+   "source": "yahoo", "clock": …,                time up to which sessions count as complete
+   "runs": [{"state": "ok",                      or failed, running, killed; newest first
+             "started_at": …, "seconds": 41.2, "exit_code": 0, "counts": {"active": 100, …},
+             "model": "NeoQuasar/Kronos-mini", "source": "yahoo", "shard": "0/1",
+             "message": null,
+             "reconstruction_error": 0.0039,     median error of the tokenizer's last close
+             "durations": {"wake": 30.1, …},     seconds by phase
+             "error": null}, …],                 type of the error that ended it
+   "models": [{"name": "NeoQuasar/Kronos-mini", "interval": "1d",
+               "as_of": "2026-11-20T00:00:00", "tickers": 100, "fresh": 98,
+               "record": "all tickers, last 60 sessions: error 1.03 …",
+               "challenger": false,              true if bots are not given its forecasts
+               "trial": null,                    state of a challenger's trial, in words
+               "shares": {"kronos": 0.15, …},    served weights; null: Kronos alone
+               "skills": {"raw": -0.07, "calibrated": …, "combined": …, "served": …}}],
+   "active": 100,                                tickers
+   "stale": [{"symbol": "QQQ", "as_of": null, "behind": null, "why": "no forecast"},
+             {"symbol": "GLD", "as_of": …, "behind": 2, "why": "2 sessions behind 2026-11-20"}],
+   "notes": [],                                  calendars that end within 60 days
+   "inactive": ["AAPL"]}                         have a forecast, but are no longer active
 
-What cannot be read at all is {"exit_code": 1, "error": {"kind": …, "message": …}}.
+If nothing can be read, the document is {"exit_code": 1, "error": {"kind": …, "message": …}}.
 """
 
 from collections.abc import Iterator
@@ -42,12 +42,15 @@ from tradingbot.jobs.status import Status
 from tradingbot.persistence.runs import Run
 from tradingbot.runtime.printable import shortened
 
-IN_RUNS, IN_MODELS = 20, 35  # characters of a model's name: what 80 columns leave to it
-MOST_LINES = 20  # of stale tickers; the document has all
+RUNS_WIDTH, MODELS_WIDTH = (
+    20,
+    35,
+)  # maximum length of a model's name, so that the tables fit 80 columns
+MAX_LINES = 20  # lines of stale tickers; the JSON document has all
 
 
 def status_document(status: Status) -> dict[str, Any]:
-    """All of it. Moments say their zone, bars do not."""
+    """Return the JSON document. Moments have a zone; times of bars do not."""
     content = asdict(status)
     for moments, name in ((content, "now"), (content, "clock"), *_starts(content["runs"])):
         if moments[name] is not None:
@@ -60,7 +63,7 @@ def _starts(runs: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
 
 
 def show_status(status: Status, console: Console) -> None:
-    """Tables, then what is wrong, or that nothing is."""
+    """Print tables, then the problems, or that there are none."""
     say = partial(print_line, console, always_wrap=status.clock is not None)
     if status.clock is not None:
         say(f"Database  {status.database}")
@@ -96,13 +99,13 @@ def _runs_table(status: Status) -> Table:
             "" if run.seconds is None else duration(run.seconds),
             "" if run.exit_code is None else str(run.exit_code),
             *counts,
-            shortened((run.model or "").rpartition("/")[2], IN_RUNS),
+            shortened((run.model or "").rpartition("/")[2], RUNS_WIDTH),
         )
     return table
 
 
 def _remark_lines(status: Status) -> Iterator[str]:
-    """What there is to say of a run beside its figures."""
+    """Yield a remark for each run that needs one."""
     remarks = [(run, _remark(run, status.now)) for run in status.runs]
     remarks = [(run, remark) for run, remark in remarks if remark]
     for number, (run, remark) in enumerate(remarks):
@@ -136,8 +139,8 @@ def _models_table(status: Status) -> Table:
 
 
 def _model(name: str) -> str:
-    """The name, and of the small one what it is not for, as far as there is room."""
-    return shortened(model_text(name), IN_MODELS)
+    """Return the model's name, and for a small model its purpose, shortened to fit."""
+    return shortened(model_text(name), MODELS_WIDTH)
 
 
 def _record_lines(status: Status) -> Iterator[str]:
@@ -149,7 +152,7 @@ def _record_lines(status: Status) -> Iterator[str]:
             yield f"{'Beside':8}  {model.name}: {model.trial or 'in shadow, no trial yet'}"
         if model.shares is not None:
             yield f"{'Bands':8}  {model.name}: {describe_shares(model.shares)}"
-        if len(model.skills) > 1:  # else Kronos alone was served
+        if len(model.skills) > 1:  # otherwise Kronos alone was served
             skills = ", ".join(f"{name} {100 * of:+.1f} %" for name, of in model.skills.items())
             yield f"{'Skill':8}  {model.name}: {skills}"
     if known:
@@ -157,17 +160,17 @@ def _record_lines(status: Status) -> Iterator[str]:
 
 
 def _stale_lines(status: Status) -> Iterator[str]:
-    """One a ticker, the worst first; then those that are not judged."""
+    """Yield a line for each stale ticker, the worst first, then the inactive tickers."""
     width = max((len(ticker.symbol) for ticker in status.stale), default=0)
-    for number, ticker in enumerate(status.stale[:MOST_LINES]):
+    for number, ticker in enumerate(status.stale[:MAX_LINES]):
         as_of = f"as of {ticker.as_of:%Y-%m-%d}, " if ticker.as_of else ""
         head = "Stale" if not number else ""
         yield f"{head:8}  {ticker.symbol:{width}}  {as_of}{ticker.why}"
-    if len(status.stale) > MOST_LINES:
-        yield f"{'':8}  and {len(status.stale) - MOST_LINES} more: --json has them all"
+    if len(status.stale) > MAX_LINES:
+        yield f"{'':8}  and {len(status.stale) - MAX_LINES} more: --json has them all"
     if status.inactive:
-        some = ", ".join(status.inactive[:MOST_LINES])
-        more = len(status.inactive) - MOST_LINES
+        some = ", ".join(status.inactive[:MAX_LINES])
+        more = len(status.inactive) - MAX_LINES
         yield f"Inactive  {some}{f' and {more} more' if more > 0 else ''}: not judged"
     if status.stale or status.inactive:
         yield ""

@@ -1,4 +1,4 @@
-"""`python -m tradingbot.kronostraderbot`: its options."""
+"""`python -m tradingbot.kronostraderbot` and its options."""
 
 from dataclasses import replace
 from functools import partial
@@ -16,11 +16,11 @@ NAME = "kronostraderbot"
 
 
 def command() -> None:
-    """Read the arguments and run a round, or a backtest."""
+    """Parse the arguments and run a round or a backtest."""
     run_command(
         _bot,
         "Trade on the forecasts that kronosbot has stored,",
-        symbols_help="Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and what is held; with "
+        symbols_help="Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and all holdings; with "
         "csv and sample the source's own.",
         cls=Command,
         prog_name="python -m tradingbot.kronostraderbot",
@@ -28,13 +28,14 @@ def command() -> None:
 
 
 def _bot(options: Options) -> KronosTraderBot:
-    """With another source than yahoo it has another name, and so a portfolio of its own."""
+    """Return the bot. With a source other than yahoo it has its own name, and thus its own
+    portfolio."""
     settings, url = Settings.from_env(), options.database_url
     if options.source is not None:
         settings = replace(settings, data_source=options.source)
     kind = settings.data_source.partition(":")[0]
     name = NAME if kind == DEFAULT_SOURCE else f"{NAME}-{kind}"
-    get_engine(url)  # an address that cannot be read is refused before anything is fetched
+    get_engine(url)  # reject an invalid address before fetching anything
     sessions = partial(get_db_session if options.writes else rehearsal_session, url)
     data = DataService(
         settings.data_source,

@@ -1,4 +1,4 @@
-"""The process of `kronostraderbot`: signals are handled before anything slow is imported."""
+"""Entry point of `kronostraderbot`. Installs signal handlers before slow imports."""
 
 from tradingbot.runtime.signals import exit_on_signals
 
@@ -6,6 +6,6 @@ from tradingbot.runtime.signals import exit_on_signals
 def main() -> None:
     """Run the command. Its options are in `tradingbot.cli.trader`."""
     exit_on_signals()
-    from tradingbot.cli.trader import command  # slow: Ctrl-C must be handled by now
+    from tradingbot.cli.trader import command  # slow import; from here on Ctrl-C is handled
 
     command()

@@ -161,7 +161,7 @@ def test_an_interrupted_backtest_keeps_what_it_has_and_goes_on_with_the_rest(
     assert process.returncode == code, err
     assert len(forecasts(two)) == 64
     if code > 0:
-        assert "backtest.csv has 32 of 40 forecasts, the same command goes on" in err
+        assert "backtest.csv has 32 of 40 forecasts, the same command resumes it" in err
     rest = kronosbot(*run, "--json", folder=tmp_path, KRONOS_SPACE_URL=space_url)
     assert rest.returncode == 0, rest.stderr
     assert json.loads(rest.stdout)["made"] == 8

@@ -119,7 +119,7 @@ def test_a_space_that_failed_shows_the_end_of_its_log_and_exits_1(tmp_path: Path
     code, out, err = space("wake", tmp_path, settings(hub, **HF_TOKEN))
     assert (code, out) == (1, [])
     assert "BUILD_ERROR; MemoryError: the model is too large" in err[-1]
-    assert "`kronosbot space pause` puts it to rest" in err[-1]
+    assert "stop it with `kronosbot space pause`" in err[-1]
 
 
 @pytest.mark.parametrize("command", ["status", "wake", "pause"])
@@ -148,7 +148,7 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
     assert process.returncode == code
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert err.splitlines()[-1] == (
-        f"Stopped by {name}; should it still be starting, `kronosbot space pause` puts it to rest"
+        f"Stopped by {name}; the Space may still be starting; stop it with `kronosbot space pause`"
     )
     assert "Traceback" not in err
 
@@ -156,7 +156,10 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
 def test_what_is_missing_is_named(tmp_path: Path, hub: Hub) -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("KRONOS_")}
     code, _, err = space("status", tmp_path, bare)
-    assert (code, err) == (2, ["Error: neither HF_TOKEN nor KRONOS_SPACE_URL is set: whom to ask?"])
+    assert (code, err) == (
+        2,
+        ["Error: neither HF_TOKEN nor KRONOS_SPACE_URL is set: set one of them"],
+    )
     code, _, err = space("wake", tmp_path, {**bare, **HF_TOKEN, "HF_ENDPOINT": hub.url})
     assert code == 2
     assert err[0].startswith("Error: KRONOS_SPACE_URL is not set")

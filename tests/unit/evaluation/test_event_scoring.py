@@ -272,7 +272,7 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
     show_stored(scores, Console(file=said, width=80))
     lines = said.getvalue().splitlines()
     assert max(map(len, lines)) <= 90
-    assert lines[0] == "mini (r1), 1d: 228 chances of events with an outcome"
+    assert lines[0] == "mini (r1), 1d: 228 event probabilities with an outcome"
     told = {line[:26].strip(): line.split() for line in lines}
     whole = rows(sqlite_url)[ALL_SYMBOLS, "touch +1%", 0]
     assert told["touch +1%"][2:6] == [
@@ -282,7 +282,7 @@ def test_scores_of_events_are_shown_in_tables_and_a_document(sqlite_url: str) ->
     [bin_line] = [line.split() for line in lines if line.strip().startswith("20 to 30 %")]
     all_events = rows(sqlite_url)[ALL_SYMBOLS, ALL_EVENTS, 0]
     assert bin_line[4:6] == [str(all_events.bins[0]["n"]), "22%"]
-    assert lines[-1] == "12 chances of events wait for their session"
+    assert lines[-1] == "12 event probabilities wait for their session"
 
     document = score_document(scores)
     assert (document["events_scored"], document["events_waiting"]) == (228, 12)

@@ -56,7 +56,7 @@ def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -
         "EURUSD=X  2024-03-08  1.1000  Mon 11 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
         "                              Tue 12 Mar    1.1000  1.0560–1.1440    55%",  # noqa: RUF001
         "",
-        "Model    kronos-nano (not meant for trading), 20 paths a ticker; Forecast: mean close, "
+        "Model    kronos-nano (not meant for trading), 20 paths per ticker; Forecast: mean close, "
         "P(up): share above the last close",
         "Actual   1 of 2 closes lie inside their 10–90 % range (* outside)",  # noqa: RUF001
         "Stored   1 ticker (2 rows) now, 1 ticker already there: "
@@ -149,5 +149,5 @@ def test_the_shares_are_the_mean_of_the_combined_forecasts_and_the_others_are_na
     assert told == [
         "Ranges   40 % volatility model, 30 % random walk, 30 % Kronos "
         "(combined until 2024-03-07, n=900)",
-        "         Kronos' own range for NEW: too little is known to combine it",
+        "         Kronos' own range for NEW: too few outcomes to combine it",
     ]
