@@ -1,8 +1,8 @@
-"""Trading bots with Kronos forecasts: the nightly job, the client and the tools. No torch.
+"""Trading bots with Kronos forecasts: the nightly job, the client and the tools. Needs no torch.
 
-    from tradingbot import Bot, KronosClient, kronos_forecast
+  from tradingbot import Bot, KronosClient, kronos_forecast
 
-Each name is imported on first use, so that one does not cost them all.
+Each name is imported on first use, so that using one does not load the dependencies of all.
 """
 
 from importlib import import_module
@@ -29,7 +29,7 @@ __all__ = [
     "run_ai_with_tools_async",
 ]
 
-_HOMES = {
+_MODULES = {
     "AsyncKronosClient": "tradingbot.client",
     "Bot": "tradingbot.bots.bot",
     "KronosClient": "tradingbot.client",
@@ -43,9 +43,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a name on first use."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""Charts for notebooks, drawn by plotly where that is installed."""
+"""Charts for notebooks, drawn with plotly if it is installed."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,25 +19,30 @@ def fan_chart(
     recent: Sequence[tuple[datetime, float]],
     title: str,
 ) -> "go.Figure":
-    """The median as a line, and a band between each level and its counterpart above the median.
+    """Return a chart with the median as a line, and a band for each pair of levels around it.
 
-    `recent` closes are a line before them.
+    Args:
+        times: Time of each future bar.
+        quantiles: Level -> price at each time.
+        recent: Past closes, drawn as a line before the forecast.
+        title: Title of the chart.
 
-    ImportError when plotly is not installed.
+    Raises:
+        ImportError: plotly is not installed.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    told = [""] * len(times)  # the bands, for the median's hover
+    hover = [""] * len(times)  # text of the bands, shown when hovering over the median
     for level in sorted(level for level in quantiles if level < 0.5):
         upper = round(1 - level, 6)
         if upper not in quantiles:
             continue
         name = f"{100 * (upper - level):.0f} % band"
         edges = list(zip(quantiles[level], quantiles[upper], strict=True))
-        told = [
+        hover = [
             f"<br>{name} {low:,.6g} to {high:,.6g}{inner}"
-            for (low, high), inner in zip(edges, told, strict=True)
+            for (low, high), inner in zip(edges, hover, strict=True)
         ]
         figure.add_scatter(
             x=[*times, *reversed(times)],
@@ -58,7 +63,7 @@ def fan_chart(
             y=[*quantiles[0.5]],
             mode="lines",
             line={"color": LINE},
-            customdata=told,
+            customdata=hover,
             hovertemplate="%{y:,.6~g}%{customdata}",
             name="median",
         )

@@ -1,23 +1,23 @@
-"""Everything that can go wrong, as a tree to catch from.
+"""All errors of the package, as a tree.
 
 KronosError                 the root; its text is one line for a person
-├── ConfigError             a setting is wrong: exit code 2, nothing was touched
-├── DataError               the candles of one ticker; the other tickers go on
-│   ├── UnknownSymbol       the source has never heard of it
-│   ├── TooFewBars          known, but its history is too short to forecast from
-│   └── DataUnavailable     the source is out of reach or limits us: may pass
+├── ConfigError             a setting is wrong: exit code 2, nothing was changed
+├── DataError               no usable candles for one ticker; the other tickers continue
+│   ├── UnknownSymbol       the source does not know the ticker
+│   ├── TooFewBars          the history is too short for a forecast
+│   └── DataUnavailable     the source is out of reach or limits requests: transient
 ├── SpaceError              the Space could not answer
-│   ├── SpaceUnavailable    out of reach, asleep, overloaded or too slow: may pass
-│   └── SpaceRejected       it answered, and refuses this request: will not pass
+│   ├── SpaceUnavailable    out of reach, asleep, overloaded or too slow: transient
+│   └── SpaceRejected       the Space refuses this request: permanent
 ├── BotError                a bot's round failed, and nothing was traded
-│   ├── StrategyError       its decisionFunction raised, or answered neither -1, 0 nor 1
-│   └── TradeRefused        a trade that cannot be: no such price, not so much cash
-├── AIError                 the language model is not available, or came to no answer
+│   ├── StrategyError       its decisionFunction raised, or did not return -1, 0 or 1
+│   └── TradeRefused        an impossible trade: no such price, not enough cash
+├── AIError                 the language model is not available, or gave no answer
 ├── HubError                the Hub could not start, stop or describe the Space
 │   └── HubRefused          the token or the Space's name is wrong: exit code 2
 ├── DatabaseError           the database is out of reach or refuses
-│   └── DatabaseUnavailable a lost connection, a restart, a lock of others: may pass
-├── RunOvertaken            another run of the job has taken this one's place
+│   └── DatabaseUnavailable a lost connection, a restart, a lock of others: transient
+├── RunOvertaken            another run of the job has replaced this one
 └── RunStuck                another run of the job holds its lock and does nothing
 """
 
@@ -25,12 +25,12 @@ from typing import ClassVar
 
 
 class KronosError(Exception):
-    """Root of the tree. `str(error)` names the thing, the value and the way out, in one line.
+    """Root of the tree. `str(error)` is one line with the thing, the value and the way out.
 
     Attributes:
-        symbol: The ticker that the error concerns, or None. `str(error)` then begins with it.
+        symbol: The ticker that the error concerns, or None. `str(error)` begins with it.
         reason: The text without the ticker.
-        exit_code: What a command ends with after this error.
+        exit_code: The exit code of a command that ends with this error.
     """
 
     exit_code: ClassVar[int] = 1
@@ -60,7 +60,7 @@ class TooFewBars(DataError):
 
 
 class DataUnavailable(DataError):
-    """The data source is out of reach or limits its callers; trying later may help."""
+    """The data source is out of reach or limits requests; trying later may help."""
 
 
 class SpaceError(KronosError):
@@ -80,15 +80,15 @@ class BotError(KronosError):
 
 
 class StrategyError(BotError):
-    """A bot's decision function raised, or answered neither -1, 0 nor 1."""
+    """A bot's decision function raised, or did not return -1, 0 or 1."""
 
 
 class TradeRefused(BotError):
-    """A trade or a portfolio that cannot be: no such price, not so much cash."""
+    """An impossible trade or portfolio: no such price, not enough cash."""
 
 
 class AIError(KronosError):
-    """The language model is not available, or came to no answer."""
+    """The language model is not available, or gave no answer."""
 
 
 class HubError(KronosError):
@@ -106,12 +106,13 @@ class DatabaseError(KronosError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The connection was lost, or the server restarts, is full or locked; trying later may help."""
+    """The connection was lost, or the server is restarting, full or locked; trying later may
+    help."""
 
 
 class RunOvertaken(KronosError):
-    """The lock of this run was lost with the database's connection, and another run has it now."""
+    """This run lost its lock with the database connection, and another run now holds the lock."""
 
 
 class RunStuck(KronosError):
-    """Another run holds this run's lock and shows no sign of work."""
+    """Another run holds this run's lock and shows no activity."""

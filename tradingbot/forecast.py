@@ -1,4 +1,4 @@
-"""What a forecast is, wherever it came from: the Space, the table or the ledger."""
+"""The Forecast value object, whether it comes from the Space, the table or the ledger."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 
 QUANTILE_LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))  # 0.05, 0.1 … 0.95
-LEVELS = (0.1, 0.5, 0.9)  # of a frame's quantiles, unless others are asked for
-FAN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # those of a chart
-ANCHORED = "+anchored"  # ends the revision of forecasts whose paths start from the last close
+LEVELS = (0.1, 0.5, 0.9)  # default quantile levels of a frame
+FAN = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)  # quantile levels of a chart
+# suffix of the revision of forecasts whose paths are anchored at the last close
+ANCHORED = "+anchored"
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,18 @@ class ForecastBar:
     open: float
     high: float
     low: float
-    close: float  # mean over the sample paths, as are the other four
+    close: float  # mean over the sample paths, like the other four
     volume: float
     close_quantiles: Mapping[float, float]  # level -> price, as in QUANTILE_LEVELS; ascending
-    prob_up: float  # chance of a close above `last_close`, as those quantiles have it
-    raw: "ForecastBar | None" = None  # as the model said it, where the quantiles are no longer that
-    # the model's own, calibrated, where `close_quantiles` are combined with other forecasts
+    prob_up: float  # probability of a close above `last_close`, from these quantiles
+    raw: "ForecastBar | None" = None  # the model's own forecast, if the quantiles were changed
+    # the model's own quantiles, calibrated, if `close_quantiles` are combined with other forecasts
     calibrated: Mapping[float, float] | None = None
 
     def quantile(self, level: float) -> float:
-        """The price below which the close is with this probability, read off between the levels.
+        """Return the price of a quantile, interpolated between the levels.
 
-        ValueError beyond the outermost ones: so few paths say nothing of rarer outcomes.
+        Raise ValueError beyond the outermost levels, where there are too few paths.
         """
         levels, prices = list(self.close_quantiles), list(self.close_quantiles.values())
         if not levels[0] <= level <= levels[-1]:
@@ -58,18 +59,18 @@ class ForecastBar:
 
     @property
     def is_outside(self) -> bool:
-        """Whether Kronos' mean close lies outside the band that should hold four of five."""
+        """Return whether Kronos' mean close is outside the 10-90 % band."""
         return not self.close_quantiles[0.1] <= self.close <= self.close_quantiles[0.9]
 
     def times(self, scale: float) -> "ForecastBar":
-        """The bar with all prices multiplied by `scale`, and the volume divided by it."""
+        """Return the bar with all prices multiplied by `scale`, and the volume divided by it."""
         return replace(
             self,
             open=self.open * scale,
             high=self.high * scale,
             low=self.low * scale,
             close=self.close * scale,
-            volume=self.volume and self.volume / scale,  # None in the first published layout
+            volume=self.volume and self.volume / scale,  # None in the first published schema
             close_quantiles=_times(self.close_quantiles, scale),
             raw=self.raw and self.raw.times(scale),
             calibrated=self.calibrated and _times(self.calibrated, scale),
@@ -78,19 +79,19 @@ class ForecastBar:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """The last close as the model's tokenizer gives it back."""
+    """The tokenizer's reconstruction of the last close."""
 
-    close: float  # where the model's own paths start from; may be 0 or less
-    factor: float  # what their prices were multiplied by: last_close ÷ close, or 1
+    close: float  # start of the model's own paths; may be 0 or less
+    factor: float  # factor applied to the paths' prices: last_close ÷ close, or 1
 
     def error(self, last_close: float) -> float:
-        """How far it is off, as a share of the last close."""
+        """Return the relative error of the reconstruction."""
         return abs(self.close / last_close - 1)
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The next bars of one ticker as one model saw them from one `as_of`."""
+    """The next bars of one ticker, forecast by one model from one `as_of`."""
 
     symbol: str
     interval: str
@@ -104,27 +105,26 @@ class Forecast:
     bars: tuple[ForecastBar, ...]
     warnings: tuple[str, ...] = ()
     bars_hash: str = ""  # of the candles that the model saw; "": not known
-    calibration: str = RAW  # or what made `close_quantiles` of the model's own
-    # of combined quantiles: forecaster -> its share, the mean over the bars; their sum is 1
+    calibration: str = RAW  # RAW, or the post-processing that produced `close_quantiles`
+    # shares of combined quantiles: forecaster -> mean over the bars; they sum to 1
     shares: Mapping[str, float] | None = None
-    # None: the Space is too old to anchor its paths; or the forecast was read from the database
+    # None if the Space is too old to anchor paths, or the forecast was read from the database
     reconstruction: Reconstruction | None = None
-    # float64, samples x horizon x [open, high, low, close, volume], where they were asked for; as
-    # the model said them, also where the quantiles are calibrated
+    # float64, samples x horizon x [open, high, low, close, volume], if requested; never calibrated
     paths: np.ndarray | None = field(default=None, compare=False, repr=False)
-    # closes that came before, up to `last_close`, with their times, for charts
+    # past closes up to `last_close`, with their times, for charts
     recent: tuple[tuple[datetime, float], ...] = field(default=(), compare=False, repr=False)
-    events: tuple[EventChance, ...] = ()  # what was asked about the paths, by the end of each bar
+    # probabilities of the requested events, by the end of each bar
+    events: tuple[EventChance, ...] = ()
 
     @property
     def horizon(self) -> int:
         return len(self.bars)
 
     def restated(self, close: float | None) -> "Forecast":
-        """The forecast in the scale of candles whose bar of `as_of` closes at `close`.
+        """Return the forecast in the scale of candles whose `as_of` bar closes at `close`.
 
-        After a split these are no longer the candles that it was made from. Unchanged where the
-        close is not known.
+        After a split, candles differ from those of the forecast. Unchanged if `close` is unknown.
         """
         scale = price_scale(self.last_close, close)
         if scale == 1:
@@ -139,14 +139,14 @@ class Forecast:
 
     @property
     def kronos_share(self) -> float:
-        """How much of the quantiles is Kronos': 1 unless they are combined."""
+        """Return the share of Kronos in the quantiles: 1 unless they are combined."""
         return 1.0 if self.shares is None else self.shares.get(KRONOS, 0.0)
 
     def uncombined(self) -> "Forecast":
-        """The forecast with Kronos' own quantiles, calibrated where they were.
+        """Return the forecast with Kronos' own quantiles, calibrated if they were.
 
         Raises:
-            DataError: The combined quantiles are all that is known of it.
+            DataError: Only the combined quantiles are stored.
         """
         if self.shares is None:
             return self
@@ -163,14 +163,12 @@ class Forecast:
     def to_frame(
         self, source: str | None = None, *, levels: Iterable[float] = LEVELS
     ) -> "pd.DataFrame":
-        """One row a future bar, with a column for each level of the close's quantiles.
+        """Return one row per future bar, with a column for each quantile level of the close.
 
-        And one for each event that was asked: its chance by the end of the bar.
-
-        `attrs` says what is known of the forecast, all of it as JSON can hold it, and where it is
-        from ("space" or "stored") if `source` does.
+        Each event has a column with its probability by the end of the bar. `attrs` holds metadata
+        of the forecast as JSON-compatible values, and `source` ("space" or "stored").
         """
-        import pandas as pd  # a third of a second, and not everyone wants a frame
+        import pandas as pd  # takes a third of a second to import
 
         frame = pd.DataFrame(
             {
@@ -204,9 +202,9 @@ class Forecast:
         return frame
 
     def plot(self) -> "go.Figure":
-        """A plotly figure: recent closes, the median close from the last one on, and its bands.
+        """Return a plotly figure of recent closes, the median and its bands.
 
-        ConfigError when plotly is not installed.
+        Raise ConfigError if plotly is not installed.
         """
         known = self.bars[0].close_quantiles
         bands = {
@@ -226,7 +224,7 @@ class Forecast:
 
     @property
     def caption(self) -> str:
-        """In a line: what it is of, as of when and by which model."""
+        """Describe the forecast in one line: ticker, date and model."""
         bands = "raw bands" if self.calibration == RAW else f"bands {self.calibration}"
         as_of = (
             f"{self.as_of:%Y-%m-%d}" if self.interval == "1d" else f"{self.as_of:%Y-%m-%d %H:%M}"
@@ -237,19 +235,19 @@ class Forecast:
         )
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it."""
+        """Return the HTML that a notebook shows."""
         return as_html(self.caption, self.to_frame())
 
 
 def as_html(caption: str, frame: "pd.DataFrame") -> str:
-    """A frame of forecasts below its caption, with no more digits than a reader needs."""
+    """Return a frame of forecasts as HTML below its caption, with rounded numbers."""
     whole = "{:,.0f}".format
     table = frame.to_html(float_format="{:,.6g}".format, formatters={"volume": whole})
     return f"<p>{escape(caption)}</p>{table}"
 
 
 def quantile_column(level: float) -> str:
-    """close_p10 for 0.1, close_p2.5 for 0.025."""
+    """Return the column name of a level: close_p10 for 0.1, close_p2.5 for 0.025."""
     return f"close_p{round(100 * level, 6):g}"
 
 
@@ -258,24 +256,23 @@ def _times(quantiles: Mapping[float, float], scale: float) -> dict[float, float]
 
 
 def price_scale(last_close: float | None, close: float | None) -> float:
-    """What to multiply the prices of a forecast by that was made from `last_close`, now `close`.
+    """Return the factor that converts prices of a forecast from `last_close` to `close`.
 
-    Scoring compares shares of both closes, which is the same. 1 where one of them is not known.
+    Scoring compares ratios to both closes, which is equivalent. 1 if one of them is unknown.
     """
     return close / last_close if close and last_close and close > 0 else 1.0
 
 
 def recorded_revision(revision: str | None, *, anchored: bool) -> str | None:
-    """The revision that forecasts are stored, scored and calibrated under.
+    """Return the revision under which forecasts are stored, scored and calibrated.
 
-    Anchored forecasts are others than those of the same weights without: "f4e68697" and
-    "f4e68697+anchored" have a record each.
+    Anchored forecasts have scores of their own: "f4e68697+anchored" differs from "f4e68697".
     """
     return (revision or "") + ANCHORED if anchored else revision
 
 
 def short_revision(revision: str) -> str:
-    """The first digits of a revision, and whether it is anchored."""
+    """Return the first digits of a revision, and whether it is anchored."""
     return revision.removesuffix(ANCHORED)[:12] + ANCHORED * revision.endswith(ANCHORED)
 
 
@@ -287,9 +284,9 @@ def _uncombined(bar: ForecastBar, last_close: float) -> ForecastBar:
 
 
 def prob_above(quantiles: Mapping[float, float], price: float) -> float:
-    """The chance of a close above `price`, read off between the quantiles.
+    """Return the probability of a close above `price`, interpolated between the quantiles.
 
-    Beyond the outermost ones it is half of what they leave: 2.5 or 97.5 %.
+    Beyond the outermost levels it is half of the remaining probability: 2.5 or 97.5 %.
     """
     levels, prices = list(quantiles), list(quantiles.values())
     beyond = levels[0] / 2

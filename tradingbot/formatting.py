@@ -1,12 +1,12 @@
-"""Prices, dates, durations and one-line reasons as text."""
+"""Format prices, dates, durations and one-line reasons as text."""
 
 import math
 import re
 from datetime import datetime
 
-FOR_TRYING = {"kronos-nano"}  # models that come with the project
-MOST_FIXED = 1e15  # larger numbers are written with an exponent
-# what libraries add to their messages: where their own manual is
+FOR_TRYING = {"kronos-nano"}  # models bundled with the project
+MAX_FIXED = 1e15  # larger numbers are written with an exponent
+# links to documentation that libraries append to their messages
 _ADVICE = re.compile(
     r"[.\s(\[]*\b(?:See|Background on this error at|For (?:further|more) (?:information|details))\b"
     r"[^.()]{0,20}https?://\S*(?: first for more details)?[\s.)\]]*"
@@ -15,8 +15,8 @@ _CURL = re.compile(r"Failed to perform, curl: \(\d+\) ")
 
 
 def price_text(price: float) -> str:
-    """449.30, 1.0843, and five digits that say something of whatever costs less than 1."""
-    if not 1e-12 < abs(price) < MOST_FIXED and price:
+    """Format a price: 449.30, 1.0843, and five significant digits below 1."""
+    if not 1e-12 < abs(price) < MAX_FIXED and price:
         return f"{price:.5g}"
     if price >= 10:
         return f"{price:.2f}"
@@ -24,50 +24,54 @@ def price_text(price: float) -> str:
 
 
 def amount_text(amount: float, decimals: int = 2) -> str:
-    """An amount with so many decimals; 1e+300 is not written out."""
-    return f"{amount:.{decimals}f}" if abs(amount) < MOST_FIXED else f"{amount:.5g}"
+    """Format an amount with `decimals` decimals. A huge amount gets an exponent."""
+    return f"{amount:.{decimals}f}" if abs(amount) < MAX_FIXED else f"{amount:.5g}"
 
 
 def change_text(share: float) -> str:
-    """+3.0%; 1e+300% is not written out."""
-    return f"{share:+.1%}" if abs(share) < MOST_FIXED else f"{100 * share:+.5g}%"
+    """Format a relative change such as +3.0%. A huge change gets an exponent."""
+    return f"{share:+.1%}" if abs(share) < MAX_FIXED else f"{100 * share:+.5g}%"
 
 
 def model_text(name: str) -> str:
-    """The model's name, and of the small one that comes with the project what it is not for."""
+    """Return the model's name; for the small bundled model, add that it is not meant for
+    trading."""
     return f"{name} (not meant for trading)" if name in FOR_TRYING else name
 
 
 def storable(text: object) -> str:
-    """As text that every database and terminal takes: no NUL, no half of a surrogate pair."""
+    """Return text without NUL and unpaired surrogates, which databases and terminals refuse."""
     return str(text).replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def one_line(text: object) -> str:
-    """`storable`, and without the line breaks."""
+    """Return `storable` text without line breaks."""
     return " ".join(storable(text).split())
 
 
 def quoted(text: object, limit: int = 500) -> str:
-    """What somebody else says, for a log or a terminal: one line, visible characters, not long.
+    """Quote a foreign text for a log or a terminal: one line, printable, at most `limit`
+    characters.
 
-    A library's advice to read its own manual is left out.
+    Links to a library's documentation are removed.
     """
     line = _ADVICE.sub(" ", " ".join(visible(text, 4 * limit).split())).strip()
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def cause_text(error: BaseException, limit: int = 200) -> str:
-    """Why a library's call failed: "Connection refused", "Could not resolve host: example.org"."""
+    """Return why a library's call failed, such as "Connection refused"."""
     if isinstance(error, OSError) and error.strerror:
         return quoted(error.strerror, limit)
-    said, by_curl = _CURL.subn("", str(error), count=1)
-    return quoted(said if by_curl else f"{type(error).__name__}: {said}".rstrip(": "), limit)
+    message, from_curl = _CURL.subn("", str(error), count=1)
+    return quoted(
+        message if from_curl else f"{type(error).__name__}: {message}".rstrip(": "), limit
+    )
 
 
 def innermost(error: BaseException) -> BaseException:
-    """The error that the others of a chain were made from."""
-    for _ in range(20):  # a chain may bite its own tail
+    """Return the original error of a chain of errors."""
+    for _ in range(20):  # a chain may be circular
         reason = getattr(error, "reason", None)
         inner = reason if isinstance(reason, BaseException) else error.__cause__
         inner = inner or error.__context__
@@ -78,17 +82,17 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def visible(text: object, limit: int) -> str:
-    """The first `limit` characters, with a space for each that would control a terminal."""
+    """Return the first `limit` characters, with a space for each control character."""
     return "".join(c if c.isprintable() else " " for c in str(text)[:limit])
 
 
 def bar_text(bar: datetime, interval: str) -> str:
-    """Thu 2013-02-21, and the time of day where bars are shorter than a day."""
+    """Format a bar's time: Thu 2013-02-21, with the time of day for intraday bars."""
     return f"{bar:%a %Y-%m-%d}" + ("" if interval == "1d" else f" {bar:%H:%M}")
 
 
 def duration(seconds: float) -> str:
-    """41 s, 3 min, 1 h 02 min."""
+    """Format a duration: 41 s, 3 min, 1 h 02 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

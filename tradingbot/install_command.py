@@ -1,6 +1,6 @@
-"""How the packages that a part of this project needs are installed, in words that work.
+"""The command that installs the packages of an optional feature.
 
-The project itself is on no package index, so a `pip install` of its own name would find nothing.
+The project is on no package index, so a `pip install` of its own name would fail.
 """
 
 import re
@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 NAME = "kronos-tradingbots"
-PROJECT = Path(__file__).parent.parent / "pyproject.toml"  # there in a clone
+PROJECT = Path(__file__).parent.parent / "pyproject.toml"  # exists in a clone
 
 
 @cache

@@ -1,4 +1,6 @@
-"""A time that JSON can hold, for the `attrs` of frames: pandas writes them into Parquet as JSON."""
+"""A time that is JSON-serialisable, for the `attrs` of frames, which pandas writes to Parquet as
+JSON.
+"""
 
 import operator
 from collections.abc import Callable
@@ -16,7 +18,7 @@ def _comparison(compare: Callable[[Any, Any], bool]) -> Any:
 
 
 class JsonTime(str):
-    """The ISO text of a datetime, which compares, subtracts and formats as the datetime does."""
+    """The ISO text of a datetime that compares, subtracts and formats like the datetime."""
 
     __slots__ = ()
 
@@ -39,7 +41,7 @@ class JsonTime(str):
         return "".join(self)
 
     def __getattr__(self, name: str) -> Any:
-        """What only a datetime has: `year`, `date()`, `strftime(…)`."""
+        """Return attributes of the datetime: `year`, `date()`, `strftime(…)`."""
         return getattr(self.time, name)
 
     def __format__(self, spec: str) -> str:

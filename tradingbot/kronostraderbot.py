@@ -1,8 +1,8 @@
-"""A bot that trades on the stored forecasts: run it after `kronosbot` has made them.
+"""A bot that trades on the stored forecasts. Run it after `kronosbot`.
 
-    python -m tradingbot.kronostraderbot --source sample
+  python -m tradingbot.kronostraderbot --source sample
 
-The bot is `tradingbot.bots.kronos_trader`. Exit codes: those of `Bot.main`.
+The bot is in `tradingbot.bots.kronos_trader`. Exit codes: those of `Bot.main`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ __all__ = ["KronosTraderBot", "main"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the bot on first use: `main` must be ready for Ctrl-C before that."""
+    """Import the bot on first use, after `main` has installed its signal handlers."""
     if name == "KronosTraderBot":
         from tradingbot.bots.kronos_trader import KronosTraderBot
 

@@ -1,34 +1,35 @@
-"""How a Space's name on the Hub, OWNER/SPACE, and its address under hf.space belong together.
+"""Conversion between a Space's name on the Hub, OWNER/SPACE, and its address under hf.space.
 
-The Hub serves the Space Me/My_Space at https://me-my-space.hf.space: in small letters, with a dash
-between owner and space and in place of every other sign.
+The Hub serves the Space Me/My_Space at https://me-my-space.hf.space: in lower case, with a dash
+between owner and space and for every other character.
 """
 
 import re
 import unicodedata
 from urllib.parse import urlsplit
 
-# The Space of the project's authors: what the chart names by default. To everybody else it is a
-# stranger's, so no token and no key goes there unless HF_SPACE_REPO names it.
+# The Space of the project's authors, the default of the chart. No token and no key is sent to it
+# unless HF_SPACE_REPO names it, because for other users it is someone else's Space.
 DEFAULT_SPACE = "guestros/kronos-trading-api"
 
-_LONGEST_LABEL = 63  # of a host name; the Hub's address of a Space with a longer one is its secret
+_MAX_LABEL = 63  # of a host name; the Hub shortens a longer one in a way that cannot be derived
 
 
 def subdomain_of(repo: str) -> str | None:
-    """'Me/My_Space' -> 'me-my-space'; None where the Hub has to invent a shorter one."""
+    """Return the subdomain: 'Me/My_Space' -> 'me-my-space'; None if the Hub has to shorten it."""
     label = re.sub(r"[^a-z0-9]", "-", repo.lower())
-    return label if len(label) <= _LONGEST_LABEL else None
+    return label if len(label) <= _MAX_LABEL else None
 
 
 def subdomain_at(url: str) -> str | None:
-    """'https://me-space.hf.space' -> 'me-space'; None for an address that is not under hf.space."""
+    """Return the subdomain of an address under hf.space: 'https://me-space.hf.space' ->
+    'me-space'."""
     label, dot, domain = (urlsplit(url).hostname or "").rstrip(".").partition(".")
     return label if dot and f".{domain}".endswith(".hf.space") else None
 
 
 def repo_at(url: str) -> str | None:
-    """The name of the Space at this address; None where the address may be that of several.
+    """Return the name of the Space at this address, or None if it is ambiguous.
 
     'https://me-space.hf.space' -> 'me/space', but 'https://my-own-space.hf.space' may be
     my/own-space or my-own/space.
@@ -41,18 +42,18 @@ def repo_at(url: str) -> str | None:
 
 
 def contradict(url: str, repo: str) -> bool:
-    """Whether this address is that of another Space than `repo`. Elsewhere than under hf.space
-    any Space may be served."""
-    there, named = subdomain_at(url), subdomain_of(repo)
-    if there is None or named is None:
+    """Return whether this address belongs to a Space other than `repo`. Addresses outside hf.space
+    may belong to any Space."""
+    actual, expected = subdomain_at(url), subdomain_of(repo)
+    if actual is None or expected is None:
         return False
-    return _squeezed(there) != _squeezed(named)
+    return _single_dashes(actual) != _single_dashes(expected)
 
 
 def fault_of(url: str) -> str | None:
-    """What is wrong with an http(s) address, in words that do not repeat it; None if it is fine.
+    """Return what is wrong with an http(s) address, without repeating it, or None.
 
-    An address is logged and shown, so it may hold no secret: neither user:password@ nor ?key=….
+    An address is logged and shown, so it may contain no secret: no user:password@ and no ?key=….
     """
     url = unicodedata.normalize("NFKC", url)  # as an HTTP client may do
     if "@" in url:
@@ -62,5 +63,5 @@ def fault_of(url: str) -> str | None:
     return None
 
 
-def _squeezed(label: str) -> str:
+def _single_dashes(label: str) -> str:
     return re.sub("-+", "-", label)

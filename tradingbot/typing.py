@@ -1,4 +1,4 @@
-"""Types that several packages share."""
+"""Types shared by several packages."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-SessionFactory = Callable[[], AbstractContextManager["Session"]]  # one transaction a session
+SessionFactory = Callable[[], AbstractContextManager["Session"]]  # one transaction per session
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Times = NDArray[np.datetime64]

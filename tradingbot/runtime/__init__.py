@@ -1,1 +1,1 @@
-"""Process plumbing without domain: signals, streams, logs, progress, retry, threads, clock."""
+"""Process utilities: signals, streams, logs, progress, retries, threads, clock."""

@@ -1,13 +1,13 @@
-"""What time it is; nothing else in the package asks the system."""
+"""The current time. No other module of the package asks the system for it."""
 
 from datetime import UTC, datetime
 
 
 def now() -> datetime:
-    """Now, with UTC as its time zone."""
+    """Return the current time with UTC as its time zone."""
     return datetime.now(UTC)
 
 
 def utcnow() -> datetime:
-    """Now, as the tables hold it: naive UTC."""
+    """Return the current time as naive UTC, as stored in the tables."""
     return now().replace(tzinfo=None)

@@ -1,4 +1,4 @@
-"""Work that mostly waits for somebody else, several pieces of it at a time."""
+"""Run blocking work in background threads."""
 
 import contextvars
 import threading
@@ -12,13 +12,13 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Callable[[], Result]) -> Future[Result]:
-    """Start `work` in a daemon thread of its own; the future holds what it returns or raises.
+    """Start `work` in a new daemon thread. The future holds its result or exception.
 
-    It runs in a copy of the caller's context, which LangChain's tracing reads. Unlike with a
-    ThreadPoolExecutor, the process does not wait for the thread at its end.
+    The work runs in a copy of the caller's context, which LangChain's tracing reads. Unlike with a
+    ThreadPoolExecutor, the process does not wait for the thread at exit.
     """
     future: Future[Result] = Future()
-    future.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    future.set_running_or_notify_cancel()  # the future can no longer be cancelled
     context = contextvars.copy_context()
 
     def run() -> None:
@@ -32,9 +32,10 @@ def in_background(work: Callable[[], Result]) -> Future[Result]:
 
 
 def within(seconds: float, work: Callable[[], Result]) -> Result:
-    """What `work` returns or raises; TimeoutError if it is not done after `seconds`.
+    """Return or raise the outcome of `work`, but raise TimeoutError after `seconds`.
 
-    It is then left alone, in its thread: nothing can end a look-up of a host's name, say.
+    After a time-out the work continues in its thread, because nothing can interrupt it (a host name
+    look-up, for example).
     """
     return in_background(work).result(max(0.0, seconds))
 
@@ -42,11 +43,11 @@ def within(seconds: float, work: Callable[[], Result]) -> Result:
 def as_they_end(
     work: Callable[[Item, threading.Event], Result], items: Iterable[Item], *, workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """`work(item, stopped)` for each item in `workers` threads; results in the order of their end.
+    """Yield the results of `work(item, stopped)` as they complete, computed in `workers` threads.
 
-    What a piece of work raises is raised here. When the caller stops listening (it closes the
-    generator, or a signal raises in it), nothing more is begun, and the event `stopped` tells those
-    that are at work. The process never waits for them at its end.
+    An exception of a piece of work is raised here. When the caller stops iterating (it closes the
+    generator, or a signal raises in it), no more items are started, and the event `stopped` is set
+    for those in progress. The process never waits for them at exit.
     """
     todo: SimpleQueue[Item] = SimpleQueue()
     ended: SimpleQueue[tuple[Item, Callable[[], Result]]] = SimpleQueue()
@@ -63,7 +64,7 @@ def as_they_end(
                 return
             ended.put((item, _outcome(work, item, stopped)))
 
-    # daemons: a request that nobody waits for any more must not hold up the end of the process
+    # daemon threads: an abandoned request must not delay the exit of the process
     for _ in range(min(workers, count)):
         threading.Thread(target=run, daemon=True).start()
     try:
@@ -77,11 +78,11 @@ def as_they_end(
 def _outcome(
     work: Callable[[Item, threading.Event], Result], item: Item, stopped: threading.Event
 ) -> Callable[[], Result]:
-    """What `work` returned or raised, to be returned or raised again by who asks."""
+    """Call `work` and return a function that returns its result or raises its exception."""
     try:
         result = work(item, stopped)
     except BaseException as error:
-        raised = error  # Python forgets `error` at the end of this block
+        raised = error  # Python deletes `error` at the end of this block
 
         def raise_again() -> Result:
             raise raised

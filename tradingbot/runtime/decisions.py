@@ -1,7 +1,7 @@
-"""The context of a decision: work that it starts elsewhere has it too.
+"""The context of a bot's decision, which also applies to the threads and processes that it starts.
 
-Python's threads, processes and pools do not inherit one by themselves. In a backtest it says that
-the present must not be asked; see `lookahead.py`.
+Python's threads, processes and pools do not inherit context variables. In a backtest the context
+forbids access to present data; see `lookahead.py`.
 """
 
 import concurrent.futures.process
@@ -22,7 +22,7 @@ from tradingbot.runtime.lookahead import DECIDING, IN_BACKTEST
 _POOLS: dict[type, tuple[str, ...]] = {
     ThreadPoolExecutor: ("submit",),
     ProcessPoolExecutor: ("submit",),
-    Pool: ("apply_async", "_map_async", "imap", "imap_unordered"),  # also that of threads
+    Pool: ("apply_async", "_map_async", "imap", "imap_unordered"),  # also of thread pools
 }
 _WORKERS = (
     concurrent.futures.thread._worker,
@@ -33,8 +33,8 @@ _WORKERS = (
 
 @contextmanager
 def decision_of(bot: object) -> Iterator[None]:
-    """In this block, and in the work that it starts, `is_deciding(bot)` is true."""
-    _let_work_inherit()
+    """Make `is_deciding(bot)` true in this block and in the work that it starts."""
+    _patch_threads_and_pools()
     token = DECIDING.set((*DECIDING.get(), id(bot)))
     try:
         yield
@@ -42,22 +42,22 @@ def decision_of(bot: object) -> Iterator[None]:
         DECIDING.reset(token)
 
 
-@cache  # once a process, with the first decision
-def _let_work_inherit() -> None:
-    """Let a decision's threads and processes, and its work in any pool, have its context.
+@cache  # once per process, at the first decision
+def _patch_threads_and_pools() -> None:
+    """Patch threads, processes and pools to pass on the context of a decision.
 
-    The workers of a pool are started outside of it: they may outlive the decision.
+    The workers of a pool are started outside of the context, because they may outlive the decision.
     """
     started: tuple[type[Any], ...] = (threading.Thread, BaseProcess)
     for kind in started:
-        setattr(kind, "start", _starting(kind.start))  # noqa: B010
+        setattr(kind, "start", _start_with_context(kind.start))  # noqa: B010
     for kind, names in _POOLS.items():
         for name in names:
-            setattr(kind, name, _handing_over(getattr(kind, name)))
+            setattr(kind, name, _submit_with_context(getattr(kind, name)))
 
 
-def _starting(start: Callable[[Any], None]) -> Callable[[Any], None]:
-    """`Thread.start` or `Process.start` which knows of decisions."""
+def _start_with_context(start: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return `Thread.start` or `Process.start` with the decision's context passed on."""
 
     @wraps(start)
     def start_in_context(started: Any) -> None:
@@ -65,38 +65,38 @@ def _starting(start: Callable[[Any], None]) -> Callable[[Any], None]:
         if not DECIDING.get():
             start(started)
         elif target in _WORKERS:
-            _as_decided(False, (), start, started)
+            _run_in_context(False, (), start, started)
         else:
             if isinstance(started, threading.Thread):
                 vars(started)["run"] = partial(copy_context().run, started.run)
             elif target is not None:
-                started._target = _carried(target)
+                started._target = _with_context(target)
             start(started)
 
     return start_in_context
 
 
-def _handing_over(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A pool's method that takes work first, and knows of decisions."""
+def _submit_with_context(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a pool's method, whose first argument is the work, with the context passed on."""
 
     @wraps(method)
-    def hand_over(pool: Any, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return method(pool, _carried(work) if DECIDING.get() else work, *args, **kwargs)
+    def submit(pool: Any, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        return method(pool, _with_context(work) if DECIDING.get() else work, *args, **kwargs)
 
-    return hand_over
-
-
-def _carried(work: Callable[..., Any]) -> Callable[..., Any]:
-    """`work`, done as a part of this decision wherever it is; it can be pickled if `work` can."""
-    return partial(_as_decided, IN_BACKTEST.get(), DECIDING.get(), work)
+    return submit
 
 
-def _as_decided(
+def _with_context(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `work` bound to the decision's context. It can be pickled if `work` can."""
+    return partial(_run_in_context, IN_BACKTEST.get(), DECIDING.get(), work)
+
+
+def _run_in_context(
     in_past: bool, bots: tuple[int, ...], work: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
-    def decided() -> Any:
+    def run() -> Any:
         IN_BACKTEST.set(in_past)
         DECIDING.set(bots)
         return work(*args, **kwargs)
 
-    return copy_context().run(decided)
+    return copy_context().run(run)

@@ -1,7 +1,7 @@
-"""An event loop in a thread, for asynchronous work that a synchronous caller waits for.
+"""A shared event loop in a background thread, for synchronous callers of asynchronous code.
 
-All callers share one, so that what a coroutine keeps open between two calls, such as a pool of
-connections, still belongs to a running loop.
+All callers share it, so that resources kept open between two calls, such as a connection pool,
+still belong to a running loop.
 """
 
 import asyncio
@@ -21,9 +21,10 @@ _shared: tuple[int, asyncio.AbstractEventLoop] | None = None  # process, loop
 
 
 def wait_for(work: Callable[[], Coroutine[Any, Any, Result]], seconds: float) -> Result:
-    """Return what the coroutine `work()` returns or raises, in the caller's context.
+    """Run the coroutine `work()` in the caller's context, and return or raise its outcome.
 
-    TimeoutError if it is not done after `seconds`; it is then cancelled.
+    Raises:
+        TimeoutError: It did not finish within `seconds`, and was cancelled.
     """
     context = contextvars.copy_context()
     loop = _loop()
@@ -39,7 +40,7 @@ def wait_for(work: Callable[[], Coroutine[Any, Any, Result]], seconds: float) ->
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    """The shared loop. Another one takes its place after a fork, or when something blocks it."""
+    """Return the shared loop. It is replaced after a fork, or if it is blocked."""
     global _shared
     with _lock:
         if _shared is None or _shared[0] != os.getpid() or not _responds(_shared[1]):
@@ -54,7 +55,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         try:
             loop.run_forever()
             return
-        except (SystemExit, KeyboardInterrupt):  # of one piece of work, whose caller is told
+        # raised by one piece of work, whose caller gets the exception
+        except (SystemExit, KeyboardInterrupt):
             continue
 
 

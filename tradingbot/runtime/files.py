@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write files atomically."""
 
 import os
 import tempfile
@@ -12,15 +12,15 @@ from tradingbot.runtime.signals import signals_held
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """Yield a file beside `out` to write to, and put it in the place of `out` at the end.
+    """Yield a temporary file next to `out`, and replace `out` with it at the end.
 
-    A reader, or a web server, finds the old file or the new one, whole. After an exception the
-    old one stays.
+    Readers, such as a web server, see either the old or the new file, complete. After an exception
+    the old file stays.
 
     Raises:
-        ConfigError: No file can be written there; raised before anything else is done.
+        ConfigError: The file cannot be written; raised before anything else is done.
     """
-    target = out.resolve()  # what a link points to is replaced, not the link
+    target = out.resolve()  # a link's target is replaced, not the link
     if target.exists() and not target.is_file():
         raise ConfigError(f"--out={str(out)!r} is no file; expected one such as report.html")
     try:
@@ -28,16 +28,16 @@ def replaced(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(out, error) from error
     os.close(descriptor)
-    beside = Path(name)
+    temporary = Path(name)
     try:
-        yield beside
-        beside.chmod(0o644)  # mkstemp's are for their owner alone
-        beside.replace(target)
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp creates files that only the owner can read
+        temporary.replace(target)
     except OSError as error:
         raise _unwritable(out, error) from error
     finally:
         with signals_held():
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 def _unwritable(out: Path, error: OSError) -> ConfigError:

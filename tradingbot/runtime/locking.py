@@ -1,4 +1,4 @@
-"""What a lock between processes is; `persistence.locks` has the real ones."""
+"""The interface of a lock between processes. `persistence.locks` implements it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,17 +9,17 @@ Mode = Literal["shared", "exclusive"]
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lock. What is not known is None; `str` says it all in words."""
+    """The holder of a lock. Unknown fields are None. `str` describes it in words."""
 
     who: str
-    process: int | None = None  # its id, on `host`
+    process: int | None = None  # process ID on `host`
     host: str | None = None
-    since: datetime | None = None  # with its zone
-    others: int = 0  # that share the lock with it
-    active: datetime | None = None  # its last sign of life, with its zone
+    since: datetime | None = None  # with a time zone
+    others: int = 0  # number of others that share the lock
+    active: datetime | None = None  # time of its last activity, with a time zone
 
     def idle(self, now: datetime) -> float | None:
-        """Seconds since its last sign of life."""
+        """Return the seconds since its last activity."""
         return None if self.active is None else (now - self.active).total_seconds()
 
     def __str__(self) -> str:
@@ -33,28 +33,31 @@ _MOMENT = "%Y-%m-%d %H:%M:%S UTC"
 
 
 class Lock(Protocol):
-    """Held by one exclusively or by several together. Raises DatabaseError."""
+    """A lock, held exclusively by one process or shared by several. Methods may raise
+    DatabaseError."""
 
     def try_exclusive(self) -> bool:
-        """Take it for this process alone; False, and nothing changed, if others have it."""
+        """Take the lock exclusively. Return False, and change nothing, if others hold it."""
 
     def try_shared(self) -> bool:
-        """Take it together with others, or let others in; False if it is (by now) another's."""
+        """Take the lock shared, or downgrade an exclusive lock. Return False if another has it
+        exclusively."""
 
     def renew(self) -> bool:
-        """True if what was taken is held; it is taken again if it got lost with a connection."""
+        """Return True if the lock is held. Take it again if it was lost with a connection."""
 
     def release(self) -> None:
         """Release the lock. Never raises; an unreachable server no longer holds it."""
 
     def held_by(self) -> Holder:
-        """Who has it, or has just had it."""
+        """Return the current or most recent holder."""
 
     def is_held(self) -> bool | None:
-        """Whether somebody has it, without trying to get it; None if that cannot be told."""
+        """Return whether the lock is held, without trying to take it; None if unknown."""
 
     def got_lost(self) -> bool:
-        """Whether it was ever lost with its connection. Then the others may have lost theirs."""
+        """Return whether it was ever lost with its connection. Other holders may have lost theirs,
+        too."""
 
     def __enter__(self) -> Self: ...
 
@@ -62,7 +65,7 @@ class Lock(Protocol):
 
 
 class NoLock:
-    """For a database that no other process can see."""
+    """A lock for a database that no other process can access."""
 
     def try_exclusive(self) -> bool:
         return True

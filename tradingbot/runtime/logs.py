@@ -1,7 +1,7 @@
-"""Lines of a log: text for a person, or one JSON object a line for what collects them.
+"""Log lines: text for people, or one JSON object per line for log collectors.
 
-The names of the fields that a Space's lines have too (`time`, `level`, `message`, `exception`) are
-the same there. Nothing heavy is imported: the first line may be due before anything else is.
+The fields `time`, `level`, `message` and `exception` have the same names in a Space's log. The
+module imports nothing heavy, because the first log line may be needed before other imports.
 """
 
 import logging
@@ -23,9 +23,12 @@ VARIABLES = {
 
 
 def log_format(given: str | None, environ: Mapping[str, str]) -> LogFormat:
-    """What `--log-format`, else KRONOS_LOG_FORMAT, asks for; ConfigError if it is nonsense.
+    """Return the format requested by `--log-format`, or else by KRONOS_LOG_FORMAT.
 
-    "auto", the default, is JSON in a Kubernetes pod, but text where a person looks on.
+    "auto", the default, is JSON in a Kubernetes pod, but text on a terminal.
+
+    Raises:
+        ConfigError: The value is invalid.
     """
     name = "KRONOS_LOG_FORMAT" if given is None else "--log-format"
     text = environ.get(name, "").strip() or "auto" if given is None else given
@@ -39,7 +42,7 @@ def log_format(given: str | None, environ: Mapping[str, str]) -> LogFormat:
 
 
 def likely_log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> LogFormat:
-    """The same before the arguments are parsed, or where they cannot be."""
+    """Return the log format before the arguments are parsed, or if they cannot be."""
     given = None
     for this, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if this == "--log-format":
@@ -53,13 +56,13 @@ def likely_log_format(arguments: Sequence[str], environ: Mapping[str, str]) -> L
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: time (UTC), level, event, step, message, then what else it has.
+    """Format a record as one JSON object: time (UTC), level, event, step, message, further fields.
 
-    A record of `log_line` brings its own fields. One of a library has its `logger`, the `symbol`
-    that it concerns and its `exception`, a stack trace, where there is one.
+    A record of `log_line` has its own fields. A library's record has its `logger`, the `symbol`
+    that it concerns, and its `exception`, a stack trace, if there is one.
 
     Attributes:
-        step: The job's step under way; None outside of them.
+        step: The current step of the job, or None.
     """
 
     def __init__(self) -> None:
@@ -87,14 +90,14 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """What it says; a library's own words are cut."""
-    said = printable(record.getMessage())
+    """Return the message of a record. Messages of libraries are shortened."""
+    message = printable(record.getMessage())
     ours = record.name is None or record.name.startswith("tradingbot")
-    return said if ours else shortened(said)
+    return message if ours else shortened(message)
 
 
 def traceback_of(record: logging.LogRecord) -> str:
-    """The stack trace of a record that has one."""
+    """Return the stack trace of a record that has one."""
     assert record.exc_info
     trace = printable(logging.Formatter().formatException(record.exc_info))
     return "\n".join(map(shortened, trace.splitlines()))
@@ -108,26 +111,28 @@ def log_line(
     formatter: JsonFormatter | None = None,
     **fields: Any,
 ) -> str:
-    """One JSON object: time (UTC), level, event, step, message, then what `fields` adds."""
+    """Return one JSON object: time (UTC), level, event, step, message, and `fields`."""
     record = {"levelname": level, "msg": message, "event": event, "fields": fields}
     return (formatter or JsonFormatter()).format(logging.makeLogRecord(record))
 
 
 def to_json(value: Any) -> str:
-    """JSON in one line that every reader takes: NaN and infinity, which it lacks, are null."""
+    """Return valid JSON in one line. NaN and infinity become null."""
     try:
         return escaped(orjson.dumps(value, default=_plain, option=_OPTIONS).decode())
-    except orjson.JSONEncodeError:  # half of a surrogate pair, or a number beyond 64 bits
-        return escaped(orjson.dumps(_mended(value), default=_plain, option=_OPTIONS).decode())
+    except orjson.JSONEncodeError:  # an unpaired surrogate, or a number beyond 64 bits
+        return escaped(
+            orjson.dumps(_representable(value), default=_plain, option=_OPTIONS).decode()
+        )
 
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 def _plain(value: Any) -> Any:
-    """What orjson does not know by itself."""
+    """Convert a value that orjson does not support."""
     match value:
-        case datetime():  # of a class of its own
+        case datetime():  # a subclass of datetime
             return value.isoformat()
         case float():
             return float(value)
@@ -138,8 +143,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
 
-def _mended(value: Any) -> Any:
-    """The same without what JSON cannot hold."""
+def _representable(value: Any) -> Any:
+    """Return the value without what JSON cannot represent."""
     match value:
         case str():
             return value.encode(errors="replace").decode()
@@ -148,7 +153,7 @@ def _mended(value: Any) -> Any:
         case int():
             return value if -(2**63) <= value < 2**64 else str(value)
         case Mapping():
-            return {_mended(key): _mended(item) for key, item in value.items()}
+            return {_representable(key): _representable(item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
-            return [_mended(item) for item in value]
+            return [_representable(item) for item in value]
     return value

@@ -1,6 +1,6 @@
-"""A backtest lives in the past: what knows the present must not be asked in there.
+"""Prevent look-ahead: in a backtest, functions that know the present raise an error.
 
-`decisions.py` carries this into the threads, processes and pools that a decision uses.
+`decisions.py` extends this to the threads, processes and pools that a decision uses.
 """
 
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 IN_BACKTEST: ContextVar[bool] = ContextVar("in_backtest", default=False)
-DECIDING: ContextVar[tuple[int, ...]] = ContextVar("deciding", default=())  # ids of bots
+DECIDING: ContextVar[tuple[int, ...]] = ContextVar("deciding", default=())  # IDs of bots
 
 
 class LookAhead(RuntimeError):
-    """In a backtest, a decision asked what only the present knows."""
+    """A decision in a backtest asked for data of the present."""
 
 
 @contextmanager
 def in_the_past() -> Iterator[None]:
-    """In this block `refuse_in_backtest` raises."""
+    """Make `refuse_in_backtest` raise in this block."""
     token = IN_BACKTEST.set(True)
     try:
         yield
@@ -26,25 +26,25 @@ def in_the_past() -> Iterator[None]:
 
 
 def is_deciding(bot: object) -> bool:
-    """Whether this is asked in a decision of this bot."""
+    """Return whether the call is made within a decision of this bot."""
     return id(bot) in DECIDING.get()
 
 
 def in_backtest() -> bool:
-    """Whether this is asked in a decision about the past."""
+    """Return whether the call is made within a decision about the past."""
     return IN_BACKTEST.get()
 
 
-HISTORY = "Bot.history has the bars up to the one that is decided on"
+HISTORY = "Bot.history has the bars up to the one of the decision"
 LEDGER = "forecasts of the past are in the ledger: Bot.stored_forecast reads them"
 
 
 def refuse_in_backtest(what: str, instead: str = LEDGER) -> None:
-    """LookAhead when called in a backtest; `instead` says what may be asked there."""
+    """Raise LookAhead if called in a backtest. `instead` names the alternative."""
     if IN_BACKTEST.get():
         raise look_ahead(what, instead)
 
 
 def look_ahead(what: str, instead: str = LEDGER) -> LookAhead:
-    """The refusal of `what`."""
+    """Return the error for a use of `what`."""
     return LookAhead(f"{what} knows the present, and a backtest must not; {instead}")

@@ -1,23 +1,23 @@
-"""What others say, made fit for a log or a terminal."""
+"""Make foreign text safe for a log or a terminal."""
 
 import re
 
-LONGEST = 500  # characters of a message of others
+MAX_LENGTH = 500  # maximum length of a foreign message
 
-# What is not visible but acts on a terminal or an editor, and stands as it is in JSON: DEL, C1,
-# line separators, and what turns the direction of writing.
+# Characters that are invisible but affect a terminal or an editor, and that JSON does not escape:
+# DEL, C1, line separators, and marks of the writing direction.
 _ACTS = re.compile("[\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
-    """`text` with a space for each character that would control a terminal, but for line ends."""
+    """Replace each control character except line ends with a space."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
-def shortened(text: str, limit: int = LONGEST) -> str:
-    """`text`, or its beginning and its end, where the way out of an error stands."""
+def shortened(text: str, limit: int = MAX_LENGTH) -> str:
+    """Return `text`, or its beginning and its end, which holds an error's way out."""
     if len(text) <= limit:
         return text
     end = limit // 3
@@ -25,5 +25,5 @@ def shortened(text: str, limit: int = LONGEST) -> str:
 
 
 def escaped(document: str) -> str:
-    """A JSON document that shows such characters by their numbers."""
+    """Escape these characters in a JSON document."""
     return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

@@ -1,6 +1,6 @@
-"""What the job tells while it runs: a progress bar on a terminal, plain lines or JSON elsewhere.
+"""Progress of the job on stderr: a bar on a terminal, otherwise plain lines or JSON.
 
-It speaks on stderr, so that stdout holds the report alone. Warnings in the log go the same way.
+stdout is left to the report. Log warnings are printed the same way.
 """
 
 import logging
@@ -28,15 +28,15 @@ from tradingbot.runtime.wrapping import width_of_console, wrapped
 
 
 class SafeConsole(Console):
-    """A console that shows no control characters but its own."""
+    """A console that prints no control characters other than its own."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Turn a text, a cell of a table too, into what is printed."""
+        """Convert a text or table cell to its printed form."""
         return super().render_str(printable(text), **options)
 
 
 class ProgressReporter:
-    """For a person: a line a step, or a bar on a terminal."""
+    """Progress for people: one line per step, or a bar on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or SafeConsole(file=SafeStream(sys.stderr).as_text())
@@ -69,24 +69,24 @@ class ProgressReporter:
         logging.getLogger().removeHandler(self._handler)
 
     def say(self, line: str) -> None:
-        """One line, above the bar where there is one."""
+        """Print a line, above the bar if there is one."""
         line = wrapped(line, width_of_console(self._console))
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, line: str, **fields: Any) -> None:
-        """What went wrong without stopping the run; `fields` are for machines."""
+        """Print a problem that did not stop the run. `fields` are for JSON output."""
         self.say(f"Warning: {line}")
 
     def log(self, record: logging.LogRecord) -> None:
-        """A warning or worse from the log."""
+        """Print a log record of level WARNING or above."""
         self.say(f"{record.levelname.capitalize()}: {message_of(record)}")
         if record.exc_info:
             self.say(traceback_of(record))
 
     def step(self, name: str, what: str, *, total: int | None = None) -> None:
-        """The job's next step; `total` is how often `advance` will be called.
+        """Start a step. `total` is the number of `advance` calls to expect.
 
-        `name` is for machines: wake, fetch, forecast, pause.
+        `name` is the step's name in JSON output: wake, fetch, forecast, pause.
         """
         if self._bar:
             for task in self._bar.task_ids:
@@ -97,21 +97,21 @@ class ProgressReporter:
             self.say(what if total is None else f"{what}: {total}")
 
     def advance(self) -> None:
-        """One more of the step's total is done."""
+        """Count one unit of the step's total."""
         if self._bar:
             self._bar.advance(self._bar.task_ids[-1])
 
     def end(self) -> None:
-        """No step is under way: take the bar off the screen."""
+        """End the step and remove the bar."""
         if self._bar:
             self._bar.stop()
 
 
 class JsonProgressReporter(ProgressReporter):
-    """For what collects logs: one JSON object a line, and nothing else on stderr.
+    """Progress for log collectors: one JSON object per line, and nothing else on stderr.
 
-    A step has a line when it starts and one, with its `seconds` and `count`, when it has ended.
-    Whatever else reaches stderr while it speaks, be it of a library, becomes a line too.
+    A step has a line at its start, and one at its end with `seconds` and `count`. Anything else
+    that is written to stderr in the meantime, for example by a library, also becomes a line.
     """
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class JsonProgressReporter(ProgressReporter):
         self._formatter.step = None
 
     def report(self, message: str, digest: dict[str, Any]) -> None:
-        """The last line: the result of the run."""
+        """Write the last line: the result of the run."""
         level = "ERROR" if digest["error"] else "INFO"
         self._write(level, message, event="report", **digest)
 
@@ -181,19 +181,19 @@ class JsonProgressReporter(ProgressReporter):
         self._stream.flush()
 
     def _printed(self, line: str) -> None:
-        """A library wrote to stderr."""
+        """Write a line for text that a library wrote to stderr."""
         self._write("WARNING", shortened(line), logger="stderr")
 
 
 class _Count(ProgressColumn):
-    """3/4; nothing while the number of steps is not known."""
+    """The count, such as 3/4. Empty if the total is unknown."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class _Rate(ProgressColumn):
-    """57/s, over the last half minute."""
+    """The rate, such as 57/s, over the last half minute."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None or not task.speed else f"{task.speed:.3g}/s")

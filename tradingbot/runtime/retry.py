@@ -1,4 +1,4 @@
-"""Retries, by tenacity: which outcomes are tried again, for how long, and what ends a wait."""
+"""Retries with tenacity: which outcomes to retry, for how long, and what ends a wait."""
 
 import asyncio
 import threading
@@ -34,16 +34,23 @@ def retry(
     stopped: threading.Event | None = None,
     before_sleep: Callable[[RetryCallState], object] | None = None,
 ) -> Result:
-    """Call `work`, and again while its outcome is one for `again` and `stop` does not say no.
+    """Call `work`, and retry while its outcome matches `again` and `stop` returns False.
 
-    The last outcome is returned or raised as it is. `wait` and `stop` are asked once an attempt
-    has ended, in this order. Between two attempts `sleep(wait)` is called; what a signal's handler
-    raises in there gets through. The event `stopped` ends the wait and everything with it; `sleep`
-    is then the event's.
+    The last outcome is returned or raised unchanged.
+
+    Args:
+        work: The function to call.
+        again: Condition for a retry.
+        wait: Seconds before the next attempt; called after each attempt.
+        stop: Whether to give up; called after `wait`.
+        sleep: Called with the seconds to wait. An exception raised in it, by a signal handler for
+            example, propagates.
+        stopped: Event that ends the wait and the retries; replaces `sleep`.
+        before_sleep: Called before each wait.
     """
-    outcome: Future | None = None  # of the newest attempt, while the next is waited for
+    outcome: Future | None = None  # of the newest attempt, during a wait
 
-    def rest(seconds: float) -> None:
+    def pause(seconds: float) -> None:
         if stopped is None:
             sleep(seconds)
         elif stopped.wait(seconds):
@@ -59,7 +66,7 @@ def retry(
         retry=again,
         wait=wait,
         stop=stop,
-        sleep=rest,
+        sleep=pause,
         before_sleep=note,
         retry_error_callback=_outcome,
     )
@@ -79,7 +86,7 @@ async def retry_async(
     wait: Callable[[RetryCallState], float],
     stop: Callable[[RetryCallState], bool] = stop_never,
 ) -> Result:
-    """As `retry`, for an event loop: what cancels the task ends the wait."""
+    """Like `retry`, for an event loop. Cancelling the task ends the wait."""
     attempts = AsyncRetrying(
         retry=again, wait=wait, stop=stop, sleep=asyncio.sleep, retry_error_callback=_outcome
     )
@@ -93,13 +100,13 @@ def poll(
     wait: Callable[[RetryCallState], float],
     before_sleep: Callable[[RetryCallState], object] | None = None,
 ) -> Result | None:
-    """Call `look` until it returns something; return that, or None once it is too late.
+    """Call `look` until it returns something. Return that, or None after `until`.
 
-    Between two calls `wait` seconds pass. The last call is at `until`, of time.monotonic(). What
-    `look` raises, and what a signal's handler raises, gets through.
+    `wait` seconds pass between two calls. The last call is at `until`, a time of time.monotonic().
+    Exceptions of `look`, or of a signal handler, propagate.
     """
 
-    return retry(look, **_looking(until, wait), before_sleep=before_sleep)
+    return retry(look, **_poll_options(until, wait), before_sleep=before_sleep)
 
 
 async def poll_async(
@@ -108,12 +115,12 @@ async def poll_async(
     until: float,
     wait: Callable[[RetryCallState], float],
 ) -> Result | None:
-    """As `poll`, for an event loop."""
-    return await retry_async(look, **_looking(until, wait))
+    """Like `poll`, for an event loop."""
+    return await retry_async(look, **_poll_options(until, wait))
 
 
-def _looking(until: float, wait: Callable[[RetryCallState], float]) -> dict[str, Any]:
-    """When to look again for what is not there yet."""
+def _poll_options(until: float, wait: Callable[[RetryCallState], float]) -> dict[str, Any]:
+    """Return the retry options of a poll."""
 
     def left() -> float:
         return until - time.monotonic()
@@ -130,17 +137,17 @@ class _StoppedWaiting(Exception):
 
 
 def growing(first: float, longest: float) -> wait_exponential:
-    """`first` seconds after the first look, then half as long again each time, up to `longest`."""
+    """Wait `first` seconds, then 1.5 times as long each time, up to `longest`."""
     return wait_exponential(multiplier=first, exp_base=1.5, max=longest)
 
 
 def doubling(first: float, longest: float) -> wait_exponential:
-    """`first` seconds after the first attempt, then twice as long each time, up to `longest`."""
+    """Wait `first` seconds, then twice as long each time, up to `longest`."""
     return wait_exponential(multiplier=first, max=longest)
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer asks its caller to wait, by a number or a date; 0 for none."""
+    """Return the seconds that a response asks to wait, from a number or a date; 0 if none."""
     asked = headers.get("Retry-After", "").strip()
     if asked.isdecimal():
         return float(asked)
@@ -153,16 +160,16 @@ def retry_after(headers: Mapping[str, str]) -> float:
 
 
 def error_of(state: RetryCallState) -> BaseException | None:
-    """What the newest attempt raised; None if it returned."""
+    """Return the exception of the newest attempt, or None."""
     return None if state.outcome is None else state.outcome.exception()
 
 
 def answer_of(state: RetryCallState) -> Any:
-    """What the newest attempt returned; None if it raised."""
+    """Return the result of the newest attempt, or None if it raised."""
     return None if error_of(state) or state.outcome is None else state.outcome.result()
 
 
 def _outcome(state: RetryCallState) -> Any:
-    """What the last attempt returned; raises what it raised."""
+    """Return or raise the outcome of the last attempt."""
     assert state.outcome is not None
     return state.outcome.result()

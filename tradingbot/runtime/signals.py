@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as one exception, and blocks that they must not cut short."""
+"""Turn Ctrl-C, SIGTERM and SIGHUP into one exception, and protect blocks from interruption."""
 
 import math
 import os
@@ -10,13 +10,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-_STOPPING = tuple(  # SIGHUP, which tells that the terminal was closed, is not known everywhere
+_STOPPING = tuple(  # SIGHUP (the terminal was closed) does not exist on every platform
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
 
 
 class Stopped(BaseException):
-    """A signal asks the process to end. Like KeyboardInterrupt, no `except Exception` holds it."""
+    """A signal to stop. Like KeyboardInterrupt, it is not caught by `except Exception`."""
 
     def __init__(self, signum: int) -> None:
         super().__init__("Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name)
@@ -24,10 +24,10 @@ class Stopped(BaseException):
 
 
 def exit_on_signals(line: Callable[[str], str] = str) -> None:
-    """From now on a signal to stop ends the process at once, with one line, made by `line`.
+    """Make a signal to stop end the process at once, with one line, made by `line`.
 
-    For as long as there is nothing to clean up, as while modules are imported: an exception that
-    a signal raises in there can get lost.
+    Used while there is nothing to clean up, as during imports: an exception raised by a signal
+    there can get lost.
     """
 
     def leave(signum: int, _frame: FrameType | None) -> None:
@@ -40,10 +40,10 @@ def exit_on_signals(line: Callable[[str], str] = str) -> None:
 
 
 def ignore_signals() -> None:
-    """From now on nothing stops the process: it is about to end, and its exit code stands.
+    """Ignore signals to stop, because the process is about to end.
 
-    Python gives signals back their deadly meaning before it is gone, and a second one would then
-    replace the code.
+    Python restores the default handlers before it exits, and a second signal would then change the
+    exit code.
     """
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -51,10 +51,10 @@ def ignore_signals() -> None:
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """The first signal to stop raises Stopped here; later ones wait for the cleaning up.
+    """Raise Stopped at the first signal to stop. Later signals are ignored during clean-up.
 
-    SIGINT gets a handler even where it is ignored, as in a process that a script starts in the
-    background. SIGHUP does not: who says nohup means it.
+    SIGINT gets a handler even if it is ignored, as in a background process of a script. SIGHUP does
+    not, so that nohup works.
     """
     stopping = False
     _asked[0] = math.inf
@@ -77,9 +77,9 @@ def stop_on_signals() -> Iterator[None]:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Signals to stop that arrive in this block take effect at its end."""
+    """Delay signals to stop that arrive in this block until its end."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals only ever interrupt the main thread
+        yield  # signals interrupt only the main thread
         return
     held: list[int] = []
 
@@ -98,16 +98,17 @@ def signals_held() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Whether a signal to stop has come, held or not: a waiting caller should not wait for long."""
+    """Return whether a signal to stop has arrived, delayed or not. Callers should not wait long
+    then."""
     return _asked[0] < math.inf
 
 
 def asked_to_stop_at() -> float:
-    """When the first one came, on time.monotonic(); infinity if none has."""
+    """Return the time.monotonic() of the first signal, or infinity."""
     return _asked[0]
 
 
-# not an Event: its lock could be held by the very thread that a handler interrupts
+# not an Event, whose lock could be held by the thread that the handler interrupts
 _asked = [math.inf]
 
 
@@ -116,7 +117,7 @@ def _note_asked() -> None:
 
 
 def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Install the handler for every signal to stop; what was there before."""
+    """Install the handler for all signals to stop. Return the previous handlers."""
     return {
         number: signal.signal(number, handler)
         for number in _STOPPING

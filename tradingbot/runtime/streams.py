@@ -1,4 +1,4 @@
-"""Standard output and error, behind which nobody may be: a closed pipe, a terminal that is gone."""
+"""Standard output and error that survive a closed pipe or terminal."""
 
 import io
 import os
@@ -9,13 +9,13 @@ from typing import IO, TextIO, cast
 
 
 class SafeStream:
-    """A text stream to print to that never fails.
+    """A text stream for printing that never raises.
 
-    What it cannot encode is replaced. After the first error, which stays in `error`, nothing more
-    is written, nor can the interpreter stumble over what is left when it ends.
+    Characters that cannot be encoded are replaced. After the first error, which is stored in
+    `error`, nothing more is written, and the interpreter's flush at exit cannot fail.
     """
 
-    def __init__(self, stream: TextIO | None) -> None:  # None: it was closed from the start
+    def __init__(self, stream: TextIO | None) -> None:  # None: the stream was closed from the start
         self._stream = stream
         self.encoding = (stream and stream.encoding) or "utf-8"
         self.error: OSError | None = None
@@ -44,7 +44,7 @@ class SafeStream:
         return self._stream.fileno()
 
     def as_text(self) -> IO[str]:
-        """Itself, for a caller that asks for a whole file but only writes."""
+        """Return self, for a caller that requires a file but only writes."""
         return cast("IO[str]", self)
 
     def _encodable(self, text: str) -> str:
@@ -57,20 +57,20 @@ class SafeStream:
 
     def _give_up(self, stream: TextIO, error: OSError) -> None:
         self.error = error
-        # what the buffer still holds is flushed into nothing
+        # the rest of the buffer is flushed to devnull
         with suppress(OSError), Path(os.devnull).open("wb") as nothing:
             os.dup2(nothing.fileno(), stream.fileno())
 
 
 class LineStream(io.TextIOBase):
-    """A text stream to write to; every whole line that is not blank goes to `take`."""
+    """A text stream that passes every non-blank line to `take`."""
 
     def __init__(self, take: Callable[[str], None]) -> None:
         self._take = take
         self._rest = ""
 
     def write(self, text: str) -> int:
-        # a progress bar of somebody else returns to the line's start instead of ending it
+        # a library's progress bar returns to the start of the line instead of ending it
         *lines, self._rest = (self._rest + text.replace("\r", "\n")).split("\n")
         for line in lines:
             if line.strip():
@@ -78,7 +78,7 @@ class LineStream(io.TextIOBase):
         return len(text)
 
     def close(self) -> None:
-        """What has no end of line yet counts as a line too."""
+        """Pass on the rest as a line, even without a line end."""
         if self._rest:
             self.write("\n")
         super().close()

@@ -1,4 +1,4 @@
-"""Break messages at words, where a terminal, or COLUMNS, says how wide a line may be."""
+"""Wrap messages at words, to the width of the terminal or COLUMNS."""
 
 import os
 import re
@@ -9,33 +9,33 @@ from rich.console import Console
 
 from tradingbot.environment import environment
 
-LEAST = 20  # columns; nobody reads fewer
+MIN_WIDTH = 20  # minimum columns
 _LABEL = re.compile(r" *(\S+ {2,})? *")  # "Stored   4 tickers": what follows stays below "4"
 
 
 def width_of(stream: IO[str] | None) -> int | None:
-    """Return how many columns what is written to `stream` has; None where it may be any number.
+    """Return the number of columns of `stream`, or None if it is unlimited.
 
-    A file or a pipe has lines of any length, so that a message is one line to `grep`.
+    Lines in a file or a pipe have any length, so that a message is one line for `grep`.
     """
     given = environment().get("COLUMNS", "")
     if given.isdecimal() and int(given) > 0:
-        return max(LEAST, int(given))
+        return max(MIN_WIDTH, int(given))
     try:
         if stream is None or not stream.isatty():
             return None
-        return max(LEAST, os.get_terminal_size(stream.fileno()).columns) or None
+        return max(MIN_WIDTH, os.get_terminal_size(stream.fileno()).columns) or None
     except OSError:
         return None
 
 
 def width_of_console(console: Console) -> int | None:
-    """Return the same of rich's console."""
+    """Return the number of columns of a rich console, or None if unlimited."""
     return console.width if console.is_terminal or "COLUMNS" in environment() else None
 
 
 def wrapped(text: str, width: int | None) -> str:
-    """Break each line of `text` between words; a longer word stands alone and whole."""
+    """Break each line of `text` between words. Words longer than a line are not broken."""
     if width is None:
         return text
     return "\n".join(_wrapped(line, width) for line in text.split("\n"))

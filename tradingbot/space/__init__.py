@@ -1,1 +1,1 @@
-"""Everything that talks to a kronos_space: wire format, transport, client, Hub, lifecycle."""
+"""Communication with a kronos_space: wire format, transport, client, Hub, lifecycle."""

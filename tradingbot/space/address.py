@@ -1,4 +1,4 @@
-"""Where a Space is, what lets a client in, and how long its answers may take."""
+"""The address and credentials of a Space, and the time-outs of requests to it."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -9,14 +9,14 @@ from tradingbot.settings import Settings, Timeouts, check_recipient, default_tim
 
 @dataclass(frozen=True)
 class SpaceAddress:
-    """A Space as its clients know it.
+    """The address of a Space, with credentials and time-outs.
 
     Attributes:
-        url: Its address, without a trailing slash.
-        api_key: Its key.
+        url: Its URL, without a trailing slash.
+        api_key: Its API key.
         hf_token: A Hub token; sent only to the private Space `hf_space_repo` under hf.space.
         hf_space_repo: Its name on the Hub.
-        timeout: Seconds for the answer to one batch, by default `timeouts.space_answer`.
+        timeout: Seconds for the response to one batch, by default `timeouts.space_answer`.
         timeouts: All other limits, by default those of the process.
     """
 
@@ -29,10 +29,10 @@ class SpaceAddress:
 
     @classmethod
     def of(cls, settings: Settings, *, timeout: float | None = None) -> Self:
-        """Return the Space that `settings` name.
+        """Return the address of the Space in `settings`.
 
         Raises:
-            ConfigError: They have no address of a Space, or an API key for nobody's own.
+            ConfigError: There is no address, or an API key is set for the unnamed default Space.
         """
         if settings.space_url is None:
             raise ConfigError(
@@ -51,10 +51,10 @@ class SpaceAddress:
 
     @property
     def answer_timeout(self) -> float:
-        """Seconds for the answer to one batch."""
+        """Return the seconds for the response to one batch."""
         return self.timeouts.space_answer if self.timeout is None else self.timeout
 
     def headers(self, *, with_token: bool = False) -> dict[str, str]:
-        """Return what lets a client in."""
+        """Return the headers with the credentials."""
         key = {"X-API-Key": self.api_key} if self.api_key else {}
         return {**key, "Authorization": f"Bearer {self.hf_token}"} if with_token else key

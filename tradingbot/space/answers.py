@@ -1,7 +1,7 @@
-"""What a Space answers: its JSON, and models that say what each field may be.
+"""Responses of a Space: parse the JSON and validate its fields with pydantic models.
 
-A Space is a stranger: nothing of an answer is believed before a model has taken it whole, and
-`decoding` has compared it with what was asked.
+A Space is not trusted: no part of a response is used before a model has validated it and `decoding`
+has compared it with the request.
 """
 
 import json
@@ -26,7 +26,7 @@ from tradingbot.settings import MAX_HORIZON
 HEALTH_BYTES = 65_536
 MAX_VOLUME = 1e24
 
-short = Repr()  # of a value, for an error's text
+short = Repr()  # repr of a value, for an error's text
 short.maxstring = short.maxother = short.maxlong = 60
 
 
@@ -37,7 +37,7 @@ def _visible(text: str) -> str:
 
 
 def _time(value: object) -> datetime:
-    """'2013-02-21T00:00:00' or '…Z' -> naive datetime, in UTC where a zone was sent."""
+    """Parse '2013-02-21T00:00:00' or '…Z' to a naive datetime, in UTC if a zone was sent."""
     if not isinstance(value, str) or len(value) > 40:
         raise ValueError("expected a time such as 2013-02-21T00:00:00")
     when = datetime.fromisoformat(value)
@@ -47,8 +47,8 @@ def _time(value: object) -> datetime:
         raise ValueError("no such year in UTC") from None
 
 
-def _few(value: object) -> object:
-    """Before each entry is looked at, since every wrong one would become an error of its own."""
+def _at_most_99(value: object) -> object:
+    """Check the size first, because every invalid entry would become an error of its own."""
     if isinstance(value, dict) and len(value) > 99:
         raise ValueError("expected at most 99 entries")
     return value
@@ -59,19 +59,19 @@ Price = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Time = Annotated[datetime, BeforeValidator(_time)]
 
 
-class _Answer(BaseModel):
-    """Fields that are not named are ignored: a newer Space may send more."""
+class _Response(BaseModel):
+    """Base of the models. Unknown fields are ignored, because a newer Space may send more."""
 
     model_config = ConfigDict(strict=True, frozen=True, protected_namespaces=())
 
 
-class ServedModel(_Answer):
+class ServedModel(_Response):
     model: Name
     model_revision: Name | None = None
 
 
-class Health(_Answer):
-    """The answer of /health. Only the first three fields are in every version's."""
+class Health(_Response):
+    """The response of /health. All versions send at least the first three fields."""
 
     status: Name
     model: Name
@@ -80,11 +80,11 @@ class Health(_Answer):
     started_at: Name | None = None
     uptime_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     version: Name | None = None
-    anchor: Name | None = None  # of a request that does not say
+    anchor: Name | None = None  # default of requests
     models: Annotated[list[ServedModel], Field(min_length=1, max_length=1000)] | None = None
 
 
-class Bar(_Answer):
+class Bar(_Response):
     step: int
     target_date: Time
     open: Price
@@ -92,7 +92,7 @@ class Bar(_Answer):
     low: Price
     close: Price
     volume: Annotated[float, Field(ge=0, le=MAX_VOLUME, allow_inf_nan=False)]
-    close_quantiles: Annotated[dict[str, Price], BeforeValidator(_few)]
+    close_quantiles: Annotated[dict[str, Price], BeforeValidator(_at_most_99)]
     prob_up: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -103,15 +103,15 @@ Candle = Annotated[
 Path = Annotated[list[Candle], Field(fail_fast=True, max_length=MAX_HORIZON)]
 
 
-class Reconstruction(_Answer):
+class Reconstruction(_Response):
     close: Annotated[float, Field(allow_inf_nan=False)]
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Result(_Answer):
-    """An item of /predict/batch that holds a forecast. Old Spaces leave out what has a default."""
+class Result(_Response):
+    """A forecast in the response of /predict/batch. Old Spaces omit fields with a default."""
 
-    ok: bool  # true: `RefusedResult` is for the others
+    ok: bool  # true; `RefusedResult` is the other case
     symbol: str
     model: Name
     model_revision: Name | None = None
@@ -126,18 +126,18 @@ class Result(_Answer):
     warnings: Annotated[list[str], Field(fail_fast=True)] | None = None
 
 
-class Refusal(_Answer):
+class Refusal(_Response):
     message: str
 
 
-class RefusedResult(_Answer):
-    """An item of /predict/batch whose request the Space refuses."""
+class RefusedResult(_Response):
+    """An item of the response of /predict/batch for a refused request."""
 
     error: Refusal
 
 
 def read_health(body: bytes) -> dict[str, Any]:
-    """Return the fields of /health that were sent. Raises ValueError, in one line."""
+    """Return the fields of /health that were sent. Raise ValueError, in one line."""
     try:
         return Health.model_validate(_parsed(_text(body))).model_dump(exclude_unset=True)
     except ValidationError as error:
@@ -145,9 +145,9 @@ def read_health(body: bytes) -> dict[str, Any]:
 
 
 def read_results(body: bytes) -> list[Any]:
-    """Return the items of /predict/batch's answer. Raises ValueError if they cannot be found.
+    """Return the items in the response of /predict/batch. Raise ValueError if there are none.
 
-    An item that is no JSON comes as its text, so that it fails alone.
+    An item that is invalid JSON is returned as text, so that only it fails.
     """
     text = _text(body)
     try:
@@ -164,14 +164,14 @@ def read_results(body: bytes) -> list[Any]:
 
 
 def _text(body: bytes) -> str:
-    """Bytes that are no UTF-8 become lone surrogates, which no model's field takes."""
+    """Decode the body. Invalid UTF-8 becomes unpaired surrogates, which no model accepts."""
     return body.decode("utf-8", "surrogateescape")
 
 
 def _parsed(text: str) -> Any:
-    """Raises ValueError, also for what is nested too deeply. NaN and Infinity are for the models.
+    """Parse JSON. Raise ValueError, also if it is nested too deeply. Models check NaN and infinity.
 
-    Whole numbers of more digits than any is due become floats: Python refuses to read long ones.
+    Integers with 20 digits or more become floats, because Python refuses to read long ones.
     """
     try:
         return json.loads(text, parse_int=lambda n: int(n) if len(n) < 20 else float(n))
@@ -184,7 +184,7 @@ _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[][{},]', re.DOTALL)
 
 
 def _items(text: str) -> Iterator[Any]:
-    """Yield the items of {"results": [...]}, where one of them or more cannot be parsed."""
+    """Yield the items of {"results": [...]} one by one, if some of them are invalid JSON."""
     head = _HEAD.match(text)
     if head is None:
         raise ValueError("not with JSON")
@@ -208,7 +208,7 @@ def _item(text: str) -> Any:
 
 
 def in_words(error: ValidationError) -> str:
-    """'predictions.0.close=-5: Input should be greater than 0' for the first of the errors."""
+    """Describe the first error: 'predictions.0.close=-5: Input should be greater than 0'."""
     first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "the answer"
     message = first["msg"].removeprefix("Value error, ")

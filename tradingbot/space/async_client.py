@@ -1,4 +1,4 @@
-"""Forecasts and health of one Space for programs with an event loop. As `client`, awaited."""
+"""Asynchronous client for forecasts and health of one Space, like `client`."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ from tradingbot.errors import KronosError, SpaceUnavailable
 from tradingbot.runtime.retry import poll_async
 from tradingbot.space.address import SpaceAddress
 from tradingbot.space.async_transport import AsyncSpaceHTTP
-from tradingbot.space.client import IN_FLIGHT, LOOKS, Answer, Readiness, answers, in_batches
+from tradingbot.space.client import IN_FLIGHT, POLL_INTERVAL, Answer, Readiness, answers, in_batches
 from tradingbot.space.decoding import answer_bytes
 from tradingbot.space.wire import SeriesRequest, Unsendable, envelope
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AsyncSpaceClient:
-    """As `SpaceClient`, awaited. `http` is an httpx2.AsyncClient of your own."""
+    """Like `SpaceClient`, with coroutines. `http` is an httpx2.AsyncClient of your own."""
 
     def __init__(self, address: SpaceAddress, *, http: "httpx2.AsyncClient | None" = None) -> None:
         self._http = AsyncSpaceHTTP(address, http=http)
@@ -36,11 +36,12 @@ class AsyncSpaceClient:
         await self._http.close()
 
     async def health(self) -> dict[str, Any]:
-        """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
+        """Return the Space's health: model, boot_id, version … Raise SpaceError if there is
+        none."""
         return await self._http.health()
 
     async def is_healthy(self) -> bool:
-        """Whether a forecast could be asked for now."""
+        """Return whether the Space can forecast now."""
         try:
             return (await self.health()).get("status") == "ok"
         except KronosError:
@@ -49,9 +50,11 @@ class AsyncSpaceClient:
     async def wait_until_ready(
         self, timeout: float = 900.0, *, other_than: str | None = None
     ) -> dict[str, Any]:
-        """Ask /health until it is ok and its boot_id is not `other_than`; return its answer.
+        """Poll /health until it is ok with a boot_id other than `other_than`, and return it.
 
-        SpaceUnavailable after `timeout` seconds; an address that is no Space is refused at once.
+        Raises:
+            SpaceUnavailable: After `timeout` seconds.
+            SpaceRejected: At once, if the address is not a Space.
         """
         seen = Readiness(self.url, other_than)
 
@@ -63,23 +66,24 @@ class AsyncSpaceClient:
                 return None
 
         until = time.monotonic() + timeout
-        return await poll_async(look, until=until, wait=LOOKS) or seen.never(timeout)
+        return await poll_async(look, until=until, wait=POLL_INTERVAL) or seen.never(timeout)
 
     async def forecast_batches(
         self, requests: Iterable[SeriesRequest | Unsendable]
     ) -> AsyncGenerator[list[Answer]]:
-        """Yield the answers to each batch of requests, in order; IN_FLIGHT are under way at a time.
+        """Yield the answers to each batch of requests, in order, with IN_FLIGHT batches in
+        progress.
 
-        `requests` is read in a thread: it looks up candles.
+        `requests` is read in a thread, because reading it fetches candles.
         """
         batches = in_batches(requests)
         under_way: deque[asyncio.Task[list[Answer]]] = deque()
-        gone: list[SpaceUnavailable] = []
+        outages: list[SpaceUnavailable] = []
         try:
             while (item := await asyncio.to_thread(_next, batches)) is not None:
                 if len(under_way) == IN_FLIGHT:
                     yield await under_way.popleft()
-                under_way.append(asyncio.create_task(self._answers(item, gone)))
+                under_way.append(asyncio.create_task(self._answers(item, outages)))
             while under_way:
                 yield await under_way.popleft()
         finally:
@@ -87,20 +91,23 @@ class AsyncSpaceClient:
                 task.cancel()
 
     async def _answers(
-        self, item: list[SeriesRequest] | Unsendable, gone: list[SpaceUnavailable]
+        self, item: list[SeriesRequest] | Unsendable, outages: list[SpaceUnavailable]
     ) -> list[Answer]:
-        """One batch's. Its error is the answer to each of its requests; `gone` ends the sending."""
+        """Return the answers to one batch. An error is the answer to each of its requests.
+
+        `outages` holds an outage, after which nothing more is sent.
+        """
         if isinstance(item, tuple):
             return [item]
-        if not gone:
+        if not outages:
             try:
                 results = await self._http.predict_batch(envelope(item), limit=answer_bytes(item))
                 return answers(self.url, item, results)
             except KronosError as error:
                 if isinstance(error, SpaceUnavailable) and not await self.is_healthy():
-                    gone.append(error)  # the other batches would only wait for the same end
+                    outages.append(error)  # the other batches would only run into the same outage
                 return [(request.symbol, error) for request in item]
-        return [(request.symbol, gone[0]) for request in item]
+        return [(request.symbol, outages[0]) for request in item]
 
 
 def _next(

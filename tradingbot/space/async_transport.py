@@ -1,6 +1,6 @@
-"""HTTP to one Space for programs with an event loop, by httpx2, which huggingface_hub brings.
+"""Asynchronous HTTP to one Space with httpx2, a dependency of huggingface_hub.
 
-What is retried, for how long, and what each failure is called is as in `transport`.
+Retries, time-outs and errors are the same as in `transport`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from tenacity import retry_if_exception
 from tradingbot.runtime.retry import retry_async
 from tradingbot.space.address import SpaceAddress
 from tradingbot.space.answers import HEALTH_BYTES
-from tradingbot.space.attempts import MOST, TRANSIENT_ANSWER, Attempts, request_headers
+from tradingbot.space.attempts import MAX_ATTEMPTS, TRANSIENT_ANSWER, Attempts, request_headers
 from tradingbot.space.error_responses import (
     PREDICT,
     Answer,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class AsyncSpaceHTTP:
-    """Sends requests to a Space; every failure is a SpaceError."""
+    """Send requests to a Space. Every failure is a SpaceError."""
 
     def __init__(self, address: SpaceAddress, *, http: "httpx2.AsyncClient | None" = None) -> None:
         self.address, self.url = address, address.url
@@ -48,21 +48,21 @@ class AsyncSpaceHTTP:
             self._http = None
 
     async def health(self) -> dict[str, Any]:
-        """GET /health, asked once."""
+        """Get /health, without retries."""
         answer = await self._answered(
             "GET", "/health", timeout=self.timeouts.space_health, limit=HEALTH_BYTES, attempts=1
         )
         return health_in(self.url, answer)
 
     async def predict_batch(self, body: bytes, *, limit: int) -> list[Any]:
-        """POST /predict/batch; its results, of `limit` bytes at most, not yet checked."""
+        """Post to /predict/batch. Return the unchecked results, of at most `limit` bytes."""
         answer = await self._answered(
             "POST", PREDICT, body=body, timeout=self.address.answer_timeout, limit=limit
         )
         return results_in(self.url, answer)
 
     async def _answered(self, method: str, path: str, **options: Any) -> Answer:
-        """An answer 200; the others are errors."""
+        """Return a 200 response. Raise an error for other statuses."""
         answer = await self._send(method, path, **options)
         if answer.status in (401, 403, 404) and await self._may_show_token():
             answer = await self._send(method, path, **options)
@@ -78,15 +78,15 @@ class AsyncSpaceHTTP:
         timeout: float,
         limit: int,
         body: bytes | None = None,
-        attempts: int = MOST,
+        attempts: int = MAX_ATTEMPTS,
     ) -> Answer:
-        """The answer, whatever its status, after as many attempts as are worth it."""
+        """Return the last response, whatever its status, after retries."""
         url = f"{self.url}{path}"
         headers = request_headers(self._headers, body)
         made = Attempts(self.timeouts, time.monotonic() + timeout, attempts)
 
         async def ask() -> Answer:
-            return made.note(await self._ask(method, url, headers, body, limit=limit))
+            return made.record(await self._ask(method, url, headers, body, limit=limit))
 
         try:
             async with asyncio.timeout(timeout):
@@ -94,12 +94,14 @@ class AsyncSpaceHTTP:
                     ask,
                     again=TRANSIENT_ANSWER | retry_if_exception(_unanswered),
                     wait=made.wait,
-                    stop=made.are_enough,
+                    stop=made.should_stop,
                 )
         except TimeoutError as error:
-            # not again: the Space would compute the same behind what it is still busy with
+            # no retry: the Space would compute the request again, after the one that it is busy
+            # with
             return out_of_time(url, timeout, made.answers, error)
-        except Exception as error:  # not only the HTTP client's own: an address may be at fault
+        # any error, because an invalid address raises others than the HTTP client's own
+        except Exception as error:
             raise unreachable(url, error) from error
 
     async def _ask(
@@ -108,7 +110,7 @@ class AsyncSpaceHTTP:
         """One request, and its answer up to `limit` bytes."""
         import httpx2
 
-        # no redirects: they would carry the API key elsewhere and turn a POST into a GET
+        # no redirects, which would leak the API key and turn a POST into a GET
         async with self._client().stream(
             method,
             url,
@@ -128,22 +130,23 @@ class AsyncSpaceHTTP:
             return Answer(status, response.headers, bytes(content[:most]))
 
     def _client(self) -> "httpx2.AsyncClient":
-        """Ours belongs to the event loop that runs: `asyncio.run` makes another one each time."""
+        """Return the client of the running event loop. Our own is replaced when the loop
+        changes."""
         import httpx2
 
         loop = asyncio.get_running_loop()
         if self._http is None or (self._owns_http and self._loop is not loop):
             self._loop = loop
             self._http = httpx2.AsyncClient(
-                # a connection that waits for the next batch could outlive its event loop
+                # an idle connection could outlive its event loop
                 limits=httpx2.Limits(max_keepalive_connections=0),
                 trust_env=not is_loopback(self.url),
             )
         return self._http
 
     async def _may_show_token(self) -> bool:
-        """Whether the Hub's token belongs into what was refused; from now on it is sent."""
-        token, self._token = self._token, None  # asked once
+        """Return whether to send the Hub's token after a refusal; if so, send it from now on."""
+        token, self._token = self._token, None  # checked once
         shown = token is not None and await asyncio.to_thread(takes_token, self.address)
         if shown:
             self._headers = self.address.headers(with_token=True)
@@ -151,7 +154,7 @@ class AsyncSpaceHTTP:
 
 
 def _unanswered(error: BaseException) -> bool:
-    """Whether the Space was not reached, so that another attempt may reach it."""
+    """Return whether the Space was not reached, so that a retry may succeed."""
     import httpx2
 
     return isinstance(error, httpx2.TransportError)

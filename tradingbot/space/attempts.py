@@ -1,4 +1,4 @@
-"""When a request to a Space is sent again, the same for both transports."""
+"""The retry policy for requests to a Space, shared by both transports."""
 
 import time
 from collections.abc import Mapping
@@ -10,24 +10,24 @@ from tradingbot.runtime.retry import answer_of, doubling, retry_after
 from tradingbot.settings import Timeouts
 from tradingbot.space.error_responses import FULL, TRANSIENT, Answer
 
-MOST = 4
+MAX_ATTEMPTS = 4
 TRANSIENT_ANSWER = retry_if_result(lambda answer: answer.status in TRANSIENT)
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """The attempts at one request, of which none begins after `deadline`, of time.monotonic().
+    """The attempts of one request. None starts after `deadline`, a time of time.monotonic().
 
-    A full queue is no failure: it is asked again beyond `most` attempts, unless that is one.
+    A full queue is not a failure: it is retried beyond `most` attempts, unless `most` is 1.
     """
 
     timeouts: Timeouts
     deadline: float
-    most: int = MOST
+    most: int = MAX_ATTEMPTS
     answers: list[Answer] = field(default_factory=list)
 
-    def note(self, answer: Answer) -> Answer:
-        """Keep an answer, in case that it is the last one; return it."""
+    def record(self, answer: Answer) -> Answer:
+        """Record a response and return it."""
         self.answers.append(answer)
         return answer
 
@@ -38,8 +38,8 @@ class Attempts:
         asked = 0.0 if answer is None else retry_after(answer.headers)
         return max(min(asked, self.timeouts.space_retry_after), backoff(state))
 
-    def are_enough(self, state: RetryCallState) -> bool:
-        """Return whether there is no time, or no reason, for another attempt."""
+    def should_stop(self, state: RetryCallState) -> bool:
+        """Return whether to stop retrying."""
         if time.monotonic() + state.upcoming_sleep >= self.deadline:
             return True
         answer: Answer | None = answer_of(state)
@@ -48,6 +48,6 @@ class Attempts:
 
 
 def request_headers(headers: Mapping[str, str], body: bytes | None) -> dict[str, str]:
-    """Return the headers of a request with this body; its answer is not compressed."""
+    """Return the headers of a request with this body. Compressed responses are not accepted."""
     kind = {} if body is None else {"Content-Type": "application/json"}
     return {**headers, **kind, "Accept-Encoding": "identity"}

@@ -1,4 +1,4 @@
-"""Forecasts and health of one Space: batches of prepared requests, several under way at a time."""
+"""Client for forecasts and health of one Space. It sends batches of requests, several at a time."""
 
 import threading
 import time
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     import requests
 
-BATCH_SERIES = 16  # what a crash can lose, and how often a progress bar moves
+BATCH_SERIES = 16  # the most that a crash can lose, and the step of a progress bar
 BATCH_BYTES = 4_000_000
-IN_FLIGHT = 2  # requests at a time: while one is computed, the next one waits in the Space's queue
-LOOKS = growing(0.1, 5.0)  # seconds between two looks at a Space that is waited for
+IN_FLIGHT = 2  # batches in progress: while one is computed, the next waits in the Space's queue
+POLL_INTERVAL = growing(0.1, 5.0)  # seconds between polls of a starting Space
 
-Answer = tuple[str, Forecast | KronosError]  # by ticker
+Answer = tuple[str, Forecast | KronosError]  # (ticker, forecast or error)
 
 
 class SpaceClient:
-    """Client of the Space at an address. Nothing is opened before the first call.
+    """Client of the Space at an address. No connection is opened before the first call.
 
-    `http` is a session of your own, which other threads will use and which is not closed here.
+    `http` is your own session. Other threads will use it, and it is not closed here.
     """
 
     def __init__(self, address: SpaceAddress, *, http: "requests.Session | None" = None) -> None:
@@ -53,32 +53,32 @@ class SpaceClient:
     # the Space's state -------------------------------------------------------------------
 
     def health(self) -> dict[str, Any]:
-        """Return what the Space says about itself: model, boot_id, version …
+        """Return the Space's health: model, boot_id, version …
 
         Raises:
-            SpaceError: It does not answer, or is no Space.
+            SpaceError: It does not respond, or is not a Space.
         """
         return self._http.health()
 
     def check(self) -> None:
-        """Do what sending a request does, but for the network.
+        """Check all that a request needs, without using the network.
 
         Raises:
-            ConfigError: The address, a proxy or a file of certificates cannot be used.
+            ConfigError: The address, a proxy or a certificate file cannot be used.
         """
         self._http.check()
 
     def check_key(self) -> None:
-        """Ask the Space whether it takes our API key.
+        """Check that the Space accepts our API key.
 
         Raises:
-            ConfigError: It wants another key.
-            SpaceError: It does not answer.
+            ConfigError: The key is missing or wrong.
+            SpaceError: The Space does not respond.
         """
         self._http.check_key()
 
     def is_healthy(self) -> bool:
-        """Return whether a forecast could be asked for now."""
+        """Return whether the Space can forecast now."""
         try:
             return self.health().get("status") == "ok"
         except KronosError:
@@ -87,11 +87,11 @@ class SpaceClient:
     def wait_until_ready(
         self, timeout: float = 900.0, *, other_than: str | None = None
     ) -> dict[str, Any]:
-        """Ask /health until it is ok and its boot_id is not `other_than`; return its answer.
+        """Poll /health until it is ok with a boot_id other than `other_than`, and return it.
 
         Raises:
-            SpaceUnavailable: That took longer than `timeout` seconds.
-            SpaceRejected: At once, from an address that is no Space.
+            SpaceUnavailable: After `timeout` seconds.
+            SpaceRejected: At once, if the address is not a Space.
         """
         seen = Readiness(self.url, other_than)
 
@@ -103,7 +103,7 @@ class SpaceClient:
                 return None
 
         until = time.monotonic() + timeout
-        return poll(look, until=until, wait=LOOKS) or seen.never(timeout)
+        return poll(look, until=until, wait=POLL_INTERVAL) or seen.never(timeout)
 
     # forecasts ---------------------------------------------------------------------------
 
@@ -112,11 +112,11 @@ class SpaceClient:
     ) -> Generator[list[Answer]]:
         """Yield the answers to each batch of requests, in order.
 
-        IN_FLIGHT batches are under way at a time; the next requests are read from `requests`
-        meanwhile. An item that could not be prepared is yielded as its own batch. The bands are the
-        model's own, raw. Close the generator to send nothing more.
+        IN_FLIGHT batches are in progress at a time; meanwhile the next requests are read from
+        `requests`. An item that could not be prepared is yielded as its own batch. The bands are
+        the model's own. Close the generator to stop sending.
         """
-        flight = _Flight(self)
+        flight = _InFlight(self)
         try:
             for item in in_batches(requests):
                 if isinstance(item, tuple):
@@ -135,7 +135,7 @@ class SpaceClient:
 
 
 def answers(url: str, batch: list[SeriesRequest], results: list[Any]) -> list[Answer]:
-    """What the Space at `url` answered to each request of a batch."""
+    """Return the Space's answer to each request of a batch."""
     if len(results) != len(batch):
         raise SpaceUnavailable(f"{url} answered {len(results)} results to {len(batch)} requests")
     made_at = utcnow()
@@ -146,58 +146,60 @@ def answers(url: str, batch: list[SeriesRequest], results: list[Any]) -> list[An
 
 
 class Readiness:
-    """What is seen of a Space until /health is ok and its boot_id is not `other_than`."""
+    """The state of a Space while waiting for its health to be ok with a new boot_id."""
 
     def __init__(self, url: str, other_than: str | None) -> None:
         self.state = "nothing yet"
         self._url, self._other_than = url, other_than
 
     def ready(self, health: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the answer of /health if it is the one that is waited for."""
+        """Return the health if the Space is ready, else None."""
         status, boot = health.get("status"), health.get("boot_id")
         self.state = f"status {status!r}, boot {boot!r}"
         return health if status == "ok" and boot != self._other_than else None
 
     def never(self, timeout: float) -> NoReturn:
-        """Raise SpaceUnavailable, which says what was seen last."""
+        """Raise SpaceUnavailable with the last state."""
         raise SpaceUnavailable(f"{self._url} was not ready within {timeout:g} s: {self.state}")
 
 
-class _Flight:
-    """The batches of one call that are under way, oldest first."""
+class _InFlight:
+    """The batches of one call that are in progress, oldest first."""
 
     def __init__(self, client: SpaceClient) -> None:
         self._client = client
         self._batches: deque[tuple[list[SeriesRequest], Future[list[Answer]]]] = deque()
         self._stopped = threading.Event()
-        self._outage: SpaceUnavailable | None = None  # the Space is gone: nothing more is sent
+        # set if the Space is unavailable; then nothing more is sent
+        self._outage: SpaceUnavailable | None = None
 
     def send(self, batch: list[SeriesRequest]) -> list[list[Answer]]:
-        """Send a batch as soon as fewer than IN_FLIGHT are under way; return what has landed."""
-        landed = [self._land()] if len(self._batches) == IN_FLIGHT else []
+        """Send a batch once fewer than IN_FLIGHT are in progress. Return the answers that
+        arrived."""
+        arrived = [self._receive()] if len(self._batches) == IN_FLIGHT else []
         if self._outage is None:
             ask = partial(self._client._ask, batch, self._stopped)
             self._batches.append((batch, in_background(ask)))
-            return landed
-        return [*landed, *self.rest(), [(request.symbol, self._outage) for request in batch]]
+            return arrived
+        return [*arrived, *self.rest(), [(request.symbol, self._outage) for request in batch]]
 
     def rest(self) -> Iterator[list[Answer]]:
-        """Yield the answers to what is still under way."""
+        """Yield the answers to the batches in progress."""
         while self._batches:
-            yield self._land()
+            yield self._receive()
 
     def stop(self) -> None:
-        """Retry nothing more of what is under way."""
+        """Stop retrying the batches in progress."""
         self._stopped.set()
 
-    def _land(self) -> list[Answer]:
-        """Wait for the oldest batch. Its error is the answer to each of its requests."""
+    def _receive(self) -> list[Answer]:
+        """Wait for the oldest batch. An error is the answer to each of its requests."""
         batch, future = self._batches.popleft()
         try:
             return future.result()
         except SpaceUnavailable as error:
             if self._outage is None and not self._client.is_healthy():
-                self._outage = error  # the other batches would only wait for the same end
+                self._outage = error  # the other batches would only run into the same outage
                 self.stop()
             return [(request.symbol, error) for request in batch]
         except KronosError as error:
@@ -207,7 +209,7 @@ class _Flight:
 def in_batches(
     requests: Iterable[SeriesRequest | Unsendable],
 ) -> Iterator[list[SeriesRequest] | Unsendable]:
-    """Group requests by BATCH_SERIES and BATCH_BYTES; pass the others on as they are."""
+    """Group requests by BATCH_SERIES and BATCH_BYTES. Unsendable items are passed on unchanged."""
     batch: list[SeriesRequest] = []
     for request in requests:
         if isinstance(request, tuple):

@@ -1,4 +1,4 @@
-"""A client of a Space that is up: of this machine, of the Hub, or one that runs anyway."""
+"""Connect to a running Space: on this machine, on the Hub, or elsewhere."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_space_is_known(settings: Settings, *, local: bool) -> None:
-    """ConfigError unless `open_space` will know where the Space is."""
+    """Raise ConfigError unless `open_space` can locate the Space."""
     if local:
         return
     if settings.space_url is None:
@@ -37,7 +37,7 @@ def check_space_is_known(settings: Settings, *, local: bool) -> None:
 
 
 def check_hub_knows(settings: Settings) -> None:
-    """ConfigError where HF_TOKEN is set for a Space of the Hub whose name is not known."""
+    """Raise ConfigError if HF_TOKEN is set for a Space on the Hub whose name is unknown."""
     hosted = settings.space_url is not None and subdomain_at(settings.space_url) is not None
     if settings.hf_token is not None and not settings.hf_space_repo and hosted:
         raise ConfigError(
@@ -56,16 +56,16 @@ def open_space(
     lock: Lock | None = None,
     wake_log: WakeLog | None = None,
 ) -> Iterator[SpaceClient]:
-    """Yield a client of a Space that is up: of this machine, of the Hub, or one that runs anyway.
+    """Yield a client of a running Space: on this machine, on the Hub, or elsewhere.
 
     Args:
-        settings: Name the Space, its key and how long it may take to wake.
-        local: Start one on this machine instead, and stop it at the end.
-        reporter: Is told the step.
-        model: What a Space of this machine loads in place of KRONOS_MODEL, and what another one
-            must have: ConfigError where it has not.
-        lock: By which runs share a Space of the Hub.
-        wake_log: What these runs remember about it.
+        settings: The Space, its key and the time-out for waking it.
+        local: Start a Space on this machine, and stop it at the end.
+        reporter: Shows the step.
+        model: The model for a local Space to load instead of KRONOS_MODEL. Another Space must have
+            it, or ConfigError is raised.
+        lock: Lock with which runs share a Space on the Hub.
+        wake_log: Record of which run woke the Space.
     """
     if local:
         reporter.step("wake", "Starting a Space on this machine")
@@ -102,7 +102,7 @@ def open_space(
         with running_space(
             _hub_of(settings),
             client,
-            check=client.check,  # before a Space is woken that cannot be asked
+            check=client.check,  # before waking a Space that cannot be used
             timeout=settings.wake_timeout,
             pause=settings.pause,
             say=reporter.say,
@@ -114,17 +114,17 @@ def open_space(
 
 
 def _check_not_paused(settings: Settings, client: SpaceClient) -> None:
-    """ConfigError for a Space that nobody can wake without a token; anyone may ask its stage."""
+    """Raise ConfigError if the Space is paused: without a token it cannot be woken."""
     if client.is_healthy() or not settings.hf_space_repo:
         return
     timeouts = settings.timeouts
     try:
         hub = HubSpace(settings.hf_space_repo, None, timeouts=timeouts)
         stage = hub.until(time.monotonic() + timeouts.hub_answer).stage()
-    except KronosError as error:  # it is private, or the Hub is away
+    except KronosError as error:  # it is private, or the Hub is unreachable
         logger.debug("the stage of %s is not known: %s", settings.hf_space_repo, error)
         return
-    if stage in (*STILL, *FAILED) and stage != "SLEEPING":  # which wakes when it is asked
+    if stage in (*STILL, *FAILED) and stage != "SLEEPING":  # a sleeping Space wakes at a request
         raise ConfigError(
             f"HF_TOKEN is not set, and Space {settings.hf_space_repo} is {stage}: only with a "
             "write token of its owner can it be restarted; set HF_TOKEN, or add --local to run "
@@ -146,10 +146,10 @@ def _check_model(client: SpaceClient, model: str | None) -> None:
 def pause_orphaned_space(
     settings: Settings, *, reporter: ProgressReporter, lock: Lock, wake_log: WakeLog
 ) -> bool:
-    """Pause the Space of the Hub if it runs though no run uses it, as after one that was killed.
+    """Pause the Space on the Hub if it runs although no run uses it, as after a killed run.
 
-    Return False, after an error in the log, if it may still be running. The Hub is not asked about
-    a Space that runs with these settings neither wake nor pause.
+    Return False, and log an error, if it may still be running. The Hub is not asked about a Space
+    that runs with these settings neither wake nor pause.
     """
     named = settings.hf_space_repo and not settings.uses_default_space
     if settings.hf_token is None or not named:
@@ -167,7 +167,7 @@ def pause_orphaned_space(
 
 
 def _hub_of(settings: Settings) -> HubSpace:
-    """The Space on the Hub; ConfigError, which is told loudly, if nobody can be asked."""
+    """Return the Space on the Hub. If it cannot be reached, log a warning and raise ConfigError."""
     assert settings.hf_token is not None
     try:
         return HubSpace(settings.hf_space_repo, settings.hf_token, timeouts=settings.timeouts)

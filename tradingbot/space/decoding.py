@@ -1,4 +1,4 @@
-"""A ticker's answer becomes a Forecast, once it has been compared with what was asked."""
+"""Convert a Space's result to a Forecast, after comparing it with the request."""
 
 import math
 from collections.abc import Sequence
@@ -20,25 +20,26 @@ from tradingbot.formatting import quoted
 from tradingbot.space.answers import Bar, RefusedResult, Result, in_words, short
 from tradingbot.space.wire import SeriesRequest
 
-MAX_WARNINGS = 20  # of one ticker; the rest is dropped
+MAX_WARNINGS = 20  # warnings per ticker; the rest is dropped
 
-# A forecast outside of these shares of the last close, or of the highest price of the history, is
-# none. The Space itself lets no path fall below a millionth of the last close.
-LOWEST_SHARE = 1e-9
-HIGHEST_SHARE = 1e3
-ROUNDING = 1e-6  # of a price: a high that is below its close by less is a rounding, and mended
-LONGEST_STEP = timedelta(days=400)  # between two bars whose times the Space infers
+# Limits of a plausible price, as shares of the last close and of the highest price of the history.
+# The Space itself lets no path fall below a millionth of the last close.
+MIN_SHARE = 1e-9
+MAX_SHARE = 1e3
+# relative; a high below the close by less than this is a rounding error and corrected
+ROUNDING = 1e-6
+MAX_STEP = timedelta(days=400)  # between two bars whose times the Space infers
 
 _LEVELS = frozenset(QUANTILE_LEVELS)
 
 
 def answer_bytes(batch: Sequence[SeriesRequest]) -> int:
-    """The size at which an answer to these requests is broken off: several times what is due."""
+    """Return the size limit of the response to these requests: several times the expected size."""
     return 1_000_000 + sum(request.answer_bytes for request in batch)
 
 
 def decode(request: SeriesRequest, result: Any, *, made_at: datetime) -> Forecast | SpaceError:
-    """Read one item of /predict/batch's results; what is no answer to `request` is an error."""
+    """Convert one item of the results of /predict/batch. Return an error if it does not match."""
     try:
         if isinstance(result, dict) and result.get("ok") is False:
             refused = RefusedResult.model_validate(result)
@@ -83,7 +84,7 @@ def _forecast(request: SeriesRequest, result: Result, made_at: datetime) -> Fore
 
 
 def _compare(request: SeriesRequest, result: Result) -> None:
-    """Raise ValueError for an answer to another question."""
+    """Raise ValueError if the result does not match the request."""
     asked: dict[str, tuple[Any, Any]] = {
         "symbol": (result.symbol, request.symbol),
         "interval": (result.interval, request.interval),
@@ -107,7 +108,7 @@ def _compare(request: SeriesRequest, result: Result) -> None:
             raise ValueError("its target dates are not those that were asked for")
         return
     for before, date in zip([request.as_of, *dates], dates, strict=False):
-        if not timedelta(0) < date - before <= LONGEST_STEP:
+        if not timedelta(0) < date - before <= MAX_STEP:
             raise _wrong("target_date", str(date), f"a time soon after {before}")
 
 
@@ -116,14 +117,14 @@ def _reconstruction(request: SeriesRequest, result: Result) -> Reconstruction | 
         return None
     close, factor = result.reconstruction.close, result.reconstruction.factor
     anchored = math.isclose(factor * close, request.last_close, rel_tol=ROUNDING)
-    if not anchored and factor != 1:  # 1: the Space left the paths as they were, with a warning
+    if not anchored and factor != 1:  # 1: the Space did not anchor the paths, and sent a warning
         expected = f"1, or {request.last_close} ÷ {short.repr(close)}"
         raise _wrong("reconstruction.factor", factor, expected)
     return Reconstruction(close, factor)
 
 
 def _paths(request: SeriesRequest, result: Result) -> np.ndarray | None:
-    """Shape (samples, horizon, 5) when they were asked for."""
+    """Return the paths, shape (samples, horizon, 5), if they were requested."""
     if not request.paths:
         return None
     if result.paths is None:
@@ -140,7 +141,7 @@ def _paths(request: SeriesRequest, result: Result) -> np.ndarray | None:
 def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:
     prices = {"open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
     quantiles = _quantiles(bar)
-    lowest, highest = request.last_close * LOWEST_SHARE, request.highest * HIGHEST_SHARE
+    lowest, highest = request.last_close * MIN_SHARE, request.highest * MAX_SHARE
     outermost = {"p5": quantiles[QUANTILE_LEVELS[0]], "p95": quantiles[QUANTILE_LEVELS[-1]]}
     for name, price in (prices | outermost).items():
         if not lowest <= price <= highest:
@@ -164,7 +165,7 @@ def _bar(request: SeriesRequest, bar: Bar) -> ForecastBar:
 
 
 def _quantiles(bar: Bar) -> dict[float, float]:
-    """The quantiles of QUANTILE_LEVELS, ascending; they and no others were asked for."""
+    """Return the quantiles at QUANTILE_LEVELS, ascending. Exactly these were requested."""
     sent = {round(float(level), 6): price for level, price in bar.close_quantiles.items()}
     if len(bar.close_quantiles) != len(sent) or sent.keys() != _LEVELS:
         raise _wrong(

@@ -1,4 +1,4 @@
-"""A Space's answers, read or refused: an error for what is none, with what to do about it."""
+"""Read a Space's responses, or turn them into errors that say what to do."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,9 @@ from tradingbot.space.answers import read_health, read_results
 from tradingbot.space.session import TooLarge
 
 PREDICT = "/predict/batch"
-FULL = 429  # the queue: no failure, but a reason to wait
-TRANSIENT = (FULL, 502, 503, 504)  # the others: a proxy whose Space starts, sleeps or is paused
+FULL = 429  # the queue is full: not a failure, but a reason to wait
+# the others: a proxy in front of a starting, sleeping or paused Space
+TRANSIENT = (FULL, 502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Answer:
 
 
 def out_of_time(url: str, timeout: float, answers: Sequence[Answer], error: Exception) -> Answer:
-    """Return the answer of a full queue, in which the time went by.
+    """Return the last response if it says that the queue is full; the time-out passed in the queue.
 
     Raises:
-        SpaceUnavailable: The newest answer, if there was one, said something else.
+        SpaceUnavailable: The last response was another, or there was none.
     """
     if answers and answers[-1].status == FULL:
         return answers[-1]
@@ -40,7 +41,7 @@ def out_of_time(url: str, timeout: float, answers: Sequence[Answer], error: Exce
 
 
 def unreachable(url: str, error: Exception) -> SpaceUnavailable:
-    """Return the error for a request that has no answer. Raise it from `error`."""
+    """Return the error for a request without a response. Raise it from `error`."""
     if isinstance(error, TooLarge):
         return SpaceUnavailable(f"{url} answered what no Space does: {error}")
     return SpaceUnavailable(
@@ -49,7 +50,7 @@ def unreachable(url: str, error: Exception) -> SpaceUnavailable:
 
 
 def refusal(url: str, answer: Answer) -> SpaceError:
-    """Return the error for an answer other than 200."""
+    """Return the error for a response other than 200."""
     status = answer.status
     message = _message(answer)
     answered = f"{url} answered {status}" + (f": {message}" if message else "")
@@ -78,7 +79,7 @@ def refusal(url: str, answer: Answer) -> SpaceError:
 
 
 def health_in(url: str, answer: Answer) -> dict[str, Any]:
-    """The fields of /health of the Space at `url`. SpaceUnavailable when it is no Space's."""
+    """Return the fields of /health. Raise SpaceUnavailable if the response is not a Space's."""
     try:
         return read_health(answer.body)
     except ValueError as error:
@@ -88,7 +89,7 @@ def health_in(url: str, answer: Answer) -> dict[str, Any]:
 
 
 def results_in(url: str, answer: Answer) -> list[Any]:
-    """The results of a batch, not yet checked. SpaceUnavailable when there are none."""
+    """Return the unchecked results of a batch. Raise SpaceUnavailable if there are none."""
     try:
         return read_results(answer.body)
     except ValueError as error:
@@ -100,7 +101,8 @@ def results_in(url: str, answer: Answer) -> list[Any]:
 
 
 def _message(answer: Answer) -> str:
-    """The message of the Space's own error shape; '' for pages of proxies."""
+    """Return the message in the Space's error format, or '' for another format, such as a proxy's
+    page."""
     try:
         error: Mapping[str, Any] = json.loads(answer.body)["error"]
         return quoted(error["message"])

@@ -1,4 +1,4 @@
-"""One Space as the Hugging Face Hub shows it: its stage, restart, pause and log."""
+"""A Space on the Hugging Face Hub: stage, restart, pause and log."""
 
 import logging
 import math
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 4  # of one call, while it fails for a reason that may pass
+ATTEMPTS = 4  # attempts of one call while its failures are transient
 LOG_LINES = 12
 LOG_LINE = 8_000  # characters; a line may hold a stack trace
 LOG_BYTES = 16_000_000
@@ -37,17 +37,21 @@ _RUNS_ON = retry_if_result(lambda stage: stage not in STILL)
 
 
 class HubSpace:
-    """One Space as the Hub's API sees it. The token goes to the Hub and nowhere else.
+    """A Space, accessed through the Hub's API. The token is sent only to the Hub.
 
-    Without a token a public Space's stage can be asked, and nothing else.
-    A call takes `hub_connect` and `hub_answer` seconds at most, and is repeated while the Hub fails
-    for a reason that may pass. HubRefused for 401, 402, 403 and 404, HubError for the rest;
-    ConfigError when it is made, if nothing can be sent.
+    Without a token only the stage of a public Space can be read. A call takes at most `hub_connect`
+    and `hub_answer` seconds, and is retried after transient failures.
+
+    Raises:
+        ConfigError: In the constructor, if requests are impossible.
+        HubRefused: The Hub responds with 401, 402, 403 or 404.
+        HubError: Any other failure.
     """
 
-    deadline = math.inf  # on time.monotonic(): nothing is tried again after it
-    stops_early = False  # a signal brings the deadline to hub_pause_after_signal from then
-    refusals_may_pass = False  # 4xx too are tried again: a Space that runs on costs more
+    deadline = math.inf  # time.monotonic() after which nothing is retried
+    stops_early = False  # after a signal the deadline is at most hub_pause_after_signal away
+    # also retry 4xx responses, because a Space that keeps running costs more
+    refusals_may_pass = False
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class HubSpace:
         self._api = hub_api(endpoint or hub_endpoint(), token, self.timeouts)
 
     def until(self, deadline: float) -> "HubSpace":
-        """The same Space, for calls that shall come to an end by then, but for one time-out."""
+        """Return the same Space with a deadline for its calls, exceeded by at most one time-out."""
         other = copy(self)
         other.deadline = min(self.deadline, deadline)
         return other
@@ -115,12 +119,12 @@ class HubSpace:
             raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
 
     def info(self) -> Any:
-        # this one call has a time-out of its own, which is none unless it is given
+        # this call has its own time-out, and none unless one is given
         limit = self.timeouts.hub_answer
         return self._call("describe", lambda: self._api.space_info(self.repo, timeout=limit))
 
     def log_tail(self, *, build: bool) -> str:
-        """The newest lines of the build or run log, '' when it is not available in time."""
+        """Return the newest lines of the build or run log, or '' if it is not available in time."""
         lines: deque[str] = deque(maxlen=LOG_LINES)
 
         def read() -> None:
@@ -143,7 +147,7 @@ class HubSpace:
         def attempt() -> Any:
             nonlocal made
             made += 1
-            # one that begins late, or the second of two calls, ends when a last one would
+            # an attempt that starts late must not end later than one started at the deadline
             return bounded(call, seconds=min(longest, self._left() + longest))
 
         try:
@@ -169,7 +173,7 @@ class HubSpace:
         raise HubError(f"{what} in {attempts}: {cause}; try again later")
 
     def _may_pass(self, error: BaseException) -> bool:
-        """Whether another attempt may succeed."""
+        """Return whether another attempt may succeed."""
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
         if isinstance(error, HfHubHTTPError):
@@ -184,13 +188,13 @@ class HubSpace:
         return min(max(asked, doubling(self.timeouts.hub_backoff, longest)(state)), longest)
 
     def _sleep(self, seconds: float) -> None:
-        """Wait, but not beyond the deadline, which a signal may bring nearer."""
+        """Sleep, but not beyond the deadline, which a signal can shorten."""
         again = time.monotonic() + seconds
         while (rest := min(again - time.monotonic(), self._left())) > 0:
             time.sleep(min(rest, self.timeouts.signal_noticed))
 
     def _left(self) -> float:
-        """Seconds until nothing is tried again."""
+        """Return the seconds until nothing is retried."""
         stopped = math.inf
         if self.stops_early:
             stopped = asked_to_stop_at() + self.timeouts.hub_pause_after_signal
@@ -198,7 +202,10 @@ class HubSpace:
 
 
 def is_private_space(repo: str, host: str, *, token: str, timeouts: Timeouts | None = None) -> bool:
-    """True when the Hub says that `repo` is private and served at `host`: it may see the token."""
+    """Return whether the Hub says that `repo` is private and served at `host`.
+
+    Only then may the token be sent to it.
+    """
     try:
         hub = HubSpace(repo, token, timeouts=timeouts)
         info = hub.until(time.monotonic() + hub.timeouts.hub_answer).info()
@@ -208,7 +215,7 @@ def is_private_space(repo: str, host: str, *, token: str, timeouts: Timeouts | N
     return bool(info.private) and host == f"{info.subdomain}.hf.space"
 
 
-# What the Hub's words are about where it does not let an account run the Space.
+# Words in the Hub's message when the account may not run the Space.
 _QUOTA = re.compile(
     r"quota|limit|maximum|exceed|too many|plan|upgrade|\bpro\b|billing|payment|credit|subscri|free",
     re.IGNORECASE,
@@ -216,12 +223,12 @@ _QUOTA = re.compile(
 
 
 def _words(error: "HfHubHTTPError") -> str:
-    """': ' and the Hub's own words, or ''."""
+    """Return ': ' and the Hub's message, or ''."""
     return f": {quoted(error.server_message)}" if error.server_message else ""
 
 
 def _refusal(status: int, words: str) -> str:
-    """The Hub's words after its status, and what to do."""
+    """Describe a refusal: the Hub's message, and what to do."""
     if status == 401:
         return f"HF_TOKEN is not valid (401){words}; make a new write token in the Hub's settings"
     if status == 404:

@@ -1,7 +1,7 @@
-"""huggingface_hub's HTTP client: what the Hub answers ends in time and in size.
+"""Time and size limits for huggingface_hub's HTTP client.
 
-The client is that of the whole process, which may load models with it: an answer is bounded only
-inside of `bounded`.
+The client is shared by the whole process, which may also load models with it, so a response is
+limited only inside `bounded`.
 """
 
 import threading
@@ -30,14 +30,14 @@ ANSWER_BYTES = 1_000_000
 
 
 class UnexpectedAnswer(Exception):
-    """The Hub answers what it never does."""
+    """A response of a kind that the Hub never sends."""
 
 
 @dataclass(frozen=True)
 class _Bounds:
-    deadline: float  # on time.monotonic()
+    deadline: float  # a time of time.monotonic()
     size: int
-    connections: list[Any] = field(default_factory=list)  # that were opened for this work
+    connections: list[Any] = field(default_factory=list)  # connections opened by this work
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
         """Called by the HTTP client for each step of a request."""
@@ -47,22 +47,22 @@ class _Bounds:
             raise TimeoutError
 
     def cut(self) -> None:
-        """End what is still read: a Hub that never stops to say "100 Continue", say."""
+        """Close connections that are still being read, such as endless "100 Continue" responses."""
         for connection in self.connections:
             with suppress(OSError):
                 connection.get_extra_info("socket").shutdown(SHUT_RDWR)
 
 
 _bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
-_client_timeouts: tuple[float, float] | None = None  # of the whole process's client, set by us
+_client_timeouts: tuple[float, float] | None = None  # of the process-wide client, if we set it
 _timeout_lock = threading.Lock()
 
 
 def hub_api(endpoint: str | None, token: str | None, timeouts: Timeouts) -> "HfApi":
-    """Return the Hub's API at `endpoint`, by default HF_ENDPOINT's or huggingface.co.
+    """Return the Hub's API at `endpoint`, by default HF_ENDPOINT or huggingface.co.
 
     Raises:
-        ConfigError: Nothing can be sent there: a wrong address, proxy or certificate file.
+        ConfigError: Requests are impossible: a wrong address, proxy or certificate file.
     """
     try:
         from huggingface_hub import HfApi, get_session
@@ -71,7 +71,7 @@ def hub_api(endpoint: str | None, token: str | None, timeouts: Timeouts) -> "HfA
         api = HfApi(endpoint=endpoint, token=allowed)
         _set_client(timeouts.hub_answer, timeouts.hub_connect)
         session = get_session()
-    except ImportError as error:  # of SOCKS, whose package may be missing
+    except ImportError as error:  # for a SOCKS proxy, whose package may be missing
         raise ConfigError(f"the Hub cannot be asked: {quoted(error)}") from error
     except OSError as error:
         raise ConfigError(
@@ -80,7 +80,7 @@ def hub_api(endpoint: str | None, token: str | None, timeouts: Timeouts) -> "HfA
         ) from error
     except ConfigError:
         raise
-    except Exception as error:  # whose text may show the password of a proxy
+    except Exception as error:  # the text may contain the password of a proxy
         raise ConfigError(
             "the Hub cannot be asked: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or an HF_… variable has "
             f"a wrong value ({type(error).__name__})"
@@ -97,11 +97,11 @@ def hub_api(endpoint: str | None, token: str | None, timeouts: Timeouts) -> "HfA
 
 
 def bounded(work: Callable[[], Result], *, seconds: float, size: int = ANSWER_BYTES) -> Result:
-    """Return what `work` makes of the Hub's answers, which have `size` bytes at most.
+    """Call `work`, whose Hub responses are limited to `size` bytes.
 
     Raises:
         TimeoutError: It is not done after `seconds`.
-        UnexpectedAnswer: An answer is larger, compressed, or a redirect to somebody else.
+        UnexpectedAnswer: A response is too large, compressed, or a redirect to another host.
     """
     bounds = _Bounds(time.monotonic() + seconds, size)
     try:
@@ -111,12 +111,12 @@ def bounded(work: Callable[[], Result], *, seconds: float, size: int = ANSWER_BY
 
 
 def _with_bounds(bounds: _Bounds, work: Callable[[], Result]) -> Result:
-    _bounds.set(bounds)  # for good: this thread is of this work alone
+    _bounds.set(bounds)  # never reset: the thread is used for this work only
     return work()
 
 
 def _set_client(answer: float, connect: float) -> None:
-    """Give huggingface_hub a client with these time-outs, in seconds, that keeps to the bounds."""
+    """Give huggingface_hub a client with these time-outs, in seconds, and the limits."""
     import httpx2
     from huggingface_hub import set_client_factory
 
@@ -129,7 +129,8 @@ def _set_client(answer: float, connect: float) -> None:
 
     global _client_timeouts
     with _timeout_lock:
-        if _client_timeouts != (answer, connect):  # else another thread's client would be closed
+        # otherwise another thread's client would be closed
+        if _client_timeouts != (answer, connect):
             set_client_factory(client)
             _client_timeouts = answer, connect
 
@@ -137,20 +138,20 @@ def _set_client(answer: float, connect: float) -> None:
 def _ask_for_plain(request: "httpx2.Request") -> None:
     if bounds := _bounds.get():
         request.headers["Accept-Encoding"] = "identity"
-        request.headers["Connection"] = "close"  # so that each has a connection of its own
+        request.headers["Connection"] = "close"  # each request gets its own connection
         request.extensions["trace"] = bounds.trace
 
 
 def _bound(response: "httpx2.Response") -> None:
     if bounds := _bounds.get():
         _check_head(response)
-        if warning := response.headers.get("X-HF-Warning"):  # which huggingface_hub logs as it is
+        if warning := response.headers.get("X-HF-Warning"):  # huggingface_hub logs it unfiltered
             response.headers["X-HF-Warning"] = quoted(warning)
         response.stream = _bounded_stream(response, bounds)
 
 
 def _bounded_stream(response: "httpx2.Response", bounds: _Bounds) -> "httpx2.SyncByteStream":
-    """The body of an answer, as far as it is within the bounds."""
+    """Return the body of a response, checked against the limits."""
     import httpx2
 
     stream = cast("httpx2.SyncByteStream", response.stream)

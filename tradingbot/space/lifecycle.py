@@ -1,8 +1,9 @@
-"""The Space's life during the job: woken by the first run that needs it, paused by the last.
+"""The Space's lifecycle during the job: the first run wakes it, the last run pauses it.
 
-Runs that share a database share the Space through a lock. The run that gets it exclusively wakes
-the Space, then lets the others in. All hold it shared while they work. A run that is done releases
-it and tries to get it exclusively. If that works, no other run is left, and it pauses the Space.
+Runs that share a database share the Space through a lock. The run that takes the lock exclusively
+wakes the Space, then downgrades to shared so that others can join. All hold it shared while they
+work. A run that is done releases the lock and tries to take it exclusively. If that succeeds, no
+other run is left, and it pauses the Space.
 """
 
 import logging
@@ -41,15 +42,26 @@ def running_space(
     lock: Lock | None = None,
     wake_log: WakeLog | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Restart the Space, hand over its /health once the new container answers, pause it at last.
+    """Restart the Space, yield its /health when the new container responds, and pause it at the
+    end.
 
-    What `check` raises comes before the wake. A run that ends before that pauses a Space that was
-    left running.
-    While other runs use it, it is neither restarted nor paused. The pause happens on every way out,
-    signals included, and is verified; one that fails is logged as an error and, unless another
-    error is on its way, raised as HubError. `pause` "if-woken" leaves a Space running that ran
-    before the runs that share it, "never" leaves every one. HubError if the Space is not up within
-    `timeout` seconds; HubRefused: the token or the name is wrong, nothing was touched.
+    The Space is neither restarted nor paused while other runs use it. The pause happens on every
+    exit, including signals, and is verified. A failed pause is logged as an error and raised as
+    HubError unless another error is already being raised.
+
+    Args:
+        hub: The Space on the Hub.
+        client: Reads its /health.
+        check: Called before the wake. If it raises, only a Space that was left running is paused.
+        timeout: Seconds until the Space must be up.
+        pause: "if-woken" pauses only if a run woke the Space, "never" does not pause.
+        say: Shows a line.
+        lock: Lock with which runs share the Space.
+        wake_log: Record of which run woke the Space.
+
+    Raises:
+        HubError: The Space is not up within `timeout` seconds.
+        HubRefused: The token or the name is wrong; nothing was changed.
     """
     lease = _SpaceLease(hub, client, lock or NoLock(), wake_log or NoWakeLog(), pause, say)
     try:
@@ -58,7 +70,7 @@ def running_space(
     except BaseException as error:
         stopping = isinstance(error, Stopped)
         patience = hub.timeouts.hub_pause_after_signal if stopping else hub.timeouts.hub_pause
-        lease.end(patience, raises=False)  # the error on its way says more
+        lease.end(patience, raises=False)  # the original error is more informative
         raise
     else:
         lease.end(hub.timeouts.hub_pause, raises=True)
@@ -72,9 +84,10 @@ def wait_for_new_container(
     timeout: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Until the stage is RUNNING and /health answers with another boot_id than `other_than`.
+    """Wait until the stage is RUNNING and /health has a boot_id other than `other_than`.
 
-    HubError at once when the start fails, with the end of the log, or after `timeout` seconds.
+    Raises:
+        HubError: At once if the start fails, with the end of the log; or after `timeout` seconds.
     """
     started = time.monotonic()
     hub = hub.until(started + timeout)
@@ -88,14 +101,14 @@ def wait_for_new_container(
             stage = hub.stage()
         except HubRefused:
             raise
-        except HubError as error:  # it may be back before the deadline
+        except HubError as error:  # the Hub may be back before the deadline
             trouble = str(error)
             return None
         if stage != shown:
             shown = stage
             say(f"Space {hub.repo}: {stage} after {waited:.0f} s")
         stages.add(stage)
-        # Just after a restart the stage of the last failure may still be shown.
+        # Just after a restart the stage of an earlier failure may still be shown.
         if stage in FAILED and (len(stages) > 1 or waited > hub.timeouts.hub_stale_stage):
             raise _failed(hub, stage)
         if stage != "RUNNING":
@@ -119,7 +132,7 @@ def wait_for_new_container(
 
 
 def boot_id(client: Health, deadline: float = math.inf) -> str | None:
-    """The boot_id of the container that answers now, asked thrice: None means there is none."""
+    """Return the boot_id of the running container, or None after three failed requests."""
     for _ in range(3):
         if time.monotonic() >= deadline:
             break
@@ -131,7 +144,7 @@ def boot_id(client: Health, deadline: float = math.inf) -> str | None:
 
 
 class _SpaceLease:
-    """One run's use of the Space, from `begin` to `end`."""
+    """The use of the Space by one run, from `begin` to `end`."""
 
     def __init__(
         self,
@@ -151,7 +164,7 @@ class _SpaceLease:
         self._say = say
         self._woken = False  # the Space runs because a run woke it
         self._responsible = False  # this run started or joined it, and may have to pause it
-        self._entered = False  # it has asked for a restart, or joined who did
+        self._entered = False  # this run has requested a restart, or joined a run that did
         self._orphaned_space = OrphanedSpace(
             hub, client, pause=policy, lock=lock, wake_log=wake_log, say=say
         )
@@ -179,7 +192,7 @@ class _SpaceLease:
         return health
 
     def _get_in(self, deadline: float, timeout: float) -> dict[str, Any] | None:
-        """Wake the Space, or join those who use it; None: neither goes at this moment."""
+        """Wake the Space, or join the runs that use it. Return None if neither is possible now."""
         patience = min(deadline - time.monotonic(), self._hub.timeouts.database_retry)
         if patience <= 0:  # too late to restart it
             return None
@@ -189,24 +202,26 @@ class _SpaceLease:
         if self._retried(self._join):
             try:
                 return self._client.health()
-            except KronosError:  # it has died, or the others are just looking, as we are
+            # it has died, or the others are only checking the lock, as this run is
+            except KronosError:
                 self._lock.release()
         return None
 
     def _wake(self, deadline: float, timeout: float) -> dict[str, Any]:
-        """Alone with the Space: restart it."""
+        """Restart the Space while holding the lock exclusively."""
         hub = self._hub.until(deadline)
         stage = hub.stage()
         old_boot = boot_id(self._client, deadline) if stage in RUNS else None
-        # one that still runs since a run that was killed was woken too
+        # a Space left running by a killed run also counts as woken
         self._woken = stage not in RUNS or self._wake_log.woke(hub.repo)
         self._wake_log.note_woken(hub.repo, self._woken)
         self._say(f"Space {hub.repo} ({stage}): restarting")
-        self._entered = self._responsible = True  # a restart that times out may have happened
+        self._entered = self._responsible = True  # a restart that times out may have taken effect
         try:
             hub.restart()
         except HubRefused:
-            if stage in (*STILL, *FAILED):  # else it runs on, and nobody else would pause it
+            # otherwise it keeps running, and no one else would pause it
+            if stage in (*STILL, *FAILED):
                 self._responsible = False
                 self._wake_log.note_woken(hub.repo, False)
             raise
@@ -215,7 +230,7 @@ class _SpaceLease:
         )
 
     def _join(self) -> bool:
-        """Let in by the run that woke the Space."""
+        """Join the run that woke the Space."""
         with signals_held():
             if not self._lock.try_shared():
                 return False
@@ -229,8 +244,9 @@ class _SpaceLease:
             self._lock.release()
             return
         failure: HubError | None = None
-        with signals_held():  # and the report of a failure must not be cut short either
-            self._lock.release()  # before the attempt: of two who end together, one must get it
+        with signals_held():  # the report of a failure must not be interrupted either
+            # release first: of two runs that end together, one must get the lock
+            self._lock.release()
             try:
                 if self._pauses():
                     self._hub.pause(patience)
@@ -240,11 +256,11 @@ class _SpaceLease:
                 failure = error
                 warn_loudly(self._hub.repo, error)
             self._lock.release()
-        if failure and raises:  # whatever the reason, HubRefused too: the work is done
+        if failure and raises:  # also HubRefused, because the work is done
             raise HubError(str(failure)) from failure
 
     def _pauses(self) -> bool:
-        """Whether it is for this run to pause the Space."""
+        """Return whether this run has to pause the Space."""
         if not self._responsible:
             return False
         if self._policy == "never" or (self._policy == "if-woken" and not self._woken):
@@ -254,7 +270,7 @@ class _SpaceLease:
             if self._lock.got_lost():
                 self._await_others()
             alone = self._lock.try_exclusive()
-        except DatabaseError as error:  # better asleep than running for nobody
+        except DatabaseError as error:  # better paused than running unused
             logger.warning("cannot tell who else uses Space %s: %s", self._hub.repo, error)
             return True
         if not alone:
@@ -262,7 +278,8 @@ class _SpaceLease:
         return alone
 
     def _await_others(self) -> None:
-        """The restart that took this run's lock took theirs: let them take it again."""
+        """After a database restart that dropped all locks, wait until the other runs have retaken
+        theirs."""
         if not self._wake_log.others_at_work():
             return
         self._say(f"Space {self._hub.repo}: the database restarted; waiting for the other runs")

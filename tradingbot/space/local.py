@@ -31,7 +31,7 @@ from tradingbot.space.transport import SpaceHTTP
 logger = logging.getLogger(__name__)
 
 LAST_LINES = 30
-WRONG_SETTING = 2  # the status with which kronos_space ends when it was told nonsense
+EXIT_WRONG_SETTING = 2  # exit status of kronos_space for a wrong setting
 
 
 @contextmanager
@@ -42,13 +42,21 @@ def local_space(
     say: Callable[[str], None] = logger.info,
     timeouts: Timeouts | None = None,
 ) -> Iterator[str]:
-    """Start `python -m kronos_space` on a free loopback port; its address once it is healthy.
+    """Start `python -m kronos_space` on a free loopback port, and yield its URL once it is healthy.
 
-    KRONOS_MODEL is "auto" unless `environ`, by default this process's, says otherwise, and what
-    the process says about its choice goes to `say`. SpaceError with the process's own last line
-    when it ends instead, ConfigError if a setting is to blame. The process is stopped on every way
-    out, and stops by itself when this one is killed. If it ended before its time, a warning is
-    logged.
+    KRONOS_MODEL is "auto" unless `environ`, by default that of this process, sets it. The process
+    is stopped on every exit, and stops by itself if this process is killed. A warning is logged if
+    it ended early.
+
+    Args:
+        environ: Environment variables of the Space.
+        timeout: Seconds until it must be healthy.
+        say: Shows the Space's warnings.
+        timeouts: Other time-outs.
+
+    Raises:
+        ConfigError: The process ended because of a wrong setting. The text is its last line.
+        SpaceError: The process ended for another reason.
     """
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("fastapi") is None:
         raise SpaceError(
@@ -61,7 +69,7 @@ def local_space(
     process: subprocess.Popen[str] | None = None
     healthy = False
     try:
-        with signals_held():  # a signal in here must not lose sight of the process
+        with signals_held():  # a signal here must not lose track of the process
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -74,12 +82,12 @@ def local_space(
                     "--until-stdin-closes",
                 ],
                 env=_environment(environment() if environ is None else environ),
-                stdin=subprocess.PIPE,  # closes with this process, however that ends
+                stdin=subprocess.PIPE,  # closes when this process ends, for whatever reason
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # Ctrl-C at the terminal is the job's to handle
+                start_new_session=True,  # the job handles Ctrl-C at the terminal
             )
             output = _Output(process, say)
         _wait(process, output, SpaceHTTP(SpaceAddress(url, timeouts=timeouts)), timeout)
@@ -98,10 +106,10 @@ def local_space(
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:
     env = {"KRONOS_MODEL": "auto", "PYTHONUNBUFFERED": "1", **environ}
-    env["KRONOS_LOG_FORMAT"] = "json"  # `parse_line` reads it; how the job logs is another matter
+    env["KRONOS_LOG_FORMAT"] = "json"  # `parse_line` reads it, independent of the job's own format
     env["KRONOS_MODEL"] = env["KRONOS_MODEL"].strip() or "auto"
     for secret in ("HF_TOKEN", "DATABASE_URL", "POSTGRES_URI", "POSTGRES_PASSWORD"):
-        env.pop(secret, None)  # the Space has no use for them
+        env.pop(secret, None)  # the Space does not need them
     return env
 
 
@@ -113,7 +121,7 @@ def free_port() -> int:
 
 
 class _Output:
-    """Reads what the process prints, so that it never blocks, and keeps the last lines."""
+    """Read the output of the process, so that it never blocks, and keep the last lines."""
 
     def __init__(self, process: subprocess.Popen[str], say: Callable[[str], None]) -> None:
         assert process.stdout is not None
@@ -128,13 +136,13 @@ class _Output:
             for part in text.splitlines():
                 self.lines.append(part.rstrip())
                 logger.debug("Space | %s", part.rstrip())
-            # as: auto had to take the small model; what is CRITICAL ends it, and our error says it
+            # such as the fallback to the small model; CRITICAL ends the process and is in our error
             if level in ("WARNING", "ERROR"):
                 first_line, _, _ = text.partition("\n")
                 self._say(f"Space: {first_line}")
 
     def last(self) -> str:
-        """The line that says why the process ended."""
+        """Return the line that says why the process ended."""
         wait([self._reading], timeout=2)
         return next((line.strip() for line in reversed(self.lines) if line.strip()), "no output")
 
@@ -152,11 +160,11 @@ def _ended(process: subprocess.Popen[str], output: _Output) -> str:
 def _wait(
     process: subprocess.Popen[str], output: _Output, space: SpaceHTTP, timeout: float
 ) -> None:
-    """Return once the Space is healthy; close `space` in any case."""
+    """Return once the Space is healthy. Close `space` in any case."""
 
     def look() -> bool | None:
         if process.poll() is not None:
-            kind = ConfigError if process.returncode == WRONG_SETTING else SpaceError
+            kind = ConfigError if process.returncode == EXIT_WRONG_SETTING else SpaceError
             if process.returncode < 0:
                 raise SpaceError(f"the local Space {_ended(process, output)}")
             raise kind(f"the local Space could not start: {output.last()}")
@@ -176,7 +184,7 @@ def _wait(
 
 
 def _stop(process: subprocess.Popen[str], timeout: float) -> None:
-    """SIGTERM, then after `timeout` seconds SIGKILL, for the process and whatever it started."""
+    """Send SIGTERM, and SIGKILL after `timeout` seconds, to the process and its children."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:

@@ -1,12 +1,12 @@
-"""The log lines of a Space: one JSON object a line, or plain text."""
+"""The log lines of a Space: one JSON object per line, or plain text."""
 
 import json
 
 
 def parse_line(line: str) -> tuple[str | None, str]:
-    """Return level and text of a JSON log line; None and the line itself for any other line.
+    """Return the level and text of a JSON log line, or None and the line itself.
 
-    The text is the message, and below it the stack trace if there is one.
+    The text is the message, followed by the stack trace if there is one.
     """
     try:
         entry = json.loads(line)

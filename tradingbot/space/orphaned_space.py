@@ -1,6 +1,6 @@
-"""A Space that nobody uses and that runs on, as after a run that was killed.
+"""Find and pause a Space that runs unused, as after a killed run.
 
-Each run that ends before it has woken the Space looks for one, and pauses it or says that it may
+Each run that ends before it has woken the Space checks for one, and pauses it or warns that it may
 still be running.
 """
 
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class Health(Protocol):
-    """What is asked of a SpaceClient."""
+    """The part of SpaceClient that is used here."""
 
     def health(self) -> dict[str, Any]: ...
 
 
 class WakeLog(Protocol):
-    """Remembers from run to run whether the Space runs because a run woke it."""
+    """Record, shared by all runs, of whether a run woke the Space."""
 
     def woke(self, repo: str) -> bool: ...
 
@@ -39,7 +39,7 @@ class WakeLog(Protocol):
 
 
 class NoWakeLog:
-    """For a run that stores nothing."""
+    """A wake log for a run that stores nothing."""
 
     def woke(self, repo: str) -> bool:
         return False
@@ -59,12 +59,12 @@ def warn_loudly(repo: str, why: object) -> None:
 
 
 class OrphanedSpace:
-    """Looks whether the Space runs though no run uses it, and pauses it."""
+    """Check whether the Space runs unused, and pause it."""
 
     def __init__(
         self,
         hub: HubSpace,
-        client: Health | None,  # None: its address is not known
+        client: Health | None,  # None: its address is unknown
         *,
         pause: PausePolicy,
         lock: Lock,
@@ -79,10 +79,11 @@ class OrphanedSpace:
         self._say = say
 
     def pause_if_unused(self, *, wait_for_lock: bool = True) -> bool:
-        """Return False, after an error in the log, if the Space may still be running.
+        """Pause the Space if no run uses it. Return False, and log an error, if it may still be
+        running.
 
-        A Space that other runs use is left to them. After a run was killed the database still
-        shows its lock for a moment: unless it should not, this waits for the lock.
+        After a run was killed, the database keeps its lock for a moment; `wait_for_lock` waits for
+        it.
         """
         if self._policy == "never":
             return True
@@ -108,7 +109,7 @@ class OrphanedSpace:
             return
         woken = self._woken()
         if unknown and woken is False and not self._answers():
-            return  # nothing says that it runs
+            return  # nothing indicates that it runs
         if others is None:
             raise unknown or HubError(
                 f"Space {self._hub.repo} is {stage}, and the database cannot say whether a run "
@@ -134,7 +135,7 @@ class OrphanedSpace:
         self._wake_log.note_woken(repo, False)
 
     def _stage(self) -> tuple[str | None, HubError | None]:
-        """The stage, or why it is not known."""
+        """Return the stage, or the error if it is unknown."""
         patience = min(self._patience(), self._hub.timeouts.hub_answer)
         try:
             return self._hub.until(time.monotonic() + patience).stage(), None
@@ -146,7 +147,7 @@ class OrphanedSpace:
         return timeouts.hub_pause_after_signal if asked_to_stop() else timeouts.hub_pause
 
     def _others_use_it(self, *, wait: bool) -> bool | None:
-        """Whether another run has the Space's lock; None: the database cannot tell."""
+        """Return whether another run holds the Space's lock; None if the database cannot say."""
         timeouts = self._hub.timeouts
         try:
             alone = poll(
@@ -160,7 +161,7 @@ class OrphanedSpace:
         return not alone
 
     def _woken(self) -> bool | None:
-        """Whether it was a run that woke the Space; None: the database cannot tell."""
+        """Return whether a run woke the Space; None if the database cannot say."""
         try:
             return self._wake_log.woke(self._hub.repo)
         except KronosError as error:

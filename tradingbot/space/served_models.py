@@ -1,4 +1,4 @@
-"""Which models a Space has, by its /health."""
+"""The models of a Space, from its /health."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ from tradingbot.settings.models import AskedModel
 
 
 def served_models(health: Mapping[str, Any]) -> list[str]:
-    """Their names; the first one answers requests that name none."""
+    """Return the names of the models. The first is the default."""
     listed = [str(one["model"]) for one in health.get("models") or ()]
-    return listed or [str(health["model"])]  # an older Space has one
+    return listed or [str(health["model"])]  # an older Space has one model
 
 
 def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, url: str) -> str:
-    """Return the name by which the Space has a model.
+    """Return the name under which the Space serves a model.
 
     Raises:
-        ConfigError: It has none of this name. `setting` is what named it.
+        ConfigError: It has no model of this name. `setting` is the setting that named it.
     """
     names = served_models(health)
     found = next(filter(asked.is_called, names), None)
@@ -27,7 +27,7 @@ def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, ur
 
 
 def as_named(health: Mapping[str, Any], asked: Sequence[AskedModel]) -> tuple[AskedModel, ...]:
-    """The models of a Space of this machine, which was told to load them, by their own names."""
+    """Return the models with the names that a local Space, which was started with them, reports."""
     names = iter(served_models(health))
     return tuple(
         model if model.is_elsewhere else AskedModel(next(names, model.name)) for model in asked

@@ -1,9 +1,9 @@
-"""The HTTP session for one Space: its answers end in time and in size, whatever is sent.
+"""An HTTP session for one Space, with limits on the time and size of responses.
 
-requests has a time-out for each read alone, so that a server which sends a byte a second is never
-late, and reads an answer of any size. Here the head and the body of an answer share one deadline,
-and the body is read piece by piece. That holds for sessions of `space_session`; in one that the
-caller brings, the head of an answer has the time-outs of requests.
+requests only has a time-out per read, so that a server which sends a byte per second never times
+out, and it reads bodies of any size. Here the head and the body of a response share one deadline,
+and the body is read in pieces. This holds for sessions of `space_session`. In a caller's own
+session, the head has the time-outs of requests.
 """
 
 import io
@@ -34,24 +34,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PIECE = 65_536
-ENCODINGS = ("", "identity", "gzip", "deflate")  # urllib3 unpacks these within bounds
+ENCODINGS = ("", "identity", "gzip", "deflate")  # urllib3 decompresses these within limits
 
-_deadline: ContextVar[float] = ContextVar("deadline")  # on time.monotonic(), of this thread's call
+_deadline: ContextVar[float] = ContextVar("deadline")  # time.monotonic() of this thread's call
 
 
 class TooLarge(Exception):
-    """An answer is longer than anything that is due."""
+    """A response is larger than expected."""
 
 
 class NoAuth(AuthBase):
-    """In place of a login that requests would look for in ~/.netrc."""
+    """Prevents requests from reading a login from ~/.netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 def space_session(url: str) -> requests.Session:
-    """Return a session whose answers end at the deadline of `answers_by`."""
+    """Return a session whose responses end at the deadline of `answers_by`."""
     session = requests.Session()
     session.auth = NoAuth()
     session.trust_env = not is_loopback(url)  # a proxy cannot reach this machine's loopback
@@ -61,17 +61,18 @@ def space_session(url: str) -> requests.Session:
 
 
 def reopen(session: requests.Session) -> None:
-    """Forget a session's connections without closing them, as if it were new."""
+    """Drop a session's connections without closing them."""
     for adapter in session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
             vars(adapter).update(
                 vars(pickle.loads(pickle.dumps(adapter)))
-            )  # which takes none along
+            )  # pickling drops the connections
 
 
 @contextmanager
 def answers_by(deadline: float) -> "Iterator[None]":
-    """Let this thread's answers end by `deadline`, of time.monotonic(); TimeoutError afterwards."""
+    """Limit this thread's responses to `deadline`, a time of time.monotonic(); then
+    TimeoutError."""
     token = _deadline.set(deadline)
     try:
         yield
@@ -80,11 +81,11 @@ def answers_by(deadline: float) -> "Iterator[None]":
 
 
 def read_body(response: requests.Response, *, limit: int, deadline: float) -> bytes:
-    """Return the body of a streamed response, unpacked.
+    """Return the decompressed body of a streamed response.
 
     Raises:
         TooLarge: It has more than `limit` bytes.
-        TimeoutError: It did not end by `deadline`, of time.monotonic().
+        TimeoutError: It did not end by `deadline`, a time of time.monotonic().
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ENCODINGS:
@@ -100,10 +101,10 @@ def read_body(response: requests.Response, *, limit: int, deadline: float) -> by
 
 
 def check_reachable(session: requests.Session, url: str, headers: Mapping[str, str]) -> None:
-    """Do all that a request to `url` does, but for the network.
+    """Check everything that a request to `url` needs, without using the network.
 
     Raises:
-        ConfigError: Address, headers, proxy or certificates are such that nothing can be sent.
+        ConfigError: The address, headers, proxy or certificates make requests impossible.
     """
     with _wrong(f"KRONOS_SPACE_URL={url!r}", "an address such as https://owner.hf.space"):
         if not url.isprintable() or " " in url:
@@ -115,7 +116,7 @@ def check_reachable(session: requests.Session, url: str, headers: Mapping[str, s
         session.prepare_request(requests.Request("GET", url, headers, auth=NoAuth()))
         for value in headers.values():
             value.encode("latin-1")
-    except (OSError, ValueError):  # whose text shows the key
+    except (OSError, ValueError):  # their text contains the key
         raise ConfigError("KRONOS_API_KEY has characters that no HTTP header carries") from None
     options = session.merge_environment_settings(prepared.url, {}, True, None, None)
     verify = options["verify"]
@@ -131,7 +132,7 @@ def check_reachable(session: requests.Session, url: str, headers: Mapping[str, s
 
 
 def _check_proxy(adapter: HTTPAdapter, request: requests.PreparedRequest, proxies: Any) -> None:
-    """Raise ValueError for a proxy that cannot be used; it is not shown: it may hold a password."""
+    """Raise ValueError for an unusable proxy, without showing it: it may contain a password."""
     try:
         pool: Any = adapter.get_connection_with_tls_context(request, True, proxies=proxies)
         _encodable(pool.proxy and pool.proxy.host)
@@ -143,7 +144,7 @@ def _check_proxy(adapter: HTTPAdapter, request: requests.PreparedRequest, proxie
 
 @contextmanager
 def _wrong(name: str, expected: str) -> "Iterator[None]":
-    """ConfigError about `name` for what goes wrong in this block."""
+    """Turn errors in this block into a ConfigError about `name`."""
     try:
         yield
     except (HTTPError, OSError, ValueError) as error:
@@ -152,7 +153,7 @@ def _wrong(name: str, expected: str) -> "Iterator[None]":
 
 def _encodable(host: str | None) -> None:
     if host:
-        host.encode("idna")  # UnicodeError for a label that is empty or has over 63 characters
+        host.encode("idna")  # UnicodeError for a label that is empty or longer than 63 characters
 
 
 def is_loopback(url: str) -> bool:
@@ -165,7 +166,7 @@ def is_loopback(url: str) -> bool:
 
 
 class _UntilDeadline(io.RawIOBase):
-    """What a socket receives, as long as there is time."""
+    """Data from a socket, with a deadline."""
 
     def __init__(self, sock: socket, raw: io.RawIOBase, deadline: float) -> None:
         self._sock = sock
@@ -211,7 +212,7 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections, also through an HTTP proxy, whose answers end at the deadline."""
+    """Connections, also through an HTTP proxy, whose responses end at the deadline."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -219,6 +220,6 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **options)
-        if not proxy.lower().startswith("socks"):  # whose connections are another kind
+        if not proxy.lower().startswith("socks"):  # SOCKS connections are of another class
             manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager

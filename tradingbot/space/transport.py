@@ -1,4 +1,4 @@
-"""HTTP to one Space: time-outs, retries of what is transient, and errors that say what to do."""
+"""HTTP to one Space: time-outs, retries of transient failures, and errors that say what to do."""
 
 import os
 import threading
@@ -17,7 +17,7 @@ from tradingbot.runtime.concurrency import within
 from tradingbot.runtime.retry import retry
 from tradingbot.space.address import SpaceAddress
 from tradingbot.space.answers import HEALTH_BYTES
-from tradingbot.space.attempts import MOST, TRANSIENT_ANSWER, Attempts, request_headers
+from tradingbot.space.attempts import MAX_ATTEMPTS, TRANSIENT_ANSWER, Attempts, request_headers
 from tradingbot.space.error_responses import (
     PREDICT,
     Answer,
@@ -38,15 +38,15 @@ from tradingbot.space.session import (
     space_session,
 )
 
-REFUSAL_BYTES = 65_536  # what is read of an answer other than 200, for its message
+REFUSAL_BYTES = 65_536  # bytes read of a response other than 200, for its message
 
 
 class SpaceHTTP:
-    """Sends requests to a Space, from any thread; every failure is a SpaceError.
+    """Send requests to a Space, from any thread. Every failure is a SpaceError.
 
-    The token of the Hub goes along only after the Space asked for it, is under hf.space, and the
-    Hub says that it is the private Space of the address. A process that was forked opens
-    connections of its own.
+    The Hub's token is sent only after the Space has refused a request, to an address under
+    hf.space, and if the Hub confirms that it is the private Space of that address. A forked process
+    opens its own connections.
     """
 
     def __init__(self, address: SpaceAddress, *, http: requests.Session | None = None) -> None:
@@ -55,7 +55,7 @@ class SpaceHTTP:
         self._http = http or space_session(self.url)
         self._owns_http = http is None
         self._process = os.getpid()
-        # never changed, but replaced: another thread may be using it
+        # never modified, only replaced, because other threads may use it
         self._headers: Mapping[str, str] = address.headers()
         self._checked = False
         self._token = address.hf_token
@@ -73,9 +73,9 @@ class SpaceHTTP:
         self._token_lock = threading.Lock()
 
     def _after_fork(self) -> None:
-        """Leave the connections to the parent: on one socket each would read the other's answers.
+        """Drop the connections after a fork: parent and child would read each other's responses.
 
-        The lock may have been held, when it was copied, by a thread that is not here.
+        The lock is also replaced, because another thread may have held it during the fork.
         """
         if self._process != os.getpid():
             reopen(self._http)
@@ -83,20 +83,20 @@ class SpaceHTTP:
             self._process = os.getpid()
 
     def check(self) -> None:
-        """ConfigError if no request can even be sent: a wrong host, proxy or certificate file."""
+        """Raise ConfigError if requests are impossible: a wrong host, proxy or certificate file."""
         if not self._checked:
             check_reachable(self._http, self.url, self._headers)
             self._checked = True
 
     def health(self) -> dict[str, Any]:
-        """GET /health, asked once: who waits for a Space asks again anyway."""
+        """Get /health, without retries: callers that wait for a Space poll it."""
         answer = self._answered(
             "GET", "/health", timeout=self.timeouts.space_health, limit=HEALTH_BYTES, attempts=1
         )
         return health_in(self.url, answer)
 
     def check_key(self) -> None:
-        """ConfigError if the Space wants another API key. /metrics is guarded as forecasts are."""
+        """Raise ConfigError if the API key is missing or wrong. /metrics requires the same key."""
         answer = self._send(
             "GET", "/metrics", self._headers, timeout=self.timeouts.space_health, limit=0
         )
@@ -107,10 +107,10 @@ class SpaceHTTP:
     def predict_batch(
         self, body: bytes, *, limit: int, stopped: threading.Event | None = None
     ) -> list[Any]:
-        """POST /predict/batch; its results, of `limit` bytes at most, not yet checked.
+        """Post to /predict/batch. Return the unchecked results, of at most `limit` bytes.
 
-        Sending it twice is harmless, so transient failures are retried: until `stopped` is set,
-        and for as long as the queue is full, up to the time-out.
+        Sending it twice is harmless, so transient failures are retried until `stopped` is set; a
+        full queue is retried up to the time-out.
         """
         answer = self._answered(
             "POST",
@@ -123,7 +123,7 @@ class SpaceHTTP:
         return results_in(self.url, answer)
 
     def _answered(self, method: str, path: str, **options: Any) -> Answer:
-        """An answer 200; the others are errors."""
+        """Return a 200 response. Raise an error for other statuses."""
         headers = self._headers
         answer = self._send(method, path, headers, **options)
         if answer.status in (401, 403, 404) and self._may_show_token(headers):
@@ -141,12 +141,12 @@ class SpaceHTTP:
         timeout: float,
         limit: int,
         body: bytes | None = None,
-        attempts: int = MOST,
+        attempts: int = MAX_ATTEMPTS,
         stopped: threading.Event | None = None,
     ) -> Answer:
-        """The answer, whatever its status, after as many attempts as are worth it.
+        """Return the last response, whatever its status, after retries.
 
-        All of them together take `timeout` seconds at most.
+        All attempts together take at most `timeout` seconds.
         """
         self._after_fork()
         self.check()
@@ -155,22 +155,24 @@ class SpaceHTTP:
         made = Attempts(self.timeouts, time.monotonic() + timeout, attempts)
 
         def ask() -> Answer:
-            return made.note(
+            return made.record(
                 self._ask(method, url, headers, body, limit=limit, deadline=made.deadline)
             )
 
         try:
             return retry(
-                # in a thread of its own: nothing else bounds the look-up of a host's name
+                # in a thread, because nothing else limits the look-up of a host name
                 lambda: within(made.deadline - time.monotonic(), ask),
                 again=TRANSIENT_ANSWER | retry_if_exception(_unanswered),
                 wait=made.wait,
-                stop=made.are_enough,
+                stop=made.should_stop,
                 stopped=stopped or threading.Event(),
             )
-        except Exception as error:  # not only the HTTP client's own: an address may be at fault
+        # any error, because an invalid address raises others than the HTTP client's own
+        except Exception as error:
             if _timed_out(error):
-                # not again: the Space would compute the same behind what it is still busy with
+                # no retry: the Space would compute the request again, after the one that it is busy
+                # with
                 return out_of_time(url, timeout, made.answers, error)
             raise unreachable(url, error) from error
 
@@ -184,10 +186,11 @@ class SpaceHTTP:
         limit: int,
         deadline: float,
     ) -> Answer:
-        """One request, and its answer up to `limit` bytes; in a thread of its own."""
-        # A requests.Session may be shared by threads: but for its cookies, which have a
-        # lock, nothing of it changes, and urllib3's pool below is made for it.
-        # No redirects: they would carry the API key elsewhere and turn a POST into a GET.
+        """Send one request and read at most `limit` bytes of the response. Runs in its own
+        thread."""
+        # Threads may share a requests.Session: only its cookies change, which have a lock, and
+        # urllib3's pool is thread-safe. No redirects, which would leak the API key and turn a POST
+        # into a GET.
         left = max(0.001, deadline - time.monotonic())
         with (
             answers_by(deadline),
@@ -204,26 +207,26 @@ class SpaceHTTP:
         ):
             status, content = response.status_code, b""
             if status != 200:
-                with suppress(TooLarge):  # a proxy's page: its status says enough
+                with suppress(TooLarge):  # a proxy's page: its status is enough
                     content = read_body(response, limit=REFUSAL_BYTES, deadline=deadline)
             elif limit:
                 content = read_body(response, limit=limit, deadline=deadline)
             return Answer(status, response.headers, content)
 
     def _may_show_token(self, refused: Mapping[str, str]) -> bool:
-        """Whether the Hub's token belongs into what was refused with these headers; now it does."""
+        """Return whether to send the Hub's token after a request with these headers was refused."""
         with self._token_lock:
             if self._headers is not refused:
-                return True  # another thread has asked meanwhile
+                return True  # another thread has checked meanwhile
             if self._token is None or not takes_token(self.address):
                 return False
             self._headers = self.address.headers(with_token=True)
-            self._token = None  # asked and answered: once
+            self._token = None  # checked once
             return True
 
 
 def takes_token(address: SpaceAddress) -> bool:
-    """Whether it is a private Space under hf.space, as the Hub says."""
+    """Return whether the address is a private Space under hf.space, according to the Hub."""
     parts = urlsplit(address.url)
     host, token = parts.hostname or "", address.hf_token
     if not token or parts.scheme != "https" or not host.endswith(".hf.space"):
@@ -232,12 +235,13 @@ def takes_token(address: SpaceAddress) -> bool:
 
 
 def _unanswered(error: BaseException) -> bool:
-    """Whether the Space was not reached, so that another attempt may reach it."""
+    """Return whether the Space was not reached, so that a retry may succeed."""
     return isinstance(error, requests.ConnectionError | HTTPError) and not _timed_out(error)
 
 
 def _timed_out(error: BaseException) -> bool:
-    """While reading; requests calls it another thing once the answer has begun."""
+    """Return whether reading timed out. requests raises another error after the response has
+    begun."""
     inner = error.args[0] if error.args else None
     return isinstance(error, TimeoutError | requests.ReadTimeout | ReadTimeoutError) or isinstance(
         inner, ReadTimeoutError

@@ -1,4 +1,4 @@
-"""What a Space is asked: a ticker's history becomes a request. `answers` reads what it says."""
+"""Write a ticker's history as a request to a Space. `answers` reads the response."""
 
 import json
 import logging
@@ -23,37 +23,37 @@ from tradingbot.settings import TEMPERATURE, TOP_P
 
 @dataclass(frozen=True)
 class SeriesRequest:
-    """One ticker's question, ready to be sent in a batch."""
+    """The request for one ticker, ready to be sent in a batch."""
 
     symbol: str
     interval: str
     horizon: int
     as_of: datetime  # the newest bar of the history
     last_close: float
-    highest: float  # price of the history
+    highest: float  # highest price of the history
     samples: int
     seed: int
-    bars_hash: str  # of the history
+    bars_hash: str  # hash of the history
     targets: tuple[datetime, ...]  # empty: the Space infers the future timestamps
     body: bytes  # the JSON object
-    notes: tuple[str, ...] = ()  # what its user should know about the targets
-    paths: bool = False  # whether the sample paths are asked for
-    model: str | None = None  # of a Space with several; None: its first
+    notes: tuple[str, ...] = ()  # remarks on the targets for the user
+    paths: bool = False  # whether sample paths are requested
+    model: str | None = None  # name, for a Space with several models; None: its first
 
     @property
     def weight(self) -> int:
-        """Bytes of the request and of the paths that answer it."""
+        """Return the bytes of the request, plus those of the requested paths."""
         return len(self.body) + (100 * self.samples * self.horizon if self.paths else 0)
 
     @property
     def answer_bytes(self) -> int:
-        """The size at which its answer is broken off: several times what is due."""
+        """Return the size limit of the response: several times the expected size."""
         return 4096 * self.horizon + (128 * self.samples * self.horizon if self.paths else 0)
 
 
 logger = logging.getLogger(__name__)
 
-Unsendable = tuple[str, KronosError]  # a ticker without a request, and why
+Unsendable = tuple[str, KronosError]  # a ticker without a request, and the reason
 
 
 def prepared(
@@ -69,7 +69,7 @@ def prepared(
     paths: bool = False,
     model: str | None = None,
 ) -> Iterator[SeriesRequest | Unsendable]:
-    """Yield a request for each ticker, or why there is none. See `prepare`.
+    """Yield a request for each ticker, or the reason why there is none. See `prepare`.
 
     `history_of` returns a ticker's candles, or raises KronosError.
     """
@@ -106,15 +106,15 @@ def prepare(
     paths: bool = False,
     model: str | None = None,
 ) -> SeriesRequest:
-    """Check `history` and write the request for the `horizon` bars that follow it.
+    """Check `history` and write a request for the `horizon` bars after it.
 
-    `history` is in any form that `normalised` reads; naive times within a day are UTC. A missing
-    volume among others counts as 0, with a warning. Daily targets are the exchange's sessions.
-    Within a day they are its minutes, sent as times on its wall with their zone; where the bars are
-    on other minutes, the Space goes on as the bars do, with a warning.
+    `history` has any form that `normalised` reads. Naive intraday times are UTC. A missing volume
+    among others counts as 0, with a warning. Daily targets are the exchange's sessions. Intraday
+    targets are the exchange's bar times, sent as local times with their offset. If the bars are at
+    other times, the Space infers the targets from the bars, with a warning.
 
     Raises:
-        DataError: The history is not one of candles, or the sessions are not known that far.
+        DataError: The history is not valid candles, or the calendar does not extend far enough.
     """
     history, notes = with_every_volume(checked_again(symbol, history, interval))
     for note in notes:
@@ -169,10 +169,9 @@ def encode(
 ) -> SeriesRequest:
     """Write `history` (columns open, high, low, close, volume; newest bar last) as a request.
 
-    Volume is sent only when every bar has one, since the Space wants it in all rows or in none.
-    With `zone`, times are sent as those on a wall there, with their offset from UTC.
-    Without `seed` goes one that follows from the ticker and its newest bar, so that the
-    same candles get the same forecast again.
+    Volume is sent only if every bar has one, because the Space requires it in all rows or in none.
+    With `zone`, times are sent as local times with their offset from UTC. The default `seed` is
+    derived from the ticker and its newest bar, so that equal candles give equal forecasts.
     """
     columns = [*PRICES]
     if "volume" in history and history["volume"].notna().all():
@@ -214,7 +213,7 @@ def encode(
 
 
 def _stamps(times: pd.DatetimeIndex, zone: str | None) -> list[str]:
-    """ISO 8601 texts of naive UTC times; with `zone`, as wall times there."""
+    """Return ISO 8601 texts of naive UTC times; with `zone`, as local times."""
     if zone is not None and zone != "UTC":
         return [moment.isoformat() for moment in times.tz_localize("UTC").tz_convert(zone)]
     texts: list[str] = np.datetime_as_string(times.to_numpy().astype("datetime64[s]")).tolist()
@@ -222,9 +221,9 @@ def _stamps(times: pd.DatetimeIndex, zone: str | None) -> list[str]:
 
 
 def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame, zone: str | None) -> bytes:
-    """The request's JSON with `ohlcv` as its last member.
+    """Return the request's JSON with `ohlcv` as its last member.
 
-    Written by hand: most of a request are bars, and this is five times as fast as dictionaries.
+    Written by hand, because bars are most of a request, and this is five times as fast as dicts.
     """
     values = bars.to_numpy(dtype="float64")
     if not np.isfinite(values).all():
@@ -239,5 +238,5 @@ def _with_bars(request: Mapping[str, Any], bars: pd.DataFrame, zone: str | None)
 
 
 def envelope(requests: Sequence[SeriesRequest]) -> bytes:
-    """The body of /predict/batch."""
+    """Return the body of /predict/batch."""
     return b'{"requests":[' + b",".join(request.body for request in requests) + b"]}"

@@ -1,1 +1,1 @@
-"""Public import paths; the code lives in the packages."""
+"""Public import paths. The code is in the packages."""

@@ -1,4 +1,4 @@
-"""Public import path of the database; the code is in `tradingbot.persistence`."""
+"""Public import path of the database. The code is in `tradingbot.persistence`."""
 
 from tradingbot.persistence.engine import dispose_engines, get_db_session, get_engine, init_db
 from tradingbot.persistence.models import (

@@ -1,4 +1,4 @@
-"""Public import path of what a bot needs; the same names as `from tradingbot import …`."""
+"""Public import path for bots, with the same names as `from tradingbot import …`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on first use, so that one does not cost them all."""
+    """Import a name on first use, so that one does not load the dependencies of all."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(tradingbot, name)
