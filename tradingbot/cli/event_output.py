@@ -13,8 +13,8 @@ from tradingbot.evaluation.metrics import MIN_FORECASTS
 from tradingbot.persistence.models import ALL_EVENTS, ALL_STEPS, ALL_SYMBOLS
 
 EXPLAINED = (
-    "Forecast: mean probability; Rate: share that happened; Brier: mean of (probability - "
-    "outcome)²;",
+    "Mean: mean probability; Rate: share that happened;",
+    "Brier: mean of (probability - outcome) squared;",
     "Skill: 1 - Brier ÷ that of always forecasting the rate, above 0 is better",
 )
 
@@ -51,7 +51,7 @@ def show_events(found: EventScoring, rows: Sequence[Row[Any]], console: Console)
 
 
 def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
-    columns = ("Event", "n", "Forecast", "Rate", "Brier", "Skill", "(95 %)")
+    columns = ("Event", "n", "Mean", "Rate", "Brier", "Skill", "(95 %)")
     table = plain_table(*columns, left=("Event", "(95 %)"), gap=1)
     for row in rows:
         interval = ""
@@ -69,7 +69,7 @@ def _show_scores(rows: Sequence[Row[Any]], console: Console) -> None:
 
 
 def _show_reliability(bins: Sequence[dict[str, Any]], console: Console) -> None:
-    table = plain_table("Probability", "n", "Forecast", "Rate", "(95 %)", left=("(95 %)",), gap=1)
+    table = plain_table("Probability", "n", "Mean", "Rate", "(95 %)", left=("(95 %)",), gap=1)
     for one in bins:
         table.add_row(
             f"{100 * one['from']:.0f} to {100 * one['to']:.0f} %",

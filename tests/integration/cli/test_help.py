@@ -52,7 +52,7 @@ def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
 ) -> None:
     said = " ".join(kronosbot(*command.split(), "--help", folder=tmp_path).stdout.split())
     about = said[said.index("--database-url") :]
-    assert "Everybody on this machine can read it in `ps`" in about
+    assert "Other users of this machine can see it in `ps`" in about
     assert "set DATABASE_URL instead" in about
 
 

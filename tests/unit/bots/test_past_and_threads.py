@@ -26,7 +26,7 @@ from tradingbot.data.service import DataService
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.persistence.models import BotRow
-from tradingbot.runtime.decisions import _carried
+from tradingbot.runtime.decisions import _with_context
 from tradingbot.runtime.lookahead import LookAhead
 from tradingbot.settings import Settings
 from tradingbot.utils.core import kronos_forecast, run_ai_with_tools
@@ -150,7 +150,7 @@ def _peek_at(_: int) -> str:
 
 
 def test_work_is_sent_to_another_process_with_the_time_that_it_is_about() -> None:
-    [sent] = peeked_in_a_backtest([lambda: pickle.dumps(_carried(peek))])
+    [sent] = peeked_in_a_backtest([lambda: pickle.dumps(_with_context(peek))])
     assert pickle.loads(sent)() == "LookAhead"
     assert peek() == "DataFrame"
 

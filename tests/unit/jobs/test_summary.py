@@ -61,8 +61,8 @@ def test_each_ticker_has_a_row_a_day_with_its_range_and_what_really_happened() -
         "Actual   1 of 2 closes lie inside their 10–90 % range (* outside)",  # noqa: RUF001
         "Stored   1 ticker (2 rows) now, 1 ticker already there: "
         "kronos_predictions in sqlite:///kronos.db",
-        "Next     kronosbot status  the runs, and how fresh forecasts are",
-        "         kronosbot report  report.html: how good forecasts were",
+        "Next     kronosbot status  runs, and the age of forecasts",
+        "         kronosbot report  report.html: the quality of forecasts",
     ]
 
 
