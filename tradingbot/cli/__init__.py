@@ -1,3 +1,2 @@
-"""Typer commands. Each parses its options, calls one function of a lower layer and prints the
-result.
-"""
+"""Typer commands: each parses options, calls one function of a lower layer and prints the
+result."""

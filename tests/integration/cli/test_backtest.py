@@ -179,7 +179,7 @@ def test_a_space_that_goes_away_leaves_a_file_to_go_on_with(tmp_path: Path, spac
         )  # fmt: skip
     assert done.returncode == 1
     assert "Missing   24 of 40 windows: " in done.stdout
-    assert "the same command again asks for them alone" in done.stdout
+    assert "the same command again requests only these" in done.stdout
     assert len(forecasts(tmp_path / "backtest.csv")) == 32
 
 

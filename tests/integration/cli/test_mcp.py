@@ -147,7 +147,7 @@ def test_a_person_who_starts_it_is_told_what_it_waits_for(tmp_path: Path) -> Non
     try:
         with open(reading, encoding="utf-8") as said:  # noqa: PTH123 - a descriptor
             said.readline()  # that there is no database
-            assert said.readline().startswith("Waiting for an assistant on standard input: it st")
+            assert said.readline().startswith("Waiting for an assistant on standard input: ")
             server.send_signal(signal.SIGINT)
             assert server.wait(60) == 130
     finally:
