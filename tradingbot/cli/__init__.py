@@ -1,2 +1,1 @@
-"""Typer commands: each parses options, calls one function of a lower layer and prints the
-result."""
+"""Typer commands: each parses options, calls a function of a lower layer and prints its result."""
