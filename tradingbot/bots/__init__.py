@@ -1,1 +1,1 @@
-"""Strategies with a paper account: account, broker, runner, backtest, universe."""
+"""Strategies with a paper account: account, broker, runner, backtest, tickers."""

@@ -1,12 +1,10 @@
-"""Paper money: what a bot owns, and what buying and selling do to it. Arithmetic, nothing else.
+"""Paper accounts: a bot's cash and positions, and the arithmetic of trades.
 
-A portfolio is `{"USD": cash, "AAPL": quantity, …}`; quantities may be fractions. A trade is at a
-stated price per unit; its costs are the share of its value that slippage takes, and a commission.
-Whatever is asked for, cash and quantities never fall below 0, and
+A portfolio is `{"USD": cash, "AAPL": quantity, …}`; quantities may be fractions. A trade has a
+price per unit, and costs: slippage, as a share of the trade's value, and a commission. Cash and
+quantities never fall below 0, and up to floating-point rounding a trade preserves
 
     cash + quantity x price + costs
-
-is after a trade what it was before (but for the rounding of floating-point numbers).
 """
 
 import math
@@ -18,24 +16,24 @@ from typing import Literal
 from tradingbot.errors import TradeRefused
 from tradingbot.settings.commission import Commission
 
-CASH = "USD"  # the key of a portfolio that is no ticker
+CASH = "USD"  # the portfolio's key for cash
 START_CASH = 10_000.0
-MIN_TRADE = 0.01  # USD; a round leaves smaller differences alone
+MIN_TRADE = 0.01  # USD; a rebalance skips smaller differences
 
 
 @dataclass(frozen=True)
 class Fill:
-    """One paper trade as it was done."""
+    """One executed paper trade."""
 
     symbol: str
-    side: Literal["buy", "sell", "dividend"]  # a dividend is `price` a share
+    side: Literal["buy", "sell", "dividend"]  # a dividend has its amount per share as `price`
     quantity: float  # always positive
     price: float  # per unit, before costs
     costs: float  # USD
 
 
 def ticker(symbol: object) -> str:
-    """' aapl ' -> 'AAPL', as portfolios name it; TradeRefused for the cash, and for no text."""
+    """Normalise a ticker: ' aapl ' -> 'AAPL'. TradeRefused for cash, or if it is no text."""
     if not isinstance(symbol, str) or not symbol.strip():
         raise TradeRefused(f"trading {symbol!r}: expected a ticker, such as 'SPY'")
     name = symbol.strip().upper()
@@ -46,17 +44,17 @@ def ticker(symbol: object) -> str:
 
 @dataclass(frozen=True)
 class Costs:
-    """What trades cost: a share of their value, which slippage takes, and the commission."""
+    """Costs of trades: slippage as a share of the value, and the commission."""
 
     rate: float = 0.0
     commission: Commission = field(default_factory=Commission)
 
     def of(self, quantity: float, price: float) -> float:
-        """USD for a trade; a sale never costs more than it brings, see `Account`."""
+        """Return a trade's costs in USD. A sale costs at most its proceeds, see `Account`."""
         return quantity * price * self.rate + self.commission.of(quantity)
 
     def quantity_for(self, cash: float, price: float) -> float:
-        """How many units so much cash buys, costs included; 0 where the commission takes it all."""
+        """Return how many units `cash` buys including costs; 0 if it only covers the commission."""
         fee, value = self.commission, price * (1 + self.rate)
         quantity = (cash - fee.per_trade) / (value + fee.per_share)
         if fee.per_trade + fee.per_share * quantity < fee.minimum:
@@ -65,11 +63,11 @@ class Costs:
 
 
 class Account:
-    """A portfolio while it is traded: at which prices, at what costs, and what was done so far.
+    """A portfolio during trading: prices, costs, and the fills so far.
 
-    `prices` are those of one unit in USD; a ticker without one cannot be traded. `costs` alone as
-    a number are a share of a trade's value: 5 basis points are 0.0005. A sale costs what it brings
-    at most. TradeRefused for a portfolio, a price or costs that cannot be.
+    `prices` are USD per unit; tickers without a price cannot be traded. `costs` given as a number
+    are a share of the value: 5 basis points are 0.0005. A sale costs at most its proceeds. Raises
+    TradeRefused for an invalid portfolio, price or costs.
     """
 
     def __init__(
@@ -81,10 +79,10 @@ class Account:
                     f"the portfolio has {symbol}={amount!r}: expected a number from 0 on"
                 )
         for symbol, price in prices.items():
-            if not 0 < price < math.inf:  # false for nan
+            if not 0 < price < math.inf:  # also refuses nan
                 raise TradeRefused(f"{symbol} at a price of {price}: expected one above 0")
         costs = costs if isinstance(costs, Costs) else Costs(costs)
-        if not 0 <= costs.rate < 1:  # a sale would cost more than it brings
+        if not 0 <= costs.rate < 1:  # otherwise a sale would cost more than its proceeds
             raise TradeRefused(
                 f"costs of {costs.rate:g} times a trade's value: expected from 0 on, less than 1"
             )
@@ -92,24 +90,24 @@ class Account:
         self.prices = dict(prices)
         self.costs = costs
         self.fills: list[Fill] = []
-        self.dividends: list[tuple[int, Fill]] = []  # after so many of the fills
+        self.dividends: list[tuple[int, Fill]] = []  # (number of fills before it, dividend)
 
     @property
     def cash(self) -> float:
         return self.portfolio[CASH]
 
     def held(self, symbol: str) -> float:
-        """The quantity, 0 if none."""
+        """Return the quantity held, or 0."""
         return self.portfolio.get(symbol, 0.0)
 
     def worth(self, symbols: Iterable[str]) -> float:
-        """Cash and these positions at their prices, in USD."""
+        """Return the value of cash and these positions at current prices, in USD."""
         return self.cash + sum(self.held(symbol) * self._price(symbol) for symbol in symbols)
 
     def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
-        """Spend `cash` USD on it, costs included; all there is by default, None if there is none.
+        """Spend `cash` USD including costs, by default all cash. Return None if there is none.
 
-        TradeRefused when there is less.
+        Raises TradeRefused if there is less cash.
         """
         if cash is None:
             if self.cash < MIN_TRADE or self.cash <= self.costs.commission.of(0.0):
@@ -122,9 +120,9 @@ class Account:
         return self._spend(symbol, float(cash))
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
-        """Sell `quantity` units; all there are by default, None if there are none.
+        """Sell `quantity` units, by default all. Return None if none are held.
 
-        TradeRefused when there are fewer.
+        Raises TradeRefused if fewer are held.
         """
         held = self.held(symbol)
         if quantity is None:
@@ -136,7 +134,7 @@ class Account:
         return self._sell(symbol, float(quantity))
 
     def close(self, symbol: str, price: float) -> Fill | None:
-        """Sell all there are at this price, without costs: nobody trades them any more."""
+        """Sell the whole position at this price without costs, since it is no longer traded."""
         held = self.held(symbol)
         if not held:
             return None
@@ -147,7 +145,7 @@ class Account:
         return fill
 
     def credit(self, symbol: str, dividend: float) -> Fill | None:
-        """Add a dividend, USD a unit, to the cash; it is none of the fills."""
+        """Add a dividend, USD per unit, to the cash. It is not one of the fills."""
         held = self.held(symbol)
         if not held:
             return None
@@ -157,11 +155,12 @@ class Account:
         return paid
 
     def rebalance(self, weights: Mapping[str, float]) -> None:
-        """Bring these tickers to their shares of what they and the cash are worth together.
+        """Change the positions in these tickers to shares of the value of cash and positions
+        together.
 
-        What is too much is sold first; where the costs leave too little for what is to be bought,
-        every purchase is cut alike. Other tickers stay as they are. TradeRefused unless the
-        weights are from 0 on and add up to 1 or less; the rest remains cash.
+        Sales come first. If costs leave too little cash for all purchases, all are reduced in
+        proportion. Other positions stay. The rest remains cash. Raises TradeRefused unless weights
+        are at least 0 and their sum is at most 1.
         """
         if not all(_is_number(weight) and weight >= 0 for weight in weights.values()) or not (
             sum(weights.values()) <= 1 + 1e-9
@@ -187,10 +186,10 @@ class Account:
             self._spend_if_worth_it(symbol, min(amount * scale, self.cash))
 
     def follow(self, decisions: Mapping[str, int]) -> None:
-        """Do what was decided: -1 sells all of a ticker, 0 keeps it as it is, 1 wants to hold it.
+        """Execute decisions: -1 sells a position, 0 keeps it, 1 wants to hold the ticker.
 
-        When a ticker comes in that is not held yet, all is split evenly over what is held or
-        wanted. Otherwise idle cash goes, evenly, to the held tickers that are wanted again.
+        If a wanted ticker is not held yet, the value is split evenly over all held or wanted ones.
+        Otherwise idle cash is split evenly over the held tickers that are wanted.
         """
         for symbol, decision in decisions.items():
             if decision < 0:

@@ -1,10 +1,9 @@
-"""A bot's decisions replayed over past bars, with costs and without a look ahead.
+"""Backtest of a bot: replay its decisions over past bars, with costs and without look-ahead.
 
-What is decided on one bar, and the decision sees nothing later, is traded at the open of the
-ticker's next bar; with `fill="close"`, which is optimistic, at the close that it was decided on.
-A bar with a volume of 0 trades nothing: what was decided then waits for the next bar, for 20 days
-with bars at most, unless 1 or -1 is decided there. Equity is counted at each close;
-`performance.py` has the formulas.
+A decision on one bar sees nothing later. It is traded at the open of the ticker's next bar, or,
+with `fill="close"`, which is optimistic, at the close of its own bar. Bars with a volume of 0 have
+no trades: a decision then waits for the next bar, for at most 20 days with bars, unless a later bar
+decides 1 or -1. Equity is measured at each close. `performance.py` has the formulas.
 """
 
 from collections.abc import Mapping
@@ -35,7 +34,7 @@ def run_backtest(
     cash: float,
     fill: FillAt | None = None,
 ) -> Backtest:
-    """See `Bot.backtest`."""
+    """Run the backtest; see `Bot.backtest`."""
     fill = strategy.fill if fill is None else checked_fill(fill)
     actions = PastActions()
     bars = _bars(strategy, history, actions)
@@ -77,7 +76,7 @@ def _dividends_table(holdings: Holdings) -> pd.DataFrame:
 
 
 class _Replay:
-    """A bot between one bar and the next: what it has decided, and what it traded when."""
+    """State of a replay between bars: decisions waiting, and times of trades."""
 
     def __init__(
         self,
@@ -92,12 +91,12 @@ class _Replay:
         self._prices = {symbol: frame[fill].to_list() for symbol, frame in bars.items()}
         self._closes = {symbol: frame["close"].to_list() for symbol, frame in bars.items()}
         self._trades = {symbol: has_trades(frame).to_list() for symbol, frame in bars.items()}
-        self._decided: dict[str, tuple[int, int]] = {}  # and not traded yet; on which day
+        self._decided: dict[str, tuple[int, int]] = {}  # waiting decisions, each with its day
         self._last_close: dict[str, float] = {}
         self.times: list[datetime] = []  # of the account's fills
 
     def step(self, time: datetime, present: Mapping[str, int]) -> tuple[float, float]:
-        """Trade and decide on the bars at these positions; return equity and what is invested."""
+        """Trade and decide on the bars at these positions. Return equity and its invested part."""
         self.holdings.before(time, present, self._last_close)
         self._note_times(time)
         if self._fill == "open":
@@ -123,7 +122,8 @@ class _Replay:
         orders = {
             name: answer
             for name, (answer, day) in decided.items()
-            if self.holdings.days - day <= DELISTED_AFTER  # else it has lapsed, as in a round
+            # older decisions have lapsed, as in a live round
+            if self.holdings.days - day <= DELISTED_AFTER
         }
         if any(orders.values()):
             self._account.follow(orders)
@@ -136,7 +136,7 @@ class _Replay:
 def _bars(
     strategy: Strategy, history: Any | Mapping[str, Any], actions: PastActions
 ) -> dict[str, pd.DataFrame]:
-    """Clean bars of each of the strategy's tickers."""
+    """Return validated bars of each of the strategy's tickers."""
     if not isinstance(history, Mapping):
         several = isinstance(getattr(history, "columns", None), pd.MultiIndex)
         if len(strategy.tickers) > 1 and not several:
@@ -162,7 +162,7 @@ def _bars(
 
 
 def _schedule(bars: Mapping[str, pd.DataFrame]) -> dict[datetime, dict[str, int]]:
-    """In order of time: which tickers have a bar then, and at which position."""
+    """Return, in order of time, which tickers have a bar, and its position."""
     schedule: dict[datetime, dict[str, int]] = {}
     for symbol, frame in bars.items():
         for position, time in enumerate(pd.DatetimeIndex(frame.index).to_pydatetime()):
@@ -173,7 +173,7 @@ def _schedule(bars: Mapping[str, pd.DataFrame]) -> dict[datetime, dict[str, int]
 def _buy_and_hold(
     bars: Mapping[str, pd.DataFrame], times: pd.Index, cash: float, costs: Costs, fill: FillAt
 ) -> pd.Series:
-    """The equity of who splits the cash evenly and buys each ticker as soon as the bot could."""
+    """Return the equity of buying all tickers evenly, each as soon as the bot could trade it."""
     equity = pd.Series(0.0, index=times)
     share = cash / len(bars)
     for frame in bars.values():

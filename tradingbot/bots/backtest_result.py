@@ -1,4 +1,4 @@
-"""What a backtest found: figures, curves and trades, as a table, as frames and as a picture."""
+"""Result of a backtest: statistics, curves and trades, as table, frames and chart."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,17 +13,17 @@ from tradingbot.install_command import install_command
 
 @dataclass(frozen=True)
 class Backtest:
-    """What a bot would have done. `str()` of it is a short table."""
+    """Result of a backtest. `str()` gives a short table."""
 
-    equity: pd.Series  # USD at each close, indexed by the bars' times
+    equity: pd.Series  # USD at each close, indexed by bar time
     trades: pd.DataFrame  # time, symbol, side, quantity, price, costs, pnl (of sales)
     measures: PerformanceStats
     hit_rate: float
-    buy_and_hold: PerformanceStats  # each ticker bought as soon as the bot could, evenly
+    buy_and_hold: PerformanceStats  # all tickers evenly, each bought as soon as the bot could
     curves: pd.DataFrame  # USD at each close: equity, invested, buy_and_hold
-    fill: FillAt = "open"  # of the next bar, or "close": optimistic
+    fill: FillAt = "open"  # fill at the next bar's "open", or at the "close" (optimistic)
     dividends: pd.DataFrame = field(default_factory=pd.DataFrame)  # time, symbol, quantity, amount
-    notes: list[str] = field(default_factory=list)  # what was done about splits and delistings
+    notes: list[str] = field(default_factory=list)  # how splits and delistings were treated
 
     def __str__(self) -> str:
         first, last = self.equity.index[0], self.equity.index[-1]
@@ -41,26 +41,28 @@ class Backtest:
 
     @property
     def exposure(self) -> float:
-        """The share of the equity that was invested, on average over the bars."""
+        """Return the invested share of the equity, averaged over bars."""
         return float((self.curves["invested"] / self.equity).mean())
 
     @property
     def turnover(self) -> float:
-        """The value of all purchases and sales, in multiples of the average equity."""
+        """Return the value of all purchases and sales as a multiple of the average equity."""
         return float((self.trades["quantity"] * self.trades["price"]).sum() / self.equity.mean())
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a bar: equity, invested, buy_and_hold in USD; drawdown and exposure as shares."""
+        """Return one row per bar: equity, invested, buy_and_hold in USD; drawdown, exposure as
+        shares.
+        """
         drawdown = 1 - self.equity / self.equity.cummax()
         return self.curves.assign(drawdown=drawdown, exposure=self.curves["invested"] / self.equity)
 
     def plot(self) -> Any:
-        """A figure of plotly: equity and trades beside buying and holding, and the drawdown.
+        """Return a plotly figure of equity and trades, buy-and-hold, and the drawdown.
 
-        Raises ConfigError without plotly, which is an extra.
+        Raises ConfigError if plotly, an optional extra, is missing.
         """
         try:
-            from plotly.subplots import make_subplots  # slow, and an extra
+            from plotly.subplots import make_subplots  # slow, and optional
         except ImportError as error:
             raise ConfigError(f"plot() needs plotly: {install_command('plot')}") from error
         frame = self.to_frame()

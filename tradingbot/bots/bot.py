@@ -1,4 +1,4 @@
-"""The base class of bots: it decides on the newest complete bars, and trades on paper.
+"""Base class of bots, which decide on the newest complete bars and trade on paper.
 
     class MyBot(Bot):
         def decisionFunction(self, row):
@@ -6,7 +6,7 @@
 
     MyBot("my-bot", tickers=["SPY", "GLD"]).run()
 
-What is decided is traded at the open of the next bar; costs are KRONOS_SLIPPAGE_BPS of the value.
+Decisions are traded at the open of the next bar. Trades cost KRONOS_SLIPPAGE_BPS of their value.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,18 +44,18 @@ from tradingbot.typing import SessionFactory
 class Bot(AsCommand):
     """A strategy with a paper portfolio in the database.
 
-    Write `decisionFunction`; `run` does one round, `backtest` replays the past, `main` is a round
-    as a command. `name` is the bot's in the tables `bots`, `trades` and `run_logs`. It watches
-    `symbol`, or all `tickers`, in bars of `interval` (1d, or minutes and hours: 15m, 1h), and sees
-    the `period` before the newest one (10d, 4wk, 6mo, 1y, max). Its decisions are traded at the
-    open of the next bar; with `fill="close"`, which is optimistic, at the close that they are made
-    on. Other keywords are the strategy's, in `self.params`.
+    Implement `decisionFunction`. `run` does one round, `backtest` replays the past, and `main` runs
+    a round as a command. `name` identifies the bot in the tables `bots`, `trades` and `run_logs`.
+    The bot watches `symbol`, or all `tickers`, in bars of `interval` (1d, or minutes and hours:
+    15m, 1h), and sees the newest `period` of bars (10d, 4wk, 6mo, 1y, max). Decisions are traded at
+    the open of the next bar, or, with `fill="close"`, which is optimistic, at the close of their
+    own bar. Other keywords become the strategy's `self.params`.
 
-    `data`, `sessions` and `settings` replace what the environment says: KRONOS_DATA_SOURCE, the
-    database's address, KRONOS_SLIPPAGE_BPS. ConfigError for a bot without tickers, and the like.
+    `data`, `sessions` and `settings` override the environment: KRONOS_DATA_SOURCE, the database's
+    address, KRONOS_SLIPPAGE_BPS. Raises ConfigError for invalid arguments, such as no tickers.
     """
 
-    _own = Strategy._own | {"_data"}  # which is made again where it is needed
+    _own = Strategy._own | {"_data"}  # recreated where needed
 
     def __init__(
         self,
@@ -76,14 +76,14 @@ class Bot(AsCommand):
         )
         self._given_data = data
         self._sessions = sessions
-        self._database_url: str | None = None  # where it is not the configured one
-        self._rehearses = False  # whether nothing may be written now
+        self._database_url: str | None = None  # None: the configured one
+        self._rehearses = False  # dry run: nothing may be written
 
     # for decisions -----------------------------------------------------------------------
 
     @property
     def portfolio(self) -> dict[str, float]:
-        """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
+        """Return a copy of the portfolio, `{"USD": cash, "AAPL": quantity}`."""
         if self._account is not None and (self._replayed or is_deciding(self)):
             return super().portfolio
         with self.sessions() as session:
@@ -92,12 +92,12 @@ class Bot(AsCommand):
     def stored_forecast(
         self, horizon: int | None = None, *, model: str | None = None
     ) -> Forecast | None:
-        """The forecast of `self.symbol` that was stored as of the bar that is decided on, or None.
+        """Return the stored forecast of `self.symbol` as of the current bar, or None.
 
-        In a round that is the newest complete bar: no older forecast counts. In a backtest it is
-        what was believed before the next bar opened, if anything was. Prices are of the scale of
-        the bars that are decided on, also where a split lies between the two. `horizon` days must
-        be there, KRONOS_HORIZON by default; without a `model` the forecast made last counts.
+        In a round only a forecast as of the newest complete bar counts. In a backtest it is the
+        forecast made before the next bar opened, if there is one. Prices are restated to the scale
+        of the current bars if a split lies between. The forecast must cover `horizon` days,
+        KRONOS_HORIZON by default. Without `model` the newest forecast counts.
         """
         frame, end = self._bars_seen("stored_forecast is for decisions")
         as_of, close = frame.index[end - 1].to_pydatetime(), float(frame["close"].iloc[end - 1])
@@ -118,13 +118,16 @@ class Bot(AsCommand):
     # one round ---------------------------------------------------------------------------
 
     def run(self, *, dry_run: bool = False) -> Round:
-        """Fetch, trade what was decided and has opened since, decide, log: once.
+        """Run one round: fetch, trade earlier decisions that have opened, decide, log.
 
-        What was decided and done is returned. A ticker without usable candles is left out, and the
-        others go on; DataError if none is left. One open fills one decision, so a second run and a
-        second process do no harm. Whatever is raised, nothing was traded, and `run_logs` says why:
-        StrategyError, DatabaseError, ConfigError. With `dry_run` nothing is written: no database is
-        made or upgraded, and no candles are kept.
+        Return the decisions and trades. Tickers without usable candles are skipped. An open fills a
+        decision only once, so repeated or concurrent runs are safe. With `dry_run` nothing is
+        written: the database is not created or upgraded, and no candles are cached.
+
+        Raises:
+            DataError: No ticker has usable candles.
+            StrategyError, DatabaseError, ConfigError: Nothing was traded; `run_logs` has the
+            reason.
         """
         self._refuse_while_deciding("run")
         with self._rehearsing() if dry_run else self._one_at_a_time:
@@ -144,14 +147,15 @@ class Bot(AsCommand):
         cash: float = 10_000.0,
         fill: FillAt | None = None,
     ) -> Backtest:
-        """The same decisions over past bars: what is decided on one is traded at the next's open.
+        """Replay the decisions over past bars, each traded at the next bar's open.
 
-        With `fill="close"`, here or of the bot, it is traded at the close of the bar that was
-        decided on, which is optimistic.
+        With `fill="close"`, given here or for the bot, they are traded at the close of their own
+        bar, which is optimistic. Neither portfolio nor database is changed. See
+        `tradingbot.bots.backtest`.
 
-        `history` is a frame (one ticker), a mapping of one a ticker, or a frame of yfinance with
-        all of them; without it, the bot's `period` is
-        fetched. Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
+        Args:
+            history: A frame (for one ticker), a mapping of ticker to frame, or a yfinance frame
+                with all tickers. Default: the bot's `period` is fetched.
         """
         self._refuse_while_deciding("backtest")
         with self._rehearsing():
@@ -166,11 +170,12 @@ class Bot(AsCommand):
         fill: FillAt | None = None,
         folds: int = 5,
     ) -> Optimization:
-        """Replay every combination of the grid, `{"window": [10, 20, 50]}`, over one history.
+        """Backtest every combination of the grid, such as `{"window": [10, 20, 50]}`, over one
+        history.
 
-        The best by its Sharpe ratio comes with the number of trials and the deflated ratio, and
-        with a walk forward: `folds` windows, each with the parameters that were best before it.
-        Otherwise as `backtest`; see `tradingbot.bots.optimization`.
+        Return the combination with the best Sharpe ratio, the number of trials, the deflated Sharpe
+        ratio, and a walk-forward result: `folds` test windows, each with the parameters that were
+        best before it. Other arguments as in `backtest`; see `tradingbot.bots.optimization`.
         """
         self._refuse_while_deciding("optimize")
         with self._rehearsing():
@@ -178,7 +183,9 @@ class Bot(AsCommand):
             return optimize(self, grid, bars, cash=cash, fill=fill, folds=folds)
 
     def backtest_of(self, begin: datetime, end: datetime) -> Backtest:
-        """The backtest over the bars from `begin` on and before `end`: what `--backtest` does."""
+        """Run the backtest over bars from `begin` (inclusive) to `end` (exclusive), for
+        `--backtest`.
+        """
         with self._rehearsing():
             look_up = self._look_up()
             frames = {symbol: look_up.between(symbol, begin, end) for symbol in self.tickers}
@@ -189,33 +196,36 @@ class Bot(AsCommand):
             return history
         return self._look_up().with_actions({symbol: self.fetch(symbol) for symbol in self.tickers})
 
-    # your own trades ---------------------------------------------------------------------
+    # manual trades -----------------------------------------------------------------------
 
     def buy(self, symbol: str, cash: float | None = None) -> Fill | None:
-        """Buy for `cash` USD, costs included; by default for all there is.
+        """Buy for `cash` USD including costs, by default for all cash.
 
-        At the close of the latest complete session, at once; DataError when the newest bar is
-        older. For a bot that does not go by decisions: in a decisionFunction it is refused.
-        TradeRefused when the cash is not there.
+        Trades at once, at the close of the latest complete session. For bots that do not use
+        decisions: not allowed inside decisionFunction.
+
+        Raises:
+            DataError: The newest bar is older than that session.
+            TradeRefused: There is not enough cash.
         """
         symbol = ticker(symbol)
         with self._trading([symbol]) as account:
             return account.buy(symbol, cash)
 
     def sell(self, symbol: str, quantity: float | None = None) -> Fill | None:
-        """Sell `quantity` units; by default all, None if there are none. As `buy` otherwise.
+        """Sell `quantity` units, by default all. Return None if none are held. Otherwise as `buy`.
 
-        What has had no bar for DELISTED_AFTER sessions is closed at its last price, and a warning
-        says so; before that, `kronosbot portfolio close` takes a price given by hand.
+        A ticker without a bar for DELISTED_AFTER sessions is closed at its last price, with a
+        warning. Before that, `kronosbot portfolio close` closes it at a given price.
         """
         symbol = ticker(symbol)
         with self._trading([symbol]) as account:
             return account.sell(symbol, quantity) if symbol in account.prices else None
 
     def rebalance(self, weights: Mapping[str, float]) -> list[Fill]:
-        """Bring the whole portfolio to these shares, `{"SPY": 0.6, "GLD": 0.4}`.
+        """Change the portfolio to these shares, such as `{"SPY": 0.6, "GLD": 0.4}`.
 
-        What is held and not named is sold; what is missing to 1 stays cash. As `buy` otherwise.
+        Positions that are not named are sold; the rest stays cash. Otherwise as `buy`.
         """
         shares = {ticker(symbol): weight for symbol, weight in weights.items()}
         if len(shares) < len(weights):
@@ -230,7 +240,7 @@ class Bot(AsCommand):
 
     @contextmanager
     def _trading(self, symbols: Iterable[str]) -> Iterator[Account]:
-        """The account at the newest closes; saved as one transaction when the block ends well."""
+        """Yield the account at the newest closes; commit when the block ends without an error."""
         self._refuse_while_deciding("buy, sell and rebalance")
         held, look_up = self._held(), self._look_up()
         with self._one_at_a_time:
@@ -241,12 +251,12 @@ class Bot(AsCommand):
     def _look_up(self) -> TickerLookup:
         return TickerLookup(self.data, self.fetch, self.interval)
 
-    # its surroundings --------------------------------------------------------------------
+    # environment -------------------------------------------------------------------------
 
     @property
     def data(self) -> DataService:
-        """Where the candles come from. In a backtest it is refused: see `history`."""
-        if in_backtest() or self._replayed:  # the latter also for threads of the bot's own
+        """Return the source of candles. Not available in a backtest: use `history`."""
+        if in_backtest() or self._replayed:  # the latter covers the bot's own threads
             raise look_ahead("Bot.data", HISTORY)
         return self._data
 
@@ -264,7 +274,7 @@ class Bot(AsCommand):
         )
 
     def sessions(self) -> AbstractContextManager[Session]:
-        """A session on the bot's database. In a dry run and a backtest its writes are undone."""
+        """Yield a session on the bot's database. Dry runs and backtests roll back."""
         if self._sessions is not None:
             return undone(self._sessions) if self._rehearses else self._sessions()
         opened = rehearsal_session if self._rehearses else get_db_session
@@ -280,13 +290,13 @@ class Bot(AsCommand):
                 self._rehearses = before
 
     def fetch(self, symbol: str) -> pd.DataFrame:
-        """The complete bars of the bot's period, the newest last; DataError if there are none."""
+        """Return the complete bars of the period, newest last. DataError if there are none."""
         bars = bars_wanted(self._period_days, self.interval)
         frame = self.data.history(symbol, interval=self.interval, bars=bars)
         return in_period(frame, self._period_days)
 
     def fetch_all(self) -> dict[str, pd.DataFrame | DataError]:
-        """`fetch` of each ticker, several at a time where that is faster, or why there is none."""
+        """Return `fetch` of each ticker, or its error, in parallel where that is faster."""
         count = bars_wanted(self._period_days, self.interval)
         found = dict(self.data.histories(self.tickers, interval=self.interval, bars=count))
         in_order = ((symbol, found[symbol]) for symbol in self.tickers)

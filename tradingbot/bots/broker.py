@@ -1,4 +1,4 @@
-"""The paper broker: an account at the newest closes, within one locked transaction."""
+"""The paper broker: an account at the newest closes, inside one locked transaction."""
 
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -26,20 +26,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PaperBroker:
-    """Where one bot trades: its account at the newest closes, within one locked transaction.
+    """Paper broker of one bot, inside one locked transaction.
 
-    `open` it, trade with `follow` or the `account`, and `close` it. The caller commits the session.
+    Call `open`, trade with `follow` or the `account`, then `close`. The caller commits the session.
     """
 
     session: Session
     row: BotRow
     account: Account
     settlement: Settlement
-    closed: dict[str, datetime]  # ticker -> when it had the price that is paid
-    traded: dict[str, datetime]  # ticker -> when it had the price that was paid last
-    orders: list[Order] = field(default_factory=list)  # that earlier rounds left to the next open
-    unwatched: list[Order] = field(default_factory=list)  # likewise, of tickers of then
-    moments: list[datetime] = field(default_factory=list)  # of the fills at an open
+    closed: dict[str, datetime]  # ticker -> time of the price used
+    traded: dict[str, datetime]  # ticker -> time of the last trade's price
+    orders: list[Order] = field(default_factory=list)  # from earlier rounds, for the next open
+    # the same, of tickers watched in those rounds
+    unwatched: list[Order] = field(default_factory=list)
+    moments: list[datetime] = field(default_factory=list)  # times of fills at an open
 
     dividends: list[tuple[Fill, datetime]] = field(default_factory=list)
 
@@ -51,10 +52,10 @@ class PaperBroker:
         bars: Mapping[str, pd.DataFrame],
         known: Mapping[str, TickerFacts],
     ) -> Self:
-        """Lock the bot, settle its positions, and open its account at the closes of `bars`.
+        """Lock the bot, settle its positions, and open its account at the newest closes of `bars`.
 
-        These end with the newest; `known` is what the source knows of what the bot holds.
-        ConfigError when the bot has traded one of them later than that: these are other candles.
+        `known` holds the source's facts about positions. Raises ConfigError if the bot has traded a
+        ticker at a later bar, since then these are other candles.
         """
         name, interval = strategy.name, strategy.interval
         row = lock_bot(session, name, strategy.tickers)
@@ -79,7 +80,7 @@ class PaperBroker:
                     f"the newest bar, {bars[order.symbol].index[-1]:%Y-%m-%d %H:%M}: other candles "
                     "than before? Give the bot another name or database; nothing was traded"
                 )
-        Account(row.portfolio, {}, strategy.costs)  # refuses what somebody wrote in there
+        Account(row.portfolio, {}, strategy.costs)  # validates what may have been edited by hand
         settlement = Settlement(session, row, interval, known)
         settlement.settle(bars)
         prices = {symbol: float(frame["close"].iloc[-1]) for symbol, frame in bars.items()}
@@ -88,15 +89,15 @@ class PaperBroker:
         return cls(session, row, account, settlement, closed, traded, orders, unwatched)
 
     def has_traded(self, symbol: str) -> bool:
-        """Whether an earlier round has traded it on its newest bar."""
+        """Return whether an earlier round traded the ticker on its newest bar."""
         return self.traded.get(symbol) == self.closed[symbol]
 
     def follow(self, decisions: Mapping[str, int]) -> None:
-        """Trade what was decided; see `Account.follow`."""
+        """Trade decisions; see `Account.follow`."""
         self.account.follow(decisions)
 
     def fill(self, opening: Opening) -> None:
-        """Trade the orders of one opening at its prices, but for tickers traded there or later."""
+        """Fill the orders of one opening at its prices, skipping tickers traded then or later."""
         self.credit_dividends(until=opening.days)
         decisions = {
             symbol: decision
@@ -110,9 +111,8 @@ class PaperBroker:
         self.moments += [opening.moments[fill.symbol] for fill in new]
 
     def credit_dividends(self, until: Mapping[str, date] | None = None) -> None:
-        """Credit the dividends up to and with each ticker's day, by default all.
-
-        What is held now gets them.
+        """Credit dividends up to and including each ticker's day, by default all, on current
+        holdings.
         """
         for dividend in list(self.settlement.dividends):
             if until and dividend.day.date() > until.get(dividend.symbol, min(until.values())):
@@ -128,7 +128,7 @@ class PaperBroker:
             )
 
     def close(self) -> None:
-        """Write down the account's portfolio, its fills and what else was done to it."""
+        """Store the account's portfolio, fills, dividends and closed positions."""
         self.credit_dividends()
         if self.account.fills or self.dividends:
             self.row.portfolio = {
@@ -155,10 +155,10 @@ def trading(
     now: datetime,
     sessions: SessionFactory,
 ) -> Iterator[Account]:
-    """The account at the newest closes of `frames`; saved when the block ends well.
+    """Yield the account at the newest closes of `frames`; store it if the block ends without error.
 
-    DataError where one has none. Of `held` those are left out that turn out to be delisted: they
-    are closed, whatever the block does.
+    Raises DataError if a ticker has no close. Tickers in `held` that are found delisted are
+    skipped: their positions are closed whatever the block does.
     """
     known = look_up_held(strategy.name, strategy.interval, frames, look_up, sessions)
     delisted = {symbol for symbol in held if symbol in known and known[symbol].is_delisted}
@@ -183,9 +183,9 @@ def trading(
 
 
 def refuse_old(symbol: str, bars: pd.DataFrame, now: datetime) -> None:
-    """DataError unless `bars` end with the latest session that is complete at `now`.
+    """Raise DataError unless `bars` end with the latest session complete at `now`.
 
-    Stricter than the job: a price of days ago is none to trade at.
+    Stricter than the nightly job: a price of days ago cannot be traded.
     """
     newest = bars.index[-1].to_pydatetime()
     late = sessions_between(symbol, newest, latest_complete_session(symbol, now))

@@ -1,4 +1,4 @@
-"""The options of `Bot.main`: one round of a bot, a rehearsal of it, or its backtest."""
+"""Command-line options of `Bot.main`: a round, a dry run, or a backtest."""
 
 import json
 import math
@@ -22,11 +22,11 @@ from tradingbot.persistence.engine import get_engine
 from tradingbot.settings import check_source, check_symbols
 from tradingbot.typing import SessionFactory
 
-NUMBER = r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"  # below 0: no option of anybody's
+NUMBER = r"-(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?"  # a negative number, which is not an option
 
 
 class AsCommand(Strategy):
-    """A strategy that runs as a command; see `Bot`, which it is the part of."""
+    """A strategy as a command; a mixin of `Bot`."""
 
     _given_data: DataService | None
     _sessions: SessionFactory | None
@@ -45,15 +45,15 @@ class AsCommand(Strategy):
         raise NotImplementedError
 
     def backtest_of(self, begin: datetime, end: datetime) -> Backtest:
-        """The backtest over the bars from `begin` on and before `end`."""
+        """Run the backtest over bars from `begin` (inclusive) to `end` (exclusive)."""
         raise NotImplementedError
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
-        """`run` as a command: prints decisions and portfolio, and ends the process.
+        """Run a round as a command: print decisions and portfolio, then exit.
 
-        `arguments` are the process's by default; `--help` lists them. --source, --symbols and
-        --database-url replace what the bot was made with; --dry-run stores nothing, and
-        --backtest FROM TO replays these days; --json prints one document.
+        `arguments` default to the process's; `--help` lists them. --source, --symbols and
+        --database-url override the bot's own; --dry-run stores nothing; --backtest FROM TO replays
+        these days; --json prints one JSON document.
 
         Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
         out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
@@ -64,7 +64,7 @@ class AsCommand(Strategy):
             return self
 
         given = sys.argv[1:] if arguments is None else arguments
-        # what is no option is the script's own, which may have read it from sys.argv
+        # the script may read further arguments from sys.argv itself
         own = [one for one in given if not re.fullmatch(NUMBER, one)]
         run_command(prepared, f"Run the bot {self.name}", arguments=own, extra_arguments=True)
 
@@ -74,14 +74,14 @@ class AsCommand(Strategy):
         symbols: Iterable[str] | None = None,
         database_url: str | None = None,
     ) -> None:
-        """Take these instead of what the bot was made with. Raises ConfigError."""
+        """Override the bot's tickers, source or database. Raises ConfigError."""
         if source is not None:
             self.settings = replace(self.settings, data_source=source)
         if symbols is not None:
             self.tickers = tickers_of(self.name, None, symbols)
             self.symbol = self.tickers[0]
         if database_url is not None:
-            get_engine(database_url)  # one that cannot be read is refused before all else
+            get_engine(database_url)  # validate the address first
             self._sessions, self._database_url = None, database_url
         if source is not None:
             self._given_data = None
@@ -90,12 +90,12 @@ class AsCommand(Strategy):
 
 @dataclass(frozen=True)
 class Options:
-    """What a bot is to be made of, or to use, where that is given."""
+    """Overrides from the command line, where given."""
 
     source: str | None
     symbols: Sequence[str] | None
     database_url: str | None
-    writes: bool  # whether it is more than a dry run or a backtest
+    writes: bool  # False for a dry run or a backtest
 
 
 def run_command(
@@ -107,10 +107,13 @@ def run_command(
     symbols_help: str = "These tickers instead of the bot's own.",
     **settings: Any,
 ) -> None:
-    """Read the arguments, by default the process's, do what they say, and end the process.
+    """Parse the arguments, by default the process's, run, and exit.
 
-    `prepared` gives the bot; `about` begins the help. `extra_arguments`: those that are no options
-    are ignored. `settings` are those of Typer's command.
+    Args:
+        prepared: Returns the bot.
+        about: First lines of the help.
+        extra_arguments: Ignore unknown positional arguments.
+        settings: Of the Typer command.
     """
 
     def command(
@@ -172,7 +175,7 @@ def run_command(
 
 
 def _replayed(bot: Callable[[], AsCommand], begin: str, end: str) -> Backtest:
-    """The backtest over these days, and none of before."""
+    """Return the backtest over these days only."""
     first, last = map(_day, (begin, end))
     if first >= last:
         raise ConfigError(f"--backtest={begin} {end}: expected FROM before TO")
@@ -218,7 +221,7 @@ def _backtest_text(result: Backtest, *, as_json: bool) -> str:
 
 
 def _json(document: Any) -> str:
-    """What cannot be counted, NaN, is null."""
+    """Convert NaN to null."""
     return json.dumps(_plain(document), indent=2)
 
 

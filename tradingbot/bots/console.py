@@ -1,4 +1,4 @@
-"""A bot's round as a command: what it prints, and what it ends with."""
+"""Console output and exit code of a bot's round."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ Done = TypeVar("Done")
 
 
 def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> NoReturn:
-    """Run a round or a backtest, print it, end the process. Exit codes: see `Bot.main`."""
+    """Run a round or a backtest, print it, and exit. Exit codes: see `Bot.main`."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         with stop_on_signals():
@@ -28,7 +28,7 @@ def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> N
         sys.exit(0)
     except (KronosError, Stopped) as error:
         if isinstance(error, StrategyError) and error.__cause__ is not None:
-            traceback.print_exception(error.__cause__)  # where in the strategy
+            traceback.print_exception(error.__cause__)  # shows where the strategy failed
         stopped = isinstance(error, Stopped)
         said = f"Stopped by {error}" if stopped else f"Error: {error}"
         sys.stderr.write(wrapped(said, width_of(sys.stderr)) + "\n")
@@ -36,7 +36,7 @@ def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> N
 
 
 def lines(done: Round) -> list[str]:
-    """What a person wants to know of a round."""
+    """Return the summary of a round for a person."""
     width = max(len(name) for name in ["Ticker", *done.prices, *done.left_out])
     heading = f"{done.name} (dry run: nothing is stored)" if done.dry_run else done.name
     text = [heading, "", f"{'Ticker':<{width}}  {'Bar':<14}  {'Close':>9}  Decision"]
@@ -68,7 +68,7 @@ def _decision_text(decision: Decision) -> str:
 
 
 def _ordered(done: Round) -> list[str]:
-    """What is traded at the next open, as far as it is known now."""
+    """Return what is traded at the next open, as far as known."""
     newest = {order.symbol: order.decision for order in done.orders}
     held = {symbol for symbol, amount in done.portfolio.items() if amount}
     more = done.portfolio[CASH] >= MIN_TRADE
@@ -82,7 +82,7 @@ def _ordered(done: Round) -> list[str]:
 
 
 def _portfolio(done: Round) -> str:
-    """USD 5,000.00; AAPL 11.2 = 4,995.00; 9,995.00 in all."""
+    """Format a portfolio: USD 5,000.00; AAPL 11.2 = 4,995.00; 9,995.00 in all."""
     parts, total = [f"{CASH} {done.portfolio[CASH]:,.2f}"], done.portfolio[CASH]
     for symbol, quantity in sorted(done.portfolio.items()):
         if symbol == CASH or not quantity:

@@ -1,4 +1,4 @@
-"""Splits, dividends and delistings in a backtest: what a history says of them, and what they do."""
+"""Splits, dividends and delistings in a backtest."""
 
 import logging
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PastActions:
-    """What happened to the tickers of a backtest, and what is to be said about it."""
+    """Corporate actions of a backtest's tickers, and notes about them."""
 
     dividends: dict[str, dict[datetime, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def read(self, symbol: str, history: Any, interval: str, bars: pd.DataFrame) -> pd.DataFrame:
-        """Note what the history says; return the bars with its splits in all of their prices."""
+        """Read a history's corporate actions; return its bars with prices adjusted for splits."""
         told = _actions(symbol, history)
         dividends = dict(told.dividends or {})
         date_of = partial(session_date, symbol, interval)
@@ -36,7 +36,7 @@ class PastActions:
             if leaves_out(bars["close"], day, ratio, date_of):
                 first = first_bar(pd.DatetimeIndex(bars.index), day, date_of)
                 bars = _adjusted(bars, first, ratio)
-                # as they were paid, like the prices
+                # dividends as paid, like the prices
                 dividends |= {at: paid / ratio for at, paid in dividends.items() if at < day}
                 self.note(
                     f"{symbol}: its candles leave out the split of {ratio:g}:1 on {day:%Y-%m-%d}; "
@@ -53,21 +53,21 @@ class PastActions:
 
 
 class Holdings:
-    """What an account holds in a backtest while its tickers pay dividends and disappear."""
+    """The holdings of a backtest's account as tickers pay dividends and are delisted."""
 
     def __init__(self, account: Account, actions: PastActions, interval: str) -> None:
         self._account, self._actions, self._interval = account, actions, interval
         self._due = {name: sorted(days.items()) for name, days in actions.dividends.items()}
-        self.days = 0  # with any bar so far
+        self.days = 0  # number of days with any bar so far
         self._day: datetime | None = None
-        self._seen: dict[str, int] = {}  # ticker -> the number of the day of its last bar
+        self._seen: dict[str, int] = {}  # ticker -> number of the day of its last bar
         self.dividends: list[tuple[datetime, Fill]] = []
 
     def before(self, time: datetime, present: Mapping[str, int], last: Mapping[str, float]) -> None:
-        """Settle what happened up to the open of the bars at `time`; `last` are the closes known.
+        """Apply what happened before the open of the bars at `time`; `last` are the known closes.
 
-        The holder of a ticker before its ex-dividend day gets the dividend. What has had no bar
-        on DELISTED_AFTER days, on which others had one, is closed at its last price.
+        Positions held before an ex-dividend day get the dividend. A ticker without a bar on
+        DELISTED_AFTER days on which others had one is closed at its last price.
         """
         midnight = datetime(time.year, time.month, time.day)
         self.days += midnight != self._day
@@ -89,7 +89,7 @@ class Holdings:
 
 
 def _actions(symbol: str, history: Any) -> Actions:
-    """As a source's own frame tells them, or the columns of yfinance."""
+    """Return corporate actions from a source's own frame, or from yfinance's columns."""
     told = getattr(history, "attrs", {})
     if isinstance(told.get("actions"), Actions):
         return told["actions"]  # type: ignore[no-any-return]
@@ -103,13 +103,13 @@ def _actions(symbol: str, history: Any) -> Actions:
             numbers = values.astype("float64").to_list()
             pairs = zip(days, numbers, strict=True)
             found[name] = {day: one for day, one in pairs if one > 0 and one != nothing}
-    if columns and "adj close" not in columns:  # yfinance's closes have them already
+    if columns and "adj close" not in columns:  # yfinance's closes are adjusted for them already
         found["dividends"] = told.get("dividends")
     return Actions(datetime.min, found["splits"], found["dividends"])
 
 
 def _columns(symbol: str, history: Any) -> dict[str, pd.Series]:
-    """The ticker's columns of a pandas frame by their names in small letters, if times index it."""
+    """Return the ticker's columns by lower-case name, if the frame is indexed by time."""
     if not isinstance(history, pd.DataFrame) or not isinstance(history.index, pd.DatetimeIndex):
         return {}
     if isinstance(history.columns, pd.MultiIndex):
@@ -121,7 +121,7 @@ def _columns(symbol: str, history: Any) -> dict[str, pd.Series]:
 
 
 def _adjusted(bars: pd.DataFrame, first: int, ratio: float) -> pd.DataFrame:
-    """The bars before position `first` in shares of after a split."""
+    """Adjust the bars before position `first` for a split."""
     before = bars.index[:first]
     bars = bars.copy()
     bars.loc[before, PRICES] /= ratio

@@ -1,4 +1,4 @@
-"""The stored forecasts beside a frame of candles: what was believed as of each bar."""
+"""Stored forecasts as columns beside candles: the forecast known at each bar."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -33,20 +33,20 @@ def forecasts_as_of(
     closes: "pd.Series[float] | None" = None,
     sessions: SessionFactory | None = None,
 ) -> pd.DataFrame:
-    """A row for each time of `index`: the forecast that counted when that bar had closed.
+    """Return a row for each time of `index`: the forecast known when that bar closed.
 
-    Columns: `as_of` (the newest bar that the forecast knew), `made_at`, `model`, `target_date`
-    (`horizon` bars after as_of), `expected_return` (predicted close ÷ the close at as_of - 1),
-    `prob_up`, and the predicted `close` with `close_p10`, `close_p50`, `close_p90`. Empty where no
-    forecast was there, or its target was over.
+    Columns: `as_of` (newest bar known to the forecast), `made_at`, `model`, `target_date`
+    (`horizon` bars after as_of), `expected_return` (predicted close ÷ close at as_of - 1),
+    `prob_up`, and the predicted `close` with `close_p10`, `close_p50`, `close_p90`. Rows are empty
+    if there was no forecast, or its target was over.
 
-    It never looks ahead: nothing of a later as_of is in a row. Of several forecasts of the same bar
-    those count that were made before the next one opened; only where there are none, one that was
-    made later, by a model that may have been trained on what followed: see `made_at`.
+    There is no look-ahead: no row contains anything of a later as_of. Of several forecasts of the
+    same bar, those made before the next bar opened count. If there are none, a later one counts;
+    its model may have been trained on what followed, see `made_at`.
 
-    `index` has a bar's time as the frame of candles has it, with or without a zone. With times
-    within the day a daily forecast counts from the close of its session on. Prices are in the scale
-    of `closes`, your candles' by time, else of the candles that the database keeps.
+    `index` has bar times as in the frame of candles, with or without a zone. With intraday times a
+    daily forecast counts from the close of its session. Prices are in the scale of `closes`, your
+    candles' closes by time, or else of the candles that the database keeps.
 
     >>> frame["expected"] = forecasts_as_of("AAPL", frame.index)["expected_return"]
     """
@@ -70,7 +70,7 @@ def forecasts_as_of(
 
 
 def _counting(symbol: str, interval: str, rows: Iterable[Any]) -> pd.DataFrame:
-    """One forecast of each as_of: the newest of those made in time, else the newest."""
+    """Return one forecast per as_of: the newest of those made in time, else the newest."""
     best: dict[datetime, tuple[tuple[bool, datetime], Any]] = {}
     opens: dict[datetime, datetime] = {}
     for row in rows:

@@ -1,8 +1,8 @@
-"""A bot that trades on the stored forecasts: run it after `kronosbot` has made them.
+"""A bot that trades on stored forecasts. Run it after `kronosbot` has made them.
 
     python -m tradingbot.kronostraderbot --source sample
 
-It buys where a forecast's expected move clears a threshold and its uncertainty agrees, sells
+It buys if a forecast's expected move exceeds a threshold and its uncertainty agrees, sells
 likewise, and prints each decision with its reason. Exit codes: those of `Bot.main`.
 """
 
@@ -27,25 +27,25 @@ from tradingbot.settings import MAX_HORIZON
 
 
 class KronosTraderBot(Bot):
-    """Trades on what the job has stored as of the newest complete bar: no older forecast counts.
+    """Trades on forecasts stored as of the newest complete bar; older forecasts do not count.
 
-    Only one model's forecasts count: `model`, else the one that made the newest forecast of any
-    of the bot's tickers; in a backtest, the newest as of that bar. Of a forecast the last bar
-    counts, `horizon` ahead (KRONOS_HORIZON by default). With the move expected until then
+    Only one model's forecasts count: `model`, or else the model of the newest forecast of any of
+    the bot's tickers (in a backtest, the newest as of that bar). The forecast's last bar decides,
+    `horizon` ahead (KRONOS_HORIZON by default). With the expected move until then
 
         move = predicted close / close - 1
 
-    it buys where move >= `threshold`, P(up) >= `min_prob`, and the 10-90 % range reaches further
-    up from the close than down; it sells where move <= -threshold, P(up) <= 1 - min_prob, and
-    the range reaches further down. ConfigError for a `threshold` below 0, a `min_prob` below 0.5,
-    and the like. Other keywords are those of `Bot`.
+    it buys if move >= `threshold`, P(up) >= `min_prob`, and the 10-90 % range extends further above
+    the close than below. It sells if move <= -threshold, P(up) <= 1 - min_prob, and the range
+    extends further below. Raises ConfigError for invalid values, such as a `threshold` below 0 or a
+    `min_prob` below 0.5. Other keywords are those of `Bot`.
 
-    With `min_skill` the move is that of the served median, which the record is of, in place of
-    Kronos' own mean; and it trades only where that has been earned: it holds while the model's
-    skill (1 - its CRPS ÷ a random walk's, see docs/concepts/scores.md) is below that or not known,
-    over the last 60 sessions of the ticker, or what else there is; and until the whole record shows
-    that it is no less, by an interval that may be looked at every night. That is the present's: not
-    for backtests.
+    With `min_skill` the move is that of the served median, which has a record, instead of Kronos'
+    own mean. The bot then holds while the model's skill (1 - its CRPS ÷ a random walk's, see
+    docs/concepts/scores.md) over the ticker's last 60 sessions, or fewer if there are fewer, is
+    unknown or below `min_skill`. It also holds until the interval of the whole record, which is
+    valid for nightly checks, lies above `min_skill`. Today's record says nothing about the past, so
+    backtests refuse `min_skill`.
     """
 
     def __init__(
@@ -61,18 +61,19 @@ class KronosTraderBot(Bot):
     ) -> None:
         super().__init__(name, *args, **kwargs)
         self.threshold = _within("threshold", threshold, 0, 1)
-        self.min_prob = _within("min_prob", min_prob, 0.5, 1)  # below, it would buy and sell alike
+        # below 0.5 it would both buy and sell
+        self.min_prob = _within("min_prob", min_prob, 0.5, 1)
         self.horizon = self.settings.horizon if horizon is None else _bars(horizon)
         self.model = model
         self.min_skill = None if min_skill is None else _within("min_skill", min_skill, -10, 1)
-        self._model: str | None = None  # the round's one model
+        self._model: str | None = None  # the round's model
 
     @contextmanager
     def deciding(self, account: Account) -> Iterator[None]:
         if self.min_skill is not None:
             refuse_in_backtest("min_skill", "leave it out there")
         self._model = self.model or (None if in_backtest() else self._newest_model())
-        self._bar: datetime | None = None  # of the past, which `_model` is for
+        self._bar: datetime | None = None  # the past bar that `_model` belongs to
         with super().deciding(account):
             yield
 
@@ -84,7 +85,7 @@ class KronosTraderBot(Bot):
             self.reason = self._why_none()
             return 0
         close, bar = float(row["close"]), forecast.bars[-1]
-        # a record is of the served distribution: then it decides, not Kronos' own mean beside it
+        # the record is about the served distribution, not Kronos' own mean
         expected = bar.close if self.min_skill is None else bar.close_quantiles[0.5]
         move = expected / close - 1
         low, high = bar.close_quantiles[0.1], bar.close_quantiles[0.9]
@@ -104,7 +105,7 @@ class KronosTraderBot(Bot):
         return signal
 
     def _unearned(self, forecast: Forecast) -> str | None:
-        """Why the model's record does not allow a trade; None if it does."""
+        """Return why the model's record does not allow a trade, or None if it does."""
         if self.min_skill is None:
             return None
         with self.sessions() as session:
@@ -133,7 +134,7 @@ class KronosTraderBot(Bot):
             return newest_model(session, self.tickers, interval=self.interval)
 
     def _model_as_of(self, bar: datetime) -> str | None:
-        if bar == self._bar:  # as it is for each ticker
+        if bar == self._bar:  # the same for each ticker
             return self._model
         self._bar = bar
         believed = next_open(self.symbol, bar, self.interval)
@@ -143,7 +144,7 @@ class KronosTraderBot(Bot):
             )
 
     def _why_none(self) -> str:
-        """Why there is no forecast to decide on."""
+        """Return why there is no forecast to decide on."""
         bar = self.history.index[-1].to_pydatetime()
         with self.sessions() as session:
             newest = newest_as_of(
@@ -161,7 +162,7 @@ class KronosTraderBot(Bot):
 
 
 def _within(name: str, value: float, low: float, high: float) -> float:
-    if isinstance(value, Real) and low <= value <= high:  # false for nan
+    if isinstance(value, Real) and low <= value <= high:  # also refuses nan
         return float(value)
     raise ConfigError(f"{name}={value!r}: expected a number from {low} to {high}")
 

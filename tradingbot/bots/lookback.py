@@ -1,4 +1,4 @@
-"""How far back a bot looks: how many bars to ask for, and which of them its period has."""
+"""A bot's period: how many bars to request, and which of them are in it."""
 
 import math
 from datetime import timedelta
@@ -8,11 +8,11 @@ import pandas as pd
 from tradingbot.markets.data_quality import bar_length
 
 MOST_BARS = 20_000  # 80 years of sessions
-FEWEST_BARS = 64  # are asked for: a DataService may refuse a history that is short for a forecast
+FEWEST_BARS = 64  # minimum to request: a DataService may refuse histories too short for a forecast
 
 
 def bars_wanted(days: float | None, interval: str) -> int:
-    """How many bars may lie in `days`; None is all there are."""
+    """Return how many bars `days` can contain; None requests all bars."""
     if days is None:
         return MOST_BARS
     a_day = timedelta(days=1) / bar_length(interval)
@@ -20,7 +20,7 @@ def bars_wanted(days: float | None, interval: str) -> int:
 
 
 def in_period(frame: pd.DataFrame, days: float | None) -> pd.DataFrame:
-    """The bars of the last `days`."""
+    """Return the bars of the last `days`."""
     if days is None:
         return frame
     within: pd.DataFrame = frame[frame.index > frame.index[-1] - pd.Timedelta(days=days)]

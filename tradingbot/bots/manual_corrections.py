@@ -1,4 +1,4 @@
-"""Changes to a bot's portfolio that no round makes: a person says what is so."""
+"""Manual changes to a bot's portfolio."""
 
 from math import inf
 
@@ -12,11 +12,11 @@ from tradingbot.runtime.clock import utcnow
 
 
 def close_position(session: Session, name: str, symbol: str, price: float) -> Fill:
-    """Sell all of a ticker at this price, without costs; the caller commits.
+    """Sell a whole position at this price, without costs. The caller commits.
 
     Raises:
-        BotError: There is no such bot.
-        TradeRefused: It holds none of it, or the price is none.
+        BotError: The bot does not exist.
+        TradeRefused: It does not hold the ticker, or the price is invalid.
     """
     symbol, row = ticker(symbol), _locked(session, name)
     if not 0 <= price < inf:
@@ -36,13 +36,13 @@ def close_position(session: Session, name: str, symbol: str, price: float) -> Fi
 
 
 def set_quantity(session: Session, name: str, symbol: str, quantity: float) -> float:
-    """Write down how many units are held, in shares of today; return how many there were before.
+    """Set the quantity held, in today's shares; return the previous quantity.
 
-    No trade is recorded; the caller commits.
+    Records no trade. The caller commits.
 
     Raises:
-        BotError: There is no such bot.
-        TradeRefused: The quantity is none.
+        BotError: The bot does not exist.
+        TradeRefused: The quantity is invalid.
     """
     symbol, row = ticker(symbol), _locked(session, name)
     if not 0 <= quantity < inf:

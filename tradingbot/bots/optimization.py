@@ -1,8 +1,8 @@
-"""A grid of parameters over one history: the best, and how much of it is the luck of the search.
+"""Grid search over a strategy's parameters, with a correction for selection by luck.
 
-Each combination is replayed once. A decision sees nothing later than its bar, so that what it
-earned up to a day is what would have been known on that day. Walking forward, each test window is
-given the parameters with the best Sharpe ratio over all bars before it.
+Each combination is backtested once. Decisions have no look-ahead, so a backtest's result up to a
+day is what would have been known on that day. For the walk-forward result, each test window uses
+the parameters with the best Sharpe ratio over all bars before it.
 
 The deflated Sharpe ratio (D. Bailey and M. López de Prado, The Deflated Sharpe Ratio, 2014) is the
 probability that the best combination's true ratio is above 0, given that it is the best of N tried:
@@ -36,14 +36,14 @@ FIXED = {"name", "symbol", "tickers", "interval", "period", "fill", "settings", 
 
 @dataclass(frozen=True)
 class Optimization:
-    """What a search found. `str()` of it is a short summary."""
+    """Result of a grid search. `str()` gives a short summary."""
 
-    best: dict[str, Any]  # the parameters with the highest Sharpe ratio over the whole history
-    result: Backtest  # of the best
-    trials: pd.DataFrame  # a row a combination: its parameters, its figures, the number of trades
+    best: dict[str, Any]  # parameters with the highest Sharpe ratio over the whole history
+    result: Backtest  # of the best parameters
+    trials: pd.DataFrame  # one row per combination: parameters, statistics, number of trades
     deflated_sharpe: float  # probability that the best's true Sharpe ratio is above 0
-    folds: pd.DataFrame  # a row a test window: its parameters, chosen before it, and its figures
-    out_of_sample: PerformanceStats  # of the test windows, one after the other
+    folds: pd.DataFrame  # one row per test window: parameters chosen before it, and statistics
+    out_of_sample: PerformanceStats  # of the test windows in sequence
 
     def __str__(self) -> str:
         chosen = ", ".join(f"{name}={value!r}" for name, value in self.best.items())
@@ -59,7 +59,7 @@ class Optimization:
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """`trials`, the best first."""
+        """Return `trials`, best first."""
         return self.trials.sort_values("sharpe", ascending=False, ignore_index=True)
 
 
@@ -72,7 +72,7 @@ def optimize(
     fill: FillAt | None,
     folds: int,
 ) -> Optimization:
-    """See `Bot.optimize`."""
+    """Run the search; see `Bot.optimize`."""
     combinations = _combinations(strategy, grid)
     if not isinstance(folds, int) or folds < 1:
         raise ConfigError(f"folds={folds!r}: expected a whole number from 1 on")
@@ -102,9 +102,10 @@ def optimize(
 
 
 def deflated_sharpe(returns: "np.ndarray[Any, Any]", ratios: "np.ndarray[Any, Any]") -> float:
-    """The probability that the ratio of `returns` is above 0, being the best of `ratios`.
+    """Return the probability that the ratio of `returns` is above 0, given it is the best of
+    `ratios`.
 
-    Ratios are per bar; see the module. NaN where nothing moved.
+    Ratios are per bar; see the module. NaN if there were no moves.
     """
     spread = returns.std()
     if not spread:
@@ -123,7 +124,7 @@ def deflated_sharpe(returns: "np.ndarray[Any, Any]", ratios: "np.ndarray[Any, An
 def deflated(
     ratio: float, *, count: int, trials: int, variance: float, skew: float, kurtosis: float
 ) -> float:
-    """The formula of the module."""
+    """Apply the module's formula."""
     normal = NormalDist()
     by_luck = 0.0
     if trials > 1:
@@ -136,7 +137,7 @@ def deflated(
 
 
 def sharpe_per_bar(returns: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Of each row of (trials, bars), not annualised; 0 where nothing moved."""
+    """Return the ratio of each row of (trials, bars), not annualised; 0 if there were no moves."""
     spread = returns.std(axis=1, ddof=1)
     ratios: np.ndarray[Any, Any] = np.divide(
         returns.mean(axis=1), spread, out=np.zeros(len(returns)), where=spread > 0
@@ -150,7 +151,7 @@ def _walk_forward(
     index: pd.Index,
     folds: int,
 ) -> tuple[pd.DataFrame, pd.Series]:
-    """The windows' table, and 1 grown by their returns, from the first window's begin on."""
+    """Return the test windows' table, and growth of 1 by their returns in sequence."""
     edges = np.linspace(0, returns.shape[1], folds + 2).astype(int)
     rows, parts = [], []
     for begin, end in pairwise(edges[1:]):
@@ -164,7 +165,7 @@ def _walk_forward(
                 "last": index[end],
                 **combinations[chosen],
                 "total_return": float(np.prod(1 + part) - 1),
-                "sharpe_before": float(before[chosen]),  # per bar, both
+                "sharpe_before": float(before[chosen]),  # both per bar
                 "sharpe": float(sharpe_per_bar(part[None, :])[0]),
             }
         )
@@ -191,13 +192,13 @@ def _is_grid(grid: Any) -> bool:
 
 
 def _values(tried: Any) -> list[Any]:
-    """A text is one value; [] where there is nothing to try."""
+    """Return a parameter's values. A text is one value; [] if there are none."""
     if isinstance(tried, str):
         return [tried]
     return list(tried) if isinstance(tried, Iterable) else []
 
 
 def _is_fixed(strategy: Strategy, name: str) -> bool:
-    """Whether it is no parameter: of every bot, its surroundings', or a method."""
+    """Return whether a name is not a parameter: common to all bots, environment, or a method."""
     found = getattr(type(strategy), name, None)
     return name in FIXED or name[:1] in ("_", "") or callable(found) or isinstance(found, property)

@@ -1,8 +1,8 @@
-"""What was decided and waits for a bar to open: which bar that is, and what is traded there.
+"""Decisions that wait for a bar to open: at which bar and price they are traded.
 
-An order is filled at the open of the first bar that opens when it has been decided, or later, and
-that has trades. The candles say so afterwards, when that bar is complete. Without such a bar it
-lapses after DELISTED_AFTER sessions, when a position would be closed.
+An order is filled at the open of the first bar that opens at or after the decision and has trades.
+That is known when this bar is complete. Without such a bar the order lapses after DELISTED_AFTER
+sessions, when a position would be closed.
 """
 
 import logging
@@ -28,7 +28,7 @@ from tradingbot.markets.session_dates import session_date
 
 logger = logging.getLogger(__name__)
 
-PROMPT = 1 / 24  # of a bar's length: a round that late still counts as made when the bar closed
+PROMPT = 1 / 24  # of a bar's length: a round this late counts as made at the bar's close
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Order:
 
     symbol: str
     decision: int  # -1, 0 or 1
-    bar: datetime  # the one that was decided on
+    bar: datetime  # the bar of the decision
     decided_at: datetime  # naive UTC
 
     def to_json(self) -> dict[str, Any]:
@@ -50,13 +50,13 @@ class Order:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Raises KeyError, TypeError or ValueError for what `to_json` does not give."""
+        """Parse what `to_json` returns. Raises KeyError, TypeError or ValueError otherwise."""
         bar, decided_at = (datetime.fromisoformat(row[name]) for name in ("bar", "decided_at"))
         return cls(str(row["symbol"]), int(row["decision"]), bar, decided_at)
 
 
 def read_orders(rows: Iterable[Any]) -> list[Order]:
-    """Orders as they are stored, but for what somebody has edited into something else."""
+    """Parse stored orders, skipping those made invalid by an edit by hand."""
     orders = []
     for row in rows:
         try:
@@ -70,12 +70,12 @@ def read_orders(rows: Iterable[Any]) -> list[Order]:
 
 @dataclass(frozen=True)
 class Opening:
-    """Orders that are filled on bars of one time: their prices, and when these were."""
+    """Orders filled on bars of one time, with their prices and times."""
 
     decisions: dict[str, int] = field(default_factory=dict)
     prices: dict[str, float] = field(default_factory=dict)
     moments: dict[str, datetime] = field(default_factory=dict)  # naive UTC
-    days: dict[str, date] = field(default_factory=dict)  # of the sessions
+    days: dict[str, date] = field(default_factory=dict)  # dates of the sessions
 
 
 def reaching_back(
@@ -83,9 +83,9 @@ def reaching_back(
     bars: Mapping[str, pd.DataFrame],
     since: Callable[[str, datetime], pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """The bars, or those `since` the oldest order of a ticker where they begin after it.
+    """Return the bars, or bars `since` a ticker's oldest order if the bars begin after it.
 
-    How far back a bot looks must not decide whether its orders are filled.
+    A bot's period must not decide whether its orders are filled.
     """
     longer = dict(bars)
     for symbol, frame in bars.items():
@@ -99,9 +99,10 @@ def reaching_back(
 
 
 def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
-    """When a decision on a bar that closed at `closed` counts as made, if it is `now`.
+    """Return when a decision on a bar that closed at `closed` counts as made, if it is `now`.
 
-    Where bars follow each other without a pause, nobody could otherwise trade at the next open.
+    A small delay is ignored, since otherwise nobody could trade at the open of the next bar where
+    bars follow each other without a pause.
     """
     return closed if now - closed <= bar_length(interval) * PROMPT else now
 
@@ -109,11 +110,11 @@ def decided_at(closed: datetime, now: datetime, interval: str) -> datetime:
 def openings(
     orders: Sequence[Order], bars: Mapping[str, pd.DataFrame], interval: str
 ) -> tuple[list[Opening], list[Order]]:
-    """The openings at which `orders` are filled, in order of time, and the orders that are not.
+    """Return the openings that fill `orders`, in order of time, and the orders that still wait.
 
-    Of several orders that meet at one open the last one counts; but a 0 of a later bar leaves one
-    alone that found no trades. What the candles do not reach back to has lapsed, and so has what
-    another order of the same bar says already.
+    If several orders meet at one open, the last one counts, except that a 0 of a later bar does not
+    cancel an order that is waiting for trades. Orders older than the candles have lapsed, as have
+    orders repeated by another one of the same bar.
     """
     filled: dict[datetime, Opening] = {}
     waiting = [order for order in orders if order.symbol not in bars]
@@ -139,7 +140,7 @@ def openings(
 
 
 def sessions_waited(order: Order, now: datetime) -> int:
-    """How many sessions are complete since its bar; five a week where no calendar knows them."""
+    """Return how many sessions are complete since its bar; five a week without a calendar."""
     try:
         return sessions_between(order.symbol, order.bar, latest_complete_session(order.symbol, now))
     except DataError:
@@ -147,7 +148,7 @@ def sessions_waited(order: Order, now: datetime) -> int:
 
 
 def added(waiting: Iterable[Order], new: Iterable[Order]) -> list[Order]:
-    """All orders that wait; a decision that was made on the same bar before is no new one."""
+    """Return all waiting orders; a repeated decision on the same bar adds none."""
     found = list(waiting)
     for order in new:
         same_bar = [old for old in found if (old.symbol, old.bar) == (order.symbol, order.bar)]
@@ -157,14 +158,14 @@ def added(waiting: Iterable[Order], new: Iterable[Order]) -> list[Order]:
 
 
 def bar_opens(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
-    """When each bar opened, naive UTC."""
+    """Return when each bar opened, naive UTC."""
     if interval != "1d":
         return times
     return pd.DatetimeIndex(opens_of(symbol, times.to_numpy("datetime64[us]")))
 
 
 def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
-    """When the bar after `bar` opens, naive UTC; a bar's length later where no calendar says it."""
+    """Return when the next bar opens, naive UTC; without a calendar, a bar's length later."""
     following = bar + bar_length(interval)
     if interval == "1d":
         try:
@@ -176,7 +177,7 @@ def next_open(symbol: str, bar: datetime, interval: str) -> datetime:
 
 
 def _is_too_late(order: Order, bar: datetime) -> bool:
-    """Whether it has lapsed before this bar."""
+    """Return whether it has lapsed before this bar."""
     try:
         return sessions_between(order.symbol, order.bar, bar) > DELISTED_AFTER
     except DataError:

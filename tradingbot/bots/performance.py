@@ -1,21 +1,21 @@
-"""What an equity curve and its trades amount to; the formulas are those of the guide to backtests.
+"""Performance statistics of an equity curve and its trades, as in the guide to backtests.
 
-With n bars, equity E[0] (the cash at first) to E[n-1], and returns r[i] = E[i] / E[i-1] - 1:
+With n bars, equity E[0] (the initial cash) to E[n-1], and returns r[i] = E[i] / E[i-1] - 1:
 
     total_return    E[n-1] / E[0] - 1
     yearly_return   (E[n-1] / E[0]) ^ (1 / years) - 1
     sharpe          mean(r) / std(r) x sqrt(bars a year), where std divides by n - 2 (one less than
-                    there are returns), and no interest is counted
+                    the number of returns), without interest
     max_drawdown    the largest of 1 - E[i] / max(E[0] … E[i])
-    hit_rate        of the sales, the share that brought more than what was sold had cost, costs
-                    of both and dividends counted; what is held counts at its average cost
+    hit_rate        share of sales with a profit, after costs of purchase and sale and with
+                    dividends; holdings are valued at average cost
 
-From a year of history on, years is the time from the first bar to the last, in years of 365.25
-days, and bars a year is (n - 1) / years. In a shorter history nights, weekends and holidays have
-not their usual share, so bars a year is what the exchange's calendar has (252 sessions of 390
-minutes in New York), and years is (n - 1) / bars a year.
+For a history of at least a year, years is the time from the first bar to the last in years of
+365.25 days, and bars a year is (n - 1) / years. In a shorter history nights, weekends and holidays
+do not have their usual share, so bars a year comes from the exchange's calendar (252 sessions of
+390 minutes in New York), and years is (n - 1) / bars a year.
 
-What cannot be counted (no sale, no move, less than a day) is NaN.
+Undefined statistics (no sale, no move, less than a day) are NaN.
 """
 
 import math
@@ -33,13 +33,13 @@ from tradingbot.markets.calendars import sessions_of
 from tradingbot.markets.data_quality import bar_length
 
 DAY, YEAR = timedelta(days=1), timedelta(days=365.25)
-SESSIONS = 252  # a year, of an exchange
-WEEKDAYS = 260  # a year
+SESSIONS = 252  # per year, of an exchange
+WEEKDAYS = 260  # per year
 
 
 @dataclass(frozen=True)
 class PerformanceStats:
-    """What an equity curve amounts to, as shares; the module says how each is counted."""
+    """Performance statistics as shares; the module has the formulas."""
 
     total_return: float
     yearly_return: float
@@ -50,9 +50,9 @@ class PerformanceStats:
 def performance_stats(
     equity: pd.Series, symbols: Iterable[str] = (), interval: str = "1d"
 ) -> PerformanceStats:
-    """Of an equity curve over time; the formulas are the module's.
+    """Return the statistics of an equity curve over time; the module has the formulas.
 
-    `symbols` and `interval` say what traded, for the calendar of a history shorter than a year.
+    `symbols` and `interval` select the calendar for a history shorter than a year.
     """
     first, last = float(equity.iloc[0]), float(equity.iloc[-1])
     span = equity.index[-1] - equity.index[0]
@@ -71,13 +71,13 @@ def performance_stats(
 
 
 def _usual_bars(symbol: str, interval: str) -> float:
-    """How many bars a year the ticker's exchange has; 0 where that is not known."""
+    """Return how many bars a year the ticker's exchange has, or 0 if unknown."""
     try:
         known = sessions_of(symbol)
     except DataError:
         return 0
     sessions = round(len(known.days) / ((known.last - known.first) / YEAR))
-    if sessions < WEEKDAYS:  # an exchange with holidays, for which the usual number is taken
+    if sessions < WEEKDAYS:  # an exchange with holidays: use the usual number
         sessions = SESSIONS
     if interval == "1d":
         return sessions
@@ -91,12 +91,12 @@ def _usual_bars(symbol: str, interval: str) -> float:
 def _yearly(growth: float, years: float) -> float:
     try:
         return float(growth ** (1 / years) - 1)
-    except OverflowError:  # tenfold in a day
+    except OverflowError:  # such as a tenfold rise in a day
         return math.inf
 
 
 def hit_rate(results: Iterable[float | None]) -> float:
-    """The share of the sales, as `realised` has them, that brought more; NaN without any."""
+    """Return the share of sales in `realised` with a profit; NaN without sales."""
     sold = [result for result in results if result is not None]
     return sum(result > 0 for result in sold) / len(sold) if sold else math.nan
 
@@ -104,12 +104,12 @@ def hit_rate(results: Iterable[float | None]) -> float:
 def realised(
     fills: Iterable[Fill], dividends: Iterable[tuple[int, Fill]] = ()
 ) -> list[float | None]:
-    """What each sale brought beyond what was sold had cost, in USD; None for a purchase.
+    """Return each sale's profit over the cost of what was sold, in USD; None for purchases.
 
-    Costs of both count, and the dividends that were paid after so many fills on what was sold. What
-    is held counts at its average cost, which a dividend lowers.
+    Costs of both trades and the dividends on what was sold are included. Holdings are valued at
+    average cost, which dividends reduce.
     """
-    held: dict[str, tuple[float, float]] = {}  # quantity, and what it cost in all
+    held: dict[str, tuple[float, float]] = {}  # quantity, and its total cost
     results: list[float | None] = []
     due = deque(dividends)
     for number, fill in enumerate(fills):

@@ -1,7 +1,7 @@
-"""Bots in the database: their portfolios, their trades, one row of run_logs a round.
+"""Bots in the database: portfolios, trades, and one row of run_logs per round.
 
 A trade locks the bot's row first. Portfolio, trades and the end of the round are written in one
-transaction, so that a round is stored as a whole or not at all.
+transaction, so a round is stored completely or not at all.
 """
 
 import logging
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotRow:
-    """Return the bot's row, locked until the transaction ends; a new bot's row is inserted.
+    """Return the bot's row, locked until the transaction ends; insert the row of a new bot.
 
-    `tickers` are registered in its portfolio, with quantity 0 if it owns none of them. Tickers that
-    it neither owns nor watches any more are removed. BotError for a portfolio that is no object.
+    `tickers` are added to its portfolio with quantity 0 if it owns none. Tickers that it neither
+    owns nor watches are removed. Raises BotError if the portfolio is not an object.
     """
     on_sqlite = session.get_bind().dialect.name == "sqlite"
-    if on_sqlite:  # which has one lock, the file's, and takes it at the first write otherwise
+    if on_sqlite:  # SQLite has one lock, of the file, and normally takes it at the first write
         session.connection().exec_driver_sql("BEGIN IMMEDIATE")
     now = utcnow()
     new = {"name": name, "portfolio": {CASH: START_CASH}, "created_at": now, "updated_at": now}
@@ -48,27 +48,27 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
 
 
 def read_bot(session: Session, name: str) -> BotRow | None:
-    """Return the bot's row, without a lock; None if it has never run."""
+    """Return the bot's row without a lock, or None if it has never run."""
     if not inspect(session.connection()).has_table(BotRow.__tablename__):
         return None
     return _bot_row(session, name, lock=False)
 
 
 def read_bots(session: Session) -> Sequence[BotRow]:
-    """All bots, by name."""
+    """Return all bots by name."""
     names = session.scalars(select(BotRow.name).order_by(BotRow.name)).all()
     rows = [_bot_row(session, name, lock=False) for name in names]
     return [row for row in rows if row is not None]
 
 
 def read_portfolio(session: Session, name: str) -> dict[str, float]:
-    """Return what the bot owns, without a lock; {"USD": 10000} if it has never run."""
+    """Return the portfolio without a lock; {"USD": 10000} if the bot has never run."""
     found = read_bot(session, name)
     return {CASH: START_CASH} if found is None else dict(found.portfolio)
 
 
 def stored_portfolios(session: Session) -> list[tuple[str, str]]:
-    """Each bot's name and its portfolio as JSON text, unchecked; [] without the table."""
+    """Return each bot's name and its portfolio as unvalidated JSON text; [] without the table."""
     if not inspect(session.connection()).has_table(BotRow.__tablename__):
         return []
     rows = session.execute(select(BotRow.name, cast(BotRow.portfolio, Text)))
