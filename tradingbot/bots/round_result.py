@@ -1,4 +1,4 @@
-"""What a round of a bot decided and did."""
+"""Result of a bot's round."""
 
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -13,30 +13,30 @@ from tradingbot.errors import DataError
 
 @dataclass
 class Decision:
-    """What was decided on one bar."""
+    """A decision on one bar."""
 
     symbol: str
     bar: datetime  # the bar's time
     close: float  # its price
     answer: int  # -1, 0 or 1
-    reason: str  # the strategy's own words, if it has any
-    traded_before: bool = False  # on this bar, by an earlier round
+    reason: str  # given by the strategy, or empty
+    traded_before: bool = False  # whether an earlier round traded on this bar
 
 
 @dataclass
 class Round:
-    """What a round decided and did."""
+    """Decisions and trades of a round."""
 
-    name: str  # the bot's
+    name: str  # the bot's name
     interval: str
     decisions: list[Decision] = field(default_factory=list)
     left_out: dict[str, DataError] = field(default_factory=dict)  # ticker -> why
     fills: list[Fill] = field(default_factory=list)
     portfolio: dict[str, float] = field(default_factory=dict)  # after the round
-    remarks: list[str] = field(default_factory=list)  # what else was done to it
-    held_prices: dict[str, float] = field(default_factory=dict)  # of what it held before
-    orders: list[Order] = field(default_factory=list)  # what waits for the next open
-    dry_run: bool = False  # nothing of it was stored
+    remarks: list[str] = field(default_factory=list)  # other changes to the portfolio
+    held_prices: dict[str, float] = field(default_factory=dict)  # prices of earlier holdings
+    orders: list[Order] = field(default_factory=list)  # waiting for the next open
+    dry_run: bool = False  # whether nothing was stored
 
     @property
     def prices(self) -> dict[str, float]:
@@ -45,11 +45,11 @@ class Round:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Ticker -> why it was left out."""
+        """Return ticker -> why it was skipped."""
         return {symbol: str(error) for symbol, error in self.left_out.items()}
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a decision: symbol, bar, close, answer, reason, traded_before."""
+        """Return one row per decision: symbol, bar, close, answer, reason, traded_before."""
         names = [one.name for one in fields(Decision)]
         return pd.DataFrame([vars(decision) for decision in self.decisions], columns=names)
 
@@ -62,7 +62,7 @@ class Round:
         }
 
     def details(self) -> dict[str, Any]:
-        """For run_logs."""
+        """Return the JSON for run_logs."""
         decisions = {
             decision.symbol: {
                 "bar": decision.bar.isoformat(),

@@ -1,4 +1,4 @@
-"""One round of a bot: fetch, decide, trade on paper, log."""
+"""Run one round of a bot: fetch, decide, trade on paper, log."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Asked:
-    """When the source was asked, and which tickers it had nothing for."""
+    """When the source was asked, and which tickers had no data."""
 
     now: datetime
     without_bars: frozenset[str]
@@ -48,10 +48,10 @@ def run_round(
     sessions: SessionFactory,
     dry_run: bool = False,
 ) -> Round:
-    """One round of the bot; see `Bot.run`.
+    """Run one round; see `Bot.run`.
 
-    `fetch` gives each ticker's bars, or why there are none; `now` is the time by the clock of the
-    candles' source, naive UTC.
+    `fetch` returns each ticker's bars or an error. `now` is the time on the clock of the candles'
+    source, naive UTC.
     """
     if dry_run:
         with sessions() as session:
@@ -64,7 +64,7 @@ def run_round(
     try:
         _play(strategy, done, fetch, now, look_up, sessions, log)
     except BaseException as error:
-        # KeyboardInterrupt: of a round that is run without `Bot.main`
+        # KeyboardInterrupt occurs in rounds run without `Bot.main`
         interrupted = isinstance(error, KeyboardInterrupt)
         log.fail(error, 130 if interrupted else getattr(error, "exit_code", 1))
         raise
@@ -80,7 +80,7 @@ def _play(
     sessions: SessionFactory,
     log: RoundLog | None,
 ) -> None:
-    """Fetch, decide, trade; without a `log` nothing is stored."""
+    """Fetch, decide and trade; without a `log` nothing is stored."""
     portfolio = done.portfolio
     frames = fetch()
     bars, done.left_out = _newest_bars(frames, now)
@@ -108,7 +108,7 @@ def _play(
 
 
 def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
-    """A sentence on each ticker that is held and that the bot decides no more."""
+    """Return a sentence on each ticker that is held but no longer watched."""
     return [
         f"{symbol}: {quantity:.6g} held, and no longer watched: no round trades it"
         for symbol, quantity in sorted(portfolio.items())
@@ -126,7 +126,7 @@ def _without_dividends(symbols: Sequence[str]) -> list[str]:
 def _newest_bars(
     fetched: Mapping[str, pd.DataFrame | DataError], now: Callable[[], datetime]
 ) -> tuple[dict[str, pd.DataFrame], dict[str, DataError]]:
-    """The histories that end with the latest complete session, and why the others do not count."""
+    """Return histories that end with the latest complete session, and errors for the others."""
     bars, left_out = {}, {}
     for symbol, frame in fetched.items():
         try:
@@ -148,9 +148,9 @@ def _before_deciding(
     sessions: SessionFactory,
     asked: Asked,
 ) -> tuple[dict[str, float], dict[str, DataError]]:
-    """What the bot owns when it decides, and what it must not trade.
+    """Return the portfolio before decisions, and tickers that must not be traded.
 
-    Nothing is stored yet: the decision may fail.
+    Stores nothing, since the decision may fail.
     """
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars, known)
@@ -167,7 +167,7 @@ def _before_deciding(
 def _settle_only(
     strategy: Strategy, known: Mapping[str, TickerFacts], sessions: SessionFactory
 ) -> None:
-    """What happened to the positions counts, although no ticker can be decided."""
+    """Store splits, dividends and delistings although no ticker can be decided."""
     with sessions() as session:
         PaperBroker.open(session, strategy, {}, known).close()
 
@@ -175,7 +175,7 @@ def _settle_only(
 def _fill_orders(
     broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str, asked: Asked
 ) -> list[Order]:
-    """Fill what earlier rounds decided and what has opened since; return what still waits."""
+    """Fill orders of earlier rounds that have opened; return the orders that still wait."""
     broker.settlement.remarks += [
         f"{order.symbol}: what was decided on {order.bar:%Y-%m-%d %H:%M} has lapsed, for the "
         "candles do not reach back to it"
@@ -195,7 +195,7 @@ def _fill_orders(
 
 
 def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], asked: Asked) -> list[Order]:
-    """Those that have not waited for too long. Where no source answers, nothing is known."""
+    """Return orders that have not waited too long. If no source answers, all are kept."""
     still = []
     for order in waiting:
         waited = 0 if order.symbol in asked.without_bars else sessions_waited(order, asked.now)
@@ -238,10 +238,10 @@ def _trade(
     log: RoundLog | None,
     asked: Asked,
 ) -> None:
-    """Do what was decided, or leave it to the next open, and say so in the log: one transaction.
+    """Execute decisions, or keep them for the next open, and log them, in one transaction.
 
-    Another process that runs the same bot waits at the lock. What it then finds traded on the bar
-    that it decided on, it leaves alone.
+    Another process running the same bot waits for the lock, and then skips tickers already traded
+    on the bar it decided on.
     """
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars, known)

@@ -1,9 +1,8 @@
-"""How many shares of today one share of an earlier day is.
+"""Compute how many of today's shares one share of an earlier day has become.
 
-A quantity is counted in shares of the bar that it was last looked at. Two things say what a share
-has become since: the candles, when the source has restated many bars by one factor, and the
-source's list of splits. Where both are known they are held against each other. One bar that has
-changed is a correction and no split.
+A quantity is in shares as of the bar when it was last checked. Two sources tell what has happened
+since: candles, when many bars were restated by one factor, and the source's list of splits. If both
+are known they are compared. A single changed bar is a correction, not a split.
 """
 
 import math
@@ -16,10 +15,10 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-KEPT = 20  # closes that are kept with a position
-_SAME = 1e-4  # closes that differ by less than this share differ by rounding
-_ROUNDED = 1e-3  # how far restated closes may be from one factor
-_CENT = 0.006  # the same in USD, for prices that are rounded
+KEPT = 20  # closes stored with a position
+_SAME = 1e-4  # relative difference that counts as rounding
+_ROUNDED = 1e-3  # relative difference of restated closes from one factor
+_CENT = 0.006  # the same in USD, for prices rounded to cents
 _RATIOS = sorted(
     {Fraction(n, d) for d in range(1, 51) for n in range(1, 51) if n != d},
     key=lambda ratio: ratio.numerator + ratio.denominator,
@@ -30,20 +29,20 @@ DateOf = Callable[[datetime], date]
 
 
 class Unclear(Exception):
-    """What a share has become cannot be told; the text says why."""
+    """It is unclear what a share has become; the text says why."""
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The shares that a quantity is counted in."""
+    """The shares in which a quantity is counted."""
 
-    as_of: datetime  # the bar that it was last looked at; all splits until then are in it
+    as_of: datetime  # the bar of the last check; includes all splits until then
     interval: str
-    closes: Mapping[datetime, float]  # up to that bar, as they were known then
+    closes: Mapping[datetime, float]  # up to that bar, as known then
 
 
 def newest_closes(closes: "pd.Series[float]") -> dict[datetime, float]:
-    """What to keep of a ticker's closes: the newest ones by time."""
+    """Return the closes to store for a ticker, the newest ones by time."""
     kept = closes.iloc[-KEPT:]
     times = pd.DatetimeIndex(kept.index).to_pydatetime()
     return dict(zip(times, kept.astype("float64").tolist(), strict=True))
@@ -53,8 +52,8 @@ def newest_closes(closes: "pd.Series[float]") -> dict[datetime, float]:
 class Became:
     """What one share of a basis has become."""
 
-    shares: float  # of today: 10 after a split of 10:1
-    as_of: datetime  # all splits until then are in it
+    shares: float  # in today's shares: 10 after a 10:1 split
+    as_of: datetime  # includes all splits until then
 
 
 def new_shares(
@@ -66,12 +65,12 @@ def new_shares(
     """Return what one share of `basis` is today.
 
     Args:
-        now: The closes as the source has them now, by time.
-        listed: The source's splits, first day -> new shares for an old one; None: it tells none.
-        date_of: The date of the session that a bar belongs to.
+        now: The source's current closes, by time.
+        listed: The source's splits, first day -> new shares per old share; None: it lists none.
+        date_of: Returns the date of a bar's session.
 
     Raises:
-        Unclear: Neither the candles nor a list says it.
+        Unclear: Neither the candles nor a list tells.
     """
     newest = now.index[-1].to_pydatetime()
     shown = _shown(basis.closes, now)
@@ -79,17 +78,18 @@ def new_shares(
     after = {day: one for day, one in sorted((listed or {}).items()) if day.date() > since}
     in_effect = {day: one for day, one in after.items() if day.date() <= latest}
     as_of = max(basis.as_of, newest)
-    if shown == 1:  # restated before, or not at all: then the newest price is of new shares
+    if shown == 1:  # restated before, or not at all: the newest price is in new shares
         left_out = [one for day, one in in_effect.items() if leaves_out(now, day, one, date_of)]
         return Became(math.prod(left_out), as_of)
     if shown is not None:
-        every = math.prod(after.values())  # also one whose first day has no complete bar yet
+        # includes a split whose first day has no complete bar yet
+        every = math.prod(after.values())
         if len(after) > len(in_effect) and abs(shown / every - 1) < _ROUNDED:
             return Became(every, max(as_of, *after))
         known = math.prod(in_effect.values())
         return Became(known if abs(shown / known - 1) < _ROUNDED else shown, as_of)
     if listed is None:
-        if not basis.closes:  # seen for the first time
+        if not basis.closes:  # first check
             return Became(1.0, as_of)
         raise Unclear(
             f"its candles do not show whether there was a split since {basis.as_of:%Y-%m-%d}"
@@ -103,14 +103,14 @@ def new_shares(
 
 
 def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | None:
-    """The factor by which the closes were divided since; 1: they are the same; None: unclear."""
+    """Return the factor that divided the closes since; 1: unchanged; None: unclear."""
     common = [time for time in sorted(then) if time in now.index]
     if not common:
         return None
     before = np.array([then[time] for time in common])
     after = now[pd.DatetimeIndex(common)].to_numpy("float64")
     ratios = before / after
-    if abs(ratios[-1] - 1) < _SAME:  # a split restates all bars, the newest one too
+    if abs(ratios[-1] - 1) < _SAME:  # a split restates all bars, including the newest
         return 1.0
     factor = float(np.median(ratios))
     if abs(factor - 1) < _SAME:  # a correction of the newest bars
@@ -118,7 +118,7 @@ def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | N
     apart = np.abs(ratios / factor - 1)
     if len(common) < 2 or (apart > np.maximum(_ROUNDED, _CENT / after)).any():
         return None
-    # of rounded prices the median is a little off the ratio
+    # with rounded prices the median differs a little from the ratio
     exact = max(float(apart.max()), 1e-9)
     near = (float(ratio) for ratio in _RATIOS if abs(float(ratio) / factor - 1) < exact)
     return next(near, factor)
@@ -127,7 +127,7 @@ def _shown(then: Mapping[datetime, float], now: "pd.Series[float]") -> float | N
 def leaves_out(
     now: "pd.Series[float]", day: datetime, ratio: float, date_of: DateOf = datetime.date
 ) -> bool:
-    """Whether the closes fall by this split on its day: then they are not restated for it."""
+    """Return whether closes fall by this split on its day, so that they are not restated for it."""
     at = first_bar(pd.DatetimeIndex(now.index), day, date_of)
     if not 0 < at < len(now):
         return False
@@ -136,5 +136,5 @@ def leaves_out(
 
 
 def first_bar(times: pd.DatetimeIndex, day: datetime, date_of: DateOf = datetime.date) -> int:
-    """The position of the first bar of this day's session, or of a later one."""
+    """Return the position of the first bar of this day's session or a later one."""
     return bisect_left(times, day.date(), key=lambda time: date_of(time.to_pydatetime()))

@@ -1,8 +1,7 @@
-"""What each bot owns, what it was worth over time, what it traded, and with which result.
+"""Statement of each bot: holdings, value over time, trades and realised result.
 
-What is held counts at its average cost, the costs of the trades included. A split changes the
-quantity and not the cost; a dividend is a result of its own. What was written into a portfolio by
-hand has no cost, and so no result.
+Holdings are at average cost, including the costs of trades. A split changes the quantity, not the
+cost. A dividend is a separate result. Quantities entered by hand have no cost, and so no result.
 """
 
 from collections.abc import Sequence
@@ -20,25 +19,25 @@ from tradingbot.persistence.schema import schema_version
 from tradingbot.persistence.url import database_exists, redact
 
 WAY_OUT = "a bot's first round makes it; or set DATABASE_URL, or say --database-url"
-_SAME = 1e-9  # quantities that differ by less than this share differ by rounding
+_SAME = 1e-9  # relative difference of quantities that counts as rounding
 
 
 @dataclass(frozen=True)
 class Holding:
-    """One ticker that a bot holds. Money is USD; None: not known."""
+    """One position of a bot. Amounts are USD; None: unknown."""
 
     symbol: str
     quantity: float
-    price: float | None  # the newest close that the bot has seen
-    as_of: datetime | None  # of that bar
+    price: float | None  # newest close seen by the bot
+    as_of: datetime | None  # time of that bar
     value: float | None
     cost: float | None
-    result: float | None  # value - cost
+    result: float | None  # value minus cost
 
 
 @dataclass(frozen=True)
 class Value:
-    """What a bot was worth at the close of a bar."""
+    """A bot's value at the close of a bar."""
 
     at: datetime
     cash: float
@@ -47,7 +46,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Booked:
-    """A row of trades, with what it realised."""
+    """A row of trades with its realised result."""
 
     at: datetime
     symbol: str
@@ -56,31 +55,31 @@ class Booked:
     price: float
     costs: float
     note: str | None
-    result: float | None  # of a sale or dividend; None: no result, or its cost is not known
+    result: float | None  # of a sale or dividend; None: no result, or its cost is unknown
 
 
 @dataclass(frozen=True)
 class BotStatement:
-    """One bot. Money is USD."""
+    """One bot. Amounts are USD."""
 
     name: str
     cash: float
-    value: float | None  # cash and holdings; None where a price is not known
+    value: float | None  # cash and positions; None if a price is unknown
     holdings: list[Holding]
     values: list[Value]  # oldest first
     trades: list[Booked]  # oldest first
-    realised: float  # by sales whose cost is known, and dividends
-    dividends: float  # of that
+    realised: float  # from sales with a known cost, and dividends
+    dividends: float  # part of `realised`
     costs: float  # of all trades
-    unknown: list[str] = field(default_factory=list)  # tickers whose sales have no known cost
+    unknown: list[str] = field(default_factory=list)  # tickers with sales of unknown cost
 
 
 def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
     """Return the statements of these bots, by default of all, by name.
 
     Raises:
-        BotError: There is no such bot.
-        DatabaseError: The database is out of reach, or as an older version left it.
+        BotError: A bot does not exist.
+        DatabaseError: The database is out of reach, or has an older schema.
     """
     database = redact(url)
     if not database_exists(url):
@@ -104,7 +103,7 @@ def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
 def _statement(session: Session, row: BotRow) -> BotStatement:
     try:
         Account(row.portfolio, {}, 0.0)
-    except TradeRefused as error:  # somebody wrote something else in there
+    except TradeRefused as error:  # edited by hand into something invalid
         raise BotError(f"{row.name}: {error}") from error
     book = Book()
     trades = [book.enter(trade) for trade in all_trades(session, row.name)]
@@ -144,21 +143,21 @@ def _holding(symbol: str, quantity: float, position: BotPosition | None, book: "
 
 
 class Book:
-    """Trades entered one after the other: quantities, their average costs, what sales realised."""
+    """Accumulates trades in order: quantities, average costs, realised results of sales."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[float, float]] = {}  # quantity, and what it cost in all
-        self._split: dict[str, float] = {}  # what a split took out, before it is put in again
+        self._held: dict[str, tuple[float, float]] = {}  # quantity, and its total cost
+        self._split: dict[str, float] = {}  # cost removed by a split's sale, until its purchase
         self.dividends = 0.0
         self.unknown: set[str] = set()
 
     def cost(self, symbol: str, quantity: float) -> float | None:
-        """What this quantity cost; None where trades do not account for it."""
+        """Return the cost of this quantity, or None if the trades do not account for it."""
         held, cost = self._held.get(symbol, (0.0, 0.0))
         return cost if abs(held - quantity) <= _SAME * quantity else None
 
     def enter(self, trade: Trade) -> Booked:
-        """The trade, with its result."""
+        """Enter a trade; return it with its result."""
         return Booked(
             at=trade.executed_at,
             symbol=trade.symbol,
@@ -182,7 +181,7 @@ class Book:
         if trade.side == "buy":
             self._held[symbol] = held + trade.quantity, cost + amount + trade.costs
             return None
-        if trade.quantity > held * (1 + _SAME):  # some of it was written there by hand
+        if trade.quantity > held * (1 + _SAME):  # part of the position was entered by hand
             self._held[symbol] = 0.0, 0.0
             self.unknown.add(symbol)
             return None
@@ -191,7 +190,7 @@ class Book:
         return amount - trade.costs - sold
 
     def _enter_split(self, trade: Trade) -> None:
-        """A sale of all there was, then a purchase of what it has become."""
+        """Enter the sale and the purchase that record a split."""
         if trade.side == "sell":
             self._split[trade.symbol] = trade.quantity
             return

@@ -1,4 +1,4 @@
-"""What decides: the rule of a bot, the bars that it may see, and the answers that it may give.
+"""Strategies: the decision rule, the bars it may see, and its possible answers.
 
 A `Strategy` does no I/O. `tradingbot.bots.bot.Bot` adds candles, a database and trades.
 """
@@ -22,25 +22,25 @@ from tradingbot.runtime.decisions import decision_of
 from tradingbot.runtime.lookahead import in_backtest, is_deciding
 from tradingbot.settings import Settings, parse_symbols
 
-DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # of a unit
-FillAt = Literal["open", "close"]  # of the next bar, of the one that is decided on
-NEAR = 0.8  # from which likeness on a keyword counts as misspelt
-A_CENTURY = 36_525  # days; no candles go back further, and Timedelta not much
+DAYS = {"d": 1, "wk": 7, "mo": 30.5, "y": 365.25}  # per unit
+FillAt = Literal["open", "close"]  # at the next bar's open, or the close of the decision's bar
+NEAR = 0.8  # similarity above which a keyword counts as misspelt
+A_CENTURY = 36_525  # days; older candles do not exist, and Timedelta has a limit
 
 
 class Strategy:
-    """A `decisionFunction` and what it may look at while it decides.
+    """A `decisionFunction` and the data available to it.
 
-    `name` is the bot's, `tickers` are what it watches, in bars of `interval` (1d, or minutes and
-    hours: 15m, 1h), over the `period` before the newest one (10d, 4wk, 6mo, 1y, max). What is
-    decided is traded at the open of the next bar, or, with `fill="close"`, at the close of the bar
-    that it is decided on. That is optimistic: when a close is known, nobody can trade at it.
-    `params` are the strategy's own keywords. ConfigError for a strategy without tickers, and the
-    like.
+    `name` identifies the bot. It watches `tickers` in bars of `interval` (1d, or minutes and hours:
+    15m, 1h), over the newest `period` (10d, 4wk, 6mo, 1y, max). Decisions are traded at the open of
+    the next bar, or, with `fill="close"`, at the close of their own bar. That is optimistic: when a
+    close is known, nobody can trade at it. `params` are the strategy's own keywords. Raises
+    ConfigError for invalid arguments, such as no tickers.
     """
 
-    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time", "made_with"})  # of one object
-    made_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None  # arguments; None: not known
+    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time", "made_with"})  # per object
+    # constructor arguments; None: unknown
+    made_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         made = super().__new__(cls)
@@ -48,7 +48,7 @@ class Strategy:
         return made
 
     def rebuilt(self, keywords: Mapping[str, Any]) -> Self:
-        """Another one, made with the same arguments but for these keywords."""
+        """Return a new object with the same arguments, except these keywords."""
         args, kwargs = self.made_with or ((), {})
         given = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
         catch_all = next(
@@ -75,12 +75,12 @@ class Strategy:
     ) -> None:
         if not isinstance(name, str) or not name.strip() or name.strip() == "kronosbot":
             raise ConfigError(f"a bot named {name!r}: expected a name of its own, such as 'my-bot'")
-        if not name.isprintable():  # it stands in tables, logs and on terminals
+        if not name.isprintable():  # it appears in tables, logs and terminals
             raise ConfigError(f"a bot named {name!r}: expected letters, digits, spaces and signs")
         self.name = name.strip()
         self.tickers = tickers_of(self.name, symbol, tickers)
-        self.symbol = self.tickers[0]  # the ticker that is being decided
-        self.reason = ""  # why, in words: a decisionFunction may say so
+        self.symbol = self.tickers[0]  # the ticker of the current decision
+        self.reason = ""  # a decisionFunction may set it to explain itself
         self.interval = _interval(interval)
         self.period = period
         self.fill = checked_fill(fill)
@@ -88,11 +88,11 @@ class Strategy:
         self.params = params
         self.settings = settings or Settings.from_env()
         self._period_days = _days(period)  # None for "max"
-        # what follows is there while it decides, and so for one caller at a time
+        # state of a decision, for one caller at a time
         self._one_at_a_time = threading.RLock()
-        self._replayed = False  # whether that is about the past
-        self._account: Account | None = None  # what it owns
-        self._seen: tuple[pd.DataFrame, int] | None = None  # bars, and how many of them are past
+        self._replayed = False  # whether a backtest is running
+        self._account: Account | None = None  # current portfolio
+        self._seen: tuple[pd.DataFrame, int] | None = None  # bars, and how many of them are visible
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in self._own}
@@ -120,42 +120,42 @@ class Strategy:
         return super().__reduce_ex__(protocol)
 
     def decisionFunction(self, row: pd.Series) -> int:
-        """1 to hold `self.symbol`, -1 to sell all of it, 0 to leave it as it is.
+        """Return 1 to hold `self.symbol`, -1 to sell all of it, 0 to leave it as it is.
 
-        `row` is its newest complete bar: open, high, low, close, volume (if there is one); its
-        `name` is the bar's time. `self.history` ends with it. An exception, or any other answer,
-        ends the round, and nothing is traded.
+        `row` is the newest complete bar: open, high, low, close, volume (if known); its `name` is
+        the bar's time. `self.history` ends with it. An exception, or any other answer, ends the
+        round without trades.
         """
         raise NotImplementedError(f"{type(self).__name__} has no decisionFunction")
 
     @property
     def history(self) -> pd.DataFrame:
-        """The bars of `self.symbol` up to and with the one that is decided on."""
+        """Return the bars of `self.symbol` up to and including the current one."""
         frame, end = self._bars_seen("history is there while a decision is made")
         return frame.iloc[:end]
 
     @property
     def portfolio(self) -> dict[str, float]:
-        """What the bot owns, `{"USD": cash, "AAPL": quantity}`: a copy."""
+        """Return a copy of the portfolio, `{"USD": cash, "AAPL": quantity}`."""
         if self._account is None:
             raise RuntimeError("Strategy.portfolio is there while a decision is made")
         return dict(self._account.portfolio)
 
     @property
     def cost_rate(self) -> float:
-        """What a trade costs, as a share of its value."""
+        """Return the cost of a trade as a share of its value."""
         return self.settings.slippage_bps / 10_000
 
     @property
     def costs(self) -> Costs:
-        """What a trade costs, its commission included."""
+        """Return the costs of trades, including the commission."""
         return Costs(self.cost_rate, self.settings.commission)
 
     @contextmanager
     def deciding(self, account: Account) -> Iterator[None]:
-        """In this block, `decide` may be called and the portfolio is that of `account`.
+        """Within this block `decide` may be called, and the portfolio is that of `account`.
 
-        A second thread that decides with this object waits for the first.
+        A second thread that uses the same object waits for the first.
         """
         with self._one_at_a_time, decision_of(self):
             self._account, self._replayed = account, in_backtest()
@@ -165,18 +165,18 @@ class Strategy:
                 self._account, self._seen, self._replayed = None, None, False
 
     def decide(self, symbol: str, frame: pd.DataFrame, end: int) -> int:
-        """Return -1, 0 or 1 for the bar before position `end`; StrategyError if that fails."""
+        """Return -1, 0 or 1 for the bar before position `end`. StrategyError if the rule fails."""
         self.symbol, self.reason, self._seen = symbol, "", (frame, end)
         row = frame.iloc[end - 1]
         try:
             answer = self.decisionFunction(row)
         except KronosError:
             raise
-        except (Exception, SystemExit) as error:  # sys.exit() would end the process with a 0
+        except (Exception, SystemExit) as error:  # sys.exit() would end the process with 0
             said = one_line(error)
             what = f"{type(error).__name__}: {said}" if said else type(error).__name__
             raise StrategyError(f"{self._where(row)}: {what}; nothing was traded") from error
-        # no bool, nor numpy's: a rule that answers True or False could never sell
+        # not a bool: a rule that returns True or False could never sell
         if not isinstance(answer, Real) or isinstance(answer, bool) or answer not in (-1, 0, 1):
             raise StrategyError(
                 f"{self._where(row)}: decisionFunction answered {one_line(repr(answer))}; "
@@ -185,7 +185,7 @@ class Strategy:
         return int(answer)
 
     def _bars_seen(self, what: str) -> tuple[pd.DataFrame, int]:
-        """The bars, and how many of them may be seen; RuntimeError outside of a decision."""
+        """Return the bars and how many are visible. RuntimeError outside a decision."""
         if self._seen is None:
             raise RuntimeError(f"Bot.{what}, in decisionFunction")
         return self._seen
@@ -201,7 +201,7 @@ class Strategy:
 
 
 def keywords_of(kind: type, *, from_outside: bool = False) -> set[str]:
-    """What the constructors take by name: all of them, or what they pass on to each other."""
+    """Return the constructors' keywords, following those that pass on **kwargs."""
     known: set[str] = set()
     for base in kind.__mro__:
         if "__init__" in vars(base) and base is not object:
@@ -215,7 +215,7 @@ def keywords_of(kind: type, *, from_outside: bool = False) -> set[str]:
 def refuse_misspelt(
     bot: str, kind: type, params: Iterable[str], known: Collection[str] = ()
 ) -> None:
-    """ConfigError for a bot's own keyword that is nearly one of the class's, or of `known`."""
+    """Raise ConfigError for a bot's keyword that resembles one of the class, or of `known`."""
     names = sorted({*keywords_of(kind), *known})
     for name in params:
         if near := difflib.get_close_matches(name.lower(), names, n=1, cutoff=NEAR):
@@ -228,7 +228,7 @@ def refuse_misspelt(
 def tickers_of(
     name: str, symbol: str | Iterable[str] | None, tickers: Iterable[str] | None
 ) -> tuple[str, ...]:
-    """Each once, `symbol` first; text with commas is a list too."""
+    """Return each ticker once, `symbol` first. Text with commas is a list too."""
     tickers = [] if tickers is None else tickers
     if not isinstance(tickers, Iterable):
         raise ConfigError(f"bot {name}: tickers={tickers!r}: expected ['SPY', 'GLD']")
@@ -256,14 +256,14 @@ def _interval(interval: str) -> str:
 
 
 def checked_fill(fill: Any) -> FillAt:
-    """`fill`, if it is one; ConfigError."""
+    """Return `fill`. Raises ConfigError for an invalid one."""
     if fill in ("open", "close"):
         return cast("FillAt", fill)
     raise ConfigError(f"fill={fill!r}: expected open (of the next bar) or close (optimistic)")
 
 
 def _days(period: str) -> float | None:
-    """'6mo' in days; None for 'max'."""
+    """Convert '6mo' to days; 'max' to None."""
     if period == "max":
         return None
     match = re.fullmatch(r"([1-9]\d{0,3})(d|wk|mo|y)", str(period))

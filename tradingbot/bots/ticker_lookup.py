@@ -1,4 +1,4 @@
-"""What a source of candles knows of the tickers that a bot holds, watched or not."""
+"""What a source of candles knows about held tickers, including ones no longer watched."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,35 +12,35 @@ from tradingbot.data.service import DataService
 from tradingbot.errors import DataError, DataUnavailable
 from tradingbot.markets.calendars import latest_complete_session, session_close, sessions_between
 
-DELISTED_AFTER = 20  # sessions without a bar: four weeks, longer than most halts
-A_WEEK = timedelta(days=7)  # more than lies between a bar's time and its close
+DELISTED_AFTER = 20  # sessions without a bar: four weeks, longer than most trading halts
+A_WEEK = timedelta(days=7)  # more than the time from a bar's start to its close
 
 Frames = Mapping[str, "pd.DataFrame | DataError"]
 
 
 @dataclass(frozen=True)
 class TickerFacts:
-    """What the source knows of a ticker that is held."""
+    """The source's facts about a held ticker."""
 
-    frame: pd.DataFrame | None  # the bot's bars, the newest last
-    closes: "pd.Series[float]"  # by time, of the position's interval, back to its basis
+    frame: pd.DataFrame | None  # the bot's bars, newest last
+    closes: "pd.Series[float]"  # by time, in the position's interval, back to its basis
     actions: Actions  # since the basis
-    last_bar: datetime | None  # None: it cannot be told
+    last_bar: datetime | None  # None: unknown
     missed: int  # sessions since the last bar
 
     @property
     def is_delisted(self) -> bool:
-        """Whether there has been no bar for so long that none is expected."""
+        """Return whether it has had no bar for so long that none is expected."""
         return self.missed >= DELISTED_AFTER
 
     @property
     def prices(self) -> dict[datetime, float]:
-        """The newest closes by time; {} where there are none."""
+        """Return the newest closes by time, or {}."""
         return newest_closes(self.closes if self.frame is None else self.frame["close"])
 
 
 class TickerLookup:
-    """Asks `data` about tickers. `fetch` gives the bars of one as the bot sees them."""
+    """Looks up tickers in `data`. `fetch` returns a ticker's bars as the bot sees them."""
 
     def __init__(
         self, data: DataService, fetch: Callable[[str], pd.DataFrame], interval: str
@@ -48,7 +48,7 @@ class TickerLookup:
         self._data, self._fetch, self._interval = data, fetch, interval
 
     def known(self, symbol: str, basis: Basis, frames: Frames) -> TickerFacts:
-        """What there is to know, more of it than `frames` have where the basis is older."""
+        """Return the facts; fetch more bars than `frames` have if a basis is older."""
         frame = frames[symbol] if symbol in frames else self.frame(symbol)
         bars = None if isinstance(frame, DataError) else frame
         since = min([*basis.closes, basis.as_of])
@@ -65,18 +65,18 @@ class TickerLookup:
         )
 
     def frame(self, symbol: str) -> "pd.DataFrame | DataError":
-        """Its bars, or why there are none."""
+        """Return the ticker's bars, or the error."""
         try:
             return self._fetch(symbol)
         except DataError as error:
             return error
 
     def since(self, symbol: str, day: datetime) -> pd.DataFrame:
-        """All bars from this one on, however far back the bot looks; DataError."""
+        """Return all bars from this time on, regardless of the bot's period. Raises DataError."""
         return self._data.bars(symbol, interval=self._interval, since=day)
 
     def between(self, symbol: str, begin: datetime, end: datetime) -> pd.DataFrame:
-        """The bars from `begin` on and before `end`; DataError, also where there are none."""
+        """Return bars from `begin` (inclusive) to `end` (exclusive). DataError if none."""
         bars = self.since(symbol, begin)
         found: pd.DataFrame = bars[bars.index < end]
         if found.empty:
@@ -85,7 +85,7 @@ class TickerLookup:
         return found
 
     def with_actions(self, frames: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
-        """The frames, with the splits and dividends over all of their bars."""
+        """Return the frames with splits and dividends over all of their bars."""
         for symbol, frame in frames.items():
             if len(frame):
                 first = frame.index[0].to_pydatetime()
@@ -101,7 +101,7 @@ class TickerLookup:
             return otherwise
 
     def _actions(self, symbol: str, bars: pd.DataFrame | None, since: datetime) -> Actions:
-        """Those that came with the bars, or from the source once more."""
+        """Return the actions delivered with the bars, or else ask the source."""
         told = None if bars is None else bars.attrs.get("actions")
         if isinstance(told, Actions) and (told.since <= since or told.splits is None):
             return told
@@ -113,7 +113,7 @@ class TickerLookup:
     def _last_bar(
         self, symbol: str, frame: "pd.DataFrame | DataError", basis: Basis
     ) -> datetime | None:
-        """When it was traded last, also where its bars are refused, or there are none any more."""
+        """Return when it was last traded, even if its bars are unusable or have ended."""
         if isinstance(frame, DataUnavailable):
             return None
         if isinstance(frame, DataError):
@@ -130,19 +130,19 @@ class TickerLookup:
         try:
             latest = latest_complete_session(symbol, self._data.now())
             return sessions_between(symbol, last_bar, latest)
-        except DataError:  # of what exchange is not known
+        except DataError:  # its exchange is unknown
             return 0
 
 
 def bar_end(symbol: str, begin: datetime, interval: str) -> datetime:
-    """When the bar that begins then is complete, naive UTC."""
+    """Return when the bar that starts at this time is complete, naive UTC."""
     if interval == "1d":
         return session_close(symbol, begin)
     return begin + pd.Timedelta(interval).to_pytimedelta()
 
 
 def _covers(bars: pd.DataFrame | None, basis: Basis, interval: str) -> bool:
-    """Whether the bars go back to the basis, or have some of the closes that are kept with it."""
+    """Return whether the bars reach the basis, or contain some of the closes stored with it."""
     if bars is None or basis.interval != interval:
         return False
     if not basis.closes:

@@ -1,4 +1,4 @@
-"""The active tickers: which ones the bots hold or watch."""
+"""Active tickers: those that bots hold or watch."""
 
 import json
 import logging
@@ -15,15 +15,15 @@ logger = logging.getLogger(__name__)
 
 
 def active_symbols(session: Session) -> list[str]:
-    """Every ticker in a bot's portfolio, whatever the quantity; sorted. [] without the table.
+    """Return every ticker in a bot's portfolio, of any quantity, sorted; [] without the table.
 
-    A portfolio that is no JSON object is left out, with a warning.
+    Invalid portfolios are skipped with a warning.
     """
     found: set[str] = set()
     for name, text in stored_portfolios(session):
         try:
             found.update(dict(json.loads(text)))
-        except (TypeError, ValueError):  # no object, no JSON
+        except (TypeError, ValueError):  # not a JSON object
             logger.warning(
                 "bots.portfolio of %r cannot be read, and its tickers are not known", name
             )
@@ -33,7 +33,7 @@ def active_symbols(session: Session) -> list[str]:
 def active_tickers(
     settings: Settings, data: DataService, sessions: SessionFactory | None
 ) -> list[str]:
-    """The job's default tickers: the source's own; if it cannot list them, the bots' and extras."""
+    """Return the job's default tickers: the source's own, or else those of bots and settings."""
     if listed := data.symbols():
         return listed
     if sessions is None:

@@ -1,4 +1,4 @@
-"""A strategy with other parameters, as if it had been made with them."""
+"""Copies of a strategy with other parameters."""
 
 import copy
 from collections.abc import Mapping
@@ -6,14 +6,14 @@ from typing import Any
 
 from tradingbot.bots.strategy import Strategy, keywords_of
 
-SHARED = {"settings", "_given_data", "_sessions"}  # surroundings, which have no state of a trial
+SHARED = {"settings", "_given_data", "_sessions"}  # environment, without state of a trial
 
 
 def variant(strategy: Strategy, chosen: Mapping[str, Any]) -> Strategy:
-    """A copy with these parameters, and with nothing that another trial has left behind.
+    """Return a copy with these parameters, without any state of other trials.
 
-    What the constructor takes goes through it, with all that it makes of it. What else is an
-    attribute is set, and the rest are `params`.
+    Constructor arguments go through the constructor, with everything it derives from them. Existing
+    attributes are set. The rest become `params`.
     """
     changed = copy.copy(strategy)
     own = vars(changed)
@@ -40,12 +40,12 @@ def variant(strategy: Strategy, chosen: Mapping[str, Any]) -> Strategy:
 def _copied(value: Any) -> Any:
     try:
         return copy.deepcopy(value)
-    except Exception:  # a connection, a lock: nothing that a decision changes
+    except Exception:  # such as a connection or lock, which decisions do not change
         return value
 
 
 def _same(one: Any, other: Any) -> bool:
     try:
         return one is other or bool(one == other)
-    except Exception:  # of an array
+    except Exception:  # arrays
         return False
