@@ -1,4 +1,4 @@
-"""Clients of a Space for Python programs: `KronosClient`, and `AsyncKronosClient` to be awaited."""
+"""Clients of a Space for Python programs: `KronosClient` and `AsyncKronosClient`."""
 
 from tradingbot.client.awaitable import AsyncKronosClient
 from tradingbot.client.blocking import KronosClient

@@ -1,4 +1,4 @@
-"""`KronosClient` for programs with an event loop: the same calls, awaited."""
+"""`KronosClient` for asyncio programs: the same methods as coroutines."""
 
 import asyncio
 import logging
@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 
 
 class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
-    """As `KronosClient`, awaited. `http` is an httpx2.AsyncClient of your own.
+    """Asyncio version of `KronosClient`. `http` may be your own httpx2.AsyncClient.
 
-    Candles and the database are read in threads; requests to the Space are awaited, and end when
+    Candles and the database are read in threads. Requests to the Space are awaited, and end when
     they are cancelled.
 
     >>> async with AsyncKronosClient("http://127.0.0.1:7860") as client:
@@ -57,7 +57,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
     async def predict(
         self, symbol: str, horizon: int = 5, *, forecast: str = "combined"
     ) -> ForecastFrame | None:
-        """As `KronosClient.predict`: the forecast, or None after one warning."""
+        """Return the forecast, or None after one warning, as `KronosClient.predict` does."""
         refuse_in_backtest("AsyncKronosClient")
         symbol, horizon, combined = ticker(symbol), bars(horizon), is_combined(forecast)
         try:
@@ -79,7 +79,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         levels: Iterable[float] = LEVELS,
         **options: Unpack[ForecastOptions],
     ) -> ForecastFrame:
-        """As `KronosClient.forecast`; `options` are those of `forecast_many`."""
+        """Return a forecast as `KronosClient.forecast` does. `options`: see `forecast_many`."""
         symbol, levels = ticker(symbol), quantile_levels(levels)
         asked = [symbol] if history is None else {symbol: history}
         async with aclosing(self.forecast_many(asked, horizon, **options)) as answers:
@@ -102,7 +102,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> AsyncGenerator[Answer]:
-        """As `KronosClient.forecast_many`, for `async for`."""
+        """Yield forecasts as `KronosClient.forecast_many` does, for `async for`."""
         refuse_in_backtest("AsyncKronosClient")
         drawn = sampling(
             samples=self.samples if samples is None else samples,
@@ -132,7 +132,7 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         nixtla: bool = False,
         **options: Unpack[ForecastOptions],
     ) -> "pd.DataFrame":
-        """As `KronosClient.forecast_frame`."""
+        """Return forecasts as `KronosClient.forecast_frame` does."""
         levels = quantile_levels(levels)
         asked = LongFrame.of(frame, id_column, timestamp_column)
         batches = self.forecast_many(asked.histories, horizon, **options)
@@ -140,17 +140,17 @@ class AsyncKronosClient(ClientBase["httpx2.AsyncClient", AsyncSpaceClient]):
         return asked.answer(answers, levels=levels, nixtla=nixtla)
 
     async def health(self) -> dict[str, Any]:
-        """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
+        """Return the Space's /health: model, boot_id, version … Raises SpaceError."""
         return await self.space.health()
 
     async def is_healthy(self) -> bool:
-        """True when a forecast could be asked for now."""
+        """Return whether a forecast can be requested now."""
         return self._space is not None and await self._space.is_healthy()
 
     async def wait_until_ready(
         self, timeout: float = 900.0, *, other_than: str | None = None
     ) -> dict[str, Any]:
-        """As `KronosClient.wait_until_ready`."""
+        """Wait as `KronosClient.wait_until_ready` does."""
         return await self.space.wait_until_ready(timeout, other_than=other_than)
 
     async def _served(

@@ -1,4 +1,4 @@
-"""What both clients have in common: settings, histories, stored forecasts and frames."""
+"""Common parts of both clients: settings, histories, stored forecasts and frames."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,13 +31,13 @@ from tradingbot.space.wire import SeriesRequest, Unsendable, prepared
 if TYPE_CHECKING:
     from tradingbot.typing import SessionFactory
 
-Http = TypeVar("Http")  # a session of the caller's own
+Http = TypeVar("Http")  # the caller's session
 Space = TypeVar("Space", SpaceClient, AsyncSpaceClient)
 RECENT = 60  # closes that a chart shows before the forecast
 
 
 class ForecastOptions(TypedDict, total=False):
-    """Keyword arguments of `forecast_many`, and of what is built upon it."""
+    """Keyword arguments of `forecast_many` and of the methods based on it."""
 
     interval: str
     samples: int | None
@@ -50,9 +50,9 @@ class ForecastOptions(TypedDict, total=False):
 
 
 class ClientBase(Generic[Http, Space]):
-    """Knows what to ask and what to make of the answer; how it is sent is the clients' own."""
+    """Builds requests and processes answers; subclasses send them."""
 
-    _kind: type[Any]  # makes `space`, the client of the Space alone
+    _kind: type[Any]  # the class of `space`
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class ClientBase(Generic[Http, Space]):
         self._sources: dict[int, DataService] = {}
         self._sessions = sessions
         self._space: Space | None = None
-        with suppress(ConfigError):  # `space` raises it: stored forecasts need no Space
+        with suppress(ConfigError):  # raised later by `space`: stored forecasts need no Space
             self._space = self._kind(SpaceAddress.of(settings, timeout=timeout), http=http)
 
     @property
     def space(self) -> Space:
-        """The client of the Space alone. Raises ConfigError when there is no Space's address."""
+        """Return the client of the Space. Raises ConfigError without a Space's address."""
         return self._space or self._kind(SpaceAddress.of(self._settings))
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class ClientBase(Generic[Http, Space]):
         combined: bool,
         events: tuple[Event, ...],
     ) -> "Asked":
-        if isinstance(symbols, str):  # else each letter would be a ticker
+        if isinstance(symbols, str):  # otherwise each letter would be a ticker
             symbols = [symbols]
 
         def history_of(symbol: str) -> pd.DataFrame:
@@ -119,7 +119,7 @@ class ClientBase(Generic[Http, Space]):
                 )
             return self._data_for(horizon).history(symbol, interval=interval)
 
-        # the record is of paths that were drawn so
+        # the record covers only paths drawn with these settings
         usual = (sampling["temperature"], sampling["top_p"]) == (TEMPERATURE, TOP_P)
         postprocessing = StoredPostprocessing(self._sessions, combined=combined) if usual else None
         return Asked(
@@ -150,11 +150,11 @@ class ClientBase(Generic[Http, Space]):
         return frame
 
     def _stored(self, symbol: str, horizon: int, *, combined: bool) -> Forecast | None:
-        """The stored forecast from the latest complete session, in today's prices."""
+        """Return the stored forecast as of the latest complete session, in today's prices."""
         try:
             data = self._data_for(horizon)
             now = data.now()
-        except KronosError:  # no clock, no answer to what is latest
+        except KronosError:  # without a clock the latest session is unknown
             return None
         found = stored_forecast(
             symbol,
@@ -165,12 +165,12 @@ class ClientBase(Generic[Http, Space]):
         )
         try:
             return found if found is None or combined else found.uncombined()
-        except DataError:  # the combined one is all that is stored
+        except DataError:  # the stored forecast is combined already
             return None
 
 
 class Asked:
-    """Tickers that were asked for: `requests`, read as they are sent, and what to make of answers.
+    """Requested tickers: `requests`, built as they are sent, and the processing of answers.
 
     A history is kept from its request to its answer.
     """
@@ -201,7 +201,7 @@ class Asked:
         )
 
     def served(self, symbol: str, answer: Forecast | KronosError) -> Forecast | KronosError:
-        """The answer as bots are given it: combined or calibrated, as the record allows."""
+        """Return the answer as served: combined or calibrated, depending on the record."""
         if isinstance(answer, KronosError):
             return answer
         history = self._histories[symbol].popleft()

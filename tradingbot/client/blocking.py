@@ -1,4 +1,4 @@
-"""Forecasts for bots: histories go to the Space, forecasts come back, or None with one warning."""
+"""Forecasts for bots: send histories to a Space, and return forecasts."""
 
 import logging
 from collections.abc import Generator, Iterable, Mapping
@@ -31,13 +31,16 @@ logger = logging.getLogger(__name__)
 
 
 class KronosClient(ClientBase["requests.Session", SpaceClient]):
-    """A Space's forecasts of tickers.
+    """Forecasts of tickers from a Space.
 
-    What neither the arguments nor `settings` say is read from the environment: KRONOS_SPACE_URL,
+    What neither the arguments nor `settings` give is read from the environment: KRONOS_SPACE_URL,
     KRONOS_API_KEY, HF_TOKEN and HF_SPACE_REPO (for a private Space), KRONOS_DATA_SOURCE,
-    KRONOS_SAMPLES. Nothing is opened before the first call. `http` is a requests.Session of your
-    own, which other threads will use and nobody closes; `sessions` makes a database session.
-    `timeout` is the limit of one answer in seconds, 300 by default.
+    KRONOS_SAMPLES. Nothing is opened before the first call.
+
+    Args:
+        http: Your own requests.Session. Other threads use it; the client does not close it.
+        sessions: Makes database sessions.
+        timeout: Seconds to wait for one answer, 300 by default.
 
     >>> with KronosClient("http://127.0.0.1:7860", data=DataService("sample")) as client:
     ...     forecast = client.predict("AAPL", horizon=5)  # a DataFrame, or None
@@ -61,19 +64,20 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
     def predict(
         self, symbol: str, horizon: int = 5, *, forecast: str = "combined"
     ) -> ForecastFrame | None:
-        """The next `horizon` daily bars, or None after one warning that names the cause.
+        """Return the next `horizon` daily bars, or None after one warning that names the cause.
 
         Columns: target_date, open, high, low, close, volume, close_p10, close_p50, close_p90,
-        prob_up. `attrs["source"]` is "space", or "stored" when the Space could not answer and
-        the database holds the forecast made from the latest complete session.
-        open to volume are Kronos' own means; the close_p… and prob_up are what the record makes of
-        its forecast: `attrs["calibration"]` says "combined …", "conformal …" (as wide as they have
-        to be) or "raw", and the column kronos_share how much of them is Kronos' own;
-        `attrs["track_record"]`, in a sentence, how good this model's forecasts were. With
-        `forecast="kronos"` nothing is combined.
+        prob_up, kronos_share. open to volume are means of Kronos' own paths. The close_p… and
+        prob_up are the served distribution, combined and calibrated by the model's record.
+        kronos_share is Kronos' share in it.
+
+        `attrs["source"]` is "space", or "stored" if the Space could not answer and the database has
+        the forecast as of the latest complete session. `attrs["calibration"]` is "combined …",
+        "conformal …" (widths calibrated) or "raw". `attrs["track_record"]` is a sentence on how
+        good this model's forecasts were. With `forecast="kronos"` nothing is combined.
 
         Raises:
-            ValueError: `symbol` is no text or `horizon` no whole number from 1 on.
+            ValueError: `symbol` is not text, or `horizon` is not a whole number from 1.
         """
         refuse_in_backtest("KronosClient")
         symbol, horizon, combined = ticker(symbol), bars(horizon), is_combined(forecast)
@@ -103,22 +107,26 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> ForecastFrame:
-        """As `predict`, but from the Space only, and a failure is raised (see errors.py).
+        """Return a forecast from the Space. Unlike `predict`, raise an error if it fails
+        (errors.py).
 
-        `history` are candles of your own, as `forecast_many` takes them; without them they are
-        looked up in the data source.
-        `levels` from 0.05 to 0.95 become columns: close_p10 for 0.1. `samples` paths are drawn at
-        `temperature` from the likeliest tokens that make up `top_p`; with `paths=True` they come
-        along, as the array `paths`, moved onto the quantiles rank by rank. With another temperature
-        or top_p than the job's the quantiles are the model's own: the record is not of such
-        forecasts. With `forecast="kronos"` they are its own, calibrated, and not combined.
-        `events` are questions about the paths, such as "touch +2%" or "reach +3% before -2%"; the
-        answers, read off the same moved paths, are columns of their names, and with their error in
-        `events` of the frame (see `tradingbot.path_events`).
-        Without `seed` the same candles give the same forecast; with one, you choose the draw.
+        Without `seed`, equal candles give equal forecasts; a seed chooses other paths.
+
+        Args:
+            history: Your own candles, as `forecast_many` takes them. Default: from the data source.
+            levels: From 0.05 to 0.95; each becomes a column, close_p10 for 0.1.
+            samples: Number of sample paths.
+            temperature, top_p: How tokens are drawn. With values other than the job's the quantiles
+                are the model's own, since the record does not cover them.
+            paths: Return the paths too, as the array `paths`, moved onto the served quantiles rank
+                by rank.
+            forecast: "kronos" for the model's own quantiles, calibrated and not combined.
+            events: Events such as "touch +2%" or "reach +3% before -2%". Their probabilities, from
+                the same moved paths, are columns of these names; the frame's `events` has their
+                errors (see `tradingbot.path_events`).
 
         Raises:
-            ValueError: An argument is not one of those.
+            ValueError: An argument is invalid.
         """
         symbol, levels = ticker(symbol), quantile_levels(levels)
         asked = [symbol] if history is None else {symbol: history}
@@ -152,15 +160,17 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         events: str | Iterable[str] = (),
         forecast: str = "combined",
     ) -> Generator[Answer]:
-        """(symbol, Forecast or KronosError) for each ticker, batch by batch as they arrive.
+        """Yield (symbol, Forecast or KronosError) for each ticker, as batches arrive.
 
-        A mapping brings its own histories: frames as yfinance gives them, with a column of dates,
-        or of another library (see `tradingbot.markets.frames.normalised`). Tickers alone are
-        looked up in the data source. The other arguments are those of `forecast`.
-        Quantiles are combined with plain forecasts, or calibrated, as the database's record of the
-        model allows (`Forecast.calibration`, `shares`). One bad ticker never spoils the others.
-        ConfigError when there is no Space's address. The next requests are prepared and sent
-        meanwhile; close the generator to stop that.
+        `symbols` are tickers, looked up in the data source, or a mapping of tickers to histories:
+        frames of yfinance, frames with a column of dates, or of another library (see
+        `tradingbot.markets.frames.normalised`). Other arguments as in `forecast`. Quantiles are
+        combined or calibrated by the model's record in the database (`Forecast.calibration`,
+        `shares`). A bad ticker does not affect the others. Further requests are prepared and sent
+        in the background; close the generator to stop that.
+
+        Raises:
+            ConfigError: There is no Space's address.
         """
         refuse_in_backtest("KronosClient")
         drawn = sampling(
@@ -191,21 +201,23 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
         nixtla: bool = False,
         **options: Unpack[ForecastOptions],
     ) -> "pd.DataFrame":
-        """The forecasts of all tickers of a frame of candles, as one long frame.
+        """Return the forecasts of all tickers in a frame of candles, as one long frame.
 
-        `id_column` holds the tickers and `timestamp_column` the times, both as columns or levels of
-        the index; without them those of the usual names are found. A wide frame, as
-        `yfinance.download` gives it, and a mapping of tickers to frames do too.
-        The answer has a row a ticker and future bar: the ticker, its
-        `target_date` and the columns of `forecast`, under the names of the frame's columns that
-        were given. With `nixtla`, the columns are those of Nixtla's libraries: unique_id, ds,
-        Kronos, Kronos-lo-80 … `options` are those of `forecast_many`.
+        The result has a row per ticker and future bar: the ticker, its `target_date`, and the
+        columns of `forecast`, named as in the given frame. `attrs["errors"]` maps tickers without a
+        forecast to the reason.
 
-        `attrs["errors"]` names the tickers without a forecast, and why.
+        Args:
+            frame: A long frame, a wide one as from `yfinance.download`, or a mapping of tickers to
+                frames.
+            id_column, timestamp_column: The columns or index levels of tickers and times. Default:
+                found by their usual names.
+            nixtla: Name the columns as Nixtla's libraries do: unique_id, ds, Kronos, Kronos-lo-80 …
+            options: As for `forecast_many`.
 
         Raises:
             KronosError: No ticker has a forecast; the first ticker's error.
-            ValueError: An argument is not one of those.
+            ValueError: An argument is invalid.
         """
         levels = quantile_levels(levels)
         asked = LongFrame.of(frame, id_column, timestamp_column)
@@ -220,18 +232,18 @@ class KronosClient(ClientBase["requests.Session", SpaceClient]):
     # the Space's state -------------------------------------------------------------------
 
     def health(self) -> dict[str, Any]:
-        """What the Space says about itself: model, boot_id, version …; SpaceError otherwise."""
+        """Return the Space's /health: model, boot_id, version … Raises SpaceError."""
         return self.space.health()
 
     def is_healthy(self) -> bool:
-        """True when a forecast could be asked for now."""
+        """Return whether a forecast can be requested now."""
         return self._space is not None and self._space.is_healthy()
 
     def wait_until_ready(
         self, timeout: float = 900.0, *, other_than: str | None = None
     ) -> dict[str, Any]:
-        """Ask /health until it is ok and its boot_id is not `other_than`; returns its answer.
+        """Poll /health until it is ok and its boot_id is not `other_than`; return the answer.
 
-        SpaceUnavailable after `timeout` seconds; an address that is no Space is refused at once.
+        Raises SpaceUnavailable after `timeout` seconds, or at once if the address is not a Space.
         """
         return self.space.wait_until_ready(timeout, other_than=other_than)

@@ -1,4 +1,4 @@
-"""The forecast of one ticker as a frame of pandas; `long_frames` has those of many."""
+"""The forecast of one ticker as a pandas frame; `long_frames` has those of many."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +10,9 @@ from tradingbot.forecast import LEVELS, Forecast, as_html
 
 
 class ForecastFrame(pd.DataFrame):
-    """One row a future bar: a DataFrame that also knows the `forecast` that it shows.
+    """A DataFrame with one row per future bar, which also has its `forecast`.
 
-    What is selected or computed from it is an ordinary DataFrame.
+    Selections and computations return ordinary DataFrames.
     """
 
     _metadata = ["forecast"]  # noqa: RUF012 - as pandas wants it
@@ -34,19 +34,20 @@ class ForecastFrame(pd.DataFrame):
 
     @property
     def paths(self) -> np.ndarray | None:
-        """The sample paths, float64, samples x horizon x [open, high, low, close, volume].
+        """Return the sample paths, float64, samples x horizon x [open, high, low, close, volume].
 
-        None unless they were asked for. They agree with the quantiles: rank by rank, the model's
-        own are moved onto those that are served.
+        None unless requested. They agree with the quantiles: the model's own paths are moved onto
+        the served quantiles, rank by rank.
         """
         return self.forecast.paths
 
     @property
     def events(self) -> pd.DataFrame:
-        """One row an event and future bar: its chance by the end of that bar, and the error.
+        """Return one row per event and future bar: its probability by the end of that bar, and
+        error.
 
         `low` and `high` are the 95 % interval of the Monte Carlo error. `mean` is the mean drawdown
-        or range over the paths in per cent, `mean_error` its standard error; NaN of other events.
+        or range over the paths in per cent, `mean_error` its standard error; NaN for other events.
         """
         measures = ["probability", "low", "high", "mean", "mean_error"]
         unknown = [float("nan")] * self.forecast.horizon
@@ -63,16 +64,16 @@ class ForecastFrame(pd.DataFrame):
         return pd.DataFrame(rows, columns=["event", "step", "target_date", *measures])
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as an ordinary DataFrame."""
+        """Return the rows as an ordinary DataFrame."""
         plain = pd.DataFrame(self)
         plain.attrs = dict(self.attrs)
         return plain
 
     @property
     def plot(self) -> "ForecastPlot":
-        """`plot()` is a plotly figure of the close: recent ones, the median and its bands.
+        """Return the accessor whose call `plot()` gives a plotly figure of recent closes and bands.
 
-        With arguments, and as `plot.line(…)`, it is pandas' own.
+        With arguments, or as `plot.line(…)`, it is pandas' own plot.
         """
         return ForecastPlot(self)
 
@@ -81,7 +82,7 @@ class ForecastFrame(pd.DataFrame):
 
 
 class ForecastPlot(pd.plotting.PlotAccessor):
-    """`plot` of a ForecastFrame."""
+    """The `plot` accessor of a ForecastFrame."""
 
     _parent: ForecastFrame
 

@@ -1,4 +1,4 @@
-"""Frames of many tickers' candles, and the long frame of their forecasts."""
+"""Frames with candles of many tickers, and the long frame of their forecasts."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,23 +15,22 @@ from tradingbot.markets.frames import tickers_of, to_pandas
 
 @dataclass(frozen=True)
 class LongFrame:
-    """Candles of many tickers; `answer` writes their forecasts under the names of their frame."""
+    """Candles of many tickers; `answer` returns forecasts with the frame's column names."""
 
     histories: dict[str, Any]  # ticker -> its candles
-    names: dict[str, Any]  # ticker -> what the frame calls it: "aapl" of AAPL
+    names: dict[str, Any]  # ticker -> its name in the frame: "aapl" for AAPL
     id_column: str
     time_column: str
 
     @classmethod
     def of(cls, frame: Any, id_column: str | None, time_column: str | None) -> "LongFrame":
-        """The candles of `frame`, whose tickers are in a column or in a level of the index.
+        """Read a frame with tickers in a column or an index level.
 
-        It may also be a wide one, as `yfinance.download` gives it, or a mapping of tickers to
-        frames.
+        It may also be a wide one, as from `yfinance.download`, or a mapping of tickers to frames.
 
         Raises:
             DataError: The frame has no rows or no such columns, a row has no ticker, or two names
-                are of one ticker.
+                mean the same ticker.
         """
         names: dict[str, Any] = {}
         found = _by_name(frame, id_column, time_column)
@@ -50,7 +49,7 @@ class LongFrame:
         levels: Iterable[float],
         nixtla: bool,
     ) -> pd.DataFrame:
-        """One frame of all forecasts. `attrs["errors"]` says why a ticker has none.
+        """Return one frame of all forecasts. `attrs["errors"]` maps failed tickers to the reason.
 
         Raises:
             KronosError: No ticker has a forecast; the first ticker's error.
@@ -78,13 +77,13 @@ class LongFrame:
 
 
 def _key(name: Any) -> Any:
-    """A ticker's name as JSON takes it for a key: a number of numpy is none of Python's."""
+    """Convert a ticker's name to a JSON key; numpy's numbers are not accepted as such."""
     plain = name.item() if isinstance(name, np.generic) else name
     return plain if isinstance(plain, str | int | float) else str(plain)
 
 
 def _by_name(frame: Any, id_column: str | None, time_column: str | None) -> dict[Any, Any]:
-    """Each ticker's candles, in the order of their first rows."""
+    """Return each ticker's candles, in the order of first rows."""
     if isinstance(frame, Mapping):
         if not frame:
             raise DataError("no ticker has candles")
@@ -110,7 +109,7 @@ def _by_name(frame: Any, id_column: str | None, time_column: str | None) -> dict
 
 
 def _without_index(table: pd.DataFrame, time_column: str | None) -> pd.DataFrame:
-    """The levels of the index as columns; one that only counts stays."""
+    """Turn index levels into columns; a plain row count stays the index."""
     names: list[Hashable] = []
     for level in range(table.index.nlevels):
         name = table.index.names[level]
@@ -129,9 +128,9 @@ def _without_index(table: pd.DataFrame, time_column: str | None) -> pd.DataFrame
 
 
 def _as_nixtla(frame: pd.DataFrame, levels: Iterable[float], events: Iterable[str]) -> pd.DataFrame:
-    """Columns as in StatsForecast: unique_id, ds, the mean, and lo and hi of each interval.
+    """Rename columns as in StatsForecast: unique_id, ds, the mean, and lo and hi per interval.
 
-    Those of events keep their names.
+    Columns of events keep their names.
     """
     names = {"symbol": "unique_id", "target_date": "ds", "close": "Kronos"}
     for level in levels:

@@ -1,4 +1,4 @@
-"""What a caller asks for, checked: a program's mistake is a ValueError that names the value."""
+"""Validation of callers' arguments: a programming mistake is a ValueError with the value."""
 
 import math
 import operator
@@ -14,14 +14,14 @@ MAX_SEED = 2**63 - 1
 
 
 def ticker(symbol: object) -> str:
-    """' spy ' -> SPY."""
+    """Normalise a ticker: ' spy ' -> SPY."""
     if not isinstance(symbol, str) or not symbol.strip():
         raise ValueError(f"symbol={symbol!r}: expected a ticker, such as 'SPY'")
     return symbol.strip().upper()
 
 
 def bars(horizon: object) -> int:
-    """Whole numbers of any type, numpy's too."""
+    """Validate a number of bars; accepts whole numbers of any type, including numpy's."""
     number = _whole(horizon)
     if number is None or number < 1:
         raise ValueError(f"horizon={horizon!r}: expected a whole number, at least 1")
@@ -33,7 +33,7 @@ def bars(horizon: object) -> int:
 def sampling(
     *, samples: object, temperature: object, top_p: object, seed: object, paths: bool
 ) -> dict[str, Any]:
-    """How paths are drawn, as arguments of `tradingbot.space.wire.prepared`."""
+    """Validate how paths are drawn; returns arguments of `tradingbot.space.wire.prepared`."""
     count = _whole(samples)
     if count is None or not 1 <= count <= MAX_SAMPLES:
         raise ValueError(f"samples={samples!r}: expected a whole number from 1 to {MAX_SAMPLES}")
@@ -50,21 +50,21 @@ def sampling(
 
 
 def is_combined(forecast: object) -> bool:
-    """Whether the forecast is to be combined with plain ones: "combined", or else "kronos"."""
+    """Return whether to combine the forecast: True for "combined", False for "kronos"."""
     if forecast not in ("combined", "kronos"):
         raise ValueError(f"forecast={forecast!r}: expected 'combined' or 'kronos'")
     return forecast == "combined"
 
 
 def path_events(events: object) -> tuple[Event, ...]:
-    """Texts, or one text with commas between them; see `tradingbot.path_events`."""
+    """Parse events: texts, or one text separated by commas; see `tradingbot.path_events`."""
     if not isinstance(events, Iterable):
         raise ValueError(f"events={events!r}: expected texts, such as ['touch +2%']")
     return parse_events(events)
 
 
 def quantile_levels(levels: Iterable[float]) -> tuple[float, ...]:
-    """Ascending, each once."""
+    """Validate quantile levels; return them ascending, without duplicates."""
     least, most = QUANTILE_LEVELS[0], QUANTILE_LEVELS[-1]
     if isinstance(levels, str | bytes) or not isinstance(levels, Iterable):
         raise ValueError(f"levels={levels!r}: expected numbers, such as (0.1, 0.5, 0.9)")

@@ -1,1 +1,1 @@
-"""The HTML report: read a record, compute figures, render a page."""
+"""HTML reports: read a record, compute statistics, render a page."""

@@ -1,4 +1,4 @@
-"""The data of a report, read from a backtest's file instead of the database."""
+"""Read a report's data from a backtest file instead of the database."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +33,11 @@ PRICES = ["open", "high", "low", "close"]
 def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
     """Read a backtest's forecasts of `symbols` (all, if empty), combined as they would be served.
 
-    Nothing looks ahead: each forecast is combined with what earlier ones had taught. Forecasts of
-    days that the model was trained on count only where there are no others.
+    There is no look-ahead: each forecast is combined with what earlier ones had taught. Forecasts
+    of days in the model's training count only if there are no others.
 
     Raises:
-        ConfigError: It is no such file, or has no such forecasts with an outcome.
+        ConfigError: It is not a backtest file, or has no such forecasts with an outcome.
     """
     rows = read_rows(path)
     there = sorted(rows["symbol"].unique())
@@ -68,7 +68,7 @@ def read_backtest(path: Path, symbols: Sequence[str]) -> Record:
 
 
 def _served(record: Sequence[ForecastOutcomes], combined: Floats) -> list[ForecastOutcomes]:
-    """Each with the combined quantiles in the place of the model's own, where there are any."""
+    """Return the forecasts with combined quantiles in place of the model's, where available."""
     found, at = [], 0
     for one in record:
         theirs = combined[at : at + len(one)]
@@ -81,7 +81,7 @@ def _served(record: Sequence[ForecastOutcomes], combined: Floats) -> list[Foreca
 
 def _ticker(record: ForecastOutcomes, bars: pd.DataFrame) -> TickerRecord:
     candles = bars.reindex(columns=PRICES)
-    for name in PRICES[:3]:  # an older file has only closes
+    for name in PRICES[:3]:  # older files have closes only
         candles[name] = candles[name].fillna(candles["close"])
     shown = candles.tail(SHOWN_SESSIONS)
     return TickerRecord(

@@ -1,6 +1,6 @@
-"""The numbers that `static/report.js` draws, each of them once.
+"""Data of the charts that `static/report.js` draws.
 
-    {"calendars": [["2024-05-14", …], …],         days that tickers share
+    {"calendars": [["2024-05-14", …], …],         days shared by several tickers
      "tickers": [{"calendar": 0, "ohlc": [[…], [high], [low], [close]],
                   "fan": {"as_of", "last_close", "days", "quantiles": (5, days)},
                   "past": [{"step": 1, "quantiles": (5, days)}, …]}],
@@ -8,7 +8,7 @@
      "pit": {"given", "raw"}, "skill": {"steps", "given", "raw"},
      "shares": {"days": […], "names": […], "values": (names, days)}}
 
-A series is {"value": […], "low": […] or null, "high": …}; shares, not per cent.
+A series is {"value": […], "low": […] or null, "high": …}; values are shares, not per cent.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ from tradingbot.reports.record import ForecastFan, Record, TickerRecord
 
 
 def chart_data(record: Record, figures: Figures) -> dict[str, Any]:
-    """Return what the page holds as JSON: lists, texts and numbers, None for NaN."""
+    """Return the charts' data in JSON types; None for NaN."""
     calendars: dict[tuple[str, ...], int] = {}
     tickers = [_ticker(one, calendars) for one in record.tickers]
     shares = {"shares": _shares(record.shares_by_day)} if record.shares_by_day.days else {}
@@ -59,6 +59,6 @@ def _fan(fan: ForecastFan) -> dict[str, Any]:
 
 
 def rounded(values: Any) -> list[float | None]:
-    """Six digits are more than a chart can show; None for NaN."""
+    """Round to six digits, more than a chart can show; None for NaN."""
     numbers = np.asarray(values, dtype="float64").tolist()
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in numbers]

@@ -1,4 +1,4 @@
-"""What the combined forecast is made of: the share of each forecaster, by steps and by days."""
+"""Shares of each forecaster in the combined forecast, by step and by day."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,36 +21,36 @@ if TYPE_CHECKING:
 
     from tradingbot.typing import Floats
 
-NAMES = ("Kronos", "Random walk", "EWMA walk", "Range walk")  # of FORECASTERS
+NAMES = ("Kronos", "Random walk", "EWMA walk", "Range walk")  # display names of FORECASTERS
 
 
 @dataclass(frozen=True)
 class StepShares:
-    """The shares of one step ahead, over all asset classes."""
+    """Shares at one step ahead, over all asset classes."""
 
     step: int
-    shares: tuple[float, ...]  # of FORECASTERS; their sum is 1
-    forecasts: int  # that they were learnt from
+    shares: tuple[float, ...]  # in the order of FORECASTERS; sum 1
+    forecasts: int  # number of forecasts they were learnt from
     sessions: int
     until: datetime
-    served: bool  # whether that is enough to be given to bots
+    served: bool  # whether the record suffices to serve the combination
 
 
 def read_shares(session: "Session", model: str, revision: str, interval: str) -> list[StepShares]:
-    """Return the shares that are stored for this revision; none where nothing was learnt yet."""
+    """Return the stored shares of this revision, or [] if nothing is learnt yet."""
     found = load_combination(session, (model, revision, interval))
     pools = {} if found is None else found.pools
     return shares_of({step: state for (kind, step), state in pools.items() if kind == ALL_CLASSES})
 
 
 def _models_together(weights: list[float]) -> tuple[float, ...]:
-    """Of FORECASTERS: the shares that challengers have earned are added to Kronos'."""
+    """Return the shares of FORECASTERS, with challengers' shares added to Kronos'."""
     own, rivals = weights[: len(FORECASTERS)], weights[len(FORECASTERS) :]
     return own[0] + sum(rivals), *own[1:]
 
 
 def shares_of(states: Mapping[int, State]) -> list[StepShares]:
-    """Return one row a step ahead of what was learnt."""
+    """Return one row per step ahead."""
     return [
         StepShares(
             step=step,
@@ -67,26 +67,26 @@ def shares_of(states: Mapping[int, State]) -> list[StepShares]:
 
 @dataclass(frozen=True)
 class SharesByDay:
-    """How the shares moved, the mean over tickers and steps; no days where nothing was combined."""
+    """Shares over time, averaged over tickers and steps; no days if nothing was combined."""
 
     days: Sequence[datetime] = ()
-    shares: Sequence[tuple[float, ...]] = ()  # (days,) of FORECASTERS
+    shares: Sequence[tuple[float, ...]] = ()  # (days,) in the order of FORECASTERS
 
 
 def read_shares_by_day(
     session: "Session", model: str, revision: str, interval: str, since: datetime
 ) -> SharesByDay:
-    """Return the shares that forecasts made from `since` on were served with."""
+    """Return the shares in forecasts made from `since` on."""
     sums: dict[datetime, Floats] = {}
     for day, shares, n in shares_by_day(
         session, model=model, revision=revision, interval=interval, since=since
     ):
         try:
-            of_models = sum(shares[rival] for rival in rivals_of(shares))  # as one with Kronos
+            of_models = sum(shares[rival] for rival in rivals_of(shares))  # added to Kronos' share
             row = n * np.array([float(shares.get(name, 0.0)) for name in FORECASTERS])
             row[0] += n * of_models
         except (AttributeError, TypeError, ValueError):
-            continue  # of a damaged row
+            continue  # a damaged row
         if np.isfinite(row).all() and row.sum() > 0:
             sums[day] = sums.get(day, 0.0) + row
     return SharesByDay(
@@ -95,7 +95,7 @@ def read_shares_by_day(
 
 
 def shares_by_day_of(courses: Mapping[int, Course]) -> SharesByDay:
-    """Return the shares after each session of all steps."""
+    """Return the shares after each session, over all steps."""
     by_step = [
         pd.DataFrame([state.weights for state in course.states[1:]], course.sessions)
         for course in courses.values()

@@ -1,4 +1,4 @@
-"""What the newest forecasts say of events on the way."""
+"""Event probabilities in the newest forecasts."""
 
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-Chances = dict[str, dict[int, float]]  # event -> step -> chance by the end of that bar
+Chances = dict[str, dict[int, float]]  # event -> step -> probability by the end of that bar
 
 
 def read_chances(
     session: "Session", model: str, interval: str, newest: "Iterable[tuple[str, datetime, float]]"
 ) -> dict[str, Chances]:
-    """Return by ticker what is stored beside its newest forecast.
+    """Return by ticker the events stored with its newest forecast.
 
-    `newest` has each ticker's as_of, and what that bar closes at in today's candles.
+    `newest` has each ticker's as_of, and that bar's close in today's candles.
     """
     by_day: dict[datetime, dict[str, float | None]] = {}
     for symbol, as_of, close in newest:
@@ -29,5 +29,5 @@ def read_chances(
             session, model=model, interval=interval, closes=closes, as_of=as_of
         ):
             of_event = found.setdefault(row.symbol, {}).setdefault(row.event, {})
-            of_event[row.horizon_days] = row.probability  # the newest vintage comes last
+            of_event[row.horizon_days] = row.probability  # rows of the newest vintage come last
     return found

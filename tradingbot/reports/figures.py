@@ -1,7 +1,7 @@
-"""How good the forecasts of a report were, in numbers for its charts, and how sure one may be.
+"""Statistics of a report's forecasts for its charts, with confidence intervals.
 
-All figures are of the forecasts in `Record.outcomes`. Each interval is of 95 %, and from resampled
-sessions (`evaluation/statistics.py`).
+All are computed from `Record.outcomes`. Intervals are 95 % intervals from resampled sessions
+(`evaluation/statistics.py`).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,15 +17,16 @@ from tradingbot.evaluation.statistics import interval, resampled
 from tradingbot.reports.record import Record
 from tradingbot.typing import Floats
 
-Series = dict[str, list[float] | None]  # value, and low and high, or None for both
+Series = dict[str, list[float] | None]  # value, low and high; None for both without an interval
 
-NOMINAL = tuple(round(0.1 * i, 1) for i in range(1, 10))  # the central bands of the 19 levels
-_MIDDLE = len(LEVELS) // 2  # where the median is
+# nominal coverage of the central bands of the 19 levels
+NOMINAL = tuple(round(0.1 * i, 1) for i in range(1, 10))
+_MIDDLE = len(LEVELS) // 2  # index of the median
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval, None where too few sessions stand behind it."""
+    """A statistic and its interval, which is None if there are too few sessions."""
 
     value: float
     low: float | None
@@ -34,17 +35,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Figures:
-    """The record in figures; `overall` is None where there is none, the charts where it is thin."""
+    """Statistics of the record. `overall` is None without outcomes, charts with too few."""
 
     overall: ForecastMetrics | None
-    skill: Estimate | None  # of CRPS against the random walk
+    skill: Estimate | None  # of CRPS relative to the random walk
     steps: list[tuple[int, ForecastMetrics, Estimate | None]]
     tickers: dict[str, ForecastMetrics]
-    charts: dict[str, Any]  # reliability, pit and skill, as report.js takes them
+    charts: dict[str, Any]  # reliability, pit and skill, as report.js expects them
 
 
 def compute_figures(record: Record) -> Figures:
-    """Never fails for a thin record: what cannot be known of it is None."""
+    """Compute the statistics. Does not fail for a short record: unknown ones are None."""
     every = record.outcomes
     if not every:
         return Figures(None, None, [], {}, {})
@@ -85,7 +86,7 @@ def compute_figures(record: Record) -> Figures:
 
 
 def _skills(tally: MetricAccumulator, step: int | None = None) -> dict[str, Series | None]:
-    """1 - CRPS / the random walk's: of what was given and, where it differs, of the model's own."""
+    """Return 1 - CRPS / the random walk's: served and, if different, the model's own."""
     session, steps, sums = tally.sums(
         "n", "compared", "compared_crps", "crps", "raw_crps", "walk_crps"
     )
@@ -97,16 +98,16 @@ def _skills(tally: MetricAccumulator, step: int | None = None) -> dict[str, Seri
         pair = np.column_stack([losses, walk])
         return _series(session, block, pair, lambda sums: 1 - sums[..., :1] / sums[..., 1:])
 
-    # the model's own errors are known as a whole, also of forecasts that no walk stands beside
+    # the model's own errors exist for forecasts without a walk too
     raw = not np.array_equal(all_given, all_raw) and np.array_equal(n, compared)
     return {"given": skill(given), "raw": skill(all_raw) if raw else None}
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Forecasts of all tickers side by side."""
+    """Forecasts of all tickers in arrays."""
 
-    session: NDArray[np.datetime64]  # (n,) the target
+    session: NDArray[np.datetime64]  # (n,) target session
     step: NDArray[np.int64]  # (n,)
     actual: Floats  # (n,)
     given: Floats  # (n, 19) quantiles
@@ -121,7 +122,7 @@ class _Sample:
 
 
 def _both(sample: _Sample, of: Callable[[Floats, Floats], NDArray[np.bool_]]) -> dict[str, Any]:
-    """The share of forecasts for which each column of `of(quantiles, actual)` is true."""
+    """Return, for served and raw quantiles, the share of forecasts for which `of` is true."""
 
     def shares(quantiles: Floats) -> Series:
         true = of(quantiles, sample.actual[:, None])
@@ -134,13 +135,13 @@ def _both(sample: _Sample, of: Callable[[Floats, Floats], NDArray[np.bool_]]) ->
 
 
 def _coverage(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
-    """(n, 9): whether the close lies inside each of the bands NOMINAL."""
+    """Return whether the close is inside each of the bands NOMINAL, (n, 9)."""
     away = np.arange(1, len(NOMINAL) + 1)
     return (quantiles[:, _MIDDLE - away] <= actual) & (actual <= quantiles[:, _MIDDLE + away])
 
 
 def _places(quantiles: Floats, actual: Floats) -> NDArray[np.bool_]:
-    """(n, 20): in which twentieth of the forecast the close lies; each should be so as often."""
+    """Return which twentieth of the forecast contains the close, (n, 20); uniform if calibrated."""
     below = (quantiles < actual).sum(axis=1, keepdims=True)
     lies_in: NDArray[np.bool_] = below == np.arange(quantiles.shape[1] + 1)
     return lies_in
@@ -152,7 +153,7 @@ def _series(
     values: Floats,
     figures: Callable[[Floats], Floats],
 ) -> Series:
-    """`figures` turns sums of `values`, (…, k), into the figures, (…, m)."""
+    """Return a series with intervals. `figures` turns sums of `values`, (…, k), into (…, m)."""
     sums, drawn = resampled(session, values, block=block)
     ends = interval(figures(drawn))
     low, high = (None, None) if ends is None else (end.tolist() for end in ends)
@@ -160,7 +161,7 @@ def _series(
 
 
 def _joined(parts: Sequence[Series | None]) -> dict[str, Any] | None:
-    """One series of several; intervals only where all have one."""
+    """Join several series; keep intervals only if all have them."""
     there = [part for part in parts if part is not None]
     if not there or len(there) < len(parts):
         return None

@@ -1,7 +1,7 @@
-"""A report as one HTML file that asks nobody for anything.
+"""Render a report as one self-contained HTML file.
 
-`templates/report.html.j2` is the page: its text and tables. The charts' numbers and plotly's
-script, compressed, lie in it too; `static/report.js` draws them.
+`templates/report.html.j2` has the text and tables. The file also contains the charts' data and the
+compressed script of plotly; `static/report.js` draws the charts.
 """
 
 import base64
@@ -29,7 +29,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def render_page(record: Record, plotly: bytes) -> str:
-    """Return the whole file; `plotly` is its script, gzipped."""
+    """Return the file's content; `plotly` is its script, gzipped."""
     figures = compute_figures(record)
     return (
         _environment()
@@ -57,7 +57,7 @@ def render_page(record: Record, plotly: bytes) -> str:
 
 
 def packed_plotly() -> bytes:
-    """Return plotly's script, gzipped: the image's, else that of the package.
+    """Return plotly's script, gzipped: the image's copy, or else the package's.
 
     Raises:
         ConfigError: Neither is installed.
@@ -122,7 +122,7 @@ def _environment() -> Environment:
 
 
 def _static(name: str) -> Markup:
-    """Return a file of ours as it is."""
+    """Return the text of a static file."""
     return Markup((STATIC / name).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""The records of models and of the parts of their forecasts, to be seen side by side."""
+"""Records of several models, and of each stage of their postprocessing, side by side."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 
     from tradingbot.walk_forward.postprocessing_chain import Chain
 
-_LINKS = ("raw", "anchored", "calibrated", "combined")  # of a chain; the rest are plain forecasts
+# of a chain; its other links are simple experts
+_LINKS = ("raw", "anchored", "calibrated", "combined")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """How good each kind of the model's quantiles was, and how good other models were.
+    """Metrics of each kind of the model's quantiles, and of other models.
 
     Attributes:
-        own: By name, from the model's own quantiles to those that were served; empty where these
-            were its own.
-        others: Of each other model or revision, the same, the served ones last.
+        own: By name, from the model's own quantiles to the served ones; empty if the served ones
+            are its own.
+        others: The same for each other model or revision, served quantiles last.
     """
 
     own: dict[str, ForecastMetrics | KronosScore] = field(default_factory=dict)
@@ -30,7 +31,7 @@ class Parts:
 
 
 def read_parts(session: "Session", model: str, revision: str, interval: str) -> Parts:
-    """Return what `kronos_scores` knows of all tickers, steps and sessions."""
+    """Return the metrics in `kronos_scores` over all tickers, steps and sessions."""
     scores = model_scores(session, interval=interval, parts=True)
     these = [(one.model_name, one.model_revision) == (model, revision) for one in scores]
     own = {one.forecast: one for one, ours in zip(scores, these, strict=True) if ours}
@@ -41,7 +42,7 @@ def read_parts(session: "Session", model: str, revision: str, interval: str) -> 
 
 
 def parts_of(chain: "Chain | None") -> Parts:
-    """Return what a backtest says; nothing where it has too few forecasts."""
+    """Return a backtest's metrics, or none if it has too few forecasts."""
     if chain is None:
         return Parts()
     links = {name: chain.links[name] for name in _LINKS if name in chain.links}

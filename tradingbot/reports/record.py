@@ -1,4 +1,4 @@
-"""The data of a report, read from the database: newest forecasts, earlier ones with outcomes."""
+"""Read a report's data from the database: newest forecasts, and earlier ones with outcomes."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
@@ -46,14 +46,14 @@ if TYPE_CHECKING:
 
 
 INTERVAL = "1d"
-RECORD = timedelta(days=365)  # some 250 sessions: what the record is about
-SHOWN_SESSIONS = 60  # in the charts of a ticker
-BANDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # the levels of a fan: 80 % band, 50 % band, median
+RECORD = timedelta(days=365)  # period of the record, some 250 sessions
+SHOWN_SESSIONS = 60  # in a ticker's charts
+BANDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # levels of a fan: 80 % band, 50 % band, median
 
 
 @dataclass(frozen=True)
 class ForecastFan:
-    """A ticker's newest forecast, in prices of today's scale (after a split since)."""
+    """A ticker's newest forecast, in today's price scale (after any split since)."""
 
     as_of: datetime
     made_at: datetime
@@ -61,14 +61,14 @@ class ForecastFan:
     days: list[datetime]
     quantiles: Floats  # (levels of BANDS, days)
     prob_up: list[float]
-    mean: list[float]  # Kronos' own
-    calibration: str  # "raw", or what made the quantiles
-    shares: dict[str, float] | None  # of combined ones: forecaster -> its share
+    mean: list[float]  # Kronos' own mean
+    calibration: str  # "raw", or how the quantiles were made
+    shares: dict[str, float] | None  # of combined quantiles: forecaster -> share
 
 
 @dataclass(frozen=True)
 class PastForecasts:
-    """The forecasts made `step` sessions before each of the newest sessions; NaN: none."""
+    """Forecasts made `step` sessions before each of the newest sessions; NaN: none."""
 
     step: int
     quantiles: Floats  # (levels of BANDS, sessions of the candles), prices
@@ -76,32 +76,32 @@ class PastForecasts:
 
 @dataclass(frozen=True)
 class TickerRecord:
-    """One ticker; `missing` says in words what is not there, and why."""
+    """One ticker; `missing` says in words what is missing and why."""
 
     symbol: str
     fan: ForecastFan
-    candles: pd.DataFrame  # (bars, open high low close), the newest; () where none are known
+    candles: pd.DataFrame  # (bars, open high low close), newest; () if unknown
     outcomes: ForecastOutcomes | None
-    past: list[PastForecasts]  # over the days of the candles
+    past: list[PastForecasts]  # for the days of the candles
     missing: list[str]
 
 
 @dataclass(frozen=True)
 class Record:
-    """The data of a report. Times are naive UTC."""
+    """A report's data. Times are naive UTC."""
 
     status: Status
     model: str
-    revision: str  # "" where it is not known
+    revision: str  # "" if unknown
     samples: int
     tickers: list[TickerRecord]
-    notes: list[str] = field(default_factory=list)  # what is missing as a whole, and why
+    notes: list[str] = field(default_factory=list)  # what is missing overall, and why
     parts: Parts = field(default_factory=Parts)
-    shares: list[StepShares] = field(default_factory=list)  # of the combined forecast
+    shares: list[StepShares] = field(default_factory=list)  # in the combined forecast
     shares_by_day: SharesByDay = field(default_factory=SharesByDay)
-    events: "list[KronosEventScore]" = field(default_factory=list)  # all tickers, all steps
-    chances: dict[str, Chances] = field(default_factory=dict)  # by ticker, of its newest forecast
-    backtest: str = ""  # the name of the file that it is from; "": from the database
+    events: "list[KronosEventScore]" = field(default_factory=list)  # over all tickers and steps
+    chances: dict[str, Chances] = field(default_factory=dict)  # by ticker, in its newest forecast
+    backtest: str = ""  # name of the backtest file; "": from the database
 
     @property
     def outcomes(self) -> list[ForecastOutcomes]:
@@ -117,9 +117,9 @@ class Record:
 def read_record(
     url: str, settings: Settings, *, source: str | None, symbols: Sequence[str]
 ) -> Record:
-    """Read the newest model's forecasts of `symbols` (all, if empty) with earlier outcomes.
+    """Read the newest model's forecasts of `symbols` (all, if empty), and outcomes of earlier ones.
 
-    Reads the database `url` and, of the sources csv and sample, their files.
+    Reads the database `url` and, for the sources csv and sample, their files.
 
     Raises:
         DatabaseError: The database is out of reach, or has no forecast yet.
@@ -166,7 +166,7 @@ def read_record(
 
 
 def _newest_model(session: "Session", status: Status) -> "tuple[str, dict[str, list[Row[Any]]]]":
-    """The model that has forecast last, and the rows of each ticker's newest forecast."""
+    """Return the model of the newest forecasts, and the rows of each ticker's newest forecast."""
     for one in (model for model in status.models if model.interval == INTERVAL):
         if fans := newest_forecast_rows(session, model=one.name, interval=INTERVAL):
             return one.name, fans
@@ -198,7 +198,7 @@ def _outcomes(
     symbols: list[str],
     since: datetime,
 ) -> tuple[dict[str, ForecastOutcomes], dict[str, list[Unresolved]]]:
-    """By ticker: forecasts of this very revision with their outcome, and why others have none."""
+    """Return by ticker this revision's forecasts with outcomes, and why others have none."""
     found: dict[str, ForecastOutcomes] = {}
     unscored: dict[str, list[Unresolved]] = {}
     every = resolve_outcomes(
@@ -262,7 +262,7 @@ def _fan(rows: list[Any], closes: pd.Series) -> ForecastFan:
 def past_forecasts(
     record: ForecastOutcomes | None, shown: pd.DataFrame, bars: pd.DataFrame
 ) -> list[PastForecasts]:
-    """Of the shortest and the longest way ahead; `shown` are the newest of the ticker's `bars`."""
+    """Return past forecasts at the shortest and longest step; `shown` are the newest of `bars`."""
     days = pd.DatetimeIndex(shown.index)
     if record is None or not len(days):
         return []
@@ -275,7 +275,7 @@ def past_forecasts(
         these = (record.step == step) & (place >= 0)
         quantiles[:, place[these]] = prices[these].T
         past.append(PastForecasts(step, quantiles))
-    # one session is no line; the newest forecast is drawn over its candles all the same
+    # one session makes no line; the newest forecast is drawn over its candles anyway
     return past if any(np.isfinite(one.quantiles[2]).sum() > 1 for one in past) else []
 
 

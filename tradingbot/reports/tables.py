@@ -1,4 +1,4 @@
-"""The rows of a report's tables: what a cell says, and what its column is sorted by."""
+"""Rows of a report's tables: each cell's text, and its sort key."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ METRICS = (
     "Forecasts", "CRPS skill", "EWMA skill", "Error", "50 % held", "80 % held", "90 % held",
     "Direction",
 )  # fmt: skip
-# of quantiles, of any model
+# of any model's quantiles
 QUANTILE_METRICS = tuple(name for name in METRICS if name not in ("Error", "Direction"))
-TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")  # what fits
+# the columns that fit
+TICKER_METRICS = ("Forecasts", "CRPS skill", "Error", "80 % held", "Direction")
 
 EVENT_COLUMNS = ("Event", "Chances", "Said", "Happened", "Brier score", "Skill")
 BIN_COLUMNS = ("Chance said", "Chances", "Said", "Happened")
@@ -32,15 +33,15 @@ class Value:
     """A cell of a sortable column."""
 
     text: str
-    sort_by: float | None  # None comes last
+    sort_by: float | None  # None sorts last
 
 
-Metrics = dict[str, Value]  # by the names METRICS
+Metrics = dict[str, Value]  # keys: METRICS
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """The record so many sessions ahead, or of all steps together."""
+    """Metrics at one step ahead, or of all steps together."""
 
     ahead: str
     metrics: Metrics
@@ -48,21 +49,21 @@ class StepRow:
 
 @dataclass(frozen=True)
 class RankingRow:
-    """A ticker's newest forecast, of its last session, beside its record."""
+    """A ticker's newest forecast at its last session, and its record."""
 
-    number: int  # of the ticker in the record
+    number: int  # index of the ticker in the record
     symbol: str
     until: datetime
     median: Value
-    band: Value  # 80 %
-    up: Value  # the probability of a higher close
+    band: Value  # the 80 % band
+    up: Value  # probability of a higher close
     metrics: Metrics
 
 
 def metric_values(
     metrics: ForecastMetrics | KronosScore | None, skill: Estimate | None = None
 ) -> Metrics:
-    """Return the figures by the names METRICS: dashes where too few forecasts stand behind one."""
+    """Return the values of METRICS; dashes where there are too few forecasts."""
     if metrics is None:
         return {"Forecasts": Value("0", 0), **{name: Value(UNKNOWN, None) for name in METRICS[1:]}}
     few = relative_mae(metrics) is None and metrics.n < MIN_FORECASTS
@@ -89,7 +90,7 @@ def metric_values(
 
 
 def part_values(metrics: ForecastMetrics | KronosScore) -> Metrics:
-    """Return `metric_values` with the interval of the skill that is stored beside it."""
+    """Return `metric_values` with the stored interval of the skill."""
     if metrics.crps_skill is None:
         return metric_values(metrics)
     skill = Estimate(metrics.crps_skill, metrics.skill_low, metrics.skill_high)
@@ -97,7 +98,7 @@ def part_values(metrics: ForecastMetrics | KronosScore) -> Metrics:
 
 
 def step_rows(figures: Figures) -> Iterator[StepRow]:
-    """Yield the record by sessions ahead, and that of all together."""
+    """Yield the metrics by step ahead, then of all steps together."""
     for step, metrics, skill in figures.steps:
         yield StepRow(f"{step}", metric_values(metrics, skill))
     if figures.overall is not None:
@@ -105,12 +106,12 @@ def step_rows(figures: Figures) -> Iterator[StepRow]:
 
 
 def has_skill(figures: Figures) -> bool:
-    """Return whether any ticker has forecasts enough for a skill."""
+    """Return whether any ticker has enough forecasts for a skill."""
     return any(metrics.crps_skill is not None for metrics in figures.tickers.values())
 
 
 def ranking_rows(record: Record, figures: Figures) -> list[RankingRow]:
-    """Return one row a ticker, the best skill first; those without one last, by name."""
+    """Return one row per ticker, best skill first; then those without skill, by name."""
     rows = [
         _ranking_row(number, ticker.symbol, ticker.fan, figures.tickers.get(ticker.symbol))
         for number, ticker in enumerate(record.tickers)
@@ -140,7 +141,7 @@ def _ranking_row(
 
 
 def forecast_rows(fan: ForecastFan) -> Iterator[tuple[str, ...]]:
-    """Yield of each session the day, a price for each level of BANDS, the chance of a rise."""
+    """Yield for each session: the day, a price per level of BANDS, and P(up)."""
     for day, prices, up in zip(fan.days, fan.quantiles.T, fan.prob_up, strict=True):
         texts = (price_text(price) if price == price else UNKNOWN for price in prices)
         yield bar_text(day, INTERVAL), *texts, percent(up)
@@ -152,13 +153,13 @@ def model_name(score: KronosScore) -> str:
 
 
 def run_outcome(run: Run) -> str:
-    """Return how a run of the job ended: ok, failed (1), running, killed; and its shard."""
+    """Return how a job's run ended: ok, failed (1), running, killed; and its shard."""
     shard = "" if run.shard == "0/1" else f", shard {run.shard}"
     return f"failed ({run.exit_code}){shard}" if run.state == "failed" else f"{run.state}{shard}"
 
 
 def chance_rows(chances: Chances, steps: int) -> list[tuple[str, ...]]:
-    """One row an event: its name, and its chance by the end of each bar."""
+    """Return one row per event: its name, and its probability by the end of each bar."""
     return [
         (event, *(percent(of_event.get(step)) for step in range(1, steps + 1)))
         for event, of_event in chances.items()
@@ -166,7 +167,7 @@ def chance_rows(chances: Chances, steps: int) -> list[tuple[str, ...]]:
 
 
 def event_rows(scores: Sequence[KronosEventScore]) -> list[tuple[str, ...]]:
-    """One row an event, as EVENT_COLUMNS; all of them together last."""
+    """Return one row per event with EVENT_COLUMNS; all events together come last."""
     last = sorted(scores, key=lambda score: (score.event == ALL_EVENTS, score.event))
     return [
         (
@@ -182,5 +183,5 @@ def event_rows(scores: Sequence[KronosEventScore]) -> list[tuple[str, ...]]:
 
 
 def all_events(scores: Sequence[KronosEventScore]) -> KronosEventScore | None:
-    """Return the score of all events together; None where nothing was scored."""
+    """Return the score of all events together, or None if nothing was scored."""
     return next((score for score in scores if score.event == ALL_EVENTS), None)

@@ -1,4 +1,4 @@
-"""The sentences of a report: how good the forecasts were, and what a ticker's newest one says."""
+"""The sentences of a report about the record and each ticker's newest forecast."""
 
 from datetime import datetime
 
@@ -18,7 +18,7 @@ UNKNOWN, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN
 
 
 def headline(figures: Figures) -> str:
-    """One honest sentence on the record."""
+    """Return one sentence that sums up the record."""
     overall, skill = figures.overall, figures.skill
     if overall is None:
         return "No record yet: none of these forecasts has met its outcome."
@@ -50,7 +50,7 @@ def headline(figures: Figures) -> str:
 
 
 def summary(record: Record, figures: Figures) -> str:
-    """Return what the headline rests on."""
+    """Return what the headline is based on."""
     overall = figures.overall
     if overall is None:
         first = min(one.fan.days[0] for one in record.tickers)
@@ -74,7 +74,7 @@ def _beside_the_ewma_walk(metrics: ForecastMetrics) -> str:
 
 
 def coming(record: Record, figures: Figures) -> str:
-    """Return when there will be figures, while there are too few outcomes for any."""
+    """Return when statistics will be available, while there are too few outcomes."""
     overall = figures.overall
     have, nights = (0, 0) if overall is None else (overall.n, overall.sessions)
     if have >= MIN_FORECASTS:
@@ -92,7 +92,7 @@ def coming(record: Record, figures: Figures) -> str:
 
 
 def shares_in_words(record: Record) -> str:
-    """Return whether the newest shares are enough to be served."""
+    """Return whether the newest shares are served."""
     if all(one.served for one in record.shares):
         return ""
     return (
@@ -102,7 +102,7 @@ def shares_in_words(record: Record) -> str:
 
 
 def parts_in_words(record: Record) -> str:
-    """Return what the records of the parts are of, and how sure their intervals are."""
+    """Return what the records of the parts cover, and the meaning of their intervals."""
     if record.backtest:
         return (
             "All of the same forecasts, each with what earlier ones had taught; skills with 95 % "
@@ -116,13 +116,13 @@ def parts_in_words(record: Record) -> str:
 
 
 def tickers_compared(figures: Figures) -> str:
-    """Return how many tickers are better or worse than a random walk; "" where none is tested."""
+    """Return how many tickers are better or worse than a random walk; "" if none is tested."""
     verdict = str(compare_tickers(figures.tickers))
     return verdict and f"{verdict}."
 
 
 def facts(record: Record) -> str:
-    """Return what made the newest forecasts, and when the report was written."""
+    """Return how the newest forecasts were made, and when the report was written."""
     revision = f" revision {short_revision(record.revision)}" if record.revision else ""
     return "; ".join(
         (
@@ -138,7 +138,7 @@ def facts(record: Record) -> str:
 
 
 def _reconstruction(record: Record) -> list[str]:
-    """How far the model reads the last closes off, by its newest run that says it."""
+    """Return the tokenizer's reconstruction error, from the newest run that recorded it."""
     errors = (run.reconstruction_error for run in record.status.runs if run.model == record.model)
     error = next((one for one in errors if one is not None), None)
     if error is None:
@@ -147,7 +147,7 @@ def _reconstruction(record: Record) -> list[str]:
 
 
 def notes(record: Record) -> list[str]:
-    """Return what is missing or went wrong, a sentence each."""
+    """Return what is missing or failed, one sentence each."""
     problems = [] if record.backtest else bad_runs(record.status.runs)
     return [
         *map(_sentence, problems),
@@ -161,7 +161,7 @@ def _sentence(problem: str) -> str:
 
 
 def ticker_record(metrics: ForecastMetrics | None) -> str:
-    """Return how good the forecasts of one ticker were; None: none has met its outcome."""
+    """Return how good one ticker's forecasts were, or None without outcomes."""
     if metrics is None:
         return "Record: no forecast has met its outcome."
     n = "" if metrics.relative_mae is None else f" of {metrics.n:,} forecasts"
@@ -169,7 +169,9 @@ def ticker_record(metrics: ForecastMetrics | None) -> str:
 
 
 def describe_metrics(metrics: ForecastMetrics) -> str:
-    """error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 % (45 to 57)."""
+    """Format metrics: error 1.03 x tomorrow-equals-today, 80 % band held 78 %, direction right 51 %
+    (45 to 57).
+    """
     if metrics.relative_mae is None and metrics.n >= MIN_FORECASTS:
         return "nothing to measure it by: the closes never moved"
     if metrics.relative_mae is None:
@@ -185,7 +187,7 @@ def describe_metrics(metrics: ForecastMetrics) -> str:
 
 
 def describe_all_bands(record: Record) -> str:
-    """Return how the bands of all newest forecasts were made."""
+    """Return how the bands of the newest forecasts were made."""
     fans = [one.fan for one in record.tickers]
     kinds = {describe_bands(fan.calibration, fan.shares) for fan in fans}
     if len(kinds) == 1:
@@ -199,7 +201,7 @@ def describe_all_bands(record: Record) -> str:
 
 
 def describe_forecast(fan: ForecastFan) -> str:
-    """Return what the newest forecast of a ticker says of the last of its days."""
+    """Return a ticker's newest forecast for its last day in words."""
     p10, _, median, _, p90 = (price_text(price) for price in fan.quantiles[:, -1])
     return (
         f"As of {bar_text(fan.as_of, INTERVAL)}, last close {price_text(fan.last_close)}: "
@@ -210,7 +212,7 @@ def describe_forecast(fan: ForecastFan) -> str:
 
 
 def _outside(fan: ForecastFan) -> str:
-    """A sentence where what Kronos alone expects is not what its record bears out."""
+    """Return a sentence if Kronos' own mean lies outside the served band."""
     days = sum(
         not low <= mean <= high
         for low, mean, high in zip(fan.quantiles[0], fan.mean, fan.quantiles[-1], strict=True)
@@ -224,19 +226,19 @@ def _outside(fan: ForecastFan) -> str:
 
 
 def median_change(fan: ForecastFan) -> str:
-    """+0.4 %: the median of the last day against the last close."""
+    """Format the last day's median relative to the last close: +0.4 %."""
     return f"{100 * (fan.quantiles[2, -1] / fan.last_close - 1):+.1f} %".replace("-", MINUS)
 
 
 def percent(share: float | None, digits: int = 0) -> str:
-    """0.784 -> 78 %; a dash for what is not known."""
+    """Format a share: 0.784 -> 78 %; a dash if unknown."""
     if share is None:
         return UNKNOWN
     return f"{100 * share:.{digits}f} %".replace("-", MINUS).replace(f"{MINUS}0 %", "0 %")
 
 
 def interval_text(estimate: Estimate, sign: int = 1, digits: int = 0) -> str:
-    """-2 to 4, the 95 % interval in per cent."""
+    """Format a 95 % interval in per cent: -2 to 4."""
     if estimate.low is None or estimate.high is None:
         return UNKNOWN
     low, high = sorted((sign * estimate.low, sign * estimate.high))
@@ -245,7 +247,7 @@ def interval_text(estimate: Estimate, sign: int = 1, digits: int = 0) -> str:
 
 
 def range_text(low: float | None, high: float | None) -> str:
-    """(45 to 57), the 95 % interval of a share in per cent; nothing where it is unknown."""
+    """Format a share's 95 % interval in per cent: (45 to 57); "" if unknown."""
     return "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
 
 

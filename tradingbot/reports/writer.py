@@ -1,4 +1,4 @@
-"""The report's file: written beside its place, and put there when it is whole."""
+"""Write the report's file; it replaces an older one only when it is complete."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from tradingbot.settings import Settings
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """What `write_report` has written."""
+    """Result of `write_report`."""
 
-    summary: str  # what is in it
+    summary: str  # summary of its content
     size: int  # bytes
 
 
@@ -29,11 +29,12 @@ def write_report(
     symbols: Sequence[str],
     backtest: Path | None = None,
 ) -> WrittenReport:
-    """Write the report of the database `url` to `out`; an older file there is replaced.
+    """Write the report of the database `url` to `out`, replacing an older file.
 
-    `symbols` are the tickers in it, all if empty; `source` is where candles come from, by default
-    that of the last run. With `backtest`, the file of one, the report is of that, and the database
-    is not read.
+    Args:
+        symbols: The tickers in it; empty: all.
+        source: Source of the candles; None: that of the last run.
+        backtest: A backtest file to report on instead of the database.
 
     Raises:
         ConfigError: A setting is wrong, or `out` cannot be written.
@@ -51,6 +52,6 @@ def write_report(
 
 @contextmanager
 def replaced_file(out: Path) -> Iterator[Callable[[str], int]]:
-    """Yield what writes a text and returns its number of bytes; see `replaced`."""
+    """Yield a function that writes a text and returns its size in bytes; see `replaced`."""
     with replaced(out) as beside:
         yield lambda content: beside.write_bytes(content.encode())
