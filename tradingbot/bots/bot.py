@@ -126,8 +126,7 @@ class Bot(AsCommand):
 
         Raises:
             DataError: No ticker has usable candles.
-            StrategyError, DatabaseError, ConfigError: Nothing was traded; `run_logs` has the
-            reason.
+            StrategyError, DatabaseError, ConfigError: Nothing was traded; see `run_logs`.
         """
         self._refuse_while_deciding("run")
         with self._rehearsing() if dry_run else self._one_at_a_time:
@@ -149,13 +148,11 @@ class Bot(AsCommand):
     ) -> Backtest:
         """Replay the decisions over past bars, each traded at the next bar's open.
 
-        With `fill="close"`, given here or for the bot, they are traded at the close of their own
-        bar, which is optimistic. Neither portfolio nor database is changed. See
-        `tradingbot.bots.backtest`.
+        With `fill="close"` they are traded at the close of their own bar, which is optimistic.
+        Neither portfolio nor database is changed. See `tradingbot.bots.backtest`.
 
         Args:
-            history: A frame (for one ticker), a mapping of ticker to frame, or a yfinance frame
-                with all tickers. Default: the bot's `period` is fetched.
+            history: A frame, or frames by ticker; the bot's `period` is fetched by default.
         """
         self._refuse_while_deciding("backtest")
         with self._rehearsing():
@@ -170,8 +167,7 @@ class Bot(AsCommand):
         fill: FillAt | None = None,
         folds: int = 5,
     ) -> Optimization:
-        """Backtest every combination of the grid, such as `{"window": [10, 20, 50]}`, over one
-        history.
+        """Backtest every combination of the grid, such as `{"window": [10, 20, 50]}`.
 
         Return the combination with the best Sharpe ratio, the number of trials, the deflated Sharpe
         ratio, and a walk-forward result: `folds` test windows, each with the parameters that were
@@ -183,9 +179,7 @@ class Bot(AsCommand):
             return optimize(self, grid, bars, cash=cash, fill=fill, folds=folds)
 
     def backtest_of(self, begin: datetime, end: datetime) -> Backtest:
-        """Run the backtest over bars from `begin` (inclusive) to `end` (exclusive), for
-        `--backtest`.
-        """
+        """Run the backtest over bars from `begin` (inclusive) to `end` (exclusive)."""
         with self._rehearsing():
             look_up = self._look_up()
             frames = {symbol: look_up.between(symbol, begin, end) for symbol in self.tickers}
