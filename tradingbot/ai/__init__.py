@@ -1,1 +1,1 @@
-"""LLM agent loop, its chat model and the tools it may call."""
+"""The LLM agent loop, its chat model and its tools."""

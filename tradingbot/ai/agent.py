@@ -33,35 +33,41 @@ def run_ai_with_tools(
     max_steps: int = 8,
     on_text: OnText | None = None,
 ) -> str:
-    """Ask a language model, let it call tools, return its final text.
+    """Ask a language model, run the tools that it calls, and return its final text.
 
-    `model` is any LangChain chat model that can call tools, or a model's name; without one the
-    environment decides (see `tradingbot.ai.provider`). With a `bot` the model can read that
-    bot's portfolio and trades, prices and stored forecasts, and write nothing. The tools of one
-    answer run at the same time, 32 of them at most. A tool's error is passed to the model, and so
-    is the fact that a tool takes longer than three minutes; of a long result it is given the
-    first 30,000 characters. The model is asked at most `max_steps` times, the last time for its
-    answer alone, and has ten minutes each time (`ai_tool` and `ai_answer` of
+    The tools of one answer run concurrently, at most 32 of them. The model gets the error of a
+    failed tool, and a message if a tool takes longer than three minutes. It gets the first 30,000
+    characters of a long result. It has ten minutes for each answer (`ai_tool` and `ai_answer` of
     `tradingbot.settings.Timeouts`).
 
-    `on_text` is called with each piece of the model's text as it arrives, in this thread. What a
-    model says before it calls tools is passed too, followed by an empty line; the text that is
-    returned is the last answer alone.
+    Args:
+        system_prompt: Instructions for the model.
+        user_message: The question.
+        extra_tools: Tools and plain functions that the model may call.
+        model: A LangChain chat model that can call tools, or a model's name. By default the
+            environment selects it (see `tradingbot.ai.provider`).
+        bot: A bot whose portfolio, trades, prices and stored forecasts the model can read.
+        max_steps: Maximum number of answers; the last one may not call tools.
+        on_text: Called in this thread with each piece of text as it arrives. Text before tool calls
+            is included, followed by an empty line. The return value is only the last answer.
 
-    ConfigError when a name, key or package is missing, or the model cannot call tools; AIError
-    when it is out of reach, refuses, takes too long, is cut off, or gives no answer in
-    `max_steps`; ValueError for `max_steps` below 1 and for what is no tool. What a model that you
-    pass raises is raised as it is.
+    Raises:
+        ConfigError: A name, key or package is missing, or the model cannot call tools.
+        AIError: The model is out of reach, refuses, takes too long, is cut off, or gives no answer
+            in `max_steps`. Errors of a model that you pass are raised unchanged.
+        ValueError: `max_steps` is below 1, or an item of `extra_tools` is not a tool.
     """
-    talk, chat, tools = _begin(system_prompt, user_message, extra_tools, model, bot, max_steps)
+    conversation, chat, tools = _begin(
+        system_prompt, user_message, extra_tools, model, bot, max_steps
+    )
     while True:
-        answer = chat.answer(talk.messages, on_text)
-        text = talk.hear(answer)
+        answer = chat.answer(conversation.messages, on_text)
+        text = conversation.add_answer(answer)
         if text is not None:
             return text
         if on_text is not None and answer.text:
             on_text("\n\n")
-        talk.tell(tools.run(talk.calls))
+        conversation.add_results(tools.run(conversation.calls))
 
 
 async def run_ai_with_tools_async(
@@ -74,20 +80,22 @@ async def run_ai_with_tools_async(
     max_steps: int = 8,
     on_text: OnText | None = None,
 ) -> str:
-    """`run_ai_with_tools`, awaited.
+    """Like `run_ai_with_tools`, but asynchronous.
 
-    The model's and the tools' coroutines run in the caller's event loop, and are cancelled with
-    it; what has none runs in a thread. `on_text` may be a coroutine function.
+    Coroutines of the model and the tools run in the caller's event loop, and are cancelled with it.
+    Synchronous code runs in a thread. `on_text` may be a coroutine function.
     """
-    talk, chat, tools = _begin(system_prompt, user_message, extra_tools, model, bot, max_steps)
+    conversation, chat, tools = _begin(
+        system_prompt, user_message, extra_tools, model, bot, max_steps
+    )
     while True:
-        answer = await chat.answer_async(talk.messages, on_text)
-        text = talk.hear(answer)
+        answer = await chat.answer_async(conversation.messages, on_text)
+        text = conversation.add_answer(answer)
         if text is not None:
             return text
         if on_text is not None and answer.text:
             await awaited(on_text("\n\n"))
-        talk.tell(await tools.run_async(talk.calls))
+        conversation.add_results(await tools.run_async(conversation.calls))
 
 
 def _begin(
@@ -99,6 +107,6 @@ def _begin(
     max_steps: int,
 ) -> tuple[Conversation, Chat, ToolRuns]:
     refuse_in_backtest("a language model")
-    talk = Conversation(system_prompt, user_message, max_steps)
+    conversation = Conversation(system_prompt, user_message, max_steps)
     tools = as_tools([*([] if bot is None else bot_tools(bot)), *extra_tools])
-    return talk, Chat(model, list(tools.values())), ToolRuns(tools)
+    return conversation, Chat(model, list(tools.values())), ToolRuns(tools)

@@ -1,11 +1,11 @@
-"""What a language model may read of a bot. Nothing here writes."""
+"""Read-only tools with which a language model can inspect a bot."""
 
 from typing import Any
 
 import pandas as pd
 from langchain_core.tools import BaseTool, tool
 
-from tradingbot.ai.forecast_answer import MOST_DAYS
+from tradingbot.ai.forecast_answer import MAX_DAYS
 from tradingbot.ai.forecast_document import forecast_document, no_forecast
 from tradingbot.ai.forecast_text import forecast_text
 from tradingbot.ai.sanitising import name_text
@@ -18,11 +18,11 @@ from tradingbot.formatting import amount_text, bar_text, price_text, quoted
 from tradingbot.markets.calendars import latest_complete_session
 from tradingbot.persistence.forecast_queries import newest_ahead
 
-MOST_ROWS = 60
+MAX_ROWS = 60
 
 
 def bot_tools(bot: Bot) -> list[BaseTool]:
-    """price_history, portfolio, recent_trades and stored_forecasts of `bot`, read-only."""
+    """Return price_history, portfolio, recent_trades and stored_forecasts of `bot`, read-only."""
     reader = BotReader(bot)
     return [
         *(
@@ -34,7 +34,7 @@ def bot_tools(bot: Bot) -> list[BaseTool]:
 
 
 class BotReader:
-    """Answers in words about one bot. A language model is given the methods' docstrings."""
+    """Describe one bot in text. The methods' docstrings are sent to the language model."""
 
     def __init__(self, bot: Bot) -> None:
         self._bot = bot
@@ -44,7 +44,7 @@ class BotReader:
 
         Args:
             symbol: Ticker, such as AAPL.
-            bars: How many, 1 to 60.
+            bars: Number of candles, 1 to 60.
         """
         ticker, interval = symbol.strip().upper(), self._bot.interval
         try:
@@ -52,7 +52,7 @@ class BotReader:
         except DataError as error:
             return f"No prices: {quoted(error)}."
         rows = [f"{name_text(ticker)}, {name_text(interval)} bars, the newest last."]
-        newest = frame.tail(max(1, min(bars, MOST_ROWS)))
+        newest = frame.tail(max(1, min(bars, MAX_ROWS)))
         for time, row in zip(
             pd.DatetimeIndex(newest.index), newest.to_dict("records"), strict=True
         ):
@@ -62,7 +62,7 @@ class BotReader:
         return "\n".join(rows)
 
     def portfolio(self) -> str:
-        """What the bot owns: cash in USD and quantities, with their worth at the newest closes."""
+        """The bot's holdings: cash in USD and quantities, with their value at the newest closes."""
         rows = []
         for symbol, amount in sorted(self._bot.portfolio.items(), key=_cash_first):
             name = name_text(symbol)
@@ -78,10 +78,10 @@ class BotReader:
         """The bot's newest paper trades, newest first, with splits, dividends and delistings.
 
         Args:
-            count: How many, 1 to 60.
+            count: Number of trades, 1 to 60.
         """
         with self._bot.sessions() as session:
-            trades = newest_trades(session, self._bot.name, max(1, min(count, MOST_ROWS)))
+            trades = newest_trades(session, self._bot.name, max(1, min(count, MAX_ROWS)))
         rows = [
             f"{trade.executed_at:%Y-%m-%d %H:%M} UTC: {name_text(trade.side)} "
             f"{trade.quantity:.6g} {name_text(trade.symbol)} at {price_text(trade.price)}, "
@@ -92,7 +92,7 @@ class BotReader:
         return "\n".join(rows) or "No trades yet."
 
     def stored_forecasts(self, symbol: str) -> tuple[str, dict[str, Any]]:
-        """The newest Kronos forecast of a ticker that is stored, if it still lies ahead.
+        """The newest stored Kronos forecast of a ticker, if it is still in the future.
 
         Args:
             symbol: Ticker, such as AAPL.
@@ -106,7 +106,7 @@ class BotReader:
             return text, no_forecast(ticker, error, text).model_dump(mode="json")
         with self._bot.sessions() as session:
             found = newest_ahead(
-                session, ticker, MOST_DAYS, latest, close_at=adjusted_close(self._bot.data, ticker)
+                session, ticker, MAX_DAYS, latest, close_at=adjusted_close(self._bot.data, ticker)
             )
         if found is None:
             return nothing, no_forecast(ticker, "nothing_stored", nothing).model_dump(mode="json")
@@ -114,7 +114,7 @@ class BotReader:
         return forecast_text(document), document.model_dump(mode="json")
 
     def _candles(self, symbol: str) -> pd.DataFrame:
-        return self._bot.data.history(symbol, interval=self._bot.interval, bars=MOST_ROWS)
+        return self._bot.data.history(symbol, interval=self._bot.interval, bars=MAX_ROWS)
 
     def _worth(self, symbol: str, amount: float) -> str:
         try:

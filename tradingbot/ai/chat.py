@@ -1,4 +1,4 @@
-"""How to put a conversation to a language model: at once or awaited, whole or piece by piece."""
+"""Send a conversation to a language model: synchronous or asynchronous, whole or streamed."""
 
 import asyncio
 import inspect
@@ -17,7 +17,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, mess
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
-from tradingbot.ai.completion import careful_copy, no_completion
+from tradingbot.ai.completion import no_completion, validating_copy
 from tradingbot.ai.finish_reasons import finish_reason
 from tradingbot.ai.provider import chat_model
 from tradingbot.ai.sanitising import clean
@@ -30,30 +30,31 @@ OnText = Callable[[str], object]
 
 
 class Chat:
-    """A language model that knows some tools.
+    """A language model with its tools.
 
-    Of the model that the environment names, every failure is an AIError that names the model, its
-    address and the cause. What a model of the caller's raises is raised as it is.
+    Every failure of a model selected by the environment is an AIError with the model's name, its
+    address and the cause. Errors of a model that the caller passes are raised unchanged.
     """
 
     def __init__(self, model: BaseChatModel | str | None, tools: Sequence[BaseTool]) -> None:
-        """ConfigError when there is no such model, or it cannot call tools."""
-        self._where: str | None = None  # None: a model of the caller's
+        """Raise ConfigError if there is no such model, or it cannot call tools."""
+        self._where: str | None = None  # None: a model passed by the caller
         if model is None or isinstance(model, str):
             model = chat_model(model)
             self._where = f"{model.model_name} at {model.openai_api_base}"  # type: ignore[attr-defined]
         elif not isinstance(model, Runnable):
             raise ConfigError(f"model={model!r}: expected a chat model of LangChain's, or a name")
-        self._awaitable = _awaitable(model)
-        self._model = _with_tools(careful_copy(model), tools)
+        self._is_async = _is_async(model)
+        self._model = _with_tools(validating_copy(model), tools)
 
     def answer(self, messages: list[BaseMessage], on_text: OnText | None = None) -> AIMessage:
-        """The model's answer; its text is passed to `on_text` piece by piece as it arrives.
+        """Return the model's answer. Call `on_text` with each piece of text as it arrives.
 
-        AIError after `ai_answer` seconds: the model may be one without a time-out of its own.
+        Raises:
+            AIError: After `ai_answer` seconds; the model itself may have no time-out.
         """
         parts = []
-        for part in self._in_time(messages, stream=on_text is not None):
+        for part in self._with_deadline(messages, stream=on_text is not None):
             parts.append(part)
             if on_text is not None and part.text:
                 on_text(clean(part.text))
@@ -62,7 +63,7 @@ class Chat:
     async def answer_async(
         self, messages: list[BaseMessage], on_text: OnText | None = None
     ) -> AIMessage:
-        """As `answer`, awaited; `on_text` may be a coroutine function."""
+        """Like `answer`, but asynchronous. `on_text` may be a coroutine function."""
         parts = []
         seconds = default_timeouts().ai_answer
         deadline = asyncio.timeout(seconds)
@@ -80,8 +81,10 @@ class Chat:
 
     # parts of an answer ------------------------------------------------------------------
 
-    def _in_time(self, messages: list[BaseMessage], *, stream: bool) -> Generator[BaseMessage]:
-        """The parts, made in a thread of their own and handed over to the caller's."""
+    def _with_deadline(
+        self, messages: list[BaseMessage], *, stream: bool
+    ) -> Generator[BaseMessage]:
+        """Yield the parts of an answer, which are received in a separate thread."""
         seconds = default_timeouts().ai_answer
         deadline = time.monotonic() + seconds
         arrived: SimpleQueue[BaseMessage | None] = SimpleQueue()
@@ -110,11 +113,12 @@ class Chat:
             stopped.set()
 
     def _parts(self, messages: list[BaseMessage], stream: bool) -> Generator[BaseMessage]:
-        """Pieces when streamed; the whole where not, or where the server does not stream."""
+        """Yield the streamed parts, or the whole answer without streaming or server support for
+        it."""
         with self._named():
             begun = False
             if stream:
-                with _nothing_streamed():
+                with _ignore_empty_stream():
                     for part in self._model.stream(messages):
                         begun = True
                         yield part
@@ -124,8 +128,8 @@ class Chat:
     async def _parts_async(
         self, messages: list[BaseMessage], stream: bool
     ) -> AsyncGenerator[BaseMessage]:
-        if not self._awaitable:
-            # LangChain's own thread would outlive a call that is cancelled, and the process
+        if not self._is_async:
+            # LangChain's own thread would outlive a cancelled call, and the process
             thread = in_background(lambda: list(self._parts(messages, stream)))
             for part in await asyncio.wrap_future(thread):
                 yield part
@@ -133,7 +137,7 @@ class Chat:
         with self._named():
             begun = False
             if stream:
-                with _nothing_streamed():
+                with _ignore_empty_stream():
                     async for part in self._model.astream(messages):
                         begun = True
                         yield part
@@ -171,7 +175,7 @@ class Chat:
 
 
 async def awaited(result: Any) -> Any:
-    """The result of a function, or of a coroutine function."""
+    """Return the result of a function or a coroutine function."""
     return await result if inspect.isawaitable(result) else result
 
 
@@ -186,8 +190,8 @@ def _with_tools(model: Any, tools: Sequence[BaseTool]) -> Runnable[Any, Any]:
     return bound
 
 
-def _awaitable(model: Runnable[Any, Any]) -> bool:
-    """Whether the model has an asynchronous side of its own."""
+def _is_async(model: Runnable[Any, Any]) -> bool:
+    """Return whether the model has its own asynchronous implementation."""
     return not isinstance(model, BaseChatModel) or any(
         getattr(type(model), name) is not getattr(BaseChatModel, name)
         for name in ("_agenerate", "_astream")
@@ -195,8 +199,8 @@ def _awaitable(model: Runnable[Any, Any]) -> bool:
 
 
 @contextmanager
-def _nothing_streamed() -> Generator[None]:
-    """Ignore LangChain's ValueError for a stream without a piece: the whole is asked for then."""
+def _ignore_empty_stream() -> Generator[None]:
+    """Ignore LangChain's ValueError for an empty stream; the whole answer is requested then."""
     try:
         yield
     except ValueError as error:
@@ -209,7 +213,7 @@ def _late(seconds: float) -> AIError:
 
 
 def _cause(error: Exception) -> str:
-    """One line: what the server answered, or why it could not be asked."""
+    """Return the server's answer, or why it could not be reached, in one line."""
     if isinstance(error, KronosError):
         return error.reason
     if isinstance(error, json.JSONDecodeError):
@@ -217,7 +221,7 @@ def _cause(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"it answered 200 with bytes that are no text: {error.object[:100]!r}"
     root: BaseException = error
-    if not hasattr(error, "status_code"):  # "Connection error." alone says too little
+    if not hasattr(error, "status_code"):  # "Connection error." alone is not informative
         while root.__cause__ or root.__context__:
             root = root.__cause__ or root.__context__ or root
     return cause_text(root, 300)

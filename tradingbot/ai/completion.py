@@ -1,7 +1,7 @@
-"""What a server that speaks OpenAI's protocol answered with status 200, read with care.
+"""Validate responses with status 200 of servers that implement OpenAI's protocol.
 
-langchain-openai expects a completion as OpenAI sends it. Other servers answer 200 with an error, a
-page or half of a completion, and models write arguments that are no object.
+langchain-openai expects a completion exactly as OpenAI sends it. Other servers send an error, a web
+page or a partial completion with status 200, and models write arguments that are not an object.
 """
 
 import json
@@ -16,10 +16,10 @@ from tradingbot.errors import AIError
 from tradingbot.formatting import quoted
 
 
-class Careful:
-    """Mixin for `ChatOpenAI`: AIError for what is no completion.
+class Validating:
+    """Mixin for `ChatOpenAI` that raises AIError for an invalid completion.
 
-    Calls whose arguments are no JSON object become `invalid_tool_calls`.
+    Calls whose arguments are not a JSON object become `invalid_tool_calls`.
     """
 
     def _create_chat_result(self, response: Any, generation_info: Any = None) -> Any:
@@ -40,25 +40,27 @@ class Careful:
         return converted
 
 
-def careful_copy(model: Any) -> Any:
-    """The model with `Careful` when it is a ChatOpenAI or made from one; else as it is."""
+def validating_copy(model: Any) -> Any:
+    """Return a copy with `Validating` if the model is a ChatOpenAI or a subclass, else the "
+    "model."""
     kind: Any = type(model)
     if "BaseChatOpenAI" not in {one.__name__ for one in kind.mro()}:
         return model
     copy = model.model_copy()
-    copy.__class__ = _careful(kind)
+    copy.__class__ = _validating(kind)
     return copy
 
 
 @cache
-def _careful(kind: Any) -> type[Any]:
-    return type(kind.__name__, (Careful, kind), {"__module__": kind.__module__})
+def _validating(kind: Any) -> type[Any]:
+    return type(kind.__name__, (Validating, kind), {"__module__": kind.__module__})
 
 
 def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
-    """The completion as langchain-openai reads it, and the calls that it could not read.
+    """Return the completion in the form that langchain-openai expects, and the invalid calls.
 
-    AIError, which names what was answered instead, when it is no completion.
+    Raises:
+        AIError: It is not a completion. The text describes what was received.
     """
     body = response.model_dump(warnings=False) if hasattr(response, "model_dump") else response
     if not isinstance(body, dict):
@@ -79,14 +81,14 @@ def readable(response: Any) -> tuple[dict[str, Any], list[InvalidToolCall]]:
 
 
 def no_completion(body: Any) -> str:
-    """What stands in place of a completion, in a few words."""
+    """Describe a response that is not a completion."""
     if isinstance(body, str):
         return f"text that is no JSON: {quoted(body, 200)!r}" if body.strip() else "an empty body"
     return f"JSON that is no object: {_json(body)}"
 
 
 def _choices_of_chunk(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The first choice of a streamed piece, as langchain-openai reads it; [] without one."""
+    """Return the first choice of a streamed chunk, as langchain-openai expects it, or []."""
     _raise_error_of(chunk)
     choices = chunk.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -109,7 +111,7 @@ def _raise_error_of(body: Mapping[str, Any]) -> None:
 
 
 def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
-    """The tool calls whose arguments are an object or no JSON at all, and the others."""
+    """Return the tool calls, and those whose arguments are valid JSON but not an object."""
     calls, invalid = [], []
     for call in raw if isinstance(raw, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
@@ -128,7 +130,8 @@ def _calls(raw: Any) -> tuple[list[dict[str, Any]], list[InvalidToolCall]]:
 
 
 def _no_object(arguments: str) -> str:
-    """Why these arguments are no object; "" also for what is no JSON, which LangChain notices."""
+    """Return why the arguments are not an object, else "". LangChain detects invalid JSON
+    itself."""
     try:
         value = json.loads(arguments)
     except ValueError:

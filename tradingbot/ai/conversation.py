@@ -1,6 +1,6 @@
-"""A conversation with a language model that may call tools: what was said, and what comes next.
+"""A conversation with a language model that may call tools: its messages and the next step.
 
-Nothing is asked and no tool is run here; `agent.py` does both, at once or awaited.
+This module sends nothing and runs no tools; `agent.py` does, synchronously or asynchronously.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,17 @@ from tradingbot.errors import AIError
 from tradingbot.formatting import quoted
 
 LAST_STEP = "No further tool can be called. Answer now with what you know."
-MOST_CALLS = 32  # tools that one answer may call
+MAX_CALLS = 32  # tools that one answer may call
 
 Call = TypeVar("Call", ToolCall, InvalidToolCall)
 
 
 class Conversation:
-    """`messages` go to the model; `hear` its answer; run `calls` and `tell` their results."""
+    """Messages and pending tool calls.
+
+    Send `messages` to the model, pass its answer to `add_answer`, run `calls` and pass the results
+    to `add_results`.
+    """
 
     def __init__(self, system_prompt: str, user_message: str, max_steps: int) -> None:
         if max_steps < 1:
@@ -43,10 +47,11 @@ class Conversation:
         self._step = 0
         self._max_steps = max_steps
 
-    def hear(self, answer: AIMessage) -> str | None:
-        """The text of the model's last word, or None while `calls` wait for their results.
+    def add_answer(self, answer: AIMessage) -> str | None:
+        """Record an answer. Return its text if it is final, or None if `calls` must be run.
 
-        AIError when the answer is empty, unfinished, or calls tools in the last step.
+        Raises:
+            AIError: The answer is empty, unfinished, or calls tools in the last step.
         """
         self._step += 1
         if (why := why_unfinished(answer)) is not None:
@@ -54,7 +59,7 @@ class Conversation:
         answer = _sendable(answer)
         called = [*answer.tool_calls, *answer.invalid_tool_calls]
         if not called:
-            return self._last_word(answer)
+            return self._final_text(answer)
         if self._step == self._max_steps:
             names = quoted(", ".join(str(call["name"]) for call in called), 200)
             raise AIError(
@@ -62,20 +67,20 @@ class Conversation:
                 f"wanted to call {names}"
             )
         self.messages.append(answer)
-        self.calls = answer.tool_calls[:MOST_CALLS]
+        self.calls = answer.tool_calls[:MAX_CALLS]
         self._refused = [
-            *(error_message(call, _too_many(called)) for call in answer.tool_calls[MOST_CALLS:]),
+            *(error_message(call, _too_many(called)) for call in answer.tool_calls[MAX_CALLS:]),
             *(error_message(call, _unreadable(call)) for call in answer.invalid_tool_calls),
         ]
         return None
 
-    def tell(self, results: Sequence[ToolMessage]) -> None:
-        """Add what `calls` gave, in their order."""
+    def add_results(self, results: Sequence[ToolMessage]) -> None:
+        """Add the results of `calls`, in their order."""
         self.messages += [*results, *self._refused]
         if self._step + 1 == self._max_steps:
             self.messages.append(HumanMessage(LAST_STEP))
 
-    def _last_word(self, answer: AIMessage) -> str:
+    def _final_text(self, answer: AIMessage) -> str:
         text = answer.text.strip()
         if not text:
             reason = finish_reason(answer)
@@ -87,7 +92,7 @@ class Conversation:
 
 
 def error_message(call: ToolCall | InvalidToolCall, text: str) -> ToolMessage:
-    """A result that tells the model what went wrong."""
+    """Return a tool result that describes an error to the model."""
     return ToolMessage(
         f"Error: {text}", name=call["name"], tool_call_id=call["id"] or "", status="error"
     )
@@ -95,7 +100,7 @@ def error_message(call: ToolCall | InvalidToolCall, text: str) -> ToolMessage:
 
 def _too_many(called: Sequence[Any]) -> str:
     return (
-        f"not run. This answer calls {len(called)} tools; the first {MOST_CALLS} are run. Call it "
+        f"not run. This answer calls {len(called)} tools; the first {MAX_CALLS} are run. Call it "
         "again if you still need it."
     )
 
@@ -105,7 +110,7 @@ def _unreadable(call: InvalidToolCall) -> str:
 
 
 def _sendable(answer: AIMessage) -> AIMessage:
-    """The answer as a server takes it back: clean text, and an id of its own for each call."""
+    """Return the answer with clean text and a unique ID for each call, as servers require."""
     seen: set[str] = set()
     return answer.model_copy(
         update={

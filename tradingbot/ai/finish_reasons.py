@@ -1,4 +1,4 @@
-"""Why a language model stopped: at its own end, or at a limit, a filter or a refusal."""
+"""Detect why a language model stopped: normally, or by a limit, a filter or a refusal."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from langchain_core.messages import AIMessage
 
 from tradingbot.formatting import quoted
 
-# each provider has its own words: OpenAI, Anthropic, Google, Mistral, Bedrock, Ollama
+# each provider uses other names: OpenAI, Anthropic, Google, Mistral, Bedrock, Ollama
 CUT_OFF = {"length", "max_tokens", "model_length", "model_context_window_exceeded"}
 FILTERED = {
     "content_filter", "content_filtered", "safety", "recitation", "blocklist",
@@ -15,26 +15,26 @@ FILTERED = {
 
 
 def why_unfinished(answer: AIMessage) -> str | None:
-    """Why this is not the answer that the model wanted to give, for an AIError; else None."""
+    """Return why the answer is incomplete, for an AIError, or None."""
     reason = finish_reason(answer)
-    said = f": {quoted(answer.text, 200)!r}" if answer.text.strip() else ""
+    quote = f": {quoted(answer.text, 200)!r}" if answer.text.strip() else ""
     refusal = _refusal(answer)
     if refusal or reason == "refusal":
-        return "refuses to answer" + (f": {quoted(refusal, 300)!r}" if refusal else said)
+        return "refuses to answer" + (f": {quoted(refusal, 300)!r}" if refusal else quote)
     if reason in CUT_OFF:
         return (
             f"was cut off at its limit of tokens (finish_reason={reason}) after "
-            f"{len(answer.text):,} characters{said}"
+            f"{len(answer.text):,} characters{quote}"
         )
     if reason in FILTERED:
-        return f"was stopped by a content filter (finish_reason={reason}){said}"
+        return f"was stopped by a content filter (finish_reason={reason}){quote}"
     if reason == "error":
-        return f"failed while it answered (finish_reason=error){said}"
+        return f"failed while it answered (finish_reason=error){quote}"
     return None
 
 
 def finish_reason(answer: AIMessage) -> str:
-    """The provider's word for the end of this answer, or ""."""
+    """Return the provider's finish reason of this answer, or ""."""
     metadata = answer.response_metadata
     for name in ("finish_reason", "stop_reason", "stopReason", "done_reason"):
         if metadata.get(name):
@@ -43,14 +43,14 @@ def finish_reason(answer: AIMessage) -> str:
 
 
 def _refusal(answer: AIMessage) -> str:
-    """OpenAI says it beside the content, or in a block of it."""
-    beside = answer.additional_kwargs.get("refusal")
-    if beside:
-        return str(beside)
+    """Return the refusal, which OpenAI sends next to the content or in a block of it."""
+    refusal = answer.additional_kwargs.get("refusal")
+    if refusal:
+        return str(refusal)
     blocks: list[Any] = answer.content if isinstance(answer.content, list) else []
-    said = (
+    refusals = (
         block.get("refusal")
         for block in blocks
         if isinstance(block, dict) and block.get("type") == "refusal"
     )
-    return " ".join(str(text) for text in said if text)
+    return " ".join(str(text) for text in refusals if text)

@@ -1,7 +1,7 @@
-"""Kronos' view of a ticker for a language model, in words and as a document.
+"""The newest forecast of a ticker for a language model, as text and as a document.
 
-The stored forecast is read first, for the Space is paused most of the day. Nothing here needs
-LangChain or MCP; their tools are made of it.
+The stored forecast is read first, because the Space is paused most of the day. This module needs
+neither LangChain nor MCP; their tools use it.
 """
 
 import logging
@@ -36,7 +36,7 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-MOST_DAYS = 30  # what a language model can make sense of
+MAX_DAYS = 30  # longer forecasts confuse language models
 
 
 def forecast_answer(
@@ -46,13 +46,13 @@ def forecast_answer(
     settings: Settings | None = None,
     sessions: SessionFactory | None = None,
 ) -> tuple[str, ForecastDocument | NoForecast]:
-    """The newest forecast of the next `horizon` days, or why there is none. Never raises.
+    """Return the newest forecast of the next `horizon` days, or why there is none. Never raises.
 
     Args:
-        symbol: Whatever a model takes for a ticker.
-        horizon: Whatever it takes for a number of days.
-        settings: Default: the environment's.
-        sessions: Of the database; default: of the environment's.
+        symbol: The ticker as written by a model, such as '$aapl'.
+        horizon: The number of days as written by a model, such as '5 days'.
+        settings: Default: from the environment.
+        sessions: Database sessions; default: from the environment.
     """
     ticker, days = as_ticker(symbol), _days(horizon)
     if ticker is None:
@@ -68,7 +68,7 @@ def forecast_answer(
             ticker,
             "invalid_horizon",
             f"No forecast: horizon={_shown(horizon)} is not a number of trading days. Ask again "
-            f"with a whole number from 1 to {MOST_DAYS}, such as 5.",
+            f"with a whole number from 1 to {MAX_DAYS}, such as 5.",
         )
     try:
         document = _newest(ticker, days, settings or Settings.from_env(), sessions)
@@ -88,7 +88,8 @@ def forecast_answer(
 
 
 def as_ticker(symbol: str) -> str | None:
-    """' $aapl ' -> AAPL, NASDAQ:AAPL -> AAPL; None for what no ticker looks like."""
+    """Return the ticker in `symbol`: ' $aapl ' -> AAPL, NASDAQ:AAPL -> AAPL; None if there is
+    none."""
     text = re.sub(r"^[A-Z]+:", "", symbol.strip().strip("'\"`$").upper())
     return text if re.fullmatch(r"\^?[A-Z0-9][A-Z0-9.=-]{0,19}", text) else None
 
@@ -98,14 +99,15 @@ def _none(symbol: str | None, code: str | KronosError, text: str) -> tuple[str, 
 
 
 def _shown(horizon: int | str) -> str:
-    """What was asked, or that it is too long to be repeated."""
+    """Return the horizon as text, unless it is too long."""
     if isinstance(horizon, str):
         return repr(quoted(horizon, MOST_NAME))
     return str(horizon) if abs(horizon) < 10**12 else "so large a number"
 
 
 def _days(horizon: int | str) -> int | None:
-    """5, '5', '5 days', '5 trading days'; None for anything else, and for what is out of bounds."""
+    """Return the number in 5, '5', '5 days' or '5 trading days'; None if invalid or out of
+    range."""
     if isinstance(horizon, str):
         match = re.fullmatch(
             r"\s*(\d{1,3})\s*(?:(?:trading|business)?\s*(?:days?|bars?|sessions?))?\s*",
@@ -115,13 +117,13 @@ def _days(horizon: int | str) -> int | None:
         days = int(match[1]) if match else 0
     else:
         days = horizon
-    return days if 1 <= days <= MOST_DAYS else None
+    return days if 1 <= days <= MAX_DAYS else None
 
 
 def _newest(
     ticker: str, days: int, settings: Settings, sessions: SessionFactory | None
 ) -> ForecastDocument:
-    """The newest forecast there is; KronosError if there is none."""
+    """Return the newest forecast available. Raise KronosError if there is none."""
     record = partial(describe_track_record, sessions=sessions)
     data = DataService(
         settings.data_source,
@@ -160,9 +162,9 @@ def _stored(
     data: DataService,
     sessions: SessionFactory | None,
 ) -> Forecast | None:
-    """What the database has of the `days` after `latest`, in the newest forecast that it has.
+    """Return the newest stored forecast of the `days` after `latest`.
 
-    A database that cannot be read counts as empty: there is still the Space.
+    An unreadable database counts as empty, because the Space can still be asked.
     """
     try:
         if sessions is None and not database_exists(database_url()):

@@ -1,7 +1,7 @@
-"""A forecast for a program that works with a language model: one schema for every tool.
+"""The JSON schema of a forecast, used by all tools for language models.
 
-The fields are those of the Space's `/predict`, and where the forecast is from. A tool that has no
-forecast gives what `/predict/batch` gives for a ticker that it refuses.
+The fields are those of the Space's `/predict`, plus the origin of the forecast. A tool without a
+forecast returns what `/predict/batch` returns for a refused ticker.
 """
 
 import re
@@ -17,8 +17,8 @@ from tradingbot.formatting import quoted
 from tradingbot.markets.calendars import sessions_between
 
 Source = Literal["stored", "space"]
-# As `/predict` writes times, naive: "date-time" in a schema would promise a zone, and the clients
-# that check it refuse what has none.
+# Naive times, as in `/predict`. "date-time" in a schema requires a zone, and clients that validate
+# it would refuse naive times.
 Time = Annotated[datetime, WithJsonSchema({"type": "string"})]
 
 
@@ -43,7 +43,7 @@ class Prediction(_Document):
 
 
 class Event(_Document):
-    """How likely something is on the way, by the end of each bar of the predictions."""
+    """The probability of an event by the end of each bar of the predictions."""
 
     event: Annotated[str, Field(description="Such as 'touch +2%': moves from last_close.")]
     probability: list[float]
@@ -52,7 +52,7 @@ class Event(_Document):
 
 
 class ForecastDocument(_Document):
-    """The forecast of one ticker, and what it does not know."""
+    """The forecast of one ticker, with its age and limits."""
 
     ok: Literal[True] = True
     symbol: str
@@ -102,9 +102,9 @@ def forecast_document(
     note: str | None = None,
     record: str | None = None,
 ) -> ForecastDocument:
-    """What `forecast` says at a time when `latest` is the latest complete session.
+    """Return the document of `forecast`, given that `latest` is the latest complete session.
 
-    Names and notes are each one short line, since a language model may read them.
+    Names and notes are shortened to one line each, because a language model may read them.
     """
     revision = forecast.model_revision
     notes = [*([] if note is None else [note]), *forecast.warnings]
@@ -153,7 +153,10 @@ def forecast_document(
 
 
 def no_forecast(symbol: str | None, code: str | KronosError, message: str) -> NoForecast:
-    """`code` is a word, or the error whose class gives one: UnknownSymbol is unknown_symbol."""
+    """Return the document for a missing forecast.
+
+    `code` is a word, or an error whose class name becomes one: UnknownSymbol -> unknown_symbol.
+    """
     if isinstance(code, KronosError):
         code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(code).__name__).lower()
     return NoForecast(

@@ -1,4 +1,4 @@
-"""A forecast in words, for a language model: its numbers, its age and its limits."""
+"""A forecast as text for a language model: its numbers, its age and its limits."""
 
 import math
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ _PLACES = {"stored": "from the database", "space": "from the Space"}
 
 
 def forecast_text(forecast: ForecastDocument) -> str:
-    """Numbers with their meaning beside them, and what they do not say."""
+    """Return the numbers of a forecast with explanations and limits."""
     close = price_text(forecast.last_close)
     as_of = f"the close of {bar_text(forecast.as_of, '1d')}, which was {close}"
     late = forecast.sessions_missed
@@ -54,7 +54,7 @@ def forecast_text(forecast: ForecastDocument) -> str:
 
 
 def _events(forecast: ForecastDocument) -> list[str]:
-    """The chances of events by the last day, a line each; nothing where none were asked."""
+    """Return a line per event with its probability by the last day; nothing without events."""
     if not forecast.events:
         return []
     last = bar_text(forecast.predictions[-1].target_date, "1d")
@@ -69,7 +69,7 @@ def _events(forecast: ForecastDocument) -> list[str]:
 
 
 def _meaning(forecast: ForecastDocument, close: str) -> str:
-    """What P(up) and the range say, and who says so: the model, or its record."""
+    """Explain P(up) and the range, and their origin: the model or past forecasts."""
     points = f"{50 / math.sqrt(forecast.samples):.0f} points or more"
     if forecast.calibration == RAW:
         return (
@@ -97,7 +97,7 @@ def _expected(forecast: ForecastDocument) -> str:
 
 
 def _alone(forecast: ForecastDocument) -> str:
-    """What Kronos expects without the others, and whether its record bears that out."""
+    """Return Kronos' own expectation, and whether past forecasts justify it."""
     last = forecast.predictions[-1]
     outside = sum(
         not bar.close_quantiles["0.1"] <= bar.close <= bar.close_quantiles["0.9"]

@@ -1,8 +1,8 @@
-"""`kronos_forecast`, the LangChain tool that gives a language model Kronos' view of a ticker.
+"""`kronos_forecast`, the LangChain tool for forecasts.
 
-Whatever is asked, the answer is text for the model: a forecast with its age and its limits, or why
-there is none and what to ask instead. A program gets the same as a document beside it (the
-artifact of LangChain's ToolMessage).
+The tool always returns text for the model: a forecast with its age and limits, or why there is none
+and what to ask instead. Programs get the same as a document, the artifact of LangChain's
+ToolMessage.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.tools import tool
 from pydantic import ValidationError
 
-from tradingbot.ai.forecast_answer import MOST_DAYS, forecast_answer
+from tradingbot.ai.forecast_answer import MAX_DAYS, forecast_answer
 from tradingbot.runtime.lookahead import refuse_in_backtest
 
 
@@ -31,11 +31,11 @@ def kronos_forecast(symbol: str, horizon: int | str = 5) -> tuple[str, dict[str,
 
 
 def _unreadable(error: ValidationError) -> str:
-    """The answer to arguments of the wrong kind: an exception would end the agent."""
+    """Return the answer for arguments of a wrong type. An exception would end the agent."""
     names = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors()}))
     return (
         f"No forecast: {names} missing or of the wrong kind. Ask again with symbol (text, such as "
-        f"'AAPL') and horizon (a whole number from 1 to {MOST_DAYS})."
+        f"'AAPL') and horizon (a whole number from 1 to {MAX_DAYS})."
     )
 
 

@@ -1,6 +1,6 @@
-"""Which language model speaks: named by the caller, else by the environment.
+"""Select the language model: passed by the caller, or else from the environment.
 
-A key goes to the address that it belongs to, and to no other.
+A key is sent only to the address that it belongs to.
 """
 
 from collections.abc import Mapping
@@ -19,20 +19,22 @@ OPENROUTER = "https://openrouter.ai/api/v1"
 OPENAI = "https://api.openai.com/v1"
 
 VARIABLES = {
-    "KRONOS_AI_MODEL": "the model's name, as its provider spells it; it must be able to call tools",
+    "KRONOS_AI_MODEL": "name of the model at its provider; it must be able to call tools",
     "OPENROUTER_API_KEY": "a key of openrouter.ai",
-    "OPENAI_API_KEY": "a key of OpenAI, or of the server at `OPENAI_BASE_URL` (any text if that "
-    "asks for none)",
+    "OPENAI_API_KEY": "a key of OpenAI, or of the server at `OPENAI_BASE_URL` (any text if it "
+    "needs none)",
     "OPENAI_BASE_URL": "a server that speaks OpenAI's protocol, such as "
-    "`http://127.0.0.1:11434/v1`; it wins over the others",
+    "`http://127.0.0.1:11434/v1`; it takes precedence",
 }
 
 
 def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None) -> BaseChatModel:
-    """Return the chat model of this name at the provider that `environ` names, unconnected.
+    """Return the chat model of this name at the provider in `environ`, without connecting.
 
-    `environ` is the process's by default. A request has `ai_request` seconds of the time-outs.
-    ConfigError, in one line, when the name, a key or the package langchain-openai is missing.
+    `environ` is by default that of this process. A request times out after `ai_request` seconds.
+
+    Raises:
+        ConfigError: The name, a key or the package langchain-openai is missing.
     """
     environ = environment(environ)
     name = name or environ.get("KRONOS_AI_MODEL", "").strip()
@@ -60,7 +62,7 @@ def chat_model(name: str | None = None, environ: Mapping[str, str] | None = None
 
 
 def _provider(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Address and key."""
+    """Return the address and the key."""
     keys = {
         variable: check_secret(variable, value)
         for variable in ("OPENROUTER_API_KEY", "OPENAI_API_KEY")
@@ -70,8 +72,8 @@ def _provider(environ: Mapping[str, str]) -> tuple[str, str]:
     if given:
         url = check_url("OPENAI_BASE_URL", given)
         host = urlsplit(url).hostname or ""
-        theirs = host == "openrouter.ai" and "OPENAI_API_KEY" not in keys
-        variable = "OPENROUTER_API_KEY" if theirs else "OPENAI_API_KEY"
+        is_openrouter = host == "openrouter.ai" and "OPENAI_API_KEY" not in keys
+        variable = "OPENROUTER_API_KEY" if is_openrouter else "OPENAI_API_KEY"
         if variable not in keys:
             raise ConfigError(
                 f"{variable} is not set: {url} wants a key; any text will do for a server "

@@ -1,21 +1,22 @@
-"""Text that may stand in a conversation: storable characters, a bounded length, one line."""
+"""Make text safe for a conversation: valid characters, limited length, one line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tradingbot.formatting import quoted
 
-MOST_CHARACTERS = 30_000  # of one tool's result
-MOST_NAME = 80  # characters of a name that somebody else chose
+MAX_CHARACTERS = 30_000  # of a tool's result
+MOST_NAME = 80  # characters of a name chosen by others
 
 
 def name_text(name: object) -> str:
-    """A stored name on one line, shortened: it must not read as an instruction to the model."""
+    """Return a stored name on one short line, so that it cannot act as an instruction to the
+    model."""
     return quoted(name, MOST_NAME)
 
 
 def clean(text: str) -> str:
-    """Without NUL and halves of surrogate pairs, which no server takes; whole pairs are joined."""
+    """Remove NUL and unpaired surrogates, which servers refuse. Surrogate pairs are joined."""
     text = text.replace("\0", "")
     try:
         text.encode()
@@ -25,7 +26,7 @@ def clean(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """`clean` for all texts in a JSON-like value."""
+    """Apply `clean` to all texts in a JSON-like value."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
@@ -35,19 +36,19 @@ def cleaned(value: Any) -> Any:
     return value
 
 
-def bounded(text: str, limit: int = MOST_CHARACTERS) -> str:
-    """The first `limit` characters, and how many there were."""
+def bounded(text: str, limit: int = MAX_CHARACTERS) -> str:
+    """Return the first `limit` characters, and a note with the original length."""
     if len(text) <= limit:
         return text
     return f"{text[:limit]}\n[Cut: these are the first {limit:,} of {len(text):,} characters.]"
 
 
 def bounded_content(content: str | Sequence[Any]) -> str | list[Any]:
-    """A tool's result, clean and `bounded`; it is a text or, as MCP tools give it, blocks."""
+    """Return a tool's result, clean and `bounded`; a text or, from MCP tools, a list of blocks."""
     if isinstance(content, str):
         return bounded(clean(content))
     blocks: list[Any] = []
-    left = MOST_CHARACTERS
+    left = MAX_CHARACTERS
     for number, block in enumerate(content):
         if left <= 0:
             blocks.append(_text_block(f"[Cut: {len(content) - number} more blocks.]"))

@@ -1,4 +1,4 @@
-"""Run the tools that a language model calls. Whatever happens, each call has a result in words."""
+"""Run the tools that a language model calls. Each call gets a result, even if it fails."""
 
 import asyncio
 import logging
@@ -21,20 +21,21 @@ from tradingbot.settings import default_timeouts
 
 logger = logging.getLogger(__name__)
 
-MOST_THREADS = 16  # of one conversation, those of tools that hang included
+MAX_THREADS = 16  # per conversation, including those of tools that hang
 
 
 def as_tools(given: Sequence[BaseTool | Callable[..., Any]]) -> dict[str, BaseTool]:
-    """By name. Plain functions become tools; a later tool replaces an earlier one of its name."""
+    """Return the tools by name. Functions become tools; a later tool replaces one of the same
+    name."""
     for one in given:
         if not isinstance(one, BaseTool) and not callable(one):
             raise ValueError(f"extra_tools has {one!r}: expected a list of tools and functions")
     tools = (one if isinstance(one, BaseTool) else tool(one) for one in given)
-    return {one.name: _that_exits_nobody(one) for one in tools}
+    return {one.name: _without_exit(one) for one in tools}
 
 
-def _that_exits_nobody(one: BaseTool) -> BaseTool:
-    """The tool; where it has a coroutine, one that ends no event loop, as sys.exit() does."""
+def _without_exit(one: BaseTool) -> BaseTool:
+    """Return the tool, or a copy whose coroutine cannot end the event loop, as sys.exit() would."""
     if not _has_coroutine(one):
         return one
     copy = one.model_copy()
@@ -49,7 +50,7 @@ def _guarded(kind: type[BaseTool]) -> type[BaseTool]:
         try:
             return await kind._arun(self, *args, **kwargs)
         except (Exception, GeneratorExit, asyncio.CancelledError, KeyboardInterrupt):
-            raise  # the last three are how a loop or a person ends it
+            raise  # the last three are regular ways to end a coroutine
         except BaseException as error:
             raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
@@ -57,15 +58,15 @@ def _guarded(kind: type[BaseTool]) -> type[BaseTool]:
 
 
 class ToolRuns:
-    """The tools of one conversation. Those of one answer run at the same time."""
+    """The tools of one conversation. The calls of one answer run concurrently."""
 
     def __init__(self, tools: Mapping[str, BaseTool]) -> None:
         self._tools = tools
-        self._free = threading.Semaphore(MOST_THREADS)
-        self._free_async = asyncio.Semaphore(MOST_THREADS)
+        self._free = threading.Semaphore(MAX_THREADS)
+        self._free_async = asyncio.Semaphore(MAX_THREADS)
 
     def run(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """The results in the order of `calls`, after `ai_tool` seconds at the latest."""
+        """Run `calls` and return the results in their order, within `ai_tool` seconds."""
         seconds = default_timeouts().ai_tool
         deadline = time.monotonic() + seconds
         running = [self._begin(call, deadline) for call in calls]
@@ -76,7 +77,7 @@ class ToolRuns:
         ]
 
     def _begin(self, call: ToolCall, deadline: float) -> Future[ToolMessage] | None:
-        """None where no thread becomes free in time."""
+        """Start a call in a thread. Return None if no thread becomes free in time."""
         if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
             return None
         running = in_background(partial(_result, call, self._tools, deadline))
@@ -84,7 +85,8 @@ class ToolRuns:
         return running
 
     async def run_async(self, calls: Sequence[ToolCall]) -> list[ToolMessage]:
-        """As `run`, awaited. Coroutines run in the caller's event loop, the others in threads."""
+        """Like `run`, but asynchronous: coroutines run in the caller's event loop, others in
+        threads."""
         seconds = default_timeouts().ai_tool
         tasks = [asyncio.create_task(self._result_async(call)) for call in calls]
         try:
@@ -110,11 +112,11 @@ class ToolRuns:
         await self._free_async.acquire()
         thread = asyncio.wrap_future(in_background(work))
         thread.add_done_callback(lambda _: self._free_async.release())
-        return await asyncio.shield(thread)  # one that hangs keeps its place
+        return await asyncio.shield(thread)  # a tool that hangs keeps its slot
 
 
 def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> ToolMessage:
-    """Run one tool in this thread, or what is asynchronous only, such as MCP's, in a loop."""
+    """Run one tool in this thread. A tool with only a coroutine, as from MCP, runs in a loop."""
     one = tools.get(call["name"])
     if one is None:
         known = ", ".join(tools) or "none"
@@ -124,7 +126,7 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
         try:
             if not _only_coroutine(one):
                 return _message(call, one.invoke(request))
-        except NotImplementedError:  # how a tool of somebody's class says that it is one
+        except NotImplementedError:  # a custom tool signals this way that it has only a coroutine
             if not _has_coroutine(one):
                 raise
         return _message(call, wait_for(partial(one.ainvoke, request), deadline - time.monotonic()))
@@ -132,7 +134,8 @@ def _result(call: ToolCall, tools: Mapping[str, BaseTool], deadline: float) -> T
         if deadline <= time.monotonic():
             return _late(call, default_timeouts().ai_tool)
         return _failed(call, error)
-    except BaseException as error:  # no Ctrl-C reaches this thread: the model is to act on it
+    # Ctrl-C cannot reach this thread, and the model should know of the failure
+    except BaseException as error:
         return _failed(call, error)
 
 
@@ -157,7 +160,7 @@ def _message_of(call: ToolCall, done: asyncio.Task[ToolMessage]) -> ToolMessage:
 
 
 def _message(call: ToolCall, result: Any) -> ToolMessage:
-    """The result as a message: bounded, and an answer to this call."""
+    """Return the result as a message of limited length that answers this call."""
     message = (
         result
         if isinstance(result, ToolMessage)
@@ -169,7 +172,7 @@ def _message(call: ToolCall, result: Any) -> ToolMessage:
 
 
 def _failed(call: ToolCall, error: BaseException) -> ToolMessage:
-    while isinstance(error, BaseExceptionGroup):  # a task group's; its own text names no cause
+    while isinstance(error, BaseExceptionGroup):  # the text of a task group's error names no cause
         error = error.exceptions[0]
     kind = type(error).__name__
     logger.warning("the tool %s failed: %s: %s", quoted(call["name"]), kind, quoted(error))

@@ -1,1 +1,1 @@
-"""Candles: sources, cache, circuit breaker, the service in front of them."""
+"""Candles: sources, cache, circuit breaker, and the service in front of them."""

@@ -1,4 +1,4 @@
-"""What a bar closes at by the candles that a source has now: after a split not what it once was."""
+"""Closes in the source's current scale, which differ from earlier ones after a split."""
 
 import logging
 from datetime import datetime
@@ -11,9 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 def adjusted_close(data: DataService, symbol: str, interval: str = "1d") -> CloseAt:
-    """For the readers of stored forecasts, which restate them to prices of today.
+    """Return a function that restates stored forecasts to today's prices.
 
-    The function returns None where the source cannot be asked, or has no such bar.
+    The function returns the close of a bar, or None if the source is unavailable or has no such
+    bar.
     """
 
     def close_at(time: datetime) -> float | None:

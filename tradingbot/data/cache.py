@@ -1,4 +1,4 @@
-"""Candles that were fetched before, in the tables `historic_data` and `historic_ranges`."""
+"""A cache of fetched candles, in the tables `historic_data` and `historic_ranges`."""
 
 import logging
 import threading
@@ -30,21 +30,26 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _INTERVAL = "1d"
 _COLUMNS = list(OHLCV)
-OVERLAP = 7  # bars that are fetched again, to see whether they were restated
-MAX_AGE = timedelta(days=30)  # then all is fetched again: what the overlap cannot show comes right
-_SAME = 1e-4  # prices that differ by less than this share of them differ by rounding
+OVERLAP = 7  # bars that are fetched again, to detect restatements
+# then all bars are fetched again, to correct what the overlap does not reveal
+MAX_AGE = timedelta(days=30)
+_SAME = 1e-4  # relative; smaller differences between prices are rounding
 
 
 class HistoryCache:
-    """Daily bars by ticker. `sessions` makes a database session; threads may share the cache.
+    """Cache of daily bars by ticker. Thread-safe.
 
-    A volume that is not known is kept as 0. When the database fails, that is logged once, and from
-    then on the cache is empty and keeps nothing: the candles themselves are at hand.
+    An unknown volume is stored as 0. A database failure is logged once; after that the cache
+    returns and stores nothing, and candles are fetched directly.
+
+    Args:
+        sessions: Opens a database session.
     """
 
     def __init__(self, sessions: SessionFactory) -> None:
         self._sessions = sessions
-        self._lock = threading.Lock()  # SQLite has one writer, in memory even one connection
+        # SQLite allows one writer, and an in-memory database even one connection
+        self._lock = threading.Lock()
         self._failed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,11 +68,11 @@ class HistoryCache:
         *,
         enough: int,
     ) -> Bars:
-        """The bars from the day of `start` to the session `last`, and what is odd about them.
+        """Return the bars from the day of `start` to the session `last`, and remarks on them.
 
-        `fetch(since)` gets complete, clean bars from the source. Only the newest cached bars are
+        `fetch(since)` returns complete, clean bars from the source. Only the newest cached bars are
         fetched again, or all of them if they were restated. If the source is out of reach, the
-        cached bars are returned, if there are `enough`.
+        cached bars are returned, if there are at least `enough`.
         """
         start = datetime(start.year, start.month, start.day)
         known, since = self._read(symbol, start, last)
@@ -85,7 +90,8 @@ class HistoryCache:
                 self._add(symbol, bars)
                 return _merged(known, bars), oddities
             logger.info("%s: its prices were restated: all are fetched again", symbol)
-            self._forget(symbol)  # also where the next line fails: they are of another scale
+            # forget them even if the next line fails, because they have another scale
+            self._delete(symbol)
             bars, oddities = fetch(start)
         if not bars.empty:
             self._replace(symbol, bars, since=start)
@@ -94,7 +100,7 @@ class HistoryCache:
     def _read(
         self, symbol: str, start: datetime, last: datetime
     ) -> tuple[pd.DataFrame, datetime | None]:
-        """The cached bars; from when on there are no others but newer ones, or None."""
+        """Return the cached bars, and the day from which they are complete, or None."""
         key = symbol.upper(), _INTERVAL
 
         def read(session: Session) -> tuple[pd.DataFrame, datetime | None]:
@@ -113,7 +119,7 @@ class HistoryCache:
 
         self._try(add)
 
-    def _forget(self, symbol: str) -> None:
+    def _delete(self, symbol: str) -> None:
         self._try(lambda session: delete_candles(session, symbol.upper(), _INTERVAL))
 
     def _replace(self, symbol: str, bars: pd.DataFrame, *, since: datetime) -> None:
@@ -128,7 +134,7 @@ class HistoryCache:
         self._try(replace)
 
     def _try(self, work: Callable[[Session], Result]) -> Result | None:
-        """One transaction; None when the database fails, or has failed before."""
+        """Run `work` in one transaction. Return None if the database fails or has failed before."""
         with self._lock:
             if self._failed:
                 return None
@@ -143,9 +149,9 @@ class HistoryCache:
 
 
 def _restated(cached: pd.DataFrame, fetched: pd.DataFrame) -> bool:
-    """Whether the source now tells other prices of the same bars, or has none of them any more.
+    """Return whether the source has changed the prices of the same bars, or dropped all of them.
 
-    Splits and corrections do that. A volume alone is no restatement: Yahoo corrects it for days.
+    Splits and corrections do that. A changed volume does not count: Yahoo corrects it for days.
     """
     both = cached.index.intersection(fetched.index)
     before, now = cached.loc[both, PRICES], fetched.loc[both, PRICES]
@@ -153,7 +159,7 @@ def _restated(cached: pd.DataFrame, fetched: pd.DataFrame) -> bool:
 
 
 def _merged(cached: pd.DataFrame, fetched: pd.DataFrame) -> pd.DataFrame:
-    """All bars of both; where both have one, the fetched one."""
+    """Return all bars of both frames. Fetched bars take precedence."""
     older = cached[~cached.index.isin(fetched.index)]
     bars = pd.concat([older, fetched]).sort_index().reindex(columns=_COLUMNS)
     bars.index = pd.DatetimeIndex(bars.index).as_unit("us").rename("timestamp")
@@ -161,7 +167,7 @@ def _merged(cached: pd.DataFrame, fetched: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(rows: Sequence[Any]) -> pd.DataFrame:
-    """(bars, 4 or 5) from rows of timestamp and _COLUMNS."""
+    """Return a frame of bars, (bars, 4 or 5), from rows of timestamp and _COLUMNS."""
     index = pd.DatetimeIndex([row[0] for row in rows]).as_unit("us").rename("timestamp")
     values = np.array([row[1:] for row in rows], dtype="float64").reshape(-1, len(_COLUMNS))
     return _without_idle_volume(pd.DataFrame(values, index=index, columns=_COLUMNS))

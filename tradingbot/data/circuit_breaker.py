@@ -14,8 +14,8 @@ from tradingbot.settings import Timeouts, default_timeouts
 
 Answer = TypeVar("Answer")
 
-REPEATS = 2  # of a request that failed at once
-POLL_INTERVAL = 0.1  # seconds between two looks at the gate, which may open earlier
+REPEATS = 2  # retries of a request that failed quickly
+POLL_INTERVAL = 0.1  # seconds between checks of the gate, which may open early
 
 
 class RateLimited(DataUnavailable):
@@ -23,48 +23,50 @@ class RateLimited(DataUnavailable):
 
 
 class CircuitBreaker:
-    """The one way to a source, for all threads.
+    """Rate limit and circuit breaker for one source, shared by all threads.
 
-    A refusal makes everybody wait, twice as long each time (`data_backoff` seconds of `timeouts`,
-    up to `data_longest_backoff`), and then go on one by one until an answer comes. A request that
-    fails otherwise is sent again twice, unless it timed out, which is to take longer than
-    `data_fast_failure`: that was waiting enough. After `data_limit` seconds of waiting, or of
-    failures without any answer, the source is given up: for `data_rest` seconds nobody asks it.
+    A refusal makes all threads wait, twice as long each time (`data_backoff` seconds of `timeouts`,
+    up to `data_longest_backoff`). Then requests are sent one at a time until one succeeds. A
+    request that fails otherwise is retried twice, unless it timed out, that is, took longer than
+    `data_fast_failure`. After `data_limit` seconds of waiting, or of failures without any success,
+    the source is given up: no request is sent for `data_rest` seconds.
     """
 
     def __init__(self, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or default_timeouts()
-        self._lock = threading.Lock()  # for all below; times are of time.monotonic()
-        self._round = 0  # grows with each refusal, for what was asked before it tells nothing new
+        self._lock = threading.Lock()  # guards everything below; times are of time.monotonic()
+        # number of refusals; requests sent before the last one are not counted again
+        self._round = 0
         self._open_at = 0.0
         self._trouble_at = 0.0
-        self._forget()
+        self._reset()
 
     def __getstate__(self) -> dict[str, Timeouts]:
-        return {"timeouts": self._timeouts}  # what the source did concerns this process
+        # the state of the source is not shared between processes
+        return {"timeouts": self._timeouts}
 
     def __setstate__(self, state: dict[str, Timeouts]) -> None:
         CircuitBreaker.__init__(self, **state)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._refused_in_a_row = 0
         self._waited = 0.0
         self._failing_since: float | None = None
-        self._given_up: str | None = None  # why
+        self._given_up: str | None = None  # the reason
 
     def ask(
         self, symbol: str, request: Callable[[], Answer], stopped: threading.Event | None = None
     ) -> Answer:
-        """`request()` when it is its turn, and again where that may help.
+        """Call `request()` when it is its turn, and retry it if that may help.
 
-        The time that `request` takes tells whether it timed out, so nothing slow besides the
-        source belongs into it. Raises what it raised last; DataUnavailable, unasked, when the
+        `request` must do nothing slow besides the request, because its duration shows whether it
+        timed out. The last exception is raised. DataUnavailable is raised without a request if the
         source is given up or `stopped` is set.
         """
         refuse_in_backtest("DataService", HISTORY)
         stopped = stopped or threading.Event()
         spare = REPEATS
-        pause: float | None = None  # seconds until another attempt; None: there is none
+        pause: float | None = None  # seconds until the next attempt; None: no retry
 
         def attempt() -> Answer:
             nonlocal spare, pause
@@ -75,7 +77,7 @@ class CircuitBreaker:
                 answer = request()
             except RateLimited as error:
                 self._refused(turn, error.reason)
-                pause = 0.0  # `_turn` waits, or says that the source is given up
+                pause = 0.0  # `_turn` waits, or raises because the source is given up
                 raise
             except DataUnavailable as error:
                 timed_out = time.monotonic() - began > self._timeouts.data_fast_failure
@@ -94,26 +96,27 @@ class CircuitBreaker:
         )
 
     def _turn(self, symbol: str, stopped: threading.Event) -> int:
-        """Wait until the gate is open; the number of the round."""
+        """Wait until the gate is open. Return the number of the round."""
         while not stopped.is_set():
             now = time.monotonic()
             with self._lock:
                 if now - self._trouble_at > self._timeouts.data_rest:
-                    self._forget()
+                    self._reset()
                 if self._given_up is not None:
                     raise DataUnavailable(self._given_up, symbol=symbol)
                 wait = self._open_at - now
                 if wait <= 0:
-                    if self._refused_in_a_row:  # the next goes when this one may have its answer
+                    # the next request may go when this one could have succeeded
+                    if self._refused_in_a_row:
                         self._open_at = now + self._timeouts.data_backoff
                     return self._round
             stopped.wait(min(wait, POLL_INTERVAL))
-        raise DataUnavailable("stopped before its candles had come", symbol=symbol)
+        raise DataUnavailable("stopped before its candles arrived", symbol=symbol)
 
     def _refused(self, turn: int, reason: str) -> None:
         with self._lock:
             if turn != self._round:
-                return  # another thread's refusal already holds up all
+                return  # another thread's refusal already delays all threads
             doubled = self._timeouts.data_backoff * 2**self._refused_in_a_row
             pause = min(doubled, self._timeouts.data_longest_backoff)
             self._trouble_at = time.monotonic()
@@ -125,7 +128,7 @@ class CircuitBreaker:
                 self._given_up = reason
 
     def _failed(self, began: float, reason: str) -> bool:
-        """Note a failure; whether the source is given up."""
+        """Record a failure. Return whether the source is given up."""
         with self._lock:
             self._trouble_at = time.monotonic()
             if self._failing_since is None:

@@ -1,4 +1,4 @@
-"""What a company did to its shares: splits and dividends, as a source of candles tells of them."""
+"""Splits and dividends reported by a source of candles."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Actions:
-    """All splits and dividends from the day of `since` on; None where the source tells of none."""
+    """All splits and dividends from the day of `since` on; None if the source reports none."""
 
     since: datetime
-    splits: Mapping[datetime, float] | None  # first day at the new price -> new shares for an old
-    dividends: Mapping[datetime, float] | None  # first day without it -> USD a share of today
+    # first day at the new price -> new shares per old share
+    splits: Mapping[datetime, float] | None
+    dividends: Mapping[datetime, float] | None  # ex-dividend day -> USD per share of today
 
     @classmethod
     def told_by(cls, bars: pd.DataFrame, since: datetime) -> Self:
-        """What a source's own frame of bars from `since` on says."""
+        """Return the actions in a source's frame of bars from `since` on."""
         return cls(since, bars.attrs.get("splits"), bars.attrs.get("dividends"))

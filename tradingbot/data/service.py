@@ -1,4 +1,4 @@
-"""The history of a ticker: clean, complete bars as of a clock, whatever the source."""
+"""The history of a ticker: clean, complete bars up to the clock, from any source."""
 
 import logging
 import threading
@@ -26,24 +26,21 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 4  # tickers that are asked for at a time; Yahoo limits who asks for more
+WORKERS = 4  # tickers fetched concurrently; Yahoo limits callers that fetch more
 
 
 class DataService:
-    """Candles from `source`: yahoo, csv:DIR, sample, or a Source of your own.
+    """Candles from `source`: yahoo, csv:DIR, sample, or your own Source.
 
-    `now` (naive UTC) sets the clock; otherwise it is the source's: the wall's for yahoo; for csv
-    the close of the newest bar of all files, or the wall's where that is earlier (bars within a
-    day go by the wall's alone); for sample that of the bar which `max(6, horizon)` later ones
-    follow. Nothing after the clock is ever in a history. ConfigError if the source is not usable
-    at all.
+    `now` (naive UTC) sets the clock; by default it is the source's. For yahoo that is the current
+    time. For csv it is the close of the newest bar of all files, but at most the current time (for
+    intraday bars always the current time). For sample it is the bar that `max(6, horizon)` later
+    bars follow. A history contains nothing after the clock. ConfigError if the source is unusable.
 
-    Candles that are not what they claim to be are refused (`tradingbot.markets.data_quality`), a
-    break of scale unless its factor is `max_jump` at most.
-
-    `sessions` makes a session of the database that caches daily bars of a remote source; without
-    it every history is fetched whole. `circuit_breaker` limits how often a source that refuses
-    is asked; by default one with `timeouts`, which also limit a request to a source opened by name.
+    Invalid candles are refused (`tradingbot.markets.data_quality`), and so is a break of scale
+    above `max_jump`. `sessions` opens sessions of the database that caches daily bars of a remote
+    source. `circuit_breaker` limits requests to a source that refuses them; it and a source opened
+    by name use `timeouts`.
     """
 
     def __init__(
@@ -52,7 +49,7 @@ class DataService:
         *,
         horizon: int = 5,
         now: datetime | None = None,
-        min_bars: int = 32,  # what a Space asks for at least
+        min_bars: int = 32,  # the minimum of a Space
         sessions: SessionFactory | None = None,
         circuit_breaker: CircuitBreaker | None = None,
         timeouts: Timeouts | None = None,
@@ -66,26 +63,26 @@ class DataService:
         self._cache = HistoryCache(sessions) if sessions and self._source.remote else None
         self._circuit_breaker = circuit_breaker or CircuitBreaker(timeouts)
         self._warned: set[str] = set()
-        # the newest daily prices that were asked for, from when on, and up to which session
+        # daily prices requested last: their start, their last session, and the bars
         self._newest: dict[str, tuple[datetime, datetime, pd.DataFrame]] = {}
 
     def symbols(self) -> list[str]:
-        """The source's own tickers; [] for yahoo, which has more than can be listed."""
+        """Return the source's tickers, or [] for yahoo, which has too many to list."""
         return self._source.symbols()
 
     def now(self) -> datetime:
-        """What time it is for this data, naive UTC."""
+        """Return the clock of this data, naive UTC."""
         return self._now or min(self._source.clock(self._horizon), utcnow())
 
     def _clock(self, interval: str) -> datetime:
-        """The time by which bars are complete: those within a day go by their own newest bar."""
+        """Return the time up to which bars are complete; for intraday files the current time."""
         own = interval == "1d" or self._source.remote or self._now is not None
         return self.now() if own else utcnow()
 
     def by_the_wall_clock(self) -> "DataService":
-        """The service of the same source to which all bars that are there are known.
+        """Return a service of the same source whose clock is the current time.
 
-        Itself, unless the source holds bars from after its own clock.
+        It is this service itself, unless the source has bars from after its own clock.
         """
         if not self._source.knows_outcomes:
             return self
@@ -99,9 +96,9 @@ class DataService:
     def judge(
         self, symbol: str, *, interval: str = "1d", bars: int = 500
     ) -> tuple[pd.DataFrame, list[str], list[Finding]]:
-        """The ticker's newest bars as they are, what cleaning them did, and what is odd about them.
+        """Return the newest bars, remarks on cleaning them, and the findings about them.
 
-        Nothing is refused or left out. Raises DataError where there are no bars to judge.
+        Nothing is refused or left out. Raise DataError if there are no bars.
         """
         now = self._clock(interval)
         raw = self._fetch(symbol, interval, _first_day(now, interval, bars), threading.Event())
@@ -113,15 +110,15 @@ class DataService:
 
     @property
     def caller(self) -> Caller:
-        """Whose policy of findings is this source's."""
+        """Return the caller type that selects the policy for findings."""
         return Caller.REMOTE if self._source.remote else Caller.FILES
 
     def history(self, symbol: str, *, interval: str = "1d", bars: int = 500) -> pd.DataFrame:
-        """The newest `bars` complete bars, or as many as there are.
+        """Return the newest `bars` complete bars, or as many as there are.
 
-        Index `timestamp`: naive, strictly increasing; a daily bar's is midnight of its session,
-        others' are UTC. Columns open, high, low, close, volume, float64; no volume column if the
-        source has no volumes. `attrs["warnings"]`: sentences on what was mended or is odd.
+        Index `timestamp`: naive, strictly increasing; midnight of the session for daily bars, UTC
+        for others. Columns open, high, low, close, volume, float64; no volume column if the source
+        has no volumes. `attrs["warnings"]`: sentences about corrections and findings.
 
         Raises UnknownSymbol, TooFewBars (fewer than `min_bars`), DataUnavailable, DataError.
         """
@@ -130,10 +127,10 @@ class DataService:
     def histories(
         self, symbols: Iterable[str], *, interval: str = "1d", bars: int = 500
     ) -> Generator[tuple[str, pd.DataFrame | DataError], None, None]:
-        """Each ticker with its `history`, or with the error that it would raise, as they come.
+        """Yield each ticker with its `history`, or the error that it would raise, as they complete.
 
-        Of a remote source several are fetched at a time. Close the generator (contextlib.closing)
-        to fetch no more.
+        Tickers of a remote source are fetched concurrently. Close the generator
+        (contextlib.closing) to stop.
         """
 
         def one(symbol: str, stopped: threading.Event) -> pd.DataFrame | DataError:
@@ -168,9 +165,10 @@ class DataService:
         return frame
 
     def bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """All complete bars from `since` on, or as many as there are, otherwise as `history`.
+        """Return all complete bars from `since` on, or as many as there are; otherwise like
+        `history`.
 
-        Raises DataError as `history` does, but for too few bars.
+        Raise DataError like `history`, but not for too few bars.
         """
         enough, never = self._min_bars, threading.Event()
         frame, warnings, _ = self._bars(symbol, interval, since, never, enough=enough)
@@ -179,14 +177,15 @@ class DataService:
         return frame
 
     def closes(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.Series:
-        """The closes of `known_bars`."""
+        """Return the closes of `known_bars`."""
         return self.known_bars(symbol, interval=interval, since=since)["close"]
 
     def known_bars(self, symbol: str, *, interval: str = "1d", since: datetime) -> pd.DataFrame:
-        """The prices of all complete bars from `since` on, or as many as there are; maybe none.
+        """Return the prices of all complete bars from `since` on, or as many as there are, maybe
+        none.
 
-        Of a ticker that the source no longer knows, those that the database has kept. Raises
-        DataError as `history` does, but for too few bars. Daily ones that this object has already
+        For a ticker that the source no longer knows, return those stored in the database. Raise
+        DataError like `history`, but not for too few bars. Daily bars that this object has already
         fetched are not fetched again before the next session is complete.
         """
         if interval == "1d" and symbol in self._newest:
@@ -197,11 +196,11 @@ class DataService:
         return frame.loc[frame.index >= since, PRICES]
 
     def fetched(self, symbol: str) -> pd.DataFrame:
-        """The prices of the daily bars fetched last, with older ones than a `history` has."""
+        """Return the daily bars fetched last, which may include older ones than `history`."""
         return self._newest[symbol][2]
 
     def actions(self, symbol: str, since: datetime) -> Actions:
-        """The splits and dividends that the source tells of, from `since` on; or DataError."""
+        """Return the source's splits and dividends from `since` on. May raise DataError."""
         return Actions.told_by(self._fetch(symbol, "1d", since, threading.Event()), since)
 
     def _bars(
@@ -214,17 +213,17 @@ class DataService:
         enough: int,
         gone: bool = False,
     ) -> tuple[pd.DataFrame, list[str], datetime]:
-        """Clean bars from `start` on, what is odd about them, and when the newest one can be of.
+        """Return clean bars from `start` on, remarks on them, and the last possible session.
 
-        Cached ones, if there are `enough`, stand in for a source that is out of reach; if `gone`,
-        also for one that has nothing of the ticker any more.
+        If the source is out of reach, at least `enough` cached bars are returned instead; with
+        `gone` also if the source no longer has the ticker.
         """
         now = self._clock(interval)
         daily = interval == "1d"
         last = latest_complete_session(symbol, now) if daily else now - bar_length(interval)
         running: list[str] = []
         asked: list[pd.DatetimeIndex] = []
-        told: list[Actions] = []
+        actions: list[Actions] = []
 
         def fetch(since: datetime) -> Bars:
             try:
@@ -241,7 +240,7 @@ class DataService:
             asked.append(times)
             bars, notes = clean(raw[complete])
             bars.attrs["splits"] = raw.attrs.get("splits", {})
-            told[:] = [Actions.told_by(raw, since)]
+            actions[:] = [Actions.told_by(raw, since)]
             return bars, notes
 
         if daily and self._cache is not None:
@@ -255,24 +254,24 @@ class DataService:
             max_jump=self._max_jump,
             dropped=asked[-1].difference(pd.DatetimeIndex(frame.index)) if asked else None,
         )
-        frame, odd = apply_policy(frame, findings, self.caller)
-        frame.attrs["actions"] = told[0] if told else None
+        frame, remarks = apply_policy(frame, findings, self.caller)
+        frame.attrs["actions"] = actions[0] if actions else None
         if daily:
             self._newest[symbol] = start, last, frame[PRICES]
-        return frame, [*warnings, *running, *odd], last
+        return frame, [*warnings, *running, *remarks], last
 
     def _fetch(
         self, symbol: str, interval: str, since: datetime, stopped: threading.Event
     ) -> pd.DataFrame:
-        """The source's bars, all of them; times are naive, those of daily bars their sessions'."""
+        """Return all bars of the source with naive times; daily times are those of the sessions."""
         request = partial(self._source.fetch, symbol, interval, since, self._clock(interval))
         if isinstance(self._source, SlowToLoad):
-            self._source.load()  # before the breaker takes the time of the request
+            self._source.load()  # before the circuit breaker measures the request
         raw = self._circuit_breaker.ask(symbol, request, stopped)
         return _in_sessions(symbol, raw, interval)
 
     def outcome(self, symbol: str, dates: Iterable[datetime]) -> dict[datetime, float]:
-        """What the closes of these sessions turned out to be, where the source already knows."""
+        """Return the realised closes of these sessions, as far as the source knows them."""
         wanted = list(dates)
         if not wanted or not self._source.knows_outcomes:
             return {}
@@ -284,17 +283,17 @@ class DataService:
         """Log the warnings of a ticker, once."""
         if warnings and symbol not in self._warned:
             self._warned.add(symbol)
-            # the ticker is a field of its own in a log of JSON lines
+            # in JSON logs the ticker is a field of its own
             logger.warning("%s: %s", symbol, "; ".join(warnings), extra={"symbol": symbol})
 
 
 def _first_day(now: datetime, interval: str, bars: int) -> datetime:
-    """From when on to ask for `bars` bars: five sessions in seven days, and none before 1950."""
+    """Return the day from which to fetch `bars` bars: five sessions in seven days, from 1950."""
     span = min(bar_length(interval) * 1.5 * bars, now - datetime(1950, 1, 31))
     return now - timedelta(days=30) - span
 
 
 def _in_sessions(symbol: str, raw: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """The source's bars with naive times; a daily bar's is the midnight of its session."""
+    """Return the bars with naive times; for daily bars midnight of the session."""
     times = naive_times(symbol, pd.DatetimeIndex(raw.index), interval)
     return raw.set_axis(times.rename("timestamp"), axis=0)

@@ -1,4 +1,4 @@
-"""Candles without a network: those that the job stored in the database, or those of files."""
+"""Candles without a network: those stored in the database by the job, or those of files."""
 
 from datetime import datetime
 
@@ -13,9 +13,9 @@ from tradingbot.runtime.clock import utcnow
 
 
 class Candles:
-    """Candles of any ticker, read once each. Of a remote source those that the job has stored.
+    """Candles of any ticker, each read once. For a remote source those stored by the job.
 
-    Of the others all bars count as known, also those after the source's clock.
+    For other sources all bars count as known, even after the source's clock.
     """
 
     def __init__(self, session: Session, source: str) -> None:
@@ -25,7 +25,7 @@ class Candles:
         self._known: dict[tuple[str, str], pd.DataFrame | DataError] = {}
 
     def bars(self, symbol: str, interval: str) -> pd.DataFrame:
-        """All of them, (bars, 4): index of naive times, columns PRICES. DataError."""
+        """Return all bars, (bars, 4): index of naive times, columns PRICES. May raise DataError."""
         key = symbol.upper(), interval
         if key not in self._known:
             try:
@@ -38,7 +38,7 @@ class Candles:
         return found
 
     def closes(self, symbol: str, interval: str, since: datetime) -> pd.Series:
-        """The closes from `since` on."""
+        """Return the closes from `since` on."""
         return self.bars(symbol, interval)["close"].loc[since:]
 
     def _read(self, symbol: str, interval: str) -> pd.DataFrame:
@@ -47,14 +47,17 @@ class Candles:
             return clean(raw)[0][PRICES]
         rows = read_candles(self._session, symbol, interval, columns=PRICES)
         if not rows:
-            raise DataError("the database has none of it; the next run brings some", symbol=symbol)
+            raise DataError(
+                "the database has none of its candles; the next run stores some", symbol=symbol
+            )
         frame = pd.DataFrame(rows, columns=["timestamp", *PRICES]).set_index("timestamp")
         frame.index = pd.DatetimeIndex(frame.index).as_unit("us")
         return frame
 
 
 def bars_in_database(session: Session, symbol: str, interval: str, since: datetime) -> pd.DataFrame:
-    """The stored bars of a ticker from `since` on, columns PRICES; empty if there are none."""
+    """Return the stored bars of a ticker from `since` on, columns PRICES; empty if there are
+    none."""
     rows = read_candles(session, symbol, interval, columns=PRICES, since=since)
     index = pd.DatetimeIndex([row.timestamp for row in rows])
     prices = [row[1:] for row in rows]

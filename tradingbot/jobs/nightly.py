@@ -7,7 +7,7 @@ from functools import partial
 
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
-from tradingbot.data.sources.registry import lasting
+from tradingbot.data.sources.registry import with_absolute_folder
 from tradingbot.errors import ConfigError, HubError, KronosError
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.challengers import Challengers, Night, OpenOther
@@ -125,7 +125,7 @@ class NightlyJob:
         active = list(self.options.symbols) or at_start(
             partial(active_tickers, self.settings, self.data, self.database.readable)
         )
-        self._source, self._shard = lasting(source), shard
+        self._source, self._shard = with_absolute_folder(source), shard
         self._tickers = TickerOutcomes(filter(shard.takes, active))
         if not active:
             raise ConfigError(

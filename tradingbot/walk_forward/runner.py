@@ -13,7 +13,7 @@ import pandas as pd
 
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
-from tradingbot.data.sources.registry import lasting
+from tradingbot.data.sources.registry import with_absolute_folder
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceRejected
 from tradingbot.forecast import Forecast, recorded_revision
 from tradingbot.runtime.clock import utcnow
@@ -87,7 +87,7 @@ def run(
         temperature=config.temperature,
         top_p=config.top_p,
     )
-    recorded = {"source": lasting(settings.data_source), **_text(asdict(plan))}
+    recorded = {"source": with_absolute_folder(settings.data_source), **_text(asdict(plan))}
     if config.until is not None:
         recorded["until"] = f"{config.until:%Y-%m-%d}"
     file.check(recorded)  # before candles are fetched or a Space is started

@@ -14,9 +14,9 @@ from tests.support.openai_server import Asked, Raw, calls, completion, says
 from tests.unit.ai.test_agent import Scripted, ask, double, results, wants
 from tests.unit.ai.test_async_agent import ask_awaited
 from tradingbot.ai.agent import run_ai_with_tools
-from tradingbot.ai.conversation import MOST_CALLS
-from tradingbot.ai.sanitising import MOST_CHARACTERS, bounded_content, clean, name_text
-from tradingbot.ai.tool_runs import MOST_THREADS
+from tradingbot.ai.conversation import MAX_CALLS
+from tradingbot.ai.sanitising import MAX_CHARACTERS, bounded_content, clean, name_text
+from tradingbot.ai.tool_runs import MAX_THREADS
 from tradingbot.errors import AIError
 from tradingbot.formatting import amount_text, change_text, price_text
 from tradingbot.settings import Timeouts, use_timeouts
@@ -26,16 +26,16 @@ Serve = Callable[..., Asked]
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
 def test_an_answer_runs_only_so_many_tools_and_the_model_is_told(run: Any) -> None:
-    number = MOST_CALLS + 100
+    number = MAX_CALLS + 100
     model = Scripted(
         answers=[wants(*[("double", {"number": n}) for n in range(number)]), AIMessage("ok")]
     )
     assert run(model, double) == "ok"
     found = results(model)
     assert len(found) == number, "every call has its result"
-    assert found[:MOST_CALLS] == [("success", str(2 * n)) for n in range(MOST_CALLS)]
-    assert {status for status, _ in found[MOST_CALLS:]} == {"error"}
-    assert f"calls {number} tools; the first {MOST_CALLS} are run" in found[-1][1]
+    assert found[:MAX_CALLS] == [("success", str(2 * n)) for n in range(MAX_CALLS)]
+    assert {status for status, _ in found[MAX_CALLS:]} == {"error"}
+    assert f"calls {number} tools; the first {MAX_CALLS} are run" in found[-1][1]
 
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
@@ -50,14 +50,14 @@ def test_tools_that_hang_take_only_so_many_threads(run: Any) -> None:
         release.wait(30)
         return ""
 
-    many = wants(*[("hang", {"number": n}) for n in range(MOST_CALLS)])
+    many = wants(*[("hang", {"number": n}) for n in range(MAX_CALLS)])
     model = Scripted(answers=[many, many, AIMessage("ok")])
     try:
         assert run(model, hang) == "ok"
     finally:
         release.set()
-    assert len(hanging) == MOST_THREADS
-    assert [status for status, _ in results(model)] == ["error"] * 2 * MOST_CALLS
+    assert len(hanging) == MAX_THREADS
+    assert [status for status, _ in results(model)] == ["error"] * 2 * MAX_CALLS
 
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
@@ -74,8 +74,8 @@ def test_a_long_result_is_cut_and_says_so(run: Any) -> None:
     run(model, book, fail)
     (_, told), (_, failed) = results(model)
     assert told.endswith("[Cut: these are the first 30,000 of 1,000,000 characters.]")
-    assert len(told) < MOST_CHARACTERS + 100
-    assert len(failed) < MOST_CHARACTERS + 100
+    assert len(told) < MAX_CHARACTERS + 100
+    assert len(failed) < MAX_CHARACTERS + 100
 
 
 def test_blocks_are_cut_together() -> None:

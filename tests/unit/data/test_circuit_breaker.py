@@ -168,4 +168,4 @@ def test_who_waits_can_be_stopped(error: DataUnavailable) -> None:
     thread.join(30)
     assert not thread.is_alive()
     assert len(source.asked) == 1
-    assert str(ended[0]) == "SPY: stopped before its candles had come"
+    assert str(ended[0]) == "SPY: stopped before its candles arrived"

@@ -10,7 +10,7 @@ import pytest
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.data.sources import registry
-from tradingbot.data.sources.registry import lasting, open_source
+from tradingbot.data.sources.registry import open_source, with_absolute_folder
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.data.stored_candles import Candles
@@ -47,8 +47,8 @@ def test_the_name_that_lasts_has_its_folder_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert lasting("csv:candles") == f"csv:{tmp_path / 'candles'}"
-    assert [lasting("yahoo"), lasting("sample")] == ["yahoo", "sample"]
+    assert with_absolute_folder("csv:candles") == f"csv:{tmp_path / 'candles'}"
+    assert [with_absolute_folder("yahoo"), with_absolute_folder("sample")] == ["yahoo", "sample"]
 
 
 class Exchange(YahooSource):
@@ -71,7 +71,7 @@ def test_a_new_source_is_known_by_a_line_in_the_registry_and_its_name_in_the_set
     assert data.by_the_wall_clock() is data
     with (
         get_db_session(sqlite_url) as session,
-        pytest.raises(DataError, match="the database has none of it"),
+        pytest.raises(DataError, match="the database has none of its candles"),
     ):
         Candles(session, settings.data_source).bars("SPY", "1d")
 

@@ -1,1 +1,1 @@
-"""An MCP server for assistants: its tools, what they answer, and how it is served."""
+"""An MCP server for assistants: its tools, their results, and the transports."""

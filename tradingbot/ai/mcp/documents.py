@@ -1,4 +1,4 @@
-"""What the tools are asked and answer, besides forecasts: the schemas that a client is given.
+"""Schemas of the tools' arguments and results, other than forecasts.
 
 A forecast is the `ForecastDocument` of `tradingbot.ai.forecast_document`, with the fields of the
 Space's `/predict`.
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import from_json
 
-from tradingbot.ai.forecast_answer import MOST_DAYS
+from tradingbot.ai.forecast_answer import MAX_DAYS
 from tradingbot.ai.forecast_document import Source, Time
 from tradingbot.path_events import MAX_EVENTS
 
@@ -33,7 +33,7 @@ Symbol = Annotated[
 
 
 def _unquoted(value: Any) -> Any:
-    """Some clients send a list as a text that holds it."""
+    """Parse a list that a client has sent as JSON text."""
     if not (isinstance(value, str) and value.startswith("[")):
         return value
     try:
@@ -43,13 +43,13 @@ def _unquoted(value: Any) -> Any:
 
 
 class NoArguments(_Arguments):
-    """Nothing is asked."""
+    """A tool without arguments."""
 
 
 class ForecastArguments(_Arguments):
     symbol: Symbol
     horizon: Annotated[
-        int, Field(ge=1, le=MOST_DAYS, description="Trading days ahead, a whole number.")
+        int, Field(ge=1, le=MAX_DAYS, description="Trading days ahead, a whole number.")
     ] = 5
 
 

@@ -1,4 +1,4 @@
-"""The tool `path_events`: what may happen on the way, by the simulated paths of one ticker."""
+"""The tool `path_events`: probabilities of events, from the simulated paths of one ticker."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -23,19 +23,23 @@ from tradingbot.persistence.forecast_queries import newest_model
 from tradingbot.persistence.schema import table_names
 
 
-def path_events(sources: Sources, asked: EventArguments) -> tuple[str, EventsDocument]:
-    """What is stored of the newest forecast, else what the Space says; KronosError."""
-    ticker = ticker_of(asked.symbol)
+def path_events(sources: Sources, arguments: EventArguments) -> tuple[str, EventsDocument]:
+    """Return the probabilities stored with the newest forecast, or else those of the Space.
+
+    Raises:
+        KronosError: There are none.
+    """
+    ticker = ticker_of(arguments.symbol)
     try:
-        events = parse_events(asked.events)
+        events = parse_events(arguments.events)
     except ValueError as error:
         raise ToolError(quoted(error, 700)) from error
     data = sources.data()
     latest = latest_complete_session(ticker, data.now())
     close = adjusted_close(data, ticker)(latest)
-    document = _stored(sources, ticker, events, asked.horizon, latest, close)
+    document = _stored(sources, ticker, events, arguments.horizon, latest, close)
     if document is None:
-        document = _computed(sources, data, ticker, events, asked.horizon)
+        document = _computed(sources, data, ticker, events, arguments.horizon)
     return events_text(document), document
 
 
@@ -78,9 +82,9 @@ def _stored(
     latest: datetime,
     close: float | None,
 ) -> EventsDocument | None:
-    """None where one of the events is not stored for each of the days after `latest`.
+    """Return None if an event is not stored for each of the days after `latest`.
 
-    `close` is that of `latest` in today's candles, if it is known.
+    `close` is the close of `latest` in today's candles, or None if unknown.
     """
     try:
         with sources.session() as session:
@@ -99,7 +103,7 @@ def _stored(
                 return None
             first = wanted[0][0]
             records = _records_of(session, model, first.model_revision)
-    except KronosError:  # no such database, or it cannot be read: there is still the Space
+    except KronosError:  # no readable database: ask the Space instead
         return None
     return EventsDocument(
         symbol=name_text(ticker),
@@ -124,7 +128,7 @@ def _stored(
 
 
 def _steps(chances: Iterable[Any], event: str, days: int) -> list[Any]:
-    """The newest rows of this event, one a day; [] where a day is missing."""
+    """Return the newest rows of this event, one per day; [] if a day is missing."""
     rows = {row.horizon_days: row for row in chances if row.event == event}
     steps = range(1, days + 1)
     return [rows[step] for step in steps] if rows.keys() >= set(steps) else []
@@ -139,7 +143,7 @@ def _records(sources: Sources, forecast: Forecast) -> dict[str, str]:
 
 
 def _records_of(session: Session, model: str, revision: str | None) -> dict[str, str]:
-    """Of each event that was scored: what was said, and what happened."""
+    """Describe forecast probability and actual frequency of each scored event."""
     if KronosEvent.__tablename__ not in table_names(session.connection()):
         return {}
     scores = event_scores_of(session, model=model, revision=revision or "", interval="1d")

@@ -1,4 +1,4 @@
-"""The SDK's server, made of our tools: what is listed, called and read."""
+"""The MCP server: list tools, call them, and read resources."""
 
 import asyncio
 import logging
@@ -26,8 +26,8 @@ from tradingbot.runtime.concurrency import in_background
 logger = logging.getLogger(__name__)
 
 FAN = "ui://kronos/fan.html"
-CLOSES = "kronos/closes"  # in a result's _meta, for the fan
-AT_ONCE = 8  # calls of one tool; more wait, and hold up no other tool
+CLOSES = "kronos/closes"  # key in a result's _meta, for the fan chart
+MAX_CONCURRENT = 8  # concurrent calls of one tool; further calls wait without blocking other tools
 INSTRUCTIONS = (
     "Forecasts of daily prices by Kronos, a model of price candles, with their track record. "
     "Everything only reads. A forecast knows past candles and nothing else, and is no advice: "
@@ -36,10 +36,10 @@ INSTRUCTIONS = (
 
 
 def make_server(tools: Sequence[Tool]) -> Any:
-    """A server of these tools, for any transport."""
+    """Return a server of these tools, for any transport."""
     by_name = {tool.name: tool for tool in tools}
     listed = [_listed(tool) for tool in tools]
-    slots = {tool.name: asyncio.Semaphore(AT_ONCE) for tool in tools}
+    slots = {tool.name: asyncio.Semaphore(MAX_CONCURRENT) for tool in tools}
 
     async def list_tools(_context: Any, _params: Any) -> Any:
         return types.ListToolsResult(tools=listed)
@@ -58,7 +58,7 @@ def make_server(tools: Sequence[Tool]) -> Any:
             return _failure(_in_words(tool, error))
         except KronosError as error:
             return _failure(quoted(error))
-        except Exception:  # its text may hold what nobody outside should read
+        except Exception:  # the error text may contain confidential data
             logger.exception("the tool %s failed", tool.name)
             return _failure(f"The tool {tool.name} failed; the server's log says why.")
 
@@ -86,7 +86,7 @@ def make_server(tools: Sequence[Tool]) -> Any:
 
 
 async def _in_thread(slots: asyncio.Semaphore, answer: Callable[[], Any]) -> Any:
-    """The answer. A call that is cancelled keeps its slot until its thread has ended."""
+    """Run `answer` in a thread. A cancelled call keeps its slot until its thread has ended."""
     await slots.acquire()
     loop = asyncio.get_running_loop()
     work = in_background(answer)
@@ -95,7 +95,7 @@ async def _in_thread(slots: asyncio.Semaphore, answer: Callable[[], Any]) -> Any
 
 
 def _free(loop: asyncio.AbstractEventLoop, slots: asyncio.Semaphore) -> None:
-    with suppress(RuntimeError):  # the server has ended meanwhile
+    with suppress(RuntimeError):  # the server may have ended
         loop.call_soon_threadsafe(slots.release)
 
 
@@ -127,7 +127,7 @@ def _result(tool: Tool, asked: BaseModel, *, fan: bool) -> Any:
     return types.CallToolResult(
         content=[types.TextContent(type="text", text=bounded(clean(text)))],
         structured_content=from_json(document.model_dump_json()),
-        _meta={CLOSES: closes} if closes else None,  # what no language model reads
+        _meta={CLOSES: closes} if closes else None,  # not shown to the language model
     )
 
 
@@ -136,7 +136,7 @@ def _failure(text: str) -> Any:
 
 
 def _in_words(tool: Tool, error: ValidationError) -> str:
-    """The first few wrong arguments, and which there are."""
+    """Describe the first invalid arguments, and list the valid ones."""
     wrong = "; ".join(
         f"{quoted('.'.join(map(str, one['loc'])), 40)}: {quoted(one['msg'], 100)}"
         for one in error.errors(include_url=False, include_input=False)[:3]

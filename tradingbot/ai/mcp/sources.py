@@ -1,4 +1,4 @@
-"""What the tools read: one database, one source of candles, one Space."""
+"""The data sources of the tools: one database, one source of candles, one Space."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,26 +21,26 @@ from tradingbot.persistence.runs import last_source
 from tradingbot.persistence.url import database_exists, redact
 from tradingbot.settings import Settings, default_timeouts
 
-PAST = 3  # bars before a forecast that are drawn, for each of its own
+PAST = 3  # bars before a forecast to draw, per bar of the forecast
 
-Closes = list[tuple[str, float]]  # a bar's session, and its close in today's prices
+Closes = list[tuple[str, float]]  # session and close in today's prices
 
 
 class ToolError(KronosError):
-    """A call has no answer; the text says why, and what to ask instead."""
+    """A call failed. The text says why, and what to ask instead."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where answers come from. Nothing is opened before it is asked."""
+    """The data sources of the tools. Nothing is opened before it is needed."""
 
     given: Settings
-    url: str  # the database's
-    source: str | None  # of candles; None: that of the last run, else that of the settings
+    url: str  # of the database
+    source: str | None  # source of candles; None: that of the last run, or else of the settings
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session that cannot write. DatabaseError where there is no database; none is made."""
+        """Yield a read-only session. Raise DatabaseError if there is no database."""
         if not database_exists(self.url):
             raise DatabaseError(f"there is no {redact(self.url)} yet: {WAY_OUT}")
         with read_only_session(self.url) as session:
@@ -63,7 +63,7 @@ class Sources:
         )
 
     def closes(self, forecast: ForecastDocument) -> Closes:
-        """The closes before and after a forecast; [] where none are available."""
+        """Return the closes before and after a forecast, or [] if unavailable."""
         horizon = forecast.predictions[-1].target_date - forecast.as_of
         try:
             known = self.data().closes(forecast.symbol, since=forecast.as_of - PAST * horizon)
@@ -74,7 +74,7 @@ class Sources:
         return list(zip(days, known.tolist(), strict=True))
 
     def client(self, data: DataService | None = None) -> KronosClient:
-        """A client of the Space; close it."""
+        """Return a client of the Space. The caller closes it."""
         patience = default_timeouts().ai_space
         return KronosClient(data=data, settings=self.given, sessions=self.session, timeout=patience)
 
@@ -82,7 +82,7 @@ class Sources:
         return read_status(self.url, self.given, source=self.source, max_age=1)
 
     def space(self) -> SpaceState:
-        """Whether the Space can be asked now."""
+        """Return whether the Space responds."""
         try:
             with self.client() as client:
                 return SpaceState(up=True, model=str(client.health()["model"]), message=None)
@@ -91,7 +91,7 @@ class Sources:
 
 
 def ticker_of(symbol: str) -> str:
-    """As `as_ticker`; ToolError for what no ticker looks like."""
+    """Return `as_ticker(symbol)`. Raise ToolError if it is not a ticker."""
     ticker = as_ticker(symbol)
     if ticker is None:
         raise ToolError(

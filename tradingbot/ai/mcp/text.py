@@ -1,10 +1,10 @@
-"""The documents of the tools in words, for a language model. A forecast's are `forecast_text`."""
+"""The tools' documents as text for a language model. Forecasts are in `forecast_text`."""
 
 from tradingbot.ai.mcp.documents import EventsDocument, StatusDocument, Tickers, TrackRecord
 from tradingbot.formatting import bar_text, model_text, price_text, quoted
 from tradingbot.persistence.models import ALL_SYMBOLS
 
-MOST_LINES = 30  # of a list; the document has all
+MAX_LINES = 30  # lines of a list; the document has all
 
 
 def record_text(record: TrackRecord) -> str:
@@ -12,7 +12,7 @@ def record_text(record: TrackRecord) -> str:
         f"Track record of {model_text(record.model)}, daily forecasts as served: {record.summary}."
     ]
     for score in record.scores:
-        who = "All tickers" if score.symbol == ALL_SYMBOLS else score.symbol
+        tickers = "All tickers" if score.symbol == ALL_SYMBOLS else score.symbol
         window = f"last {score.last_sessions} sessions" if score.last_sessions else "all sessions"
         figures = [f"{score.n} forecasts with an outcome"]
         if score.crps_skill is not None:
@@ -23,13 +23,13 @@ def record_text(record: TrackRecord) -> str:
             figures.append(f"80 % band held {score.coverage_80:.0%}")
         if score.hit_rate is not None:
             figures.append(f"direction right {score.hit_rate:.0%}")
-        lines.append(f"{who}, {window}: {', '.join(figures)}.")
+        lines.append(f"{tickers}, {window}: {', '.join(figures)}.")
     lines.append("A skill above 0 beats a random walk; one whose interval holds 0 shows nothing.")
     return "\n".join(lines)
 
 
 def events_text(document: EventsDocument) -> str:
-    """How likely each event is by the last day."""
+    """Return the probability of each event by the last day."""
     place = "the database" if document.source == "stored" else "the Space"
     last = bar_text(document.days[-1], "1d")
     lines = [
@@ -57,7 +57,7 @@ def events_text(document: EventsDocument) -> str:
 
 def tickers_text(document: Tickers) -> str:
     lines = []
-    for ticker in document.tickers[:MOST_LINES]:
+    for ticker in document.tickers[:MAX_LINES]:
         as_of = "no forecast" if ticker.as_of is None else f"as of {bar_text(ticker.as_of, '1d')}"
         lines.append(f"{ticker.symbol}: {as_of}{'' if ticker.active else ', no longer forecast'}")
     left = len(document.tickers) - len(lines)
@@ -73,7 +73,7 @@ def status_text(status: StatusDocument) -> str:
         lines.append(
             f"Candles come from {status.source}, whose time is {status.clock:%Y-%m-%d %H:%M} UTC."
         )
-    lines += [f"Stale: {ticker.symbol}, {ticker.why}." for ticker in status.stale[:MOST_LINES]]
+    lines += [f"Stale: {ticker.symbol}, {ticker.why}." for ticker in status.stale[:MAX_LINES]]
     for run in status.runs[:3]:
         how = run.state if run.message is None else f"{run.state}: {quoted(run.message, 200)}"
         lines.append(f"Run of {run.started_at:%Y-%m-%d %H:%M} UTC: {how}.")

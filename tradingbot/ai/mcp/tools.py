@@ -1,4 +1,4 @@
-"""The tools that an assistant may call. All of them only read."""
+"""The read-only tools that an assistant may call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ from tradingbot.settings import Settings
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool by its schemas. `answer` gives words for the model, and the same as a document."""
+    """A tool with its schemas. `answer` returns text for the model, and the same as a document."""
 
     name: str
     title: str
@@ -59,19 +59,20 @@ class Tool:
     arguments: type[BaseModel]
     document: type[BaseModel]
     answer: Callable[[Any], tuple[str, BaseModel]]
-    asks_outside: bool = False  # the Space or a source of candles, besides the database
-    # where the client can show a fan: the closes around the document, for it alone
+    # whether it asks the Space or a source of candles, in addition to the database
+    asks_outside: bool = False
+    # closes around the document, for clients that can show the fan chart
     closes: Callable[[Any], Closes] | None = None
 
 
 class KronosTools:
-    """The tools of one database, one source of candles and one Space."""
+    """The tools for one database, one source of candles and one Space."""
 
     def __init__(self, settings: Settings, url: str, *, source: str | None = None) -> None:
         self._sources = Sources(settings, url, source)
 
     def all(self) -> list[Tool]:
-        """The tools, in the order in which a client lists them."""
+        """Return the tools in the order in which a client lists them."""
         return [
             Tool(
                 "forecast",

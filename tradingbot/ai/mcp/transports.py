@@ -1,4 +1,4 @@
-"""How a client reaches the server: standard input and output, or HTTP on this machine."""
+"""Transports of the server: standard input and output, or HTTP on this machine."""
 
 import asyncio
 import contextlib
@@ -15,17 +15,17 @@ from tradingbot.errors import KronosError
 
 HOST = "127.0.0.1"
 PATH = "/mcp"
-MOST_BODY = 2**16  # bytes; no call of ours needs more
+MAX_BODY = 2**16  # bytes; more than any call needs
 BACKLOG = 128
 
 
 def serve_stdio(server: Any) -> None:
-    """Serve one client until standard input ends. Standard output is the protocol's alone.
+    """Serve one client until standard input ends. Standard output carries only the protocol.
 
-    A client that is gone is the end, not an error.
+    A client that disconnects is not an error.
 
     Raises:
-        KronosError: One of the two is closed, or cannot be written.
+        KronosError: A stream is closed or cannot be written.
     """
     if sys.stdin is None or sys.stdout is None:
         raise KronosError(
@@ -47,10 +47,10 @@ async def _stdio(server: Any) -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """Take the port of this machine's own address; 0 for a free one.
+    """Bind a port of the loopback address; 0 for any free port.
 
     Raises:
-        KronosError: The port is taken, or must not be taken.
+        KronosError: The port is taken, or binding is not permitted.
     """
     try:
         return socket.create_server((HOST, port), backlog=BACKLOG)
@@ -62,19 +62,19 @@ def listen(port: int) -> socket.socket:
 
 
 def serve_http(server: Any, listener: socket.socket) -> None:
-    """Serve any number of clients of this machine, each request by itself, until a signal."""
+    """Serve any number of local clients, each request independently, until a signal."""
     app = server.streamable_http_app(
         streamable_http_path=PATH,
         stateless_http=True,
-        max_request_body_size=MOST_BODY,
-        host=HOST,  # only callers that name this machine are answered: no page of a browser's
+        max_request_body_size=MAX_BODY,
+        host=HOST,  # requires this Host header, which web pages in a browser cannot send
     )
     config = uvicorn.Config(app, log_config=None, access_log=False, ws="none")
     _Server(config).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but signals stay those of the command: there is nothing to clean up."""
+    """uvicorn without signal handlers, so that the command's own handlers stay in place."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

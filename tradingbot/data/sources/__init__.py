@@ -1,1 +1,1 @@
-"""One module a source of candles, and the registry that opens them by name."""
+"""One module per source of candles, and the registry that opens them by name."""

@@ -1,4 +1,4 @@
-"""What a source of candles is."""
+"""The interface of a source of candles."""
 
 from datetime import datetime
 from typing import Protocol, runtime_checkable
@@ -7,37 +7,39 @@ import pandas as pd
 
 
 class Source(Protocol):
-    """One place that candles come from."""
+    """A source of candles."""
 
-    remote: bool  # asked over a network: several tickers at a time, and what it answers is cached
-    knows_outcomes: bool  # holds bars from after its own clock
-    clock_file: str | None  # the file whose newest bar is the clock, if one is
+    remote: bool  # accessed over a network: tickers are fetched concurrently and cached
+    knows_outcomes: bool  # has bars from after its own clock
+    clock_file: str | None  # the file whose newest bar sets the clock, if any
 
     def symbols(self) -> list[str]:
-        """The tickers it has, sorted; [] if it has more than can be listed."""
+        """Return its tickers, sorted, or [] if it has too many to list."""
         ...
 
     def clock(self, horizon: int) -> datetime:
-        """What time it is for this source, naive UTC."""
+        """Return the clock of this source, naive UTC."""
         ...
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
-        """Its bars from the day of `start` to the day of `end`, or more.
+        """Return the bars from the day of `start` to the day of `end`, or more.
 
-        Index: times with a zone, or naive ones: UTC, and those of daily bars the dates of their
-        sessions or wall times of the exchange. Columns: PRICES and, if there is one, volume;
-        missing values are NaN. `attrs["splits"]`, if the source knows them: a split's first
-        day -> new shares for an old one, for which the prices of earlier bars are restated.
-        `attrs["dividends"]`, likewise: the first day without one -> USD a share of today, which
-        prices are not adjusted for. Raises the kinds of DataError.
+        Index: times with a zone, or naive ones in UTC; for daily bars the dates of sessions or
+        exchange local times. Columns: PRICES and, if available, volume; missing values are NaN.
+        `attrs["splits"]`, if known: first day of a split -> new shares per old share; earlier
+        prices are restated for it. `attrs["dividends"]`, if known: ex-dividend day -> USD per share
+        of today; prices are not adjusted for it.
+
+        Raises:
+            DataError: Or one of its subclasses.
         """
         ...
 
 
 @runtime_checkable
 class SlowToLoad(Protocol):
-    """A source that imports a library which takes seconds, in which it is not asked yet."""
+    """A source that imports a library, which takes seconds."""
 
     def load(self) -> None:
-        """Import it; called before every request, whose time it must not count against."""
+        """Import the library. Called before every request and not counted towards its duration."""
         ...

@@ -1,7 +1,7 @@
-"""The candles of one CSV file, in whatever dialect people have it.
+"""The candles of one CSV file, in any common dialect.
 
-Forgiving about how dates and numbers are written, strict about what they say: what could be read
-in two ways is refused. `csv_table` finds the columns, `csv_times` and `csv_numbers` read the cells.
+Dates and numbers may be written in many ways, but an ambiguous value is refused. `csv_table` finds
+the columns, `csv_times` and `csv_numbers` read the cells.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tradingbot.data.sources.csv_numbers import settled_mark, to_floats, two_readings
+from tradingbot.data.sources.csv_numbers import decimal_mark, to_floats, two_readings
 from tradingbot.data.sources.csv_table import Table, read_table
 from tradingbot.data.sources.csv_times import (
+    AmbiguousDates,
     Times,
-    TwoReadings,
     is_clock,
     is_time,
     read_times,
@@ -24,15 +24,16 @@ from tradingbot.errors import DataError
 from tradingbot.markets.column_names import PRICES, simplified
 from tradingbot.typing import Flags, Floats
 
-_NEAR = 0.1  # of 1: the ratio of a volume in one currency to volume x price in the other
+# relative difference between the volume in one currency and volume x price in the other
+_NEAR = 0.1
 
 
 def read_csv(file: Path) -> pd.DataFrame:
-    """Read the candles of `file`, in its order. The index is the line as an editor counts it.
+    """Read the candles of `file`, in its order. The index is the line number in the file.
 
-    Columns: `day` (midnight of the date as written), `instant` (naive UTC), PRICES and, if the
-    file has it, volume; missing values are NaN. `attrs["zoned"]` says whether the times have a
-    zone, `attrs["notes"]` what was left out.
+    Columns: `day` (midnight of the date as written), `instant` (naive UTC), PRICES and, if present,
+    volume; missing values are NaN. `attrs["zoned"]`: whether the times have a zone.
+    `attrs["notes"]`: what was left out.
 
     Raises:
         DataError: Names the file, the row, the value and the way out.
@@ -41,7 +42,7 @@ def read_csv(file: Path) -> pd.DataFrame:
 
 
 class _File:
-    """The cells of one file while they are read."""
+    """The cells of one file, and how to read them."""
 
     def __init__(self, path: Path, table: Table) -> None:
         self._path = path
@@ -53,7 +54,7 @@ class _File:
 
     def candles(self) -> pd.DataFrame:
         cells = self._prices | self._volume_cells()
-        mark, doubtful = settled_mark(chain(*cells.values()))
+        mark, doubtful = decimal_mark(chain(*cells.values()))
         read = {place: to_floats(texts, mark or ".") for place, texts in cells.items()}
         bars = self._bars(read)
         self._refuse_several_tickers(bars)
@@ -76,10 +77,10 @@ class _File:
         return rows
 
     def _bars(self, read: Mapping[int, tuple[Floats, Flags]]) -> Flags:
-        """Which rows are bars: not those of dividends and splits, nor footnotes.
+        """Return which rows are bars, and not dividends, splits or footnotes.
 
-        They are known by their shape: words instead of prices, and at most one number beside one
-        word; or no price and no date.
+        Such rows have words instead of prices and at most one number beside one word, or no price
+        and no date.
         """
         numbers = np.sum([~np.isnan(read[place][0]) for place in self._prices], axis=0)
         bars = np.ones(len(self._written), dtype=bool)
@@ -100,7 +101,7 @@ class _File:
         line = self._table.lines[int(np.argmax(bars))]
         try:
             times = read_times(written)
-        except TwoReadings as error:
+        except AmbiguousDates as error:
             raise DataError(f"{self._path} row {line}: {written[0]!r} {error}") from None
         wrong = np.zeros(len(bars), dtype=bool)
         wrong[bars] = times.day.isna().to_numpy()
@@ -111,7 +112,8 @@ class _File:
         return times
 
     def _mark_of(self, doubtful: str, cells: Mapping[int, list[str]], times: Times) -> str:
-        """The decimal mark of numbers which all have three digits after their only mark."""
+        """Return the decimal mark of a file whose numbers all have three digits after their only
+        mark."""
         header = self._table.header
         by_program = times.by_program or not header.cells or header.of_a_program
         if "." in doubtful and by_program:
@@ -130,16 +132,16 @@ class _File:
         return {place: self._table.column(place) for place in (*named, *columns.volumes)}
 
     def _volume(self, numbers: Mapping[int, Floats], close: pd.Series) -> Floats | None:
-        """The volume in units of what is traded, or None."""
+        """Return the volume in units of the traded asset, or None."""
         if choices := self._table.header.columns.volumes:
             base = self._base_volume({place: numbers[place] for place in choices}, close)
             return None if base is None else numbers[base]
         volumes = [numbers[self._position[n]] for n in ("volume", "ticks") if n in self._position]
-        # MetaTrader: currencies have ticks only, and a volume of 0 throughout
+        # MetaTrader: currencies have only ticks, and a volume of 0 throughout
         return next((volume for volume in volumes if np.nan_to_num(volume).any()), None)
 
     def _base_volume(self, choices: Mapping[int, Floats], close: pd.Series) -> int | None:
-        """Of "Volume BTC" and "Volume USDT" that of BTC: by the ticker, else by the numbers."""
+        """Choose between "Volume BTC" and "Volume USDT": by the ticker, else by the numbers."""
         ticker = self._ticker()
         units = {place: simplified(self._name(place)).split()[1].upper() for place in choices}
         by_name = [place for place, unit in units.items() if ticker.startswith(unit)]
@@ -157,7 +159,8 @@ class _File:
         return None
 
     def _ticker(self) -> str:
-        """From a column, as BTC/USDT, or the file's name; letters and digits only."""
+        """Return the ticker from a column such as BTC/USDT, or the file name; letters and digits
+        only."""
         text = self._path.stem
         if "symbol" in self._position:
             text = next(filter(None, self._table.column(self._position["symbol"])), text)
@@ -180,7 +183,8 @@ class _File:
             self._refuse(names, wrong, f"follows {first!r}; expected the rows of one ticker")
 
     def _refuse_other_order(self, rows: pd.DataFrame) -> None:
-        """Without a header, only the numbers say that they are open, high, low and close."""
+        """Refuse a file without a header whose columns are not in the order open, high, low,
+        close."""
         high, low = rows[PRICES].max(axis=1), rows[PRICES].min(axis=1)
         if ((rows["high"] < high) | (rows["low"] > low)).mean() > 0.01:
             raise DataError(
@@ -190,7 +194,7 @@ class _File:
 
 
 def _written_times(table: Table) -> list[str]:
-    """The date, and the time of day where it has a column of its own."""
+    """Return the dates as written, with the time of day if that has its own column."""
     position = table.header.columns.position
     written = [text.strip("'") for text in table.column(position["time"])]
     clocks = table.column(position["clock"]) if "clock" in position else []

@@ -1,4 +1,4 @@
-"""A folder of CSV files, one a ticker."""
+"""A folder of CSV files, one per ticker."""
 
 import logging
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class CsvSource:
-    """A folder with one file a ticker: AAPL.csv with a date, open, high, low, close, [volume]."""
+    """A folder with one file per ticker: AAPL.csv with a date, open, high, low, close, [volume]."""
 
     remote = False
     knows_outcomes = True
@@ -34,7 +34,9 @@ class CsvSource:
                 if first is not file:
                     self._doubled[file.stem.upper()] = f"{first.name} and {file.name}"
         if not self._files:
-            raise ConfigError(f"csv:{folder}: no .csv file in it; expected one a ticker: AAPL.csv")
+            raise ConfigError(
+                f"csv:{folder}: no .csv file in it; expected one per ticker: AAPL.csv"
+            )
         self._read: dict[str, pd.DataFrame] = {}
         self._clock: datetime | None = None
         self.clock_file: str | None = None
@@ -43,10 +45,10 @@ class CsvSource:
         return sorted(self._files)
 
     def clock(self, horizon: int) -> datetime:
-        """When the newest bar of all files was complete.
+        """Return the close of the newest bar of all files.
 
-        Files that cannot be read do not count, nor those with bars of the future: their tickers'
-        own `fetch` says why. If none is left, it is the wall's time.
+        Unreadable files and files with future bars are skipped; their `fetch` raises the error. If
+        no file is left, return the current time.
         """
         if self._clock is None:
             closes = []
@@ -94,7 +96,7 @@ class CsvSource:
 
 
 def _last_close(symbol: str, rows: pd.DataFrame) -> datetime:
-    """When the newest bar was complete. Several bars of one day are bars within days."""
+    """Return the close of the newest bar. A file with several bars per day has intraday bars."""
     if rows["day"].duplicated().any() and rows["instant"].nunique() > rows["day"].nunique():
         times = as_utc(symbol, _times(rows)).unique().sort_values()
         steps = pd.Series(times).diff()
@@ -105,14 +107,15 @@ def _last_close(symbol: str, rows: pd.DataFrame) -> datetime:
 
 
 def _times(rows: pd.DataFrame) -> pd.DatetimeIndex:
-    """The rows' times as they are written: with a zone, UTC, or naive."""
+    """Return the times of the rows as written: in UTC if they have a zone, or else naive."""
     times = pd.DatetimeIndex(rows["instant"])
     return times.tz_localize("UTC") if rows.attrs["zoned"] else times
 
 
 def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:
     now = utcnow()
-    ahead = rows["day"] > now + timedelta(days=1)  # a day: east of Greenwich it begins earlier
+    # one day of tolerance, because a date begins earlier east of Greenwich
+    ahead = rows["day"] > now + timedelta(days=1)
     if ahead.any():
         row: Any = ahead.idxmax()
         raise DataError(

@@ -1,6 +1,6 @@
-"""Numbers as people write them: 1,234.50 or 1.234,50, $12.30, 54.2M.
+"""Parse numbers in common formats: 1,234.50 or 1.234,50, $12.30, 54.2M.
 
-What a file's numbers do not settle is refused: 1.234 throughout is 1234 or 1.234.
+A file whose numbers are ambiguous is refused: if all are like 1.234, they may mean 1234 or 1.234.
 """
 
 import re
@@ -12,11 +12,12 @@ import pandas as pd
 from tradingbot.typing import Flags, Floats
 
 MISSING = frozenset(("", "null", "nan", "na", "n/a", "none", "-", "--", "\u2014", "\u2013", "#n/a"))
-NUMERIC = re.compile(r"[-+\u2212.,$€£¥₹\s'\u2019]*\d[-+\u2212.,$€£¥₹\s'\u2019\deE]*")  # may be one
+# matches texts that may be a number
+NUMERIC = re.compile(r"[-+\u2212.,$€£¥₹\s'\u2019]*\d[-+\u2212.,$€£¥₹\s'\u2019\deE]*")
 _AROUND = re.compile(r"^'|(?:\b[A-Z]{1,3})?[$€£¥₹₩₽฿₿]|(?<=\d)\s*[KMBT]\s*$", re.IGNORECASE)
 _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _MARKS = re.compile(r"[.,]")
-# thousands, or in India hundreds above them
+# thousands, or in India hundreds above thousands
 _GROUPED = r"[1-9]\d{{0,2}}(?:{0}\d{{2,3}})*{0}\d{{3}}"
 _PATTERNS = {
     mark: re.compile(
@@ -28,11 +29,11 @@ _PATTERNS = {
 }
 
 
-def settled_mark(texts: Iterable[str]) -> tuple[str | None, str | None]:
-    """The decimal mark that `texts` settle, and a text that could be read in two ways.
+def decimal_mark(texts: Iterable[str]) -> tuple[str | None, str | None]:
+    """Return the decimal mark used in `texts`, or None with an ambiguous text.
 
-    The first number that can be read in one way only settles it: one with both marks, one mark
-    twice, or one that is not followed by three digits.
+    The first unambiguous number decides: one with both marks, with one mark twice, or with a mark
+    not followed by three digits.
     """
     doubtful = None
     for text in texts:
@@ -53,7 +54,7 @@ def settled_mark(texts: Iterable[str]) -> tuple[str | None, str | None]:
 
 
 def two_readings(text: str) -> str:
-    """What a number such as 1.234 could be, in words."""
+    """Describe the two readings of a number such as 1.234."""
     bare = _bare(text)
     mark = _MARKS.findall(bare)[0]
     return (
@@ -63,7 +64,8 @@ def two_readings(text: str) -> str:
 
 
 def to_floats(texts: list[str], mark: str) -> tuple[Floats, Flags]:
-    """The numbers, NaN where there is none, and which texts are no number and not missing."""
+    """Return the numbers (NaN if there is none), and which texts are neither a number nor
+    missing."""
     plain = pd.Series(
         [text.replace(",", ".") if "." not in text else "" for text in texts]
         if mark == ","
@@ -80,7 +82,7 @@ def to_floats(texts: list[str], mark: str) -> tuple[Floats, Flags]:
 
 
 def number(text: str, mark: str) -> float:
-    """One number, or NaN."""
+    """Return one number, or NaN."""
     bare = _bare(text)
     if not _PATTERNS[mark].fullmatch(bare) or not any(map(str.isdigit, bare)):
         return float("nan")
@@ -89,7 +91,7 @@ def number(text: str, mark: str) -> float:
 
 
 def _bare(text: str) -> str:
-    """Without currency, multiple, and spaces around."""
+    """Return the number without currency, multiple and surrounding spaces."""
     return _AROUND.sub("", text).strip().replace("\u2212", "-")
 
 

@@ -1,7 +1,7 @@
-"""A file of candles as text cells: its encoding, separator, header and rows.
+"""Read a file of candles as text cells: its encoding, separator, header and rows.
 
-The page of the Space reads files by the same rules (kronos_space/static/table.js); both are tested
-with tests/data/candle_files.yaml.
+The Space's page follows the same rules (kronos_space/static/table.js). Both are tested with
+tests/data/candle_files.yaml.
 """
 
 import csv
@@ -22,34 +22,34 @@ from tradingbot.errors import DataError
 from tradingbot.markets.column_names import PRICES, Columns, find_columns
 
 _SEPARATORS = ("\t", ";", ",", "|")
-_PREAMBLE = 40  # the header is among so many first lines; comments do not count
+_PREAMBLE = 40  # the header is among this many first lines, not counting comments
 
 
 @dataclass(frozen=True)
 class Header:
-    """Where the candles begin, and which column is which."""
+    """The line where the candles begin, and the meaning of each column."""
 
-    line: int  # as an editor counts it; the rows are below it
-    cells: list[str]  # none: the file has no header
+    line: int  # line number in the file; the rows are below it
+    cells: list[str]  # empty: the file has no header
     columns: Columns
     separator: str
 
     def name(self, position: int) -> str:
-        """What the file calls a column."""
+        """Return the file's name for a column."""
         if self.cells:
             return self.cells[position].strip()
         return next(name for name, place in self.columns.position.items() if place == position)
 
     @property
     def of_a_program(self) -> bool:
-        """Whether a program wrote it, as MetaTrader's and Dukascopy's: decimals have a point."""
+        """Return whether a program such as MetaTrader wrote it, which uses decimal points."""
         time = self.cells[self.columns.position["time"]].strip().lower()
         return time.startswith("<") or time in ("gmt time", "local time")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and the rows below it, with the line that each stands in."""
+    """A header and the rows below it, with their line numbers."""
 
     header: Header
     lines: list[int]
@@ -89,7 +89,7 @@ def read_table(file: Path) -> Table:
 
 
 def _text(file: Path) -> str:
-    """Decode UTF-8, UTF-16 (spreadsheets write it) or Windows-1252."""
+    """Decode UTF-8, UTF-16 (written by spreadsheets) or Windows-1252."""
     try:
         content = _content(file)
         text = _decoded(content)
@@ -101,8 +101,9 @@ def _text(file: Path) -> str:
 
 
 def _content(file: Path) -> bytes:
-    """Read a regular file. OSError for a FIFO or a device, which may never end."""
-    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # else a FIFO without a writer would block
+    """Read a regular file. Raise OSError for a FIFO or a device, which may never end."""
+    # O_NONBLOCK: opening a FIFO without a writer would block
+    opened = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(opened).st_mode):
         os.close(opened)
         raise OSError("it is no regular file")
@@ -114,7 +115,7 @@ def _decoded(content: bytes) -> str:
     encodings = ["utf-8-sig", "cp1252"]
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encodings.insert(0, "utf-16")
-    elif b"\0" in content[:2]:  # no mark; the first letter is one of ASCII
+    elif b"\0" in content[:2]:  # no byte order mark; the first letter is ASCII
         encodings.insert(0, "utf-16-be" if content[0] == 0 else "utf-16-le")
     errors: dict[str, UnicodeDecodeError] = {}
     for encoding in encodings:
@@ -126,7 +127,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _from_json(file: Path, text: str) -> str:
-    """A list of lists or of objects, as APIs give candles, as lines."""
+    """Convert a list of lists or of objects, as returned by APIs, to CSV lines."""
     try:
         rows = json.loads(text)
         if isinstance(rows[0], dict):
@@ -143,7 +144,7 @@ def _from_json(file: Path, text: str) -> str:
 def _header(file: Path, text: str) -> Header:
     """Find the header, or the first row of a file without one."""
     nearest: Header | None = None
-    words = set()  # the separators of lines that could be a header in words that are not known
+    words = set()  # separators of lines that could be a header with unknown names
     for number, line in _first_lines(text):
         if found := _without_header(number, line):
             if found.separator in words:
@@ -180,7 +181,7 @@ def _first_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _readings(number: int, line: str) -> list[Header]:
-    """The line as a header, with each separator that is in it; the likeliest first."""
+    """Return the line read as a header with each separator in it, the likeliest first."""
     found = []
     for separator in [mark for mark in _SEPARATORS if mark in line] or [","]:
         cells = _cells(line, separator)
@@ -196,9 +197,9 @@ def _cells(line: str, separator: str) -> list[str]:
 
 
 def _without_header(number: int, line: str) -> Header | None:
-    """As programs write candles: date, [time of day], open, high, low, close, [volume].
+    """Return the columns of a line without header: date, [time], open, high, low, close, [volume].
 
-    Those that write no header write epochs, 20260102 or 2026.01.02.
+    Programs that write no header write times as epochs, 20260102 or 2026.01.02.
     """
     for separator in _SEPARATORS:
         cells = [cell.strip() for cell in _cells(line, separator)]
@@ -218,7 +219,8 @@ def _without_header(number: int, line: str) -> Header | None:
 
 
 def _below(header: Header, rows: dict[int, list[str]]) -> dict[int, list[str]]:
-    """The rows without the rest of a header of several lines, as yfinance and pandas write one."""
+    """Return the rows without the rest of a multi-line header, as written by yfinance and
+    pandas."""
     if not header.cells:
         return rows
     time = header.columns.position["time"]

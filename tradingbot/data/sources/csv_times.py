@@ -1,6 +1,6 @@
-"""Times as people write them: 2026-11-20, 20.11.2026 15:30, Nov 20, 2026, 1795132800.
+"""Parse times in common formats: 2026-11-20, 20.11.2026 15:30, Nov 20, 2026, 1795132800.
 
-What a file's dates do not settle is refused: 03/04/2026 throughout is in March or in April.
+A file whose dates are ambiguous is refused: if all are like 03/04/2026, it is March or April.
 """
 
 import re
@@ -22,7 +22,7 @@ _EPOCH = re.compile(r"(\d{9,19})(?:\.0*)?")  # seconds, milli-, micro- or nanose
 _YEAR = r"(?P<y>\d{4}|\d\d)"
 _MONTH = r"(?P<m>[^\W\d_]{3,})"
 _REST = r"(?:[T,\s]\s*(?P<rest>.*))?"
-# How dates are written; all rows together tell whether a or b is the month.
+# Formats of dates. All rows together decide whether a or b is the month.
 _SHAPES = [
     re.compile(rf"(?P<y>\d{{4}})(?P<s>[-/.])(?P<m>\d\d?)(?P=s)(?P<d>\d\d?){_REST}"),
     re.compile(rf"(?P<y>\d{{4}})(?P<m>\d\d)(?P<d>\d\d){_REST}"),
@@ -58,32 +58,32 @@ _MONTHS = {
 class Times:
     """The times of a file's rows."""
 
-    day: pd.Series  # midnight of the date as written; NaT: it cannot be read
-    instant: pd.Series  # naive UTC; without a zone, as written
-    zoned: bool  # whether they are written with a zone, or as epochs
-    like: str  # what the others must be like
-    by_program: bool  # whether nobody writes them by hand
+    day: pd.Series  # midnight of the date as written; NaT: unreadable
+    instant: pd.Series  # naive UTC; as written if there is no zone
+    zoned: bool  # whether the times have a zone, or are epochs
+    like: str  # example that the other times must match
+    by_program: bool  # whether the format is one that only programs write
 
 
-class TwoReadings(Exception):
-    """Every row's date can be read in two ways."""
+class AmbiguousDates(Exception):
+    """The dates of all rows are ambiguous."""
 
 
 def is_time(text: str) -> bool:
-    """Whether `text` is a date, with or without a time of day, or an epoch."""
+    """Return whether `text` is a date, with or without a time of day, or an epoch."""
     return any(shape.fullmatch(text) for shape in (_ISO, _COMPACT, _EPOCH, *_SHAPES))
 
 
 def is_clock(text: str) -> bool:
-    """Whether `text` is a time of day."""
+    """Return whether `text` is a time of day."""
     return bool(_CLOCK.fullmatch(text) or _DIGIT_CLOCK.fullmatch(text))
 
 
 def read_times(texts: Sequence[str]) -> Times:
-    """Read all rows' times; they are written like the first one.
+    """Read the times of all rows, which must have the format of the first.
 
     Raises:
-        TwoReadings: The day or the month may be first.
+        AmbiguousDates: Day and month cannot be told apart.
     """
     first = texts[0]
     if _ISO.fullmatch(first):
@@ -104,12 +104,12 @@ def _from_iso(texts: Sequence[str], like: str, *, by_program: bool = False) -> T
         written.str.replace(",", "."), format="ISO8601", errors="coerce", utc=True
     ).dt.tz_localize(None)
     zoned = np.array(["Z" in text or "+" in text or text.count("-") > 2 for text in texts])
-    instant = instant.where(zoned == zoned[0])  # all, or none
+    instant = instant.where(zoned == zoned[0])  # all times have a zone, or none
     return Times(day.where(instant.notna()), instant, bool(zoned[0]), like, by_program)
 
 
 def _from_epochs(texts: Sequence[str]) -> Times:
-    """Ten digits are seconds, 13 milli-, 16 micro- and 19 nanoseconds; one file may mix them."""
+    """Convert epochs: 10 digits are seconds, 13 milli-, 16 micro-, 19 nanoseconds, even mixed."""
     found = [_EPOCH.fullmatch(text) for text in texts]
     micros = [_microseconds(match[1]) if match else 0 for match in found]
     instant = pd.Series(pd.to_datetime(np.array(micros, dtype="int64"), unit="us"))
@@ -125,7 +125,7 @@ def _microseconds(digits: str) -> int:
 
 
 def _spelled(text: str, shape: re.Pattern[str], *, day_first: bool = False) -> str:
-    """The time in ISO 8601; "" where it is not of that shape."""
+    """Return the time in ISO 8601, or "" if it does not have that format."""
     found = shape.fullmatch(text)
     if found is None or shape is _ISO:
         return ""
@@ -139,11 +139,11 @@ def _spelled(text: str, shape: re.Pattern[str], *, day_first: bool = False) -> s
 
 
 def _spelled_clock(text: str) -> str | None:
-    """4:05 PM -> T16:05:00; nothing -> nothing; None for what is no time of day."""
+    """Return the time of day in ISO 8601: 4:05 PM -> T16:05:00; "" for none; None if invalid."""
     text = text.strip()
     if not text:
         return ""
-    if re.fullmatch(r"\d{1,5}", text):  # a number: its leading zeros are lost
+    if re.fullmatch(r"\d{1,5}", text):  # a number that has lost its leading zeros
         text = text.zfill(4 if len(text) < 5 else 6)
     found = _CLOCK.fullmatch(text) or _DIGIT_CLOCK.fullmatch(text) or _HOUR.fullmatch(text)
     if found is None:
@@ -159,7 +159,7 @@ def _spelled_clock(text: str) -> str | None:
 
 
 def _month(text: str) -> int:
-    """1 to 12; 0 for what is no month."""
+    """Return 1 to 12, or 0 if it is not a month."""
     if text.isdigit():
         return int(text)
     plain = unicodedata.normalize("NFKD", text).casefold()
@@ -168,20 +168,21 @@ def _month(text: str) -> int:
 
 
 def _year(text: str) -> int:
-    """Two digits are of 1970 to 2069."""
+    """Return the year. Two digits are 1970 to 2069."""
     year = int(text)
     return year if len(text) == 4 else year + (1900 if year >= 70 else 2000)
 
 
 def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
-    """Whether 05/01/2026 is of January: by a day above 12, or by the order of the rows."""
+    """Return whether 05/01/2026 is in January: from a day above 12, or from the order of the
+    rows."""
     found = [match for text in texts if (match := shape.fullmatch(text))]
     possible: dict[bool, list[date]] = {}
     for day_first in (True, False):
         days = [_date(match, day_first=day_first) for match in found]
         if None not in days:
             possible[day_first] = [day for day in days if day is not None]
-    if not possible:  # the row that is no date is named later
+    if not possible:  # the invalid row is reported later
         return max(int(match["a"]) for match in found) > 12
     ordered = {
         day_first: days
@@ -192,7 +193,7 @@ def _day_first(texts: Sequence[str], shape: re.Pattern[str]) -> bool:
     first, second = next(iter(left.values())), next(reversed(left.values()))
     for one, other in zip(first, second, strict=True):
         if one != other:
-            raise TwoReadings(
+            raise AmbiguousDates(
                 f"may begin with the day or the month: it is {one.day} {one:%B} or "
                 f"{other.day} {other:%B}; write {one} or {other}"
             )

@@ -10,7 +10,8 @@ from tradingbot.data.sources.yahoo import YahooSource
 from tradingbot.errors import ConfigError
 from tradingbot.settings import SOURCES, SOURCES_IN_WORDS, Timeouts, split_source
 
-_OPENERS: dict[str, Callable[[str, Timeouts | None], Source]] = {  # of a folder and time-outs
+# called with a folder and time-outs
+_OPENERS: dict[str, Callable[[str, Timeouts | None], Source]] = {
     "yahoo": lambda _, timeouts: YahooSource(timeouts=timeouts),
     "sample": lambda _, __: SampleSource(),
     "csv:DIR": lambda folder, _: CsvSource(Path(folder).expanduser()),
@@ -20,14 +21,18 @@ if _OPENERS.keys() != set(SOURCES):
 
 
 def open_source(name: str, timeouts: Timeouts | None = None) -> Source:
-    """One of SOURCES; ConfigError for another, a folder without files, and the like."""
+    """Open one of SOURCES.
+
+    Raises:
+        ConfigError: The source is unknown, its folder has no files, or the like.
+    """
     kind, folder = split_source(name)
     if kind not in _OPENERS:
         raise ConfigError(f"data source {name!r}: expected {SOURCES_IN_WORDS}")
     return _OPENERS[kind](folder, timeouts)
 
 
-def lasting(source: str) -> str:
-    """csv:candles -> csv:/home/me/candles, which means the same wherever it is read."""
+def with_absolute_folder(source: str) -> str:
+    """Return the source with an absolute folder: csv:candles -> csv:/home/me/candles."""
     _, folder = split_source(source)
     return f"{source.removesuffix(folder)}{Path(folder).absolute()}" if folder else source

@@ -1,4 +1,4 @@
-"""Real daily candles that need no network."""
+"""Bundled real daily candles that need no network."""
 
 from datetime import datetime
 from typing import Any
@@ -35,7 +35,8 @@ class SampleSource:
         return list(self._TICKERS)
 
     def clock(self, horizon: int) -> datetime:
-        """The close of the bar that `max(6, horizon)` later ones follow: they are the outcome."""
+        """Return the close of the bar that `max(6, horizon)` later bars follow; these are the
+        outcome."""
         days = self._frames["AAPL"].index
         if horizon >= len(days):
             raise DataError(f"horizon={horizon}: the sample has {len(days)} bars in all")
@@ -54,15 +55,16 @@ class SampleSource:
 
 
 def _split_adjusted(stock: dict[str, Any]) -> pd.DataFrame:
-    """Candles as Yahoo would show them: prices from before a split in shares of after it.
+    """Return candles with prices before a split restated, as Yahoo shows them.
 
-    The sample's are as traded, so a 2:1 split looks like a crash. Its adjusted close tells them:
-    adj_close ÷ close doubles on that day, while a dividend moves it by little.
+    The sample has prices as traded, so that a 2:1 split looks like a crash. The adjusted close
+    reveals splits: adj_close ÷ close doubles on that day, while a dividend changes it only a
+    little.
     """
     frame = pd.DataFrame(stock)
     ratio = frame["adj_close"] / frame["close"]
     step = (ratio / ratio.shift(1, fill_value=ratio.iloc[0])).round(1)
-    split = step.where(step >= 1.5, 1.0)  # new shares for an old one, on the split's first day
+    split = step.where(step >= 1.5, 1.0)  # new shares per old share, on the split's first day
     later = split[::-1].cumprod()[::-1].shift(-1, fill_value=1.0)
     bars = frame[PRICES].div(later, axis=0)
     bars["volume"] = frame["volume"] * later

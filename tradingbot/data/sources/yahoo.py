@@ -25,8 +25,8 @@ from tradingbot.settings import Timeouts, default_timeouts
 class YahooSource:
     """Yahoo Finance through yfinance. Prices are adjusted for splits, not for dividends.
 
-    `session` is a requests or curl_cffi session of your own; yfinance keeps one session a
-    process, so the newest one given is used by all. Threads may fetch different tickers at once.
+    `session` is your own requests or curl_cffi session. yfinance keeps one session per process, so
+    the newest one given is used by all instances. Threads may fetch different tickers concurrently.
     """
 
     remote = True
@@ -38,8 +38,8 @@ class YahooSource:
         self._timeout = (timeouts or default_timeouts()).data_answer
 
     def load(self) -> None:
-        """Import yfinance and set it up; quick once that is done."""
-        with _setting_up:
+        """Import and configure yfinance. Fast after the first call."""
+        with _setup_lock:
             _yfinance()
 
     def symbols(self) -> list[str]:
@@ -50,17 +50,17 @@ class YahooSource:
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         zone = exchange_timezone(symbol)
-        with _setting_up:
+        with _setup_lock:
             yfinance = _yfinance()
-            # Told the time zone, yfinance need not spend a request a ticker on asking for it.
-            its_name = yahoo_spelling(symbol)
-            yfinance.cache.get_tz_cache().store(its_name.upper(), zone)
-            ticker = yfinance.Ticker(its_name, session=self._session)
+            # with the time zone in its cache, yfinance does not request it for each ticker
+            yahoo_symbol = yahoo_spelling(symbol)
+            yfinance.cache.get_tz_cache().store(yahoo_symbol.upper(), zone)
+            ticker = yfinance.Ticker(yahoo_symbol, session=self._session)
         from yfinance.exceptions import YFPricesMissingError, YFRateLimitError
 
-        period: dict[str, Any] = {"period": "max"}  # within a day: as far as Yahoo goes back
+        period: dict[str, Any] = {"period": "max"}  # intraday: as far back as Yahoo goes
         if interval == "1d":
-            # the end is exclusive, in the exchange's time, and may lie a day behind UTC's
+            # the end is exclusive, in exchange time, which may be a day behind UTC
             period = {"start": start.date(), "end": end.date() + timedelta(days=2)}
         try:
             frame = ticker.history(
@@ -73,12 +73,12 @@ class YahooSource:
             ) from error
         except YFPricesMissingError as error:
             reason = quoted(error, 200)
-            if "No data found" in reason:  # Yahoo's words; yfinance's own are "possibly delisted"
+            if "No data found" in reason:  # Yahoo's message; yfinance's own is "possibly delisted"
                 raise UnknownSymbol("Yahoo does not know this ticker", symbol=symbol) from error
             raise DataError(f"Yahoo has no prices: {reason}", symbol=symbol) from error
         except Exception as error:
-            # yfinance lets through whatever its two HTTP libraries, JSON and an answer of another
-            # shape raise; one ticker's trouble must not end the others'
+            # yfinance passes on all errors of its HTTP libraries, of JSON and of unexpected
+            # responses; one ticker's failure must not end the others
             raise DataUnavailable(
                 f"Yahoo could not be asked: {cause_text(error)}", symbol=symbol
             ) from error
@@ -90,40 +90,42 @@ class YahooSource:
 def _from_yahoo(frame: pd.DataFrame, interval: str) -> pd.DataFrame:
     bars = frame.rename(columns=str.lower).reindex(columns=[*PRICES, "volume"])
     index = pd.DatetimeIndex(frame.index)
-    # a daily bar's date is the session's, in the exchange's time
+    # a daily bar's date is that of the session, in exchange time
     days = index.tz_localize(None).normalize()
     bars.index = (days if interval == "1d" else index.tz_convert(None)).rename("timestamp")
     for name, column, nothing in (("splits", "Stock Splits", 1), ("dividends", "Dividends", 0)):
         if column in frame:
-            told = frame[column].to_numpy("float64")
-            found = (told > 0) & (told != nothing)
+            values = frame[column].to_numpy("float64")
+            found = (values > 0) & (values != nothing)
             dates = days[found].to_pydatetime()
-            bars.attrs[name] = dict(zip(dates, told[found].tolist(), strict=True))
+            bars.attrs[name] = dict(zip(dates, values[found].tolist(), strict=True))
     return bars
 
 
-_setting_up = threading.Lock()  # yfinance's own stores and singletons are made without one
+_setup_lock = threading.Lock()  # yfinance's own stores and singletons are not thread-safe
 
 
 @cache
 def _yfinance() -> Any:
-    """yfinance, set up once a process: errors are raised, and nothing goes to the home folder."""
+    """Return yfinance, configured once per process to raise errors and not to use the home
+    folder."""
     import yfinance
 
-    folder = tempfile.mkdtemp(prefix="kronos-yfinance-")  # private: it unpickles what it finds
+    # private, because yfinance unpickles what it finds there
+    folder = tempfile.mkdtemp(prefix="kronos-yfinance-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     yfinance.set_tz_cache_location(folder)
     yfinance.config.debug.hide_exceptions = False
-    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # what it logs, we raise
-    # its own filter shows users what pandas 4 will change about it
+    logging.getLogger("yfinance").setLevel(logging.CRITICAL)  # errors that it logs are raised here
+    # its own filter shows users deprecation warnings about pandas 4
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="yfinance")
     return yfinance
 
 
 def _forget_answers() -> None:
-    """yfinance remembers answers, failures too, so that a second try would get the first's.
+    """Clear yfinance's cache of responses, which also keeps failures, so that a retry can succeed.
 
-    Those of other threads go with them, which costs nothing: nobody asks twice for the same.
+    This also drops the responses of other threads, which are not needed again.
     """
     from yfinance.data import YfData
 
