@@ -1,1 +1,1 @@
-"""Facts about tickers, no I/O: exchange calendars, symbols, asset classes, candle frames."""
+"""Facts about tickers, without I/O: exchange calendars, symbols, asset classes, candle frames."""

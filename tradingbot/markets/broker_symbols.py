@@ -1,11 +1,11 @@
-"""Names without a suffix that New York cannot have: contracts and indices as brokers spell them.
+"""Recognise broker symbols that have no suffix and cannot be New York tickers.
 
-GER40.cash, US30, STOXX50, XBRUSD, NATGAS    contracts whose hours each broker sets: refused
-ES1!, CLF27, NQH6                            futures on CME Globex
-S&P500, US0378331005, AAPL_1D                what no ticker in New York looks like: refused
+  GER40.cash, US30, STOXX50, XBRUSD, NATGAS    contracts whose hours each broker sets: refused
+  ES1!, CLF27, NQH6                            futures on CME Globex
+  S&P500, US0378331005, AAPL_1D                not a possible New York ticker: refused
 
-New York's are one to five letters, and a class behind a hyphen. Digits are let pass, since made-up
-names have them.
+New York tickers have one to five letters, and a share class after a hyphen. Digits are accepted,
+because made-up names contain them.
 """
 
 import re
@@ -42,12 +42,13 @@ _GLOBEX = re.compile(
 
 
 def globex_calendar(ticker: str) -> str | None:
-    """CME Globex for its futures with a month of delivery, or the number of a continuous one."""
+    """Return "CMES" for CME Globex futures with a delivery month or a continuous number, else
+    None."""
     return "CMES" if _GLOBEX.fullmatch(ticker) else None
 
 
 def is_broker_symbol(ticker: str) -> bool:
-    """Whether a name in capitals, of which no suffix tells more, is not one of New York's."""
+    """Return whether a name in capitals without a known suffix cannot be a New York ticker."""
     return (
         ticker.isdigit()
         or re.fullmatch(r"[A-Z0-9.\-]+", ticker) is None

@@ -1,7 +1,8 @@
-"""The calendars of exchange_calendars, also those that it cannot build with pandas 3.
+"""Calendars of exchange_calendars, including those that fail with pandas 3.
 
-pandas 3.1 calls other methods of an offset than exchange_calendars 4.13 overrides. So that library
-fails on Orthodox Easters and on the changed week of Tel Aviv; here it is lent the methods.
+pandas 3.1 calls other methods of an offset than exchange_calendars 4.13 overrides. The library
+therefore fails for Orthodox Easter and for the changed week of Tel Aviv. This module temporarily
+adds the missing methods.
 """
 
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ import numpy as np
 
 from tradingbot.typing import Flags, Times
 
-# Wide enough for any history that a model is given; building it costs no more than the library's
-# own default, which ends a year from now (0.1 s; Korea 2 s).
+# Long enough for any model history. Building it takes no longer than the library's default, which
+# ends a year from now (0.1 s; Korea 2 s).
 FIRST, LAST = date(1997, 1, 1), date(2049, 12, 31)
 _FAILING = (
     "ASEX",
@@ -26,10 +27,10 @@ _FAILING = (
 
 
 def widest_calendar(name: str) -> tuple[Any, date, date]:
-    """The calendar, its first day, and the last for which its holidays are recorded.
+    """Return the calendar, its first day, and the last day for which its holidays are recorded.
 
     Raises:
-        ValueError, NotImplementedError: The library has none of this name, or cannot build it.
+        ValueError, NotImplementedError: The library has no such calendar, or cannot build it.
     """
     from exchange_calendars import get_calendar, resolve_alias
 
@@ -48,16 +49,17 @@ def widest_calendar(name: str) -> tuple[Any, date, date]:
 
 @contextmanager
 def _methods_for_pandas_3() -> Iterator[None]:
-    """Lend the library's offsets the methods that pandas calls, unless they have them.
+    """Temporarily add the methods that pandas calls to the library's offsets, unless they exist.
 
-    Not for longer, since they would also change calendars that the library builds by itself.
+    They are removed afterwards, because they would also change calendars that the library builds
+    itself.
     """
     from exchange_calendars.pandas_extensions.offsets import (
         CompositeCustomBusinessDay,
         OrthodoxEaster,
     )
 
-    lent = [
+    added = [
         (kind, name, method)
         for kind, name, method in (
             (OrthodoxEaster, "_add_datetime", OrthodoxEaster._apply),
@@ -65,17 +67,17 @@ def _methods_for_pandas_3() -> Iterator[None]:
         )
         if name not in vars(kind)
     ]
-    for kind, name, method in lent:
+    for kind, name, method in added:
         setattr(kind, name, method)
     try:
         yield
     finally:
-        for kind, name, _ in lent:
+        for kind, name, _ in added:
             delattr(kind, name)
 
 
 def _days_of_each_week(offset: Any, days: Times) -> Flags:
-    """Which of `days` are business days of an offset whose week changed at some dates."""
+    """Return which of `days` are business days of an offset whose week changed at some dates."""
     found: Flags = offset._as_custom_business_day()._get_daily_offset_mask(days)
     for first, last, week in offset.business_days:
         within = np.ones(len(days), dtype=bool)

@@ -1,14 +1,14 @@
-"""Which days a ticker trades: the exchange's sessions behind a Yahoo-style ticker.
+"""The trading days of a ticker: the sessions of its exchange.
 
-    SPY, BRK-B, ^GSPC        New York
-    7203.T, SAP.DE, ^N225    the exchange of the suffix, or of the index
-    BTC-USD                  every day, midnight to midnight UTC
-    EURUSD=X                 Monday to Friday, midnight to midnight UTC
-    ES=F                     CME Globex
+  SPY, BRK-B, ^GSPC        New York
+  7203.T, SAP.DE, ^N225    the exchange of the suffix, or of the index
+  BTC-USD                  every day, midnight to midnight UTC
+  EURUSD=X                 Monday to Friday, midnight to midnight UTC
+  ES=F                     CME Globex
 
-A session is named by the midnight of its date; times are naive UTC. Some exchanges' holidays are
-recorded up to the end of the year only: beyond it the calendar goes on by its weekdays, and
-`calendar_gap` says so.
+A session is named by the midnight of its date. Times are naive UTC. Some exchanges' holidays are
+recorded only up to the end of the year. After that the calendar continues with its usual weekdays,
+and `calendar_gap` returns a warning.
 """
 
 import threading
@@ -28,9 +28,10 @@ from tradingbot.typing import Times
 
 
 def next_sessions(symbol: str, after: datetime, count: int) -> list[datetime]:
-    """The `count` sessions that follow the day of `after`: a Friday's next one is Monday.
+    """Return the `count` sessions after the day of `after`; for a Friday the first is Monday.
 
-    Raises DataError where the exchange has not yet published its holidays that far ahead.
+    Raises:
+        DataError: The exchange has not yet published its holidays that far ahead.
     """
     known = _sessions(calendar_name(symbol))
     if after.date() < known.first:
@@ -46,7 +47,10 @@ def next_sessions(symbol: str, after: datetime, count: int) -> list[datetime]:
 
 
 def latest_complete_session(symbol: str, now: datetime) -> datetime:
-    """The newest session that has closed at `now`; early closes count. 24/7: the day has ended."""
+    """Return the newest session that has closed at `now`, with early closes considered.
+
+    For 24/7 markets that is the last complete day.
+    """
     known = _sessions(calendar_name(symbol))
     closed = int(np.searchsorted(known.closes, _instant(now), side="right"))
     if closed == 0 or now.date() > known.last:
@@ -55,7 +59,8 @@ def latest_complete_session(symbol: str, now: datetime) -> datetime:
 
 
 def sessions_between(symbol: str, first: datetime, last: datetime) -> int:
-    """How many sessions lie after the day of `first`, up to and with the day of `last`."""
+    """Return the number of sessions after the day of `first`, up to and including that of
+    `last`."""
     known = _sessions(calendar_name(symbol))
     for day in (first, last):
         if not known.first <= day.date() <= known.last:
@@ -64,13 +69,13 @@ def sessions_between(symbol: str, first: datetime, last: datetime) -> int:
 
 
 def session_close(symbol: str, day: datetime) -> datetime:
-    """When the session of `day` closes; the end of the day in UTC if it is not a session."""
+    """Return the close of the session of `day`, or the end of the day in UTC if there is none."""
     midnight = datetime(day.year, day.month, day.day)
     return _as_datetimes(closes_of(symbol, np.array([midnight], dtype="datetime64[us]")))[0]
 
 
 def closes_of(symbol: str, days: Times) -> Times:
-    """When the session of each of `days`, midnights, closes; see `session_close`."""
+    """Return the closes of the sessions of `days`, which are midnights; see `session_close`."""
     known = _sessions(calendar_name(symbol))
     days = days.astype("datetime64[us]")
     position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)
@@ -79,7 +84,8 @@ def closes_of(symbol: str, days: Times) -> Times:
 
 
 def opens_of(symbol: str, days: Times) -> Times:
-    """When the session of each of `days`, midnights, opens; midnight if it is not a session."""
+    """Return the opens of the sessions of `days`, which are midnights; midnight if there is
+    none."""
     known = _sessions(calendar_name(symbol))
     days = days.astype("datetime64[us]")
     position = np.searchsorted(known.days, days).clip(max=len(known.days) - 1)
@@ -87,7 +93,7 @@ def opens_of(symbol: str, days: Times) -> Times:
 
 
 def calendar_gap(symbol: str, until: datetime) -> str | None:
-    """What is not known of the sessions up to `until`, in words; None if all of it is known."""
+    """Return a sentence on unrecorded holidays up to `until`, or None if all are recorded."""
     known = _sessions(calendar_name(symbol))
     if until.date() <= known.recorded:
         return None
@@ -98,12 +104,12 @@ def calendar_gap(symbol: str, until: datetime) -> str | None:
 
 
 def sessions_of(symbol: str) -> "Sessions":
-    """All sessions of the ticker's exchange."""
+    """Return all sessions of the ticker's exchange."""
     return _sessions(calendar_name(symbol))
 
 
 def exchange_timezone(symbol: str) -> str:
-    """The exchange's time zone, such as America/New_York."""
+    """Return the exchange's time zone, such as America/New_York."""
     return _sessions(calendar_name(symbol)).timezone
 
 
@@ -115,35 +121,36 @@ class Sessions:
     days: Times
     opens: Times
     closes: Times
-    breaks: tuple[Times, Times] | None  # begin and end of the pause at noon; NaT: none that day
+    breaks: tuple[Times, Times] | None  # begin and end of the lunch break; NaT: none that day
     first: date
     last: date
-    recorded: date  # up to this day holidays are recorded; later days follow the weekdays
+    recorded: date  # holidays are recorded up to this day; later sessions follow the weekdays
     timezone: str
 
     @cached_property
     def weekdays(self) -> list[int]:
-        """The days of the week with sessions, Monday 0; special ones make no such day."""
+        """Return the weekdays with regular sessions, Monday 0. Special sessions do not count."""
         counts = np.bincount((self.days.astype("datetime64[D]").astype("int64") + 3) % 7)
         weekdays: list[int] = np.flatnonzero(counts > len(self.days) / 50).tolist()
         return weekdays
 
     def upto(self, day: datetime) -> int:
-        """How many sessions lie at or before `day`."""
+        """Return the number of sessions at or before `day`."""
         return int(np.searchsorted(self.days, _instant(day), side="right"))
 
 
-_building = threading.Lock()
+_build_lock = threading.Lock()
 
 
 def _sessions(name: str) -> Sessions:
-    with _building:  # once for all threads; catch_warnings too is for one at a time
-        return _built(name)
+    with _build_lock:  # one thread at a time, also because catch_warnings is not thread-safe
+        return _build(name)
 
 
 @cache
-def _built(name: str) -> Sessions:
-    # exchange_calendars still uses what pandas 4 will change, and pandas takes it for its own
+def _build(name: str) -> Sessions:
+    # exchange_calendars uses features that pandas 4 deprecates, and pandas attributes the warning
+    # here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -161,10 +168,10 @@ def _built(name: str) -> Sessions:
             more = _by_weekdays(calendar, days, recorded)
             days = np.concatenate([days, more])
             zone = calendar.tz
-            opens, closes, *noon = (
+            opens, closes, *lunch = (
                 _repeated(times, days, zone) for times in (opens, closes, *breaks)
             )
-            breaks = noon[0], noon[1]
+            breaks = lunch[0], lunch[1]
         paused = None if np.isnat(breaks[0]).all() else breaks
         return Sessions(name, days, opens, closes, paused, first, LAST, recorded, calendar.tz.key)
 
@@ -175,7 +182,7 @@ def _naive(times: Any) -> Times:
 
 
 def _by_weekdays(calendar: Any, days: Times, recorded: date) -> Times:
-    """The days after `recorded` on which this calendar's week has a session."""
+    """Return the days after `recorded` on which the calendar's regular week has a session."""
     ahead = np.arange(np.datetime64(recorded, "D") + 1, np.datetime64(LAST, "D") + 1)
     week = [mark == "1" for mark in calendar.weekmask]  # Monday first
     open_days: Times = ahead[np.array(week)[(ahead.astype("int64") + 3) % 7]].astype(days.dtype)
@@ -183,11 +190,11 @@ def _by_weekdays(calendar: Any, days: Times, recorded: date) -> Times:
 
 
 def _repeated(times: Times, days: Times, zone: Any) -> Times:
-    """`times` of the first days, and of the others at the same time on the exchange's wall."""
+    """Extend `times` of the first days to all `days`, at the usual local time of the exchange."""
     clock = pd.DatetimeIndex(times).tz_localize("UTC").tz_convert(zone).tz_localize(None)
     since_midnight = clock[-20:] - pd.DatetimeIndex(days[len(times) - 20 : len(times)])
-    usual = pd.Series(since_midnight).mode()  # not that of a half day
-    if usual.empty:  # no pause at noon
+    usual = pd.Series(since_midnight).mode()  # the most frequent, so that half days do not count
+    if usual.empty:  # no lunch break
         return np.concatenate([times, np.full(len(days) - len(times), np.datetime64("NaT"))])
     ahead = (pd.DatetimeIndex(days[len(times) :]) + usual[0]).tz_localize(zone).tz_convert(None)
     return np.concatenate([times, ahead.to_numpy(dtype="datetime64[us]")])

@@ -1,4 +1,4 @@
-"""What a candle frame is: cleaned as it comes from a source, checked as it goes to a model."""
+"""Clean candle frames from a source, and check frames before they are sent to a model."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,18 +12,18 @@ from tradingbot.markets.column_names import PRICES as PRICES
 from tradingbot.markets.frames import normalised
 from tradingbot.markets.session_dates import naive_times
 
-Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on what is odd about them
+Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on remarkable facts about them
 
 
-# A high below the close by less than this share of it is a rounding of the source, and mended.
+# A high below the close by less than this share is a rounding error of the source, and corrected.
 _ROUNDING = 1e-3
 
 
 def clean(raw: pd.DataFrame) -> Bars:
-    """Possible candles in order, each timestamp once, and sentences on what was done to get them.
+    """Return valid candles in order without duplicates, and sentences on the corrections.
 
-    Bars with missing or impossible prices are dropped, of doubled ones the last stays, a missing
-    volume counts as 0; where all volumes are missing or 0 there is no such column.
+    Bars with missing or impossible prices are dropped. Of duplicates the last is kept. A missing
+    volume counts as 0; if all volumes are missing or 0, the column is dropped.
     """
     has_volume = "volume" in raw and raw["volume"].fillna(0).ne(0).any()
     frame = raw[[*PRICES, "volume"] if has_volume else PRICES].astype("float64")
@@ -55,7 +55,7 @@ def clean(raw: pd.DataFrame) -> Bars:
 
 
 def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[str]:
-    """Sentences on the bars of files that their clock does not count as complete."""
+    """Yield sentences on bars of files that are not complete at their clock."""
     if len(begun):
         yield (
             f"the bar of {begun.index[-1]:%Y-%m-%d} is not complete at {now:%Y-%m-%d %H:%M} UTC: "
@@ -67,9 +67,9 @@ def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[
 
 
 def with_every_volume(frame: pd.DataFrame) -> Bars:
-    """A missing volume counts as 0, since a model needs all of them or none.
+    """Set missing volumes to 0, because a model needs all of them or none.
 
-    Where all are missing there is no such column.
+    If all are missing, the column is dropped.
     """
     if "volume" not in frame:
         return frame, []
@@ -82,14 +82,15 @@ def with_every_volume(frame: pd.DataFrame) -> Bars:
 
 
 def has_trades(frame: pd.DataFrame) -> pd.Series:
-    """Which bars can be traded on: not those with a volume of 0, where volumes are known."""
+    """Return which bars have trades: if volumes are known, those with a volume above 0."""
     if "volume" not in frame:
         return pd.Series(True, index=frame.index)
     return frame["volume"] > 0
 
 
 def _possible(frame: pd.DataFrame) -> pd.Series:
-    """Which rows are candles: prices above 0, high and low around the others (but for rounding)."""
+    """Return which rows are valid: prices above 0, high and low around the others (within
+    rounding)."""
     prices = frame[PRICES]
     positive = (prices.gt(0) & prices.lt(np.inf)).all(axis=1)  # neither holds for NaN
     high = prices["high"] >= prices.max(axis=1) * (1 - _ROUNDING)
@@ -98,10 +99,10 @@ def _possible(frame: pd.DataFrame) -> pd.Series:
 
 
 def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
-    """`history`, in any form that `normalised` reads, as `encode` takes it, its times naive.
+    """Return `history`, in any form that `normalised` reads, as `encode` requires it.
 
-    Times become UTC, those of daily bars the midnights of their sessions: see `session_dates.py`.
-    DataError says why it cannot be sent.
+    Times become naive UTC, and for daily bars midnights of their sessions: see `session_dates.py`.
+    Raise DataError if it cannot be sent.
     """
     bars = _readable(symbol, history)
     bars.index = naive_times(symbol, pd.DatetimeIndex(bars.index), interval)
@@ -109,9 +110,9 @@ def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
 
 
 def checked_again(symbol: str, history: Any, interval: str) -> pd.DataFrame:
-    """The same of a frame that may come from `checked`: naive times within a day are UTC.
+    """Like `checked`, for a frame that may come from `checked`: naive intraday times are UTC.
 
-    Read once more, they could be taken for wall times of the exchange.
+    `checked` could take them for local times of the exchange.
     """
     bars = _readable(symbol, history)
     times = pd.DatetimeIndex(bars.index)

@@ -1,6 +1,6 @@
-"""What the columns of candles are called, by the programs and in the languages they come from.
+"""Names of candle columns in common programs and languages.
 
-The page of the Space reads files too; a test compares the names with those of its `headings.js`.
+The Space's page reads files, too; a test compares the names with those of its `headings.js`.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 PRICES = ["open", "high", "low", "close"]
 
-# The best name first. Written as `simplified` writes them: small letters only, no accents.
+# The preferred name first, as written by `simplified`: lower case, no accents.
 NAMES: dict[str, tuple[str, ...]] = {
     "time": (
         *("timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha"),
@@ -55,7 +55,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste"),
         *("latest", "price", "c", "收盘", "收盘价", "終値"),
     ),
-    "volume": (  # shares first: beside them, a volume is money
+    "volume": (  # shares first: if both are present, a volume is in money
         *("stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares"),
         *("shares traded", "total traded quantity", "quantity", "quantidade", "quantite"),
         *("volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v"),
@@ -74,16 +74,16 @@ NAMES: dict[str, tuple[str, ...]] = {
         "name",
     ),
 }
-# A first column called so is the index of a frame that was written to a file.
+# A first column with one of these names is the index of a frame that was saved to a file.
 _INDEX = ("", "index", "unnamed", "price", "ticker")
-# A name that another word follows means something else with these: "open interest".
+# Words that change the meaning of the name before them: "open interest".
 _OTHER = frozenset(
     (
         *("adj", "adjusted", "average", "avg", "change", "chg", "date", "int", "interest"),
         *("ma", "percent", "time", "type", "updated", "weighted", "zone"),
     )
 )
-# A name that stands last means something else after these: "adj close", "close time".
+# Words that change the meaning of the name after them: "adj close", "close time".
 _BEFORE = frozenset(
     ("adj", "adjusted", "avg", "close", "end", "ex", "expiry", "last", "pre", "prev", "previous")
 )
@@ -91,11 +91,12 @@ _BEFORE = frozenset(
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is which."""
+    """The positions of the columns."""
 
-    position: dict[str, int]  # name -> position; of `missing` names there is none
+    position: dict[str, int]  # name -> position; without the `missing` names
     volumes: tuple[int, ...] = ()  # "Volume BTC" and "Volume USDT"
-    doubled: dict[str, str] = field(default_factory=dict)  # name -> which could each be meant
+    # name -> the columns that could each be meant
+    doubled: dict[str, str] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[str]:
@@ -103,7 +104,8 @@ class Columns:
 
 
 def simplified(heading: object) -> str:
-    """ "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" -> "eroffnung"."""
+    """Simplify a heading: "<CLOSE>", "4. close", "Close*" -> "close"; "Eröffnung" ->
+    "eroffnung"."""
     if isinstance(heading, tuple):
         heading = " ".join(map(str, heading))
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(heading))  # openTime
@@ -114,7 +116,7 @@ def simplified(heading: object) -> str:
 
 
 def find_columns(headings: Sequence[object]) -> Columns:
-    """Find the columns of candles; others, such as "Adj Close", are left aside."""
+    """Find the columns of candles. Others, such as "Adj Close", are ignored."""
     names = [simplified(heading) for heading in headings]
     position: dict[str, int] = {}
     doubled: dict[str, str] = {}
@@ -161,7 +163,7 @@ def _begins(name: str, *known: str) -> bool:
 
 def _ends(name: str, known: str) -> bool:
     *rest, last = name.split(" ")
-    words = 1 if len(known) == 1 else 9  # bid.o, but no sentence
+    words = 1 if len(known) == 1 else 9  # a short prefix such as bid.o, but not a sentence
     return last == known and 1 <= len(rest) <= words and _BEFORE.isdisjoint(rest)
 
 

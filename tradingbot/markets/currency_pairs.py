@@ -1,4 +1,4 @@
-"""Pairs of currencies, coins and metals, as Yahoo, exchanges, ccxt and brokers spell them.
+"""Pairs of currencies, coins and metals, as spelled by Yahoo, exchanges, ccxt and brokers.
 
 BTC-USD, BTCUSDT, BTC/USDT, BTC/USDT:USDT, BTC_USDT, BTC-PERP, BTCUSDT.P    every day
 XBTUSDTM (KuCoin), PF_XBTUSD (Kraken), XBTH26 (BitMEX), BTCUSDT_UMCBL       every day
@@ -30,8 +30,7 @@ _COINS = _STABLE | _names(
 )
 _QUOTES = _FIAT | _COINS | {"ZUSD", "ZEUR"}
 
-# What exchanges put before and behind the name of a contract: that it is perpetual, its kind, or
-# a date of delivery.
+# Prefixes and suffixes of contract names: perpetual, kind of contract, or delivery date.
 _BEFORE = re.compile(r"^(?:(?:PF|PI|PV|FF|FI)_|CMT_)")
 _MONTH = "[FGHJKMNQUVXZ]"
 _CONTRACT = re.compile(
@@ -39,7 +38,7 @@ _CONTRACT = re.compile(
     r"|[-_]\d{6}|-\d{1,2}(?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)\d\d(?:-\d+-[CP])?)$"
 )
 _SETTLED = re.compile(r":[A-Z]{2,10}(?:-\d{6})?$")  # ccxt: BTC/USDT:USDT
-# Brokers add letters or a sign to their names of pairs: EURUSD.pro, EURUSDm, EURUSD#
+# Brokers append letters or a sign to pairs: EURUSD.pro, EURUSDm, EURUSD#
 _BROKERS_END = r"(?:[._\-+#!]?[A-Z]{0,6}|\.{1,2})[+#!.]?"
 _BROKERS = re.compile(rf"([A-Z]{{3}})([A-Z]{{3}}){_BROKERS_END}")
 _COIN = "|".join(sorted(_COINS - _STABLE, key=len, reverse=True))
@@ -49,11 +48,11 @@ _STABLE_END = re.compile(r"[A-Z0-9]{2,16}(?:(?:USD[TC])M?|FDUSD)")  # BUSD might
 
 
 def pair_calendar(ticker: str) -> str | None:
-    """Return the calendar of a pair, "24/7" or "24/5"; None for what is no pair.
+    """Return the calendar of a pair, "24/7" or "24/5", or None if it is not a pair.
 
     `ticker` is in capitals.
     """
-    if "=" in ticker or "^" in ticker:  # Yahoo's own
+    if "=" in ticker or "^" in ticker:  # Yahoo's own spelling
         return None
     name = _SETTLED.sub("", ticker) if "/" in ticker else ticker
     plain = _BEFORE.sub("", _CONTRACT.sub("", name))
@@ -68,22 +67,22 @@ def pair_calendar(ticker: str) -> str | None:
 
 
 def _kind(base: str, quote: str, *, written_as: str) -> str | None:
-    """The calendar of a pair whose two parts are known to be parts."""
+    """Return the calendar of a pair with a separator, or None."""
     if not re.fullmatch(r"[A-Z0-9.]{1,20}", base) or quote not in _QUOTES:
         return None
     if base in _FIAT | _METALS and quote in _FIAT:
         return FX
-    # Oanda's SPX500_USD and WTICO_USD are contracts on what has an exchange
+    # Oanda's SPX500_USD and WTICO_USD are contracts on assets of an exchange
     foreign = written_as != "-" and quote in _FIAT and base not in _COINS
     return None if foreign else CRYPTO
 
 
 def _joined(name: str) -> str | None:
-    """The calendar of a pair without a separator."""
+    """Return the calendar of a pair without a separator, or None."""
     pair = _BROKERS.fullmatch(name)
     if pair and pair[1] in _FIAT | _METALS and pair[2] in _FIAT:
         return FX
-    # New York's tickers have five letters at most
+    # New York tickers have at most five letters
     if len(name) < 6:
         return None
     if any(shape.fullmatch(name) for shape in (_BROKERS_COINS, _DATED_COIN, _STABLE_END)):

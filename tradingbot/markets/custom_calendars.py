@@ -1,9 +1,9 @@
-"""The exchanges that the user names himself, in the file KRONOS_CALENDARS.
+"""The user's own assignment of tickers to exchanges, in the file KRONOS_CALENDARS.
 
-One ticker a line, then the name that exchange_calendars has for its exchange:
+One ticker per line, with the name of its exchange in exchange_calendars:
 
-    GER40,XFRA
-    MYCOIN,24/7
+  GER40,XFRA
+  MYCOIN,24/7
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,17 @@ from pathlib import Path
 from tradingbot.environment import environment
 
 VARIABLES = {
-    "KRONOS_CALENDARS": "a file with a line `TICKER,EXCHANGE` for each ticker whose exchange no "
-    "rule tells ([market data](../concepts/market-data.md#what-candles-must-be))"
+    "KRONOS_CALENDARS": "file with a line `TICKER,EXCHANGE` for each ticker whose exchange is not "
+    "recognised ([market data](../concepts/market-data.md#what-candles-must-be))"
 }
 
 
 def custom_calendars() -> Mapping[str, str]:
-    """Return exchange codes by ticker. Raises ValueError for a file that cannot be read."""
+    """Return exchange codes by ticker.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
     path = environment().get("KRONOS_CALENDARS", "").strip()
     if not path:
         return {}

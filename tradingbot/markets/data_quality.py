@@ -1,8 +1,8 @@
-"""Whether candles are what they claim to be: one judgement for everybody who uses a frame of them.
+"""Check the quality of candles, in one place for all callers.
 
-`judge` says what it found as data. `POLICY` of `quality_findings.py` says what each caller does
-about it: refuse the ticker, mend the frame, warn, or only note it for `kronosbot check`.
-`judged` does that.
+`judge` returns findings. `POLICY` in `quality_findings.py` says what each caller does about them:
+refuse the ticker, correct the frame, warn, or only note them for `kronosbot check`. `judged`
+applies that policy.
 
 >>> frame, warnings = judged(frame, "SPY", "1d", Caller.OWN, now=utcnow())
 """
@@ -31,10 +31,10 @@ def judged(
     max_jump: float = 1.0,
     dropped: pd.DatetimeIndex | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Judge clean bars; return them mended, and a sentence on each thing that is odd about them.
+    """Judge clean bars. Return the corrected bars, and a sentence for each finding.
 
     Raises:
-        DataError: They are not what they claim to be.
+        DataError: The caller's policy refuses a finding.
     """
     findings = judge(frame, symbol, interval, now=now, max_jump=max_jump, dropped=dropped)
     return apply_policy(frame, findings, caller)
@@ -50,12 +50,16 @@ def judge(
     ahead: datetime | None = None,
     dropped: pd.DatetimeIndex | None = None,
 ) -> list[Finding]:
-    """Say what is odd about clean bars, (n, 4 or 5), what would be refused first.
+    """Return the findings about clean bars, (n, 4 or 5), the most serious first.
 
-    Times are naive: midnights of sessions for 1d, else UTC. Bars that close after `now` are
-    unfinished. A break of scale up to the factor `max_jump` is taken as real. `ahead` is the
-    newest target, up to which the calendar is asked. Sessions whose bars were `dropped`, and told
-    of, are not missing.
+    Args:
+        frame: Bars with naive times: midnights of sessions for 1d, else UTC.
+        symbol: The ticker.
+        interval: The interval that the bars should have.
+        now: Bars that close later are unfinished.
+        max_jump: Breaks of scale up to this factor count as real moves.
+        ahead: The newest target; the calendar is checked up to it.
+        dropped: Times of bars dropped and reported before; their sessions do not count as missing.
     """
     if frame.empty:
         return []
@@ -71,7 +75,7 @@ def judge(
 
 
 def bar_length(interval: str) -> timedelta:
-    """1d, or minutes and hours within a day: 15m, 1h. Raises DataError for others."""
+    """Return the length of an interval: 1d, or intraday 15m, 1h. Raise DataError for others."""
     number, unit = interval[:-1], interval[-1:]
     if number.isdecimal() and int(number) > 0:
         if unit == "d" and number == "1":
@@ -82,7 +86,7 @@ def bar_length(interval: str) -> timedelta:
 
 
 def bar_closes(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
-    """When each bar is complete, naive UTC."""
+    """Return the time at which each bar is complete, naive UTC."""
     if interval != "1d":
         return times + bar_length(interval)
     return pd.DatetimeIndex(closes_of(symbol, times.to_numpy("datetime64[us]")))
@@ -91,7 +95,7 @@ def bar_closes(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.Dateti
 def _spacing(
     frame: pd.DataFrame, symbol: str, interval: str, length: timedelta
 ) -> Iterator[Finding]:
-    """The median tells; one session for daily bars, and within a day the interval itself."""
+    """Check the median spacing: one session for daily bars, else the interval itself."""
     times = pd.DatetimeIndex(frame.index)
     if len(times) < 3:
         return
@@ -102,7 +106,7 @@ def _spacing(
             known = sessions_of(symbol).days
             order = np.searchsorted(known, times.to_numpy("datetime64[us]"), side="right")
             a_session = float(np.median(np.diff(order)))
-        except DataError:  # of what exchange is not known: a long weekend is three days
+        except DataError:  # unknown exchange: a long weekend is three days
             a_session = 1.0 if usual <= 3 * 86_400 else usual / 86_400
         fits = usual >= 43_200 and a_session < 2
     else:
@@ -155,14 +159,15 @@ def _against_the_calendar(
         yield Finding(Kind.CALENDAR_ENDS, symbol, until, 0.0, gap)
 
 
-# Special sessions on a weekend, which a calendar may lack, are fewer; so are mistakes of a holiday
+# Limits below which stray bars are tolerated: special weekend sessions, which a calendar may lack,
+# and wrong holidays
 _FEW, _SHARE, _HOLIDAYS = 3, 0.015, 0.1
 
 
 def _strays(
     symbol: str, calendar: Sessions, strays: pd.DatetimeIndex, days: pd.DatetimeIndex
 ) -> Iterator[Finding]:
-    """Bars on days that are no sessions: another market's where they are many."""
+    """Find bars on days without a session. Many of them indicate another market."""
     if not len(strays):
         return
     newest = strays[-1]
@@ -190,7 +195,7 @@ def _missing(
 ) -> Iterator[Finding]:
     first, last = present[0], present[-1]
     due = pd.DatetimeIndex(sessions[(sessions >= first) & (sessions <= last)])
-    if calendar == "24/5":  # banks have holidays all the same
+    if calendar == "24/5":  # banks are closed on these holidays
         due = due[~((due.month == 12) & (due.day == 25) | (due.month == 1) & (due.day == 1))]
     absent = ~due.isin(present)
     if not (count := int(absent.sum())):
@@ -223,12 +228,12 @@ def _scale(frame: pd.DataFrame, symbol: str, max_jump: float) -> Iterator[Findin
             newest.factor,
             f"prices change by the factor {newest.factor:.4g} ({newest.ratio}) at the bar of "
             f"{newest.bar:%Y-%m-%d}{others}: {what}? Give prices of one scale; if the jump is "
-            "real, say --allow-jumps or set KRONOS_MAX_JUMP",
+            "real, give --allow-jumps or set KRONOS_MAX_JUMP",
         )
 
 
 def _halted(frame: pd.DataFrame, symbol: str) -> Iterator[Finding]:
-    """Bars that only repeat the last price, where others have a volume."""
+    """Find bars that only repeat the last price, in a frame with volumes."""
     if "volume" not in frame or not frame["volume"].any():
         return
     idle = (frame["volume"] == 0) & (frame["high"] == frame["low"])
@@ -246,7 +251,7 @@ def _unfinished(
     times = pd.DatetimeIndex(frame.index)
     try:
         closes = bar_closes(symbol, times, interval)
-    except DataError:  # of what exchange is not known: a bar that begins after now is certain
+    except DataError:  # unknown exchange: a bar that begins after `now` is certainly unfinished
         closes = times + length
     if not (count := int((closes > pd.Timestamp(now)).sum())):
         return

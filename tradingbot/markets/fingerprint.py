@@ -1,4 +1,4 @@
-"""A hash of candles, by which a forecast knows whether it was made from the same ones."""
+"""A hash of candles, to detect whether a forecast was made from the same ones."""
 
 import hashlib
 
@@ -7,11 +7,11 @@ import pandas as pd
 
 from tradingbot.markets.column_names import PRICES
 
-_DIGITS = 7  # a source's own rounding lies below
+_DIGITS = 7  # significant digits; a source's own rounding is below that
 
 
 def bars_hash(bars: pd.DataFrame) -> str:
-    """Return 16 hexadecimal digits that differ when a bar is added, completed or corrected."""
+    """Return 16 hexadecimal digits that change when a bar is added, completed or corrected."""
     names = [*PRICES, *(["volume"] if "volume" in bars else [])]
     values = bars[names].to_numpy("float64")
     with np.errstate(divide="ignore"):

@@ -1,7 +1,7 @@
-"""Frames of candles as people have them, as one frame that the rest of the program knows.
+"""Convert frames of candles in common formats to the project's own format.
 
-What yfinance gives (capitalised, a level of tickers, times with a zone), a column of dates instead
-of an index, and the frames of other libraries.
+Reads frames of yfinance (capitalised names, a level of tickers, times with a zone), frames with a
+column of dates instead of an index, and frames of other libraries.
 """
 
 import logging
@@ -17,20 +17,21 @@ from tradingbot.markets.column_names import NAMES, PRICES, Columns, find_columns
 
 logger = logging.getLogger(__name__)
 
-_LEAST_EPOCH = 10**8
+_MIN_EPOCH = 10**8
 _EXPECTED = (
     "expected a DataFrame with a DatetimeIndex, or a date column, and open, high, low, close"
 )
 
 
 def normalised(symbol: str, history: Any) -> pd.DataFrame:
-    """`history` with a DatetimeIndex in order and the columns PRICES and, if it has one, volume.
+    """Return `history` with a sorted DatetimeIndex and the columns PRICES and, if present, volume.
 
-    It may be a frame of pandas or of any library with the dataframe interchange protocol or
-    `to_pandas`; other columns are left aside. Times with a zone keep it.
+    It may be a pandas frame, or one of a library with the dataframe interchange protocol or
+    `to_pandas`. Other columns are ignored. A time zone is kept.
 
     Raises:
-        DataError: It is no frame of this ticker's candles; says what is missing or doubled.
+        DataError: It is not a frame of this ticker's candles. The text names missing or duplicate
+            columns.
     """
     given = to_pandas(symbol, history)
     frame = _of_ticker(symbol, given)
@@ -63,7 +64,7 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
 
 
 def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.DataFrame:
-    """The rows with any price. Those of others in a frame of several tickers go silently."""
+    """Return the rows with any price. In a frame of several tickers no warning is logged."""
     empty = bars[PRICES].isna().all(axis=1)
     if not of_several and (count := int(empty.sum())):
         newest = bars.index[empty].max()
@@ -74,13 +75,13 @@ def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.Dat
 
 
 def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
-    """The frame as pandas has it. DataError when it is none of a library that is known."""
+    """Return the frame as a pandas frame. Raise DataError if that is impossible."""
     if isinstance(history, pd.DataFrame):
         return history
     if isinstance(history, pd.Series):
         raise DataError(f"{_EXPECTED} as the history, and not one column", symbol=symbol)
     try:
-        if hasattr(history, "get_columns"):  # polars, whose other ways lead through pyarrow
+        if hasattr(history, "get_columns"):  # polars, whose other conversions need pyarrow
             return pd.DataFrame({column.name: column.to_list() for column in history.get_columns()})
         if hasattr(history, "__dataframe__"):
             with warnings.catch_warnings():  # pandas 3 prefers Arrow, which needs pyarrow
@@ -93,7 +94,7 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
         if hasattr(history, "__arrow_c_stream__"):
             read: pd.DataFrame = pd.DataFrame.from_arrow(history)  # type: ignore[attr-defined]
             return read
-    except Exception as error:  # of another library
+    except Exception as error:  # any error of another library
         raise DataError(
             f"the {type(history).__name__} is no frame that pandas reads "
             f"({' '.join(str(error).split())}); {_EXPECTED}",
@@ -103,7 +104,8 @@ def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:
 
 
 def tickers_of(columns: pd.MultiIndex) -> list[str]:
-    """The tickers of a wide frame, whose columns have a level of prices and one of tickers."""
+    """Return the tickers of a wide frame, whose columns have a level of prices and one of
+    tickers."""
     tickers = columns.droplevel([_price_level(columns)])
     return list(dict.fromkeys(str(name) for name in tickers if str(name)))
 
@@ -116,7 +118,7 @@ def _price_level(columns: pd.MultiIndex) -> int:
 
 
 def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The ticker's part of a frame of several, and columns and index of one level."""
+    """Return the ticker's part of a frame, with one level of columns and of the index."""
     if isinstance(frame.columns, pd.MultiIndex):
         level = _price_level(frame.columns)
         names = frame.columns.get_level_values(level)
@@ -140,7 +142,7 @@ def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ticker(symbol: str, tickers: list[str]) -> str:
-    """Which of the frame's tickers is meant."""
+    """Return the matching ticker of the frame."""
     known = dict.fromkeys(tickers)
     found = [ticker for ticker in known if ticker.upper() == symbol.upper()]
     if not found and len(known) > 1:
@@ -149,7 +151,7 @@ def _ticker(symbol: str, tickers: list[str]) -> str:
 
 
 def _volume(symbol: str, names: list[Any], columns: Columns) -> int | None:
-    """The volume in units of what is traded."""
+    """Return the position of the volume in units of the traded asset, or None."""
     for name in ("volume", "ticks"):
         if name in columns.position:
             return columns.position[name]
@@ -164,7 +166,7 @@ def _volume(symbol: str, names: list[Any], columns: Columns) -> int | None:
 
 
 def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeIndex:
-    """The index, or the column of dates beside one that only counts."""
+    """Return the times: the index, or a column of dates if the index only counts."""
     index: Any = frame.index
     if isinstance(index, pd.PeriodIndex):
         return index.to_timestamp()
@@ -185,7 +187,7 @@ def _times(symbol: str, frame: pd.DataFrame, columns: Columns) -> pd.DatetimeInd
 
 
 def _only_counts(index: Any) -> bool:
-    return pd.api.types.is_integer_dtype(index) and index.min() < _LEAST_EPOCH
+    return pd.api.types.is_integer_dtype(index) and index.min() < _MIN_EPOCH
 
 
 def _read_times(times: pd.Series) -> pd.Series:
@@ -200,7 +202,7 @@ def _read_times(times: pd.Series) -> pd.Series:
     except ValueError as error:
         if "Mixed timezones" not in str(error):
             raise
-    # the offset changes with the clocks: a midnight is that of the day as written
+    # the offset changes with daylight saving; a midnight belongs to the day as written
     walls = pd.to_datetime(times.astype(str).str.slice(0, 19), format="ISO8601")
     if walls.eq(walls.dt.normalize()).all():
         return walls
@@ -208,8 +210,8 @@ def _read_times(times: pd.Series) -> pd.Series:
 
 
 def _from_epochs(times: pd.Series) -> pd.Series:
-    """Seconds, milli-, micro- or nanoseconds, by the number of digits."""
-    if (times < _LEAST_EPOCH).any():
-        raise ValueError(f"{times[times < _LEAST_EPOCH].iloc[0]} is no epoch")
+    """Convert seconds, milli-, micro- or nanoseconds, according to the number of digits."""
+    if (times < _MIN_EPOCH).any():
+        raise ValueError(f"{times[times < _MIN_EPOCH].iloc[0]} is no epoch")
     factors = np.select([times < 10**bound for bound in (11, 14, 17)], [10**9, 10**6, 10**3], 1)
     return pd.Series(pd.to_datetime((times * factors).to_numpy(), utc=True))

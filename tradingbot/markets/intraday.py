@@ -1,6 +1,6 @@
-"""Which bars come next within a day: the exchange's own sessions and minutes.
+"""The next intraday bars, from the exchange's sessions and the bars' spacing.
 
-Times are naive UTC and name a bar by its start.
+Times are naive UTC. A bar is named by its start.
 """
 
 from collections.abc import Iterator
@@ -11,19 +11,20 @@ import pandas as pd
 from tradingbot.markets.calendars import Sessions, sessions_of
 from tradingbot.typing import Times
 
-FX_ZONE = "America/New_York"  # the week of currencies: Sunday 17:00 to Friday 17:00 there
-_COMPARED = 10  # sessions whose bars show where bars start
-_MISSING = 0.2  # the share of bars that halts and holidays may have taken
+FX_ZONE = "America/New_York"  # the currency week: Sunday 17:00 to Friday 17:00 in this zone
+_COMPARED = 10  # sessions used to determine where bars start
+_MISSING = 0.2  # share of bars that may be missing because of halts and holidays
 
 
 def market_zone(symbol: str) -> str:
-    """The zone on whose wall clock the ticker's bars are told."""
+    """Return the zone of the market's local times."""
     known = sessions_of(symbol)
     return FX_ZONE if known.name == "24/5" else known.timezone
 
 
 def next_bars(symbol: str, bars: Times, step: np.timedelta64, count: int) -> Times | None:
-    """The `count` bar starts after the newest of `bars`; None if they are not the exchange's."""
+    """Return the `count` bar starts after the newest of `bars`, or None if they do not fit the
+    sessions."""
     known = sessions_of(symbol)
     last = bars[-1]
     if known.name == "24/7":
@@ -34,26 +35,26 @@ def next_bars(symbol: str, bars: Times, step: np.timedelta64, count: int) -> Tim
     if not (begin <= last).any():
         return None
     recent = bars[bars >= begin[0]]
-    ways = [
+    candidates = [
         times
-        for times in _ways(begin, end, step, market_zone(symbol))
+        for times in _conventions(begin, end, step, market_zone(symbol))
         if np.isin(recent, times).all()
     ]
-    fitting = [(_missing(times, recent), times[times > last]) for times in ways]
+    fitting = [(_missing(times, recent), times[times > last]) for times in candidates]
     if not fitting:
         return None
-    missing, ahead = min(fitting, key=lambda way: way[0])
+    missing, ahead = min(fitting, key=lambda candidate: candidate[0])
     return ahead[:count] if missing <= _MISSING and len(ahead) >= count else None
 
 
 def _missing(times: Times, recent: Times) -> float:
-    """The share of `times` up to the newest bar that `recent` lacks."""
+    """Return the share of `times` up to the newest bar that is missing in `recent`."""
     expected = np.count_nonzero((times >= recent[0]) & (times <= recent[-1]))
     return 1 - len(recent) / expected
 
 
 def _parts(known: Sessions, last: np.datetime64, count: int) -> tuple[Times, Times]:
-    """Begin and end of each stretch of trading around `last`; a pause at noon divides a day."""
+    """Return begin and end of each trading period around `last`. A lunch break divides a day."""
     at = int(np.searchsorted(known.opens, last, side="right"))
     chosen = slice(max(0, at - _COMPARED), at + count + 40)
     begin, end = known.opens[chosen], known.closes[chosen]
@@ -76,11 +77,12 @@ def _fx_weeks(last: np.datetime64, weeks: int) -> tuple[Times, Times]:
     return begin, end
 
 
-def _ways(begin: Times, end: Times, step: np.timedelta64, zone: str) -> Iterator[Times]:
-    """The starts of all bars, in each way that sources count them.
+def _conventions(begin: Times, end: Times, step: np.timedelta64, zone: str) -> Iterator[Times]:
+    """Yield the starts of all bars, for each convention that sources use.
 
-    From the session's begin; or from midnight, in UTC or on the exchange's wall, whose hours differ
-    by half of one in India. Then the first bar is the one that holds the begin, or the next.
+    Bars are counted from the start of the session, or from midnight in UTC or exchange time, which
+    differ by half an hour in India. In the latter cases the first bar contains the start of the
+    session, or follows it.
     """
     wall = pd.DatetimeIndex(begin).tz_localize("UTC").tz_convert(zone).tz_localize(None)
     firsts = [begin]

@@ -1,4 +1,4 @@
-"""What can be odd about a ticker's candles, and what each of their users does about it."""
+"""Kinds of quality problems of candles, and the policy of each caller for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,21 +11,21 @@ from tradingbot.errors import DataError
 
 
 class Kind(StrEnum):
-    """What can be wrong with candles."""
+    """A kind of problem with candles."""
 
-    SPACING = "spacing"  # the bars are not of the interval
-    CALENDAR = "calendar"  # they contradict the calendar
-    SCALE = "scale"  # they change their unit
-    UNFINISHED = "unfinished"  # of a session that is not over, or has not begun
+    SPACING = "spacing"  # the spacing does not match the interval
+    CALENDAR = "calendar"  # the bars contradict the calendar
+    SCALE = "scale"  # the unit of prices changes
+    UNFINISHED = "unfinished"  # bars of a session that is not over, or has not begun
     STRAY = "stray"  # a few bars on days without a session
     MISSING = "missing"  # sessions without a bar
     HALTED = "halted"  # bars without a trade
     CALENDAR_ENDS = "calendar-ends"  # holidays are not recorded that far
-    UNCHECKED = "unchecked"  # what could not be judged
+    UNCHECKED = "unchecked"  # facts that could not be checked
 
 
 class Action(StrEnum):
-    """What is done about a finding."""
+    """The action taken for a finding."""
 
     REFUSE = "refused"
     MEND = "mended"
@@ -34,39 +34,39 @@ class Action(StrEnum):
 
 
 class Caller(StrEnum):
-    """Who uses the frame."""
+    """The origin or use of a frame, which selects the policy."""
 
-    REMOTE = "remote source"  # asked during trading hours too: a running bar is no news
+    REMOTE = "remote source"  # also fetched during trading hours, so a running bar is normal
     FILES = "files"
-    OWN = "own frame"  # handed over for a forecast
+    OWN = "own frame"  # passed in for a forecast
     BACKTEST = "backtest"
 
 
 _REFUSED = dict.fromkeys(Caller, Action.REFUSE)
-_TOLD = dict.fromkeys(Caller, Action.WARN)
+_WARNED = dict.fromkeys(Caller, Action.WARN)
 POLICY: dict[Kind, dict[Caller, Action]] = {
     Kind.SPACING: _REFUSED,
     Kind.CALENDAR: _REFUSED,
     Kind.SCALE: _REFUSED,
     Kind.UNFINISHED: dict.fromkeys(Caller, Action.MEND),
-    Kind.STRAY: _TOLD,
-    Kind.MISSING: _TOLD,
-    Kind.HALTED: _TOLD,
-    Kind.CALENDAR_ENDS: _TOLD,
-    # in a backtest the calendar is needed for nothing else, so that nobody else would say it
+    Kind.STRAY: _WARNED,
+    Kind.MISSING: _WARNED,
+    Kind.HALTED: _WARNED,
+    Kind.CALENDAR_ENDS: _WARNED,
+    # in a backtest only this check uses the calendar, so nothing else would report it
     Kind.UNCHECKED: dict.fromkeys(Caller, Action.NOTE) | {Caller.BACKTEST: Action.WARN},
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is odd about a ticker's candles."""
+    """One problem with a ticker's candles."""
 
     kind: Kind
     symbol: str
-    bar: datetime | None  # the bar that shows it, the newest of several
-    figure: float  # how many bars or sessions, or the factor
-    text: str  # what it is, and the way out
+    bar: datetime | None  # the bar that shows it; the newest of several
+    figure: float  # number of bars or sessions, or the factor
+    text: str  # the problem, and the way out
 
     def action(self, caller: Caller) -> Action:
         return POLICY[self.kind][caller]
@@ -75,7 +75,7 @@ class Finding:
 def apply_policy(
     frame: pd.DataFrame, findings: Sequence[Finding], caller: Caller
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return the mended frame, and a sentence on each finding that its user should know.
+    """Return the corrected frame, and a sentence for each finding that the user should know.
 
     Raises:
         DataError: The first finding that `caller` refuses.

@@ -1,18 +1,18 @@
-"""Breaks of scale: bars in another unit than those before them.
+"""Detect breaks of scale: bars in another unit than those before them.
 
-Pounds among pence, shares before and after a split that was not applied, a currency with fewer
-zeros. A market's own moves can be as large, and look different:
+Examples are pounds among pence, shares before and after an unapplied split, or a currency with
+fewer zeros. Real market moves can be as large, but look different:
 
-- A break is between two bars: all prices of one lie apart from all prices of the other. Crashes
-  of a day (1987) and coins that fall all night (LUNA) move within their bars.
-- The bar after a break is as calm as others. A bar after real news spans many times the usual.
-- The bars that follow stay as calm as those before. A stock like GameStop's does not.
-- On real news many more shares are traded than on the days before and after. With a split the
-  number of shares goes up by its ratio for good, and not their value.
-- The ratio of a split is one of small numbers, within an ordinary night's move.
+- A break is between two bars: all prices of one are apart from all prices of the other. Crashes of
+  a day (1987) and coins that fall all night (LUNA) move within their bars.
+- The bar after a break is as calm as others. A bar after real news has many times the usual range.
+- The following bars stay as calm as those before. Those of a stock like GameStop do not.
+- On real news many more shares are traded than on the days before and after. A split raises the
+  number of shares permanently by its ratio, but not their value.
+- The ratio of a split is one of small numbers, within an ordinary overnight move.
 
-Of the newest bars no later ones tell whether calm and trade stay. Then more trade than is usual
-counts as news, and the ratio must be one that companies use often.
+For the newest bars there are no later ones to check calm and trade. Then above-average trade counts
+as news, and the ratio must be a common one.
 """
 
 from dataclasses import dataclass
@@ -25,39 +25,40 @@ from numpy.typing import NDArray
 from tradingbot.markets.column_names import PRICES
 from tradingbot.typing import Floats
 
-SMALLEST = 1.22  # below 5:4; smaller ratios look like any large move
-_WINDOW = 40  # bars that tell what is usual
-_SIGMAS = 6.0  # of the usual move; less is a move as any
-_CALM = 3.5  # times the usual span of a bar; more is no calm bar
-_WIDE = 2.0  # times the usual span; of a bar that is not quite calm
+MIN_FACTOR = 1.22  # below 5:4; smaller ratios look like any large move
+_WINDOW = 40  # bars that define what is usual
+_SIGMAS = 6.0  # in units of the usual move; smaller gaps are ordinary moves
+_CALM = 3.5  # times the usual range of a bar; a larger range is not calm
+_WIDE = 2.0  # times the usual range; above it a bar is wide, that is, not quite calm
 _NEWS = 2.5  # times the usual volume
-_NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, of a calm or a wide bar
-_CERTAIN = np.log(8)  # no calm bar is that far from the one before it, whatever the ratio
-_CERTAIN_NEWS = 4.0  # in place of all three; only a stampede could move a calm bar so far
-_LATER = 3  # bars that show whether what came with a break has stayed
+_NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, for a calm and a wide bar
+_CERTAIN = np.log(8)  # no calm bar moves that far from the previous one, whatever the ratio
+_CERTAIN_NEWS = 4.0  # replaces all three; only a stampede could move a calm bar so far
+_LATER = 3  # bars needed to see whether a change lasts
 # Ratios up to n:1, and n:2, n:3, n:4, n:5
 _RATIOS = np.array(sorted({n / d for d in range(1, 6) for n in range(d + 1, 41 * d)}))
-_WHOLE = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100])  # up: n old are one
+# reverse splits: n old shares become one
+_WHOLE = np.array([2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 40, 50, 100])
 _COMMON = np.array([5 / 4, 4 / 3, 3 / 2, *_WHOLE])
 
 
 @dataclass(frozen=True)
 class ScaleBreak:
-    """Between the bar before `bar` and `bar`, prices are multiplied by `factor`."""
+    """A change of scale: prices are multiplied by `factor` between the previous bar and `bar`."""
 
     position: int
     bar: pd.Timestamp
-    factor: float  # as it was measured
+    factor: float  # as measured
 
     @property
     def is_power_of_ten(self) -> bool:
-        """Whether it is near 10, 100, 1000 …, as pence and pounds are."""
+        """Return whether the factor is near 10, 100, 1000 …, as for pence and pounds."""
         power = abs(np.log10(self.factor))
         return bool(round(power) >= 1 and abs(power - round(power)) < 0.05)
 
     @property
     def ratio(self) -> str:
-        """The likely ratio in words: 20:1, 3:2, 1:10; a power of ten as it is."""
+        """Return the likely ratio in words: 20:1, 3:2, 1:10; a power of ten exactly."""
         up = self.factor > 1
         size = self.factor if up else 1 / self.factor
         if self.is_power_of_ten:
@@ -69,14 +70,14 @@ class ScaleBreak:
 
 
 def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
-    """Find the breaks in `bars`, (n, 4 or 5), oldest first: open, high, low, close, volume."""
+    """Find the breaks in `bars`, (n, 4 or 5): open, high, low, close, volume. Oldest first."""
     if len(bars) < 3 or not (bars[PRICES] > 0).all(axis=None):
         return []
     logs = {name: np.log(bars[name].to_numpy("float64")) for name in bars if name != "volume"}
     steps = np.diff(logs["close"])
     gaps = logs["open"][1:] - logs["close"][:-1]
     apart = (logs["low"][1:] > logs["high"][:-1]) | (logs["high"][1:] < logs["low"][:-1])
-    candidates = np.flatnonzero(apart & (np.abs(gaps) > np.log(SMALLEST))) + 1
+    candidates = np.flatnonzero(apart & (np.abs(gaps) > np.log(MIN_FACTOR))) + 1
     spans = logs["high"] - logs["low"]
     volume = bars["volume"].to_numpy("float64") if "volume" in bars else None
     found = []
@@ -94,12 +95,12 @@ def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
 
 @dataclass(frozen=True)
 class _Usual:
-    """What is usual around one bar: sizes of moves as logarithms."""
+    """Usual sizes of moves around one bar, as logarithms."""
 
     step: float  # from close to close, a standard deviation
     gap: float  # from close to open
     span: float  # from low to high
-    calm_after: bool  # whether the bars that follow move as those before
+    calm_after: bool  # whether the following bars move like those before
 
     @classmethod
     def around(
@@ -120,20 +121,21 @@ class _Usual:
         size = abs(gap)
         if size < _SIGMAS * self.step or not self.calm_after:
             return False
-        if self.span == 0:  # only closes are known: no bar tells whether it is calm
+        if self.span == 0:  # only closes are known, so calm cannot be checked
             return size > np.log(1.4) and _is_near(size, min(self.step, 0.012), _COMMON)
         if spans[at] > min(_CALM * self.span, max(size / 2, 1.5 * self.span)):
             return False
         tolerance = max(self.gap, self.step / 3)
         common = _is_near(size, 3.5 * tolerance, _COMMON if gap < 0 else _WHOLE)
         settled = at + _LATER < len(spans)
-        idle = gap > 0 and trade is not None and trade < 1  # no news brings less trade than usual
+        # news does not come with less trade than usual
+        idle = gap > 0 and trade is not None and trade < 1
         odd = (settled or idle) and _is_near(size, 2.5 * tolerance, _RATIOS)
         return size > _CERTAIN or common or odd
 
 
 def _deviation(moves: Floats) -> float:
-    """A standard deviation that a few large moves do not change."""
+    """Return a standard deviation that is robust against a few large moves."""
     return 1.4826 * float(np.median(np.abs(moves))) if moves.size else 0.0
 
 
@@ -154,9 +156,10 @@ def _is_near(size: float, tolerance: float, ratios: Floats) -> bool:
 
 
 def _trade(volume: Floats, at: int, gap: float) -> float | None:
-    """The value of trade at the bar, times the usual one; None if it is not known.
+    """Return the value of trade at the bar relative to the usual one, or None if unknown.
 
-    That of shares before a split counts as theirs after it: a split raises their number, no value.
+    Shares from before a split are counted as after it: a split raises their number, not their
+    value.
     """
     before = volume[max(0, at - _WINDOW // 2) : at]
     usual = float(np.median(before)) if before.size else 0.0
@@ -167,7 +170,7 @@ def _trade(volume: Floats, at: int, gap: float) -> float | None:
 
 
 def _is_news(volume: Floats, at: int, trade: float | None, *, wide: bool, far: bool) -> bool:
-    """Whether many more shares were traded than before, and than after if that is known."""
+    """Return whether many more shares were traded than before, and than after if that is known."""
     if trade is None:
         return False
     newest = _CERTAIN_NEWS if far else _WIDE_NEWS if wide else _NEWEST_NEWS

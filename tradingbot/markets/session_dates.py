@@ -1,10 +1,10 @@
-"""Whose day a daily bar is: its time, as the source has it, becomes the midnight of its session.
+"""Assign a daily bar to its session: convert its time to the midnight of the session.
 
 2026-11-20                      that day, if it is a session
 2026-11-19 15:00+00:00, 7203.T  20 November: midnight in Tokyo
-2026-11-22 22:00+00:00, EUR_USD 23 November: the day of currencies begins at 17:00 in New York
+2026-11-22 22:00+00:00, EUR_USD 23 November: the currency day begins at 17:00 in New York
 2026-11-20 16:00, SPY           20 November: within its session
-2026-11-20 22:00, 7203.T        refused: no session has such a time, and no zone says more
+2026-11-20 22:00, 7203.T        refused: outside the session, and without a zone
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -23,23 +23,24 @@ _ROUND_THE_CLOCK = ("24/7", "24/5")
 
 
 def naive_times(symbol: str, times: pd.DatetimeIndex, interval: str) -> pd.DatetimeIndex:
-    """Return the times of bars as the program knows them: midnights of sessions for 1d, else UTC.
+    """Return the times of bars in the internal form: midnights of sessions for 1d, else UTC.
 
-    Raises DataError where it cannot be told whose day a daily bar is.
+    Raises:
+        DataError: The session of a daily bar is ambiguous.
     """
     return session_days(symbol, times) if interval == "1d" else as_utc(symbol, times)
 
 
 def session_date(symbol: str, interval: str, time: datetime) -> date:
-    """Return the date of the session that a bar, as `naive_times` has it, belongs to.
+    """Return the date of the session of a bar, whose time is as returned by `naive_times`.
 
-    Sydney's session begins on the day before, in UTC.
+    Sydney's session begins on the previous day in UTC.
     """
     if interval == "1d":
         return time.date()
     try:
         zone = ZoneInfo(exchange_timezone(symbol))
-    except DataError:  # of what exchange is not known
+    except DataError:  # unknown exchange
         return time.date()
     return time.replace(tzinfo=UTC).astimezone(zone).date()
 
@@ -47,12 +48,14 @@ def session_date(symbol: str, interval: str, time: datetime) -> date:
 def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """Return the midnight of each daily bar's session, naive.
 
-    `times` have a zone, or are naive: dates, or wall times of the exchange. Raises DataError
-    where they are neither, and where a time with a zone belongs to no session's day.
+    `times` have a zone, or are naive: dates, or local times of the exchange.
+
+    Raises:
+        DataError: They are neither, or a time with a zone belongs to no session.
     """
     try:
         sessions_of(symbol)
-    except DataError:  # of what exchange is not known: dates alone can be right
+    except DataError:  # unknown exchange: only dates can be used
         days = times.tz_localize(None)
         if days.equals(days.normalize()):
             return days
@@ -62,7 +65,7 @@ def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
     readings = [_in_the_exchanges_zone(symbol, times)]
     if not _at_midnight(times):  # a bar may be named by its end, where the next one begins
         readings.append(_in_the_exchanges_zone(symbol, times - timedelta(microseconds=1)))
-    # A date that was given a zone is still a date: 2026-11-20 00:00+00:00 of a share in New York
+    # A date with a zone attached is still a date: 2026-11-20 00:00+00:00 of a New York share
     if _at_midnight(times):
         readings.append(times.tz_localize(None))
     strays = [_without_session(symbol, days) for days in readings]
@@ -79,15 +82,15 @@ def session_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def as_utc(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """Return naive UTC for the times of bars within a day.
+    """Return the times of intraday bars as naive UTC.
 
-    Naive ones are UTC, or wall times of the exchange where only those are in its sessions.
+    Naive times are UTC, or local times of the exchange if only those are within its sessions.
     """
     if times.tz is not None:
         return times.tz_convert(None)
     try:
         known = sessions_of(symbol)
-    except DataError:  # of what exchange is not known
+    except DataError:  # unknown exchange
         return times
     if known.name in _ROUND_THE_CLOCK or not len(times):
         return times
@@ -99,7 +102,7 @@ def as_utc(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def _in_sessions(symbol: str, times: pd.DatetimeIndex) -> int:
-    """How many of `times` lie in sessions: that of a wrong clock begin too early or too late."""
+    """Return how many of `times` are in sessions. With a wrong zone fewer are."""
     known = sessions_of(symbol)
     instant = times.to_numpy("datetime64[us]")
     position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
@@ -107,10 +110,10 @@ def _in_sessions(symbol: str, times: pd.DatetimeIndex) -> int:
 
 
 def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    """Return the day to which each bar within a day belongs; `times` are naive UTC.
+    """Return the trading day of each intraday bar. `times` are naive UTC.
 
-    Evenings belong to the next day where the session has begun. The week of currencies begins on
-    Sunday at 17:00 in New York.
+    Evenings belong to the next day if its session has begun. The currency week begins on Sunday at
+    17:00 in New York.
     """
     name = sessions_of(symbol).name
     if name == "24/7":
@@ -122,7 +125,7 @@ def trading_days(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
-    """Whether each of `days` is a session, by time; NaN for days before the calendar begins."""
+    """Return whether each of `days` is a session, by time; NaN before the calendar begins."""
     known = sessions_of(symbol)
     wanted = days.to_numpy("datetime64[us]")
     position = np.searchsorted(known.days, wanted).clip(max=len(known.days) - 1)
@@ -145,11 +148,11 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
     if known.name in _ROUND_THE_CLOCK:
         if (naive.second == 59).all():  # named by its end, as 23:59:59.999
             naive = naive + timedelta(seconds=1) - timedelta(days=1)
-        # A day of 24 hours has most of them in its date, at which zone's midnight it begins
+        # a 24-hour day has most of its hours on its date, in whatever zone it begins
         return (naive + _HALF_A_DAY).normalize()
     local = times.tz_convert(known.timezone).tz_localize(None)
     days = local.normalize()
-    # Futures open on the evening before
+    # futures open on the previous evening
     instant = naive.to_numpy("datetime64[us]")
     position = np.searchsorted(known.closes, instant, side="right").clip(max=len(known.days) - 1)
     within = (known.opens[position] <= instant) & (local != days)
@@ -165,7 +168,7 @@ def _of_wall_times(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
 
 
 def _refuse_outside(symbol: str, times: pd.DatetimeIndex, days: pd.DatetimeIndex) -> None:
-    """DataError unless each of `times` is between its session's open and close."""
+    """Raise DataError unless each of `times` is between the open and close of its session."""
     known = sessions_of(symbol)
     zone = known.timezone
     position = np.searchsorted(known.days, days.to_numpy("datetime64[us]"))

@@ -1,4 +1,4 @@
-"""Candles that a caller hands over: read in any form, then cleaned and judged like a source's."""
+"""Candles supplied by a caller: read in any form, then cleaned and judged like a source's."""
 
 import logging
 from collections.abc import Callable
@@ -27,13 +27,15 @@ def supplied_candles(
 ) -> pd.DataFrame:
     """Return the bars of `history`, a frame that `checked` reads, that are complete at `now`.
 
-    What was mended and what is odd about them is logged. `adjusted` may restate the prices before
-    they are judged. Raises DataError where they cannot be used.
+    Corrections and findings are logged. `adjusted` may restate the prices before they are judged.
+
+    Raises:
+        DataError: The candles cannot be used.
     """
     raw = checked(symbol, history, interval)
-    bars, mended = clean(raw)
+    bars, corrections = clean(raw)
     dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(bars.index))
-    bars, odd = judged(
+    bars, findings = judged(
         bars if adjusted is None else adjusted(bars),
         symbol,
         interval,
@@ -43,7 +45,7 @@ def supplied_candles(
         dropped=dropped,
     )
     if bars.empty:
-        raise DataError("; ".join(["no bar can be used", *mended, *odd]), symbol=symbol)
-    for warning in [*mended, *odd]:
+        raise DataError("; ".join(["no bar can be used", *corrections, *findings]), symbol=symbol)
+    for warning in [*corrections, *findings]:
         logger.warning("%s: %s", symbol, warning, extra={"symbol": symbol})
     return bars

@@ -1,4 +1,4 @@
-"""Which exchange and asset class a ticker belongs to, by its spelling."""
+"""The exchange and asset class of a ticker, from its spelling."""
 
 import re
 
@@ -14,10 +14,10 @@ _WAY_OUT = (
 
 
 def calendar_name(symbol: str) -> str:
-    """The name that exchange_calendars has for the ticker's exchange, such as XNYS.
+    """Return the name of the ticker's exchange in exchange_calendars, such as XNYS.
 
-    What KRONOS_CALENDARS says counts first. Raises DataError for a suffix, an index or a spelling
-    that is not known: New York's holidays would be wrong for it.
+    KRONOS_CALENDARS takes precedence. Raise DataError for an unknown suffix, index or spelling, for
+    which New York's holidays would be wrong.
     """
     ticker = symbol.strip().upper()
     if not ticker:
@@ -25,11 +25,11 @@ def calendar_name(symbol: str) -> str:
     if not is_visible(ticker):
         raise DataError(f"{ticker!a} has characters that nobody sees", symbol=symbol)
     try:
-        own = custom_calendars()
+        custom = custom_calendars()
     except ValueError as error:
         raise ConfigError(str(error)) from error
     found = (
-        own.get(ticker)
+        custom.get(ticker)
         or _INDICES.get(ticker)
         or pair_calendar(ticker)
         or globex_calendar(ticker)
@@ -58,25 +58,25 @@ def calendar_name(symbol: str) -> str:
 
 
 def is_visible(symbol: str) -> bool:
-    """Whether every character shows: none is a control or format character, or a filler.
+    """Return whether every character is visible: no control or format characters, no fillers.
 
-    The same as a Space's rule.
+    A Space has the same rule.
     """
     return symbol.isprintable() and not _FILLERS.search(symbol)
 
 
-# Letters and marks that are printable to Python and show nothing.
+# Characters that are printable to Python but invisible.
 _FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
 
-# A class of shares: BRK.B, BRK/B, "BRK B". Other letters behind a point are exchanges'.
+# Share classes: BRK.B, BRK/B, "BRK B". Other letters after a point are exchange suffixes.
 _CLASS = re.compile(r"([A-Z]{1,4})[./ ]([AB])")
 
 
 def _chinese(ticker: str) -> str | None:
-    """Shanghai's or Shenzhen's bare numbers: 600519, 000001, SZ000001."""
+    """Return Shanghai's calendar for bare Chinese numbers: 600519, 000001, SZ000001; else None."""
     return "XSHG" if _CHINESE.fullmatch(ticker) else None
 
 
@@ -87,7 +87,7 @@ _CHINESE = re.compile(
 
 
 def _refuse_foreign(symbol: str, ticker: str) -> None:
-    """DataError for a name without a suffix that New York cannot have."""
+    """Raise DataError for a name without a suffix that cannot be a New York ticker."""
     if ticker.startswith("^"):
         raise DataError(
             "no exchange is known for this index; expected one as ^GSPC or ^N225, or a line with "
@@ -99,13 +99,13 @@ def _refuse_foreign(symbol: str, ticker: str) -> None:
 
 
 def yahoo_spelling(symbol: str) -> str:
-    """BRK-B for BRK.B and AAPL for AAPL.US, as others than Yahoo spell New York's."""
+    """Return Yahoo's spelling: BRK-B for BRK.B, AAPL for AAPL.US."""
     stock = _CLASS.fullmatch(symbol.strip().upper().removesuffix(".US"))
     return f"{stock[1]}-{stock[2]}" if stock else re.sub(r"\.US$", "", symbol, flags=re.IGNORECASE)
 
 
 def _split(ticker: str) -> tuple[str, str, str]:
-    """7203.T -> ("7203", ".", "T"); EURUSD=X -> ("EURUSD", "=", "X"); SPY -> ("SPY", "", "")."""
+    """Split a ticker: 7203.T -> ("7203", ".", "T"); EURUSD=X -> ("EURUSD", "=", "X")."""
     for separator in "=.":
         stem, found, suffix = ticker.rpartition(separator)
         if found:
@@ -116,11 +116,11 @@ def _split(ticker: str) -> tuple[str, str, str]:
 _KINDS = {"X": "24/5", "F": "CMES"}
 
 _SUFFIXES = {
-    # Americas; US is what others than Yahoo write behind New York's
+    # Americas; others than Yahoo append US to New York tickers
     "US": "XNYS",
     "TO": "XTSE", "V": "XTSX", "CN": "XTSE", "NE": "XTSE", "MX": "XMEX", "SA": "BVMF",
     "BA": "XBUE", "SN": "XSGO", "CL": "XBOG", "LM": "XLIM",
-    # Europe; Cboe's tickers of London have London's days
+    # Europe; Cboe's London tickers have London's days
     "L": "XLON", "IL": "XLON", "XC": "XLON", "AQ": "XLON", "IR": "XDUB", "PA": "XPAR",
     "AS": "XAMS", "BR": "XBRU", "LS": "XLIS", "NX": "XPAR", "DE": "XETR", "F": "XFRA",
     "BE": "XFRA", "BM": "XFRA", "DU": "XDUS", "HM": "XHAM", "HA": "XFRA", "MU": "XFRA",
@@ -130,7 +130,7 @@ _SUFFIXES = {
     "AT": "ASEX", "IS": "XIST", "ME": "XMOS",
     # Middle East, Africa
     "TA": "XTAE", "SR": "XSAU", "JO": "XJSE",
-    # Asia, Pacific; Shenzhen keeps Shanghai's days, and India's NSE those of Bombay
+    # Asia, Pacific; Shenzhen has the days of Shanghai, and India's NSE those of Bombay
     "T": "XTKS", "HK": "XHKG", "SS": "XSHG", "SZ": "XSHG", "TW": "XTAI", "TWO": "XTAI",
     "SH": "XSHG", "XSHG": "XSHG", "XSHE": "XSHG", "KS": "XKRX", "KQ": "XKRX",
     "NS": "XBOM", "BO": "XBOM", "SI": "XSES",
@@ -140,7 +140,7 @@ _SUFFIXES = {
     "CME": "CMES", "CBT": "CMES", "NYM": "CMES", "CMX": "CMES", "NYB": "ICEUS",
 }  # fmt: skip
 
-# Yahoo's, of exchanges that exchange_calendars lacks
+# Yahoo suffixes of exchanges that exchange_calendars lacks
 _WITHOUT_CALENDAR = {
     "AE": "Dubai", "CA": "Cairo", "CM": "Colombo", "CR": "Caracas", "KW": "Kuwait", "QA": "Doha",
     "VN": "Vietnam", "XD": "Cboe Europe",
@@ -165,7 +165,7 @@ _INDICES = {
     "^NSEBANK": "XBOM", "^JKSE": "XIDX", "^KLSE": "XKLS", "^AXJO": "XASX", "^AORD": "XASX",
     "^NZ50": "XNZE",
     "^GSPTSE": "XTSE", "^BVSP": "BVMF", "^MXX": "XMEX", "^MERV": "XBUE", "^IPSA": "XSGO",
-    # as others than Yahoo spell them, where no stock is called so
+    # spellings of others than Yahoo, if no stock has the same name
     "STOXX50E": "XETR", "SX5E": "XETR", "EUROSTOXX": "XETR", "GDAXI": "XETR", "MDAX": "XETR",
     "SDAX": "XETR", "TECDAX": "XETR", "FCHI": "XPAR", "FTSE": "XLON", "UKX": "XLON",
     "FTSEMIB": "XMIL", "SSMI": "XSWX", "WIG20": "XWAR",
@@ -180,12 +180,12 @@ _CLASSES = {"24/7": "crypto", "24/5": "fx", "CMES": "future", "ICEUS": "future"}
 
 
 def may_pay_dividends(symbol: str) -> bool:
-    """Whether holding it may bring dividends, from how the ticker is spelt."""
+    """Return whether holding the ticker may earn dividends, judging by its spelling."""
     return asset_class(symbol) in ("equity", "other")
 
 
 def asset_class(symbol: str) -> str:
-    """equity, index, crypto, fx or future, from how the ticker is spelt; else "other"."""
+    """Return equity, index, crypto, fx or future, judging by the spelling; else "other"."""
     try:
         calendar = calendar_name(symbol)
     except DataError:

@@ -83,7 +83,7 @@ def read_times(texts: Sequence[str]) -> Times:
     """Read the times of all rows, which must have the format of the first.
 
     Raises:
-        AmbiguousDates: Day and month cannot be told apart.
+        AmbiguousDates: Day and month are ambiguous.
     """
     first = texts[0]
     if _ISO.fullmatch(first):
