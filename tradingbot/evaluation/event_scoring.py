@@ -1,8 +1,8 @@
-"""`kronos_event_scores`: how good the stored chances of events were, recomputed from the ledger.
+"""Score stored event probabilities against outcomes, into `kronos_event_scores`.
 
-The Brier score is the mean of (probability - outcome)²; its skill is against who always says how
-often the event happened. Ten bins of the probability tell how often what was said to be so likely
-did happen: reliability and resolution are Murphy's parts of the score.
+The Brier score is the mean of (probability - outcome)². Its skill is relative to always forecasting
+the event's frequency. Ten bins of the probability compare forecast probability and frequency.
+Reliability and resolution are the parts of Murphy's decomposition.
 """
 
 from collections.abc import Collection, Iterator
@@ -37,14 +37,14 @@ Record = tuple[str, str, str]  # model, its revision, interval
 class EventScoring:
     """What was scored, and what was not."""
 
-    scored: int = 0  # chances with an outcome
-    waiting: int = 0  # whose session is still to come
-    unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
+    scored: int = 0  # probabilities with an outcome
+    waiting: int = 0  # probabilities whose session is in the future
+    unscored: list[Unresolved] = field(default_factory=list)  # except those that wait
 
 
 @dataclass(frozen=True)
 class _Cases:
-    """Chances with their outcome, of any tickers and steps."""
+    """Probabilities with their outcomes, of any tickers and steps."""
 
     target: Times
     step: NDArray[np.int64]
@@ -71,10 +71,10 @@ def score_events(
     model: str | None = None,
     symbols: Collection[str] | None = None,
 ) -> EventScoring:
-    """Recompute and store the record of all models, events and tickers, or of one and some.
+    """Score and store all models, events and tickers, or one model or some tickers.
 
-    As in `scoring.score`: that of all tickers together is left alone where only some are counted,
-    scores of what is no longer there go, and those of a ticker without candles stay.
+    As in `scoring.score`, scores over all tickers are not changed if only some are scored, scores
+    of deleted forecasts are removed, and those of a ticker without candles stay.
     """
     scored_at = utcnow()
     found = EventScoring()
@@ -112,13 +112,13 @@ def score_events(
 def _of_ticker(
     record: Record, symbol: str, outcomes: list[EventOutcomes]
 ) -> Iterator[dict[str, Any]]:
-    """One row an event: all steps together."""
+    """Yield one row per event, over all steps."""
     for one in outcomes:
         yield _row(record, symbol, one.event, ALL_STEPS, _Cases.of([one]))
 
 
 def _of_all(record: Record, outcomes: list[EventOutcomes]) -> Iterator[dict[str, Any]]:
-    """Each event, and all of them, over all steps and by step."""
+    """Yield rows over all tickers: for each event and all events, over all steps and by step."""
     by_event: dict[str, list[EventOutcomes]] = {}
     for one in outcomes:
         by_event.setdefault(one.event, []).append(one)
@@ -132,7 +132,7 @@ def _of_all(record: Record, outcomes: list[EventOutcomes]) -> Iterator[dict[str,
 def _row(
     record: Record, symbol: str, event: str, step: int, cases: _Cases, *, whole: bool = False
 ) -> dict[str, Any]:
-    """A row of kronos_event_scores; only the `whole` have intervals and bins."""
+    """Return a row of kronos_event_scores. Only rows with `whole` have intervals and bins."""
     row = {
         **dict(zip(("model_name", "model_revision", "interval"), record, strict=True)),
         "symbol": symbol,
@@ -153,29 +153,30 @@ def _row(
 
 
 def _measures(cases: _Cases) -> dict[str, Any]:
-    said, happened = cases.probability, cases.happened
+    probability, happened = cases.probability, cases.happened
     frequency = float(happened.mean())
-    brier = float(((said - happened) ** 2).mean())
+    brier = float(((probability - happened) ** 2).mean())
     base = frequency * (1 - frequency)
-    number = _bin_of(said)
+    number = _bin_of(probability)
     counts = np.bincount(number, minlength=BINS)
     used = counts > 0
     in_bin, often = (
-        np.bincount(number, values, BINS)[used] / counts[used] for values in (said, happened)
+        np.bincount(number, values, BINS)[used] / counts[used] for values in (probability, happened)
     )
     return {
-        "mean_probability": float(said.mean()),
+        "mean_probability": float(probability.mean()),
         "frequency": frequency,
         "brier": brier,
         "base_brier": base,
         "brier_skill": 1 - brier / base if base > 0 else None,
-        "reliability": float(counts[used] @ (in_bin - often) ** 2 / len(said)),
-        "resolution": float(counts[used] @ (often - frequency) ** 2 / len(said)),
+        "reliability": float(counts[used] @ (in_bin - often) ** 2 / len(probability)),
+        "resolution": float(counts[used] @ (often - frequency) ** 2 / len(probability)),
     }
 
 
 def _skill_interval(cases: _Cases) -> dict[str, Any]:
-    """Sessions that are due within a horizon of each other are resampled together."""
+    """Return the interval of the skill. Sessions within one horizon of each other are resampled
+    together."""
     losses = (cases.probability - cases.happened) ** 2
     values = np.stack([losses, cases.happened, np.ones_like(losses)], axis=1)
     _, drawn = resampled(cases.target, values, block=int(cases.step.max()))
@@ -188,7 +189,7 @@ def _skill_interval(cases: _Cases) -> dict[str, Any]:
 
 
 def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
-    """What was said and what happened in each bin that has chances, with its 95 % interval."""
+    """Yield probability and frequency of each non-empty bin, with the 95 % interval."""
     number = _bin_of(cases.probability)
     sessions, at = np.unique(cases.target, return_inverse=True)
     overlap = int(cases.step.max())
@@ -213,6 +214,6 @@ def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
 
 
 def _bin_of(probability: Floats) -> NDArray[np.int64]:
-    """0 … 9; 1.0 belongs to the last."""
+    """Return the bin of each probability, 0 … 9; 1.0 belongs to the last."""
     number = (probability * BINS + 1e-9).astype("int64")
     return np.asarray(np.minimum(number, BINS - 1))

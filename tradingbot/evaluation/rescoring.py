@@ -1,4 +1,4 @@
-"""Score what is stored, now: all of it, some tickers, or one model."""
+"""Score the stored forecasts on demand: all of them, some tickers, or one model."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -30,14 +30,14 @@ WAY_OUT = "`kronosbot run` makes them; or set DATABASE_URL, or say --database-ur
 
 @dataclass(frozen=True)
 class StoredScores:
-    """What was scored just now, and all scores that are stored by now.
+    """The result of scoring, and all stored scores.
 
     Attributes:
         found: What was scored, and what was not.
-        rows: Of kronos_scores, in the order of its primary key.
-        database: The address without its password.
-        events: What was scored of events just now, and what was not.
-        event_rows: Of kronos_event_scores, likewise.
+        rows: Rows of kronos_scores, in the order of the primary key.
+        database: The URL without its password.
+        events: What was scored of events, and what was not.
+        event_rows: Rows of kronos_event_scores, likewise.
     """
 
     found: Scoring
@@ -60,11 +60,11 @@ def rescore(
 
     Args:
         url: The database.
-        settings: Its data source is the last resort.
-        source: Where closes come from; None: where the last run had them from.
-        symbols: These tickers only; None: all.
-        model: This model only; None: all.
-        reporter: Is told the progress.
+        settings: Provide the data source if nothing else does.
+        source: Source of closes; None: that of the last run.
+        symbols: Only these tickers; None: all.
+        model: Only this model; None: all.
+        reporter: Shows the progress.
 
     Raises:
         DatabaseError: There are no such forecasts, or another run is scoring.

@@ -1,4 +1,4 @@
-"""Which tickers are forecast better or worse than by a random walk, given how many were tried."""
+"""Tickers that are forecast better or worse than by a random walk, corrected for their number."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 from tradingbot.evaluation.statistics import benjamini_hochberg
 
-FALSE_DISCOVERIES = 0.05  # expected share of chance among the tickers called better or worse
+FALSE_DISCOVERIES = 0.05  # expected share of false results among the tickers called better or worse
 
 
 class Tested(Protocol):
@@ -42,7 +42,7 @@ class TickerComparison:
 
 
 def compare_tickers(tested: Mapping[str, Tested]) -> TickerComparison:
-    """Compare each ticker's forecasts with its random walk; all are one family of tests."""
+    """Compare each ticker's forecasts with its random walk, as one family of tests."""
     known = {
         symbol: (one.dm_p_value, one.dm_statistic)
         for symbol, one in tested.items()

@@ -1,4 +1,4 @@
-"""One honest sentence about a model's record, and whether it has earned a trade."""
+"""Describe a model's past performance in one sentence, and return its skill for trading."""
 
 import logging
 import time
@@ -22,22 +22,22 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-WINDOWS = (60, 250, ALL_SESSIONS)  # the newest that says something counts
-MIN_FORECASTS = 30  # as in metrics.py, which loads pandas
+WINDOWS = (60, 250, ALL_SESSIONS)  # the newest window with enough forecasts counts
+MIN_FORECASTS = 30  # as in metrics.py, which imports pandas
 NO_DATABASE = "no record: there is no database of past forecasts here"
 OUT_OF_REACH = "no record: the database of past forecasts cannot be read"
 
-_again_at: dict[str, float] = {}  # database -> when it is asked again
+_again_at: dict[str, float] = {}  # database -> when it may be read again
 
 
 @dataclass(frozen=True)
 class Skill:
-    """1 - the forecasts' CRPS ÷ that of a random walk: above 0 is better than the random walk."""
+    """CRPS skill: 1 - CRPS of the forecasts ÷ CRPS of a random walk. Above 0 is better."""
 
     value: float
     where: str  # "SPY, last 60 sessions"
-    # What the whole record allows to say, however often it is asked: the skill is at least that.
-    at_least: float | None  # None: nothing yet
+    # lower bound of the skill from all outcomes, valid however often it is checked
+    at_least: float | None  # None: not known yet
     shown_by: str  # "SPY, 310 sessions so far"; "" without at_least
 
 
@@ -49,10 +49,10 @@ def track_record(
     revision: str | None = None,
     interval: str = "1d",
 ) -> str:
-    """How good the model was for this ticker, over the newest sessions that say something.
+    """Describe how good the model was for this ticker, in the newest window with enough outcomes.
 
-    Where the ticker has too few forecasts with an outcome (or is None), how good it was for all.
-    Of another revision of the model nothing counts; None or "" is the one without a name.
+    If the ticker is None or has too few outcomes, all tickers are used. Other revisions of the
+    model do not count; None or "" is the revision without a name.
     """
     rows = _rows(session, symbol, model, revision, interval)
     for row in rows:
@@ -63,10 +63,10 @@ def track_record(
 
 
 def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = None) -> str:
-    """`track_record` of what made this forecast; by default from the configured database.
+    """Return `track_record` of this forecast's model, by default from the configured database.
 
-    A database that cannot be read is no error: the forecast is there. Of one that is out of reach
-    the next minutes' callers are spared to wait for it.
+    An unreadable database is not an error. If it is out of reach, it is not tried again for some
+    minutes, so that callers do not wait.
     """
     url = ""
     try:
@@ -76,7 +76,7 @@ def describe_track_record(forecast: Forecast, sessions: SessionFactory | None = 
                 return NO_DATABASE
             if time.monotonic() < _again_at.get(url, 0.0):
                 return OUT_OF_REACH
-            # a bot that only looks must not be the one who upgrades the schema
+            # a reader must not upgrade the schema
             sessions = partial(get_db_session, url, create=False)
         with sessions() as session:
             return track_record(
@@ -101,7 +101,7 @@ def crps_skill(
     revision: str | None = None,
     interval: str = "1d",
 ) -> Skill | None:
-    """As `track_record`, what the newest sessions say of the model's skill; None: not known."""
+    """Return the model's skill in the newest window with enough outcomes, or None."""
     rows = _rows(session, symbol, model, revision, interval)
     newest = next((row for row in rows if row.crps_skill is not None), None)
     if newest is None:
@@ -114,7 +114,8 @@ def crps_skill(
 
 
 def relative_mae(score: Any) -> float | None:
-    """`relative_mae` of metrics or a row of kronos_scores; an older version writes `mase` only."""
+    """Return `relative_mae` of metrics or of a row of kronos_scores; older rows have only
+    `mase`."""
     error: float | None = score.relative_mae
     return score.mase if error is None else error
 
@@ -122,7 +123,7 @@ def relative_mae(score: Any) -> float | None:
 def _rows(
     session: Session, symbol: str | None, model: str, revision: str | None, interval: str
 ) -> list[KronosScore]:
-    """Of all steps together: the ticker's rows, then those of all tickers; the newest first."""
+    """Return the rows over all steps: the ticker's, then those of all tickers, newest first."""
     found = scores_over_all_steps(
         session,
         [ALL_SYMBOLS] if symbol is None else [symbol, ALL_SYMBOLS],
@@ -140,11 +141,11 @@ def _sentence(row: KronosScore) -> str:
 
 
 def _where(row: KronosScore) -> str:
-    who = "all tickers" if row.symbol == ALL_SYMBOLS else row.symbol
+    tickers = "all tickers" if row.symbol == ALL_SYMBOLS else row.symbol
     window = row.last_sessions
     if window == ALL_SESSIONS or row.sessions < window:
-        return f"{who}, {row.sessions} session{'' if row.sessions == 1 else 's'} so far"
-    return f"{who}, last {window} sessions"
+        return f"{tickers}, {row.sessions} session{'' if row.sessions == 1 else 's'} so far"
+    return f"{tickers}, last {window} sessions"
 
 
 def _figures(row: KronosScore) -> Iterator[str]:

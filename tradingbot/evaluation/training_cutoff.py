@@ -1,28 +1,29 @@
-"""Until when the known models were trained: a forecast of those days proves little."""
+"""Training periods of known models. Forecasts of those days prove little."""
 
 from datetime import datetime, timedelta
 from typing import Literal
 
 InTraining = Literal["yes", "no", "unknown"]
 
-# Kronos-mini, -small and -base: training up to February 2024, March to May for validation, by
-# which a checkpoint is chosen (its author in issue 204 of github.com/shiyu-coder/Kronos). Which
-# tickers were in it is not told, so any may have been.
+# Kronos-mini, -small and -base: trained on data up to February 2024; a checkpoint was chosen by
+# validation on March to May (according to the author in issue 204 of
+# github.com/shiyu-coder/Kronos). The tickers are not published, so any may have been used.
 _PUBLISHED = ("neoquasar/kronos-mini", "neoquasar/kronos-small", "neoquasar/kronos-base")
 _TRAINED_UNTIL = datetime(2024, 2, 29)
 _VALIDATED_UNTIL = datetime(2024, 5, 31)
 
 # kronos-nano: the first 85 % of the candles of AAPL, IBM, MSFT, GOOG, the S&P 500, the NASDAQ and
-# EURUSD. Who has seen the indices of a day has seen how the market moved that day, and with it most
-# of what moved each of its tickers; the same holds for EURUSD and other currencies.
+# EURUSD. A model that has seen the indices of a day knows the market's move on that day, which is
+# most of the move of each of its tickers. The same holds for EURUSD and other currencies.
 _NANO_MARKET_UNTIL = datetime(2015, 12, 30)
 _NANO_CURRENCIES_UNTIL = datetime(2017, 12, 22)
 
 
 def in_training(model: str, symbol: str, target: datetime) -> InTraining:
-    """Whether `model` may have been trained on that day: on the ticker's candle or its market's.
+    """Return whether `model` may have been trained on that day, on the ticker's candle or its
+    market's.
 
-    "unknown" for models that are not known here, and for days on which a model was validated.
+    "unknown" for unknown models, and for days on which a model was validated.
     """
     base, until = tuned_until(model)
     if until is not None:
@@ -40,7 +41,7 @@ def in_training(model: str, symbol: str, target: datetime) -> InTraining:
 
 
 def trained_until(model: str) -> str:
-    """The same in words."""
+    """Describe the training period."""
     base, until = tuned_until(model)
     if until is not None:
         return f"fine-tuned on candles up to {until:%Y-%m-%d}; {base}: {trained_until(base)}"
@@ -58,7 +59,7 @@ def trained_until(model: str) -> str:
 def tuned_until(model: str) -> tuple[str, datetime | None]:
     """Return the base of a fine-tuned model and the last day that it has seen.
 
-    Such a model is named after both: 'kronos-nano+2019-06-28'. Of other names the day is None.
+    Such a model is named after both: 'kronos-nano+2019-06-28'. For other names the day is None.
     """
     base, plus, day = model.rpartition("+")
     try:

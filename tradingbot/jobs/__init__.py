@@ -1,1 +1,1 @@
-"""The nightly pipeline, its steps, its summary, its sharding, its status."""
+"""The nightly job: its steps, summary, sharding and status."""

@@ -1,4 +1,4 @@
-"""The nightly job with its real parts."""
+"""Build the nightly job with its real collaborators."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -17,7 +17,11 @@ from tradingbot.space.orphaned_space import WakeLog
 
 
 def build_job(settings: Settings, options: JobOptions, reporter: ProgressReporter) -> NightlyJob:
-    """The job with its real parts; ConfigError. Nothing is touched yet."""
+    """Return the job with its real collaborators, before it has done anything.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
     check_space_is_known(settings, local=options.local)
 
     def opener(lock: Lock, log: WakeLog | None) -> AbstractContextManager[Forecaster]:

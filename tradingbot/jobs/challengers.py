@@ -1,8 +1,8 @@
-"""The challengers' part of a night: further models forecast the same tickers, for comparison.
+"""Challengers: further models that forecast the same tickers, for comparison.
 
-One that has earned a share of what is served is asked together with the champion. The others are
-asked once the champion's forecasts are stored. Whatever goes wrong with a challenger is told, and
-costs the champion's night nothing but the bounded time that it took.
+A challenger with a share in the served forecast is asked together with the champion. The others are
+asked after the champion's forecasts are stored. A challenger's failure is reported and does not
+affect the champion, apart from the limited time that it took.
 """
 
 import logging
@@ -40,25 +40,27 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-OpenOther = Callable[[AskedModel], AbstractContextManager[Forecaster]]  # a Space that is woken
+# opens a Space, and wakes it
+OpenOther = Callable[[AskedModel], AbstractContextManager[Forecaster]]
 Made = dict[str, Forecast]  # by ticker
 
 
 @dataclass(frozen=True)
 class Night:
-    """What a challenger needs of the champion's night."""
+    """The parts of the champion's run that a challenger needs."""
 
     settings: Settings
     options: JobOptions
     sessions: SessionFactory
     histories: Histories
-    fetched: Callable[[str], pd.DataFrame]  # a ticker's candles, older ones than in its history too
+    # a ticker's candles, including older ones than its history
+    fetched: Callable[[str], pd.DataFrame]
     reporter: ProgressReporter
     timer: PhaseTimer
 
 
 class Challengers:
-    """All challengers of a night. `space` is the champion's, `open_other` opens another one."""
+    """All challengers of a night. `space` is the champion's; `open_other` opens another Space."""
 
     def __init__(
         self,
@@ -76,8 +78,8 @@ class Challengers:
     @classmethod
     def none(cls) -> Self:
         """A night without any."""
-        nobody: Any = None
-        return cls((), nobody, None, nobody)
+        nothing: Any = None
+        return cls((), nothing, None, nothing)
 
     def close(self) -> None:
         """Leave the Spaces that were opened for challengers."""
@@ -86,18 +88,18 @@ class Challengers:
     def beside(
         self, names: Collection[str], symbols: Sequence[str]
     ) -> Mapping[str, Mapping[str, Forecast]]:
-        """Return what the challengers of these names say of tickers: by name, then by ticker."""
-        said = {}
+        """Return forecasts of the challengers with these names: by name, then by ticker."""
+        forecasts = {}
         for name in names:
             for challenger in self._all:
                 if challenger.asked.is_called(name):
-                    said[name] = challenger.beside(symbols)
-        return said
+                    forecasts[name] = challenger.beside(symbols)
+        return forecasts
 
     def forecast_the_rest(self, *, elsewhere: bool) -> None:
-        """Have challengers forecast what they have not, and store all of it.
+        """Make and store the forecasts that challengers have not made yet.
 
-        Those of the champion's Space, or those of other ones.
+        `elsewhere` selects the challengers on other Spaces, or those on the champion's Space.
         """
         for challenger in self._all:
             if challenger.asked.is_elsewhere == elsewhere:
@@ -115,7 +117,7 @@ class Challengers:
 
 
 class _Challenger:
-    """One challenger. Once it has failed it is asked nothing more."""
+    """One challenger. After a failure it is not asked again."""
 
     def __init__(self, asked: AskedModel, space: Callable[[], Forecaster], night: Night) -> None:
         self.asked = asked
@@ -123,9 +125,9 @@ class _Challenger:
         self._open = space
         self.night = night
         self._space: Forecaster | None = None
-        self._model = asked.name  # as the Space names it, once it was asked
-        self._left = night.settings.timeouts.challenger  # seconds that it may still take
-        self._made: Made = {}  # beside the champion, and not stored yet
+        self._model = asked.name  # the Space's name for it, once known
+        self._left = night.settings.timeouts.challenger  # seconds that it may still use
+        self._made: Made = {}  # made together with the champion's, and not stored yet
         self._postprocessing = NightlyPostprocessing(
             night.histories,
             night.sessions,
@@ -157,14 +159,18 @@ class _Challenger:
             raise
         except KronosError as error:
             self._fail(error)
-        except Exception as error:  # also a mistake of ours costs no champion's night
+        except Exception as error:  # even a bug here must not affect the champion
             logger.exception("%s is left out", self.asked.name)
             self._fail(error)
         if self.outcome.failure:
             self.night.reporter.warn(f"{self.outcome}")
 
     def _connect(self) -> Forecaster:
-        """Its Space, which must have it. ConfigError, SpaceError, HubError."""
+        """Return the challenger's Space, and check that it has the model.
+
+        Raises:
+            ConfigError, SpaceError, HubError: It has not, or cannot be reached.
+        """
         if self._space is None:
             space = self._open()
             url = getattr(space, "url", "")
@@ -174,13 +180,13 @@ class _Challenger:
         return self._space
 
     def _ask(self, symbols: Sequence[str]) -> Made:
-        """Forecasts of these tickers, none once it has failed; never raises KronosError."""
+        """Return forecasts of these tickers, or none after a failure. Never raises KronosError."""
         if self.outcome.failure is not None:
             return {}
         began = time.monotonic()
         try:
             space = self._connect()
-            began = time.monotonic()  # a Space that wakes has time of its own
+            began = time.monotonic()  # the time to wake a Space is not counted
             made = within(self._left, partial(self._answers, space, symbols))
         except TimeoutError:
             minutes = self.night.settings.timeouts.challenger / 60
@@ -194,7 +200,7 @@ class _Challenger:
         return made
 
     def _answers(self, space: Forecaster, symbols: Sequence[str]) -> Made:
-        """Raises the first error where no ticker has a forecast."""
+        """Return the forecasts. Raise the first error if no ticker has one."""
         night = self.night
         asked = {symbol: night.histories[symbol] for symbol in symbols}
         settings = replace(night.settings, events=())
@@ -207,7 +213,7 @@ class _Challenger:
         return made
 
     def _missing(self) -> list[str]:
-        """The tickers without a forecast of it from these candles."""
+        """Return the tickers without a stored forecast of this model from these candles."""
         histories = self.night.histories
         if self.night.options.force:
             return [symbol for symbol in histories if symbol not in self._made]
@@ -257,7 +263,7 @@ def other_space(
     shard: Shard,
     reporter: ProgressReporter,
 ) -> Iterator[Forecaster]:
-    """Yield a client of a challenger's own Space: woken, and put to rest, as the champion's is."""
+    """Yield a client of a challenger's own Space, woken and paused like the champion's."""
     url, repo = which_space(asked.space_url, asked.space_repo or None)
     other = replace(settings, space_url=url, hf_space_repo=repo, space_is_named=True)
     with (

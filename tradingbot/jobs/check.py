@@ -1,4 +1,4 @@
-"""What would become of each ticker's candles in a run, without a forecast."""
+"""Check the quality of candles as a run would, without forecasting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,20 +19,20 @@ from tradingbot.settings import Settings
 
 @dataclass(frozen=True)
 class Checked:
-    """The judgement of one ticker's candles."""
+    """The result of checking one ticker's candles."""
 
     symbol: str
-    calendar: str | None  # None: of what exchange is not known
+    calendar: str | None  # None: unknown exchange
     bars: int
     first: datetime | None
     last: datetime | None
     findings: list[tuple[Finding, Action]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what cleaning the bars did
-    error: str | None = None  # why there is nothing to judge
+    notes: list[str] = field(default_factory=list)  # corrections made while cleaning the bars
+    error: str | None = None  # why there is nothing to check
 
     @property
     def verdict(self) -> str:
-        """refused, mended, warning, or ok: the worst of its findings."""
+        """Return the worst result: refused, mended, warning or ok."""
         actions = {action for _, action in self.findings}
         if self.error is not None or Action.REFUSE in actions:
             return str(Action.REFUSE)
@@ -43,7 +43,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Check:
-    """The judgement of all tickers."""
+    """The results of checking all tickers."""
 
     source: str
     interval: str
@@ -56,7 +56,11 @@ class Check:
 
 
 def check_candles(settings: Settings, symbols: Sequence[str], *, interval: str, bars: int) -> Check:
-    """Judge `symbols`, by default the active tickers. ConfigError for a wrong setting."""
+    """Check `symbols`, by default the active tickers.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
     try:
         bar_length(interval)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The database as one run of the job uses it: its sessions and its locks."""
+"""The database of one run of the job: its sessions and its locks."""
 
 import logging
 from collections.abc import Mapping
@@ -24,26 +24,27 @@ logger = logging.getLogger(__name__)
 
 
 class JobDatabase:
-    """A dry run reads what is there: it makes no database, upgrades no schema, stores nothing.
+    """The database. In a dry run it is only read: not created, not upgraded, not written to.
 
     Attributes:
-        address: Where it is, without a password.
+        address: Its URL without the password.
     """
 
     def __init__(
         self, url: str | None, *, dry_run: bool = False, environ: Mapping[str, str] | None = None
     ) -> None:
-        """`url`, else what the environment says. ConfigError if it cannot be read."""
+        """Use `url`, or else the URL in the environment. Raise ConfigError if it is invalid."""
         environ = environment() if environ is None else environ
         self.dry_run = dry_run
         self._url = url or database_url(environ)
-        get_engine(self._url)  # a dry run too refuses an address that cannot be read
+        get_engine(self._url)  # a dry run also refuses an invalid URL
         self.address = redact(self._url)
 
     def prepare(self) -> None:
-        """Bring the schema up to date, and partitions of the ledger ahead of it; DatabaseError.
+        """Upgrade the schema, create upcoming partitions of the ledger, and warn of damaged rows.
 
-        Damaged rows are told.
+        Raises:
+            DatabaseError: The database cannot be used.
         """
         if not self.dry_run:
             init_db(self._url)
@@ -58,37 +59,38 @@ class JobDatabase:
                 warn_of_damaged_rows(session)
         except DatabaseUnavailable:
             raise
-        except DatabaseError as error:  # the night needs not all tables
+        except DatabaseError as error:  # the run does not need every table
             logger.warning("damaged rows were not looked for: %s", error)
 
     def sessions(self) -> AbstractContextManager[Session]:
-        """One transaction; a dry run upgrades no schema for it."""
+        """Open one transaction. A dry run does not upgrade the schema."""
         return get_db_session(self._url, create=not self.dry_run)
 
     @property
     def storage(self) -> SessionFactory | None:
-        """Transactions to store with; None in a dry run."""
+        """Return a factory of transactions for writing; None in a dry run."""
         return None if self.dry_run else self.sessions
 
     @property
     def readable(self) -> SessionFactory | None:
-        """Transactions to read with; None if there is no database yet, and it is not to be made."""
+        """Return a factory of transactions for reading; None if there is no database to read."""
         return self.sessions if self._is_there() else None
 
     def run_lock(self, shard: Shard) -> Lock:
-        """One run at a time has this part of the tickers. A dry run is in nobody's way."""
+        """Return the lock of this part of the tickers, held by one run at a time. Not used in a dry
+        run."""
         return NoLock() if self.dry_run else self._lock(f"run {shard}", f"kronosbot {shard}")
 
     def space_lock(self, repo: str, shard: Shard) -> Lock:
-        """What the runs that use the Space share it by, dry ones too."""
+        """Return the lock with which runs, including dry runs, share the Space."""
         return self._lock(f"Space {repo}", f"kronosbot {shard}") if self._is_there() else NoLock()
 
     def space_notes(self) -> WakeLog:
-        """What earlier runs have noted about the Space; a dry run notes nothing itself."""
+        """Return the notes of earlier runs about the Space. A dry run writes none."""
         return SpaceNotes(self.sessions) if self._is_there() else NoWakeLog()
 
     def score_lock(self) -> Lock:
-        """One process at a time scores."""
+        """Return the lock for scoring, held by one process at a time."""
         return self._lock("scores", "kronosbot score")
 
     def _lock(self, name: str, who: str) -> Lock:

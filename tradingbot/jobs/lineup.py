@@ -1,4 +1,4 @@
-"""Which models a night asks: the champion, whose forecasts are served, and its challengers."""
+"""The models of a night: the champion, whose forecasts are served, and its challengers."""
 
 from dataclasses import dataclass
 
@@ -13,21 +13,21 @@ from tradingbot.space.served_models import as_named, find_model, served_models
 class Lineup:
     """The models of a night."""
 
-    champion: str | None = None  # whose forecasts are served, as the Space names it
-    asked: str | None = None  # the same where it is not the Space's first, and has to be named
+    champion: str | None = None  # the model whose forecasts are served, as named by the Space
+    asked: str | None = None  # its name in requests; None if it is the Space's first model
     challengers: tuple[AskedModel, ...] = ()
 
 
 def lineup_of(space: Forecaster, settings: Settings, options: JobOptions) -> Lineup:
-    """KRONOS_MODELS, else the Space's first model; `--model` alone where it is given.
+    """Return the models of KRONOS_MODELS, or the Space's first; only `--model` if that is given.
 
     Raises:
-        ConfigError: The Space has not the model that is to be the champion.
-        SpaceError: It does not answer.
+        ConfigError: The Space does not have the champion's model.
+        SpaceError: The Space does not answer.
     """
     health = space.health()
     first, *_ = served_models(health)
-    if options.model:  # which the Space has, or was started with
+    if options.model:  # the Space has this model, or was started with it
         found = first if options.local else options.model
         return Lineup(found, None if found == first else found)
     models = as_named(health, settings.models) if options.local else settings.models

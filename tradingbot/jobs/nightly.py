@@ -1,4 +1,4 @@
-"""The nightly job: its parts brought together, and run in order."""
+"""The nightly job: its collaborators, and the order of its steps."""
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -45,32 +45,32 @@ SpaceOpener = Callable[[Lock, WakeLog | None], AbstractContextManager[Forecaster
 
 @dataclass
 class NightlyJob:
-    """One night. `run` does it, and `summary` has the result, also after an error.
+    """One night's job. `run` runs it; `summary` returns the result, even after an error.
 
-    One ticker's failure is noted; whatever concerns them all (Hub, Space, database) is raised as
-    KronosError, and what was stored stays.
+    A ticker's failure is recorded. A failure that concerns all tickers (Hub, Space, database) is
+    raised as KronosError; what was stored stays.
     """
 
     settings: Settings
     options: JobOptions
     database: JobDatabase
     data: DataService
-    open_space: SpaceOpener  # it hands over a Space that is up, and puts it to rest on the way out
+    open_space: SpaceOpener  # yields a running Space, and pauses it at the end
     reporter: ProgressReporter
-    open_other: OpenOther | None = None  # likewise, that of a challenger
+    open_other: OpenOther | None = None  # the same for a challenger's Space
 
     def __post_init__(self) -> None:
         self._timer = PhaseTimer()
-        self._source: str | None = None  # known once the night is planned, as is the shard
+        self._source: str | None = None  # known after planning, like the shard
         self._shard = WHOLE
         self._lineup = Lineup()  # known once the Space is up
         self._challengers = Challengers.none()
         self._tickers = TickerOutcomes()
         self._rows = 0
-        self._rests_space = not self.options.local  # it would be this run's to pause one
+        self._may_pause = not self.options.local  # whether to pause a Space left running
 
     def summary(self, ending: Ending) -> RunSummary:
-        """What was done up to now, in a run that ended so."""
+        """Return what was done so far, for a run that ended this way."""
         return RunSummary(
             ending=ending,
             started_at=self._timer.started_at,
@@ -88,18 +88,18 @@ class NightlyJob:
         )
 
     def run(self) -> Ending:
-        """The night. A run that ends before it wakes the Space pauses one that was left running."""
+        """Run the job. If it ends before waking the Space, pause a Space that was left running."""
         try:
             ending = self._run()
         except BaseException:
-            self._rest_space()  # the error on its way says more
+            self._pause_left_running()  # the original error is more informative
             raise
-        if ending.exit_code == 0 and not self._rest_space():
+        if ending.exit_code == 0 and not self._pause_left_running():
             return Ending(1, HubError.__name__, "the Space may still be running")
         return ending
 
     def _run(self) -> Ending:
-        """One run at a time for each database and shard; another one does nothing."""
+        """Run under the lock of the database and shard. Do nothing if another run holds it."""
         shard = self.options.shard
         active = self._plan()
         if not self._tickers.snapshot():
@@ -112,15 +112,15 @@ class NightlyJob:
         ):
             if holder := await_lock(lock, self.reporter, self.settings.timeouts):
                 check_at_work(holder, self.database, shard, self.settings)
-                self._rests_space = False  # the other run does
+                self._may_pause = False  # the other run does
                 return Ending(message=f"Nothing to do: another run is at work, {holder}")
             return self._work(lock, space_lock)
 
     def _plan(self) -> list[str]:
-        """The active tickers; those of this shard are noted. ConfigError if none are."""
+        """Return the active tickers (ConfigError if none), and record those of this shard."""
         timeouts = self.settings.timeouts
         at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
-        at_start(self.database.prepare)  # before the Space is woken for nothing
+        at_start(self.database.prepare)  # before waking the Space
         source, shard = self.settings.data_source, self.options.shard
         active = list(self.options.symbols) or at_start(
             partial(active_tickers, self.settings, self.data, self.database.readable)
@@ -135,7 +135,7 @@ class NightlyJob:
         return active
 
     def _work(self, lock: Lock, space_lock: Lock) -> Ending:
-        """Forecast, then score what has matured; run_logs has the result in any case."""
+        """Forecast, then score mature forecasts. The result is written to run_logs in any case."""
         storage = self.database.storage
         log = storage and self._begin_log(storage)
         sessions = None if storage is None else partial(locked, storage, lock, space_lock)
@@ -150,7 +150,7 @@ class NightlyJob:
         finally:
             with signals_held():
                 self.reporter.end()
-                if log is not None:  # first: nobody may be there to be shown anything
+                if log is not None:  # first: printing may fail
                     log.end(**self.summary(ending).record())
                 self._look_up_closes()
         return ending
@@ -158,7 +158,7 @@ class NightlyJob:
     def _forecast_all(
         self, open_space: AbstractContextManager[Forecaster], sessions: SessionFactory | None
     ) -> None:
-        """Wake, fetch, forecast, combine, store, pause; without `sessions` nothing is stored."""
+        """Wake, fetch, forecast, combine, store, pause. Without `sessions` nothing is stored."""
         with ExitStack() as others, ExitStack() as stack:
             space = self._wake(stack, open_space)
             histories = self._fetch()
@@ -166,7 +166,7 @@ class NightlyJob:
             self._challengers = self._beside(space, histories, sessions)
             others.callback(self._challengers.close)
             batches = self._forecast(space, missing)
-            stack.enter_context(closing(batches))  # nothing more is sent when storing fails
+            stack.enter_context(closing(batches))  # stop sending if storing fails
             postprocessing = sessions and NightlyPostprocessing(
                 *(histories, sessions, self.reporter, self.settings.timeouts),
                 fetched=self.data.fetched,
@@ -183,20 +183,20 @@ class NightlyJob:
                 self.reporter.say(f"{', '.join(symbols)}: {remark}")
             self._challengers.forecast_the_rest(elsewhere=False)
             self._pause(stack)
-            self._challengers.forecast_the_rest(elsewhere=True)  # this Space need not wait for it
+            self._challengers.forecast_the_rest(elsewhere=True)  # does not need this Space
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
-            self._rests_space = False  # from here on `open_space` does
+            self._may_pause = False  # from here on `open_space` does
             space = stack.enter_context(open_space)
             self._lineup = lineup_of(space, self.settings, self.options)
-            space.check_key()  # before candles are fetched for nothing
+            space.check_key()  # before candles are fetched
         return space
 
     def _beside(
         self, space: Forecaster, histories: Histories, sessions: SessionFactory | None
     ) -> Challengers:
-        """The challengers of this night; a dry run has none."""
+        """Return the challengers of this night; none in a dry run."""
         if sessions is None:
             return Challengers.none()
         shared = sessions, histories, self.data.fetched, self.reporter, self._timer
@@ -215,7 +215,7 @@ class NightlyJob:
         return histories
 
     def _without_stored(self, histories: Histories, sessions: SessionFactory | None) -> Histories:
-        """The histories that this model has not forecast from yet."""
+        """Return the histories from which this model has not forecast yet."""
         if sessions is None or self.options.force:
             return histories
         with self._timer.phase("store"):
@@ -242,19 +242,19 @@ class NightlyJob:
             return next(batches, None)
 
     def _made_in(self, batch: Batch) -> list[Forecast]:
-        """The batch's forecasts; the other answers are failures."""
+        """Return the batch's forecasts. Record the other answers as failures."""
         self._tickers.note_failures(
             {symbol: answer for symbol, answer in batch if isinstance(answer, KronosError)}
         )
         return [answer for _, answer in batch if not isinstance(answer, KronosError)]
 
     def _store(self, forecasts: list[Forecast], sessions: SessionFactory | None) -> None:
-        """Commit one batch, so that a crash keeps it. A database that is away is waited for."""
+        """Commit one batch, so that it survives a crash. Wait for an unavailable database."""
         status: Status = "forecast" if self.database.dry_run else "stored"
         made = {forecast.symbol: forecast for forecast in forecasts}
 
         def commit() -> None:
-            with signals_held():  # else one between the two would make the summary too low
+            with signals_held():  # otherwise a signal could leave the summary too low
                 rows = 0
                 if sessions is not None:
                     with sessions() as session:
@@ -284,11 +284,11 @@ class NightlyJob:
         forecasts = self.summary(Ending()).forecasts
         self._tickers.note_closes(known_closes(self.data, forecasts.values()))
 
-    def _rest_space(self) -> bool:
-        """Pause a Space that was left running; False, and it is told, if it may still be."""
-        if not self._rests_space:
+    def _pause_left_running(self) -> bool:
+        """Pause a Space that was left running. Return False, and log it, if that failed."""
+        if not self._may_pause:
             return True
-        self._rests_space = False
+        self._may_pause = False
         return pause_unused_space(self.settings, self.database, self.options.shard, self.reporter)
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:

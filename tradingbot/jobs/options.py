@@ -1,4 +1,4 @@
-"""What one run of the job is asked to do."""
+"""The options of one run of the job."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from tradingbot.settings import TEMPERATURE, TOP_P
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What one run is asked to do."""
+    """The options of one run."""
 
-    symbols: tuple[str, ...] = ()  # these tickers; none: the active ones
-    shard: Shard = WHOLE  # only its part of them
+    symbols: tuple[str, ...] = ()  # only these tickers; empty: the active ones
+    shard: Shard = WHOLE  # only this part of the tickers
     force: bool = False  # forecast again what is already stored
     dry_run: bool = False  # forecast, but store nothing
-    local: bool = False  # with a Space of this machine
-    database_url: str | None = None  # None: what the environment says
-    model: str | None = None  # with `local` the one to load, else the one that the Space must have
+    local: bool = False  # use a Space on this machine
+    database_url: str | None = None  # None: from the environment
+    model: str | None = None  # model to load with `local`, or else one that the Space must have
     temperature: float = TEMPERATURE
     top_p: float = TOP_P

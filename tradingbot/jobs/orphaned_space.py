@@ -1,4 +1,4 @@
-"""A run that ends before it has woken the Space leaves none running that another run woke."""
+"""Pause a Space that another run left running, if this run ends before it wakes the Space."""
 
 import logging
 from collections.abc import Mapping
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 def pause_unused_space(
     settings: Settings, database: JobDatabase | None, shard: Shard, reporter: ProgressReporter
 ) -> bool:
-    """Pause a Space that runs though no run uses it.
+    """Pause a Space that runs although no run uses it.
 
     Args:
-        settings: Name the Space.
-        database: Has the runs' locks and notes; None: which one it is cannot be read.
-        shard: What others are told that this run is.
-        reporter: Is told what is done.
+        settings: The Space.
+        database: Has the runs' locks and notes; None: its URL is invalid.
+        shard: The shard shown to other runs.
+        reporter: Shows what is done.
 
     Returns:
-        False, after an error in the log, if the Space may still be running.
+        False, after a log message, if the Space may still be running.
     """
     if database is None:
         return pause_orphaned_space(
@@ -46,9 +46,10 @@ def pause_space_of_environment(
     reporter: ProgressReporter,
     environ: Mapping[str, str] | None = None,
 ) -> bool:
-    """`pause_unused_space` for a run that could not even be made, as one with a wrong setting.
+    """Call `pause_unused_space` for a run that could not be built, for example with a wrong
+    setting.
 
-    Where the settings that name the Space are wrong themselves, nobody can be asked.
+    If the settings of the Space are wrong themselves, only a warning is possible.
     """
     environ = environment(environ)
     try:
@@ -67,14 +68,14 @@ def pause_space_of_environment(
 
 
 class _UnknownLock(NoLock):
-    """The lock in a database whose address cannot be read."""
+    """The lock in a database whose URL is invalid."""
 
     def try_exclusive(self) -> bool:
         _refuse()
 
 
 class _UnknownLog(NoWakeLog):
-    """The notes in a database whose address cannot be read."""
+    """The notes in a database whose URL is invalid."""
 
     def woke(self, repo: str) -> bool:
         _refuse()

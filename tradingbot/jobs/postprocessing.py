@@ -1,4 +1,4 @@
-"""What a night's record makes of the forecasts that it stores."""
+"""Calibrate and combine a night's forecasts, using the outcomes of past forecasts."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,32 +38,36 @@ logger = logging.getLogger(__name__)
 
 _Known = TypeVar("_Known")
 
-Said = Mapping[str, Mapping[str, Forecast]]  # by challengers: by name, then by ticker
-Beside = Callable[[Collection[str], Sequence[str]], Said]  # of these names, and these tickers
+ChallengerForecasts = Mapping[
+    str, Mapping[str, Forecast]
+]  # challengers' forecasts: by name, then by ticker
+# returns the forecasts of these challengers for these tickers
+Beside = Callable[[Collection[str], Sequence[str]], ChallengerForecasts]
 
-_STAY_RAW = "the bands stay raw, for they could not be calibrated"
-_ALONE = "the forecasts are Kronos' own, for they could not be combined"
-# Tickers whose candles are late hold nobody up where they are a tenth of all, or lag further behind
-_FEW = 10
-_LATE = timedelta(days=4)
+_STAY_RAW = "the bands could not be calibrated and stay raw"
+_ALONE = "the forecasts could not be combined and are Kronos' own"
+# Learning does not wait for tickers with late candles if they are at most a tenth of all, or lag
+# further behind than this.
+_LAGGING_SHARE = 10
+_MAX_LAG = timedelta(days=4)
 
 
 def first_without_candles(newest: Collection[datetime]) -> datetime:
-    """The first session of which some tickers have no candle, but for a few that lag behind.
+    """Return the first session whose candles some tickers lack, apart from a few that lag behind.
 
-    The outcomes of these few are lost to the record, if they lag by more than a session.
+    If those few lag by more than a session, their outcomes are not learnt from.
 
     Args:
         newest: The time of each ticker's newest bar.
     """
     times = sorted(newest)
-    return max(times[-1] - _LATE, times[len(times) // _FEW])
+    return max(times[-1] - _MAX_LAG, times[len(times) // _LAGGING_SHARE])
 
 
 def answered(forecasts: Sequence[Forecast], events: Sequence[Event]) -> list[Forecast]:
-    """The forecasts, as they are served, with what their paths say about these events.
+    """Return the served forecasts with the probabilities of these events, and without paths.
 
-    The paths go. Where they cannot be asked, that is told, and the forecast has no events.
+    If a forecast's paths cannot be evaluated, a message is logged and it has no events.
     """
     return [_answered(forecast, events) for forecast in forecasts]
 
@@ -72,17 +76,19 @@ def _answered(forecast: Forecast, events: Sequence[Event]) -> Forecast:
     try:
         forecast = with_events(with_served_paths(forecast), events, keep_paths=False)
     except Exception:
-        logger.exception("%s has no events, for its paths could not be asked", forecast.symbol)
+        logger.exception(
+            "%s has no events, because its paths could not be evaluated", forecast.symbol
+        )
     return replace(forecast, paths=None)
 
 
 class NightlyPostprocessing:
-    """Calibrates Kronos' bands and combines them with plain forecasts, as the record says.
+    """Calibrates Kronos' bands and combines them with simple forecasts, using past outcomes.
 
-    What is known is brought up to date once the first forecast has told of which model. Outcomes
-    come from `histories`, the daily candles of this run, and for other tickers from those that the
-    database keeps: nothing is fetched. Forecasts matter more than what is made of them, so whatever
-    goes wrong here is told, and they stay as they were.
+    The state is updated at the first forecast, which names the model. Outcomes come from
+    `histories`, the daily candles of this run, and for other tickers from candles in the database;
+    nothing is fetched. If anything fails here, a message is logged and the forecasts stay
+    unchanged.
     """
 
     def __init__(
@@ -95,8 +101,9 @@ class NightlyPostprocessing:
         fetched: Callable[[str], pd.DataFrame] | None = None,
         challenger: bool = False,
     ) -> None:
-        """`fetched` are a ticker's candles with older ones than in its history, if at hand."""
-        self._challenger = challenger  # it has no challengers itself
+        """`fetched` returns a ticker's candles, including older ones than its history, if
+        available."""
+        self._challenger = challenger  # a challenger has no challengers
         self._histories = histories
         self._sessions = sessions
         self._fetched = fetched or histories.__getitem__
@@ -107,19 +114,19 @@ class NightlyPostprocessing:
         self._combination: Combination | None = None
 
     def apply(self, forecasts: list[Forecast], beside: Beside | None = None) -> list[Forecast]:
-        """The forecasts as they are served.
+        """Return the forecasts to be served.
 
-        `beside` is asked what challengers say in their place that have earned a share.
+        `beside` returns forecasts of the challengers that have a share.
         """
         if forecasts and not self._begun:
             self._begun = True
             first = forecasts[0]
             self._calibration = self._or_warn(partial(self._calibrate, first), _STAY_RAW)
             self._combination = self._or_warn(partial(self._combine, first), _ALONE)
-        said: Said = {}
+        rivals: ChallengerForecasts = {}
         if beside and self._combination and self._combination.rivals:
-            said = beside(self._combination.rivals, [one.symbol for one in forecasts])
-        return [self._combined(self._calibrated(forecast), said) for forecast in forecasts]
+            rivals = beside(self._combination.rivals, [one.symbol for one in forecasts])
+        return [self._combined(self._calibrated(forecast), rivals) for forecast in forecasts]
 
     def _or_warn(self, make: Callable[[], _Known | None], otherwise: str) -> _Known | None:
         try:
@@ -141,13 +148,13 @@ class NightlyPostprocessing:
             logger.exception("%s: %s", forecast.symbol, _STAY_RAW)
             return forecast
 
-    def _combined(self, forecast: Forecast, said: Said) -> Forecast:
+    def _combined(self, forecast: Forecast, by_challenger: ChallengerForecasts) -> Forecast:
         if self._combination is None:
             return forecast
         try:
             rivals = {
                 name: of_name[forecast.symbol]
-                for name, of_name in said.items()
+                for name, of_name in by_challenger.items()
                 if forecast.symbol in of_name
             }
             return self._combination.apply(forecast, self._histories[forecast.symbol], rivals)
@@ -156,7 +163,8 @@ class NightlyPostprocessing:
             return forecast
 
     def _calibrate(self, of: Forecast) -> Calibration | None:
-        """Fitted now, or as it is stored; None: raw. No transaction is open while it computes."""
+        """Return a new or the stored calibration; None: raw. No transaction is open during the
+        fit."""
 
         def closes(symbol: str, interval: str, since: datetime) -> "pd.Series[float]":
             return self._bars(symbol, interval, since)["close"]
@@ -170,7 +178,8 @@ class NightlyPostprocessing:
             return load(session, key_of(of))
 
     def _combine(self, of: Forecast) -> Combination | None:
-        """With what has come out since the last night; None: such forecasts are not combined."""
+        """Update the combination with new outcomes. Return None for forecasts that are not
+        combined."""
         if not is_anchored(of):
             return None
         key = key_of(of)
@@ -190,15 +199,15 @@ class NightlyPostprocessing:
         return learnt
 
     def _known_of_all(self, session: Session, of: Forecast) -> datetime:
-        """The first session that does not count yet: candles of earlier ones are there.
+        """Return the first session that does not count yet; candles of earlier ones are complete.
 
-        It follows from the newest bars of this run, and for tickers of other shards, or that have
-        no candles tonight, from the bars of their newest forecasts.
+        It follows from the newest bars of this run, and, for tickers of other shards or without
+        candles tonight, from the bars of their newest forecasts.
         """
         newest: dict[str, datetime] = {
             symbol: bars.index[-1].to_pydatetime() for symbol, bars in self._histories.items()
         }
-        oldest = max(newest.values()) - _LATE
+        oldest = max(newest.values()) - _MAX_LAG
         stored = newest_of_tickers(session, model=of.model_name, interval=of.interval, since=oldest)
         return first_without_candles((stored | newest).values())
 

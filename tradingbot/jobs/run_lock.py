@@ -1,4 +1,4 @@
-"""The lock of a run: taken, waited for, or left to a run that is at work."""
+"""Take the lock of a run, wait for it, or leave it to a run in progress."""
 
 import time
 from datetime import timedelta
@@ -19,10 +19,11 @@ from tradingbot.settings import Settings, Timeouts
 
 
 def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Holder | None:
-    """Take the run's lock; who has it, if another run keeps it for `timeouts.run_lock` seconds.
+    """Take the run's lock. Return its holder if another run keeps it for `timeouts.run_lock`
+    seconds.
 
-    After a run was killed the server still shows its lock for a moment, and the pod that replaces
-    it comes at once: it must not leave the Space running because of a run that is no more.
+    After a run was killed, the server keeps its lock for a moment, and the pod that replaces it
+    starts at once. Without the wait it would leave the Space running.
     """
     limit = timeouts.run_lock
     at_start = partial(retried, patience=timeouts.database_retry_briefly, timeouts=timeouts)
@@ -42,14 +43,13 @@ def await_lock(lock: Lock, reporter: ProgressReporter, timeouts: Timeouts) -> Ho
 
 
 def check_at_work(holder: Holder, database: JobDatabase, shard: Shard, settings: Settings) -> None:
-    """Raise RunStuck unless the run that holds the lock works, as far as can be told.
+    """Raise RunStuck unless the run that holds the lock seems to be working.
 
-    A run that works has a row in run_logs that is not finished, and shows a sign of life with
-    each transaction.
+    A working run has an unfinished row in run_logs, and is active with each transaction.
     """
     timeouts = settings.timeouts
     if holder.since is None or now() - holder.since < timedelta(seconds=timeouts.run_begun):
-        return  # it may be about to begin its row
+        return  # it may be about to write its row
     idle = holder.idle(now()) or 0.0
 
     def has_row() -> bool:

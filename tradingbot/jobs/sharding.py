@@ -1,4 +1,4 @@
-"""Parts of the tickers, so that several pods can do one night's work together."""
+"""Split the tickers into shards, so that several pods can share one night's work."""
 
 import zlib
 from dataclasses import dataclass
@@ -10,20 +10,22 @@ from tradingbot.settings import MAX_SHARDS, Settings
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index`, from 0, of `count`. Every ticker is in one part, the same on every machine."""
+    """Part `index`, from 0, of `count`. Every ticker is in one part, on every machine the same."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return what KRONOS_SHARDS and JOB_COMPLETION_INDEX say; ConfigError."""
+        """Return the shard of KRONOS_SHARDS and JOB_COMPLETION_INDEX. Raise ConfigError if
+        invalid."""
         if settings.shards == 1:  # every pod of an Indexed Job has an index
             return cls()
         index = settings.completion_index
         if index is None:
             raise ConfigError(
-                f"KRONOS_SHARDS={settings.shards}, but which part is this? Say --shard I/N, or set "
+                f"KRONOS_SHARDS={settings.shards}, but the part is not set: give --shard I/N, or "
+                f"set "
                 "JOB_COMPLETION_INDEX, as an Indexed Job does"
             )
         if index >= settings.shards:
@@ -34,8 +36,8 @@ class Shard:
         return cls(index, settings.shards)
 
     def takes(self, symbol: str) -> bool:
-        """Whether this part has the ticker."""
-        # not hash(), which differs from process to process
+        """Return whether this part contains the ticker."""
+        # not hash(), which differs between processes
         return zlib.crc32(symbol.encode()) % self.count == self.index
 
     def __str__(self) -> str:
@@ -43,7 +45,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what `--shard I/N` says; ConfigError."""
+        """Parse `--shard I/N`. Raise ConfigError if invalid."""
         index, _, count = text.partition("/")
         if all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (index, count)):
             made = cls(int(index), int(count))

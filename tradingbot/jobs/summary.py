@@ -1,4 +1,4 @@
-"""What a run of the job did: how it ended, and what became of each ticker."""
+"""The result of a run of the job: how it ended, and the outcome of each ticker."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,48 +20,48 @@ Status = Literal["forecast", "stored", "already_there", "failed", "not_reached"]
 
 @dataclass(frozen=True)
 class TickerOutcome:
-    """What became of one ticker. "forecast" stands for "stored" in a dry run."""
+    """The outcome of one ticker. In a dry run "forecast" replaces "stored"."""
 
     status: Status
     forecast: Forecast | None = None  # made now or before
     failure: KronosError | None = None
-    actual: Mapping[datetime, float] = field(default_factory=dict)  # closes that came since
+    actual: Mapping[datetime, float] = field(default_factory=dict)  # closes realised since
 
 
 class TickerOutcomes:
-    """What has become of each ticker up to now."""
+    """The outcomes of all tickers so far."""
 
     def __init__(self, symbols: Iterable[str] = ()) -> None:
-        """Nothing yet, of any of these."""
+        """Start with these tickers, none of which is reached yet."""
         self._of = {symbol: TickerOutcome("not_reached") for symbol in symbols}
 
     def snapshot(self) -> dict[str, TickerOutcome]:
-        """What is known now, in the order of the tickers."""
+        """Return the current outcomes, in the order of the tickers."""
         return dict(self._of)
 
     def note_forecasts(self, status: Status, forecasts: Mapping[str, Forecast | None]) -> None:
-        """These tickers have a forecast, and how they got it. All of them at once."""
+        """Record the forecasts of these tickers, and how they were obtained. Atomic."""
         self._of |= {symbol: TickerOutcome(status, one) for symbol, one in forecasts.items()}
 
     def note_failures(self, errors: Mapping[str, KronosError]) -> None:
-        """These tickers have no forecast, and why."""
+        """Record why these tickers have no forecast."""
         self._of |= {symbol: TickerOutcome("failed", failure=why) for symbol, why in errors.items()}
 
     def note_closes(self, known: Mapping[str, Mapping[datetime, float]]) -> None:
-        """What the closes turned out to be, of tickers that have a forecast."""
+        """Record realised closes of tickers that have a forecast."""
         self._of |= {symbol: replace(self._of[symbol], actual=known[symbol]) for symbol in known}
 
 
 @dataclass(frozen=True)
 class ChallengerOutcome:
-    """What became of one challenger's night."""
+    """The outcome of one challenger's night."""
 
     name: str
-    stored: int = 0  # tickers whose forecast is in the ledger now
+    stored: int = 0  # tickers whose forecast was stored in the ledger
     already_there: int = 0
-    tickers: int = 0  # that it was to forecast
-    beside: bool = False  # whether it was asked with the champion, having earned a share
-    failure: str | None = None  # why it did no more
+    tickers: int = 0  # tickers that it had to forecast
+    beside: bool = False  # whether it has a share, so that it was asked together with the champion
+    failure: str | None = None  # why it did not do more
 
     def __str__(self) -> str:
         done = f"{self.stored + self.already_there} of {self.tickers} tickers in the ledger"
@@ -75,18 +75,18 @@ class Ending:
     """How a run ended."""
 
     exit_code: int = 0
-    error: str | None = None  # the kind of what made the run as a whole fail
-    message: str | None = None  # and why, or why there was nothing to do
+    error: str | None = None  # type of the error that made the run as a whole fail
+    message: str | None = None  # the reason, or why there was nothing to do
 
     @classmethod
     def by(cls, error: BaseException) -> Self:
-        """The end of a run that `error` ended."""
+        """Return the ending of a run that raised `error`."""
         code = error.exit_code if isinstance(error, KronosError | Stopped) else 1
-        return cls(code, type(error).__name__, _of_others(error))
+        return cls(code, type(error).__name__, _one_line(error))
 
 
-def _of_others(error: object) -> str:
-    """An error in one line; it may repeat what a Space, a Hub or a database says."""
+def _one_line(error: object) -> str:
+    """Return an error in one line. It may quote a Space, a Hub or a database."""
     return shortened(one_line(printable(str(error))))
 
 
@@ -96,44 +96,45 @@ def _this_second() -> datetime:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as a whole, made once it has ended. Times are naive UTC."""
+    """The result of a whole run, made at its end. Times are naive UTC."""
 
     ending: Ending = Ending()
     started_at: datetime = field(default_factory=_this_second)
-    seconds: float = 0.0  # that it took
+    seconds: float = 0.0  # duration of the run
     dry_run: bool = False
-    source: str | None = None  # where candles come from
-    shard: str = "0/1"  # which part of the active tickers is this run's
-    database: str | None = None  # its address, without a password
-    local: bool = False  # with a Space of this machine
-    model: str | None = None  # as the Space named it
-    tickers: Mapping[str, TickerOutcome] = field(default_factory=dict)  # the active ones, in order
+    source: str | None = None  # source of candles
+    shard: str = "0/1"  # this run's part of the active tickers
+    database: str | None = None  # its URL without the password
+    local: bool = False  # with a Space on this machine
+    model: str | None = None  # as named by the Space
+    # the active tickers, in order
+    tickers: Mapping[str, TickerOutcome] = field(default_factory=dict)
     challengers: tuple[ChallengerOutcome, ...] = ()  # the other models of KRONOS_MODELS
-    rows: int = 0  # of kronos_predictions, written by this run
+    rows: int = 0  # rows of kronos_predictions written by this run
     durations: Mapping[str, float] = field(default_factory=dict)  # seconds by phase
 
     def having(self, *statuses: Status) -> list[str]:
-        """The tickers whose status is one of these."""
+        """Return the tickers with one of these statuses."""
         return [symbol for symbol, outcome in self.tickers.items() if outcome.status in statuses]
 
     @property
     def made(self) -> list[str]:
-        """The tickers that this run has forecast, and stored unless it is a dry run."""
+        """Return the tickers forecast by this run, and stored unless it is a dry run."""
         return self.having("stored", "forecast")
 
     @property
     def there(self) -> list[str]:
-        """The tickers that had their forecast before this run."""
+        """Return the tickers that had a forecast before this run."""
         return self.having("already_there")
 
     @property
     def done(self) -> list[str]:
-        """The tickers that have a forecast."""
+        """Return the tickers that have a forecast."""
         return self.having("stored", "forecast", "already_there")
 
     @property
     def forecasts(self) -> dict[str, Forecast]:
-        """Those made now and those that were there before."""
+        """Return the forecasts made now or before."""
         return {
             symbol: outcome.forecast
             for symbol, outcome in self.tickers.items()
@@ -142,7 +143,7 @@ class RunSummary:
 
     @property
     def failed(self) -> dict[str, KronosError]:
-        """Ticker -> why it has no forecast."""
+        """Return the error of each ticker without a forecast."""
         return {
             symbol: outcome.failure
             for symbol, outcome in self.tickers.items()
@@ -150,32 +151,33 @@ class RunSummary:
         }
 
     def failures(self) -> dict[tuple[str, str], list[str]]:
-        """(kind, reason) -> the tickers that failed for it."""
+        """Return (kind, reason) -> the tickers that failed for it."""
         alike: dict[tuple[str, str], list[str]] = {}
         for symbol, error in self.failed.items():
-            alike.setdefault((type(error).__name__, _of_others(error.reason)), []).append(symbol)
+            alike.setdefault((type(error).__name__, _one_line(error.reason)), []).append(symbol)
         return alike
 
     def remarks(self) -> dict[str, list[str]]:
-        """What the Space said about forecasts of this run -> the tickers that it said it of."""
-        said: dict[str, list[str]] = {}
+        """Return the Space's warnings about forecasts of this run -> the tickers concerned."""
+        remarks: dict[str, list[str]] = {}
         forecasts = self.forecasts
         for symbol in self.made:
             for remark in forecasts[symbol].warnings:
-                said.setdefault(remark, []).append(symbol)
-        return said
+                remarks.setdefault(remark, []).append(symbol)
+        return remarks
 
     def reconstruction_error(self) -> float | None:
-        """The median error of the last closes as the model's tokenizer reads them, as a share.
+        """Return the median relative error of the last closes as reconstructed by the tokenizer.
 
-        None where nothing was forecast, or by a Space that does not say.
+        None if nothing was forecast, or the Space does not report it.
         """
         made = map(self.forecasts.__getitem__, self.made)
         errors = [one.reconstruction.error(one.last_close) for one in made if one.reconstruction]
         return median(errors) if errors else None
 
     def verdict(self, min_success: float) -> Ending:
-        """How a run ends of whose tickers the share `min_success` must have a forecast."""
+        """Return the ending of a run that needs forecasts for the share `min_success` of its
+        tickers."""
         done, of = len(self.done), len(self.tickers)
         if done >= min_success * of:
             return Ending()
@@ -187,7 +189,7 @@ class RunSummary:
         )
 
     def counts(self) -> dict[str, int]:
-        """How many tickers there are of each kind, and rows written; for run_logs."""
+        """Return the number of tickers by status, and of rows written, for run_logs."""
         return {
             "active": len(self.tickers),
             "stored": len(self.having("stored")),
@@ -197,7 +199,7 @@ class RunSummary:
         }
 
     def details(self) -> dict[str, Any]:
-        """For run_logs: the model, and failures by kind and by ticker."""
+        """Return the model, and failures by kind and by ticker, for run_logs."""
         by_kind: dict[str, list[str]] = {}
         for symbol, error in self.failed.items():
             by_kind.setdefault(type(error).__name__, []).append(symbol)
@@ -207,13 +209,13 @@ class RunSummary:
             "shard": self.shard,
             "reconstruction_error": self.reconstruction_error(),
             "error": self.ending.error,
-            "failed": {symbol: _of_others(error) for symbol, error in self.failed.items()},
+            "failed": {symbol: _one_line(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
             "challengers": [asdict(one) for one in self.challengers],
         }
 
     def record(self) -> dict[str, Any]:
-        """What run_logs keeps of a run that has ended."""
+        """Return the columns of run_logs for a run that has ended."""
         return {
             "counts": self.counts(),
             "durations": self.durations,
@@ -224,7 +226,7 @@ class RunSummary:
 
 
 class PhaseTimer:
-    """When a run began, and its wall time by phase, in seconds; a phase may have several parts."""
+    """The start of a run, and the seconds spent in each phase. A phase may have several parts."""
 
     def __init__(self) -> None:
         self.started_at = _this_second()  # naive UTC
@@ -233,12 +235,12 @@ class PhaseTimer:
 
     @property
     def elapsed(self) -> float:
-        """Since the timer was made."""
+        """Return the seconds since the timer was created."""
         return time.monotonic() - self._began
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the block's wall time to the phase."""
+        """Add the block's duration to the phase."""
         began = time.monotonic()
         try:
             yield

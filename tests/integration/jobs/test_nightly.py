@@ -279,7 +279,7 @@ def test_a_signal_during_the_first_imports_is_one_line(
         (["--local", "--source", "csv:nowhere"], {}, 2, "csv:nowhere: no such folder"),
         ([], {}, 2, "KRONOS_SPACE_URL is not set"),
         (["--local", "--shard", "2/2"], {}, 2, "--shard='2/2': expected I/N, part I (from 0 to N"),
-        (["--local"], {"KRONOS_SHARDS": "4"}, 2, "KRONOS_SHARDS=4, but which part is this?"),
+        (["--local"], {"KRONOS_SHARDS": "4"}, 2, "KRONOS_SHARDS=4, but the part is not set"),
         (["--local"], {"KRONOS_SHARDS": "none"}, 2, "KRONOS_SHARDS='none': expected a whole"),
         (["--local", "--symbols", ","], {}, 2, "--symbols=',': expected tickers"),
         (["--local", "--symbols", ""], {}, 2, "--symbols='': expected tickers"),

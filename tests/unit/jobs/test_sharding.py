@@ -54,7 +54,7 @@ def test_a_part_that_cannot_be_is_named(text: str) -> None:
 
 
 def test_shards_without_an_index_or_with_one_too_high_are_a_wrong_setting() -> None:
-    with pytest.raises(ConfigError, match="KRONOS_SHARDS=4, but which part is this"):
+    with pytest.raises(ConfigError, match="KRONOS_SHARDS=4, but the part is not set"):
         Shard.of(Settings(shards=4))
     with pytest.raises(ConfigError, match="JOB_COMPLETION_INDEX=4: expected less than"):
         Shard.of(Settings(shards=4, completion_index=4))

@@ -424,7 +424,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
     assert done.made == ["AAPL"]
     assert done.forecasts["AAPL"].calibration == "raw"
     told = capsys.readouterr().err
-    assert "Warning: the bands stay raw, for they could not be calibrated: " in told
+    assert "Warning: the bands could not be calibrated and stay raw: " in told
     assert "Traceback" not in told
 
 
@@ -444,7 +444,7 @@ def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night
     assert done.forecasts["AAPL"].calibration == "raw"
     assert done.made == ["AAPL"]
     told = capsys.readouterr().err
-    assert "Error: the bands stay raw, for they could not be calibrated" in told
+    assert "Error: the bands could not be calibrated and stay raw" in told
     assert told.count(f"{type(mistake).__name__}: oops") == 1
     assert "Traceback (most recent call last)" in told
 
@@ -548,9 +548,9 @@ def test_whatever_fails_in_calibrating_or_combining_costs_no_forecast(
     told = capsys.readouterr().err
     if "comb" in name or "learn" in name:
         assert done.forecasts["AAPL"].calibration.startswith("conformal")
-        assert "the forecasts are Kronos' own, for they could not be combined" in told
+        assert "the forecasts could not be combined and are Kronos' own" in told
     else:
-        assert "the bands stay raw, for they could not be calibrated" in told
+        assert "the bands could not be calibrated and stay raw" in told
     assert str(error) in told
 
 
