@@ -4,7 +4,7 @@ from math import inf
 
 from sqlalchemy.orm import Session
 
-from tradingbot.bots.account import CASH, Fill, ticker
+from tradingbot.bots.account import CASH, Account, Fill, ticker
 from tradingbot.bots.repository import add_trade, lock_bot, put_positions, read_bot
 from tradingbot.errors import BotError, TradeRefused
 from tradingbot.persistence.models import BotRow
@@ -16,12 +16,13 @@ def close_position(session: Session, name: str, symbol: str, price: float) -> Fi
 
     Raises:
         BotError: The bot does not exist.
-        TradeRefused: It does not hold the ticker, or the price is invalid.
+        TradeRefused: It does not hold the ticker, the price is invalid, or the portfolio is
+            damaged.
     """
     symbol, row = ticker(symbol), _locked(session, name)
     if not 0 <= price < inf:
         raise TradeRefused(f"{symbol} at a price of {price}: expected a number from 0 on")
-    held = float(row.portfolio.get(symbol, 0.0))
+    held = Account(row.portfolio, {}, 0.0).held(symbol)
     if not held:
         owned = ", ".join(sorted(key for key, amount in row.portfolio.items() if amount))
         raise TradeRefused(f"{name} holds no {symbol}; it has {owned or 'nothing'}")
@@ -35,8 +36,8 @@ def close_position(session: Session, name: str, symbol: str, price: float) -> Fi
     return fill
 
 
-def set_quantity(session: Session, name: str, symbol: str, quantity: float) -> float:
-    """Set the quantity held, in today's shares; return the previous quantity.
+def set_quantity(session: Session, name: str, symbol: str, quantity: float) -> object:
+    """Set the quantity held, in today's shares; return the previous value.
 
     Records no trade. The caller commits.
 
@@ -47,7 +48,7 @@ def set_quantity(session: Session, name: str, symbol: str, quantity: float) -> f
     symbol, row = ticker(symbol), _locked(session, name)
     if not 0 <= quantity < inf:
         raise TradeRefused(f"{quantity} {symbol}: expected a quantity from 0 on")
-    before = float(row.portfolio.get(symbol, 0.0))
+    before = row.portfolio.get(symbol, 0.0)
     row.portfolio = {**row.portfolio, symbol: float(quantity)}
     session.flush()
     new = {"bot_name": name, "symbol": symbol, "quantity": float(quantity), "as_of": utcnow()}

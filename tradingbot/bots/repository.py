@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any, Self
 
 from sqlalchemy import Text, cast, delete, func, inspect, select
@@ -16,8 +17,9 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.account import CASH, START_CASH, Fill
 from tradingbot.errors import BotError, DatabaseError
 from tradingbot.formatting import one_line
-from tradingbot.persistence.damage import EVERY_ROW
+from tradingbot.persistence.damage import EVERY_ROW, warn_of_damaged_rows
 from tradingbot.persistence.models import BotPosition, BotRow, BotValue, RunLog, Trade
+from tradingbot.persistence.row_ranges import OF_BOTS
 from tradingbot.persistence.upsert import insert_new, upsert
 from tradingbot.runtime.clock import utcnow
 from tradingbot.typing import SessionFactory
@@ -40,7 +42,7 @@ def lock_bot(session: Session, name: str, tickers: Collection[str] = ()) -> BotR
     row = _bot_row(session, name, lock=True)
     assert row is not None, "it was inserted just now, if it was not there"
     if tickers:
-        owned = {key: amount for key, amount in row.portfolio.items() if amount or key == CASH}
+        owned = {key: amount for key, amount in row.portfolio.items() if amount != 0 or key == CASH}
         watched = dict.fromkeys(tickers, 0.0) | owned
         if watched != row.portfolio:
             row.portfolio = watched
@@ -54,11 +56,12 @@ def read_bot(session: Session, name: str) -> BotRow | None:
     return _bot_row(session, name, lock=False)
 
 
-def read_bots(session: Session) -> Sequence[BotRow]:
-    """Return all bots by name."""
-    names = session.scalars(select(BotRow.name).order_by(BotRow.name)).all()
-    rows = [_bot_row(session, name, lock=False) for name in names]
-    return [row for row in rows if row is not None]
+def bot_names(session: Session) -> Sequence[str]:
+    """Return the names of all bots, in order."""
+    names: Sequence[Any] = session.scalars(select(BotRow.name).order_by(BotRow.name)).all()
+    if len(texts := [name for name in names if isinstance(name, str)]) < len(names):
+        logger.warning("bots: a name that is no text is left out; correct or delete its row")
+    return texts
 
 
 def read_portfolio(session: Session, name: str) -> dict[str, float]:
@@ -141,9 +144,27 @@ def add_trade(
 
 
 def read_positions(session: Session, name: str) -> dict[str, BotPosition]:
-    """What the bot's quantities are counted in, by ticker."""
+    """What the bot's quantities are counted in, by ticker; without damaged rows."""
     found = session.scalars(select(BotPosition).where(BotPosition.bot_name == name))
-    return {position.symbol: position for position in found}
+    return {position.symbol: position for position in found if _are_closes(position.closes)}
+
+
+def damaged_positions(session: Session, name: str) -> set[str]:
+    """Return the tickers whose row of bot_positions is damaged: what a quantity of them counts."""
+    every = select(BotPosition.symbol).where(BotPosition.bot_name == name)
+    found = session.scalars(every, execution_options={EVERY_ROW: True})
+    return {str(symbol) for symbol in found} - read_positions(session, name).keys()
+
+
+def _are_closes(closes: Any) -> bool:
+    """Whether this is an object such as {"2024-05-10T00:00:00": 187.5}."""
+    try:
+        return all(
+            datetime.fromisoformat(time).tzinfo is None and 0 < float(close) < inf
+            for time, close in closes.items()
+        )
+    except (AttributeError, TypeError, ValueError):
+        return False
 
 
 def put_positions(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -160,7 +181,12 @@ def drop_positions(session: Session, name: str, symbols: Collection[str]) -> Non
 
 
 def put_worth(session: Session, row: BotRow) -> None:
-    """Record what the bot's cash and quantities are worth at the closes kept with them."""
+    """Record what the bot's cash and quantities are worth at the closes kept with them.
+
+    Nothing where the closes of something held are damaged.
+    """
+    if any(row.portfolio.get(symbol) for symbol in damaged_positions(session, row.name)):
+        return
     cash = float(row.portfolio.get(CASH, 0.0))
     every = read_positions(session, row.name).values()
     positions = [position for position in every if position.closes]
@@ -175,17 +201,21 @@ def put_worth(session: Session, row: BotRow) -> None:
 
 
 def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
-    """The bot's row, or None; BotError if its portfolio is no JSON object."""
+    """The bot's row, or None.
+
+    Raises:
+        BotError: The row is damaged: its portfolio is no JSON object, or a time is none.
+    """
     try:
         row = session.get(BotRow, name, with_for_update=lock)
         if row is None or isinstance(row.portfolio, dict):
             return row
         cause = None
-    except ValueError as error:  # no JSON (in SQLite, where it is text), or no object
+    except (TypeError, ValueError, RecursionError) as error:  # in SQLite, where all can be text
         cause = error
     raise BotError(
-        f"bots.portfolio of {name!r} cannot be read: expected an object such as "
-        f'{{"USD": 10000, "AAPL": 12.5}}; nothing was traded'
+        f"bots.portfolio of {name!r} cannot be read, or a time beside it: expected an object such "
+        'as {"USD": 10000, "AAPL": 12.5}; nothing was traded'
     ) from cause
 
 
@@ -206,6 +236,7 @@ class RoundLog:
             row = RunLog(name=name, status="running", started_at=utcnow())
             session.add(row)
             session.flush()
+            warn_of_damaged_rows(session, OF_BOTS)
             return cls(sessions, row.id), portfolio
 
     def end(self, session: Session, counts: dict[str, int], details: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from tradingbot.bots.account import CASH, Fill
 from tradingbot.bots.repository import (
     add_trade,
+    damaged_positions,
     drop_positions,
     last_trades,
     put_positions,
@@ -90,6 +91,7 @@ class Settlement:
     ) -> None:
         self._session, self._row, self._interval, self._known = session, row, interval, known
         self._positions = read_positions(session, row.name)
+        self._damaged = damaged_positions(session, row.name)
         self._trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
         self._bases: dict[str, Basis] = {}
         self.dividends: list[Dividend] = []
@@ -135,6 +137,9 @@ class Settlement:
         put_worth(self._session, self._row)
 
     def _settle(self, symbol: str, quantity: float, known: TickerFacts) -> None:
+        if symbol in self._damaged:  # to guess might count a split twice
+            self._stop(symbol, "its row of bot_positions is damaged")
+            return
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         basis = _basis(position, trade, self._row, self._interval)
         prices = known.prices

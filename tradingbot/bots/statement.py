@@ -4,6 +4,7 @@ Holdings are at average cost, including the costs of trades. A split changes the
 cost. A dividend is a separate result. Quantities entered by hand have no cost, and so no result.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,12 +12,16 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, Account
-from tradingbot.bots.repository import all_trades, bot_values, read_bots, read_positions
+from tradingbot.bots.repository import all_trades, bot_names, bot_values, read_bot, read_positions
 from tradingbot.errors import BotError, DatabaseError, TradeRefused
+from tradingbot.persistence.damage import warn_of_damaged_rows
 from tradingbot.persistence.engine import read_only_session
 from tradingbot.persistence.models import SCHEMA_VERSION, BotPosition, BotRow, Trade
+from tradingbot.persistence.row_ranges import OF_BOTS
 from tradingbot.persistence.schema import schema_version
 from tradingbot.persistence.url import database_exists, redact
+
+logger = logging.getLogger(__name__)
 
 WAY_OUT = "a bot's first round makes it; or set DATABASE_URL, or say --database-url"
 _SAME = 1e-9  # relative difference of quantities that counts as rounding
@@ -93,11 +98,33 @@ def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
                 f"{database} is as an older version left it: the next round or `kronosbot run` "
                 "upgrades it"
             )
-        rows = {row.name: row for row in read_bots(session)}
-        if unknown := [name for name in names if name not in rows]:
-            there = ", ".join(rows) or "none"
-            raise BotError(f"{database} has no bot {', '.join(unknown)}; it has {there}")
-        return [_statement(session, rows[name]) for name in names or rows]
+        there = bot_names(session)
+        if unknown := [name for name in names if name not in there]:
+            raise BotError(
+                f"{database} has no bot {', '.join(unknown)}; it has {', '.join(there) or 'none'}"
+            )
+        warn_of_damaged_rows(session, OF_BOTS)
+        return _readable(session, names or there)
+
+
+def _readable(session: Session, names: Sequence[str]) -> list[BotStatement]:
+    """The statements of these bots, but for those with a damaged row, of which a warning tells.
+
+    Raises:
+        BotError: None of them can be read; the first one's error.
+    """
+    found, failed = [], []
+    for name in names:
+        try:
+            if row := read_bot(session, name):
+                found.append(_statement(session, row))
+        except BotError as error:
+            failed.append(error)
+    if failed and not found:
+        raise failed[0]
+    for refused in failed:
+        logger.warning("%s", refused)
+    return found
 
 
 def _statement(session: Session, row: BotRow) -> BotStatement:

@@ -23,7 +23,7 @@ def active_symbols(session: Session) -> list[str]:
     for name, text in stored_portfolios(session):
         try:
             found.update(dict(json.loads(text)))
-        except (TypeError, ValueError):  # not a JSON object
+        except (TypeError, ValueError, RecursionError):  # not a JSON object
             logger.warning(
                 "bots.portfolio of %r cannot be read, and its tickers are not known", name
             )

@@ -9,6 +9,7 @@ from tradingbot.cli.command import Command, Group
 from tradingbot.cli.options import DatabaseOption, JsonOption
 from tradingbot.cli.output import fail, finish
 from tradingbot.errors import KronosError
+from tradingbot.formatting import quoted
 
 portfolio_app = typer.Typer(
     subcommand_metavar="COMMAND [ARGS]",
@@ -120,4 +121,5 @@ def set_quantity(
             before = set_by_hand(session, bot, ticker, quantity)
     except KronosError as error:
         fail(error)
-    typer.echo(f"{bot} holds {quantity:.6g} {ticker.strip().upper()}; before: {before:.6g}")
+    told = f"{before:.6g}" if isinstance(before, float) else quoted(str(before))
+    typer.echo(f"{bot} holds {quantity:.6g} {ticker.strip().upper()}; before: {told}")

@@ -6,7 +6,7 @@ from sqlalchemy import ForeignKey, Index
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import Mapped, mapped_column
 
-from tradingbot.persistence.columns import BarTime, Base, JsonOfMoney, UtcDateTime
+from tradingbot.persistence.columns import BarTime, Base, JsonOfMoney, JsonOrNull, UtcDateTime
 from tradingbot.runtime.clock import utcnow
 
 
@@ -36,7 +36,7 @@ class BotPosition(Base):
     quantity: Mapped[float]  # in bots.portfolio it is another one after an edit by hand
     as_of: Mapped[datetime] = mapped_column(BarTime)
     interval: Mapped[str]
-    closes: Mapped[dict[str, float]] = mapped_column(JsonOfMoney)  # bar -> close, as known then
+    closes: Mapped[dict[str, float]] = mapped_column(JsonOrNull)  # bar -> close, as known then
 
 
 class BotValue(Base):

@@ -7,8 +7,7 @@ it. What stands in columns of JSON is checked by its reader.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -37,20 +36,8 @@ from sqlalchemy.sql.visitors import ExtendedInternalTraversal
 
 from tradingbot.formatting import quoted
 from tradingbot.persistence.columns import Base
-from tradingbot.persistence.models import (
-    HistoricData,
-    HistoricRange,
-    HistoricSplit,
-    KronosCalibration,
-    KronosCombination,
-    KronosEvent,
-    KronosEventScore,
-    KronosForecast,
-    KronosPrediction,
-    KronosScore,
-    RunLog,
-)
-from tradingbot.settings import MAX_HORIZON
+from tradingbot.persistence.models import KronosForecast, KronosPrediction, Trade
+from tradingbot.persistence.row_ranges import NEWER, NUMBER, RANGES, SIDES, YEARS
 
 logger = logging.getLogger(__name__)
 
@@ -59,56 +46,7 @@ _LONGEST = 500  # characters of a text in a key
 _OPTIONAL = ("model_revision", "bars_hash")  # of a key: "" where they are not known
 _SHOWN = 5  # names in a sentence
 _LARGE = 2_000_000  # rows; counting the damaged ones takes a second for each million
-_YEARS = datetime(1900, 1, 1), datetime(2200, 1, 1)
-_NUMBER = -1e300, 1e300
-_PRICE = 1e-300, 1e300
-_AMOUNT = 0.0, 1e300
-_SHARE = 0.0, 1.0
-_COUNT = 0.0, 2.0**31 - 1
-_STEP = 1.0, float(MAX_HORIZON)
-_STEP_OR_ALL = 0.0, float(MAX_HORIZON)
 _FARTHEST = 1e9  # times the last close
-
-_FORECAST = {
-    "horizon_days": _STEP,
-    "samples": (1, _COUNT[1]),
-    "prob_up": _SHARE,
-    "predicted_volume": _AMOUNT,
-    **dict.fromkeys(("last_close", "close_p10", "close_p50", "close_p90"), _PRICE),
-    **{f"predicted_{price}": _PRICE for price in ("open", "high", "low", "close")},
-}
-_SCORE = {
-    "step": _STEP_OR_ALL,
-    "n": _COUNT,
-    "sessions": _COUNT,
-    **dict.fromkeys(("hit_rate", "mean_probability", "frequency", "dm_p_value"), _SHARE),
-    **{f"{of}coverage_{band}": _SHARE for of in ("", "raw_") for band in (50, 80, 90)},
-}
-_CANDLE = {**dict.fromkeys(("open", "high", "low", "close"), _PRICE), "volume": _AMOUNT}
-# The tables whose rows can be left out, and what the numbers of their columns can be. Those of the
-# bots are not among them: nothing of money is left out, and what cannot be read is an error there.
-_RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
-    KronosPrediction: _FORECAST,
-    KronosForecast: _FORECAST,
-    KronosEvent: {
-        "horizon_days": _STEP,
-        "last_close": _PRICE,
-        **dict.fromkeys(("probability", "low", "high"), _SHARE),
-    },
-    KronosScore: _SCORE | {"last_sessions": _COUNT},
-    KronosEventScore: _SCORE,
-    KronosCalibration: {"step": _STEP_OR_ALL, "band": (1, 99), "factor": _PRICE, "n": _COUNT},
-    KronosCombination: {"step": _STEP, "sessions": _COUNT, "n": _COUNT},
-    HistoricData: _CANDLE,
-    HistoricRange: {},
-    HistoricSplit: {"ratio": (1e-9, 1e9)},
-    RunLog: {},
-}
-# Columns that older schemas lack, which `kronosbot status` reads without an upgrade.
-NEWER = {
-    KronosPrediction: ("bars_hash", "calibration"),
-    KronosForecast: ("bars_hash", "calibration", "anchor_factor", "challenger"),
-}
 
 
 def intact(table: type[Base]) -> ColumnElement[bool]:
@@ -127,7 +65,7 @@ def leave_out_damaged(state: ORMExecuteState) -> None:
         state.statement = state.statement.options(*_criteria())
 
 
-def damaged_rows(session: Session) -> Iterator[str]:
+def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Iterator[str]:
     """Yield a sentence for each table with damaged rows.
 
     Tables of an older schema are skipped, and those too large to be read each time.
@@ -136,7 +74,7 @@ def damaged_rows(session: Session) -> Iterator[str]:
     there = {
         name: {one["name"] for one in found.get_columns(name)} for name in found.get_table_names()
     }
-    for table in _RANGES:
+    for table in tables:
         if not there.get(table.__tablename__, set()) >= {*table.__table__.columns.keys()}:
             continue
         if _rows(session, table) > _LARGE:
@@ -150,9 +88,9 @@ def damaged_rows(session: Session) -> Iterator[str]:
             )
 
 
-def warn_of_damaged_rows(session: Session) -> None:
+def warn_of_damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> None:
     """Log a warning for each table with damaged rows."""
-    for sentence in damaged_rows(session):
+    for sentence in damaged_rows(session, tables):
         logger.warning(sentence)
 
 
@@ -207,7 +145,7 @@ class _Criterion(LoaderCriteriaOption):
 
 @cache
 def _criteria() -> tuple[_Criterion, ...]:
-    return tuple(_Criterion(table, intact(table)) for table in _RANGES)
+    return tuple(_Criterion(table, intact(table)) for table in RANGES)
 
 
 @cache
@@ -216,11 +154,11 @@ def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     conditions = {}
     for column in table.__table__.columns:
         attribute = getattr(table, column.name)
-        condition = _of_column(attribute, _RANGES[table].get(column.name))
+        condition = _of_column(attribute, RANGES[table].get(column.name))
         if condition is not None and column.name not in NEWER.get(table, ()):
             nullable = column.nullable
             conditions[column.name] = or_(attribute.is_(None), condition) if nullable else condition
-    return conditions | _intervals(table) | _of_forecasts(table)
+    return conditions | _intervals(table) | _of_forecasts(table) | _of_trades(table)
 
 
 def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement[bool] | None:
@@ -235,14 +173,14 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
         within = column.between(*(bounds or (-(2**31), 2**31 - 1)))
         return and_(within, _on_sqlite(func.typeof(column) == "integer"))
     if isinstance(column.type, Float):
-        return and_(column.between(*(bounds or _NUMBER)))
+        return and_(column.between(*(bounds or NUMBER)))
     if isinstance(getattr(column.type, "impl", column.type), DateTime):
         day_and_time, fraction = func.substr(column, 1, 19), func.substr(column, 20)
         is_time = and_(
             func.datetime(day_and_time, "+0 days") == day_and_time,  # no 30th of February
             or_(fraction == "", fraction.op("GLOB")(f".{'[0-9]' * 6}")),
         )
-        return and_(column.between(*_YEARS), _on_sqlite(is_time))
+        return and_(column.between(*YEARS), _on_sqlite(is_time))
     return None
 
 
@@ -268,6 +206,10 @@ def _of_forecasts(table: type[Base]) -> dict[str, ColumnElement[bool]]:
         "target_date before as_of": or_(table.as_of.is_(None), table.target_date > table.as_of),
         "predicted_close far from last_close": or_(last.is_(None), like),
     }
+
+
+def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
+    return {"side": Trade.side.in_(SIDES)} if table is Trade else {}
 
 
 # what is said of them -----------------------------------------------------------------------

@@ -31,22 +31,15 @@ from tradingbot.cli.main import app
 from tradingbot.data.cache import HistoryCache
 from tradingbot.markets.candles import Bars
 from tradingbot.persistence.columns import Base, Json
-from tradingbot.persistence.damage import NEWER, count_damaged, damaged_rows
+from tradingbot.persistence.damage import count_damaged, damaged_rows
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.ledger import ledger_parts, read_part
-from tradingbot.persistence.models import (
-    BotPosition,
-    BotRow,
-    BotValue,
-    KronosForecast,
-    KronosPrediction,
-    Trade,
-)
+from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction, Trade
+from tradingbot.persistence.row_ranges import NEWER
 
-MONEY = {BotRow, BotPosition, BotValue, Trade}  # nothing is left out of these
 TABLES = sorted(  # the same for each worker
-    (one.class_ for one in Base.registry.mappers if one.class_ not in MONEY),
+    (one.class_ for one in Base.registry.mappers if one.class_ is not BotRow),
     key=lambda table: table.__tablename__,
 )
 
@@ -77,7 +70,8 @@ def possible_row(table: type[Base]) -> dict[str, Any]:
                 row[column.name] = 0.5
             case _:
                 row[column.name] = LAST
-    return row | ({"target_date": LAST + timedelta(days=1)} if "target_date" in row else {})
+    row |= {"target_date": LAST + timedelta(days=1)} if "target_date" in row else {}
+    return row | ({"side": "buy"} if table is Trade else {})
 
 
 def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
@@ -125,6 +119,7 @@ def test_a_damaged_row_is_left_out_and_counted_whatever_its_damage(
     sqlite_url: str, table: type[Base]
 ) -> None:
     with get_db_session(sqlite_url) as session:
+        session.execute(insert(BotRow), [{"name": "AAPL", "portfolio": {}}])
         session.execute(insert(table), [possible_row(table)])
     key = [column.name for column in table.__table__.primary_key]
     damages = list(accidents(table))
@@ -166,7 +161,7 @@ def test_every_command_goes_on_beside_damaged_rows(
             ways |= {c.name: "no json" for c in table.__table__.columns if isinstance(c.type, Json)}
         for number, (name, value) in enumerate(ways.items()):
             row = possible_row(table) | ({"id": 50 + number} if name != "id" else {})
-            apart = {"interval": f"another {number}"} if "interval" in row else {}
+            apart = {key: f"another {number}" for key in ("interval", "bot_name") if key in row}
             put(sqlite_url, table, [as_stored(only(table, row | apart) | {name: value})])
     for command in COMMANDS:
         told(sqlite_url, command)
