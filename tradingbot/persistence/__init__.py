@@ -1,1 +1,1 @@
-"""The database: models, engine, schema, locks, repositories of forecasts and runs."""
+"""The database: models, engine, schema, locks, and repositories of forecasts and runs."""

@@ -1,4 +1,4 @@
-"""Write and read candles: the tables `historic_data` and `historic_ranges`."""
+"""Read and write candles: the tables `historic_data` and `historic_ranges`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -39,7 +39,8 @@ def read_candles(
 def store_candles(
     session: Session, symbol: str, interval: str, rows: Iterable[tuple[datetime, Sequence[float]]]
 ) -> int:
-    """Insert or overwrite candles, each a time and its five numbers; the number written."""
+    """Insert or overwrite candles, each a time and five numbers. Return the number of rows
+    written."""
     key = {"symbol": symbol, "interval": interval}
     return upsert(
         session,
@@ -61,10 +62,10 @@ def delete_candles(session: Session, symbol: str, interval: str) -> None:
 def complete_since(
     session: Session, symbol: str, interval: str, *, fetched_after: datetime
 ) -> datetime | None:
-    """Return from when on `historic_data` has all older candles of a ticker.
+    """Return the time from which on `historic_data` has all candles of a ticker.
 
-    None where they were last fetched as a whole before `fetched_after`, or never, and where one of
-    them is damaged.
+    None if they were last completely fetched before `fetched_after`, or never, or if one of them is
+    damaged.
     """
     of_ticker = HistoricData.symbol == symbol, HistoricData.interval == interval
     if count_damaged(session, HistoricData, *of_ticker):
@@ -85,13 +86,13 @@ def mark_complete_since(session: Session, symbol: str, interval: str, since: dat
 
 
 def store_splits(session: Session, symbol: str, splits: Mapping[datetime, float]) -> None:
-    """Insert or overwrite splits: a split's first day -> new shares for an old one."""
+    """Insert or overwrite splits: a split's first day -> new shares per old share."""
     rows = [{"symbol": symbol, "day": day, "ratio": ratio} for day, ratio in splits.items()]
     upsert(session, HistoricSplit, rows)
 
 
 def read_splits(session: Session, symbol: str) -> dict[datetime, float]:
-    """Return the splits that the source of a ticker's candles knew, oldest first."""
+    """Return the splits known to the source of a ticker's candles, oldest first."""
     found = select(HistoricSplit.day, HistoricSplit.ratio).where(HistoricSplit.symbol == symbol)
     rows = session.execute(found.order_by(HistoricSplit.day))
     return {row.day: row.ratio for row in rows}

@@ -1,4 +1,4 @@
-"""What the tables are made of: the types of their columns, and the base of their classes."""
+"""Column types of the tables, and the base class of the models."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeEngine
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Naive UTC; a time with a zone is converted on the way in."""
+    """Naive UTC. A time with a zone is converted when it is written."""
 
     impl = DateTime
     cache_ok = True
@@ -22,13 +22,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class BarTime(UtcDateTime):
-    """The time of a bar: naive UTC, cut to the second."""
+    """The time of a bar: naive UTC, truncated to the second."""
 
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "sqlite":  # stored as text: `2024-01-02 00:00:00`
-            make: Any = sqlite.DATETIME  # which has no annotations
+            make: Any = sqlite.DATETIME  # untyped
             kind: TypeEngine[Any] = make(truncate_microseconds=True)
             return dialect.type_descriptor(kind)
         return dialect.type_descriptor(DateTime())
@@ -39,13 +39,13 @@ class BarTime(UtcDateTime):
 
 
 class Json(TypeDecorator[Any]):
-    """JSON that is an object or a list; what is stored and is none is read as an empty one."""
+    """A JSON object or list. A stored value of another type is read as an empty one."""
 
     impl = JSON
     cache_ok = True
 
     def __init__(self, kind: type[Any], *, nullable: bool = False) -> None:
-        """`kind` is dict or list. Of a nullable column None is read in place of an empty one."""
+        """`kind` is dict or list. In a nullable column None is read instead of an empty one."""
         super().__init__(none_as_null=nullable)
         self.kind = kind
         self.nullable = nullable
@@ -58,13 +58,13 @@ class Json(TypeDecorator[Any]):
         return value if isinstance(value, self.kind) else None if self.nullable else self.kind()
 
 
-JsonOfMoney = JSON().with_variant(postgresql.JSONB(), "postgresql")  # nothing is read for another
+JsonOfMoney = JSON().with_variant(postgresql.JSONB(), "postgresql")  # read as stored
 JsonObject = Json(dict)
 JsonOrNull = Json(dict, nullable=True)
 
 
 class Base(DeclarativeBase):
-    # names for every constraint, so that a later migration can speak of it on both databases
+    # explicit names, so that migrations can refer to constraints on both databases
     metadata = MetaData(
         naming_convention={
             "pk": "pk_%(table_name)s",
@@ -76,10 +76,10 @@ class Base(DeclarativeBase):
 
 
 def columns_of(table: type[Base]) -> list[Any]:
-    """All columns, for a SELECT of plain rows."""
+    """Return all columns, for a SELECT of plain rows."""
     return [getattr(table, column.key) for column in table.__table__.columns]
 
 
 def primary_key_of(table: type[Base]) -> list[Any]:
-    """The columns of the primary key."""
+    """Return the columns of the primary key."""
     return [getattr(table, column.key) for column in table.__table__.primary_key]

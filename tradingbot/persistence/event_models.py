@@ -1,4 +1,4 @@
-"""The tables of events on paths: what was believed of each, and how good that was."""
+"""The tables of events of sample paths: stored probabilities and their scores."""
 
 from datetime import datetime
 from typing import Any
@@ -8,13 +8,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from tradingbot.persistence.columns import BarTime, Base, Json, UtcDateTime
 
-ALL_EVENTS = "*"  # in KronosEventScore.event
+ALL_EVENTS = "*"  # value of KronosEventScore.event
 
 
 class KronosEvent(Base):
-    """The ledger of events: how likely each was by the end of a bar, when its forecast was made.
+    """The ledger of events: the probability of each event by the end of a bar, as forecast.
 
-    The key of `kronos_forecasts` and the event's name. Rows are added and never changed.
+    The key is that of `kronos_forecasts` plus the event's name. Rows are added and never changed.
     """
 
     __tablename__ = "kronos_events"
@@ -23,24 +23,25 @@ class KronosEvent(Base):
     interval: Mapped[str] = mapped_column(primary_key=True)
     model_name: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
-    target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)  # by the end of it
+    # the event happens by the end of this bar
+    target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
     bars_hash: Mapped[str] = mapped_column(primary_key=True, server_default="")
-    event: Mapped[str] = mapped_column(primary_key=True)  # "touch +2%", as in path_events
+    event: Mapped[str] = mapped_column(primary_key=True)  # such as "touch +2%", as in path_events
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
     horizon_days: Mapped[int]  # steps ahead: 1 = the next bar
-    last_close: Mapped[float]  # from which its levels follow
-    probability: Mapped[float]  # share of the paths, moved onto what was served
-    low: Mapped[float]  # its 95 % interval: the Monte Carlo error alone
+    last_close: Mapped[float]  # basis of the event's levels
+    probability: Mapped[float]  # share of the paths, after moving them onto the served quantiles
+    low: Mapped[float]  # its 95 % interval, from the Monte Carlo error alone
     high: Mapped[float]
-    mean: Mapped[float | None]  # per cent: of a drawdown or range, the mean over the paths
+    mean: Mapped[float | None]  # per cent: mean drawdown or range over the paths
 
 
 BIN = ("from", "to", "n", "probability", "frequency", "low", "high")  # the last two may be missing
 
 
 class Bins(Json):
-    """A list of objects of the numbers BIN; [] for what is stored and is none."""
+    """A list of objects with the numbers BIN; [] for an invalid stored value."""
 
     cache_ok = True
 
@@ -60,31 +61,32 @@ def _is_bin(one: object) -> bool:
 
 
 class KronosEventScore(Base):
-    """How good the chances of one event were: of one ticker or all, one step ahead or all.
+    """Scores of one event's probabilities: one ticker or all, one step ahead or all.
 
-    A measure is None where too few chances stand behind it, or where it says nothing.
+    A score is None with too few probabilities, or if it is not defined.
     """
 
     __tablename__ = "kronos_event_scores"
 
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" if unknown
     interval: Mapped[str] = mapped_column(primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)  # or ALL_SYMBOLS
     event: Mapped[str] = mapped_column(primary_key=True)  # or ALL_EVENTS
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # or ALL_STEPS
-    n: Mapped[int]  # chances with an outcome
-    sessions: Mapped[int]  # distinct target dates among them
+    n: Mapped[int]  # probabilities with an outcome
+    sessions: Mapped[int]  # number of distinct target dates
     first_target: Mapped[datetime] = mapped_column(BarTime)
     last_target: Mapped[datetime] = mapped_column(BarTime)
-    mean_probability: Mapped[float | None]  # what was said
-    frequency: Mapped[float | None]  # what happened
+    mean_probability: Mapped[float | None]  # mean of the forecast probabilities
+    frequency: Mapped[float | None]  # share of cases in which the event happened
     brier: Mapped[float | None]  # mean of (probability - outcome)²
-    base_brier: Mapped[float | None]  # of who always says `frequency`
+    base_brier: Mapped[float | None]  # Brier score of always forecasting `frequency`
     brier_skill: Mapped[float | None]  # 1 - brier ÷ base_brier
-    skill_low: Mapped[float | None]  # its 95 % interval; of all steps only
+    skill_low: Mapped[float | None]  # its 95 % interval; only over all steps
     skill_high: Mapped[float | None]
-    reliability: Mapped[float | None]  # of brier, what wrong chances cost: 0 is best
-    resolution: Mapped[float | None]  # and what different chances gain
-    bins: Mapped[list[dict[str, Any]]] = mapped_column(Bins)  # ten of BIN; [] for too few
+    reliability: Mapped[float | None]  # part of the Brier score due to miscalibration; 0 is best
+    resolution: Mapped[float | None]  # part of the Brier score gained by distinguishing cases
+    # ten bins with the fields BIN; [] with too few probabilities
+    bins: Mapped[list[dict[str, Any]]] = mapped_column(Bins)
     scored_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,4 +1,4 @@
-"""Events on paths: stored chances read back, and their scores in kronos_event_scores."""
+"""Read stored event probabilities, and read and write their scores in kronos_event_scores."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _EVENTS = KronosEvent
-_SAME = 1e-3  # closes that differ by a smaller share are corrections, and no split lies between
+_SAME = 1e-3  # closes that differ by a smaller share are corrections, not splits
 
 
 @dataclass(frozen=True)
 class StoredChance:
-    """What was believed of one event by the end of one bar."""
+    """The stored probability of one event by the end of one bar."""
 
     event: str
-    revision: str  # "" where it is not known
+    revision: str  # "" if unknown
     as_of: datetime
     target: datetime
     step: int
@@ -40,10 +40,10 @@ class StoredChance:
 def event_parts(
     session: "Session", *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> list[LedgerPart]:
-    """Return what is stored of events by ticker, interval and model, in this order.
+    """Return the parts of the event ledger by ticker, interval and model, in this order.
 
     Args:
-        model: Only this model's chances.
+        model: Only this model's probabilities.
         symbols: Only those of these tickers.
     """
     key = (_EVENTS.symbol, _EVENTS.interval, _EVENTS.model_name)
@@ -56,9 +56,9 @@ def event_parts(
 
 
 def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChance]:
-    """Return the chances of this part by event, `as_of` and target.
+    """Return the probabilities of this part by event, `as_of` and target.
 
-    Of several vintages the one that counts for its forecast counts.
+    Of several vintages the same one counts as for the forecast.
     """
     query = (
         select(
@@ -88,7 +88,7 @@ def read_events(sessions: SessionFactory, part: LedgerPart) -> list[StoredChance
 
 
 def store_event_scores(session: "Session", rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert or overwrite scores, by the columns of KronosEventScore; the number of rows."""
+    """Insert or overwrite scores, by the columns of KronosEventScore. Return the number of rows."""
     return upsert(session, KronosEventScore, rows)
 
 
@@ -100,7 +100,7 @@ def delete_event_scores_before(
     symbols: Collection[str] | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Delete scores counted before `moment`; arguments as in `scores.delete_scores_before`."""
+    """Delete scores computed before `moment`; arguments as in `scores.delete_scores_before`."""
     outdated = delete(KronosEventScore).where(
         KronosEventScore.scored_at < moment, *_matching(KronosEventScore, model, symbols)
     )
@@ -112,9 +112,9 @@ def delete_event_scores_before(
 def read_event_scores(
     session: "Session", *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> Sequence[Row[Any]]:
-    """Return all scores in the order of their key, or one model's, or those of some tickers.
+    """Return all scores in the order of their key, or those of one model or of some tickers.
 
-    With `symbols` the scores of all tickers together are among them.
+    With `symbols`, the scores over all tickers are included.
     """
     table = KronosEventScore
     names = None if symbols is None else [*symbols, ALL_SYMBOLS]
@@ -125,7 +125,8 @@ def read_event_scores(
 def event_scores_of(
     session: "Session", *, model: str, revision: str, interval: str
 ) -> Sequence[KronosEventScore]:
-    """Return one model's scores of all tickers and steps; those of all events together first."""
+    """Return one model's scores over all tickers and steps. Those of all events together are
+    first."""
     return session.scalars(
         select(KronosEventScore)
         .where(
@@ -140,9 +141,9 @@ def event_scores_of(
 
 
 def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> list[Forecast]:
-    """Return stored forecasts with the chances that are stored beside them, by the event's name.
+    """Return stored forecasts with their stored event probabilities.
 
-    As they are where the schema is older. Prices in an event's words are not restated: after a
+    With an older schema they are unchanged. Event levels given as prices are not restated: after a
     split such events are left out.
     """
     every = list(forecasts)
@@ -174,10 +175,10 @@ def newest_chances(
     closes: Mapping[str, float | None],
     as_of: datetime,
 ) -> Iterator[Row[Any]]:
-    """Yield the chances that forecasts of `as_of` came with, step by step.
+    """Yield the event probabilities of forecasts of `as_of`, step by step.
 
-    `closes` are the tickers, and what the bar of `as_of` closes at in today's candles, where that
-    is known. Events that name a price are left out where a split has changed what it means.
+    `closes` maps the tickers to the close of the `as_of` bar in today's candles, or None if
+    unknown. Events that name a price are left out if a split has changed its meaning.
     """
     for row in session.execute(
         select(*columns_of(KronosEvent))
@@ -199,12 +200,12 @@ def newest_chances(
 
 
 def _means_the_same(row: Any, close: float | None) -> bool:
-    """Whether the event's words mean the same where the bar of its `as_of` closes at `close`."""
+    """Return whether the event has the same meaning if its `as_of` bar closes at `close`."""
     if abs(price_scale(row.last_close, close) - 1) < _SAME:
         return True
     try:
         return all(level.is_move for level in parse_event(row.event).levels)
-    except ValueError:  # of a later version
+    except ValueError:  # written by a later version
         return False
 
 
@@ -215,7 +216,7 @@ def _vintage(of: KronosEvent | Forecast) -> tuple[Any, ...]:
 def _chances(
     forecast: Forecast, by_event: Mapping[str, Mapping[datetime, KronosEvent]]
 ) -> tuple[EventChance, ...]:
-    """Those that are known by the end of each of its bars."""
+    """Return the events that are known by the end of each of the forecast's bars."""
     found = []
     for event, by_target in by_event.items():
         rows = [by_target.get(bar.target_date) for bar in forecast.bars]

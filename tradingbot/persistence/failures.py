@@ -1,4 +1,4 @@
-"""What a database's refusal means: an error of ours, with the way out."""
+"""Convert database errors to our own errors, with a way out."""
 
 import re
 
@@ -8,48 +8,52 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tradingbot.errors import ConfigError, DatabaseError, DatabaseUnavailable, KronosError
 from tradingbot.persistence.url import redact, without_password
 
-# SQLSTATEs besides those of a lost connection (08…): deadlock, too many connections, lock timeout,
-# a server that is shut down, crashed, starts, or has closed an idle session.
+# SQLSTATEs of transient errors besides those of a lost connection (08…): deadlock, too many
+# connections, lock timeout, and a server that shut down, crashed, is starting, or closed an idle
+# session.
 _PASSING = ("40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "57P05", "25006")
 NO_RIGHT = "42501"
-REFUSED = ("25006", NO_RIGHT)  # the first: read-only, as a standby is until it takes over
-# What a server says to who may not connect, which comes without a SQLSTATE.
+REFUSED = ("25006", NO_RIGHT)  # the first: read-only, such as a standby until it takes over
+# Messages of a server that refuses a connection; they have no SQLSTATE.
 _FINAL = re.compile(
     r"authentication failed|does not exist|no pg_hba.conf entry|not permitted"
     r"|no such (database|user)|unsupported startup parameter"
 )
-# What Postgres's client library says of an address before it connects anywhere.
+# Messages of Postgres's client library about an address, before it connects.
 _WRONG_ADDRESS = re.compile(
     r"invalid (integer value|port number|connection option|\S+ value:|\S+ value \S|value for)"
     r"|could not match \d+|definition of service|could not parse network address"
 )
-# What pgbouncer says with pool_mode=statement, where nothing of this program can work.
+# Message of pgbouncer with pool_mode=statement, with which this program cannot work.
 _NO_TRANSACTIONS = "transaction blocks not allowed in statement pooling mode"
 
 
 def unreachable(address: URL, error: SQLAlchemyError) -> KronosError:
-    """Return an error in one line: which database, what it said, the way out.
+    """Return an error in one line: the database, its message, the way out.
 
-    It is a DatabaseUnavailable if it may pass, a ConfigError for a wrong option or a pooler that
-    refuses transactions, else a DatabaseError.
+    The result is a DatabaseUnavailable if the error is transient, a ConfigError for a wrong option
+    or a pooler that refuses transactions, else a DatabaseError.
     """
-    said = without_password(address, " ".join(str(getattr(error, "orig", None) or error).split()))
-    if _NO_TRANSACTIONS in said:
+    message = without_password(
+        address, " ".join(str(getattr(error, "orig", None) or error).split())
+    )
+    if _NO_TRANSACTIONS in message:
         return ConfigError(
-            f"database {redact(address)}: a pooler stands before it that allows no transactions "
+            f"database {redact(address)}: a pooler in front of it allows no transactions "
             "(pool_mode=statement): use pool_mode=session, or the server's own port"
         )
-    if _WRONG_ADDRESS.search(said):
+    if _WRONG_ADDRESS.search(message):
         return ConfigError(
-            f"database {redact(address)}: {said}; correct that in DATABASE_URL (or POSTGRES_*)"
+            f"database {redact(address)}: {message}; correct that in DATABASE_URL (or POSTGRES_*)"
         )
-    way_out = _way_out(address, error, said)
-    kind = DatabaseUnavailable if _may_pass(address, error, said) else DatabaseError
-    return kind(f"database {redact(address)}: {said}; {way_out}")
+    way_out = _way_out(address, error, message)
+    kind = DatabaseUnavailable if _may_pass(address, error, message) else DatabaseError
+    return kind(f"database {redact(address)}: {message}; {way_out}")
 
 
-def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
-    """What to do about it. Only of a server that has said nothing it is asked whether it is up."""
+def _way_out(address: URL, error: SQLAlchemyError, message: str) -> str:
+    """Return what to do about the error. Suggest that the server is down only if it sent no
+    message."""
     sqlite = address.get_backend_name() == "sqlite"
     if isinstance(error, DBAPIError) and lacks_something(error):
         return (
@@ -60,15 +64,15 @@ def _way_out(address: URL, error: SQLAlchemyError, said: str) -> str:
     if sqlstate(error) in REFUSED:
         return "use a database, and a user, that may be written to"
     for pattern, way_out in _SQLITE_WAYS_OUT if sqlite else _WAYS_OUT:
-        if pattern.search(said):
+        if pattern.search(message):
             return way_out
     if sqlite:
         return "check that file, or set DATABASE_URL"
     code = sqlstate(error)
     if code and not code.startswith("08") and code not in _DOWN:
-        return "the server's log says more"
-    if "FATAL:" in said and not _GOES_DOWN.search(said):
-        return "the server, or a pooler before it, refuses: its log says more"
+        return "see the server's log"
+    if "FATAL:" in message and not _GOES_DOWN.search(message):
+        return "the server, or a pooler in front of it, refuses: see its log"
     return "is the server up, and is DATABASE_URL (or POSTGRES_*) right?"
 
 
@@ -128,24 +132,24 @@ _SQLITE_WAYS_OUT = [
 ]
 
 
-def _may_pass(address: URL, error: SQLAlchemyError, said: str) -> bool:
+def _may_pass(address: URL, error: SQLAlchemyError, message: str) -> bool:
     if address.get_backend_name() == "sqlite":
-        return "locked" in said
+        return "locked" in message
     if not isinstance(error, DBAPIError):
         return False
     if code := sqlstate(error):
         return code.startswith("08") or code in _PASSING
-    return not _FINAL.search(said)
+    return not _FINAL.search(message)
 
 
 def lacks_something(error: DBAPIError) -> bool:
-    """Whether a table or column is not there, as in a schema that nobody has upgraded yet."""
+    """Return whether a table or column is missing, as in a schema that is not upgraded yet."""
     if code := sqlstate(error):
         return code in ("42P01", "42703")
     return str(error.orig).startswith(("no such table", "no such column"))
 
 
 def sqlstate(error: SQLAlchemyError) -> str | None:
-    """Postgres's code for what went wrong; None if it could not even say."""
+    """Return Postgres's error code, or None if there is none."""
     orig = getattr(error, "orig", None)
     return getattr(orig, "pgcode", None) or getattr(orig, "sqlstate", None)

@@ -1,4 +1,4 @@
-"""A lock that is a file beside a SQLite database."""
+"""A lock file next to a SQLite database."""
 
 import fcntl
 import json
@@ -17,17 +17,17 @@ from tradingbot.runtime.clock import now
 from tradingbot.runtime.locking import Holder
 from tradingbot.runtime.signals import signals_held
 
-LONGEST_TEXT = 4096  # characters of a lock file that are read
+MAX_TEXT = 4096  # characters of a lock file to read
 
 
 class FileLock:
-    """A file with flock(2). It says who had it last, and stays when nobody has it.
+    """A lock file with flock(2). It contains the last holder, and is kept after a release.
 
-    Its text is one JSON object: {"who": …, "process": 7, "host": …, "since": "2026-11-22T…"}
-    Version 0.1 wrote a sentence; what cannot be read as such an object is taken for a name.
+    The text is one JSON object: {"who": …, "process": 7, "host": …, "since": "2026-11-22T…"}.
+    Version 0.1 wrote a sentence; any other text is read as a name.
 
-    It is a regular file, of this user or of the database's owner, and no link: in a folder that
-    others can write to, whatever they put in its place would be emptied.
+    It must be a regular file, not a link, owned by this user or the database's owner. Otherwise, in
+    a folder that others can write to, they could make this program truncate another file.
     """
 
     def __init__(self, path: Path, who: str, *, database: Path) -> None:
@@ -45,8 +45,8 @@ class FileLock:
     def renew(self) -> bool:
         if self._file is None:
             return False
-        with suppress(OSError):  # a file of another user: it can be locked, not be marked
-            os.utime(self._file.fileno())  # a sign of life
+        with suppress(OSError):  # another user's file can be locked, but not touched
+            os.utime(self._file.fileno())  # shows activity
         return True
 
     def release(self) -> None:
@@ -57,14 +57,14 @@ class FileLock:
     def held_by(self) -> Holder:
         try:
             with self._open(os.O_RDONLY, "r") as file:
-                text = file.read(LONGEST_TEXT).strip()
+                text = file.read(MAX_TEXT).strip()
                 active = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
         except OSError:
             text = ""
         return _holder_from(text, active) if text else Holder("another process")
 
     def is_held(self) -> bool | None:
-        # to try would be to have it for a moment, in which a run would find it taken
+        # trying the lock would hold it for a moment, and a run could find it taken
         if not is_there(self._path):
             return False
         holder = self.held_by()
@@ -74,7 +74,7 @@ class FileLock:
             os.kill(holder.process, 0)
         except (ProcessLookupError, OverflowError):
             return False
-        except PermissionError:  # it is another user's
+        except PermissionError:  # another user's process
             pass
         return True
 
@@ -97,7 +97,7 @@ class FileLock:
                 self._file.write(_text_of(self._who))
                 self._file.flush()
                 return True
-            except BlockingIOError:  # a lock that was to be changed into another kind is gone too
+            except BlockingIOError:  # a failed conversion also drops the lock that was held
                 self.release()
                 return False
             except OSError as error:
@@ -105,10 +105,11 @@ class FileLock:
                 raise DatabaseError(f"{self._path} cannot be locked: {error.strerror}") from error
 
     def _open(self, flags: int, mode: str) -> IO[str]:
-        """The file, unless somebody has put something else in its place; OSError."""
+        """Open the file. Raise OSError if it is a link or not a regular file of the expected
+        owner."""
         if self._path.is_symlink():
             raise OSError(0, "it is a link; remove it")
-        # without waiting, where it is a pipe
+        # without waiting, in case it is a pipe
         flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._path, flags, 0o666)
         if wrong := self._wrong_with(os.fstat(descriptor)):
@@ -128,7 +129,7 @@ class FileLock:
 
 
 def _text_of(who: str) -> str:
-    """What a lock file says."""
+    """Return the text of the lock file."""
     facts = {
         "who": who,
         "process": os.getpid(),
@@ -139,7 +140,7 @@ def _text_of(who: str) -> str:
 
 
 def _holder_from(text: str, active: datetime) -> Holder:
-    """What a lock file said; its whole text is a name where that is not what we write."""
+    """Parse the text of a lock file. A text in another format is read as a name."""
     try:
         match json.loads(text):
             case {"who": str(who), "process": int(process), "host": str(host), "since": str(since)}:

@@ -1,4 +1,4 @@
-"""A forecast as rows of `kronos_predictions` and of the ledger, and back."""
+"""Convert a forecast to rows of `kronos_predictions` and of the ledger, and back."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from tradingbot.forecast import Forecast, ForecastBar, prob_above
 from tradingbot.formatting import quoted
 
 _PRICES = ("last_close", *(f"predicted_{price}" for price in ("open", "high", "low", "close")))
-_TOO_MUCH = 1e300  # for a price; Python's whole numbers can be larger than any float
+_TOO_MUCH = 1e300  # upper limit of a price; Python integers can be larger than any float
 _QUANTILES = ("close_quantiles", "calibrated_quantiles", "combined_quantiles")
 EVENT_KEY = (
     *("symbol", "interval", "model_name", "as_of", "target_date", "bars_hash"),
@@ -20,7 +20,7 @@ EVENT_KEY = (
 
 
 def prediction_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
-    """The columns of KronosPrediction."""
+    """Return the columns of KronosPrediction."""
     return _common_columns(forecast, bar) | {
         "close_p10": float(bar.close_quantiles[0.1]),
         "close_p50": float(bar.close_quantiles[0.5]),
@@ -29,12 +29,12 @@ def prediction_row(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
 
 
 def ledger_row(forecast: Forecast, bar: ForecastBar, *, challenger: bool) -> dict[str, Any]:
-    """The columns of KronosForecast."""
-    said = bar.raw or bar
+    """Return the columns of KronosForecast."""
+    raw = bar.raw or bar
     calibrated = _calibrated(forecast, bar)
     return _common_columns(forecast, bar) | {
-        "prob_up": float(said.prob_up),
-        "close_quantiles": _by_level(said.close_quantiles),
+        "prob_up": float(raw.prob_up),
+        "close_quantiles": _by_level(raw.close_quantiles),
         "calibrated_quantiles": calibrated and _by_level(calibrated),
         "combined_quantiles": forecast.shares and _by_level(bar.close_quantiles),
         "challenger": challenger,
@@ -43,7 +43,8 @@ def ledger_row(forecast: Forecast, bar: ForecastBar, *, challenger: bool) -> dic
 
 
 def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
-    """The columns of KronosEvent, of each event and bar; ValueError for a number that is none."""
+    """Yield the columns of KronosEvent for each event and bar. Raise ValueError for NaN or
+    infinity."""
     for chance in forecast.events:
         for at, bar in enumerate(forecast.bars):
             numbers = {
@@ -72,12 +73,13 @@ def event_rows(forecast: Forecast) -> Iterator[dict[str, Any]]:
 
 
 def vintage_of(row: Any) -> tuple[Any, ...]:
-    """What the rows of one forecast have in common: its model, and the candles that this saw."""
+    """Return what the rows of one forecast have in common: the model, and the hash of its
+    candles."""
     return row.model_name, row.model_revision, row.bars_hash or ""
 
 
 def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
-    """ValueError for a number that is NaN or infinite, or without one of three quantiles."""
+    """Raise ValueError for a NaN or infinite number, or if one of three quantiles is missing."""
     where = f"{forecast.symbol} {forecast.interval} step {bar.step}"
     numbers = (forecast.last_close, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.prob_up)
     if not all(map(math.isfinite, (*numbers, *bar.close_quantiles.values()))):
@@ -91,10 +93,11 @@ def check_storable(forecast: Forecast, bar: ForecastBar) -> None:
 
 
 def forecast_of(rows: Sequence[Any]) -> Forecast:
-    """From the rows of one model, step 1 first, each of either table with both's quantiles.
+    """Return the forecast in rows of one model, step 1 first, of either table with both's
+    quantiles.
 
     Raises:
-        DataError: A row is damaged: no forecast can have such numbers.
+        DataError: A row is damaged: its numbers are impossible.
     """
     first = rows[0]
     for row in rows:
@@ -113,7 +116,7 @@ def forecast_of(rows: Sequence[Any]) -> Forecast:
         made_at=first.prediction_made_at,
         last_close=first.last_close,
         samples=first.samples,
-        seed=None,  # not kept
+        seed=None,  # not stored
         bars=tuple(_bar(row) for row in rows),
         calibration=first.calibration,
         shares=first.shares,
@@ -122,7 +125,7 @@ def forecast_of(rows: Sequence[Any]) -> Forecast:
 
 
 def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
-    # float(): psycopg2 cannot write the numbers of numpy
+    # float(), because psycopg2 cannot write numpy's numbers
     return {
         "symbol": forecast.symbol,
         "interval": forecast.interval,
@@ -147,7 +150,7 @@ def _common_columns(forecast: Forecast, bar: ForecastBar) -> dict[str, Any]:
 
 
 def _calibrated(forecast: Forecast, bar: ForecastBar) -> Mapping[float, float] | None:
-    """The model's own quantiles, calibrated, if they are."""
+    """Return the model's own quantiles, calibrated, or None."""
     if forecast.shares is not None:
         return bar.calibrated
     return None if bar.raw is None else bar.close_quantiles
@@ -158,7 +161,7 @@ def _by_level(quantiles: Mapping[float, float]) -> dict[str, float]:
 
 
 def _damage(row: Any) -> str | None:
-    """What is wrong with its numbers, as "predicted_close is nan"; None: nothing."""
+    """Describe invalid numbers, such as "predicted_close is nan"; None if there are none."""
     for name in _PRICES:
         price = getattr(row, name)
         if price is not None and not _is_price(price):
@@ -201,7 +204,11 @@ def _is_share(value: object) -> bool:
 
 
 def _bar(row: Any) -> ForecastBar:
-    said = row.close_quantiles or {"0.1": row.close_p10, "0.5": row.close_p50, "0.9": row.close_p90}
+    quantiles = row.close_quantiles or {
+        "0.1": row.close_p10,
+        "0.5": row.close_p50,
+        "0.9": row.close_p90,
+    }
     bar = ForecastBar(
         step=row.horizon_days,
         target_date=row.target_date,
@@ -210,7 +217,7 @@ def _bar(row: Any) -> ForecastBar:
         low=row.predicted_low,
         close=row.predicted_close,
         volume=row.predicted_volume,
-        close_quantiles=quantiles_of(said),
+        close_quantiles=quantiles_of(quantiles),
         prob_up=row.raw_prob_up if row.close_quantiles else row.prob_up,
     )
     calibrated = row.calibrated_quantiles and quantiles_of(row.calibrated_quantiles)
@@ -228,5 +235,5 @@ def _bar(row: Any) -> ForecastBar:
 
 
 def quantiles_of(by_level: Mapping[str, float]) -> dict[float, float]:
-    """Level -> price, ascending, from a column of JSON: JSONB keeps no order."""
+    """Return level -> price, ascending, from a JSON column. JSONB does not keep the order."""
     return dict(sorted((float(level), price) for level, price in by_level.items()))

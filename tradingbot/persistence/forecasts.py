@@ -1,4 +1,4 @@
-"""Forecasts into the database and back: `kronos_predictions` (the latest) and the ledger."""
+"""Read and write forecasts: `kronos_predictions` (the latest) and the ledger."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-CloseAt = Callable[[datetime], float | None]  # what a bar closes at by today's candles, if known
+CloseAt = Callable[[datetime], float | None]  # returns a bar's close in today's candles, if known
 
 _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
     KronosPrediction,
@@ -48,15 +48,17 @@ _TABLES: tuple[type[KronosPrediction] | type[KronosForecast], ...] = (
 def store_forecasts(
     session: Session, forecasts: Sequence[Forecast], *, challenger: bool = False
 ) -> int:
-    """Writes forecasts into their tables; the number of prediction rows inserted or updated.
+    """Write forecasts into their tables. Return the number of prediction rows written.
 
-    Those of a challenger go into the ledger alone.
+    A challenger's forecasts are only written to the ledger.
 
-    `kronos_predictions` keeps the newest `as_of` of each future bar and, for the same one, what
-    was stored last. The ledger keeps the first forecast of each `as_of` and set of candles, and
-    `kronos_events` its events; in both a damaged row is replaced. Raises ValueError, before
-    anything is written, when a number is NaN or infinite or one of the quantiles 0.1, 0.5 and 0.9
-    is missing. The caller commits.
+    `kronos_predictions` keeps, for each future bar, the forecast with the newest `as_of`, and of
+    equal ones the last stored. The ledger keeps the first forecast of each `as_of` and set of
+    candles, and `kronos_events` its events. In both, damaged rows are replaced. The caller commits.
+
+    Raises:
+        ValueError: Before writing, if a number is NaN or infinite, or one of the quantiles 0.1, 0.5
+            and 0.9 is missing.
     """
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     vintages: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -64,7 +66,7 @@ def store_forecasts(
     for forecast in sorted(forecasts, key=lambda forecast: forecast.as_of):
         for bar in forecast.bars:
             check_storable(forecast, bar)
-            # Postgres refuses a statement that meets the same row twice
+            # Postgres refuses to write the same row twice in one statement
             target = bar.target_date.replace(microsecond=0)
             key = (forecast.symbol, forecast.interval, forecast.model_name, target)
             latest[key] = prediction_row(forecast, bar)
@@ -90,12 +92,12 @@ def already_stored(
     bars: Mapping[str, str] | None = None,
     challenger: bool = False,
 ) -> set[str]:
-    """Those of `symbols` whose steps 1 to `horizon` are all there for their `as_of`.
+    """Return the tickers whose steps 1 to `horizon` are all stored for their `as_of`.
 
-    With `bars`, a hash of each ticker's candles, only what was made from these counts, or what
-    does not tell from which it was made.
-    In either table: `kronos_predictions` gives days that a newer `as_of` has too to that one.
-    What was made by a challenger counts for a `challenger` alone: bots were not given it.
+    With `bars`, a hash of each ticker's candles, only forecasts from these candles or without a
+    hash count. Both tables are searched, because `kronos_predictions` loses rows of days that a
+    newer `as_of` also forecasts. A challenger's forecasts count only if `challenger` is set,
+    because they were not given to bots.
     """
     complete: set[tuple[str, datetime | None, str]] = set()
     for table in _TABLES:
@@ -133,14 +135,13 @@ def latest_stored(
     close_at: CloseAt | None = None,
     believed: datetime | None = None,
 ) -> Forecast | None:
-    """The stored forecast of exactly this `as_of` with all `horizon` bars, or None.
+    """Return the stored forecast of exactly this `as_of` with all `horizon` bars, or None.
 
-    Its prices are restated to the scale of today's candles, by which the bar that it was made from
-    closes at `close_at(as_of)`; where that is not known, to the candles that the database keeps.
-    What `kronos_predictions` has counts, else what the ledger has. Where several models have one,
-    and none is named, the newest made counts, but for those of challengers; of those made until
-    `believed`, if it is given, as the ledger has them. All quantiles of the ledger come with it,
-    unless the forecast was replaced since: then 0.1, 0.5 and 0.9 are what is known of it.
+    Its prices are restated to today's candles, in which its `as_of` bar closes at
+    `close_at(as_of)`, or, if that is unknown, to the candles in the database. `kronos_predictions`
+    takes precedence over the ledger. Without a model name the newest forecast counts, not those of
+    challengers; with `believed`, the newest made until then, with the ledger first. The ledger's
+    quantiles are included unless the forecast was replaced; then only 0.1, 0.5 and 0.9 are known.
     """
     latest = select(
         *columns_of(KronosPrediction),
@@ -175,7 +176,7 @@ def latest_stored(
                 *(_given(table) if model_name is None else [table.model_name == model_name]),
             ).order_by(*late, made_at.desc(), table.horizon_days)
         )
-        # a vintage -> step -> row, the one made last first; vintages are never mixed
+        # vintage -> step -> row, the newest first; vintages are never mixed
         steps_of: dict[tuple[Any, ...], dict[int, Any]] = {}
         for row in rows:
             steps_of.setdefault(vintage_of(row), {}).setdefault(row.horizon_days, row)
@@ -199,18 +200,16 @@ def stored_forecast(
     sessions: SessionFactory | None = None,
     close_at: CloseAt | None = None,
 ) -> Forecast | None:
-    """All `horizon` daily bars as of the latest session that is complete at `now`, or None.
+    """Return all `horizon` daily bars as of the latest session complete at `now`, or None.
 
-    Restated as by `latest_stored`.
-
-    A database that cannot be read counts as empty: this is the fallback already. By default it
-    is the configured one.
+    Prices are restated as by `latest_stored`. An unreadable database counts as empty, because this
+    is the fallback already. The default is the configured database.
     """
     try:
         if sessions is None and not database_exists(database_url()):
             return None
         as_of = latest_complete_session(symbol, now)
-        # a bot that only looks must not be the one who upgrades the schema
+        # a reader must not upgrade the schema
         with (sessions or partial(get_db_session, create=False))() as session:
             return latest_stored(
                 session, symbol, interval="1d", horizon=horizon, as_of=as_of, close_at=close_at
@@ -221,18 +220,19 @@ def stored_forecast(
 
 
 def _given(table: type[KronosPrediction] | type[KronosForecast]) -> list[ColumnElement[bool]]:
-    """What leaves out forecasts that bots were not given."""
+    """Return the condition that excludes forecasts that were not given to bots."""
     return [table.challenger.is_(False)] if table is KronosForecast else []
 
 
 def _is_as_new(proposed: Any) -> ColumnElement[bool]:
-    """Unknown in rows of the first published layout: any other is newer, as of damaged rows."""
+    """Rows of the first published schema have no as_of; any other row is newer. Damaged rows
+    too."""
     stored = KronosPrediction.__table__.c.as_of
     return or_(stored.is_(None), proposed.as_of >= stored, damaged(KronosPrediction))
 
 
 def _close_kept(session: Session, forecast: Forecast) -> float | None:
-    """What the bar of `as_of` closes at by the candles that the database keeps."""
+    """Return the close of the `as_of` bar in the candles of the database."""
     return session.scalar(
         select(HistoricData.close).where(
             HistoricData.symbol == forecast.symbol,

@@ -1,4 +1,4 @@
-"""Read the ledger `kronos_forecasts`, a ticker at a time, as arrays."""
+"""Read the ledger `kronos_forecasts` as arrays, one ticker at a time."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _CHUNK = 5000  # rows whose JSON is decoded at once
 _LEDGER = KronosForecast
 
 
-Targets = tuple[datetime, datetime]  # of target sessions later than the first, before the second
+Targets = tuple[datetime, datetime]  # target sessions after the first time and before the second
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class LedgerPart:
 
 @dataclass(frozen=True)
 class LedgerRows:
-    """n forecasts, sorted by `as_of`, then `target`. Prices are shares of `last_close`."""
+    """n forecasts, sorted by `as_of`, then `target`. Prices are relative to `last_close`."""
 
-    revision: NDArray[Any]  # (n,) text, "" where it is not known
+    revision: NDArray[Any]  # (n,) text, "" if unknown
     as_of: Times  # (n,) whole seconds, naive UTC
     target: Times  # (n,)
     step: NDArray[np.int64]  # (n,) bars ahead
     mean: Floats  # (n,) the forecast's close
     prob_up: Floats  # (n,)
-    raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that was not stored
-    calibrated_quantiles: Floats  # (n, 19) NaN where there are none, as the next
+    raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that is not stored
+    calibrated_quantiles: Floats  # (n, 19) NaN if there are none, like the next
     combined_quantiles: Floats  # (n, 19)
-    quantiles: Floats  # (n, 19) as they were given: combined, calibrated or raw
+    quantiles: Floats  # (n, 19) as served: combined, calibrated or raw
 
 
 def ledger_parts(
@@ -60,14 +60,7 @@ def ledger_parts(
     since: datetime | None = None,
     targets: Targets | None = None,
 ) -> list[LedgerPart]:
-    """Return what the ledger holds by ticker, interval and model, in this order.
-
-    Args:
-        model: Only this model's forecasts.
-        symbols: Only forecasts of these tickers.
-        since: Only forecasts of this `as_of` or later.
-        targets: Only forecasts of these target sessions.
-    """
+    """Return the parts of the ledger by ticker, interval and model, in this order."""
     key = (_LEDGER.symbol, _LEDGER.interval, _LEDGER.model_name)
     rows = session.execute(
         select(*key, func.min(_LEDGER.as_of), func.count())
@@ -84,9 +77,9 @@ def read_part(
     since: datetime | None = None,
     targets: Targets | None = None,
 ) -> LedgerRows | None:
-    """Return the forecasts of this part, of `since` or later; None if there are none any more.
+    """Return the forecasts of this part, from `since` on; None if there are none.
 
-    They are decoded after the transaction, which a server may end while it waits.
+    They are decoded after the transaction, because a server may end an idle transaction.
     """
     query = (
         select(
@@ -97,7 +90,7 @@ def read_part(
             _LEDGER.last_close,
             _LEDGER.predicted_close,
             _LEDGER.prob_up,
-            cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
+            cast(_LEDGER.close_quantiles, Text),  # decoded together, which is faster
             cast(_LEDGER.calibrated_quantiles, Text),
             cast(_LEDGER.combined_quantiles, Text),
             _LEDGER.prediction_made_at,
@@ -119,9 +112,9 @@ def read_part(
 
 
 def first_complete(part: LedgerPart, rows: Sequence[Any]) -> Sequence[Any]:
-    """Of several vintages of a forecast the first that was made from complete bars.
+    """Return one vintage per forecast: the first that was made from complete bars.
 
-    The first one of all where none was. `rows` are sorted by as_of, target, time of making.
+    If there is none, it is the first of all. `rows` are sorted by as_of, target, time of making.
     """
     if not _has_vintages(rows):
         return rows
@@ -140,16 +133,16 @@ _forecast_of = attrgetter("as_of", "target_date")
 
 
 def _has_vintages(rows: Sequence[Any]) -> bool:
-    """Whether any forecast is there more than once."""
+    """Return whether any forecast occurs more than once."""
     forecasts = [*map(_forecast_of, rows)]
     return any(map(eq, forecasts, forecasts[1:]))
 
 
 def _closed(part: LedgerPart, as_of: datetime) -> datetime:
-    """When the bar of `as_of` was complete."""
+    """Return the time at which the bar of `as_of` was complete."""
     try:
         times = bar_closes(part.symbol, pd.DatetimeIndex([as_of]), part.interval)
-    except DataError:  # of what exchange is not known
+    except DataError:  # unknown exchange
         return as_of
     closed: datetime = times[0].to_pydatetime()
     return closed
@@ -158,7 +151,8 @@ def _closed(part: LedgerPart, as_of: datetime) -> datetime:
 def count_tickers(
     session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> int:
-    """Return how many tickers have a forecast in the ledger; arguments as in `ledger_parts`."""
+    """Return the number of tickers with a forecast in the ledger; arguments as in
+    `ledger_parts`."""
     query = select(func.count(_LEDGER.symbol.distinct())).where(*_matching(model, symbols))
     return session.scalar(query) or 0
 
@@ -166,13 +160,13 @@ def count_tickers(
 def has_forecasts(
     session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> bool:
-    """Whether the ledger has any forecast; arguments as in `ledger_parts`."""
+    """Return whether the ledger has any forecast; arguments as in `ledger_parts`."""
     query = select(_LEDGER.symbol).where(*_matching(model, symbols)).limit(1)
     return session.scalar(query) is not None
 
 
 def newest_vintage(session: Session) -> datetime | None:
-    """Return the newest `as_of` of all forecasts; None if there are none."""
+    """Return the newest `as_of` of all forecasts, or None."""
     found: datetime | None = session.scalar(select(func.max(_LEDGER.as_of)))
     return found
 
@@ -180,7 +174,7 @@ def newest_vintage(session: Session) -> datetime | None:
 def newest_of_tickers(
     session: Session, *, model: str, interval: str, since: datetime
 ) -> dict[str, datetime]:
-    """Return the newest `as_of` of each ticker that this model has forecast from `since` on."""
+    """Return the newest `as_of` of each ticker that this model has forecast since `since`."""
     rows = session.execute(
         select(_LEDGER.symbol, func.max(_LEDGER.as_of).label("newest"))
         .where(_LEDGER.model_name == model, _LEDGER.interval == interval, _LEDGER.as_of >= since)
@@ -190,7 +184,7 @@ def newest_of_tickers(
 
 
 def challengers_since(session: Session, since: datetime, *, interval: str) -> list[str]:
-    """Return the models that have forecast as challengers, as of `since` or later, by name."""
+    """Return the names of the models that have forecast as challengers since `since`, sorted."""
     models = session.scalars(
         select(_LEDGER.model_name)
         .where(_LEDGER.challenger, _LEDGER.interval == interval, _LEDGER.as_of >= since)
@@ -200,7 +194,7 @@ def challengers_since(session: Session, since: datetime, *, interval: str) -> li
 
 
 def is_challenger(session: Session, model: str, interval: str) -> bool:
-    """Whether the model's newest forecast was one beside those that bots were given."""
+    """Return whether the model's newest forecast was made as a challenger."""
     newest: bool | None = session.scalar(
         select(_LEDGER.challenger)
         .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
@@ -211,7 +205,7 @@ def is_challenger(session: Session, model: str, interval: str) -> bool:
 
 
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
-    """Return the revision that has forecast last, scored or not; None if it is not known."""
+    """Return the revision of the model's newest forecast, scored or not; None if unknown."""
     return session.scalar(
         select(_LEDGER.model_revision)
         .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
@@ -236,7 +230,7 @@ def _within(since: datetime | None, targets: Targets | None) -> list[ColumnEleme
 
 
 def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
-    """The columns of LedgerRows."""
+    """Return the columns of LedgerRows."""
     revision, as_of, target, step, last_close, close, prob_up, *texts, _ = zip(*rows, strict=True)
     raw, calibrated, combined = texts
     scale = np.array(last_close, dtype="float64")
@@ -262,6 +256,6 @@ def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
 
 
 def _times(moments: Sequence[datetime]) -> Times:
-    """As numpy does, in a twentieth of its time."""
+    """Convert to datetime64, twenty times as fast as numpy does."""
     times: Times = pd.DatetimeIndex(list(moments)).to_numpy().astype("datetime64[s]")
     return times

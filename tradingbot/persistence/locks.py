@@ -1,7 +1,7 @@
-"""Locks between processes that share a database. One vanishes with the process that holds it.
+"""Locks between processes that share a database. A lock ends with the process that holds it.
 
-On Postgres an advisory lock of a session of its own, beside a SQLite database a locked file. Nobody
-waits in here: a lock is had or not.
+On Postgres it is an advisory lock of a separate session, with SQLite a locked file. Taking a lock
+never waits.
 """
 
 import re
@@ -21,9 +21,9 @@ from tradingbot.typing import SessionFactory
 
 
 def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
-    """The lock of this name for all who use the database `url`. It is not taken yet.
+    """Return the lock of this name for all users of the database `url`. It is not taken yet.
 
-    `who` is what others are told while it is held, with this process and its machine.
+    `who` is shown to others while the lock is held, with this process and host.
     """
     engine = get_engine(url)
     if engine.dialect.name != "sqlite":
@@ -37,8 +37,11 @@ def open_lock(url: str, name: str, *, who: str = "kronosbot") -> Lock:
 
 @contextmanager
 def locked(sessions: SessionFactory, run: Lock, space: Lock) -> Iterator[Session]:
-    """A transaction of a run that has its lock, or has it again: a restart of the database ends the
-    session that held it. RunOvertaken if another run has it by now."""
+    """Open a transaction of a run that holds its lock, or has retaken it after a database restart.
+
+    Raises:
+        RunOvertaken: Another run holds the lock now.
+    """
     if not run.renew():
         raise RunOvertaken(
             "this run's lock got lost with its connection to the database, and now another run is "

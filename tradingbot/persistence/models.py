@@ -1,10 +1,10 @@
 """The tables, as SQLAlchemy models.
 
-The schema itself is made by the migrations beside this file; a test holds the two
-together. A change here needs a migration and a new `SCHEMA_VERSION`.
+The schema itself is created by the migrations next to this file; a test compares the two. A change
+here needs a migration and a new `SCHEMA_VERSION`.
 
 Times are naive UTC. Those of a bar (`as_of`, `target_date`, `timestamp`) are whole seconds, both
-when stored and when compared: midnight with stray microseconds finds the row of midnight.
+when stored and when compared: midnight plus microseconds finds the row of midnight.
 """
 
 from datetime import datetime
@@ -24,14 +24,15 @@ from tradingbot.persistence.event_models import KronosEvent as KronosEvent
 from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
 from tradingbot.runtime.clock import utcnow
 
-SCHEMA_VERSION = "0011"  # the newest migration: lets init_db see at once that nothing is to do
+# the newest migration; lets init_db see quickly that there is nothing to do
+SCHEMA_VERSION = "0011"
 
 
 class KronosPrediction(Base):
     """The latest forecast of one future bar by one model.
 
-    What may be None is so in rows of the first published layout only, which did not keep it;
-    the volume also where the model had none to learn from.
+    Nullable columns are only null in rows of the first published schema, which lacked them. The
+    volume is also null if the model had no volumes as input.
     """
 
     __tablename__ = "kronos_predictions"
@@ -43,7 +44,7 @@ class KronosPrediction(Base):
     model_name: Mapped[str] = mapped_column(primary_key=True)
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    as_of: Mapped[datetime | None] = mapped_column(BarTime)  # the newest bar the model saw
+    as_of: Mapped[datetime | None] = mapped_column(BarTime)  # the newest bar that the model saw
     horizon_days: Mapped[int]  # steps ahead: 1 = the next bar
     last_close: Mapped[float | None]
     predicted_open: Mapped[float]
@@ -51,22 +52,23 @@ class KronosPrediction(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float | None]
-    close_p10: Mapped[float | None]  # quantiles as `calibration` says
+    close_p10: Mapped[float | None]  # quantiles, post-processed as in `calibration`
     close_p50: Mapped[float | None]
     close_p90: Mapped[float | None]
-    prob_up: Mapped[float | None]  # chance of a close above last_close, as `calibration` says
+    # probability of a close above last_close, post-processed as in `calibration`
+    prob_up: Mapped[float | None]
     samples: Mapped[int | None]
-    calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or what made them
-    # of combined quantiles: forecaster -> its share; None where they are Kronos' alone
+    calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or the post-processing
+    # shares of combined quantiles: forecaster -> share; None if they are Kronos' alone
     shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    bars_hash: Mapped[str | None]  # of the candles that the model saw; None: not known
+    bars_hash: Mapped[str | None]  # hash of the candles that the model saw; None: unknown
 
 
 class KronosForecast(Base):
-    """The ledger: what was believed when. Rows are added and never changed."""
+    """The ledger of all forecasts as they were made. Rows are added and never changed."""
 
     __tablename__ = "kronos_forecasts"
-    # which revision has spoken last, without reading ten million rows
+    # finds a model's newest revision without reading ten million rows
     __table_args__ = (Index(None, "model_name", "interval", "prediction_made_at"),)
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
@@ -74,7 +76,7 @@ class KronosForecast(Base):
     model_name: Mapped[str] = mapped_column(primary_key=True)
     as_of: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
     target_date: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
-    # of the candles that the model saw: from corrected ones comes another vintage; "": not known
+    # hash of the candles that the model saw: corrected candles give another vintage; "": unknown
     bars_hash: Mapped[str] = mapped_column(primary_key=True, server_default="")
     model_revision: Mapped[str | None]
     prediction_made_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -85,66 +87,69 @@ class KronosForecast(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float]
-    close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)  # {"0.05": price, …}, raw
-    prob_up: Mapped[float]  # share of the sample paths that close above last_close, raw
+    # {"0.05": price, …}, the model's own
+    close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)
+    prob_up: Mapped[float]  # share of the sample paths that close above last_close
     samples: Mapped[int]
-    calibration: Mapped[str] = mapped_column(server_default="raw")  # of what the bots were given
-    # the same levels, as wide as the record asks for; None where it asked for nothing yet
+    # post-processing of the served quantiles
+    calibration: Mapped[str] = mapped_column(server_default="raw")
+    # the same levels, calibrated; None if there was no calibration yet
     calibrated_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    # the same levels, combined with other forecasters; None where bots were given one of the above
+    # the same levels, combined with other forecasters; None if one of the above was served
     combined_quantiles: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
-    shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)  # of those: forecaster -> …
-    # last close ÷ what the model makes of it: the paths' prices were multiplied by this; None: the
-    # paths are not anchored
+    # weights of the combination: forecaster -> share
+    shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
+    # last close ÷ the tokenizer's reconstruction of it, by which the paths were multiplied; None if
+    # the paths are not anchored
     anchor_factor: Mapped[float | None]
-    # made beside those that the bots were given, which stand in kronos_predictions: by a model that
-    # is compared with the other
+    # made by a challenger, for comparison; the forecasts given to bots are in kronos_predictions
     challenger: Mapped[bool] = mapped_column(server_default=false())
 
 
-ALL_SYMBOLS = "*"  # in KronosScore.symbol
-ALL_STEPS = 0  # in KronosScore.step
-ALL_SESSIONS = 0  # in KronosScore.last_sessions
-SERVED = "served"  # in KronosScore.forecast, and its parts beside it
+ALL_SYMBOLS = "*"  # value of KronosScore.symbol
+ALL_STEPS = 0  # value of KronosScore.step
+ALL_SESSIONS = 0  # value of KronosScore.last_sessions
+SERVED = "served"  # value of KronosScore.forecast, like the PARTS
 PARTS = ("raw", "calibrated", "combined")
 
 
 class KronosScore(Base):
-    """How good one model's forecasts were: one ticker or all, one step ahead or all, one window.
+    """Scores of one model's forecasts: one ticker or all, one step ahead or all, one window.
 
-    Prices are shares of the last close that the model saw, so that tickers can be put together and
-    splits change nothing. Measures are of the bands of `forecast`, `raw_…` of the model's own.
-    A measure is None where too few forecasts stand behind it, or where it says nothing.
+    Prices are relative to the last close that the model saw, so that tickers are comparable and
+    splits have no effect. Scores are of the bands of `forecast`; `raw_…` are those of the model's
+    own. A score is None with too few forecasts, or if it is not defined.
     """
 
     __tablename__ = "kronos_scores"
 
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" if unknown
     interval: Mapped[str] = mapped_column(primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)  # or ALL_SYMBOLS
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # or ALL_STEPS
-    # targets within that many newest sessions (60, 250), or ALL_SESSIONS
+    # targets within this many newest sessions (60, 250), or ALL_SESSIONS
     last_sessions: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    # which of the ledger's quantiles: SERVED, as they were given; or "raw", "calibrated",
-    # "combined", of the forecasts that have them. These three have no rows of single tickers by
-    # step or window
+    # which quantiles of the ledger: SERVED; or "raw", "calibrated", "combined", for the forecasts
+    # that have them. These three have no rows of single tickers by step or window
     forecast: Mapped[str] = mapped_column(primary_key=True, default=SERVED, server_default=SERVED)
     n: Mapped[int]  # forecasts with an outcome
-    sessions: Mapped[int]  # distinct target dates among them
+    sessions: Mapped[int]  # number of distinct target dates
     first_target: Mapped[datetime] = mapped_column(BarTime)
     last_target: Mapped[datetime] = mapped_column(BarTime)
     mae: Mapped[float | None]  # of the mean close
-    naive_mae: Mapped[float | None]  # of "it stays at the last close"
+    naive_mae: Mapped[float | None]  # of a no-change forecast
     relative_mae: Mapped[float | None]  # mae ÷ naive_mae
-    mase: Mapped[float | None]  # the former name of relative_mae, and the same number
+    mase: Mapped[float | None]  # former name of relative_mae, with the same value
     crps: Mapped[float | None]
     raw_crps: Mapped[float | None]
-    random_walk_crps: Mapped[float | None]  # that resamples the history's own returns
+    # of a random walk that resamples the history's own returns
+    random_walk_crps: Mapped[float | None]
     crps_skill: Mapped[float | None]  # 1 - crps ÷ random_walk_crps
-    skill_low: Mapped[float | None]  # its 95 % interval, however often it is looked at; of
-    skill_high: Mapped[float | None]  # ALL_SESSIONS only
-    ewma_walk_crps: Mapped[float | None]  # of a walk as volatile as the market was at as_of
+    # its 95 % interval, valid however often it is checked; only for
+    skill_low: Mapped[float | None]
+    skill_high: Mapped[float | None]  # ALL_SESSIONS
+    ewma_walk_crps: Mapped[float | None]  # of a random walk with the EWMA volatility at as_of
     ewma_skill: Mapped[float | None]  # 1 - crps ÷ ewma_walk_crps
     wql: Mapped[float | None]  # weighted quantile loss
     coverage_50: Mapped[float | None]  # share of closes inside the band
@@ -173,47 +178,49 @@ class KronosScore(Base):
 
 
 class KronosCalibration(Base):
-    """How much wider one band must be than the model says: `factor` times its half-widths."""
+    """The factor by which the half-widths of one of the model's bands are multiplied."""
 
     __tablename__ = "kronos_calibrations"
 
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" if unknown
     interval: Mapped[str] = mapped_column(primary_key=True)
     asset_class: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     band: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # per cent: 10 … 90
     factor: Mapped[float]
-    n: Mapped[int]  # forecasts that it was fitted on
-    until: Mapped[datetime] = mapped_column(BarTime)  # the newest target among them
+    n: Mapped[int]  # number of forecasts in the fit
+    until: Mapped[datetime] = mapped_column(BarTime)  # newest target among them
     fitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class KronosCombination(Base):
-    """What the record says of Kronos and the plain experts beside it, after the session `until`."""
+    """The learnt weights of Kronos and the other forecasters, after the session `until`."""
 
     __tablename__ = "kronos_combinations"
 
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" if unknown
     interval: Mapped[str] = mapped_column(primary_key=True)
-    asset_class: Mapped[str] = mapped_column(primary_key=True)  # or "*", all of them
+    asset_class: Mapped[str] = mapped_column(primary_key=True)  # or "*" for all
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    weights: Mapped[dict[str, float]] = mapped_column(JsonObject)  # forecaster -> its share
-    gains: Mapped[dict[str, float]] = mapped_column(JsonObject)  # what the weights follow from
-    median_agreement: Mapped[float]  # of Kronos' median with the outcomes, and its own size:
-    median_size: Mapped[float]  # so much of it is kept as these two say
+    weights: Mapped[dict[str, float]] = mapped_column(JsonObject)  # forecaster -> share
+    # the state from which the weights follow
+    gains: Mapped[dict[str, float]] = mapped_column(JsonObject)
+    # agreement of Kronos' median with the outcomes, and its size; they determine
+    median_agreement: Mapped[float]
+    median_size: Mapped[float]  # the part of the median that is kept
     band_factors: Mapped[dict[str, float]] = mapped_column(JsonObject)  # per cent -> factor
-    sessions: Mapped[int]  # that were learnt from
-    n: Mapped[int]  # forecasts with an outcome on them
+    sessions: Mapped[int]  # sessions learnt from
+    n: Mapped[int]  # forecasts with an outcome in these sessions
     until: Mapped[datetime] = mapped_column(BarTime)  # the newest of these sessions
-    # {"names": […], "rivals": […], "trials": […]}: of further models, with and without a share
+    # {"names": […], "rivals": […], "trials": […]}: challengers with and without a share
     challengers: Mapped[dict[str, Any] | None] = mapped_column(JsonOrNull)
     learnt_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class HistoricData(Base):
-    """One past bar, as it was fetched; a volume of 0 where none is known."""
+    """One past bar, as fetched. An unknown volume is 0."""
 
     __tablename__ = "historic_data"
 
@@ -228,10 +235,10 @@ class HistoricData(Base):
 
 
 class HistoricRange(Base):
-    """From `since` on, `historic_data` holds all older bars that there are of a ticker.
+    """The time `since` from which on `historic_data` is complete for a ticker.
 
-    Whether a history that begins later is short because of its source, or only because nobody
-    asked for more, cannot be told from the bars.
+    The bars alone do not show whether a shorter history is due to the source, or was never
+    requested.
     """
 
     __tablename__ = "historic_ranges"
@@ -243,12 +250,13 @@ class HistoricRange(Base):
 
 
 class HistoricSplit(Base):
-    """One split that the source of a ticker's candles knows: `ratio` new shares for an old one."""
+    """One split reported by the source of a ticker's candles: `ratio` new shares per old share."""
 
     __tablename__ = "historic_splits"
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
-    day: Mapped[datetime] = mapped_column(BarTime, primary_key=True)  # the first at the new price
+    # the first day at the new price
+    day: Mapped[datetime] = mapped_column(BarTime, primary_key=True)
     ratio: Mapped[float]
 
 

@@ -1,4 +1,4 @@
-"""What the metrics of the job read besides `kronosbot status`."""
+"""Queries for the job's metrics, in addition to those of `kronosbot status`."""
 
 from datetime import datetime
 
@@ -7,21 +7,21 @@ from sqlalchemy.orm import Session
 
 from tradingbot.persistence.models import KronosPrediction, RunLog
 
-LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
+LOOKS_BACK = 200  # runs; a night has one per shard
 JOB = "kronosbot"
 
 
 def made_last(session: Session) -> dict[tuple[str, str], datetime]:
-    """When the newest forecast of each model and interval was made, naive UTC."""
+    """Return the time of the newest forecast of each model and interval, naive UTC."""
     key = KronosPrediction.model_name, KronosPrediction.interval
     newest = select(*key, func.max(KronosPrediction.prediction_made_at)).group_by(*key)
     return {(model, interval): made for model, interval, made in session.execute(newest)}
 
 
 def space_is_awake(session: Session) -> bool:
-    """Whether the last thing that a run noted of the Space is that it woke it.
+    """Return whether a run woke the Space and no run has paused it since.
 
-    After a run that paused it this is False; after one that was killed it stays True.
+    After a killed run it stays True.
     """
     newest = select(RunLog.details).where(RunLog.name == JOB).order_by(RunLog.id.desc())
     notes = [

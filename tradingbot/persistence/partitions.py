@@ -1,7 +1,8 @@
-"""The ledger in a partition a month, on Postgres, for tens of millions of forecasts.
+"""Monthly partitions of the ledger, on Postgres, for tens of millions of forecasts.
 
-What is there becomes the first partition as it stands: nothing is copied, so that ten million rows
-take seconds. From the next month on each month has its own, which a run of the job makes ahead.
+The existing rows become the first partition without being copied, so that ten million rows take
+seconds. From the next month on each month has a partition, which a run of the job creates in
+advance.
 """
 
 import re
@@ -15,27 +16,27 @@ from tradingbot.persistence.models import KronosForecast
 from tradingbot.persistence.schema import lock_out_other_processes
 
 LEDGER = KronosForecast.__tablename__
-AHEAD = 3  # months that have their partition before their first forecast
+AHEAD = 3  # months whose partitions are created in advance
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One part of the ledger, by the months of `as_of` that it holds."""
+    """One partition of the ledger, with the months of `as_of` that it holds."""
 
     name: str
-    bound: str  # as Postgres says it: FOR VALUES FROM (…) TO (…)
-    rows: int  # as Postgres estimates them
+    bound: str  # in Postgres's notation: FOR VALUES FROM (…) TO (…)
+    rows: int  # Postgres's estimate
 
 
 def partition_ledger(connection: Connection, now: datetime) -> None:
-    """Make the ledger a partitioned table, in the transaction of `connection`; once.
+    """Make the ledger a partitioned table, in the transaction of `connection`, unless it is one.
 
     Raises:
-        DatabaseError: It is no Postgres, or a view of somebody's reads the table.
+        DatabaseError: The database is not Postgres, or a view reads the table.
     """
     if connection.dialect.name != "postgresql":
         raise DatabaseError("partitions are Postgres' own: a SQLite file has none, and needs none")
-    lock_out_other_processes(connection)  # of which one may be doing the same
+    lock_out_other_processes(connection)  # another process may be doing the same
     if is_partitioned(connection):
         return
     if views := _views(connection):
@@ -49,7 +50,7 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
     old = f"{LEDGER}_before_{until:%Y_%m}"
     granted = _grants(connection)
     connection.execute(text(f"ALTER TABLE {LEDGER} RENAME TO {old}"))
-    for index in _indexes(connection, old):  # their names are the new table's
+    for index in _indexes(connection, old):  # the new table needs their names
         connection.execute(text(f'ALTER INDEX "{index}" RENAME TO "{index}_before_{until:%Y_%m}"'))
     connection.execute(
         text(f"CREATE TABLE {LEDGER} (LIKE {old} INCLUDING ALL) PARTITION BY RANGE (as_of)")
@@ -66,16 +67,16 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
 
 
 def add_partitions(connection: Connection, now: datetime) -> list[str]:
-    """Make the partitions up to `AHEAD` months from `now`; the names of the new ones.
+    """Create the partitions up to `AHEAD` months from `now`. Return the names of the new ones.
 
-    Nothing where the ledger is not partitioned.
+    Does nothing if the ledger is not partitioned.
     """
     if not is_partitioned(connection):
         return []
     last = _months_on(now, AHEAD)
     if _end(connection) > last:
         return []
-    lock_out_other_processes(connection)  # of which one may just have made them
+    lock_out_other_processes(connection)  # another process may have just created them
     start, made = _end(connection), []
     while start <= last:
         end, name = _next_month(start), f"{LEDGER}_{start:%Y_%m}"
@@ -98,7 +99,7 @@ def is_partitioned(connection: Connection) -> bool:
 
 
 def partitions(connection: Connection) -> list[Partition]:
-    """Those of the ledger, oldest first."""
+    """Return the partitions of the ledger, oldest first."""
     found = connection.execute(
         text(
             "SELECT child.relname, pg_get_expr(child.relpartbound, child.oid),"
@@ -113,7 +114,7 @@ def partitions(connection: Connection) -> list[Partition]:
 
 
 def _end(connection: Connection) -> datetime:
-    """Where the last partition ends."""
+    """Return the end of the last partition."""
     bounds = (
         re.search(r"TO \('([^']+)'\)", partition.bound) for partition in partitions(connection)
     )
@@ -121,7 +122,7 @@ def _end(connection: Connection) -> datetime:
 
 
 def _views(connection: Connection) -> list[str]:
-    """Views that read the ledger; they hold on to the table, not to its name."""
+    """Return the views that read the ledger. They refer to the table itself, not to its name."""
     found = connection.scalars(
         text(
             "SELECT DISTINCT view.oid::regclass::text FROM pg_depend"
@@ -136,7 +137,7 @@ def _views(connection: Connection) -> list[str]:
 
 
 def _grants(connection: Connection) -> list[str]:
-    """Statements that give others what they may do with the ledger today."""
+    """Return statements that grant other users their current rights on the ledger."""
     found = connection.scalars(
         text(
             "SELECT format('GRANT %s ON %I TO %s%s', privilege_type, CAST(:ledger AS text),"
@@ -166,6 +167,6 @@ def _next_month(day: datetime) -> datetime:
 
 
 def _months_on(day: datetime, months: int) -> datetime:
-    """The first day of the month that many months after that of `day`."""
+    """Return the first day of the month that is `months` after that of `day`."""
     month = day.year * 12 + day.month - 1 + months
     return datetime(month // 12, month % 12 + 1, 1)

@@ -1,4 +1,4 @@
-"""A lock that is an advisory lock of a session of Postgres."""
+"""A lock that is an advisory lock of a Postgres session."""
 
 import hashlib
 import os
@@ -17,9 +17,9 @@ from tradingbot.persistence.url import redact
 from tradingbot.runtime.locking import Holder, Mode
 from tradingbot.runtime.signals import signals_held
 
-ROUNDS = 50  # in which another transaction would take a pooled session away
+ROUNDS = 50  # attempts at making a pooler switch sessions
 
-# a key of 64 bits is shown as two halves
+# pg_locks shows a 64-bit key as two halves
 _OF_KEY = (
     " l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -30,11 +30,11 @@ _SHOWN_AS = {"exclusive": "ExclusiveLock", "shared": "ShareLock"}  # in pg_locks
 
 
 class PostgresLock:
-    """Has a connection to itself, whose application_name tells the others whose it is.
+    """A lock with its own connection, whose application_name shows the holder.
 
-    It survives whatever becomes of that: a lost server, and also a signal that cuts short what is
-    asked, after which SQLAlchemy refuses all but a rollback (PendingRollbackError). ConfigError
-    for a connection that changes its session, as through pgbouncer with pool_mode=transaction.
+    It survives a lost server, and a signal that interrupts a query, after which SQLAlchemy accepts
+    only a rollback (PendingRollbackError). ConfigError for a connection that changes its session,
+    as through pgbouncer with pool_mode=transaction.
     """
 
     def __init__(self, engine: Engine, name: str, who: str) -> None:
@@ -45,19 +45,19 @@ class PostgresLock:
         self._settings = {
             "application_name": str(Holder(who, os.getpid(), socket.gethostname()))[:63],
             "idle_session_timeout": "0",
-            # the server too shall notice when the other end is gone: a node without power, say
+            # let the server notice a dead client, such as a node without power
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",
             "tcp_keepalives_count": "3",
         }
         self._connection: Connection | None = None
-        self._is_set_up = False  # the connection has these settings, and a session that lasts
-        self._mode: Mode | None = None  # as taken
-        self._held = False  # in this mode; not any more once the connection is lost
+        self._is_set_up = False  # the connection has these settings and a permanent session
+        self._mode: Mode | None = None  # the mode requested
+        self._held = False  # whether it is held in this mode; False once the connection is lost
         self._lost = False
 
     def try_exclusive(self) -> bool:
-        with signals_held():  # one between the answer and `_held` would make it a lie
+        with signals_held():  # a signal between the response and `_held` would make `_held` wrong
             if not self._ask("SELECT pg_try_advisory_lock(:key)"):
                 return False
             self._mode, self._held = "exclusive", True
@@ -68,7 +68,7 @@ class PostgresLock:
             exclusively = self._mode == "exclusive" and self._held
             if not self._ask("SELECT pg_try_advisory_lock_shared(:key)"):
                 return False
-            if exclusively:  # only now: nobody else gets it in between
+            if exclusively:  # unlock only now, so that no other process gets it in between
                 self._ask("SELECT pg_advisory_unlock(:key)")
             self._mode, self._held = "shared", True
             return True
@@ -99,7 +99,7 @@ class PostgresLock:
         rows = self._holders()
         if not rows:
             return Holder("a run that has just ended")
-        # its name says process and host too; hidden where the user is another, as are the times
+        # application_name includes process and host; for other users name and times are hidden
         name, since, active = rows[0]
         who = name or "another user of the database"
         return Holder(who, since=since, active=active, others=len(rows) - 1)
@@ -130,7 +130,7 @@ class PostgresLock:
         self._lose_connection()
 
     def _ask(self, statement: str) -> Any:
-        """The statement's answer, from a new connection if the old one turns out to be dead."""
+        """Return the result of a statement. Reconnect if the connection turns out to be dead."""
         while True:
             fresh = self._connection is None
             try:
@@ -146,31 +146,33 @@ class PostgresLock:
     def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = self._engine.connect()
-            self._connection.detach()  # from the pool: closing it ends the session, and so the lock
+            # remove it from the pool: closing it ends the session, and thus the lock
+            self._connection.detach()
         return self._connection
 
     def _set_up(self, connection: Connection) -> None:
         if not self._session_lasts(connection):
             self._lose_connection()
             raise ConfigError(
-                f"database {redact(self._engine.url)}: a pooler stands before it that gives each "
+                f"database {redact(self._engine.url)}: a pooler in front of it gives each "
                 "transaction another session, as pgbouncer does with pool_mode=transaction, so no "
                 "lock lasts and two runs could work at once: use pool_mode=session, or the "
                 "server's own port"
             )
         setting = text("SELECT set_config(name, :value, false) FROM pg_settings WHERE name = :name")
-        for name, value in self._settings.items():  # those that this server knows
+        for name, value in self._settings.items():  # only those that this server knows
             connection.execute(setting, {"name": name, "value": value})
         self._is_set_up = True
 
     def _session_lasts(self, connection: Connection) -> bool:
-        """Whether a session lock stays with this connection.
+        """Return whether a session lock stays with this connection.
 
-        It does where the server itself told the driver which session this is. A pooler tells
-        something else; then another transaction is held open meanwhile, which gets the session
-        that this connection has just used, or makes this one get another than before.
+        It does if the server itself told the driver the session. A pooler reports another. Then a
+        second transaction is held open, which gets the session that this connection has just used,
+        or makes this connection switch sessions.
         """
-        probe = {"key": random.getrandbits(62)}  # the run's own would stay behind in the pool
+        # another key, because the run's own could stay behind in the pool
+        probe = {"key": random.getrandbits(62)}
         take = text("SELECT pg_backend_pid() FROM pg_advisory_lock(:key)")
         own = connection.scalar(take, probe)
         told = getattr(connection.connection.driver_connection, "info", None)

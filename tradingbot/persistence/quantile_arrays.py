@@ -1,4 +1,4 @@
-"""Quantiles of the ledger, many rows of JSON at once, as arrays."""
+"""Decode quantiles of many ledger rows from JSON to arrays."""
 
 from collections.abc import Sequence
 from operator import itemgetter
@@ -14,7 +14,7 @@ _quantiles = itemgetter(*_KEYS)
 
 
 def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
-    """Return (rows, 19): shares of `scale` from the JSON objects that there are, else NaN."""
+    """Return (rows, 19): quantiles relative to `scale`, or NaN for rows without JSON."""
     quantiles = np.full((len(texts), len(_KEYS)), np.nan)
     known = [(row, text) for row, text in enumerate(texts) if text is not None]
     if known:
@@ -24,7 +24,7 @@ def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
 
 
 def decoded(texts: Sequence[str]) -> Floats:
-    """Return (rows, 19) from JSON objects; NaN for a level that one lacks, and for damaged ones."""
+    """Return (rows, 19) from JSON objects; NaN for missing levels and for damaged rows."""
     try:
         values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
         if len(values) != len(texts):

@@ -1,4 +1,4 @@
-"""What the HTML report reads: newest forecasts, their shares, the scores of whole models."""
+"""Queries of the HTML report: newest forecasts, their shares, the scores of whole models."""
 
 import itertools
 from collections.abc import Iterator
@@ -56,15 +56,16 @@ def newest_forecast_rows(
 
 
 def _newest_vintage(rows: "list[Row[Any]]") -> "list[Row[Any]]":
-    """Those of the forecast whose first step was made last, of rows by step and time."""
+    """Return the rows of the forecast whose first step is the newest, of rows by step and time."""
     first = [row for row in rows if row.horizon_days == rows[0].horizon_days][-1]
     return [row for row in rows if vintage_of(row) == vintage_of(first)]
 
 
 def model_scores(session: "Session", *, interval: str, parts: bool = False) -> list[KronosScore]:
-    """Return the scores over all tickers, steps and sessions of what each revision served.
+    """Return each revision's scores over all tickers, steps and sessions, as served.
 
-    The one with the newest target comes first. With `parts`, those of its parts stand before it.
+    The revision with the newest target is first. With `parts`, the scores of the parts precede
+    those as served.
     """
     order = (*PARTS, SERVED) if parts else (SERVED,)
     scores = session.scalars(
@@ -87,7 +88,7 @@ def model_scores(session: "Session", *, interval: str, parts: bool = False) -> l
 def shares_by_day(
     session: "Session", *, model: str, revision: str, interval: str, since: datetime
 ) -> Iterator[tuple[datetime, dict[str, float], int]]:
-    """Yield the day of forecasts, shares that they were combined with, and how many; by day."""
+    """Yield the day of forecasts, the shares of their combination, and their number, by day."""
     shares = cast(KronosForecast.shares, Text)
     rows = session.execute(
         select(KronosForecast.as_of, shares, func.count())

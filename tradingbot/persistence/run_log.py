@@ -1,4 +1,4 @@
-"""run_logs: one row for each run of the job, written."""
+"""Write run_logs: one row for each run of the job."""
 
 import logging
 import uuid
@@ -19,13 +19,13 @@ from tradingbot.typing import SessionFactory
 
 logger = logging.getLogger(__name__)
 
-LOOKS_BACK = 200  # runs; those of a night are as many as there are shards
+LOOKS_BACK = 200  # runs; a night has one per shard
 
 
 class RunLogWriter:
-    """The row: "running" from `begin` on, "ok" or "failed" after `end`.
+    """The row of a run: "running" after `begin`, "ok" or "failed" after `end`.
 
-    It also remembers, for the runs to come, whether the Space runs because this one woke it.
+    It also records, for later runs, whether this run woke the Space.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class RunLogWriter:
         self._sessions = sessions
         self._timeouts = timeouts or default_timeouts()
         self._id = row_id
-        self._details: dict[str, Any] = {}  # of the Space; they stand beside those of `end`
+        self._details: dict[str, Any] = {}  # details of the Space, kept next to those of `end`
 
     @classmethod
     def begin(
@@ -45,10 +45,11 @@ class RunLogWriter:
         details: Mapping[str, Any],
         timeouts: Timeouts | None = None,
     ) -> Self:
-        """Write the row of a run that began at `started_at`, naive UTC, and has its shard's lock.
+        """Write the row of a run that started at `started_at`, naive UTC, and holds its shard's
+        lock.
 
-        Earlier runs of the shard that have not ended never will: they were killed, or had lost
-        the database.
+        Unfinished earlier runs of the shard are marked as killed: they were killed or lost the
+        database.
         """
         facts = {"name": JOB, "status": "running"}
         mark = uuid.uuid4().hex  # another run may begin in the same second
@@ -56,7 +57,7 @@ class RunLogWriter:
         def write() -> int:
             with sessions() as session:
                 for row in session.scalars(select(RunLog).filter_by(**facts, finished_at=None)):
-                    # there already, if the connection was lost just when it was committed
+                    # it exists already if the connection was lost during the commit
                     if row.details.get("mark") == mark:
                         return row.id
                     if shard_of(row.details) == shard_of(details):
@@ -69,11 +70,11 @@ class RunLogWriter:
         return cls(sessions, retried(write, timeouts=timeouts), timeouts=timeouts)
 
     def woke(self, repo: str) -> bool:
-        """Whether the last thing that a run did with the Space was to wake it."""
+        """Return whether a run woke the Space and no run has paused it since."""
         return _woke(self._sessions, repo, self._timeouts, patience=None)
 
     def note_woken(self, repo: str, woken: bool) -> None:
-        """Write down that this run woke the Space, or that it runs for another reason, or not."""
+        """Record whether the Space runs because a run woke it."""
         self._details["space"] = {"repo": repo, "woken": woken, "at": utcnow().isoformat()}
         try:
             with self._sessions() as session:
@@ -83,7 +84,8 @@ class RunLogWriter:
             logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
-        """Whether another run has not ended, as far as run_logs knows: it may have been killed."""
+        """Return whether another run is unfinished according to run_logs; it may have been
+        killed."""
         with self._sessions() as session:
             unfinished = select(RunLog.id).where(
                 RunLog.name == JOB,
@@ -103,7 +105,7 @@ class RunLogWriter:
         exit_code: int,
         message: str | None,
     ) -> None:
-        """Complete the row. A database that is gone by now is a warning: the run is over."""
+        """Complete the row. An unavailable database is only a warning, because the run is over."""
 
         def write() -> None:
             with self._sessions() as session:
@@ -117,7 +119,7 @@ class RunLogWriter:
                 row.message = message
 
         try:
-            # who was stopped, or has waited for the database already, does not wait for long
+            # a run that was stopped, or has already waited for the database, waits only briefly
             briefly = self._timeouts.database_retry_briefly
             retried(write, patience=briefly if exit_code else None, timeouts=self._timeouts)
         except DatabaseError as error:
@@ -125,14 +127,14 @@ class RunLogWriter:
 
 
 class SpaceNotes:
-    """What earlier runs have noted about the Space, for a run without a row of its own."""
+    """Earlier runs' notes about the Space, for a run without a row."""
 
     def __init__(self, sessions: SessionFactory, *, timeouts: Timeouts | None = None) -> None:
         self._sessions = sessions
         self._timeouts = timeouts or default_timeouts()
 
     def woke(self, repo: str) -> bool:
-        """Whether the last thing that a run did with the Space was to wake it."""
+        """Return whether a run woke the Space and no run has paused it since."""
         briefly = self._timeouts.database_retry_briefly
         return _woke(self._sessions, repo, self._timeouts, patience=briefly)
 
@@ -147,12 +149,12 @@ class SpaceNotes:
             logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
-        """Never asked: who has no row has not used the Space."""
+        """Never called: a run without a row has not used the Space."""
         return False
 
 
 def _newest_about(session: Session, repo: str) -> RunLog | None:
-    """The run that was the last to note something about the Space."""
+    """Return the run that wrote the newest note about the Space."""
     newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
     noted = [
         row

@@ -1,4 +1,4 @@
-"""The history of the job's runs, read from run_logs."""
+"""Read the history of the job's runs from run_logs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ from tradingbot.runtime.locking import Lock
 from tradingbot.settings import MAX_SHARDS
 
 JOB = "kronosbot"  # the name of its rows
-KILLED = "killed"  # the status of a run that did not say how it ended, once a later one has begun
+KILLED = "killed"  # status of an unfinished run after a later one has started
 LAST_RUNS = 10
-LONGEST_RUN = timedelta(hours=6)  # what has not ended by then was killed, if nothing tells more
+# an unfinished run counts as killed after this time, if its lock is unknown
+LONGEST_RUN = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,22 @@ class Run:
 
     state: Literal["ok", "failed", "running", "killed"]
     started_at: datetime
-    seconds: float | None  # None: it has not ended
+    seconds: float | None  # None: unfinished
     exit_code: int | None
     counts: dict[str, int]
     model: str | None
     source: str | None
     shard: str  # its part of the tickers, "0/1" for all
     message: str | None
-    # median, as a share, of how far the model's tokenizer read the last closes off
+    # median relative error of the last closes as reconstructed by the model's tokenizer
     reconstruction_error: float | None = None
     durations: dict[str, float] = field(default_factory=dict)  # seconds by phase
-    error: str | None = None  # the kind of what ended it; None too in rows of an older version
+    # type of the error that ended it; also None in rows of an older version
+    error: str | None = None
 
 
 def last_source(session: Session) -> str | None:
-    """Where the candles of the newest run that had any came from; None: it is not known."""
+    """Return the source of candles of the newest run that had one, or None."""
     newest = (
         select(RunLog.details)
         .where(RunLog.name == JOB)
@@ -50,7 +52,7 @@ def last_source(session: Session) -> str | None:
 
 
 def is_unfinished(session: Session, shard: str) -> bool:
-    """Whether the newest run of the shard has not ended; it may have been killed."""
+    """Return whether the newest run of the shard is unfinished; it may have been killed."""
     newest = select(RunLog).where(RunLog.name == JOB).order_by(RunLog.id.desc())
     of_shard = (
         row for row in session.scalars(newest.limit(MAX_SHARDS)) if shard_of(row.details) == shard
@@ -60,7 +62,7 @@ def is_unfinished(session: Session, shard: str) -> bool:
 
 
 def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> list[Run]:
-    """The last runs of the job, newest first. `lock` gives that of a shard."""
+    """Return the last runs of the job, newest first. `lock` returns the lock of a shard."""
     newest = (
         select(RunLog)
         .where(RunLog.name == JOB)
@@ -96,29 +98,29 @@ def last_runs(session: Session, now: datetime, lock: Callable[[str], Lock]) -> l
 
 
 def newest_by_shard(runs: list[Run], *, running: bool = False) -> dict[str, Run]:
-    """The newest run of each shard, of the newest number of shards; `runs` begin with the newest.
+    """Return the newest run of each shard, of the newest number of shards. `runs` are newest first.
 
     Args:
-        running: Whether one that is at work counts, or the newest that has ended or should have.
+        running: Whether a running one counts, or only the newest that has ended or should have.
     """
     last: dict[str, Run] = {}
     for run in runs:
-        # parts of another number of parts are of another time
+        # runs with another number of shards are older
         if (running or run.state != "running") and _parts(run.shard) == _parts(runs[0].shard):
             last.setdefault(run.shard, run)
     return last
 
 
 def bad_runs(runs: list[Run]) -> list[str]:
-    """What is wrong with the last run, of each shard, that has ended or should have."""
+    """Describe problems of the last run of each shard that has ended or should have."""
     if not runs:
         return ["the job has never run on this database"]
     return [problem for run in newest_by_shard(runs).values() if (problem := _bad_run(run))]
 
 
 def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str], Lock]) -> bool:
-    """Whether a run that has not ended still will."""
-    if any(run.shard == shard for run in later):  # of a shard one runs at a time
+    """Return whether an unfinished run is still working."""
+    if any(run.shard == shard for run in later):  # one run per shard at a time
         return False
     with lock(shard) as held:
         is_held = held.is_held()
@@ -126,12 +128,12 @@ def _is_alive(shard: str, age: timedelta, later: list[Run], lock: Callable[[str]
 
 
 def shard_of(details: Mapping[str, Any]) -> str:
-    """The part of the tickers that a run was for, "0/1" for all."""
+    """Return the part of the tickers of a run, "0/1" for all."""
     return str(details.get("shard", "0/1"))
 
 
 def _parts(shard: str) -> int:
-    """0/4 -> 4."""
+    """Return the number of parts: 0/4 -> 4."""
     return int(shard.partition("/")[2])
 
 

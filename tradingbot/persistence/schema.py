@@ -1,4 +1,4 @@
-"""The schema: which version it has, and its upgrade by the migrations."""
+"""The version of the schema, and its upgrade by the migrations."""
 
 import logging
 from pathlib import Path
@@ -10,19 +10,21 @@ from tradingbot.persistence.models import SCHEMA_VERSION
 from tradingbot.persistence.url import redact
 from tradingbot.settings import default_timeouts
 
-MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock that one upgrading process holds
+MIGRATION_LOCK = 0x6B726F6E6F73  # "kronos": the advisory lock held by an upgrading process
 
 VERSION_TABLE = "kronos_schema_version"
-ALEMBIC_TABLE = "alembic_version"  # what Alembic calls it by itself; an application may have one
-IN_ALEMBIC_TABLE = ("0001", "0002", "0003")  # versions of this program that were kept there
+# Alembic's default name; another application may have such a table
+ALEMBIC_TABLE = "alembic_version"
+IN_ALEMBIC_TABLE = ("0001", "0002", "0003")  # versions of this program that used that table
 OUR_TABLES = {"bots", "historic_data", "kronos_forecasts", "kronos_predictions", "run_logs"}
 
 
 def schema_version(connection: Connection, *, database: str = "") -> str | None:
-    """Return the version of the schema; None where no migration has run yet.
+    """Return the version of the schema, or None if no migration has run yet.
 
     Args:
-        database: How errors call the database. Default: its URL without the password.
+        connection: A connection to the database.
+        database: The database's name in errors. Default: its URL without the password.
 
     Raises:
         DatabaseError: The schema is newer than this program.
@@ -38,16 +40,17 @@ def schema_version(connection: Connection, *, database: str = "") -> str | None:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether there is nothing to upgrade; DatabaseError if the schema is newer."""
+    """Return whether the schema is up to date. Raise DatabaseError if it is newer."""
     schema_version(connection)
     return _version_in(connection, VERSION_TABLE) == SCHEMA_VERSION
 
 
 def take_over_version(connection: Connection) -> None:
-    """Move the version out of Alembic's own table, where earlier versions of this program kept it.
+    """Move the version out of Alembic's default table, where earlier versions of this program kept
+    it.
 
-    So an application that shares the database can have that table for itself. Its name is left
-    free: an index of the table, too, would be in the way.
+    Another application in the same database can then use that table. Its name must be free, and an
+    index with that name would also be in the way.
     """
     found = _version_of_before(connection)
     if found is None:
@@ -64,10 +67,10 @@ def take_over_version(connection: Connection) -> None:
 
 
 def _version_of_before(connection: Connection) -> str | None:
-    """The version in Alembic's own table, if this program put it there."""
+    """Return the version in Alembic's default table, if this program wrote it."""
     there = table_names(connection)
     if VERSION_TABLE in there or not there >= OUR_TABLES:
-        return None  # then it is somebody else's, whatever it has
+        return None  # it belongs to another application
     found = _version_in(connection, ALEMBIC_TABLE)
     return found if found in IN_ALEMBIC_TABLE else None
 
@@ -80,12 +83,12 @@ def _version_in(connection: Connection, table: str) -> str | None:
 
 
 def table_names(connection: Connection) -> set[str]:
-    """Return the names of the tables that there are."""
+    """Return the names of the existing tables."""
     return set(inspect(connection).get_table_names())
 
 
 def lock_out_other_processes(connection: Connection) -> None:
-    """Until the transaction ends; the version may have changed while waiting."""
+    """Lock until the transaction ends. The version may have changed while waiting."""
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     else:
@@ -95,10 +98,10 @@ def lock_out_other_processes(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection) -> None:
-    from alembic import command  # slow to import, and seldom needed
+    from alembic import command  # slow import, and rarely needed
     from alembic.config import Config
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are no news to the user
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps do not interest the user
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     config.set_main_option("path_separator", "os")

@@ -1,4 +1,4 @@
-"""Write and read `kronos_scores`."""
+"""Read and write `kronos_scores`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,8 @@ from tradingbot.persistence.upsert import upsert
 
 
 def store_scores(session: Session, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert or overwrite scores, by the columns of KronosScore; the number of rows written."""
+    """Insert or overwrite scores, by the columns of KronosScore. Return the number of rows
+    written."""
     return upsert(session, KronosScore, rows)
 
 
@@ -25,12 +26,14 @@ def delete_scores_before(
     symbols: Collection[str] | None = None,
     keep: Collection[str] = (),
 ) -> None:
-    """Delete scores counted before `moment`, naive UTC.
+    """Delete scores computed before `moment`, naive UTC.
 
     Args:
-        model: Only those of this model.
-        symbols: Only those of these tickers.
-        keep: Tickers whose scores stay. The scores of all tickers together then stay as well.
+        session: The transaction.
+        moment: The time.
+        model: Only scores of this model.
+        symbols: Only scores of these tickers.
+        keep: Tickers whose scores stay. The scores over all tickers then stay as well.
     """
     outdated = delete(KronosScore).where(KronosScore.scored_at < moment)
     if model is not None:
@@ -45,10 +48,10 @@ def delete_scores_before(
 def read_scores(
     session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> Sequence[Row[Any]]:
-    """Return all scores in the order of their key, or one model's, or those of some tickers.
+    """Return all scores in the order of their key, or those of one model or of some tickers.
 
-    With `symbols` the scores of all tickers together are among them. They are those of all
-    forecasts: as served, raw, calibrated, combined.
+    With `symbols`, the scores over all tickers are included. The result covers served, raw,
+    calibrated and combined forecasts.
     """
     table = KronosScore
     query = select(*columns_of(table)).order_by(*primary_key_of(table))
@@ -68,7 +71,7 @@ def scores_over_all_steps(
     interval: str,
     windows: Collection[int],
 ) -> Sequence[KronosScore]:
-    """Return what was served's scores of all steps together, of these tickers and windows."""
+    """Return the scores of served forecasts over all steps, of these tickers and windows."""
     return session.scalars(
         select(KronosScore).where(
             KronosScore.model_name == model,
@@ -89,7 +92,7 @@ def last_scored_at(session: Session) -> datetime | None:
 
 
 def has_scores_table(session: Session) -> bool:
-    """Whether the schema is new enough to have scores."""
+    """Return whether the schema is new enough to have scores."""
     schema, table = inspect(session.connection()), KronosScore.__table__
     if not schema.has_table(KronosScore.__tablename__):
         return False

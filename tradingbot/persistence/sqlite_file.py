@@ -1,4 +1,4 @@
-"""SQLite files that are only read."""
+"""Open SQLite files read-only."""
 
 import logging
 import os
@@ -8,33 +8,36 @@ from pathlib import Path
 
 from tradingbot.persistence.url import is_there
 
-# Of a damaged text some characters are lost, and not every row that is read with it.
+# invalid bytes of a text are replaced, so that the other rows can be read
 TEXT = partial(str, encoding="utf-8", errors="replace")
 
 logger = logging.getLogger(__name__)
 
 
 def is_read_only(path: Path) -> bool:
-    """Whether the file is there and this process cannot write to it, as on a read-only mount.
+    """Return whether the file exists and is not writable for this process.
 
-    SQLite writes beside the file, so the folder counts too.
+    SQLite also writes files next to it, so the folder must be writable, too.
     """
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     return is_there(path) and path.is_file() and not writable
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write and does not make the file; sqlite3.OperationalError.
+    """Return a connection that cannot write and does not create the file.
 
-    A file in WAL mode needs two others beside it, which SQLite makes where it may. Where it may
-    not, and they are not there, nobody writes: the file is read as one that does not change.
+    A file in WAL mode needs two other files next to it, which SQLite creates if it can. If they are
+    missing and cannot be created, no process writes, and the file is opened as immutable.
+
+    Raises:
+        sqlite3.OperationalError: The file cannot be opened.
     """
     ways = ["mode=ro", "mode=ro&immutable=1"] if is_read_only(path) else ["mode=rw"]
     for way in ways:
         connection = sqlite3.connect(f"{path.as_uri()}?{way}", uri=True)
         try:
             connection.execute("PRAGMA query_only = ON")
-            connection.execute("SELECT count(*) FROM sqlite_master")  # it opens them now
+            connection.execute("SELECT count(*) FROM sqlite_master")  # opens the other files
         except sqlite3.OperationalError:
             connection.close()
             if way == ways[-1]:

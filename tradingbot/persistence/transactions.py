@@ -1,4 +1,4 @@
-"""Transactions that outlast a database which is away for a while."""
+"""Retry transactions while the database is temporarily unavailable."""
 
 import logging
 import time
@@ -22,14 +22,15 @@ def retried(
     patience: float | None = None,
     timeouts: Timeouts | None = None,
 ) -> Result:
-    """Return what `work`, a whole transaction, returns; repeat it while the database is away.
+    """Return the result of `work`, a whole transaction. Repeat it while the database is
+    unavailable.
 
-    `work` must be harmless when it is done twice: a connection that is lost during a commit does
-    not tell whether it was done.
+    `work` must be idempotent: if a connection is lost during a commit, it is unknown whether the
+    commit succeeded.
 
     Raises:
         DatabaseUnavailable: After `patience` seconds, by default `timeouts.database_retry`.
-        DatabaseError: At once, if it will not pass.
+        DatabaseError: At once, if the error is permanent.
     """
     timeouts = timeouts or default_timeouts()
     limit = timeouts.database_retry if patience is None else patience

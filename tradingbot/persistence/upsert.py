@@ -1,4 +1,4 @@
-"""INSERT … ON CONFLICT, which each database writes in its own way."""
+"""INSERT … ON CONFLICT, for both databases."""
 
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
@@ -21,13 +21,15 @@ def upsert(
     *,
     where: Where | None = None,
 ) -> int:
-    """Insert rows, or overwrite those of the same primary key; the number of rows written.
+    """Insert rows, or overwrite those with the same primary key. Return the number of rows written.
 
     Args:
+        session: The transaction.
+        model: The table.
         rows: Column name -> value. All have the same columns; only those are overwritten. At most
-            one row a key: Postgres refuses to write a row twice in one statement.
-        where: Of the proposed row's columns (`excluded`), the condition under which a row that is
-            there is overwritten. Default: always.
+            one row per key: Postgres refuses to write a row twice in one statement.
+        where: Condition for overwriting an existing row, given the proposed row's columns
+            (`excluded`). Default: always.
     """
     ordered = _by_key(model, rows)
     if not ordered:
@@ -51,10 +53,13 @@ def insert_new(
     *,
     over: ColumnElement[bool] | None = None,
 ) -> int:
-    """Insert the rows whose primary key is not there yet; the number of rows written.
+    """Insert the rows whose primary key does not exist yet. Return the number of rows written.
 
     Args:
-        over: Rows that are there and of which this is true are overwritten.
+        session: The transaction.
+        model: The table.
+        rows: Column name -> value.
+        over: Existing rows that match this condition are overwritten.
     """
     if over is not None:
         return upsert(session, model, rows, where=lambda _: over)
@@ -65,7 +70,7 @@ def insert_new(
 
 
 def _insert(session: Session, model: type[Base]) -> _Insert:
-    """ON CONFLICT is no standard SQL: each dialect has its own insert()."""
+    """Return an INSERT. ON CONFLICT is not standard SQL, so each dialect has its own insert()."""
     on_sqlite = session.get_bind().dialect.name == "sqlite"
     statement: _Insert = (sqlite if on_sqlite else postgresql).insert(model.__table__)
     return statement
@@ -77,13 +82,13 @@ def _execute(
     statement: _Insert,
     rows: list[dict[str, Any]],
 ) -> int:
-    """With RETURNING, SQLAlchemy packs as many rows into each statement as the database takes."""
+    """Execute with RETURNING, with which SQLAlchemy packs many rows into each statement."""
     returned = statement.returning(model.__table__.c[_keys(model)[0]])
     return len(session.execute(returned, rows).all())
 
 
 def _by_key(model: type[Base], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Sorted by primary key. Every process locks rows in the same order, so none deadlocks."""
+    """Sort by primary key. Every process locks rows in the same order, which prevents deadlocks."""
     return sorted(map(dict, rows), key=itemgetter(*_keys(model)))
 
 

@@ -1,4 +1,4 @@
-"""The database's address: where it is found, and how it is shown without its password."""
+"""The database URL: its source, and its display without the password."""
 
 import re
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from tradingbot.errors import ConfigError
 
 DEFAULT_URL = "sqlite:///kronos.db"
 VARIABLES = {
-    "DATABASE_URL": f"where forecasts are stored; `{DEFAULT_URL}` where none of these is set",
-    "POSTGRES_URI": "the same, where `DATABASE_URL` is not set",
-    "POSTGRES_HOST": "the server, where neither is set; the rest belongs to it",
-    "POSTGRES_PORT": "its port",
-    "POSTGRES_USER": "who connects",
-    "POSTGRES_PASSWORD": "the user's password",
-    "POSTGRES_DATABASE": "the database's name",
+    "DATABASE_URL": f"URL of the database; `{DEFAULT_URL}` if none of these is set",
+    "POSTGRES_URI": "the same, if `DATABASE_URL` is not set",
+    "POSTGRES_HOST": "host of the server, if neither is set",
+    "POSTGRES_PORT": "port of the server",
+    "POSTGRES_USER": "user of the database",
+    "POSTGRES_PASSWORD": "password of the user",
+    "POSTGRES_DATABASE": "name of the database",
 }
 
-# Options of an address (what follows ?) that are shown as they stand; of others the value is not,
-# since nobody knows whether it is a secret. Those of libpq, and of SQLite's file: addresses.
+# Options of a URL whose values are shown. Other values are hidden, because they may be secret.
+# These are the options of libpq, and of SQLite's file: URLs.
 _SHOWN = {
     "application_name", "cache", "channel_binding", "check_same_thread", "client_encoding",
     "connect_timeout", "dbname", "gssencmode", "host", "hostaddr", "immutable",
@@ -37,9 +37,10 @@ _HIDDEN = "***"
 
 
 def database_url(environ: Mapping[str, str] | None = None) -> str:
-    """DATABASE_URL, else POSTGRES_URI, else POSTGRES_HOST and its kin, else `sqlite:///kronos.db`.
+    """Return DATABASE_URL, else POSTGRES_URI, else POSTGRES_*, else `sqlite:///kronos.db`.
 
-    An empty variable counts as missing. `environ` stands for the process's. Raises ConfigError.
+    An empty variable counts as missing. `environ` replaces that of the process. Raise ConfigError
+    if a variable is invalid.
     """
     if environ is not None:
         environ = {name: environ[name] for name in VARIABLES if name in environ}
@@ -52,7 +53,7 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
     host = environ.get("POSTGRES_HOST", "").strip()
     if host:
         if environ.get("POSTGRES_PASSWORD") and not environ.get("POSTGRES_USER"):
-            raise ConfigError("POSTGRES_PASSWORD is set but POSTGRES_USER is not: say whose it is")
+            raise ConfigError("POSTGRES_PASSWORD is set but POSTGRES_USER is not: set it, too")
         return URL.create(
             "postgresql+psycopg2",
             port=_port(environ.get("POSTGRES_PORT", "")),
@@ -61,16 +62,16 @@ def database_url(environ: Mapping[str, str] | None = None) -> str:
             database=environ.get("POSTGRES_DATABASE") or None,
             **_where(host),
         ).render_as_string(hide_password=False)
-    # better no run than one that writes into a file nobody looks at
+    # otherwise the run would write to a file that no one looks at
     for name in ("POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DATABASE", "POSTGRES_PORT"):
-        # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 beside a service named postgres
+        # Kubernetes sets POSTGRES_PORT=tcp://10.0.0.7:5432 next to a service named postgres
         if environ.get(name) and not environ[name].startswith("tcp://"):
             raise ConfigError(f"{name} is set but POSTGRES_HOST is not: set it, or DATABASE_URL")
     return DEFAULT_URL
 
 
 def redact(url: str | URL) -> str:
-    """The URL without its password and the values of options that are not known, for messages."""
+    """Return the URL without its password and the values of unknown options, for messages."""
     try:
         address = make_url(url)
     except (ArgumentError, ValueError):
@@ -84,23 +85,23 @@ def redact(url: str | URL) -> str:
 
 
 def without_password(address: URL, text: str) -> str:
-    """`text`, which somebody else wrote, with *** where it repeats a secret of `address`."""
+    """Replace the secrets of `address` in a foreign text by ***."""
     text = text.replace(address.render_as_string(hide_password=False), redact(address))
     options = address.normalized_query
     values = [value for name in options.keys() - _SHOWN for value in options[name]]
     for secret in filter(None, [address.password, *values]):
-        # a short one is part of many a word, and hiding it there would show what it is
+        # short values occur inside ordinary words, and hiding them there would reveal the secret
         if len(secret) >= 4 and secret not in ("true", "false"):
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _HIDDEN, text)
     return text
 
 
 def parsed(url: str, source: str) -> URL:
-    """SQLAlchemy 2.1 would take psycopg 3 for a bare Postgres URL; here it is psycopg2."""
+    """Parse a URL. A bare Postgres URL means psycopg2; SQLAlchemy 2.1 would use psycopg 3."""
     _check_text(unquote(url), source)
     try:
         address = make_url(re.sub(r"^postgres://", "postgresql://", url))
-    except (ArgumentError, ValueError):  # its text would repeat the password
+    except (ArgumentError, ValueError):  # its text contains the password
         if re.match(r"[^:]+://[^/?]*,", url):
             raise ConfigError(
                 f"{source} names several hosts: write them as "
@@ -118,29 +119,29 @@ def parsed(url: str, source: str) -> URL:
 
 
 def check_options(address: URL) -> None:
-    """ConfigError for an option (what follows ?) that the database's client does not know."""
+    """Raise ConfigError for an option (after ?) that the database's client does not know."""
     sqlite = address.get_backend_name() == "sqlite"
     if not sqlite and "psycopg" not in address.get_driver_name():
         return
     for name, value in address.query.items():
-        if not sqlite and _says(address, name):
+        if not sqlite and _repeats(address, name):
             raise ConfigError(
-                f"database {redact(address)}: the option {name!r} says again what stands before "
-                "the ?: leave one of them out"
+                f"database {redact(address)}: the option {name!r} repeats what is before "
+                "the ?: remove one of them"
             )
         if isinstance(value, tuple) and name not in ("host", "port"):
-            raise ConfigError(f"database {redact(address)}: the option {name!r} stands there twice")
+            raise ConfigError(f"database {redact(address)}: the option {name!r} is given twice")
         if _knows_sqlite(name, address) if sqlite else _knows_libpq(name):
             continue
-        way_out = _INSTEAD_OF.get(name.lower(), "leave it out, or correct its name")
+        way_out = _INSTEAD_OF.get(name.lower(), "remove it, or correct its name")
         if sqlite and name in _SHOWN:
             way_out = f"write sqlite:///file:PATH?{name}=…&uri=true"
         kind = "SQLite" if sqlite else "Postgres"
         raise ConfigError(f"database {redact(address)}: {kind} has no option {name!r}: {way_out}")
 
 
-def _says(address: URL, option: str) -> bool:
-    """Whether the part before the ? says what this option says."""
+def _repeats(address: URL, option: str) -> bool:
+    """Return whether the part before the ? has the same information as this option."""
     parts = {"user": address.username, "password": address.password, "host": address.host}
     return bool({**parts, "port": address.port, "dbname": address.database}.get(option))
 
@@ -152,31 +153,31 @@ def _knows_libpq(name: str) -> bool:
         extensions.make_dsn(**{name: "1"})
     except ProgrammingError:
         return False
-    return name != "database"  # psycopg2's old name of what stands behind the host
+    return name != "database"  # psycopg2's old name of the database
 
 
 def _knows_sqlite(name: str, address: URL) -> bool:
     by_uri = "uri" in address.query and str(address.database).startswith("file:")
-    return name in _OF_SQLITE_DRIVER or by_uri  # else the driver ignores it
+    return name in _OF_SQLITE_DRIVER or by_uri  # otherwise the driver ignores it
 
 
 _OF_SQLITE_DRIVER = {
     "cached_statements", "check_same_thread", "detect_types", "isolation_level", "timeout", "uri",
 }  # fmt: skip
-_INSTEAD_OF = {  # of options that other programs put into an address
-    "pgbouncer": "it is meant for Prisma; leave it out (a pooler needs pool_mode=session)",
-    "schema": "write options=-csearch_path%3DNAME in its place",
-    "database": "write it behind the host's /",
-    "currentschema": "write options=-csearch_path%3DNAME in its place",
-    "ssl": "write sslmode=require in its place",
-    "connection_limit": "it is meant for Prisma; leave it out",
-    "pool_timeout": "it is meant for Prisma; leave it out",
-    "statement_timeout": "write options=-cstatement_timeout%3DMILLISECONDS in its place",
+_INSTEAD_OF = {  # options that other programs write into a URL
+    "pgbouncer": "it is meant for Prisma; remove it (a pooler needs pool_mode=session)",
+    "schema": "write options=-csearch_path%3DNAME instead",
+    "database": "write it after the host's /",
+    "currentschema": "write options=-csearch_path%3DNAME instead",
+    "ssl": "write sslmode=require instead",
+    "connection_limit": "it is meant for Prisma; remove it",
+    "pool_timeout": "it is meant for Prisma; remove it",
+    "statement_timeout": "write options=-cstatement_timeout%3DMILLISECONDS instead",
 }
 
 
 def anchored(address: URL) -> URL:
-    """An absolute path for SQLite: a later chdir must not lead to another file."""
+    """Make a SQLite path absolute, so that a later chdir does not lead to another file."""
     path = address.database or ""
     if address.get_backend_name() != "sqlite" or in_memory(address) or path.startswith("file:"):
         return address
@@ -188,14 +189,14 @@ def in_memory(address: URL) -> bool:
 
 
 def _has_stray_at(address: URL) -> bool:
-    """A password with a bare @ ends there for the parser; the rest of it would pass as the host."""
-    if address.get_backend_name() == "sqlite":  # a file may be called so
+    """Return whether a password has a bare @, where the parser would end it and start the host."""
+    if address.get_backend_name() == "sqlite":  # a file name may contain @
         return False
     return any("@" in part for part in (address.host or "", address.database or ""))
 
 
 def _check_text(text: str, source: str) -> None:
-    """ConfigError for what no client can be told; the text is not shown."""
+    """Raise ConfigError for text that no client accepts. The text is not shown."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -205,10 +206,11 @@ def _check_text(text: str, source: str) -> None:
 
 
 def _where(host: str) -> dict[str, Any]:
-    """The parts of an address for POSTGRES_HOST: a name, an IP address, or a socket's folder."""
+    """Return the URL parts for POSTGRES_HOST: a name, an IP address, or a socket's folder."""
     if host.startswith("/"):
         return {"query": {"host": host}}
-    if set("/@?#") & set(host) or host.count(":") == 1:  # not shown: it may hold a password
+    # not shown, because it may contain a password
+    if set("/@?#") & set(host) or host.count(":") == 1:
         raise ConfigError(
             "POSTGRES_HOST is more than a host's name: the port goes into POSTGRES_PORT, a whole "
             "address into DATABASE_URL"
@@ -227,7 +229,7 @@ def _port(value: str) -> int | None:
 
 
 def database_exists(url: str) -> bool:
-    """False for a SQLite file that nobody has made yet: looking into it would make it."""
+    """Return False for a SQLite file that does not exist, because opening it would create it."""
     address = parsed(url, "the database URL")
     check_options(address)
     if address.get_backend_name() != "sqlite" or not address.database:
@@ -236,8 +238,8 @@ def database_exists(url: str) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, as far as this process may know."""
+    """Return whether the file exists, as far as this process may know."""
     try:
         return path.exists()
-    except OSError:  # its name is too long, or a folder may not be looked into
+    except OSError:  # the name is too long, or a folder is not accessible
         return False

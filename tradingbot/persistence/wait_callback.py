@@ -1,7 +1,7 @@
-"""Waiting for Postgres in a way that signals get through, and not for ever.
+"""Wait for Postgres with a time limit, and without blocking signals.
 
-psycopg2 waits inside of libpq, where Python hears of no signal: a server that answers nothing, with
-its connections standing, would hold the process until it is killed, and the Space would be left
+psycopg2 waits inside libpq, where Python cannot handle signals. A server that does not respond,
+with open connections, would block the process until it is killed, and the Space would be left
 running.
 """
 
@@ -18,12 +18,11 @@ from tradingbot.settings import Timeouts, default_timeouts
 
 @contextmanager
 def bounded_waits(timeouts: Timeouts | None = None) -> Iterator[None]:
-    """In this block every psycopg2 connection of the process waits like this.
+    """In this block, limit the waits of all psycopg2 connections of the process.
 
-    For as long as `timeouts` says: `database_greeting`, `database_answer` and
-    `database_answer_after_signal`.
-
-    A server that does not answer in time is a lost connection: psycopg2's OperationalError.
+    The limits are `database_greeting`, `database_answer` and `database_answer_after_signal` of
+    `timeouts`. A server that does not respond in time counts as a lost connection: psycopg2's
+    OperationalError.
     """
     from psycopg2 import extensions  # type: ignore[import-untyped]
 
@@ -36,7 +35,7 @@ def bounded_waits(timeouts: Timeouts | None = None) -> Iterator[None]:
 
 
 def _wait(timeouts: Timeouts, connection: Any) -> None:
-    """Until what `connection` was asked for is there. Raises what a signal's handler raises."""
+    """Wait for the result of `connection`. Exceptions of signal handlers propagate."""
     from psycopg2 import OperationalError, extensions
 
     connecting = connection.status == extensions.STATUS_SETUP

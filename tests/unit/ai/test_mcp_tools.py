@@ -294,7 +294,7 @@ def test_a_failure_of_ours_tells_nothing_of_the_inside(
 def test_calls_run_beside_each_other_and_one_that_is_cancelled_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(served, "AT_ONCE", 2)
+    monkeypatch.setattr(served, "MAX_CONCURRENT", 2)
     go_on = threading.Event()
     begun = threading.Semaphore(0)
 

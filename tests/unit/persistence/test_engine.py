@@ -733,8 +733,8 @@ class TestADatabaseOutOfReach:
             ("server does not support SSL, but SSL was required", None, "check sslmode"),
             ('could not translate host name "db" to address', None, "correct the host"),
             ("could not extend file: No space left on device", "53100", "make room"),
-            ("canceling statement due to statement timeout", "57014", "log says more"),
-            ("idle-in-transaction timeout", "25P03", "log says more"),
+            ("canceling statement due to statement timeout", "57014", "see the server's log"),
+            ("idle-in-transaction timeout", "25P03", "see the server's log"),
         ],
     )
     def test_is_asked_about_only_where_it_may_be_down(
@@ -750,10 +750,10 @@ class TestADatabaseOutOfReach:
     @pytest.mark.parametrize(
         ("address", "hint"),
         [
-            ("me@db/bots?pgbouncer=true", "meant for Prisma; leave it out"),
+            ("me@db/bots?pgbouncer=true", "meant for Prisma; remove it"),
             ("me@db/bots?sslmode=require&schema=bots", "write options=-csearch_path%3DNAME"),
             ("me@db/bots?ssl=true", "write sslmode=require"),
-            ("me@db/bots?ssl_mode=require", "'ssl_mode': leave it out, or correct its name"),
+            ("me@db/bots?ssl_mode=require", "'ssl_mode': remove it, or correct its name"),
             ("me@one:5432,two:5433/bots", "?host=HOST1:5432&host=HOST2:5432"),
             ("me:secret@one:5432,two/bots", "?host=HOST1:5432&host=HOST2:5432"),
         ],

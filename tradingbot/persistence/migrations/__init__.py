@@ -1,1 +1,1 @@
-"""The schema's history, run by `tradingbot.persistence.engine.init_db`."""
+"""The migrations of the schema, run by `tradingbot.persistence.engine.init_db`."""

@@ -1,6 +1,6 @@
-"""Alembic's entry: runs the migrations on the connection that `init_db` hands over.
+"""Entry point of Alembic: run the migrations on the connection passed by `init_db`.
 
-The `alembic` command hands over none and gets the configured database.
+The `alembic` command passes none and uses the configured database.
 """
 
 from alembic import context
@@ -17,7 +17,7 @@ def migrate(connection: Connection) -> None:
         connection=connection,
         version_table=VERSION_TABLE,
         target_metadata=Base.metadata,
-        render_as_batch=connection.dialect.name == "sqlite",  # it cannot alter in place
+        render_as_batch=connection.dialect.name == "sqlite",  # SQLite cannot alter tables in place
     )
     with context.begin_transaction():
         context.run_migrations()
