@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import commands
 from tests.support.postgres import Postgres, running_postgres
-from tests.support.schema import upgrade_at_once
+from tests.support.schema import compiling_once, upgrade_at_once
 from tests.support.space_server import serving
 from tradingbot.persistence import engine
 from tradingbot.persistence.engine import dispose_engines
@@ -81,6 +81,14 @@ def fast_unless_marked(
     took = time.process_time() - began
     if took > TOO_SLOW:
         pytest.fail(f"takes {took:.1f} s of a CPU: mark the test with pytest.mark.slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_are_compiled_once() -> Iterator[None]:
+    """Else each test compiles all statements again, for the engine of its own database."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "create_engine", compiling_once(engine.create_engine))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -28,10 +28,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of twelve tickers with a record of thirty nights, whose bands were widened."""
-    folder = tmp_path_factory.mktemp("report")
+    """Of twelve tickers."""
+    return report(tmp_path_factory.mktemp("report"), TICKERS)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of two tickers, for what draws all charts, and that more than once."""
+    return report(tmp_path_factory.mktemp("short"), TICKERS[:2])
+
+
+def report(folder: Path, tickers: list[str]) -> Path:
+    """Of a record of thirty nights, whose bands were widened."""
     url = f"sqlite:///{folder / 'kronos.db'}"
-    Past(TICKERS, sessions=30, width=0.6, calibrated=1.0).store(url)
+    Past(tickers, sessions=30, width=0.6, calibrated=1.0).store(url)
     record = read_record(url, Settings(), source=None, symbols=())
     dispose_engines()
     (folder / "report.html").write_text(render_page(record, packed_plotly()), encoding="utf-8")
@@ -139,11 +149,11 @@ PAPERS = {  # the width between the margins, in pixels of CSS
 
 
 def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
-    browser: Browser, file: Path
+    browser: Browser, short: Path
 ) -> None:
     page = browser.new_page(viewport=DESK)
     page.set_default_timeout(60_000)
-    page.goto(file.as_uri())
+    page.goto(short.as_uri())
     charts = page.locator(".chart").count()
     for paper, width in PAPERS.items():
         page.set_viewport_size({"width": width, "height": 1000})
@@ -181,10 +191,10 @@ def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
 
 
 def test_it_is_dark_where_the_reader_likes_that_and_never_on_paper(
-    browser: Browser, file: Path
+    browser: Browser, short: Path
 ) -> None:
     page = browser.new_page(color_scheme="dark", viewport=DESK)
-    page.goto(file.as_uri())
+    page.goto(short.as_uri())
     expect(page.locator("[data-chart=pit] .main-svg").first).to_be_visible()
 
     def colors() -> tuple[str, str]:

@@ -33,7 +33,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
-from tempfile import TemporaryFile, mkdtemp
+from tempfile import TemporaryDirectory, TemporaryFile, mkdtemp
 from types import ModuleType
 from typing import IO, Any
 from uuid import uuid4
@@ -345,7 +345,25 @@ def _import_bots() -> None:
 
     for name in ("24/5", "24/7", "XNYS"):
         widest_calendar(name)  # the library keeps them
+    _compile_statements()
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
+
+
+def _compile_statements() -> None:
+    """Compile what reads a database and the templates of the report; most of a command's time."""
+    from tests.support.records import Past
+    from tests.support.schema import compiling_once
+    from tradingbot.persistence import engine
+    from tradingbot.reports.page import render_page
+    from tradingbot.reports.record import read_record
+    from tradingbot.settings import Settings
+
+    engine.create_engine = compiling_once(engine.create_engine)  # type: ignore[assignment]
+    with TemporaryDirectory(prefix="kronos-compiled-") as folder:
+        url = f"sqlite:///{folder}/kronos.db"
+        Past(["AAPL"], sessions=1).store(url)
+        render_page(read_record(url, Settings(), source=None, symbols=()), b"")
+        engine.dispose_engines()
 
 
 def _serve(listener: socket.socket, owner: int) -> None:

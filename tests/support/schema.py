@@ -1,16 +1,44 @@
-"""The schema at once: what the migrations execute on an empty database is kept, and repeated.
+"""A new database at no cost: its schema at once, and its statements compiled once a worker.
+
+What the migrations execute on an empty database is kept, and repeated.
 
 Alembic takes some 50 ms for it, and half of all tests make a database. A database with tables in it
 is upgraded by the migrations themselves; so is every one where a test carries the marker
 `migrations`.
+
+SQLAlchemy compiles a statement once for each engine, and each test has an engine of its own.
+Engines of `compiling_once` share what was compiled.
 """
 
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, Engine, event
 
 from tradingbot.persistence.schema import table_names, upgrade
+
+
+def compiling_once(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
+    """`create_engine`, for engines that share what they compile."""
+    return partial(create_engine, execution_options={"compiled_cache": _CompiledOnce()})
+
+
+class _CompiledOnce(dict[tuple[Any, ...], Any]):
+    """A `compiled_cache` for all engines of one driver: their dialects differ by identity alone."""
+
+    def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
+        return super().get(self._of_all(key), default)
+
+    def __setitem__(self, key: tuple[Any, ...], compiled: Any) -> None:
+        super().__setitem__(self._of_all(key), compiled)
+
+    @staticmethod
+    def _of_all(key: tuple[Any, ...]) -> tuple[Any, ...]:
+        dialect, *rest = key
+        return (dialect.name, dialect.driver, *rest)
+
 
 _kept: dict[str, list[tuple[str, Any]]] = {}  # statements and their parameters, by dialect
 

@@ -549,7 +549,7 @@ def test_a_full_queue_is_waited_for() -> None:
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}"
         with pytest.raises(SpaceError, match="answered 422"):
-            awaited(lambda client: client.forecast("AAPL", 1), url)
+            awaited(lambda client: client.forecast("AAPL", 1), url, timeout=60)
     finally:
         server.shutdown()
         server.server_close()

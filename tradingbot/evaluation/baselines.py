@@ -4,6 +4,7 @@ All give quantiles of close(target) ÷ close(as_of), without looking past `as_of
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,8 @@ LOOKBACK = 500  # bars up to as_of that the range walk sees: so many the job has
 RANGE_WINDOW = LOOKBACK - 1  # returns between them, which it draws from
 _FIRST = 20  # returns whose mean square stands for the variance before the first one
 _LARGEST = 20.0  # volatilities: after a halt hardly any was known before the first return
+_CENTRES = (1, 5, 25, 125)  # of mass, in bars: what the range walk knows of the volatility
+_CHUNK = 100  # bars at a time
 _MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
 
 
@@ -116,10 +119,27 @@ def _range_variance(candles: pd.DataFrame) -> Floats:
 
 def _range_volatility(variance: Floats) -> Floats:
     """(origins, bars) from variances likewise: what is known after each bar."""
-    bars = pd.DataFrame(variance.T)
-    means = [bars.ewm(com=centre).mean().to_numpy() for centre in (1, 5, 25, 125)]
-    volatility: Floats = np.sqrt(np.mean(means, axis=0)).T
-    return volatility
+    means = np.empty_like(variance)
+    for start in range(0, variance.shape[1], _CHUNK):  # later bars have no weight
+        stop = min(start + _CHUNK, variance.shape[1])
+        # einsum, since BLAS rounds an origin among others differently from one alone
+        weights = _weights()[start:stop, :stop]
+        np.einsum("ob,tb->ot", variance[:, :stop], weights, out=means[:, start:stop])
+    return np.sqrt(means)
+
+
+@cache
+def _weights() -> Floats:
+    """(LOOKBACK, LOOKBACK): of each bar's variance, in its column, in what is known after a bar.
+
+    The mean of the weights of four exponentially weighted means. pandas computes these one column
+    at a time, which was most of the time that learning a combination took.
+    """
+    age = np.subtract.outer(np.arange(LOOKBACK), np.arange(LOOKBACK))
+    decays = np.array([centre / (1 + centre) for centre in _CENTRES])[:, None, None]
+    weights = np.where(age >= 0, decays ** age.clip(min=0), 0.0)
+    mean: Floats = (weights / weights.sum(axis=2, keepdims=True)).mean(axis=0)
+    return mean
 
 
 def _returns(past: pd.Series) -> tuple[NDArray[np.datetime64], Floats]:

@@ -8,6 +8,7 @@ import base64
 import gzip
 import importlib.util
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -74,6 +75,7 @@ def packed_plotly() -> bytes:
     return gzip.compress(script.read_bytes(), 6, mtime=0)
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

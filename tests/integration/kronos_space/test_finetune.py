@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.support.finetuning import write_place
 
 COMMAND = "kronos_space.deployment.commands"
 ENV = os.environ | {"KRONOS_THREADS": "1", "KRONOS_SAMPLES": "10"}
+run, piped = partial(run, family="space"), partial(piped, family="space")  # torch takes a second
 
 
 @pytest.fixture(scope="module")

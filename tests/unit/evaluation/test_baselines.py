@@ -11,6 +11,7 @@ from tradingbot.evaluation.baselines import (
     LOOKBACK,
     MIN_RETURNS,
     WINDOW,
+    _range_volatility,
     ewma_walk_quantiles,
     random_walk_quantiles,
     range_walk_quantiles,
@@ -152,6 +153,15 @@ def test_the_walk_by_ranges_is_the_same_whatever_stood_before_the_bars_it_sees()
         seen = bars[bars.index <= end].tail(LOOKBACK)
         [alone] = range_walk_quantiles(seen, as_of[[row]], steps[[row]])
         assert np.array_equal(together[row], alone)
+
+
+@pytest.mark.parametrize("bars", [1, MIN_RETURNS, 100, 101, LOOKBACK])
+def test_the_volatility_by_ranges_is_the_mean_of_pandas_four_weighted_means(bars: int) -> None:
+    variance = np.random.default_rng(bars).random((3, bars)) ** 4
+    frame = pd.DataFrame(variance.T)
+    means = [frame.ewm(com=centre).mean().to_numpy().T for centre in (1, 5, 25, 125)]
+    expected = np.sqrt(np.mean(means, axis=0))
+    assert _range_volatility(variance) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bars_without_a_range_count_with_their_returns() -> None:

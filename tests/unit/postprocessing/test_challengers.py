@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,17 @@ from tradingbot.typing import Floats
 
 pytestmark = pytest.mark.slow  # each learns for hundreds of nights
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
-CHAMPION = WAVES.panel(plain)
+
+
+@cache
+def champion() -> Panel:
+    return WAVES.panel(plain)
+
+
+@cache
+def alone() -> Course:
+    """What is learnt without challengers."""
+    return replay(champion(), untaught(len(EXPERTS)))
 
 
 def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
@@ -46,8 +56,8 @@ def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
         model if isinstance(model, np.ndarray) else WAVES.panel(model).model
         for model in models.values()
     ]
-    experts = np.concatenate([CHAMPION.experts, np.stack(said, axis=1)], axis=1)
-    return replace(CHAMPION, experts=experts), untaught(len(EXPERTS)).with_challengers([*models])
+    experts = np.concatenate([champion().experts, np.stack(said, axis=1)], axis=1)
+    return replace(champion(), experts=experts), untaught(len(EXPERTS)).with_challengers([*models])
 
 
 def learnt(models: Mapping[str, Model | Floats]) -> tuple[Course, Panel]:
@@ -55,32 +65,36 @@ def learnt(models: Mapping[str, Model | Floats]) -> tuple[Course, Panel]:
     return replay(panel, start), panel
 
 
+@cache
+def learnt_of_a_better_one() -> tuple[Course, Panel]:
+    return learnt({"better": knowing_half})
+
+
 def loss(quantiles: Floats) -> float:
-    return float(crps(CHAMPION.actual, quantiles)[np.isfinite(CHAMPION.scale)].mean())
-
-
-ALONE = replay(CHAMPION, untaught(len(EXPERTS)))
+    return float(crps(champion().actual, quantiles)[np.isfinite(champion().scale)].mean())
 
 
 @pytest.mark.parametrize("model", [hopeless, guessing, plain])
 def test_a_challenger_that_knows_no_more_changes_nothing_that_is_served(model: Model) -> None:
     course, panel = learnt({"other": model})
-    assert course.combine(panel) == pytest.approx(ALONE.combine(CHAMPION), abs=1e-12, nan_ok=True)
+    assert course.combine(panel) == pytest.approx(
+        alone().combine(champion()), abs=1e-12, nan_ok=True
+    )
     newest = course.newest
     assert newest.rivals == ()
     assert [trial.name for trial in newest.trials] == ["other"]
     assert newest.trials[0].sessions == newest.sessions > TRIAL_SESSIONS
-    assert newest.weights == pytest.approx(ALONE.newest.weights)
+    assert newest.weights == pytest.approx(alone().newest.weights)
 
 
 def test_a_better_challenger_earns_a_share_and_what_is_served_gains() -> None:
-    course, panel = learnt({"better": knowing_half})
+    course, panel = learnt_of_a_better_one()
     first = next(number for number, state in enumerate(course.states) if state.rivals)
     assert TRIAL_SESSIONS <= first < 2 * TRIAL_SESSIONS
     early = course.known(panel) < first
-    served, alone = course.combine(panel), ALONE.combine(CHAMPION)
-    assert served[early] == pytest.approx(alone[early], abs=1e-12, nan_ok=True)
-    assert loss(served) < 0.99 * loss(alone)
+    served, before = course.combine(panel), alone().combine(champion())
+    assert served[early] == pytest.approx(before[early], abs=1e-12, nan_ok=True)
+    assert loss(served) < 0.99 * loss(before)
     assert course.newest.weights[-1] > 0.5
     assert course.newest.weights.sum() == pytest.approx(1)
 
@@ -93,7 +107,7 @@ def test_of_several_the_better_one_earns_a_share_and_the_others_do_not() -> None
     assert [trial.name for trial in newest.trials] == ["hopeless", "guessing"]
     assert newest.trials[0].sessions < newest.sessions  # it began again beside the better one
     assert [one.name for one in newest.trials[0].state.rivals] == ["better", "hopeless"]
-    only, its_panel = learnt({"better": knowing_half})
+    only, its_panel = learnt_of_a_better_one()
     assert course.combine(panel) == pytest.approx(only.combine(its_panel), nan_ok=True)
 
 
@@ -107,7 +121,7 @@ def test_learning_night_by_night_is_learning_all_at_once() -> None:
 
 
 def test_a_challenger_that_sleeps_is_left_out_and_the_others_share_its_weight() -> None:
-    course, panel = learnt({"better": knowing_half})
+    course, panel = learnt_of_a_better_one()
     asleep = panel.experts.copy()
     asleep[::2, -1] = np.nan
     weights = shares(course.newest, asleep)
@@ -120,8 +134,8 @@ def test_a_challenger_that_sleeps_is_left_out_and_the_others_share_its_weight() 
 
 def test_a_challenger_that_was_asleep_on_half_of_the_sessions_is_judged_by_the_others() -> None:
     said = WAVES.panel(knowing_half).model.copy()
-    sessions = np.unique(CHAMPION.target)
-    said[np.isin(CHAMPION.target, sessions[1::2])] = np.nan
+    sessions = np.unique(champion().target)
+    said[np.isin(champion().target, sessions[1::2])] = np.nan
     course, _ = learnt({"better": said})
     trials = [state.trials[0].sessions for state in course.states if state.trials]
     assert trials == [number // 2 for number in range(1, len(trials) + 1)]
@@ -155,9 +169,14 @@ PAST = Past(("AAPL", "MSFT"), sessions=110, horizon=2, width=0.4, revision=KEY[1
 
 @pytest.fixture
 def ledger(database: str) -> str:
+    store_ledger(database)
+    return database
+
+
+def store_ledger(url: str) -> None:
     """110 nights of a champion, and of a challenger that knows half of each move."""
-    PAST.store(database)
-    with get_db_session(database) as session:
+    PAST.store(url)
+    with get_db_session(url) as session:
         for symbol in PAST.symbols:
             closes = {bar["timestamp"]: bar["close"] for bar in PAST.candles(symbol)}
             rows = replace(PAST, model="me/right", width=0.8).forecasts(symbol)
@@ -168,7 +187,6 @@ def ledger(database: str) -> str:
                 row["close_quantiles"] = {p: q * known for p, q in row["close_quantiles"].items()}
                 row["challenger"] = True
             session.execute(insert(KronosForecast), rows)
-    return database
 
 
 def of_ledger(url: str, start: Combination | None = None, until: datetime = LAST) -> Combination:
@@ -186,6 +204,13 @@ def of_ledger(url: str, start: Combination | None = None, until: datetime = LAST
         horizon=2,
         challengers=rivals_of(sessions, KEY, until),
     )
+
+
+@pytest.fixture(scope="module")
+def learnt_of_ledger(tmp_path_factory: pytest.TempPathFactory) -> Combination:
+    url = f"sqlite:///{tmp_path_factory.mktemp('challengers') / 'kronos.db'}"
+    store_ledger(url)
+    return of_ledger(url)
 
 
 def test_the_ledger_s_challengers_are_tried_and_what_is_known_of_them_is_stored(
@@ -234,11 +259,14 @@ def test_a_challenger_has_no_challengers_and_a_forgotten_one_is_none(ledger: str
     ids=range(5),
 )
 def test_damaged_challengers_are_told_and_all_is_learnt_again(
-    ledger: str, damage: object, caplog: pytest.LogCaptureFixture
+    database: str,
+    learnt_of_ledger: Combination,
+    damage: object,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with get_db_session(ledger) as session:
-        store_combination(session, of_ledger(ledger))
+    with get_db_session(database) as session:
+        store_combination(session, learnt_of_ledger)
         session.execute(update(KronosCombination).values(challengers=damage))
-    with get_db_session(ledger) as session:
+    with get_db_session(database) as session:
         assert load_combination(session, KEY) is None
     assert "is damaged" in caplog.text

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -30,17 +31,24 @@ class Market:
     volatility: Floats
     candles: list[pd.DataFrame]
 
+    @cached_property
+    def experts(self) -> list[tuple[Floats, Floats]]:
+        """What `expert_quantiles` gives for each ticker; the same whatever model is beside it."""
+        found = []
+        for bars in self.candles:
+            origins = bars.index.to_numpy().astype("M8[s]")[_origins(bars)]
+            found.append(expert_quantiles(bars, origins, np.full(len(origins), STEP)))
+        return found
+
     def panel(self, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
         """`model` gives medians and widths (n,) from the coming and the EWMA walk's volatility."""
         return joined([self._of(ticker, model) for ticker in range(len(self.candles))])
 
     def _of(self, ticker: int, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
-        bars = self.candles[ticker]
-        first = max(0, len(bars) - SESSIONS - STEP)
-        origins = np.arange(first, len(bars) - STEP)
+        bars, (experts, scale) = self.candles[ticker], self.experts[ticker]
+        origins = _origins(bars)
         times = bars.index.to_numpy().astype("M8[s]")
         closes = np.log(bars["close"].to_numpy())
-        experts, scale = expert_quantiles(bars, times[origins], np.full(len(origins), STEP))
         coming = self.volatility[-len(bars) :, ticker][origins + STEP]
         median, width = model(coming, np.nan_to_num(scale, nan=0.01))
         return Panel(
@@ -51,6 +59,10 @@ class Market:
             model=median[:, None] + width[:, None] * NORMAL,
             experts=experts,
         )
+
+
+def _origins(bars: pd.DataFrame) -> np.ndarray:
+    return np.arange(max(0, len(bars) - SESSIONS - STEP), len(bars) - STEP)
 
 
 def market(seed: int = 0, *, times: Floats | float = 1.0, waves: float = 0.25) -> Market:
