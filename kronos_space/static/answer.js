@@ -1,4 +1,4 @@
-// What the page shows of an answer: words, table, how it was made; and how it is taken away.
+// Show an answer on the page: summary, table and settings; and remove it.
 "use strict";
 
 /** What is shown no longer belongs to what the form says. */
@@ -116,7 +116,7 @@ function saveCsv() {
   const text = numbers().map((row) => row.join(",")).join("\n");
   const address = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
   save(address, "csv");
-  setTimeout(() => URL.revokeObjectURL(address), 60_000); // when the browser has it
+  setTimeout(() => URL.revokeObjectURL(address), 60_000); // after the browser has read it
 }
 
 async function savePng() {
@@ -149,7 +149,7 @@ async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    copyBySelecting(text); // no clipboard in a frame, or without https
+    copyBySelecting(text); // there is no clipboard in a frame, or without https
   }
   byId("copied").textContent = "";
   byId("copied").textContent = `Copied the ${what}.`;

@@ -1,24 +1,24 @@
-// Candles out of CSV text, as people have it: exports of brokers, of Yahoo, of a spreadsheet.
+// Read candles from CSV text in common formats: exports of brokers, of Yahoo, of spreadsheets.
 //
-// Forgiving about how dates and numbers are written, strict about what they say: what is unclear is
-// refused with its row. Rows are counted as in an editor: the first line of the text is row 1.
-// The reader of the nightly job follows the same rules; one table of files tests both.
+// Dates and numbers may be written in many ways, but an ambiguous value is refused with its row. Rows
+// are line numbers: the first line of the text is row 1. The reader of the nightly job follows the same
+// rules; one table of files tests both.
 "use strict";
 
 const SEPARATORS = ["\t", ";", ",", "|"];
-const PREAMBLE = 40; // the header is among so many first lines; comments do not count
+const PREAMBLE = 40; // the header is among this many first lines, not counting comments
 
 class CsvError extends Error {
   constructor(row, message, tickers = []) {
     super(row === null ? message : `Row ${row}: ${message}.`);
     this.row = row;
-    this.tickers = tickers; // between which a choice has to be made
+    this.tickers = tickers; // the user has to choose one of these
   }
 }
 
 /**
- * CSV text -> {bars, rows, notes}: bars oldest first, rows[i] the row that bar i stands in.
- * Of a text with several tickers only with the one that is meant.
+ * CSV text -> {bars, rows, notes}: bars oldest first, rows[i] is the row of bar i.
+ * A text with several tickers needs the chosen one.
  */
 function readCandles(text, most = Infinity, ticker = null) {
   const lines = linesOf(text);
@@ -87,7 +87,7 @@ function linesOfJson(rows) {
 /** The header, or what stands for one in a file that begins with its first candle. */
 function findHeader(lines, ticker) {
   let nearest = null;
-  const words = []; // the separators of lines that could be a header in words that are not known
+  const words = []; // separators of lines that could be a header with unknown names
   const isComment = ({ line }) => line.startsWith("#");
   const last = lines.filter((each) => !isComment(each))[PREAMBLE - 1] ?? lines.at(-1);
   for (const { line, row } of lines.slice(0, lines.indexOf(last) + 1)) {
@@ -140,8 +140,8 @@ function readings(line, row) {
 }
 
 /**
- * As programs write candles: date, [time of day], open, high, low, close, [volume]. Those that
- * write no header write epochs, 20260102 or 2026.01.02.
+ * The columns of a line without header: date, [time], open, high, low, close, [volume]. Programs that
+ * write no header write times as epochs, 20260102 or 2026.01.02.
  */
 function withoutHeader(line, row) {
   for (const separator of SEPARATORS) {
@@ -199,8 +199,8 @@ function splitLine(line, separator) {
 }
 
 /**
- * Not the days without trading that some vendors list, nor dividends, splits and footnotes: they
- * have words instead of prices, and at most one number beside one word.
+ * Leave out days without trading, dividends, splits and footnotes: they have words instead of prices,
+ * and at most one number beside one word.
  */
 function isBar({ cells }, position) {
   const prices = PRICES.map((name) => cells[position[name]]).filter((cell) => !MISSING.test(cell));
@@ -241,7 +241,7 @@ function markOf(doubtful, records, places, header, byProgram) {
   const time = header.cells?.[header.columns.position.time].toLowerCase() ?? "";
   const ofProgram = header.cells === null || /^<|^(gmt|local) time$/.test(time);
   if (text.includes(".") && (byProgram || ofProgram)) return ".";
-  // who separates by semicolons does so because the comma is the decimal mark
+  // files with semicolons as separators use the comma as decimal mark
   if (text.includes(",") && header.separator === ";") return ",";
   const name = [...PRICES].find((column) => header.columns.position[column] === place) ?? "volume";
   throw new CsvError(row, `${name} ${quoted(text)} ${twoReadings(text)}`);
@@ -276,7 +276,7 @@ function addVolumes(bars, records, header, mark, notes) {
       notes.push(`no volume: none of ${names} is known to be in units of what is traded`);
     }
   } else {
-    // MetaTrader: currencies have ticks only, and a volume of 0 throughout
+    // MetaTrader: currencies have only ticks, and a volume of 0 throughout
     const named = [position.volume, position.ticks].filter((place) => place !== undefined);
     found = named.map(read).find((values) => values.some((value) => value));
   }

@@ -1,4 +1,4 @@
-// Times and numbers as people write them. What could be read in two ways is refused.
+// Parse times and numbers in common formats. Ambiguous values are refused.
 "use strict";
 
 // English, German, French, Spanish, Portuguese, Italian, Dutch, Polish; without accents
@@ -15,7 +15,7 @@ const COMPACT = new RegExp( // 20260102, 202601021530, 20260102153000
     "(?<rest>(?:(?:[01]\\d|2[0-3])[0-5]\\d(?:[0-5]\\d)?)?)$",
 );
 const EPOCH = /^(\d{9,19})(?:\.0*)?$/; // seconds, milli-, micro- or nanoseconds
-// How dates are written; all rows together tell whether a or b is the month.
+// Formats of dates. All rows together decide whether a or b is the month.
 const SHAPES = [
   "(?<y>\\d{4})(?<s>[-/.])(?<m>\\d\\d?)\\k<s>(?<d>\\d\\d?)",
   "(?<y>\\d{4})(?<m>\\d\\d)(?<d>\\d\\d)",
@@ -49,8 +49,8 @@ function isClock(text) {
 }
 
 /**
- * All rows' times as ISO 8601, null for what is not written like the first one.
- * Throws CellError when the day or the month may be first.
+ * Return the times of all rows as ISO 8601, null for a time in another format than the first.
+ * Throws CellError if day and month are ambiguous.
  */
 function readTimes(texts) {
   const [first] = texts;
@@ -98,7 +98,7 @@ function spelled(text, shape, dayFirst = false) {
 function spelledClock(written) {
   let text = written.trim();
   if (text === "") return "";
-  // a number, which has lost its leading zeros
+  // a number that has lost its leading zeros
   if (/^\d{1,5}$/.test(text)) text = text.padStart(text.length < 5 ? 4 : 6, "0");
   const parts = (CLOCK.exec(text) ?? DIGIT_CLOCK.exec(text) ?? HOUR.exec(text))?.groups;
   if (parts === undefined) return null;
@@ -119,7 +119,7 @@ function monthOf(text) {
 }
 
 function isoDate(year, month, day) {
-  const century = year >= 70 ? "19" : "20"; // of two digits, which are of 1970 to 2069
+  const century = year >= 70 ? "19" : "20"; // two digits are 1970 to 2069
   const full = year.length === 4 ? year : century + year;
   return `${full}-${month.padStart(2, "0")}-${day.padStart(2, "0")}`;
 }
@@ -159,8 +159,8 @@ function isDayFirst(texts, shape) {
 }
 
 /**
- * The decimal mark that the first number with only one reading settles: one with both marks, one
- * mark twice, or one that is not followed by three digits. `doubtful`: where the first other is.
+ * Return the decimal mark of the first unambiguous number: one with both marks, with one mark twice, or
+ * with a mark not followed by three digits. `doubtful`: the place of the first ambiguous one.
  */
 function settledMark(texts) {
   let doubtful = null;
@@ -192,7 +192,7 @@ function toNumber(text, mark) {
   return Number(digits) * (MULTIPLES[text.trim().slice(-1).toUpperCase()] ?? 1);
 }
 
-// thousands, or in India hundreds above them
+// thousands, or in India hundreds above thousands
 const grouped = (mark) => `[1-9]\\d{0,2}(?:${mark}\\d{2,3})*${mark}\\d{3}`;
 const pattern = (mark, other) => new RegExp(
   `^[-+]?(?:\\d+|${grouped(other)}|${grouped("[\\s'’]")})?(?:${mark}\\d*)?(?:e[-+]?\\d+)?$`, "i");

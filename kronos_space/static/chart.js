@@ -4,7 +4,7 @@
 /** The newest candles, and with an answer the fan; for a sample also what really came. */
 function draw() {
   const chart = byId("chart");
-  if (!globalThis.Plotly) return; // not there yet; it is large, and the form does not wait for it
+  if (!globalThis.Plotly) return; // not loaded yet; it is large, and the form does not wait for it
   const shown = Number(byId("shown").value) || Infinity;
   const bars = candles === null ? [] : candles.bars.slice(-shown);
   const times = labels(bars.map((bar) => bar.timestamp));
@@ -104,7 +104,7 @@ function layout(times) {
   return {
     xaxis: {
       ...axis,
-      type: "category", // nights and weekends take no room
+      type: "category", // leave out nights and weekends
       categoryorder: "array",
       categoryarray: times,
       range: [-1, times.length],
@@ -118,7 +118,7 @@ function layout(times) {
       side: "right",
       automargin: true,
       separatethousands: true,
-      exponentformat: digits() > 4 ? "none" : "B", // 0.00000096 and not 0.96µ; 105B
+      exponentformat: digits() > 4 ? "none" : "B", // 0.00000096 instead of 0.96µ; 105B
       hoverformat: `,.${digits()}f`,
     },
     margin: { l: 12, r: 12, t: 36, b: 36 },

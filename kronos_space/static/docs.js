@@ -1,4 +1,4 @@
-// Swagger UI over our own document. It would ask validator.swagger.io about it: not from here.
+// Swagger UI for our own document, without its requests to validator.swagger.io.
 "use strict";
 
 SwaggerUIBundle({

@@ -1,10 +1,10 @@
-// What the columns of candles are called, by the programs and in the languages they come from.
+// Names of candle columns in common programs and languages.
 //
 // The reader of the nightly job knows the same names (tradingbot/markets/column_names.py).
 "use strict";
 
 const PRICES = ["open", "high", "low", "close"];
-// The best name first, as `simplified` writes them: small letters only, no accents.
+// The preferred name first, as written by `simplified`: lower case, no accents.
 const NAMES = {
   time: [
     "timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha",
@@ -29,7 +29,7 @@ const NAMES = {
     "chiusura", "zamkniecie", "slot", "last", "zuletzt", "dernier", "ultimo", "laatste",
     "latest", "price", "c", "收盘", "收盘价", "終値",
   ],
-  volume: [ // shares first: beside them, a volume is money
+  volume: [ // shares first: if both are present, a volume is in money
     "stucke", "stuecke", "stuck", "shares", "number of shares", "no of shares",
     "shares traded", "total traded quantity", "quantity", "quantidade", "quantite",
     "volume", "vol", "volumen", "volumes", "volumefrom", "volume from", "wolumen", "v",
@@ -40,14 +40,14 @@ const NAMES = {
     "symbol", "ticker", "pair", "unique id", "item id", "tic", "ts code", "stock", "name",
   ],
 };
-// A first column called so is the index of a frame that was written to a file.
+// A first column with one of these names is the index of a frame that was saved to a file.
 const INDEX = ["", "index", "unnamed", "price", "ticker"];
-// A name that another word follows means something else with these: "open interest".
+// Words that change the meaning of the name before them: "open interest".
 const OTHER = [
   "adj", "adjusted", "average", "avg", "change", "chg", "date", "int", "interest",
   "ma", "percent", "time", "type", "updated", "weighted", "zone",
 ];
-// A name that stands last means something else after these: "adj close", "close time".
+// Words that change the meaning of the name after them: "adj close", "close time".
 const BEFORE = [
   "adj", "adjusted", "avg", "close", "end", "ex", "expiry", "last", "pre", "prev", "previous",
 ];
@@ -116,7 +116,7 @@ function begins(name, known) {
 function ends(name, known) {
   const words = name.split(" ");
   const last = words.pop();
-  const most = known.length === 1 ? 1 : 9; // bid.o, but no sentence
+  const most = known.length === 1 ? 1 : 9; // a short prefix such as bid.o, but not a sentence
   const few = words.length >= 1 && words.length <= most;
   return last === known && few && !words.some((word) => BEFORE.includes(word));
 }

@@ -10,15 +10,15 @@ const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
 const LARGEST_FILE = 5e6; // bytes
 
 const byId = (id) => document.getElementById(id);
-const config = JSON.parse(byId("config").textContent); // of pages.py
+const config = JSON.parse(byId("config").textContent); // written by pages.py
 const fields = ["csv", "symbol", "horizon", "paths", "seed", "key"];
 
-let candles = null; // what readCandles made of the text; null: it cannot be used
-let outcome = []; // bars of a sample that came after the history
-let answer = null; // of the service, for these candles
-let running = null; // the request under way: { abort, first }; first: nobody pressed the button
+let candles = null; // result of readCandles; null: the text is invalid
+let outcome = []; // bars of a sample after the history
+let answer = null; // the service's answer for these candles
+let running = null; // the request in progress: { abort, first }; first: sent without pressing the button
 let ticking; // timer that counts its seconds
-let typing; // timer that ends when nothing was typed for a moment
+let typing; // timer that ends after a pause in typing
 
 /** A message of the service, with its bars named by the rows that they stand in. */
 function inTheirRows(message) {
@@ -91,7 +91,7 @@ async function sampleChosen() {
   const text = await fetch(`static/samples/${name}.csv`)
     .then((response) => (response.ok ? response.text() : null))
     .catch(() => null);
-  if (byId("sample").value !== name) return; // something else was chosen or typed meanwhile
+  if (byId("sample").value !== name) return; // the user has chosen or typed something else
   if (text === null) {
     byId("form-error").textContent = "The sample did not arrive. Is the Space awake? Try again.";
     return;
@@ -348,8 +348,8 @@ function element(tag, text = "") {
 // ---- Begin ---------------------------------------------------------------------------------
 
 function dropping(event) {
-  if (!event.dataTransfer?.types.includes("Files")) return; // dragged text goes its own way
-  event.preventDefault(); // a file that misses the box would replace the page
+  if (!event.dataTransfer?.types.includes("Files")) return; // the browser handles dragged text
+  event.preventDefault(); // otherwise a file dropped outside of the box replaces the page
   byId("drop").classList.toggle("over", event.type === "dragover");
   const [file] = event.type === "drop" ? event.dataTransfer.files : [];
   if (file !== undefined) fileGiven(file);
@@ -357,7 +357,7 @@ function dropping(event) {
 
 byId("model").textContent = config.model;
 byId("demo").hidden = !config.forTrying;
-byId("docs").hidden = config.needsKey; // a link cannot carry the key
+byId("docs").hidden = config.needsKey; // a link cannot send the key
 byId("key-field").hidden = !config.needsKey;
 byId("horizon").max = config.maxHorizon;
 byId("paths").max = config.maxSamples;
@@ -376,7 +376,7 @@ byId("sample").addEventListener("change", sampleChosen);
 byId("ticker").addEventListener("change", candlesChanged);
 byId("file").addEventListener("change", () => {
   const [file] = byId("file").files;
-  byId("file").value = ""; // the same file may be chosen again
+  byId("file").value = ""; // so that the same file can be chosen again
   if (file !== undefined) fileGiven(file);
 });
 for (const kind of ["dragover", "dragleave", "drop"]) addEventListener(kind, dropping);

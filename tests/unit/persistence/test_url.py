@@ -130,7 +130,7 @@ def test_no_part_of_an_address_that_is_given_is_left_out_without_a_word(
 @pytest.mark.parametrize("option", ["host=b", "port=6543", "user=b", "password=b", "dbname=b"])
 def test_what_an_address_says_twice_is_refused_by_name(option: str) -> None:
     name = option.partition("=")[0]
-    with pytest.raises(ConfigError, match=f"the option '{name}' says again") as refused:
+    with pytest.raises(ConfigError, match=f"the option '{name}' repeats") as refused:
         init_db(f"{NOWHERE}?{option}")
     assert SECRET not in str(refused.value)
 

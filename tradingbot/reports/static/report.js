@@ -1,5 +1,5 @@
-// The charts of the report. A chart is drawn when it is about to be seen, so that the page is there
-// at once however many tickers it has; plotly itself lies in the page compressed until then.
+// The charts of the report. A chart is drawn just before it becomes visible, so that a page with many
+// tickers opens quickly. Until then plotly is stored in the page compressed.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -9,9 +9,9 @@ const percent = (share) => (share === null ? null : 100 * share);
 const draw = { fan, past, reliability, pit, skill, shares };
 const charts = [...document.querySelectorAll(".chart")];
 
-const PAPER = { width: 400, height: 300 }; // of a chart; report.css scales it to its column
+const PAPER = { width: 400, height: 300 }; // size of a chart; report.css scales it to its column
 let onPaper = false;
-let plotly = null; // the promise of it
+let plotly = null; // promise of plotly
 
 /** plotly, unpacked and run once. */
 function loadPlotly() {
@@ -141,7 +141,7 @@ function past(ticker, narrow) {
     showarrow: false,
     font: { color: color("--quiet"), size: 11 },
   }));
-  const margin = { l: 12, r: 12, t: narrow ? 54 : 30, b: 24 }; // a legend of two lines
+  const margin = { l: 12, r: 12, t: narrow ? 54 : 30, b: 24 }; // room for a legend of two lines
   return { traces, layout: layout({ xaxis, ...axes, annotations, margin }) };
 }
 
@@ -253,7 +253,7 @@ function measured(x, { given, raw }, hovertemplate) {
     customdata: x,
     hovertemplate: hovertemplate.replace("%{x}", "%{customdata}"),
   });
-  const gap = (x.length > 1 ? x[1] - x[0] : 1) * 0.07; // side by side, not one on the other
+  const gap = (x.length > 1 ? x[1] - x[0] : 1) * 0.07; // side by side, not overlapping
   const blue = { color: color("--forecast") };
   if (!raw) return [points(given, "raw", blue, 0)];
   const open = { color: color("--came"), symbol: "diamond-open" };
@@ -378,7 +378,7 @@ function makeSortable(table) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
-      const now = head.getAttribute("aria-sort"); // the best first, but names from A to Z
+      const now = head.getAttribute("aria-sort"); // values: best first; names: A to Z
       const descending = column === 0 ? now === "ascending" : now !== "descending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
@@ -443,4 +443,4 @@ function print(begins) {
 addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));
 matchMedia("print").addEventListener("change", ({ matches }) => print(matches));
-loadPlotly().catch(() => {}); // who prints at once finds it there
+loadPlotly().catch(() => {}); // load it early, in case the page is printed at once
