@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 import uvicorn
 from fastapi import FastAPI
 
+from kronos_space.environment import environment, let_threads_sleep
 from kronos_space.server import file_descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
 from kronos_space.weights.catalogue import (
@@ -64,9 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> int:
-    # The engine's threads spin before they sleep, by default 300,000 rounds. When other processes
-    # need the CPU, that makes forecasts ten times slower; 1,000 rounds do not.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read by torch
+    let_threads_sleep()
     # imported here: these imports take seconds, and wrong settings are reported before
     from kronos_space.app import create_app
     from kronos_space.server.connection import HEAD_BYTES, at_most
@@ -174,7 +173,7 @@ def _bind(host: str, port: int) -> socket.socket:
 def _with_other_port(port: int) -> str:
     """Say how to choose another port, depending on how the process was started."""
     other = port + 1 if 0 < port < 65535 else 7861
-    return f"make serve PORT={other}" if os.environ.get("MAKELEVEL") else f"--port {other}"
+    return f"make serve PORT={other}" if environment().get("MAKELEVEL") else f"--port {other}"
 
 
 def _named(model: "Forecaster") -> str:

@@ -1,10 +1,11 @@
 """Settings of the service from the environment. Imports no torch."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
+
+from kronos_space.environment import environment
 
 # Defaults of requests, chosen by measurement (docs/concepts/settings.md): fewer paths, or a
 # top_p below 1, make the bands too narrow.
@@ -101,11 +102,11 @@ class Settings:
 
         Raises SettingsError for an invalid value.
         """
-        environ = os.environ if environ is None else environ
+        environ = environment(environ)
         values: dict[str, Any] = {}
         for setting in fields(cls):
             name = setting.metadata["env"]
-            value = environ.get(name, "").lstrip("\ufeff").strip()  # a byte order mark, from a file
+            value = environ.get(name, "").strip()
             if value:
                 read = _number if "low" in setting.metadata else _choice
                 values[setting.name] = read(name, value, setting)
@@ -135,8 +136,8 @@ def log_format_of(environ: Mapping[str, str] | None = None) -> str:
     Args:
         environ: Default: the process's.
     """
-    environ = os.environ if environ is None else environ
-    return "json" if environ.get("KRONOS_LOG_FORMAT", "").strip() == "json" else "text"
+    said = environment(environ).get("KRONOS_LOG_FORMAT", "")
+    return "json" if said.strip() == "json" else "text"
 
 
 def _number(name: str, value: str, setting: Field[Any]) -> int:

@@ -1,7 +1,5 @@
 """Access to the Hub: the token, the address, and a check of repository names."""
 
-import os
-
 import huggingface_hub
 from huggingface_hub import logging
 from huggingface_hub.errors import HFValidationError
@@ -9,6 +7,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from kronos_space.deployment.errors import HubRefused
+from kronos_space.environment import environment
 
 
 def quiet() -> None:
@@ -33,7 +32,7 @@ def hub_token() -> str:
 
 def address() -> str | None:
     """Return HF_ENDPOINT for error messages, or None for huggingface.co."""
-    address = os.environ.get("HF_ENDPOINT", "").strip()
+    address = environment().get("HF_ENDPOINT", "").strip()
     if set("@?#") & set(address):
         raise HubRefused("HF_ENDPOINT has a user, a password or a query in it: leave them out")
     return address or None

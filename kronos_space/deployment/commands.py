@@ -1,6 +1,5 @@
 """The command `kronos-space`."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from kronos_space.deployment.errors import HubError, HubRefused, printable
 from kronos_space.deployment.usage import Command, Group
+from kronos_space.environment import environment
 from kronos_space.finetune import command
 from kronos_space.finetune.errors import FinetuneError
 
@@ -133,15 +133,14 @@ def _pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def _from_environment(names: Iterable[str]) -> dict[str, str]:
-    secrets = {}
+    secrets, environ = {}, environment()
     for name in names:
         if "=" in name:  # it may be a secret: do not print it
             raise HubRefused(
                 f"--secret {name.partition('=')[0]}=…: a command line is no place for a secret; "
                 "put it into the environment and give its name alone"
             )
-        value = os.environ.get(name, "")
-        secrets[name] = value.lstrip("\ufeff").rstrip("\r\n")  # of a file
+        secrets[name] = environ.get(name, "")
         if not secrets[name]:
             raise HubRefused(f"--secret {name}: {name} is not set in the environment")
     return secrets

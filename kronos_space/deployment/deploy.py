@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import SpaceInfo
+from tenacity import Retrying, retry_if_result, wait_exponential
 
 from kronos_space.deployment import http
 from kronos_space.deployment.access import check_repo_name
@@ -199,36 +200,69 @@ def wait_until_up(
         HubError: The build or the start fails, or the time is over. The end of the Space's log is
             printed before.
     """
-    started, pause = time.monotonic(), POLL
-    stages, trouble = [""], ""
-    while (waited := time.monotonic() - started) < timeout:
+    watch = _Watch(space, key, say, old_boot, changed)
+    pause = wait_exponential(multiplier=POLL, exp_base=1.3, max=10.0)
+    attempts = Retrying(
+        retry=retry_if_result(lambda health: health is None),
+        wait=lambda state: min(pause(state), max(0.0, timeout - watch.waited)),
+        stop=lambda _: watch.waited >= timeout,
+        retry_error_callback=lambda _: None,
+    )
+    health: dict[str, Any] | None = attempts(watch.look)
+    if health is None:
+        raise HubError(
+            f"{space.repo}: not up within {timeout:g} s: stage {watch.stage or 'unknown'}"
+            f"{watch.trouble}; the Hub may still be at it, run this again to go on waiting"
+        )
+    return health
+
+
+@dataclass
+class _Watch:
+    """What is known of a Space while its new container is waited for."""
+
+    space: HubSpace
+    key: str
+    say: Say
+    old_boot: str | None
+    changed: bool
+    stage: str = ""
+    stages: int = 0  # seen so far
+    trouble: str = ""  # what the newest look met
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def waited(self) -> float:
+        return time.monotonic() - self.started
+
+    def look(self) -> dict[str, Any] | None:
+        """The /health of the new container; None while it does not answer. HubError: it failed."""
         try:
-            stage, info = space.stage(), space.info()
-            if stage != stages[-1]:
-                stages.append(stage)
-                say(f"{stage} after {waited:.0f} s")
-            fresh = not changed or len(stages) > 2 or waited > STALE_AFTER
-            if stage in FAILED and fresh:
-                raise _failure(space, stage, say)
-            if stage == "RUNNING" and info is not None:
-                health = _health(info, key=key)
-                if health.get("status") == "ok" and health.get("boot_id") != old_boot:
-                    return health
-                trouble = "; the old container still answers"
+            return self._new_health()
         except httpx2.HTTPError as error:
-            trouble = f"; /health: {error}"
-        except HubRefused:
-            raise
-        except _Failed:
+            self.trouble = f"; /health: {error}"
+        except (HubRefused, _Failed):
             raise
         except HubError as error:  # it may be available again before the deadline
-            trouble = f"; {error}"
-        time.sleep(min(pause, max(0.0, started + timeout - time.monotonic())))
-        pause = min(pause * 1.3, 10.0)
-    raise HubError(
-        f"{space.repo}: not up within {timeout:g} s: stage {stages[-1] or 'unknown'}{trouble}; "
-        "the Hub may still be at it, run this again to go on waiting"
-    )
+            self.trouble = f"; {error}"
+        return None
+
+    def _new_health(self) -> dict[str, Any] | None:
+        waited = self.waited
+        stage, info = self.space.stage(), self.space.info()
+        if stage != self.stage:
+            self.stage = stage
+            self.stages += 1
+            self.say(f"{stage} after {waited:.0f} s")
+        fresh = not self.changed or self.stages > 1 or waited > STALE_AFTER
+        if stage in FAILED and fresh:
+            raise _failure(self.space, stage, self.say)
+        if stage == "RUNNING" and info is not None:
+            health = _health(info, key=self.key)
+            if health.get("status") == "ok" and health.get("boot_id") != self.old_boot:
+                return health
+            self.trouble = "; the old container still answers"
+        return None
 
 
 def address(info: SpaceInfo) -> str:

@@ -1,6 +1,5 @@
 """The commands `kronos-space finetune` and `kronos-space promote`."""
 
-import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from kronos_space.environment import let_threads_sleep
 from kronos_space.finetune.errors import FinetuneError
 
 
@@ -66,7 +66,7 @@ def finetune(
     from tradingbot.runtime.signals import Stopped, exit_on_signals, stop_on_signals
 
     exit_on_signals(lambda line: f"{line}; the same command goes on")  # while the rest is imported
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
+    let_threads_sleep()
     import torch
 
     from kronos_space.engine.hardware import usable_cpus
@@ -81,7 +81,7 @@ def finetune(
 
     with ProgressReporter() as reporter:
         try:
-            torch.set_num_threads(SpaceSettings.from_env(os.environ).threads or usable_cpus())
+            torch.set_num_threads(SpaceSettings.from_env().threads or usable_cpus())
             source, named = _one_file(source)
             tickers = check_symbols("--symbols", symbols) if symbols is not None else named
             settings = replace(Settings.from_env(), data_source=check_source("--source", source))

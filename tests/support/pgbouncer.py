@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.debian import apt_install
+from tests.support.debian import installed
 from tradingbot.space.local import free_port
 
 MISSING = "no pgbouncer for the tests of the locks: install Debian's (apt-get install pgbouncer)"
@@ -62,19 +62,5 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("pgbouncer does not listen")
 
 
-def main() -> int:
-    """Install it where it is missing; 1, with a line that says so, if it still is."""
-    try:
-        pgbouncer()
-    except FileNotFoundError:
-        apt_install("pgbouncer", purpose="the tests of the locks")
-        with suppress(FileNotFoundError):
-            pgbouncer()
-            return 0
-        print(MISSING, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(installed(pgbouncer, "pgbouncer", purpose="the tests of the locks"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import requests
 
-from tests.support.debian import apt_install
+from tests.support.debian import installed
 from tradingbot.space.local import free_port
 
 MISSING = "no prometheus for the tests of metrics: install Debian's (apt-get install prometheus)"
@@ -101,19 +101,5 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
     raise AssertionError("prometheus does not get ready")
 
 
-def main() -> int:
-    """Install it where it is missing; 1, with a line that says so, if it still is."""
-    try:
-        program("promtool")
-    except FileNotFoundError:
-        apt_install("prometheus", purpose="the tests of metrics")
-        with suppress(FileNotFoundError):
-            program("promtool")
-            return 0
-        print(MISSING, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(installed(lambda: program("promtool"), "prometheus", purpose="the tests of metrics"))
