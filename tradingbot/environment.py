@@ -1,7 +1,7 @@
 """The environment variables of this process. No other module reads them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
@@ -10,5 +10,20 @@ def environment(environ: Mapping[str, str] | None = None) -> Mapping[str, str]:
     Strips trailing line ends and a leading byte order mark from the values, because secrets are
     often read from files.
     """
-    environ = os.environ if environ is None else environ
-    return {name: value.lstrip("\ufeff").rstrip("\r\n") for name, value in environ.items()}
+    return _Cleaned(os.environ if environ is None else environ)
+
+
+class _Cleaned(Mapping[str, str]):
+    """Variables, each cleaned when it is read: there are many, and some are read often."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        return self._environ[name].lstrip("\ufeff").rstrip("\r\n")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)

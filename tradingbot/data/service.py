@@ -234,11 +234,10 @@ class DataService:
                 raise
             times = pd.DatetimeIndex(raw.index)
             complete = bar_closes(symbol, times, interval) <= pd.Timestamp(now)
-            begun = raw[~complete & (raw.index <= now)]
-            if self._now is None and not self._source.remote:
-                running.extend(left_out(raw, begun, now))
             asked.append(times)
-            bars, notes = clean(raw[complete])
+            if not complete.all() and self._now is None and not self._source.remote:
+                running.extend(left_out(raw, raw[~complete & (raw.index <= now)], now))
+            bars, notes = clean(raw if complete.all() else raw[complete])
             bars.attrs["splits"] = raw.attrs.get("splits", {})
             actions[:] = [Actions.told_by(raw, since)]
             return bars, notes
@@ -275,8 +274,8 @@ class DataService:
         wanted = list(dates)
         if not wanted or not self._source.knows_outcomes:
             return {}
-        raw = self._source.fetch(symbol, "1d", min(wanted), max(wanted))
-        closes = clean(_in_sessions(symbol, raw, "1d"))[0]["close"]
+        raw = _in_sessions(symbol, self._source.fetch(symbol, "1d", min(wanted), max(wanted)), "1d")
+        closes = clean(raw[raw.index >= min(wanted)])[0]["close"]
         return {date: float(closes[date]) for date in wanted if date in closes.index}
 
     def _report(self, symbol: str, warnings: list[str]) -> None:

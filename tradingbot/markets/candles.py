@@ -11,6 +11,7 @@ from tradingbot.errors import DataError
 from tradingbot.markets.column_names import PRICES as PRICES
 from tradingbot.markets.frames import normalised
 from tradingbot.markets.session_dates import naive_times
+from tradingbot.typing import Flags
 
 Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on remarkable facts about them
 
@@ -35,19 +36,19 @@ def clean(raw: pd.DataFrame) -> Bars:
             f"bars dropped for missing or impossible prices: {dropped} of {len(frame)}, "
             f"the last of {frame.index[~usable].max():%Y-%m-%d}"
         )
-    frame = frame[usable]
+        frame = frame[usable]
 
     repeated = frame.index.duplicated(keep="last")
     if doubled := int(repeated.sum()):
         warnings.append(f"repeated bars dropped, the last of each kept: {doubled}")
-    frame = frame[~repeated]
+        frame = frame[~repeated]
 
     if not frame.index.is_monotonic_increasing:
         warnings.append("bars were not in order of time: sorted")
         frame = frame.sort_index()
 
-    frame["high"] = frame[PRICES].max(axis=1)
-    frame["low"] = frame[PRICES].min(axis=1)
+    prices = frame[PRICES].to_numpy()
+    frame = frame.assign(high=prices.max(axis=1), low=prices.min(axis=1))
     frame, unknown = with_every_volume(frame)
     warnings += unknown
     frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
@@ -73,12 +74,14 @@ def with_every_volume(frame: pd.DataFrame) -> Bars:
     """
     if "volume" not in frame:
         return frame, []
-    known = np.isfinite(frame["volume"]) & (frame["volume"] >= 0)
+    volume = frame["volume"].to_numpy("float64")
+    known = np.isfinite(volume) & (volume >= 0)
     if not known.any():
         return frame.drop(columns="volume"), []
-    unknown = int((~known).sum())
-    warnings = [f"bars without a volume, which counts as 0: {unknown}"] if unknown else []
-    return frame.assign(volume=frame["volume"].where(known, 0.0)), warnings
+    if not (unknown := int((~known).sum())):
+        return frame, []
+    warnings = [f"bars without a volume, which counts as 0: {unknown}"]
+    return frame.assign(volume=np.where(known, volume, 0.0)), warnings
 
 
 def has_trades(frame: pd.DataFrame) -> pd.Series:
@@ -88,14 +91,15 @@ def has_trades(frame: pd.DataFrame) -> pd.Series:
     return frame["volume"] > 0
 
 
-def _possible(frame: pd.DataFrame) -> pd.Series:
+def _possible(frame: pd.DataFrame) -> Flags:
     """Return which rows are valid: prices above 0, high and low around the others (within
     rounding)."""
-    prices = frame[PRICES]
-    positive = (prices.gt(0) & prices.lt(np.inf)).all(axis=1)  # neither holds for NaN
-    high = prices["high"] >= prices.max(axis=1) * (1 - _ROUNDING)
-    low = prices["low"] <= prices.min(axis=1) * (1 + _ROUNDING)
-    return positive & high & low
+    prices = frame[PRICES].to_numpy()
+    positive = ((prices > 0) & (prices < np.inf)).all(axis=1)  # neither holds for NaN
+    high = frame["high"].to_numpy() >= prices.max(axis=1) * (1 - _ROUNDING)
+    low = frame["low"].to_numpy() <= prices.min(axis=1) * (1 + _ROUNDING)
+    possible: Flags = positive & high & low
+    return possible
 
 
 def checked(symbol: str, history: Any, interval: str) -> pd.DataFrame:
@@ -125,7 +129,9 @@ def _readable(symbol: str, history: Any) -> pd.DataFrame:
     bars = normalised(symbol, history)
     if not len(bars) or bars.index.hasnans:
         raise DataError("the history has no bars, or one without a time", symbol=symbol)
-    impossible = ~np.isfinite(bars[PRICES]).all(axis=1) | np.isinf(bars.get("volume", 0.0))
+    impossible = ~np.isfinite(bars[PRICES].to_numpy()).all(axis=1)
+    if "volume" in bars:
+        impossible |= np.isinf(bars["volume"].to_numpy())
     if impossible.any():
         raise DataError(
             f"NaN or infinity in {int(impossible.sum())} of {len(bars)} bars, "

@@ -152,7 +152,8 @@ def _against_the_calendar(
     yield from _strays(symbol, calendar, strays, pd.DatetimeIndex(traded.index))
     present = pd.DatetimeIndex(traded.dropna().index)
     if len(present):
-        present = present if dropped is None else present.union(dropped.normalize())
+        if dropped is not None and len(dropped):
+            present = present.union(dropped.normalize())
         yield from _missing(symbol, calendar.name, calendar.days, present)
     until = max(days[-1].to_pydatetime(), ahead or datetime.min)
     if gap := calendar_gap(symbol, until):

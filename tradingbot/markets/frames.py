@@ -65,13 +65,17 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
 
 def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.DataFrame:
     """Return the rows with any price. In a frame of several tickers no warning is logged."""
-    empty = bars[PRICES].isna().all(axis=1)
-    if not of_several and (count := int(empty.sum())):
+    empty = np.isnan(bars[PRICES].to_numpy()).all(axis=1)
+    if not empty.any():
+        return bars
+    if not of_several:
+        count = int(empty.sum())
         newest = bars.index[empty].max()
         logger.warning(
             "%s: rows without prices left out: %d, the last of %s", symbol, count, newest.date()
         )
-    return bars[~empty]
+    kept: pd.DataFrame = bars[~empty]
+    return kept
 
 
 def to_pandas(symbol: str | None, history: Any) -> pd.DataFrame:

@@ -71,7 +71,7 @@ class ScaleBreak:
 
 def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
     """Find the breaks in `bars`, (n, 4 or 5): open, high, low, close, volume. Oldest first."""
-    if len(bars) < 3 or not (bars[PRICES] > 0).all(axis=None):
+    if len(bars) < 3 or not (bars[PRICES].to_numpy("float64") > 0).all():
         return []
     logs = {name: np.log(bars[name].to_numpy("float64")) for name in bars if name != "volume"}
     steps = np.diff(logs["close"])

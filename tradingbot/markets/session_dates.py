@@ -133,9 +133,15 @@ def is_session(symbol: str, days: pd.DatetimeIndex) -> pd.Series:
     return found.where(days >= pd.Timestamp(known.first))
 
 
+def midnights(times: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """Return `times.normalize()` of naive times, without its guess at their frequency: 1 ms."""
+    instant = times.to_numpy()
+    return pd.DatetimeIndex(instant.astype("datetime64[D]").astype(instant.dtype), name=times.name)
+
+
 def _at_midnight(times: pd.DatetimeIndex) -> bool:
     written = times.tz_localize(None)
-    return written.equals(written.normalize())
+    return written.equals(midnights(written))
 
 
 def _without_session(symbol: str, days: pd.DatetimeIndex) -> int:
@@ -160,7 +166,7 @@ def _in_the_exchanges_zone(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeI
 
 
 def _of_wall_times(symbol: str, times: pd.DatetimeIndex) -> pd.DatetimeIndex:
-    days = times.normalize()
+    days = midnights(times)
     odd = times != days
     if odd.any():
         _refuse_outside(symbol, times[odd], days[odd])

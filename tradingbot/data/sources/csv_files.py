@@ -125,6 +125,8 @@ def _refuse_the_future(file: Path, rows: pd.DataFrame) -> None:
 
 
 def _refuse_two_bars_a_day(file: Path, rows: pd.DataFrame) -> None:
+    if not rows["day"].duplicated().any():
+        return
     bars = rows.drop_duplicates("instant")
     again = bars["day"].duplicated()
     if again.any():
