@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from kronos_space.deployment import deploy
+from kronos_space.deployment import deploy, waiting
 from kronos_space.deployment.access import address, hub_token, quiet
 from kronos_space.deployment.errors import printable
 from kronos_space.deployment.hub import HubSpace
@@ -46,12 +46,12 @@ def run(
     deploy.apply(plan, space, wanted, key=token, say=say)
     info = space.info()
     if info is not None:
-        typer.echo(printable(deploy.address(info)))
+        typer.echo(printable(waiting.address(info)))
     if not plan.restarts and (stage := space.stage()) in deploy.RESTS:
         say(f"it is {stage}, and stays so: the nightly job wakes it, or its page does")
         return
     if timeout is not None:
-        health = deploy.wait_until_up(
+        health = waiting.wait_until_up(
             space,
             key=token,
             timeout=timeout,

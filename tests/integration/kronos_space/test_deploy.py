@@ -26,8 +26,8 @@ SECRET = "s3cr3t-of-the-test"
 QUICK = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "transformers", "fastapi", "tradingbot"))
-from kronos_space.deployment import commands, deploy, http, hub
-http.CALL_TIMEOUT, hub.BACKOFF, deploy.POLL = 1.0, 0.05, 0.05
+from kronos_space.deployment import commands, http, hub, waiting
+http.CALL_TIMEOUT, hub.BACKOFF, waiting.POLL = 1.0, 0.05, 0.05
 commands.main()
 """
 
