@@ -26,6 +26,8 @@ RECENT_DAYS = 5  # that decide the times of day
 RECENT_WEEKS = 5  # that decide the weekdays
 OWN_WEEKS = 3  # that decide a weekday's own times of day
 NEIGHBOURS = 4  # days before, to compare a weekday's own times with
+USUAL_DAYS = 3  # that have a time of day if the market is open then
+SHORTEST_NIGHT = np.timedelta64(4, "h")  # markets with shorter ones trade around the clock
 WINDOW = 8 * 7  # days of history considered
 EXPLAINED = 0.6  # share of recent bars that the slots must explain to count as a pattern
 
@@ -75,7 +77,13 @@ def weekday(times: Stamps) -> NDArray[np.int64]:
 
 
 def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
-    """Return the next times of the weekly pattern, or None if there is no pattern."""
+    """Return the next times of the weekly pattern, or None if there is no pattern.
+
+    Days begin in the market's night. A session that crosses midnight, as Sydney's does in UTC, then
+    keeps its weekday when the clocks change.
+    """
+    begin = _day_begins(wall)
+    wall = wall - begin
     recent = np.sort(wall[wall > wall.max() - WINDOW * DAY])
     dates = recent.astype("datetime64[D]")
     days, day_of_bar = np.unique(dates, return_inverse=True)
@@ -96,8 +104,20 @@ def _slots(wall: Stamps, spacing: np.timedelta64, count: int) -> Stamps | None:
     per_week = int(slots.sum())
     ahead_days = wall[-1].astype("datetime64[D]") + np.arange((count // per_week + 2) * 7)
     ahead = (ahead_days[:, None] + clock)[slots[weekday(ahead_days)]]
-    after: Stamps = ahead[ahead > wall[-1]][:count]
+    after: Stamps = ahead[ahead > wall[-1]][:count] + begin
     return after
+
+
+def _day_begins(wall: Stamps) -> np.timedelta64:
+    """Return the middle of the longest daily time without bars; midnight if that is part of it."""
+    recent = wall[wall > wall.max() - WINDOW * DAY]
+    clock, days = np.unique(recent - recent.astype("datetime64[D]"), return_counts=True)
+    clock = clock[days >= min(USUAL_DAYS, days.max())]
+    nights = np.diff(clock, append=clock[:1] + DAY)  # the last one spans midnight
+    longest = int(nights.argmax())
+    if longest == len(clock) - 1 or nights[longest] < SHORTEST_NIGHT:
+        return np.timedelta64(0, "us")
+    return np.timedelta64(clock[longest] + nights[longest] // 2, "us")
 
 
 def _mostly(present: Bools, covered: Bools) -> Bools:

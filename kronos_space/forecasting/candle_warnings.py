@@ -26,6 +26,8 @@ IDLE = 0.2  # share of bars that only repeat the previous price
 IDLE_AT_THE_END = 3
 FULL = 0.85  # share of weekdays with bars, allowing for holidays
 CLOSED = 14  # days without a bar; longer than ordinary market holidays
+LARGEST_CHANGE = np.timedelta64(2, "h")  # of a zone's offset from UTC, in winter and summer
+BETWEEN_CHANGES = np.timedelta64(20, "D")  # at least; Morocco's clocks change around Ramadan
 FURTHEST_EAST = np.timedelta64(14, "h")  # the largest offset from UTC; for times without a zone
 
 _LABEL = re.compile(r"(\d{1,4})(m|min|h|d|w|wk)")
@@ -51,6 +53,7 @@ def candle_warnings(
     """
     gaps = _gaps(history.times)
     found = [*_against_the_label(gaps, interval), *_against_the_clock(history.times, gaps, now)]
+    found += _offsets(history.times, targets)
     if targets is not None:
         found += _against_the_targets(history.times, gaps, targets)
     found += _missing(history.times, gaps)
@@ -89,6 +92,29 @@ def _against_the_clock(times: Times, gaps: Seconds, now: np.datetime64) -> Itera
                 f"row {last}: the bar begins less than {_spaced(length)} ago {clock}, so it is not "
                 "complete: leave it out"
             )
+
+
+def _offsets(times: Times, targets: Times | None) -> Iterator[str]:
+    """Report offsets from UTC that change as no exchange's clock does."""
+    bars, offset = len(times.wall), times.offset
+    if offset is None:
+        return
+    if targets is not None and targets.offset is not None:
+        offset = np.concatenate([offset, targets.offset])
+        times = Times(np.concatenate([times.wall, targets.wall]), offset)
+    changes = np.diff(offset)
+    rows = np.flatnonzero(changes) + 1
+    soon = np.diff(times.instant[rows]) < BETWEEN_CHANGES
+    odd = np.abs(changes[rows - 1]) > LARGEST_CHANGE
+    odd[1:] |= soon
+    if odd.any():
+        row = int(rows[odd][0])
+        text = times.isoformat()
+        what = f"row {row}" if row < bars else f"target_timestamps {row - bars}"
+        yield (
+            f"{what}: {text[row]} after {text[row - 1]}: no exchange's clock changes like that; "
+            "the model reads times as written, so write all in the exchange's zone"
+        )
 
 
 def _missing(times: Times, gaps: Seconds) -> Iterator[str]:

@@ -10,6 +10,7 @@ fewer zeros. Real market moves can be as large, but look different:
 - On real news many more shares are traded than on the days before and after. A split raises the
   number of shares permanently by its ratio, but not their value.
 - The ratio of a split is one of small numbers, within an ordinary overnight move.
+- After a halt a share may reopen anywhere. Less than half or double is not taken for a break there.
 
 For the newest bars there are no later ones to check calm and trade. Then above-average trade counts
 as news, and the ratio must be a common one.
@@ -34,6 +35,7 @@ _NEWS = 2.5  # times the usual volume
 _NEWEST_NEWS, _WIDE_NEWS = 1.75, 1.25  # times the usual value of trade, for a calm and a wide bar
 _CERTAIN = np.log(8)  # no calm bar moves that far from the previous one, whatever the ratio
 _CERTAIN_NEWS = 4.0  # replaces all three; only a stampede could move a calm bar so far
+_HALTED = np.log(1.9)  # after a halt; smaller moves are real
 _LATER = 3  # bars needed to see whether a change lasts
 # Ratios up to n:1, and n:2, n:3, n:4, n:5
 _RATIOS = np.array(sorted({n / d for d in range(1, 6) for n in range(d + 1, 41 * d)}))
@@ -81,8 +83,11 @@ def scale_breaks(bars: pd.DataFrame) -> list[ScaleBreak]:
     spans = logs["high"] - logs["low"]
     volume = bars["volume"].to_numpy("float64") if "volume" in bars else None
     found = []
+    after_halt = _after_halt(bars.index)
     for at in candidates.tolist():
         gap = float(gaps[at - 1])
+        if after_halt[at] and abs(gap) < _HALTED:
+            continue
         usual = _Usual.around(at, candidates, steps, gaps, spans)
         trade = None if volume is None else _trade(volume, at, gap)
         news = volume is not None and _is_news(
@@ -132,6 +137,16 @@ class _Usual:
         idle = gap > 0 and trade is not None and trade < 1
         odd = (settled or idle) and _is_near(size, 2.5 * tolerance, _RATIOS)
         return size > _CERTAIN or common or odd
+
+
+def _after_halt(times: pd.Index) -> NDArray[np.bool_]:
+    """Return for each bar whether bars are missing before it: two weekdays, or some of its day."""
+    wall = pd.DatetimeIndex(times).tz_localize(None).to_numpy()
+    days, gaps = wall.astype("datetime64[D]"), np.diff(wall)
+    steps = np.busday_count(days[:-1], days[1:])
+    missing = steps > 2 * max(1.0, float(np.median(steps)))
+    missing |= (days[1:] == days[:-1]) & (gaps > 1.5 * np.median(gaps))
+    return np.append(False, missing)
 
 
 def _deviation(moves: Floats) -> float:

@@ -83,6 +83,23 @@ def test_a_split_that_was_not_applied_is_found_at_its_bar(ratio: float, at: int)
     assert found.factor == pytest.approx(1 / ratio, rel=0.03)
 
 
+@pytest.mark.parametrize("factor", [0.55, 2 / 3, 0.7, 0.75, 1.25, 1.3, 4 / 3, 1.5, 1.8])
+@pytest.mark.parametrize("later", [1, 2, 5, 40])
+def test_a_share_may_reopen_anywhere_after_a_halt(factor: float, later: int) -> None:
+    frame = scaled(candles().iloc[: 200 + later], slice(200, 300), factor)
+    assert scale_breaks(frame.drop(index=frame.index[195:200])) == []
+    hours = [moment + pd.Timedelta(hours=hour) for moment in frame.index[::7] for hour in range(7)]
+    by_hour = frame.set_axis(pd.DatetimeIndex(hours[: len(frame)]))
+    assert scale_breaks(by_hour.drop(index=by_hour.index[198:200])[:-1]) == []
+
+
+@pytest.mark.parametrize("ratio", [2.0, 0.1, 0.01])
+def test_a_split_during_a_halt_is_found(ratio: float) -> None:
+    frame = scaled(candles(), slice(0, 200), ratio, volume=True)
+    [found] = scale_breaks(frame.drop(index=frame.index[195:200]))
+    assert found.bar == frame.index[200]
+
+
 @pytest.mark.parametrize("last", [81, 83, 300])
 def test_pounds_among_pence_are_found_for_one_bar_for_three_and_until_the_end(last: int) -> None:
     frame = scaled(candles("BARC.L"), slice(80, last), 0.01)

@@ -179,3 +179,39 @@ def test_two_thousand_bars_are_judged_in_a_fraction_of_a_forecasts_time():
         assert oddities(many, interval="1h", targets=targets) == []
         took.append(time.process_time() - start)
     assert min(took) < 0.02
+
+
+def zoned(*offsets: int, ahead: int | None = None) -> list[str]:
+    """What is said of hourly bars, in turn at these hours ahead of UTC, and of the next one."""
+    instants = every(HOUR)
+    offset = np.resize(offsets, 200) * HOUR
+    times = Times(instants + offset, offset.astype("timedelta64[m]"))
+    candles = History(times, history().values)
+    targets = None
+    if ahead is not None:
+        wall = instants[-1:] + HOUR + ahead * HOUR
+        targets = Times(wall, np.array([ahead * 60], "timedelta64[m]"))
+    return oddities(candles, interval="1h", targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "ahead", "row"),
+    [
+        ([0, 1], None, "row 2: 2025-01-06T02:00:00+00:00 after 2025-01-06T02:00:00+01:00"),
+        ([0] * 90 + [1] + [0] * 109, None, "row 91: "),
+        ([-5] * 50 + [0] * 150, None, "row 50: "),
+        ([-5] * 200, 0, "target_timestamps 0: "),
+    ],
+)
+def test_bars_of_several_zones_are_reported(offsets, ahead, row):
+    [said] = zoned(*offsets, ahead=ahead)
+    assert said.startswith(row)
+    assert said.endswith("write all in the exchange's zone")
+
+
+@pytest.mark.parametrize(
+    ("offsets", "ahead"),
+    [([-5] * 200, -5), ([-5] * 150 + [-4] * 50, -4), ([1] * 200, 2), ([0] * 200, None)],
+)
+def test_one_change_of_clocks_is_no_change_of_zone(offsets, ahead):
+    assert zoned(*offsets, ahead=ahead) == []

@@ -1,7 +1,9 @@
 """When the candles are: texts in, times out, and which come next."""
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -158,6 +160,34 @@ def test_a_change_of_clocks_is_followed_after_three_days() -> None:
     summer = [m + timedelta(days=42, hours=4) for m in sessions(3, NEW_YORK)]
     ahead = following(winter + summer, 7)
     assert [text[11:16] for text in ahead] == [f"{9 + 4 + n}:30" for n in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "hours"),
+    [
+        ("Australia/Sydney", range(10, 16)),
+        ("Pacific/Auckland", range(10, 17)),
+        ("America/New_York", range(4, 20)),  # with what is traded before and after the session
+        ("America/Chicago", [*range(9, 13), *range(17, 24)]),
+    ],
+)
+def test_hours_in_utc_keep_their_weekdays_after_a_change_of_clocks(
+    zone: str, hours: Sequence[int]
+) -> None:
+    """Sydney's session is on one day in winter, and begins on the day before in summer."""
+    local = [
+        datetime(2024, 1, 1, hour, tzinfo=ZoneInfo(zone)) + timedelta(days=day)
+        for day in range(350)
+        if day % 7 < 5
+        for hour in hours
+    ]
+    bars = [moment.astimezone(UTC) for moment in local]
+    for at in range(40 * len(hours), len(bars), len(hours) - 1):
+        known = [moment.isoformat() for moment in bars[at - 35 * len(hours) : at + 1]]
+        for text in next_times(parse_times(known), 3 * len(hours)).isoformat():
+            near = [datetime.fromisoformat(text) + timedelta(hours=n) for n in (-1, 0, 1)]
+            clocks = [moment.astimezone(ZoneInfo(zone)) for moment in near]
+            assert any(c.weekday() < 5 and c.hour in hours for c in clocks), (bars[at], text)
 
 
 def test_a_change_of_the_markets_week_is_followed_after_two_weeks() -> None:
