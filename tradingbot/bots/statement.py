@@ -95,8 +95,7 @@ def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
             raise DatabaseError(f"{database} is empty: {WAY_OUT}")
         if found != SCHEMA_VERSION:
             raise DatabaseError(
-                f"{database} is as an older version left it: the next round or `kronosbot run` "
-                "upgrades it"
+                f"{database} has an older schema: the next round or `kronosbot run` upgrades it"
             )
         there = bot_names(session)
         if unknown := [name for name in names if name not in there]:

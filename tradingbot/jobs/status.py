@@ -111,7 +111,7 @@ def _lacking(session: Session, database: str) -> str | None:
         schema_version(session.connection(), database=database)
         return None
     if KronosPrediction.__tablename__ in there:
-        return f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
+        return f"{database} has an older schema: the next `kronosbot run` upgrades it"
     return f"{database} is empty: {WAY_OUT}"
 
 

@@ -127,7 +127,7 @@ def rehearsal_session(url: str | None = None) -> Iterator[Session]:
             address = STAND_IN
         elif not current:
             raise DatabaseError(
-                f"{redact(address)} is as an older version left it, and what writes nothing does "
+                f"{redact(address)} has an older schema, and what writes nothing does "
                 "not upgrade it: the next round or `kronosbot run` does"
             )
     create = in_memory(get_engine(address).url)

@@ -141,6 +141,6 @@ def _rows(session: "Session", query: "Select[Any]") -> "Iterator[Row[Any]]":
     connection = session.connection()
     if schema_version(connection) != SCHEMA_VERSION:
         raise DatabaseError(
-            "the database is as an older version left it: the next `kronosbot run` upgrades it"
+            "the database has an older schema: the next `kronosbot run` upgrades it"
         )
     yield from session.execute(query, execution_options={"yield_per": CHUNK})

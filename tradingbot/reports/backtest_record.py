@@ -119,7 +119,7 @@ def _notes(model: str, unseen: bool, symbols: Sequence[str], chosen: list[str]) 
     notes = []
     if not unseen:
         notes.append(
-            f"{model} was {trained_until(model)}: it may have seen these days, and does worse on "
+            f"{model} was {trained_until(model)}: it may have seen these days, and is worse on "
             "days that are new to it."
         )
     if unknown := sorted(set(symbols) - {one.upper() for one in chosen}):

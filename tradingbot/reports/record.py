@@ -175,9 +175,7 @@ def _newest_model(session: "Session", status: Status) -> "tuple[str, dict[str, l
 
 def _refuse_an_old_schema(session: "Session", database: str) -> None:
     if schema_version(session.connection()) != SCHEMA_VERSION:
-        raise DatabaseError(
-            f"{database} is as an older version left it: the next `kronosbot run` upgrades it"
-        )
+        raise DatabaseError(f"{database} has an older schema: the next `kronosbot run` upgrades it")
 
 
 def _chosen(there: list[str], symbols: Sequence[str], database: str) -> list[str]:

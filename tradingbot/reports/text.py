@@ -21,16 +21,16 @@ def headline(figures: Figures) -> str:
     """Return one sentence that sums up the record."""
     overall, skill = figures.overall, figures.skill
     if overall is None:
-        return "No record yet: none of these forecasts has met its outcome."
+        return "No record yet: none of these forecasts has an outcome."
     if overall.crps_skill is None or skill is None:
         if overall.n >= MIN_FORECASTS:
             return (
-                f"Not to be compared with a random walk: of {overall.n} forecasts too few have "
+                f"No comparison with a random walk: too few of {overall.n} forecasts have "
                 f"{MIN_RETURNS} sessions of closes before them, or the closes never moved."
             )
         return (
-            f"Too early to judge: {overall.n} forecasts have met their outcome, and a figure needs "
-            f"{MIN_FORECASTS}."
+            f"Too early to judge: {overall.n} forecasts have an outcome; {MIN_FORECASTS} are "
+            "needed."
         )
     if skill.low is None or skill.high is None:
         better = "better" if skill.value > 0 else "worse"
@@ -43,10 +43,7 @@ def headline(figures: Figures) -> str:
         return f"Better than a random walk: by {percent(skill.value)} ({span})."
     if skill.high < 0:
         return f"Worse than a random walk: by {percent(-skill.value)} ({interval_text(skill, -1)})."
-    return (
-        f"No better than a random walk, as far as one can tell: skill {percent(skill.value)} "
-        f"({span})."
-    )
+    return f"No significant difference from a random walk: skill {percent(skill.value)} ({span})."
 
 
 def summary(record: Record, figures: Figures) -> str:
@@ -56,7 +53,7 @@ def summary(record: Record, figures: Figures) -> str:
         first = min(one.fan.days[0] for one in record.tickers)
         return f"The first of the newest forecasts is for {bar_text(first, INTERVAL)}."
     if overall.relative_mae is None:
-        return "Until then the forecasts below stand without a record."
+        return "Until then the forecasts below have no record."
     return (
         f"{overall.n:,} forecasts of {len(figures.tickers)} tickers, "
         f"{overall.first_target:%Y-%m-%d} to {overall.last_target:%Y-%m-%d}: "
@@ -68,7 +65,7 @@ def _beside_the_ewma_walk(metrics: ForecastMetrics) -> str:
     if metrics.ewma_skill is None:
         return ""
     return (
-        f" Against a random walk as volatile as the market was at the time the skill is "
+        f" Compared with a random walk at the volatility of the time, the skill is "
         f"{percent(metrics.ewma_skill, 1)}."
     )
 
@@ -78,7 +75,7 @@ def coming(record: Record, figures: Figures) -> str:
     overall = figures.overall
     have, nights = (0, 0) if overall is None else (overall.n, overall.sessions)
     if have >= MIN_FORECASTS:
-        return "What stands here needs closes that move, and a year of them before each forecast:"
+        return "These statistics need closes that move, and a year of them before each forecast:"
     ahead = [len(one.fan.days) for one in record.tickers]
     left, sessions = MIN_FORECASTS - have, 0
     while left > 0:
@@ -86,8 +83,9 @@ def coming(record: Record, figures: Figures) -> str:
         left -= sum(min(nights + sessions, horizon) for horizon in ahead)
     after = "1 more session" if sessions == 1 else f"{sessions} more sessions"
     return (
-        f"Each night's forecasts meet their closes in the sessions after it. {MIN_FORECASTS} are "
-        f"needed, which takes {after} if the job runs every night; then these stand here:"
+        f"The closes of each night's forecasts are known after the following sessions. "
+        f"{MIN_FORECASTS} are needed, which takes {after} if the job runs every night; then you "
+        "see here:"
     )
 
 
@@ -96,7 +94,7 @@ def shares_in_words(record: Record) -> str:
     if all(one.served for one in record.shares):
         return ""
     return (
-        f"Bots are given combined forecasts once each has been learnt from {TO_COMBINE} forecasts "
+        f"Bots get combined forecasts once each is learnt from {TO_COMBINE} forecasts "
         f"on {SESSIONS_TO_COMBINE} sessions."
     )
 
@@ -105,13 +103,13 @@ def parts_in_words(record: Record) -> str:
     """Return what the records of the parts cover, and the meaning of their intervals."""
     if record.backtest:
         return (
-            "All of the same forecasts, each with what earlier ones had taught; skills with 95 % "
-            "intervals from resampled sessions."
+            "All rows are of the same forecasts, each using only what was known before it. Skills "
+            "have 95 % intervals from resampled sessions."
         )
     return (
-        "Raw is the model alone; bots are given the best that the record allows at the time. Each "
-        "counts the forecasts that have it, since the first one; the 95 % intervals of the skill "
-        "hold however often you look."
+        "Raw is the model alone. Bots get the best stage that the record allows. Each row counts "
+        "all forecasts that have it. The 95 % intervals of the skill stay valid if you look every "
+        "night."
     )
 
 
@@ -143,7 +141,7 @@ def _reconstruction(record: Record) -> list[str]:
     error = next((one for one in errors if one is not None), None)
     if error is None:
         return []
-    return [f"its tokenizer reads half of the last closes more than {percent(error, 2)} off"]
+    return [f"its tokenizer's median error on the last close is {percent(error, 2)}"]
 
 
 def notes(record: Record) -> list[str]:
@@ -163,7 +161,7 @@ def _sentence(problem: str) -> str:
 def ticker_record(metrics: ForecastMetrics | None) -> str:
     """Return how good one ticker's forecasts were, or None without outcomes."""
     if metrics is None:
-        return "Record: no forecast has met its outcome."
+        return "Record: no forecast has an outcome yet."
     n = "" if metrics.relative_mae is None else f" of {metrics.n:,} forecasts"
     return f"Record{n}: {describe_metrics(metrics)}."
 
@@ -173,9 +171,9 @@ def describe_metrics(metrics: ForecastMetrics) -> str:
     (45 to 57).
     """
     if metrics.relative_mae is None and metrics.n >= MIN_FORECASTS:
-        return "nothing to measure it by: the closes never moved"
+        return "no statistics: the closes never moved"
     if metrics.relative_mae is None:
-        return f"too few forecasts with an outcome to say: {metrics.n} of {MIN_FORECASTS}"
+        return f"too few forecasts with an outcome: {metrics.n} of {MIN_FORECASTS}"
     parts = [f"error {metrics.relative_mae:.2f} {TIMES} that of tomorrow equals today"]
     if metrics.coverage_80 is not None:
         span = range_text(metrics.coverage_80_low, metrics.coverage_80_high)

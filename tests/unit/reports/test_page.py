@@ -154,11 +154,11 @@ def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None
 def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None:
     Past(["AAPL", "GOOG"], sessions=1).store(database)
     found = shown(database)
-    assert found.said["headline"].startswith("No record yet: none of these forecasts has met")
+    assert found.said["headline"].startswith("No record yet: none of these forecasts has an")
     assert "for Thu 2024-05-16" in found.said["top"] + found.said["headline"]
     assert found.charts == [("fan", "0"), ("fan", "1")]
     assert "By name, for want of a record" in found.said["ranking"]
-    assert "no forecast has met its outcome" in found.said["tickers"] + found.said["find"]
+    assert "no forecast has an outcome yet" in found.said["tickers"] + found.said["find"]
     assert found.data["tickers"][0]["past"] == []
     assert "skill" not in found.data
     # 2 tickers, 5 ahead: 2 + 4 + 6 + 8 + 10 outcomes; it says what is coming, and nothing twice
@@ -171,7 +171,7 @@ def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) 
     Past(["AAPL"], sessions=6).store(sqlite_url)
     found = shown(sqlite_url)
     # of 6 nights, 5 ahead: 5 + 4 + 3 + 2 + 1 have come
-    assert found.said["headline"].startswith("Too early to judge: 15 forecasts have met")
+    assert found.said["headline"].startswith("Too early to judge: 15 forecasts have an outcome")
     assert found.charts == [("fan", "0"), ("past", "0")]
     assert "Too early" not in found.said["record"]
     assert "takes 3 more sessions" in found.said["record"]  # 5 each
@@ -203,8 +203,8 @@ def test_closes_that_never_move_are_no_measure_and_no_error(
     monkeypatch.setattr("tests.support.records.VOLATILITY", 0.0)
     Past(["AAPL"], sessions=40).store(sqlite_url)
     found = shown(sqlite_url)
-    assert found.said["headline"].startswith("Not to be compared with a random walk: of 185")
-    assert "nothing to measure it by: the closes never moved" in found.said["tickers"]
+    assert found.said["headline"].startswith("No comparison with a random walk: too few of 185")
+    assert "no statistics: the closes never moved" in found.said["tickers"]
     assert "skill" not in found.data
 
 
@@ -273,7 +273,7 @@ def test_the_facts_say_how_far_the_model_reads_last_closes_off(sqlite_url: str) 
             )  # fmt: skip
     facts = shown(sqlite_url).said["facts"]
     assert "mini revision f4e68697d9d5+anchored, " in facts
-    assert "its tokenizer reads half of the last closes more than 0.39\u00a0% off" in facts
+    assert "its tokenizer's median error on the last close is 0.39\u00a0%" in facts
 
 
 def test_a_new_revision_starts_a_separate_record(sqlite_url: str) -> None:
