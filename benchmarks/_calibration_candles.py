@@ -5,11 +5,13 @@ market.
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from tradingbot.data.sources.csv_files import CsvSource
 from tradingbot.data.sources.sample import SampleSource
 from tradingbot.markets.calendars import next_sessions
 
@@ -58,6 +60,14 @@ def real_candles(folder: Path | None) -> Iterator[Candles]:
         rows = pd.read_csv(file)
         bars = tidy(rows, str(rows.columns[0]))
         yield Candles("EURUSD=X", bars, bars.index[int(TRAINED * len(bars))], "1h")
+
+
+def csv_candles(folder: Path, since: pd.Timestamp) -> Iterator[Candles]:
+    """The daily files of a folder, one a ticker; none of their days from `since` on was seen."""
+    source = CsvSource(folder)
+    for symbol in source.symbols():
+        bars = source.fetch(symbol, "1d", datetime.min, datetime.max).dropna()
+        yield Candles(symbol, bars, since)
 
 
 def tidy(rows: pd.DataFrame, time: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
     pip download --no-deps -d wheels arch backtesting gym-anytrading pmdarima
     for wheel in wheels/*.whl; do unzip -qo "$wheel" -d candles; done
     python -m benchmarks.calibration --candles candles --forecasts build/calibration
+    python -m benchmarks.calibration --csv DIR --since 2016-01-01
 
 Candles come from bokeh-sampledata, which the tests also use, and from the packages above, unpacked
 below --candles. Missing packages are skipped. kronos-nano forecasts 5 bars from every session of
@@ -24,7 +25,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks._calibration_candles import STORMY, Candles, real_candles, simulated_candles
+from benchmarks._calibration_candles import (
+    STORMY,
+    Candles,
+    csv_candles,
+    real_candles,
+    simulated_candles,
+)
 from benchmarks._support import say, table
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
@@ -48,7 +55,10 @@ def main() -> int:
     options = parser().parse_args()
     options.forecasts.mkdir(parents=True, exist_ok=True)
     model = Model(options.paths, options.top_p)
-    real = [model.forecasts(one, options.forecasts) for one in real_candles(options.candles)]
+    candles = (
+        csv_candles(options.csv, options.since) if options.csv else real_candles(options.candles)
+    )
+    real = [model.forecasts(one, options.forecasts) for one in candles]
     storm = [model.forecasts(one, options.forecasts) for one in simulated_candles()]
     for interval, name in (("1d", "Daily bars"), ("1h", "Hourly bars")):
         some = [one for one in real if one.interval == interval]
@@ -284,6 +294,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command's options."""
     made = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     made.add_argument("--candles", type=Path, help="folder of the unpacked packages")
+    made.add_argument("--csv", type=Path, help="daily CSV files instead, one per ticker")
+    made.add_argument("--since", type=pd.Timestamp, help="first unseen day of the CSV files")
     made.add_argument("--forecasts", type=Path, default=Path("build/calibration"))
     made.add_argument("--paths", type=int, default=JobSettings().samples)
     made.add_argument("--top-p", type=float, default=TOP_P)

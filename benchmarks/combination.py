@@ -6,7 +6,8 @@ Candles are the daily CSV files of --candles, one per ticker, or else the bundle
 kronos-nano was trained on days up to 2015-12-30, so only later days are unseen: --since is the
 first day that is forecast. From every session kronos-nano forecasts 5 bars with the job's settings.
 Its paths are anchored: multiplied by the real last close over the tokenizer's reconstruction of it.
-They are then combined with the weights known on the session before.
+They are then combined with the weights known on the session before. Challengers are on trial
+beside kronos-nano, as in the job.
 
 Prints Markdown to stdout and progress to stderr. Intervals are 95 % intervals from 2,000 resamples
 of blocks of 20 sessions.
@@ -16,7 +17,7 @@ import argparse
 import sys
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._support import say, table
+from benchmarks._trials import trial_table
 from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.forecasting.forecaster import Forecaster
 from kronos_space.schemas import ForecastRequest
@@ -48,7 +50,7 @@ MEDIAN = 9
 def main() -> int:
     """Run the benchmark and return the exit status."""
     options = parser().parse_args()
-    model = Model(options.paths)
+    model = Model("kronos-nano", options.paths)
     tickers = [
         model.forecasts(symbol, bars, options.since)
         for symbol, bars in candles(options.candles).items()
@@ -59,6 +61,7 @@ def main() -> int:
         return 1
     results = [result_of(tickers, step) for step in range(1, STEPS + 1)]
     print(skill_table(results), "", weight_table(results), "", ticker_table(results), sep="\n")
+    print("", challenger_table(results, tickers, options), sep="\n")
     return 0
 
 
@@ -87,12 +90,12 @@ class Ticker:
 
 
 class Model:
-    """kronos-nano with the job's settings."""
+    """A checkpoint with the job's settings."""
 
-    def __init__(self, paths: int) -> None:
+    def __init__(self, name: str, paths: int) -> None:
         self._paths = paths
-        settings = Settings.from_env({"KRONOS_MODEL": "kronos-nano"})
-        self._forecaster = Forecaster(load_checkpoint("kronos-nano"), settings)
+        settings = Settings.from_env({"KRONOS_MODEL": name})
+        self._forecaster = Forecaster(load_checkpoint(name), settings)
 
     def forecasts(self, symbol: str, bars: pd.DataFrame, since: pd.Timestamp) -> Ticker:
         """Return the forecasts from every session with enough bars before it and STEPS bars after
@@ -206,18 +209,11 @@ def skill_table(results: Sequence[Result]) -> str:
         held = [
             f"{np.mean([covered(one, name, band) for one in results]):.1%}" for band in (50, 80, 90)
         ]
-        rows.append(
-            [name, skill(results, name, RANDOM_WALK), skill(results, name, EWMA_WALK), *held]
-        )
+        skills = [skill(results, name, walk) for walk in (RANDOM_WALK, EWMA_WALK)]
+        rows.append([name, *skills, *held])
     n = sum(len(one.symbol) for one in results)
-    head = [
-        f"{n:,} forecasts",
-        "skill over the random walk",
-        "over the EWMA walk",
-        "50 %",
-        "80 %",
-        "90 %",
-    ]
+    skills = ["skill over the random walk", "over the EWMA walk"]
+    head = [f"{n:,} forecasts", *skills, "50 %", "80 %", "90 %"]
     return table(head, rows)
 
 
@@ -270,6 +266,27 @@ def ticker_table(results: Sequence[Result]) -> str:
     return table(["ticker", "over the random walk", "over its best expert", "which is"], rows)
 
 
+def challenger_table(
+    results: Sequence[Result], tickers: Sequence[Ticker], options: argparse.Namespace
+) -> str:
+    """What challengers earn beside the model."""
+
+    def skill_of(quantiles: Sequence[Floats], yardstick: str) -> str:
+        given = zip(results, quantiles, strict=True)
+        with_it = [replace(one, quantiles=one.quantiles | {"it": its}) for one, its in given]
+        return skill(with_it, "it", yardstick)
+
+    moves = np.concatenate([np.diff(one.actual, axis=1, prepend=0.0) for one in tickers])
+    deviation = np.sqrt((moves**2).mean(axis=1))
+    coming = [deviation * step**0.5 for step in range(1, STEPS + 1)]
+    others = {}
+    if options.challenger:
+        other = Model(options.challenger, options.paths)
+        said = [other.forecasts(one.symbol, one.bars, options.since).anchored for one in tickers]
+        others[options.challenger] = list(np.concatenate(said).swapaxes(0, 1))
+    return trial_table([one.panel for one in results], coming, others, skill_of)
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.combination",
@@ -278,6 +295,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--candles", type=Path, metavar="DIR", help="CSV files; default: the sample")
     made.add_argument("--since", type=pd.Timestamp, default=pd.Timestamp("1900-01-01"))
+    made.add_argument("--challenger", metavar="MODEL", help="a checkpoint to put on trial")
     made.add_argument("--paths", type=int, default=JobSettings().samples)
     return made
 

@@ -18,6 +18,7 @@ from kronos_space.finetune.checkpoint import (
 )
 from kronos_space.finetune.data_split import Spans, split, union
 from kronos_space.finetune.errors import FinetuneError
+from kronos_space.finetune.folder_lock import only_writer
 from kronos_space.finetune.trainer import Trainer
 from kronos_space.finetune.training import Recipe
 from kronos_space.finetune.verdict import judge
@@ -62,13 +63,14 @@ def finetune(job: Job, settings: Settings, reporter: ProgressReporter) -> dict[s
         Stopped: By a signal. The best weights so far are then a checkpoint without a verdict.
     """
     work = job.out.with_name(f"{job.out.name}.work")
-    about = _finished(job, work) or _train(job, settings, work, reporter)
-    settings = replace(settings, data_source=about["source"])
-    verdict = judge(job.out, about, settings, about["test_sessions"], work, reporter)
-    with signals_held():
-        add_verdict(job.out, verdict)
-        shutil.rmtree(work, ignore_errors=True)
-    return read_about(job.out)
+    with only_writer(job.out):
+        about = _finished(job, work) or _train(job, settings, work, reporter)
+        settings = replace(settings, data_source=about["source"])
+        verdict = judge(job.out, about, settings, about["test_sessions"], work, reporter)
+        with signals_held():
+            add_verdict(job.out, verdict)
+            shutil.rmtree(work, ignore_errors=True)
+        return read_about(job.out)
 
 
 def _finished(job: Job, work: Path) -> dict[str, Any] | None:

@@ -143,9 +143,27 @@ def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
     expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
 
 
-PAPERS = {  # the width between the margins, in pixels of CSS
-    "A4, margins of 1 cm": 718, "Letter, margins of 1 inch": 624, "A4, margins of 4 cm": 491,
+PAPERS = {  # width and height between the margins, in pixels of CSS
+    "A4, margins of 1 cm": (718, 1047), "Letter, margins of 1 inch": (624, 864),
+    "A4, margins of 4 cm": (491, 820), "A4 on its side, margins of 1 cm": (1047, 718),
 }  # fmt: skip
+
+
+BROKEN_WORDS = """() => {
+    const broken = [];
+    for (const cell of document.querySelectorAll("thead th, tbody td:not(.text)")) {
+        const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            for (const word of texts.currentNode.data.matchAll(/[^\\s-]+/g)) {
+                const range = document.createRange();
+                range.setStart(texts.currentNode, word.index);
+                range.setEnd(texts.currentNode, word.index + word[0].length);
+                if (range.getClientRects().length > 1) broken.push(word[0]);
+            }
+        }
+    }
+    return broken;
+}"""
 
 
 def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
@@ -155,8 +173,8 @@ def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
     page.set_default_timeout(60_000)
     page.goto(short.as_uri())
     charts = page.locator(".chart").count()
-    for paper, width in PAPERS.items():
-        page.set_viewport_size({"width": width, "height": 1000})
+    for paper, (width, height) in PAPERS.items():
+        page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(media="print")
         expect(page.locator("html.paper")).to_have_count(1)
         expect(page.locator(".chart[data-state=drawn]")).to_have_count(charts)
@@ -179,11 +197,15 @@ def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
             width,
         )
         assert cut == [], paper
+        assert page.evaluate(BROKEN_WORDS) == [], paper
         assert page.locator("details:not([open])").count() == 0
         page.emulate_media(media="screen")
         expect(page.locator("details[open]")).to_have_count(0)
-    for size in ("A4", "Letter"):
-        assert page.pdf(format=size).startswith(b"%PDF")
+    page.emulate_media(media="null")
+    for size, most in (("A4", 10), ("Letter", 16)):  # two tickers on a page, where two fit
+        margin = dict.fromkeys(("top", "bottom", "left", "right"), "10mm")
+        pdf = page.pdf(format=size, margin=margin)
+        assert 0 < len(re.findall(rb"/Type /Page\b", pdf)) <= most
     page.set_viewport_size(DESK)
     drawing = page.locator("[data-chart=reliability] .main-svg").first
     expect(drawing).not_to_have_attribute("viewBox", re.compile("."))

@@ -11,9 +11,10 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import Account, Fill
+from tradingbot.bots.bases import look_up_held
 from tradingbot.bots.orders import Opening, Order, read_orders
 from tradingbot.bots.repository import add_trade, last_trades, lock_bot, waiting_orders
-from tradingbot.bots.settlement import Settlement, look_up_held
+from tradingbot.bots.settlement import Settlement
 from tradingbot.bots.strategy import Strategy
 from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
 from tradingbot.errors import ConfigError, DataError

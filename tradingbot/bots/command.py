@@ -4,18 +4,20 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from tradingbot.bots.backtest_result import Backtest
 from tradingbot.bots.console import lines, run_as_command
+from tradingbot.bots.parameters import Parameter, parameters_of, with_parameters
 from tradingbot.bots.round_result import Round
 from tradingbot.bots.strategy import FillAt, Strategy, tickers_of
+from tradingbot.bots.variants import variant
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.persistence.engine import get_engine
@@ -51,22 +53,37 @@ class AsCommand(Strategy):
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """Run a round as a command: print decisions and portfolio, then exit.
 
-        `arguments` default to the process's; `--help` lists them. --source, --symbols and
-        --database-url override the bot's own; --dry-run stores nothing; --backtest FROM TO replays
-        these days; --json prints one JSON document.
+        `arguments` default to the process's; `--help` lists them. --source, --symbols,
+        --database-url and the strategy's own keywords, such as --threshold, override the bot's own;
+        --dry-run stores nothing; --backtest FROM TO replays these days; --json prints one JSON
+        document.
 
         Exit codes: 0 done; 1 no ticker could be decided, the strategy failed, or the database is
         out of reach; 2 a wrong setting; 130 Ctrl-C; 143 SIGTERM.
         """
 
         def prepared(options: Options) -> AsCommand:
-            self.use(options.source, options.symbols, options.database_url)
-            return self
+            chosen = options.parameters
+            bot = cast("AsCommand", variant(self, chosen)) if chosen else self
+            bot.use(options.source, options.symbols, options.database_url)
+            return bot
 
         given = sys.argv[1:] if arguments is None else arguments
+        parameters = parameters_of(type(self), self, self.params)
+        options = {f"--{one.name.replace('_', '-')}" for one in parameters}
         # the script may read further arguments from sys.argv itself
-        own = [one for one in given if not re.fullmatch(NUMBER, one)]
-        run_command(prepared, f"Run the bot {self.name}", arguments=own, extra_arguments=True)
+        own = [
+            one
+            for before, one in zip(["", *given], given, strict=False)
+            if before in options or not re.fullmatch(NUMBER, one)
+        ]
+        run_command(
+            prepared,
+            f"Run the bot {self.name}",
+            parameters,
+            arguments=own,
+            extra_arguments=True,
+        )
 
     def use(
         self,
@@ -96,11 +113,13 @@ class Options:
     symbols: Sequence[str] | None
     database_url: str | None
     writes: bool  # False for a dry run or a backtest
+    parameters: Mapping[str, Any]  # the strategy's own keywords
 
 
 def run_command(
     prepared: Callable[[Options], AsCommand],
     about: str,
+    parameters: Collection[Parameter],
     *,
     arguments: Sequence[str] | None = None,
     extra_arguments: bool = False,
@@ -112,11 +131,13 @@ def run_command(
     Args:
         prepared: Returns the bot.
         about: First lines of the help.
+        parameters: The strategy's own keywords.
         extra_arguments: Ignore unknown positional arguments.
         settings: Of the Typer command.
     """
 
     def command(
+        chosen: Mapping[str, Any],
         source: Annotated[
             str | None,
             typer.Option(
@@ -152,7 +173,7 @@ def run_command(
                 check_source("--source", source)
             given = None if symbols is None else check_symbols("--symbols", symbols)
             writes = not dry_run and backtest is None
-            return prepared(Options(source, given, database_url, writes))
+            return prepared(Options(source, given, database_url, writes, chosen))
 
         if backtest is None:
             text_of = partial(_round_text, as_json=as_json)
@@ -170,7 +191,7 @@ def run_command(
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     name = settings.pop("prog_name", None)
     context = {"allow_extra_args": extra_arguments, "help_option_names": ["--help", "-h"]}
-    app.command(context_settings=context, **settings)(command)
+    app.command(context_settings=context, **settings)(with_parameters(command, parameters))
     app(args=arguments, prog_name=name)
 
 

@@ -108,6 +108,12 @@ def last_trades(session: Session, name: str) -> Iterable[Trade]:
     return session.scalars(select(Trade).where(Trade.id.in_(newest)))
 
 
+def trades_since(session: Session, name: str, symbol: str, moment: datetime) -> Sequence[Trade]:
+    """The bot's own trades of a ticker from then on."""
+    of_ticker = Trade.bot_name == name, Trade.symbol == symbol, Trade.note.is_(None)
+    return session.scalars(select(Trade).where(*of_ticker, Trade.executed_at >= moment)).all()
+
+
 def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
     """What the bot's last round left to be traded at the next open; see `orders.py`."""
     details = session.scalar(

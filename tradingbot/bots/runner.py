@@ -8,6 +8,7 @@ from datetime import datetime
 import pandas as pd
 
 from tradingbot.bots.account import CASH, Account
+from tradingbot.bots.bases import look_up_held
 from tradingbot.bots.broker import PaperBroker, refuse_old
 from tradingbot.bots.orders import (
     Order,
@@ -20,7 +21,6 @@ from tradingbot.bots.orders import (
 )
 from tradingbot.bots.repository import RoundLog, read_portfolio, waiting_orders
 from tradingbot.bots.round_result import Decision, Round
-from tradingbot.bots.settlement import look_up_held
 from tradingbot.bots.strategy import Strategy
 from tradingbot.bots.ticker_lookup import DELISTED_AFTER, TickerFacts, TickerLookup
 from tradingbot.errors import DataError, DataUnavailable

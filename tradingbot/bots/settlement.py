@@ -7,7 +7,6 @@ the candles do not tell, the ticker is not traded.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
@@ -15,6 +14,8 @@ import pandas as pd
 from sqlalchemy.orm import Session
 
 from tradingbot.bots.account import CASH, Fill
+from tradingbot.bots.bases import basis_of, of_trade
+from tradingbot.bots.dividends import Dividend, due, held_before
 from tradingbot.bots.repository import (
     add_trade,
     damaged_positions,
@@ -22,61 +23,17 @@ from tradingbot.bots.repository import (
     last_trades,
     put_positions,
     put_worth,
-    read_bot,
     read_positions,
 )
 from tradingbot.bots.splits import Basis, Unclear, new_shares, newest_closes
-from tradingbot.bots.ticker_lookup import Frames, TickerFacts, TickerLookup, bar_end
+from tradingbot.bots.ticker_lookup import TickerFacts, bar_end
 from tradingbot.data.corporate_actions import Actions
 from tradingbot.errors import DataError
 from tradingbot.formatting import price_text
 from tradingbot.markets.session_dates import session_date
 from tradingbot.markets.symbols import may_pay_dividends
 from tradingbot.persistence.candles import read_splits
-from tradingbot.persistence.models import BotPosition, BotRow, Trade
-from tradingbot.typing import SessionFactory
-
-
-@dataclass(frozen=True)
-class Dividend:
-    """USD a share of today, for the holder of the ticker before `day` begins."""
-
-    day: datetime
-    symbol: str
-    amount: float
-
-
-def look_up_held(
-    name: str, interval: str, frames: Frames, look_up: TickerLookup, sessions: SessionFactory
-) -> dict[str, TickerFacts]:
-    """What the source knows of the tickers that the bot holds, watched or not.
-
-    It is asked before the bot is locked; `frames` are those of the tickers that are watched.
-    """
-    with sessions() as session:
-        row = read_bot(session, name)
-        bases = {} if row is None else _bases(session, row, interval)
-    return {symbol: look_up.known(symbol, basis, frames) for symbol, basis in bases.items()}
-
-
-def _bases(session: Session, row: BotRow, interval: str) -> dict[str, Basis]:
-    """What each quantity that is held is counted in."""
-    positions = read_positions(session, row.name)
-    trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
-    return {
-        symbol: _basis(positions.get(symbol), trades.get(symbol), row, interval)
-        for symbol, quantity in row.portfolio.items()
-        if quantity and symbol != CASH
-    }
-
-
-def _basis(position: BotPosition | None, trade: Trade | None, row: BotRow, interval: str) -> Basis:
-    if position is not None:
-        closes = {datetime.fromisoformat(time): close for time, close in position.closes.items()}
-        return Basis(position.as_of, position.interval, closes)
-    if trade is not None:  # of a database from before there were positions
-        return Basis(trade.executed_at, interval, {})
-    return Basis(row.updated_at, interval, {})  # written there by hand, and never looked at
+from tradingbot.persistence.models import BotRow
 
 
 class Settlement:
@@ -107,13 +64,19 @@ class Settlement:
                 continue
             if quantity and symbol in self._known:
                 self._settle(symbol, quantity, self._known[symbol])
+            elif symbol in self._known:
+                self._settle_sold(symbol, self._known[symbol])
             elif symbol in bars and not quantity:
                 closes = newest_closes(bars[symbol]["close"])
                 self._bases[symbol] = Basis(max(closes), self._interval, closes)
                 position, told = self._positions.get(symbol), bars[symbol].attrs.get("actions")
-                if position is not None and isinstance(told, Actions):  # an order may be filled
+                if position is None:
+                    continue
+                if isinstance(told, Actions):  # an order may be filled
                     basis = Basis(position.as_of, position.interval, {})
-                    self._expect_dividends(symbol, basis, told, max(closes))
+                    self.dividends += due(symbol, basis, told, self._interval, max(closes))
+                elif position.interval == self._interval:  # until a round knows the dividends
+                    self._bases[symbol] = Basis(position.as_of, self._interval, closes)
         self.dividends.sort(key=lambda dividend: dividend.day)
         self._session.flush()
 
@@ -141,17 +104,27 @@ class Settlement:
             self._stop(symbol, "its row of bot_positions is damaged")
             return
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
-        basis = _basis(position, trade, self._row, self._interval)
+        basis = basis_of(position, trade, self._row, self._interval)
         prices = known.prices
-        as_of, by_hand = basis.as_of, self._is_by_hand(symbol, quantity)
+        as_of, held, by_hand = basis.as_of, quantity, self._is_by_hand(symbol, quantity)
         try:
             if prices:
                 quantity, as_of = self._restated(symbol, quantity, basis, known)
         except Unclear as unclear:
             self._stop(symbol, str(unclear))
             return
-        if prices:
-            self._look_for_dividends(symbol, basis, known, by_hand=by_hand)
+        if prices and known.actions is not None:
+            paid = due(symbol, basis, known.actions, self._interval, max(prices))
+            self._look_for_dividends(symbol, basis, paid, held, quantity / held, by_hand=by_hand)
+        elif prices and may_pay_dividends(symbol):
+            later = "a later round credits them" if quantity == held else "none are credited"
+            self._remark(
+                f"{symbol}: the source could not be asked for its dividends since "
+                f"{basis.as_of:%Y-%m-%d}; {later}"
+            )
+        told = known.actions is None or known.actions.dividends is not None
+        if not told and may_pay_dividends(symbol):
+            self.untold.append(symbol)
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
@@ -160,23 +133,56 @@ class Settlement:
         self.prices[symbol] = prices[newest]
         interval = basis.interval if known.frame is None else self._interval
         as_of = as_of if as_of > basis.as_of else newest
+        if known.actions is None and quantity == held:
+            as_of = basis.as_of  # until a round knows the dividends since
         self._bases[symbol] = Basis(as_of, interval, prices)
 
+    def _settle_sold(self, symbol: str, known: TickerFacts) -> None:
+        """Credit dividends that were not known when it was sold, if they are now."""
+        basis = basis_of(self._positions[symbol], None, self._row, self._interval)
+        if known.actions is None or not known.prices:
+            self._bases[symbol] = basis
+            return
+        paid = due(symbol, basis, known.actions, self._interval, max(known.prices))
+        self._look_for_dividends(symbol, basis, paid, 0.0, 1.0, by_hand=False)
+        self._bases[symbol] = Basis(max(known.prices), self._interval, known.prices)
+
     def _look_for_dividends(
-        self, symbol: str, basis: Basis, known: TickerFacts, *, by_hand: bool
+        self,
+        symbol: str,
+        basis: Basis,
+        paid: list[Dividend],
+        held: float,
+        ratio: float,
+        *,
+        by_hand: bool,
     ) -> None:
-        """Expect those of what is held, or say why none are."""
-        before = len(self.dividends)
-        self._expect_dividends(symbol, basis, known.actions, max(known.prices))
-        found = len(self.dividends) - before
-        if found and by_hand:
-            del self.dividends[before:]
+        """Expect these; credit at once those on whose day the quantity was another one.
+
+        `held` is the quantity before this round's splits, `ratio` what they multiply it by.
+        """
+        if paid and by_hand:
             self._remark(
                 f"{symbol}: its quantity was written by hand after {basis.as_of:%Y-%m-%d}; "
-                f"dividends since then ({found}) are not credited"
+                f"dividends since then ({len(paid)}) are not credited"
             )
-        if known.actions.dividends is None and may_pay_dividends(symbol):
-            self.untold.append(symbol)
+            return
+        for dividend in paid:
+            then = held_before(self._session, self._row.name, dividend, held)
+            if then is None:
+                self.dividends.append(dividend)
+            elif then > 0:
+                self._credit(dividend, then * ratio)
+                self._remark(
+                    f"{symbol}: a dividend of {dividend.amount:.6g} a share on "
+                    f"{dividend.day:%Y-%m-%d}, which is known only now; "
+                    f"{then * ratio * dividend.amount:,.2f} USD are credited"
+                )
+
+    def _credit(self, dividend: Dividend, held: float) -> None:
+        paid = Fill(dividend.symbol, "dividend", held, dividend.amount, 0.0)
+        add_trade(self._session, self._row.name, paid, dividend.day, "dividend")
+        self._add_cash(held * dividend.amount)
 
     def _is_by_hand(self, symbol: str, quantity: float) -> bool:
         """Whether it is not the quantity that the last round left."""
@@ -185,26 +191,16 @@ class Settlement:
             return position.quantity != quantity
         return bool(self._positions) and symbol not in self._trades
 
-    def _expect_dividends(
-        self, symbol: str, basis: Basis, actions: Actions, newest: datetime
-    ) -> None:
-        since = session_date(symbol, basis.interval, basis.as_of)
-        latest = session_date(symbol, self._interval, newest)
-        self.dividends += [
-            Dividend(day, symbol, amount)
-            for day, amount in (actions.dividends or {}).items()
-            if since < day.date() <= latest
-        ]
-
     def _restated(
         self, symbol: str, held: float, basis: Basis, known: TickerFacts
     ) -> tuple[float, datetime]:
         """The quantity in shares of today, and the day up to which splits are in it."""
-        listed = {**read_splits(self._session, symbol), **(known.actions.splits or {})}
-        is_told = listed or known.actions.splits is not None
+        told = None if known.actions is None else known.actions.splits
+        listed = {**read_splits(self._session, symbol), **(told or {})}
+        is_told = listed or told is not None
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         if position is None and trade is not None:
-            basis = _of_trade(trade, basis, known.closes)
+            basis = of_trade(trade, basis, known.closes)
         date_of = partial(session_date, symbol, basis.interval)
         became = new_shares(basis, known.closes, listed if is_told else None, date_of)
         if became.shares != 1:
@@ -250,9 +246,7 @@ class Settlement:
             return
         for dividend in [one for one in self.dividends if one.symbol == symbol]:
             self.dividends.remove(dividend)
-            paid = Fill(symbol, "dividend", held, dividend.amount, 0.0)
-            add_trade(self._session, self._row.name, paid, dividend.day, "dividend")
-            self._add_cash(held * dividend.amount)
+            self._credit(dividend, held)
         moment = bar_end(symbol, known.last_bar, self._interval)
         fill = Fill(symbol, "sell", held, price, 0.0)
         add_trade(self._session, self._row.name, fill, moment, "delisted")
@@ -276,13 +270,3 @@ class Settlement:
 
     def _remark(self, text: str) -> None:
         self.remarks.append(text)
-
-
-def _of_trade(trade: Trade, basis: Basis, closes: "pd.Series[float]") -> Basis:
-    """The basis with the price of the trade as the close of its bar."""
-    end = int(closes.index.searchsorted(pd.Timestamp(trade.executed_at), side="right"))
-    for at in range(max(0, end - 3), end):  # a session closes a day after its date at most
-        time = closes.index[at].to_pydatetime()
-        if bar_end(trade.symbol, time, basis.interval) == trade.executed_at:
-            return Basis(basis.as_of, basis.interval, {time: trade.price})
-    return basis

@@ -24,7 +24,7 @@ class TickerFacts:
 
     frame: pd.DataFrame | None  # the bot's bars, newest last
     closes: "pd.Series[float]"  # by time, in the position's interval, back to its basis
-    actions: Actions  # since the basis
+    actions: Actions | None  # since the basis; None: source out of reach, a later round asks again
     last_bar: datetime | None  # None: unknown
     missed: int  # sessions since the last bar
 
@@ -100,13 +100,15 @@ class TickerLookup:
         except DataError:
             return otherwise
 
-    def _actions(self, symbol: str, bars: pd.DataFrame | None, since: datetime) -> Actions:
-        """Return the actions delivered with the bars, or else ask the source."""
+    def _actions(self, symbol: str, bars: pd.DataFrame | None, since: datetime) -> Actions | None:
+        """Return the actions delivered with the bars, or else ask the source; None: no answer."""
         told = None if bars is None else bars.attrs.get("actions")
         if isinstance(told, Actions) and (told.since <= since or told.splits is None):
             return told
         try:
             return self._data.actions(symbol, since)
+        except DataUnavailable:
+            return None
         except DataError:
             return Actions(since, None, None)
 

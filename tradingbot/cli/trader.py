@@ -6,6 +6,7 @@ from functools import partial
 from tradingbot.bots.account import CASH
 from tradingbot.bots.command import Options, run_command
 from tradingbot.bots.kronos_trader import KronosTraderBot
+from tradingbot.bots.parameters import parameters_of
 from tradingbot.bots.repository import read_portfolio
 from tradingbot.cli.command import Command
 from tradingbot.data.service import DataService
@@ -20,6 +21,7 @@ def command() -> None:
     run_command(
         _bot,
         "Trade on the forecasts that kronosbot has stored,",
+        parameters_of(KronosTraderBot),
         symbols_help="Trade these tickers. Default: KRONOS_EXTRA_SYMBOLS and all holdings; with "
         "csv and sample the source's own.",
         cls=Command,
@@ -54,4 +56,11 @@ def _bot(options: Options) -> KronosTraderBot:
             owned = read_portfolio(session, name)
         held = [ticker for ticker, amount in owned.items() if amount and ticker != CASH]
         tickers = [*settings.extra_symbols, *held]
-    return KronosTraderBot(name, tickers=tickers, data=data, sessions=sessions, settings=settings)
+    return KronosTraderBot(
+        name,
+        tickers=tickers,
+        data=data,
+        sessions=sessions,
+        settings=settings,
+        **options.parameters,
+    )

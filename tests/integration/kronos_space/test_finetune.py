@@ -55,6 +55,9 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
     while said.startswith("step 0:") or "(best so far)" not in said:
         said = first.stderr.readline()
         assert said, "it ended by itself"
+    beside = run(COMMAND, *arguments("stopped", "--steps", "600"), cwd=place, env=ENV)
+    assert (beside.returncode, beside.stdout) == (1, "")
+    assert "Error: stopped is being written by another finetune (stopped.lock)" in beside.stderr
     first.send_signal(signal.SIGINT)
     _, rest = first.communicate(timeout=120)
     assert first.returncode == 130

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -223,3 +223,79 @@ def test_keywords_of_ones_own_are_parameters() -> None:
     assert Own("x", "AAPL", window=3, **given).params == given
     with pytest.raises(ConfigError, match=r"windw=: did you mean window="):
         Own("x", "AAPL", windw=3)
+
+
+class Tuned(Says):
+    """A strategy with keywords of all kinds."""
+
+    def __init__(
+        self,
+        *args: Any,
+        window: int = 20,
+        level: float | None = None,
+        mode: "Literal['fast', 'slow']" = "fast",
+        short=False,
+        client: object = None,
+        weights: tuple[float, ...] = (1.0,),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if window < 1:
+            raise ConfigError(f"window={window!r}: expected 1 or more")
+        self.window, self.level, self.mode, self.short = window, level, mode, short
+
+    def decisionFunction(self, row: Any) -> int:
+        self.reason = f"{self.window} {self.level} {self.mode} {self.short} {self.params}"
+        return 0
+
+
+@pytest.fixture
+def tuned(tmp_path: Path, sqlite_url: str) -> Any:
+    market = Market(tmp_path / "candles")
+    market.write("AAPL", [100.0 + i % 5 for i in range(40)])
+    return market.bot(Tuned, sqlite_url, tickers=["AAPL"], window=30, depth=3, table={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "30 None fast False {'depth': 3, 'table': {'a': 1}}"),
+        (["--window", "5", "--level", "-0.5"], "5 -0.5 fast False"),
+        (["--mode", "slow", "--short"], "30 None slow True"),
+        (["--depth", "4"], "30 None fast False {'depth': 4, 'table': {'a': 1}}"),
+    ],
+)
+def test_a_strategy_s_own_keywords_are_options(
+    tuned: Any, arguments: list[str], said: str, capsys: Output
+) -> None:
+    assert run(tuned, "--json", *arguments) == 0
+    [decision] = json.loads(capsys.readouterr().out)["decisions"].values()
+    assert decision["reason"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--window", "0"], "window=0: expected 1 or more"),
+        (["--window", "x"], "valid integer"),
+        (["--fill", "noon"], "fill='noon'"),
+        (["--period", "soon"], "soon"),
+        (["--client", "x"], "--client"),
+        (["--weights", "1"], "--weights"),
+    ],
+)
+def test_a_keyword_s_wrong_value_ends_with_2_and_trades_nothing(
+    tuned: Any, sqlite_url: str, arguments: list[str], said: str, capsys: Output
+) -> None:
+    assert run(tuned, *arguments) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert rows(sqlite_url) == 0
+
+
+def test_help_names_a_strategy_s_keywords_and_their_values(tuned: Any, capsys: Output) -> None:
+    assert run(tuned, "--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for text in ("--window", "Default: 30.", "--short", "--depth", "--interval", "--period"):
+        assert text in said
+    for name in ("--client", "--weights", "--table", "--name", "--tickers"):
+        assert name not in said

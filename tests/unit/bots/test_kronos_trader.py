@@ -150,6 +150,10 @@ def test_the_command_prints_decisions_reasons_and_the_portfolio(database: str) -
     as_of = data.history("AAPL").index[-1].to_pydatetime()
     rising = {"last_close": 446.06, "close": 460.0, "low": 440.0, "high": 480.0, "prob_up": 0.9}
     store(database, made_up("AAPL", as_of, **rising))
+    wary = json.loads(
+        command(database, "--source", "sample", "--threshold", "0.04", "--dry-run", "--json").stdout
+    )
+    assert wary["decisions"]["AAPL"]["decision"] == 0
     done = command(database, "--source", "sample")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
@@ -182,7 +186,12 @@ def test_the_command_has_the_options_of_every_bot(tmp_path: Path) -> None:
     assert replayed.stdout.startswith("2012-01-03 to 2012-12-31: 0 trades"), replayed.stderr
     assert list(tmp_path.iterdir()) == []
     assert command(url, "--dryrun").returncode == 2
-    assert "--backtest" in command(url, "--help").stdout
+    refused = command(url, "--source", "sample", "--threshold", "7")
+    assert (refused.returncode, refused.stderr) == (
+        2, "Error: threshold=7.0: expected a number from 0 to 1\n"
+    )  # fmt: skip
+    said = command(url, "--help").stdout
+    assert all(f"--{name}" in said for name in ("backtest", "threshold", "min-prob", "min-skill"))
 
 
 @pytest.mark.integration

@@ -16,12 +16,12 @@ from tradingbot.bots.bot import Bot
 from tradingbot.bots.manual_corrections import close_position, set_quantity
 from tradingbot.bots.splits import Basis, Unclear, new_shares
 from tradingbot.data.service import DataService
-from tradingbot.errors import BotError, DataError, TradeRefused, UnknownSymbol
+from tradingbot.errors import BotError, DataError, DataUnavailable, TradeRefused, UnknownSymbol
 from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.candles import store_splits
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, Trade
-from tradingbot.settings import Settings
+from tradingbot.settings import Settings, Timeouts
 
 START = datetime(2024, 1, 2)
 DAYS = next_sessions("AAPL", START, 200)
@@ -79,11 +79,12 @@ class Told:
 
 def bot(url: str, source: Any, answer: int = 0, **options: Any) -> Says:
     """At no costs, filled at the closes that are decided on."""
+    if "data" not in options:
+        options["data"] = DataService(source, min_bars=1, max_jump=30)
     return Says(
         "b",
         **{"tickers": ["AAPL"], "period": "10d", "fill": "close", **options},
         answers={"AAPL": answer, "IBM": answer},
-        data=DataService(source, min_bars=1, max_jump=30),
         sessions=partial(get_db_session, url),
         settings=Settings(slippage_bps=0, max_jump=30),
     )
@@ -347,6 +348,58 @@ def test_a_dividend_of_a_day_on_which_an_order_is_filled_goes_to_the_seller(
     paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert [(trade.quantity, trade.executed_at) for trade in paid] == [(held, DAYS[53])]
     assert portfolio(sqlite_url)["USD"] == pytest.approx(held * (CLOSES[53] + 0.5))
+
+
+def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
+    """A source that does not answer; the candles up to `today` are those that the job has kept."""
+    shared: dict[str, Any] = {
+        "min_bars": 1,
+        "max_jump": 30,
+        "sessions": partial(get_db_session, url),
+    }
+    for symbol in ("AAPL", "IBM"):
+        DataService(Told(today, {}, told), **shared).history(symbol)
+
+    def fetch(symbol: str, *asked: Any) -> pd.DataFrame:
+        raise DataUnavailable("no answer", symbol=symbol)
+
+    source = Told(today)
+    source.fetch = fetch  # type: ignore[method-assign]
+    timeouts = Timeouts(data_backoff=0.001, data_longest_backoff=0.001, data_limit=0.002)
+    return DataService(source, timeouts=timeouts, **shared)
+
+
+@pytest.mark.parametrize("traded", ["kept", "sold", "sold at the next open", "bought"])
+def test_dividends_while_the_source_is_out_of_reach_are_credited_once_it_answers(
+    sqlite_url: str, traded: str
+) -> None:
+    told = {53: 0.5, 58: 0.25}
+    options: dict[str, Any] = {
+        "fill": "open" if traded.endswith("open") else "close", "tickers": ["AAPL", "IBM"]
+    }  # fmt: skip
+    bot(sqlite_url, Told(50), 0 if traded == "bought" else 1, **options).run()
+    bot(sqlite_url, Told(51), 0, **options).run()  # where the order is filled at the open
+    held = portfolio(sqlite_url).get("AAPL", 0.0)
+    answer = {"kept": 0, "bought": 1}.get(traded, -1)
+    tried = bot(sqlite_url, None, answer, data=down(sqlite_url, 55, told), **options).run()
+    if held:
+        assert (
+            f"AAPL: the source could not be asked for its dividends since {DAYS[51]:%Y-%m-%d}; a "
+            "later round credits them" in tried.remarks
+        )
+    bot(sqlite_url, None, 0, data=down(sqlite_url, 57, told), **options).run()
+    assert not [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
+    for _ in range(2):
+        bot(sqlite_url, Told(60, {}, told), 0, **options).run()
+    now = portfolio(sqlite_url)["AAPL"]
+    assert bool(now) is (traded in ("kept", "bought"))
+    paid = [
+        (trade.quantity, trade.price, trade.executed_at)
+        for trade in trades(sqlite_url)
+        if trade.side == "dividend" and trade.symbol == "AAPL"
+    ]
+    expected = [(held, 0.5, DAYS[53]), (now, 0.25, DAYS[58])]
+    assert paid == [(pytest.approx(one[0]), *one[1:]) for one in expected if one[0]]
 
 
 def test_a_dividend_after_a_split_is_of_new_shares(sqlite_url: str) -> None:

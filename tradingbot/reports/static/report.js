@@ -9,7 +9,7 @@ const percent = (share) => (share === null ? null : 100 * share);
 const draw = { fan, past, reliability, pit, skill, shares };
 const charts = [...document.querySelectorAll(".chart")];
 
-const PAPER = { width: 400, height: 300 }; // size of a chart; report.css scales it to its column
+const PAPER = { width: 400, height: 215 }; // size of a chart; report.css scales it to its column
 let onPaper = false;
 let plotly = null; // promise of plotly
 

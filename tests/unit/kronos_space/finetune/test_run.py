@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from kronos_space.finetune import run
 from kronos_space.finetune.checkpoint import read_about
 from kronos_space.finetune.errors import FinetuneError
+from kronos_space.finetune.folder_lock import only_writer
 from kronos_space.finetune.verdict import in_words
 from kronos_space.weights.checkpoint import load_checkpoint
 from tests.support.finetuning import GOOD, write_place
@@ -191,3 +192,18 @@ def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_it
     job.out.with_name("tuned.work").joinpath("training.pt").unlink()
     with pytest.raises(FinetuneError, match="is there already; give another --out"):
         tuned(job)
+
+
+def test_a_folder_has_one_writer_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "tuned"
+    with only_writer(folder):
+        for _ in range(2):
+            with pytest.raises(FinetuneError, match="another finetune"), only_writer(folder):
+                pass
+    assert list(folder.parent.iterdir()) == []
+    (folder.parent / "tuned.lock").touch()  # a killed process left it
+    with only_writer(folder), only_writer(folder.with_name("other")):
+        pass
+    (folder.parent / "tuned.lock").mkdir()
+    with pytest.raises(FinetuneError, match="cannot be written"), only_writer(folder):
+        pass

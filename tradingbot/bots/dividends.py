@@ -1,0 +1,52 @@
+"""Dividends that a bot is to be credited, on what it held before their day."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from tradingbot.bots.repository import trades_since
+from tradingbot.bots.splits import Basis
+from tradingbot.data.corporate_actions import Actions
+from tradingbot.markets.session_dates import session_date
+
+_A_DAY = timedelta(days=1)  # a session may open on the day before, in UTC
+
+
+@dataclass(frozen=True)
+class Dividend:
+    """USD a share of today, for who holds the ticker before `day` begins."""
+
+    day: datetime
+    symbol: str
+    amount: float
+
+
+def due(
+    symbol: str, basis: Basis, actions: Actions, interval: str, newest: datetime
+) -> list[Dividend]:
+    """The dividends after the basis, up to and with the newest bar."""
+    since = session_date(symbol, basis.interval, basis.as_of)
+    latest = session_date(symbol, interval, newest)
+    return [
+        Dividend(day, symbol, amount)
+        for day, amount in (actions.dividends or {}).items()
+        if since < day.date() <= latest
+    ]
+
+
+def held_before(session: Session, bot: str, dividend: Dividend, held: float) -> float | None:
+    """What the bot held before the day of `dividend`, of which it holds `held` now.
+
+    None where it has not traded the ticker since: then it may still fill an order of before.
+    """
+    later = [
+        trade
+        for trade in trades_since(session, bot, dividend.symbol, dividend.day - _A_DAY)
+        if session_date(dividend.symbol, "1h", trade.executed_at) >= dividend.day.date()
+    ]
+    if not later:
+        return None
+    for trade in later:
+        held -= trade.quantity if trade.side == "buy" else -trade.quantity
+    return held if held > 1e-9 else 0.0

@@ -1,0 +1,104 @@
+"""The keywords of a strategy as options of its command: `threshold=0.01` as `--threshold 0.01`."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+PLAIN = (bool, int, float, str)  # what an option can be
+KEPT = {"self", "name", "symbol", "tickers", "settings", "data", "sessions"}  # no parameters
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A keyword of a strategy whose value is a number, text, or yes or no."""
+
+    name: str
+    kind: type
+    default: Any
+
+    @property
+    def as_keyword(self) -> inspect.Parameter:
+        """It as Typer reads it; None where it is not given."""
+        shown = "" if self.default is None else f" Default: {self.default}."
+        option = typer.Option(help=f"The strategy's own.{shown}", show_default=False)
+        annotation: Any = Annotated[self.kind | None, option]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(self.name, kind, default=None, annotation=annotation)
+
+
+def parameters_of(
+    strategy: type, made: object = None, params: Mapping[str, Any] | None = None
+) -> list[Parameter]:
+    """What the constructors of `strategy` take by name and can be written on a command line.
+
+    `made` is one whose values are the defaults; `params` are keywords of its own. Constructors are
+    read from the class down to the first one that passes no others on.
+    """
+    found: dict[str, Parameter] = {}
+    for base in strategy.__mro__:
+        if "__init__" not in vars(base) or base is object:
+            continue
+        init = vars(base)["__init__"]
+        keywords = inspect.signature(init).parameters.values()
+        for keyword in keywords:
+            kind = _kind(keyword, init)
+            if keyword.name not in KEPT | found.keys() and kind is not None:
+                default = getattr(made, keyword.name, keyword.default)
+                found[keyword.name] = Parameter(keyword.name, kind, default)
+        if all(keyword.kind is not keyword.VAR_KEYWORD for keyword in keywords):
+            break
+    for name, value in (params or {}).items():
+        if type(value) in PLAIN and name.isidentifier():
+            found.setdefault(name, Parameter(name, type(value), value))
+    return list(found.values())
+
+
+def with_parameters(
+    command: Callable[..., None], parameters: Collection[Parameter]
+) -> Callable[..., None]:
+    """`command`, whose first argument becomes the values of those parameters that are given."""
+    signature = inspect.signature(command)
+    _, *others = signature.parameters.values()
+    taken = {other.name for other in others} | {"json", "help"}
+    own = [parameter for parameter in parameters if parameter.name not in taken]
+
+    def run(**given: Any) -> None:
+        values = {one.name: given.pop(one.name) for one in own}
+        command({name: it for name, it in values.items() if it is not None}, **given)
+
+    keywords = [one.as_keyword for one in own]
+    others = [other.replace(kind=inspect.Parameter.KEYWORD_ONLY) for other in others]
+    run.__signature__ = signature.replace(parameters=[*keywords, *others])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*keywords, *others)}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _kind(keyword: inspect.Parameter, init: Callable[..., Any]) -> type | None:
+    """The type of its values: as it is annotated, else that of its default."""
+    if keyword.default is keyword.empty:
+        return None
+    annotation = keyword.annotation
+    if isinstance(annotation, str):  # of `from __future__ import annotations`
+        try:
+            annotation = eval(annotation, getattr(init, "__globals__", {}))
+        except Exception:  # what is imported for type checkers alone
+            return None
+    if annotation is keyword.empty:
+        annotation = type(keyword.default)
+    choices = [one for one in _choices(annotation) if one is not types.NoneType]
+    return choices[0] if len(choices) == 1 and choices[0] in PLAIN else None
+
+
+def _choices(annotation: Any) -> list[type]:
+    """The types that a union is of; of a Literal, those of its values."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [kind for one in typing.get_args(annotation) for kind in _choices(one)]
+    if typing.get_origin(annotation) is typing.Literal:
+        return list({type(value) for value in typing.get_args(annotation)})
+    return [annotation]
