@@ -88,7 +88,7 @@ def _play(
     asked = Asked(now(), frozenset(unavailable))
     known: dict[str, TickerFacts] = {}
     traded = bars
-    if any(amount for symbol, amount in portfolio.items() if symbol != CASH):
+    if portfolio.keys() - {CASH}:  # held, or sold before its dividends were known
         known = look_up_held(strategy.name, strategy.interval, frames, look_up(), sessions)
     if strategy.fill == "open":
         with sessions() as session:
