@@ -6,8 +6,7 @@ Candles are the daily CSV files of --candles, one per ticker, or else the bundle
 kronos-nano was trained on days up to 2015-12-30, so only later days are unseen: --since is the
 first day that is forecast. From every session kronos-nano forecasts 5 bars with the job's settings.
 Its paths are anchored: multiplied by the real last close over the tokenizer's reconstruction of it.
-They are then combined with the weights known on the session before. Challengers are on trial
-beside kronos-nano, as in the job.
+They are then combined with the weights of the session before. Challengers are tried beside it.
 
 Prints Markdown to stdout and progress to stderr. Intervals are 95 % intervals from 2,000 resamples
 of blocks of 20 sessions.
@@ -60,8 +59,8 @@ def main() -> int:
         say(f"no session from {options.since:%Y-%m-%d} on has {CONTEXT // 2} bars before it")
         return 1
     results = [result_of(tickers, step) for step in range(1, STEPS + 1)]
-    print(skill_table(results), "", weight_table(results), "", ticker_table(results), sep="\n")
-    print("", challenger_table(results, tickers, options), sep="\n")
+    tables = [part(results) for part in (skill_table, weight_table, ticker_table)]
+    print(*tables, challenger_table(results, tickers, options), sep="\n\n")
     return 0
 
 
@@ -98,8 +97,7 @@ class Model:
         self._forecaster = Forecaster(load_checkpoint(name), settings)
 
     def forecasts(self, symbol: str, bars: pd.DataFrame, since: pd.Timestamp) -> Ticker:
-        """Return the forecasts from every session with enough bars before it and STEPS bars after
-        it."""
+        """Return forecasts from every session with enough bars before and STEPS bars after it."""
         first = max(CONTEXT // 2, int(bars.index.searchsorted(since)))
         origins = np.arange(first, len(bars) - STEPS)
         say(f"{symbol}: {len(origins)} forecasts")
@@ -252,8 +250,7 @@ def weight_table(results: Sequence[Result]) -> str:
 
 
 def ticker_table(results: Sequence[Result]) -> str:
-    """Return each ticker's skill against the random walk and against its best expert in
-    hindsight."""
+    """Return each ticker's skill over the random walk and over its best expert in hindsight."""
     rows = []
     for symbol in np.unique(results[0].symbol).tolist():
         mean = {
@@ -269,8 +266,6 @@ def ticker_table(results: Sequence[Result]) -> str:
 def challenger_table(
     results: Sequence[Result], tickers: Sequence[Ticker], options: argparse.Namespace
 ) -> str:
-    """What challengers earn beside the model."""
-
     def skill_of(quantiles: Sequence[Floats], yardstick: str) -> str:
         given = zip(results, quantiles, strict=True)
         with_it = [replace(one, quantiles=one.quantiles | {"it": its}) for one, its in given]
