@@ -15,7 +15,7 @@ _A_DAY = timedelta(days=1)  # a session may open on the day before, in UTC
 
 @dataclass(frozen=True)
 class Dividend:
-    """USD a share of today, for who holds the ticker before `day` begins."""
+    """USD a share of today, for the holder of the ticker before `day` begins."""
 
     day: datetime
     symbol: str
