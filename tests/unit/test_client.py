@@ -425,7 +425,8 @@ def test_looking_for_a_stored_forecast_makes_no_tables(
         ((500, {}, {"error": {"code": "x", "message": "the service failed"}}), SpaceUnavailable,
          "answered 500: the service failed; the Space's log says why"),
         ((503, {}, b"<html>paused</html>"), SpaceUnavailable, "may be paused, asleep or starting"),
-        ((429, {"Retry-After": "0"}, b""), SpaceUnavailable, "its queue is full"),
+        pytest.param((429, {"Retry-After": "0"}, b""), SpaceUnavailable, "its queue is full",
+                     marks=pytest.mark.slow),
         ((401, {}, {"error": {"code": "x", "message": "no key"}}), SpaceRejected,
          "answered 401: no key; set KRONOS_API_KEY"),
         ((404, {}, b"<html>404</html>"), SpaceRejected, "check KRONOS_SPACE_URL"),
@@ -452,6 +453,7 @@ def test_each_kind_of_failure_has_its_error_and_a_way_out(
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_time_that_goes_by_in_a_full_queue_is_told_as_that(sample: DataService) -> None:
     over = threading.Event()
     full = (429, {"Retry-After": "0"}, b"")

@@ -274,6 +274,7 @@ def test_an_order_of_a_ticker_that_is_no_longer_watched_lapses_in_words(exchange
     assert (again.remarks, exchange.trades()) == ([], [])
 
 
+@pytest.mark.slow
 def test_an_order_waits_while_no_source_answers(
     exchange: Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def service(yahoo: FakeYahoo, **options: object) -> DataService:
     return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_eight_tickers_come_as_if_each_had_been_asked_for_alone(database: str) -> None:
     cached = service(FakeYahoo(market()), sessions=partial(get_db_session, database))
     alone = service(FakeYahoo(market()))

@@ -146,6 +146,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_command_goes_on_beside_damaged_rows(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -470,6 +470,7 @@ def test_a_ticker_s_name_cannot_become_part_of_the_page(sqlite_url: str) -> None
     assert html.count("</script>") == 3
 
 
+@pytest.mark.slow
 def test_the_page_names_no_address(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=2).store(sqlite_url)
     html = render_page(record_of(sqlite_url), packed_plotly())

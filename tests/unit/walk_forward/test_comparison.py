@@ -13,6 +13,7 @@ from tradingbot.walk_forward.comparison import Comparison, compare
 from tradingbot.walk_forward.results import outcomes_of, read_rows
 
 BEFORE = datetime(2000, 1, 1)
+pytestmark = pytest.mark.slow  # reading and scoring the files takes a second
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,6 @@ def compared(files: tuple[Path, Path]) -> Comparison:
     return compare(*files, after=BEFORE)
 
 
-@pytest.mark.slow
 def test_the_better_model_is_surely_ahead_and_the_other_one_behind(
     files: tuple[Path, Path], compared: Comparison
 ) -> None:
