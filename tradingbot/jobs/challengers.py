@@ -31,10 +31,10 @@ from tradingbot.persistence.transactions import retried
 from tradingbot.runtime.concurrency import within
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
-from tradingbot.settings import Settings, which_space
+from tradingbot.settings import Settings
 from tradingbot.settings.models import AskedModel
 from tradingbot.space.client import BATCH_SERIES
-from tradingbot.space.connect import open_space
+from tradingbot.space.connect import open_space, settings_of_model
 from tradingbot.space.served_models import find_model
 from tradingbot.typing import SessionFactory
 
@@ -264,8 +264,7 @@ def other_space(
     reporter: ProgressReporter,
 ) -> Iterator[Forecaster]:
     """Yield a client of a challenger's own Space, woken and paused like the champion's."""
-    url, repo = which_space(asked.space_url, asked.space_repo or None)
-    other = replace(settings, space_url=url, hf_space_repo=repo, space_is_named=True)
+    other = settings_of_model(settings, asked)
     with (
         database.space_lock(other.space_name, shard) as lock,
         open_space(

@@ -14,7 +14,7 @@ from tradingbot.jobs.challengers import Challengers, Night, OpenOther
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.lineup import Lineup, lineup_of
 from tradingbot.jobs.options import JobOptions
-from tradingbot.jobs.orphaned_space import pause_unused_space
+from tradingbot.jobs.orphaned_space import Unused, pause_unused_spaces
 from tradingbot.jobs.postprocessing import NightlyPostprocessing, answered
 from tradingbot.jobs.run_lock import await_lock, check_at_work
 from tradingbot.jobs.sharding import WHOLE
@@ -67,7 +67,8 @@ class NightlyJob:
         self._challengers = Challengers.none()
         self._tickers = TickerOutcomes()
         self._rows = 0
-        self._may_pause = not self.options.local  # whether to pause a Space left running
+        # Spaces that may run unused
+        self._unused: Unused = "challengers'" if self.options.local else "all"
 
     def summary(self, ending: Ending) -> RunSummary:
         """Return what was done so far, for a run that ended this way."""
@@ -88,7 +89,7 @@ class NightlyJob:
         )
 
     def run(self) -> Ending:
-        """Run the job. If it ends before waking the Space, pause a Space that was left running."""
+        """Run the job. Pause Spaces that were left running and that it has not woken itself."""
         try:
             ending = self._run()
         except BaseException:
@@ -112,7 +113,7 @@ class NightlyJob:
         ):
             if holder := await_lock(lock, self.reporter, self.settings.timeouts):
                 check_at_work(holder, self.database, shard, self.settings)
-                self._may_pause = False  # the other run does
+                self._unused = "none"  # the other run pauses them
                 return Ending(message=f"Nothing to do: another run is at work, {holder}")
             return self._work(lock, space_lock)
 
@@ -187,7 +188,7 @@ class NightlyJob:
 
     def _wake(self, stack: ExitStack, open_space: AbstractContextManager[Forecaster]) -> Forecaster:
         with self._timer.phase("wake"):
-            self._may_pause = False  # from here on `open_space` does
+            self._unused = "challengers'"  # `open_space` pauses the champion's
             space = stack.enter_context(open_space)
             self._lineup = lineup_of(space, self.settings, self.options)
             space.check_key()  # before candles are fetched
@@ -285,11 +286,10 @@ class NightlyJob:
         self._tickers.note_closes(known_closes(self.data, forecasts.values()))
 
     def _pause_left_running(self) -> bool:
-        """Pause a Space that was left running. Return False, and log it, if that failed."""
-        if not self._may_pause:
-            return True
-        self._may_pause = False
-        return pause_unused_space(self.settings, self.database, self.options.shard, self.reporter)
+        """Pause Spaces that were left running. Return False, and log it, if that failed."""
+        of, self._unused = self._unused, "none"
+        shard = self.options.shard
+        return pause_unused_spaces(of, self.settings, self.database, shard, self.reporter)
 
     def _begin_log(self, sessions: SessionFactory) -> RunLogWriter:
         return RunLogWriter.begin(

@@ -10,7 +10,8 @@ from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
 from tradingbot.runtime.locking import Lock
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.settings import Settings, check_recipient
+from tradingbot.settings import Settings, check_recipient, which_space
+from tradingbot.settings.models import AskedModel
 from tradingbot.space.address import SpaceAddress
 from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import FAILED, STILL, HubSpace
@@ -143,8 +144,19 @@ def _check_model(client: SpaceClient, model: str | None) -> None:
         )
 
 
+def settings_of_model(settings: Settings, asked: AskedModel) -> Settings:
+    """Return the settings with the Space of a model that another Space serves."""
+    url, repo = which_space(asked.space_url, asked.space_repo or None)
+    return replace(settings, space_url=url, hf_space_repo=repo, space_is_named=True)
+
+
 def pause_orphaned_space(
-    settings: Settings, *, reporter: ProgressReporter, lock: Lock, wake_log: WakeLog
+    settings: Settings,
+    *,
+    reporter: ProgressReporter,
+    lock: Lock,
+    wake_log: WakeLog,
+    wait_for_lock: bool = True,
 ) -> bool:
     """Pause the Space on the Hub if it runs although no run uses it, as after a killed run.
 
@@ -163,7 +175,7 @@ def pause_orphaned_space(
         orphaned = OrphanedSpace(
             hub, client, pause=settings.pause, lock=lock, wake_log=wake_log, say=reporter.say
         )
-        return orphaned.pause_if_unused()
+        return orphaned.pause_if_unused(wait_for_lock=wait_for_lock)
 
 
 def _hub_of(settings: Settings) -> HubSpace:

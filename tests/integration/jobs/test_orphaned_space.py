@@ -221,3 +221,29 @@ def test_a_database_behind_a_pooler_without_sessions_is_refused_before_the_wake(
     assert (code, hub.running, LOUD in told) == (2, True, True), told
     assert "pool_mode=session" in told.splitlines()[-1]
     assert "restart" not in hub.actions()
+
+
+BESIDE = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_SPACE_REPO": "", "KRONOS_WAKE_TIMEOUT": "1"}
+OF_A_CHALLENGER = [
+    Way("a wrong number", 2, "paused", environ={"KRONOS_HORIZON": "abc"}),
+    Way("no tickers", 2, "paused", arguments=[], environ={"KRONOS_EXTRA_SYMBOLS": ""}),
+    Way("the champion's Space is out of reach", 1, "paused"),
+    Way("that, and the pause fails", 1, "loud", arrange=faults(pause=500)),
+    Way("the database is away", 1, "loud", environ={"DATABASE_URL": NO_SERVER}),
+    Way("another run uses it", 1, "left", arrange=held(f"Space {REPO}", works=True)),
+    Way("another run is at work", 0, "left", arrange=held("run 0/1", works=True)),
+    Way("models that are none", 2, "loud", environ={"KRONOS_MODELS": f"mini=,base={REPO}"}),
+]
+
+
+@pytest.mark.parametrize("way", OF_A_CHALLENGER, ids=lambda way: way.name)
+def test_a_challengers_space_that_was_left_running_is_paused_or_reported(
+    way: Way, hub: Hub, sqlite_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    hub.start_now()
+    environ = {**BESIDE, "KRONOS_MODELS": f"mini,base={REPO}", **way.environ}
+    code, told = run(replace(way, environ=environ), hub, sqlite_url, tmp_path, capsys)
+    assert (code, hub.running, LOUD in told) == (
+        way.code, way.then != "paused", way.then == "loud",
+    ), told  # fmt: skip
+    assert "restart" not in hub.actions()
