@@ -1,1 +1,1 @@
-"""Fine-tune a checkpoint on a CPU, and say whether it helped. Not part of a running Space."""
+"""Fine-tune a checkpoint on a CPU, and test whether it improved. Not part of a running Space."""

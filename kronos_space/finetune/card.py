@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
-NO_VERDICT = "it has no verdict: its forecasts were not compared with those of {base} yet"
+NO_VERDICT = "it has no verdict: its forecasts have not been compared with those of {base} yet"
 
 CARD = """---
 pipeline_tag: time-series-forecasting
@@ -39,7 +39,7 @@ which no weight was learnt or chosen from.
 
 def card(about: Mapping[str, Any]) -> str:
     """Return the model card."""
-    published = "/" in about["base"]  # of the Hub, which links the two
+    published = "/" in about["base"]  # published on the Hub, which links the two
     return CARD.format(
         **dict(about)
         | about["recipe"]
@@ -56,14 +56,14 @@ def sentence(about: Mapping[str, Any]) -> str:
 
 
 def percent(gain: Mapping[str, float | None]) -> str:
-    """2.1 %"""
+    """Format a gain, such as "2.1 %"."""
     if gain["value"] is None:
         return "unknown"
     return f"{100 * gain['value']:.1f} %".replace("-", MINUS)
 
 
 def between(gain: Mapping[str, float | None]) -> str:
-    """0.4 to 3.9, in %"""
+    """Format the interval of a gain, such as "0.4 to 3.9", in %."""
     if gain["low"] is None or gain["high"] is None:
         return "too few sessions for one"
     return f"{100 * gain['low']:.1f} to {100 * gain['high']:.1f}".replace("-", MINUS)
@@ -74,7 +74,8 @@ def _verdict(about: Mapping[str, Any]) -> str:
     if verdict is None:
         stopped = f" {about['unfinished']}." if "unfinished" in about else ""
         return (
-            f"**No verdict.** Its forecasts were not compared with those of {about['base']} yet."
+            f"**No verdict.** Its forecasts have not been compared with those of {about['base']} "
+            f"yet."
             f"{stopped}\n"
         )
     gains = [(f"against {about['base']}", verdict["gain"])]

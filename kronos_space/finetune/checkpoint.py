@@ -1,4 +1,4 @@
-"""The folder that a fine-tuning writes: a checkpoint like any other, with what is known of it."""
+"""Read and write the folder of a fine-tuned checkpoint, with its metadata."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ NOT_OURS = "is not a checkpoint that `kronos-space finetune` wrote"
 
 
 def name_of(base: str, until: str) -> str:
-    """Return the model's name: its base and the last day it has seen, kronos-nano+2019-06-28."""
+    """Return the model's name, from its base and the last training day: kronos-nano+2019-06-28."""
     return f"{base.rpartition('/')[2]}+{until}"
 
 
@@ -31,9 +31,7 @@ def symbols_hash(symbols: Iterable[str]) -> str:
 def write_checkpoint(
     folder: Path, model: Kronos, tokenizer: KronosTokenizer, about: Mapping[str, Any]
 ) -> None:
-    """Write model/, tokenizer/, kronos.json and the model card; replace an older folder.
-
-    `folder` is whole afterwards, or as it was.
+    """Write model/, tokenizer/, kronos.json and the model card; replace a folder atomically.
 
     Raises:
         FinetuneError: It cannot be written.
@@ -49,7 +47,7 @@ def write_checkpoint(
             folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:  # the latter is of a full disk, too
+    except (OSError, SafetensorError) as error:  # SafetensorError can also mean a full disk
         shutil.rmtree(part, ignore_errors=True)
         raise _unwritable(folder, error) from error
 
@@ -58,14 +56,14 @@ def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
     """Add a verdict to kronos.json and to the model card.
 
     Raises:
-        FinetuneError: They cannot be written, and are as they were.
+        FinetuneError: They cannot be written, and are unchanged.
     """
     about = read_about(folder) | {"verdict": verdict}
     parts = {folder / "README.md": card(about), folder / "kronos.json": _document(about)}
     try:
         for file, text in parts.items():
             file.with_name(f"{file.name}.part").write_text(text, encoding="utf-8")
-        for file in parts:  # kronos.json last: with its verdict the card has one too
+        for file in parts:  # kronos.json last: once it has the verdict, the card has it, too
             file.with_name(f"{file.name}.part").replace(file)
     except OSError as error:
         for file in parts:
@@ -74,10 +72,10 @@ def add_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """Return what kronos.json says of a fine-tuned checkpoint.
+    """Return the contents of kronos.json of a fine-tuned checkpoint.
 
     Raises:
-        FinetuneError: There is none, or it is of a checkpoint that was not fine-tuned here.
+        FinetuneError: There is none, or the checkpoint was not fine-tuned here.
     """
     try:
         about = json.loads((folder / "kronos.json").read_text(encoding="utf-8"))
@@ -91,10 +89,10 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
-    """Return what is known of a checkpoint that may be put to use.
+    """Return the metadata of a checkpoint, if it may be used.
 
     Raises:
-        FinetuneError: It is not better than its base, and `force` is not given.
+        FinetuneError: It is not better than its base, and `force` is not set.
     """
     about = read_about(folder)
     verdict = about.get("verdict")
@@ -104,11 +102,12 @@ def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
 
 
 def promote(folder: Path, target: Path, *, force: bool) -> None:
-    """Put a checkpoint where a Space loads it from; what is there is kept beside as TARGET.old.
+    """Copy a checkpoint to the place from which a Space loads it. The old one is kept as
+    TARGET.old.
 
     Raises:
-        FinetuneError: It is not better than its base, and `force` is not given; it is damaged; or
-            it cannot be copied, and then `target` is as it was.
+        FinetuneError: The checkpoint is not better than its base and `force` is not set; it is
+            damaged; or it cannot be copied, and `target` is unchanged.
     """
     check_better(folder, force=force, verb="promotes")
     if target.resolve().is_relative_to(folder.resolve()):
@@ -132,7 +131,7 @@ def promote(folder: Path, target: Path, *, force: bool) -> None:
 
 def _unwritable(folder: Path, error: Exception) -> FinetuneError:
     why = getattr(error, "strerror", None) or error
-    if isinstance(error, shutil.Error):  # of some files
+    if isinstance(error, shutil.Error):  # an error with some of the files
         why = error.args[0][0][2]
     return FinetuneError(f"{folder} cannot be written: {why}")
 

@@ -16,8 +16,7 @@ def finetune(
         str,
         typer.Option(
             metavar="SOURCE",
-            help="Where candles come from: csv:DIR (one file a ticker), a CSV file, yahoo, or "
-            "sample.",
+            help="Source of candles: csv:DIR (one file per ticker), a CSV file, yahoo, or sample.",
         ),
     ],
     symbols: Annotated[
@@ -29,30 +28,28 @@ def finetune(
         typer.Option(
             formats=["%Y-%m-%d"],
             metavar="DATE",
-            help="The last day to learn from; later days are for the verdict. Default: three "
+            help="Last day to learn from; later days are for the verdict. Default: three "
             "quarters of the days.",
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(metavar="N", min=1, max=100_000, help="Training steps at most.")
+        int, typer.Option(metavar="N", min=1, max=100_000, help="Maximum number of training steps.")
     ] = 300,
     base: Annotated[
         str,
-        typer.Option(
-            metavar="MODEL", help="What to start from: a known model, or a checkpoint folder."
-        ),
+        typer.Option(metavar="MODEL", help="Base model: a known model, or a checkpoint folder."),
     ] = "kronos-mini",
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the windows drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed for drawing windows.")] = 0,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="The checkpoint folder to write.")
     ] = Path("finetuned"),
 ) -> None:
-    """Fine-tune a model on candles, and say whether that made it better.
+    """Fine-tune a model on candles, and test whether it improved.
 
-    The newest 15 % of the days up to --until choose between weights, the days after it judge
-    them: no weight was learnt or chosen from those. The verdict compares the new model with its
-    base and with a random walk, as the nightly job would serve them. After Ctrl-C the folder holds
-    the best weights so far, without a verdict, and the same command goes on. KRONOS_THREADS sets
+    The newest 15 % of the days up to --until are for validation, and the days after it for the
+    verdict: no weight is learnt or chosen from those. The verdict compares the new model with its
+    base and with a random walk, with the nightly job's settings. After Ctrl-C the folder contains
+    the best weights so far, without a verdict, and the same command resumes. KRONOS_THREADS sets
     the number of threads.
 
     Exit codes: 0 done, whatever the verdict; 1 no candles, or a disk that is full; 2 a wrong
@@ -62,11 +59,12 @@ def finetune(
     Try it:
       kronos-space finetune --source csv:DIR --base kronos-nano --steps 200
     """
-    # not above: for --help torch and pandas would be loaded
+    # imported here, because --help should not load torch and pandas
     from tradingbot.runtime.signals import Stopped, exit_on_signals, stop_on_signals
 
-    exit_on_signals(lambda line: f"{line}; the same command goes on")  # while the rest is imported
-    let_threads_sleep()
+    # during the following imports
+    exit_on_signals(lambda line: f"{line}; the same command resumes")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
     import torch
 
     from kronos_space.engine.hardware import usable_cpus
@@ -96,7 +94,7 @@ def finetune(
             raise typer.Exit(2 if wrong else 1) from None
         except Stopped as stopped:
             reporter.end()
-            _say(f"Stopped by {stopped}; the same command goes on")
+            _say(f"Stopped by {stopped}; the same command resumes")
             raise typer.Exit(stopped.exit_code) from None
         reporter.end()
     _show(out, about)
@@ -108,12 +106,12 @@ def promote(
         Path, typer.Argument(metavar="TARGET", help="The folder that KRONOS_MODEL names.")
     ],
     force: Annotated[
-        bool, typer.Option("--force", help="Although it is not better than its base.")
+        bool, typer.Option("--force", help="Promote it even if it is not better than its base.")
     ] = False,
 ) -> None:
-    """Copy a checkpoint to where a Space loads it from, if its verdict is good.
+    """Copy a checkpoint to the folder from which a Space loads it, if its verdict is good.
 
-    What was there is kept beside it as TARGET.old. Restart the Space afterwards.
+    The previous checkpoint is kept as TARGET.old. Restart the Space afterwards.
 
     Exit codes: 0 done; 1 it is not better, or cannot be copied.
 
@@ -126,11 +124,12 @@ def promote(
     except FinetuneError as error:
         _say(f"Error: {error}")
         raise typer.Exit(1) from None
-    typer.echo(f"{target} is {folder}; what was there is {target}.old")
+    typer.echo(f"{target} is {folder} now; the previous checkpoint is {target}.old")
 
 
 def _one_file(source: str) -> tuple[str, tuple[str, ...]]:
-    """Return a CSV file as its folder and its ticker; anything else as it is, with no ticker."""
+    """Split a CSV file into its folder and its ticker. Return other sources unchanged, without
+    tickers."""
     file = Path(source).expanduser()
     if file.suffix.lower() == ".csv" and file.is_file():
         return f"csv:{file.parent}", (file.stem.upper(),)

@@ -1,4 +1,4 @@
-"""Which days a fine-tuning learns from, chooses by, and is judged on."""
+"""Split the days into those for training, for validation and for the verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from kronos_space.finetune.errors import FinetuneError
 
 Days = NDArray[np.datetime64]  # datetime64[D], ascending
 
-TEST_SHARE = 0.25  # of all days, where the user names no `until`
+TEST_SHARE = 0.25  # of all days, if the user gives no `until`
 VALIDATION_SHARE = 0.15  # of the days up to `until`
 MIN_VALIDATION = 40  # sessions
-MIN_TEST = 30  # sessions; fewer have no interval
+MIN_TEST = 30  # sessions; with fewer there is no interval
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Three spans of days, in order of time. `purge` sessions lie unused between the first two.
+    """Three spans of days, in order of time. `purge` sessions between the first two are unused.
 
-    The weights are learnt from targets up to `train_until`. Targets from `validate_from` to `until`
-    choose between weights. Forecasts made after `until`, up to `newest`, are the verdict.
+    Weights are learnt from targets up to `train_until`. Targets from `validate_from` to `until` are
+    for validation. Forecasts made after `until`, up to `newest`, are for the verdict.
     """
 
     train_until: np.datetime64
@@ -33,16 +33,16 @@ class Spans:
 
 
 def split(days: Days, until: date | None, purge: int) -> Spans:
-    """Divide the sessions of all tickers.
+    """Split the sessions of all tickers.
 
     Args:
         days: The sessions on which any ticker has a bar.
-        until: The last day that weights are learnt or chosen from; None: at 75 % of the days.
-        purge: Sessions between training and validation, at least the horizon, so that no target of
-            the one is close to a target of the other.
+        until: The last day for training and validation; None: at 75 % of the days.
+        purge: Sessions between training and validation, at least the horizon, so that their targets
+            do not overlap.
 
     Raises:
-        FinetuneError: Too few days on either side of `until`.
+        FinetuneError: There are too few days before or after `until`.
     """
     if not len(days):
         raise FinetuneError("there are no candles")
@@ -70,5 +70,5 @@ def split(days: Days, until: date | None, purge: int) -> Spans:
 
 
 def union(days: Sequence[Days]) -> Days:
-    """Return the days that are in any of these, ascending."""
+    """Return the days that are in any of these arrays, ascending."""
     return np.unique(np.concatenate(days)) if days else np.array([], "datetime64[D]")

@@ -1,5 +1,5 @@
-"""What stops a fine-tuning for a reason that the user can mend."""
+"""The error for failures of a fine-tuning that the user can fix."""
 
 
 class FinetuneError(Exception):
-    """A fine-tuning cannot be done, or go on; one line: what, why, and the way out."""
+    """A fine-tuning cannot start or continue. One line: what, why, and the way out."""

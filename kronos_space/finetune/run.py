@@ -1,4 +1,4 @@
-"""A fine-tuning from beginning to end: candles, training, checkpoint, verdict."""
+"""A complete fine-tuning: candles, training, checkpoint, verdict."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -33,15 +33,15 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import Stopped, signals_held
 from tradingbot.settings import Settings
 
-SINCE = datetime(1997, 1, 1)  # no calendar is known for longer
-LONG, SHORT = (8, 512), (24, 256)  # windows a step and their bars, by the model's context
+SINCE = datetime(1997, 1, 1)  # the earliest day of the calendars
+LONG, SHORT = (8, 512), (24, 256)  # windows per step and bars per window, by the model's context
 MIN_HISTORY = SpaceSettings().min_history  # bars
-TRAINING = "training.pt"  # where a training stands, in the work folder
+TRAINING = "training.pt"  # the state of a training, in the work folder
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the command line asks for."""
+    """The options of the command line."""
 
     source: str
     symbols: tuple[str, ...]
@@ -53,14 +53,15 @@ class Job:
 
 
 def finetune(job: Job, settings: Settings, reporter: ProgressReporter) -> dict[str, Any]:
-    """Train, write the checkpoint folder, judge it, and return what kronos.json says of it.
+    """Train, write the checkpoint folder, judge it, and return the contents of kronos.json.
 
-    A training that was stopped goes on. A finished checkpoint without its verdict is judged; one
-    with it is left alone.
+    A stopped training is resumed. A trained checkpoint without a verdict is judged; one with a
+    verdict is left unchanged.
 
     Raises:
         FinetuneError, KronosError: One line: what, why, and the way out.
-        Stopped: By a signal. The best weights so far are then a checkpoint without a verdict.
+        Stopped: A signal arrived. The best weights so far are saved as a checkpoint without a
+            verdict.
     """
     work = job.out.with_name(f"{job.out.name}.work")
     with only_writer(job.out):
@@ -74,10 +75,10 @@ def finetune(job: Job, settings: Settings, reporter: ProgressReporter) -> dict[s
 
 
 def _finished(job: Job, work: Path) -> dict[str, Any] | None:
-    """Return what is known of a trained checkpoint that waits for its verdict; None: there is none.
+    """Return the metadata of a trained checkpoint that waits for its verdict, or None.
 
     Raises:
-        FinetuneError: What is at `job.out` is not what the same command wrote.
+        FinetuneError: `job.out` exists, but was not written by the same command.
     """
     if not job.out.exists():
         return None
@@ -90,7 +91,7 @@ def _finished(job: Job, work: Path) -> dict[str, Any] | None:
     unfinished = "unfinished" in about
     if "verdict" in about or other or (unfinished and not (work / TRAINING).exists()):
         with_other = f" with another {', '.join(other)}" if other else ""
-        raise FinetuneError(f"{job.out} is there already{with_other}; give another --out")
+        raise FinetuneError(f"{job.out} exists already{with_other}; give another --out")
     return None if unfinished else about
 
 
@@ -150,7 +151,7 @@ def _trainer(
 def _about(
     job: Job, base: Checkpoint, source: str, symbols: Sequence[str], spans: Spans
 ) -> dict[str, Any]:
-    """Return what kronos.json says, but for the recipe and the verdict."""
+    """Return the contents of kronos.json without the recipe and the verdict."""
     return {
         "name": name_of(base.name, str(spans.until)),
         "max_context": base.max_context,
@@ -169,7 +170,7 @@ def _about(
 
 
 def _keep_best(folder: Path, trainer: Trainer, about: dict[str, Any]) -> None:
-    """Write the best weights of a training that was stopped, and say where they are."""
+    """Write the best weights of a stopped training, and report where they are."""
     try:
         recipe = trainer.load_best()
         if recipe is None:
@@ -191,7 +192,7 @@ def _keep_best(folder: Path, trainer: Trainer, about: dict[str, Any]) -> None:
 
 
 def candles(job: Job, settings: Settings, reporter: ProgressReporter) -> list[Series]:
-    """Return the daily candles of each ticker, judged as the job judges them."""
+    """Return the daily candles of each ticker, after the job's quality checks."""
     data = DataService(
         settings.data_source, now=utcnow(), timeouts=settings.timeouts, max_jump=settings.max_jump
     )
@@ -224,7 +225,7 @@ def _series(symbol: str, frame: Any) -> Series:
 
 
 def _check_unseen(base: str, series: Sequence[Series], spans: Spans) -> None:
-    """Refuse a verdict on days that the base was trained on: it would look too good there."""
+    """Refuse a verdict on days that the base was trained on, which would be too favourable."""
     newest = datetime.fromisoformat(str(spans.newest))
     if all(in_training(base, one.symbol, newest) == "yes" for one in series):
         raise FinetuneError(

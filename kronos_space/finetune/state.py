@@ -1,4 +1,4 @@
-"""Where a training stands, on disk, so that the same command goes on after Ctrl-C or a crash."""
+"""The state of a training on disk, so that it can be resumed after Ctrl-C or a crash."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from kronos_space.finetune.training import Progress
 
 
 def save(path: Path, key: dict[str, Any], progress: Progress) -> None:
-    """Write the progress of the training that `key` describes, all of it or nothing.
+    """Write the progress of the training identified by `key`, atomically.
 
     Raises:
         FinetuneError: It cannot be written.
@@ -20,26 +20,26 @@ def save(path: Path, key: dict[str, Any], progress: Progress) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"key": key, "progress": vars(progress)}, part)
         part.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
         part.unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or "the disk is full, or a file may not be so large"
         raise FinetuneError(
-            f"{path} cannot be written: {why}; make room, and the same command goes on"
+            f"{path} cannot be written: {why}; make room, then repeat the command to resume"
         ) from error
 
 
 def load(path: Path, key: dict[str, Any]) -> Progress:
-    """Return the progress of the same training, or a fresh one where there is none.
+    """Return the progress of the same training, or a new one if there is none.
 
     Raises:
-        FinetuneError: What is there is of another training.
+        FinetuneError: The stored progress belongs to another training.
     """
     if not path.exists():
         return Progress()
     try:
         stored = torch.load(path, weights_only=True)
         before, progress = stored["key"], Progress(**stored["progress"])
-    except Exception as error:  # a damaged file fails in many ways
+    except Exception as error:  # a damaged file can raise various errors
         raise FinetuneError(f"{path} is damaged; remove it, or give another --out") from error
     if before != key:
         other = ", ".join(name for name in key if before.get(name) != key[name])

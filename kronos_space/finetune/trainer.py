@@ -1,4 +1,4 @@
-"""One training on disk and on the terminal: it tells the losses, can be stopped, and goes on."""
+"""Run a training with progress output. It can be stopped and resumed."""
 
 import copy
 from dataclasses import asdict, dataclass, replace
@@ -17,20 +17,20 @@ from kronos_space.weights.checkpoint import Checkpoint
 from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.runtime.signals import signals_held
 
-SMALL = 2_000_000  # parameters; a smaller model learns at another rate
+SMALL = 2_000_000  # parameters; smaller models use other learning rates
 SMALL_RATES = (1e-3,)
-RATES = (1e-4, 3e-5, 1e-5)  # of which the best in a short trial is taken
-TRIAL = 0.1  # of the steps
+RATES = (1e-4, 3e-5, 1e-5)  # the best one in a short trial is used
+TRIAL = 0.1  # share of the steps
 
 
 @dataclass
 class Trainer:
-    """Changes `base.model`.
+    """Trains `base.model` in place.
 
     Attributes:
         recipe: Its learning rate is chosen here.
-        key: What makes it the same training: one that is stored under another key is refused.
-        path: Where the training stands, so that the same command goes on.
+        key: Identifies the training; stored progress with another key is refused.
+        path: File of the progress, for resuming.
     """
 
     base: Checkpoint
@@ -50,22 +50,23 @@ class Trainer:
 
         Raises:
             FinetuneError: The disk is full.
-            Stopped: By a signal.
+            Stopped: A signal arrived.
         """
         self._choose_rate()
         self._train()
 
     def mix(self) -> dict[str, Any]:
-        """Load the best weights, mixed with the untrained ones; return the recipe as it was."""
+        """Load the best mixture of trained and untrained weights. Return the recipe that was
+        used."""
         share, loss = best_mixture(
             self.base.model, self.untrained, self.progress.best, self.validation
         )
         return self._about(share, loss)
 
     def load_best(self) -> dict[str, Any] | None:
-        """Load the best weights on disk, at once and so unmixed; None: the untrained ones are.
+        """Load the best weights on disk, unmixed. Return None if the untrained ones are best.
 
-        A signal may have come while `progress` was being changed, so that is not used.
+        `progress` is read again, because a signal may have interrupted a change of it.
         """
         self.progress = state.load(self.path, self.key)
         if not self.progress.best_step:
@@ -82,7 +83,7 @@ class Trainer:
         }
 
     def _choose_rate(self) -> None:
-        """Take the learning rate that a short trial chooses, the first time."""
+        """Choose the learning rate by a short trial, unless that was done before."""
         small = sum(weight.numel() for weight in self.base.model.parameters()) < SMALL
         rates = SMALL_RATES if small else RATES
         if not self.progress.rate:
@@ -102,18 +103,20 @@ class Trainer:
     def _train(self) -> None:
         progress, reporter = self.progress, self.reporter
         if progress.step:
-            reporter.say(f"Going on after step {progress.step} of {self.recipe.steps}")
+            reporter.say(f"Resuming after step {progress.step} of {self.recipe.steps}")
         reporter.step("train", f"Training {self.base.name}", total=self.recipe.steps)
         for _ in range(progress.step):
             reporter.advance()
-        told = len(progress.losses)
+        reported = len(progress.losses)
         for _ in train(self.base.model, self.training, self.validation, self.recipe, progress):
             reporter.advance()
-            if len(progress.losses) > told:
-                told = len(progress.losses)
+            if len(progress.losses) > reported:
+                reported = len(progress.losses)
                 step, loss = progress.losses[-1]
-                if step == progress.step:  # not at step 1, with the untrained model's validation
-                    self._save()  # first: what is said to be the best so far survives a signal
+                # not at step 1, together with the untrained model's validation
+                if step == progress.step:
+                    # save before reporting, so that the reported best survives a signal
+                    self._save()
                 best = " (best so far)" if step == progress.best_step else ""
                 reporter.say(f"step {step}: validation loss {loss:.4f}{best}")
 

@@ -1,4 +1,4 @@
-"""The training itself: a loss, a recipe, and a loop that reads in one sitting."""
+"""The training itself: loss, recipe and loop."""
 
 import copy
 import math
@@ -15,34 +15,35 @@ from kronos_space.model.transformer import Kronos
 
 WEIGHT_DECAY = 0.1
 BETAS = (0.9, 0.95)
-MAX_NORM = 1.0  # of the gradient
-WARM_UP = 0.1  # of the steps
-PATIENCE = 5  # validations without a better one
+MAX_NORM = 1.0  # maximum norm of the gradient
+WARM_UP = 0.1  # share of the steps
+PATIENCE = 5  # validations without improvement before stopping
 VALIDATED_AT_ONCE = 32  # windows
-MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)  # the tuned weights' share beside the base model's
+# shares of the tuned weights in mixtures with the base model's
+MIXTURES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the weights are learnt."""
+    """The hyperparameters of a training."""
 
     steps: int
-    batch: int  # windows a step
-    bars: int  # of a window
+    batch: int  # windows per step
+    bars: int  # bars per window
     learning_rate: float
     seed: int
 
     @property
     def every(self) -> int:
-        """Steps from one validation to the next."""
+        """Return the number of steps between validations."""
         return max(5, self.steps // 20)
 
 
 @dataclass
 class Progress:
-    """Where a training stands; with the recipe and the windows, all that it takes to go on."""
+    """The state of a training. With the recipe and the windows it is sufficient for resuming."""
 
     step: int = 0
     best_loss: float = math.inf
@@ -52,20 +53,20 @@ class Progress:
     model: Weights = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     random: Tensor | None = None  # state of torch's generator
-    rate: float = 0.0  # the learning rate that was chosen; 0: none yet
+    rate: float = 0.0  # the chosen learning rate; 0: not chosen yet
 
     @property
     def done(self) -> bool:
-        """Whether the newest validations have brought nothing better."""
+        """Return whether the last validations brought no improvement."""
         worse = [loss for step, loss in self.losses if step > self.best_step]
         return len(worse) >= PATIENCE
 
 
 def loss_of(model: Kronos, windows: Windows) -> Tensor:
-    """Return the mean negative log-likelihood of a token, in nats, of the bars after the lead.
+    """Return the mean negative log-likelihood per token, in nats, of the bars after the lead.
 
-    As the model forecasts: s1 from the bars before, s2 from the same and the true s1. Its layers'
-    dropouts act in training mode.
+    As in a forecast: s1 from the bars before, s2 from the same bars and the true s1. Dropouts are
+    active in training mode.
     """
     s1, s2 = windows.s1, windows.s2
     hidden = model.hidden(s1[:, :-1], s2[:, :-1], windows.stamps[:, :-1])
@@ -93,7 +94,7 @@ def validation_loss(model: Kronos, windows: Windows) -> float:
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Return the rate of a step from 0 on: a linear warm-up, then half a cosine down to 0."""
+    """Return the rate of a step, from 0 on: a linear warm-up, then half a cosine down to 0."""
     warm_up = max(1, int(recipe.steps * WARM_UP))
     if step < warm_up:
         return recipe.learning_rate * (step + 1) / warm_up
@@ -104,11 +105,11 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 def train(
     model: Kronos, training: Windows, validation: Windows, recipe: Recipe, progress: Progress
 ) -> Iterator[float]:
-    """Change `model` step by step, and yield each step's loss; `progress` is kept up to date.
+    """Train `model` in place, update `progress`, and yield each step's loss.
 
-    A `progress` with steps in it is resumed. At the end, after the last step or once
-    validation has stopped improving, `progress.best` holds the weights with the lowest validation
-    loss. The same recipe, windows and number of threads give the same weights.
+    A `progress` with steps is resumed. At the end, after the last step or when validation has
+    stopped improving, `progress.best` has the weights with the lowest validation loss. The same
+    recipe, windows and number of threads give the same weights.
     """
     torch.manual_seed(recipe.seed)
     optimizer = torch.optim.AdamW(
@@ -149,7 +150,7 @@ def _validate(model: Kronos, windows: Windows, progress: Progress) -> None:
 
 
 def mixed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> Weights:
-    """Return the weights between two models: `share` of the tuned one's way from the base's."""
+    """Return the weights at `share` of the way from the base model's to the tuned ones."""
     return {
         name: torch.lerp(weight, tuned[name], share) if weight.is_floating_point() else weight
         for name, weight in base.items()
@@ -159,9 +160,9 @@ def mixed(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float)
 def best_mixture(
     model: Kronos, base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], validation: Windows
 ) -> tuple[float, float]:
-    """Load the mixture with the lowest validation loss into `model`; return its share and loss.
+    """Load the mixture with the lowest validation loss into `model`. Return its share and loss.
 
-    Weights between the base model's and the tuned one's forget less than the tuned ones.
+    Mixtures with the base model's weights forget less than the tuned weights.
     """
     losses = {}
     for share in MIXTURES:

@@ -1,4 +1,4 @@
-"""The verdict on a fine-tuned checkpoint: two backtests of days that nothing was learnt from."""
+"""The verdict on a fine-tuned checkpoint: two backtests of days not used for training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from tradingbot.settings import TEMPERATURE, TOP_P, Settings
 from tradingbot.walk_forward.comparison import Comparison, compare
 from tradingbot.walk_forward.runner import WalkForwardConfig, WalkForwardResult, run
 
-CONTEXT = 500  # bars, as the job sends them
-WINDOWS = 50  # of each ticker, at least where there are as many sessions: fewer have no interval
+CONTEXT = 500  # bars, as in the job
+WINDOWS = 50  # minimum per ticker if there are as many sessions; with fewer there is no interval
 
 
 def judge(
@@ -27,12 +27,12 @@ def judge(
 ) -> dict[str, Any]:
     """Backtest the checkpoint and its base after `about["until"]`, and compare them.
 
-    Both are served as the job is served them, by a Space on this machine. The two results files
-    lie in `work`; a run that was interrupted goes on with them.
+    Both are served by a Space on this machine, with the job's settings. The two results files are
+    in `work`; an interrupted run resumes them.
 
     Raises:
         FinetuneError: A Space did not make all forecasts.
-        KronosError: No ticker has a window, a Space does not start.
+        KronosError: No ticker has a window, or a Space does not start.
     """
     work.mkdir(parents=True, exist_ok=True)
     stride = max(1, min(settings.horizon, test_sessions // WINDOWS))
@@ -55,10 +55,11 @@ def judge(
         result = WalkForwardResult(path)
         run(settings, config, result, reporter)
         some = result.missing < result.wanted
-        if result.missing and not (result.refused and some):  # of those no further run makes one
+        # another run would be refused the same ones
+        if result.missing and not (result.refused and some):
             raise FinetuneError(
                 f"{result.missing} of {result.wanted} forecasts of {result.model} for the verdict "
-                f"are missing: {result.error}; the same command goes on"
+                f"are missing: {result.error}; repeat the command to resume"
             )
     after = datetime.strptime(about["until"], "%Y-%m-%d")
     compared = compare(files["challenger"][0], files["champion"][0], after=after)
@@ -77,23 +78,24 @@ def in_words(compared: Comparison, base: str) -> dict[str, Any]:
         for name in ("gain", "combined", "over_walk")
     )
     if better:
-        said = f"better than {base} by {gain}, in the combined forecast by {combined}"
+        sentence = f"better than {base} by {gain}, in the combined forecast by {combined}"
     elif compared.gain.is_sure:
-        said = (
+        sentence = (
             f"ahead of {base} by {gain}, but not better to serve: over a random walk {walk}, in "
             f"the combined forecast {combined}"
         )
     else:
-        said = f"not better than {base}: {gain}, in the combined forecast {combined}"
-    return {"better": better, "sentence": said, **document}
+        sentence = f"not better than {base}: {gain}, in the combined forecast {combined}"
+    return {"better": better, "sentence": sentence, **document}
 
 
 def is_better(compared: Comparison) -> bool:
-    """Whether to serve the challenger: surely ahead of its base, and of use beside plain walks.
+    """Return whether to serve the challenger: significantly better than its base, and useful beside
+    random walks.
 
-    A model may gain much on a poor base and still know nothing that a walk does not: on white
-    noise it learns to be one, and to spoil the combined forecast less. So it must also surely beat
-    the walk, or surely improve a combined forecast that surely beats it.
+    A model may gain much on a poor base and still know no more than a random walk: on white noise
+    it learns to be one, and to harm the combined forecast less. So it must also significantly beat
+    the random walk, or significantly improve a combined forecast that significantly beats it.
     """
     helps = compared.combined.is_sure and compared.combined_over_walk.is_sure
     return compared.gain.is_sure and (compared.over_walk.is_sure or helps)

@@ -1,8 +1,8 @@
-"""Windows of candles as the model is trained on them: tokens, stamps, and where its loss begins.
+"""Training windows of candles: tokens, time stamps, and the start of the loss.
 
-A window has a leading part, which stands for the history of a forecast, and what follows it. Mean
-and deviation come from the leading part only, as they do when the model forecasts; the loss counts
-the bars after it. Taking both over the whole window would show the model where the future lies.
+A window has a leading part, which is like the history of a forecast, and the bars after it. Mean
+and deviation come only from the leading part, as in a forecast; the loss counts the bars after it.
+If both came from the whole window, they would reveal the future.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from kronos_space.forecasting.candles import CLIP, EPSILON, normalise
 from kronos_space.forecasting.timestamps import time_features
 from kronos_space.model.tokenizer import KronosTokenizer
 
-ENCODED_AT_ONCE = 64  # windows, which bounds the memory
-VALIDATION_AHEAD = 16  # bars of a validation window that the loss counts
+ENCODED_AT_ONCE = 64  # windows; limits the memory
+VALIDATION_AHEAD = 16  # bars of a validation window in the loss
 VALIDATION_WINDOWS = 128
-MAX_TRAINING_WINDOWS = 4096  # drawn once, then used again
-MOVED = 26  # weeks at most, back or forth, by which the days of a training window are moved
+MAX_TRAINING_WINDOWS = 4096  # drawn once, then reused
+MAX_SHIFT_WEEKS = 26  # maximum number of weeks by which the days of a training window are shifted
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Windows:
     s1: Tensor  # int64 (windows, bars)
     s2: Tensor  # int64 (windows, bars)
     stamps: Tensor  # int64 (windows, bars, 5)
-    lead: Tensor  # int64 (windows,): bars of the leading part
+    lead: Tensor  # int64 (windows,): number of bars in the leading part
 
     def __len__(self) -> int:
         return len(self.lead)
@@ -62,10 +62,10 @@ def training_windows(
 ) -> Windows:
     """Draw windows over tickers and time that end by `spans.train_until`.
 
-    Each ticker is drawn as often as it has bars. The leading part is half of a window to nearly
-    all of it. The days of a window are moved by some whole weeks: its weekdays stay, but weekday,
-    day and month no longer tell which session it is. All tickers share the market's move of a
-    session, and a model learns that by heart.
+    The probability of a ticker is proportional to its bars. The leading part is half of the window
+    to nearly all of it. The days of a window are shifted by whole weeks: weekdays stay the same,
+    but weekday, day and month no longer identify the session. Otherwise a model would memorise the
+    market's move of each session, which all tickers share.
 
     Raises:
         FinetuneError: No ticker has a whole window.
@@ -82,17 +82,17 @@ def training_windows(
     begin = [int(rng.integers(starts[number])) for number in of]
     lead = rng.integers(bars // 2, bars - 1, size=len(of))
     chosen = [(series[number], at, int(it)) for number, at, it in zip(of, begin, lead, strict=True)]
-    weeks = rng.integers(-MOVED, MOVED + 1, size=len(of))
+    weeks = rng.integers(-MAX_SHIFT_WEEKS, MAX_SHIFT_WEEKS + 1, size=len(of))
     return _tokenised(chosen, bars, tokenizer, weeks)
 
 
 def validation_windows(
     series: Sequence[Series], spans: Spans, bars: int, tokenizer: KronosTokenizer
 ) -> Windows:
-    """Return windows whose counted bars lie in the validation span, evenly over tickers and time.
+    """Return windows whose counted bars are in the validation span, evenly over tickers and time.
 
     Raises:
-        FinetuneError: No ticker has one.
+        FinetuneError: No ticker has such a window.
     """
     lead = bars - VALIDATION_AHEAD
     found = []
@@ -147,7 +147,7 @@ def _tokenised(
 def scaled_by_lead(values: NDArray[np.float64], lead: int) -> NDArray[np.float32]:
     """Normalise a window (bars, 6) by the mean and deviation of its first `lead` bars."""
     values = values.copy()
-    if not values[:lead, 4].any():  # as a Space is sent no volume where none is known
+    if not values[:lead, 4].any():  # a Space is sent no volume if none is known
         values[:, 4:] = 0.0
     leading, scale = normalise(values[:lead])
     later = (values[lead:] * scale.factor - scale.mean) / (scale.std + EPSILON)

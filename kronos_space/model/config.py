@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 @dataclass
 class KronosConfig:
-    """Shape of a Kronos model. Dropouts are for training only; inference never applies them."""
+    """Shape of a Kronos model. Dropouts are only used in training."""
 
     s1_bits: int = 10
     s2_bits: int = 10
@@ -25,13 +25,14 @@ class KronosConfig:
 
 @dataclass
 class KronosTokenizerConfig:
-    """Shape of a Kronos tokenizer. beta, gamma0, gamma and zeta weigh its training losses."""
+    """Shape of a Kronos tokenizer. beta, gamma0, gamma and zeta are weights of its training
+    losses."""
 
     d_in: int = 6
     d_model: int = 256
     n_heads: int = 4
     ff_dim: int = 512
-    n_enc_layers: int = 4  # each stack has one block less than it says
+    n_enc_layers: int = 4  # each stack has one block less than this
     n_dec_layers: int = 4
     ffn_dropout_p: float = 0.0
     attn_dropout_p: float = 0.0

@@ -1,7 +1,7 @@
-"""The blocks that model and tokenizer share, with the parameter names of the published files.
+"""Blocks shared by model and tokenizer, with the parameter names of the published files.
 
-These modules are the architecture as published: whole sequences, no cache. `kronos_space.engine`
-computes the same from weights that it folds out of them.
+These modules are the published architecture: whole sequences, no cache. `kronos_space.engine`
+computes the same from folded weights.
 """
 
 import torch
@@ -30,14 +30,14 @@ class Block(nn.Module):
 
 
 class Dropouts:
-    """Dropout probabilities of a block; they act in training mode only."""
+    """Dropout probabilities of a block; only used in training mode."""
 
     def __init__(self, ffn: float = 0.0, attn: float = 0.0, resid: float = 0.0) -> None:
         self.ffn, self.attn, self.resid = ffn, attn, resid
 
 
 class Attention(nn.Module):
-    """Multi-head attention; with RoPE where queries and keys are rotated."""
+    """Multi-head attention; with RoPE if queries and keys are rotated."""
 
     def __init__(self, d_model: int, n_heads: int, p: Dropouts) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.resid_dropout = nn.Dropout(p.resid)
 
     def forward(self, query: Tensor, context: Tensor, *, causal: bool, rotate: bool) -> Tensor:
-        """query: (batch, queries, d_model), context: (batch, keys, d_model) -> as query."""
+        """query: (batch, queries, d_model), context: (batch, keys, d_model) -> shape of query."""
         q, k, v = (
             projected.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (batch, heads, time, dim)
             for projected in (self.q_proj(query), self.k_proj(context), self.v_proj(context))
@@ -80,14 +80,14 @@ class FeedForward(nn.Module):
 
 
 class Linear(nn.Linear):
-    """One whose numbers come from a file or from `init_weights`, and are not drawn before."""
+    """A linear layer without random initialisation: weights come from a file or `init_weights`."""
 
     def reset_parameters(self) -> None:
         pass
 
 
 class Embedding(nn.Embedding):
-    """The same of a table."""
+    """An embedding without random initialisation, likewise."""
 
     def reset_parameters(self) -> None:
         pass
@@ -115,9 +115,10 @@ class RMSNorm(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Rotary position embedding, the rotate-half form.
+    """Rotary position embedding, rotate-half form.
 
-    The published files hold `inv_freq` of every attention; it follows from the head's width.
+    The published files contain `inv_freq` of every attention, although it follows from the head's
+    width.
     """
 
     inv_freq: Tensor
@@ -134,5 +135,5 @@ class Rotary(nn.Module):
 
 
 def rope_frequencies(head_dim: int) -> Tensor:
-    """Radians per bar of each pair of a head's dimensions: (head_dim / 2,)."""
+    """Return the radians per bar of each pair of a head's dimensions: (head_dim / 2,)."""
     return 1.0 / ROPE_BASE ** (torch.arange(0, head_dim, 2).float() / head_dim)

@@ -1,4 +1,4 @@
-"""Read and write a model as the Hub has it: `config.json` and `model.safetensors` in a folder."""
+"""Read and write a model in the Hub's format: `config.json` and `model.safetensors` in a folder."""
 
 import json
 from collections.abc import Iterable
@@ -13,22 +13,22 @@ from kronos_space.model.layers import init_weights
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
-# Follow from the shapes, or are for training only; a checkpoint may leave them out.
+# Tensors that follow from the shapes, or are only for training. A checkpoint may omit them.
 DISPENSABLE = ("rotary.inv_freq", "tokenizer.bsq.", "post_quant_embed_pre.")
 
 
 class WrongTensors(ValueError):
-    """A file lacks tensors of the class, or has others."""
+    """A file has missing or unexpected tensors."""
 
 
 class Pretrained(nn.Module):
-    """A module that is made from its configuration, and filled from a published file.
+    """A module built from its configuration, and loaded from a published file.
 
-    `fill`: with fresh weights, for training; without, the numbers are whatever the memory held.
+    `fill` initialises the weights, for training; otherwise their values are undefined until loaded.
     """
 
     config_class: ClassVar[type[Any]]
-    name_or_path = ""  # the folder it was loaded from
+    name_or_path = ""  # the folder from which it was loaded
 
     def __init__(self, config: Any, *, fill: bool = True) -> None:  # noqa: ARG002 - subclasses' own
         super().__init__()
@@ -36,10 +36,10 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """The module of a folder, float32, in eval mode.
+        """Return the module in a folder, float32, in eval mode.
 
         Raises:
-            WrongTensors: Not every tensor of the file has its place, or one is missing.
+            WrongTensors: The file has missing or unexpected tensors.
             OSError, ValueError, TypeError, RuntimeError, SafetensorError: Another fault of a file.
         """
         folder = Path(folder)
@@ -57,7 +57,7 @@ class Pretrained(nn.Module):
         return module.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write both files into `folder`, which is made if it is not there."""
+        """Write both files into `folder`, which is created if needed."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(asdict(self.config), indent=2) + "\n")

@@ -9,7 +9,7 @@ from kronos_space.model.pretrained import Pretrained
 
 
 class KronosTokenizer(Pretrained):
-    """Causal encoder to bits and causal decoder back (Kronos paper, arXiv 2508.02739)."""
+    """Causal encoder to bits, and causal decoder back (Kronos paper, arXiv 2508.02739)."""
 
     config_class = KronosTokenizerConfig
 
@@ -49,7 +49,7 @@ class KronosTokenizer(Pretrained):
 
 
 class Quantizer(nn.Module):
-    """The place values that the published files hold; training's entropy losses use them."""
+    """The place values in the published files, used by the entropy losses of training."""
 
     basis: Tensor
     group_basis: Tensor
@@ -61,7 +61,7 @@ class Quantizer(nn.Module):
 
 
 def place_values(bits: int) -> Tensor:
-    """1, 2, 4 … : (bits,)"""
+    """Return 1, 2, 4 …, shape (bits,)."""
     return 2 ** torch.arange(bits)
 
 

@@ -1,4 +1,4 @@
-"""Kronos itself: a decoder-only transformer over pairs of tokens, one pair a bar."""
+"""Kronos itself: a decoder-only transformer over pairs of tokens, one pair per bar."""
 
 import math
 
@@ -17,7 +17,7 @@ from kronos_space.model.layers import (
 )
 from kronos_space.model.pretrained import Pretrained
 
-DEPENDENCY_HEADS = 4  # whatever the model's own number of heads
+DEPENDENCY_HEADS = 4  # independent of the model's own number of heads
 
 
 class Kronos(Pretrained):
@@ -55,17 +55,18 @@ class Kronos(Pretrained):
         return logits
 
     def s2_logits(self, hidden: Tensor, s1: Tensor) -> Tensor:
-        """Of the newest bar, given its s1: hidden (batch, time, d_model), s1 (batch,).
+        """Return the logits of the newest bar's s2, given its s1.
 
-        The query attends to every bar of the context, the newest included.
+        hidden: (batch, time, d_model), s1: (batch,). The query attends to every bar of the context,
+        including the newest.
         """
-        query = self.embedding.emb_s1(s1).unsqueeze(1)  # (batch, 1, d_model), not times √d
+        query = self.embedding.emb_s1(s1).unsqueeze(1)  # (batch, 1, d_model), not scaled by √d
         logits: Tensor = self.head.proj_s2(self.dep_layer(hidden, query))
         return logits.squeeze(1)
 
 
 class TokenEmbedding(nn.Module):
-    """Both tokens of a bar as one vector."""
+    """Embeds both tokens of a bar in one vector."""
 
     def __init__(self, s1_bits: int, s2_bits: int, d_model: int) -> None:
         super().__init__()
@@ -81,7 +82,7 @@ class TokenEmbedding(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sum of five learnt embeddings of the bar's wall time."""
+    """Sum of five learnt embeddings of the bar's local time."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()
@@ -92,7 +93,7 @@ class TimeEmbedding(nn.Module):
         self.month_embed = Embedding(13, d_model)
 
     def tables(self) -> tuple[nn.Embedding, ...]:
-        """In the order of a stamp: minute, hour, weekday, day, month."""
+        """Return the tables in the order of a stamp: minute, hour, weekday, day, month."""
         return (
             self.minute_embed,
             self.hour_embed,
@@ -109,7 +110,7 @@ class TimeEmbedding(nn.Module):
 
 
 class DependencyLayer(nn.Module):
-    """Lets the newest bar's hidden state know which s1 was drawn for the bar to come."""
+    """Adds the s1 drawn for the next bar to the newest bar's hidden state."""
 
     def __init__(self, d_model: int) -> None:
         super().__init__()

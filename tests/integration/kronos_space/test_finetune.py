@@ -46,7 +46,7 @@ def test_a_checkpoint_is_trained_judged_and_can_be_served(place: Path) -> None:
     assert load_checkpoint(str(place / "served")).name == about["name"]
     again = run(COMMAND, *arguments("tuned"), cwd=place, env=ENV)
     assert (again.returncode, again.stdout) == (1, "")
-    assert "tuned is there already; give another --out" in again.stderr
+    assert "tuned exists already; give another --out" in again.stderr
 
 
 def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place: Path) -> None:
@@ -63,7 +63,7 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
     assert first.returncode == 130
     kept, last = rest.splitlines()[-2:]
     assert kept.startswith("stopped holds the best weights so far, of step ")
-    assert last == "Stopped by Ctrl-C; the same command goes on"
+    assert last == "Stopped by Ctrl-C; the same command resumes"
     assert load_checkpoint(str(place / "stopped")).name.startswith("tiny+")
     card = (place / "stopped" / "README.md").read_text()
     assert "**No verdict.**" in card
@@ -72,7 +72,7 @@ def test_ctrl_c_leaves_the_best_weights_as_a_checkpoint_without_a_verdict(place:
     assert "it has no verdict" in refused.stderr
     other = run(COMMAND, *arguments("stopped"), cwd=place, env=ENV)
     assert other.returncode == 1
-    assert "stopped is there already with another --steps; give another --out" in other.stderr
+    assert "stopped exists already with another --steps; give another --out" in other.stderr
 
 
 @pytest.mark.parametrize(

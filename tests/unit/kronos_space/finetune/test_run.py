@@ -107,7 +107,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_goes_on_to_the_same_wei
 
     going_on = Quiet()
     finished = tuned(job, going_on)
-    assert "Going on after step 10 of 20" in going_on.said
+    assert "Resuming after step 10 of 20" in going_on.said
     assert "unfinished" not in finished
     assert weights(job.out) == weights(whole.out)
     assert {path.name for path in tmp_path.iterdir()} == {"base", "candles", "tuned", "whole"}
@@ -122,9 +122,9 @@ def test_what_another_command_wrote_is_left_alone(
 ) -> None:
     tuned(job)
     before = read_about(job.out)
-    with pytest.raises(FinetuneError, match=f"is there already with another {named}; give another"):
+    with pytest.raises(FinetuneError, match=f"exists already with another {named}; give another"):
         tuned(replace(job, **change))
-    with pytest.raises(FinetuneError, match="is there already; give another --out"):
+    with pytest.raises(FinetuneError, match="exists already; give another --out"):
         tuned(job)
     assert read_about(job.out) == before
 
@@ -190,7 +190,7 @@ def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_it
     with pytest.raises(Stopped):
         tuned(job, Quiet(until=10))
     job.out.with_name("tuned.work").joinpath("training.pt").unlink()
-    with pytest.raises(FinetuneError, match="is there already; give another --out"):
+    with pytest.raises(FinetuneError, match="exists already; give another --out"):
         tuned(job)
 
 
