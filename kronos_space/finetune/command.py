@@ -64,7 +64,7 @@ def finetune(
 
     # during the following imports
     exit_on_signals(lambda line: f"{line}; the same command resumes")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is imported
+    let_threads_sleep()
     import torch
 
     from kronos_space.engine.hardware import usable_cpus

@@ -661,7 +661,7 @@ def test_too_little_record_does_not_call_raw_what_has_factors_from_before(
         store(session, Calibration(("mini", "r1", "1d"), {("equity", 0): TWICE}))
     done = calibrate("--database-url", sqlite_url, "--source", candles_of(past, tmp_path))
     assert done.stdout.splitlines()[-1] == (
-        "Too little: mini has 37 forecasts with an outcome; the factors of before stay until 100 "
+        "Too little: mini has 37 forecasts with an outcome; the previous factors stay until 100 "
         "forecasts on 30 sessions have one"
     )
 
