@@ -11,14 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kronos_space.engine.fused import Group
-from kronos_space.engine.kv_cache import KVCache
-from kronos_space.engine.sampling import (
-    SamplingParams,
-    best,
-    draw,
-    filtered_probabilities,
-    random_numbers,
-)
+from kronos_space.engine.kv_cache import KVCache, Room
+from kronos_space.engine.sampling import SamplingParams, random_numbers, sample
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ class Batch:
     def reserve(self, caches: Sequence[KVCache], steps: int) -> None:
         """Make room in one layer's caches for what the paths add in `steps` steps."""
         for group, cache in zip(self.groups, caches, strict=True):
-            cache.reserve(group.paths, steps)
+            cache.reserve(Room(group.paths, steps))
 
     def release(self, caches: Sequence[KVCache]) -> None:
         """Drop from one layer's caches what the paths added."""
@@ -100,17 +94,14 @@ class Batch:
 
     def pick(self, logits: Tensor, step: int, which: int) -> Tensor:
         """One token a path: (path rows, tokens) -> (path rows,)."""
-        picked = []
         sizes = [group.series * group.paths for group in self.groups]
-        uniform = self.uniform[:, step, which]
-        for sampling, rows, numbers in zip(
-            self.samplings, torch.split(logits, sizes), torch.split(uniform, sizes), strict=True
-        ):
-            if sampling.greedy:
-                picked.append(best(rows))
-            else:
-                picked.append(draw(filtered_probabilities(rows, sampling), numbers))
-        return torch.cat(picked)
+        of_groups = torch.split(logits, sizes), torch.split(self.uniform[:, step, which], sizes)
+        return torch.cat(
+            [
+                sample(rows, sampling, numbers)
+                for sampling, rows, numbers in zip(self.samplings, *of_groups, strict=True)
+            ]
+        )
 
 
 def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:

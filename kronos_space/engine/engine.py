@@ -29,8 +29,8 @@ __all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt", "Steps"]
 # with more, what one operation leaves is out of the processor's caches when the next needs it.
 TOKEN_BUDGET = 5120
 # Tokens of one series' paths decoded at a time. Fewer at a time share less of each step's cost,
-# more take more memory: 10 KiB a token with Kronos-mini.
-PATHS_BUDGET = 16_384
+# more take more memory: 20 KiB a token with Kronos-mini.
+PATHS_BUDGET = 8192
 # Of these, tokens that are turned into bars at a time: how long a caller with a small request waits
 # for one step of a large one, which is half a second with Kronos-mini and its longest context.
 BARS_BUDGET = 4096
@@ -177,11 +177,11 @@ class Engine:
         x = model.embed(s1, s2, batch.stamps)
         caches = []
         for block in model.blocks:
-            x, cache = block.prefill(x, groups)
+            x, cache = block.prefill(x, groups, batch.horizon - 1)
             caches.append(cache)
             yield
         hidden = model.hidden(x)
-        caches.append(model.dependency.prefill(hidden, groups))
+        caches.append(model.dependency.prefill(hidden, groups, batch.horizon - 1))
         return hidden[batch.newest_rows], caches
 
     def _prefill_decoder(
@@ -192,12 +192,12 @@ class Engine:
         x = tokenizer.tables(torch.stack([s1, s2], dim=-1))
         caches = []
         for block in tokenizer.decoder[:-1]:
-            x, cache = block.prefill(x, groups)
+            x, cache = block.prefill(x, groups, batch.horizon)
             caches.append(cache)
             yield
         newest = x[batch.newest_rows]
         for block in tokenizer.decoder[-1:]:
-            newest, cache = block.prefill_newest(x, groups, batch.newest_rows)
+            newest, cache = block.prefill_newest(x, groups, batch.horizon, batch.newest_rows)
             caches.append(cache)
         bars = tokenizer.head(newest)
         require_finite(bars)

@@ -4,8 +4,9 @@ Nothing here is saved: a checkpoint is loaded into and saved from `Kronos` and
 `KronosTokenizer`; these are derived from them, and compute the same with fewer, larger products:
 
 - a norm's weight goes into the product behind it;
-- q, k and v are one product, gate and up are one;
+- q, k and v are one product, which gives the two dimensions that are rotated together side by side;
 - 1/√head_dim goes into q;
+- SiLU and its factor are computed on the results of the products gate and up;
 - embeddings go through the linear layer behind them row by row, which leaves one table look-up.
 """
 
@@ -17,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_space.engine.kv_cache import KVCache, causal_attention
+from kronos_space.engine.kv_cache import KVCache, Room, causal_attention
+from kronos_space.engine.products import Product
 from kronos_space.model.layers import NORM_EPS, Attention, Block, rope_frequencies
 from kronos_space.model.tokenizer import KronosTokenizer, tokens_to_sphere
 from kronos_space.model.transformer import DependencyLayer, Kronos
@@ -41,41 +43,49 @@ class FoldedBlock:
     def __init__(self, block: Block, rope: "Rope", dtype: torch.dtype) -> None:
         attention, ffn = block.self_attn, block.ffn
         self.dtype, self.rope, self.heads = dtype, rope, attention.n_heads
+        norm1, norm2 = block.norm1.weight, block.norm2.weight
         q, k, v = attention.q_proj, attention.k_proj, attention.v_proj
         scale = (q.in_features // self.heads) ** -0.5
-        weight = torch.cat([q.weight * scale, k.weight, v.weight])
-        self.qkv = (weight * block.norm1.weight).to(dtype)
-        self.qkv_bias = torch.cat([q.bias * scale, k.bias, v.bias]).to(dtype)
-        self.out, self.out_bias = (p.to(dtype) for p in attention.out_proj.parameters())
-        gate_up = torch.cat([ffn.w1.weight, ffn.w3.weight])
-        self.gate_up = (gate_up * block.norm2.weight).to(dtype)
-        self.down = ffn.w2.weight.to(dtype)
+        pairs = rope.pairs(self.heads)
+        weight = torch.cat([q.weight[pairs] * scale, k.weight[pairs], v.weight]) * norm1
+        bias = torch.cat([q.bias[pairs] * scale, k.bias[pairs], v.bias])
+        self.qkv = Product(weight, bias, dtype)
+        self.out = Product(attention.out_proj.weight, attention.out_proj.bias, dtype)
+        self.gate = Product(ffn.w1.weight * norm2, None, dtype)
+        self.up = Product(ffn.w3.weight * norm2, None, dtype)
+        self.down = Product(ffn.w2.weight, None, dtype)
 
-    def prefill(self, x: Tensor, groups: Sequence[Group]) -> tuple[Tensor, list[KVCache]]:
-        """Whole contexts, from their first bar on. x is overwritten."""
+    def prefill(
+        self, x: Tensor, groups: Sequence[Group], steps: int = 0
+    ) -> tuple[Tensor, list[KVCache]]:
+        """Whole contexts, from their first bar on, to which paths may add `steps` steps.
+
+        x is overwritten.
+        """
         mixed = torch.empty(x.shape, dtype=self.dtype)
         caches = []
         of_groups = of_contexts(self._qkv(x), groups), of_contexts(mixed, groups)
-        for rows, out in zip(*of_groups, strict=True):
+        for group, rows, out in zip(groups, *of_groups, strict=True):
             q, k, v = self._heads(rows, first=0)
-            cache = KVCache(k, v, self.dtype)
-            out = torch.unflatten(out, -1, (self.heads, -1)).transpose(1, 2)
-            causal_attention(q, cache.keys, cache.values, out)
+            cache = KVCache(k, v, Room(group.paths, steps), self.dtype)
+            queries = torch.empty_like(cache.keys).copy_(q.transpose(1, 2).flatten(0, 1))
+            out = torch.unflatten(out, -1, (self.heads, -1))
+            causal_attention(queries, cache.keys, cache.values, out)
             caches.append(cache)
         return self._rest(x, mixed), caches
 
     def prefill_newest(
-        self, x: Tensor, groups: Sequence[Group], newest: Tensor
+        self, x: Tensor, groups: Sequence[Group], steps: int, newest: Tensor
     ) -> tuple[Tensor, list[KVCache]]:
         """As `prefill`, where only each series' newest bar is needed: rows `newest` of x.
 
         Returns these bars' output (series, d) and the caches of all bars.
         """
         mixed, caches = [], []
-        for rows in of_contexts(self._qkv(x), groups):
+        for group, rows in zip(groups, of_contexts(self._qkv(x), groups), strict=True):
             q, k, v = self._heads(rows, first=0)
-            cache = KVCache(k, v, self.dtype)
-            one_query = q[:, :, -1:].unsqueeze(2)  # (series, heads, 1, 1, head_dim)
+            cache = KVCache(k, v, Room(group.paths, steps), self.dtype)
+            one_query = q[:, -1:].unsqueeze(1)  # (series, 1, 1, heads, head_dim)
             mixed.append(cache.attend(one_query).flatten(1))
             caches.append(cache)
         return self._rest(x[newest], torch.cat(mixed)), caches
@@ -85,53 +95,54 @@ class FoldedBlock:
     ) -> Tensor:
         """The next `new` bars of every path, `first` bars after its context. x is overwritten."""
         mixed = []
-        for group, cache, rows in zip(
-            groups, caches, of_paths(self._qkv(x), groups, new), strict=True
-        ):
-            q, k, v = (
-                torch.unflatten(part, 0, (group.series, group.paths)).transpose(1, 2)
-                for part in self._heads(rows.flatten(0, 1), group.bars + first)
-            )  # each (series, heads, paths, new, head_dim)
+        of_groups = of_paths(self._qkv(x), groups, new)
+        for group, cache, rows in zip(groups, caches, of_groups, strict=True):
+            q, k, v = self._heads(rows, group.bars + first)
             cache.append(k, v)
-            mixed.append(cache.attend(q).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2))
-        return self._rest(x, torch.cat(mixed))
+            mixed.append(cache.attend(q).flatten(3).flatten(0, 2))
+        return self._rest(x, mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
     def _qkv(self, x: Tensor) -> Tensor:
-        return F.linear(norm(x).to(self.dtype), self.qkv, self.qkv_bias)
+        return self.qkv(norm(x).to(self.dtype))
 
-    def _heads(self, qkv: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, time, 3·d_model) of bars from position `first` on -> rotated q and k, and v:
-        (batch, heads, time, head_dim)."""
-        qk, v = torch.split(torch.unflatten(qkv, -1, (3, self.heads, -1)), [2, 1], dim=2)
-        q, k = self.rope(qk, first)
-        return q, k, v.squeeze(2).transpose(1, 2)
+    def _heads(self, qkv: Tensor, first: int) -> list[Tensor]:
+        """(..., time, 3·d_model) of bars from position `first` on -> rotated q and k, and v:
+        each (..., time, heads, head_dim). qkv may be overwritten."""
+        heads = torch.unflatten(qkv, -1, (3 * self.heads, -1))
+        qk, v = torch.split(heads, [2 * self.heads, self.heads], dim=-2)
+        return [*self.rope(qk, first).chunk(2, dim=-2), v]
 
     def _rest(self, x: Tensor, mixed: Tensor) -> Tensor:
         """All that follows the attention: out projection, residuals, feed-forward."""
-        x += F.linear(mixed, self.out, self.out_bias)
-        gate, up = F.linear(norm(x).to(self.dtype), self.gate_up).chunk(2, dim=-1)
-        x += F.linear(F.silu(gate, inplace=True).mul_(up), self.down)
-        return x
+        x = self.out.plus(mixed, x)
+        h = norm(x).to(self.dtype)
+        return self.down.plus(self.up.times(h, self.gate.silu(h)), x)
 
 
 class Rope:
-    """Rotary positions of up to `positions` bars (rotate-half: dimension i goes with i + half)."""
+    """Rotary positions of up to `positions` bars.
 
-    def __init__(self, head_dim: int, positions: int, dtype: torch.dtype) -> None:
+    Published heads rotate dimension i with i + half. Here the two lie side by side, as the real
+    and the imaginary part of one number, so that a rotation is one multiplication.
+    """
+
+    def __init__(self, head_dim: int, positions: int) -> None:
         angles = torch.outer(torch.arange(positions).float(), rope_frequencies(head_dim))
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)  # (positions, half)
+        self.turns = torch.polar(torch.ones(()), angles)  # complex (positions, half)
+
+    def pairs(self, heads: int) -> Tensor:
+        """Where the published order has what stands in ours: (heads · head_dim,)."""
+        half = self.turns.shape[1]
+        return torch.arange(heads * 2 * half).view(heads, 2, half).transpose(1, 2).flatten()
 
     def __call__(self, x: Tensor, first: int) -> Tensor:
-        """x: (batch, time, 2, heads, head_dim), bars from position `first` on, rotated
-        -> (2, batch, heads, time, head_dim), without gaps."""
-        batch, time, two, heads, head_dim = x.shape
-        cos, sin = (table[first : first + time, None, None] for table in (self.cos, self.sin))
-        turned = x.new_empty(two, batch, heads, time, head_dim)
-        a, b = x.chunk(2, dim=-1)
-        turned_a, turned_b = turned.permute(1, 3, 0, 2, 4).chunk(2, dim=-1)
-        torch.mul(a, cos, out=turned_a).addcmul_(b, sin, value=-1)
-        torch.mul(b, cos, out=turned_b).addcmul_(a, sin)
-        return turned
+        """x: (..., time, heads, head_dim), bars from position `first` on -> rotated, float32.
+
+        x may be overwritten.
+        """
+        numbers = torch.view_as_complex(torch.unflatten(x.float(), -1, (-1, 2)))
+        numbers *= self.turns[first : first + x.shape[-3], None]
+        return torch.view_as_real(numbers).flatten(-2)
 
 
 class FoldedTokenizer:
@@ -140,7 +151,7 @@ class FoldedTokenizer:
     def __init__(self, tokenizer: KronosTokenizer, positions: int, dtype: torch.dtype) -> None:
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
         self.head = tokenizer.head
-        rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions, dtype)
+        rope = Rope(tokenizer.config.d_model // tokenizer.config.n_heads, positions)
         self.encoder = _folded(tokenizer.encoder, rope, dtype)
         self.decoder = _folded(tokenizer.decoder, rope, dtype)
         bits = tokenizer.config.s1_bits
@@ -154,11 +165,14 @@ class FoldedModel:
     """Kronos's embeddings, blocks, dependency layer and heads."""
 
     def __init__(self, model: Kronos, positions: int, dtype: torch.dtype) -> None:
-        rope = Rope(model.config.d_model // model.config.n_heads, positions, dtype)
+        rope = Rope(model.config.d_model // model.config.n_heads, positions)
         self.blocks = _folded(model.transformer, rope, dtype)
         self.norm_weight = model.norm.weight
         self.dependency = FoldedDependency(model.dep_layer, model.embedding.emb_s1, dtype)
-        self.s1_head, self.s2_head = model.head.proj_s1, model.head.proj_s2
+        self.s1_head, self.s2_head = (
+            Product(head.weight, head.bias, torch.float32)
+            for head in (model.head.proj_s1, model.head.proj_s2)
+        )
         embedding = model.embedding
         fusion_s1, fusion_s2 = embedding.fusion_proj.weight.chunk(2, dim=1)
         self.tables = Tables(
@@ -185,26 +199,24 @@ class FoldedDependency:
         attention: Attention = layer.cross_attn
         self.dtype, self.heads = dtype, attention.n_heads
         k, v = attention.k_proj, attention.v_proj
-        self.kv = torch.cat([k.weight, v.weight]).to(dtype)
-        self.kv_bias = torch.cat([k.bias, v.bias]).to(dtype)
+        weight, bias = torch.cat([k.weight, v.weight]), torch.cat([k.bias, v.bias])
+        self.kv = Product(weight, bias, dtype)
         scale = (emb_s1.embedding_dim // self.heads) ** -0.5
         self.queries = (attention.q_proj(emb_s1.weight) * scale).to(dtype)  # (2^s1_bits, d_model)
-        self.out = attention.out_proj
+        self.out = Product(attention.out_proj.weight, attention.out_proj.bias, torch.float32)
         self.norm_weight = layer.norm.weight
 
-    def prefill(self, hidden: Tensor, groups: Sequence[Group]) -> list[KVCache]:
-        """hidden: (rows, d_model) of whole contexts."""
-        caches = []
-        for rows in of_contexts(self._kv(hidden), groups):
-            k, v = torch.unflatten(rows, -1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            caches.append(KVCache(k, v, self.dtype))
-        return caches
+    def prefill(self, hidden: Tensor, groups: Sequence[Group], steps: int) -> list[KVCache]:
+        """hidden: (rows, d_model) of whole contexts, to which paths may add `steps` steps."""
+        return [
+            KVCache(*self._heads(rows), Room(group.paths, steps), self.dtype)
+            for group, rows in zip(groups, of_contexts(self._kv(hidden), groups), strict=True)
+        ]
 
     def append(self, hidden: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]) -> None:
         """hidden: (rows, d_model), one new bar of every path."""
         for cache, rows in zip(caches, of_paths(self._kv(hidden), groups, 1), strict=True):
-            k, v = torch.unflatten(rows, -1, (2, self.heads, -1)).permute(3, 0, 4, 1, 2, 5)
-            cache.append(k, v)
+            cache.append(*self._heads(rows))
 
     def mix(
         self, hidden: Tensor, s1: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]
@@ -212,13 +224,18 @@ class FoldedDependency:
         """hidden: (rows, d_model) of every path's newest bar, s1: (rows,) -> (rows, d_model)."""
         mixed = []
         for cache, rows in zip(caches, of_paths(self.queries[s1], groups, 1), strict=True):
-            q = torch.unflatten(rows, -1, (self.heads, -1)).permute(0, 3, 1, 2, 4)
-            mixed.append(cache.attend(q).permute(0, 2, 3, 1, 4).flatten(3).flatten(0, 2))
-        x = hidden + self.out(torch.cat(mixed).float())
+            q = torch.unflatten(rows, -1, (self.heads, -1))
+            mixed.append(cache.attend(q).flatten(3).flatten(0, 2))
+        x = self.out.plus(torch.cat(mixed).float(), hidden)
         return F.rms_norm(x, x.shape[-1:], self.norm_weight, NORM_EPS)
 
     def _kv(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden.to(self.dtype), self.kv, self.kv_bias)
+        return self.kv(hidden.to(self.dtype))
+
+    def _heads(self, kv: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., 2·d_model) -> k and v, each (..., heads, head_dim)."""
+        k, v = torch.unflatten(kv, -1, (2, self.heads, -1)).unbind(-3)
+        return k, v
 
 
 class Tables:

@@ -14,9 +14,8 @@ from kronos_space.engine.engine import Engine, Paths, Prompt
 from kronos_space.engine.sampling import (
     NotFinite,
     SamplingParams,
-    draw,
-    filtered_probabilities,
     random_numbers,
+    sample,
 )
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
 from tests.support.checkpoints import NANO
@@ -59,7 +58,7 @@ def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
     def pick(logits: torch.Tensor, step: int, which: int) -> torch.Tensor:
         if prompt.sampling.greedy:
             return logits.argmax(-1)
-        return draw(filtered_probabilities(logits, prompt.sampling), numbers[:, step, which])
+        return sample(logits, prompt.sampling, numbers[:, step, which])
 
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     context = len(prompt.bars)

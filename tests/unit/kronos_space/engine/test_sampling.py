@@ -6,14 +6,21 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from kronos_space.engine.sampling import (
     SamplingParams,
+    candidates,
     draw,
-    filtered_probabilities,
     random_numbers,
+    sample,
 )
 
 
 def some_logits(rows: int = 50, tokens: int = 1024) -> torch.Tensor:
     return torch.randn(rows, tokens, generator=torch.Generator().manual_seed(5)) * 3
+
+
+def filtered(logits: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
+    """What is left of each token: (rows, tokens)."""
+    weights, tokens = candidates(logits, sampling)
+    return torch.zeros_like(logits).scatter_add(-1, tokens, weights)
 
 
 def normalised(weights: torch.Tensor) -> torch.Tensor:
@@ -40,7 +47,7 @@ def test_filtering_equals_that_of_transformers(sampling: SamplingParams) -> None
     if sampling.top_p < 1:
         expected = TopPLogitsWarper(sampling.top_p)(None, expected)
 
-    ours = normalised(filtered_probabilities(logits, sampling))
+    ours = normalised(filtered(logits, sampling))
 
     torch.testing.assert_close(ours, torch.softmax(expected, dim=-1), atol=1e-6, rtol=1e-5)
 
@@ -62,7 +69,7 @@ def reference_top_p(logits: torch.Tensor, top_p: float) -> torch.Tensor:
 def test_top_p_alone_keeps_the_references_tokens(top_p: float) -> None:
     logits = some_logits(rows=20, tokens=200)
 
-    kept = filtered_probabilities(logits, SamplingParams(top_p=top_p)) > 0
+    kept = filtered(logits, SamplingParams(top_p=top_p)) > 0
 
     assert torch.equal(kept, reference_top_p(logits, top_p))
 
@@ -71,7 +78,7 @@ def test_top_p_alone_keeps_the_references_tokens(top_p: float) -> None:
 def test_top_k_alone_keeps_the_references_tokens(top_k: int) -> None:
     logits = some_logits(rows=20, tokens=200)
 
-    kept = filtered_probabilities(logits, SamplingParams(top_k=top_k, top_p=1.0)) > 0
+    kept = filtered(logits, SamplingParams(top_k=top_k, top_p=1.0)) > 0
 
     assert torch.equal(kept, logits >= logits.topk(top_k).values[:, -1:])
 
@@ -86,11 +93,12 @@ def test_a_number_picks_the_token_whose_share_it_falls_into() -> None:
 
 def test_a_dropped_token_is_never_drawn() -> None:
     sampling = SamplingParams(top_p=0.3)
-    weights = filtered_probabilities(some_logits(rows=200), sampling)
+    logits = some_logits(rows=200)
     uniform = random_numbers(seed=3, samples=200, horizon=1)[:, 0, 0]
 
-    tokens = draw(weights, uniform)
+    tokens = sample(logits, sampling, uniform)
 
+    weights = filtered(logits, sampling)
     assert (weights.gather(1, tokens[:, None]) > 0).all()
 
 
