@@ -4,11 +4,12 @@
 it twice.
 """
 
+import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,13 +64,22 @@ def findings(paths: Iterable[Path], root: Path = ROOT) -> Iterator[Finding]:
 
 
 def project_files(root: Path = ROOT) -> list[Path]:
-    """Return the text files that git tracks or would add, relative to `root`."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=root, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    paths = [Path(name) for name in listed.split("\0") if name and not name.startswith(FROZEN)]
-    return [path for path in paths if path.suffix in KINDS and (root / path).is_file()]
+    """Return the text files that .gitignore does not name, relative to `root`.
+
+    git itself would know them better, but a bare machine and an unpacked archive have none.
+    """
+    ignored = [".git", *(line.strip("/") for line in (root / ".gitignore").read_text().split())]
+
+    def is_ours(name: str) -> bool:
+        return not any(fnmatch(name, pattern) for pattern in ignored)
+
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = filter(is_ours, folders)
+        found += [Path(folder, name).relative_to(root) for name in filter(is_ours, files)]
+    return sorted(
+        path for path in found if path.suffix in KINDS and not path.as_posix().startswith(FROZEN)
+    )
 
 
 def _compiled(phrase: str) -> re.Pattern[str]:

@@ -45,7 +45,7 @@ MAY_IMPORT_LATE = (
 )
 
 
-@pytest.mark.integration  # asks git for the files
+@pytest.mark.slow  # reads all files
 def test_no_text_has_a_phrase_of_the_word_list() -> None:
     assert [str(finding) for finding in words.findings(words.project_files())] == []
 

@@ -35,8 +35,24 @@ def test_a_phrase_is_not_found_inside_a_word(tmp_path: Path, phrase: str) -> Non
     assert list(words.findings([Path("page.md")], root=tmp_path)) == []
 
 
-@pytest.mark.integration  # asks git
 def test_every_kind_of_text_file_is_read() -> None:
     paths = words.project_files()
     assert {path.suffix for path in paths} >= {".md", ".py", ".yaml", ".html", ".js", ".css", ".j2"}
     assert {"README.md", "Makefile", "tradingbot/Dockerfile"} <= set(map(str, paths))
+
+
+def test_what_git_ignores_is_not_read_and_no_git_is_needed(tmp_path: Path) -> None:
+    (tmp_path / ".gitignore").write_text("/.venv/\n__pycache__/\n/report*.html\n")
+    kept = ["README.md", "docs/page.md", ".github/flow.yml"]
+    for name in (
+        *kept,
+        ".venv/x.py",
+        "docs/__pycache__/x.py",
+        "report2.html",
+        ".git/config",
+        "a.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {path.as_posix() for path in words.project_files(tmp_path)}
+    assert found == {*kept, ".gitignore"}
