@@ -37,7 +37,7 @@ from tradingbot.persistence.schema import (
     schema_version,
     upgrade,
 )
-from tradingbot.persistence.sqlite_file import TEXT, is_read_only, open_for_reading
+from tradingbot.persistence.sqlite_file import TEXT, check_regular, is_read_only, open_for_reading
 from tradingbot.persistence.url import (
     anchored,
     check_options,
@@ -210,6 +210,7 @@ def _create_engine(address: URL) -> Engine:
     options: dict[str, Any] = {"json_deserializer": _json_or_none}
     check_options(address)
     if backend == "sqlite":
+        check_regular(address)
         options["connect_args"] = {"timeout": timeouts.database_lock}
         if in_memory(address):  # else every thread would get a database of its own
             options["poolclass"] = StaticPool

@@ -139,7 +139,10 @@ def _columns(prefix: str, quantiles: Mapping[str, float]) -> dict[str, float | N
 
 def _rows(session: "Session", query: "Select[Any]") -> "Iterator[Row[Any]]":
     connection = session.connection()
-    if schema_version(connection) != SCHEMA_VERSION:
+    found = schema_version(connection)
+    if found is None:
+        raise DatabaseError("the database is empty: `kronosbot run` fills it")
+    if found != SCHEMA_VERSION:
         raise DatabaseError(
             "the database has an older schema: the next `kronosbot run` upgrades it"
         )

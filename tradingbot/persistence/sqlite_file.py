@@ -6,7 +6,10 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
-from tradingbot.persistence.url import is_there
+from sqlalchemy import URL
+
+from tradingbot.errors import ConfigError
+from tradingbot.persistence.url import is_there, redact
 
 # invalid bytes of a text are replaced, so that the other rows can be read
 TEXT = partial(str, encoding="utf-8", errors="replace")
@@ -21,6 +24,19 @@ def is_read_only(path: Path) -> bool:
     """
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     return is_there(path) and path.is_file() and not writable
+
+
+def check_regular(address: URL) -> None:
+    """Raise ConfigError if the file is a directory, a pipe or a device.
+
+    SQLite takes some of them for an empty database, or reports a disk error.
+    """
+    path = Path(address.database or "")
+    if address.database and is_there(path) and not path.is_file():
+        kind = "a directory" if path.is_dir() else "not a regular file"
+        raise ConfigError(
+            f"database {redact(address)}: that is {kind}; name a file in DATABASE_URL"
+        )
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:

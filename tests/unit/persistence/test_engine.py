@@ -26,9 +26,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, MetaData, event, inspect, make_url, text
 from sqlalchemy.exc import OperationalError
+from typer.testing import CliRunner
 
 from tests.support import commands
 from tests.support.schema import upgrade_at_once
+from tradingbot.cli.main import app
 from tradingbot.errors import ConfigError, DatabaseError, KronosError
 from tradingbot.persistence import engine as db
 from tradingbot.persistence.engine import (
@@ -897,6 +899,33 @@ def test_a_sqlite_file_that_cannot_be_written_to_can_be_read(in_wal_mode: bool) 
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("kind", ["a directory", "a pipe", "a device"])
+def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "kronos.db"
+    match kind:
+        case "a directory":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("/dev/null")
+    for command in ("status", "portfolio", "score", "report", "export forecasts"):
+        url = ["--database-url", f"sqlite:///{path}"]
+        done = CliRunner().invoke(app, [*command.split(), *url])
+        assert done.exit_code == 2, done.output
+        assert "a directory;" in done.output or "not a regular file;" in done.output
+        assert "name a file in DATABASE_URL" in done.output
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "kronos.db").touch()
+    for command in ("status", "portfolio", "report", "export forecasts"):
+        url = ["--database-url", f"sqlite:///{tmp_path}/kronos.db"]
+        done = CliRunner().invoke(app, [*command.split(), *url])
+        assert done.exit_code == 1
+        assert "is empty: " in done.output
+
+
 def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
     code = (
         "import tradingbot.persistence.engine as db, tradingbot.persistence.forecasts\n"
