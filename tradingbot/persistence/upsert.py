@@ -1,10 +1,13 @@
 """INSERT … ON CONFLICT, for both databases."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from math import isfinite
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, Dialect, Text, bindparam, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,6 +15,7 @@ from tradingbot.persistence.models import Base
 
 Where = Callable[[Any], ColumnElement[bool]]
 _Insert = sqlite.Insert | postgresql.Insert
+_CHUNK = 10_000  # rows in a document; Postgres takes up to 1 GB
 
 
 def upsert(
@@ -84,7 +88,42 @@ def _execute(
 ) -> int:
     """Execute with RETURNING, with which SQLAlchemy packs many rows into each statement."""
     returned = statement.returning(model.__table__.c[_keys(model)[0]])
-    return len(session.execute(returned, rows).all())
+    dialect = session.get_bind().dialect
+    if dialect.name == "sqlite":
+        return len(session.execute(returned, rows).all())
+    columns = [model.__table__.c[name] for name in rows[0]]
+    plain = [_plain(columns, row, dialect) for row in rows]
+    parts = (plain[start : start + _CHUNK] for start in range(0, len(plain), _CHUNK))
+    return sum(len(session.execute(_from_json(columns, returned, part)).all()) for part in parts)
+
+
+def _from_json(columns: list[Any], statement: Any, rows: list[dict[str, Any]]) -> Any:
+    """Return the statement with all rows in one JSON document, which Postgres turns into rows.
+
+    One parameter instead of one per value: 10,000 forecasts take half the CPU time. The values are
+    the same: floats keep all digits, and NaN and infinity are written as text.
+    """
+    document = json.dumps(rows, allow_nan=False)
+    given = cast(bindparam(None, document, type_=Text()), postgresql.JSON)
+    proposed = (
+        func.json_to_recordset(given)
+        .table_valued(*(column(one.name, one.type) for one in columns))
+        .render_derived(name="proposed", with_types=True)
+    )
+    names = [one.name for one in columns]
+    return statement.from_select(names, select(*(proposed.c[name] for name in names)))
+
+
+def _plain(columns: list[Any], row: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """Return the row as JSON can have it; Postgres reads times, NaN and infinity from text."""
+    plain = dict(row)
+    for one in columns:
+        value = plain[one.name]
+        if isinstance(value, datetime):
+            plain[one.name] = one.type.process_bind_param(value, dialect).isoformat()
+        elif isinstance(value, float) and not isfinite(value):
+            plain[one.name] = str(value)
+    return plain
 
 
 def _by_key(model: type[Base], rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
