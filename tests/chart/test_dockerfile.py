@@ -62,7 +62,8 @@ def test_whatever_is_installed_is_held_to_its_hash(dockerfile: Path) -> None:
     assert len(installs) > 1
     unheld = [install for install in installs if "--require-hashes" not in install]
     # a PyTorch that pip finds by itself, where somebody asked for that
-    by_itself = ["pip install --no-cache-dir --no-compile torch -c requirements.txt"]
+    options = "--no-cache-dir --no-compile --target /opt/packages"
+    by_itself = [f"pip install {options} torch -c requirements.txt"]
     assert [" ".join(install.split()) for install in unheld] == (
         by_itself if dockerfile == SPACE else []
     )

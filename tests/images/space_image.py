@@ -124,7 +124,7 @@ def test_a_build_ends_where_the_model_to_bake_is_not_available(image: str, index
 def test_it_is_small(image: str) -> None:
     whole, base = containers.size(image), containers.size(containers.BASE)
     print(f"\nimage {whole / 1e6:.0f} MB, {(whole - base) / 1e6:.0f} MB of them above the base")
-    assert whole - base < 900e6
+    assert whole - base < 600e6
 
 
 def _health_check(container: str) -> bool:
