@@ -47,7 +47,7 @@ def test_there_is_no_verdict_without_the_forecasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: dict[str, Any]
 ) -> None:
     with pytest.raises(
-        FinetuneError, match=r"of 10 forecasts of x .* are missing: queue full; the"
+        FinetuneError, match=r"of 10 forecasts of x .* are missing: queue full; repeat the"
     ):
         judged(tmp_path, monkeypatch, 100, error="queue full", **missing)
 
