@@ -1,4 +1,5 @@
-"""What the quantities of a bot are counted in, and what the source knows of them."""
+"""The basis of a bot's quantities (the shares in which they are counted), and the source's
+facts."""
 
 from datetime import datetime
 
@@ -16,9 +17,9 @@ from tradingbot.typing import SessionFactory
 def look_up_held(
     name: str, interval: str, frames: Frames, look_up: TickerLookup, sessions: SessionFactory
 ) -> dict[str, TickerFacts]:
-    """What the source knows of the tickers that the bot holds, watched or not.
+    """Return the source's facts about the tickers that the bot holds, watched or not.
 
-    It is asked before the bot is locked; `frames` are those of the tickers that are watched.
+    The source is asked before the bot is locked. `frames` are those of the watched tickers.
     """
     with sessions() as session:
         row = read_bot(session, name)
@@ -27,7 +28,7 @@ def look_up_held(
 
 
 def _bases(session: Session, row: BotRow, interval: str) -> dict[str, Basis]:
-    """What each quantity is counted in that is held, or was and has dividends to come."""
+    """Return the basis of each quantity that is held, or that may still earn dividends."""
     positions = read_positions(session, row.name)
     trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
     return {
@@ -38,7 +39,7 @@ def _bases(session: Session, row: BotRow, interval: str) -> dict[str, Basis]:
 
 
 def _is_owed(position: BotPosition | None, trade: Trade | None) -> bool:
-    """Whether it was traded after the bar up to which its dividends are known."""
+    """Return whether it was traded after the bar up to which its dividends are known."""
     if position is None or trade is None:
         return False
     return trade.executed_at > bar_end(position.symbol, position.as_of, position.interval)
@@ -47,19 +48,19 @@ def _is_owed(position: BotPosition | None, trade: Trade | None) -> bool:
 def basis_of(
     position: BotPosition | None, trade: Trade | None, row: BotRow, interval: str
 ) -> Basis:
-    """What is known of a position, of its newest trade, or of the bot's row where there is none."""
+    """Return the basis of a position, or else of its newest trade, or else of the bot's row."""
     if position is not None:
         closes = {datetime.fromisoformat(time): close for time, close in position.closes.items()}
         return Basis(position.as_of, position.interval, closes)
-    if trade is not None:  # of a database from before there were positions
+    if trade is not None:  # in a database from before the table of positions
         return Basis(trade.executed_at, interval, {})
-    return Basis(row.updated_at, interval, {})  # written there by hand, and never looked at
+    return Basis(row.updated_at, interval, {})  # written by hand, and never checked
 
 
 def of_trade(trade: Trade, basis: Basis, closes: "pd.Series[float]") -> Basis:
-    """The basis with the price of the trade as the close of its bar."""
+    """Return the basis with the trade's price as the close of its bar."""
     end = int(closes.index.searchsorted(pd.Timestamp(trade.executed_at), side="right"))
-    for at in range(max(0, end - 3), end):  # a session closes a day after its date at most
+    for at in range(max(0, end - 3), end):  # a session closes at most a day after its date
         time = closes.index[at].to_pydatetime()
         if bar_end(trade.symbol, time, basis.interval) == trade.executed_at:
             return Basis(basis.as_of, basis.interval, {time: trade.price})

@@ -1,4 +1,4 @@
-"""Dividends that a bot is to be credited, on what it held before their day."""
+"""Dividends to credit to a bot, for what it held before their day."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,12 +10,12 @@ from tradingbot.bots.splits import Basis
 from tradingbot.data.corporate_actions import Actions
 from tradingbot.markets.session_dates import session_date
 
-_A_DAY = timedelta(days=1)  # a session may open on the day before, in UTC
+_A_DAY = timedelta(days=1)  # a session may open on the previous day, in UTC
 
 
 @dataclass(frozen=True)
 class Dividend:
-    """USD a share of today, for the holder of the ticker before `day` begins."""
+    """USD per share of today, for the holder of the ticker before `day` begins."""
 
     day: datetime
     symbol: str
@@ -25,7 +25,7 @@ class Dividend:
 def due(
     symbol: str, basis: Basis, actions: Actions, interval: str, newest: datetime
 ) -> list[Dividend]:
-    """The dividends after the basis, up to and with the newest bar."""
+    """Return the dividends after the basis, up to and including the newest bar."""
     since = session_date(symbol, basis.interval, basis.as_of)
     latest = session_date(symbol, interval, newest)
     return [
@@ -36,9 +36,10 @@ def due(
 
 
 def held_before(session: Session, bot: str, dividend: Dividend, held: float) -> float | None:
-    """What the bot held before the day of `dividend`, of which it holds `held` now.
+    """Return the quantity that the bot held before the day of `dividend`, given that it holds
+    `held`.
 
-    None where it has not traded the ticker since: then it may still fill an order of before.
+    None if it has not traded the ticker since: an earlier order may still be filled.
     """
     later = [
         trade

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-PLAIN = (bool, int, float, str)  # what an option can be
-KEPT = {"self", "name", "symbol", "tickers", "settings", "data", "sessions"}  # no parameters
+PLAIN = (bool, int, float, str)  # possible types of an option
+KEPT = {"self", "name", "symbol", "tickers", "settings", "data", "sessions"}  # not parameters
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A keyword of a strategy whose value is a number, text, or yes or no."""
+    """A keyword of a strategy whose value is a number, a text, or a flag."""
 
     name: str
     kind: type
@@ -23,9 +23,9 @@ class Parameter:
 
     @property
     def as_keyword(self) -> inspect.Parameter:
-        """It as Typer reads it; None where it is not given."""
+        """Return it as a keyword for Typer; None if it is not given."""
         shown = "" if self.default is None else f" Default: {self.default}."
-        option = typer.Option(help=f"The strategy's own.{shown}", show_default=False)
+        option = typer.Option(help=f"Parameter of the strategy.{shown}", show_default=False)
         annotation: Any = Annotated[self.kind | None, option]
         kind = inspect.Parameter.KEYWORD_ONLY
         return inspect.Parameter(self.name, kind, default=None, annotation=annotation)
@@ -34,10 +34,10 @@ class Parameter:
 def parameters_of(
     strategy: type, made: object = None, params: Mapping[str, Any] | None = None
 ) -> list[Parameter]:
-    """What the constructors of `strategy` take by name and can be written on a command line.
+    """Return the constructor keywords of `strategy` that can be given on a command line.
 
-    `made` is one whose values are the defaults; `params` are keywords of its own. Constructors are
-    read from the class down to the first one that passes no others on.
+    `made` is an instance whose values are the defaults; `params` are its own keywords. Constructors
+    are read from the class upwards, to the first one that does not pass on other keywords.
     """
     found: dict[str, Parameter] = {}
     for base in strategy.__mro__:
@@ -61,7 +61,7 @@ def parameters_of(
 def with_parameters(
     command: Callable[..., None], parameters: Collection[Parameter]
 ) -> Callable[..., None]:
-    """`command`, whose first argument becomes the values of those parameters that are given."""
+    """Return `command`, called with the values of the given parameters as its first argument."""
     signature = inspect.signature(command)
     _, *others = signature.parameters.values()
     taken = {other.name for other in others} | {"json", "help"}
@@ -80,14 +80,14 @@ def with_parameters(
 
 
 def _kind(keyword: inspect.Parameter, init: Callable[..., Any]) -> type | None:
-    """The type of its values: as it is annotated, else that of its default."""
+    """Return the type of a keyword's values: as annotated, or else that of its default."""
     if keyword.default is keyword.empty:
         return None
     annotation = keyword.annotation
-    if isinstance(annotation, str):  # of `from __future__ import annotations`
+    if isinstance(annotation, str):  # because of `from __future__ import annotations`
         try:
             annotation = eval(annotation, getattr(init, "__globals__", {}))
-        except Exception:  # what is imported for type checkers alone
+        except Exception:  # imported only for type checkers
             return None
     if annotation is keyword.empty:
         annotation = type(keyword.default)
@@ -96,7 +96,7 @@ def _kind(keyword: inspect.Parameter, init: Callable[..., Any]) -> type | None:
 
 
 def _choices(annotation: Any) -> list[type]:
-    """The types that a union is of; of a Literal, those of its values."""
+    """Return the types in a union, or those of the values of a Literal."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return [kind for one in typing.get_args(annotation) for kind in _choices(one)]
     if typing.get_origin(annotation) is typing.Literal:

@@ -60,7 +60,7 @@ def bot_names(session: Session) -> Sequence[str]:
     """Return the names of all bots, in order."""
     names: Sequence[Any] = session.scalars(select(BotRow.name).order_by(BotRow.name)).all()
     if len(texts := [name for name in names if isinstance(name, str)]) < len(names):
-        logger.warning("bots: a name that is no text is left out; correct or delete its row")
+        logger.warning("bots: a name that is not text is left out; correct or delete its row")
     return texts
 
 
@@ -79,7 +79,7 @@ def stored_portfolios(session: Session) -> list[tuple[str, str]]:
 
 
 def newest_trades(session: Session, name: str, count: int) -> Sequence[Trade]:
-    """The bot's last `count` trades, the newest first; [] without the table."""
+    """Return the bot's last `count` trades, newest first; [] without the table."""
     if not inspect(session.connection()).has_table(Trade.__tablename__):
         return []
     return session.scalars(
@@ -88,18 +88,18 @@ def newest_trades(session: Session, name: str, count: int) -> Sequence[Trade]:
 
 
 def all_trades(session: Session, name: str) -> Sequence[Trade]:
-    """All that was booked of the bot, in the order of booking."""
+    """Return everything booked for the bot, in the order of booking."""
     return session.scalars(select(Trade).where(Trade.bot_name == name).order_by(Trade.id)).all()
 
 
 def bot_values(session: Session, name: str) -> Sequence[BotValue]:
-    """What the bot was worth over time, oldest first."""
+    """Return the bot's value over time, oldest first."""
     query = select(BotValue).where(BotValue.bot_name == name).order_by(BotValue.at)
     return session.scalars(query).all()
 
 
 def last_trades(session: Session, name: str) -> Iterable[Trade]:
-    """The bot's last trade of each ticker; what was only done to a position is none."""
+    """Return the bot's last trade of each ticker, without bookings such as splits."""
     newest = (
         select(func.max(Trade.id))
         .where(Trade.bot_name == name, Trade.note.is_(None))
@@ -109,19 +109,19 @@ def last_trades(session: Session, name: str) -> Iterable[Trade]:
 
 
 def trades_since(session: Session, name: str, symbol: str, moment: datetime) -> Sequence[Trade]:
-    """The bot's own trades of a ticker from then on."""
+    """Return the bot's own trades of a ticker since `moment`."""
     of_ticker = Trade.bot_name == name, Trade.symbol == symbol, Trade.note.is_(None)
     return session.scalars(select(Trade).where(*of_ticker, Trade.executed_at >= moment)).all()
 
 
 def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
-    """What the bot's last round left to be traded at the next open; see `orders.py`."""
+    """Return the orders that the bot's last round left for the next open; see `orders.py`."""
     details = session.scalar(
         select(RunLog.details)
         .where(RunLog.name == name, RunLog.status == "ok")
         .order_by(RunLog.finished_at.desc(), RunLog.id.desc())
         .limit(1),
-        # of no earlier round, whose orders are done
+        # orders of earlier rounds are done
         execution_options={EVERY_ROW: True},
     )
     orders = (details or {}).get("orders", [])
@@ -131,7 +131,7 @@ def waiting_orders(session: Session, name: str) -> list[dict[str, Any]]:
 def add_trade(
     session: Session, name: str, fill: Fill, executed_at: datetime, note: str | None = None
 ) -> None:
-    """Record a fill as this bot's trade, or with a note what was done without one.
+    """Record a fill as this bot's trade, or, with a note, as another booking.
 
     `executed_at` is naive UTC.
     """
@@ -150,20 +150,20 @@ def add_trade(
 
 
 def read_positions(session: Session, name: str) -> dict[str, BotPosition]:
-    """What the bot's quantities are counted in, by ticker; without damaged rows."""
+    """Return the bot's positions by ticker, without damaged rows."""
     found = session.scalars(select(BotPosition).where(BotPosition.bot_name == name))
     return {position.symbol: position for position in found if _are_closes(position.closes)}
 
 
 def damaged_positions(session: Session, name: str) -> set[str]:
-    """Return the tickers whose row of bot_positions is damaged: what a quantity of them counts."""
+    """Return the tickers whose row of bot_positions is damaged."""
     every = select(BotPosition.symbol).where(BotPosition.bot_name == name)
     found = session.scalars(every, execution_options={EVERY_ROW: True})
     return {str(symbol) for symbol in found} - read_positions(session, name).keys()
 
 
 def _are_closes(closes: Any) -> bool:
-    """Whether this is an object such as {"2024-05-10T00:00:00": 187.5}."""
+    """Return whether this is an object such as {"2024-05-10T00:00:00": 187.5}."""
     try:
         return all(
             datetime.fromisoformat(time).tzinfo is None and 0 < float(close) < inf
@@ -176,20 +176,20 @@ def _are_closes(closes: Any) -> bool:
 def put_positions(session: Session, rows: Iterable[Mapping[str, Any]]) -> None:
     """Insert or overwrite rows of bot_positions."""
     upsert(session, BotPosition, rows)
-    session.expire_all()  # the upsert is not seen by objects that were read before
+    session.expire_all()  # objects read before do not see the upsert
 
 
 def drop_positions(session: Session, name: str, symbols: Collection[str]) -> None:
-    """Forget what the quantities of these tickers were counted in."""
+    """Delete the positions of these tickers."""
     session.execute(
         delete(BotPosition).where(BotPosition.bot_name == name, BotPosition.symbol.in_(symbols))
     )
 
 
 def put_worth(session: Session, row: BotRow) -> None:
-    """Record what the bot's cash and quantities are worth at the closes kept with them.
+    """Record the value of the bot's cash and quantities at their stored closes.
 
-    Nothing where the closes of something held are damaged.
+    Nothing is recorded if the closes of a holding are damaged.
     """
     if any(row.portfolio.get(symbol) for symbol in damaged_positions(session, row.name)):
         return
@@ -207,17 +207,18 @@ def put_worth(session: Session, row: BotRow) -> None:
 
 
 def _bot_row(session: Session, name: str, *, lock: bool) -> BotRow | None:
-    """The bot's row, or None.
+    """Return the bot's row, or None.
 
     Raises:
-        BotError: The row is damaged: its portfolio is no JSON object, or a time is none.
+        BotError: The row is damaged: its portfolio is not a JSON object, or a time is invalid.
     """
     try:
         row = session.get(BotRow, name, with_for_update=lock)
         if row is None or isinstance(row.portfolio, dict):
             return row
         cause = None
-    except (TypeError, ValueError, RecursionError) as error:  # in SQLite, where all can be text
+    # in SQLite, where any column can contain text
+    except (TypeError, ValueError, RecursionError) as error:
         cause = error
     raise BotError(
         f"bots.portfolio of {name!r} cannot be read, or a time beside it: expected an object such "
@@ -246,17 +247,17 @@ class RoundLog:
             return cls(sessions, row.id), portfolio
 
     def end(self, session: Session, counts: dict[str, int], details: dict[str, Any]) -> None:
-        """Note that the round is done; it counts once `session` commits."""
+        """Record that the round is done; effective once `session` commits."""
         row = session.get_one(RunLog, self.row_id)
         row.finished_at, row.status, row.exit_code = utcnow(), "ok", 0
         row.counts, row.details = counts, details
 
     def fail(self, error: BaseException, exit_code: int) -> None:
-        """Note that the round ended with `error`; warn if the database is out of reach."""
+        """Record that the round ended with `error`. Warn if the database is out of reach."""
         try:
             with self.sessions() as session:
                 row = session.get_one(RunLog, self.row_id, with_for_update=True)
-                if row.status == "running":  # not so if only the answer to the commit was lost
+                if row.status == "running":  # otherwise only the response to the commit was lost
                     row.finished_at, row.status, row.exit_code = utcnow(), "failed", exit_code
                     row.message = one_line(error) or type(error).__name__
         except DatabaseError as lost:

@@ -1,9 +1,9 @@
-"""What happened to a bot's positions since they were last looked at, whatever the bot decides.
+"""Settle what happened to a bot's positions since the last check, independent of its decisions.
 
-Splits change how many shares are held, dividends are credited, and what has had no bar for
+Splits change the number of shares held, dividends are credited, and a ticker without bars for
 DELISTED_AFTER sessions is closed at its last price. Each is done once, however often and with
-whatever period the bot runs: `bot_positions` says in which shares each quantity is counted. Where
-the candles do not tell, the ticker is not traded.
+whatever period the bot runs, because `bot_positions` stores the basis of each quantity. If the
+candles are unclear, the ticker is not traded.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ from tradingbot.persistence.models import BotRow
 
 
 class Settlement:
-    """The bot's row, locked, and what is written down about its positions.
+    """The settlement of a bot's locked row.
 
-    Splits and delistings are settled at once; `dividends`, in order of time, are left to the
-    broker, who knows what was held on each day.
+    Splits and delistings are settled at once. `dividends`, in order of time, are left to the
+    broker, which knows what was held on each day.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Settlement:
         self._trades = {trade.symbol: trade for trade in last_trades(session, row.name)}
         self._bases: dict[str, Basis] = {}
         self.dividends: list[Dividend] = []
-        self.prices: dict[str, float] = {}  # of what is held, where known
-        self.stopped: dict[str, DataError] = {}  # what must not be traded, and why
-        self.untold: list[str] = []  # held, and whether it pays dividends is not known
+        self.prices: dict[str, float] = {}  # prices of holdings, if known
+        self.stopped: dict[str, DataError] = {}  # tickers that must not be traded, and why
+        self.untold: list[str] = []  # holdings whose dividends are unknown
         self.remarks: list[str] = []
 
     def settle(self, bars: Mapping[str, pd.DataFrame]) -> None:
-        """Bring all that is held up to date, and look at the other tickers of `bars`."""
+        """Settle all holdings, and check the other tickers of `bars`."""
         for symbol, quantity in dict(self._row.portfolio).items():
             if symbol == CASH:
                 continue
@@ -81,7 +81,7 @@ class Settlement:
         self._session.flush()
 
     def write(self) -> None:
-        """Note in which shares all quantities are counted now, and what all is worth."""
+        """Record the basis of all quantities, and the bot's value."""
         gone = self._positions.keys() - self._row.portfolio.keys()
         drop_positions(self._session, self._row.name, gone)
         rows = [
@@ -100,7 +100,7 @@ class Settlement:
         put_worth(self._session, self._row)
 
     def _settle(self, symbol: str, quantity: float, known: TickerFacts) -> None:
-        if symbol in self._damaged:  # to guess might count a split twice
+        if symbol in self._damaged:  # guessing might count a split twice
             self._stop(symbol, "its row of bot_positions is damaged")
             return
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
@@ -134,11 +134,11 @@ class Settlement:
         interval = basis.interval if known.frame is None else self._interval
         as_of = as_of if as_of > basis.as_of else newest
         if known.actions is None and quantity == held:
-            as_of = basis.as_of  # until a round knows the dividends since
+            as_of = basis.as_of  # until a round knows the dividends since then
         self._bases[symbol] = Basis(as_of, interval, prices)
 
     def _settle_sold(self, symbol: str, known: TickerFacts) -> None:
-        """Credit dividends that were not known when it was sold, if they are now."""
+        """Credit dividends that were unknown when the ticker was sold, if they are known now."""
         basis = basis_of(self._positions[symbol], None, self._row, self._interval)
         if known.actions is None or not known.prices:
             self._bases[symbol] = basis
@@ -157,9 +157,9 @@ class Settlement:
         *,
         by_hand: bool,
     ) -> None:
-        """Expect these; credit at once those on whose day the quantity was another one.
+        """Plan these dividends. Credit at once those on whose day another quantity was held.
 
-        `held` is the quantity before this round's splits, `ratio` what they multiply it by.
+        `held` is the quantity before this round's splits, `ratio` the factor of these splits.
         """
         if paid and by_hand:
             self._remark(
@@ -185,7 +185,7 @@ class Settlement:
         self._add_cash(held * dividend.amount)
 
     def _is_by_hand(self, symbol: str, quantity: float) -> bool:
-        """Whether it is not the quantity that the last round left."""
+        """Return whether the quantity differs from that of the last round."""
         position = self._positions.get(symbol)
         if position is not None:
             return position.quantity != quantity
@@ -194,7 +194,7 @@ class Settlement:
     def _restated(
         self, symbol: str, held: float, basis: Basis, known: TickerFacts
     ) -> tuple[float, datetime]:
-        """The quantity in shares of today, and the day up to which splits are in it."""
+        """Return the quantity in today's shares, and the day up to which splits are included."""
         told = None if known.actions is None else known.actions.splits
         listed = {**read_splits(self._session, symbol), **(told or {})}
         is_told = listed or told is not None
@@ -207,7 +207,7 @@ class Settlement:
             if self._is_by_hand(symbol, held):
                 raise Unclear(
                     f"its quantity was written by hand after {basis.as_of:%Y-%m-%d}, and 1 share "
-                    f"of then is {became.shares:.6g} now: whether that is in it cannot be told"
+                    f"of then is {became.shares:.6g} now: it is unclear whether that is included"
                 )
             self._split(symbol, held, became.shares, basis, known.closes)
         return held * became.shares, became.as_of
@@ -215,7 +215,7 @@ class Settlement:
     def _split(
         self, symbol: str, held: float, ratio: float, basis: Basis, closes: "pd.Series[float]"
     ) -> None:
-        """Booked as a sale and a purchase of the same value, without costs."""
+        """Book a split as a sale and a purchase of the same value, without costs."""
         common = [time for time in sorted(basis.closes) if time in closes.index]
         time = common[-1] if common else closes.index[-1].to_pydatetime()
         price = float(closes[time])

@@ -29,7 +29,7 @@ DateOf = Callable[[datetime], date]
 
 
 class Unclear(Exception):
-    """It is unclear what a share has become; the text says why."""
+    """The current number of shares is unclear. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def newest_closes(closes: "pd.Series[float]") -> dict[datetime, float]:
 
 @dataclass(frozen=True)
 class Became:
-    """What one share of a basis has become."""
+    """The current number of shares for one share of a basis."""
 
     shares: float  # in today's shares: 10 after a 10:1 split
     as_of: datetime  # includes all splits until then

@@ -1,4 +1,4 @@
-"""How the models are doing: how fresh their forecasts are, and how good they were."""
+"""The state of the models: the age of their forecasts, and their scores."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,23 +16,23 @@ from tradingbot.postprocessing.repository import load_combination, served_shares
 
 @dataclass(frozen=True)
 class Model:
-    """What one model has forecast."""
+    """The state of one model."""
 
     name: str
     interval: str
-    as_of: datetime | None  # the freshest
+    as_of: datetime | None  # of the newest forecast
     tickers: int
-    fresh: int  # of them, as of the latest complete session of their exchange
-    record: str | None = None  # how good it was, in a sentence; None in an older schema
-    shares: dict[str, float] | None = None  # of what is served: forecaster -> its share
-    challenger: bool = False  # whether bots are not given its forecasts
-    trial: str | None = None  # of a challenger: what it has earned, in words
-    # over the random walk: of raw, calibrated, combined and served quantiles, as far as known
+    fresh: int  # number of tickers whose forecast is as of the latest complete session
+    record: str | None = None  # a sentence on its scores; None in an older schema
+    shares: dict[str, float] | None = None  # served weights: forecaster -> share
+    challenger: bool = False  # whether its forecasts are not given to bots
+    trial: str | None = None  # state of a challenger's trial, in words
+    # over the random walk: of raw, calibrated, combined and served quantiles, if known
     skills: dict[str, float] = field(default_factory=dict)
 
 
 def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Model]:
-    """What the database knows of each model and interval, of the revision that forecast last."""
+    """Return the state of each model and interval, for the revision that forecast last."""
     scored = has_scores_table(session)
     served = {
         (known.model, known.interval) for known in _newest_of(freshest) if not known.challenger
@@ -64,7 +64,7 @@ def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Mo
 
 
 def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
-    """Of each model and ticker, which may have been a challenger and not: the newer one."""
+    """Return the newer forecast per model and ticker, of those as champion and as challenger."""
     newest: dict[tuple[str, str, str], NewestForecast] = {}
     for known in freshest:
         place = known.model, known.interval, known.symbol
@@ -74,7 +74,7 @@ def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
 
 
 def _skills(session: Session, key: tuple[str, str, str]) -> dict[str, float]:
-    """Of this revision, all tickers together."""
+    """Return the skills of this revision over all tickers."""
     name, revision, interval = key
     return {
         score.forecast: score.crps_skill
@@ -89,7 +89,7 @@ def models_of(
     freshest: Iterable[NewestForecast],
     latest: Mapping[str, datetime | str],
 ) -> list[Model]:
-    """The models with what they have forecast: champions first, then the freshest."""
+    """Return the models with their forecasts: champions first, then the newest."""
     of_model: dict[tuple[str, str], list[NewestForecast]] = {}
     for known in _newest_of(freshest):
         of_model.setdefault((known.model, known.interval), []).append(known)

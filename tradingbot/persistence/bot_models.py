@@ -1,4 +1,4 @@
-"""The tables of the bots: what they own, in which shares, what it was worth, what they traded."""
+"""The tables of the bots: portfolios, positions, values and trades."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from tradingbot.runtime.clock import utcnow
 
 
 class BotRow(Base):
-    """What a bot owns, `{"USD": cash, "AAPL": quantity}`; quantity 0 is a ticker it watches."""
+    """A bot's portfolio, `{"USD": cash, "AAPL": quantity}`. A quantity of 0 is a watched ticker."""
 
     __tablename__ = "bots"
 
@@ -24,23 +24,23 @@ class BotRow(Base):
 
 
 class BotPosition(Base):
-    """What a bot's quantity of a ticker is counted in: shares as they were at the bar `as_of`.
+    """The basis of a bot's quantity of a ticker: shares as they were at the bar `as_of`.
 
-    A split after that bar changes the quantity; one before it is already in there.
+    A later split changes the quantity; an earlier one is already included.
     """
 
     __tablename__ = "bot_positions"
 
     bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"), primary_key=True)
     symbol: Mapped[str] = mapped_column(primary_key=True)
-    quantity: Mapped[float]  # in bots.portfolio it is another one after an edit by hand
+    quantity: Mapped[float]  # differs from bots.portfolio after an edit by hand
     as_of: Mapped[datetime] = mapped_column(BarTime)
     interval: Mapped[str]
     closes: Mapped[dict[str, float]] = mapped_column(JsonOrNull)  # bar -> close, as known then
 
 
 class BotValue(Base):
-    """What a bot was worth at the close of a bar that it looked at."""
+    """The value of a bot at the close of a bar."""
 
     __tablename__ = "bot_values"
 
@@ -51,9 +51,10 @@ class BotValue(Base):
 
 
 class Trade(Base):
-    """One paper trade, or what was done to a position without one.
+    """One paper trade, or another booking of a position.
 
-    Cash changes by quantity x price, less for "buy", more for the others, and less by the costs.
+    Cash changes by quantity x price: it falls for "buy" and rises for the others. Costs are
+    deducted.
     """
 
     __tablename__ = "trades"
@@ -62,9 +63,9 @@ class Trade(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     bot_name: Mapped[str] = mapped_column(ForeignKey("bots.name"))
     symbol: Mapped[str]
-    side: Mapped[str]  # "buy", "sell", or "dividend": `price` a share, and the shares stay
+    side: Mapped[str]  # "buy", "sell", or "dividend": `price` per share; the shares stay
     quantity: Mapped[float]  # always positive
     price: Mapped[float]  # per unit, before costs
     costs: Mapped[float]
     executed_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utcnow)
-    note: Mapped[str | None]  # "split", "delisted" and the like; None: the bot's own trade
+    note: Mapped[str | None]  # such as "split" or "delisted"; None: the bot's own trade

@@ -1,10 +1,10 @@
-"""Engines and sessions; which tables there are is in `models.py`.
+"""Engines and sessions. The tables are in `models.py`.
 
-    with get_db_session() as session:       # one transaction
-        session.query(KronosPrediction).filter_by(symbol="SPY").all()
+  with get_db_session() as session:       # one transaction
+      session.query(KronosPrediction).filter_by(symbol="SPY").all()
 
-Postgres in production, SQLite as the embedded default. The first session of a process brings the
-schema up to date, so nothing needs to be called before it.
+Postgres in production, SQLite as the embedded default. The first session of a process upgrades the
+schema, so no other call is needed before.
 """
 
 import atexit
@@ -51,7 +51,7 @@ from tradingbot.persistence.url import (
 from tradingbot.settings import default_timeouts
 from tradingbot.typing import SessionFactory
 
-KEEPALIVES = {  # of libpq: a connection whose other end is gone is noticed within half a minute
+KEEPALIVES = {  # libpq options: detect a lost connection within half a minute
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -63,7 +63,7 @@ STAND_IN = "sqlite:///:memory:"
 
 
 class _Session(Session):
-    """A session that sees no damaged rows."""
+    """A session that does not see damaged rows."""
 
 
 event.listen(_Session, "do_orm_execute", leave_out_damaged)
@@ -71,12 +71,14 @@ event.listen(_Session, "do_orm_execute", leave_out_damaged)
 
 @contextmanager
 def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[Session]:
-    """A session on the configured database: commits at the end, rolls back on an exception.
+    """Open a session on the configured database. Commit at the end, roll back on an exception.
 
-    Objects stay readable after the block. With `create=False` the schema is left as it is, for
-    readers: tables may be missing. Raises DatabaseError when the database is out of reach,
-    also in the middle of the block: DatabaseUnavailable if that may pass; and when a table or
-    column is not there.
+    Objects stay readable after the block. With `create=False`, for readers, the schema is not
+    upgraded, and tables may be missing.
+
+    Raises:
+        DatabaseError: The database is out of reach, also in the middle of the block
+            (DatabaseUnavailable if that may pass), or a table or column is missing.
     """
     engine = get_engine(url)
     if create and engine not in _ready:
@@ -94,7 +96,7 @@ def get_db_session(url: str | None = None, *, create: bool = True) -> Iterator[S
 
 @contextmanager
 def read_only_session(url: str) -> Iterator[Session]:
-    """A session that cannot write: it makes no database and upgrades no schema.
+    """Open a session that cannot write, creates no database and upgrades no schema.
 
     Raises:
         DatabaseError: The database is out of reach, or the block wrote.
@@ -111,10 +113,10 @@ def read_only_session(url: str) -> Iterator[Session]:
 
 @contextmanager
 def rehearsal_session(url: str | None = None) -> Iterator[Session]:
-    """A session whose writes are undone at the end: it makes no database and upgrades no schema.
+    """Open a session whose writes are rolled back. It creates no database and upgrades no schema.
 
-    For a database that is not there yet, or is empty, one in memory stands in. Raises DatabaseError
-    for one that an older version left, and as `get_db_session` does.
+    An in-memory database replaces a missing or empty one. Raise DatabaseError for an older schema,
+    and as `get_db_session` does.
     """
     address = url or database_url()
     if not database_exists(address):
@@ -133,24 +135,24 @@ def rehearsal_session(url: str | None = None) -> Iterator[Session]:
     create = in_memory(get_engine(address).url)
     with get_db_session(address, create=create) as session:
         yield session
-        session.expunge_all()  # what was read stays readable
+        session.expunge_all()  # objects stay readable
         session.rollback()
 
 
 @contextmanager
 def undone(sessions: SessionFactory) -> Iterator[Session]:
-    """A session of this factory whose writes are undone at the end."""
+    """Open a session of this factory whose writes are rolled back at the end."""
     with sessions() as session:
         yield session
-        session.expunge_all()  # what was read stays readable
+        session.expunge_all()  # objects stay readable
         session.rollback()
 
 
 def init_db(url: str | None = None) -> Engine:
-    """Creates the schema, or upgrades it; quick when it is current.
+    """Create or upgrade the schema. Fast if it is current.
 
-    Safe to call from several processes at once: one upgrades, the others wait. All or nothing: an
-    upgrade that fails leaves the database as it was.
+    Several processes may call it at once: one upgrades, the others wait. A failed upgrade leaves
+    the database unchanged.
     """
     engine = get_engine(url)
     try:
@@ -169,13 +171,13 @@ def _is_current(engine: Engine) -> bool:
         with engine.connect() as connection:
             return is_current(connection)
     except DBAPIError as error:
-        if lacks_something(error):  # another process is just upgrading it
+        if lacks_something(error):  # another process is upgrading it
             return False
         raise
 
 
 def get_engine(url: str | None = None) -> Engine:
-    """This process's one engine for a URL, by default the configured one. Connects to nothing."""
+    """Return this process's engine for a URL, by default the configured one, without connecting."""
     address = anchored(parsed(url or database_url(), "the database URL"))
     key = (os.getpid(), address.render_as_string(hide_password=False))  # a fork needs its own
     with _process_lock:
@@ -185,18 +187,18 @@ def get_engine(url: str | None = None) -> Engine:
 
 
 def dispose_engines() -> None:
-    """Closes every connection of this process; the next use opens new ones."""
+    """Close all connections of this process. The next use opens new ones."""
     with _process_lock:
         for (pid, _), engine in _engines.items():
-            engine.dispose(close=pid == os.getpid())  # a fork's parent still needs its own
+            engine.dispose(close=pid == os.getpid())  # a fork's parent still needs its connections
         _engines.clear()
         _ready.clear()
 
 
 _engines: dict[tuple[int, str], Engine] = {}
-_ready: set[Engine] = set()  # those whose schema this process has seen to be current
+_ready: set[Engine] = set()  # engines whose schema this process has found to be current
 _process_lock = threading.RLock()  # also because Alembic keeps its state in globals
-atexit.register(dispose_engines)  # else Python 3.13 warns of SQLite's connections
+atexit.register(dispose_engines)  # otherwise Python 3.13 warns about SQLite's connections
 
 
 def _create_engine(address: URL) -> Engine:
@@ -206,20 +208,20 @@ def _create_engine(address: URL) -> Engine:
             f"{redact(address)}: databases of the kind {driver!r} are not supported;"
             " use a postgresql:// or sqlite:/// URL"
         )
-    timeouts = default_timeouts()  # one engine a process: it has no caller of its own
+    timeouts = default_timeouts()  # one engine per process, so no caller can pass time-outs
     options: dict[str, Any] = {"json_deserializer": _json_or_none}
     check_options(address)
     if backend == "sqlite":
         check_regular(address)
         options["connect_args"] = {"timeout": timeouts.database_lock}
-        if in_memory(address):  # else every thread would get a database of its own
+        if in_memory(address):  # otherwise every thread would get its own database
             options["poolclass"] = StaticPool
             options["connect_args"]["check_same_thread"] = False
         elif is_read_only(Path(address.database or "")):
-            options["poolclass"] = NullPool  # somebody else may write to it later
+            options["poolclass"] = NullPool  # another process may write to it later
             options["creator"] = lambda: open_for_reading(Path(address.database or ""))
     else:
-        options["pool_pre_ping"] = True  # a run is long, and a database may restart meanwhile
+        options["pool_pre_ping"] = True  # a run is long, and the database may restart
         if "psycopg" in driver:
             limits = {"connect_timeout": timeouts.database_connect, **KEEPALIVES}
             options["connect_args"] = {
@@ -233,7 +235,7 @@ def _create_engine(address: URL) -> Engine:
             f"{redact(address)}: there is no driver {driver!r} here;"
             f" install it, or use a plain {backend}:// URL"
         ) from error
-    except (ArgumentError, ValueError) as error:  # of a port or a path, say
+    except (ArgumentError, ValueError) as error:  # such as a wrong port or path
         said, *_ = without_password(address, str(error)).splitlines()
         raise ConfigError(f"database {redact(address)}: {said}") from error
     if backend == "sqlite":
@@ -242,7 +244,7 @@ def _create_engine(address: URL) -> Engine:
 
 
 def _json_or_none(text: Any) -> Any:
-    """None for what is no JSON, as a column of SQLite can hold, or is nested too deeply."""
+    """Parse JSON. Return None if it is invalid, as is possible in SQLite, or nested too deeply."""
     try:
         return json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -257,7 +259,7 @@ def _read_only_engine(url: str) -> Engine:
     if in_memory(engine.url) or path.startswith("file:"):
         return engine
 
-    # not as get_engine does, which makes the file and changes how it is journaled
+    # not get_engine, which creates the file and changes its journal mode
     return create_engine(
         engine.url,
         creator=lambda: open_for_reading(Path(path)),
@@ -270,8 +272,8 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA synchronous = NORMAL")
-    # readers do not wait for the writer; but another process may just be switching, or the file be
-    # read-only, and all works without
+    # with WAL, readers do not wait for the writer; optional, because another process may be
+    # switching modes, or the file may be read-only
     with suppress(sqlite3.OperationalError):
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.close()

@@ -20,7 +20,7 @@ TRANSIENT = (FULL, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a Space has answered, as much of it as was asked for."""
+    """A response of a Space, with as much of the body as was read."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=CaseInsensitiveDict)

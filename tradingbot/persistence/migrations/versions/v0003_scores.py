@@ -1,4 +1,4 @@
-"""How good forecasts were (`kronos_scores`), and bands corrected by that (`kronos_calibrations`).
+"""Scores of forecasts (`kronos_scores`), and calibrated bands (`kronos_calibrations`).
 
 Revision ID: 0003
 """

@@ -1,7 +1,7 @@
-"""Which candles a forecast was made from, and the splits that a source knows.
+"""A hash of the candles of each forecast, and the splits known to a source.
 
-The hash joins the ledger's key: a forecast from corrected candles is another vintage. Rows that
-are there have none.
+The hash becomes part of the ledger's key: a forecast from corrected candles is another vintage.
+Existing rows have no hash.
 
 Revision ID: 0004
 """

@@ -1,4 +1,4 @@
-"""What bots' quantities are counted in, what the bots were worth, and trades that are not theirs.
+"""The basis of bots' quantities, the bots' values, and bookings other than trades.
 
 Revision ID: 0006
 """
