@@ -9,8 +9,9 @@ Both sides get the same weights (the shape of Kronos-mini with synthetic weights
 histories and the same number of threads, in float32 unless the table says otherwise, and sample
 with top_p 0.9 at temperature 1. Each measurement is a process of its own. A time is from candles
 in memory to a summary of the paths: the reference with its own batching
-(`KronosPredictor.predict_batch`, which averages over the samples), ours with quantiles. Ours is
-measured before and after the reference, so that a noisy machine shows as a wide range.
+(`KronosPredictor.predict_batch`, which averages over the samples), ours with quantiles. Both
+are measured in turn, ours, reference, ours, reference, with the machine's own rate of matrix
+products before, between and after: a noisy machine shows as a wide range, and flatters neither.
 """
 
 # ruff: noqa: RUF001 (the multiplication sign is meant)
@@ -21,7 +22,7 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 from benchmarks._support import cpu, say, table
-from benchmarks.engine.measuring import Bench, Load
+from benchmarks.engine.measuring import Bench, Load, spread, times_faster
 from kronos_space.engine.engine import Engine
 from kronos_space.verification.cases import Case, made_up, real
 from kronos_space.verification.reference import (
@@ -41,6 +42,8 @@ from kronos_space.verification.reference import (
 )
 from kronos_space.verification.synthetic_weights import write_checkpoint
 from kronos_space.weights.checkpoint import Checkpoint, load_checkpoint
+
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def main() -> int:
             about(bench, busy),
             comparison(bench, plan, dtypes),
             scaling(bench, plan),
-            efficiency(bench, plan.main, checkpoint),
+            roofline(bench, plan.main, dtypes, checkpoint),
         ]
         if "bfloat16" in dtypes:
             sections.append(half_precision(bench))
@@ -107,13 +110,14 @@ def main() -> int:
 
 
 def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
-    """All measurements of time and memory, each of ours twice with something between."""
+    """All measurements of time and memory, in rounds, with the machine's rate between them."""
+    bench.measure_machine(dtypes)
     for load in plan.compared:
-        rounds: tuple[Callable[[Load], None], ...] = (bench.measure_reference, lambda _: None)
-        for between in rounds:
+        for _ in range(ROUNDS):
             for dtype in dtypes:
-                bench.measure(load, dtype, machine=load == plan.main and dtype == "float32")
-            between(load)
+                bench.measure(load, dtype)
+            bench.measure_reference(load)
+            bench.measure_machine(dtypes)
     for _ in range(2):
         for load in plan.scaling:
             bench.measure(load)
@@ -121,8 +125,11 @@ def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
 
 def about(bench: Bench, busy: float) -> str:
     """The machine line."""
+    found = torch.cpu.get_capabilities()
+    features = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16") if found.get(name)]
+    special = ", ".join(features) or "no fast bfloat16 or int8"
     return (
-        f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
+        f"{cpu()} ({special}), {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}; "
         f"reference: {PACKAGE} {VERSION}; load of the machine before the start {busy:.1f}. "
         "Weights: the shape of Kronos-mini. Times are medians (lowest to highest); memory is the "
@@ -145,7 +152,8 @@ def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
             ours = bench.ours[load, dtype]
             row = [*load.sizes, dtype, ours.per_series(load)]
             if reference:
-                row += [reference.per_series(load), f"**{reference.median / ours.median:.0f}**"]
+                faster = spread(times_faster(ours, reference))
+                row += [reference.per_series(load), f"**{faster}**"]
             row += [ours.memory()]
             if reference:
                 row += [reference.memory(), f"{ours.peak_mib / reference.peak_mib:.2f}"]
@@ -166,8 +174,25 @@ def scaling(bench: Bench, plan: Plan) -> str:
     return table(head, rows)
 
 
-def efficiency(bench: Bench, load: Load, checkpoint: Checkpoint) -> str:
-    """The share of the machine's matrix-product rate that the engine reaches."""
+def roofline(bench: Bench, load: Load, dtypes: Sequence[str], checkpoint: Checkpoint) -> str:
+    """Where the time goes, and how far it is from what the machine's products alone would take."""
+    work, explained = context_work(load, checkpoint)
+    rows = []
+    for dtype in dtypes:
+        ours, rates = bench.ours[load, dtype], bench.rates[dtype]
+        limit = work / statistics.median(rates)
+        row = [dtype, *(f"{ours.shares[kind]:.0%}" for kind in ("products", "attention", "rest"))]
+        row += [spread([rate / 1e9 for rate in rates]), f"{1000 * limit / load.series:.1f}"]
+        row += [ours.per_series(load), f"**{ours.median / limit:.2f}**"]
+        row += [f"{limit / ours.median:.0%}"]
+        rows.append(row)
+    head = ["dtype", "products", "attention", "everything else", "machine, Gflop/s"]
+    head += ["limit, ms per series", "time, ms per series", "time ÷ limit", "share of the rate"]
+    return f"Roofline, {load}. {explained}\n\n{table(head, rows)}"
+
+
+def context_work(load: Load, checkpoint: Checkpoint) -> tuple[float, str]:
+    """Operations of a load's contexts, and how they were counted."""
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
     blocks = [*tokenizer.encoder, *model.transformer, *tokenizer.decoder]
     widths = [tokenizer.config.d_model] * len(tokenizer.encoder)
@@ -176,18 +201,17 @@ def efficiency(bench: Bench, load: Load, checkpoint: Checkpoint) -> str:
     weights = sum(p.numel() for block in blocks for p in block.parameters() if p.dim() == 2)
     products = load.series * load.bars * 2 * weights
     attention = load.series * 2 * load.bars * (load.bars + 1) * sum(widths)
-    reached = (products + attention) / bench.ours[load, "float32"].median
-    machine = statistics.median(bench.machine_rates)
-    return (
-        f"Share of the machine's float32 matrix-product rate, {load}: **{reached / machine:.0%}** "
-        f"({reached / 1e9:.0f} of {machine / 1e9:.0f} Gflop/s, a product of two 4096 × 4096 "
-        f"matrices with {bench.threads} threads). Counted: 2 × {weights:,} weights of encoder, "
-        f"model and decoder blocks × {load.series} × {load.bars} context bars "
-        f"= {products / 1e9:.1f} Gflop; attention's two products, each bar with itself and those "
-        f"before it, 2 × {load.bars} × {load.bars + 1} × {sum(widths):,} (d_model, summed over "
-        f"the blocks) × {load.series} = {attention / 1e9:.1f} Gflop. Not counted: all that is "
-        "done for the paths. Of the last decoder block the engine computes only keys and values "
-        "for the context, so a tenth of what is counted need not be done."
+    return products + attention, (
+        "Shares are of the operations' own times, by the profiler; attention is its two batched "
+        f"products and the softmax. The machine's rate is that of a product of two 4096 × 4096 "
+        "matrices, measured between the rounds. The limit is what is counted at that rate: "
+        f"2 × {weights:,} weights of encoder, model and decoder blocks × {load.series} × "
+        f"{load.bars} context bars = {products / 1e9:.1f} Gflop; attention's two products, each "
+        f"bar with itself and those before it, 2 × {load.bars} × {load.bars + 1} × "
+        f"{sum(widths):,} (d_model, summed over the blocks) × {load.series} = "
+        f"{attention / 1e9:.1f} Gflop. Not counted: all that is done for the paths. Of the last "
+        "decoder block the engine computes only keys, values and queries for the context, so a "
+        "fourteenth of what is counted need not be done."
     )
 
 

@@ -41,14 +41,19 @@ class Load:
 class Measured:
     """One side, one load, one dtype."""
 
-    seconds: list[float] = field(default_factory=list)
+    rounds: list[list[float]] = field(default_factory=list)  # seconds of each repetition
+    shares: dict[str, float] = field(default_factory=dict)  # products, attention, rest
     loaded_mib: float = 0.0  # resident once imported and loaded
     peak_mib: float = 0.0  # resident at most, in all
 
     def add(self, seconds: Sequence[float], loaded_mib: float, peak_mib: float) -> None:
-        self.seconds += seconds
+        self.rounds.append(list(seconds))
         self.loaded_mib = max(self.loaded_mib, loaded_mib)
         self.peak_mib = max(self.peak_mib, peak_mib)
+
+    @property
+    def seconds(self) -> list[float]:
+        return [second for one in self.rounds for second in one]
 
     @property
     def median(self) -> float:
@@ -60,9 +65,20 @@ class Measured:
 
     def per_series(self, load: Load) -> str:
         """Milliseconds: the median, and the range."""
-        low, high = (1000 * t / load.series for t in (min(self.seconds), max(self.seconds)))
-        spread = f" ({low:.1f} to {high:.1f})" if len(self.seconds) > 1 else ""
-        return f"{1000 * self.median / load.series:.1f}{spread}"
+        return spread([1000 * second / load.series for second in self.seconds], 1)
+
+
+def times_faster(ours: Measured, others: Measured) -> list[float]:
+    """Of each round, by its medians: what the machine does to one side it does to both."""
+    pairs = zip(ours.rounds, others.rounds, strict=True)
+    return sorted(statistics.median(other) / statistics.median(own) for own, other in pairs)
+
+
+def spread(numbers: Sequence[float], digits: int = 0) -> str:
+    """The median and, of several, the range."""
+    low, high = min(numbers), max(numbers)
+    text = f" ({low:.{digits}f} to {high:.{digits}f})" if len(numbers) > 1 else ""
+    return f"{statistics.median(numbers):.{digits}f}{text}"
 
 
 @dataclass
@@ -75,17 +91,21 @@ class Bench:
     reference_python: Path | None
     ours: dict[tuple[Load, str], Measured] = field(default_factory=dict)
     reference: dict[Load, Measured] = field(default_factory=dict)
-    machine_rates: list[float] = field(default_factory=list)
+    rates: dict[str, list[float]] = field(default_factory=dict)  # of each dtype, operations/s
 
-    def measure(self, load: Load, dtype: str = "float32", *, machine: bool = False) -> None:
+    def measure(self, load: Load, dtype: str = "float32") -> None:
         say(f"ours, {load}, {dtype}")
-        answer = self.ask_ours(
-            str(self.folder), load.cases(), load.paths, dtype, repeats=1, machine=machine
-        )
+        answer = self.ask_ours(str(self.folder), load.cases(), load.paths, dtype, repeats=1)
         measured = self.ours.setdefault((load, dtype), Measured())
         measured.add(answer["seconds"], answer["loaded_mib"], answer["peak_mib"])
-        if machine:
-            self.machine_rates.append(answer["flop_per_second"])
+        measured.shares = answer["shares"]
+
+    def measure_machine(self, dtypes: Sequence[str]) -> None:
+        """How fast the machine multiplies at this moment."""
+        say("the machine's matrix products")
+        question = {"rates": list(dtypes), "threads": self.threads}
+        for dtype, rate in ask(Path(sys.executable), OURS, question).items():
+            self.rates.setdefault(dtype, []).append(rate)
 
     def ask_ours(
         self,
@@ -95,7 +115,6 @@ class Bench:
         dtype: str,
         *,
         repeats: int = 0,
-        machine: bool = False,
         seed: int = 0,
     ) -> dict[str, Any]:
         question = {
@@ -105,7 +124,6 @@ class Bench:
             "dtype": dtype,
             "repeats": repeats,
             "at_least_s": self.at_least_s if repeats else 0,
-            "measure_machine": machine,
             "seed": seed,
             "threads": self.threads,
         }

@@ -5,6 +5,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,19 @@ from kronos_space.weights.checkpoint import load_checkpoint
 
 LEVELS = np.arange(1, 10) / 10
 MATRIX = 4096  # rows and columns of the matrices that measure the machine
+OPERATIONS = {
+    "products": ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise"),
+    "attention": ("aten::bmm", "aten::_softmax"),
+}
 
 
 def main() -> None:
     question = json.load(sys.stdin)
+    if "rates" in question:
+        torch.set_num_threads(question["threads"])
+        rates = {name: matrix_product_rate(getattr(torch, name)) for name in question["rates"]}
+        json.dump(rates, sys.stdout)
+        return
     options = {} if question["dtype"] == "float32" else {"dtype": question["dtype"]}
     checkpoint = load_checkpoint(question["checkpoint"])
     engine = Engine(checkpoint, threads=question["threads"], **options)
@@ -43,8 +53,8 @@ def main() -> None:
         "seconds": seconds[1:],
         "quantiles": quantiles.tolist(),
     }
-    if question["measure_machine"]:
-        answer["flop_per_second"] = matrix_product_rate()
+    if question["repeats"]:
+        answer["shares"] = shares(lambda: forecast(engine, series, sampling, question["seed"]))
     json.dump(answer, sys.stdout)
 
 
@@ -60,9 +70,20 @@ def forecast(
     return np.stack([path_quantiles(close, LEVELS) for close in closes])
 
 
-def matrix_product_rate() -> float:
-    """Operations a second of a large float32 matrix product, with the threads in use."""
-    a, b = torch.randn(2, MATRIX, MATRIX)
+def shares(run: Callable[[], object]) -> dict[str, float]:
+    """What part of the operations' own time goes to products, to attention and to the rest."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        run()
+    times = dict.fromkeys([*OPERATIONS, "rest"], 0.0)
+    for event in profiler.key_averages():
+        kind = next((k for k, names in OPERATIONS.items() if event.key in names), "rest")
+        times[kind] += event.self_cpu_time_total
+    return {kind: time / sum(times.values()) for kind, time in times.items()}
+
+
+def matrix_product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product, with the threads in use."""
+    a, b = torch.randn(2, MATRIX, MATRIX).to(dtype)
     out = torch.empty_like(a)
     torch.mm(a, b, out=out)
     seconds = []

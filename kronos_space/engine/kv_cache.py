@@ -133,7 +133,9 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     mask = causal_mask(block, q.dtype)
     for start in range(0, bars, block):
         end = min(start + block, bars)
-        seen = k[:, :end].contiguous()  # else the product copies it, and its transpose slowly
+        seen = k[:, :end]
+        if q.dtype == torch.bfloat16:  # whose product would copy it, transposed, which is slow
+            seen = seen.contiguous()
         scores = torch.bmm(q[:, start:end], seen.transpose(1, 2))
         scores[..., start:] += mask[: end - start, : end - start]
         mixed = torch.bmm(torch.softmax(scores, dim=-1), v[:, :end])
