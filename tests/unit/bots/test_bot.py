@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
 from tests.support import commands
 from tests.support.market import Market, Says
@@ -474,27 +477,16 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
 ) -> None:
     lost = []
 
-    class Unlucky:
-        """Sessions whose second transaction commits, and seems not to."""
+    @contextmanager
+    def unlucky() -> Iterator[Session]:
+        """A session that commits the first trade, and seems not to."""
+        with get_db_session(database) as session:
+            yield session
+        if not lost and trades(database):
+            lost.append(True)
+            raise DatabaseError("the server closed the connection")
 
-        def __call__(self) -> Any:
-            self.number = getattr(self, "number", 0) + 1
-            return self.session(self.number == 2)
-
-        def session(self, unlucky: bool) -> Any:
-            from contextlib import contextmanager
-
-            @contextmanager
-            def block() -> Any:
-                with get_db_session(database) as session:
-                    yield session
-                if unlucky:
-                    lost.append(True)
-                    raise DatabaseError("the server closed the connection")
-
-            return block()
-
-    bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, sessions=Unlucky())
+    bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1}, sessions=unlucky)
     with pytest.raises(DatabaseError):
         bot.run()
     assert lost
