@@ -29,7 +29,7 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
 
 
 def cpu() -> str:
-    """Return the name of the CPU and its bfloat16 instructions."""
+    """Return the name of the CPU and its bfloat16 and int8 instructions."""
     name, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():
@@ -38,12 +38,9 @@ def cpu() -> str:
             name = value.strip()
         elif key.strip() == "flags":
             flags = value
-    fast = [
-        text
-        for flag, text in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"))
-        if flag in flags
-    ]
-    return f"{name} ({', '.join(fast) or 'no bfloat16 instructions'})"
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512_vnni": "AVX512-VNNI"}
+    fast = [text for flag, text in known.items() if flag in flags]
+    return f"{name} ({', '.join(fast) or 'no bfloat16 or int8 instructions'})"
 
 
 def timed(work: Callable[[], object]) -> float:

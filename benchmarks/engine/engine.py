@@ -125,11 +125,8 @@ def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
 
 def about(bench: Bench, busy: float) -> str:
     """The machine line."""
-    found = torch.cpu.get_capabilities()
-    features = [name for name in ("avx512_bf16", "avx512_vnni", "amx_bf16") if found.get(name)]
-    special = ", ".join(features) or "no fast bfloat16 or int8"
     return (
-        f"{cpu()} ({special}), {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
+        f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}; "
         f"reference: {PACKAGE} {VERSION}; load of the machine before the start {busy:.1f}. "
         "Weights: the shape of Kronos-mini. Times are medians (lowest to highest); memory is the "
