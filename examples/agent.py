@@ -17,7 +17,7 @@ from tradingbot.space.local import local_space
 
 
 class Rehearsed(BaseChatModel):
-    """Asks for two forecasts at once, then reads out what it was told."""
+    """Asks for two forecasts at once, then reads out the answers."""
 
     @property
     def _llm_type(self):

@@ -38,7 +38,7 @@ Timestamp = Annotated[
     str,
     Field(
         pattern=TIMESTAMP,
-        description="ISO 8601, with or without a zone. The model is told the wall time as written.",
+        description="ISO 8601, with or without a zone. The model gets the wall time as written.",
         examples=["2026-11-20", "2026-11-20T15:30:00-05:00"],
     ),
 ]

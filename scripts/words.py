@@ -37,6 +37,14 @@ PHRASES = {
     r"lets? go of": "release",
     r"gone on with": "resumed",
     r"of old": "former, earlier",
+    r"(?:is|are|was|were) told": "reported / the user, the model gets",
+    r"goes on|went on": "continues",
+    r"what became of": "the result of",
+    r"stands? (?:there|beside)": "is listed, is next to",
+    r"lies? (?:there|beside)": "is in, is next to",
+    r"there already": "already there, exists",
+    r"costs? itself alone": "affects only itself",
+    r"of one's(?! own)": "of your",
 }
 
 

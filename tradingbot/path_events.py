@@ -234,7 +234,7 @@ def _fault(kind: str, levels: Sequence[Level]) -> str | None:
     if kind == "drawdown above SIZE":
         return None if 0 < numbers[0] < 100 else "a size between 0% and 100%"
     if kind in ("touch LEVEL", "range above SIZE"):
-        return None if numbers[0] else "another size than 0%: the price is there already"
+        return None if numbers[0] else "another size than 0%: the price is already there"
     if kind == "reach LEVEL before LEVEL" and all(level.is_move for level in levels):
         return None if numbers[0] * numbers[1] < 0 else "one move up and one down"
     return None

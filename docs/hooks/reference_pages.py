@@ -1,6 +1,6 @@
 """MkDocs hook: write the command reference from the Typer apps and the settings page from the code.
 
-Both pages are made at each build, so they cannot fall behind.
+Both pages are generated at each build.
 """
 
 import re
@@ -25,14 +25,14 @@ from tradingbot.settings.notification import Notification
 
 COMMANDS = """# Commands
 
-Made from the commands themselves: what `--help` prints, on one page. In a clone they are in
-`.venv/bin`; `kronos-space` needs the `space` extra ([install](../install.md)).
+This page is generated from the commands. It shows the output of `--help`. In a clone the commands
+are in `.venv/bin`. `kronos-space` needs the `space` extra ([install](../install.md)).
 """
 
 SETTINGS = """# Settings
 
-Made from the code that reads them. Every setting is an environment variable. An empty one counts
-as unset, and a line end at the end of a value is left out, so that a file can hold a secret. A
+This page is generated from the code. Every setting is an environment variable. An empty variable
+counts as unset. A line end at the end of a value is ignored, so that a file can hold a secret. A
 wrong value ends a command with exit code 2 and one line that names the variable, the value and what
 was expected.
 """

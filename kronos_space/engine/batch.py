@@ -29,7 +29,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Paths:
-    """How one series may go on."""
+    """Possible continuations of one series."""
 
     s1: NDArray[np.int64]  # (samples, horizon)
     s2: NDArray[np.int64]  # (samples, horizon)

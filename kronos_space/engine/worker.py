@@ -40,7 +40,7 @@ Outcome = Paths | Exception  # of one series
 
 
 class Observer(Protocol):
-    """Is told of every call of the engine, from the worker's thread."""
+    """Called for every call of the engine, from the worker's thread."""
 
     def __call__(self, *, waits: Sequence[float], paths: int, seconds: float) -> None: ...
 

@@ -97,7 +97,7 @@ def check_better(folder: Path, *, force: bool, verb: str) -> dict[str, Any]:
     about = read_about(folder)
     verdict = about.get("verdict")
     if not force and (verdict is None or not verdict["better"]):
-        raise FinetuneError(f"{folder}: {sentence(about)}; --force {verb} it all the same")
+        raise FinetuneError(f"{folder}: {sentence(about)}; --force {verb} it anyway")
     return about
 
 

@@ -16,7 +16,7 @@ paths, with the quantiles of their closes.
 
 - Every error is `{"error": {"code", "message", "fields"?}}`. Rows are counted from 0.
 - Every answer carries `X-Request-ID`: the one that was sent, or a new one. The log has it too.
-- Times may have a zone. The model is told the wall time as written.
+- Times may have a zone. The model gets the wall time as written.
 """
 
 

@@ -7,7 +7,7 @@ function forget() {
   if (running !== null) stopWaiting();
   answer = null;
   byId("answer").hidden = byId("warnings").hidden = true;
-  byId("summary").textContent = "Press Forecast to see how these candles might go on.";
+  byId("summary").textContent = "Press Forecast to see how these candles might continue.";
   byId("results-title").textContent = "Chart";
 }
 

@@ -200,7 +200,7 @@ async function ask(event) {
   if (request !== null) await send(request);
 }
 
-/** The forecast that stands there when the page opens: of the sample, always the same. */
+/** The forecast shown when the page opens: of the sample, always the same. */
 async function askFirst() {
   await sampleChosen();
   if (candles !== null && !config.needsKey) await send({ ...readForm(), seed: 1 }, true);

@@ -168,7 +168,7 @@ def test_closes_before_a_forecast_and_after_it_are_drawn_where_they_are_known(ho
     expect(fan.locator("#day")).to_contain_text("P(up) 60%; it closed at 101.5")
 
 
-def test_where_there_is_no_forecast_its_words_stand_there(host: Any) -> None:
+def test_where_there_is_no_forecast_its_words_are_shown(host: Any) -> None:
     page, fan = host()
     answer = {"isError": True, "content": [{"type": "text", "text": "No forecast: <b>asleep</b>"}]}
     give(page, answer, symbol="AAPL")

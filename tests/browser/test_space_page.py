@@ -411,7 +411,9 @@ def test_candles_are_read_as_people_have_them(
     assert found == dict(zip(names, bar, strict=False))
 
 
-def test_whether_the_day_or_the_month_is_first_is_told_by_all_rows_or_refused(page: Page) -> None:
+def test_whether_the_day_or_the_month_is_first_is_decided_by_all_rows_or_refused(
+    page: Page,
+) -> None:
     head = "date,open,high,low,close\n"
     days = [f"{day:02d}/11/2026,1,1,1,1" for day in (10, 11, 12, 13)]
     told = read(page, head + "\n".join(days))
@@ -444,7 +446,9 @@ def test_lines_without_prices_are_left_out_and_that_is_said(page: Page) -> None:
         ("date,open,high,low,close\nFoo 1 2026,1,1,1,1", "Row 2: date “Foo 1 2026” is not like"),
     ],
 )
-def test_what_holds_no_candles_is_told_in_one_sentence(page: Page, text: str, error: str) -> None:
+def test_what_holds_no_candles_is_reported_in_one_sentence(
+    page: Page, text: str, error: str
+) -> None:
     assert read(page, text)["error"].startswith(error)
 
 
@@ -483,7 +487,7 @@ def test_twenty_thousand_rows_are_read_at_once_and_the_newest_sent(
         ("empty.csv", b"", "Paste candles, drop a file, or choose a sample."),
     ],
 )
-def test_a_file_that_is_no_csv_is_told_beside_the_box(
+def test_a_file_that_is_no_csv_is_shown_next_to_the_box(
     page: Page, tmp_path: Path, name: str, content: bytes, says: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -533,7 +537,7 @@ def test_what_the_service_refuses_is_shown_beside_the_row_that_it_means(page: Pa
     expect(page.locator("#csv-error")).to_be_empty()
 
 
-def test_a_number_out_of_bounds_is_told_beside_its_field(page: Page) -> None:
+def test_a_number_out_of_bounds_is_shown_next_to_its_field(page: Page) -> None:
     ask(page, horizon=0, paths=1000)
     expect(page.locator("#horizon-error")).to_have_text("Bars ahead: a whole number from 1 to 224.")
     expect(page.locator("#paths-error")).to_have_text("Paths: a whole number from 1 to 256.")

@@ -36,7 +36,7 @@ ATTEMPTS = 4  # at a schedule whose faults do not all fire, each with earlier mo
 
 @dataclass
 class Outcome:
-    """What became of one schedule."""
+    """The result of one schedule."""
 
     schedule: Schedule
     codes: list[int] = field(default_factory=list)

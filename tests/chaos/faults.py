@@ -246,7 +246,7 @@ def _space_busy(draw: Draw) -> Fault:
 
 
 @kind("Space drips or does not end", "space")
-def _space_goes_on(draw: Draw) -> Fault:
+def _space_continues(draw: Draw) -> Fault:
     answer, number = draw.random.choice(("drip", "endless")), draw.within(3)
     says = f"Space's answer to batch {number}: {answer}"
     return Fault(says, "batch", lambda world: answer, number)

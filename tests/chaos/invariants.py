@@ -208,7 +208,7 @@ def _check_process(run: Run) -> Iterator[Broken]:
 
 
 def _check_report(run: Run, after: Tables) -> Iterator[Broken]:
-    """What a run says that it stored, or has found, is what lies there."""
+    """What a run says that it stored, or has found, is in the database."""
     report = run.report
     if not report:
         if not run.signals:

@@ -282,7 +282,7 @@ def test_the_database_is_what_the_secret_says_unless_the_values_say_it() -> None
     )
 
 
-def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_stands_there_once() -> None:
+def test_a_setting_of_the_values_goes_before_that_of_the_secret_and_is_listed_once() -> None:
     given = {
         "POSTGRES_HOST": "db.example.org",
         "KRONOS_API_KEY": {"configMapKeyRef": {"name": "keys", "key": "space"}},
@@ -756,7 +756,7 @@ def test_the_bots_role_owns_its_database_and_is_no_superuser(
             session.execute(text("DROP ROLE kronos"))
 
 
-# what it is told --------------------------------------------------------------------------
+# its settings -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

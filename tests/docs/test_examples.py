@@ -59,7 +59,7 @@ ELSEWHERE = [
         "wants a real cluster",
     ),
     (r"helm uninstall .*", "wants a real cluster"),
-    (r"pg_(dump|restore) .*", "Postgres' own, of the version of one's server"),
+    (r"pg_(dump|restore) .*", "Postgres' own, of the server's version"),
 ]
 
 

@@ -95,7 +95,7 @@ def test_a_start_compiles_nothing(image: str) -> None:
     assert _finished(container) == (0, "[]\n")
 
 
-def test_it_stops_in_order_when_it_is_told_to(image: str) -> None:
+def test_it_stops_in_order_on_a_signal(image: str) -> None:
     container = start(image, *READ_ONLY)
     while not _health_check(container):
         time.sleep(0.2)

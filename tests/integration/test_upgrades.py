@@ -1,4 +1,4 @@
-"""A database of the release before: this one goes on with it, and every row is still there."""
+"""A database of the release before: this one upgrades it and keeps every row."""
 
 import gzip
 from pathlib import Path

@@ -214,7 +214,7 @@ def one_beside_all(bars_each: int, callers: int) -> Attack:
             while not done.is_set():
                 post(server, large, answers, "/predict/batch")
 
-        # not waited for: they are under way when the Space is told to stop
+        # not waited for: they are under way when the Space gets the signal to stop
         for _ in range(callers):
             threading.Thread(target=send, daemon=True).start()
         until(lambda: server.metric("kronos_running_series") > 0)

@@ -159,5 +159,5 @@ def pip_settings(path: Path) -> list[str]:
 
 
 def _mount(path: Path) -> Path:
-    """An index's files lie beside its pages, so its parent is handed in."""
+    """An index's files are next to its pages, so its parent is handed in."""
     return path.parent if path.name == "simple" else path

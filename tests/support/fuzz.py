@@ -59,7 +59,7 @@ KINDS = [
     *(("POST", "/predict/batch", kind) for kind in (ALLOWED, FORBIDDEN, MARKET)),
 ]
 
-Seen = Callable[[str, str, int], object]  # is told method, path and status of every answer
+Seen = Callable[[str, str, int], object]  # called with method, path and status of every answer
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 class Done:
     code: int
     out: str  # stdout: the report
-    err: str  # stderr: what was told on the way
+    err: str  # stderr: the progress
 
 
 def job_command(*arguments: str) -> list[str]:

@@ -61,7 +61,7 @@ def completion(message: Any, finish_reason: str | None = "stop", **fields: Any) 
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer in pieces: deltas, or events at which it waits before it goes on."""
+    """An answer in pieces: deltas, or events at which it waits."""
 
     parts: Sequence[dict[str, Any] | threading.Event]
     finish_reason: str | None = "stop"  # None: the connection ends without one

@@ -1,4 +1,4 @@
-"""A server that takes notifications, and answers as it is told."""
+"""A server that takes notifications, and answers as configured."""
 
 import json
 from collections import deque

@@ -80,7 +80,7 @@ def _in_memory() -> Path | None:
 class DatabaseProxy:
     """A Postgres over TCP, at `url`, with faults.
 
-    `happens` is told "connect", "statement" (something on its way to the server), "commit" (a
+    `happens` gets "connect", "statement" (something on its way to the server), "commit" (a
     COMMIT on its way) and "committed" (the server has answered it, the client does not know yet).
     """
 

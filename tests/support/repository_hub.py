@@ -58,7 +58,7 @@ class RepositoryHub:
         space.next_stages = deque(self.build)
 
     def look(self, space: Repository) -> str:
-        """The stage; a build goes on with every look."""
+        """The stage; a build progresses with every request."""
         if space.next_stages:
             stage = space.next_stages.popleft()
             if stage == "RUNNING":

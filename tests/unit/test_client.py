@@ -454,7 +454,7 @@ def test_each_kind_of_failure_has_its_error_and_a_way_out(
 
 
 @pytest.mark.slow
-def test_time_that_goes_by_in_a_full_queue_is_told_as_that(sample: DataService) -> None:
+def test_time_that_goes_by_in_a_full_queue_is_reported_as_that(sample: DataService) -> None:
     over = threading.Event()
     full = (429, {"Retry-After": "0"}, b"")
     with (

@@ -170,7 +170,7 @@ EVENTS = ("touch +2%", "close above 206", "reach 210 before -2%", "drawdown abov
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.0003, *RATIOS])
-def test_events_that_name_a_price_are_told_in_the_scale_that_they_were_asked_in(
+def test_events_that_name_a_price_are_reported_in_the_scale_that_they_were_asked_in(
     market: Market, sqlite_url: str, ratio: float
 ) -> None:
     odds = tuple([0.25] * 5)

@@ -223,7 +223,7 @@ class Bot(AsCommand):
         """
         shares = {ticker(symbol): weight for symbol, weight in weights.items()}
         if len(shares) < len(weights):
-            raise TradeRefused(f"weights {dict(weights)}: a ticker stands there twice")
+            raise TradeRefused(f"weights {dict(weights)}: a ticker is listed twice")
         with self._trading({*shares, *self._held()}) as account:
             others = {symbol for symbol, amount in account.portfolio.items() if amount} - {CASH}
             account.rebalance({**dict.fromkeys(others, 0.0), **shares})

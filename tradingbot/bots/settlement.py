@@ -197,12 +197,12 @@ class Settlement:
         """Return the quantity in today's shares, and the day up to which splits are included."""
         told = None if known.actions is None else known.actions.splits
         listed = {**read_splits(self._session, symbol), **(told or {})}
-        is_told = listed or told is not None
+        splits_known = listed or told is not None
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         if position is None and trade is not None:
             basis = of_trade(trade, basis, known.closes)
         date_of = partial(session_date, symbol, basis.interval)
-        became = new_shares(basis, known.closes, listed if is_told else None, date_of)
+        became = new_shares(basis, known.closes, listed if splits_known else None, date_of)
         if became.shares != 1:
             if self._is_by_hand(symbol, held):
                 raise Unclear(

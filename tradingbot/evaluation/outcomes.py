@@ -73,7 +73,7 @@ class ForecastOutcomes:
 
 
 class UnresolvedReason(StrEnum):
-    """Why forecasts have no outcome, in words that go on from "AAPL: "; {} stands for a detail."""
+    """Why forecasts have no outcome, in words that continue "AAPL: "; {} stands for a detail."""
 
     NOT_YET = "the target session is not complete yet"
     NO_CANDLES = "its candles are not available: {}"  # this may pass

@@ -40,7 +40,7 @@ class Ticker:
 
     symbol: str
     as_of: datetime | None
-    behind: int | None  # complete sessions since `as_of`; None: that cannot be told
+    behind: int | None  # complete sessions since `as_of`; None: unknown
     why: str  # in words
 
 

@@ -158,7 +158,7 @@ def score_forecasts(
     """Score all tickers unless that was done after `since`, or is being done.
 
     Of several shards, the first that gets here does it. The forecasts are stored by now, so
-    whatever goes wrong here is told, and that is all. What a signal to stop leaves unscored is
+    whatever goes wrong here is only reported. What a signal to stop leaves unscored is
     scored by the next run. `timer` counts it as "score", however it ends.
     """
     what = "past forecasts could not be scored"

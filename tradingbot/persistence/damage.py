@@ -1,7 +1,7 @@
 """Damaged rows: they hold what no version of this program can have written, and nobody reads them.
 
 An edit by hand, a faulty disk or another program can leave a row whose date is no date or whose
-price is NaN. Such a row costs itself alone: the sessions of `get_db_session` leave it out
+price is NaN. Such a row affects only itself: the sessions of `get_db_session` leave it out
 (`leave_out_damaged`), `damaged_rows` tells of it, and a row that is stored with its key replaces
 it. What stands in columns of JSON is checked by its reader.
 """

@@ -41,7 +41,7 @@ def partition_ledger(connection: Connection, now: datetime) -> None:
         return
     if views := _views(connection):
         raise DatabaseError(
-            f"{', '.join(views)} would go on reading the forecasts of until now alone: drop it "
+            f"{', '.join(views)} would keep reading the forecasts of until now alone: drop it "
             "first, and create it again afterwards"
         )
     connection.execute(text(f"LOCK TABLE {LEDGER} IN ACCESS EXCLUSIVE MODE"))

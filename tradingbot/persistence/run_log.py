@@ -81,7 +81,7 @@ class RunLogWriter:
                 row = session.get_one(RunLog, self._id)
                 row.details = {**row.details, **self._details}
         except DatabaseError as error:
-            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+            logger.warning("run_logs lacks the state of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
         """Return whether another run is unfinished according to run_logs; it may have been
@@ -146,7 +146,7 @@ class SpaceNotes:
                 if (newest := _newest_about(session, repo)) is not None:
                     newest.details = {**newest.details, "space": note}
         except DatabaseError as error:
-            logger.warning("run_logs lacks what became of Space %s: %s", repo, error)
+            logger.warning("run_logs lacks the state of Space %s: %s", repo, error)
 
     def others_at_work(self) -> bool:
         """Never called: a run without a row has not used the Space."""

@@ -106,7 +106,7 @@ class HubSpace:
 
         def warn(state: RetryCallState) -> None:
             shown = answer_of(state)
-            logger.warning("Space %s was told to pause but still shows %s", self.repo, shown)
+            logger.warning("Space %s was asked to pause but still shows %s", self.repo, shown)
 
         stage = retry(
             pause_and_look,
@@ -116,7 +116,7 @@ class HubSpace:
             before_sleep=warn,
         )
         if stage not in STILL:
-            raise HubError(f"Space {self.repo} was told to pause but still shows {stage}")
+            raise HubError(f"Space {self.repo} was asked to pause but still shows {stage}")
 
     def info(self) -> Any:
         # this call has its own time-out, and none unless one is given

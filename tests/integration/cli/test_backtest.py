@@ -112,7 +112,7 @@ def test_what_was_trained_on_is_distinguished(tmp_path: Path, space_url: str) ->
     assert told["measures"]["unseen"]["relative_mae"] != told["measures"]["all"]["relative_mae"]
 
 
-def test_what_makes_figures_doubtful_is_told_in_one_line_each(
+def test_what_makes_figures_doubtful_is_reported_in_one_line_each(
     tmp_path: Path, space_url: str
 ) -> None:
     days = next_sessions("AAPL", datetime(2022, 1, 3), 301)
@@ -143,7 +143,7 @@ def test_what_makes_figures_doubtful_is_told_in_one_line_each(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_an_interrupted_backtest_keeps_what_it_has_and_goes_on_with_the_rest(
+def test_an_interrupted_backtest_keeps_what_it_has_and_continues_with_the_rest(
     tmp_path: Path, space_url: str, number: signal.Signals, code: int
 ) -> None:
     run = ["backtest", *QUICK, "--symbols", "AAPL,MSFT", "--windows", "20"]

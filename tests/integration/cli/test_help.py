@@ -67,7 +67,7 @@ def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
         (["run", "--symbols"], "Option '--symbols' requires an argument."),
     ],
 )
-def test_a_slip_of_the_pen_is_told_with_a_hint(
+def test_a_slip_of_the_pen_is_reported_with_a_hint(
     arguments: list[str], hint: str, tmp_path: Path
 ) -> None:
     done = kronosbot(*arguments, folder=tmp_path)
@@ -94,7 +94,7 @@ def test_a_shell_completes_a_line(line: str, words: list[str], tmp_path: Path) -
     assert done.stdout.splitlines()[: len(words)] == words
 
 
-def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_reported(tmp_path: Path) -> None:
     assert kronosbot("--version", folder=tmp_path).stdout == f"kronosbot {__version__}\n"
 
 

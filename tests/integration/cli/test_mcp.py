@@ -138,7 +138,7 @@ def test_ctrl_c_ends_it_at_once_also_while_a_call_waits_for_the_space(
     assert (out, err) == ("", "Stopped by Ctrl-C\n")
 
 
-def test_a_person_who_starts_it_is_told_what_it_waits_for(tmp_path: Path) -> None:
+def test_a_person_who_starts_it_sees_what_it_waits_for(tmp_path: Path) -> None:
     keyboard, terminal = os.openpty()
     reading, writing = os.pipe()
     streams = {"stdin": terminal, "stdout": terminal, "stderr": writing}
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
         assert said in line
 
 
-def test_standard_streams_that_are_no_use_are_told_in_a_line(
+def test_standard_streams_that_are_no_use_are_reported_in_a_line(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     program = f"import sys; sys.stdin = None; {MAIN}"  # closed by who started it
@@ -206,7 +206,7 @@ def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path) -> None:
     assert line == "Error: the package mcp, 2.3 or newer, is missing: pip install 'mcp>=2.3,<3'"
 
 
-def test_without_a_database_it_says_so_and_goes_on(tmp_path: Path) -> None:
+def test_without_a_database_it_says_so_and_continues(tmp_path: Path) -> None:
     done = kronosbot("mcp", folder=tmp_path)  # its standard input is empty
     assert (done.returncode, done.stdout) == (0, "")
     [line] = done.stderr.splitlines()

@@ -106,7 +106,7 @@ def test_in_a_pod_s_terminal_a_person_reads_text(tmp_path: Path) -> None:
         os.close(terminal)
 
 
-def test_the_hub_s_stages_are_notes_of_the_step_and_no_secret_is_told(
+def test_the_hub_s_stages_are_notes_of_the_step_and_no_secret_is_reported(
     tmp_path: Path, postgres_url: str
 ) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": PASSWORD}
@@ -177,7 +177,7 @@ def test_a_signal_before_anything_is_imported_is_a_line_of_json_too(tmp_path: Pa
     assert (done.returncode, line["message"]) == (143, "Stopped by SIGTERM")
 
 
-def test_a_mistake_of_ours_is_told_with_its_traceback_in_one_line_and_in_the_report(
+def test_a_mistake_of_ours_is_reported_with_its_traceback_in_one_line_and_in_the_report(
     tmp_path: Path,
 ) -> None:
     program = (
@@ -250,7 +250,7 @@ def test_a_wrong_option_is_one_line_and_an_error_in_the_report(
 # the report as one document ---------------------------------------------------------------
 
 
-def test_the_report_as_json_holds_what_was_stored_and_what_became_of_each_ticker(
+def test_the_report_as_json_holds_what_was_stored_and_the_result_of_each_ticker(
     tmp_path: Path, space_url: str, postgres_url: str
 ) -> None:
     options = ["--source", "sample", "--horizon", "2", "--symbols", "MSFT,AAPL,ZZZZ", "--json"]

@@ -53,7 +53,7 @@ def test_a_paused_space_is_woken_looked_at_and_paused_again(tmp_path: Path, hub:
     code, out, err = space("wake", tmp_path, environ)
     assert code == 0, err
     assert err[0] == f"Waking {REPO} (PAUSED)"
-    assert any(": RUNNING after" in line for line in err), "progress is told"
+    assert any(": RUNNING after" in line for line in err), "progress is reported"
     boot = hub.boot_id()
     assert out[:2] == [
         f"Space    {REPO}: RUNNING",

@@ -102,7 +102,7 @@ def test_a_shard_without_tickers_touches_nothing(tmp_path: Path, hub: Hub, sqlit
     assert set(hub.actions()) <= {"runtime", "other"}, "it was looked whether it runs"
 
 
-def test_the_last_run_pauses_the_space_when_it_is_told_to_stop(
+def test_the_last_run_pauses_the_space_when_it_gets_a_signal(
     tmp_path: Path, hub: Hub, postgres_url: str
 ) -> None:
     environ = of_hub(hub, postgres_url)

@@ -1,6 +1,6 @@
 """A run was killed and its Space runs on; the next run ends before it wakes the Space.
 
-However it ends, the Space is paused, or the operator is told that it may still be running.
+However it ends, the Space is paused, or a message says that it may still be running.
 """
 
 import json

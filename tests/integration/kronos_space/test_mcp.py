@@ -91,7 +91,7 @@ def test_both_generations_of_clients_get_what_predict_gives(space: Server, mode:
     assert "not meant for trading" in result.content[0].text
 
 
-def test_events_and_the_status_are_told_in_words_and_as_documents(space: Server) -> None:
+def test_events_and_the_status_are_reported_in_words_and_as_documents(space: Server) -> None:
     asked = request(samples=50, events=["touch +2%", "drawdown above 5%"])
     result = called(space, "path_events", asked)
     assert [event["event"] for event in result.structured_content["events"]] == asked["events"]
@@ -123,7 +123,7 @@ def test_what_predict_refuses_is_an_error_of_the_tool_in_the_same_words(
     assert said in result["content"][0]["text"]
 
 
-def test_a_caller_without_the_key_is_told_so_before_anything_is_read(space: Server) -> None:
+def test_a_caller_without_the_key_is_refused_before_anything_is_read(space: Server) -> None:
     async def look(headers: dict[str, str]) -> None:
         async with assistant(space, headers=headers) as client:
             await client.list_tools()

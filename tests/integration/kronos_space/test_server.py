@@ -117,7 +117,7 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
         (["--host", "no.such.host.invalid"], {}, 1, "cannot listen on no.such.host.invalid"),
     ],
 )
-def test_what_keeps_it_from_starting_is_told_in_one_line(
+def test_what_keeps_it_from_starting_is_reported_in_one_line(
     log: Path, arguments: list[str], environ: dict[str, str], status: int, line: str
 ) -> None:
     ended, output = failed(log, "--port", "0", *arguments, **environ)
@@ -143,7 +143,7 @@ def test_where_the_log_is_json_a_failed_start_is_a_line_of_it(
     assert line["message"].startswith(message)
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(log: Path, space_url: str) -> None:
+def test_a_port_that_is_taken_is_reported_in_one_line(log: Path, space_url: str) -> None:
     port = int(space_url.rsplit(":", 1)[1])
     for level, way_out in (("", f"--port {port + 1}"), ("1", f"make serve PORT={port + 1}")):
         assert failed(log, "--port", str(port), MAKELEVEL=level) == (

@@ -203,7 +203,7 @@ def test_a_restart_that_failed_may_have_started_the_space_so_it_is_paused(
 
 
 @pytest.mark.parametrize("stage", ["BUILD_ERROR", "RUNTIME_ERROR", "CONFIG_ERROR", "NO_APP_FILE"])
-def test_a_failed_start_is_told_at_once_with_the_end_of_the_log(
+def test_a_failed_start_is_reported_at_once_with_the_end_of_the_log(
     hub: Hub, client: KronosClient, stage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.ends_as = stage
@@ -238,7 +238,7 @@ def test_a_space_that_never_comes_up_is_given_up_at_the_deadline_and_paused(
     assert hub.stage == "PAUSED"
 
 
-def test_a_pause_that_fails_is_an_error_and_is_told_loudly(
+def test_a_pause_that_fails_is_an_error_and_is_reported_loudly(
     hub: Hub, client: KronosClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -333,7 +333,7 @@ def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stage", ["PAUSED", "STOPPED", "BUILD_ERROR"])
-def test_without_a_token_a_space_that_nobody_can_wake_is_told_at_once(
+def test_without_a_token_a_space_that_nobody_can_wake_is_reported_at_once(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:
     hub.stage = stage

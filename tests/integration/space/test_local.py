@@ -77,7 +77,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Space).se
 """
 
 
-def test_a_space_that_is_killed_in_the_middle_is_told(
+def test_a_space_that_is_killed_in_the_middle_is_reported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     started: list[subprocess.Popen[str]] = []
@@ -106,7 +106,7 @@ print(json.dumps({"level": "ERROR", "message": "it broke", "exception": "Trace\\
 """
 
 
-def test_its_warnings_are_told_and_the_end_of_its_log_says_why_it_ended(
+def test_its_warnings_are_reported_and_the_end_of_its_log_says_why_it_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     popen = subprocess.Popen

@@ -320,7 +320,9 @@ def test_a_model_can_read_all_of_a_bot_and_change_nothing(market: Market, databa
     assert none == "No forecast of IBM that lies ahead is stored."
 
 
-def test_what_was_only_done_to_a_position_is_told_as_that(market: Market, database: str) -> None:
+def test_what_was_only_done_to_a_position_is_reported_as_that(
+    market: Market, database: str
+) -> None:
     bot = market.bot(Says, database, tickers=["AAPL", "IBM"], answers={"AAPL": 1})
     bot.run()
     market.write("AAPL", [9.8, 9.9, 10.1, 10.0])  # ten for one

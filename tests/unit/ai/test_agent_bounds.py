@@ -25,7 +25,7 @@ Serve = Callable[..., Asked]
 
 
 @pytest.mark.parametrize("run", [ask, ask_awaited])
-def test_an_answer_runs_only_so_many_tools_and_the_model_is_told(run: Any) -> None:
+def test_an_answer_runs_only_so_many_tools_and_the_model_gets_the_error(run: Any) -> None:
     number = MAX_CALLS + 100
     model = Scripted(
         answers=[wants(*[("double", {"number": n}) for n in range(number)]), AIMessage("ok")]

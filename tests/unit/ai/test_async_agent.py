@@ -265,7 +265,7 @@ def test_the_text_arrives_while_the_model_still_speaks(served: Serve) -> None:
     def on_text(piece: str) -> None:
         pieces.append(piece)
         threads.add(threading.get_ident())
-        heard.set()  # the server goes on only once a piece was heard
+        heard.set()  # the server waits until a piece was heard
 
     assert run_ai_with_tools("", "Twice two?", [double], on_text=on_text) == "Four."
     assert pieces == ["Fo", "ur", "."]
@@ -348,7 +348,7 @@ class OfNobody(BaseException):
         BaseExceptionGroup("", [OfNobody("odd")]),
     ],
 )
-def test_whatever_a_tool_raises_the_model_is_told(
+def test_whatever_a_tool_raises_the_model_gets_the_error(
     asking: Callable[..., str], way: str, error: BaseException
 ) -> None:
     if way != "function" and isinstance(error, asyncio.CancelledError | GeneratorExit):

@@ -161,7 +161,7 @@ def test_arguments_that_are_no_object_go_back_to_the_model(
         assert text.startswith("Error: the arguments cannot be read")
 
 
-def test_the_model_is_told_what_its_arguments_should_have_been(served: Serve) -> None:
+def test_the_model_reads_what_its_arguments_should_have_been(served: Serve) -> None:
     asked = served(calls(("double", "[1]")), says("ok"))
     assert whole(double) == "ok"
     [result] = [m for m in asked.bodies[1]["messages"] if m["role"] == "tool"]

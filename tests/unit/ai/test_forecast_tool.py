@@ -28,7 +28,7 @@ NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "pro
 
 @pytest.fixture
 def market(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Market:
-    """AAPL up to 2024-05-15; the tool is told of it, and of the database, by the environment."""
+    """AAPL up to 2024-05-15; the tool finds it, and the database, through the environment."""
     market = Market(tmp_path / "candles", today=TODAY)
     market.write("AAPL", [100.0 + i % 5 for i in range(41)])
     monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
@@ -48,7 +48,7 @@ def store(url: str, as_of: datetime = TODAY, **changes: Any) -> None:
         store_forecasts(session, [forecast])
 
 
-def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
+def test_a_stored_forecast_is_reported_with_all_that_it_says_and_does_not(
     market: Market, database: str
 ) -> None:
     store(database)
@@ -71,7 +71,9 @@ def test_a_stored_forecast_is_told_with_all_that_it_says_and_does_not(
     ]
 
 
-def test_events_that_the_job_asked_are_told_with_their_error(market: Market, database: str) -> None:
+def test_events_that_the_job_asked_are_reported_with_their_error(
+    market: Market, database: str
+) -> None:
     chance = EventChance("touch +2%", (0.2, 0.34), (0.11, 0.22), (0.33, 0.48))
     made = made_up("AAPL", TODAY, horizon=2, **NUMBERS)
     with get_db_session(database) as session:
@@ -137,7 +139,7 @@ def test_what_is_not_stored_comes_from_the_space(
     assert "Mon 2024-05-27" not in answer
 
 
-def test_without_a_space_an_old_forecast_is_told_as_old(market: Market, database: str) -> None:
+def test_without_a_space_an_old_forecast_is_reported_as_old(market: Market, database: str) -> None:
     store(database, as_of=TODAY - timedelta(days=2))
     answer = ask(symbol="AAPL", horizon=5)
     assert "AAPL, 3 trading days ahead" in answer

@@ -87,7 +87,7 @@ def test_each_tool_says_what_it_takes_and_gives_and_that_it_only_reads(sqlite_ur
     assert {name for name, uri in drawn.items() if uri == FAN} == {"forecast", "stored_forecast"}
 
 
-def test_a_stored_forecast_is_told_in_words_and_as_the_document_of_predict(
+def test_a_stored_forecast_is_reported_in_words_and_as_the_document_of_predict(
     market: Market, database: str
 ) -> None:
     store(database)
@@ -222,7 +222,7 @@ def test_without_a_database_each_tool_says_so_and_none_is_made(
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_file_that_is_no_database_is_told_in_a_line(market: Market, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database, but rather some notes " * 100)
     url = f"sqlite:///{tmp_path / 'notes.db'}"
     for name in ("tickers", "status", "track_record", "stored_forecast"):

@@ -591,7 +591,7 @@ def test_a_ticker_is_one_position_however_it_is_spelt(market: Market, sqlite_url
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
     bot.buy(" aapl ", 5_002.5)
     assert bot.portfolio == {"USD": 4_997.5, "AAPL": pytest.approx(50.0)}
-    with pytest.raises(TradeRefused, match="a ticker stands there twice"):
+    with pytest.raises(TradeRefused, match="a ticker is listed twice"):
         bot.rebalance({"AAPL": 0.5, "aapl": 0.5})
     bot.rebalance({"aapl": 0.0})
     assert bot.portfolio["AAPL"] == 0

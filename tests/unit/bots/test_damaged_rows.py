@@ -1,4 +1,4 @@
-"""Damaged rows of the bots' tables: each costs itself alone, and a line reports it."""
+"""Damaged rows of the bots' tables: each affects only itself, and a line reports it."""
 
 import logging
 from pathlib import Path

@@ -157,7 +157,7 @@ def test_a_short_period_does_not_lose_what_was_decided(exchange: Exchange, perio
     assert exchange.trades() == [("buy", "AAPL", 101.0, "16 13:30")]
 
 
-def test_what_the_candles_no_longer_reach_back_to_has_lapsed_and_is_told(
+def test_what_the_candles_no_longer_reach_back_to_has_lapsed_and_is_reported(
     exchange: Exchange,
 ) -> None:
     exchange.round("2024-05-15 22:00", answers=BUY)

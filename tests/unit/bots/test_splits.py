@@ -207,15 +207,17 @@ def test_dividends_of_before_an_edit_by_sql_are_not_credited_and_told(sqlite_url
     assert portfolio(sqlite_url)["USD"] == pytest.approx(12)
 
 
-@pytest.mark.parametrize(("symbol", "told"), [("AAPL", True), ("BTC-USD", False)])
+@pytest.mark.parametrize(("symbol", "reported"), [("AAPL", True), ("BTC-USD", False)])
 def test_a_round_says_that_dividends_are_not_known_where_there_may_be_some(
-    sqlite_url: str, tmp_path: Path, symbol: str, told: bool
+    sqlite_url: str, tmp_path: Path, symbol: str, reported: bool
 ) -> None:
     market = Market(tmp_path / "candles")
     market.write(symbol, [98.0, 99.0, 101.0, 100.0])
     market.bot(Says, sqlite_url, symbol=symbol, answers={symbol: 1}).run()
     said = f"{symbol}: the source tells of no dividends, and none are credited"
-    assert (said in market.bot(Says, sqlite_url, symbol=symbol, answers={}).run().remarks) is told
+    assert (
+        said in market.bot(Says, sqlite_url, symbol=symbol, answers={}).run().remarks
+    ) is reported
 
 
 def test_an_edit_by_hand_without_a_split_is_taken_as_it_is(sqlite_url: str) -> None:

@@ -285,7 +285,7 @@ def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
 # --- when Yahoo cannot be asked -----------------------------------------------------------
 
 
-def test_refused_by_yahoo_it_goes_on_with_the_cache_and_says_so(
+def test_refused_by_yahoo_it_continues_with_the_cache_and_says_so(
     nights: Nights, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = nights.history(MONDAY)

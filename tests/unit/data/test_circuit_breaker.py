@@ -14,7 +14,7 @@ from tradingbot.settings import Timeouts
 
 
 class Source:
-    """Answers, or raises, as it is told; knows when it was asked."""
+    """Answers, or raises, as configured; knows when it was asked."""
 
     def __init__(self, *outcomes: object) -> None:
         self.outcomes = list(outcomes)

@@ -314,7 +314,7 @@ def test_too_few_bars_are_counted_in_the_error(tmp_path: Path) -> None:
     assert len(csv_service(tmp_path, min_bars=10).history("SPY")) == 31
 
 
-def test_too_few_bars_say_what_became_of_the_others(tmp_path: Path) -> None:
+def test_too_few_bars_say_the_result_of_the_others(tmp_path: Path) -> None:
     write(tmp_path, "SPY.csv", [row.replace(",1", ",-1") for row in bars("2024-01-01", 40)])
     with pytest.raises(TooFewBars, match=r"SPY: 0 usable .* impossible prices: 40 of 40"):
         csv_service(tmp_path).history("SPY")

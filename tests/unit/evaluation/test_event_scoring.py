@@ -153,7 +153,7 @@ def test_a_split_since_the_forecast_changes_no_outcome_not_even_of_a_price(sqlit
     assert before == after
 
 
-def test_what_has_no_outcome_is_told_and_counts_in_no_score(sqlite_url: str) -> None:
+def test_what_has_no_outcome_is_reported_and_counts_in_no_score(sqlite_url: str) -> None:
     bars = candles("AAPL")
     days = bars.index[-8:]
     without = bars.drop([days[1], days[6]])

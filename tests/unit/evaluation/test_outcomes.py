@@ -128,7 +128,7 @@ def test_several_forecasts_of_one_session_are_several_steps(database: str) -> No
         store(database, row(2))
 
 
-def test_a_session_without_a_bar_is_told(database: str) -> None:
+def test_a_session_without_a_bar_is_reported(database: str) -> None:
     store(database, row(1), row(2))
     halted = history().drop(DAYS[1])
     found, unscored = read(database, halted)
@@ -137,7 +137,7 @@ def test_a_session_without_a_bar_is_told(database: str) -> None:
     assert unscored.text == "the target session has no bar"
 
 
-def test_a_forecast_from_a_bar_that_the_history_lacks_is_told(database: str) -> None:
+def test_a_forecast_from_a_bar_that_the_history_lacks_is_reported(database: str) -> None:
     store(database, row(1))
     [unscored] = read(database, history().drop(MONDAY))
     assert unscored.text == "the bar that it was made from is not in the history"
@@ -167,7 +167,7 @@ def test_candles_that_are_not_available_cost_one_ticker_only(database: str) -> N
     assert empty.text == "its candles are not available: none from 2022-12-04 on"
 
 
-def test_a_forecast_stored_without_all_its_quantiles_is_told(database: str) -> None:
+def test_a_forecast_stored_without_all_its_quantiles_is_reported(database: str) -> None:
     store(database, row(1), row(2, close_quantiles={"0.1": 49.0, "0.5": 50.0, "0.9": 51.0}))
     found, unscored = read(database)
     assert found.step.tolist() == [1]

@@ -101,7 +101,7 @@ def test_the_clients_frames_carry_the_record(
         assert client.forecast("AAPL", horizon=1).attrs["track_record"] == SENTENCE
 
 
-def test_a_ticker_with_a_separate_record_is_told_that(sqlite_url: str, made: Forecast) -> None:
+def test_a_ticker_with_a_separate_record_is_reported_that(sqlite_url: str, made: Forecast) -> None:
     give_record(sqlite_url, made)
     give_record(sqlite_url, made, symbol="AAPL", relative_mae=0.97)
     said = describe_track_record(made, lambda: get_db_session(sqlite_url))
@@ -212,7 +212,7 @@ def test_a_backtest_must_not_know_how_good_the_model_is_today(
 
 
 class Told(ProgressReporter):
-    """Keeps what it is told."""
+    """Keeps its messages."""
 
     def __init__(self) -> None:
         super().__init__(Console(file=StringIO()))

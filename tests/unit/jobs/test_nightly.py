@@ -282,7 +282,7 @@ def test_a_signal_between_a_commit_and_its_count_waits_for_the_count(
     assert stored(sqlite_url) == [("AAPL", 1), ("AAPL", 2)]
 
 
-def test_a_refused_key_is_told_before_candles_are_fetched(
+def test_a_refused_key_is_reported_before_candles_are_fetched(
     space: Any, data: DataService, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(client: SpaceClient) -> None:
@@ -462,7 +462,7 @@ def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
 
 
 class Told(ProgressReporter):
-    """Does something when it is told that the run waits."""
+    """Does something when the run reports that it waits."""
 
     def __init__(self, then: Callable[[], object]) -> None:
         super().__init__()

@@ -188,7 +188,7 @@ def test_rows_of_the_first_published_layout_have_no_known_age(database: str) -> 
 # the runs ---------------------------------------------------------------------------------
 
 
-def test_the_last_runs_are_told_newest_first_with_what_became_of_them(database: str) -> None:
+def test_the_last_runs_are_reported_newest_first_with_the_result_of_them(database: str) -> None:
     store(database, forecast("SPY", FRIDAY))
     now = utcnow().replace(microsecond=0)
     log_run(database, now - timedelta(days=3))
@@ -294,7 +294,7 @@ def empty(url: str) -> None:
         (first_layout, "next `kronosbot run` upgrades"),
     ],
 )
-def test_a_database_without_our_tables_is_told_in_a_sentence_and_left_as_it_is(
+def test_a_database_without_our_tables_is_reported_in_a_sentence_and_left_as_it_is(
     database: str, made_by: Callable[[str], None], says: str
 ) -> None:
     made_by(database)
@@ -367,7 +367,7 @@ def test_the_session_cannot_write(database: str) -> None:
 @pytest.mark.parametrize(
     ("today", "noted"), [(datetime(2026, 10, 30, 12), False), (datetime(2026, 11, 3, 12), True)]
 )
-def test_a_calendar_that_ends_within_60_days_is_told_and_is_no_problem(
+def test_a_calendar_that_ends_within_60_days_is_reported_and_is_no_problem(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, today: datetime, noted: bool
 ) -> None:
     from tradingbot.data.service import DataService
@@ -380,7 +380,7 @@ def test_a_calendar_that_ends_within_60_days_is_told_and_is_no_problem(
     assert (words in "\n".join(shown(status))) is noted
 
 
-# how it is told ---------------------------------------------------------------------------
+# how it is shown --------------------------------------------------------------------------
 
 
 def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: str) -> None:
@@ -455,7 +455,7 @@ def test_a_challenger_that_has_become_the_champion_is_listed_once(database: str)
     assert (model.name, model.challenger, model.tickers, model.fresh) == ("base", False, 1, 1)
 
 
-def test_what_a_challenger_has_earned_is_told_beside_the_champion(database: str) -> None:
+def test_what_a_challenger_has_earned_is_shown_next_to_the_champion(database: str) -> None:
     key = ("mini", "", "1d")
     taught = replace(
         untaught(3), sessions=90, forecasts=400, until=np.datetime64("2024-03-01", "s")

@@ -121,7 +121,7 @@ def test_a_run_notes_how_far_last_closes_are_read_off() -> None:
     assert details["reconstruction_error"] == pytest.approx(0.02)
 
 
-def test_what_the_space_said_is_told_once_with_the_tickers_that_it_concerns() -> None:
+def test_what_the_space_said_is_reported_once_with_the_tickers_that_it_concerns() -> None:
     odd = replace(forecast("A", 1.0), warnings=("a gap",))
     tickers = {
         "A": TickerOutcome("stored", odd),

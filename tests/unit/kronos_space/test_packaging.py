@@ -96,7 +96,9 @@ names = st.lists(st.text(letters, min_size=1, max_size=12), min_size=1, max_size
     kind=st.sampled_from(["file", "link", "link to a folder", "fifo"]),
 )
 @example(junk="secrets.env", kind="link")
-def test_nothing_is_uploaded_because_it_lies_there(served: Path, junk: str, kind: str) -> None:
+def test_nothing_is_uploaded_because_it_is_in_the_folder(
+    served: Path, junk: str, kind: str
+) -> None:
     path = served / junk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

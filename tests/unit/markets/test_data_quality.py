@@ -393,7 +393,7 @@ def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> 
         "ES=F",
     ],
 )
-def test_wall_times_of_the_exchange_are_told_from_utc_and_daily_ones_are_sessions(
+def test_wall_times_of_the_exchange_are_distinguished_from_utc_and_daily_ones_are_sessions(
     symbol: str, end: str
 ) -> None:
     known = sessions_of(symbol)
@@ -484,7 +484,7 @@ def test_targets_are_the_next_real_sessions(symbol: str, day_in: date, count: in
     assert pd.DatetimeIndex(found[: len(real)]).equals(pd.DatetimeIndex(real).as_unit("us"))
 
 
-def test_a_calendar_that_ends_with_the_year_goes_on_by_its_weekdays() -> None:
+def test_a_calendar_that_ends_with_the_year_continues_by_its_weekdays() -> None:
     monday = day("2027-01-04")
     assert next_sessions("600519.SS", day("2026-12-31"), 3)[1:] == [monday, day("2027-01-05")]
     assert session_close("600519.SS", monday) == day("2027-01-04T07:00")

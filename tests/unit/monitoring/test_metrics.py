@@ -108,7 +108,7 @@ RUNS: dict[str, tuple[list[Run], dict[str, float]]] = {
 
 
 @pytest.mark.parametrize(("runs", "expected"), RUNS.values(), ids=RUNS)
-def test_runs_are_told_by_the_newest_of_each_shard(
+def test_runs_are_reported_by_the_newest_of_each_shard(
     runs: list[Run], expected: dict[str, float]
 ) -> None:
     found = series(Snapshot(status=status(*runs)))

@@ -158,7 +158,7 @@ def test_each_ending_of_a_run_has_its_headline() -> None:
     assert said[2].document["exit_code"] == 143
 
 
-def test_a_challenger_that_failed_is_told_without_a_secret() -> None:
+def test_a_challenger_that_failed_is_reported_without_a_secret() -> None:
     challengers = (
         ChallengerOutcome("kronos-small", stored=1, tickers=1),
         ChallengerOutcome("kronos-base", tickers=1, failure="it said k3y-of-space"),

@@ -147,7 +147,7 @@ COMMANDS = [
 
 
 @pytest.mark.slow
-def test_every_command_goes_on_beside_damaged_rows(
+def test_every_command_continues_with_damaged_rows(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One of each column's, and columns of JSON that hold none."""

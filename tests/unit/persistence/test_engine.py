@@ -760,7 +760,7 @@ class TestADatabaseOutOfReach:
             ("me:secret@one:5432,two/bots", "?host=HOST1:5432&host=HOST2:5432"),
         ],
     )
-    def test_whose_address_is_another_programs_is_told_what_to_write(
+    def test_whose_address_is_another_programs_gets_a_line_on_what_to_write(
         self, address: str, hint: str
     ) -> None:
         assert hint in self.refusal(f"postgresql://{address}", ConfigError)

@@ -379,7 +379,7 @@ class TestVintages:
     complete = replace(forecast(close=100.0), bars_hash="bbbb")
     corrected = replace(forecast(close=101.0, made_at=TUESDAY), bars_hash="cccc")
 
-    def test_replace_the_prediction_and_stand_beside_each_other_in_the_ledger(
+    def test_replace_the_prediction_and_are_next_to_each_other_in_the_ledger(
         self, database: str
     ) -> None:
         store(database, self.unfinished)
@@ -452,7 +452,7 @@ WIDE = {f"{level:g}": 90 + 20 * level for level in QUANTILE_LEVELS}
         ),
     ],
 )
-def test_a_damaged_row_is_told_in_one_line_and_never_served(
+def test_a_damaged_row_is_reported_in_one_line_and_never_served(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, damage: dict[str, Any], said: str
 ) -> None:
     store(sqlite_url, forecast())

@@ -135,7 +135,7 @@ def test_a_lock_file_of_another_version_is_no_obstacle(
     path.write_text(text)
     with open_lock(sqlite_url, RUN) as lock:
         assert str(lock.held_by()) == (text if told is None else told)
-        assert lock.is_held() is None, "that cannot be told"
+        assert lock.is_held() is None, "that is unknown"
         assert lock.try_exclusive()
         assert lock.held_by().process == os.getpid()
 
@@ -223,7 +223,9 @@ def test_a_lost_connection_does_not_disturb_who_lets_go_or_tries(postgres_url: s
         assert first.try_exclusive(), "over a new connection"
 
 
-def test_a_database_in_memory_needs_no_lock_and_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_database_in_memory_needs_no_lock_and_a_missing_folder_is_reported(
+    tmp_path: Path,
+) -> None:
     with ExitStack() as stack:
         locks = [stack.enter_context(open_lock("sqlite://", RUN)) for _ in range(2)]
         assert all(lock.try_exclusive() for lock in locks)

@@ -137,7 +137,7 @@ def test_a_view_of_somebodys_is_named_and_nothing_is_changed(postgres_url: str) 
     with connected(postgres_url) as connection:
         connection.execute(text("CREATE VIEW mine AS SELECT symbol FROM kronos_forecasts"))
     with (
-        pytest.raises(DatabaseError, match=r"^mine would go on reading"),
+        pytest.raises(DatabaseError, match=r"^mine would keep reading"),
         connected(postgres_url) as connection,
     ):
         partition_ledger(connection, NOW)

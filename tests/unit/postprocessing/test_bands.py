@@ -225,7 +225,7 @@ def test_stored_factors_are_read_back_and_too_little_record_changes_none(
         *(("until", value) for value in ("yesterday", "")),
     ],
 )
-def test_a_damaged_row_is_told_and_its_pool_left_out(
+def test_a_damaged_row_is_reported_and_its_pool_left_out(
     sqlite_url: str, column: str, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     key = key_of(forecast("AAPL"))
@@ -429,7 +429,7 @@ def test_a_calibration_that_fails_is_a_warning_and_the_bands_stay_raw(
 
 
 @pytest.mark.parametrize("mistake", [ZeroDivisionError("oops"), InvalidRequestError("oops")])
-def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night_goes_on(
+def test_a_mistake_in_the_calibration_is_logged_with_its_traceback_and_the_night_continues(
     mistake: Exception,
     space_url: str,
     sqlite_url: str,

@@ -258,7 +258,7 @@ def test_a_challenger_has_no_challengers_and_a_forgotten_one_is_none(ledger: str
     ],
     ids=range(5),
 )
-def test_damaged_challengers_are_told_and_all_is_learnt_again(
+def test_damaged_challengers_are_reported_and_all_is_learnt_again(
     database: str,
     learnt_of_ledger: Combination,
     damage: object,

@@ -433,7 +433,7 @@ def as_text(column: str, value: str) -> Callable[[Session], Any]:
     ],
     ids=range(17),
 )
-def test_a_damaged_row_is_told_and_not_used_and_the_night_learns_all_again(
+def test_a_damaged_row_is_reported_and_not_used_and_the_night_learns_all_again(
     sqlite_url: str,
     known: Combination,
     damage: Callable[[Session], Any],

@@ -393,7 +393,7 @@ def test_shares_that_are_none_are_left_out_of_the_chart(sqlite_url: str, damaged
     assert [shares[0] for shares in found.shares] == pytest.approx([0.2])
 
 
-def test_chances_of_events_stand_beside_what_happened(sqlite_url: str) -> None:
+def test_chances_of_events_are_next_to_what_happened(sqlite_url: str) -> None:
     past = Past(["AAPL", "GOOG"], sessions=40, horizon=2).store(sqlite_url)
     assert "Do events happen" not in shown(sqlite_url).everything
     key = ("symbol", "interval", "model_name", "as_of", "target_date", "model_revision",

@@ -131,7 +131,7 @@ def test_a_retry_after_that_is_a_date_is_the_time_until_then(zone: str) -> None:
     assert 2.9 * 3600 < seconds <= 3 * 3600
 
 
-def test_what_happens_before_each_wait_is_told() -> None:
+def test_what_happens_before_each_wait_is_reported() -> None:
     told: list[int] = []
 
     def note(state: RetryCallState) -> None:

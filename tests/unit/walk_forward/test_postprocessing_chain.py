@@ -62,7 +62,7 @@ def test_each_link_of_the_chain_is_better_than_the_one_before(walked: Chain) -> 
         assert link.skill_low <= link.crps_skill <= link.skill_high
 
 
-def test_the_shares_at_the_end_and_the_worst_ticker_are_told(walked: Chain) -> None:
+def test_the_shares_at_the_end_and_the_worst_ticker_are_reported(walked: Chain) -> None:
     assert list(walked.shares) == list(FORECASTERS)
     assert sum(walked.shares.values()) == pytest.approx(1)
     assert walked.shares["kronos"] == min(walked.shares.values())  # its bands are too narrow
@@ -89,7 +89,7 @@ def test_no_link_looks_ahead(path: Path) -> None:
     assert (before[0]["combined"][~known] != after[0]["combined"][~known]).any()
 
 
-def test_a_file_of_an_earlier_version_is_read_and_goes_on_with_its_columns(
+def test_a_file_of_an_earlier_version_is_read_and_continues_with_its_columns(
     path: Path, tmp_path: Path
 ) -> None:
     old = tmp_path / "old.csv"

@@ -139,7 +139,7 @@ def test_closes_that_a_crash_left_unfinished_are_written_again(path: Path, kept:
     assert beside.read_bytes() == whole
 
 
-def test_the_file_holds_forecasts_alone_and_the_closes_lie_beside_it(path: Path) -> None:
+def test_the_file_holds_forecasts_alone_and_the_closes_are_next_to_it(path: Path) -> None:
     write(path, forecast(MONDAY))
     assert [line.split(",")[4] for line in path.read_text().splitlines()] == ["step", "1", "2"]
     closes = pd.read_csv(path.with_name("backtest.closes.csv"), index_col="as_of", parse_dates=True)
@@ -236,21 +236,21 @@ def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
     assert training_counts(read_rows(path)) == {"unknown": 4}
 
 
-def test_a_folder_that_is_not_there_is_told_before_anything_is_done(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no folder .*missing"):
         ResultsFile(tmp_path / "missing" / "backtest.csv").check_place()
     ResultsFile(tmp_path / "backtest.csv").check_place()
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere/b\.csv cannot be written: No such file"):
         ResultsFile(tmp_path / "nowhere" / "b.csv").open_for(SETTINGS)
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         ResultsFile(tmp_path)
 
 
-def test_a_file_without_forecasts_is_told(path: Path) -> None:
+def test_a_file_without_forecasts_is_reported(path: Path) -> None:
     with pytest.raises(ConfigError, match="is not there; `kronosbot backtest` makes such files"):
         read_rows(path)
     path.touch()

@@ -79,7 +79,7 @@ def test_an_unknown_dtype_is_named() -> None:
         Engine(load_checkpoint(str(NANO)), dtype="float16")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_a_freed_buffer_is_had_again_without_asking_the_kernel() -> None:
     def page_faults() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -284,7 +284,7 @@ def test_callers_are_served_in_turn_the_smallest_request_first(
     assert gate.calls == [[0], [10, 20], [30, 11], [21, 12], [22, 13], [14, 15]]
 
 
-def test_a_long_series_is_interrupted_for_a_small_one_and_then_goes_on(
+def test_a_long_series_is_interrupted_for_a_small_one_and_then_continues(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 0.0)

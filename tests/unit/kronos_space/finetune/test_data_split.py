@@ -40,6 +40,6 @@ def test_too_few_days_on_a_side_are_one_line_with_the_way_out(until: date, told:
     assert "give" in str(refused.value)
 
 
-def test_no_candles_at_all_are_told() -> None:
+def test_no_candles_at_all_are_reported() -> None:
     with pytest.raises(FinetuneError, match="there are no candles"):
         split(DAYS[:0], None, 5)

@@ -90,7 +90,7 @@ def test_the_same_command_gives_the_same_weights_whatever_happens_after_until(
     assert known == later
 
 
-def test_a_training_that_was_stopped_is_a_checkpoint_and_goes_on_to_the_same_weights(
+def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_weights(
     job: run.Job, tmp_path: Path
 ) -> None:
     whole = replace(job, out=tmp_path / "whole")
@@ -137,7 +137,7 @@ def test_what_another_command_wrote_is_left_alone(
         ({"symbols": ("AAA-USD",)}, 5, "there are no candles"),  # whose closes never move
     ],
 )
-def test_what_can_have_no_verdict_is_told_before_the_training(
+def test_what_can_have_no_verdict_is_reported_before_the_training(
     job: run.Job, tmp_path: Path, change: Mapping[str, Any], horizon: int, told: str
 ) -> None:
     path = tmp_path / "candles" / "AAA-USD.csv"
@@ -160,7 +160,7 @@ def no_file_above(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [1_000, 60_000, 90_000])  # which the state outgrows by and by
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+def test_a_full_disk_is_one_line_and_the_same_command_continues(
     job: run.Job, tmp_path: Path, size: int
 ) -> None:
     with no_file_above(size), pytest.raises(FinetuneError, match="cannot be written: ") as refused:
@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("step", [0, 5, 20])
-def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+def test_a_training_that_was_killed_continues_to_the_same_weights(
     job: run.Job, tmp_path: Path, step: int
 ) -> None:
     """At a validation, before what it found is on disk."""

@@ -1,4 +1,4 @@
-"""The loss is that of the model as it forecasts; the loop can stop, go on, and be repeated."""
+"""The loss is that of the model as it forecasts; the loop can stop, continue, and be repeated."""
 
 import copy
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_weights() -> None:
+def test_a_training_that_was_stopped_continues_to_the_same_weights() -> None:
     whole, stopped = fresh(), Progress()
     trained(whole, RECIPE, Progress())
     trained(fresh(), RECIPE, stopped, steps=2 * RECIPE.every)

@@ -93,6 +93,6 @@ def test_validation_windows_count_their_last_bars() -> None:
     assert set(windows.lead.tolist()) == {BARS - VALIDATION_AHEAD}
 
 
-def test_tickers_with_too_few_bars_are_told_with_the_longest() -> None:
+def test_tickers_with_too_few_bars_are_reported_with_the_longest() -> None:
     with pytest.raises(FinetuneError, match=r"no ticker has 5000 bars up to .*the longest has"):
         training_windows(SERIES, SPANS, 5000, 10, np.random.default_rng(0), TOKENIZER)

@@ -140,7 +140,7 @@ def test_after_a_split_that_the_history_hides_paths_start_from_the_last_close(
         (-3.0, 1.0, "too low to anchor them"),
     ],
 )
-def test_a_reconstruction_that_is_far_off_is_told_and_one_near_zero_not_used(
+def test_a_reconstruction_that_is_far_off_is_reported_and_one_near_zero_not_used(
     close: float, factor: float, says: str | None
 ) -> None:
     found = reconstruction(100.0, close, anchored=True)

@@ -74,7 +74,7 @@ def test_ordinary_candles_have_no_warning(interval, times, targets):
         ("1d", SESSIONS, "interval 1d, but the bars are 1 hour apart"),
     ],
 )
-def test_bars_of_another_interval_are_told(interval, times, words):
+def test_bars_of_another_interval_are_reported(interval, times, words):
     assert oddities(history(times), interval=interval, targets=None) == [words]
 
 
@@ -87,7 +87,7 @@ def test_bars_of_another_interval_are_told(interval, times, words):
         (weekdays(200), weekdays(300)[-5:], "bars between them are missing"),
     ],
 )
-def test_targets_that_do_not_follow_are_told(times, targets, words):
+def test_targets_that_do_not_follow_are_reported(times, targets, words):
     [warning] = oddities(history(times), interval=None, targets=Times(targets, None))
     assert words in warning
 
@@ -111,7 +111,7 @@ HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest from 2025-01-14T07:00 to 08
         (Times(weekdays(200), None), "2025-10-07T20:00", ["2 bars from row 198 on"]),
     ],
 )
-def test_bars_of_the_future_and_one_that_is_not_over_are_told(times, now, words):
+def test_bars_of_the_future_and_one_that_is_not_over_are_reported(times, now, words):
     candles = History(times, history(count=200).values)
     found = oddities(candles, interval=None, targets=None, now=np.datetime64(now))
     assert len(found) == bool(words)
@@ -136,7 +136,7 @@ def test_more_missing_days_than_holidays_are_counted(times, words):
 
 @pytest.mark.parametrize("at", [40, 150, 199])
 @pytest.mark.parametrize("factor", [2.0, 3.0, 20.0, 1 / 10, 100.0, 1 / 100])
-def test_a_break_of_scale_is_told_with_its_row_and_factor(factor, at):
+def test_a_break_of_scale_is_reported_with_its_row_and_factor(factor, at):
     odd = history()
     odd.values[at:, :4] /= factor
     odd.values[at:, 4] *= factor

@@ -206,7 +206,7 @@ def test_a_market_that_opens_on_sunday_evening_and_ends_on_friday_is_learnt() ->
     assert ahead == [*moments[-3:], weekend, *(weekend + timedelta(hours=h) for h in (1, 2))]
 
 
-def test_hours_whose_clock_drifts_are_spaced_plainly_and_that_is_told() -> None:
+def test_hours_whose_clock_drifts_are_spaced_plainly_and_that_is_reported() -> None:
     moments = [datetime(2026, 3, 2) + n * timedelta(hours=1, seconds=7) for n in range(200)]
     times = parse_times([moment.isoformat() for moment in moments])
     ahead, warning = inferred_times(times, 2)

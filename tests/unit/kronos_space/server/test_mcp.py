@@ -32,7 +32,7 @@ def error_of(answer: Any) -> str:
     return said
 
 
-def test_the_bounds_of_the_service_are_told_in_words(
+def test_the_bounds_of_the_service_are_reported_in_words(
     nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = create_app(Settings(max_work=60), checkpoint=nano_checkpoint)
@@ -54,7 +54,7 @@ def test_the_bounds_of_the_service_are_told_in_words(
         assert ask(client).status_code == 503
 
 
-def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_goes_on(
+def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_continues(
     nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("mcp", "mcp.server", "mcp.server.streamable_http_manager"):

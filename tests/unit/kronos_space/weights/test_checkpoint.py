@@ -105,7 +105,7 @@ def test_a_description_without_a_context_is_refused(folder: Path) -> None:
         load_checkpoint(str(folder))
 
 
-def test_a_truncated_file_is_told(folder: Path) -> None:
+def test_a_truncated_file_is_reported(folder: Path) -> None:
     path = folder / "model" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:100_000])
 
