@@ -128,7 +128,7 @@ def _only_passes_on(part: ast.stmt) -> bool:
     match part:
         case ast.Import() | ast.ImportFrom():
             return True
-        case ast.Assign(targets=[ast.Name(id="__all__" | "__version__" | "_HOMES")]):
+        case ast.Assign(targets=[ast.Name(id="__all__" | "__version__" | "_MODULES")]):
             return True
         case ast.FunctionDef(name="__getattr__" | "__dir__"):
             return True

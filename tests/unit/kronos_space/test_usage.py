@@ -9,7 +9,7 @@ from kronos_space.deployment.commands import app
 def test_the_list_of_commands_has_whole_sentences() -> None:
     said = CliRunner().invoke(app, ["--help"]).output
     assert "..." not in said
-    assert "say whether that made it better." in " ".join(said.split())
+    assert "test whether it improved." in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
