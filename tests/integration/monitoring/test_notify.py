@@ -70,7 +70,7 @@ def test_notify_sends_a_test_message(tmp_path: Path) -> None:
             "Error: KRONOS_NOTIFY (webhook): the message was not taken: it answered 403"
         )
         assert "s3cret" not in refused.stderr
-    for arguments, words in ((["--test"], "KRONOS_NOTIFY is not set"), ([], "say --test")):
+    for arguments, words in ((["--test"], "KRONOS_NOTIFY is not set"), ([], "give --test")):
         done = kronosbot("notify", *arguments, folder=tmp_path)
         assert done.returncode == 2
         assert words in done.stderr
