@@ -5,33 +5,42 @@
 
 Prints markdown on stdout, and what it is doing on stderr. Storing is timed in pairs, into an empty
 database and into the large one in turn, so that a busy machine hurts both; the commands are
-processes of their own, from start to end.
+processes of their own, from start to end. Scores are timed with closes at hand, as they are after a
+night's fetch.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from statistics import median
 
+import numpy as np
+import pandas as pd
 import psycopg2
 
 from benchmarks._support import cpu, postgres, say, table, timed
+from tradingbot.evaluation.scoring import score
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.persistence.engine import get_db_session, init_db
 from tradingbot.persistence.forecasts import store_forecasts
 
 TICKERS, STEPS, ROUNDS = 2000, 5, 5
 NOW = datetime(2026, 11, 27)
+OLDEST = NOW - timedelta(days=3000)  # close
 FILL = """
     INSERT INTO kronos_forecasts
       (symbol, interval, model_name, model_revision, as_of, target_date, bars_hash,
        prediction_made_at, horizon_days, last_close, predicted_open, predicted_high, predicted_low,
        predicted_close, predicted_volume, close_quantiles, prob_up, samples)
     SELECT 'T' || ticker, '1d', 'NeoQuasar/Kronos-mini', 'f4e6869', day, day + step * interval '1 day',
-      'a1b2c3d4e5f6', day, step, 100.123, 100.123, 101.123, 99.123, 100.123, 1e6, %(quantiles)s, 0.55, 50
+      'a1b2c3d4e5f6', day, step, 100.123, 100.123, 101.123, 99.123,
+      99.623 + (ticker * 7 + session) %% 11 * 0.1, 1e6, (%(quantiles)s)[1 + (ticker + session) %% 20]::jsonb,
+      0.55, 50
     FROM generate_series(%(first)s, %(last)s) session,
       LATERAL (SELECT timestamp '2026-11-20' - session * interval '1 day') days(day),
       generate_series(1, %(tickers)s) ticker, generate_series(1, %(steps)s) step
@@ -50,6 +59,9 @@ def main() -> None:
         filled = timed(lambda: fill(large, sessions))
         say("storing in turn")
         rates = store_in_turn(empty, large)
+        say("scoring")
+        whole = scored(large, until=NOW - timedelta(days=3), resume=False)
+        nightly = scored(large, until=NOW - timedelta(days=2), resume=True)
         rows = [
             ["rows in the ledger", f"{count(large):,}"],
             ["size, index included", size(large)],
@@ -58,6 +70,8 @@ def main() -> None:
             ["the same: large", f"{median(rates[1]):.2f} s"],
             ["rate, of the empty one's", f"{median(ratios(rates)):.0%}"],
             ["`kronosbot status`", f"{command(large, 'status'):.1f} s"],
+            ["all of it scored (`kronosbot score`)", f"{whole:.0f} s"],
+            ["scored at the end of a night", f"{nightly:.1f} s"],
             ["`kronosbot partition`", f"{command(large, 'partition'):.1f} s"],
         ]
         after = store_in_turn(empty, large, first=ROUNDS)
@@ -70,16 +84,35 @@ def main() -> None:
 
 
 def fill(url: str, sessions: int) -> None:
-    quantiles = "{" + ", ".join(f'"{level:g}": 100.12345678901234' for level in QUANTILE_LEVELS)
+    quantiles = [_quantiles(0.05 * number) for number in range(1, 21)]
     connection = psycopg2.connect(url)
     connection.autocommit = True
     with connection.cursor() as cursor:
         for first in range(1, sessions + 1, 20):
             some = {"first": first, "last": min(first + 19, sessions)}
-            shape = {"tickers": TICKERS, "steps": STEPS, "quantiles": quantiles + "}"}
+            shape = {"tickers": TICKERS, "steps": STEPS, "quantiles": quantiles}
             cursor.execute(FILL, {**some, **shape})
         cursor.execute("VACUUM ANALYZE kronos_forecasts")
     connection.close()
+
+
+def _quantiles(width: float) -> str:
+    """Bands of this width at all levels, with as many digits as a model's."""
+    prices = {
+        f"{level:g}": 100.12345678901 + width * 10 * (level - 0.5) for level in QUANTILE_LEVELS
+    }
+    return json.dumps(prices)
+
+
+def scored(url: str, *, until: datetime, resume: bool) -> float:
+    """Seconds of scoring all tickers with closes up to this day."""
+
+    def closes(symbol: str, interval: str, since: datetime) -> pd.Series:  # noqa: ARG001
+        moves = np.random.default_rng(int(symbol[1:])).normal(0, 0.012, (until - OLDEST).days + 1)
+        days = pd.date_range(OLDEST, until)
+        return pd.Series(100 * np.exp(np.cumsum(moves)), index=days).loc[since:]
+
+    return timed(lambda: score(partial(get_db_session, url), closes, resume=resume))
 
 
 def store_in_turn(empty: str, large: str, *, first: int = 0) -> tuple[list[float], list[float]]:

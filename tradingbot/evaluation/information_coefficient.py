@@ -1,26 +1,73 @@
 """Information coefficient: cross-sectional correlation of predicted and realised returns."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tradingbot.evaluation.metric_sums import SUMS
 from tradingbot.typing import Floats
+
+Moves = tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]  # keys, predicted and actual returns
 
 MIN_TICKERS = 5  # with a forecast of the same session and step
 _ROUNDING = 1e-20  # a share of the squares that equal values may differ by
 _CHUNK = 100_000  # forecasts whose ranks are in memory
 
 
-def correlations(
-    keys: NDArray[np.int64], moves: Sequence[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]]
-) -> Floats:
+_PRINT = [SUMS.index(name) for name in ("n", "error", "naive", "actual")]
+
+
+@dataclass(frozen=True)
+class Correlations:
+    """Correlations that were computed before, each with a fingerprint of its forecasts.
+
+    Attributes:
+        rows: (k, 7) key, four sums over all tickers' forecasts of that session and step, the
+            correlation and that of ranks. While the sums are the same to the last bit, so are the
+            forecasts and outcomes.
+    """
+
+    rows: Floats
+
+    @classmethod
+    def none(cls) -> "Correlations":
+        return cls(np.empty((0, 3 + len(_PRINT))))
+
+    @classmethod
+    def of(cls, keys: NDArray[np.int64], sums: Floats, known: Floats) -> "Correlations":
+        """Of `known` (k, 2), and the sums (k, len(SUMS)) beside them."""
+        return cls(np.column_stack([keys.view("float64"), sums[:, _PRINT], known]))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Correlations":
+        """From what `packed` returned; none if it is damaged."""
+        width = 8 * (3 + len(_PRINT))
+        return cls.none() if len(data) % width else cls(np.frombuffer(data).reshape(-1, width // 8))
+
+    def packed(self) -> bytes:
+        return self.rows.tobytes()
+
+    def still_true(self, keys: NDArray[np.int64], sums: Floats) -> Floats:
+        """(k, 2): those of these keys, as far as they depend on the same sums; else infinity."""
+        found = np.full((len(keys), 2), np.inf)
+        before = np.ascontiguousarray(self.rows[:, 0]).view("int64")
+        if len(before):
+            at = np.minimum(np.searchsorted(before, keys), len(before) - 1)
+            same = (before[at] == keys) & (self.rows[at, 1:-2] == sums[:, _PRINT]).all(axis=1)
+            found[same] = self.rows[at[same], -2:]
+        return found
+
+
+def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
     """(k, 2): the correlation of predicted with actual returns, and that of their ranks, by key.
 
-    keys: (k,) ascending, each a session and step; moves: for each ticker its keys, predicted and
-    actual returns. NaN where fewer than MIN_TICKERS have the key, or nothing differs.
+    keys: (k,) ascending, each a session and step; moves: of each ticker, also of other keys. NaN
+    where fewer than MIN_TICKERS have the key, or nothing differs.
     """
+    moves = [_of_keys(keys, *part) for part in moves]
     key = np.concatenate([part[0] for part in moves])
     order = np.argsort(key, kind="stable")
     cell = np.searchsorted(keys, key[order])
@@ -39,6 +86,18 @@ def correlations(
         found[first:last, 1] = _correlation(index, _ranks(index, x), _ranks(index, y), last - first)
         first = last
     return found
+
+
+def _of_keys(
+    keys: NDArray[np.int64], key: NDArray[np.int64], predicted: NDArray[Any], actual: NDArray[Any]
+) -> Moves:
+    """The moves that have one of these keys."""
+    wanted = keys[np.minimum(np.searchsorted(keys, key), len(keys) - 1)] == key
+    return (
+        (key, predicted, actual)
+        if wanted.all()
+        else (key[wanted], predicted[wanted], actual[wanted])
+    )
 
 
 def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> Floats:

@@ -1,4 +1,4 @@
-"""What each forecast adds to the sums that the metrics are computed from."""
+"""The sums that the metrics are computed from, and the losses that are summed."""
 
 from typing import Any
 
@@ -44,43 +44,11 @@ def walk_losses(one: ForecastOutcomes) -> Floats:
     return np.column_stack(losses)
 
 
-def sums_of(one: ForecastOutcomes, walks: Floats) -> Floats:
-    """(n, len(SUMS)): what each forecast adds, beside `walks`, its `walk_losses`."""
-    actual, quantiles, raw = one.actual, one.quantiles, one.raw_quantiles
-    loss, raw_loss = crps(actual, quantiles), crps(actual, raw)
-    walk, ewma = walks.T
-    compared = ~np.isnan(walk)  # there was enough of a past to walk on from, for both walks
-    moved = (one.mean != 1) & (actual != 1)
-    inside, raw_inside, width = [], [], []
-    for low, high in (_band(bounds) for bounds in BANDS.values()):
-        inside.append((quantiles[:, low] <= actual) & (actual <= quantiles[:, high]))
-        raw_inside.append((raw[:, low] <= actual) & (actual <= raw[:, high]))
-        width.append(quantiles[:, high] - quantiles[:, low])
-    columns = [
-        np.ones(len(one)),
-        abs(one.mean - actual),
-        abs(1 - actual),
-        loss,
-        raw_loss,
-        abs(actual),
-        compared,
-        np.where(compared, loss, 0),
-        np.where(compared, walk, 0),
-        np.where(compared, ewma, 0),
-        moved,
-        moved & ((one.mean > 1) == (actual > 1)),
-        *inside,
-        *raw_inside,
-        *width,
-    ]
-    return np.column_stack(columns).astype("float64")
-
-
 def by_key(
     keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
     """The distinct keys, ascending; the sums (k, len(SUMS)) and the newest origin of each."""
-    if not len(keys):
+    if (np.diff(keys) > 0).all():
         return keys, sums, origins
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
@@ -89,6 +57,6 @@ def by_key(
     return keys[starts], added, np.maximum.reduceat(origins[order], starts)
 
 
-def _band(bounds: tuple[float, float]) -> tuple[int, int]:
-    low, high = bounds
-    return LEVELS.index(low), LEVELS.index(high)
+def band_edges(bounds: tuple[float, float]) -> list[int]:
+    """The places of a band's lower and upper edge among LEVELS."""
+    return [LEVELS.index(level) for level in bounds]

@@ -124,7 +124,7 @@ def resolve_outcomes(
     for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
         of_ticker = list(group)
         first = min(part.first_as_of for part in of_ticker)
-        past = _closes(closes, symbol, interval, first - BEFORE)
+        past = known_closes(closes, symbol, interval, first - BEFORE)
         for part in of_ticker:
             if isinstance(past, DataError):
                 reason = UnresolvedReason.NO_CANDLES
@@ -141,7 +141,10 @@ def closes_of(data: "DataService") -> Closes:
     return lambda symbol, interval, since: data.closes(symbol, interval=interval, since=since)
 
 
-def _closes(closes: Closes, symbol: str, interval: str, since: datetime) -> pd.Series | DataError:
+def known_closes(
+    closes: Closes, symbol: str, interval: str, since: datetime
+) -> pd.Series | DataError:
+    """The closes in the order of time, or why there are none."""
     try:
         found = closes(symbol, interval, since)
     except DataError as error:
@@ -154,45 +157,93 @@ def _closes(closes: Closes, symbol: str, interval: str, since: datetime) -> pd.S
 def _joined(
     part: LedgerPart, rows: LedgerRows, past: pd.Series
 ) -> Iterator[ForecastOutcomes | Unresolved]:
+    resolved = resolve(part, rows, past)
+    yield from resolved.outcomes
+    yield from resolved.unresolved()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The forecasts of one ticker by one model, joined with the realised closes.
+
+    Attributes:
+        part: Of the ledger.
+        outcomes: One a revision.
+        as_of: (m,) of the forecasts without an outcome.
+        reason: (m,) why they have none: places in REASONS.
+        newest: The newest bar.
+    """
+
+    part: LedgerPart
+    outcomes: list[ForecastOutcomes]
+    as_of: Times
+    reason: NDArray[np.int64]
+    newest: np.datetime64
+
+    def unresolved(self) -> Iterator[Unresolved]:
+        """Forecasts without an outcome, one a reason."""
+        for reason, count in count_reasons(self.reason).items():
+            ended = reason == UnresolvedReason.CANDLES_END
+            detail = f"{pd.Timestamp(self.newest):%Y-%m-%d}" if ended else ""
+            yield Unresolved(self.part.symbol, self.part.model_name, reason, count, detail)
+
+
+REASONS = (  # the first that is true counts
+    UnresolvedReason.NOT_YET,
+    UnresolvedReason.NO_ORIGIN,
+    UnresolvedReason.CANDLES_END,
+    UnresolvedReason.NO_TARGET,
+    UnresolvedReason.NO_QUANTILES,
+)
+
+
+def count_reasons(reason: NDArray[np.int64]) -> dict[UnresolvedReason, int]:
+    """How often each of REASONS is there, by their places."""
+    return {REASONS[index]: n for index, n in sorted(Counter(reason.tolist()).items())}
+
+
+def resolve(part: LedgerPart, rows: LedgerRows, past: pd.Series) -> Resolved:
+    """Join these rows of `part` with all known closes of its ticker."""
     times = past.index.to_numpy().astype("datetime64[s]")
     prices = past.to_numpy(dtype="float64")
     start, has_start = positions(times, rows.as_of)
     end, has_end = positions(times, rows.target)
     newest = times[-1]
     complete = complete_until(part.symbol, part.interval, newest)
-    reasons = {  # the first that is true counts
-        UnresolvedReason.NOT_YET: rows.target > complete,
-        UnresolvedReason.NO_ORIGIN: ~has_start,
-        UnresolvedReason.CANDLES_END: rows.target > newest,
-        UnresolvedReason.NO_TARGET: ~has_end,
-        UnresolvedReason.NO_QUANTILES: np.isnan(rows.raw_quantiles.sum(axis=1)),
-    }
-    scored = ~np.any(list(reasons.values()), axis=0)
+    reasons = np.stack(  # in the order of REASONS
+        [
+            rows.target > complete,
+            ~has_start,
+            rows.target > newest,
+            ~has_end,
+            np.isnan(rows.raw_quantiles.sum(axis=1)),
+        ]
+    )
+    scored = ~reasons.any(axis=0)
+    outcomes = []
     for revision in dict.fromkeys(rows.revision[scored]):
         these = scored & (rows.revision == revision)
-        yield ForecastOutcomes(
-            symbol=part.symbol,
-            model_name=part.model_name,
-            model_revision=revision,
-            interval=part.interval,
-            as_of=rows.as_of[these],
-            target=rows.target[these],
-            step=rows.step[these],
-            mean=rows.mean[these],
-            quantiles=rows.quantiles[these],
-            raw_quantiles=rows.raw_quantiles[these],
-            prob_up=rows.prob_up[these],
-            actual=prices[end[these]] / prices[start[these]],
-            past=past,
-            calibrated_quantiles=rows.calibrated_quantiles[these],
-            combined_quantiles=rows.combined_quantiles[these],
+        outcomes.append(
+            ForecastOutcomes(
+                symbol=part.symbol,
+                model_name=part.model_name,
+                model_revision=revision,
+                interval=part.interval,
+                as_of=rows.as_of[these],
+                target=rows.target[these],
+                step=rows.step[these],
+                mean=rows.mean[these],
+                quantiles=rows.quantiles[these],
+                raw_quantiles=rows.raw_quantiles[these],
+                prob_up=rows.prob_up[these],
+                actual=prices[end[these]] / prices[start[these]],
+                past=past,
+                calibrated_quantiles=rows.calibrated_quantiles[these],
+                combined_quantiles=rows.combined_quantiles[these],
+            )
         )
-    which = np.argmax(list(reasons.values()), axis=0)[~scored]
-    for index, count in sorted(Counter(which.tolist()).items()):
-        reason = list(reasons)[index]
-        ended = reason == UnresolvedReason.CANDLES_END
-        detail = f"{pd.Timestamp(newest):%Y-%m-%d}" if ended else ""
-        yield Unresolved(part.symbol, part.model_name, reason, count, detail)
+    which = np.argmax(reasons, axis=0)[~scored]
+    return Resolved(part, outcomes, rows.as_of[~scored], which, newest)
 
 
 def positions(times: Times, wanted: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

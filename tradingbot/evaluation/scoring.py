@@ -8,36 +8,33 @@ that is stopped loses none; what it would have replaced stays until the next one
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 from sqlalchemy.orm import Session
 
-from tradingbot.evaluation.metric_sums import walk_losses
-from tradingbot.evaluation.metrics import ForecastMetrics, MetricAccumulator
-from tradingbot.evaluation.outcomes import (
-    Closes,
-    ForecastOutcomes,
-    Unresolved,
-    UnresolvedReason,
-    resolve_outcomes,
-)
-from tradingbot.persistence.ledger import count_tickers
+from tradingbot.evaluation.information_coefficient import Correlations
+from tradingbot.evaluation.matured import MaturedForecasts
+from tradingbot.evaluation.maturing import MaturedPart, matured_parts
+from tradingbot.evaluation.measures import SessionSums, measure
+from tradingbot.evaluation.metrics import MetricAccumulator
+from tradingbot.evaluation.outcomes import Closes, Unresolved, UnresolvedReason
+from tradingbot.persistence.matured import forget_others, read_correlations, store_correlations
 from tradingbot.persistence.models import ALL_SESSIONS, ALL_STEPS, ALL_SYMBOLS, SERVED
+from tradingbot.persistence.open_forecasts import ledger_keys
 from tradingbot.persistence.scores import delete_scores_before, last_scored_at, store_scores
 from tradingbot.runtime.clock import utcnow
 from tradingbot.runtime.progress import ProgressReporter
-from tradingbot.typing import Floats, SessionFactory
+from tradingbot.typing import SessionFactory
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
-_BATCH = 2000  # rows a transaction
+_BATCH = 500  # rows that are measured and stored at a time
 
 Record = tuple[str, str, str]  # model, its revision, interval
-Measured = tuple[int, int, ForecastMetrics]  # of this step and window
+Summed = tuple[int, int, SessionSums]  # of this step and window
 
 
 @dataclass
@@ -72,26 +69,32 @@ def score(
     *,
     model: str | None = None,
     symbols: Collection[str] | None = None,
+    resume: bool = False,
     reporter: ProgressReporter | None = None,
 ) -> Scoring:
     """Recompute and store the record of all models and tickers, or of one and some.
 
-    The record of all tickers together is left alone where only some are counted. Scores of deleted
-    forecasts are deleted; those of a ticker whose candles are not available now stay.
+    With `resume`, only forecasts that are not settled are read from the ledger; the rest was kept.
+    The record is the same (see `maturing`). The record of all tickers together is left alone where
+    only some are counted. Scores of deleted forecasts are deleted; those of a ticker whose candles
+    are not available now stay.
     """
     run = _ScoringRun(sessions, utcnow())
+    with sessions() as session:
+        parts = ledger_keys(session, symbols=symbols)
+        if model is None and symbols is None:
+            forget_others(session, [part.key for part in parts])
     if reporter is not None:
-        with sessions() as session:
-            total = count_tickers(session, model=model, symbols=symbols)
-        reporter.step("score", "Scoring", total=total)
-    every = resolve_outcomes(sessions, closes, model=model, symbols=symbols)
-    for _, of_ticker in groupby(every, lambda one: one.symbol):
+        tickers = {part.symbol for part in parts if model in (None, part.model_name)}
+        reporter.step("score", "Scoring", total=len(tickers))
+    every = matured_parts(sessions, closes, parts, model=model, resume=resume)
+    for _, of_ticker in groupby(every, lambda one: one.part.symbol):
         for one in of_ticker:
             run.add(one)
         if reporter is not None:
             reporter.advance()
     if symbols is None:
-        run.add_totals()
+        run.add_totals(keep_correlations=model is None)
     run.store()
     with sessions() as session:
         delete_scores_before(
@@ -114,84 +117,82 @@ class _ScoringRun:
         self.found = Scoring()
         self.without_candles: set[str] = set()  # tickers
         self._sessions = sessions
-        self._totals: dict[tuple[Record, str], MetricAccumulator] = {}  # by forecast, too
-        self._rows: list[dict[str, Any]] = []
+        self._totals: dict[Record, dict[str, MetricAccumulator]] = {}  # by forecast
+        self._rows: list[tuple[dict[str, Any], SessionSums]] = []  # key, and what is measured
 
-    def add(self, one: ForecastOutcomes | Unresolved) -> None:
+    def add(self, one: MaturedPart) -> None:
         """Count in these forecasts; their rows are stored once there are enough for a batch."""
-        if isinstance(one, ForecastOutcomes):
-            self._add_outcomes(one)
-        elif one.reason == UnresolvedReason.NOT_YET:
-            self.found.waiting += one.n
-        else:
-            self.found.unscored.append(one)
-            if one.reason == UnresolvedReason.NO_CANDLES:
-                self.without_candles.add(one.symbol)
+        for unresolved in one.unresolved:
+            if unresolved.reason == UnresolvedReason.NOT_YET:
+                self.found.waiting += unresolved.n
+                continue
+            self.found.unscored.append(unresolved)
+            if unresolved.reason == UnresolvedReason.NO_CANDLES:
+                self.without_candles.add(unresolved.symbol)
+        for revision, matured in one.by_revision.items():
+            if len(matured):
+                record = one.part.model_name, revision, one.part.interval
+                self._add_matured(record, one.part.symbol, matured)
 
-    def add_totals(self) -> None:
+    def add_totals(self, *, keep_correlations: bool) -> None:
         """Add the rows of all tickers together."""
-        for record in self.found.records:
-            parts = {name: total for (of, name), total in self._totals.items() if of == record}
-            for forecast in _worth_telling(parts):
-                self._rows += self._counted(record, forecast, ALL_SYMBOLS, parts[forecast])
+        for record, totals in self._totals.items():
+            for forecast in _worth_telling(totals):
+                self._note(record, forecast, ALL_SYMBOLS, _by_step_and_window(totals[forecast]))
+        if keep_correlations:
+            known = {
+                record: totals[SERVED].correlations().packed()
+                for record, totals in self._totals.items()
+            }
+            with self._sessions() as session:
+                store_correlations(session, known)
 
     def store(self) -> None:
-        """Store the rows that are not stored yet."""
-        if self._rows:
-            with self._sessions() as session:
-                store_scores(session, self._rows)
-            self._rows = []
+        """Measure and store the rows that are not stored yet."""
+        if not self._rows:
+            return
+        measured = measure([sums for _, sums in self._rows])
+        rows = [
+            {**key, **vars(measures), "scored_at": self.scored_at}
+            for (key, _), measures in zip(self._rows, measured, strict=True)
+        ]
+        self._rows = []
+        with self._sessions() as session:
+            store_scores(session, rows)
 
-    def _add_outcomes(self, one: ForecastOutcomes) -> None:
-        record = _record(one)
-        self.found.scored += len(one)
-        self.found.tickers.add(one.symbol)
+    def _add_matured(self, record: Record, symbol: str, matured: MaturedForecasts) -> None:
+        self.found.scored += len(matured)
+        self.found.tickers.add(symbol)
         self.found.records.add(record)
-        walks = walk_losses(one)
-        of_ticker = {SERVED: MetricAccumulator.of(one, walks)}
-        for forecast, part, its_walks in _parts(one, walks):
-            of_ticker[forecast] = MetricAccumulator.of(part, its_walks, ranked=False)
-        for forecast, tally in of_ticker.items():
-            total = self._totals.setdefault((record, forecast), MetricAccumulator())
+        if record not in self._totals:
+            with self._sessions() as session:
+                known = Correlations.unpacked(read_correlations(session, record))
+            self._totals[record] = {SERVED: MetricAccumulator(known)}
+        totals = self._totals[record]
+        of_ticker = {
+            kind: MetricAccumulator.of_matured(matured.of_kind(kind), ranked=kind == SERVED)
+            for kind in matured.losses
+        }
+        for kind, tally in of_ticker.items():
+            total = totals.setdefault(kind, MetricAccumulator())
             total += tally
-        for forecast in _worth_telling(of_ticker):
-            self._rows += self._counted(record, forecast, one.symbol, of_ticker[forecast])
+        for kind in _worth_telling(of_ticker):
+            tally = of_ticker[kind]
+            by = _by_step_and_window(tally) if kind == SERVED else _whole(tally)
+            self._note(record, kind, symbol, by)
         if len(self._rows) >= _BATCH:
             self.store()
 
-    def _counted(
-        self, record: Record, forecast: str, symbol: str, tally: MetricAccumulator
-    ) -> Iterator[dict[str, Any]]:
-        whole = forecast != SERVED and symbol != ALL_SYMBOLS
-        measured = [_whole(tally)] if whole else _by_step_and_window(tally)
-        for step, window, measures in measured:
-            yield {
+    def _note(self, record: Record, forecast: str, symbol: str, sums: Iterable[Summed]) -> None:
+        for step, window, some in sums:
+            key = {
                 **dict(zip(("model_name", "model_revision", "interval"), record, strict=True)),
                 "symbol": symbol,
                 "step": step,
                 "last_sessions": window,
                 "forecast": forecast,
-                **vars(measures),
-                "scored_at": self.scored_at,
             }
-
-
-def _record(one: ForecastOutcomes) -> Record:
-    return one.model_name, one.model_revision, one.interval
-
-
-def _parts(one: ForecastOutcomes, walks: Floats) -> Iterator[tuple[str, ForecastOutcomes, Floats]]:
-    """The names of what was served's parts, and the forecasts that have them, with their walks."""
-    for name, quantiles in (
-        ("raw", one.raw_quantiles),
-        ("calibrated", one.calibrated_quantiles),
-        ("combined", one.combined_quantiles),
-    ):
-        if quantiles is None:
-            continue
-        known = np.flatnonzero(np.isfinite(quantiles).all(axis=1))
-        if len(known):
-            yield name, replace(one, quantiles=quantiles)[known], walks[known]
+            self._rows.append((key, some))
 
 
 def _worth_telling(forecasts: Collection[str]) -> Collection[str]:
@@ -199,20 +200,21 @@ def _worth_telling(forecasts: Collection[str]) -> Collection[str]:
     return [SERVED] if {*forecasts} == {SERVED, "raw"} else forecasts
 
 
-def _whole(tally: MetricAccumulator) -> Measured:
-    return ALL_STEPS, ALL_SESSIONS, tally.measures()
+def _whole(tally: MetricAccumulator) -> Iterator[Summed]:
+    yield ALL_STEPS, ALL_SESSIONS, tally.by_session()
 
 
-def _by_step_and_window(tally: MetricAccumulator) -> Iterator[Measured]:
+def _by_step_and_window(tally: MetricAccumulator) -> Iterator[Summed]:
     """For each step and window that there are forecasts of."""
-    # a window that holds them all has the measures of ALL_SESSIONS, the first
-    windows = [window for window in WINDOWS if window < tally.sessions()]
+    sessions = tally.sessions()
     for step in (ALL_STEPS, *tally.steps()):
-        known = {window: tally.measures(step or None, window or None) for window in windows}
+        whole = tally.by_session(step or None)
         for window in WINDOWS:
-            of_window = known.get(window, known[ALL_SESSIONS])
-            if of_window.n:  # else there is no such target in the newest sessions
-                yield step, window, of_window
+            # a window that holds them all has the measures of ALL_SESSIONS
+            narrow = window != ALL_SESSIONS and window < len(sessions)
+            some = whole.since(int(sessions[-window])) if narrow else whole
+            if len(some.sums):  # else there is no such target in the newest sessions
+                yield step, window, some
 
 
 def _forecasts(count: int) -> str:

@@ -41,23 +41,41 @@ def anytime_skill_interval(
     central limit theory and asymptotic confidence sequences"); e-values of score differences:
     Choe and Ramdas (2024), Henzi and Ziegel (2022).
     """
-    sessions = len(losses)
-    if sessions < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
-        return None
+    [low], [high] = (
+        found.tolist() for found in anytime_skill_intervals(losses[None], yardstick[None], overlap)
+    )
+    return None if math.isnan(low) else (low, high)
+
+
+def anytime_skill_intervals(
+    losses: Floats, yardstick: Floats, overlap: int
+) -> tuple[Floats, Floats]:
+    """Return `anytime_skill_interval` of each row of (series, sessions): its ends; NaN: None."""
+    series, sessions = losses.shape
+    most = _greatest_square(sessions / overlap)
+    if sessions < max(MIN_SESSIONS_TO_TEST, 3 * overlap) or not math.isfinite(most):
+        return np.full(series, np.nan), np.full(series, np.nan)
     independent = sessions / overlap
-    most = _greatest_square(independent)
-    ours, theirs = float(losses.mean()), float(yardstick.mean())
-    if theirs <= 0 or nearly_constant(losses - ours / theirs * yardstick, scale=abs(theirs)):
-        return None
+    ours, theirs = losses.mean(axis=1), yardstick.mean(axis=1)
+    known = theirs > 0
+    ratio = ours / np.where(known, theirs, 1)
+    known &= ~nearly_constant(losses - ratio[:, None] * yardstick, scale=abs(theirs))
     # independent (r theirs - ours)² <= most var(r yardstick - losses), a quadratic in r = 1 - s
-    (var_ours, covariance), (_, var_theirs) = np.cov(losses, yardstick).tolist()
+    off, its = losses - ours[:, None], yardstick - theirs[:, None]
+    var_ours, covariance, var_theirs = (
+        np.einsum("bi,bi->b", one, other) / (sessions - 1)
+        for one, other in ((off, off), (off, its), (its, its))
+    )
     square = independent * theirs**2 - most * var_theirs
     middle = independent * theirs * ours - most * covariance
     constant = independent * ours**2 - most * var_ours
-    if not square > 0:  # also where `most` is infinite
-        return None
-    half = math.sqrt(max(0.0, middle**2 - square * constant))
-    return 1 - (middle + half) / square, 1 - (middle - half) / square
+    known &= square > 0
+    half = np.sqrt(np.maximum(0.0, middle**2 - square * constant))
+    low, high = (
+        np.where(known, 1 - end / np.where(known, square, 1), np.nan)
+        for end in (middle + half, middle - half)
+    )
+    return low, high
 
 
 def mean_is_positive(total: float, squares: float, sessions: int, *, overlap: int) -> bool:

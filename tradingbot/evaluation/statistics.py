@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tradingbot.typing import Floats
+from tradingbot.typing import Flags, Floats
 
 MIN_SESSIONS_TO_TEST = 30  # fewer tell nothing about a difference
 MIN_SESSIONS_TO_RESAMPLE = 20  # fewer tell nothing about how far a figure may be off
@@ -36,18 +36,27 @@ def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | 
     Source: Diebold and Mariano (1995); Lazarus, Lewis, Stock and Watson (2018) for the equally
     weighted cosines (EWC) and their number.
     """
-    n = len(worse)
-    if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap) or nearly_constant(worse):
-        return None, None
+    [statistic], [p_value] = (
+        found.tolist() for found in diebold_mariano_each(worse[None], overlap)
+    )
+    return (None, None) if math.isnan(statistic) else (statistic, p_value)
+
+
+def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
+    """Return `diebold_mariano` of each row of (series, sessions); NaN: too little."""
+    series, n = worse.shape
+    statistics, p_values = np.full(series, np.nan), np.full(series, np.nan)
+    if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
+        return statistics, p_values
     if overlap == 1:
-        degrees, variance = n - 1, float(worse.var(ddof=1))
+        degrees, variance = n - 1, worse.var(axis=1, ddof=1)
     else:
         degrees = max(1, min(int(0.4 * n ** (2 / 3)), n // (3 * overlap)))
-        variance = float(np.mean((_slowest_cosines(n, degrees) @ worse) ** 2) * 2 / n)
-    if variance <= 0:
-        return None, None
-    statistic = float(worse.mean() / math.sqrt(variance / n))
-    return statistic, student_p_value(statistic, degrees)
+        variance = np.mean((worse @ _slowest_cosines(n, degrees).T) ** 2, axis=1) * 2 / n
+    usable = ~nearly_constant(worse) & (variance > 0)
+    statistics[usable] = worse[usable].mean(axis=1) / np.sqrt(variance[usable] / n)
+    p_values[usable] = _student_p_values(statistics[usable], degrees)
+    return statistics, p_values
 
 
 @lru_cache(maxsize=32)  # tickers share their sessions, and so the lengths
@@ -58,9 +67,16 @@ def _slowest_cosines(n: int, count: int) -> Floats:
     return cosines
 
 
-def nearly_constant(values: Floats, scale: float = 0.0) -> bool:
-    """Whether values differ by rounding only, seen beside the greatest of them or `scale`."""
-    return float(np.ptp(values)) <= 1e-9 * max(scale, float(np.abs(values).max()))
+def nearly_constant(values: Floats, scale: Floats | float = 0.0) -> Flags:
+    """Whether values differ by rounding only, seen beside the greatest of them or `scale`.
+
+    Args:
+        values: (series, n), each series of its own.
+        scale: (series,), or one for all.
+    """
+    greatest = np.maximum(scale, np.abs(values).max(axis=1))
+    constant: Flags = np.ptp(values, axis=1) <= 1e-9 * greatest
+    return constant
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:
@@ -92,33 +108,52 @@ def share_interval(
 
     Source: Newey and West (1987) for the variance; the effective sample size is Kish's (1965).
     """
-    total = float(moves.sum())
-    share = float(hits.sum()) / total
-    independent = total / overlap
-    deviation = hits - share * moves
-    sessions = len(moves)
+    [low], [high] = (found.tolist() for found in share_intervals(hits[None], moves[None], overlap))
+    return low, high
+
+
+def share_intervals(hits: Floats, moves: Floats, overlap: int) -> tuple[Floats, Floats]:
+    """Return `share_interval` of each row of (series, sessions): lower and upper ends."""
+    total = moves.sum(axis=1)
+    share = hits.sum(axis=1) / total
+    deviation = hits - share[:, None] * moves
+    sessions = moves.shape[1]
     variance = _newey_west(deviation, overlap) * sessions**2 / (sessions - 1) / total**2
-    if variance > 0 and 0 < share < 1:
-        independent = min(independent, share * (1 - share) / variance)
-    return wilson_interval(share, max(1.0, independent))
+    varies = (variance > 0) & (share > 0) & (share < 1)
+    spread = share * (1 - share) / np.where(varies, variance, 1)
+    independent = np.where(varies, np.minimum(total / overlap, spread), total / overlap)
+    return _wilson_intervals(share, np.maximum(1.0, independent))
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
     """Return the 95 % interval of a share seen in `n` independent cases; Wilson (1927)."""
+    [low], [high] = (
+        found.tolist() for found in _wilson_intervals(np.array([share]), np.array([n]))
+    )
+    return low, high
+
+
+def _wilson_intervals(share: Floats, n: Floats) -> tuple[Floats, Floats]:
     middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
 
 
 def student_p_value(statistic: float, degrees: int) -> float:
     """Return P(|T| > |statistic|) of Student's t, by the trapezoidal rule."""
+    return float(_student_p_values(np.array([statistic]), degrees)[0])
+
+
+def _student_p_values(statistics: Floats, degrees: int) -> Floats:
     if degrees > 1000:
-        return 2 * NormalDist().cdf(-abs(statistic))
+        return np.array([2 * NormalDist().cdf(-abs(one)) for one in statistics.tolist()])
     # t = sqrt(degrees) tan(angle) has a density of cos(angle) ^ (degrees - 1)
-    angle = math.atan(abs(statistic) / math.sqrt(degrees))
+    angle = np.arctan(np.abs(statistics) / math.sqrt(degrees))
     tail = np.cos(np.linspace(angle, math.pi / 2, 1001)) ** (degrees - 1)
     norm = math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2)) * math.sqrt(math.pi)
-    return min(1.0, float(np.trapezoid(tail)) * (math.pi / 2 - angle) / 1000 * 2 / norm)
+    areas = np.trapezoid(tail, axis=0) * (math.pi / 2 - angle) / 1000
+    p_values: Floats = np.minimum(1.0, areas * 2 / norm)
+    return p_values
 
 
 def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
@@ -151,17 +186,19 @@ def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
     return low, high
 
 
-def _newey_west(deviation: Floats, overlap: int) -> float:
+def _newey_west(deviation: Floats, overlap: int) -> Floats:
     """The variance of a mean of overlapping errors, times their number, with falling weights."""
-    weighted = sum(
-        (1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)
+    weighted: Floats = sum(
+        ((1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)),
+        start=np.zeros(len(deviation)),
     )
     return _autocovariance(deviation, 0) + 2 * weighted
 
 
-def _autocovariance(deviation: Floats, lag: int) -> float:
-    n = len(deviation)
-    return float(deviation[lag:] @ deviation[: n - lag]) / n
+def _autocovariance(deviation: Floats, lag: int) -> Floats:
+    n = deviation.shape[1]
+    found: Floats = np.einsum("bi,bi->b", deviation[:, lag:], deviation[:, : n - lag]) / n
+    return found
 
 
 def _times_drawn(count: int, block: int, draws: int) -> Floats:

@@ -171,7 +171,7 @@ def score_forecasts(
                     return
             known = data.by_the_wall_clock()
             with timer.phase("score"):
-                scoring.score(database.sessions, closes_of(known), reporter=reporter)
+                scoring.score(database.sessions, closes_of(known), resume=True, reporter=reporter)
                 score_events(database.sessions, bars_of(known))
     except KronosError as error:
         reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import false, func, inspect, select, text, tuple_
+from sqlalchemy import false, func, inspect, select, tuple_
 from sqlalchemy.orm import Session
 
 from tradingbot.forecast import Forecast
 from tradingbot.markets.calendars import sessions_between
 from tradingbot.persistence.forecasts import CloseAt, latest_stored
+from tradingbot.persistence.loose_scan import for_each_key
 from tradingbot.persistence.models import KronosForecast, KronosPrediction
 
 
@@ -38,18 +39,6 @@ def newest_forecasts(session: Session) -> list[NewestForecast]:
 
 
 _KEY = "model_name, interval, symbol"
-# Each next key by one look into the primary key's index, where DISTINCT would read every row.
-_LOOSE_SCAN = """
-    WITH RECURSIVE keys AS (
-      (SELECT symbol, interval, model_name FROM {table} ORDER BY 1, 2, 3 LIMIT 1)
-      UNION ALL
-      SELECT following.* FROM keys, LATERAL (
-        SELECT symbol, interval, model_name FROM {table}
-        WHERE (symbol, interval, model_name) > (keys.symbol, keys.interval, keys.model_name)
-        ORDER BY 1, 2, 3 LIMIT 1
-      ) following
-    )
-"""
 _NEWEST_OF_EACH = """
     SELECT model_name, interval, symbol, newest.as_of, newest.role FROM keys, LATERAL (
       SELECT as_of, {role} AS role FROM kronos_forecasts ledger
@@ -66,8 +55,8 @@ def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
     known_role = "challenger" in {column["name"] for column in there}  # not in an old schema
     key = ledger.model_name, ledger.interval, ledger.symbol
     if session.connection().dialect.name == "postgresql":
-        scan = _LOOSE_SCAN.format(table=ledger.__tablename__) + _NEWEST_OF_EACH
-        query: Any = text(scan.format(role="challenger" if known_role else "false")).columns(
+        newest = _NEWEST_OF_EACH.format(role="challenger" if known_role else "false")
+        query: Any = for_each_key(ledger.__tablename__, newest).columns(
             *key, ledger.as_of, ledger.challenger
         )
     else:  # SQLite takes the role from the row of the maximum
@@ -83,7 +72,7 @@ def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, st
     """Every model, interval and symbol of a table whose primary key begins with the three."""
     query: Any = select(table.model_name, table.interval, table.symbol).distinct()
     if session.connection().dialect.name == "postgresql":
-        query = text(f"{_LOOSE_SCAN.format(table=table.__tablename__)} SELECT {_KEY} FROM keys")
+        query = for_each_key(table.__tablename__, f"SELECT {_KEY} FROM keys")
     return [(model, interval, symbol) for model, interval, symbol in session.execute(query)]
 
 

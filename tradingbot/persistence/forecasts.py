@@ -25,6 +25,7 @@ from tradingbot.persistence.forecast_rows import (
     prediction_row,
     vintage_of,
 )
+from tradingbot.persistence.matured import forget_older
 from tradingbot.persistence.models import (
     HistoricData,
     KronosEvent,
@@ -74,6 +75,7 @@ def store_forecasts(
             vintages[(*key, *vintage)] = ledger_row(forecast, bar, challenger=challenger)
         for row in event_rows(forecast):
             chances[tuple(row[name] for name in EVENT_KEY)] = row
+    forget_older(session, forecasts)
     insert_new(session, KronosForecast, vintages.values(), over=damaged(KronosForecast))
     if challenger:
         return 0

@@ -2,20 +2,22 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from operator import attrgetter, eq
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Text, cast, func, select
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from tradingbot.errors import DataError
 from tradingbot.markets.data_quality import bar_closes
+from tradingbot.persistence.damage import EVERY_ROW
 from tradingbot.persistence.models import KronosForecast
 from tradingbot.persistence.quantile_arrays import decoded, where_known
+from tradingbot.persistence.row_ranges import YEARS
 from tradingbot.typing import Floats, SessionFactory, Times
 
 _CHUNK = 5000  # rows whose JSON is decoded at once
@@ -34,6 +36,11 @@ class LedgerPart:
     model_name: str
     first_as_of: datetime
     count: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Symbol, interval and model."""
+        return self.symbol, self.interval, self.model_name
 
 
 @dataclass(frozen=True)
@@ -81,32 +88,39 @@ def read_part(
 
     They are decoded after the transaction, because a server may end an idle transaction.
     """
-    query = (
-        select(
-            func.coalesce(_LEDGER.model_revision, ""),
-            _LEDGER.as_of,
-            _LEDGER.target_date,
-            _LEDGER.horizon_days,
-            _LEDGER.last_close,
-            _LEDGER.predicted_close,
-            _LEDGER.prob_up,
-            cast(_LEDGER.close_quantiles, Text),  # decoded together, which is faster
-            cast(_LEDGER.calibrated_quantiles, Text),
-            cast(_LEDGER.combined_quantiles, Text),
-            _LEDGER.prediction_made_at,
-        )
-        .where(
-            _LEDGER.symbol == part.symbol,
-            _LEDGER.interval == part.interval,
-            _LEDGER.model_name == part.model_name,
-            *_within(since, targets),
-        )
-        .order_by(_LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at)
+    query = select_rows(
+        _LEDGER.symbol == part.symbol,
+        _LEDGER.interval == part.interval,
+        _LEDGER.model_name == part.model_name,
+        *_within(since, targets),
     )
     with sessions() as session:
         rows = first_complete(part, session.execute(query).all())
-    if not rows:
-        return None
+    return rows_as_arrays(rows) if rows else None
+
+
+def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
+    """What `rows_as_arrays` needs of these forecasts, by symbol, `as_of`, target, time made."""
+    columns: list[Any] = [
+        func.coalesce(_LEDGER.model_revision, ""),
+        _LEDGER.as_of,
+        _LEDGER.target_date,
+        _LEDGER.horizon_days,
+        _LEDGER.last_close,
+        _LEDGER.predicted_close,
+        _LEDGER.prob_up,
+        cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
+        cast(_LEDGER.calibrated_quantiles, Text),
+        cast(_LEDGER.combined_quantiles, Text),
+        _LEDGER.symbol,
+        _LEDGER.prediction_made_at,
+    ]
+    order = _LEDGER.symbol, _LEDGER.as_of, _LEDGER.target_date, _LEDGER.prediction_made_at
+    return select(*columns).where(*which).order_by(*order)
+
+
+def rows_as_arrays(rows: Sequence[Any]) -> LedgerRows:
+    """From at least one row of `select_rows`."""
     chunks = [_columns(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
@@ -148,15 +162,6 @@ def _closed(part: LedgerPart, as_of: datetime) -> datetime:
     return closed
 
 
-def count_tickers(
-    session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
-) -> int:
-    """Return the number of tickers with a forecast in the ledger; arguments as in
-    `ledger_parts`."""
-    query = select(func.count(_LEDGER.symbol.distinct())).where(*_matching(model, symbols))
-    return session.scalar(query) or 0
-
-
 def has_forecasts(
     session: Session, *, model: str | None = None, symbols: Collection[str] | None = None
 ) -> bool:
@@ -177,7 +182,7 @@ def newest_of_tickers(
     """Return the newest `as_of` of each ticker that this model has forecast since `since`."""
     rows = session.execute(
         select(_LEDGER.symbol, func.max(_LEDGER.as_of).label("newest"))
-        .where(_LEDGER.model_name == model, _LEDGER.interval == interval, _LEDGER.as_of >= since)
+        .where(_LEDGER.model_name == model, _LEDGER.interval == interval, *_made_since(since))
         .group_by(_LEDGER.symbol)
     )
     return {row.symbol: row.newest for row in rows}
@@ -187,31 +192,43 @@ def challengers_since(session: Session, since: datetime, *, interval: str) -> li
     """Return the names of the models that have forecast as challengers since `since`, sorted."""
     models = session.scalars(
         select(_LEDGER.model_name)
-        .where(_LEDGER.challenger, _LEDGER.interval == interval, _LEDGER.as_of >= since)
+        .where(_LEDGER.challenger, _LEDGER.interval == interval, *_made_since(since))
         .distinct()
     )
     return sorted(models)
 
 
 def is_challenger(session: Session, model: str, interval: str) -> bool:
-    """Return whether the model's newest forecast was made as a challenger."""
-    newest: bool | None = session.scalar(
-        select(_LEDGER.challenger)
-        .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
-        .order_by(_LEDGER.prediction_made_at.desc())
-        .limit(1)
-    )
-    return bool(newest)
+    """Whether the model's newest forecast was one beside those that bots were given."""
+    newest = _of_newest(session, model, interval, _LEDGER.challenger)
+    return bool(newest and newest[0])
 
 
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
-    """Return the revision of the model's newest forecast, scored or not; None if unknown."""
-    return session.scalar(
-        select(_LEDGER.model_revision)
-        .where(_LEDGER.model_name == model, _LEDGER.interval == interval)
-        .order_by(_LEDGER.prediction_made_at.desc(), _LEDGER.model_revision)
-        .limit(1)
-    )
+    """Return the revision that has forecast last, scored or not; None if it is not known."""
+    newest = _of_newest(session, model, interval, _LEDGER.model_revision)
+    return newest[0] if newest else None
+
+
+def _of_newest(session: Session, model: str, interval: str, column: Any) -> Row[Any] | None:
+    """The smallest value of a column among the forecasts that were made last.
+
+    On Postgres the time is looked up first, by its index: together with the conditions that leave
+    out damaged rows, it takes reading the whole table for cheaper.
+    """
+    of_model = _LEDGER.model_name == model, _LEDGER.interval == interval
+    values = select(column).where(*of_model).limit(1)
+    made_at = _LEDGER.prediction_made_at
+    if session.connection().dialect.name != "postgresql":
+        return session.execute(values.order_by(made_at.desc(), column)).first()
+    times = select(func.max(made_at)).where(*of_model, made_at.between(*YEARS))
+    times = times.execution_options(**{EVERY_ROW: True})
+    newest = session.scalar(times)
+    while newest is not None:
+        if found := session.execute(values.where(made_at == newest).order_by(column)).first():
+            return found
+        newest = session.scalar(times.where(made_at < newest))  # those were all damaged
+    return None
 
 
 def _matching(model: str | None, symbols: Collection[str] | None) -> list[ColumnElement[bool]]:
@@ -219,6 +236,12 @@ def _matching(model: str | None, symbols: Collection[str] | None) -> list[Column
         *([] if model is None else [_LEDGER.model_name == model]),
         *([] if symbols is None else [_LEDGER.symbol.in_(list(symbols))]),
     ]
+
+
+def _made_since(as_of: datetime) -> list[ColumnElement[bool]]:
+    """Of this `as_of` or later, as an index can find them: no forecast is made before its bar."""
+    day_before = as_of - timedelta(days=1)  # a session's date begins before its midnight in UTC
+    return [_LEDGER.as_of >= as_of, _LEDGER.prediction_made_at >= day_before]
 
 
 def _within(since: datetime | None, targets: Targets | None) -> list[ColumnElement[bool]]:
@@ -231,7 +254,9 @@ def _within(since: datetime | None, targets: Targets | None) -> list[ColumnEleme
 
 def _columns(rows: Sequence[Any]) -> tuple[NDArray[Any], ...]:
     """Return the columns of LedgerRows."""
-    revision, as_of, target, step, last_close, close, prob_up, *texts, _ = zip(*rows, strict=True)
+    revision, as_of, target, step, last_close, close, prob_up, *texts, _, _ = zip(
+        *rows, strict=True
+    )
     raw, calibrated, combined = texts
     scale = np.array(last_close, dtype="float64")
     raw_quantiles = decoded(raw) / scale[:, None]

@@ -22,10 +22,12 @@ from tradingbot.persistence.columns import Base as Base
 from tradingbot.persistence.event_models import ALL_EVENTS as ALL_EVENTS
 from tradingbot.persistence.event_models import KronosEvent as KronosEvent
 from tradingbot.persistence.event_models import KronosEventScore as KronosEventScore
+from tradingbot.persistence.matured_models import KronosMatured as KronosMatured
+from tradingbot.persistence.matured_models import KronosMaturedPart as KronosMaturedPart
 from tradingbot.runtime.clock import utcnow
 
 # the newest migration; lets init_db see quickly that there is nothing to do
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 
 
 class KronosPrediction(Base):

@@ -11,7 +11,11 @@ from scipy import stats
 from tradingbot.evaluation.metrics import compute_metrics
 from tradingbot.evaluation.outcomes import LEVELS, ForecastOutcomes
 from tradingbot.evaluation.sequential_testing import anytime_skill_interval
-from tradingbot.evaluation.statistics import benjamini_hochberg, diebold_mariano
+from tradingbot.evaluation.statistics import (
+    benjamini_hochberg,
+    diebold_mariano,
+    diebold_mariano_each,
+)
 from tradingbot.evaluation.ticker_comparison import compare_tickers
 
 FIRST = datetime(2022, 1, 3)
@@ -59,13 +63,13 @@ def test_the_test_knows_from_the_days_how_many_windows_overlap(
     stride: int, overlap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    real = diebold_mariano
+    real = diebold_mariano_each
 
-    def listening(worse: np.ndarray, overlap: int) -> tuple[float | None, float | None]:
+    def listening(worse: np.ndarray, overlap: int) -> tuple[np.ndarray, np.ndarray]:
         asked.append(overlap)
         return real(worse, overlap)
 
-    monkeypatch.setattr("tradingbot.evaluation.metrics.diebold_mariano", listening)
+    monkeypatch.setattr("tradingbot.evaluation.measures.diebold_mariano_each", listening)
     found = compute_metrics([forecasts(stride=stride)])
     assert asked == [overlap]
     assert found.dm_p_value is not None

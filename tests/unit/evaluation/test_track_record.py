@@ -311,7 +311,7 @@ def test_a_database_that_goes_while_outcomes_are_read_is_a_warning_of_one_line(
     market: Market, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost = OperationalError("SELECT", {}, Exception("disk I/O\nerror"))
-    monkeypatch.setattr("tradingbot.evaluation.outcomes.ledger_parts", raising(lost))
+    monkeypatch.setattr("tradingbot.evaluation.scoring.ledger_keys", raising(lost))
     init_db(sqlite_url)
     told = night(market, sqlite_url)
     [warning] = told.warnings

@@ -482,7 +482,7 @@ def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[
     [
         "tradingbot.jobs.postprocessing.fit",
         "tradingbot.evaluation.outcomes._joined",
-        "tradingbot.evaluation.scoring.MetricAccumulator.of",
+        "tradingbot.evaluation.scoring.MetricAccumulator.of_matured",
         "tradingbot.persistence.ledger._columns",
     ],
 )

@@ -1,0 +1,205 @@
+"""Matured forecasts: those with an outcome, reduced to what the scores need.
+
+A forecast takes 60 numbers in the ledger: three times 19 quantiles, prices and dates. Its scores
+need some twenty: how far off it was, what its quantiles lost, which bands held. These are computed
+once.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tradingbot.evaluation.metric_sums import BANDS, SUMS, band_edges, crps, walk_losses
+from tradingbot.evaluation.outcomes import ForecastOutcomes
+from tradingbot.persistence.models import PARTS, SERVED
+from tradingbot.typing import Floats, Times
+
+KINDS = (SERVED, *PARTS)  # of quantiles
+
+Forecasts = NDArray[Any]  # (n,) of _FORECAST
+Losses = NDArray[Any]  # (n,) of _LOSS
+
+_FORECAST = np.dtype(
+    [("as_of", "<i8"), ("target", "<i8"), ("step", "<i2")]  # seconds, seconds, bars ahead
+    + [(name, "<f8") for name in ("mean", "actual", "walk_crps", "ewma_crps")]  # NaN: no walk
+)
+# NaN where a forecast has no such quantiles; "inside" has a bit for each band that held
+_LOSS = np.dtype([("crps", "<f8"), *((f"width_{band}", "<f8") for band in BANDS), ("inside", "u1")])
+_HEAD = struct.Struct(
+    "<I4b"
+)  # the number of forecasts; of each kind the place of its losses, or -1
+
+
+@dataclass(frozen=True)
+class MaturedForecasts:
+    """n forecasts of one ticker by one revision of one model.
+
+    Attributes:
+        forecasts: (n,) what does not depend on the quantiles. Prices are shares of the last close.
+        losses: By kind, (n,) each; a kind that no forecast has is missing. SERVED and "raw" are
+            always there.
+    """
+
+    forecasts: Forecasts
+    losses: Mapping[str, Losses]
+
+    @classmethod
+    def none(cls) -> "MaturedForecasts":
+        empty = np.empty(0, _LOSS)
+        return cls(np.empty(0, _FORECAST), {SERVED: empty, "raw": empty})
+
+    @classmethod
+    def of(cls, one: ForecastOutcomes, kinds: Sequence[str] = KINDS) -> "MaturedForecasts":
+        """Of these forecasts, and of these kinds of their quantiles."""
+        forecasts = np.empty(len(one), _FORECAST)
+        forecasts["as_of"] = one.as_of.astype("datetime64[s]").astype("int64")
+        forecasts["target"] = one.target.astype("datetime64[s]").astype("int64")
+        for name in ("step", "mean", "actual"):
+            forecasts[name] = getattr(one, name)
+        forecasts["walk_crps"], forecasts["ewma_crps"] = walk_losses(one).T
+        quantiles = {SERVED: one.quantiles, "raw": one.raw_quantiles}
+        quantiles |= {
+            name: some
+            for name, some in (
+                ("calibrated", one.calibrated_quantiles),
+                ("combined", one.combined_quantiles),
+            )
+            if name in kinds and some is not None and np.isfinite(some).all(axis=1).any()
+        }
+        return cls(forecasts, {name: _losses(one.actual, some) for name, some in quantiles.items()})
+
+    @classmethod
+    def joined(cls, parts: Iterable["MaturedForecasts"]) -> "MaturedForecasts":
+        """All of them, by target and step."""
+        every = [part for part in parts if len(part)] or [cls.none()]
+        kinds = [name for name in KINDS if any(name in part.losses for part in every)]
+        joined = cls(
+            np.concatenate([part.forecasts for part in every]),
+            {
+                name: np.concatenate([part.losses.get(name, _missing(part)) for part in every])
+                for name in kinds
+            },
+        )
+        keys = joined.keys
+        return joined if (np.diff(keys) >= 0).all() else joined[np.argsort(keys, kind="stable")]
+
+    def __len__(self) -> int:
+        return len(self.forecasts)
+
+    def __getitem__(self, rows: NDArray[Any]) -> "MaturedForecasts":
+        return MaturedForecasts(
+            self.forecasts[rows], {name: losses[rows] for name, losses in self.losses.items()}
+        )
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """(n,): the target's second and the step in one number."""
+        keys: NDArray[np.int64] = self.forecasts["target"] << STEP_BITS | self.forecasts["step"]
+        return keys
+
+    @property
+    def quarters(self) -> Times:
+        """(n,): the first month of each target's quarter."""
+        months = self.forecasts["target"].view("datetime64[s]").astype("datetime64[M]")
+        number = months.astype("int64")
+        quarters: Times = (number - number % 3).view("datetime64[M]")
+        return quarters
+
+    def of_kind(self, kind: str) -> "MaturedForecasts":
+        """Those that have such quantiles, in the place of what was served."""
+        losses = self.losses[kind]
+        these = MaturedForecasts(self.forecasts, {SERVED: losses, "raw": self.losses["raw"]})
+        known = ~np.isnan(losses["crps"])
+        return these if kind == SERVED or known.all() else these[known]
+
+    def sums(self) -> Floats:
+        """(n, len(SUMS)): what each forecast adds, by what was served."""
+        forecasts = self.forecasts
+        ours, raw = self.losses[SERVED], self.losses["raw"]
+        mean, actual = forecasts["mean"], forecasts["actual"]
+        walk, ewma = forecasts["walk_crps"], forecasts["ewma_crps"]
+        compared = ~np.isnan(walk)  # there was enough of a past to walk on from, for both walks
+        moved = (mean != 1) & (actual != 1)
+        columns = [
+            np.ones(len(self)),
+            abs(mean - actual),
+            abs(1 - actual),
+            ours["crps"],
+            raw["crps"],
+            abs(actual),
+            compared,
+            np.where(compared, ours["crps"], 0),
+            np.where(compared, walk, 0),
+            np.where(compared, ewma, 0),
+            moved,
+            moved & ((mean > 1) == (actual > 1)),
+            *(losses["inside"] >> bit & 1 for losses in (ours, raw) for bit in range(len(BANDS))),
+            *(ours[f"width_{band}"] for band in BANDS),
+        ]
+        sums = np.empty((len(self), len(SUMS)))
+        for place, column in enumerate(columns):
+            sums[:, place] = column
+        return sums
+
+    def packed(self) -> bytes:
+        """As bytes; losses that two kinds share stand there once."""
+        different: list[bytes] = []
+        places = []
+        for kind in KINDS:
+            if kind not in self.losses:
+                places.append(-1)
+                continue
+            losses = self.losses[kind].tobytes()
+            if losses not in different:
+                different.append(losses)
+            places.append(different.index(losses))
+        return b"".join([_HEAD.pack(len(self), *places), self.forecasts.tobytes(), *different])
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "MaturedForecasts":
+        """From what `packed` returned.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        if len(data) < _HEAD.size:
+            raise ValueError(f"{len(data)} bytes are no forecasts")
+        n, *places = _HEAD.unpack_from(data)
+        different = max(places) + 1
+        if len(data) != _HEAD.size + n * (_FORECAST.itemsize + different * _LOSS.itemsize):
+            raise ValueError(f"{len(data)} bytes are not {n} forecasts")
+        forecasts = np.frombuffer(data, _FORECAST, n, _HEAD.size)
+        begin = _HEAD.size + n * _FORECAST.itemsize
+        losses = [
+            np.frombuffer(data, _LOSS, n, begin + place * n * _LOSS.itemsize)
+            for place in range(different)
+        ]
+        kinds = {kind: losses[at] for kind, at in zip(KINDS, places, strict=True) if at >= 0}
+        if not kinds.keys() >= {SERVED, "raw"}:
+            raise ValueError("there are no losses of what was served")
+        return cls(forecasts, kinds)
+
+
+STEP_BITS = 9  # a horizon has at most 256 steps
+
+
+def _losses(actual: Floats, quantiles: Floats) -> Losses:
+    losses = np.empty(len(actual), _LOSS)
+    losses["crps"] = crps(actual, quantiles)
+    inside = np.zeros(len(actual), "u1")
+    for bit, (band, bounds) in enumerate(BANDS.items()):
+        low, high = quantiles.T[band_edges(bounds)]
+        losses[f"width_{band}"] = high - low
+        inside |= ((low <= actual) & (actual <= high)).astype("u1") << bit
+    losses["inside"] = inside
+    return losses
+
+
+def _missing(part: MaturedForecasts) -> Losses:
+    losses = np.zeros(len(part), _LOSS)
+    losses["crps"] = np.nan
+    return losses

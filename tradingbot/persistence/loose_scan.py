@@ -1,0 +1,24 @@
+"""The distinct keys of a large table, without reading its rows."""
+
+from sqlalchemy import TextClause, text
+
+# Each next key by one look into the primary key's index, where DISTINCT would read every row.
+_LOOSE_SCAN = """
+    WITH RECURSIVE keys AS (
+      (SELECT symbol, interval, model_name FROM {table} ORDER BY 1, 2, 3 LIMIT 1)
+      UNION ALL
+      SELECT following.* FROM keys, LATERAL (
+        SELECT symbol, interval, model_name FROM {table}
+        WHERE (symbol, interval, model_name) > (keys.symbol, keys.interval, keys.model_name)
+        ORDER BY 1, 2, 3 LIMIT 1
+      ) following
+    )
+"""
+
+
+def for_each_key(table: str, query: str) -> TextClause:
+    """Return Postgres' statement for `query`, which reads `keys`: symbol, interval, model_name.
+
+    These three must be the first columns of the primary key of `table`.
+    """
+    return text(_LOOSE_SCAN.format(table=table) + query)
