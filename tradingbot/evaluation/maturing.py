@@ -122,6 +122,8 @@ class _Settled:
         chunks: dict[str, list[MaturedForecasts]] = {}
         for (revision, _), data in stored.forecasts.items():
             chunks.setdefault(revision, []).append(MaturedForecasts.unpacked(data))
+        if sum(len(one) for some in chunks.values() for one in some) != stored.count:
+            raise ValueError(f"these are not {stored.count} forecasts")
         times, closes = np.frombuffer(stored.closes, "float64").reshape(2, -1)
         return cls(
             stored.until,
@@ -270,6 +272,7 @@ class _Part:
             version=VERSION,
             first_as_of=self._part.first_as_of,
             until=until,
+            count=sum(map(len, [*self._settled.by_revision.values(), *new.values()])),
             closes=np.stack([times.astype("float64"), closes]).tobytes(),
             left_out={
                 reason.name: n for reason, n in (self._settled.left_out + Counter(left_out)).items()

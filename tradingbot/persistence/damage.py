@@ -17,6 +17,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     Integer,
+    LargeBinary,
     String,
     and_,
     case,
@@ -169,6 +170,8 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
             return is_text
         shortest = 0 if column.key in _OPTIONAL else 1
         return and_(func.length(column).between(shortest, _LONGEST), is_text)
+    if isinstance(column.type, LargeBinary):
+        return and_(_on_sqlite(func.typeof(column) == "blob"))
     if isinstance(column.type, Integer):
         within = column.between(*(bounds or (-(2**31), 2**31 - 1)))
         return and_(within, _on_sqlite(func.typeof(column) == "integer"))

@@ -28,12 +28,14 @@ class StoredPart:
     """A row of KronosMaturedPart with the rows of KronosMatured that belong to it.
 
     Attributes:
+        count: How many forecasts it holds.
         forecasts: By revision and quarter; as it is stored: only those that are new or changed.
     """
 
     version: int
     first_as_of: datetime
     until: datetime
+    count: int
     closes: bytes
     left_out: Mapping[str, int]
     forecasts: Mapping[tuple[str, datetime], bytes]
@@ -52,7 +54,7 @@ def read_matured(session: Session, keys: Collection[PartKey]) -> dict[PartKey, S
     found: dict[PartKey, StoredPart] = {}
     for row in session.execute(select(*columns_of(_PART)).where(_among(_PART_KEY, keys))):
         part = row.symbol, row.interval, row.model_name
-        fields = row.version, row.first_as_of, row.until, row.closes, row.left_out
+        fields = row.version, row.first_as_of, row.until, row.forecasts, row.closes, row.left_out
         found[part] = StoredPart(*fields, chunks.get(part, {}))
     return found
 
@@ -79,7 +81,9 @@ def store_matured(
         session,
         _PART,
         [
-            dict(zip(names, key, strict=True)) | {name: getattr(part, name) for name in fields}
+            dict(zip(names, key, strict=True))
+            | {name: getattr(part, name) for name in fields}
+            | {"forecasts": part.count}
             for key, part in parts.items()
         ],
     )

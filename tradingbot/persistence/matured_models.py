@@ -21,6 +21,7 @@ class KronosMaturedPart(Base):
     version: Mapped[int]  # of the code that computed it
     first_as_of: Mapped[datetime] = mapped_column(BarTime)  # the oldest in the ledger
     until: Mapped[datetime] = mapped_column(BarTime)  # it holds all forecasts of an earlier as_of
+    forecasts: Mapped[int]  # that it holds
     # the closes that they were compared with, as far as candles may still change: int64 seconds,
     # then float64 prices
     closes: Mapped[bytes]

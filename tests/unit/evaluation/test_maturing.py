@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, event, insert, select, text, update
+from sqlalchemy import delete, event, func, insert, select, text, update
 
 from tests.support.records import Past
 from tradingbot.errors import DataUnavailable
@@ -222,7 +222,9 @@ def test_a_ticker_without_candles_keeps_its_record_and_comes_back(database: str)
     check_same_as_anew(database, market, go_on(database, market))
 
 
-@pytest.mark.parametrize("damage", ["another version", "cut", "empty", "closes"])
+@pytest.mark.parametrize(
+    "damage", ["another version", "cut", "empty", "closes", "a quarter missing"]
+)
 def test_what_is_damaged_or_of_another_version_is_computed_again(
     database: str, damage: str
 ) -> None:
@@ -236,9 +238,15 @@ def test_what_is_damaged_or_of_another_version_is_computed_again(
         "empty": (KronosMatured, {"forecasts": b""}),
         "closes": (KronosMaturedPart, {"closes": b"\x00" * 24}),
     }
-    table, changed = values[damage]
     with get_db_session(database) as session:
-        session.execute(update(table).values(**changed))
+        if damage == "a quarter missing":
+            first = select(func.min(KronosMatured.quarter).filter(KronosMatured.symbol != "*"))
+            session.execute(
+                delete(KronosMatured).where(KronosMatured.quarter == session.scalar(first))
+            )
+        else:
+            table, changed = values[damage]
+            session.execute(update(table).values(**changed))
     go_on(database, market)
     assert scores(database) == before
 

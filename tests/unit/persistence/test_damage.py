@@ -16,6 +16,7 @@ from sqlalchemy import (
     Executable,
     Float,
     Integer,
+    LargeBinary,
     Select,
     String,
     event,
@@ -66,6 +67,8 @@ def possible_row(table: type[Base]) -> dict[str, Any]:
                 row[column.name] = False
             case Integer():
                 row[column.name] = 1
+            case LargeBinary():
+                row[column.name] = b""
             case Float():
                 row[column.name] = 0.5
             case _:
@@ -88,6 +91,8 @@ def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
                 values = []
             case Integer():
                 values = [] if column.name == "id" else WHOLE
+            case LargeBinary():
+                values = [5, "text"]
             case Float():
                 values = NUMBERS
             case _:

@@ -29,6 +29,7 @@ def upgrade() -> None:
             sa.Column("version", sa.Integer(), nullable=False),
             sa.Column("first_as_of", BAR_TIME, nullable=False),
             sa.Column("until", BAR_TIME, nullable=False),
+            sa.Column("forecasts", sa.Integer(), nullable=False),
             sa.Column("closes", sa.LargeBinary(), nullable=False),
             sa.Column("left_out", JSON_OBJECT, nullable=False),
             sa.PrimaryKeyConstraint(*(name for name, _ in key), name="pk_kronos_matured_parts"),
