@@ -115,12 +115,14 @@ def _from_json(columns: list[Any], statement: Any, rows: list[dict[str, Any]]) -
 
 
 def _plain(columns: list[Any], row: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
-    """Return the row as JSON can have it; Postgres reads times, NaN and infinity from text."""
+    """Return the row as JSON; Postgres reads times, bytes, NaN and infinity from text."""
     plain = dict(row)
     for one in columns:
         value = plain[one.name]
         if isinstance(value, datetime):
             plain[one.name] = one.type.process_bind_param(value, dialect).isoformat()
+        elif isinstance(value, bytes):
+            plain[one.name] = f"\\x{value.hex()}"
         elif isinstance(value, float) and not isfinite(value):
             plain[one.name] = str(value)
     return plain
