@@ -6,8 +6,9 @@ once.
 """
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,30 @@ class MaturedForecasts:
 
 
 STEP_BITS = 9  # a horizon has at most 256 steps
+
+
+ByRevision = dict[str, MaturedForecasts]
+
+
+def by_quarter(before: ByRevision, new: ByRevision) -> Iterator[tuple[tuple[str, datetime], bytes]]:
+    """The forecasts of each quarter that has new ones, packed."""
+    every = joined(before, new)
+    for revision, some in new.items():
+        quarters = every[revision].quarters
+        for quarter in np.unique(some.quarters):
+            these = every[revision][quarters == quarter]
+            first_day = quarter.astype("datetime64[s]").item()
+            yield (revision, first_day), these.packed()
+
+
+def joined(before: ByRevision, new: ByRevision) -> ByRevision:
+    """Return the forecasts of both, by revision."""
+    return {
+        revision: MaturedForecasts.joined(
+            parts[revision] for parts in (before, new) if revision in parts
+        )
+        for revision in (before | new)
+    }
 
 
 def _losses(actual: Floats, quantiles: Floats) -> Losses:

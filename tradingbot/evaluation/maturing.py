@@ -24,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from tradingbot.errors import DataError
-from tradingbot.evaluation.matured import MaturedForecasts
+from tradingbot.evaluation.matured import ByRevision, MaturedForecasts, by_quarter, joined
 from tradingbot.evaluation.outcomes import (
     BEFORE,
     Closes,
@@ -52,8 +52,6 @@ LOOKBACK = timedelta(days=700)
 _BARS = 450  # fewer in LOOKBACK: then all candles are asked for
 _SAME = 1e-12  # closes that differ by a smaller share are the same
 _TICKERS = 25  # in memory at a time
-
-ByRevision = dict[str, MaturedForecasts]
 
 
 @dataclass(frozen=True)
@@ -176,9 +174,9 @@ def _matured(
         if to_store := found.to_store():
             new[part.key] = to_store
         yield found.matured()
-    anew = [part.key for part, one in settled.items() if not one.stored]
+    replaced = [part.key for part, one in settled.items() if not one.stored]
     with sessions() as session:
-        store_matured(session, new, anew=new.keys() & anew)
+        store_matured(session, new, replaced=new.keys() & replaced)
 
 
 def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[LedgerPart, _Settled]:
@@ -250,7 +248,7 @@ class _Part:
             Unresolved(self._part.symbol, self._part.model_name, reason, n, detail)
             for (reason, detail), n in counts.items()
         ]
-        return MaturedPart(self._part, _joined(self._settled.by_revision, self._new), unresolved)
+        return MaturedPart(self._part, joined(self._settled.by_revision, self._new), unresolved)
 
     def to_store(self) -> StoredPart | None:
         """What is settled by now; None if it is stored already."""
@@ -277,30 +275,8 @@ class _Part:
             left_out={
                 reason.name: n for reason, n in (self._settled.left_out + Counter(left_out)).items()
             },
-            forecasts=dict(_by_quarter(self._settled.by_revision, new)),
+            forecasts=dict(by_quarter(self._settled.by_revision, new)),
         )
-
-
-def _by_quarter(
-    before: ByRevision, new: ByRevision
-) -> Iterator[tuple[tuple[str, datetime], bytes]]:
-    """The forecasts of each quarter that has new ones, packed."""
-    every = _joined(before, new)
-    for revision, some in new.items():
-        quarters = every[revision].quarters
-        for quarter in np.unique(some.quarters):
-            these = every[revision][quarters == quarter]
-            first_day = quarter.astype("datetime64[s]").item()
-            yield (revision, first_day), these.packed()
-
-
-def _joined(before: ByRevision, new: ByRevision) -> ByRevision:
-    return {
-        revision: MaturedForecasts.joined(
-            parts[revision] for parts in (before, new) if revision in parts
-        )
-        for revision in (before | new)
-    }
 
 
 def _arrays(past: pd.Series) -> tuple[NDArray[np.int64], Floats]:

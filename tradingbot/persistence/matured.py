@@ -60,11 +60,11 @@ def read_matured(session: Session, keys: Collection[PartKey]) -> dict[PartKey, S
 
 
 def store_matured(
-    session: Session, parts: Mapping[PartKey, StoredPart], *, anew: Collection[PartKey]
+    session: Session, parts: Mapping[PartKey, StoredPart], *, replaced: Collection[PartKey]
 ) -> None:
-    """Store these parts; of those in `anew` nothing that was stored before stays."""
-    if anew:
-        session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, anew)))
+    """Store these parts; of those in `replaced` nothing that was stored before stays."""
+    if replaced:
+        session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, replaced)))
     names = ("symbol", "interval", "model_name")
     upsert(
         session,

@@ -74,7 +74,7 @@ def go_on(url: str, market: Market) -> Scoring:
     return score(partial(get_db_session, url), market.closes, resume=True)
 
 
-def anew(url: str, market: Market) -> Scoring:
+def score_whole(url: str, market: Market) -> Scoring:
     return score(partial(get_db_session, url), market.closes)
 
 
@@ -88,10 +88,10 @@ def scores(url: str) -> dict[tuple[Any, ...], dict[str, Any]]:
     }
 
 
-def check_same_as_anew(url: str, market: Market, gone_on: Scoring) -> None:
+def check_same_as_whole(url: str, market: Market, gone_on: Scoring) -> None:
     """The scores that lie there are those of the whole ledger; so is what was said of them."""
     found = scores(url)
-    whole = anew(url, market)
+    whole = score_whole(url, market)
     expected = scores(url)
     assert found.keys() == expected.keys()
     for key, row in expected.items():
@@ -127,7 +127,7 @@ def test_night_after_night_the_scores_are_those_of_the_whole_ledger(database: st
     keep(database, *DAYS[:40])
     go_on(database, Market(DAYS[39]))
     market = nights(database, until=44, first=40)
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
 
 
 def test_a_night_reads_the_unsettled_forecasts_alone(sqlite_url: str) -> None:
@@ -147,7 +147,7 @@ def test_a_night_reads_the_unsettled_forecasts_alone(sqlite_url: str) -> None:
     found = go_on(sqlite_url, market)
     assert found.scored == len(SYMBOLS) * (2 * len(DAYS) - 3)
     assert scores(sqlite_url) == before
-    assert anew(sqlite_url, market).scored < found.scored  # which reads the ledger
+    assert score_whole(sqlite_url, market).scored < found.scored  # which reads the ledger
 
 
 def test_candles_are_asked_for_as_far_back_as_the_job_has_them(
@@ -179,7 +179,7 @@ def test_an_outcome_that_changes_is_scored_again(database: str, change: str) -> 
         market.missing.add(bar)
     else:
         market.missing.clear()
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
 
 
 def test_a_split_makes_nothing_be_read_again(sqlite_url: str) -> None:
@@ -190,7 +190,7 @@ def test_a_split_makes_nothing_be_read_again(sqlite_url: str) -> None:
     seen = ledger_reads(sqlite_url)
     found = go_on(sqlite_url, market)
     assert len(seen) == 1  # the unsettled ones of all tickers
-    check_same_as_anew(sqlite_url, market, found)
+    check_same_as_whole(sqlite_url, market, found)
 
 
 def test_forecasts_that_are_stored_or_deleted_behind_its_back_are_noticed(database: str) -> None:
@@ -201,12 +201,12 @@ def test_forecasts_that_are_stored_or_deleted_behind_its_back_are_noticed(databa
         made: Any = SimpleNamespace(symbol="IBM", interval="1d", model_name="mini", as_of=DAYS[10])
         forget_older(session, [made])
     keep(database, DAYS[10], symbols=["IBM"])
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
     go_on(database, market)
     with get_db_session(database) as session:  # what a retention does
         session.execute(delete(KronosForecast).where(KronosForecast.as_of < DAYS[8]))
         session.execute(delete(KronosForecast).where(KronosForecast.symbol == "QQQ"))
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
     with get_db_session(database) as session:
         assert "QQQ" not in set(session.scalars(select(KronosMatured.symbol)))
 
@@ -216,10 +216,10 @@ def test_a_ticker_without_candles_keeps_its_record_and_comes_back(database: str)
     market = Market(DAYS[44])
     go_on(database, market)
     market.silent = {"IBM"}
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
     go_on(database, market)
     market.silent = set()
-    check_same_as_anew(database, market, go_on(database, market))
+    check_same_as_whole(database, market, go_on(database, market))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_whatever_the_nights_are_the_scores_are_those_of_the_whole_ledger(
             keep(sqlite_url, DAYS[at], model_name="other", bars_hash=f"{number}")
         for _ in range(1 + tonight["again"]):
             found = go_on(sqlite_url, market)
-    check_same_as_anew(sqlite_url, market, found)
+    check_same_as_whole(sqlite_url, market, found)
 
 
 # as bytes -----------------------------------------------------------------------------------
