@@ -147,7 +147,7 @@ class MaturedForecasts:
         return sums
 
     def packed(self) -> bytes:
-        """As bytes; losses that two kinds share stand there once."""
+        """Return it as bytes; losses that two kinds share are stored once."""
         different: list[bytes] = []
         places = []
         for kind in KINDS:

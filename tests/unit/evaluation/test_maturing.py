@@ -89,7 +89,7 @@ def scores(url: str) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def check_same_as_whole(url: str, market: Market, gone_on: Scoring) -> None:
-    """The scores that lie there are those of the whole ledger; so is what was said of them."""
+    """The stored scores are those of the whole ledger; so is what was said of them."""
     found = scores(url)
     whole = score_whole(url, market)
     expected = scores(url)
@@ -313,7 +313,7 @@ def test_whatever_the_nights_are_the_scores_are_those_of_the_whole_ledger(
 # as bytes -----------------------------------------------------------------------------------
 
 
-def test_losses_survive_as_bytes_and_stand_there_once() -> None:
+def test_losses_survive_as_bytes_and_are_stored_once() -> None:
     empty = MaturedForecasts.none()
     assert len(MaturedForecasts.unpacked(empty.packed())) == 0
     some = MaturedForecasts(
