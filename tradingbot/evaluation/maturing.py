@@ -51,7 +51,7 @@ SETTLED = timedelta(days=7)  # as many as the cache of candles fetches again
 LOOKBACK = timedelta(days=700)
 _BARS = 450  # fewer in LOOKBACK: then all candles are asked for
 _SAME = 1e-12  # closes that differ by a smaller share are the same
-_TICKERS = 25  # in memory at a time
+_TICKERS = 50  # in memory at a time
 
 
 @dataclass(frozen=True)

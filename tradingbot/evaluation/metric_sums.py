@@ -18,6 +18,8 @@ SUMS = (
     *(f"{kind}_{band}" for kind in ("in", "raw_in", "width") for band in BANDS),
 )  # fmt: skip
 
+_PLACES = {name: place for place, name in enumerate(SUMS)}
+
 
 def crps(actual: Floats, quantiles: Floats) -> Floats:
     """(n,) from (n,) outcomes and (n, 19) quantiles at LEVELS: twice the mean pinball loss."""
@@ -34,7 +36,7 @@ class Columns:
         self._values = values
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[..., SUMS.index(name)]
+        return self._values[..., _PLACES[name]]
 
 
 def walk_losses(one: ForecastOutcomes) -> Floats:

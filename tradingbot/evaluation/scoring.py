@@ -31,7 +31,7 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.typing import SessionFactory
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
-_BATCH = 500  # rows that are measured and stored at a time
+_BATCH = 1000  # rows that are measured and stored at a time
 
 Record = tuple[str, str, str]  # model, its revision, interval
 Summed = tuple[int, int, SessionSums]  # of this step and window
