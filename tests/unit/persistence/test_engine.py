@@ -898,7 +898,6 @@ def test_a_sqlite_file_that_cannot_be_written_to_can_be_read(in_wal_mode: bool) 
         Path(folder).chmod(0o755)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("kind", ["a directory", "a pipe", "a device"])
 def test_what_is_no_file_is_refused_in_one_line(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "kronos.db"
@@ -926,6 +925,7 @@ def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
         assert "is empty: " in done.output
 
 
+@pytest.mark.integration
 def test_importing_opens_nothing_and_reads_no_environment(tmp_path: Path) -> None:
     code = (
         "import tradingbot.persistence.engine as db, tradingbot.persistence.forecasts\n"
