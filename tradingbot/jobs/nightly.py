@@ -276,7 +276,6 @@ class NightlyJob:
         score_forecasts(
             self.data,
             self.database,
-            since=self._timer.started_at,
             reporter=self.reporter,
             timer=self._timer,
         )

@@ -151,15 +151,14 @@ def score_forecasts(
     data: DataService,
     database: JobDatabase,
     *,
-    since: datetime,
     reporter: ProgressReporter,
     timer: PhaseTimer,
 ) -> None:
-    """Score all tickers unless that was done after `since`, or is being done.
+    """Score all tickers unless that was done since the run began, or is being done.
 
     Of several shards, the first that gets here does it. The forecasts are stored by now, so
     whatever goes wrong here is only reported. What a signal to stop leaves unscored is
-    scored by the next run. `timer` counts it as "score", however it ends.
+    scored by the next run. `timer` knows when the run began, and counts the time as "score".
     """
     what = "past forecasts could not be scored"
     try:
@@ -167,7 +166,7 @@ def score_forecasts(
             if not lock.try_exclusive():
                 return
             with database.sessions() as session:
-                if scoring.scored_since(session, since):
+                if scoring.scored_since(session, timer.created_at):
                     return
             known = data.by_the_wall_clock()
             with timer.phase("score"):

@@ -229,7 +229,8 @@ class PhaseTimer:
     """The start of a run, and the seconds spent in each phase. A phase may have several parts."""
 
     def __init__(self) -> None:
-        self.started_at = _this_second()  # naive UTC
+        self.created_at = utcnow()  # naive UTC, exact
+        self.started_at = self.created_at.replace(microsecond=0)  # as it is stored
         self._began = time.monotonic()
         self.durations: dict[str, float] = {}
 

@@ -242,12 +242,13 @@ def ledger(database: str) -> Iterator[str]:
 BEGUN = utcnow() - timedelta(minutes=1)  # a night
 
 
-def night(market: Market, url: str, since: datetime = BEGUN) -> Told:
+def night(market: Market, url: str, since: datetime | None = BEGUN) -> Told:
     reporter = Told()
+    if since is not None:
+        reporter.timer.created_at = since
     score_forecasts(
         market.data(),
         JobDatabase(url),
-        since=since,
         reporter=reporter,
         timer=reporter.timer,
     )
@@ -279,6 +280,13 @@ def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
     assert scored_at(ledger) == [first]
     assert night(market, ledger, since=utcnow()).steps == ["Scoring: 1"]
     assert scored_at(ledger) > [first]
+
+
+def test_a_run_that_begins_in_the_second_of_an_earlier_scoring_scores(
+    market: Market, ledger: str
+) -> None:
+    night(market, ledger)
+    assert night(market, ledger, since=None).steps == ["Scoring: 1"]
 
 
 def test_while_another_run_scores_nothing_is_done(market: Market, ledger: str) -> None:
