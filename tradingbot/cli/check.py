@@ -1,4 +1,4 @@
-"""`kronosbot check`: check the quality of candles without forecasting."""
+"""`kronosbot check`: check candles and models without forecasting."""
 
 import math
 from dataclasses import replace
@@ -37,8 +37,11 @@ def check(
     of scale, unfinished bars, and days outside the calendar. "refused" stops a
     forecast of the ticker; "mended" and "warning" do not.
 
-    Exit codes: 0 no ticker would be refused; 1 at least one would, or has no candles; 2 a wrong
-    setting.
+    If KRONOS_MODELS is set, the Space of each model is asked for it and its revision. A Space that
+    sleeps or is paused is not woken.
+
+    Exit codes: 0 no ticker would be refused; 1 at least one would, or has no candles, or a model
+    cannot be asked; 2 a wrong setting.
 
     \b
     Try it:

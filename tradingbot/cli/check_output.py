@@ -1,4 +1,4 @@
-"""What `kronosbot check` prints: a table and a line a finding, or one JSON document.
+"""What `kronosbot check` prints: tables and a line a finding, or one JSON document.
 
 {"exit_code": 1, "error": null, "source": "csv:candles", "interval": "1d",
  "clock": "2026-11-20T21:00:00+00:00",
@@ -6,9 +6,13 @@
               "first": "2025-09-17T00:00:00", "last": "2026-11-20T00:00:00", "error": null,
               "findings": [{"kind": "scale", "action": "refused",
                             "bar": "2026-11-18T00:00:00", "figure": 0.01, "text": "…"}],
-              "notes": []}]}
+              "notes": []}],
+ "models": [{"name": "tuned", "role": "challenger", "verdict": "ok", "space": "me/kronos",
+             "served_as": "me/tuned", "revision": "3f1c0d5e", "note": null}]}
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC
 from typing import Any
 
@@ -17,6 +21,7 @@ from rich.console import Console
 from tradingbot.cli.output import plain_table, print_line, print_table
 from tradingbot.formatting import bar_text
 from tradingbot.jobs.check import Check, Checked
+from tradingbot.jobs.model_check import CheckedModel
 
 
 def check_document(check: Check) -> dict[str, Any]:
@@ -27,6 +32,7 @@ def check_document(check: Check) -> dict[str, Any]:
         "interval": check.interval,
         "clock": check.clock.replace(tzinfo=UTC),
         "tickers": [_ticker(ticker) for ticker in check.tickers],
+        "models": [asdict(model) for model in check.models],
     }
 
 
@@ -54,7 +60,7 @@ def _ticker(ticker: Checked) -> dict[str, Any]:
 
 
 def show_check(check: Check, console: Console) -> None:
-    """Print a table of the tickers, then a line for each finding."""
+    """Print a table of the tickers with a line for each finding, then the same of the models."""
     table = plain_table(
         *("Ticker", "Verdict", "Calendar", "Bars", "From", "To", "Findings"),
         left=("Ticker", "Verdict", "Calendar", "From", "To", "Findings"),
@@ -81,6 +87,23 @@ def show_check(check: Check, console: Console) -> None:
         print_line(console)
     for action, symbol, text in lines:
         print_line(console, f"{action:8}  {symbol}: {text}")
+    if check.models:
+        _show_models(check.models, console)
+
+
+def _show_models(models: Sequence[CheckedModel], console: Console) -> None:
+    print_line(console)
+    head = ("Model", "Role", "Verdict", "Revision", "Space")
+    table = plain_table(*head, left=head)
+    for model in models:
+        name, revision = model.served_as or model.name, (model.revision or "")[:19]
+        table.add_row(name, model.role, model.verdict, revision, model.space)
+    print_table(console, table)
+    notes = [(model.verdict, model.name, model.note) for model in models if model.note]
+    if notes:
+        print_line(console)
+    for verdict, name, note in notes:
+        print_line(console, f"{verdict:8}  {name}: {note}")
 
 
 def _ends(ticker: Checked) -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""Check the quality of candles as a run would, without forecasting."""
+"""Check candles and models as a run would, without forecasting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ import pandas as pd
 from tradingbot.bots.universe import active_tickers
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError
+from tradingbot.jobs.model_check import CheckedModel, check_models
 from tradingbot.markets.data_quality import bar_length
 from tradingbot.markets.quality_findings import Action, Finding
 from tradingbot.markets.symbols import calendar_name
@@ -43,20 +44,22 @@ class Checked:
 
 @dataclass(frozen=True)
 class Check:
-    """The results of checking all tickers."""
+    """The results of checking all tickers, and the models of KRONOS_MODELS."""
 
     source: str
     interval: str
     clock: datetime  # naive UTC
     tickers: list[Checked]
+    models: list[CheckedModel] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
-        return int(any(ticker.verdict == Action.REFUSE for ticker in self.tickers))
+        refused = any(ticker.verdict == Action.REFUSE for ticker in self.tickers)
+        return int(refused or any(model.verdict == "failed" for model in self.models))
 
 
 def check_candles(settings: Settings, symbols: Sequence[str], *, interval: str, bars: int) -> Check:
-    """Check `symbols`, by default the active tickers.
+    """Check `symbols`, by default the active tickers, and ask for the models of KRONOS_MODELS.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -70,7 +73,8 @@ def check_candles(settings: Settings, symbols: Sequence[str], *, interval: str, 
         readable = get_db_session if database_exists(database_url()) else None
         symbols = active_tickers(settings, data, readable)
     tickers = [_check(data, symbol, interval, bars) for symbol in symbols]
-    return Check(settings.data_source, interval, data.now(), tickers)
+    models = check_models(settings)
+    return Check(settings.data_source, interval, data.now(), tickers, models)
 
 
 def _check(data: DataService, symbol: str, interval: str, bars: int) -> Checked:

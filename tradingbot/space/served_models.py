@@ -26,6 +26,13 @@ def find_model(health: Mapping[str, Any], asked: AskedModel, *, setting: str, ur
     return found
 
 
+def revision_of(health: Mapping[str, Any], name: str) -> str | None:
+    """Return the revision of one of the Space's models, or None if the Space does not report it."""
+    listed = [*(health.get("models") or ()), health]
+    revisions = (one.get("model_revision") for one in listed if one.get("model") == name)
+    return next((str(one) for one in revisions if one), None)
+
+
 def as_named(health: Mapping[str, Any], asked: Sequence[AskedModel]) -> tuple[AskedModel, ...]:
     """Return the models with the names that a local Space, which was started with them, reports."""
     names = iter(served_models(health))

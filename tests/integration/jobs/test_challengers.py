@@ -1,5 +1,6 @@
 """A night with several models: the champion's forecasts are served, all of them are kept."""
 
+import io
 import json
 import shutil
 import threading
@@ -11,16 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sqlalchemy import delete, select
 
 from tests.support.checkpoints import NANO
+from tests.support.hub import REPO, TOKEN, Hub
 from tests.support.space_server import serving
+from tradingbot.cli.check_output import check_document, show_check
 from tradingbot.cli.run_document import document
 from tradingbot.cli.run_output import lines_of
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError
 from tradingbot.forecast import ANCHORED
 from tradingbot.jobs.challengers import other_space
+from tradingbot.jobs.check import check_candles
 from tradingbot.jobs.database import JobDatabase
 from tradingbot.jobs.nightly import JobOptions, NightlyJob
 from tradingbot.jobs.sharding import WHOLE
@@ -87,6 +92,38 @@ class Job(NightlyJob):
 
     def night(self) -> RunSummary:
         return self.summary(self.run())
+
+
+def test_a_check_asks_for_each_model_and_wakes_no_space(
+    two_models: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "http://127.0.0.1:9"
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        asked = f"kronos-nano,tuned,base={nowhere},mini={two_models},paused={REPO}"
+        settings = Settings.from_env(
+            {"KRONOS_SPACE_URL": two_models, "KRONOS_MODELS": asked, "HF_TOKEN": TOKEN,
+             "KRONOS_DATA_SOURCE": "sample", "KRONOS_EXTRA_SYMBOLS": "IBM"}
+        )  # fmt: skip
+        found = check_candles(replace(settings, timeouts=QUICK), ["IBM"], interval="1d", bars=40)
+        assert not hub.running
+    nano, tuned, base, mini, paused = found.models
+    assert (nano.role, nano.verdict, nano.served_as) == ("champion", "ok", "kronos-nano")
+    assert (tuned.role, tuned.verdict, tuned.served_as) == ("challenger", "ok", "me/tuned")
+    assert tuned.revision is not None
+    assert tuned.revision.startswith("sha256:")
+    assert (base.verdict, base.space) == ("failed", nowhere)
+    assert f"{nowhere}" in str(base.note)
+    assert mini.note == (
+        f"KRONOS_MODELS: 'mini': the Space at {two_models} has kronos-nano, me/tuned"
+    )
+    assert (paused.verdict, paused.note) == ("asleep", "its Space is PAUSED; a run wakes it")
+    assert found.exit_code == 1
+    assert replace(found, models=[nano, tuned, paused]).exit_code == 0
+    out = io.StringIO()
+    show_check(found, Console(file=out, width=200))
+    assert "failed    mini: KRONOS_MODELS: 'mini': the Space at" in out.getvalue()
+    assert check_document(found)["models"][1]["revision"] == tuned.revision
 
 
 def served(url: str) -> set[str]:

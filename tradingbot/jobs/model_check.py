@@ -1,0 +1,91 @@
+"""Check the models of KRONOS_MODELS as a run would find them, without waking a Space."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tradingbot.errors import KronosError, SpaceUnavailable
+from tradingbot.settings import Settings
+from tradingbot.settings.models import AskedModel
+from tradingbot.space.address import SpaceAddress
+from tradingbot.space.client import SpaceClient
+from tradingbot.space.connect import check_space_is_known, settings_of_model
+from tradingbot.space.hub import FAILED, STILL, HubSpace
+from tradingbot.space.served_models import find_model, revision_of
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """One model of KRONOS_MODELS.
+
+    Attributes:
+        name: As in KRONOS_MODELS.
+        role: "champion" or "challenger".
+        verdict: "ok", "asleep" (a run wakes its Space, and only then sees the model) or "failed".
+        space: The Space's name on the Hub, or its address.
+        served_as: The Space's name for the model. None if the Space was not asked, or lacks it.
+        revision: As the Space reports it.
+        note: Why the verdict is not "ok".
+    """
+
+    name: str
+    role: str
+    verdict: str
+    space: str
+    served_as: str | None = None
+    revision: str | None = None
+    note: str | None = None
+
+
+def check_models(settings: Settings) -> list[CheckedModel]:
+    """Ask the Space of each model of KRONOS_MODELS for it. Each Space is asked once.
+
+    Never raises KronosError: a failure is part of the result.
+    """
+    known: dict[str, Mapping[str, Any] | KronosError | str] = {}
+    found = []
+    for number, asked in enumerate(settings.models):
+        role = "challenger" if number else "champion"
+        try:
+            own = settings_of_model(settings, asked) if asked.is_elsewhere else settings
+        except KronosError as error:
+            found.append(CheckedModel(asked.name, role, "failed", asked.name, note=str(error)))
+            continue
+        if own.space_name not in known:
+            known[own.space_name] = _state(own)
+        found.append(_checked(asked, role, own, known[own.space_name]))
+    return found
+
+
+def _checked(
+    asked: AskedModel, role: str, own: Settings, state: Mapping[str, Any] | KronosError | str
+) -> CheckedModel:
+    if isinstance(state, str):
+        note = f"its Space is {state}; a run wakes it"
+        return CheckedModel(asked.name, role, "asleep", own.space_name, note=note)
+    try:
+        if isinstance(state, KronosError):
+            raise state
+        name = find_model(state, asked, setting="KRONOS_MODELS", url=own.space_url or "")
+    except KronosError as error:
+        return CheckedModel(asked.name, role, "failed", own.space_name, note=str(error))
+    revision = revision_of(state, name)
+    return CheckedModel(asked.name, role, "ok", own.space_name, name, revision)
+
+
+def _state(own: Settings) -> Mapping[str, Any] | KronosError | str:
+    """Return the health of a Space, why it is unknown, or the stage in which it is not asked."""
+    try:
+        check_space_is_known(own, local=False)
+        if own.hf_token is not None and own.hf_space_repo:
+            hub = HubSpace(own.hf_space_repo, own.hf_token, timeouts=own.timeouts)
+            stage = hub.until(time.monotonic() + own.timeouts.hub_answer).stage()
+            if stage in STILL:
+                return stage
+            if stage in FAILED:
+                return SpaceUnavailable(f"Space {own.hf_space_repo} is {stage}")
+        with SpaceClient(SpaceAddress.of(own)) as client:
+            return client.health()
+    except KronosError as error:
+        return error
