@@ -26,9 +26,10 @@ from benchmarks._support import say, table
 from benchmarks.combination import BATCH, CONTEXT, STEPS, Model, Ticker, candles, result_of
 from kronos_space.engine.quantiles import path_quantiles
 from tradingbot.evaluation.statistics import interval, resampled
+from tradingbot.event_grammar import parse_events
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events import CLOSE, parse_events
+from tradingbot.path_events import CLOSE, happened_by_step
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats, Times
 
@@ -124,12 +125,12 @@ def ask(ticker: Ticker, paths: Floats, served: Floats) -> TickerEvents:
         shifted[..., : CLOSE + 1] *= (moved[..., CLOSE] / raw[..., CLOSE])[..., None]
         for name, variant in zip(VARIANTS, (raw, moved, shifted), strict=True):
             probabilities[name].append(
-                [float(one.happened(variant, 1.0)[:, -1].mean()) for one in EVENTS]
+                [float(happened_by_step(one, variant, 1.0)[:, -1].mean()) for one in EVENTS]
             )
     start = ticker.bars.index.get_indexer(pd.DatetimeIndex(ticker.as_of))
     prices = ticker.bars[PRICES].to_numpy("float64")
     windows = prices[start[:, None] + 1 + np.arange(STEPS)] / prices[start, CLOSE][:, None, None]
-    happened = np.stack([one.happened(windows, 1.0)[:, -1] for one in EVENTS], axis=1)
+    happened = np.stack([happened_by_step(one, windows, 1.0)[:, -1] for one in EVENTS], axis=1)
     return TickerEvents(
         ticker.as_of,
         {name: np.array(rows) for name, rows in probabilities.items()},

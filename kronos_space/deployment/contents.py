@@ -18,7 +18,7 @@ NOT_SERVED = {
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py answers.py app.py "
-        "environment.py error_messages.py exceptions.py path_events.py process.py "
+        "environment.py error_messages.py event_grammar.py exceptions.py path_events.py process.py "
         "requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",

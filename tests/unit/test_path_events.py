@@ -1,4 +1,4 @@
-"""Events on paths: the grammar, what bars prove, and closed forms of a Brownian motion."""
+"""Events on paths: what bars prove, and closed forms of a Brownian motion."""
 
 import math
 from statistics import NormalDist
@@ -8,93 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import ROOT
-from tradingbot.path_events import MAX_EVENTS, chances, parse_event, parse_events, wilson
+from tradingbot.event_grammar import parse_event
+from tradingbot.path_events import chances, happened_by_step, wilson
 from tradingbot.typing import Floats
 
 LAST = 100.0
 normal_cdf = NormalDist().cdf
-
-
-def test_both_packages_have_the_same_module() -> None:
-    one, other = (ROOT / name / "path_events.py" for name in ("tradingbot", "kronos_space"))
-    assert one.read_text() == other.read_text()
-
-
-# the grammar -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("touch +2%", "touch +2%"),
-        ("  Touch 2 % ", "touch +2%"),
-        ("touch \N{MINUS SIGN}1.50%", "touch -1.5%"),
-        ("touch 105.50", "touch 105.5"),
-        ("touch 1", "touch 1"),
-        ("touch 999999999999", "touch 999999999999"),
-        ("touch 0.00000001", "touch 0.00000001"),
-        ("close above 0%", "close above 0%"),
-        ("close above -0%", "close above 0%"),
-        ("CLOSE  BELOW 99", "close below 99"),
-        ("return between -1% and 1%", "return between -1% and +1%"),
-        ("reach +3% before -2%", "reach +3% before -2%"),
-        ("reach 97 before 104", "reach 97 before 104"),
-        ("drawdown above 5%", "drawdown above 5%"),
-        ("range above 4.25%", "range above 4.25%"),
-    ],
-)
-def test_an_event_has_one_name_which_reads_as_itself(text: str, name: str) -> None:
-    event = parse_event(text)
-    assert str(event) == name
-    assert parse_event(name) == event
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", "touch LEVEL"),
-        ("tuch +2%", "touch LEVEL"),
-        ("touch", "touch LEVEL"),
-        ("touch -5", "touch LEVEL"),
-        ("touch 1e3", "touch LEVEL"),
-        ("touch nan", "touch LEVEL"),
-        ("touch " + "9" * 5000, "…"),
-        ("close above +2% please", "touch LEVEL"),
-        ("return between 99 and 101", "a MOVE is from the last close"),
-        ("drawdown above 7", "a SIZE such as 5%"),
-        ("touch 0", "prices above 0"),
-        ("touch 0%", "the price is already there"),
-        ("range above 0%", "the price is already there"),
-        ("touch -100%", "above -100%"),
-        ("touch +10001%", "up to 10000%"),
-        ("drawdown above 100%", "between 0% and 100%"),
-        ("return between +1% and -1%", "the smaller move first"),
-        ("reach +3% before +2%", "one move up and one down"),
-    ],
-)
-def test_what_is_no_event_is_refused_with_its_text_and_the_way_out(
-    text: str, expected: str
-) -> None:
-    with pytest.raises(ValueError, match=r"^event ") as refused:
-        parse_event(text)
-    assert expected in str(refused.value)
-    assert len(str(refused.value)) < 500
-
-
-def test_events_come_as_a_list_or_as_one_text_each_once_and_only_so_many() -> None:
-    listed = parse_events(["touch +2%", "close above 0%", "touch 2%"])
-    assert [*map(str, listed)] == ["touch +2%", "close above 0%"]
-    assert parse_events(" touch 2% , close above 0%,") == listed
-    assert parse_events("") == ()
-    with pytest.raises(ValueError, match=f"expected at most {MAX_EVENTS}; a second request"):
-        parse_events([f"touch +{n}%" for n in range(1, MAX_EVENTS + 2)])
-    assert parse_events("touch 2%, reach 3% before -1%", prices=False)
-    for text in ("touch 105", "reach +3% before 90"):
-        with pytest.raises(ValueError, match=r"expected moves such as .2%, not a price"):
-            parse_events(text, prices=False)
-    with pytest.raises(ValueError, match="event 5: expected a text"):
-        parse_events([5])  # type: ignore[list-item]
 
 
 # what bars prove ---------------------------------------------------------------------------------
@@ -139,16 +58,18 @@ def test_events_come_as_a_list_or_as_one_text_each_once_and_only_so_many() -> No
 def test_an_event_has_happened_when_the_bars_prove_it(
     text: str, bars: list[tuple[float, ...]], happened: list[bool]
 ) -> None:
-    assert parse_event(text).happened(np.array(bars, dtype=float), LAST).tolist() == happened
+    assert (
+        happened_by_step(parse_event(text), np.array(bars, dtype=float), LAST).tolist() == happened
+    )
 
 
 def test_a_rounding_of_a_price_changes_nothing() -> None:
     last = 0.1 + 0.2
     bars = np.full((1, 4), last * 1.02)
     bars *= 1 + np.array([-2e-16, 2e-16, -2e-16, -2e-16])
-    assert parse_event("touch +2%").happened(bars, last).all()
-    assert not parse_event("close above +2%").happened(bars, last).any()
-    assert not parse_event("close below +2%").happened(bars, last).any()
+    assert happened_by_step(parse_event("touch +2%"), bars, last).all()
+    assert not happened_by_step(parse_event("close above +2%"), bars, last).any()
+    assert not happened_by_step(parse_event("close below +2%"), bars, last).any()
 
 
 @pytest.mark.parametrize(
@@ -162,19 +83,9 @@ def test_paths_with_a_last_close_each_and_an_end_each_are_answered_as_alone(text
     for path, end in zip(paths, ends, strict=True):
         path[end:] = np.nan
     event = parse_event(text)
-    together = event.happened(paths, last[:, None])
+    together = happened_by_step(event, paths, last[:, None])
     for path, close, end, found in zip(paths, last, ends, together, strict=True):
-        assert found[:end].tolist() == event.happened(path[:end], float(close)).tolist()
-
-
-@pytest.mark.parametrize(
-    "text", ["reach 105 before 103", "reach 100 before 90", "reach 90 before 95"]
-)
-def test_levels_to_be_reached_lie_on_both_sides_of_the_last_close(text: str) -> None:
-    with pytest.raises(ValueError, match="one level above and one below the last close, 100"):
-        parse_event(text).check(LAST)
-    parse_event("reach 105 before 95").check(LAST)
-    parse_event("touch 100").check(LAST)
+        assert found[:end].tolist() == happened_by_step(event, path[:end], float(close)).tolist()
 
 
 @given(seed=st.integers(0, 10_000), move=st.floats(0.1, 6.0).map(lambda x: round(x, 2)))
@@ -184,7 +95,7 @@ def test_answers_do_not_contradict_each_other(seed: int, move: float) -> None:
     )  # rough, so that bars overlap
 
     def happens(text: str) -> Floats:
-        return parse_event(text).happened(paths, LAST).astype(float)
+        return happened_by_step(parse_event(text), paths, LAST).astype(float)
 
     assert (happens(f"touch +{move}%") >= happens(f"close above +{move}%")).all()
     assert (happens(f"touch -{move}%") >= happens(f"close below -{move}%")).all()

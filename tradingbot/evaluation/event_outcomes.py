@@ -23,8 +23,9 @@ from tradingbot.evaluation.outcomes import (
     complete_until,
     positions,
 )
+from tradingbot.event_grammar import Event, parse_event
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events import Event, parse_event
+from tradingbot.path_events import happened_by_step
 from tradingbot.persistence.events import StoredChance, event_parts, read_events
 from tradingbot.persistence.ledger import LedgerPart
 from tradingbot.typing import Flags, Floats, SessionFactory, Times
@@ -170,5 +171,5 @@ class _Market:
         padded = np.concatenate([self._prices, np.full((span, len(PRICES)), np.nan)])
         scale = close / self._prices[at, PRICES.index("close")]
         bars = padded[at[:, None] + 1 + np.arange(span)] * scale[:, None, None]
-        found = event.happened(bars, close[:, None])
+        found = happened_by_step(event, bars, close[:, None])
         return np.asarray(found[number.ravel(), end - start - 1])

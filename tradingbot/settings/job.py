@@ -6,18 +6,16 @@ An invalid setting raises ConfigError, whose text names the setting.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Self, cast, get_args
+from typing import Literal, Self, cast, get_args
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
+from tradingbot.event_grammar import Event, parse_events
 from tradingbot.settings.commission import Commission
 from tradingbot.settings.models import AskedModel, parse_models
 from tradingbot.settings.variables import Environment, variable, wrong
 from tradingbot.space_names import DEFAULT_SPACE, contradict, repo_at, subdomain_of
 from tradingbot.timeouts import Timeouts, default_timeouts
-
-if TYPE_CHECKING:
-    from tradingbot.path_events import Event
 
 PausePolicy = Literal["always", "if-woken", "never"]
 
@@ -77,7 +75,7 @@ class Settings:
         "tickers in addition to those of the bots; empty: none",
         shown="SPY,QQQ,GLD",
     )
-    events: "tuple[Event, ...]" = variable(
+    events: tuple[Event, ...] = variable(
         "KRONOS_EVENTS",
         (),
         "events to estimate, store and score for every ticker, separated by "
@@ -272,11 +270,9 @@ def _extra_symbols(env: Environment, default: tuple[str, ...]) -> tuple[str, ...
     return default if given is None else parse_symbols(given)
 
 
-def _events(env: Environment) -> "tuple[Event, ...]":
+def _events(env: Environment) -> tuple[Event, ...]:
     """Return the events of KRONOS_EVENTS. They may not contain prices, because they apply to every
     ticker."""
-    from tradingbot.path_events import parse_events  # imports numpy, which would slow down --help
-
     text = env.text("KRONOS_EVENTS") or ""
     try:
         return parse_events(text, prices=False)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tradingbot.event_grammar import parse_event
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
-from tradingbot.path_events import parse_event
+from tradingbot.path_events import happened_by_step
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats
 
@@ -110,7 +111,9 @@ def test_moved_paths_touch_levels_as_those_of_a_market_of_that_volatility(factor
     assert moved is not None
     for text in ("touch +2%", "touch -3%", "reach +3% before -2%", "drawdown above 3%"):
         event = parse_event(text)
-        found, expected = (event.happened(bars, LAST).mean(axis=0) for bars in (moved, true))
+        found, expected = (
+            happened_by_step(event, bars, LAST).mean(axis=0) for bars in (moved, true)
+        )
         assert found == pytest.approx(expected, abs=0.02), text
 
 
@@ -156,9 +159,9 @@ def test_closes_above_a_served_quantile_are_as_many_as_it_says() -> None:
     assert forecast.paths is not None
     for step, bar in enumerate(forecast.bars):
         for level, price in bar.close_quantiles.items():
-            above = parse_event(f"close above {price:.8f}").happened(forecast.paths, LAST)
+            above = happened_by_step(parse_event(f"close above {price:.8f}"), forecast.paths, LAST)
             assert above[:, step].mean() == pytest.approx(1 - level, abs=1.5 / 50)
-        up = parse_event("close above 0%").happened(forecast.paths, LAST)[:, step].mean()
+        up = happened_by_step(parse_event("close above 0%"), forecast.paths, LAST)[:, step].mean()
         assert up == pytest.approx(prob_above(bar.close_quantiles, LAST), abs=1.5 / 50)
 
 
