@@ -26,10 +26,10 @@ from benchmarks._support import say, table
 from benchmarks.combination import BATCH, CONTEXT, STEPS, Model, Ticker, candles, result_of
 from kronos_space.engine.quantiles import path_quantiles
 from tradingbot.evaluation.statistics import interval, resampled
-from tradingbot.event_grammar import parse_events
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events import CLOSE, happened_by_step
+from tradingbot.path_events.chances import CLOSE, happened_by_step
+from tradingbot.path_events.grammar import parse_events
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats, Times
 

@@ -6,11 +6,17 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the service until it is stopped. Return 1 if a package that it needs is missing."""
+    """Run the service until it is stopped. Return 0 after an orderly stop, or 1 if a package that
+    it needs is missing."""
     try:
         from kronos_space import process
 
-        return process.main(arguments)
+        settings, listener = process.prepare(arguments)
+        from kronos_space import serving  # loads torch, which takes seconds
+
+        return serving.serve(settings, listener)
+    except KeyboardInterrupt:
+        return 0
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == "kronos_space":

@@ -1,7 +1,9 @@
-"""The service as a process: command-line options, port and shutdown."""
+"""Prepare the process of the service: command-line options, settings and the port.
+
+This module loads no torch: what is wrong here is reported at once.
+"""
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -9,115 +11,44 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
-
-import uvicorn
-from fastapi import FastAPI
+from typing import NoReturn
 
 from kronos_space.environment import environment, let_threads_sleep
 from kronos_space.server import file_descriptors, logs
 from kronos_space.settings import Settings, SettingsError, log_format_of
-from kronos_space.weights.catalogue import (
-    CheckpointError,
-    WrongCheckpoint,
-    check_distinct,
-    check_name,
-)
-
-if TYPE_CHECKING:
-    from kronos_space.forecasting.forecaster import Forecaster
+from kronos_space.weights.catalogue import WrongCheckpoint, check_name
 
 logger = logging.getLogger("kronos_space")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the service until it is stopped. Return 0 after an orderly stop, 1 if it could not start,
-    or 2 for a wrong setting.
-    """
+def prepare(arguments: Sequence[str] | None = None) -> tuple[Settings, socket.socket]:
+    """Return the settings and the bound port, or end the process: 2 for a wrong setting, 1 if the
+    port is not free."""
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env()
         for name in settings.checkpoints:
             check_name(name, "KRONOS_MODELS" if settings.models else "KRONOS_MODEL")
     except (SettingsError, WrongCheckpoint) as error:
-        return _fail(str(error), 2)
+        fail(str(error), 2)
     # before uvicorn handles signals, and after it has restored them: exit quietly
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if options.until_stdin_closes:
         threading.Thread(target=_stop_when_stdin_closes, daemon=True).start()
     if options.port > 65535:
         where = f"{options.host}:{options.port}"
-        return _fail(f"cannot listen on {where}: a port is a number from 0 to 65535", 1)
+        fail(f"cannot listen on {where}: a port is a number from 0 to 65535", 1)
     try:
         listener = _bind(options.host, options.port)
     except OSError as error:
-        return _fail(
+        fail(
             f"cannot listen on {options.host}:{options.port}: {error.strerror}; stop what listens "
             f"there, or take another port: {_with_other_port(options.port)}",
             1,
         )
     logs.configure(settings.log_format)
-    try:
-        return _serve(settings, listener)
-    except KeyboardInterrupt:
-        return 0
-
-
-def _serve(settings: Settings, listener: socket.socket) -> int:
     let_threads_sleep()
-    # imported here: these imports take seconds, and wrong settings are reported before
-    from kronos_space.app import create_app
-    from kronos_space.server.connection import HEAD_BYTES, at_most
-    from kronos_space.weights.checkpoint import load_checkpoint
-
-    try:
-        first, *others = map(load_checkpoint, settings.checkpoints)
-        check_distinct([first.name, *(one.name for one in others)])
-    except CheckpointError as error:
-        return _fail(str(error), 2 if isinstance(error, WrongCheckpoint) else 1)
-    app = create_app(settings, checkpoint=first, others=others)
-    gc.collect()
-    gc.freeze()  # these objects stay for good; spare the collector from scanning them
-    config = uvicorn.Config(
-        app,
-        http=at_most(file_descriptors.raise_limit()),
-        backlog=file_descriptors.PENDING,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        h11_max_incomplete_event_size=HEAD_BYTES,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
-    )
-    server = _Server(config, app)
-    try:
-        server.run(sockets=[listener])
-    except OSError as error:
-        return _fail(f"cannot listen: {error.strerror}", 1)
-    return 0
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which logs when it is ready and refuses new work once stopping."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        [listener] = sockets or []
-        host, port = listener.getsockname()[:2]
-        models = self._app.state.service.models.all
-        logger.info("ready: %s on http://%s:%d", ", ".join(map(_named, models)), _shown(host), port)
-        if log_format_of() != "json":  # for a terminal
-            _say(f"open http://{_shown(host)}:{port} in a browser; Ctrl-C ends it")
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and sig == signal.SIGINT:  # second Ctrl-C: stop at once
-            os._exit(130)  # there is nothing to save
-        self._app.state.service.worker.drain()
-        super().handle_exit(sig, frame)
+    return settings, listener
 
 
 def _port(text: str) -> int:
@@ -176,28 +107,23 @@ def _with_other_port(port: int) -> str:
     return f"make serve PORT={other}" if environment().get("MAKELEVEL") else f"--port {other}"
 
 
-def _named(model: "Forecaster") -> str:
-    """Return the model's name, with its revision if it has one."""
-    revision = model.model_revision
-    return model.model_name + (f" at revision {revision}" if revision else "")
-
-
-def _shown(host: str) -> str:
+def shown_host(host: str) -> str:
     """Return the host as written in a URL that a person can click."""
     if host in ("0.0.0.0", "::"):
         return "localhost"
     return f"[{host}]" if ":" in host else host
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line for the person at the terminal."""
     print(line, file=sys.stderr)  # noqa: T201
 
 
-def _fail(message: str, status: int) -> int:
-    """Print to stderr why the service does not start. Return `status`."""
+def fail(message: str, status: int) -> NoReturn:
+    """Print to stderr why the service does not start, and end the process with `status`."""
     if log_format_of() == "json":
         logs.configure("json")
         logger.critical("%s", message)
     else:
-        _say(f"kronos_space: {message}")
-    return status
+        say(f"kronos_space: {message}")
+    sys.exit(status)

@@ -15,8 +15,8 @@ from kronos_space.answers import FieldError as FieldError
 from kronos_space.answers import ForecastResponse as ForecastResponse
 from kronos_space.answers import HealthResponse as HealthResponse
 from kronos_space.error_messages import FEW, few_keys, in_words, message_of, path_of, shown, visible
-from kronos_space.event_grammar import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.exceptions import InvalidRequest
+from kronos_space.path_events.grammar import GRAMMAR, MAX_EVENTS, parse_event, too_many
 from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P, Settings
 
 # Nonexistent hours, minutes and days are reported later, with their row.

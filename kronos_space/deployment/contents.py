@@ -18,8 +18,8 @@ NOT_SERVED = {
 CONTENTS = {
     "": (
         ".dockerignore Dockerfile README.md __init__.py __main__.py answers.py app.py "
-        "environment.py error_messages.py event_grammar.py exceptions.py path_events.py process.py "
-        "requirements.lock requirements.txt schemas.py settings.py torch-cpu.lock"
+        "environment.py error_messages.py exceptions.py process.py "
+        "requirements.lock requirements.txt schemas.py serving.py settings.py torch-cpu.lock"
     ),
     "checkpoints/kronos-nano": "README.md kronos.json",
     "checkpoints/kronos-nano/model": "config.json model.safetensors",
@@ -32,6 +32,7 @@ CONTENTS = {
         "__init__.py anchoring.py bar_schedule.py candle_warnings.py candles.py forecaster.py "
         "models.py timestamps.py"
     ),
+    "path_events": "__init__.py chances.py grammar.py",
     "model": "__init__.py config.py layers.py pretrained.py tokenizer.py transformer.py",
     "server": (
         "__init__.py bodies.py connection.py errors.py file_descriptors.py json_splitting.py "

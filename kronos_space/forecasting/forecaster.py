@@ -19,7 +19,6 @@ import numpy as np
 from kronos_space.engine.engine import Engine, Paths, Prompt, Steps
 from kronos_space.engine.quantiles import path_quantiles
 from kronos_space.engine.sampling import SamplingParams
-from kronos_space.event_grammar import Event, parse_events
 from kronos_space.exceptions import InvalidHistory, InvalidRequest
 from kronos_space.forecasting.anchoring import Reconstruction, reconstruction
 from kronos_space.forecasting.candle_warnings import candle_warnings
@@ -33,7 +32,8 @@ from kronos_space.forecasting.candles import (
     repair,
 )
 from kronos_space.forecasting.timestamps import Times, inferred_times, parse_times, time_features
-from kronos_space.path_events import chances
+from kronos_space.path_events.chances import chances
+from kronos_space.path_events.grammar import Event, parse_events
 from kronos_space.schemas import ForecastRequest
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint

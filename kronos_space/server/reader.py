@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from pydantic_core import from_json
 
 from kronos_space.error_messages import symbol_shown
-from kronos_space.event_grammar import MAX_EVENTS
 from kronos_space.exceptions import InvalidRequest
 from kronos_space.forecasting.forecaster import Prepared
 from kronos_space.forecasting.models import Models
+from kronos_space.path_events.grammar import MAX_EVENTS
 from kronos_space.schemas import MAX_QUANTILES, read_batch, read_request
 from kronos_space.server.errors import item_error
 from kronos_space.server.json_splitting import Body, TooManyElements, longest_list, split_lists

@@ -27,8 +27,8 @@ from tradingbot.client import ForecastFrame
 from tradingbot.client.long_frames import LongFrame
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, KronosError, SpaceError, SpaceUnavailable
-from tradingbot.event_grammar import parse_event
 from tradingbot.forecast import Forecast, quantile_column
+from tradingbot.path_events.grammar import parse_event
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 from tradingbot.postprocessing.bands import key_of

@@ -13,6 +13,7 @@ from tradingbot.cli.options import given_as
 from tradingbot.cli.output import fail
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError, KronosError
+from tradingbot.persistence.wait_callback import bounded_waits
 from tradingbot.runtime.logs import likely_log_format, log_line
 from tradingbot.runtime.wrapping import width_of, wrapped
 
@@ -31,8 +32,6 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from tradingbot.persistence.wait_callback import bounded_waits
-
         with bounded_waits():
             return super().invoke(ctx)
 

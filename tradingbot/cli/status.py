@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,6 +60,7 @@ def status(
       kronosbot status --json | jq .problems
       kronosbot status --format prometheus
     """
+    from tradingbot.cli.metrics_output import write_metrics
     from tradingbot.cli.status_output import show_status, status_document
     from tradingbot.jobs.status import read_status
     from tradingbot.persistence.url import database_url as configured_url
@@ -68,7 +69,7 @@ def status(
     try:
         url = database_url or configured_url()
         if output == "prometheus":
-            _export(url, source, max_age, out)
+            write_metrics(url, source, max_age, out)
         if out is not None:
             raise ConfigError(f"--out={str(out)!r} goes with --format prometheus")
         found = read_status(url, Settings.from_env(), source=source, max_age=max_age)
@@ -80,24 +81,3 @@ def status(
         document=lambda: {**status_document(found), "error": None},
         show=partial(show_status, found),
     )
-
-
-def _export(url: str, source: str | None, max_age: int, out: Path | None) -> NoReturn:
-    """Write the metrics, even if the database is unreachable, and end the command."""
-    from tradingbot import __version__
-    from tradingbot.monitoring.metrics import metrics_text
-    from tradingbot.monitoring.snapshot import read_snapshot
-    from tradingbot.persistence.engine import get_engine
-    from tradingbot.runtime.files import replaced
-
-    get_engine(url)  # does not connect; an invalid address is an error, not a state to export
-    snapshot = read_snapshot(url, Settings.from_env(), source=source, max_age=max_age)
-    text = metrics_text(snapshot, __version__)
-    if out is None:
-        typer.echo(text.decode(), nl=False)
-    else:
-        with replaced(out) as file:
-            file.write_bytes(text)
-    if snapshot.status is None:
-        typer.echo(f"Error: {snapshot.why}", err=True)
-    raise typer.Exit(snapshot.status.exit_code if snapshot.status else 1)

@@ -14,9 +14,9 @@ from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
 from tradingbot.errors import ConfigError, DataError, KronosError
 from tradingbot.evaluation.track_record import describe_track_record
-from tradingbot.event_grammar import Event
 from tradingbot.forecast import Forecast
 from tradingbot.markets.supplied_candles import supplied_candles
+from tradingbot.path_events.grammar import Event
 from tradingbot.persistence.forecasts import stored_forecast
 from tradingbot.postprocessing.paths import with_events
 from tradingbot.postprocessing.repository import StoredPostprocessing

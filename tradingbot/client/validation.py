@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from tradingbot.event_grammar import Event, parse_events
 from tradingbot.forecast import QUANTILE_LEVELS
+from tradingbot.path_events.grammar import Event, parse_events
 from tradingbot.settings import MAX_HORIZON, MAX_SAMPLES
 
 MAX_SEED = 2**63 - 1

@@ -23,9 +23,9 @@ from tradingbot.evaluation.outcomes import (
     complete_until,
     positions,
 )
-from tradingbot.event_grammar import Event, parse_event
 from tradingbot.markets.candles import PRICES
-from tradingbot.path_events import happened_by_step
+from tradingbot.path_events.chances import happened_by_step
+from tradingbot.path_events.grammar import Event, parse_event
 from tradingbot.persistence.events import StoredChance, event_parts, read_events
 from tradingbot.persistence.ledger import LedgerPart
 from tradingbot.typing import Flags, Floats, SessionFactory, Times

@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from tradingbot.data.stored_candles import bars_in_database
 from tradingbot.errors import KronosError, RunOvertaken
 from tradingbot.evaluation.outcomes import ForecastOutcomes, resolve_outcomes
-from tradingbot.event_grammar import Event
 from tradingbot.forecast import Forecast
 from tradingbot.jobs.steps import INTERVAL, Histories
+from tradingbot.path_events.grammar import Event
 from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, delete, func, inspect, select
 
-from tradingbot.event_grammar import parse_event
 from tradingbot.forecast import Forecast, price_scale
-from tradingbot.path_events import EventChance
+from tradingbot.path_events.chances import EventChance
+from tradingbot.path_events.grammar import parse_event
 from tradingbot.persistence.columns import columns_of, primary_key_of
 from tradingbot.persistence.event_models import KronosEvent, KronosEventScore
 from tradingbot.persistence.ledger import LedgerPart, first_complete

@@ -7,9 +7,9 @@ from statistics import NormalDist
 import numpy as np
 
 from tradingbot.errors import DataError
-from tradingbot.event_grammar import Event
 from tradingbot.forecast import Forecast
-from tradingbot.path_events import CLOSE, HIGH, LOW, OPEN, chances
+from tradingbot.path_events.chances import CLOSE, HIGH, LOW, OPEN, chances
+from tradingbot.path_events.grammar import Event
 from tradingbot.typing import Floats
 
 # A bar's wicks are stretched like its band, up to a limit: a band may be narrow because paths

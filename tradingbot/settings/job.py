@@ -10,7 +10,7 @@ from typing import Literal, Self, cast, get_args
 
 from tradingbot.environment import environment
 from tradingbot.errors import ConfigError
-from tradingbot.event_grammar import Event, parse_events
+from tradingbot.path_events.grammar import Event, parse_events
 from tradingbot.settings.commission import Commission
 from tradingbot.settings.models import AskedModel, parse_models
 from tradingbot.settings.variables import Environment, variable, wrong

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from kronos_space import process
 from kronos_space.__main__ import main
 from kronos_space.deployment.deploy import FOLDER, NOT_SERVED, uploaded_files
 from kronos_space.deployment.errors import HubRefused
@@ -213,8 +214,9 @@ def _needs(name: str) -> Iterator[str]:
 def test_without_its_packages_the_service_says_in_one_line_how_they_are_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "kronos_space.process", raising=False)
-    monkeypatch.delattr("kronos_space.process", raising=False)
+    monkeypatch.setattr(process, "prepare", lambda arguments: (None, None))
+    monkeypatch.delitem(sys.modules, "kronos_space.serving", raising=False)
+    monkeypatch.delattr("kronos_space.serving", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
     assert main([]) == 1
     assert capsys.readouterr() == (

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tradingbot.event_grammar import parse_event
 from tradingbot.forecast import QUANTILE_LEVELS, Forecast, ForecastBar, prob_above
-from tradingbot.path_events import happened_by_step
+from tradingbot.path_events.chances import happened_by_step
+from tradingbot.path_events.grammar import parse_event
 from tradingbot.postprocessing.paths import with_served_paths
 from tradingbot.typing import Floats
 

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from tradingbot.ai.forecast_answer import MAX_DAYS
 from tradingbot.ai.forecast_document import Source, Time
-from tradingbot.event_grammar import MAX_EVENTS
+from tradingbot.path_events.grammar import MAX_EVENTS
 
 
 class _Arguments(BaseModel):

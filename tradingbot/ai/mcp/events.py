@@ -13,10 +13,10 @@ from tradingbot.ai.sanitising import name_text
 from tradingbot.data.adjusted_close import adjusted_close
 from tradingbot.data.service import DataService
 from tradingbot.errors import KronosError
-from tradingbot.event_grammar import Event, parse_events
 from tradingbot.forecast import Forecast
 from tradingbot.formatting import quoted
 from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.path_events.grammar import Event, parse_events
 from tradingbot.persistence.event_models import KronosEvent
 from tradingbot.persistence.events import event_scores_of, newest_chances
 from tradingbot.persistence.forecast_queries import newest_model

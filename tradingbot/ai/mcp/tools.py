@@ -39,9 +39,9 @@ from tradingbot.evaluation.track_record import (
     relative_mae,
     track_record,
 )
-from tradingbot.event_grammar import GRAMMAR
 from tradingbot.formatting import quoted
 from tradingbot.markets.calendars import latest_complete_session
+from tradingbot.path_events.grammar import GRAMMAR
 from tradingbot.persistence.forecast_queries import newest_forecasts, newest_until
 from tradingbot.persistence.ledger import newest_revision
 from tradingbot.persistence.models import ALL_SYMBOLS

@@ -14,7 +14,7 @@ from kronos_space.schemas import ForecastRequest, read_request
 from kronos_space.settings import Settings
 from kronos_space.weights.checkpoint import Checkpoint
 from tests.support.candles import bars, request
-from tradingbot import event_grammar, path_events
+from tradingbot.path_events import chances, grammar
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def test_events_are_shares_of_the_very_paths_as_the_bots_count_them(forecaster: 
     events = ["Touch 1 %", "close above 0%", "reach +1% before -1%", "drawdown above 1%"]
     [answer] = forecaster.forecast([checked(return_paths=True, samples=50, events=events)])
     paths, last_close = np.array(answer["paths"]), answer["last_close"]
-    asked = event_grammar.parse_events(events)
-    expected = path_events.chances(asked, paths, last_close)
+    asked = grammar.parse_events(events)
+    expected = chances.chances(asked, paths, last_close)
     assert answer["events"] == [
         {key: value if key == "event" else value and pytest.approx(value) for key, value in one}
         for one in (asdict(chance).items() for chance in expected)

@@ -1,18 +1,21 @@
 """The grammar of events on paths, which both packages share."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import ROOT
-from tradingbot.event_grammar import MAX_EVENTS, parse_event, parse_events
+from kronos_space import path_events as twin
+from tradingbot import path_events
+from tradingbot.path_events.grammar import MAX_EVENTS, parse_event, parse_events
 
 
-@pytest.mark.parametrize("name", ["event_grammar.py", "path_events.py"])
+@pytest.mark.parametrize("name", ["__init__.py", "chances.py", "grammar.py"])
 def test_both_packages_have_the_same_module(name: str) -> None:
-    one, other = (ROOT / package / name for package in ("tradingbot", "kronos_space"))
-    assert one.read_text() == other.read_text()
+    files = [Path(package.__path__[0], name) for package in (path_events, twin)]
+    assert files[0].read_text() == files[1].read_text()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@
     event.text  # "touch +2%"
     event.check(last_close)  # a level may make no sense for one ticker
 
-`path_events` judges events by bars. This module loads no numpy, because every start of a command
+`chances` judges events by bars. This module loads no numpy, because every start of a command
 reads the events among its settings. It is the same file in kronos_space and in tradingbot, which
 may not import each other.
 """

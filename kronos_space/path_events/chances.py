@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .event_grammar import Event
+from .grammar import Event
 
 ROUNDING = 1e-9  # relative to a price: smaller differences count as equal
 OPEN, HIGH, LOW, CLOSE = range(4)

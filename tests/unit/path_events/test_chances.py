@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tradingbot.event_grammar import parse_event
-from tradingbot.path_events import chances, happened_by_step, wilson
+from tradingbot.path_events.chances import chances, happened_by_step, wilson
+from tradingbot.path_events.grammar import parse_event
 from tradingbot.typing import Floats
 
 LAST = 100.0

@@ -1,0 +1,1 @@
+"""Events on sample paths: their grammar, and their chances."""
