@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kronos_space import path_events as twin
-from tradingbot import path_events
+import kronos_space.path_events
+import tradingbot.path_events
 from tradingbot.path_events.grammar import MAX_EVENTS, parse_event, parse_events
+
+PACKAGES = (kronos_space.path_events, tradingbot.path_events)
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "chances.py", "grammar.py"])
 def test_both_packages_have_the_same_module(name: str) -> None:
-    files = [Path(package.__path__[0], name) for package in (path_events, twin)]
+    files = [Path(package.__path__[0], name) for package in PACKAGES]
     assert files[0].read_text() == files[1].read_text()
 
 
