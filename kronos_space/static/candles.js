@@ -35,9 +35,12 @@ function readCandles(text, most = Infinity, ticker = null) {
   const settled = settledMark(used.flatMap((place) => records.map(({ cells }) => cells[place])));
 
   const own = ofTicker(records, position, ticker);
-  const full = own.filter((record) => isBar(record, position));
-  const left = own.length - full.length;
+  const priced = own.filter((record) => isBar(record, position));
+  const left = own.length - priced.length;
   if (left > 0) notes.push(`${left} ${left === 1 ? "row" : "rows"} without prices left out`);
+  const full = priced.filter((record) => !isRunning(record, position));
+  const running = priced.length - full.length;
+  if (running > 0) notes.push(`bars left out because the file says they are running: ${running}`);
   if (full.length === 0) throw new CsvError(null, "There are no candles below the header.");
   if (ticker === null) refuseSeveralTickers(full, position);
   const { times, byProgram } = timesOf(full, position, notes);
@@ -209,10 +212,15 @@ function isBar({ cells }, position) {
   return prices.length > 0 && !isEvent;
 }
 
+/** Whether a column says that the bar was not complete when the file was written. */
+function isRunning({ cells }, position) {
+  return "complete" in position && RUNNING.includes(cells[position.complete].toLowerCase());
+}
+
 /** The records' times as ISO 8601. All are written like the first one. */
 function timesOf(records, position, notes) {
   const [first] = records;
-  const clock = "clock" in position ? first.cells[position.clock].padStart(4, "0") : "";
+  const clock = "clock" in position ? paddedClock(first.cells[position.clock]) : "";
   const hasClock = isClock(clock) && !first.cells[position.time].includes(":");
   const texts = records.map(({ cells }) =>
     `${cells[position.time].replaceAll("'", "")} ${hasClock ? cells[position.clock] : ""}`.trim());

@@ -48,6 +48,11 @@ function isClock(text) {
   return CLOCK.test(text) || DIGIT_CLOCK.test(text);
 }
 
+/** A time of day in digits with the leading zeros that it may lack: 930, 90000. */
+function paddedClock(text) {
+  return /^\d{1,5}$/.test(text) ? text.padStart(text.length < 5 ? 4 : 6, "0") : text;
+}
+
 /**
  * Return the times of all rows as ISO 8601, null for a time in another format than the first.
  * Throws CellError if day and month are ambiguous.
@@ -96,10 +101,8 @@ function spelled(text, shape, dayFirst = false) {
 
 /** "4:05 PM" -> "T16:05", "" -> "", what is no time of day -> null */
 function spelledClock(written) {
-  let text = written.trim();
+  const text = paddedClock(written.trim());
   if (text === "") return "";
-  // a number that has lost its leading zeros
-  if (/^\d{1,5}$/.test(text)) text = text.padStart(text.length < 5 ? 4 : 6, "0");
   const parts = (CLOCK.exec(text) ?? DIGIT_CLOCK.exec(text) ?? HOUR.exec(text))?.groups;
   if (parts === undefined) return null;
   const half = parts.half?.toUpperCase();

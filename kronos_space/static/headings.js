@@ -9,7 +9,8 @@ const NAMES = {
   time: [
     "timestamp", "timestamps", "datetime", "date time", "date", "datum", "data", "fecha",
     "trade date", "tradedate", "gmt time", "local time", "open time", "opentime", "time", "zeit",
-    "start at", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t", "日期", "时间", "日付",
+    "start at", "window start", "ts event", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime",
+    "ts", "t", "日期", "时间", "日付",
   ],
   clock: ["time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"],
   open: [
@@ -39,7 +40,11 @@ const NAMES = {
   symbol: [
     "symbol", "ticker", "pair", "unique id", "item id", "tic", "ts code", "stock", "name",
   ],
+  // whether the bar is complete
+  complete: ["complete", "completed", "confirm", "confirmed", "is closed", "is final"],
 };
+// Values of a "complete" column for a bar that was still running when the file was written.
+const RUNNING = ["false", "0", "no", "n"];
 // A first column with one of these names is the index of a frame that was saved to a file.
 const INDEX = ["", "index", "unnamed", "price", "ticker"];
 // Words that change the meaning of the name before them: "open interest".
@@ -68,7 +73,8 @@ function findColumns(headings) {
   for (const column of Object.keys(NAMES)) {
     let places = placesOf(column, names);
     if (column === "clock") places = places.filter((place) => place !== position.time);
-    if (places.length > 1 && column !== "ticks" && column !== "symbol" && doubled === "") {
+    const single = !["ticks", "symbol", "complete"].includes(column);
+    if (places.length > 1 && single && doubled === "") {
       const found = places.map((place) => `${headings[place].slice(0, 30)} (column ${place + 1})`);
       doubled = `${found.join(" and ")} could each be meant; keep the columns of one ticker`;
     }

@@ -102,7 +102,7 @@ class DataService:
         """
         now = self._clock(interval)
         raw = self._fetch(symbol, interval, _first_day(now, interval, bars), threading.Event())
-        frame, notes = clean(raw)
+        frame, notes = clean(raw, symbol)
         dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(frame.index))
         frame = frame.tail(bars)
         findings = judge(frame, symbol, interval, now=now, max_jump=self._max_jump, dropped=dropped)
@@ -237,7 +237,7 @@ class DataService:
             asked.append(times)
             if not complete.all() and self._now is None and not self._source.remote:
                 running.extend(left_out(raw, raw[~complete & (raw.index <= now)], now))
-            bars, notes = clean(raw if complete.all() else raw[complete])
+            bars, notes = clean(raw if complete.all() else raw[complete], symbol)
             bars.attrs["splits"] = raw.attrs.get("splits", {})
             actions[:] = [Actions.told_by(raw, since)]
             return bars, notes

@@ -20,11 +20,18 @@ Bars = tuple[pd.DataFrame, list[str]]  # candles, and sentences on remarkable fa
 _ROUNDING = 1e-3
 
 
-def clean(raw: pd.DataFrame) -> Bars:
+# More repeated times with different prices than this are no corrections of single bars.
+_CORRECTED, _CORRECTED_SHARE = 2, 0.05
+
+
+def clean(raw: pd.DataFrame, symbol: str | None = None) -> Bars:
     """Return valid candles in order without duplicates, and sentences on the corrections.
 
     Bars with missing or impossible prices are dropped. Of duplicates the last is kept. A missing
     volume counts as 0; if all volumes are missing or 0, the column is dropped.
+
+    Raises:
+        DataError: Many times have several bars with different prices.
     """
     has_volume = "volume" in raw and raw["volume"].fillna(0).ne(0).any()
     frame = raw[[*PRICES, "volume"] if has_volume else PRICES].astype("float64")
@@ -40,6 +47,7 @@ def clean(raw: pd.DataFrame) -> Bars:
 
     repeated = frame.index.duplicated(keep="last")
     if doubled := int(repeated.sum()):
+        _refuse_contradictions(frame, symbol)
         warnings.append(f"repeated bars dropped, the last of each kept: {doubled}")
         frame = frame[~repeated]
 
@@ -53,6 +61,22 @@ def clean(raw: pd.DataFrame) -> Bars:
     warnings += unknown
     frame.index = pd.DatetimeIndex(frame.index).as_unit("us").rename("timestamp")
     return frame, warnings
+
+
+def _refuse_contradictions(frame: pd.DataFrame, symbol: str | None) -> None:
+    """Refuse bars of several tickers, or of several times of day, under the same times."""
+    closes = frame["close"].groupby(level=0)
+    kinds = closes.nunique()
+    several = kinds.index[kinds > 1]
+    if len(several) > max(_CORRECTED, _CORRECTED_SHARE * len(kinds)):
+        newest = several[-1]
+        first, *_, last = closes.get_group(newest).to_numpy()
+        raise DataError(
+            f"{len(several)} of {len(kinds)} times have several bars with different prices, the "
+            f"last {newest:%Y-%m-%d %H:%M} with the closes {first:g} and {last:g}: these are bars "
+            "of several tickers, or their times of day are missing; give one bar a time",
+            symbol=symbol,
+        )
 
 
 def left_out(raw: pd.DataFrame, begun: pd.DataFrame, now: datetime) -> Iterator[str]:

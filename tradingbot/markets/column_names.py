@@ -24,7 +24,8 @@ NAMES: dict[str, tuple[str, ...]] = {
             "time",
             "zeit",
         ),
-        *("start at", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime", "ts", "t"),
+        *("start at", "window start", "ts event", "dtyyyymmdd", "yyyymmdd", "unix", "unixtime"),
+        *("ts", "t"),
         *("日期", "时间", "日付"),
     ),
     "clock": ("time", "zeit", "uhrzeit", "heure", "hora", "ora", "tijd"),
@@ -73,7 +74,13 @@ NAMES: dict[str, tuple[str, ...]] = {
         "stock",
         "name",
     ),
+    # whether the bar is complete
+    "complete": ("complete", "completed", "confirm", "confirmed", "is closed", "is final"),
 }
+# The ones among these are exact: other words change the meaning of the name.
+_EXACT = ("volume", "clock", "symbol", "ticks", "complete")
+# Values of a "complete" column for a bar that was still running when the file was written.
+RUNNING = frozenset(("false", "0", "no", "n"))
 # A first column with one of these names is the index of a frame that was saved to a file.
 _INDEX = ("", "index", "unnamed", "price", "ticker")
 # Words that change the meaning of the name before them: "open interest".
@@ -124,7 +131,7 @@ def find_columns(headings: Sequence[object]) -> Columns:
         places = _places(column, names)
         if column == "clock":
             places = [place for place in places if place != position.get("time")]
-        if len(places) > 1 and column not in ("ticks", "symbol"):
+        if len(places) > 1 and column not in ("ticks", "symbol", "complete"):
             doubled[column] = _doubled(headings, places)
         if places:
             position[column] = places[0]
@@ -144,7 +151,7 @@ def _places(column: str, names: Sequence[str]) -> list[int]:
     for known in NAMES[column]:
         if places := [i for i, name in enumerate(names) if name == known]:
             return places
-    if column in ("volume", "clock", "symbol", "ticks"):
+    if column in _EXACT:
         return []
     words = [known for known in NAMES[column] if len(known) > 2 and " " not in known]
     for known in words:

@@ -13,7 +13,14 @@ import pandas as pd
 from pandas.api.interchange import from_dataframe
 
 from tradingbot.errors import DataError
-from tradingbot.markets.column_names import NAMES, PRICES, Columns, find_columns, simplified
+from tradingbot.markets.column_names import (
+    NAMES,
+    PRICES,
+    RUNNING,
+    Columns,
+    find_columns,
+    simplified,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +66,24 @@ def normalised(symbol: str, history: Any) -> pd.DataFrame:
         bars = bars.astype("float64")
     except (TypeError, ValueError) as error:
         raise DataError(f"the history has what is no number: {error}", symbol=symbol) from error
+    if (place := columns.position.get("complete")) is not None:
+        bars = _without_running(symbol, bars, frame.iloc[:, place])
     bars = _with_prices(symbol, bars, of_several=isinstance(given.columns, pd.MultiIndex))
     return bars if bars.index.is_monotonic_increasing else bars.sort_index(kind="stable")
+
+
+def _without_running(symbol: str, bars: pd.DataFrame, states: pd.Series) -> pd.DataFrame:
+    """Return the bars that the frame does not mark as unfinished."""
+    running = states.astype(str).str.lower().isin(RUNNING).to_numpy()
+    if not running.any():
+        return bars
+    newest = bars.index[running].max()
+    logger.warning(
+        "%s: bars left out because the frame says they are running: %d, the last of %s",
+        symbol, int(running.sum()), newest.date(),
+    )  # fmt: skip
+    kept: pd.DataFrame = bars[~running]
+    return kept
 
 
 def _with_prices(symbol: str, bars: pd.DataFrame, *, of_several: bool) -> pd.DataFrame:
@@ -134,7 +157,7 @@ def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
         levels = frame.index.levels
         times = [i for i, level in enumerate(levels) if isinstance(level, pd.DatetimeIndex)]
         if len(levels) != 2 or len(times) != 1:
-            raise DataError(f"the history has an index of {len(levels)} levels; {_EXPECTED}")
+            return _of_ticker(symbol, _with_levels_as_columns(symbol, frame))
         tickers = frame.index.get_level_values(1 - times[0]).astype(str)
         frame = frame[tickers == _ticker(symbol, list(tickers))]
         frame.index = frame.index.get_level_values(times[0])
@@ -143,6 +166,16 @@ def _of_ticker(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
         of_rows = frame.iloc[:, found[0]].astype(str)
         frame = frame[(of_rows == _ticker(symbol, list(of_rows))).to_numpy()]
     return frame
+
+
+def _with_levels_as_columns(symbol: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with the levels of its index as columns, such as ticker and dates as text."""
+    names = [simplified(name) for name in frame.index.names if name is not None]
+    if len(names) != frame.index.nlevels or set(names) & set(map(simplified, frame.columns)):
+        raise DataError(
+            f"the history has an index of {frame.index.nlevels} levels; {_EXPECTED}", symbol=symbol
+        )
+    return frame.reset_index()
 
 
 def _ticker(symbol: str, tickers: list[str]) -> str:

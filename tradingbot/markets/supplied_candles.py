@@ -33,7 +33,7 @@ def supplied_candles(
         DataError: The candles cannot be used.
     """
     raw = checked(symbol, history, interval)
-    bars, corrections = clean(raw)
+    bars, corrections = clean(raw, symbol)
     dropped = pd.DatetimeIndex(raw.index).difference(pd.DatetimeIndex(bars.index))
     bars, findings = judged(
         bars if adjusted is None else adjusted(bars),

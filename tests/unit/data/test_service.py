@@ -270,6 +270,28 @@ def test_doubled_and_disordered_bars_are_mended_and_counted(
     ]
 
 
+@pytest.mark.parametrize("others", [0.995, 3.0], ids=["near", "far"])
+@pytest.mark.parametrize(("repeated", "refused"), [(2, False), (3, True), (40, True)])
+def test_several_prices_at_the_same_times_are_of_several_tickers(
+    tmp_path: Path, others: float, repeated: int, refused: bool
+) -> None:
+    rows = [row + ",1301" for row in bars("2024-01-01", 40)]
+    doubled = [
+        ",".join([day, *(str(float(price) * others) for price in prices), volume, "1332"])
+        for day, *prices, volume, _ in (row.split(",") for row in rows[:repeated])
+    ]
+    write(tmp_path, "SPY.csv", [*doubled, *rows], header=f"{HEADER},SecuritiesCode")
+    service = csv_service(tmp_path)
+    if not refused:
+        assert service.history("SPY")["close"].tolist() == [
+            float(row.split(",")[4]) for row in rows
+        ]
+        return
+    for read in (service.history, service.judge):
+        with pytest.raises(DataError, match=r"^SPY: .* bars of several tickers"):
+            read("SPY")
+
+
 @pytest.mark.parametrize(
     "prices",
     [

@@ -82,6 +82,12 @@ FRAMES: dict[str, Callable[[], Any]] = {
     "an index of tickers and dates": lambda: pd.concat(
         {"AAPL": BARS, "MSFT": BARS * 2}, names=["symbol"]
     ),
+    "an index of tickers and dates as text": lambda: pd.concat(
+        {"AAPL": BARS, "MSFT": BARS * 2}, names=["symbol"]
+    ).pipe(lambda both: both.set_index(both.index.set_levels(DAYS.astype(str), level=1))),
+    "an unfinished bar that says so": lambda: pd.concat(
+        [BARS.assign(complete=True), (BARS.shift(freq="14D") * 2).assign(complete=False)]
+    ),
     "a column of tickers": lambda: pd.concat(
         [BARS.assign(Symbol="AAPL"), BARS.assign(Symbol="MSFT")]
     ),

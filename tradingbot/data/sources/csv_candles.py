@@ -18,10 +18,11 @@ from tradingbot.data.sources.csv_times import (
     Times,
     is_clock,
     is_time,
+    padded_clock,
     read_times,
 )
 from tradingbot.errors import DataError
-from tradingbot.markets.column_names import PRICES, simplified
+from tradingbot.markets.column_names import PRICES, RUNNING, simplified
 from tradingbot.typing import Flags, Floats
 
 # relative difference between the volume in one currency and volume x price in the other
@@ -92,6 +93,12 @@ class _File:
                 bars[i] = is_time(self._written[i])
         if count := int((~bars).sum()):
             self._notes.append(f"rows without prices left out: {count}")
+        if "complete" in self._position:
+            states = self._table.column(self._position["complete"])
+            running = bars & np.array([state.lower() in RUNNING for state in states])
+            if count := int(running.sum()):
+                self._notes.append(f"bars left out because the file says they are running: {count}")
+            bars &= ~running
         if not (numbers[bars] > 0).any():
             raise DataError(f"{self._path}: no row has prices; expected one row a bar")
         return bars
@@ -198,7 +205,7 @@ def _written_times(table: Table) -> list[str]:
     position = table.header.columns.position
     written = [text.strip("'") for text in table.column(position["time"])]
     clocks = table.column(position["clock"]) if "clock" in position else []
-    if not any(is_clock(clock.zfill(4)) for clock in clocks[:1]) or ":" in written[0]:
+    if not any(is_clock(padded_clock(clock)) for clock in clocks[:1]) or ":" in written[0]:
         return written
     return [f"{day} {clock}".strip() for day, clock in zip(written, clocks, strict=True)]
 

@@ -79,6 +79,11 @@ def is_clock(text: str) -> bool:
     return bool(_CLOCK.fullmatch(text) or _DIGIT_CLOCK.fullmatch(text))
 
 
+def padded_clock(text: str) -> str:
+    """Return a time of day in digits with the leading zeros that it may lack: 930, 90000."""
+    return text.zfill(4 if len(text) < 5 else 6) if re.fullmatch(r"\d{1,5}", text) else text
+
+
 def read_times(texts: Sequence[str]) -> Times:
     """Read the times of all rows, which must have the format of the first.
 
@@ -143,8 +148,7 @@ def _spelled_clock(text: str) -> str | None:
     text = text.strip()
     if not text:
         return ""
-    if re.fullmatch(r"\d{1,5}", text):  # a number that has lost its leading zeros
-        text = text.zfill(4 if len(text) < 5 else 6)
+    text = padded_clock(text)
     found = _CLOCK.fullmatch(text) or _DIGIT_CLOCK.fullmatch(text) or _HOUR.fullmatch(text)
     if found is None:
         return None
