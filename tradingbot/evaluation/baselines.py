@@ -1,6 +1,6 @@
-"""The yardsticks: random walks, whose steps are as large as ever or as the market's moves are now.
+"""Baseline forecasts: random walks with constant or current volatility.
 
-All give quantiles of close(target) ÷ close(as_of), without looking past `as_of`.
+Each function returns quantiles of close(target) ÷ close(as_of) and uses no bar after `as_of`.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from numpy.typing import NDArray
 from tradingbot.evaluation.outcomes import LEVELS
 from tradingbot.typing import Floats
 
-WINDOW = 250  # one-bar returns that are drawn from, the newest ones
-MIN_RETURNS = 32  # fewer are no distribution
-DECAY = 0.94  # of the weights of squared returns, per bar: RiskMetrics' for daily ones
-LOOKBACK = 500  # bars up to as_of that the range walk sees: so many the job has of each ticker
-RANGE_WINDOW = LOOKBACK - 1  # returns between them, which it draws from
-_FIRST = 20  # returns whose mean square stands for the variance before the first one
-_LARGEST = 20.0  # volatilities: after a halt hardly any was known before the first return
-_CENTRES = (1, 5, 25, 125)  # of mass, in bars: what the range walk knows of the volatility
-_CHUNK = 100  # bars at a time
-_MOST = 200  # forecasts' origins at a time: arrays of 0.4 MB stay in the processor's cache
+WINDOW = 250  # size of the sample of one-bar returns: the newest ones
+MIN_RETURNS = 32  # with fewer returns there is no baseline
+DECAY = 0.94  # per bar, of the weights of squared returns: the RiskMetrics value for daily returns
+LOOKBACK = 500  # bars up to as_of that the range walk uses; the job has as many of each ticker
+RANGE_WINDOW = LOOKBACK - 1  # returns between these bars: the sample of the range walk
+_FIRST = 20  # returns whose mean square is the variance before the first return
+_LARGEST = 20.0  # limit of a return ÷ volatility: after a halt the volatility is close to 0
+_CENTRES = (1, 5, 25, 125)  # centres of mass of the range walk's weighted means, in bars
+_CHUNK = 100  # bars per matrix product
+_MOST = 200  # origins per batch: arrays of 0.4 MB fit into the processor's cache
 
 
 def random_walk_quantiles(
     past: pd.Series, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """(n, 19): quantiles at LEVELS of close(target) ÷ close(as_of), without looking past `as_of`.
+    """Return quantiles (n, 19) of close(target) ÷ close(as_of) at LEVELS for a random walk.
 
-    The newest WINDOW log returns up to `as_of` (all of them, if there are fewer) are put together
-    in WINDOW paths by a table that never changes, so the same past gives the same quantiles. Every
-    return stands once in each step's column of the table: one step ahead the quantiles are those
-    of the returns themselves. NaN where there are fewer than MIN_RETURNS.
+    The sample is the newest WINDOW log returns up to `as_of`, or all of them if there are fewer. A
+    constant table combines them into WINDOW paths, so the same past always gives the same
+    quantiles. Each step of the table uses each return once. One step ahead, the quantiles are
+    therefore those of the returns. NaN where there are fewer than MIN_RETURNS.
     """
     times, returns = _returns(past)
 
@@ -47,11 +47,11 @@ def random_walk_quantiles(
 def ewma_walk_quantiles(
     past: pd.Series, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """(n, 19): as `random_walk_quantiles`, for a walk without drift as volatile as the market now.
+    """Return quantiles (n, 19) as `random_walk_quantiles`, for current volatility and no drift.
 
-    Each return is divided by the volatility known before it, an exponentially weighted moving
-    average (EWMA) of squared returns. The newest WINDOW of these, less their mean, are put
-    together by the same table and multiplied by the volatility known at `as_of`.
+    Each return is divided by the volatility before it: an exponentially weighted moving average
+    (EWMA) of squared returns. The newest WINDOW of these ratios, less their mean, are combined by
+    the same table and multiplied by the volatility at `as_of`.
 
     Source: filtered historical simulation, Barone-Adesi, Giannopoulos and Vosper (1999), with the
     volatility of RiskMetrics (1996).
@@ -76,12 +76,13 @@ def _without_mean(windows: Floats) -> Floats:
 def range_walk_quantiles(
     candles: pd.DataFrame, as_of: NDArray[np.datetime64], step: NDArray[np.int64]
 ) -> Floats:
-    """(n, 19): as `ewma_walk_quantiles`, with the volatility that the bars' ranges show.
+    """Return quantiles (n, 19) as `ewma_walk_quantiles`, with a volatility from the bars' ranges.
 
-    `candles` have the columns open, high, low, close. The variance is the mean of four
-    exponentially weighted means of each bar's, with centres of mass of 1, 5, 25 and 125 bars; the
-    newest RANGE_WINDOW returns are drawn from. A bar without a range counts with its return.
-    Older bars than the newest LOOKBACK change nothing, so that a forecast can be recomputed later.
+    `candles` have the columns open, high, low, close. The variance of a bar comes from its range,
+    or from its return if high and low are equal. The variance after a bar is the mean of four
+    exponentially weighted means, with centres of mass of 1, 5, 25 and 125 bars. The sample is the
+    newest RANGE_WINDOW returns. Only the newest LOOKBACK bars are used, so that a forecast can be
+    recomputed later.
 
     Sources: variance of a bar: Garman and Klass (1980); the four means: Bollerslev, Hood, Huss and
     Pedersen (2018), "Risk everywhere".
@@ -102,14 +103,14 @@ def range_walk_quantiles(
 
 
 def _filtered(returns: Floats, volatility: Floats) -> Floats:
-    """Each return ÷ the volatility known before it; 0 where none was."""
+    """Return each return ÷ the volatility before it; 0 where the volatility is 0."""
     zero = np.zeros_like(returns)
     ratio = np.divide(returns, volatility, out=zero, where=volatility > 0)
     return ratio.clip(-_LARGEST, _LARGEST)
 
 
 def _range_variance(candles: pd.DataFrame) -> Floats:
-    """(bars,): what each bar's range shows; NaN where it has none."""
+    """Return the Garman-Klass variance of each bar, (bars,); NaN where high and low are equal."""
     logs = np.log(candles[["open", "high", "low", "close"]].to_numpy("float64"))
     opens, highs, lows, closes = logs.T
     inside = 0.5 * (highs - lows) ** 2 - (2 * np.log(2) - 1) * (closes - opens) ** 2
@@ -118,11 +119,11 @@ def _range_variance(candles: pd.DataFrame) -> Floats:
 
 
 def _range_volatility(variance: Floats) -> Floats:
-    """(origins, bars) from variances likewise: what is known after each bar."""
+    """Return the volatility after each bar, (origins, bars), from variances of the same shape."""
     means = np.empty_like(variance)
-    for start in range(0, variance.shape[1], _CHUNK):  # later bars have no weight
+    for start in range(0, variance.shape[1], _CHUNK):  # later bars have zero weight
         stop = min(start + _CHUNK, variance.shape[1])
-        # einsum, since BLAS rounds an origin among others differently from one alone
+        # einsum, because BLAS rounds one origin differently in a batch than alone
         weights = _weights()[start:stop, :stop]
         np.einsum("ob,tb->ot", variance[:, :stop], weights, out=means[:, start:stop])
     return np.sqrt(means)
@@ -130,10 +131,10 @@ def _range_volatility(variance: Floats) -> Floats:
 
 @cache
 def _weights() -> Floats:
-    """(LOOKBACK, LOOKBACK): of each bar's variance, in its column, in what is known after a bar.
+    """Return (LOOKBACK, LOOKBACK): row t has the weight of each bar in the variance after bar t.
 
-    The mean of the weights of four exponentially weighted means. pandas computes these one column
-    at a time, which was most of the time that learning a combination took.
+    The weights are the mean over the four exponentially weighted means. pandas' `ewm` computes
+    one column at a time, which took most of the time of learning a combination.
     """
     age = np.subtract.outer(np.arange(LOOKBACK), np.arange(LOOKBACK))
     decays = np.array([centre / (1 + centre) for centre in _CENTRES])[:, None, None]
@@ -143,13 +144,13 @@ def _weights() -> Floats:
 
 
 def _returns(past: pd.Series) -> tuple[NDArray[np.datetime64], Floats]:
-    """The bars' times (bars,) and the log returns between them (bars - 1,)."""
+    """Return the bars' times (bars,) and the log returns between them (bars - 1,)."""
     times = past.index.to_numpy().astype("datetime64[s]")
     return times, np.diff(np.log(past.to_numpy(dtype="float64")))
 
 
 def _volatility_before(returns: Floats) -> Floats:
-    """(bars,): what was known before each return, and after the last."""
+    """Return the volatility before each return, and after the last, (bars,)."""
     squares = returns**2
     first = squares[:_FIRST].mean() if len(squares) else 0.0
     variance = pd.Series(np.append(first, squares)).ewm(alpha=1 - DECAY, adjust=False).mean()
@@ -165,13 +166,13 @@ def _log_quantiles(
     *,
     window: int = WINDOW,
 ) -> Floats:
-    """(n, 19): quantiles of sums of `step` returns, drawn from the newest up to `as_of`.
+    """Return quantiles (n, 19) of sums of `step` returns, drawn from the newest up to `as_of`.
 
-    `windows_of(ends, length)` are the newest `length` returns up to each of the bars `ends`.
+    `windows_of(ends, length)` returns the newest `length` returns up to each of the bars `ends`.
     """
     origins, which = np.unique(as_of, return_inverse=True)
-    ends = np.searchsorted(times, origins, side="right") - 1  # returns up to that origin
-    lengths = np.minimum(ends, window)  # ascending, as the origins are
+    ends = np.searchsorted(times, origins, side="right") - 1  # returns up to each origin
+    lengths = np.minimum(ends, window)  # ascending, because the origins are
     quantiles = np.full((len(as_of), len(LEVELS)), np.nan)
     for length in np.unique(lengths[lengths >= MIN_RETURNS]):
         first, last = np.searchsorted(lengths, [length, length + 1])
@@ -186,7 +187,10 @@ def _log_quantiles(
 def _walk(
     windows: Floats, origin: NDArray[np.int64], step: NDArray[np.int64], paths_each: int
 ) -> Floats:
-    """(n, 19), the i-th from windows[origin[i]], step[i] ahead; windows: (origins, length)."""
+    """Return quantiles (n, 19): row i uses windows[origin[i]] and looks step[i] bars ahead.
+
+    `windows` has the shape (origins, length).
+    """
     quantiles = np.empty((len(step), len(LEVELS)))
     paths = np.zeros((len(windows), paths_each))
     table = np.random.default_rng(0)
@@ -200,7 +204,10 @@ def _walk(
 
 
 def walk_quantiles(values: Floats) -> Floats:
-    """(n, 19) from (n, paths): median-unbiased as the Space's, at a fifth of np.quantile's cost."""
+    """Return quantiles (n, 19) of values (n, paths), which it sorts in place.
+
+    They are median-unbiased, as the Space's are, and take a fifth of the time of `np.quantile`.
+    """
     values.sort(axis=1)
     position = np.array(LEVELS) * (values.shape[1] + 1 / 3) - 2 / 3
     below = position.astype("int64")

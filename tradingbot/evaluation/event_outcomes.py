@@ -1,8 +1,8 @@
-"""Join stored chances of events with what the bars did.
+"""Join stored event probabilities with what happened.
 
-Bars are restated to the scale of the forecast by the close that it was made from, so that splits
-change nothing. A chance whose way to the target lacks a bar has no outcome, unless it is of the
-target's close alone: what the bars prove cannot be seen where they are missing.
+Bars are scaled to the close that the forecast was made from, so splits do not matter. A
+probability has no outcome if a bar before its target is missing, because the event may have
+happened in that bar. Events of the target's close need only the target's bar.
 """
 
 from collections import Counter
@@ -38,11 +38,11 @@ BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since
 
 @dataclass(frozen=True)
 class EventOutcomes:
-    """Chances of one event of one ticker by one revision of one model, and what happened."""
+    """Probabilities and outcomes of one event, for one ticker and one revision of a model."""
 
     symbol: str
     model_name: str
-    model_revision: str  # "" where it is not known
+    model_revision: str  # "" if unknown
     interval: str
     event: str
     target: Times  # (n,)
@@ -55,7 +55,7 @@ class EventOutcomes:
 
 
 def bars_of(data: "DataService") -> BarsOf:
-    """The bars that `data` knows; its clock should be the wall's, as for `closes_of`."""
+    """Return a function that gives the bars known to `data`. See `closes_of` for its clock."""
     return lambda symbol, interval, since: data.known_bars(symbol, interval=interval, since=since)
 
 
@@ -66,7 +66,7 @@ def resolve_events(
     model: str | None = None,
     symbols: Collection[str] | None = None,
 ) -> Iterator[EventOutcomes | Unresolved]:
-    """Resolve stored chances, one ticker after the other; arguments as in `resolve_outcomes`."""
+    """Yield outcomes ticker by ticker; the arguments are those of `resolve_outcomes`."""
     with sessions() as session:
         parts = event_parts(session, model=model, symbols=symbols)
     for (symbol, interval), group in groupby(parts, lambda part: (part.symbol, part.interval)):
@@ -91,7 +91,7 @@ def _bars(bars: BarsOf, symbol: str, interval: str, since: datetime) -> pd.DataF
 def _joined(
     part: LedgerPart, chances: list[StoredChance], history: pd.DataFrame
 ) -> Iterator[EventOutcomes | Unresolved]:
-    """Those of each event, as they are sorted; then what has no outcome."""
+    """Yield the outcomes of each event, then the probabilities without an outcome."""
     left_out: Counter[tuple[UnresolvedReason, str]] = Counter()
     market = _Market(part, history)
     for text, group in groupby(chances, lambda chance: chance.event):
@@ -107,7 +107,7 @@ def _joined(
 
 
 class _Market:
-    """One ticker's bars, and what events did on them."""
+    """The bars of one ticker."""
 
     def __init__(self, part: LedgerPart, history: pd.DataFrame) -> None:
         self._part = part
@@ -121,14 +121,14 @@ class _Market:
         chances: list[StoredChance],
         left_out: Counter[tuple[UnresolvedReason, str]],
     ) -> Iterator[EventOutcomes]:
-        """One a revision; chances without an outcome are counted in `left_out`."""
+        """Yield the outcomes of one event by revision; count those without one in `left_out`."""
         as_of = np.array([chance.as_of for chance in chances], dtype="datetime64[s]")
         target = np.array([chance.target for chance in chances], dtype="datetime64[s]")
         step = np.array([chance.step for chance in chances], dtype="int64")
         start, has_start = positions(self._times, as_of)
         end, has_end = positions(self._times, target)
         newest = self._times[-1]
-        reasons = {  # the first that is true counts
+        reasons = {  # the first true reason is reported
             UnresolvedReason.NOT_YET: target > self._complete,
             UnresolvedReason.NO_ORIGIN: ~has_start,
             UnresolvedReason.CANDLES_END: target > newest,
@@ -148,23 +148,23 @@ class _Market:
         revision = np.array([chance.revision for chance in chances], dtype=object)
         probability = np.array([chance.probability for chance in chances])
         for name in dict.fromkeys(revision[scored]):
-            these = scored & (revision == name)
+            of_revision = scored & (revision == name)
             yield EventOutcomes(
                 symbol=self._part.symbol,
                 model_name=self._part.model_name,
                 model_revision=name,
                 interval=self._part.interval,
                 event=event.text,
-                target=target[these],
-                step=step[these],
-                probability=probability[these],
-                happened=happened[these],
+                target=target[of_revision],
+                step=step[of_revision],
+                probability=probability[of_revision],
+                happened=happened[of_revision],
             )
 
     def _happened(
         self, event: Event, start: NDArray[Any], end: NDArray[Any], last_close: Floats
     ) -> Flags:
-        """(n,): whether it happened in the bars after `start`, up to `end`."""
+        """Return (n,): whether the event happened in the bars after `start`, up to `end`."""
         span = int((end - start).max())
         origins, number = np.unique(np.stack([start, last_close]), axis=1, return_inverse=True)
         at, close = origins[0].astype("int64"), origins[1]

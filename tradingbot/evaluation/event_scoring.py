@@ -54,10 +54,10 @@ class _Cases:
     @classmethod
     def of(cls, outcomes: Collection[EventOutcomes]) -> "_Cases":
         return cls(
-            np.concatenate([one.target for one in outcomes]),
-            np.concatenate([one.step for one in outcomes]),
-            np.concatenate([one.probability for one in outcomes]),
-            np.concatenate([one.happened for one in outcomes]).astype("float64"),
+            np.concatenate([group.target for group in outcomes]),
+            np.concatenate([group.step for group in outcomes]),
+            np.concatenate([group.probability for group in outcomes]),
+            np.concatenate([group.happened for group in outcomes]).astype("float64"),
         )
 
     def __getitem__(self, rows: NDArray[np.bool_]) -> "_Cases":
@@ -81,20 +81,20 @@ def score_events(
     without_candles: set[str] = set()
     totals: dict[Record, list[EventOutcomes]] = {}
     rows: list[dict[str, Any]] = []
-    every = resolve_events(sessions, bars, model=model, symbols=symbols)
-    for symbol, of_ticker in groupby(every, lambda one: one.symbol):
+    resolved = resolve_events(sessions, bars, model=model, symbols=symbols)
+    for symbol, of_ticker in groupby(resolved, lambda result: result.symbol):
         known: dict[Record, list[EventOutcomes]] = {}
-        for one in of_ticker:
-            if isinstance(one, EventOutcomes):
-                found.scored += len(one)
-                record = one.model_name, one.model_revision, one.interval
-                known.setdefault(record, []).append(one)
-                totals.setdefault(record, []).append(one)
-            elif one.reason == UnresolvedReason.NOT_YET:
-                found.waiting += one.n
+        for result in of_ticker:
+            if isinstance(result, EventOutcomes):
+                found.scored += len(result)
+                record = result.model_name, result.model_revision, result.interval
+                known.setdefault(record, []).append(result)
+                totals.setdefault(record, []).append(result)
+            elif result.reason == UnresolvedReason.NOT_YET:
+                found.waiting += result.n
             else:
-                found.unscored.append(one)
-                if one.reason == UnresolvedReason.NO_CANDLES:
+                found.unscored.append(result)
+                if result.reason == UnresolvedReason.NO_CANDLES:
                     without_candles.add(symbol)
         for record, outcomes in known.items():
             rows += _of_ticker(record, symbol, outcomes)
@@ -113,17 +113,17 @@ def _of_ticker(
     record: Record, symbol: str, outcomes: list[EventOutcomes]
 ) -> Iterator[dict[str, Any]]:
     """Yield one row per event, over all steps."""
-    for one in outcomes:
-        yield _row(record, symbol, one.event, ALL_STEPS, _Cases.of([one]))
+    for of_event in outcomes:
+        yield _row(record, symbol, of_event.event, ALL_STEPS, _Cases.of([of_event]))
 
 
 def _of_all(record: Record, outcomes: list[EventOutcomes]) -> Iterator[dict[str, Any]]:
     """Yield rows over all tickers: for each event and all events, over all steps and by step."""
     by_event: dict[str, list[EventOutcomes]] = {}
-    for one in outcomes:
-        by_event.setdefault(one.event, []).append(one)
-    for event, some in [*by_event.items(), (ALL_EVENTS, outcomes)]:
-        cases = _Cases.of(some)
+    for of_event in outcomes:
+        by_event.setdefault(of_event.event, []).append(of_event)
+    for event, group in [*by_event.items(), (ALL_EVENTS, outcomes)]:
+        cases = _Cases.of(group)
         yield _row(record, ALL_SYMBOLS, event, ALL_STEPS, cases, whole=True)
         for step in np.unique(cases.step).tolist():
             yield _row(record, ALL_SYMBOLS, event, step, cases[cases.step == step])
@@ -175,8 +175,7 @@ def _measures(cases: _Cases) -> dict[str, Any]:
 
 
 def _skill_interval(cases: _Cases) -> dict[str, Any]:
-    """Return the interval of the skill. Sessions within one horizon of each other are resampled
-    together."""
+    """Return the interval of the skill. Sessions within one horizon are resampled together."""
     losses = (cases.probability - cases.happened) ** 2
     values = np.stack([losses, cases.happened, np.ones_like(losses)], axis=1)
     _, drawn = resampled(cases.target, values, block=int(cases.step.max()))
@@ -193,8 +192,8 @@ def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
     number = _bin_of(cases.probability)
     sessions, at = np.unique(cases.target, return_inverse=True)
     overlap = int(cases.step.max())
-    for one in np.unique(number).tolist():
-        inside = number == one
+    for index in np.unique(number).tolist():
+        inside = number == index
         share = float(cases.happened[inside].mean())
         hits, counts = (
             np.bincount(at[inside], values[inside], len(sessions)).astype("float64")
@@ -203,8 +202,8 @@ def _bins(cases: _Cases) -> Iterator[dict[str, Any]]:
         few = len(sessions) < 2
         low, high = wilson_interval(share, 1) if few else share_interval(hits, counts, overlap)
         yield {
-            "from": one / BINS,
-            "to": (one + 1) / BINS,
+            "from": index / BINS,
+            "to": (index + 1) / BINS,
             "n": int(inside.sum()),
             "probability": float(cases.probability[inside].mean()),
             "frequency": share,

@@ -12,9 +12,9 @@ from tradingbot.typing import Floats
 
 Moves = tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]  # keys, predicted and actual returns
 
-MIN_TICKERS = 5  # with a forecast of the same session and step
-_ROUNDING = 1e-20  # a share of the squares that equal values may differ by
-_CHUNK = 100_000  # forecasts whose ranks are in memory
+MIN_TICKERS = 5  # of the same session and step; with fewer there is no correlation
+_ROUNDING = 1e-20  # values count as equal if their variance is below this share of their squares
+_CHUNK = 100_000  # number of forecasts ranked at a time
 
 
 _PRINT = [SUMS.index(name) for name in ("n", "error", "naive", "actual")]
@@ -25,9 +25,8 @@ class Correlations:
     """Correlations that were computed before, each with a fingerprint of its forecasts.
 
     Attributes:
-        rows: (k, 7) key, four sums over all tickers' forecasts of that session and step, the
-            correlation and that of ranks. While the sums are the same to the last bit, so are the
-            forecasts and outcomes.
+        rows: (k, 7): key, four sums over all tickers' forecasts of that session and step,
+            correlation, rank correlation. Equal sums mean unchanged forecasts and outcomes.
     """
 
     rows: Floats
@@ -38,12 +37,12 @@ class Correlations:
 
     @classmethod
     def of(cls, keys: NDArray[np.int64], sums: Floats, known: Floats) -> "Correlations":
-        """Of `known` (k, 2), and the sums (k, len(SUMS)) beside them."""
+        """Return correlations `known` (k, 2) with fingerprints from the sums (k, len(SUMS))."""
         return cls(np.column_stack([keys.view("float64"), sums[:, _PRINT], known]))
 
     @classmethod
     def unpacked(cls, data: bytes) -> "Correlations":
-        """From what `packed` returned; none if it is damaged."""
+        """Return what `packed` has stored, or nothing if it is damaged."""
         width = 8 * (3 + len(_PRINT))
         return cls.none() if len(data) % width else cls(np.frombuffer(data).reshape(-1, width // 8))
 
@@ -51,21 +50,25 @@ class Correlations:
         return self.rows.tobytes()
 
     def still_true(self, keys: NDArray[np.int64], sums: Floats) -> Floats:
-        """(k, 2): those of these keys, as far as they depend on the same sums; else infinity."""
+        """Return the stored correlations of these keys, (k, 2); infinity if the sums differ."""
         found = np.full((len(keys), 2), np.inf)
         before = np.ascontiguousarray(self.rows[:, 0]).view("int64")
         if len(before):
             at = np.minimum(np.searchsorted(before, keys), len(before) - 1)
-            same = (before[at] == keys) & (self.rows[at, 1:-2] == sums[:, _PRINT]).all(axis=1)
-            found[same] = self.rows[at[same], -2:]
+            unchanged = (before[at] == keys) & (self.rows[at, 1:-2] == sums[:, _PRINT]).all(axis=1)
+            found[unchanged] = self.rows[at[unchanged], -2:]
         return found
 
 
 def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
-    """(k, 2): the correlation of predicted with actual returns, and that of their ranks, by key.
+    """Return the correlation of predicted with actual returns and their rank correlation, (k, 2).
 
-    keys: (k,) ascending, each a session and step; moves: of each ticker, also of other keys. NaN
-    where fewer than MIN_TICKERS have the key, or nothing differs.
+    Args:
+        keys: (k,) ascending, each a session and step.
+        moves: One item per ticker; it may have further keys.
+
+    Returns:
+        NaN for a key with fewer than MIN_TICKERS tickers, or with equal values only.
     """
     moves = [_of_keys(keys, *part) for part in moves]
     key = np.concatenate([part[0] for part in moves])
@@ -91,7 +94,7 @@ def correlations(keys: NDArray[np.int64], moves: Sequence[Moves]) -> Floats:
 def _of_keys(
     keys: NDArray[np.int64], key: NDArray[np.int64], predicted: NDArray[Any], actual: NDArray[Any]
 ) -> Moves:
-    """The moves that have one of these keys."""
+    """Return the moves that have one of these keys."""
     wanted = keys[np.minimum(np.searchsorted(keys, key), len(keys) - 1)] == key
     return (
         (key, predicted, actual)
@@ -101,7 +104,7 @@ def _of_keys(
 
 
 def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> Floats:
-    """(cells,): Pearson's, within each cell; index: (n,) the cell of each pair."""
+    """Return Pearson's correlation within each cell, (cells,); `index` (n,) is a pair's cell."""
     count = np.bincount(index, minlength=cells)
 
     def centred(values: Floats) -> Floats:
@@ -115,7 +118,7 @@ def _correlation(index: NDArray[np.int64], x: Floats, y: Floats, cells: int) -> 
 
 
 def _ranks(index: NDArray[np.int64], values: Floats) -> Floats:
-    """(n,): each value's rank within its cell, equal values sharing the mean of theirs."""
+    """Return each value's rank within its cell, (n,); equal values have the mean of their ranks."""
     order = np.lexsort((values, index))
     cell, ordered = index[order], values[order]
     new = np.ones(len(order), dtype=bool)

@@ -1,8 +1,8 @@
 """Matured forecasts: those with an outcome, reduced to what the scores need.
 
-A forecast takes 60 numbers in the ledger: three times 19 quantiles, prices and dates. Its scores
-need some twenty: how far off it was, what its quantiles lost, which bands held. These are computed
-once.
+A forecast has 60 numbers in the ledger: three times 19 quantiles, prices and dates. Its scores
+need about twenty: its error, the loss of its quantiles, and which bands contained the outcome.
+These are computed once.
 """
 
 import struct
@@ -28,11 +28,11 @@ _FORECAST = np.dtype(
     [("as_of", "<i8"), ("target", "<i8"), ("step", "<i2")]  # seconds, seconds, bars ahead
     + [(name, "<f8") for name in ("mean", "actual", "walk_crps", "ewma_crps")]  # NaN: no walk
 )
-# NaN where a forecast has no such quantiles; "inside" has a bit for each band that held
+# crps is NaN for a forecast without such quantiles; "inside" has a bit per band, set if the band
+# contained the outcome
 _LOSS = np.dtype([("crps", "<f8"), *((f"width_{band}", "<f8") for band in BANDS), ("inside", "u1")])
-_HEAD = struct.Struct(
-    "<I4b"
-)  # the number of forecasts; of each kind the place of its losses, or -1
+# the number of forecasts, then the place of each kind's losses, or -1
+_HEAD = struct.Struct("<I4b")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class MaturedForecasts:
     """n forecasts of one ticker by one revision of one model.
 
     Attributes:
-        forecasts: (n,) what does not depend on the quantiles. Prices are shares of the last close.
-        losses: By kind, (n,) each; a kind that no forecast has is missing. SERVED and "raw" are
-            always there.
+        forecasts: (n,) fields without quantiles. Prices are relative to the last close.
+        losses: (n,) by kind of quantiles. SERVED and "raw" are always present; other kinds only if
+            a forecast has such quantiles.
     """
 
     forecasts: Forecasts
@@ -54,34 +54,37 @@ class MaturedForecasts:
         return cls(np.empty(0, _FORECAST), {SERVED: empty, "raw": empty})
 
     @classmethod
-    def of(cls, one: ForecastOutcomes, kinds: Sequence[str] = KINDS) -> "MaturedForecasts":
-        """Of these forecasts, and of these kinds of their quantiles."""
-        forecasts = np.empty(len(one), _FORECAST)
-        forecasts["as_of"] = one.as_of.astype("datetime64[s]").astype("int64")
-        forecasts["target"] = one.target.astype("datetime64[s]").astype("int64")
+    def of(cls, outcomes: ForecastOutcomes, kinds: Sequence[str] = KINDS) -> "MaturedForecasts":
+        """Compute the losses of these forecasts; SERVED and "raw" always, other `kinds` if any."""
+        forecasts = np.empty(len(outcomes), _FORECAST)
+        forecasts["as_of"] = outcomes.as_of.astype("datetime64[s]").astype("int64")
+        forecasts["target"] = outcomes.target.astype("datetime64[s]").astype("int64")
         for name in ("step", "mean", "actual"):
-            forecasts[name] = getattr(one, name)
-        forecasts["walk_crps"], forecasts["ewma_crps"] = walk_losses(one).T
-        quantiles = {SERVED: one.quantiles, "raw": one.raw_quantiles}
+            forecasts[name] = getattr(outcomes, name)
+        forecasts["walk_crps"], forecasts["ewma_crps"] = walk_losses(outcomes).T
+        quantiles = {SERVED: outcomes.quantiles, "raw": outcomes.raw_quantiles}
         quantiles |= {
-            name: some
-            for name, some in (
-                ("calibrated", one.calibrated_quantiles),
-                ("combined", one.combined_quantiles),
+            name: values
+            for name, values in (
+                ("calibrated", outcomes.calibrated_quantiles),
+                ("combined", outcomes.combined_quantiles),
             )
-            if name in kinds and some is not None and np.isfinite(some).all(axis=1).any()
+            if name in kinds and values is not None and np.isfinite(values).all(axis=1).any()
         }
-        return cls(forecasts, {name: _losses(one.actual, some) for name, some in quantiles.items()})
+        return cls(
+            forecasts,
+            {name: _losses(outcomes.actual, values) for name, values in quantiles.items()},
+        )
 
     @classmethod
     def joined(cls, parts: Iterable["MaturedForecasts"]) -> "MaturedForecasts":
-        """All of them, by target and step."""
-        every = [part for part in parts if len(part)] or [cls.none()]
-        kinds = [name for name in KINDS if any(name in part.losses for part in every)]
+        """Concatenate the parts, sorted by target and step."""
+        filled = [part for part in parts if len(part)] or [cls.none()]
+        kinds = [name for name in KINDS if any(name in part.losses for part in filled)]
         joined = cls(
-            np.concatenate([part.forecasts for part in every]),
+            np.concatenate([part.forecasts for part in filled]),
             {
-                name: np.concatenate([part.losses.get(name, _missing(part)) for part in every])
+                name: np.concatenate([part.losses.get(name, _missing(part)) for part in filled])
                 for name in kinds
             },
         )
@@ -98,32 +101,32 @@ class MaturedForecasts:
 
     @property
     def keys(self) -> NDArray[np.int64]:
-        """(n,): the target's second and the step in one number."""
+        """Return (n,): the target in seconds and the step, combined into one number."""
         keys: NDArray[np.int64] = self.forecasts["target"] << STEP_BITS | self.forecasts["step"]
         return keys
 
     @property
     def quarters(self) -> Times:
-        """(n,): the first month of each target's quarter."""
+        """Return (n,): the first month of each target's quarter."""
         months = self.forecasts["target"].view("datetime64[s]").astype("datetime64[M]")
         number = months.astype("int64")
         quarters: Times = (number - number % 3).view("datetime64[M]")
         return quarters
 
     def of_kind(self, kind: str) -> "MaturedForecasts":
-        """Those that have such quantiles, in the place of what was served."""
+        """Return the forecasts that have such quantiles, with the losses of these as SERVED."""
         losses = self.losses[kind]
-        these = MaturedForecasts(self.forecasts, {SERVED: losses, "raw": self.losses["raw"]})
+        matured = MaturedForecasts(self.forecasts, {SERVED: losses, "raw": self.losses["raw"]})
         known = ~np.isnan(losses["crps"])
-        return these if kind == SERVED or known.all() else these[known]
+        return matured if kind == SERVED or known.all() else matured[known]
 
     def sums(self) -> Floats:
-        """(n, len(SUMS)): what each forecast adds, by what was served."""
+        """Return (n, len(SUMS)): what each forecast adds to the sums, by its served quantiles."""
         forecasts = self.forecasts
         ours, raw = self.losses[SERVED], self.losses["raw"]
         mean, actual = forecasts["mean"], forecasts["actual"]
         walk, ewma = forecasts["walk_crps"], forecasts["ewma_crps"]
-        compared = ~np.isnan(walk)  # there was enough of a past to walk on from, for both walks
+        compared = ~np.isnan(walk)  # forecasts with enough returns before them for both walks
         moved = (mean != 1) & (actual != 1)
         columns = [
             np.ones(len(self)),
@@ -147,37 +150,37 @@ class MaturedForecasts:
         return sums
 
     def packed(self) -> bytes:
-        """Return it as bytes; losses that two kinds share are stored once."""
-        different: list[bytes] = []
+        """Return it as bytes. Losses that two kinds share are stored once."""
+        distinct: list[bytes] = []
         places = []
         for kind in KINDS:
             if kind not in self.losses:
                 places.append(-1)
                 continue
             losses = self.losses[kind].tobytes()
-            if losses not in different:
-                different.append(losses)
-            places.append(different.index(losses))
-        return b"".join([_HEAD.pack(len(self), *places), self.forecasts.tobytes(), *different])
+            if losses not in distinct:
+                distinct.append(losses)
+            places.append(distinct.index(losses))
+        return b"".join([_HEAD.pack(len(self), *places), self.forecasts.tobytes(), *distinct])
 
     @classmethod
     def unpacked(cls, data: bytes) -> "MaturedForecasts":
-        """From what `packed` returned.
+        """Read what `packed` has written.
 
         Raises:
-            ValueError: It is damaged.
+            ValueError: The data is damaged.
         """
         if len(data) < _HEAD.size:
             raise ValueError(f"{len(data)} bytes are no forecasts")
         n, *places = _HEAD.unpack_from(data)
-        different = max(places) + 1
-        if len(data) != _HEAD.size + n * (_FORECAST.itemsize + different * _LOSS.itemsize):
+        distinct = max(places) + 1
+        if len(data) != _HEAD.size + n * (_FORECAST.itemsize + distinct * _LOSS.itemsize):
             raise ValueError(f"{len(data)} bytes are not {n} forecasts")
         forecasts = np.frombuffer(data, _FORECAST, n, _HEAD.size)
         begin = _HEAD.size + n * _FORECAST.itemsize
         losses = [
             np.frombuffer(data, _LOSS, n, begin + place * n * _LOSS.itemsize)
-            for place in range(different)
+            for place in range(distinct)
         ]
         kinds = {kind: losses[at] for kind, at in zip(KINDS, places, strict=True) if at >= 0}
         if not kinds.keys() >= {SERVED, "raw"}:
@@ -192,14 +195,14 @@ ByRevision = dict[str, MaturedForecasts]
 
 
 def by_quarter(before: ByRevision, new: ByRevision) -> Iterator[tuple[tuple[str, datetime], bytes]]:
-    """The forecasts of each quarter that has new ones, packed."""
-    every = joined(before, new)
-    for revision, some in new.items():
-        quarters = every[revision].quarters
-        for quarter in np.unique(some.quarters):
-            these = every[revision][quarters == quarter]
+    """Yield the packed forecasts of each quarter that has new ones."""
+    combined = joined(before, new)
+    for revision, added in new.items():
+        quarters = combined[revision].quarters
+        for quarter in np.unique(added.quarters):
+            of_quarter = combined[revision][quarters == quarter]
             first_day = quarter.astype("datetime64[s]").item()
-            yield (revision, first_day), these.packed()
+            yield (revision, first_day), of_quarter.packed()
 
 
 def joined(before: ByRevision, new: ByRevision) -> ByRevision:

@@ -1,15 +1,16 @@
-"""Bring the matured forecasts up to date: read from the ledger what is new, keep the rest.
+"""Keep the matured forecasts up to date: read new forecasts from the ledger, reuse stored ones.
 
     for part in matured_parts(sessions, closes, keys, resume=True): ...
 
-A forecast is *settled* once all targets of its `as_of` lie a week behind the newest bar: then its
-candles no longer change, except by a restatement. Settled forecasts are kept in `kronos_matured`;
-the others are read again each time. A part (one ticker, one model) is computed again as a whole if
+A forecast is *settled* when all targets of its `as_of` are more than a week before the newest bar.
+Its candles then change only by a restatement. Settled forecasts are stored in `kronos_matured`;
+all others are read from the ledger in each run. A part (one ticker, one model) is recomputed in
+full if
 
-- it is not stored, or was by another VERSION of this code;
-- its oldest forecast is another than before, or a forecast was stored that it should hold
+- it is not stored, or was stored by another VERSION of this code;
+- its oldest forecast has changed, or a forecast older than its settled ones was stored
   (`persistence.matured.forget_older`);
-- its closes have changed within LOOKBACK, but for a common factor, which a split is.
+- its closes within LOOKBACK have changed by more than a common factor, as a split would.
 """
 
 from collections import Counter
@@ -44,14 +45,14 @@ from tradingbot.persistence.matured import (
 from tradingbot.persistence.open_forecasts import count_forecasts, read_open
 from tradingbot.typing import Floats, SessionFactory
 
-VERSION = 1  # raise it when what MaturedForecasts hold is computed in another way
-SETTLED = timedelta(days=7)  # as many as the cache of candles fetches again
-# Of candles before the oldest unsettled forecast. Within 480 bars the EWMA walk forgets how its
-# past began (0.94^480 is 1e-13), and the job has fetched as many already.
+VERSION = 1  # increment it when the computation of MaturedForecasts changes
+SETTLED = timedelta(days=7)  # the candle cache also fetches the last seven days again
+# Candles to load before the oldest unsettled forecast. The EWMA walk forgets its start within 480
+# bars (0.94^480 is 1e-13), and the job has already fetched as many.
 LOOKBACK = timedelta(days=700)
-_BARS = 450  # fewer in LOOKBACK: then all candles are asked for
-_SAME = 1e-12  # closes that differ by a smaller share are the same
-_TICKERS = 50  # in memory at a time
+_BARS = 450  # if LOOKBACK has fewer, all candles are loaded
+_SAME = 1e-12  # relative difference below which closes are equal
+_TICKERS = 50  # number of tickers in memory
 
 
 @dataclass(frozen=True)
@@ -71,35 +72,36 @@ def matured_parts(
     model: str | None = None,
     resume: bool,
 ) -> Iterator[MaturedPart]:
-    """Yield these parts of the ledger in their order, and store what is settled.
+    """Yield these parts of the ledger in their order, and store the settled forecasts.
 
     Args:
-        sessions: Of the database; no transaction is open while a part is handed over.
-        closes: As for `resolve_outcomes`.
-        parts: Of `ledger_keys`, of all models: where a ticker's candles begin depends on them.
-        model: Only the parts of this model.
-        resume: Whether to go on from what is stored. Otherwise all of it is computed again.
+        sessions: Sessions of the database. No transaction is open while a part is yielded.
+        closes: As in `resolve_outcomes`.
+        parts: From `ledger_keys`, for all models, because they say where a ticker's candles begin.
+        model: Yield only the parts of this model.
+        resume: Reuse stored forecasts. False recomputes everything.
     """
-    tickers = [list(some) for _, some in groupby(parts, key=lambda one: (one.symbol, one.interval))]
+    by_ticker = groupby(parts, key=lambda part: (part.symbol, part.interval))
+    tickers = [list(group) for _, group in by_ticker]
     if model is not None:
-        tickers = [some for some in tickers if any(one.model_name == model for one in some)]
+        tickers = [group for group in tickers if any(part.model_name == model for part in group)]
     many = _TICKERS if resume else 1
     for start in range(0, len(tickers), many):
-        some = tickers[start : start + many]
-        yield from _matured(sessions, closes, some, model=model, resume=resume)
+        batch = tickers[start : start + many]
+        yield from _matured(sessions, closes, batch, model=model, resume=resume)
 
 
 @dataclass(frozen=True)
 class _Settled:
-    """What is stored of one part.
+    """The stored, settled forecasts of one part.
 
     Attributes:
         until: Forecasts with an earlier `as_of` are settled.
-        times: Of the closes that they were compared with, in seconds.
-        closes: These.
-        left_out: Forecasts that will have no outcome.
-        by_revision: Those with an outcome.
-        stored: Whether it is; else the part has to be computed as a whole.
+        times: Times of the closes that the forecasts were compared with, in seconds.
+        closes: These closes.
+        left_out: Number of forecasts that will never have an outcome, by reason.
+        by_revision: Forecasts with an outcome.
+        stored: False if nothing is stored, so that the part must be computed in full.
     """
 
     until: datetime
@@ -116,11 +118,16 @@ class _Settled:
 
     @classmethod
     def of(cls, stored: StoredPart) -> "_Settled":
-        """Raises ValueError, KeyError: it is damaged."""
+        """Decode a stored part.
+
+        Raises:
+            ValueError, KeyError: It is damaged.
+        """
         chunks: dict[str, list[MaturedForecasts]] = {}
         for (revision, _), data in stored.forecasts.items():
             chunks.setdefault(revision, []).append(MaturedForecasts.unpacked(data))
-        if sum(len(one) for some in chunks.values() for one in some) != stored.count:
+        by_revision = {name: MaturedForecasts.joined(group) for name, group in chunks.items()}
+        if sum(map(len, by_revision.values())) != stored.count:
             raise ValueError(f"these are not {stored.count} forecasts")
         times, closes = np.frombuffer(stored.closes, "float64").reshape(2, -1)
         return cls(
@@ -128,11 +135,11 @@ class _Settled:
             times.astype("int64"),
             closes,
             Counter({UnresolvedReason[name]: n for name, n in stored.left_out.items()}),
-            {revision: MaturedForecasts.joined(some) for revision, some in chunks.items()},
+            by_revision,
         )
 
     def still_holds(self, past: pd.Series) -> bool:
-        """Whether `past` has the closes that it was compared with, but for a common factor."""
+        """Return whether `past` equals the closes compared with, up to a common factor."""
         if not len(self.closes):
             return not self.by_revision
         times, closes = _arrays(past)
@@ -152,8 +159,8 @@ def _matured(
     model: str | None,
     resume: bool,
 ) -> Iterator[MaturedPart]:
-    every = [one for parts in tickers for one in parts if model in (None, one.model_name)]
-    known = _stored(sessions, every) if resume else {}
+    selected = [part for parts in tickers for part in parts if model in (None, part.model_name)]
+    known = _stored(sessions, selected) if resume else {}
     pasts: dict[LedgerPart, pd.Series | DataError] = {}
     settled: dict[LedgerPart, _Settled] = {}
     for parts in tickers:
@@ -162,34 +169,36 @@ def _matured(
         past, of_ticker = _past(closes, wanted, known, first - BEFORE)
         pasts |= dict.fromkeys(wanted, past)
         settled |= {part: of_ticker.get(part) or _Settled.nothing(part) for part in wanted}
-    newest = read_open(sessions, {part: one.until for part, one in settled.items() if one.stored})
+    resumed = {part: before.until for part, before in settled.items() if before.stored}
+    newest = read_open(sessions, resumed)
     new: dict[PartKey, StoredPart] = {}
-    for part, one in settled.items():
+    for part, before in settled.items():
         past = pasts[part]
         if isinstance(past, DataError):
             yield _without_candles(sessions, part, past)
             continue
-        rows = newest.get(part) if one.stored else read_part(sessions, part)
-        found = _Part(part, one, rows, past)
+        rows = newest.get(part) if before.stored else read_part(sessions, part)
+        found = _Part(part, before, rows, past)
         if to_store := found.to_store():
             new[part.key] = to_store
         yield found.matured()
-    replaced = [part.key for part, one in settled.items() if not one.stored]
+    replaced = [part.key for part, before in settled.items() if not before.stored]
     with sessions() as session:
         store_matured(session, new, replaced=new.keys() & replaced)
 
 
 def _stored(sessions: SessionFactory, parts: Sequence[LedgerPart]) -> dict[LedgerPart, _Settled]:
-    """What is stored, of this version and of the same oldest forecast."""
+    """Return the stored parts that have this version and the same oldest forecast."""
     with sessions() as session:
         stored = read_matured(session, [part.key for part in parts])
     found = {}
     for part in parts:
-        one = stored.get(part.key)
-        if one and (one.version, one.first_as_of) == (VERSION, part.first_as_of):
+        stored_part = stored.get(part.key)
+        valid_for = VERSION, part.first_as_of
+        if stored_part and (stored_part.version, stored_part.first_as_of) == valid_for:
             try:
-                found[part] = _Settled.of(one)
-            except (ValueError, KeyError):  # damaged: it is computed again
+                found[part] = _Settled.of(stored_part)
+            except (ValueError, KeyError):  # damaged, so it is recomputed
                 continue
     return found
 
@@ -200,21 +209,24 @@ def _past(
     known: Mapping[LedgerPart, _Settled],
     first: datetime,
 ) -> tuple[pd.Series | DataError, dict[LedgerPart, _Settled]]:
-    """The closes of one ticker, from `first` on if need be; what holds of what is known of it."""
+    """Return the closes of one ticker and the stored parts that are still valid for them.
+
+    Closes are read from `first` on only where the stored parts need it.
+    """
     symbol, interval = parts[0].symbol, parts[0].interval
     settled = {part: known[part] for part in parts if part in known}
     if len(settled) == len(parts):
-        until = min(one.until for one in settled.values())
+        until = min(stored.until for stored in settled.values())
         past = known_closes(closes, symbol, interval, max(first, until - LOOKBACK))
         if isinstance(past, DataError):
             return past, {}
         enough = first >= until - LOOKBACK or len(past.loc[:until]) >= _BARS
-        if enough and all(one.still_holds(past) for one in settled.values()):
+        if enough and all(stored.still_holds(past) for stored in settled.values()):
             return past, settled
     past = known_closes(closes, symbol, interval, first)
     if isinstance(past, DataError):
         return past, {}
-    return past, {part: one for part, one in settled.items() if one.still_holds(past)}
+    return past, {part: stored for part, stored in settled.items() if stored.still_holds(past)}
 
 
 def _without_candles(sessions: SessionFactory, part: LedgerPart, error: DataError) -> MaturedPart:
@@ -226,7 +238,7 @@ def _without_candles(sessions: SessionFactory, part: LedgerPart, error: DataErro
 
 
 class _Part:
-    """One part: what was settled before, and the rows of the ledger that were not."""
+    """One part: its stored forecasts, and the ledger rows that were not settled."""
 
     def __init__(
         self, part: LedgerPart, settled: _Settled, rows: LedgerRows | None, past: pd.Series
@@ -237,13 +249,13 @@ class _Part:
         self._past = past
         self._resolved = None if rows is None else resolve(part, rows, past)
         outcomes = self._resolved.outcomes if self._resolved else []
-        self._new = {one.model_revision: MaturedForecasts.of(one) for one in outcomes}
+        self._new = {outcome.model_revision: MaturedForecasts.of(outcome) for outcome in outcomes}
 
     def matured(self) -> MaturedPart:
         counts = Counter[tuple[UnresolvedReason, str]]()
         counts.update({(reason, ""): n for reason, n in self._settled.left_out.items()})
-        for one in self._resolved.unresolved() if self._resolved else ():
-            counts[one.reason, one.detail] += one.n
+        for group in self._resolved.unresolved() if self._resolved else ():
+            counts[group.reason, group.detail] += group.n
         unresolved = [
             Unresolved(self._part.symbol, self._part.model_name, reason, n, detail)
             for (reason, detail), n in counts.items()
@@ -251,7 +263,7 @@ class _Part:
         return MaturedPart(self._part, joined(self._settled.by_revision, self._new), unresolved)
 
     def to_store(self) -> StoredPart | None:
-        """What is settled by now; None if it is stored already."""
+        """Return the forecasts that are settled now; None if all of them are stored."""
         if self._rows is None or self._resolved is None:
             return None
         limit = self._past.index[-1] - SETTLED
@@ -261,8 +273,8 @@ class _Part:
         if self._settled.stored and until == self._settled.until:
             return None
         new = {
-            revision: some[some.forecasts["as_of"] < end.astype("int64")]
-            for revision, some in self._new.items()
+            revision: matured[matured.forecasts["as_of"] < end.astype("int64")]
+            for revision, matured in self._new.items()
         }
         left_out = count_reasons(self._resolved.reason[self._resolved.as_of < end])
         times, closes = _arrays(self._past.loc[until - LOOKBACK : limit])
@@ -280,6 +292,6 @@ class _Part:
 
 
 def _arrays(past: pd.Series) -> tuple[NDArray[np.int64], Floats]:
-    """Times in seconds, and closes."""
+    """Return times in seconds, and closes."""
     times = past.index.to_numpy().astype("datetime64[s]").astype("int64")
     return times, past.to_numpy(dtype="float64")

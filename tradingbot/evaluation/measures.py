@@ -1,7 +1,7 @@
-"""The metrics of `kronos_scores`, of many records at once, from sums by session.
+"""Compute the metrics of `kronos_scores` from sums by session.
 
-docs/concepts/scores.md has the formulas. Records of equally many sessions are computed together,
-which takes a tenth of the time.
+docs/concepts/scores.md has the formulas. Records with equally many sessions are computed in one
+batch, which is ten times as fast.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +18,17 @@ from tradingbot.evaluation.sequential_testing import anytime_skill_intervals
 from tradingbot.evaluation.statistics import diebold_mariano_each, share_intervals
 from tradingbot.typing import Floats
 
-MIN_FORECASTS = 30  # with an outcome; fewer say nothing, and every measure of them is None
-MIN_SESSIONS = 10  # for what varies from session to session: the hit rate's interval, the ICs
-_ROUNDING = 1e-12  # a difference of two errors that is smaller beside them is none
+MIN_FORECASTS = 30  # with an outcome; with fewer, all metrics are None
+MIN_SESSIONS = 10  # for the hit rate's interval and the information coefficients
+_ROUNDING = 1e-12  # relative difference of two losses that counts as zero
 
 
 @dataclass(frozen=True)
 class ForecastMetrics:
-    """As the columns of KronosScore, which says what each is; None: too few, or it says nothing."""
+    """Metrics, named as the columns of KronosScore, which describes them.
+
+    None: too few forecasts, or not defined.
+    """
 
     n: int
     sessions: int
@@ -70,17 +73,17 @@ class ForecastMetrics:
 
 @dataclass(frozen=True)
 class SessionSums:
-    """Sums over forecasts by target session, of one step ahead or of all.
+    """Sums over forecasts by target session, for one step or all steps.
 
     Attributes:
-        sessions: (n,) their seconds, ascending.
+        sessions: (n,) seconds, ascending.
         sums: (n, len(SUMS)).
-        origins: (n,) the second of the first bar that any forecast of the session was made from.
-        steps: (n,) the most steps ahead of any of them.
+        origins: (n,) the earliest `as_of` of any forecast of the session, in seconds.
+        steps: (n,) the largest step of any forecast of the session.
         correlated: (k,) sessions with correlations across tickers.
         correlations: (k, 2) IC and rank IC of each.
-        whole: Whether these are all forecasts there are. Only then may the interval of the skill be
-            looked at every night: a window that moves on begins a new record each time.
+        whole: Whether these are all forecasts of the record. The anytime-valid interval needs that:
+            a sliding window would start a new record each night.
     """
 
     sessions: NDArray[np.int64]
@@ -92,13 +95,13 @@ class SessionSums:
     whole: bool = True
 
     def since(self, session: int) -> "SessionSums":
-        """Those of the sessions from this one on."""
-        there, known = self.sessions >= session, self.correlated >= session
+        """Return the sums of the sessions from `session` on."""
+        recent, known = self.sessions >= session, self.correlated >= session
         return SessionSums(
-            self.sessions[there],
-            self.sums[there],
-            self.origins[there],
-            self.steps[there],
+            self.sessions[recent],
+            self.sums[recent],
+            self.origins[recent],
+            self.steps[recent],
             self.correlated[known],
             self.correlations[known],
             whole=False,
@@ -106,34 +109,34 @@ class SessionSums:
 
     @property
     def overlap(self) -> int:
-        """Sessions in a row, the session itself among them, whose forecasts share some bars.
+        """Return the largest number of consecutive sessions whose forecasts share bars.
 
-        1 where each begins after the one before has ended.
+        1 if each forecast begins after the one before it has ended.
         """
-        earliest = np.minimum.accumulate(self.origins[::-1])[::-1]  # of it or any later session
-        until = np.searchsorted(earliest, self.sessions)  # from here on they begin at it or later
+        earliest = np.minimum.accumulate(self.origins[::-1])[::-1]  # of this or any later session
+        until = np.searchsorted(earliest, self.sessions)  # later origins are after the session
         return min(int((until - np.arange(len(until))).max()), int(self.steps.max()))
 
 
 def measure(records: Sequence[SessionSums]) -> list[ForecastMetrics]:
     """Compute the metrics of each record."""
-    found = [_counts(one) for one in records]
+    found = [_counts(record) for record in records]
     known = [
-        _Known(values, one, one.overlap, Columns(one.sums.sum(axis=0)))
-        for values, one in zip(found, records, strict=True)
+        _Known(values, record, record.overlap, Columns(record.sums.sum(axis=0)))
+        for values, record in zip(found, records, strict=True)
         if values["n"] >= MIN_FORECASTS
     ]
-    for one in known:
-        one.values.update(_means(one.total) | _across_tickers(one.record))
-    _coverage_intervals([one for one in known if len(one.record.sums) >= MIN_SESSIONS])
-    _direction([one for one in known if one.total["moves"] >= MIN_FORECASTS])
-    _against_walks([one for one in known if one.total["compared"] >= MIN_FORECASTS])
+    for each in known:
+        each.values.update(_means(each.total) | _across_tickers(each.record))
+    _coverage_intervals([each for each in known if len(each.record.sums) >= MIN_SESSIONS])
+    _direction([each for each in known if each.total["moves"] >= MIN_FORECASTS])
+    _against_walks([each for each in known if each.total["compared"] >= MIN_FORECASTS])
     return [ForecastMetrics(**values) for values in found]
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A record with enough forecasts: what is known of it so far, by the fields of the metrics."""
+    """A record with enough forecasts. `values` collects its metrics by field name."""
 
     values: dict[str, Any]
     record: SessionSums
@@ -141,14 +144,14 @@ class _Known:
     total: Columns
 
 
-def _counts(one: SessionSums) -> dict[str, Any]:
-    if not len(one.sums):
+def _counts(record: SessionSums) -> dict[str, Any]:
+    if not len(record.sums):
         return {"n": 0, "sessions": 0}
     return {
-        "n": int(Columns(one.sums)["n"].sum()),
-        "sessions": len(one.sessions),
-        "first_target": _moment(one.sessions[0]),
-        "last_target": _moment(one.sessions[-1]),
+        "n": int(Columns(record.sums)["n"].sum()),
+        "sessions": len(record.sessions),
+        "first_target": _moment(record.sessions[0]),
+        "last_target": _moment(record.sessions[-1]),
     }
 
 
@@ -171,11 +174,11 @@ def _means(total: Columns) -> dict[str, Any]:
     }
 
 
-def _across_tickers(one: SessionSums) -> dict[str, Any]:
-    usable = ~np.isnan(one.correlations).any(axis=1)
-    if len(np.unique(one.correlated[usable])) < MIN_SESSIONS:
+def _across_tickers(record: SessionSums) -> dict[str, Any]:
+    usable = ~np.isnan(record.correlations).any(axis=1)
+    if len(np.unique(record.correlated[usable])) < MIN_SESSIONS:
         return {}
-    ic, rank_ic = one.correlations[usable].mean(axis=0).tolist()
+    ic, rank_ic = record.correlations[usable].mean(axis=0).tolist()
     return {"ic": ic, "rank_ic": rank_ic}
 
 
@@ -183,63 +186,64 @@ def _coverage_intervals(known: Sequence[_Known]) -> None:
     for overlap, group, sums in _alike(known):
         for band in BANDS:
             ends = share_intervals(sums[f"in_{band}"], sums["n"], overlap)
-            _note(group, (f"coverage_{band}_low", f"coverage_{band}_high"), ends)
+            _store(group, (f"coverage_{band}_low", f"coverage_{band}_high"), ends)
 
 
 def _direction(known: Sequence[_Known]) -> None:
-    for one in known:
-        one.values["hit_rate"] = float(one.total["hits"] / one.total["moves"])
+    for each in known:
+        each.values["hit_rate"] = float(each.total["hits"] / each.total["moves"])
     for overlap, group, sums in _alike(known):
         if sums["n"].shape[1] >= MIN_SESSIONS:
             ends = share_intervals(sums["hits"], sums["moves"], overlap)
-            _note(group, ("hit_low", "hit_high"), ends)
+            _store(group, ("hit_low", "hit_high"), ends)
 
 
 def _against_walks(known: Sequence[_Known]) -> None:
-    """The records beside both walks, over the forecasts that have one."""
-    for one in known:
-        total = one.total
-        one.values.update(
+    """Compare the records with both walks, over the forecasts that have a walk."""
+    for each in known:
+        total = each.total
+        each.values.update(
             random_walk_crps=float(total["walk_crps"] / total["compared"]),
             crps_skill=_skill(total["compared_crps"], total["walk_crps"]),
             ewma_walk_crps=float(total["ewma_crps"] / total["compared"]),
             ewma_skill=_skill(total["compared_crps"], total["ewma_crps"]),
         )
-    compared = [replace(one, record=_compared(one.record)) for one in known]
+    compared = [replace(each, record=_compared(each.record)) for each in known]
     for overlap, group, sums in _alike(compared):
         count = sums["compared"]
         ours, walk = sums["compared_crps"] / count, sums["walk_crps"] / count
         worse = ours - walk
         worse[abs(worse) <= _ROUNDING * walk] = 0
         tests = diebold_mariano_each(worse, overlap)
-        _note(group, ("dm_statistic", "dm_p_value"), tests)
+        _store(group, ("dm_statistic", "dm_p_value"), tests)
         if group[0].record.whole:
             ends = anytime_skill_intervals(ours, walk, overlap)
-            _note(group, ("skill_low", "skill_high"), ends)
+            _store(group, ("skill_low", "skill_high"), ends)
 
 
-def _compared(one: SessionSums) -> SessionSums:
-    """Its sessions that have a forecast beside a walk."""
-    some = Columns(one.sums)["compared"] > 0
-    return one if some.all() else replace(one, sums=one.sums[some])
+def _compared(record: SessionSums) -> SessionSums:
+    """Return the record of the sessions that have a forecast with a walk."""
+    has_walk = Columns(record.sums)["compared"] > 0
+    return record if has_walk.all() else replace(record, sums=record.sums[has_walk])
 
 
 def _alike(known: Sequence[_Known]) -> Iterator[tuple[int, list[_Known], Columns]]:
-    """Records that can be computed together: their overlap, and their sums (records, n, …)."""
+    """Group records of equal shape. Yield their overlap, the records, and sums (records, n, …)."""
 
-    def shape(one: _Known) -> tuple[int, int, bool]:
-        return one.overlap, len(one.record.sums), one.record.whole
+    def shape(each: _Known) -> tuple[int, int, bool]:
+        return each.overlap, len(each.record.sums), each.record.whole
 
     for (overlap, _, _), group in groupby(sorted(known, key=shape), key=shape):
-        some = list(group)
-        yield overlap, some, Columns(np.stack([one.record.sums for one in some]))
+        records = list(group)
+        sums = np.stack([each.record.sums for each in records])
+        yield overlap, records, Columns(sums)
 
 
-def _note(group: Sequence[_Known], names: tuple[str, str], values: tuple[Floats, Floats]) -> None:
-    """NaN is nothing."""
+def _store(group: Sequence[_Known], names: tuple[str, str], values: tuple[Floats, Floats]) -> None:
+    """Store the values of a group under these names; NaN becomes None."""
     for name, of_group in zip(names, values, strict=True):
-        for one, value in zip(group, of_group.tolist(), strict=True):
-            one.values[name] = None if np.isnan(value) else value
+        for each, value in zip(group, of_group.tolist(), strict=True):
+            each.values[name] = None if np.isnan(value) else value
 
 
 def _skill(ours: float, theirs: float) -> float | None:

@@ -1,4 +1,4 @@
-"""The sums that the metrics are computed from, and the losses that are summed."""
+"""The sums that the metrics are computed from, and the loss functions."""
 
 from typing import Any
 
@@ -22,7 +22,10 @@ _PLACES = {name: place for place, name in enumerate(SUMS)}
 
 
 def crps(actual: Floats, quantiles: Floats) -> Floats:
-    """(n,) from (n,) outcomes and (n, 19) quantiles at LEVELS: twice the mean pinball loss."""
+    """Return the CRPS (n,) of outcomes (n,) and quantiles (n, 19) at LEVELS.
+
+    It is approximated by twice the mean pinball loss.
+    """
     levels = np.array(LEVELS)
     above = actual[:, None] - quantiles
     loss: Floats = 2 * np.maximum(levels * above, (levels - 1) * above).mean(axis=1)
@@ -30,7 +33,7 @@ def crps(actual: Floats, quantiles: Floats) -> Floats:
 
 
 class Columns:
-    """Sums by their names; values: (…, len(SUMS))."""
+    """Sums by name; values: (…, len(SUMS))."""
 
     def __init__(self, values: Floats) -> None:
         self._values = values
@@ -39,17 +42,19 @@ class Columns:
         return self._values[..., _PLACES[name]]
 
 
-def walk_losses(one: ForecastOutcomes) -> Floats:
-    """(n, 2): the CRPS of the random walk and of the EWMA walk."""
+def walk_losses(outcomes: ForecastOutcomes) -> Floats:
+    """Return (n, 2): the CRPS of the random walk and of the EWMA walk."""
     walks = (random_walk_quantiles, ewma_walk_quantiles)
-    losses = [crps(one.actual, walk(one.past, one.as_of, one.step)) for walk in walks]
+    losses = [
+        crps(outcomes.actual, walk(outcomes.past, outcomes.as_of, outcomes.step)) for walk in walks
+    ]
     return np.column_stack(losses)
 
 
 def by_key(
     keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], Floats, NDArray[np.int64]]:
-    """The distinct keys, ascending; the sums (k, len(SUMS)) and the newest origin of each."""
+    """Return the distinct keys, ascending, their sums (k, len(SUMS)) and newest origins (k,)."""
     if (np.diff(keys) > 0).all():
         return keys, sums, origins
     order = np.argsort(keys, kind="stable")
@@ -60,5 +65,5 @@ def by_key(
 
 
 def band_edges(bounds: tuple[float, float]) -> list[int]:
-    """The places of a band's lower and upper edge among LEVELS."""
+    """Return the places of a band's lower and upper edge in LEVELS."""
     return [LEVELS.index(level) for level in bounds]

@@ -1,7 +1,8 @@
-"""The record of forecasts with their outcomes: sums for each session and step, and its metrics.
+"""Accumulate the record of forecasts: sums for each session and step, and metrics from them.
 
-Prices are shares of the last close, so an error of 0.01 is one per cent of the price. However many
-the tickers, a MetricAccumulator needs no more memory, but for their ranks.
+Prices are relative to the last close, so an error of 0.01 is one per cent of the price. The memory
+of a MetricAccumulator does not grow with the number of tickers, except for the returns that rank
+correlations need.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,38 +32,39 @@ def compute_metrics(
 ) -> ForecastMetrics:
     """Compute the metrics of all these forecasts together; see `MetricAccumulator.measures`."""
     tally = MetricAccumulator()
-    for one in outcomes:
-        tally += MetricAccumulator.of(one)
+    for of_ticker in outcomes:
+        tally += MetricAccumulator.of(of_ticker)
     return tally.measures(step, last_sessions)
 
 
 class MetricAccumulator:
-    """Sums over forecasts for each session and step; `+=` puts tickers together.
+    """Sums over forecasts for each session and step; `+=` adds another ticker.
 
-    keys: (k,) ascending, the target's second and the step in one number. sums: (k, len(SUMS)).
-    origins: (k,) the second of the newest bar that any of these forecasts was made from.
+    keys: (k,) ascending, the target in seconds and the step, combined into one number.
+    sums: (k, len(SUMS)).
+    origins: (k,) the newest `as_of` of these forecasts, in seconds.
     """
 
     def __init__(self, known: Correlations | None = None) -> None:
-        """`known` are correlations across tickers that need not be computed again."""
+        """Start empty. `known` are correlations across tickers that need not be recomputed."""
         self._keys = np.empty(0, dtype="int64")
         self._sums = np.empty((0, len(SUMS)))
         self._origins = np.empty(0, dtype="int64")
         self._known = known or Correlations.none()
-        self._moves: list[Moves] = []  # of every forecast: ranks across tickers need them
+        self._moves: list[Moves] = []  # of every forecast, for ranks across tickers
 
     @classmethod
-    def of(cls, one: ForecastOutcomes) -> "MetricAccumulator":
-        """Of the forecasts of one ticker, by what was served."""
-        return cls.of_matured(MaturedForecasts.of(one, kinds=()))
+    def of(cls, outcomes: ForecastOutcomes) -> "MetricAccumulator":
+        """Accumulate the forecasts of one ticker, by their served quantiles."""
+        return cls.of_matured(MaturedForecasts.of(outcomes, kinds=()))
 
     @classmethod
     def of_matured(cls, matured: MaturedForecasts, *, ranked: bool = True) -> "MetricAccumulator":
-        """Of the forecasts of one ticker, by what was served.
+        """Accumulate the matured forecasts of one ticker, by their served quantiles.
 
         Args:
             matured: The forecasts.
-            ranked: Whether to keep what correlations across tickers need.
+            ranked: Keep the returns that correlations across tickers need.
         """
         tally = cls()
         tally._add(matured.keys, matured.sums(), matured.forecasts["as_of"])
@@ -81,28 +83,28 @@ class MetricAccumulator:
         return int(self._sums[:, 0].sum())
 
     def sessions(self) -> NDArray[np.int64]:
-        """The seconds of all target sessions, ascending."""
+        """Return all target sessions in seconds, ascending."""
         return np.unique(self._session)
 
     def steps(self) -> list[int]:
-        """The steps ahead that there are forecasts of."""
+        """Return the steps ahead that have forecasts."""
         steps: list[int] = np.unique(self._step).tolist()
         return steps
 
     def sums(self, *names: str) -> tuple[NDArray[np.datetime64], NDArray[np.int64], Floats]:
-        """Session (k,), step (k,) and the sums of these columns (k, names), as in SUMS."""
+        """Return session (k,), step (k,) and the sums of these columns of SUMS (k, names)."""
         columns = [SUMS.index(name) for name in names]
         return self._session.astype("datetime64[s]"), self._step, self._sums[:, columns]
 
     def by_session(self, step: int | None = None) -> SessionSums:
-        """Of one step ahead, or of all: what `measure` needs."""
+        """Return the sums by session that `measure` needs, for one step or all steps."""
         chosen = np.ones(len(self._keys), dtype=bool) if step is None else self._step == step
         session = self._session[chosen]
         starts = np.flatnonzero(np.diff(session, prepend=session[:1] - 1))
         fields = self._sums[chosen], self._origins[chosen], self._step[chosen]
         if len(starts) < len(session):
             adds: Iterator[Any] = iter((np.add, np.minimum, np.maximum))
-            fields = tuple(next(adds).reduceat(one, starts) for one in fields)
+            fields = tuple(next(adds).reduceat(column, starts) for column in fields)
         few = len(self._moves) < MIN_TICKERS
         correlated = np.flatnonzero(chosen)[: 0 if few else None]
         known = np.empty((0, 2)) if few else self._correlations[correlated]
@@ -111,19 +113,19 @@ class MetricAccumulator:
     def measures(
         self, step: int | None = None, last_sessions: int | None = None
     ) -> ForecastMetrics:
-        """Of one step ahead, or of all; of targets in the newest sessions, or in all."""
+        """Return the metrics for one step or all steps, of the newest sessions or all sessions."""
         found = self.by_session(step)
         if last_sessions and len(self._keys):
             found = found.since(int(self.sessions()[-last_sessions:][0]))
         return measure([found])[0]
 
     def correlations(self) -> Correlations:
-        """Across tickers, with what they depend on."""
+        """Return the correlations across tickers, with their fingerprints."""
         return Correlations.of(self._keys, self._sums, self._correlations)
 
     @cached_property
     def _correlations(self) -> Floats:
-        """(k, 2): IC and rank IC for each key; NaN where too few tickers have a forecast."""
+        """Return IC and rank IC for each key, (k, 2); NaN where too few tickers have a forecast."""
         found = self._known.still_true(self._keys, self._sums)
         missing = np.isinf(found[:, 0])
         if missing.any():
@@ -140,7 +142,7 @@ class MetricAccumulator:
 
     def _add(self, keys: NDArray[np.int64], sums: Floats, origins: NDArray[np.int64]) -> None:
         self.__dict__.pop("_correlations", None)
-        if np.array_equal(keys, self._keys):  # as of most tickers of an exchange
+        if np.array_equal(keys, self._keys):  # true for most tickers of an exchange
             self._sums = self._sums + sums
             self._origins = np.maximum(self._origins, origins)
             return

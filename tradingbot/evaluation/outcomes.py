@@ -1,8 +1,8 @@
 """Join stored forecasts with realised closes.
 
-Prices are shares of the close that the forecast was made from: the predicted one ÷ the ledger's
-`last_close`, against the history's own close(target) ÷ close(as_of). So splits and restatements
-cancel, wherever they lie, and tickers can be put together.
+Prices are relative to the close that the forecast was made from. Predicted: price ÷ `last_close` of
+the ledger. Realised: close(target) ÷ close(as_of) of today's history. Splits and restatements
+therefore cancel, and tickers can be combined.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ LEVELS = QUANTILE_LEVELS
 
 Closes = Callable[[str, str, datetime], pd.Series]  # symbol, interval, since -> closes by time
 
-BEFORE = timedelta(days=400)  # of candles before the first forecast: the random walk's past
+BEFORE = timedelta(days=400)  # history before the first forecast, for the random walk
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,25 @@ class ForecastOutcomes:
 
     symbol: str
     model_name: str
-    model_revision: str  # "" where it is not known
+    model_revision: str  # "" if unknown
     interval: str
     as_of: Times  # (n,) whole seconds, naive UTC
     target: Times  # (n,)
     step: NDArray[np.int64]  # (n,) bars ahead
-    mean: Floats  # (n,) the forecast's close
-    quantiles: Floats  # (n, 19) at LEVELS, as they were given: combined, calibrated or raw
-    raw_quantiles: Floats  # (n, 19) the model's own
+    mean: Floats  # (n,) predicted close
+    quantiles: Floats  # (n, 19) at LEVELS, as served: combined, calibrated or raw
+    raw_quantiles: Floats  # (n, 19) of the model
     prob_up: Floats  # (n,)
     actual: Floats  # (n,)
-    past: pd.Series  # all known closes of the ticker; a yardstick may look at those up to as_of
-    calibrated_quantiles: Floats | None = None  # (n, 19) NaN where there are none; None: nowhere
-    combined_quantiles: Floats | None = None  # likewise
+    past: pd.Series  # all known closes of the ticker; a baseline may use those up to as_of
+    calibrated_quantiles: Floats | None = None  # (n, 19) NaN: missing; None: all are missing
+    combined_quantiles: Floats | None = None  # as calibrated_quantiles
 
     def __len__(self) -> int:
         return len(self.step)
 
     def with_given(self, quantiles: Floats) -> "ForecastOutcomes":
-        """The same, had these been given: (n, 19), shares of the close of `as_of`."""
+        """Return a copy with these served quantiles, (n, 19), relative to the close of `as_of`."""
         return replace(self, quantiles=quantiles)
 
     def __getitem__(self, rows: NDArray[Any]) -> "ForecastOutcomes":
@@ -73,21 +73,21 @@ class ForecastOutcomes:
 
 
 class UnresolvedReason(StrEnum):
-    """Why forecasts have no outcome, in words that continue "AAPL: "; {} stands for a detail."""
+    """Why forecasts have no outcome, as the end of a sentence; {} stands for a detail."""
 
     NOT_YET = "the target session is not complete yet"
-    NO_CANDLES = "its candles are not available: {}"  # this may pass
+    NO_CANDLES = "its candles are not available: {}"  # may be temporary
     NO_ORIGIN = "the bar that it was made from is not in the history"
     CANDLES_END = "its candles end on {}, before the target"
     NO_TARGET = "the target session has no bar"
     NO_QUANTILES = "its 19 quantiles are not all stored, or are damaged"
-    NO_WAY = "a session between its origin and the target has no bar"  # of events alone
+    NO_WAY = "a session between its origin and the target has no bar"  # events only
     NO_EVENT = "this version knows no such event: {}"
 
 
 @dataclass(frozen=True)
 class Unresolved:
-    """`n` forecasts of one ticker by one model that cannot be compared with anything, and why."""
+    """`n` forecasts of one ticker by one model without an outcome, and the reason."""
 
     symbol: str
     model_name: str
@@ -110,14 +110,20 @@ def resolve_outcomes(
     since: datetime | None = None,
     targets: Targets | None = None,
 ) -> Iterator[ForecastOutcomes | Unresolved]:
-    """Resolve what the ledger holds, one ticker after the other, in order of their names.
+    """Join the stored forecasts with realised closes, ticker by ticker, in order of their names.
 
-    `closes(symbol, interval, since)` are the known closes of a ticker, indexed by naive times; it
-    may raise DataError. `model` is a model's name, `since` the oldest `as_of` that counts; of
-    `targets` only sessions later than the first time and before the second do. Only one ticker's
-    forecasts are in memory at a time. The revisions of a model come apart. Each reading is a
-    transaction of its own, and none is open while an outcome is handed over: a server may end one
-    that waits (idle_in_transaction_session_timeout).
+    One ticker's forecasts are in memory at a time. Revisions of a model are yielded separately. No
+    transaction is open while an outcome is yielded, because a server may end an idle one
+    (idle_in_transaction_session_timeout).
+
+    Args:
+        sessions: Sessions of the database.
+        closes: `closes(symbol, interval, since)` returns the known closes of a ticker, indexed by
+            naive UTC times. It may raise DataError.
+        model: Only this model.
+        symbols: Only these tickers.
+        since: Only forecasts with this `as_of` or a later one.
+        targets: Only target sessions after the first time and before the second.
     """
     with sessions() as session:
         parts = ledger_parts(session, model=model, symbols=symbols, since=since, targets=targets)
@@ -134,9 +140,10 @@ def resolve_outcomes(
 
 
 def closes_of(data: "DataService") -> Closes:
-    """The closes that `data` knows; its clock should be the wall's, `DataService(now=utcnow())`.
+    """Return a function that gives the closes known to `data`.
 
-    Of a ticker that the source no longer has (delisted), what the database has kept counts.
+    `data` should use the real time as its clock: `DataService(now=utcnow())`. For a ticker that the
+    source no longer has, such as a delisted one, the closes of the database are used.
     """
     return lambda symbol, interval, since: data.closes(symbol, interval=interval, since=since)
 
@@ -144,7 +151,7 @@ def closes_of(data: "DataService") -> Closes:
 def known_closes(
     closes: Closes, symbol: str, interval: str, since: datetime
 ) -> pd.Series | DataError:
-    """The closes in the order of time, or why there are none."""
+    """Return the closes in order of time, or why there are none."""
     try:
         found = closes(symbol, interval, since)
     except DataError as error:
@@ -167,11 +174,11 @@ class Resolved:
     """The forecasts of one ticker by one model, joined with the realised closes.
 
     Attributes:
-        part: Of the ledger.
-        outcomes: One a revision.
+        part: The part of the ledger.
+        outcomes: One item per revision.
         as_of: (m,) of the forecasts without an outcome.
         reason: (m,) why they have none: places in REASONS.
-        newest: The newest bar.
+        newest: Time of the newest bar.
     """
 
     part: LedgerPart
@@ -181,14 +188,14 @@ class Resolved:
     newest: np.datetime64
 
     def unresolved(self) -> Iterator[Unresolved]:
-        """Forecasts without an outcome, one a reason."""
+        """Yield the forecasts without an outcome, one item per reason."""
         for reason, count in count_reasons(self.reason).items():
             ended = reason == UnresolvedReason.CANDLES_END
             detail = f"{pd.Timestamp(self.newest):%Y-%m-%d}" if ended else ""
             yield Unresolved(self.part.symbol, self.part.model_name, reason, count, detail)
 
 
-REASONS = (  # the first that is true counts
+REASONS = (  # the first true reason is reported
     UnresolvedReason.NOT_YET,
     UnresolvedReason.NO_ORIGIN,
     UnresolvedReason.CANDLES_END,
@@ -198,7 +205,7 @@ REASONS = (  # the first that is true counts
 
 
 def count_reasons(reason: NDArray[np.int64]) -> dict[UnresolvedReason, int]:
-    """How often each of REASONS is there, by their places."""
+    """Count the forecasts by reason; `reason` holds places in REASONS."""
     return {REASONS[index]: n for index, n in sorted(Counter(reason.tolist()).items())}
 
 
@@ -222,24 +229,24 @@ def resolve(part: LedgerPart, rows: LedgerRows, past: pd.Series) -> Resolved:
     scored = ~reasons.any(axis=0)
     outcomes = []
     for revision in dict.fromkeys(rows.revision[scored]):
-        these = scored & (rows.revision == revision)
+        of_revision = scored & (rows.revision == revision)
         outcomes.append(
             ForecastOutcomes(
                 symbol=part.symbol,
                 model_name=part.model_name,
                 model_revision=revision,
                 interval=part.interval,
-                as_of=rows.as_of[these],
-                target=rows.target[these],
-                step=rows.step[these],
-                mean=rows.mean[these],
-                quantiles=rows.quantiles[these],
-                raw_quantiles=rows.raw_quantiles[these],
-                prob_up=rows.prob_up[these],
-                actual=prices[end[these]] / prices[start[these]],
+                as_of=rows.as_of[of_revision],
+                target=rows.target[of_revision],
+                step=rows.step[of_revision],
+                mean=rows.mean[of_revision],
+                quantiles=rows.quantiles[of_revision],
+                raw_quantiles=rows.raw_quantiles[of_revision],
+                prob_up=rows.prob_up[of_revision],
+                actual=prices[end[of_revision]] / prices[start[of_revision]],
                 past=past,
-                calibrated_quantiles=rows.calibrated_quantiles[these],
-                combined_quantiles=rows.combined_quantiles[these],
+                calibrated_quantiles=rows.calibrated_quantiles[of_revision],
+                combined_quantiles=rows.combined_quantiles[of_revision],
             )
         )
     which = np.argmax(reasons, axis=0)[~scored]
@@ -247,17 +254,17 @@ def resolve(part: LedgerPart, rows: LedgerRows, past: pd.Series) -> Resolved:
 
 
 def positions(times: Times, wanted: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Where in the ascending `times` each wanted one lies, and whether it is there at all."""
+    """Return the place of each wanted time in the ascending `times`, and whether it is present."""
     position = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
     return position, times[position] == wanted
 
 
 def complete_until(symbol: str, interval: str, newest: np.datetime64) -> np.datetime64:
-    """Targets after this cannot have an outcome yet."""
+    """Return the last moment whose targets can have an outcome by now."""
     if interval != "1d":
         return newest
     try:
         latest = np.datetime64(latest_complete_session(symbol, utcnow()), "s")
-    except DataError:  # an exchange that is not known: then only the candles can tell
+    except DataError:  # unknown exchange: only the candles can tell
         return newest
     return max(latest, newest)

@@ -1,10 +1,10 @@
-"""`kronos_scores`: the record of every model, recomputed from forecasts and closes.
+"""Compute `kronos_scores`: the record of every model, from forecasts and closes.
 
-What was served has rows for each ticker, step and window. Beside them stand its parts (raw,
-calibrated, combined), of all tickers likewise, of a single one over all its forecasts.
+Served forecasts have rows for each ticker, step and window. So have their parts (raw, calibrated,
+combined) over all tickers. For a single ticker, the parts have one row over all steps and sessions.
 
-Only one run at a time does so for a database. Rows are written as tickers are done, so that a run
-that is stopped loses none; what it would have replaced stays until the next one.
+Only one run at a time may score a database. Rows are written ticker by ticker, so a stopped run
+loses nothing: rows that it did not replace stay until the next run.
 """
 
 from collections import Counter
@@ -31,10 +31,10 @@ from tradingbot.runtime.progress import ProgressReporter
 from tradingbot.typing import SessionFactory
 
 WINDOWS = (ALL_SESSIONS, 250, 60)  # newest sessions
-_BATCH = 1000  # rows that are measured and stored at a time
+_BATCH = 1000  # rows per transaction
 
 Record = tuple[str, str, str]  # model, its revision, interval
-Summed = tuple[int, int, SessionSums]  # of this step and window
+Summed = tuple[int, int, SessionSums]  # step, window, sums
 
 
 @dataclass
@@ -42,20 +42,24 @@ class Scoring:
     """What was scored, and what was not."""
 
     scored: int = 0  # forecasts with an outcome
-    waiting: int = 0  # whose session is still to come
-    tickers: set[str] = field(default_factory=set)  # that have a forecast with an outcome
+    waiting: int = 0  # forecasts whose target session is in the future
+    tickers: set[str] = field(default_factory=set)  # with a scored forecast
     records: set[Record] = field(default_factory=set)
-    unscored: list[Unresolved] = field(default_factory=list)  # but for those that wait
+    unscored: list[Unresolved] = field(default_factory=list)  # except those that wait
 
     def remarks(self) -> Iterator[str]:
-        """Why some were not scored, and whose record starts over; a line each, the most first."""
+        """Yield a line for each reason why forecasts were not scored, the most frequent first.
+
+        Then yield a line for each model with several revisions, whose records start over, and one
+        for forecasts that wait.
+        """
         reasons: dict[str, Counter[str]] = {}
-        for one in self.unscored:
-            reasons.setdefault(one.text, Counter())[one.symbol] += one.n
+        for group in self.unscored:
+            reasons.setdefault(group.text, Counter())[group.symbol] += group.n
         for reason, by_symbol in sorted(reasons.items(), key=lambda item: -item[1].total()):
-            some = ", ".join(sorted(by_symbol)[:5])
+            examples = ", ".join(sorted(by_symbol)[:5])
             more = f" and {len(by_symbol) - 5} more" if len(by_symbol) > 5 else ""
-            yield f"{_forecasts(by_symbol.total())} not scored ({some}{more}): {reason}"
+            yield f"{_forecasts(by_symbol.total())} not scored ({examples}{more}): {reason}"
         for (model, interval), count in sorted(Counter((m, i) for m, _, i in self.records).items()):
             if count > 1:
                 yield f"{model} ({interval}) has {count} revisions, each with a separate record"
@@ -72,12 +76,12 @@ def score(
     resume: bool = False,
     reporter: ProgressReporter | None = None,
 ) -> Scoring:
-    """Recompute and store the record of all models and tickers, or of one and some.
+    """Recompute and store the record of all models and tickers, or of one model or some tickers.
 
-    With `resume`, only forecasts that are not settled are read from the ledger; the rest was kept.
-    The record is the same (see `maturing`). The record of all tickers together is left alone where
-    only some are counted. Scores of deleted forecasts are deleted; those of a ticker whose candles
-    are not available now stay.
+    With `resume`, only unsettled forecasts are read from the ledger, and stored ones are reused.
+    The result is the same (see `maturing`). With `symbols`, the record over all tickers is not
+    changed. Scores of deleted forecasts are deleted. Scores of a ticker whose candles are not
+    available now are kept.
     """
     run = _ScoringRun(sessions, utcnow())
     with sessions() as session:
@@ -87,10 +91,10 @@ def score(
     if reporter is not None:
         tickers = {part.symbol for part in parts if model in (None, part.model_name)}
         reporter.step("score", "Scoring", total=len(tickers))
-    every = matured_parts(sessions, closes, parts, model=model, resume=resume)
-    for _, of_ticker in groupby(every, lambda one: one.part.symbol):
-        for one in of_ticker:
-            run.add(one)
+    matured = matured_parts(sessions, closes, parts, model=model, resume=resume)
+    for _, of_ticker in groupby(matured, lambda matured_part: matured_part.part.symbol):
+        for matured_part in of_ticker:
+            run.add(matured_part)
         if reporter is not None:
             reporter.advance()
     if symbols is None:
@@ -104,41 +108,41 @@ def score(
 
 
 def scored_since(session: Session, moment: datetime) -> bool:
-    """Whether all was scored after `moment`, naive UTC."""
+    """Return whether all forecasts were scored at or after `moment`, naive UTC."""
     newest = last_scored_at(session)
     return newest is not None and newest >= moment
 
 
 class _ScoringRun:
-    """The rows of kronos_scores, made of one ticker's forecasts after the other."""
+    """Collects rows of kronos_scores ticker by ticker."""
 
     def __init__(self, sessions: SessionFactory, scored_at: datetime) -> None:
         self.scored_at = scored_at
         self.found = Scoring()
         self.without_candles: set[str] = set()  # tickers
         self._sessions = sessions
-        self._totals: dict[Record, dict[str, MetricAccumulator]] = {}  # by forecast
-        self._rows: list[tuple[dict[str, Any], SessionSums]] = []  # key, and what is measured
+        self._totals: dict[Record, dict[str, MetricAccumulator]] = {}  # by kind of forecast
+        self._rows: list[tuple[dict[str, Any], SessionSums]] = []  # primary key, sums
 
-    def add(self, one: MaturedPart) -> None:
-        """Count in these forecasts; their rows are stored once there are enough for a batch."""
-        for unresolved in one.unresolved:
+    def add(self, matured_part: MaturedPart) -> None:
+        """Add these forecasts. Rows are stored when a batch is full."""
+        for unresolved in matured_part.unresolved:
             if unresolved.reason == UnresolvedReason.NOT_YET:
                 self.found.waiting += unresolved.n
                 continue
             self.found.unscored.append(unresolved)
             if unresolved.reason == UnresolvedReason.NO_CANDLES:
                 self.without_candles.add(unresolved.symbol)
-        for revision, matured in one.by_revision.items():
+        for revision, matured in matured_part.by_revision.items():
             if len(matured):
-                record = one.part.model_name, revision, one.part.interval
-                self._add_matured(record, one.part.symbol, matured)
+                record = matured_part.part.model_name, revision, matured_part.part.interval
+                self._add_matured(record, matured_part.part.symbol, matured)
 
     def add_totals(self, *, keep_correlations: bool) -> None:
-        """Add the rows of all tickers together."""
+        """Add the rows over all tickers."""
         for record, totals in self._totals.items():
-            for forecast in _worth_telling(totals):
-                self._note(record, forecast, ALL_SYMBOLS, _by_step_and_window(totals[forecast]))
+            for forecast in _stored_kinds(totals):
+                self._add_rows(record, forecast, ALL_SYMBOLS, _by_step_and_window(totals[forecast]))
         if keep_correlations:
             known = {
                 record: totals[SERVED].correlations().packed()
@@ -148,7 +152,7 @@ class _ScoringRun:
                 store_correlations(session, known)
 
     def store(self) -> None:
-        """Measure and store the rows that are not stored yet."""
+        """Measure and store the collected rows."""
         if not self._rows:
             return
         measured = measure([sums for _, sums in self._rows])
@@ -176,15 +180,15 @@ class _ScoringRun:
         for kind, tally in of_ticker.items():
             total = totals.setdefault(kind, MetricAccumulator())
             total += tally
-        for kind in _worth_telling(of_ticker):
+        for kind in _stored_kinds(of_ticker):
             tally = of_ticker[kind]
             by = _by_step_and_window(tally) if kind == SERVED else _whole(tally)
-            self._note(record, kind, symbol, by)
+            self._add_rows(record, kind, symbol, by)
         if len(self._rows) >= _BATCH:
             self.store()
 
-    def _note(self, record: Record, forecast: str, symbol: str, sums: Iterable[Summed]) -> None:
-        for step, window, some in sums:
+    def _add_rows(self, record: Record, forecast: str, symbol: str, sums: Iterable[Summed]) -> None:
+        for step, window, session_sums in sums:
             key = {
                 **dict(zip(("model_name", "model_revision", "interval"), record, strict=True)),
                 "symbol": symbol,
@@ -192,11 +196,11 @@ class _ScoringRun:
                 "last_sessions": window,
                 "forecast": forecast,
             }
-            self._rows.append((key, some))
+            self._rows.append((key, session_sums))
 
 
-def _worth_telling(forecasts: Collection[str]) -> Collection[str]:
-    """All of them; where Kronos alone was served, that has no parts."""
+def _stored_kinds(forecasts: Collection[str]) -> Collection[str]:
+    """Return the kinds of forecasts to store: without "raw" if Kronos alone was served."""
     return [SERVED] if {*forecasts} == {SERVED, "raw"} else forecasts
 
 
@@ -205,16 +209,16 @@ def _whole(tally: MetricAccumulator) -> Iterator[Summed]:
 
 
 def _by_step_and_window(tally: MetricAccumulator) -> Iterator[Summed]:
-    """For each step and window that there are forecasts of."""
+    """Yield sums for each step and window that has forecasts."""
     sessions = tally.sessions()
     for step in (ALL_STEPS, *tally.steps()):
         whole = tally.by_session(step or None)
         for window in WINDOWS:
-            # a window that holds them all has the measures of ALL_SESSIONS
+            # a window of all sessions would repeat ALL_SESSIONS
             narrow = window != ALL_SESSIONS and window < len(sessions)
-            some = whole.since(int(sessions[-window])) if narrow else whole
-            if len(some.sums):  # else there is no such target in the newest sessions
-                yield step, window, some
+            selected = whole.since(int(sessions[-window])) if narrow else whole
+            if len(selected.sums):  # this step may have no target in the newest sessions
+                yield step, window, selected
 
 
 def _forecasts(count: int) -> str:

@@ -1,7 +1,7 @@
 """Significance tests and bootstrap intervals for forecasts that are not independent.
 
-Forecasts of one session, and those whose steps overlap, are correlated: the tests here allow for
-that. Their own tests compare them with scipy.
+Forecasts of the same session, and forecasts whose steps overlap, are correlated. These functions
+allow for that. The project's tests compare them with scipy.
 """
 
 import math
@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 
 from tradingbot.typing import Flags, Floats
 
-MIN_SESSIONS_TO_TEST = 30  # fewer tell nothing about a difference
-MIN_SESSIONS_TO_RESAMPLE = 20  # fewer tell nothing about how far a figure may be off
+MIN_SESSIONS_TO_TEST = 30  # with fewer, no test of a difference
+MIN_SESSIONS_TO_RESAMPLE = 20  # with fewer, no bootstrap interval
 DRAWS = 1000
 _Z = NormalDist().inv_cdf(0.975)
 
 
 def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | None]:
-    """Return the Diebold-Mariano statistic and its two-sided p-value; (None, None): too little.
+    """Return the Diebold-Mariano statistic and its two-sided p-value; (None, None): too few data.
 
-    Without overlap it is the t-test. With overlap the variance of the mean comes from the B slowest
-    cosines, B the smaller of 0.4 n^(2/3) and n ÷ (3 overlap), and Student's t has B degrees of
-    freedom. Of the procedures compared in docs/concepts/scores.md, it is nearest to its 5 %.
+    Without overlap this is the t-test. With overlap the variance of the mean is estimated from B
+    cosines of the lowest frequencies, and Student's t has B degrees of freedom. B is the smaller of
+    0.4 n^(2/3) and n ÷ (3 overlap). Of the procedures compared in docs/concepts/scores.md, the
+    size of this test is closest to 5 %.
 
     Args:
-        worse: (sessions,) in order of time, one forecast's loss less the other's, the mean over
-            what was forecast of that session.
-        overlap: Sessions in a row, the session itself among them, over which errors are
-            correlated: h of forecasts made every session h steps ahead, 1 of windows apart.
+        worse: (sessions,) in order of time: the loss of one forecast less that of the other, as
+            the mean over the forecasts of that session.
+        overlap: Number of consecutive sessions, the session itself included, with correlated
+            errors: h for forecasts made every session h steps ahead, 1 for separate windows.
 
     Source: Diebold and Mariano (1995); Lazarus, Lewis, Stock and Watson (2018) for the equally
     weighted cosines (EWC) and their number.
@@ -43,7 +44,7 @@ def diebold_mariano(worse: Floats, overlap: int) -> tuple[float | None, float | 
 
 
 def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
-    """Return `diebold_mariano` of each row of (series, sessions); NaN: too little."""
+    """Return `diebold_mariano` of each row of (series, sessions); NaN: too few data."""
     series, n = worse.shape
     statistics, p_values = np.full(series, np.nan), np.full(series, np.nan)
     if n < max(MIN_SESSIONS_TO_TEST, 3 * overlap):
@@ -61,18 +62,20 @@ def diebold_mariano_each(worse: Floats, overlap: int) -> tuple[Floats, Floats]:
 
 @lru_cache(maxsize=32)  # tickers share their sessions, and so the lengths
 def _slowest_cosines(n: int, count: int) -> Floats:
-    """(count, n): of a type-II cosine transform, without the constant one."""
+    """Return the `count` lowest non-constant waves of a type-II cosine transform, (count, n)."""
     angles = math.pi * np.outer(np.arange(1, count + 1), (np.arange(n) + 0.5) / n)
     cosines: Floats = np.cos(angles)
     return cosines
 
 
 def nearly_constant(values: Floats, scale: Floats | float = 0.0) -> Flags:
-    """Whether values differ by rounding only, seen beside the greatest of them or `scale`.
+    """Return whether the values of a series differ only by rounding.
+
+    The difference is compared with the largest absolute value, or with `scale` if that is larger.
 
     Args:
-        values: (series, n), each series of its own.
-        scale: (series,), or one for all.
+        values: (series, n).
+        scale: (series,), or one number for all.
     """
     greatest = np.maximum(scale, np.abs(values).max(axis=1))
     constant: Flags = np.ptp(values, axis=1) <= 1e-9 * greatest
@@ -80,7 +83,9 @@ def nearly_constant(values: Floats, scale: Floats | float = 0.0) -> Flags:
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:
-    """Return p-values adjusted for their number: below 0.05, at most 5 % are expected to be chance.
+    """Return p-values adjusted for multiple tests.
+
+    Of the results with an adjusted p-value below 0.05, at most 5 % are expected to be false.
 
     Source: Benjamini and Hochberg (1995); it also holds for the positive dependence of tickers
     that move together, Benjamini and Yekutieli (2001).
@@ -97,14 +102,14 @@ def share_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval of sum(hits) / sum(moves).
 
-    It is Wilson's for as many independent moves as vary as much as these do: moves of one session,
-    and of sessions less than `overlap` apart, are correlated. There are never more than moves ÷
-    overlap of them.
+    It is Wilson's interval for the effective sample size, because moves of the same session and of
+    sessions less than `overlap` apart are correlated. The effective sample size is at most
+    sum(moves) ÷ overlap.
 
     Args:
         hits: (sessions,) in order of time.
-        moves: (sessions,) likewise.
-        overlap: How many steps ahead the forecasts are.
+        moves: (sessions,).
+        overlap: Number of steps ahead of the forecasts.
 
     Source: Newey and West (1987) for the variance; the effective sample size is Kish's (1965).
     """
@@ -126,7 +131,7 @@ def share_intervals(hits: Floats, moves: Floats, overlap: int) -> tuple[Floats, 
 
 
 def wilson_interval(share: float, n: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share seen in `n` independent cases; Wilson (1927)."""
+    """Return the 95 % interval of a share in `n` independent cases; Wilson (1927)."""
     [low], [high] = (
         found.tolist() for found in _wilson_intervals(np.array([share]), np.array([n]))
     )
@@ -146,7 +151,9 @@ def student_p_value(statistic: float, degrees: int) -> float:
 
 def _student_p_values(statistics: Floats, degrees: int) -> Floats:
     if degrees > 1000:
-        return np.array([2 * NormalDist().cdf(-abs(one)) for one in statistics.tolist()])
+        return np.array(
+            [2 * NormalDist().cdf(-abs(statistic)) for statistic in statistics.tolist()]
+        )
     # t = sqrt(degrees) tan(angle) has a density of cos(angle) ^ (degrees - 1)
     angle = np.arctan(np.abs(statistics) / math.sqrt(degrees))
     tail = np.cos(np.linspace(angle, math.pi / 2, 1001)) ** (degrees - 1)
@@ -157,16 +164,16 @@ def _student_p_values(statistics: Floats, degrees: int) -> Floats:
 
 
 def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Floats, Floats]:
-    """Return sums over all forecasts, as they are and in each of DRAWS draws of the sessions.
+    """Return sums over all forecasts, and over DRAWS bootstrap samples of the sessions.
 
     Args:
         sessions: (n,), the session of each forecast.
         values: (n, k).
-        block: Sessions at least that are drawn together, such as the horizon.
+        block: Minimum number of consecutive sessions drawn together, such as the horizon.
 
     Returns:
         (k,) and (DRAWS, k), the latter (0, k) for fewer than MIN_SESSIONS_TO_RESAMPLE sessions.
-        The same input gives the same draws.
+        The same input gives the same samples.
 
     Source: the circular block bootstrap, Politis and Romano (1992).
     """
@@ -179,7 +186,7 @@ def resampled(sessions: NDArray[Any], values: Floats, *, block: int) -> tuple[Fl
 
 
 def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
-    """Return the middle 95 % of figures computed from each draw, (DRAWS, k); None without draws."""
+    """Return the middle 95 % of figures of each sample, (DRAWS, k); None without samples."""
     if not len(drawn):
         return None
     low, high = np.nanquantile(drawn, [0.025, 0.975], axis=0)
@@ -187,7 +194,7 @@ def interval(drawn: Floats) -> tuple[Floats, Floats] | None:
 
 
 def _newey_west(deviation: Floats, overlap: int) -> Floats:
-    """The variance of a mean of overlapping errors, times their number, with falling weights."""
+    """Return the Newey-West variance of the mean of overlapping errors, times their number."""
     weighted: Floats = sum(
         ((1 - lag / overlap) * _autocovariance(deviation, lag) for lag in range(1, overlap)),
         start=np.zeros(len(deviation)),
@@ -202,7 +209,7 @@ def _autocovariance(deviation: Floats, lag: int) -> Floats:
 
 
 def _times_drawn(count: int, block: int, draws: int) -> Floats:
-    """(draws, count): how often each session is in each draw."""
+    """Return (draws, count): how often each session is in each sample."""
     block = min(count, max(block, math.ceil(count ** (1 / 3))))
     blocks = math.ceil(count / block)
     starts = np.random.default_rng(0).integers(count, size=(draws, blocks, 1))

@@ -44,9 +44,9 @@ class TickerComparison:
 def compare_tickers(tested: Mapping[str, Tested]) -> TickerComparison:
     """Compare each ticker's forecasts with its random walk, as one family of tests."""
     known = {
-        symbol: (one.dm_p_value, one.dm_statistic)
-        for symbol, one in tested.items()
-        if one.dm_p_value is not None and one.dm_statistic is not None
+        symbol: (metrics.dm_p_value, metrics.dm_statistic)
+        for symbol, metrics in tested.items()
+        if metrics.dm_p_value is not None and metrics.dm_statistic is not None
     }
     adjusted = benjamini_hochberg(np.array([p_value for p_value, _ in known.values()]))
     p_values = dict(zip(known, adjusted.tolist(), strict=True))

@@ -24,7 +24,7 @@ class BotRow(Base):
 
 
 class BotPosition(Base):
-    """The basis of a bot's quantity of a ticker: shares as they were at the bar `as_of`.
+    """The basis of a bot's quantity of a ticker: the number of shares at the bar `as_of`.
 
     A later split changes the quantity; an earlier one is already included.
     """

@@ -1,9 +1,9 @@
-"""Damaged rows: they hold what no version of this program can have written, and nobody reads them.
+"""Find damaged rows and leave them out: rows that no version of this program can have written.
 
-An edit by hand, a faulty disk or another program can leave a row whose date is no date or whose
-price is NaN. Such a row affects only itself: the sessions of `get_db_session` leave it out
-(`leave_out_damaged`), `damaged_rows` tells of it, and a row that is stored with its key replaces
-it. What stands in columns of JSON is checked by its reader.
+An edit by hand, a faulty disk or another program can leave a row with an invalid date or a NaN
+price. Such a row affects only itself. The sessions of `get_db_session` skip it
+(`leave_out_damaged`), `damaged_rows` reports it, and storing a row with the same key replaces it.
+Contents of JSON columns are checked by the code that reads them.
 """
 
 import logging
@@ -42,21 +42,21 @@ from tradingbot.persistence.row_ranges import NEWER, NUMBER, RANGES, SIDES, YEAR
 
 logger = logging.getLogger(__name__)
 
-EVERY_ROW = "damaged_rows_too"  # the execution option of who reads the damaged ones as well
-_LONGEST = 500  # characters of a text in a key
-_OPTIONAL = ("model_revision", "bars_hash")  # of a key: "" where they are not known
-_SHOWN = 5  # names in a sentence
-_LARGE = 2_000_000  # rows; counting the damaged ones takes a second for each million
-_FARTHEST = 1e9  # times the last close
+EVERY_ROW = "damaged_rows_too"  # execution option of queries that also read damaged rows
+_LONGEST = 500  # characters of a text in a primary key
+_OPTIONAL = ("model_revision", "bars_hash")  # columns of a primary key that are "" if unknown
+_SHOWN = 5  # maximum number of names in a message
+_LARGE = 2_000_000  # rows; counting damaged rows takes about a second per million
+_FARTHEST = 1e9  # largest ratio of a predicted close and the last close, either way
 
 
 def intact(table: type[Base]) -> ColumnElement[bool]:
-    """Return the condition under which a row of this table is not damaged; NULL where it is."""
+    """Return the condition that a row of this table is not damaged; it may be NULL if it is."""
     return and_(*_conditions(table).values())
 
 
 def damaged(table: type[Base]) -> ColumnElement[bool]:
-    """Return the condition under which a row of this table is damaged; never NULL."""
+    """Return the condition that a row of this table is damaged; never NULL."""
     return not_(func.coalesce(intact(table), false()))
 
 
@@ -69,22 +69,24 @@ def leave_out_damaged(state: ORMExecuteState) -> None:
 def damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES) -> Iterator[str]:
     """Yield a sentence for each table with damaged rows.
 
-    Tables of an older schema are skipped, and those too large to be read each time.
+    Tables of an older schema and tables too large to read each time are skipped.
     """
     found = inspect(session.connection())
-    there = {
-        name: {one["name"] for one in found.get_columns(name)} for name in found.get_table_names()
+    columns_by_table = {
+        name: {column["name"] for column in found.get_columns(name)}
+        for name in found.get_table_names()
     }
     for table in tables:
-        if not there.get(table.__tablename__, set()) >= {*table.__table__.columns.keys()}:
+        columns = {*table.__table__.columns.keys()}
+        if not columns <= columns_by_table.get(table.__tablename__, set()):
             continue
         if _rows(session, table) > _LARGE:
             continue
         if count := count_damaged(session, table):
-            columns = _some(_damaged_columns(session, table))
+            names = _first_names(_damaged_columns(session, table))
             rows = "1 row is" if count == 1 else f"{count} rows are"
             yield (
-                f"{table.__tablename__}: {rows} damaged ({columns}){_tickers(session, table)} and "
+                f"{table.__tablename__}: {rows} damaged ({names}){_tickers(session, table)} and "
                 "left out; correct or delete what no later run replaces"
             )
 
@@ -96,13 +98,13 @@ def warn_of_damaged_rows(session: Session, tables: Iterable[type[Base]] = RANGES
 
 
 def count_damaged(session: Session, table: type[Base], *matching: ColumnElement[bool]) -> int:
-    """Return how many rows of this table are damaged, of those that match."""
+    """Count the damaged rows of this table that match."""
     query = select(func.count()).select_from(table).where(damaged(table), *matching)
     return session.scalar(query, execution_options={EVERY_ROW: True}) or 0
 
 
 def _rows(session: Session, table: type[Base]) -> int:
-    """How many rows Postgres estimates, its partitions' too; 0 on SQLite, where files are small."""
+    """Return Postgres' estimate of the rows, with partitions; 0 on SQLite: files are small."""
     if session.connection().dialect.name != "postgresql":
         return 0
     estimate = text(
@@ -112,11 +114,11 @@ def _rows(session: Session, table: type[Base]) -> int:
     return int(session.scalar(estimate, {"name": table.__tablename__}) or 0)
 
 
-# what a row must be -------------------------------------------------------------------------
+# conditions on a row ------------------------------------------------------------------------
 
 
 class _on_sqlite(FunctionElement[bool]):
-    """Its condition on SQLite, where a column takes a value of any type; true elsewhere."""
+    """A condition that only SQLite checks, because its columns take values of any type."""
 
     type = Boolean()
     inherit_cache = True
@@ -133,10 +135,10 @@ def _condition(element: "_on_sqlite", compiler: SQLCompiler, **options: Any) -> 
 
 
 class _Criterion(LoaderCriteriaOption):
-    """with_loader_criteria, for a condition that never changes.
+    """with_loader_criteria for a constant condition.
 
-    The key of a compiled statement holds only its table. With the 500 values of all conditions in
-    it, making that key takes longer than everything else a small SELECT does.
+    The cache key of a statement contains only the table. With the 500 values of all conditions,
+    computing the key would take longer than the rest of a small SELECT.
     """
 
     _cache_key_traversal = [  # noqa: RUF012 - SQLAlchemy declares it so
@@ -151,7 +153,7 @@ def _criteria() -> tuple[_Criterion, ...]:
 
 @cache
 def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
-    """What must be true of a row, by the column that is at fault where it is not."""
+    """Return the conditions on a row, by the name of the column that is damaged if one fails."""
     conditions = {}
     for column in table.__table__.columns:
         attribute = getattr(table, column.name)
@@ -163,7 +165,7 @@ def _conditions(table: type[Base]) -> dict[str, ColumnElement[bool]]:
 
 
 def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement[bool] | None:
-    """That a value is of the column's type and within the bounds; None: of JSON nothing is said."""
+    """Return the condition that a value has the column's type and bounds; None for JSON."""
     if isinstance(column.type, String):
         is_text = _on_sqlite(func.typeof(column) == "text")
         if not column.primary_key:
@@ -180,7 +182,7 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
     if isinstance(getattr(column.type, "impl", column.type), DateTime):
         day_and_time, fraction = func.substr(column, 1, 19), func.substr(column, 20)
         is_time = and_(
-            func.datetime(day_and_time, "+0 days") == day_and_time,  # no 30th of February
+            func.datetime(day_and_time, "+0 days") == day_and_time,  # rejects a 30th of February
             or_(fraction == "", fraction.op("GLOB")(f".{'[0-9]' * 6}")),
         )
         return and_(column.between(*YEARS), _on_sqlite(is_time))
@@ -188,19 +190,19 @@ def _of_column(column: Any, bounds: tuple[float, float] | None) -> ColumnElement
 
 
 def _intervals(table: type[Base]) -> dict[str, ColumnElement[bool]]:
-    """That an interval has both ends or none, in their order."""
+    """Return the conditions that an interval has both ends in order, or none."""
     conditions = {}
     for column in table.__table__.columns:
         name = column.name.removesuffix("low")
         if name not in (column.name, "predicted_"):
             low, high = getattr(table, f"{name}low"), getattr(table, f"{name}high")
             both = or_(and_(low.is_(None), high.is_(None)), low <= high)
-            conditions[f"{name}low beside {name}high"] = both
+            conditions[f"{name}low and {name}high"] = both
     return conditions
 
 
 def _of_forecasts(table: type[Base]) -> dict[str, ColumnElement[bool]]:
-    """What the columns of a forecast say together."""
+    """Return the conditions that involve several columns of a forecast."""
     if not issubclass(table, KronosPrediction | KronosForecast):
         return {}
     close, last = table.predicted_close, table.last_close
@@ -215,29 +217,30 @@ def _of_trades(table: type[Base]) -> dict[str, ColumnElement[bool]]:
     return {"side": Trade.side.in_(SIDES)} if table is Trade else {}
 
 
-# what is said of them -----------------------------------------------------------------------
+# messages -----------------------------------------------------------------------------------
 
 
 def _damaged_columns(session: Session, table: type[Base]) -> list[str]:
-    every = _conditions(table)
+    conditions = _conditions(table)
     counts = [
-        func.sum(case((not_(func.coalesce(one, false())), 1), else_=0)) for one in every.values()
+        func.sum(case((not_(func.coalesce(condition, false())), 1), else_=0))
+        for condition in conditions.values()
     ]
     found = session.execute(
         select(*counts).where(damaged(table)), execution_options={EVERY_ROW: True}
     ).one()
-    return [name for name, count in zip(every, found, strict=True) if count]
+    return [name for name, count in zip(conditions, found, strict=True) if count]
 
 
 def _tickers(session: Session, table: type[Base]) -> str:
-    """' of AAPL, MSFT', where the table has tickers."""
+    """Return " of AAPL, MSFT" if the table has tickers."""
     symbol: Any = getattr(table, "symbol", None)
     if symbol is None:
         return ""
     query = select(symbol).distinct().where(damaged(table)).order_by(symbol).limit(_SHOWN + 1)
     found = session.scalars(query, execution_options={EVERY_ROW: True}).all()
-    return f" of {_some([quoted(name, 20) for name in found])}"
+    return f" of {_first_names([quoted(name, 20) for name in found])}"
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" and others" if names[_SHOWN:] else "")

@@ -236,8 +236,8 @@ def _create_engine(address: URL) -> Engine:
             f" install it, or use a plain {backend}:// URL"
         ) from error
     except (ArgumentError, ValueError) as error:  # such as a wrong port or path
-        said, *_ = without_password(address, str(error)).splitlines()
-        raise ConfigError(f"database {redact(address)}: {said}") from error
+        message, *_ = without_password(address, str(error)).splitlines()
+        raise ConfigError(f"database {redact(address)}: {message}") from error
     if backend == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)
     return engine

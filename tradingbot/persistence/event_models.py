@@ -32,7 +32,7 @@ class KronosEvent(Base):
     horizon_days: Mapped[int]  # steps ahead: 1 = the next bar
     last_close: Mapped[float]  # basis of the event's levels
     probability: Mapped[float]  # share of the paths, after moving them onto the served quantiles
-    low: Mapped[float]  # its 95 % interval, from the Monte Carlo error alone
+    low: Mapped[float]  # 95 % interval of the probability, from the Monte Carlo error alone
     high: Mapped[float]
     mean: Mapped[float | None]  # per cent: mean drawdown or range over the paths
 
@@ -53,10 +53,14 @@ class Bins(Json):
         return bins if all(map(_is_bin, bins)) else []
 
 
-def _is_bin(one: object) -> bool:
-    if not isinstance(one, dict):
+def _is_bin(value: object) -> bool:
+    if not isinstance(value, dict):
         return False
-    numbers = [*(one.get(name) for name in BIN[:-2]), one.get("low", 0.0), one.get("high", 0.0)]
+    numbers = [
+        *(value.get(name) for name in BIN[:-2]),
+        value.get("low", 0.0),
+        value.get("high", 0.0),
+    ]
     return all(isinstance(number, int | float) and abs(number) < 1e15 for number in numbers)
 
 
@@ -83,7 +87,7 @@ class KronosEventScore(Base):
     brier: Mapped[float | None]  # mean of (probability - outcome)²
     base_brier: Mapped[float | None]  # Brier score of always forecasting `frequency`
     brier_skill: Mapped[float | None]  # 1 - brier ÷ base_brier
-    skill_low: Mapped[float | None]  # its 95 % interval; only over all steps
+    skill_low: Mapped[float | None]  # 95 % interval of the skill; only over all steps
     skill_high: Mapped[float | None]
     reliability: Mapped[float | None]  # part of the Brier score due to miscalibration; 0 is best
     resolution: Mapped[float | None]  # part of the Brier score gained by distinguishing cases

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _EVENTS = KronosEvent
-_SAME = 1e-3  # closes that differ by a smaller share are corrections, not splits
+_SAME = 1e-3  # a smaller relative difference of closes is a correction, not a split
 
 
 @dataclass(frozen=True)
@@ -147,25 +147,28 @@ def with_stored_events(session: "Session", forecasts: Iterable[Forecast]) -> lis
     With an older schema they are unchanged. Event levels given as prices are not restated: after a
     split such events are left out.
     """
-    every = list(forecasts)
-    if not every or not inspect(session.connection()).has_table(KronosEvent.__tablename__):
-        return every
+    stored = list(forecasts)
+    if not stored or not inspect(session.connection()).has_table(KronosEvent.__tablename__):
+        return stored
     rows = session.scalars(
         select(KronosEvent)
         .where(
-            KronosEvent.symbol.in_({one.symbol for one in every}),
-            KronosEvent.as_of.in_({one.as_of for one in every}),
+            KronosEvent.symbol.in_({forecast.symbol for forecast in stored}),
+            KronosEvent.as_of.in_({forecast.as_of for forecast in stored}),
         )
         .order_by(KronosEvent.event)
     )
     known: dict[tuple[Any, ...], dict[str, dict[datetime, KronosEvent]]] = {}
-    closes = {(one.symbol, one.as_of): one.last_close for one in every}
+    closes = {(forecast.symbol, forecast.as_of): forecast.last_close for forecast in stored}
     for row in rows:
         if not _means_the_same(row, closes.get((row.symbol, row.as_of))):
             continue
         of_event = known.setdefault(_vintage(row), {}).setdefault(row.event, {})
         of_event[row.target_date] = row
-    return [replace(one, events=_chances(one, known.get(_vintage(one), {}))) for one in every]
+    return [
+        replace(forecast, events=_chances(forecast, known.get(_vintage(forecast), {})))
+        for forecast in stored
+    ]
 
 
 def newest_chances(
@@ -221,15 +224,15 @@ def _chances(
     found = []
     for event, by_target in by_event.items():
         rows = [by_target.get(bar.target_date) for bar in forecast.bars]
-        there = [row for row in rows if row is not None]
-        if len(there) == len(rows):
-            means = [row.mean for row in there if row.mean is not None]
+        known_rows = [row for row in rows if row is not None]
+        if len(known_rows) == len(rows):
+            means = [row.mean for row in known_rows if row.mean is not None]
             found.append(
                 EventChance(
                     event,
-                    tuple(row.probability for row in there),
-                    tuple(row.low for row in there),
-                    tuple(row.high for row in there),
+                    tuple(row.probability for row in known_rows),
+                    tuple(row.low for row in known_rows),
+                    tuple(row.high for row in known_rows),
                     tuple(means) or None,
                 )
             )

@@ -1,4 +1,4 @@
-"""Rows of the database as other programs read them: ledger, events and their scores, flat."""
+"""Yield flat rows of the database for export: ledger, scores, events and event scores."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, Select
     from sqlalchemy.orm import Session
 
-CHUNK = 2000  # rows in memory at a time
+CHUNK = 2000  # rows in memory
 _NESTED = ("close_quantiles", "calibrated_quantiles", "combined_quantiles", "shares")
 
 
@@ -35,11 +35,11 @@ def exported_forecasts(
 ) -> Iterator[dict[str, Any]]:
     """Yield every vintage in the ledger, in the order of its key.
 
-    q05 … q95 are the quantiles that bots were given, raw_q05 … raw_q95 the model's own. Prices are
-    those of the day of the forecast: divide them by last_close to compare across splits.
+    q05 … q95 are the served quantiles, raw_q05 … raw_q95 those of the model. Prices are those of
+    the day of the forecast: divide them by last_close to compare across splits.
 
     Raises:
-        DatabaseError: An older or a newer version made the schema.
+        DatabaseError: The schema is older or newer than this version's.
     """
     table = KronosForecast
     query = select(*columns_of(table)).order_by(*primary_key_of(table))
@@ -50,9 +50,9 @@ def exported_forecasts(
     if since is not None:
         query = query.where(KronosForecast.as_of >= since)
     for row in _rows(session, query):
-        given = row.combined_quantiles or row.calibrated_quantiles or row.close_quantiles
+        served = row.combined_quantiles or row.calibrated_quantiles or row.close_quantiles
         flat = {name: value for name, value in row._mapping.items() if name not in _NESTED}
-        yield {**flat, **_columns("q", given), **_columns("raw_q", row.close_quantiles)}
+        yield {**flat, **_columns("q", served), **_columns("raw_q", row.close_quantiles)}
 
 
 def exported_scores(
@@ -61,7 +61,7 @@ def exported_scores(
     """Yield the rows of kronos_scores, in the order of their key.
 
     Raises:
-        DatabaseError: An older or a newer version made the schema.
+        DatabaseError: The schema is older or newer than this version's.
     """
     table = KronosScore
     query = select(*columns_of(table)).order_by(*primary_key_of(table))
@@ -80,10 +80,10 @@ def exported_events(
     model: str | None = None,
     since: datetime | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the chance of each event by the end of each bar, in the order of the table's key.
+    """Yield the probability of each event by the end of each bar, in the order of the table's key.
 
     Raises:
-        DatabaseError: An older or a newer version made the schema.
+        DatabaseError: The schema is older or newer than this version's.
     """
     table = KronosEvent
     query = select(*columns_of(table)).order_by(*primary_key_of(table))
@@ -102,10 +102,10 @@ def exported_event_scores(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of kronos_event_scores, in the order of their key.
 
-    The bins are columns: bin0_n, bin0_probability and bin0_frequency of chances below 10 %, …
+    The bins are columns: bin0_n, bin0_probability and bin0_frequency of probabilities below 10 %, …
 
     Raises:
-        DatabaseError: An older or a newer version made the schema.
+        DatabaseError: The schema is older or newer than this version's.
     """
     table = KronosEventScore
     query = select(*columns_of(table)).order_by(*primary_key_of(table))
@@ -115,7 +115,7 @@ def exported_event_scores(
         query = query.where(KronosEventScore.model_name == model)
     for row in _rows(session, query):
         flat = {name: value for name, value in row._mapping.items() if name != "bins"}
-        bins = {round(10 * one["from"]): one for one in row.bins}
+        bins = {round(10 * bin_["from"]): bin_ for bin_ in row.bins}
         for number in range(10):
             for name in ("n", "probability", "frequency"):
                 flat[f"bin{number}_{name}"] = bins.get(number, {}).get(name)
@@ -123,12 +123,12 @@ def exported_event_scores(
 
 
 def quantile_names(prefix: str) -> Sequence[str]:
-    """The columns of QUANTILE_LEVELS: q05, q10 …"""
+    """Return the column names of QUANTILE_LEVELS: q05, q10 …"""
     return [f"{prefix}{round(100 * level):02}" for level in QUANTILE_LEVELS]
 
 
 def _columns(prefix: str, quantiles: Mapping[str, float]) -> dict[str, float | None]:
-    """A column for each level, also where an older version stored fewer."""
+    """Return a column for each level, None for levels that an older version did not store."""
     try:
         by_level = {round(float(level), 6): float(price) for level, price in quantiles.items()}
     except (TypeError, ValueError, OverflowError):  # damaged

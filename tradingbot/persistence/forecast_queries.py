@@ -1,8 +1,9 @@
-"""Questions about stored forecasts: which is the newest, and what of it lies ahead."""
+"""Queries about stored forecasts: the newest ones, and their future bars."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import false, func, inspect, select, tuple_
@@ -22,20 +23,27 @@ class NewestForecast:
     model: str
     interval: str
     symbol: str
-    as_of: datetime | None  # None: not known, as in rows of the first published layout
-    challenger: bool = False  # whether bots were not given it
+    as_of: datetime | None  # None: unknown, as in rows of the first published schema
+    challenger: bool = False  # a forecast that bots did not get
 
 
 def newest_forecasts(session: Session) -> list[NewestForecast]:
-    """The newest `as_of` of every model, interval and ticker, in this order, from both tables.
+    """Return the newest `as_of` of each model, interval and ticker, in this order, of both tables.
 
-    One that challenges, where bots were given an older one too, has an entry of each.
+    A challenger that was served earlier has two entries: as challenger and as served model.
     """
     found = _newest_of_the_ledger(session)
-    known = {(one.model, one.interval, one.symbol) for one in found if not one.challenger}
+    known = {
+        (forecast.model, forecast.interval, forecast.symbol)
+        for forecast in found
+        if not forecast.challenger
+    }
     served = _keys(session, KronosPrediction)
     found += _newest_served(session, [key for key in served if key not in known])
-    return sorted(found, key=lambda one: (one.model, one.interval, one.symbol, one.challenger))
+    return sorted(
+        found,
+        key=attrgetter("model", "interval", "symbol", "challenger"),
+    )
 
 
 _KEY = "model_name, interval, symbol"
@@ -51,8 +59,8 @@ _NEWEST_OF_EACH = """
 
 def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
     ledger = KronosForecast
-    there = inspect(session.connection()).get_columns(ledger.__tablename__)
-    known_role = "challenger" in {column["name"] for column in there}  # not in an old schema
+    columns = inspect(session.connection()).get_columns(ledger.__tablename__)
+    known_role = "challenger" in {column["name"] for column in columns}  # missing in an old schema
     key = ledger.model_name, ledger.interval, ledger.symbol
     if session.connection().dialect.name == "postgresql":
         newest = _NEWEST_OF_EACH.format(role="challenger" if known_role else "false")
@@ -69,7 +77,7 @@ def _newest_of_the_ledger(session: Session) -> list[NewestForecast]:
 
 
 def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, str, str]]:
-    """Every model, interval and symbol of a table whose primary key begins with the three."""
+    """Return each model, interval and symbol of a table whose primary key has these three."""
     query: Any = select(table.model_name, table.interval, table.symbol).distinct()
     if session.connection().dialect.name == "postgresql":
         query = for_each_key(table.__tablename__, f"SELECT {_KEY} FROM keys")
@@ -77,18 +85,18 @@ def _keys(session: Session, table: type[KronosPrediction]) -> list[tuple[str, st
 
 
 def _newest_served(session: Session, keys: list[tuple[str, str, str]]) -> Iterator[NewestForecast]:
-    """Of what bots were given of these models, intervals and symbols."""
+    """Yield the newest served forecasts of these models, intervals and symbols."""
     latest = KronosPrediction
     key = latest.model_name, latest.interval, latest.symbol
     for start in range(0, len(keys), 500):
-        some = tuple_(*key).in_(keys[start : start + 500])
-        newest = select(*key, func.max(latest.as_of)).where(some).group_by(*key)
+        in_batch = tuple_(*key).in_(keys[start : start + 500])
+        newest = select(*key, func.max(latest.as_of)).where(in_batch).group_by(*key)
         for model, interval, symbol, as_of in session.execute(newest):
             yield NewestForecast(model, interval, symbol, as_of)
 
 
 def newest_model(session: Session, symbols: Collection[str], *, interval: str) -> str | None:
-    """The model whose forecast was made last, of any of these tickers; None if there is none."""
+    """Return the model of the newest forecast of any of these tickers; None if there is none."""
     return session.scalar(
         select(KronosPrediction.model_name)
         .where(KronosPrediction.symbol.in_(symbols), KronosPrediction.interval == interval)
@@ -100,10 +108,10 @@ def newest_model(session: Session, symbols: Collection[str], *, interval: str) -
 def newest_model_as_of(
     session: Session, symbols: Collection[str], *, interval: str, bar: datetime, believed: datetime
 ) -> str | None:
-    """The model that had spoken last on the day of `bar`, of any of these tickers; None if none.
+    """Return the model of the newest forecast as of `bar` or earlier, for any of these tickers.
 
-    Of several models' forecasts of the same bars those made until `believed` count, if there are
-    any, and the newest of them.
+    If several models have forecast the same bars, the newest forecast made until `believed` counts;
+    if all were made later, the newest. None if there is no forecast.
     """
     return session.scalar(
         select(KronosForecast.model_name)
@@ -126,7 +134,7 @@ def newest_model_as_of(
 def forecast_rows(
     session: Session, symbol: str, *, interval: str, step: int, model_name: str | None = None
 ) -> Sequence[KronosForecast]:
-    """Every vintage's row that is `step` bars ahead; [] without the table."""
+    """Return the rows `step` bars ahead of all vintages; [] if the table is missing."""
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return []
     return session.scalars(
@@ -144,7 +152,7 @@ def forecast_rows(
 def newest_as_of(
     session: Session, symbol: str, *, interval: str, model_name: str | None, until: datetime
 ) -> datetime | None:
-    """The `as_of` of this model's newest forecast of the ticker, `until` at the latest; or None."""
+    """Return the `as_of` of this model's newest forecast of the ticker up to `until`, or None."""
     return session.scalar(
         select(func.max(KronosForecast.as_of)).where(
             KronosForecast.symbol == symbol,
@@ -158,10 +166,11 @@ def newest_as_of(
 def newest_ahead(
     session: Session, symbol: str, days: int, latest: datetime, *, close_at: CloseAt | None = None
 ) -> Forecast | None:
-    """The newest daily forecast as of `latest` or before, cut to the `days` sessions after it.
+    """Return the newest daily forecast as of `latest` or earlier, cut to `days` sessions after it.
 
-    Of several models' the one made last counts. It has fewer bars where it does not reach that
-    far. None where no bar lies ahead, or the table is missing. Restated as by `latest_stored`.
+    Of several models the one that forecast last counts. The result has fewer bars if the forecast
+    does not reach that far, and is None if it has no future bar or the table is missing. Prices are
+    restated as by `latest_stored`.
     """
     newest = _newest_vintage(session, symbol, latest)
     if newest is None:
@@ -184,9 +193,9 @@ def newest_ahead(
 def newest_until(
     session: Session, symbol: str, until: datetime, *, close_at: CloseAt | None = None
 ) -> Forecast | None:
-    """The newest daily forecast as of `until` or before, with all its bars; None if there is none.
+    """Return the newest daily forecast as of `until` or earlier, with all bars, or None.
 
-    Of several models' the one made last counts. Restated as by `latest_stored`.
+    Of several models the one that forecast last counts. Prices are restated as by `latest_stored`.
     """
     newest = _newest_vintage(session, symbol, until)
     if newest is None:
@@ -206,7 +215,7 @@ def newest_until(
 def _newest_vintage(
     session: Session, symbol: str, until: datetime
 ) -> tuple[datetime, str, int] | None:
-    """as_of, model and number of bars of the newest daily forecast in the ledger."""
+    """Return as_of, model and number of bars of the newest daily forecast in the ledger."""
     if not inspect(session.connection()).has_table(KronosForecast.__tablename__):
         return None
     newest = (

@@ -51,10 +51,10 @@ class LedgerRows:
     as_of: Times  # (n,) whole seconds, naive UTC
     target: Times  # (n,)
     step: NDArray[np.int64]  # (n,) bars ahead
-    mean: Floats  # (n,) the forecast's close
+    mean: Floats  # (n,) predicted close
     prob_up: Floats  # (n,)
-    raw_quantiles: Floats  # (n, 19) the model's own; NaN for a level that is not stored
-    calibrated_quantiles: Floats  # (n, 19) NaN if there are none, like the next
+    raw_quantiles: Floats  # (n, 19) of the model; NaN for a level that is not stored
+    calibrated_quantiles: Floats  # (n, 19) NaN if missing, as in the next
     combined_quantiles: Floats  # (n, 19)
     quantiles: Floats  # (n, 19) as served: combined, calibrated or raw
 
@@ -100,7 +100,10 @@ def read_part(
 
 
 def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
-    """What `rows_as_arrays` needs of these forecasts, by symbol, `as_of`, target, time made."""
+    """Return a query of the columns for `rows_as_arrays`.
+
+    It is sorted by symbol, `as_of`, target, and time of making.
+    """
     columns: list[Any] = [
         func.coalesce(_LEDGER.model_revision, ""),
         _LEDGER.as_of,
@@ -109,7 +112,7 @@ def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
         _LEDGER.last_close,
         _LEDGER.predicted_close,
         _LEDGER.prob_up,
-        cast(_LEDGER.close_quantiles, Text),  # as text: many are decoded at once
+        cast(_LEDGER.close_quantiles, Text),  # as text, so that many can be decoded together
         cast(_LEDGER.calibrated_quantiles, Text),
         cast(_LEDGER.combined_quantiles, Text),
         _LEDGER.symbol,
@@ -120,7 +123,7 @@ def select_rows(*which: ColumnElement[bool]) -> Select[Any]:
 
 
 def rows_as_arrays(rows: Sequence[Any]) -> LedgerRows:
-    """From at least one row of `select_rows`."""
+    """Convert rows of `select_rows`, at least one."""
     chunks = [_columns(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
     return LedgerRows(*(np.concatenate(columns) for columns in zip(*chunks, strict=True)))
 
@@ -128,7 +131,7 @@ def rows_as_arrays(rows: Sequence[Any]) -> LedgerRows:
 def first_complete(part: LedgerPart, rows: Sequence[Any]) -> Sequence[Any]:
     """Return one vintage per forecast: the first that was made from complete bars.
 
-    If there is none, it is the first of all. `rows` are sorted by as_of, target, time of making.
+    If there is none, return the first vintage. `rows` are sorted by as_of, target, time of making.
     """
     if not _has_vintages(rows):
         return rows
@@ -199,22 +202,22 @@ def challengers_since(session: Session, since: datetime, *, interval: str) -> li
 
 
 def is_challenger(session: Session, model: str, interval: str) -> bool:
-    """Whether the model's newest forecast was one beside those that bots were given."""
+    """Return whether the model's newest forecast was made as a challenger."""
     newest = _of_newest(session, model, interval, _LEDGER.challenger)
     return bool(newest and newest[0])
 
 
 def newest_revision(session: Session, model: str, interval: str) -> str | None:
-    """Return the revision that has forecast last, scored or not; None if it is not known."""
+    """Return the revision that has forecast last, scored or not; None if unknown."""
     newest = _of_newest(session, model, interval, _LEDGER.model_revision)
     return newest[0] if newest else None
 
 
 def _of_newest(session: Session, model: str, interval: str, column: Any) -> Row[Any] | None:
-    """The smallest value of a column among the forecasts that were made last.
+    """Return the smallest value of a column among the forecasts that were made last.
 
-    On Postgres the time is looked up first, by its index: together with the conditions that leave
-    out damaged rows, it takes reading the whole table for cheaper.
+    On Postgres the time is looked up first, by its index. In a single query, the conditions that
+    leave out damaged rows would make the planner read the whole table.
     """
     of_model = _LEDGER.model_name == model, _LEDGER.interval == interval
     values = select(column).where(*of_model).limit(1)
@@ -227,7 +230,7 @@ def _of_newest(session: Session, model: str, interval: str, column: Any) -> Row[
     while newest is not None:
         if found := session.execute(values.where(made_at == newest).order_by(column)).first():
             return found
-        newest = session.scalar(times.where(made_at < newest))  # those were all damaged
+        newest = session.scalar(times.where(made_at < newest))  # all of these were damaged
     return None
 
 
@@ -239,7 +242,10 @@ def _matching(model: str | None, symbols: Collection[str] | None) -> list[Column
 
 
 def _made_since(as_of: datetime) -> list[ColumnElement[bool]]:
-    """Of this `as_of` or later, as an index can find them: no forecast is made before its bar."""
+    """Return conditions for forecasts since `as_of` that an index can use.
+
+    No forecast is made before its bar.
+    """
     day_before = as_of - timedelta(days=1)  # a session's date begins before its midnight in UTC
     return [_LEDGER.as_of >= as_of, _LEDGER.prediction_made_at >= day_before]
 

@@ -1,8 +1,8 @@
-"""The distinct keys of a large table, without reading its rows."""
+"""Find the distinct keys of a large table without reading all rows."""
 
 from sqlalchemy import TextClause, text
 
-# Each next key by one look into the primary key's index, where DISTINCT would read every row.
+# Finds each next key by one lookup in the primary key's index; DISTINCT would read every row.
 _LOOSE_SCAN = """
     WITH RECURSIVE keys AS (
       (SELECT symbol, interval, model_name FROM {table} ORDER BY 1, 2, 3 LIMIT 1)
@@ -17,8 +17,9 @@ _LOOSE_SCAN = """
 
 
 def for_each_key(table: str, query: str) -> TextClause:
-    """Return Postgres' statement for `query`, which reads `keys`: symbol, interval, model_name.
+    """Return a Postgres statement: `query`, which can read the table `keys`.
 
-    These three must be the first columns of the primary key of `table`.
+    `keys` has the columns symbol, interval, model_name, which must be the first columns of the
+    primary key of `table`.
     """
     return text(_LOOSE_SCAN.format(table=table) + query)

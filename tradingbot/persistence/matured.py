@@ -19,17 +19,18 @@ Record = tuple[str, str, str]  # model, its revision, interval
 _PART, _CHUNK = KronosMaturedPart, KronosMatured
 _PART_KEY = (_PART.symbol, _PART.interval, _PART.model_name)
 _CHUNK_KEY = (_CHUNK.symbol, _CHUNK.interval, _CHUNK.model_name)
-_ALL_QUARTERS = datetime(1970, 1, 1)  # of correlations
-_MANY = 500  # keys in one statement
+_ALL_QUARTERS = datetime(1970, 1, 1)  # the quarter of correlations, which cover all quarters
+_MANY = 500  # keys per statement
 
 
 @dataclass(frozen=True)
 class StoredPart:
-    """A row of KronosMaturedPart with the rows of KronosMatured that belong to it.
+    """A row of KronosMaturedPart with its rows of KronosMatured.
 
     Attributes:
-        count: How many forecasts it holds.
-        forecasts: By revision and quarter; as it is stored: only those that are new or changed.
+        count: Number of forecasts.
+        forecasts: Packed forecasts by revision and quarter. `store_matured` needs only new and
+            changed ones.
     """
 
     version: int
@@ -42,7 +43,7 @@ class StoredPart:
 
 
 def read_matured(session: Session, keys: Collection[PartKey]) -> dict[PartKey, StoredPart]:
-    """Return what is stored of these parts of the ledger."""
+    """Return the stored parts with these keys."""
     chunks: dict[PartKey, dict[tuple[str, datetime], bytes]] = {}
     rows = session.execute(
         select(*_CHUNK_KEY, _CHUNK.model_revision, _CHUNK.quarter, _CHUNK.forecasts)
@@ -62,7 +63,7 @@ def read_matured(session: Session, keys: Collection[PartKey]) -> dict[PartKey, S
 def store_matured(
     session: Session, parts: Mapping[PartKey, StoredPart], *, replaced: Collection[PartKey]
 ) -> None:
-    """Store these parts; of those in `replaced` nothing that was stored before stays."""
+    """Store these parts. Delete all earlier chunks of those in `replaced`."""
     if replaced:
         session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, replaced)))
     names = ("symbol", "interval", "model_name")
@@ -90,27 +91,27 @@ def store_matured(
 
 
 def forget_older(session: Session, forecasts: Sequence[Forecast]) -> None:
-    """Forget parts that should hold these forecasts, which are about to be stored."""
+    """Delete the parts that cover the `as_of` of these forecasts, which are about to be stored."""
     oldest: dict[PartKey, datetime] = {}
-    for one in forecasts:
-        key = one.symbol, one.interval, one.model_name
-        oldest[key] = min(one.as_of, oldest.get(key, one.as_of))
+    for forecast in forecasts:
+        key = forecast.symbol, forecast.interval, forecast.model_name
+        oldest[key] = min(forecast.as_of, oldest.get(key, forecast.as_of))
     stored = session.execute(select(*_PART_KEY, _PART.until).where(_among(_PART_KEY, oldest)))
     if older := [key for *key, until in stored if until > oldest[_key(*key)]]:
         session.execute(delete(_PART).where(_among(_PART_KEY, older)))
 
 
 def forget_others(session: Session, keys: Collection[PartKey]) -> None:
-    """Forget what is stored of other parts than these, which the ledger has."""
+    """Delete all parts except those with these keys."""
     gone = {_key(*row) for row in session.execute(select(*_PART_KEY))} - {*keys}
     for start in range(0, len(gone), _MANY):
-        some = sorted(gone)[start : start + _MANY]
-        session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, some)))
-        session.execute(delete(_PART).where(_among(_PART_KEY, some)))
+        batch = sorted(gone)[start : start + _MANY]
+        session.execute(delete(_CHUNK).where(_among(_CHUNK_KEY, batch)))
+        session.execute(delete(_PART).where(_among(_PART_KEY, batch)))
 
 
 def read_correlations(session: Session, record: Record) -> bytes:
-    """Return the stored correlations across tickers of one revision of a model; b"": none."""
+    """Return the stored correlations across tickers of one revision of a model, or b""."""
     model, revision, interval = record
     return (
         session.scalar(

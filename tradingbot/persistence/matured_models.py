@@ -1,6 +1,6 @@
-"""The tables of matured forecasts: what the nightly scores keep of the ledger.
+"""The tables of matured forecasts, which the nightly scores reuse.
 
-A cache: whatever is missing here is computed again from `kronos_forecasts`.
+They are a cache: missing rows are recomputed from `kronos_forecasts`.
 """
 
 from datetime import datetime
@@ -11,21 +11,21 @@ from tradingbot.persistence.columns import BarTime, Base, JsonObject
 
 
 class KronosMaturedPart(Base):
-    """How much of the ledger `kronos_matured` holds: of one ticker by one model."""
+    """The part of the ledger that `kronos_matured` covers, for one ticker and model."""
 
     __tablename__ = "kronos_matured_parts"
 
     symbol: Mapped[str] = mapped_column(primary_key=True)
     interval: Mapped[str] = mapped_column(primary_key=True)
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    version: Mapped[int]  # of the code that computed it
-    first_as_of: Mapped[datetime] = mapped_column(BarTime)  # the oldest in the ledger
-    until: Mapped[datetime] = mapped_column(BarTime)  # it holds all forecasts of an earlier as_of
-    forecasts: Mapped[int]  # that it holds
-    # the closes that they were compared with, as far as candles may still change: int64 seconds,
-    # then float64 prices
+    version: Mapped[int]  # version of the code that computed it
+    first_as_of: Mapped[datetime] = mapped_column(BarTime)  # the oldest `as_of` in the ledger
+    until: Mapped[datetime] = mapped_column(BarTime)  # forecasts with an earlier as_of are covered
+    forecasts: Mapped[int]  # number of forecasts
+    # the closes that the forecasts were compared with, as far as candles may still change: int64
+    # seconds, then float64 prices
     closes: Mapped[bytes]
-    left_out: Mapped[dict[str, int]] = mapped_column(JsonObject)  # reason -> how many lack a score
+    left_out: Mapped[dict[str, int]] = mapped_column(JsonObject)  # reason -> number of forecasts
 
 
 class KronosMatured(Base):
@@ -39,6 +39,6 @@ class KronosMatured(Base):
     symbol: Mapped[str] = mapped_column(primary_key=True)
     interval: Mapped[str] = mapped_column(primary_key=True)
     model_name: Mapped[str] = mapped_column(primary_key=True)
-    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" where it is not known
+    model_revision: Mapped[str] = mapped_column(primary_key=True)  # "" if unknown
     quarter: Mapped[datetime] = mapped_column(BarTime, primary_key=True)  # its first day
     forecasts: Mapped[bytes]

@@ -61,7 +61,7 @@ class KronosPrediction(Base):
     prob_up: Mapped[float | None]
     samples: Mapped[int | None]
     calibration: Mapped[str] = mapped_column(server_default="raw")  # "raw", or the post-processing
-    # shares of combined quantiles: forecaster -> share; None if they are Kronos' alone
+    # weights of the combination: forecaster -> share; None if it is Kronos alone
     shares: Mapped[dict[str, float] | None] = mapped_column(JsonOrNull)
     bars_hash: Mapped[str | None]  # hash of the candles that the model saw; None: unknown
 
@@ -89,7 +89,7 @@ class KronosForecast(Base):
     predicted_low: Mapped[float]
     predicted_close: Mapped[float]
     predicted_volume: Mapped[float]
-    # {"0.05": price, …}, the model's own
+    # {"0.05": price, …} of the model
     close_quantiles: Mapped[dict[str, float]] = mapped_column(JsonObject)
     prob_up: Mapped[float]  # share of the sample paths that close above last_close
     samples: Mapped[int]
@@ -120,7 +120,7 @@ class KronosScore(Base):
 
     Prices are relative to the last close that the model saw, so that tickers are comparable and
     splits have no effect. Scores are of the bands of `forecast`; `raw_…` are those of the model's
-    own. A score is None with too few forecasts, or if it is not defined.
+    raw bands. A score is None with too few forecasts, or if it is not defined.
     """
 
     __tablename__ = "kronos_scores"
@@ -145,7 +145,7 @@ class KronosScore(Base):
     mase: Mapped[float | None]  # former name of relative_mae, with the same value
     crps: Mapped[float | None]
     raw_crps: Mapped[float | None]
-    # of a random walk that resamples the history's own returns
+    # of a random walk that resamples past returns
     random_walk_crps: Mapped[float | None]
     crps_skill: Mapped[float | None]  # 1 - crps ÷ random_walk_crps
     # its 95 % interval, valid however often it is checked; only for

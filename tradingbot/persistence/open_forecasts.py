@@ -34,9 +34,9 @@ _OLDEST_OF_EACH = """
 
 
 def ledger_keys(session: Session, *, symbols: Collection[str] | None = None) -> list[LedgerPart]:
-    """Return the parts of the ledger as `ledger_parts` does, on Postgres without reading it.
+    """Return the parts of the ledger as `ledger_parts` does; on Postgres from the index alone.
 
-    There, damaged rows count among them, and `count` is not known (0).
+    On Postgres, parts with only damaged rows are included, and `count` is unknown (0).
     """
     if session.connection().dialect.name != "postgresql":
         return ledger_parts(session, symbols=symbols)
@@ -53,7 +53,7 @@ def ledger_keys(session: Session, *, symbols: Collection[str] | None = None) -> 
 
 
 def count_forecasts(session: Session, part: LedgerPart) -> int:
-    """Return how many forecasts the ledger has of this part."""
+    """Count the forecasts of this part."""
     query = select(func.count()).where(
         _LEDGER.symbol == part.symbol,
         _LEDGER.interval == part.interval,
@@ -65,9 +65,9 @@ def count_forecasts(session: Session, part: LedgerPart) -> int:
 def read_open(
     sessions: SessionFactory, since: Mapping[LedgerPart, datetime]
 ) -> dict[LedgerPart, LedgerRows]:
-    """Return the forecasts of each part whose `as_of` is at or after its time in `since`.
+    """Return the forecasts of each part with an `as_of` at or after its time in `since`.
 
-    Parts without any are missing.
+    Parts without such forecasts are missing.
     """
     found: dict[LedgerPart, LedgerRows] = {}
     for (interval, model), parts in groupby(
@@ -84,21 +84,21 @@ def read_open(
         with sessions() as session:
             rows = session.execute(query).all()
         of_part = {
-            part: first_complete(part, [row for row in some if row.as_of >= since[part]])
-            for symbol, some in groupby(rows, key=lambda row: row.symbol)
+            part: first_complete(part, [row for row in part_rows if row.as_of >= since[part]])
+            for symbol, part_rows in groupby(rows, key=lambda row: row.symbol)
             for part in [by_symbol[symbol]]
         }
-        found |= _split({part: some for part, some in of_part.items() if some})
+        found |= _split({part: part_rows for part, part_rows in of_part.items() if part_rows})
     return found
 
 
 def _split(rows: Mapping[LedgerPart, Sequence[Any]]) -> dict[LedgerPart, LedgerRows]:
-    """The rows of each part as arrays; those of all are decoded at once."""
+    """Return the rows of each part as arrays. All rows are decoded together, which is faster."""
     if not rows:
         return {}
-    every = rows_as_arrays([row for some in rows.values() for row in some])
+    arrays = rows_as_arrays([row for part_rows in rows.values() for row in part_rows])
     ends = accumulate(map(len, rows.values()), initial=0)
     return {
-        part: LedgerRows(*(getattr(every, one.name)[start:end] for one in fields(LedgerRows)))
+        part: LedgerRows(*(getattr(arrays, field.name)[start:end] for field in fields(LedgerRows)))
         for part, (start, end) in zip(rows, pairwise(ends), strict=True)
     }

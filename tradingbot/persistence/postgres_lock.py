@@ -77,10 +77,10 @@ class PostgresLock:
         if self._mode is None:
             return False
         if self._held and self._connection is not None:
-            mine = text(f"{_IS_MINE} AND l.mode = :mode")
+            held_mode = text(f"{_IS_MINE} AND l.mode = :mode")
             values = {"key": self._key, "mode": _SHOWN_AS[self._mode]}
             with suppress(SQLAlchemyError):
-                if self._connection.scalar(mine, values):
+                if self._connection.scalar(held_mode, values):
                     return True
             self._lose_connection()
         return self.try_exclusive() if self._mode == "exclusive" else self.try_shared()
@@ -174,15 +174,15 @@ class PostgresLock:
         # another key, because the run's own could stay behind in the pool
         probe = {"key": random.getrandbits(62)}
         take = text("SELECT pg_backend_pid() FROM pg_advisory_lock(:key)")
-        own = connection.scalar(take, probe)
-        told = getattr(connection.connection.driver_connection, "info", None)
-        if getattr(told, "backend_pid", None) == own:
+        backend_pid = connection.scalar(take, probe)
+        driver_info = getattr(connection.connection.driver_connection, "info", None)
+        if getattr(driver_info, "backend_pid", None) == backend_pid:
             return self._unlock(connection, probe)
         lasts = True
         for _ in range(ROUNDS):
             with self._sessions.connect() as other:
                 lasts = (
-                    other.scalar(text("SELECT pg_backend_pid()")) != own
+                    other.scalar(text("SELECT pg_backend_pid()")) != backend_pid
                     and connection.scalar(text(_IS_MINE), probe) == 1
                 )
             if not lasts:

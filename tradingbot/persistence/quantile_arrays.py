@@ -18,29 +18,29 @@ def where_known(texts: Sequence[str | None], scale: Floats) -> Floats:
     quantiles = np.full((len(texts), len(_KEYS)), np.nan)
     known = [(row, text) for row, text in enumerate(texts) if text is not None]
     if known:
-        rows, there = zip(*known, strict=True)
-        quantiles[[*rows]] = decoded(there) / scale[[*rows], None]
+        rows, known_texts = zip(*known, strict=True)
+        quantiles[[*rows]] = decoded(known_texts) / scale[[*rows], None]
     return quantiles
 
 
 def decoded(texts: Sequence[str]) -> Floats:
     """Return (rows, 19) from JSON objects; NaN for missing levels and for damaged rows."""
     try:
-        values = [_quantiles(one) for one in orjson.loads(f"[{','.join(texts)}]")]
+        values = [_quantiles(by_level) for by_level in orjson.loads(f"[{','.join(texts)}]")]
         if len(values) != len(texts):
             raise ValueError("a text with a comma of its own")
         quantiles = np.array(values, dtype="float64")
     except (KeyError, TypeError, ValueError, OverflowError):
-        quantiles = np.array([_one_decoded(text) for text in texts], dtype="float64")
+        quantiles = np.array([_decode_row(text) for text in texts], dtype="float64")
     possible = np.isfinite(quantiles) & (quantiles > 0)
     falls = np.diff(quantiles, axis=1) < 0
     quantiles[~(possible | np.isnan(quantiles)).all(axis=1) | falls.any(axis=1)] = np.nan
     return quantiles
 
 
-def _one_decoded(text: str) -> list[float]:
+def _decode_row(text: str) -> list[float]:
     try:
-        one = orjson.loads(text)
-        return [float(one.get(key, np.nan)) for key in _KEYS]
+        by_level = orjson.loads(text)
+        return [float(by_level.get(key, np.nan)) for key in _KEYS]
     except (AttributeError, TypeError, ValueError, OverflowError):
         return [np.nan] * len(_KEYS)

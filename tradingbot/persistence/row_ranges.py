@@ -1,4 +1,4 @@
-"""What a row of each table can hold; `damage` finds those that hold something else."""
+"""The range of valid numbers in each column. `damage` finds rows outside these ranges."""
 
 from datetime import datetime
 
@@ -49,8 +49,8 @@ _SCORE = {
     **{f"{of}coverage_{band}": _SHARE for of in ("", "raw_") for band in (50, 80, 90)},
 }
 _CANDLE = {**dict.fromkeys(("open", "high", "low", "close"), _PRICE), "volume": _AMOUNT}
-# The tables whose rows can be left out, and what the numbers of their columns can be. `bots` is not
-# among them: a portfolio that cannot be read is an error.
+# Valid ranges of the columns, for each table whose damaged rows are left out. `bots` is missing:
+# an unreadable portfolio is an error.
 RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     KronosPrediction: _FORECAST,
     KronosForecast: _FORECAST,
@@ -74,7 +74,7 @@ RANGES: dict[type[Base], dict[str, tuple[float, float]]] = {
     Trade: dict.fromkeys(("quantity", "price", "costs"), _AMOUNT),
 }
 OF_BOTS = (BotPosition, BotValue, Trade)
-# Columns that older schemas lack, which `kronosbot status` reads without an upgrade.
+# Columns that older schemas lack; `kronosbot status` reads such a schema without an upgrade.
 NEWER = {
     KronosPrediction: ("bars_hash", "calibration"),
     KronosForecast: ("bars_hash", "calibration", "anchor_factor", "challenger"),

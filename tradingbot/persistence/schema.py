@@ -68,8 +68,8 @@ def take_over_version(connection: Connection) -> None:
 
 def _version_of_before(connection: Connection) -> str | None:
     """Return the version in Alembic's default table, if this program wrote it."""
-    there = table_names(connection)
-    if VERSION_TABLE in there or not there >= OUR_TABLES:
+    tables = table_names(connection)
+    if VERSION_TABLE in tables or not tables >= OUR_TABLES:
         return None  # it belongs to another application
     found = _version_in(connection, ALEMBIC_TABLE)
     return found if found in IN_ALEMBIC_TABLE else None

@@ -96,5 +96,5 @@ def has_scores_table(session: Session) -> bool:
     schema, table = inspect(session.connection()), KronosScore.__table__
     if not schema.has_table(KronosScore.__tablename__):
         return False
-    there = {column["name"] for column in schema.get_columns(KronosScore.__tablename__)}
-    return there >= {*table.columns.keys()}
+    columns = {column["name"] for column in schema.get_columns(KronosScore.__tablename__)}
+    return columns >= {*table.columns.keys()}

@@ -48,20 +48,20 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     Raises:
         sqlite3.OperationalError: The file cannot be opened.
     """
-    ways = ["mode=ro", "mode=ro&immutable=1"] if is_read_only(path) else ["mode=rw"]
-    for way in ways:
-        connection = sqlite3.connect(f"{path.as_uri()}?{way}", uri=True)
+    modes = ["mode=ro", "mode=ro&immutable=1"] if is_read_only(path) else ["mode=rw"]
+    for mode in modes:
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)
         try:
             connection.execute("PRAGMA query_only = ON")
             connection.execute("SELECT count(*) FROM sqlite_master")  # opens the other files
         except sqlite3.OperationalError:
             connection.close()
-            if way == ways[-1]:
+            if mode == modes[-1]:
                 raise
         else:
             break
     connection.text_factory = TEXT
     log = path.with_name(f"{path.name}-wal")
-    if "immutable" in way and log.exists() and log.stat().st_size:
+    if "immutable" in mode and log.exists() and log.stat().st_size:
         logger.warning("%s cannot be read here: the newest rows are missing", log)
     return connection

@@ -107,24 +107,24 @@ def _from_json(columns: list[Any], statement: Any, rows: list[dict[str, Any]]) -
     given = cast(bindparam(None, document, type_=Text()), postgresql.JSON)
     proposed = (
         func.json_to_recordset(given)
-        .table_valued(*(column(one.name, one.type) for one in columns))
+        .table_valued(*(column(field.name, field.type) for field in columns))
         .render_derived(name="proposed", with_types=True)
     )
-    names = [one.name for one in columns]
+    names = [field.name for field in columns]
     return statement.from_select(names, select(*(proposed.c[name] for name in names)))
 
 
 def _plain(columns: list[Any], row: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     """Return the row as JSON; Postgres reads times, bytes, NaN and infinity from text."""
     plain = dict(row)
-    for one in columns:
-        value = plain[one.name]
+    for field in columns:
+        value = plain[field.name]
         if isinstance(value, datetime):
-            plain[one.name] = one.type.process_bind_param(value, dialect).isoformat()
+            plain[field.name] = field.type.process_bind_param(value, dialect).isoformat()
         elif isinstance(value, bytes):
-            plain[one.name] = f"\\x{value.hex()}"
+            plain[field.name] = f"\\x{value.hex()}"
         elif isinstance(value, float) and not isfinite(value):
-            plain[one.name] = str(value)
+            plain[field.name] = str(value)
     return plain
 
 

@@ -118,11 +118,11 @@ def upgrade() -> None:
 
 
 def _rows_of_the_first_layout() -> list[dict[str, Any]]:
-    """What they say in today's columns.
+    """Return the rows of the first layout as rows of today's.
 
     It had id, symbol, model_name, interval, prediction_made_at, target_date, the five predicted
-    values and horizon_days, which held the whole horizon on every row: the step is recounted
-    within each prediction_made_at. `as_of` and what else it did not keep stays unknown.
+    values and horizon_days, which was the whole horizon in every row. The step is recounted
+    within each prediction_made_at. `as_of` and other missing columns stay unknown.
     """
     bind = op.get_bind()
     if bind.dialect.name == "postgresql":  # an old job must not add rows between here and the drop

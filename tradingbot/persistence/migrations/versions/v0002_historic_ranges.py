@@ -1,4 +1,4 @@
-"""Since when all that there is of a ticker lies in `historic_data`.
+"""The time from which `historic_data` is complete, for each ticker.
 
 Revision ID: 0002
 """

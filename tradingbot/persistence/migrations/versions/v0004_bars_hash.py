@@ -51,7 +51,7 @@ def _extend_ledger(there: sa.Inspector) -> None:
 
 
 def _copied_with(new: sa.Column[str]) -> None:
-    """SQLite changes no key in place: the rows move into a table that has the new one."""
+    """Copy the rows into a table with the new key, because SQLite cannot change a key in place."""
     old = sa.Table("kronos_forecasts", sa.MetaData(), autoload_with=op.get_bind())
     names = [column.name for column in old.columns]
     op.rename_table("kronos_forecasts", "kronos_forecasts_before")

@@ -1,6 +1,6 @@
 """Skill against a volatility-aware walk, intervals of skill and coverage, and `relative_mae`.
 
-`mase` stays as it is, for queries that read it; `relative_mae` is the same number.
+`mase` is kept for queries that read it; `relative_mae` is the same number.
 
 Revision ID: 0005
 """

@@ -1,6 +1,6 @@
-"""Forecasts combined with plain experts: what was served, and what is known of the record.
+"""Forecasts combined with plain experts: the served quantiles and the learnt weights.
 
-Rows that are there have none of it; their forecasts were not anchored at the last close.
+Existing rows have none of it; their forecasts were not anchored at the last close.
 
 Revision ID: 0007
 """

@@ -1,6 +1,6 @@
-"""Scores of raw, calibrated and combined forecasts beside those of what was served.
+"""Scores of raw, calibrated and combined forecasts, in addition to those of served forecasts.
 
-Rows that are there are of what was served.
+Existing rows are scores of served forecasts.
 
 Revision ID: 0008
 """
@@ -29,7 +29,7 @@ def upgrade() -> None:
 
 
 def _copied_with(new: sa.Column[str]) -> None:
-    """SQLite changes no key in place: the rows move into a table that has the new one."""
+    """Copy the rows into a table with the new key, because SQLite cannot change a key in place."""
     old = sa.Table("kronos_scores", sa.MetaData(), autoload_with=op.get_bind())
     names = [column.name for column in old.columns]
     op.rename_table("kronos_scores", "kronos_scores_before")

@@ -1,4 +1,4 @@
-"""Events on paths: what was believed of each, and how good that was.
+"""Events on sample paths: stored probabilities and their scores.
 
 Revision ID: 0009
 """

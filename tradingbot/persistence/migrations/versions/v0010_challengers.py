@@ -1,6 +1,6 @@
-"""Forecasts of challengers in the ledger, and what is known of their trials.
+"""Forecasts of challengers in the ledger, and the state of their trials.
 
-Rows that are there were given to the bots, and know of no challenger.
+Existing rows were served to bots and have no challenger.
 
 Revision ID: 0010
 """

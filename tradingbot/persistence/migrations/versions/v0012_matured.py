@@ -1,4 +1,4 @@
-"""Matured forecasts: what the nightly scores keep, so that they read new forecasts alone.
+"""Matured forecasts, which the nightly scores reuse, so that they read only new forecasts.
 
 Revision ID: 0012
 """
@@ -42,5 +42,5 @@ def upgrade() -> None:
             sa.Column("forecasts", sa.LargeBinary(), nullable=False),
             sa.PrimaryKeyConstraint(*(name for name, _ in key), name="pk_kronos_matured"),
         )
-        if op.get_bind().dialect.name == "postgresql":  # numbers that look random: not compressed
+        if op.get_bind().dialect.name == "postgresql":  # random-looking numbers do not compress
             op.execute("ALTER TABLE kronos_matured ALTER COLUMN forecasts SET STORAGE EXTERNAL")
