@@ -34,9 +34,9 @@ class Backtest:
             f"{'':14}{'this bot':>12}{'buy and hold':>14}",
         ]
         for name in ("total_return", "yearly_return", "sharpe", "max_drawdown"):
-            mine, other = getattr(self.measures, name), getattr(self.buy_and_hold, name)
+            bot, market = getattr(self.measures, name), getattr(self.buy_and_hold, name)
             show = (lambda value: f"{value:.2f}") if name == "sharpe" else _share
-            rows.append(f"{name.replace('_', ' '):14}{show(mine):>12}{show(other):>14}")
+            rows.append(f"{name.replace('_', ' '):14}{show(bot):>12}{show(market):>14}")
         return "\n".join(rows)
 
     @property

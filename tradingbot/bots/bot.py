@@ -55,7 +55,7 @@ class Bot(AsCommand):
     address, KRONOS_SLIPPAGE_BPS. Raises ConfigError for invalid arguments, such as no tickers.
     """
 
-    _own = Strategy._own | {"_data"}  # recreated where needed
+    _per_object = Strategy._per_object | {"_data"}  # recreated where needed
 
     def __init__(
         self,
@@ -225,8 +225,8 @@ class Bot(AsCommand):
         if len(shares) < len(weights):
             raise TradeRefused(f"weights {dict(weights)}: a ticker is listed twice")
         with self._trading({*shares, *self._held()}) as account:
-            others = {symbol for symbol, amount in account.portfolio.items() if amount} - {CASH}
-            account.rebalance({**dict.fromkeys(others, 0.0), **shares})
+            held = {symbol for symbol, amount in account.portfolio.items() if amount} - {CASH}
+            account.rebalance({**dict.fromkeys(held, 0.0), **shares})
             return account.fills
 
     def _held(self) -> set[str]:

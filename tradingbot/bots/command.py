@@ -70,18 +70,18 @@ class AsCommand(Strategy):
 
         given = sys.argv[1:] if arguments is None else arguments
         parameters = parameters_of(type(self), self, self.params)
-        options = {f"--{one.name.replace('_', '-')}" for one in parameters}
+        options = {f"--{argument.name.replace('_', '-')}" for argument in parameters}
         # the script may read further arguments from sys.argv itself
-        own = [
-            one
-            for before, one in zip(["", *given], given, strict=False)
-            if before in options or not re.fullmatch(NUMBER, one)
+        known_arguments = [
+            argument
+            for before, argument in zip(["", *given], given, strict=False)
+            if before in options or not re.fullmatch(NUMBER, argument)
         ]
         run_command(
             prepared,
             f"Run the bot {self.name}",
             parameters,
-            arguments=own,
+            arguments=known_arguments,
             extra_arguments=True,
         )
 
@@ -248,9 +248,9 @@ def _json(document: Any) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.isoformat() if isinstance(value, datetime) else value

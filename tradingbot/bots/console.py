@@ -30,8 +30,8 @@ def run_as_command(run: Callable[[], Done], text_of: Callable[[Done], str]) -> N
         if isinstance(error, StrategyError) and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)  # shows where the strategy failed
         stopped = isinstance(error, Stopped)
-        said = f"Stopped by {error}" if stopped else f"Error: {error}"
-        sys.stderr.write(wrapped(said, width_of(sys.stderr)) + "\n")
+        message = f"Stopped by {error}" if stopped else f"Error: {error}"
+        sys.stderr.write(wrapped(message, width_of(sys.stderr)) + "\n")
         sys.exit(error.exit_code)
 
 
@@ -56,7 +56,9 @@ def lines(done: Round) -> list[str]:
     for number, symbol in enumerate(_ordered(done)):
         text.append(f"{'Orders' if not number else '':<9}  {symbol}")
     text.append(f"Portfolio  {_portfolio(done)}")
-    text += [f"{'Note' if not number else '':<9}  {one}" for number, one in enumerate(done.remarks)]
+    text += [
+        f"{'Note' if not number else '':<9}  {remark}" for number, remark in enumerate(done.remarks)
+    ]
     return text
 
 
@@ -71,10 +73,10 @@ def _ordered(done: Round) -> list[str]:
     """Return what is traded at the next open, as far as known."""
     newest = {order.symbol: order.decision for order in done.orders}
     held = {symbol for symbol, amount in done.portfolio.items() if amount}
-    more = done.portfolio[CASH] >= MIN_TRADE
+    has_cash = done.portfolio[CASH] >= MIN_TRADE
     sold = [symbol for symbol, want in newest.items() if want < 0 and symbol in held]
     bought = [
-        symbol for symbol, want in newest.items() if want > 0 and (more or symbol not in held)
+        symbol for symbol, want in newest.items() if want > 0 and (has_cash or symbol not in held)
     ]
     return [f"sell {symbol} at its next open" for symbol in sold] + [
         f"buy {symbol} at its next open" for symbol in bought

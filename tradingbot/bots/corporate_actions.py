@@ -29,10 +29,10 @@ class PastActions:
 
     def read(self, symbol: str, history: Any, interval: str, bars: pd.DataFrame) -> pd.DataFrame:
         """Read a history's corporate actions; return its bars with prices adjusted for splits."""
-        told = _actions(symbol, history)
-        dividends = dict(told.dividends or {})
+        actions = _actions(symbol, history)
+        dividends = dict(actions.dividends or {})
         date_of = partial(session_date, symbol, interval)
-        for day, ratio in sorted((told.splits or {}).items()):
+        for day, ratio in sorted((actions.splits or {}).items()):
             if leaves_out(bars["close"], day, ratio, date_of):
                 first = first_bar(pd.DatetimeIndex(bars.index), day, date_of)
                 bars = _adjusted(bars, first, ratio)
@@ -42,7 +42,7 @@ class PastActions:
                     f"{symbol}: its candles leave out the split of {ratio:g}:1 on {day:%Y-%m-%d}; "
                     f"earlier prices are divided by {ratio:g}"
                 )
-        if told.dividends is None and may_pay_dividends(symbol):
+        if actions.dividends is None and may_pay_dividends(symbol):
             self.notes.append(f"{symbol}: its dividends are not told, and not credited")
         self.dividends[symbol] = dividends
         return bars
@@ -90,21 +90,21 @@ class Holdings:
 
 def _actions(symbol: str, history: Any) -> Actions:
     """Return corporate actions from a source's own frame, or from yfinance's columns."""
-    told = getattr(history, "attrs", {})
-    if isinstance(told.get("actions"), Actions):
-        return told["actions"]  # type: ignore[no-any-return]
+    attributes = getattr(history, "attrs", {})
+    if isinstance(attributes.get("actions"), Actions):
+        return attributes["actions"]  # type: ignore[no-any-return]
     found: dict[str, dict[datetime, float] | None] = {}
     columns = _columns(symbol, history)
     for name, column, nothing in (("splits", "stock splits", 1), ("dividends", "dividends", 0)):
-        found[name] = told.get(name)
+        found[name] = attributes.get(name)
         if found[name] is None and column in columns:
             values = columns[column]
             days = pd.DatetimeIndex(values.index).tz_localize(None).normalize().to_pydatetime()
             numbers = values.astype("float64").to_list()
             pairs = zip(days, numbers, strict=True)
-            found[name] = {day: one for day, one in pairs if one > 0 and one != nothing}
+            found[name] = {day: amount for day, amount in pairs if amount > 0 and amount != nothing}
     if columns and "adj close" not in columns:  # yfinance's closes are adjusted for them already
-        found["dividends"] = told.get("dividends")
+        found["dividends"] = attributes.get("dividends")
     return Actions(datetime.min, found["splits"], found["dividends"])
 
 

@@ -1,4 +1,4 @@
-"""Stored forecasts as columns beside candles: the forecast known at each bar."""
+"""Stored forecasts as columns to add to candles: the forecast known at each bar."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -93,7 +93,7 @@ def _counting(symbol: str, interval: str, rows: Iterable[Any]) -> pd.DataFrame:
                 "close": row.predicted_close,
                 **{f"close_p{level}": _quantile(row, level) for level in (10, 50, 90)},
             }
-            for _, row in sorted(best.values(), key=lambda one: one[1].as_of)
+            for _, row in sorted(best.values(), key=lambda entry: entry[1].as_of)
         ],
         columns=[*COLUMNS, "last_close"],
     )

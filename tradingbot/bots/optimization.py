@@ -180,8 +180,8 @@ def _combinations(strategy: Strategy, grid: Mapping[str, Iterable[Any]]) -> list
             f"grid {grid!r}: expected parameters of the strategy with values to try, "
             "as {'window': [10, 20, 50]}"
         )
-    own = {name for name in dir(strategy) if not _is_fixed(strategy, name)}
-    known = {*strategy.params, *own, *keywords_of(type(strategy))}
+    attributes = {name for name in dir(strategy) if not _is_fixed(strategy, name)}
+    known = {*strategy.params, *attributes, *keywords_of(type(strategy))}
     unknown = [name for name in values if name not in known and not hasattr(strategy, name)]
     refuse_misspelt(strategy.name, type(strategy), unknown, known)
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]

@@ -121,10 +121,10 @@ def openings(
     for symbol, frame in bars.items():
         times = pd.DatetimeIndex(frame.index)
         first = times[0].to_pydatetime()
-        mine = [order for order in orders if order.symbol == symbol and order.bar >= first]
+        of_symbol = [order for order in orders if order.symbol == symbol and order.bar >= first]
         opens = bar_opens(symbol, times, interval)
         chosen: dict[int, Order] = {}
-        for order in sorted(mine, key=lambda order: order.decided_at):
+        for order in sorted(of_symbol, key=lambda order: order.decided_at):
             position = _first_open(order, times, opens, has_trades(frame))
             if position is None or _is_too_late(order, times[position].to_pydatetime()):
                 waiting.append(order)

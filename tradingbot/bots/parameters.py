@@ -63,18 +63,22 @@ def with_parameters(
 ) -> Callable[..., None]:
     """Return `command`, called with the values of the given parameters as its first argument."""
     signature = inspect.signature(command)
-    _, *others = signature.parameters.values()
-    taken = {other.name for other in others} | {"json", "help"}
-    own = [parameter for parameter in parameters if parameter.name not in taken]
+    _, *command_options = signature.parameters.values()
+    taken = {other.name for other in command_options} | {"json", "help"}
+    strategy_keywords = [parameter for parameter in parameters if parameter.name not in taken]
 
     def run(**given: Any) -> None:
-        values = {one.name: given.pop(one.name) for one in own}
-        command({name: it for name, it in values.items() if it is not None}, **given)
+        values = {option.name: given.pop(option.name) for option in strategy_keywords}
+        command({name: value for name, value in values.items() if value is not None}, **given)
 
-    keywords = [one.as_keyword for one in own]
-    others = [other.replace(kind=inspect.Parameter.KEYWORD_ONLY) for other in others]
-    run.__signature__ = signature.replace(parameters=[*keywords, *others])  # type: ignore[attr-defined]
-    run.__annotations__ = {one.name: one.annotation for one in (*keywords, *others)}
+    keywords = [option.as_keyword for option in strategy_keywords]
+    command_options = [
+        other.replace(kind=inspect.Parameter.KEYWORD_ONLY) for other in command_options
+    ]
+    run.__signature__ = signature.replace(parameters=[*keywords, *command_options])  # type: ignore[attr-defined]
+    run.__annotations__ = {
+        option.name: option.annotation for option in (*keywords, *command_options)
+    }
     run.__doc__ = command.__doc__
     return run
 
@@ -91,14 +95,14 @@ def _kind(keyword: inspect.Parameter, init: Callable[..., Any]) -> type | None:
             return None
     if annotation is keyword.empty:
         annotation = type(keyword.default)
-    choices = [one for one in _choices(annotation) if one is not types.NoneType]
+    choices = [choice for choice in _choices(annotation) if choice is not types.NoneType]
     return choices[0] if len(choices) == 1 and choices[0] in PLAIN else None
 
 
 def _choices(annotation: Any) -> list[type]:
     """Return the types in a union, or those of the values of a Literal."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [kind for one in typing.get_args(annotation) for kind in _choices(one)]
+        return [kind for choice in typing.get_args(annotation) for kind in _choices(choice)]
     if typing.get_origin(annotation) is typing.Literal:
         return list({type(value) for value in typing.get_args(annotation)})
     return [annotation]

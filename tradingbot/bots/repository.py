@@ -157,8 +157,8 @@ def read_positions(session: Session, name: str) -> dict[str, BotPosition]:
 
 def damaged_positions(session: Session, name: str) -> set[str]:
     """Return the tickers whose row of bot_positions is damaged."""
-    every = select(BotPosition.symbol).where(BotPosition.bot_name == name)
-    found = session.scalars(every, execution_options={EVERY_ROW: True})
+    query = select(BotPosition.symbol).where(BotPosition.bot_name == name)
+    found = session.scalars(query, execution_options={EVERY_ROW: True})
     return {str(symbol) for symbol in found} - read_positions(session, name).keys()
 
 
@@ -194,8 +194,8 @@ def put_worth(session: Session, row: BotRow) -> None:
     if any(row.portfolio.get(symbol) for symbol in damaged_positions(session, row.name)):
         return
     cash = float(row.portfolio.get(CASH, 0.0))
-    every = read_positions(session, row.name).values()
-    positions = [position for position in every if position.closes]
+    stored = read_positions(session, row.name).values()
+    positions = [position for position in stored if position.closes]
     worth = sum(
         row.portfolio.get(position.symbol, 0.0) * position.closes[max(position.closes)]
         for position in positions

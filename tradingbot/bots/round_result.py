@@ -50,7 +50,7 @@ class Round:
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per decision: symbol, bar, close, answer, reason, traded_before."""
-        names = [one.name for one in fields(Decision)]
+        names = [column.name for column in fields(Decision)]
         return pd.DataFrame([vars(decision) for decision in self.decisions], columns=names)
 
     def counts(self) -> dict[str, int]:

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """When the source was asked, and which tickers had no data."""
+class Request:
+    """The time at which the source was asked, and the tickers for which it had no bars."""
 
     now: datetime
     without_bars: frozenset[str]
@@ -85,7 +85,7 @@ def _play(
     frames = fetch()
     bars, done.left_out = _newest_bars(frames, now)
     unavailable = (name for name, why in done.left_out.items() if isinstance(why, DataUnavailable))
-    asked = Asked(now(), frozenset(unavailable))
+    request = Request(now(), frozenset(unavailable))
     known: dict[str, TickerFacts] = {}
     traded = bars
     if portfolio.keys() - {CASH}:  # held, or sold before its dividends were known
@@ -95,7 +95,7 @@ def _play(
             orders = read_orders(waiting_orders(session, strategy.name))
         traded = reaching_back(orders, bars, look_up().since)
     if known or strategy.fill == "open":
-        portfolio, stopped = _before_deciding(strategy, bars, traded, known, sessions, asked)
+        portfolio, stopped = _before_deciding(strategy, bars, traded, known, sessions, request)
         done.left_out |= {name: error for name, error in stopped.items() if name in bars}
         bars = {name: frame for name, frame in bars.items() if name not in stopped}
         traded = {name: traded[name] for name in bars}
@@ -104,7 +104,7 @@ def _play(
             _settle_only(strategy, known, sessions)
         raise DataError("; ".join(done.failed.values()))
     done.decisions = _decide(strategy, bars, portfolio)
-    _trade(strategy, done, bars, traded, known, sessions, log, replace(asked, now=now()))
+    _trade(strategy, done, bars, traded, known, sessions, log, replace(request, now=now()))
 
 
 def _not_watched(strategy: Strategy, portfolio: Mapping[str, float]) -> list[str]:
@@ -146,7 +146,7 @@ def _before_deciding(
     traded: Mapping[str, pd.DataFrame],
     known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
-    asked: Asked,
+    request: Request,
 ) -> tuple[dict[str, float], dict[str, DataError]]:
     """Return the portfolio before decisions, and tickers that must not be traded.
 
@@ -157,7 +157,7 @@ def _before_deciding(
         stopped = broker.settlement.stopped
         if strategy.fill == "open":
             allowed = {name: frame for name, frame in traded.items() if name not in stopped}
-            _fill_orders(broker, allowed, strategy.interval, asked)
+            _fill_orders(broker, allowed, strategy.interval, request)
         broker.credit_dividends()
         owned = dict(broker.account.portfolio)
         session.rollback()
@@ -173,7 +173,7 @@ def _settle_only(
 
 
 def _fill_orders(
-    broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str, asked: Asked
+    broker: PaperBroker, bars: Mapping[str, pd.DataFrame], interval: str, request: Request
 ) -> list[Order]:
     """Fill orders of earlier rounds that have opened; return the orders that still wait."""
     broker.settlement.remarks += [
@@ -191,14 +191,14 @@ def _fill_orders(
     opened, waiting = openings(broker.orders, bars, interval)
     for opening in opened:
         broker.fill(opening)
-    return _without_lapsed(broker, waiting, asked)
+    return _without_lapsed(broker, waiting, request)
 
 
-def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], asked: Asked) -> list[Order]:
+def _without_lapsed(broker: PaperBroker, waiting: Iterable[Order], request: Request) -> list[Order]:
     """Return orders that have not waited too long. If no source answers, all are kept."""
     still = []
     for order in waiting:
-        waited = 0 if order.symbol in asked.without_bars else sessions_waited(order, asked.now)
+        waited = 0 if order.symbol in request.without_bars else sessions_waited(order, request.now)
         if waited < DELISTED_AFTER:
             still.append(order)
         elif order.decision:
@@ -236,7 +236,7 @@ def _trade(
     known: Mapping[str, TickerFacts],
     sessions: SessionFactory,
     log: RoundLog | None,
-    asked: Asked,
+    request: Request,
 ) -> None:
     """Execute decisions, or keep them for the next open, and log them, in one transaction.
 
@@ -246,9 +246,9 @@ def _trade(
     with sessions() as session:
         broker = PaperBroker.open(session, strategy, bars, known)
         if strategy.fill == "open":
-            waiting = _fill_orders(broker, traded, strategy.interval, asked)
+            waiting = _fill_orders(broker, traded, strategy.interval, request)
             new = [
-                Order(d.symbol, d.answer, d.bar, decided_at(closed, asked.now, strategy.interval))
+                Order(d.symbol, d.answer, d.bar, decided_at(closed, request.now, strategy.interval))
                 for d in done.decisions
                 if (closed := broker.closed[d.symbol])
             ]
@@ -269,7 +269,7 @@ def _trade(
         done.remarks = [
             *broker.settlement.remarks,
             *_not_watched(strategy, done.portfolio),
-            *_without_dividends(broker.settlement.untold),
+            *_without_dividends(broker.settlement.without_dividends),
         ]
         done.held_prices = broker.settlement.prices
         if log is None:

@@ -54,7 +54,7 @@ class Settlement:
         self.dividends: list[Dividend] = []
         self.prices: dict[str, float] = {}  # prices of holdings, if known
         self.stopped: dict[str, DataError] = {}  # tickers that must not be traded, and why
-        self.untold: list[str] = []  # holdings whose dividends are unknown
+        self.without_dividends: list[str] = []  # holdings whose dividends are unknown
         self.remarks: list[str] = []
 
     def settle(self, bars: Mapping[str, pd.DataFrame]) -> None:
@@ -69,12 +69,12 @@ class Settlement:
             elif symbol in bars and not quantity:
                 closes = newest_closes(bars[symbol]["close"])
                 self._bases[symbol] = Basis(max(closes), self._interval, closes)
-                position, told = self._positions.get(symbol), bars[symbol].attrs.get("actions")
+                position, actions = self._positions.get(symbol), bars[symbol].attrs.get("actions")
                 if position is None:
                     continue
-                if isinstance(told, Actions):  # an order may be filled
+                if isinstance(actions, Actions):  # an order may be filled
                     basis = Basis(position.as_of, position.interval, {})
-                    self.dividends += due(symbol, basis, told, self._interval, max(closes))
+                    self.dividends += due(symbol, basis, actions, self._interval, max(closes))
                 elif position.interval == self._interval:  # until a round knows the dividends
                     self._bases[symbol] = Basis(position.as_of, self._interval, closes)
         self.dividends.sort(key=lambda dividend: dividend.day)
@@ -122,9 +122,9 @@ class Settlement:
                 f"{symbol}: the source could not be asked for its dividends since "
                 f"{basis.as_of:%Y-%m-%d}; {later}"
             )
-        told = known.actions is None or known.actions.dividends is not None
-        if not told and may_pay_dividends(symbol):
-            self.untold.append(symbol)
+        dividends_known = known.actions is None or known.actions.dividends is not None
+        if not dividends_known and may_pay_dividends(symbol):
+            self.without_dividends.append(symbol)
         if known.is_delisted:
             self._close_delisted(symbol, quantity, basis, known)
         if not prices:
@@ -195,9 +195,9 @@ class Settlement:
         self, symbol: str, held: float, basis: Basis, known: TickerFacts
     ) -> tuple[float, datetime]:
         """Return the quantity in today's shares, and the day up to which splits are included."""
-        told = None if known.actions is None else known.actions.splits
-        listed = {**read_splits(self._session, symbol), **(told or {})}
-        splits_known = listed or told is not None
+        source_splits = None if known.actions is None else known.actions.splits
+        listed = {**read_splits(self._session, symbol), **(source_splits or {})}
+        splits_known = listed or source_splits is not None
         position, trade = self._positions.get(symbol), self._trades.get(symbol)
         if position is None and trade is not None:
             basis = of_trade(trade, basis, known.closes)
@@ -244,7 +244,7 @@ class Settlement:
         else:
             self._stop(symbol, "it has no bars any more, and no price of it is known")
             return
-        for dividend in [one for one in self.dividends if one.symbol == symbol]:
+        for dividend in [planned for planned in self.dividends if planned.symbol == symbol]:
             self.dividends.remove(dividend)
             self._credit(dividend, held)
         moment = bar_end(symbol, known.last_bar, self._interval)

@@ -75,17 +75,19 @@ def new_shares(
     newest = now.index[-1].to_pydatetime()
     shown = _shown(basis.closes, now)
     since, latest = date_of(basis.as_of), date_of(newest)
-    after = {day: one for day, one in sorted((listed or {}).items()) if day.date() > since}
-    in_effect = {day: one for day, one in after.items() if day.date() <= latest}
+    after = {day: ratio for day, ratio in sorted((listed or {}).items()) if day.date() > since}
+    in_effect = {day: ratio for day, ratio in after.items() if day.date() <= latest}
     as_of = max(basis.as_of, newest)
     if shown == 1:  # restated before, or not at all: the newest price is in new shares
-        left_out = [one for day, one in in_effect.items() if leaves_out(now, day, one, date_of)]
+        left_out = [
+            ratio for day, ratio in in_effect.items() if leaves_out(now, day, ratio, date_of)
+        ]
         return Became(math.prod(left_out), as_of)
     if shown is not None:
         # includes a split whose first day has no complete bar yet
-        every = math.prod(after.values())
-        if len(after) > len(in_effect) and abs(shown / every - 1) < _ROUNDED:
-            return Became(every, max(as_of, *after))
+        all_splits = math.prod(after.values())
+        if len(after) > len(in_effect) and abs(shown / all_splits - 1) < _ROUNDED:
+            return Became(all_splits, max(as_of, *after))
         known = math.prod(in_effect.values())
         return Became(known if abs(shown / known - 1) < _ROUNDED else shown, as_of)
     if listed is None:

@@ -97,17 +97,17 @@ def read_statements(url: str, names: Sequence[str] = ()) -> list[BotStatement]:
             raise DatabaseError(
                 f"{database} has an older schema: the next round or `kronosbot run` upgrades it"
             )
-        there = bot_names(session)
-        if unknown := [name for name in names if name not in there]:
+        known = bot_names(session)
+        if unknown := [name for name in names if name not in known]:
             raise BotError(
-                f"{database} has no bot {', '.join(unknown)}; it has {', '.join(there) or 'none'}"
+                f"{database} has no bot {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
             )
         warn_of_damaged_rows(session, OF_BOTS)
-        return _readable(session, names or there)
+        return _readable(session, names or known)
 
 
 def _readable(session: Session, names: Sequence[str]) -> list[BotStatement]:
-    """The statements of these bots, but for those with a damaged row, of which a warning tells.
+    """Return the statements of these bots. Skip those with a damaged row, with a warning.
 
     Raises:
         BotError: None of them can be read; the first one's error.
@@ -142,7 +142,7 @@ def _statement(session: Session, row: BotRow) -> BotStatement:
     ]
     worth = [holding.value for holding in holdings]
     known = [value for value in worth if value is not None]
-    values = [Value(one.at, one.cash, one.value) for one in bot_values(session, row.name)]
+    values = [Value(worth.at, worth.cash, worth.value) for worth in bot_values(session, row.name)]
     return BotStatement(
         name=row.name,
         cash=cash,
@@ -150,9 +150,9 @@ def _statement(session: Session, row: BotRow) -> BotStatement:
         holdings=holdings,
         values=values,
         trades=trades,
-        realised=sum(one.result for one in trades if one.result is not None),
+        realised=sum(trade.result for trade in trades if trade.result is not None),
         dividends=book.dividends,
-        costs=sum(one.costs for one in trades),
+        costs=sum(trade.costs for trade in trades),
         unknown=sorted(book.unknown),
     )
 

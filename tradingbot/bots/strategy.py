@@ -38,7 +38,7 @@ class Strategy:
     ConfigError for invalid arguments, such as no tickers.
     """
 
-    _own: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time", "made_with"})  # per object
+    _per_object: ClassVar[frozenset[str]] = frozenset({"_one_at_a_time", "made_with"})  # per object
     # constructor arguments; None: unknown
     made_with: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
@@ -95,7 +95,7 @@ class Strategy:
         self._seen: tuple[pd.DataFrame, int] | None = None  # bars, and how many of them are visible
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._own}
+        return {name: value for name, value in vars(self).items() if name not in self._per_object}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -173,9 +173,9 @@ class Strategy:
         except KronosError:
             raise
         except (Exception, SystemExit) as error:  # sys.exit() would end the process with 0
-            said = one_line(error)
-            what = f"{type(error).__name__}: {said}" if said else type(error).__name__
-            raise StrategyError(f"{self._where(row)}: {what}; nothing was traded") from error
+            message = one_line(error)
+            problem = f"{type(error).__name__}: {message}" if message else type(error).__name__
+            raise StrategyError(f"{self._where(row)}: {problem}; nothing was traded") from error
         # not a bool: a rule that returns True or False could never sell
         if not isinstance(answer, Real) or isinstance(answer, bool) or answer not in (-1, 0, 1):
             raise StrategyError(
@@ -184,16 +184,16 @@ class Strategy:
             )
         return int(answer)
 
-    def _bars_seen(self, what: str) -> tuple[pd.DataFrame, int]:
+    def _bars_seen(self, attribute: str) -> tuple[pd.DataFrame, int]:
         """Return the bars and how many are visible. RuntimeError outside a decision."""
         if self._seen is None:
-            raise RuntimeError(f"Bot.{what}, in decisionFunction")
+            raise RuntimeError(f"Bot.{attribute}, in decisionFunction")
         return self._seen
 
-    def _refuse_while_deciding(self, what: str) -> None:
+    def _refuse_while_deciding(self, action: str) -> None:
         if is_deciding(self):
             raise RuntimeError(
-                f"{what}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
+                f"{action}: not for a decisionFunction, whose answer, -1, 0 or 1, is what is traded"
             )
 
     def _where(self, row: pd.Series) -> str:

@@ -102,9 +102,9 @@ class TickerLookup:
 
     def _actions(self, symbol: str, bars: pd.DataFrame | None, since: datetime) -> Actions | None:
         """Return the actions delivered with the bars, or else ask the source; None: no answer."""
-        told = None if bars is None else bars.attrs.get("actions")
-        if isinstance(told, Actions) and (told.since <= since or told.splits is None):
-            return told
+        actions = None if bars is None else bars.attrs.get("actions")
+        if isinstance(actions, Actions) and (actions.since <= since or actions.splits is None):
+            return actions
         try:
             return self._data.actions(symbol, since)
         except DataUnavailable:

@@ -16,18 +16,18 @@ def variant(strategy: Strategy, chosen: Mapping[str, Any]) -> Strategy:
     attributes are set. The rest become `params`.
     """
     changed = copy.copy(strategy)
-    own = vars(changed)
-    own |= {name: _copied(value) for name, value in own.items() if name not in SHARED}
+    attributes = vars(changed)
+    attributes |= {name: _copied(value) for name, value in attributes.items() if name not in SHARED}
     taken = keywords_of(type(strategy), from_outside=True) & chosen.keys()
     if taken and strategy.made_with is not None:
         usual, wanted = (
             strategy.rebuilt({}),
             strategy.rebuilt({key: chosen[key] for key in taken}),
         )
-        own |= {
+        attributes |= {
             name: value
             for name, value in vars(wanted).items()
-            if not _same(value, vars(usual).get(name))
+            if not _equal(value, vars(usual).get(name))
         }
     for name, value in chosen.items():
         if hasattr(changed, name):
@@ -44,8 +44,8 @@ def _copied(value: Any) -> Any:
         return value
 
 
-def _same(one: Any, other: Any) -> bool:
+def _equal(value: Any, other: Any) -> bool:
     try:
-        return one is other or bool(one == other)
+        return value is other or bool(value == other)
     except Exception:  # arrays
         return False

@@ -1,4 +1,4 @@
-"""Challengers: further models that forecast the same tickers, for comparison.
+"""Challengers: additional models that forecast the same tickers for comparison.
 
 A challenger with a share in the served forecast is asked together with the champion. The others are
 asked after the champion's forecasts are stored. A challenger's failure is reported and does not
@@ -77,7 +77,7 @@ class Challengers:
 
     @classmethod
     def none(cls) -> Self:
-        """A night without any."""
+        """Return a night without challengers."""
         nothing: Any = None
         return cls((), nothing, None, nothing)
 
@@ -127,7 +127,7 @@ class _Challenger:
         self._space: Forecaster | None = None
         self._model = asked.name  # the Space's name for it, once known
         self._left = night.settings.timeouts.challenger  # seconds that it may still use
-        self._made: Made = {}  # made together with the champion's, and not stored yet
+        self._made: Made = {}  # made together with the champion's forecasts, not stored yet
         self._postprocessing = NightlyPostprocessing(
             night.histories,
             night.sessions,
@@ -169,7 +169,7 @@ class _Challenger:
         """Return the challenger's Space, and check that it has the model.
 
         Raises:
-            ConfigError, SpaceError, HubError: It has not, or cannot be reached.
+            ConfigError, SpaceError, HubError: It lacks the model, or is out of reach.
         """
         if self._space is None:
             space = self._open()
@@ -206,8 +206,8 @@ class _Challenger:
         settings = replace(night.settings, events=())
         requests = requests_for(asked, settings, night.options, model=self._model)
         answers = [pair for batch in space.forecast_batches(requests) for pair in batch]
-        made = {symbol: one for symbol, one in answers if isinstance(one, Forecast)}
-        errors = [one for _, one in answers if isinstance(one, KronosError)]
+        made = {symbol: answer for symbol, answer in answers if isinstance(answer, Forecast)}
+        errors = [answer for _, answer in answers if isinstance(answer, KronosError)]
         if errors and not made:
             raise errors[0]
         return made
@@ -233,9 +233,9 @@ class _Challenger:
                     challenger=True,
                 )
 
-        there = retried(read, timeouts=self.night.settings.timeouts) - self._made.keys()
-        self.outcome = replace(self.outcome, already_there=len(there))
-        return [symbol for symbol in histories if symbol not in there and symbol not in self._made]
+        stored = retried(read, timeouts=self.night.settings.timeouts) - self._made.keys()
+        self.outcome = replace(self.outcome, already_there=len(stored))
+        return [symbol for symbol in histories if symbol not in stored and symbol not in self._made]
 
     def _store(self, made: Made) -> None:
         if not made:
@@ -263,7 +263,7 @@ def other_space(
     shard: Shard,
     reporter: ProgressReporter,
 ) -> Iterator[Forecaster]:
-    """Yield a client of a challenger's own Space, woken and paused like the champion's."""
+    """Yield a client of a challenger's Space, woken and paused like the champion's."""
     other = settings_of_model(settings, asked)
     with (
         database.space_lock(other.space_name, shard) as lock,

@@ -44,7 +44,9 @@ def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Mo
         challenger = (name, interval) not in served
         combination = load_combination(session, key)
         if combination is not None and not challenger:
-            trials |= {(rival, interval): said for rival, said in combination.standings().items()}
+            trials |= {
+                (rival, interval): standing for rival, standing in combination.standings().items()
+            }
         models.append(
             Model(
                 name,
@@ -60,7 +62,7 @@ def read_models(session: Session, freshest: Iterable[NewestForecast]) -> list[Mo
                 skills=_skills(session, key) if scored else {},
             )
         )
-    return [replace(one, trial=trials.get((one.name, one.interval))) for one in models]
+    return [replace(model, trial=trials.get((model.name, model.interval))) for model in models]
 
 
 def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
@@ -69,7 +71,7 @@ def _newest_of(freshest: Iterable[NewestForecast]) -> Iterable[NewestForecast]:
     for known in freshest:
         place = known.model, known.interval, known.symbol
         before = newest.get(place, known)
-        newest[place] = max(before, known, key=lambda one: one.as_of or datetime.min)
+        newest[place] = max(before, known, key=lambda forecast: forecast.as_of or datetime.min)
     return newest.values()
 
 
@@ -99,9 +101,11 @@ def models_of(
         found.append(
             replace(
                 model,
-                as_of=max((one.as_of for one in of_tickers if one.as_of), default=None),
+                as_of=max(
+                    (forecast.as_of for forecast in of_tickers if forecast.as_of), default=None
+                ),
                 tickers=len(of_tickers),
-                fresh=sum(_is_fresh(one, latest[one.symbol]) for one in of_tickers),
+                fresh=sum(_is_fresh(forecast, latest[forecast.symbol]) for forecast in of_tickers),
             )
         )
     found.sort(key=lambda model: model.as_of or datetime.min, reverse=True)

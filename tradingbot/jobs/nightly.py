@@ -160,12 +160,12 @@ class NightlyJob:
         self, open_space: AbstractContextManager[Forecaster], sessions: SessionFactory | None
     ) -> None:
         """Wake, fetch, forecast, combine, store, pause. Without `sessions` nothing is stored."""
-        with ExitStack() as others, ExitStack() as stack:
+        with ExitStack() as other_spaces, ExitStack() as stack:
             space = self._wake(stack, open_space)
             histories = self._fetch()
             missing = self._without_stored(histories, sessions)
             self._challengers = self._beside(space, histories, sessions)
-            others.callback(self._challengers.close)
+            other_spaces.callback(self._challengers.close)
             batches = self._forecast(space, missing)
             stack.enter_context(closing(batches))  # stop sending if storing fails
             postprocessing = sessions and NightlyPostprocessing(

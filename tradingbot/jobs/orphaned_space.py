@@ -42,13 +42,13 @@ def pause_unused_spaces(
     """
     spaces = [settings] if of == "all" else []
     if of != "none":
-        others = [asked for asked in settings.models if asked.is_elsewhere]
-        spaces += [settings_of_model(settings, asked) for asked in others]
-    by_name = {one.space_name: one for one in spaces}
+        elsewhere = [asked for asked in settings.models if asked.is_elsewhere]
+        spaces += [settings_of_model(settings, asked) for asked in elsewhere]
+    by_name = {space.space_name: space for space in spaces}
     wait = of == "all"  # else this run has lasted longer than the lock of a killed one
     paused = [
-        _pause_unused(one, database, shard, reporter, wait_for_lock=wait)
-        for one in by_name.values()
+        _pause_unused(space, database, shard, reporter, wait_for_lock=wait)
+        for space in by_name.values()
     ]
     return all(paused)
 

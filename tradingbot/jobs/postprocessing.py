@@ -46,7 +46,7 @@ Beside = Callable[[Collection[str], Sequence[str]], ChallengerForecasts]
 
 _STAY_RAW = "the bands could not be calibrated and stay raw"
 _ALONE = "the forecasts could not be combined and are Kronos' own"
-# Learning does not wait for tickers with late candles if they are at most a tenth of all, or lag
+# Learning waits for tickers with late candles, unless at most a tenth of all are late, or they are
 # further behind than this.
 _LAGGING_SHARE = 10
 _MAX_LAG = timedelta(days=4)
@@ -125,7 +125,7 @@ class NightlyPostprocessing:
             self._combination = self._or_warn(partial(self._combine, first), _ALONE)
         rivals: ChallengerForecasts = {}
         if beside and self._combination and self._combination.rivals:
-            rivals = beside(self._combination.rivals, [one.symbol for one in forecasts])
+            rivals = beside(self._combination.rivals, [each.symbol for each in forecasts])
         return [self._combined(self._calibrated(forecast), rivals) for forecast in forecasts]
 
     def _or_warn(self, make: Callable[[], _Known | None], otherwise: str) -> _Known | None:
@@ -173,8 +173,8 @@ class NightlyPostprocessing:
         record = resolve_outcomes(self._sessions, closes, model=of.model_name, since=since)
         fitted = fit(part for part in record if isinstance(part, ForecastOutcomes))
         with self._sessions() as session:
-            for one in fitted:
-                store(session, one.calibration)
+            for fitted_step in fitted:
+                store(session, fitted_step.calibration)
             return load(session, key_of(of))
 
     def _combine(self, of: Forecast) -> Combination | None:

@@ -1,6 +1,6 @@
-"""How the nightly job is doing, from what it left in the database: its runs, what is stale.
+"""Read the state of the nightly job from its database: runs, models, stale tickers.
 
-Reads only: no database is made, no schema is upgraded, no lock is taken.
+Nothing is written: no database is created, no schema is upgraded, no lock is taken.
 """
 
 import math
@@ -31,34 +31,34 @@ from tradingbot.typing import SessionFactory
 
 WAY_OUT = "`kronosbot run` fills it; or set DATABASE_URL, or say --database-url, if it is another"
 
-NOTICE = timedelta(days=60)  # before a calendar ends
+NOTICE = timedelta(days=60)  # report calendars that end within this time
 
 
 @dataclass(frozen=True)
 class Ticker:
-    """An active ticker that has no daily forecast of the latest complete session."""
+    """An active ticker without a daily forecast of the latest complete session."""
 
     symbol: str
     as_of: datetime | None
     behind: int | None  # complete sessions since `as_of`; None: unknown
-    why: str  # in words
+    why: str  # a reason to print
 
 
 @dataclass(frozen=True)
 class Status:
-    """`problems`, a sentence each, are what makes the exit code 1."""
+    """The state of the nightly job. With any of `problems`, a sentence each, the exit code is 1."""
 
-    now: datetime  # naive UTC, as all times
+    now: datetime  # naive UTC, like all times here
     database: str  # without a password
     source: str | None = None
-    clock: datetime | None = None  # the source's: what sessions are complete
+    clock: datetime | None = None  # the source's clock, which decides what sessions are complete
     runs: list[Run] = field(default_factory=list)  # newest first
     models: list[Model] = field(default_factory=list)
-    active: int = 0  # tickers
-    stale: list[Ticker] = field(default_factory=list)  # of the active ones
-    inactive: list[str] = field(default_factory=list)  # have a forecast, but are active no more
+    active: int = 0  # number of active tickers
+    stale: list[Ticker] = field(default_factory=list)  # active tickers without a fresh forecast
+    inactive: list[str] = field(default_factory=list)  # inactive tickers with a forecast
     problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what will need attention
+    notes: list[str] = field(default_factory=list)  # warnings that do not change the exit code
 
     @property
     def exit_code(self) -> int:
@@ -66,10 +66,16 @@ class Status:
 
 
 def read_status(url: str, settings: Settings, *, source: str | None, max_age: int) -> Status:
-    """The state of the database `url`; ConfigError, DatabaseError.
+    """Read the state of the job from the database `url`.
 
-    Tickers are judged by the calendar up to the clock of `source`, by default the last run's.
-    `max_age` is how many sessions a forecast may be behind before it is a problem.
+    Args:
+        url: The database.
+        settings: Settings of the job.
+        source: Its clock decides which sessions are complete. Default: the last run's source.
+        max_age: Number of sessions that a forecast may be behind before it is a problem.
+
+    Raises:
+        ConfigError, DatabaseError: The state cannot be read.
     """
     status = Status(now=utcnow(), database=redact(url))
     if not database_exists(url):
@@ -101,22 +107,22 @@ def read_status(url: str, settings: Settings, *, source: str | None, max_age: in
     )
 
 
-# what is read -----------------------------------------------------------------------------
+# read from the database --------------------------------------------------------------------
 
 
 def _lacking(session: Session, database: str) -> str | None:
-    """Why there is nothing to read, in words."""
-    there = table_names(session.connection())
-    if {RunLog.__tablename__, KronosForecast.__tablename__} <= there:
+    """Return why there is nothing to read, or None."""
+    tables = table_names(session.connection())
+    if {RunLog.__tablename__, KronosForecast.__tablename__} <= tables:
         schema_version(session.connection(), database=database)
         return None
-    if KronosPrediction.__tablename__ in there:
+    if KronosPrediction.__tablename__ in tables:
         return f"{database} has an older schema: the next `kronosbot run` upgrades it"
     return f"{database} is empty: {WAY_OUT}"
 
 
 def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[datetime, list[str]]:
-    """What time it is for the source, and the active tickers."""
+    """Return the time on the source's clock, and the active tickers."""
     try:
         data = DataService(
             settings.data_source,
@@ -129,11 +135,11 @@ def _clock_and_tickers(settings: Settings, sessions: SessionFactory) -> tuple[da
         raise ConfigError(f"{error}; --source says where candles come from") from error
 
 
-# what is made of it -----------------------------------------------------------------------
+# derived from that --------------------------------------------------------------------------
 
 
 def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datetime | str]:
-    """The latest complete session of each ticker's exchange, or why it is not known."""
+    """Return the latest complete session of each ticker's exchange, or why it is unknown."""
     latest: dict[str, datetime | str] = {}
     for symbol in symbols:
         try:
@@ -146,7 +152,7 @@ def _latest_sessions(symbols: Iterable[str], clock: datetime) -> dict[str, datet
 def _stale(
     active: list[str], freshest: list[NewestForecast], latest: dict[str, datetime | str]
 ) -> list[Ticker]:
-    """The active tickers that are not fresh, those without a forecast first, then by age."""
+    """Return the stale active tickers, those without a forecast first, then the oldest."""
     newest: dict[str, datetime | None] = {}
     for known in freshest:
         if known.interval == "1d" and not known.challenger:
@@ -163,7 +169,7 @@ def _stale(
 def _age(
     symbol: str, forecast: bool, as_of: datetime | None, latest: datetime | str
 ) -> Ticker | None:
-    """None for a ticker whose forecast is fresh."""
+    """Return the ticker with the age of its forecast, or None if that is fresh."""
     if not forecast:
         return Ticker(symbol, None, None, "no forecast")
     if as_of is None:
@@ -181,12 +187,12 @@ def _age(
 
 
 def _calendars_that_end(active: list[str], until: datetime) -> list[str]:
-    """The calendars whose holidays are not recorded up to `until`, and whose tickers they are."""
+    """Return a sentence on each calendar without holidays up to `until`, with its tickers."""
     found: dict[str, list[str]] = {}
     for symbol in active:
         try:
             gap = calendar_gap(symbol, until)
-        except DataError:  # an exchange that is not known: the ticker is stale for it
+        except DataError:  # unknown exchange, for which the ticker is already stale
             continue
         if gap is not None:
             found.setdefault(gap, []).append(symbol)
@@ -201,6 +207,6 @@ def _bad_tickers(stale: list[Ticker], active: int, max_age: int) -> list[str]:
     bad = [ticker for ticker in stale if ticker.behind is None or ticker.behind > max_age]
     if not bad:
         return []
-    some = ", ".join(ticker.symbol for ticker in bad[:5])
+    examples = ", ".join(ticker.symbol for ticker in bad[:5])
     more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
-    return [f"{len(bad)} of {active} active tickers are stale: {some}{more}"]
+    return [f"{len(bad)} of {active} active tickers are stale: {examples}{more}"]

@@ -1,7 +1,4 @@
-"""The steps of the nightly job; `tradingbot.jobs.nightly` puts them in order.
-
-Each takes what it needs and returns its result.
-"""
+"""The steps of the nightly job; `tradingbot.jobs.nightly` runs them in order."""
 
 import logging
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -43,7 +40,7 @@ Batch = list[tuple[str, Forecast | KronosError]]
 
 
 class Forecaster(Protocol):
-    """What the job asks of a Space."""
+    """The methods of a Space client that the job uses."""
 
     def health(self) -> dict[str, Any]: ...
 
@@ -57,9 +54,9 @@ class Forecaster(Protocol):
 def fetch(
     symbols: Sequence[str], data: DataService, reporter: ProgressReporter, *, max_staleness: int
 ) -> tuple[Histories, dict[str, DataError]]:
-    """The histories that can be forecast from, and why the other tickers have none.
+    """Return the histories that can be forecast from, and an error for each other ticker.
 
-    A newest bar that is more than `max_staleness` sessions old is too old.
+    A history is too old if its newest bar is more than `max_staleness` sessions old.
     """
     reporter.step("fetch", "Fetching candles", total=len(symbols))
     found: Histories = {}
@@ -74,7 +71,7 @@ def fetch(
             except DataError as error:
                 failed[symbol] = error
             reporter.advance()
-    # in the order of the tickers, whichever came first
+    # in the order of `symbols`, not of arrival
     return {symbol: found[symbol] for symbol in symbols if symbol in found}, failed
 
 
@@ -97,13 +94,13 @@ def read_stored(
     horizon: int,
     timeouts: Timeouts,
 ) -> dict[str, Forecast | None]:
-    """The tickers that have a forecast by this model from these bars, and that forecast."""
+    """Return the stored forecasts of this model from exactly these bars, by ticker."""
     as_of = {symbol: history.index[-1].to_pydatetime() for symbol, history in histories.items()}
     hashes = {symbol: bars_hash(history) for symbol, history in histories.items()}
 
     def read() -> dict[str, Forecast | None]:
         with sessions() as session:
-            there = already_stored(
+            stored = already_stored(
                 session,
                 list(histories),
                 as_of=as_of,
@@ -122,7 +119,7 @@ def read_stored(
                     model_name=model,
                     close_at=histories[symbol]["close"].get,
                 )
-                for symbol in there
+                for symbol in stored
             }
             made = with_stored_events(session, filter(None, found.values()))
             return found | {forecast.symbol: forecast for forecast in made}
@@ -133,7 +130,7 @@ def read_stored(
 def requests_for(
     histories: Histories, settings: Settings, options: JobOptions, *, model: str | None = None
 ) -> Iterator[SeriesRequest | Unsendable]:
-    """What the Space is asked, ticker by ticker; `model` is one of several that it has."""
+    """Yield the requests to the Space, by ticker. `model` selects one of the Space's models."""
     return prepared(
         histories,
         histories.__getitem__,
@@ -154,13 +151,13 @@ def score_forecasts(
     reporter: ProgressReporter,
     timer: PhaseTimer,
 ) -> None:
-    """Score all tickers unless that was done since the run began, or is being done.
+    """Score all tickers, unless another run does so now or has done so since this run began.
 
-    Of several shards, the first that gets here does it. The forecasts are stored by now, so
-    whatever goes wrong here is only reported. What a signal to stop leaves unscored is
-    scored by the next run. `timer` knows when the run began, and counts the time as "score".
+    With several shards, the first one that gets here does it. The forecasts are already stored, so
+    an error is only reported. Forecasts that a signal leaves unscored are scored by the next run.
+    `timer` has the start of the run, and counts the time as "score".
     """
-    what = "past forecasts could not be scored"
+    failure = "past forecasts could not be scored"
     try:
         with database.score_lock() as lock:
             if not lock.try_exclusive():
@@ -173,9 +170,9 @@ def score_forecasts(
                 scoring.score(database.sessions, closes_of(known), resume=True, reporter=reporter)
                 score_events(database.sessions, bars_of(known))
     except KronosError as error:
-        reporter.warn(f"{what}: {type(error).__name__}: {_one_line(error)}")
-    except Exception:  # also a mistake of ours costs no night's success
-        logger.exception(what)
+        reporter.warn(f"{failure}: {type(error).__name__}: {_one_line(error)}")
+    except Exception:  # even a bug must not make the night fail
+        logger.exception(failure)
     finally:
         reporter.end()
 
@@ -183,14 +180,17 @@ def score_forecasts(
 def known_closes(
     data: DataService, forecasts: Iterable[Forecast]
 ) -> dict[str, Mapping[datetime, float]]:
-    """What really happened, where the data source already knows: the samples and old files do."""
+    """Return realised closes by ticker, as far as the source has them.
+
+    That is the case for past forecasts, such as from the sample source or old files.
+    """
     known: dict[str, Mapping[datetime, float]] = {}
     for forecast in forecasts:
         try:
             dates = [bar.target_date for bar in forecast.bars]
             known[forecast.symbol] = data.outcome(forecast.symbol, dates)
         except DataError:
-            continue  # the report can do without
+            continue  # optional in the report
     return known
 
 

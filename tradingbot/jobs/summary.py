@@ -41,7 +41,9 @@ class TickerOutcomes:
 
     def note_forecasts(self, status: Status, forecasts: Mapping[str, Forecast | None]) -> None:
         """Record the forecasts of these tickers, and how they were obtained. Atomic."""
-        self._of |= {symbol: TickerOutcome(status, one) for symbol, one in forecasts.items()}
+        self._of |= {
+            symbol: TickerOutcome(status, forecast) for symbol, forecast in forecasts.items()
+        }
 
     def note_failures(self, errors: Mapping[str, KronosError]) -> None:
         """Record why these tickers have no forecast."""
@@ -172,7 +174,11 @@ class RunSummary:
         None if nothing was forecast, or the Space does not report it.
         """
         made = map(self.forecasts.__getitem__, self.made)
-        errors = [one.reconstruction.error(one.last_close) for one in made if one.reconstruction]
+        errors = [
+            forecast.reconstruction.error(forecast.last_close)
+            for forecast in made
+            if forecast.reconstruction
+        ]
         return median(errors) if errors else None
 
     def verdict(self, min_success: float) -> Ending:
@@ -211,7 +217,7 @@ class RunSummary:
             "error": self.ending.error,
             "failed": {symbol: _one_line(error) for symbol, error in self.failed.items()},
             "failed_by_kind": by_kind,
-            "challengers": [asdict(one) for one in self.challengers],
+            "challengers": [asdict(challenger) for challenger in self.challengers],
         }
 
     def record(self) -> dict[str, Any]:
