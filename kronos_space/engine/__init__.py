@@ -1,1 +1,1 @@
-"""Inference: fused weights, key-value cache, sampling, and the worker that owns the engine."""
+"""Inference: fused weights, key-value cache, sampling, and the worker that runs the engine."""

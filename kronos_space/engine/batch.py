@@ -1,4 +1,4 @@
-"""What the engine is asked, and how prompts are grouped for one pass through the model."""
+"""The engine's input and output, and the grouping of prompts for one pass through the model."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -17,32 +17,32 @@ from kronos_space.engine.sampling import SamplingParams, random_numbers, sample
 
 @dataclass(frozen=True)
 class Prompt:
-    """What to continue: one series. context + horizon may not exceed the model's context."""
+    """One series to continue. context + horizon must fit the model's context length."""
 
     bars: NDArray[np.float32]  # (context, 6), normalised and clipped
     stamps: NDArray[np.int64]  # (context + horizon, 5): minute, hour, weekday, day, month
     horizon: int
     sampling: SamplingParams
     seed: int
-    model: str = ""  # whose it is where there are several; one engine has no use for it
+    model: str = ""  # name of the model, for a Space with several models
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Possible continuations of one series."""
+    """Sampled continuations of one series."""
 
     s1: NDArray[np.int64]  # (samples, horizon)
     s2: NDArray[np.int64]  # (samples, horizon)
-    bars: NDArray[np.float32]  # (samples, horizon, 6), normalised as the prompt
-    # (6,): the context's newest bar, decoded from its tokens; the paths start from it
+    bars: NDArray[np.float32]  # (samples, horizon, 6), normalised like the prompt
+    # (6,): the newest bar of the context as decoded from its tokens, from which the paths start
     reconstruction: NDArray[np.float32]
 
 
 @dataclass
 class Batch:
-    """Prompts of one horizon that are computed together, those of one group side by side."""
+    """Prompts of one horizon that are computed together; prompts of a group are adjacent."""
 
-    order: list[int]  # each prompt's place in the caller's list
+    order: list[int]  # position of each prompt in the caller's list
     prompts: list[Prompt]
     groups: list[Group] = field(init=False)
 
@@ -67,7 +67,7 @@ class Batch:
         )
 
     def parts(self, budget: int) -> Iterator["Batch"]:
-        """Itself; or, where one series' paths are more than `budget` tokens, some at a time."""
+        """Yield the batch, or parts of it if the paths of one series exceed `budget` tokens."""
         count = -(-self.path_rows * self.horizon // budget)
         if count <= 1 or len(self.prompts) > 1:
             yield self
@@ -83,19 +83,22 @@ class Batch:
             yield part
 
     def reserve(self, caches: Sequence[KVCache], steps: int) -> None:
-        """Make room in one layer's caches for what the paths add in `steps` steps."""
+        """Reserve space in one layer's caches for `steps` steps of the paths."""
         for group, cache in zip(self.groups, caches, strict=True):
             cache.reserve(Room(group.paths, steps))
 
     def release(self, caches: Sequence[KVCache]) -> None:
-        """Drop from one layer's caches what the paths added."""
+        """Drop the paths' bars from one layer's caches."""
         for cache in caches:
             cache.release()
 
-    def pick(self, logits: Tensor, step: int, which: int) -> Tensor:
-        """One token a path: (path rows, tokens) -> (path rows,)."""
+    def pick(self, logits: Tensor, step: int, token_index: int) -> Tensor:
+        """Draw one token for each path: (path rows, tokens) -> (path rows,)."""
         sizes = [group.series * group.paths for group in self.groups]
-        of_groups = torch.split(logits, sizes), torch.split(self.uniform[:, step, which], sizes)
+        of_groups = (
+            torch.split(logits, sizes),
+            torch.split(self.uniform[:, step, token_index], sizes),
+        )
         return torch.cat(
             [
                 sample(rows, sampling, numbers)
@@ -105,7 +108,7 @@ class Batch:
 
 
 def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
-    """Like with like, each of one horizon and of at most `budget` tokens (or one prompt)."""
+    """Yield batches of similar prompts of one horizon: at most `budget` tokens, or one prompt."""
     order = sorted(range(len(prompts)), key=lambda i: _kind(prompts[i]))
     batch: list[int] = []
     tokens = 0
@@ -122,6 +125,6 @@ def batches(prompts: Sequence[Prompt], budget: int) -> Iterator[Batch]:
 
 
 def _kind(prompt: Prompt) -> tuple[int, int, int, float, int, float]:
-    """What must agree inside a group; sorting by it puts like beside like."""
+    """Return what prompts of a group have in common, as a sort key."""
     s = prompt.sampling
     return prompt.horizon, len(prompt.bars), s.samples, s.temperature, s.top_k, s.top_p

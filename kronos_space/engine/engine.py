@@ -1,8 +1,8 @@
 """The engine: prefill every series once, then decode all its sample paths together.
 
-The steps are those of the reference's `auto_regressive_inference`, except that nothing is
-computed twice: the context goes through encoder, model and decoder once per series, whatever
-the number of paths, and each step costs one token a path.
+The steps are those of the reference's `auto_regressive_inference`, without repeated computation.
+The context passes through encoder, model and decoder once per series, for any number of paths.
+Each step costs one token per path.
 """
 
 from collections.abc import Generator, Sequence
@@ -24,35 +24,38 @@ from kronos_space.weights.checkpoint import Checkpoint
 
 __all__ = ["DTYPES", "TOKEN_BUDGET", "Engine", "Paths", "Prompt", "Steps"]
 
-# Tokens computed at a time, context and forecasts: what bounds the memory. Fewer cost more per
-# series, since each step of decoding is a few hundred small products however many rows they have;
-# with more, what one operation leaves is out of the processor's caches when the next needs it.
+# Tokens computed at a time, of contexts and forecasts; they limit the memory. With fewer, a series
+# takes longer, because each decoding step is a few hundred small products for any number of rows.
+# With more, intermediate results no longer fit in the processor's caches.
 TOKEN_BUDGET = 5120
-# Tokens of one series' paths decoded at a time. Fewer at a time share less of each step's cost,
-# more take more memory: 20 KiB a token with Kronos-mini.
+# Tokens of one series' paths decoded at a time. Fewer take more time per token, more take more
+# memory: 20 KiB per token with Kronos-mini.
 PATHS_BUDGET = 8192
-# Of these, tokens that are turned into bars at a time: how long a caller with a small request waits
-# for one step of a large one, which is half a second with Kronos-mini and its longest context.
+# Of these, tokens that are turned into bars at a time. A small request waits that long for one step
+# of a large one: half a second with Kronos-mini and its longest context.
 BARS_BUDGET = 4096
 
 Result = TypeVar("Result")
-# Work in pieces of a fraction of a second each, so that it can be interrupted or ended in between.
+# Work in steps of a fraction of a second, between which it can be interrupted or ended.
 Steps = Generator[None, None, Result]
-Caches = list[list[KVCache]]  # of each layer, by group
+Caches = list[list[KVCache]]  # by layer, then by group
 
 STAMP_SIZES = (60, 24, 7, 32, 13)  # minute, hour, weekday, day, month
 DTYPES = ("float32", "bfloat16", "auto")
-# "auto" accepts bfloat16 when quantiles differ by no more than this on average, in units of the
-# history's deviation: with a deviation of 10 % of the price, 0.5 % of the price.
+# "auto" uses bfloat16 if the quantiles differ by at most this on average, in units of the history's
+# standard deviation. If that is 10 % of the price, the limit is 0.5 % of the price.
 CLOSE_ENOUGH = 0.05
 
 
 class Engine:
-    """One loaded model with its weights folded for inference. Not thread-safe: one owner.
+    """One loaded model with its weights folded for inference. Not thread-safe.
 
-    `dtype` is what products are computed in; it ends up as "float32" or "bfloat16". "auto" takes
-    bfloat16 where the CPU multiplies it fast and its answers to a made-up history are close to
-    float32's. `threads` are torch's, for the whole process; None: the CPUs it may use.
+    Args:
+        checkpoint: The model and its tokenizer.
+        threads: Number of torch's threads in the whole process. None: all usable CPUs.
+        dtype: Type of matrix products. "auto" selects bfloat16 if the CPU multiplies it fast and
+            the quantiles for a synthetic history are close to those of float32. The attribute
+            `dtype` is "float32" or "bfloat16".
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Engine:
             if has_fast_bfloat16():
                 exact = self._trial()
                 self._fold("bfloat16")
-                if not np.abs(self._trial() - exact).mean() <= CLOSE_ENOUGH:  # also when NaN
+                if not np.abs(self._trial() - exact).mean() <= CLOSE_ENOUGH:  # also true for NaN
                     self._fold("float32")
         else:
             self._fold(dtype)
@@ -82,7 +85,7 @@ class Engine:
             self._model = FoldedModel(self.checkpoint.model, positions, product_dtype)
 
     def _trial(self) -> NDArray[np.float64]:
-        """Quantiles of close for a made-up history, normalised: (levels, horizon)."""
+        """Return quantiles of the close for a synthetic history, normalised: (levels, horizon)."""
         horizon = min(3, self.checkpoint.max_context - 1)
         context = min(128, self.checkpoint.max_context - horizon)
         walk = np.random.default_rng(0).standard_normal((context, 6)).cumsum(axis=0)
@@ -93,7 +96,7 @@ class Engine:
         return path_quantiles(paths.bars[..., 3], [0.1, 0.25, 0.5, 0.75, 0.9])
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Paths]:
-        """Paths of every prompt, in the order of the prompts."""
+        """Return the paths of every prompt, in the order of the prompts."""
         steps = self.work(prompts)
         while True:
             try:
@@ -102,16 +105,16 @@ class Engine:
                 paths: list[Paths] = end.value
                 return paths
 
-    @torch.inference_mode()  # on while a step is computed, off between two
+    @torch.inference_mode()  # active during a step, not between steps
     def work(self, prompts: Sequence[Prompt]) -> Steps[list[Paths]]:
-        """`generate` step by step: a block of layers over the contexts, or one bar of every path.
+        """Do the work of `generate` in steps: one block of layers, or one bar of every path.
 
-        Prompts may differ in length, horizon, samples and sampling. They are computed in
-        batches of a bounded number of tokens, like with like. Closing the generator ends the
-        work; several may be under way, as long as one thread calls them in turn.
+        Prompts may differ in length, horizon, samples and sampling. Similar ones are computed in
+        batches of a limited number of tokens. Close the generator to end the work. Several may be
+        in progress if one thread advances them all.
 
         Raises:
-            ValueError: A prompt breaks its contract.
+            ValueError: A prompt is invalid.
             NotFinite: The model's numbers overflow.
         """
         for prompt in prompts:
@@ -136,7 +139,7 @@ class Engine:
         if not np.isfinite(prompt.bars).all():
             raise ValueError("bars: expected finite numbers, there is a NaN or an infinite one")
         if (prompt.stamps < 0).any() or (prompt.stamps >= STAMP_SIZES).any():
-            # the next table's row would be taken without a word
+            # otherwise the look-up would silently use a row of the next table
             raise ValueError(f"stamps: expected each column from 0 to below {STAMP_SIZES}")
 
     def _generate(self, batch: Batch) -> Steps[list[Paths]]:
@@ -145,11 +148,11 @@ class Engine:
         decoded, decoder_caches = yield from self._prefill_decoder(batch, s1, s2)
         parts = []
         for part in batch.parts(PATHS_BUDGET):
-            own_s1, own_s2 = yield from self._sample(part, newest, caches)
+            path_s1, path_s2 = yield from self._sample(part, newest, caches)
             first = 0
             for piece in part.parts(BARS_BUDGET):
                 rows = slice(first, first := first + piece.path_rows)
-                tokens = own_s1[rows], own_s2[rows]
+                tokens = path_s1[rows], path_s2[rows]
                 bars = yield from self._decode(piece, decoder_caches, *tokens)
                 parts.append((*tokens, bars))
         columns = [torch.cat(column) for column in zip(*parts, strict=True)]
@@ -162,7 +165,7 @@ class Engine:
         ]
 
     def _encode(self, batch: Batch) -> Steps[tuple[Tensor, Tensor]]:
-        """The contexts' tokens s1, s2: (context rows,)."""
+        """Return the tokens s1, s2 of the contexts, each (context rows,)."""
         tokenizer = self._tokenizer
         x = tokenizer.embed(batch.bars)
         for block in tokenizer.encoder:
@@ -171,8 +174,10 @@ class Engine:
         return bits_to_tokens(tokenizer.quant_embed(x) > 0)
 
     def _prefill(self, batch: Batch, s1: Tensor, s2: Tensor) -> Steps[tuple[Tensor, Caches]]:
-        """The newest bars' hidden states (series, d_model), and the caches of all blocks and,
-        last, of the dependency layer."""
+        """Prefill the model. Return hidden states of the newest bars (series, d_model), and caches.
+
+        The caches are those of all blocks, then that of the dependency layer.
+        """
         model, groups = self._model, batch.groups
         x = model.embed(s1, s2, batch.stamps)
         caches = []
@@ -187,7 +192,7 @@ class Engine:
     def _prefill_decoder(
         self, batch: Batch, s1: Tensor, s2: Tensor
     ) -> Steps[tuple[Tensor, Caches]]:
-        """The newest bars, decoded (series, 6), and the caches of the tokenizer's decoder."""
+        """Return the decoded newest bars (series, 6), and the caches of the tokenizer's decoder."""
         tokenizer, groups = self._tokenizer, batch.groups
         x = tokenizer.tables(torch.stack([s1, s2], dim=-1))
         caches = []
@@ -204,40 +209,40 @@ class Engine:
         return bars, caches
 
     def _sample(self, batch: Batch, newest: Tensor, caches: Caches) -> Steps[tuple[Tensor, Tensor]]:
-        """The forecasts' tokens s1, s2: (path rows, horizon)."""
+        """Sample the tokens s1, s2 of the forecasts, each (path rows, horizon)."""
         model, groups = self._model, batch.groups
         *block_caches, dependency = caches
         for cache in caches:
             batch.reserve(cache, batch.horizon - 1)
-        own_s1 = torch.empty(batch.path_rows, batch.horizon, dtype=torch.long)
-        own_s2 = torch.empty_like(own_s1)
+        path_s1 = torch.empty(batch.path_rows, batch.horizon, dtype=torch.long)
+        path_s2 = torch.empty_like(path_s1)
         hidden = newest  # all paths start from the same bar
         for step in range(batch.horizon):
             logits = model.s1_head(hidden)
             if step == 0:
                 logits, hidden = (t[batch.series_of_path] for t in (logits, hidden))
-            own_s1[:, step] = batch.pick(logits, step, 0)
-            mixed = model.dependency.mix(hidden, own_s1[:, step], groups, dependency)
-            own_s2[:, step] = batch.pick(model.s2_head(mixed), step, 1)
+            path_s1[:, step] = batch.pick(logits, step, 0)
+            mixed = model.dependency.mix(hidden, path_s1[:, step], groups, dependency)
+            path_s2[:, step] = batch.pick(model.s2_head(mixed), step, 1)
             if step == batch.horizon - 1:
                 break
             yield
             stamps = batch.future_stamps[:, step]
-            x = model.embed(own_s1[:, step], own_s2[:, step], stamps)
+            x = model.embed(path_s1[:, step], path_s2[:, step], stamps)
             for block, cache in zip(model.blocks, block_caches, strict=True):
                 x = block.extend(x, groups, cache, first=step, new=1)
             hidden = model.hidden(x)
             model.dependency.append(hidden, groups, dependency)
         for cache in caches:
             batch.release(cache)
-        return own_s1, own_s2
+        return path_s1, path_s2
 
     def _decode(
-        self, batch: Batch, caches: Caches, own_s1: Tensor, own_s2: Tensor
+        self, batch: Batch, caches: Caches, path_s1: Tensor, path_s2: Tensor
     ) -> Steps[Tensor]:
-        """The forecasts' bars: (path rows, horizon, 6). All tokens are known: one pass for all."""
+        """Decode the bars of the forecasts, (path rows, horizon, 6), all in one pass."""
         tokenizer = self._tokenizer
-        x = tokenizer.tables(torch.stack([own_s1.flatten(), own_s2.flatten()], dim=-1))
+        x = tokenizer.tables(torch.stack([path_s1.flatten(), path_s2.flatten()], dim=-1))
         for block, cache in zip(tokenizer.decoder, caches, strict=True):
             batch.reserve(cache, batch.horizon)
             x = block.extend(x, batch.groups, cache, first=0, new=batch.horizon)

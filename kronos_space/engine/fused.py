@@ -1,13 +1,13 @@
-"""Weights folded for inference, out of the published ones, once at load.
+"""Weights folded for inference: derived from the published ones when the model is loaded.
 
-Nothing here is saved: a checkpoint is loaded into and saved from `Kronos` and
-`KronosTokenizer`; these are derived from them, and compute the same with fewer, larger products:
+They compute the same with fewer, larger products, and are never saved. Checkpoints are loaded into
+and saved from `Kronos` and `KronosTokenizer`. Folding means:
 
-- a norm's weight goes into the product behind it;
-- q, k and v are one product, which gives the two dimensions that are rotated together side by side;
-- 1/√head_dim goes into q;
+- a norm's weight is multiplied into the next product;
+- q, k and v are one product, with the two dimensions that are rotated together next to each other;
+- 1/√head_dim is multiplied into q;
 - SiLU and its factor are computed on the results of the products gate and up;
-- embeddings go through the linear layer behind them row by row, which leaves one table look-up.
+- each embedding row passes through the next linear layer, so that one table look-up remains.
 """
 
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ from kronos_space.model.transformer import DependencyLayer, Kronos
 
 @dataclass(frozen=True)
 class Group:
-    """Series of one length, whose rows lie together in a batch."""
+    """Series of equal length. Their rows are adjacent in a batch."""
 
     series: int
-    bars: int  # of the context, per series
-    paths: int  # per series
+    bars: int  # bars in the context of each series
+    paths: int  # number of paths of each series
 
 
 class FoldedBlock:
-    """One transformer block. `rows` are bars of several series, one after the other: (rows, d).
+    """One transformer block. `rows` are bars of several series in sequence: (rows, d).
 
     The residual stream is float32; products are computed in the block's dtype.
     """
@@ -58,7 +58,7 @@ class FoldedBlock:
     def prefill(
         self, x: Tensor, groups: Sequence[Group], steps: int = 0
     ) -> tuple[Tensor, list[KVCache]]:
-        """Whole contexts, from their first bar on, to which paths may add `steps` steps.
+        """Process whole contexts. Reserve space in their caches for `steps` steps of the paths.
 
         x is overwritten.
         """
@@ -72,14 +72,14 @@ class FoldedBlock:
             out = torch.unflatten(out, -1, (self.heads, -1))
             causal_attention(queries, cache.keys, cache.values, out)
             caches.append(cache)
-        return self._rest(x, mixed), caches
+        return self._after_attention(x, mixed), caches
 
     def prefill_newest(
         self, x: Tensor, groups: Sequence[Group], steps: int, newest: Tensor
     ) -> tuple[Tensor, list[KVCache]]:
-        """As `prefill`, where only each series' newest bar is needed: rows `newest` of x.
+        """Process whole contexts as `prefill` does, but return the output of rows `newest` of x.
 
-        Returns these bars' output (series, d) and the caches of all bars.
+        Returns their output (series, d), and the caches of all bars.
         """
         mixed, caches = [], []
         for group, rows in zip(groups, of_contexts(self._qkv(x), groups), strict=True):
@@ -88,42 +88,44 @@ class FoldedBlock:
             one_query = q[:, -1:].unsqueeze(1)  # (series, 1, 1, heads, head_dim)
             mixed.append(cache.attend(one_query).flatten(1))
             caches.append(cache)
-        return self._rest(x[newest], torch.cat(mixed)), caches
+        return self._after_attention(x[newest], torch.cat(mixed)), caches
 
     def extend(
         self, x: Tensor, groups: Sequence[Group], caches: Sequence[KVCache], first: int, new: int
     ) -> Tensor:
-        """The next `new` bars of every path, `first` bars after its context. x is overwritten."""
+        """Process the next `new` bars of each path, `first` bars after its context; overwrite x."""
         mixed = []
         of_groups = of_paths(self._qkv(x), groups, new)
         for group, cache, rows in zip(groups, caches, of_groups, strict=True):
             q, k, v = self._heads(rows, group.bars + first)
             cache.append(k, v)
             mixed.append(cache.attend(q).flatten(3).flatten(0, 2))
-        return self._rest(x, mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+        return self._after_attention(x, mixed[0] if len(mixed) == 1 else torch.cat(mixed))
 
     def _qkv(self, x: Tensor) -> Tensor:
         return self.qkv(norm(x).to(self.dtype))
 
     def _heads(self, qkv: Tensor, first: int) -> list[Tensor]:
-        """(..., time, 3·d_model) of bars from position `first` on -> rotated q and k, and v:
-        each (..., time, heads, head_dim). qkv may be overwritten."""
+        """Return rotated q and k, and v, each (..., time, heads, head_dim).
+
+        `qkv` is (..., time, 3·d_model), the bars from position `first` on. It may be overwritten.
+        """
         heads = torch.unflatten(qkv, -1, (3 * self.heads, -1))
         qk, v = torch.split(heads, [2 * self.heads, self.heads], dim=-2)
         return [*self.rope(qk, first).chunk(2, dim=-2), v]
 
-    def _rest(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """All that follows the attention: out projection, residuals, feed-forward."""
+    def _after_attention(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Compute what follows the attention: output projection, residuals, feed-forward."""
         x = self.out.plus(mixed, x)
         h = norm(x).to(self.dtype)
         return self.down.plus(self.up.times(h, self.gate.silu(h)), x)
 
 
 class Rope:
-    """Rotary positions of up to `positions` bars.
+    """Rotary position embedding for up to `positions` bars.
 
-    Published heads rotate dimension i with i + half. Here the two lie side by side, as the real
-    and the imaginary part of one number, so that a rotation is one multiplication.
+    Published heads rotate dimension i with i + half. Here the two are adjacent, as the real and the
+    imaginary part of a complex number, so that a rotation is one multiplication.
     """
 
     def __init__(self, head_dim: int, positions: int) -> None:
@@ -131,12 +133,12 @@ class Rope:
         self.turns = torch.polar(torch.ones(()), angles)  # complex (positions, half)
 
     def pairs(self, heads: int) -> Tensor:
-        """Where the published order has what stands in ours: (heads · head_dim,)."""
+        """Return the published index of each dimension in this order: (heads · head_dim,)."""
         half = self.turns.shape[1]
         return torch.arange(heads * 2 * half).view(heads, 2, half).transpose(1, 2).flatten()
 
     def __call__(self, x: Tensor, first: int) -> Tensor:
-        """x: (..., time, heads, head_dim), bars from position `first` on -> rotated, float32.
+        """Rotate x: (..., time, heads, head_dim), bars from position `first` on. Returns float32.
 
         x may be overwritten.
         """
@@ -146,7 +148,7 @@ class Rope:
 
 
 class FoldedTokenizer:
-    """The tokenizer's two directions."""
+    """The tokenizer's encoder and decoder."""
 
     def __init__(self, tokenizer: KronosTokenizer, positions: int, dtype: torch.dtype) -> None:
         self.embed, self.quant_embed = tokenizer.embed, tokenizer.quant_embed
@@ -162,7 +164,7 @@ class FoldedTokenizer:
 
 
 class FoldedModel:
-    """Kronos's embeddings, blocks, dependency layer and heads."""
+    """Kronos' embeddings, blocks, dependency layer and heads."""
 
     def __init__(self, model: Kronos, positions: int, dtype: torch.dtype) -> None:
         rope = Rope(model.config.d_model // model.config.n_heads, positions)
@@ -185,7 +187,7 @@ class FoldedModel:
         )
 
     def embed(self, s1: Tensor, s2: Tensor, stamps: Tensor) -> Tensor:
-        """s1, s2: (rows,), stamps: (rows, 5) -> (rows, d_model)."""
+        """Embed s1, s2 (rows,) and stamps (rows, 5): returns (rows, d_model)."""
         return self.tables(torch.cat([s1.unsqueeze(-1), s2.unsqueeze(-1), stamps], dim=-1))
 
     def hidden(self, x: Tensor) -> Tensor:
@@ -193,7 +195,7 @@ class FoldedModel:
 
 
 class FoldedDependency:
-    """The layer between the two heads; its query is one of 2^s1_bits, so all are kept."""
+    """The layer between the two heads. The queries of all 2^s1_bits tokens are precomputed."""
 
     def __init__(self, layer: DependencyLayer, emb_s1: nn.Embedding, dtype: torch.dtype) -> None:
         attention: Attention = layer.cross_attn
@@ -207,21 +209,21 @@ class FoldedDependency:
         self.norm_weight = layer.norm.weight
 
     def prefill(self, hidden: Tensor, groups: Sequence[Group], steps: int) -> list[KVCache]:
-        """hidden: (rows, d_model) of whole contexts, to which paths may add `steps` steps."""
+        """Process contexts, hidden: (rows, d_model), with space for `steps` steps of the paths."""
         return [
             KVCache(*self._heads(rows), Room(group.paths, steps), self.dtype)
             for group, rows in zip(groups, of_contexts(self._kv(hidden), groups), strict=True)
         ]
 
     def append(self, hidden: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]) -> None:
-        """hidden: (rows, d_model), one new bar of every path."""
+        """Append one new bar of every path to the caches. hidden: (rows, d_model)."""
         for cache, rows in zip(caches, of_paths(self._kv(hidden), groups, 1), strict=True):
             cache.append(*self._heads(rows))
 
     def mix(
         self, hidden: Tensor, s1: Tensor, groups: Sequence[Group], caches: Sequence[KVCache]
     ) -> Tensor:
-        """hidden: (rows, d_model) of every path's newest bar, s1: (rows,) -> (rows, d_model)."""
+        """Mix drawn s1 (rows,) into the newest hidden states (rows, d_model); same shape."""
         mixed = []
         for cache, rows in zip(caches, of_paths(self.queries[s1], groups, 1), strict=True):
             q = torch.unflatten(rows, -1, (self.heads, -1))
@@ -233,13 +235,13 @@ class FoldedDependency:
         return self.kv(hidden.to(self.dtype))
 
     def _heads(self, kv: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., 2·d_model) -> k and v, each (..., heads, head_dim)."""
+        """Return k and v, each (..., heads, head_dim), of (..., 2·d_model)."""
         k, v = torch.unflatten(kv, -1, (2, self.heads, -1)).unbind(-3)
         return k, v
 
 
 class Tables:
-    """Sum of one row of each of several embedding tables, as one look-up."""
+    """Several embedding tables as one: returns the sum of one row of each."""
 
     def __init__(self, tables: Sequence[Tensor]) -> None:
         self.rows = torch.cat(list(tables))
@@ -247,23 +249,23 @@ class Tables:
         self.offsets = sizes.cumsum(0)
 
     def __call__(self, indices: Tensor) -> Tensor:
-        """indices: (rows, tables) -> (rows, d_model)."""
+        """Look up indices (rows, tables): returns (rows, d_model)."""
         return F.embedding_bag(indices + self.offsets, self.rows, mode="sum")
 
 
 def norm(x: Tensor) -> Tensor:
-    """RMSNorm whose weight stands in the product behind it."""
+    """RMSNorm without its weight, which is folded into the next product."""
     return F.rms_norm(x, x.shape[-1:], None, NORM_EPS)
 
 
 def of_contexts(rows: Tensor, groups: Sequence[Group]) -> list[Tensor]:
-    """(rows, …) -> of each group (series, bars, …), views."""
+    """Return views of (rows, …) for each group: (series, bars, …)."""
     parts = torch.split(rows, [g.series * g.bars for g in groups])
     return [torch.unflatten(p, 0, (g.series, g.bars)) for p, g in zip(parts, groups, strict=True)]
 
 
 def of_paths(rows: Tensor, groups: Sequence[Group], new: int) -> list[Tensor]:
-    """(rows, …) -> of each group (series, paths, new, …), views."""
+    """Return views of (rows, …) for each group: (series, paths, new, …)."""
     parts = torch.split(rows, [g.series * g.paths * new for g in groups])
     return [
         torch.unflatten(p, 0, (g.series, g.paths, new)) for p, g in zip(parts, groups, strict=True)

@@ -1,4 +1,4 @@
-"""What this process may use of the machine it runs on."""
+"""CPUs, number formats and memory that this process may use."""
 
 import ctypes
 import math
@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 CGROUP = Path("/sys/fs/cgroup")
-_MALLOPT = {-1: 2**29, -3: 2**25}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (its most), in bytes
+_MALLOPT = {-1: 2**29, -3: 2**25}  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD (its maximum), in bytes
 
 
 def usable_cpus(cgroup: Path = CGROUP) -> int:
-    """CPUs that this process may use: by affinity and by the container's quota, at least 1.
+    """Return the number of CPUs this process may use, by affinity and container quota, at least 1.
 
-    The host's count says nothing: a container that may use 2 CPUs of 64 and starts 64 threads
-    spends its time waiting.
+    The host's number is not usable: a container with 2 of 64 CPUs that starts 64 threads mostly
+    waits.
     """
     if hasattr(os, "sched_getaffinity"):
         allowed = len(os.sched_getaffinity(0))
@@ -26,16 +26,16 @@ def usable_cpus(cgroup: Path = CGROUP) -> int:
 
 
 def has_fast_bfloat16() -> bool:
-    """True where the CPU multiplies bfloat16 itself (AMX or AVX-512 BF16); elsewhere it is slow."""
+    """Return whether the CPU multiplies bfloat16 natively (AMX or AVX-512 BF16)."""
     features = torch.cpu.get_capabilities()
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep what is freed, up to 512 MiB, for the whole process; elsewhere nothing.
+    """Make glibc keep up to 512 MiB of freed memory for the whole process. No effect elsewhere.
 
-    By default it gives every large buffer back to the kernel, which clears it when it is asked
-    for again: a sixth of the engine's time in bfloat16.
+    By default glibc returns every large buffer to the kernel, which clears it before the next use.
+    That takes a sixth of the engine's time in bfloat16.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -44,7 +44,7 @@ def keep_freed_memory() -> None:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """CPUs that the container's scheduler grants, None for no limit. Versions 2 and 1."""
+    """Return the CPUs granted by the scheduler (cgroup 1 or 2), or None for no limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a layer keeps of the bars it has seen: the context once, each path's own bars behind it."""
+"""Key-value cache of one layer: the context once, followed by the bars of each path."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -7,45 +7,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MAX_SCORES = 2**24  # query-key products held at a time: many long paths must not fill the memory
-OWN_KEYS = 256  # keys of paths that may lie behind a context which is shorter than this
+MAX_SCORES = 2**24  # query-key products in memory at a time; limits the memory of long paths
+MIN_PATH_KEYS = 256  # keys of paths that may follow a context with fewer bars than this
 
 
 @dataclass(frozen=True)
 class Room:
-    """What the paths of a series may add to a cache."""
+    """The size of the paths that a cache has to hold."""
 
     paths: int
-    steps: int  # of each path
+    steps: int  # per path
 
 
 class KVCache:
     """Keys and values of one layer, for series of one length.
 
-    A buffer holds the context's bars, which all paths of a series share, and behind them what the
-    paths add: so one product gives the scores of all paths, and a mask hides from each what belongs
-    to the others. Those scores are wasted, so behind a context lie no more keys of paths than it
-    has bars itself (or OWN_KEYS). Where paths need more room, they are dealt into parts of one
-    size, the last one filled up, and each part has a copy of the context.
+    A buffer holds the bars of the context, which all paths of a series share, followed by the bars
+    of the paths. One product therefore gives the scores of all paths, and a mask hides the bars of
+    other paths. Hidden scores are wasted work, so a buffer has no more path bars than context bars
+    (or MIN_PATH_KEYS). Paths that need more space are split into parts of equal size, padded at the
+    end, each with a copy of the context.
     """
 
     def __init__(self, k: Tensor, v: Tensor, room: Room, dtype: torch.dtype) -> None:
-        """k, v: (series, bars, heads, head_dim) of the context, of any type and layout."""
+        """Store the context. k, v: (series, bars, heads, head_dim), of any type and layout."""
         self.series, self.bars, self.heads, self.head_dim = k.shape
         self.dtype = dtype
         parts, paths = self._parts(room)
-        own = paths * room.steps if parts == 1 else 0
-        # each (1, series, heads, bars + own, head_dim)
-        self._first = [self._buffer(x.transpose(1, 2), 1, own) for x in (k, v)]
+        path_bars = paths * room.steps if parts == 1 else 0
+        # each (1, series, heads, bars + path bars, head_dim)
+        self._first = [self._buffer(x.transpose(1, 2), 1, path_bars) for x in (k, v)]
         self.keys, self.values = (
             buffer[0, :, :, : self.bars].flatten(0, 1) for buffer in self._first
         )  # of the context: (series · heads, bars, head_dim)
         self.release()
 
     def reserve(self, room: Room) -> None:
-        """Make room for paths, instead of those before."""
-        self._deal, self._steps = self._parts(room), 0
-        parts, paths = self._deal
+        """Reserve space for new paths, replacing the previous ones."""
+        self._split, self._steps = self._parts(room), 0
+        parts, paths = self._split
         if parts > 1 or paths * room.steps > self._first[0].shape[3] - self.bars:
             contexts = [buffer[0, :, :, : self.bars] for buffer in self._first]
             self._buffers = [self._buffer(x, parts, paths * room.steps) for x in contexts]
@@ -53,88 +53,96 @@ class KVCache:
             self._buffers = self._first
 
     def release(self) -> None:
-        """Drop what the paths have added; the context stays."""
-        self._buffers, self._deal, self._steps = self._first, (1, 1), 0
+        """Drop the bars of the paths; the context stays."""
+        self._buffers, self._split, self._steps = self._first, (1, 1), 0
 
     def append(self, k: Tensor, v: Tensor) -> None:
-        """k, v: (series, paths, new, heads, head_dim): the newest bars of every path."""
-        paths, new = self._deal[1], k.shape[2]
+        """Append the newest bars of every path. k, v: (series, paths, new, heads, head_dim)."""
+        paths, new = self._split[1], k.shape[2]
         first = self.bars + self._steps * paths
         for buffer, added in zip(self._buffers, (k, v), strict=True):
             place = buffer[:, :, :, first : first + paths * new]
-            torch.unflatten(place, 3, (paths, new)).copy_(self._dealt(added))
+            torch.unflatten(place, 3, (paths, new)).copy_(self._split_paths(added))
         self._steps += new
 
     def attend(self, q: Tensor) -> Tensor:
-        """q: (series, paths, new, heads, head_dim), scaled -> mixed values, same shape.
+        """Return the attention output, in the shape of q: (series, paths, new, heads, head_dim).
 
-        Every query sees the whole context, and of its own path the bars up to itself.
+        q is scaled. Every query attends to the whole context, and to the bars of its own path up to
+        its own bar.
         """
-        parts, paths = self._deal
+        parts, paths = self._split
         new, keys = q.shape[2], self._buffers[0].shape[3]
         queries = torch.empty(
             parts, self.series, self.heads, paths, new, self.head_dim, dtype=self.dtype
-        ).copy_(self._dealt(q))
+        ).copy_(self._split_paths(q))
         at_a_time = max(1, MAX_SCORES // (queries[0].numel() // self.head_dim * keys))
         of_parts = (torch.split(x, at_a_time) for x in (queries, *self._buffers))
-        mixed = [self._attend(*some) for some in zip(*of_parts, strict=True)]
+        mixed = [self._attend(*parts_) for parts_ in zip(*of_parts, strict=True)]
         whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-        # (parts, series, heads, paths, new, head_dim) -> as q
+        # (parts, series, heads, paths, new, head_dim) -> shape of q
         return whole.permute(1, 0, 3, 4, 2, 5).flatten(1, 2)[:, : q.shape[1]]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q: (parts, series, heads, paths, new, head_dim) -> same; k, v: buffers of these parts.
+        """Return the attention output for q: (parts, series, heads, paths, new, head_dim).
 
-        All their room is multiplied, also where nothing is yet: a product copies what has gaps.
+        k and v are the buffers of these parts. Unused space is multiplied too, because a product
+        would copy a buffer with gaps.
         """
         paths, new = q.shape[3:5]
         scores = torch.bmm(q.flatten(0, 2).flatten(1, 2), k.flatten(0, 2).transpose(1, 2))
         if room := k.shape[3] - self.bars:
-            scores[..., self.bars :] += own_mask(paths, new, self._steps, room, self.dtype)
+            scores[..., self.bars :] += path_mask(paths, new, self._steps, room, self.dtype)
         return torch.bmm(torch.softmax(scores, dim=-1), v.flatten(0, 2)).view(q.shape)
 
-    def _dealt(self, x: Tensor) -> Tensor:
-        """(series, all paths, new, heads, head_dim)
-        -> (parts, series, heads, paths, new, head_dim)."""
-        parts, paths = self._deal
+    def _split_paths(self, x: Tensor) -> Tensor:
+        """Split the paths into parts, padding the last one.
+
+        (series, all paths, new, heads, head_dim) -> (parts, series, heads, paths, new, head_dim).
+        """
+        parts, paths = self._split
         if missing := parts * paths - x.shape[1]:
             x = F.pad(x, (0, 0, 0, 0, 0, 0, 0, missing))
         return torch.unflatten(x, 1, (parts, paths)).permute(1, 0, 4, 2, 3, 5)
 
     def _parts(self, room: Room) -> tuple[int, int]:
-        """Into how many parts the paths are dealt, and how many are in each."""
+        """Return the number of parts, and the number of paths in each."""
         steps = max(1, room.steps)
-        keys = max(self.bars, OWN_KEYS)
+        keys = max(self.bars, MIN_PATH_KEYS)
         scores = self.series * self.heads * steps * 2 * keys  # of one path, at most
-        most = max(1, min(keys // steps, MAX_SCORES // scores))
-        parts = -(-room.paths // most)
+        limit = max(1, min(keys // steps, MAX_SCORES // scores))
+        parts = -(-room.paths // limit)
         return parts, -(-room.paths // parts)
 
-    def _buffer(self, context: Tensor, parts: int, own: int) -> Tensor:
-        """context: (series, heads, bars, head_dim)
-        -> (parts, series, heads, bars + own, head_dim)."""
+    def _buffer(self, context: Tensor, parts: int, path_bars: int) -> Tensor:
+        """Return a buffer (parts, series, heads, bars + path_bars, head_dim) with the context.
+
+        `context` is (series, heads, bars, head_dim).
+        """
         buffer = torch.empty(
-            parts, self.series, self.heads, self.bars + own, self.head_dim, dtype=self.dtype
+            parts, self.series, self.heads, self.bars + path_bars, self.head_dim, dtype=self.dtype
         )
         buffer[:, :, :, : self.bars] = context
-        buffer[:, :, :, self.bars :] = 0  # hidden, but what the memory held may be no number
+        buffer[:, :, :, self.bars :] = 0  # masked, but uninitialised memory could be NaN
         return buffer
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Each bar attends to itself and to what came before. q is scaled.
+    """Causal attention within the contexts: each bar attends to itself and earlier bars.
 
-    q, k, v: (series · heads, bars, head_dim), out: (series, bars, heads, head_dim).
-    Queries are taken in blocks, so that what causality hides is hardly ever computed; the
-    library's own kernel took 1.4 to 2 times as long.
+    q, k, v: (series · heads, bars, head_dim), q scaled. out: (series, bars, heads, head_dim).
+    Queries are processed in blocks, which skips most of the masked products. torch's own kernel
+    took 1.4 to 2 times as long.
     """
     batch, bars, _ = q.shape
-    block = 64 if batch >= 16 else 128  # fewer and larger products where there are few series
+    block = 64 if batch >= 16 else 128  # with few series, fewer and larger products are faster
     mask = causal_mask(block, q.dtype)
     for start in range(0, bars, block):
         end = min(start + block, bars)
         seen = k[:, :end]
-        if q.dtype == torch.bfloat16:  # whose product would copy it, transposed, which is slow
+        if (
+            q.dtype == torch.bfloat16
+        ):  # the product of bfloat16 would copy it transposed, which is slow
             seen = seen.contiguous()
         scores = torch.bmm(q[:, start:end], seen.transpose(1, 2))
         scores[..., start:] += mask[: end - start, : end - start]
@@ -144,22 +152,22 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
 
 @lru_cache(maxsize=8)
 def causal_mask(bars: int, dtype: torch.dtype) -> Tensor:
-    """0 where a bar may look, -inf elsewhere: (bars, bars)."""
+    """Return (bars, bars): 0 where a bar may attend, -inf elsewhere."""
     return torch.full((bars, bars), -torch.inf, dtype=dtype).triu(1)
 
 
 @lru_cache(maxsize=32)
-def own_mask(paths: int, new: int, steps: int, room: int, dtype: torch.dtype) -> Tensor:
-    """0 where a query sees a bar of its own path and not of the future, -inf elsewhere.
+def path_mask(paths: int, new: int, steps: int, room: int, dtype: torch.dtype) -> Tensor:
+    """Return a mask: 0 where a query may attend to a bar of its own path, -inf elsewhere.
 
-    (paths · new, room): the keys in the order in which they were added, `new` steps of every path
-    at a time, `steps` in all; the queries are the newest.
+    The shape is (paths · new, room). Keys are in the order in which they were appended: `new` steps
+    of every path at a time, `steps` in total. The queries are the newest bars.
     """
     mask = torch.full((paths * new, room), -torch.inf, dtype=dtype)
     if steps:
-        own = torch.eye(paths, dtype=torch.bool)
-        before = torch.kron(own, torch.ones(new, new, dtype=torch.bool))
-        newest = torch.kron(own, torch.ones(new, new, dtype=torch.bool).tril())
+        same_path = torch.eye(paths, dtype=torch.bool)
+        before = torch.kron(same_path, torch.ones(new, new, dtype=torch.bool))
+        newest = torch.kron(same_path, torch.ones(new, new, dtype=torch.bool).tril())
         seen = torch.cat([*[before] * (steps // new - 1), newest], dim=1)
         mask[:, : seen.shape[1]].masked_fill_(seen, 0)
     return mask

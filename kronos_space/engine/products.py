@@ -1,4 +1,4 @@
-"""Products with a constant weight: the same numbers as `F.linear`, in fewer passes over memory."""
+"""Products with a constant weight: the numbers of `F.linear`, with fewer passes over memory."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ ONEDNN: Any = torch.ops.mkldnn
 class Product:
     """x @ weight.T + bias.
 
-    The weight is packed once for oneDNN, where torch has it: float32 is then a sixth faster here
-    than with `F.linear`, and bfloat16 a twentieth. What follows a product is computed on its
-    result while that is still in the processor's registers.
+    If torch has oneDNN, the weight is packed for it once. float32 is then a sixth faster than with
+    `F.linear`, bfloat16 a twentieth. Element-wise operations after a product are applied to its
+    result while it is still in the processor's registers.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
@@ -25,28 +25,28 @@ class Product:
             self.weight = ONEDNN._reorder_linear_weight(self.weight.contiguous())
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x: (rows, in) -> (rows, out)."""
+        """Return the product for x: (rows, in), shape (rows, out)."""
         if not self.packed:
             return F.linear(x, self.weight, self.bias)
         out: Tensor = ONEDNN._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return out
 
     def silu(self, x: Tensor) -> Tensor:
-        """x: (rows, in) -> silu of the product: (rows, out)."""
+        """Return silu of the product for x: (rows, in), shape (rows, out)."""
         if not self.packed:
             return F.silu(F.linear(x, self.weight, self.bias), inplace=True)
         out: Tensor = ONEDNN._linear_pointwise(x, self.weight, self.bias, "swish", [], "")
         return out
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
-        """x: (rows, in), factor: (rows, out) -> the product times it, element by element."""
+        """Return the product for x: (rows, in), times `factor`: (rows, out), element by element."""
         if not self.packed:
             return F.linear(x, self.weight, self.bias).mul_(factor)
         out: Tensor = ONEDNN._linear_pointwise.binary(x, factor, self.weight, self.bias, "mul")
         return out
 
     def plus(self, x: Tensor, rest: Tensor) -> Tensor:
-        """x: (rows, in), rest: (rows, out), float32 -> the sum of the product and it, float32."""
+        """Return the product for x: (rows, in), plus `rest`: (rows, out), both float32."""
         if self.packed and rest.dtype == x.dtype:
             out: Tensor = ONEDNN._linear_pointwise.binary(x, rest, self.weight, self.bias, "add")
             return out
@@ -54,7 +54,7 @@ class Product:
 
 
 def has_onednn(dtype: torch.dtype) -> bool:
-    """True where oneDNN multiplies this type."""
+    """Return whether oneDNN supports this type."""
     if not torch._C._has_mkldnn:
         return False
     return dtype == torch.float32 or bool(ONEDNN._is_mkldnn_bf16_supported())

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 
 def path_quantiles(values: NDArray[Any], levels: Sequence[float]) -> NDArray[np.float64]:
-    """Median-unbiased quantiles over the first axis: (paths, …) -> (levels, …).
+    """Return median-unbiased quantiles over the first axis: (paths, …) -> (levels, …).
 
-    As often above as below the quantile of the distribution that the paths are drawn from, however
-    few they are. Linear interpolation between the smallest and the largest path, numpy's default,
-    puts the ends of a band too far inside: with 20 paths an 80 % band then holds 72 %.
+    An estimate is as likely above as below the true quantile of the paths' distribution, for any
+    number of paths. numpy's default, linear interpolation between the smallest and the largest
+    path, puts the ends of a band too far inside: an 80 % band of 20 paths then holds 72 %.
 
     Source: definition 8 of Hyndman and Fan (1996), "Sample quantiles in statistical packages".
     """

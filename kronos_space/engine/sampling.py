@@ -1,4 +1,4 @@
-"""How a token is drawn from logits: pure functions and the parameters they take."""
+"""Draw tokens from logits: pure functions and their parameters."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from kronos_space.settings import DEFAULT_SAMPLES, DEFAULT_TOP_P
 
 
 class NotFinite(ArithmeticError):
-    """The model computed a NaN or an infinite number, from which no forecast follows."""
+    """The model computed a NaN or an infinite number, so there is no forecast."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How many paths, and how each token of a path is drawn.
+    """The number of paths, and the parameters for drawing each token.
 
-    temperature, top_k and top_p act one after the other, as in transformers: the logits are
-    divided by the temperature, then all but the `top_k` best tokens are dropped (0: none), then
-    all but the smallest set of best tokens that holds a share of at least `top_p` (1: none).
-    `top_k=1` always takes the best token.
+    temperature, top_k and top_p are applied in this order, as in transformers. The logits are
+    divided by the temperature. Then all but the `top_k` most likely tokens are dropped (0: none).
+    Then all but the smallest set of most likely tokens with a total probability of at least `top_p`
+    are dropped (1: none). `top_k=1` always draws the most likely token.
     """
 
     samples: int = DEFAULT_SAMPLES
@@ -45,17 +45,17 @@ class SamplingParams:
 
 
 def random_numbers(seed: int, samples: int, horizon: int) -> Tensor:
-    """Uniform in [0, 1) for each path, step and token: float32 (samples, horizon, 2).
+    """Return uniform numbers in [0, 1) by path, step and token: float32 (samples, horizon, 2).
 
-    They depend on these three only, not on the batch, and the first paths of more samples are
-    the paths of fewer.
+    They depend only on these arguments, not on the batch. A larger number of samples begins with
+    the paths of a smaller one.
     """
     bits = np.random.Philox(key=seed)
     return torch.from_numpy(np.random.Generator(bits).random((samples, horizon, 2), np.float32))
 
 
 def sample(logits: Tensor, sampling: SamplingParams, uniform: Tensor) -> Tensor:
-    """One token a row: logits (rows, tokens), uniform (rows,) -> (rows,)."""
+    """Draw one token per row: logits (rows, tokens), uniform (rows,) -> (rows,)."""
     if sampling.greedy:
         return best(logits)
     weights, tokens = candidates(logits, sampling)
@@ -63,22 +63,22 @@ def sample(logits: Tensor, sampling: SamplingParams, uniform: Tensor) -> Tensor:
 
 
 def best(logits: Tensor) -> Tensor:
-    """(rows, tokens) -> tokens (rows,)."""
+    """Return the most likely token of each row, (rows,), from logits (rows, tokens)."""
     largest, tokens = logits.max(dim=-1)
     require_finite(largest)
     return tokens
 
 
 def candidates(logits: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor]:
-    """logits: (rows, tokens) -> what is left after temperature, top_k and top_p.
+    """Return the tokens left by temperature, top_k and top_p, from logits (rows, tokens).
 
-    Both (rows, at most `tokens`), in the order of the tokens: their probabilities, not normalised,
-    and what tokens they are. A dropped token has exactly 0, or is not there. Example, with
-    top_p=0.7: logits whose probabilities are 0.5, 0.3, 0.2 keep 0.5 (not yet 0.7) and 0.3 (0.8 in
-    all), and drop 0.2.
+    The result is their unnormalised probabilities and their numbers, both (rows, at most
+    `tokens`), in the order of the tokens. A dropped token has probability 0 or is missing.
+    Example with top_p=0.7: of the probabilities 0.5, 0.3, 0.2, it keeps 0.5 (less than 0.7) and 0.3
+    (total 0.8), and drops 0.2.
     """
     if sampling.temperature != 1:
-        # less the largest, so that no temperature is too low to divide by
+        # subtract the largest, so that no temperature is too small to divide by
         logits = (logits - logits.amax(dim=-1, keepdim=True)) / sampling.temperature
     if 0 < sampling.top_k < logits.shape[-1]:
         weakest = torch.topk(logits, sampling.top_k).values[..., -1:]
@@ -91,11 +91,11 @@ def candidates(logits: Tensor, sampling: SamplingParams) -> tuple[Tensor, Tensor
 
 
 def _nucleus(probabilities: NDArray[np.float32], top_p: float) -> tuple[Tensor, Tensor]:
-    """The `candidates` of top_p.
+    """Return the `candidates` for top_p.
 
-    Most tokens are so unlikely that all of them together are less than what is dropped. Without
-    them the rest is sorted, which costs most, in a quarter of the time. By numpy, which is several
-    times faster at it than torch.
+    Most tokens are so unlikely that all of them together are dropped. Removing them first leaves
+    a quarter of the sorting, which takes most of the time. numpy sorts several times faster than
+    torch.
     """
     rows, tokens = probabilities.shape
     [likely] = np.nonzero(probabilities.ravel() > 0.999 * (1 - top_p) / tokens)
@@ -111,19 +111,20 @@ def _nucleus(probabilities: NDArray[np.float32], top_p: float) -> tuple[Tensor, 
 
 
 def draw(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse of the distribution function: (rows, columns), (rows,) -> columns (rows,).
+    """Draw one column per row by inverting the distribution function.
 
-    One number decides, so rounding changes a column only where the number falls within rounding
-    of a boundary between two.
+    weights (rows, columns), uniform (rows,) -> columns (rows,). One number decides, so rounding
+    changes a column only if the number is within rounding of the boundary between two columns.
     """
     cumulative = weights.cumsum(dim=-1)
     whole = cumulative[..., -1:].contiguous()
-    below = torch.nextafter(whole, torch.zeros(()))  # what rounds up to the whole is the last one's
+    # a number that rounds up to the total belongs to the last column
+    below = torch.nextafter(whole, torch.zeros(()))
     numbers = torch.minimum(uniform.unsqueeze(-1) * whole, below)
     return torch.searchsorted(cumulative, numbers, right=True).squeeze(-1)
 
 
 def require_finite(numbers: Tensor) -> None:
-    """Raise NotFinite where one of them is none: comparing would hide it."""
+    """Raise NotFinite for a NaN or infinite number, which comparisons would hide."""
     if not torch.isfinite(numbers).all():
         raise NotFinite("the model's numbers are not finite")

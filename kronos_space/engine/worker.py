@@ -1,12 +1,12 @@
-"""The one inference worker: a queue in front of a thread that owns the engine.
+"""The inference worker: a queue in front of the thread that runs the engine.
 
-Callers are served in turn, by weighted fair queueing with a request as the unit: each series is
-due when an engine shared evenly by all waiting requests would have finished it. So a request for
-one ticker comes before the rest of another's 256, and a large request still gets its share. The
-client's address says nothing: behind a proxy all callers have the same.
+Requests are served by weighted fair queueing: each series is due when an engine shared evenly by
+all waiting requests would have finished it. A request for one ticker is therefore computed before
+the rest of another request's 256, and a large request still gets its share. Client addresses are
+not used, because behind a proxy all callers have the same one.
 
-Series of about one size that are due next are computed together. A call of the engine that takes
-long is interrupted between two steps for smaller requests, and ended when nobody waits for it.
+Series of similar size that are due next are computed together. A long call of the engine is
+interrupted between two steps for smaller requests, and ended when no caller waits for it.
 """
 
 import asyncio
@@ -23,31 +23,31 @@ from typing import Any, Protocol
 from kronos_space.engine.engine import TOKEN_BUDGET, Paths, Prompt, Steps
 from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
-# Seconds that a call of the engine may be put off while other requests are being read.
+# Seconds that a call of the engine waits for requests that are being read.
 PATIENCE = 0.05
-# Bars, contexts and every path's future, in one call of the engine: what it computes at a time.
+# Bars in one call of the engine, counting contexts and every path's future bars.
 CALL_BUDGET = TOKEN_BUDGET
-# Seconds that a call of the engine runs before it is interrupted for others, and again after each.
+# Seconds between two interruptions of a call of the engine for other requests.
 TURN = 0.5
-# A call is interrupted for requests that are at most this share of it, which bounds how many calls
-# are under way and their memory; nor do these share a call: it is answered when all of it is done.
+# A call is interrupted for requests of at most this share of its size, which limits the calls in
+# progress. They do not share a call with it, because a call ends for all its requests at once.
 SMALL_SHARE = 1 / 4
-# Seconds of work that may wait. Callers give up after some minutes: what would take longer is
-# refused while they can still go elsewhere, or come back.
+# Seconds of work that may wait. Callers give up after some minutes, so requests that would take
+# longer are refused while the caller can still try elsewhere or later.
 MAX_WAIT = 120.0
 
 Outcome = Paths | Exception  # of one series
 
 
 class Observer(Protocol):
-    """Called for every call of the engine, from the worker's thread."""
+    """Called after every call of the engine, in the worker's thread."""
 
     def __call__(self, *, waits: Sequence[float], paths: int, seconds: float) -> None: ...
 
 
 @dataclass(eq=False)
 class _Job:
-    """What one caller waits for."""
+    """The prompts of one request, for which a caller waits."""
 
     loop: asyncio.AbstractEventLoop
     done: asyncio.Future[list[Outcome]]
@@ -59,7 +59,7 @@ class _Job:
 
 @dataclass(frozen=True, eq=False)
 class _Series:
-    """One prompt of a job. due: on the worker's clock, in bars of work."""
+    """One prompt of a job. `due` is a time of the worker's clock, in bars of work."""
 
     job: _Job
     position: int
@@ -69,13 +69,13 @@ class _Series:
 
 
 class InferenceWorker:
-    """Runs `work` in a thread of its own.
+    """Runs the engine's work in a separate thread.
 
     Args:
-        work: The engine's; its steps are taken in this thread, those of several calls in turn.
-        max_waiting: Series that may wait; a larger request is still taken when nothing else waits.
-        max_work: Bars of work in one request, see `work_of`. None: any number.
-        observe: Told of every call.
+        work: `Engine.work`. The thread advances the steps of several calls in turn.
+        max_waiting: Limit of waiting series. A larger request is accepted if nothing waits.
+        max_work: Limit of a request in bars of work, see `work_of`. None: no limit.
+        observe: Called after every call of the engine.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class InferenceWorker:
         self._max_waiting = max_waiting
         self._max_work = max_work
         self._observe = observe
-        self.running = 0  # series that are being computed
-        self._queue: list[_Series] = []  # the one due first comes first
+        self.running = 0  # number of series in progress
+        self._queue: list[_Series] = []  # sorted by `due`
         self._changed = threading.Condition()
         self._arriving = 0
-        self._clock = 0.0  # bars of work that a request has had its share of since the start
+        self._clock = 0.0  # bars of work per request since the start, shared evenly
         self._closed = self._broken_off = False
         self._seconds_per_bar = 1e-4  # measured from the first call on
         self._thread = threading.Thread(target=self._work, name="kronos-engine", daemon=True)
@@ -102,17 +102,17 @@ class InferenceWorker:
 
     @property
     def waiting(self) -> int:
-        """Series in the queue."""
+        """Return the number of series in the queue."""
         return len(self._queue)
 
     def check_open(self) -> None:
-        """Raise ShuttingDown or QueueFull if not even one more series would be taken."""
+        """Raise ShuttingDown or QueueFull if no further series would be accepted."""
         with self._changed:
             self._check_room(1, 0)
 
     @contextmanager
     def arriving(self) -> Iterator[None]:
-        """Around reading a request: the worker waits a moment for it, to compute it with others."""
+        """Wrap the reading of a request: the worker waits briefly, to compute it with others."""
         with self._changed:
             self._arriving += 1
         try:
@@ -123,13 +123,13 @@ class InferenceWorker:
                 self._changed.notify()
 
     def submit(self, prompts: Sequence[Prompt]) -> Coroutine[Any, Any, list[Outcome]]:
-        """Queue the prompts; what is returned awaits the outcome of each, in order.
+        """Queue the prompts. Return a coroutine that awaits their outcomes, in order.
 
-        A series that fails has its exception as outcome. Cancelling the wait frees the places and
-        ends the work.
+        The outcome of a failed series is its exception. Cancelling the coroutine removes the
+        prompts from the queue and ends their work.
 
         Raises:
-            TooMuchWork, QueueFull, ShuttingDown: At once.
+            TooMuchWork, QueueFull, ShuttingDown: Immediately, not in the coroutine.
         """
         loop = asyncio.get_running_loop()
         job = _Job(loop, loop.create_future(), [None] * len(prompts), len(prompts))
@@ -149,11 +149,11 @@ class InferenceWorker:
         return self._result(job)
 
     def drain(self) -> None:
-        """Take no new work from now on; what waits is still computed. Safe in a signal handler."""
+        """Accept no more work, and finish what is queued. Safe in a signal handler."""
         self._closed = True
 
     def close(self) -> None:
-        """End the thread: what runs is broken off, and refused as what still waits."""
+        """End the thread. Waiting and running series fail with ShuttingDown."""
         with self._changed:
             self._closed = self._broken_off = True
             waiting, self._queue = self._queue, []
@@ -168,7 +168,7 @@ class InferenceWorker:
         if not self._queue:
             return
         free = self._max_waiting - len(self._queue)
-        # half of what is free stays free, so that one caller's requests do not shut out the others
+        # half of the free places stay free, so that one caller cannot occupy all of them
         full = series > max(free // 2, min(free, 1))
         before = sum(s.bars for s in self._queue if s.due <= self._clock + bars)
         if full or before * self._seconds_per_bar > MAX_WAIT:
@@ -188,7 +188,7 @@ class InferenceWorker:
             self._run(batch)
 
     def _wait(self) -> list[_Series]:
-        """Wait for work; the series that are due first and fit one call. Empty once closed."""
+        """Wait for work. Return the first due series that fit one call, or [] once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             self._changed.wait_for(self._nothing_to_wait_for, timeout=PATIENCE)
@@ -199,7 +199,7 @@ class InferenceWorker:
         return not self._arriving or enough or self._closed
 
     def _take(self, budget: float) -> list[_Series]:
-        """The series that are due first and alike, up to `budget` bars; at least one, if any."""
+        """Return the first due series of similar size, up to `budget` bars or at least one."""
         batch: list[_Series] = []
         while self._queue and (not batch or _joins(self._queue[0], batch, budget)):
             batch.append(self._queue.pop(0))
@@ -207,7 +207,7 @@ class InferenceWorker:
         return batch
 
     def _take_small(self, running: Sequence[_Series]) -> list[_Series]:
-        """What the call that computes `running` is interrupted for: other callers' small series."""
+        """Return small series of other callers, for which the call of `running` pauses."""
         of_jobs: dict[_Job, int] = {}
         for series in running:
             of_jobs[series.job] = of_jobs.get(series.job, 0) + series.bars
@@ -222,12 +222,12 @@ class InferenceWorker:
         return batch
 
     def _run(self, batch: list[_Series]) -> None:
-        """Compute and settle the series of one call; each by itself where that fails."""
+        """Compute and settle the series of one call. If it fails, compute each one separately."""
         waits = [time.monotonic() - series.job.since for series in batch]
         self.running += len(batch)
         try:
             outcomes, seconds = self._computed(batch)
-        except Exception as error:  # whatever it is, it is the series' that causes it
+        except Exception as error:  # whatever it is, a series causes it
             outcomes, seconds = [error], 0.0
         finally:
             self.running -= len(batch)
@@ -248,7 +248,7 @@ class InferenceWorker:
             _settle(series, outcome)
 
     def _computed(self, batch: list[_Series]) -> tuple[Sequence[Outcome], float]:
-        """The series' paths, and the seconds that these alone took; 0 where it was broken off."""
+        """Return the series' paths, and the seconds that they took, 0 if the work was stopped."""
         steps = self._steps_of([series.prompt for series in batch])
         seconds = turn = 0.0
         while True:
@@ -269,18 +269,18 @@ class InferenceWorker:
 
 
 def work_of(prompt: Prompt) -> int:
-    """Bars of work: the context's, and every path's future ones."""
+    """Return the bars of work: those of the context, and the future ones of every path."""
     return len(prompt.bars) + prompt.sampling.samples * prompt.horizon
 
 
 def _joins(series: _Series, batch: Sequence[_Series], budget: float) -> bool:
-    """Whether a series can be computed with these."""
+    """Return whether a series can be computed together with these."""
     sizes = [series.bars, *(other.bars for other in batch if other.job is not series.job)]
     return series.bars <= budget and min(sizes) >= max(sizes) * SMALL_SHARE
 
 
 def _settle(series: _Series, outcome: Outcome) -> None:
-    """Note how a series ended; the last one of a job wakes its caller, who may have gone away."""
+    """Store a series' outcome. The last one of a job wakes its caller, who may have left."""
     job = series.job
     job.outcomes[series.position] = outcome
     job.missing -= 1
@@ -290,10 +290,10 @@ def _settle(series: _Series, outcome: Outcome) -> None:
     def settle() -> None:
         if job.done.done():
             return
-        outcomes = [one for one in job.outcomes if one is not None]
-        stopped = next((one for one in outcomes if isinstance(one, ShuttingDown)), None)
-        if stopped is not None:
-            job.done.set_exception(stopped)
+        outcomes = [each for each in job.outcomes if each is not None]
+        stopped = [each for each in outcomes if isinstance(each, ShuttingDown)]
+        if stopped:
+            job.done.set_exception(stopped[0])
         else:
             job.done.set_result(outcomes)
 

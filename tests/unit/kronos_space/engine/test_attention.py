@@ -26,7 +26,7 @@ def of_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 def test_each_path_sees_the_context_and_its_own_bars(
     bars: int, paths: int, steps: int, new: int, own_keys: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kv_cache, "OWN_KEYS", own_keys)
+    monkeypatch.setattr(kv_cache, "MIN_PATH_KEYS", own_keys)
     random = torch.Generator().manual_seed(0)
     k, v = torch.randn(2, SERIES, bars, HEADS, DIM, generator=random)
     cache = KVCache(k, v, Room(paths, steps), torch.float32)
