@@ -63,7 +63,7 @@ def real_candles(folder: Path | None) -> Iterator[Candles]:
 
 
 def csv_candles(folder: Path, since: pd.Timestamp) -> Iterator[Candles]:
-    """The daily files of a folder, one a ticker; none of their days from `since` on was seen."""
+    """Yield the daily files of a folder, by ticker. Days from `since` on were not in training."""
     source = CsvSource(folder)
     for symbol in source.symbols():
         bars = source.fetch(symbol, "1d", datetime.min, datetime.max).dropna()

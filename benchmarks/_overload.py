@@ -40,7 +40,9 @@ class Overload:
 
     def run(self, series: Sequence[Mapping[str, Any]]) -> None:
         """Send requests for `seconds`. Return when every client has its last response."""
-        batch = json.dumps({"requests": [{**one, "samples": 100} for one in series] * 4}).encode()
+        batch = json.dumps(
+            {"requests": [{**request, "samples": 100} for request in series] * 4}
+        ).encode()
         work: list[tuple[Callable[..., None], tuple[bytes, ...]]] = [
             *((self._send, (batch,)) for _ in range(12)),
             *((self._send, (TOO_LARGE,)) for _ in range(2)),

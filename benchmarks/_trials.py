@@ -1,6 +1,6 @@
-"""Challengers on trial beside the model of `combination.py`: when they earn a share, and its gain.
+"""Challengers on trial with the model of `combination.py`: when they earn a share, and its gain.
 
-Those made up know nothing more than the model, or a stated part of what is to come.
+Synthetic challengers know nothing more than the model, or a stated part of the outcomes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +17,12 @@ from tradingbot.postprocessing.experts import EXPERTS
 from tradingbot.typing import Floats
 
 NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
-Maker = Callable[[Panel, Floats], Floats]  # of quantiles (n, 19), from a panel and what comes
+# returns quantiles (n, 19) from a panel and the realised volatility
+Maker = Callable[[Panel, Floats], Floats]
 
 
 def hopeless(panel: Panel, _coming: Floats) -> Floats:
-    """The champion's bands ÷ 4, and its median one expected move off."""
+    """Return the champion's bands ÷ 4, with the median off by one expected move."""
     median = panel.model[:, [len(QUANTILE_LEVELS) // 2]]
     return median + panel.scale[:, None] + (panel.model - median) / 4
 
@@ -31,7 +32,7 @@ def again(panel: Panel, _coming: Floats) -> Floats:
 
 
 def half_of_volatility(panel: Panel, coming: Floats) -> Floats:
-    """Widths between what is expected and what comes, in logarithms."""
+    """Return normal bands, with the geometric mean of expected and realised volatility."""
     return NORMAL * np.sqrt(panel.scale * coming)[:, None]
 
 
@@ -39,7 +40,7 @@ def tenth_of_moves(panel: Panel, _coming: Floats) -> Floats:
     return 0.1 * panel.actual[:, None] + NORMAL * panel.scale[:, None]
 
 
-MADE_UP: Mapping[str, Maker] = {
+SYNTHETIC: Mapping[str, Maker] = {
     "hopeless: bands ÷ 4, median one deviation off": hopeless,
     "the champion again": again,
     "knows half of the next five sessions' volatility": half_of_volatility,
@@ -48,14 +49,14 @@ MADE_UP: Mapping[str, Maker] = {
 
 
 def trial(panel: Panel, name: str, quantiles: Floats, step: int) -> tuple[Course, Panel]:
-    """What is learnt with a challenger that says this, and the panel with it."""
+    """Return the course with a challenger of these quantiles, and the panel that includes it."""
     beside = replace(panel, experts=np.concatenate([panel.experts, quantiles[:, None]], axis=1))
     start = untaught(len(EXPERTS)).with_challengers([name])
     return replay(beside, start, step=step), beside
 
 
 def sessions_until(course: Course) -> int | None:
-    """After how many sessions the challenger has earned a share; None: never."""
+    """Return the number of sessions until the challenger earned a share, or None."""
     return next((number for number, state in enumerate(course.states) if state.rivals), None)
 
 
@@ -65,16 +66,17 @@ def trial_table(
     others: Mapping[str, Sequence[Floats]],
     skill: Callable[[Sequence[Floats], str], str],
 ) -> str:
-    """A row a challenger: those made up, and `others`, its quantiles of each step.
+    """Return a table with a row per challenger: synthetic ones, and `others` with quantiles per
+    step.
 
-    `coming` is each step's realised deviation; `skill` compares quantiles with another forecaster.
+    `coming` is the realised deviation by step. `skill` compares quantiles with another forecaster.
     """
-    said = {
+    synthetic = {
         name: [make(panel, known) for panel, known in zip(panels, coming, strict=True)]
-        for name, make in MADE_UP.items()
+        for name, make in SYNTHETIC.items()
     }
     rows = []
-    for name, quantiles in {**said, **others}.items():
+    for name, quantiles in {**synthetic, **others}.items():
         say(f"on trial: {name}")
         tried = [
             trial(panel, name, of_step, step)
@@ -88,8 +90,8 @@ def trial_table(
 
 
 def _when(after: Sequence[int | None]) -> str:
-    some = sorted(one for one in after if one is not None)
-    if not some:
+    earned = sorted(sessions for sessions in after if sessions is not None)
+    if not earned:
         return "never"
-    steps = "" if len(some) == len(after) else f", {len(some)} of {len(after)} steps"
-    return f"after {some[0]} to {some[-1]} sessions{steps}"
+    steps = "" if len(earned) == len(after) else f", {len(earned)} of {len(after)} steps"
+    return f"after {earned[0]} to {earned[-1]} sessions{steps}"

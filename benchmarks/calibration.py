@@ -58,12 +58,12 @@ def main() -> int:
     candles = (
         csv_candles(options.csv, options.since) if options.csv else real_candles(options.candles)
     )
-    real = [model.forecasts(one, options.forecasts) for one in candles]
-    storm = [model.forecasts(one, options.forecasts) for one in simulated_candles()]
+    real = [model.forecasts(of_symbol, options.forecasts) for of_symbol in candles]
+    storm = [model.forecasts(of_symbol, options.forecasts) for of_symbol in simulated_candles()]
     for interval, name in (("1d", "Daily bars"), ("1h", "Hourly bars")):
-        some = [one for one in real if one.interval == interval]
-        if some:
-            print(f"### {name}\n\n{coverage_table(some)}\n\n{rates_table(some)}\n")
+        selected = [of_symbol for of_symbol in real if of_symbol.interval == interval]
+        if selected:
+            print(f"### {name}\n\n{coverage_table(selected)}\n\n{rates_table(selected)}\n")
     print(f"### A market that doubles its volatility\n\n{storm_table(storm)}")
     return 0
 
@@ -175,13 +175,18 @@ class Calibrated:
 
 def calibrated(record: Sequence[ForecastOutcomes]) -> list[Calibrated]:
     found = []
-    for one, factors in zip(record, out_of_sample_factors(record), strict=True):
+    for outcomes, factors in zip(record, out_of_sample_factors(record), strict=True):
         known = ~np.isnan(factors[:, 0])
-        raw = one.raw_quantiles[known]
+        raw = outcomes.raw_quantiles[known]
         wide = widened(raw, factors[known])
         found.append(
             Calibrated(
-                one.symbol, raw, wide, one.actual[known], one.prob_up[known], one.as_of[known]
+                outcomes.symbol,
+                raw,
+                wide,
+                outcomes.actual[known],
+                outcomes.prob_up[known],
+                outcomes.as_of[known],
             )
         )
     return found
@@ -238,23 +243,24 @@ def storm_table(record: Sequence[ForecastOutcomes]) -> str:
 
     Compares kronos-nano, which sees the last 251 candles, with bands that never change.
     """
-    one_step = [step_one(one) for one in record]
+    first_steps = [first_step(outcomes) for outcomes in record]
     still = [
-        replace(one, raw_quantiles=np.tile(one.raw_quantiles[0], (len(one), 1))) for one in one_step
+        replace(outcomes, raw_quantiles=np.tile(outcomes.raw_quantiles[0], (len(outcomes), 1)))
+        for outcomes in first_steps
     ]
-    sessions = np.unique(one_step[0].as_of)
+    sessions = np.unique(first_steps[0].as_of)
     doubled = len(sessions) - STORMY
     spans = [(doubled - 60, doubled), *((doubled + a, doubled + b) for a, b in _SPANS)]
     rows = []
-    for name, some in (("kronos-nano", one_step), ("bands that never change", still)):
-        part = together(calibrated(some))
-        for what, quantiles in (("raw", part.raw), ("calibrated", part.wide)):
+    for name, of_model in (("kronos-nano", first_steps), ("bands that never change", still)):
+        part = together(calibrated(of_model))
+        for kind, quantiles in (("raw", part.raw), ("calibrated", part.wide)):
             inside = held(quantiles, part.actual, 80)
             cells = []
             for begin, end in spans:
-                these = (part.as_of >= sessions[begin]) & (part.as_of <= sessions[end - 1])
-                cells.append(f"{inside[these].mean():.0%}")
-            rows.append([f"{name}, {what}", *cells])
+                in_period = (part.as_of >= sessions[begin]) & (part.as_of <= sessions[end - 1])
+                cells.append(f"{inside[in_period].mean():.0%}")
+            rows.append([f"{name}, {kind}", *cells])
     head = ["sessions", "60 before", *(f"{a + 1} to {b} after" for a, b in _SPANS)]
     return table(head, rows)
 
@@ -262,10 +268,10 @@ def storm_table(record: Sequence[ForecastOutcomes]) -> str:
 _SPANS = ((0, 10), (10, 20), (20, 30), (30, 40), (40, 60), (60, 119))
 
 
-def step_one(one: ForecastOutcomes) -> ForecastOutcomes:
-    first = one.step == 1
+def first_step(outcomes: ForecastOutcomes) -> ForecastOutcomes:
+    first = outcomes.step == 1
     names = ("as_of", "target", "step", "mean", "quantiles", "raw_quantiles", "prob_up", "actual")
-    return replace(one, **{name: getattr(one, name)[first] for name in names})
+    return replace(outcomes, **{name: getattr(outcomes, name)[first] for name in names})
 
 
 def held(quantiles: Floats, actual: Floats, band: int) -> Any:

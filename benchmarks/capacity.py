@@ -50,12 +50,12 @@ def night(
     end = worked = 0.0
     while ready:
         at, shard = heapq.heappop(ready)
-        some = min(BATCH, left[shard])
-        left[shard] -= some
-        back = max(at, heapq.heappop(free)) + some * series
-        worked += some * series
+        batch = min(BATCH, left[shard])
+        left[shard] -= batch
+        back = max(at, heapq.heappop(free)) + batch * series
+        worked += batch * series
         heapq.heappush(free, back)
-        end = max(end, back + some * store)
+        end = max(end, back + batch * store)
         if left[shard]:
             prepared = at + min(BATCH, left[shard]) * (fetch + store)
             heapq.heappush(ready, (max(back, prepared), shard))

@@ -54,7 +54,7 @@ def main() -> int:
         model.forecasts(symbol, bars, options.since)
         for symbol, bars in candles(options.candles).items()
     ]
-    tickers = [one for one in tickers if len(one.as_of)]
+    tickers = [ticker for ticker in tickers if len(ticker.as_of)]
     if not tickers:
         say(f"no session from {options.since:%Y-%m-%d} on has {CONTEXT // 2} bars before it")
         return 1
@@ -125,12 +125,12 @@ class Model:
     ) -> list[tuple[Floats, float]]:
         """Return log(close ÷ last close), shape (paths, STEPS), and the anchor of each origin."""
         prepared = [self._forecaster.prepare(self._request(symbol, bars, at)) for at in origins]
-        made = self._forecaster.generate([one.prompt for one in prepared])
+        made = self._forecaster.generate([request.prompt for request in prepared])
         found = []
-        for one, paths in zip(prepared, made, strict=True):
-            closes = np.maximum(one.values(paths)[..., 3], one.last_close * 1e-6)
-            factor = one.reconstruction(paths).factor
-            found.append((np.log(closes / one.last_close), float(np.log(factor))))
+        for request, paths in zip(prepared, made, strict=True):
+            closes = np.maximum(request.values(paths)[..., 3], request.last_close * 1e-6)
+            factor = request.reconstruction(paths).factor
+            found.append((np.log(closes / request.last_close), float(np.log(factor))))
         return found
 
     def _request(self, symbol: str, bars: pd.DataFrame, origin: int) -> ForecastRequest:
@@ -169,24 +169,25 @@ def result_of(tickers: Sequence[Ticker], step: int) -> Result:
     """Return all forecasts for `step` bars ahead, combined with the weights known at the time."""
     say(f"step {step}")
     found = [
-        expert_quantiles(one.bars, one.as_of, np.full(len(one.as_of), step)) for one in tickers
+        expert_quantiles(ticker.bars, ticker.as_of, np.full(len(ticker.as_of), step))
+        for ticker in tickers
     ]
     experts, scale = zip(*found, strict=True)
     at = step - 1
     panel = Panel(
-        as_of=np.concatenate([one.as_of for one in tickers]),
-        target=np.concatenate([one.target[:, at] for one in tickers]),
+        as_of=np.concatenate([ticker.as_of for ticker in tickers]),
+        target=np.concatenate([ticker.target[:, at] for ticker in tickers]),
         scale=np.concatenate(scale),
-        actual=np.concatenate([one.actual[:, at] for one in tickers]),
-        model=np.concatenate([one.anchored[:, at] for one in tickers]),
+        actual=np.concatenate([ticker.actual[:, at] for ticker in tickers]),
+        model=np.concatenate([ticker.anchored[:, at] for ticker in tickers]),
         experts=np.concatenate(experts),
     )
     course = replay(panel, untaught(len(EXPERTS)))
     return Result(
-        symbol=np.concatenate([np.full(len(one.as_of), one.symbol) for one in tickers]),
+        symbol=np.concatenate([np.full(len(ticker.as_of), ticker.symbol) for ticker in tickers]),
         panel=panel,
         quantiles={
-            "raw": np.concatenate([one.raw[:, at] for one in tickers]),
+            "raw": np.concatenate([ticker.raw[:, at] for ticker in tickers]),
             "anchored": panel.model,
             **dict(zip(EXPERTS, panel.experts.swapaxes(0, 1), strict=True)),
             "combined": course.combine(panel),
@@ -205,11 +206,12 @@ def skill_table(results: Sequence[Result]) -> str:
     rows = []
     for name in results[0].quantiles:
         held = [
-            f"{np.mean([covered(one, name, band) for one in results]):.1%}" for band in (50, 80, 90)
+            f"{np.mean([covered(result, name, band) for result in results]):.1%}"
+            for band in (50, 80, 90)
         ]
         skills = [skill(results, name, walk) for walk in (RANDOM_WALK, EWMA_WALK)]
         rows.append([name, *skills, *held])
-    n = sum(len(one.symbol) for one in results)
+    n = sum(len(result.symbol) for result in results)
     skills = ["skill over the random walk", "over the EWMA walk"]
     head = [f"{n:,} forecasts", *skills, "50 %", "80 %", "90 %"]
     return table(head, rows)
@@ -236,15 +238,15 @@ def skill(results: Sequence[Result], name: str, baseline: str) -> str:
 
 def sessions_of(results: Sequence[Result], name: str) -> Floats:
     """Return the sum of CRPS over all forecasts from each session, shape (sessions,)."""
-    as_of = np.concatenate([one.panel.as_of for one in results])
-    _, which = np.unique(as_of, return_inverse=True)
-    return np.bincount(which, np.concatenate([crps(one, name) for one in results]))
+    as_of = np.concatenate([result.panel.as_of for result in results])
+    _, session = np.unique(as_of, return_inverse=True)
+    return np.bincount(session, np.concatenate([crps(result, name) for result in results]))
 
 
 def weight_table(results: Sequence[Result]) -> str:
     rows = []
-    for step, one in enumerate(results, start=1):
-        newest = one.course.newest
+    for step, result in enumerate(results, start=1):
+        newest = result.course.newest
         rows.append([step, *(f"{w:.0%}" for w in newest.weights), f"{newest.kept:.2f}"])
     return table(["step", *FORECASTERS, "kept of kronos' median"], rows)
 
@@ -254,7 +256,9 @@ def ticker_table(results: Sequence[Result]) -> str:
     rows = []
     for symbol in np.unique(results[0].symbol).tolist():
         mean = {
-            name: np.mean([crps(one, name)[one.symbol == symbol].mean() for one in results])
+            name: np.mean(
+                [crps(result, name)[result.symbol == symbol].mean() for result in results]
+            )
             for name in results[0].quantiles
         }
         best = min(("anchored", *EXPERTS), key=mean.__getitem__)
@@ -266,20 +270,26 @@ def ticker_table(results: Sequence[Result]) -> str:
 def challenger_table(
     results: Sequence[Result], tickers: Sequence[Ticker], options: argparse.Namespace
 ) -> str:
-    def skill_of(quantiles: Sequence[Floats], yardstick: str) -> str:
+    def skill_of(quantiles: Sequence[Floats], baseline: str) -> str:
         given = zip(results, quantiles, strict=True)
-        with_it = [replace(one, quantiles=one.quantiles | {"it": its}) for one, its in given]
-        return skill(with_it, "it", yardstick)
+        results_with = [
+            replace(result, quantiles=result.quantiles | {"challenger": values})
+            for result, values in given
+        ]
+        return skill(results_with, "challenger", baseline)
 
-    moves = np.concatenate([np.diff(one.actual, axis=1, prepend=0.0) for one in tickers])
+    moves = np.concatenate([np.diff(ticker.actual, axis=1, prepend=0.0) for ticker in tickers])
     deviation = np.sqrt((moves**2).mean(axis=1))
     coming = [deviation * step**0.5 for step in range(1, STEPS + 1)]
-    others = {}
+    challengers = {}
     if options.challenger:
         other = Model(options.challenger, options.paths)
-        said = [other.forecasts(one.symbol, one.bars, options.since).anchored for one in tickers]
-        others[options.challenger] = list(np.concatenate(said).swapaxes(0, 1))
-    return trial_table([one.panel for one in results], coming, others, skill_of)
+        by_ticker = [
+            other.forecasts(ticker.symbol, ticker.bars, options.since).anchored
+            for ticker in tickers
+        ]
+        challengers[options.challenger] = list(np.concatenate(by_ticker).swapaxes(0, 1))
+    return trial_table([result.panel for result in results], coming, challengers, skill_of)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -58,7 +58,7 @@ def main() -> int:
         model.drawn(symbol, bars, options.since)
         for symbol, bars in candles(options.candles).items()
     ]
-    found = [one for one in found if len(one[1])]
+    found = [entry for entry in found if len(entry[1])]
     if not found:
         say(f"no session from {options.since:%Y-%m-%d} on has {CONTEXT // 2} bars before it")
         return 1
@@ -66,7 +66,7 @@ def main() -> int:
     served = np.stack(
         [result_of(tickers, step).quantiles["combined"] for step in range(1, STEPS + 1)], axis=1
     )
-    bounds = np.cumsum([0, *(len(one.as_of) for one in tickers)])
+    bounds = np.cumsum([0, *(len(ticker.as_of) for ticker in tickers)])
     asked = [
         ask(ticker, paths, served[begin:end])
         for (ticker, paths), begin, end in zip(found, bounds[:-1], bounds[1:], strict=True)
@@ -89,8 +89,8 @@ class PathModel(Model):
             requests = [self._request(symbol, bars, at) for at in origins[begin : begin + BATCH]]
             prepared = [self._forecaster.prepare(request) for request in requests]
             made = self._forecaster.generate([one.prompt for one in prepared])
-            for one, its in zip(prepared, made, strict=True):
-                answer = replace(one, return_paths=True).answer(its)
+            for one, sampled in zip(prepared, made, strict=True):
+                answer = replace(one, return_paths=True).answer(sampled)
                 paths.append(np.array(answer["paths"]) / [*[one.last_close] * 4, 1])
         closes = np.log(np.reshape(paths, (len(origins), -1, STEPS, 5))[..., CLOSE])
         logs = np.array([path_quantiles(one, QUANTILE_LEVELS).T for one in closes])
@@ -125,12 +125,12 @@ def ask(ticker: Ticker, paths: Floats, served: Floats) -> TickerEvents:
         shifted[..., : CLOSE + 1] *= (moved[..., CLOSE] / raw[..., CLOSE])[..., None]
         for name, variant in zip(VARIANTS, (raw, moved, shifted), strict=True):
             probabilities[name].append(
-                [float(happened_by_step(one, variant, 1.0)[:, -1].mean()) for one in EVENTS]
+                [float(happened_by_step(event, variant, 1.0)[:, -1].mean()) for event in EVENTS]
             )
     start = ticker.bars.index.get_indexer(pd.DatetimeIndex(ticker.as_of))
     prices = ticker.bars[PRICES].to_numpy("float64")
     windows = prices[start[:, None] + 1 + np.arange(STEPS)] / prices[start, CLOSE][:, None, None]
-    happened = np.stack([happened_by_step(one, windows, 1.0)[:, -1] for one in EVENTS], axis=1)
+    happened = np.stack([happened_by_step(event, windows, 1.0)[:, -1] for event in EVENTS], axis=1)
     return TickerEvents(
         ticker.as_of,
         {name: np.array(rows) for name, rows in probabilities.items()},
@@ -157,12 +157,12 @@ def forecast(paths: Floats, model: Floats, served: Floats) -> Forecast:
 
 def report(asked: Sequence[TickerEvents]) -> str:
     """Return a table of each event, and a reliability table over all events."""
-    as_of = np.concatenate([one.as_of for one in asked])
+    as_of = np.concatenate([of_ticker.as_of for of_ticker in asked])
     counted = as_of >= np.unique(as_of)[TAUGHT]
     as_of = as_of[counted]
-    happened = np.concatenate([one.outcomes for one in asked])[counted]
+    happened = np.concatenate([of_ticker.outcomes for of_ticker in asked])[counted]
     probabilities = {
-        name: np.concatenate([one.probabilities[name] for one in asked])[counted]
+        name: np.concatenate([of_ticker.probabilities[name] for of_ticker in asked])[counted]
         for name in VARIANTS
     }
     rows = []

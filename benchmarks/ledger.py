@@ -1,12 +1,11 @@
-"""What a ledger of ten million forecasts costs, on a real Postgres.
+"""Measure a ledger of ten million forecasts on a real Postgres.
 
     python -m benchmarks.ledger                     2,000 tickers, 1,000 sessions, 5 ahead
     python -m benchmarks.ledger --sessions 100      a tenth of it
 
-Prints markdown on stdout, and what it is doing on stderr. Storing is timed in pairs, into an empty
-database and into the large one in turn, so that a busy machine hurts both; the commands are
-processes of their own, from start to end. Scores are timed with closes at hand, as they are after a
-night's fetch.
+Prints Markdown to stdout and progress to stderr. Nights are stored in turn into an empty database
+and into the large one, so that a busy machine affects both. The commands run as processes and are
+timed from start to end. Scores are timed with closes in memory, as after a night's fetch.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from tradingbot.persistence.forecasts import store_forecasts
 
 TICKERS, STEPS, ROUNDS = 2000, 5, 5
 NOW = datetime(2026, 11, 27)
-OLDEST = NOW - timedelta(days=3000)  # close
+OLDEST = NOW - timedelta(days=3000)  # the oldest close
 FILL = """
     INSERT INTO kronos_forecasts
       (symbol, interval, model_name, model_revision, as_of, target_date, bars_hash,
@@ -89,15 +88,15 @@ def fill(url: str, sessions: int) -> None:
     connection.autocommit = True
     with connection.cursor() as cursor:
         for first in range(1, sessions + 1, 20):
-            some = {"first": first, "last": min(first + 19, sessions)}
+            batch = {"first": first, "last": min(first + 19, sessions)}
             shape = {"tickers": TICKERS, "steps": STEPS, "quantiles": quantiles}
-            cursor.execute(FILL, {**some, **shape})
+            cursor.execute(FILL, {**batch, **shape})
         cursor.execute("VACUUM ANALYZE kronos_forecasts")
     connection.close()
 
 
 def _quantiles(width: float) -> str:
-    """Bands of this width at all levels, with as many digits as a model's."""
+    """Return bands of this width at all levels as JSON, with as many digits as a model's."""
     prices = {
         f"{level:g}": 100.12345678901 + width * 10 * (level - 0.5) for level in QUANTILE_LEVELS
     }
@@ -105,7 +104,7 @@ def _quantiles(width: float) -> str:
 
 
 def scored(url: str, *, until: datetime, resume: bool) -> float:
-    """Seconds of scoring all tickers with closes up to this day."""
+    """Return the seconds for scoring all tickers with closes up to this day."""
     days = pd.date_range(OLDEST, until)
     known = {
         f"T{number}": pd.Series(
@@ -122,7 +121,7 @@ def scored(url: str, *, until: datetime, resume: bool) -> float:
 
 
 def store_in_turn(empty: str, large: str, *, first: int = 0) -> tuple[list[float], list[float]]:
-    """Seconds of each night stored into each."""
+    """Store nights into both databases in turn. Return the seconds of each."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(first, first + ROUNDS):
         night = forecasts(NOW + timedelta(days=number))
@@ -141,7 +140,7 @@ def store(url: str, night: list[Forecast]) -> None:
 
 
 def forecasts(as_of: datetime) -> list[Forecast]:
-    """One of each ticker."""
+    """Return one forecast per ticker."""
     bars = tuple(
         ForecastBar(
             step=step,
@@ -163,13 +162,14 @@ def forecasts(as_of: datetime) -> list[Forecast]:
 
 
 def command(url: str, name: str) -> float:
-    """Seconds of a command, from start to end."""
+    """Return the seconds of a command, from start to end."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "tradingbot.kronosbot", name, "--database-url", url],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    if "Traceback" in done.stderr or done.returncode > 1:  # 1: forecasts of made-up tickers are old
+    # 1: forecasts of synthetic tickers are old
+    if "Traceback" in done.stderr or done.returncode > 1:
         raise SystemExit(done.stderr)
     return time.monotonic() - began
 

@@ -1,17 +1,17 @@
-"""The whole nightly job, phase by phase, and the upsert beside COPY and row-by-row ORM.
+"""Time the nightly job by phase, and the upsert compared with COPY and row-by-row ORM.
 
     python -m benchmarks.pipeline                  the shape of Kronos-mini, synthetic weights
     python -m benchmarks.pipeline --model nano     the small bundled checkpoint
 
-Prints markdown on stdout, and what it is doing on stderr; about two minutes.
+Prints Markdown to stdout and progress to stderr. Takes about two minutes.
 
-100 tickers lie as CSV files (500 bars each, random walks on the sessions of New York). The Space
-is a process of its own on this machine, the database a real Postgres, and the job the command
-`kronosbot run` with 50 paths and 5 days ahead: its time is the process's, from start to end,
-without the start of the Space, which is shown apart. Each round begins with an empty database.
+The candles are CSV files of 100 tickers (500 bars each, random walks on New York sessions). The
+Space runs in a separate process on this machine, the database is a real Postgres, and the job is
+the command `kronosbot run` with 50 paths and 5 days ahead. Its time is that of the process, from
+start to end. The start of the Space is shown separately. Each round begins with an empty database.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import io
 import json
@@ -48,7 +48,7 @@ PHASES = ("wake", "fetch", "forecast", "store", "pause", "score")
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it
     with tempfile.TemporaryDirectory() as folder, postgres() as new_database:
@@ -63,7 +63,7 @@ def main() -> int:
         )
         with service(model) as (url, _, start_s):
             runs = []
-            for turn in range(options.rounds + 1):  # the first one warms up
+            for turn in range(options.rounds + 1):  # the first round is a warm-up
                 say(f"job {turn} of {options.rounds}")
                 runs.append(job(url, candles, new_database()))
         print(phases(runs[1:], start_s), flush=True)
@@ -72,21 +72,21 @@ def main() -> int:
 
 
 def job(url: str, candles: Path, database: str) -> dict[str, float]:
-    """One run: seconds by phase, of the process and of the Space's engine; peak memory in MiB."""
-    init_db(database)  # the schema is there on every night but the first
+    """Run the job. Return seconds by phase, process and engine, and peak memory in MiB."""
+    init_db(database)  # on all nights but the first the schema exists
     environ = os.environ | {"KRONOS_SPACE_URL": url, "KRONOS_SAMPLES": str(PATHS)}
     command = [sys.executable, "-m", "tradingbot.kronosbot", "--source", f"csv:{candles}"]
     command += ["--horizon", str(STEPS), "--database-url", database]
     busy, began, peak = engine_seconds(url), time.monotonic(), 0.0
-    with tempfile.TemporaryFile("w+") as told:
-        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=told)
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=errors)
         while process.poll() is None:
             peak = max(peak, memory_mib("VmHWM", process.pid))
             time.sleep(0.02)
         took = time.monotonic() - began
         if process.returncode:
-            told.seek(0)
-            raise SystemExit(told.read())
+            errors.seek(0)
+            raise SystemExit(errors.read())
     with get_db_session(database) as session:
         [log] = session.scalars(select(RunLog))
         rows = session.query(KronosPrediction).count()
@@ -124,11 +124,11 @@ def phases(runs: Sequence[dict[str, float]], start_s: float) -> str:
 
 
 def upserts(new_database: Callable[[], str], rounds: int) -> str:
-    """The same rows, inserted and then updated, in both tables; row by row only once."""
+    """Insert and update the same rows in both tables, several times; row by row only once."""
     forecasts = list(made_forecasts(ROWS // STEPS))
-    ways: list[Callable[[Session, Sequence[Forecast]], object]] = [store_forecasts, copy] * rounds
+    stores: list[Callable[[Session, Sequence[Forecast]], object]] = [store_forecasts, copy] * rounds
     times: dict[tuple[str, str], list[float]] = {}
-    for store in [*ways, row_by_row]:
+    for store in [*stores, row_by_row]:
         say(f"{ROWS} rows: {store.__name__}")
         database = new_database()
         init_db(database)
@@ -142,7 +142,7 @@ def upserts(new_database: Callable[[], str], rounds: int) -> str:
         ours, copied = (
             statistics.median(times[store.__name__, case]) for store in (store_forecasts, copy)
         )
-        [theirs] = times[row_by_row.__name__, case]
+        [row_time] = times[row_by_row.__name__, case]
         rows.append(
             [
                 *(
@@ -151,16 +151,16 @@ def upserts(new_database: Callable[[], str], rounds: int) -> str:
                     f"{copied:.2f}",
                     f"**{ours / copied:.1f}**",
                 ),
-                *(f"{theirs:.2f}", f"**{theirs / ours:.0f}**"),
+                *(f"{row_time:.2f}", f"**{row_time / ours:.0f}**"),
             ]
         )
     head = "both tables, s (targets: ≤ 2 s, ≥ 5 times faster)"
-    way = "ORM, select then insert, row by row"
-    return table([head, "upsert", "COPY", "upsert ÷ COPY", way, "times faster"], rows)
+    by_hand = "ORM, select then insert, row by row"
+    return table([head, "upsert", "COPY", "upsert ÷ COPY", by_hand, "times faster"], rows)
 
 
 def copy(session: Session, forecasts: Sequence[Forecast]) -> None:
-    """COPY of the same rows into temporary tables: the least that writing them can cost."""
+    """Write the same rows with COPY into temporary tables: the fastest possible write."""
     cursor = session.connection().connection.cursor()
     for model, row_of in (
         (KronosPrediction, prediction_row),
@@ -175,14 +175,14 @@ def copy(session: Session, forecasts: Sequence[Forecast]) -> None:
 
 
 def cell(value: object) -> str:
-    """The value as COPY reads it; the rows of this benchmark hold nothing to escape."""
+    """Return the value in COPY's format. Values of this benchmark need no escaping."""
     if value is None:
         return r"\N"
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def row_by_row(session: Session, forecasts: Sequence[Forecast]) -> None:
-    """What one would write first: look for the row, change it or add one."""
+    """Write rows in the obvious way: look for each row, then change or add it."""
     for made in forecasts:
         for bar in made.bars:
             key = {
@@ -213,8 +213,8 @@ def row_by_row(session: Session, forecasts: Sequence[Forecast]) -> None:
             for name, value in common.items():
                 setattr(latest, name, value)
             key["as_of"] = made.as_of
-            there = session.execute(select(KronosForecast).filter_by(**key)).scalar_one_or_none()
-            if there is None:
+            stored = session.execute(select(KronosForecast).filter_by(**key)).scalar_one_or_none()
+            if stored is None:
                 levels = {f"{level:g}": price for level, price in quantiles.items()}
                 session.add(KronosForecast(**key, **common, close_quantiles=levels))
 

@@ -96,8 +96,8 @@ class Grid:
 
     def described(self) -> str:
         found = [
-            f"{symbol} {len(some)} ({some[0].as_of:%Y-%m} to {some[-1].as_of:%Y-%m})"
-            for symbol, some in self.wanted.items()
+            f"{symbol} {len(chosen)} ({chosen[0].as_of:%Y-%m} to {chosen[-1].as_of:%Y-%m})"
+            for symbol, chosen in self.wanted.items()
         ]
         count = sum(map(len, self.wanted.values()))
         return (
@@ -115,7 +115,7 @@ class Grid:
         yield self.table(itertools.product([1.0], [0.9, 1.0], contexts, [50]))
 
     def table(self, settings: Iterable[tuple[float, float, int, int]]) -> str:
-        return table(HEAD, [self.row(*one) for one in settings])
+        return table(HEAD, [self.row(*setting) for setting in settings])
 
     def row(self, temperature: float, top_p: float, context: int, paths: int) -> list[str]:
         closes = self.closes(temperature, top_p, context)
@@ -124,32 +124,32 @@ class Grid:
 
     def matured(self, closes: Closes) -> Iterator[ForecastOutcomes]:
         start = 0
-        for symbol, some in self.wanted.items():
+        for symbol, chosen in self.wanted.items():
             past = self.bars[symbol]["close"]
-            yield joined(symbol, some, closes[start : start + len(some)], past)
-            start += len(some)
+            yield joined(symbol, chosen, closes[start : start + len(chosen)], past)
+            start += len(chosen)
 
     def closes(self, temperature: float, top_p: float, context: int) -> Closes:
         """Compute the closes, or read those that an earlier run stored."""
         plan = replace(PLAN, temperature=temperature, top_p=top_p, context=context)
-        every = [window for some in self.wanted.values() for window in some]
-        key = zlib.crc32(repr((self.forecaster.model_revision, every)).encode())
+        all_windows = [window for chosen in self.wanted.values() for window in chosen]
+        key = zlib.crc32(repr((self.forecaster.model_revision, all_windows)).encode())
         name = f"{self.forecaster.model_name.replace('/', '-')}-{key:08x}"
         file = KEPT / name / f"{temperature:g}-{top_p:g}-{context}.npy"
         if not file.exists():
             began = time.monotonic()
-            made = np.concatenate(list(self.made(plan, every)))
+            made = np.concatenate(list(self.made(plan, all_windows)))
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part.npy")
             np.save(part, made)
             part.rename(file)
-            say(f"{file.stem}: {len(every)} windows in {time.monotonic() - began:.0f} s")
+            say(f"{file.stem}: {len(all_windows)} windows in {time.monotonic() - began:.0f} s")
         closes: Closes = np.load(file)
         return closes
 
-    def made(self, plan: Plan, every: Sequence[Window]) -> Iterator[Closes]:
-        for start in range(0, len(every), BATCH):
-            batch = every[start : start + BATCH]
+    def made(self, plan: Plan, all_windows: Sequence[Window]) -> Iterator[Closes]:
+        for start in range(0, len(all_windows), BATCH):
+            batch = all_windows[start : start + BATCH]
             bodies = [request(window, self.bars[window.symbol], plan).body for window in batch]
             asked = [json.loads(body) | {"return_paths": True} for body in bodies]
             for answer in self.forecaster.forecast([read_request(a, self.settings) for a in asked]):
@@ -158,15 +158,15 @@ class Grid:
 
 
 def joined(
-    symbol: str, some: Sequence[Window], closes: Closes, past: pd.Series
+    symbol: str, chosen: Sequence[Window], closes: Closes, past: pd.Series
 ) -> ForecastOutcomes:
     """Turn paths into forecasts and join them with the realised closes."""
     count, _, steps = closes.shape
     quantiles = (
         path_quantiles(closes.swapaxes(0, 1), LEVELS).transpose(1, 2, 0).reshape(-1, len(LEVELS))
     )
-    as_of = np.repeat(np.array([window.as_of for window in some], "datetime64[s]"), steps)
-    target = np.array([window.targets for window in some], "datetime64[s]").ravel()
+    as_of = np.repeat(np.array([window.as_of for window in chosen], "datetime64[s]"), steps)
+    target = np.array([window.targets for window in chosen], "datetime64[s]").ravel()
     return ForecastOutcomes(
         symbol=symbol,
         model_name="",
@@ -205,7 +205,7 @@ def shown(found: ForecastMetrics) -> list[str]:
 # candles ----------------------------------------------------------------------------------
 
 
-def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Window]:
+def windows(model: str, symbol: str, bars: pd.DataFrame, limit: int) -> list[Window]:
     """Choose windows spread evenly over the unseen days, at least a week apart."""
     days = pd.DatetimeIndex(bars.index)
     possible = []
@@ -215,7 +215,7 @@ def windows(model: str, symbol: str, bars: pd.DataFrame, most: int) -> list[Wind
         unseen = in_training(model, symbol, targets[0]) == "no"
         if unseen and all(target in days for target in targets):
             possible.append(Window(symbol, as_of, targets))
-    chosen = np.linspace(0, len(possible) - 1, min(most, len(possible))).round().astype(int)
+    chosen = np.linspace(0, len(possible) - 1, min(limit, len(possible))).round().astype(int)
     return [possible[position] for position in chosen]
 
 

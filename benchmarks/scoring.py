@@ -1,16 +1,16 @@
-"""How long `kronosbot score` takes and how much memory, on a real Postgres.
+"""Time and memory of `kronosbot score` on a real Postgres.
 
     python -m benchmarks.scoring                    250,000 and 1,000,000 matured forecasts
     python -m benchmarks.scoring --sessions 100     fewer
 
-Prints markdown on stdout, and what it is doing on stderr; about four minutes.
+Prints Markdown to stdout and progress to stderr. Takes about four minutes.
 
-500 tickers lie as CSV files on the sessions of New York, each with forecasts of 5 days ahead made
-on every session, all 19 quantiles of them with their 17 digits, and calibrated ones beside them.
-The command is a process of its own: its time is from start to end, its memory the most it had.
+The candles are CSV files of 500 tickers on New York sessions. Each ticker has forecasts of 5 days
+ahead for every session, with 19 raw and 19 calibrated quantiles of 17 digits. The command runs in a
+separate process: its time is from start to end, its memory the maximum.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import io
 import json
@@ -45,18 +45,18 @@ COLUMNS = (
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sessions", type=int, default=400, help="that forecasts were made on")
     sessions = parser.parse_args().sessions
     rows = []
     with tempfile.TemporaryDirectory() as folder, postgres() as new_database:
-        for some in (sessions // 4, sessions):
-            candles = Path(folder) / str(some)
+        for count in (sessions // 4, sessions):
+            candles = Path(folder) / str(count)
             database = new_database()
             init_db(database)
-            say(f"{TICKERS * STEPS * some} forecasts into Postgres")
-            fill(database, candles, some)
+            say(f"{TICKERS * STEPS * count} forecasts into Postgres")
+            fill(database, candles, count)
             say("scoring")
             scored, seconds, mib = score(database, candles)
             rows.append([f"{scored:,}", f"{seconds:.1f}", f"{mib:.0f}"])
@@ -66,22 +66,22 @@ def main() -> int:
 
 
 def score(database: str, candles: Path) -> tuple[int, float, float]:
-    """How many forecasts were scored; seconds; MiB at most, of the process."""
+    """Return the number of scored forecasts, the seconds, and the peak memory in MiB."""
     command = [sys.executable, "-m", "tradingbot.kronosbot", "score", "--json"]
     command += ["--source", f"csv:{candles}", "--database-url", database]
     began = time.monotonic()
-    with tempfile.TemporaryFile() as told:
-        process = subprocess.Popen(command, stdout=told)
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - began
         if status:
             raise SystemExit(f"it ended with {os.waitstatus_to_exitcode(status)}")
-        told.seek(0)
-        return json.load(told)["scored"], seconds, usage.ru_maxrss / 1024
+        output.seek(0)
+        return json.load(output)["scored"], seconds, usage.ru_maxrss / 1024
 
 
 def fill(database: str, candles: Path, sessions: int) -> None:
-    """The ledger, and the candles to score it with."""
+    """Fill the ledger, and write the candles to score it with."""
     candles.mkdir()
     last = datetime(2024, 5, 15)
     length = BEFORE + sessions + STEPS
@@ -107,17 +107,17 @@ def fill(database: str, candles: Path, sessions: int) -> None:
 def forecasts(
     symbol: str, days: list[datetime], closes: list[float], sessions: int
 ) -> Iterator[str]:
-    """Lines for COPY."""
+    """Yield lines for COPY."""
     spreads = [np.exp(VOLATILITY * step**0.5 * Z) for step in range(1, STEPS + 1)]
     for at in range(BEFORE, BEFORE + sessions):
         close = closes[at]
         for step, spread in enumerate(spreads, 1):
-            given = json.dumps(dict(zip(KEYS, (close * spread).tolist(), strict=True)))
+            calibrated = json.dumps(dict(zip(KEYS, (close * spread).tolist(), strict=True)))
             raw = json.dumps(dict(zip(KEYS, (close * spread**0.5).tolist(), strict=True)))
             values = (
                 symbol, "1d", "NeoQuasar/Kronos-mini", "f4e6869", days[at], days[at + step],
                 days[at], step, close, close, close, close, close * 1.001, 1.0, raw, 0.5, 20,
-                "conformal", given,
+                "conformal", calibrated,
             )  # fmt: skip
             yield "\t".join(map(str, values)) + "\n"
 

@@ -67,7 +67,7 @@ def overhead(
 ) -> str:
     """Measure the engine alone, one batch over HTTP, and one client per ticker, in turn."""
     batch = json.dumps({"requests": series}).encode()
-    singles = [json.dumps(one).encode() for one in series]
+    singles = [json.dumps(request).encode() for request in series]
     sessions = [requests.Session() for _ in range(SERIES)]
     times: dict[str, list[float]] = {"engine": [], "batch": [], "clients": []}
     with ThreadPoolExecutor(SERIES) as pool:
@@ -150,7 +150,7 @@ def bare_engine(checkpoint: str) -> None:
     settings = Settings()
     forecaster = Forecaster(load_checkpoint(checkpoint), settings)
     requested = json.loads(sys.stdin.readline())
-    prompts = [forecaster.prepare(read_request(one, settings)).prompt for one in requested]
+    prompts = [forecaster.prepare(read_request(body, settings)).prompt for body in requested]
     for _ in sys.stdin:
         print(timed(lambda: forecaster.generate(prompts)), flush=True)
 

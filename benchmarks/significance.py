@@ -37,7 +37,9 @@ def main() -> int:
             say(f"{kind}, {h} ahead")
             made = [differences(kind, series, n, h) for n in LENGTHS]
             for name, p_value in {"used before (HLN)": hln, "in use": in_use}.items():
-                wrong = [np.mean([p_value(one, h) < 0.05 for one in some]) for some in made]
+                wrong = [
+                    np.mean([p_value(sample, h) < 0.05 for sample in of_size]) for of_size in made
+                ]
                 rows.append([kind, str(h), name, *(f"{100 * share:.1f} %" for share in wrong)])
     print(table(["numbers", "h", "procedure", *(f"n = {n}" for n in LENGTHS)], rows))
     print(f"\nSignificant in any weekly look within two years, {series // 20:,} series each\n")
@@ -46,8 +48,8 @@ def main() -> int:
     for h in (1, 5):
         say(f"looks, {h} ahead")
         made = differences("normal", series // 20, YEARS, h)
-        tested = np.mean([any(in_use(one[:n], h) < 0.05 for n in looks) for one in made])
-        missed = np.mean([any(excludes_none(one[:n], h) for n in looks) for one in made])
+        tested = np.mean([any(in_use(sample[:n], h) < 0.05 for n in looks) for sample in made])
+        missed = np.mean([any(excludes_none(sample[:n], h) for n in looks) for sample in made])
         rows.append([str(h), f"{100 * tested:.1f} %", f"{100 * missed:.1f} %"])
     print(table(["h", "the test", "the interval for every night"], rows))
     return 0

@@ -64,9 +64,9 @@ def backtest(url: str, windows: int) -> tuple[float, float]:
             stdout=subprocess.PIPE,
             check=True,
         )
-    told = json.loads(done.stdout)
-    assert told["made"] == TICKERS * windows, told
-    return told["seconds"], engine_seconds(url) - busy
+    document = json.loads(done.stdout)
+    assert document["made"] == TICKERS * windows, document
+    return document["seconds"], engine_seconds(url) - busy
 
 
 def row(name: str, windows: int, measured: list[tuple[float, float]]) -> list[str]:

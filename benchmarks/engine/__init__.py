@@ -1,1 +1,1 @@
-"""The engine beside the reference implementation: speed and memory."""
+"""Compare the engine with the reference implementation: speed and memory."""

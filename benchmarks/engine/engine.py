@@ -1,20 +1,20 @@
-"""Speed and memory of the engine, beside the reference implementation's.
+"""Speed and memory of the engine, compared with the reference implementation.
 
     python -m benchmarks.engine            everything; about ten minutes on 2 cores
-    python -m benchmarks.engine --quick    small shapes, one minute; for a look, not for quoting
+    python -m benchmarks.engine --quick    small shapes, one minute; not for publication
 
-Prints markdown on stdout, and what it is doing on stderr.
+Prints Markdown to stdout and progress to stderr.
 
-Both sides get the same weights (the shape of Kronos-mini with synthetic weights), the same
-histories and the same number of threads, in float32 unless the table says otherwise, and sample
-with top_p 0.9 at temperature 1. Each measurement is a process of its own. A time is from candles
-in memory to a summary of the paths: the reference with its own batching
-(`KronosPredictor.predict_batch`, which averages over the samples), ours with quantiles. Both
-are measured in turn, ours, reference, ours, reference, with the machine's own rate of matrix
-products before, between and after: a noisy machine shows as a wide range, and flatters neither.
+Both sides use the same weights (the shape of Kronos-mini with synthetic weights), the same
+histories and the same number of threads. They use float32 unless the table says otherwise, and
+sample with top_p 0.9 at temperature 1. Each measurement runs in a separate process. A time is from
+candles in memory to a summary of the paths. The reference uses its own batching
+(`KronosPredictor.predict_batch`, which averages over the samples), and our engine returns
+quantiles. The two sides take turns, and the machine's rate of matrix products is measured before,
+between and after. A noisy machine therefore shows as a wide range, and favours neither side.
 """
 
-# ruff: noqa: RUF001 (the multiplication sign is meant)
+# ruff: noqa: RUF001 (the multiplication sign is intended)
 import argparse
 import inspect
 import os
@@ -48,11 +48,11 @@ ROUNDS = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured."""
+    """The loads to measure."""
 
-    compared: tuple[Load, ...]  # with the reference, and in every dtype
-    scaling: tuple[Load, ...]  # ours alone, float32
-    at_least_s: float  # how long ours is repeated, twice
+    compared: tuple[Load, ...]  # compared with the reference, in every dtype
+    scaling: tuple[Load, ...]  # our engine only, float32
+    at_least_s: float  # minimum time for repeating our side, used twice
 
     @property
     def main(self) -> Load:
@@ -78,10 +78,10 @@ QUICK = Plan(
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the benchmark and return the exit status."""
     options = parser().parse_args()
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the service sets it; for both sides
-    busy = os.getloadavg()[0]  # before we add to it
+    busy = os.getloadavg()[0]  # load before the benchmark starts
     if busy > 0.5:
         say(f"something else is running here (load {busy:.1f}); times will be long and scattered")
     plan = QUICK if options.quick else FULL
@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
-    """All measurements of time and memory, in rounds, with the machine's rate between them."""
+    """Measure time and memory in rounds, with the machine's rate in between."""
     bench.measure_machine(dtypes)
     for load in plan.compared:
         for _ in range(ROUNDS):
@@ -124,7 +124,7 @@ def run(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> None:
 
 
 def about(bench: Bench, busy: float) -> str:
-    """The machine line."""
+    """Return the line that describes the machine."""
     return (
         f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {bench.threads} threads; "
         f"Python {platform.python_version()}, torch {torch.__version__}; "
@@ -135,7 +135,7 @@ def about(bench: Bench, busy: float) -> str:
 
 
 def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
-    """Both sides."""
+    """Return a table that compares both sides."""
     head = ["series", "bars", "steps", "paths", "dtype", "ours, ms per series"]
     if bench.reference:
         head += ["reference, ms per series", "times faster"]
@@ -159,7 +159,7 @@ def comparison(bench: Bench, plan: Plan, dtypes: Sequence[str]) -> str:
 
 
 def scaling(bench: Bench, plan: Plan) -> str:
-    """Ours alone: what more series, paths or steps cost."""
+    """Return a table of our engine's costs for more series, paths or steps."""
     main = bench.ours[plan.main, "float32"].median / plan.main.series
     loads = sorted({*plan.compared, *plan.scaling}, key=lambda load: load.sizes[::-1])
     rows = []
@@ -172,7 +172,7 @@ def scaling(bench: Bench, plan: Plan) -> str:
 
 
 def roofline(bench: Bench, load: Load, dtypes: Sequence[str], checkpoint: Checkpoint) -> str:
-    """Where the time goes, and how far it is from what the machine's products alone would take."""
+    """Return the shares of the time, and its ratio to the time of the matrix products alone."""
     work, explained = context_work(load, checkpoint)
     rows = []
     for dtype in dtypes:
@@ -189,7 +189,7 @@ def roofline(bench: Bench, load: Load, dtypes: Sequence[str], checkpoint: Checkp
 
 
 def context_work(load: Load, checkpoint: Checkpoint) -> tuple[float, str]:
-    """Operations of a load's contexts, and how they were counted."""
+    """Return the number of operations for a load's contexts, and how they were counted."""
     tokenizer, model = checkpoint.tokenizer, checkpoint.model
     blocks = [*tokenizer.encoder, *model.transformer, *tokenizer.decoder]
     widths = [tokenizer.config.d_model] * len(tokenizer.encoder)
@@ -213,29 +213,29 @@ def context_work(load: Load, checkpoint: Checkpoint) -> tuple[float, str]:
 
 
 def half_precision(bench: Bench) -> str:
-    """How far bfloat16's quantiles are from float32's, on trained weights and real candles."""
+    """Compare bfloat16's quantiles with float32's, for trained weights and real candles."""
     cases: list[Case] = []
     for symbol in ("AAPL", "GOOG", "IBM", "MSFT"):
         for ahead in (0, 200, 400, 600):
             cases += real(symbol, bars=200, horizon=5, ahead=ahead)
-    kind = "real" if cases else "made-up"
+    kind = "real" if cases else "synthetic"
     cases = cases or [made_up("walk", bars=200, horizon=5, seed=i) for i in range(16)]
     series = [case.as_json() for case in cases]
-    say(f"bfloat16 beside float32, kronos-nano, {len(series)} series")
+    say(f"bfloat16 against float32, kronos-nano, {len(series)} series")
     full, half, other = (
         np.array(bench.ask_ours("kronos-nano", series, 20, dtype, seed=seed)["quantiles"])
         for dtype, seed in (("float32", 0), ("bfloat16", 0), ("float32", 1000))
     )
     return (
-        f"bfloat16 beside float32, kronos-nano, {len(series)} series of 200 {kind} daily candles, "
+        f"bfloat16 against float32, kronos-nano, {len(series)} series of 200 {kind} daily candles, "
         "5 steps, 20 paths, same seeds: the quantiles 0.1 to 0.9 of close differ by "
         f"**{relative(half, full):.2%}** on average (another seed, both float32: "
         f"{relative(other, full):.2%})."
     )
 
 
-def relative(some: np.ndarray, others: np.ndarray) -> float:
-    return float((np.abs(some - others) / others).mean())
+def relative(values: np.ndarray, exact: np.ndarray) -> float:
+    return float((np.abs(values - exact) / exact).mean())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Asks each side for a forecast, in a process of its own, and keeps how long and how large."""
+"""Run forecasts of each side in a separate process, and record time and memory."""
 
 import statistics
 import sys
@@ -16,7 +16,7 @@ OURS = Path(__file__).with_name("worker.py")
 
 @dataclass(frozen=True)
 class Load:
-    """What is forecast."""
+    """The size of a forecast."""
 
     series: int
     bars: int
@@ -39,12 +39,12 @@ class Load:
 
 @dataclass
 class Measured:
-    """One side, one load, one dtype."""
+    """The measurements of one side, load and dtype."""
 
     rounds: list[list[float]] = field(default_factory=list)  # seconds of each repetition
     shares: dict[str, float] = field(default_factory=dict)  # products, attention, rest
-    loaded_mib: float = 0.0  # resident once imported and loaded
-    peak_mib: float = 0.0  # resident at most, in all
+    loaded_mib: float = 0.0  # resident after imports and loading
+    peak_mib: float = 0.0  # maximum resident
 
     def add(self, seconds: Sequence[float], loaded_mib: float, peak_mib: float) -> None:
         self.rounds.append(list(seconds))
@@ -53,29 +53,32 @@ class Measured:
 
     @property
     def seconds(self) -> list[float]:
-        return [second for one in self.rounds for second in one]
+        return [second for round_ in self.rounds for second in round_]
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
     def memory(self) -> str:
-        """MiB: the peak, and what of it came after loading."""
+        """Return the peak in MiB, with the part that came after loading."""
         return f"{self.peak_mib:.0f} ({self.peak_mib - self.loaded_mib:.0f})"
 
     def per_series(self, load: Load) -> str:
-        """Milliseconds: the median, and the range."""
+        """Return milliseconds: the median, and the range."""
         return spread([1000 * second / load.series for second in self.seconds], 1)
 
 
-def times_faster(ours: Measured, others: Measured) -> list[float]:
-    """Of each round, by its medians: what the machine does to one side it does to both."""
-    pairs = zip(ours.rounds, others.rounds, strict=True)
-    return sorted(statistics.median(other) / statistics.median(own) for own, other in pairs)
+def times_faster(ours: Measured, theirs: Measured) -> list[float]:
+    """Return the ratio of medians for each round, in which both sides had the same machine load."""
+    pairs = zip(ours.rounds, theirs.rounds, strict=True)
+    return sorted(
+        statistics.median(their_round) / statistics.median(our_round)
+        for our_round, their_round in pairs
+    )
 
 
 def spread(numbers: Sequence[float], digits: int = 0) -> str:
-    """The median and, of several, the range."""
+    """Return the median, with the range if there are several numbers."""
     low, high = min(numbers), max(numbers)
     text = f" ({low:.{digits}f} to {high:.{digits}f})" if len(numbers) > 1 else ""
     return f"{statistics.median(numbers):.{digits}f}{text}"
@@ -83,15 +86,15 @@ def spread(numbers: Sequence[float], digits: int = 0) -> str:
 
 @dataclass
 class Bench:
-    """The measurements, as they are made."""
+    """The measurements so far."""
 
     folder: Path  # of the checkpoint
     threads: int
-    at_least_s: float  # how long ours is repeated, each time
+    at_least_s: float  # minimum time for repeating our side
     reference_python: Path | None
     ours: dict[tuple[Load, str], Measured] = field(default_factory=dict)
     reference: dict[Load, Measured] = field(default_factory=dict)
-    rates: dict[str, list[float]] = field(default_factory=dict)  # of each dtype, operations/s
+    rates: dict[str, list[float]] = field(default_factory=dict)  # by dtype, operations/s
 
     def measure(self, load: Load, dtype: str = "float32") -> None:
         say(f"ours, {load}, {dtype}")
@@ -101,7 +104,7 @@ class Bench:
         measured.shares = answer["shares"]
 
     def measure_machine(self, dtypes: Sequence[str]) -> None:
-        """How fast the machine multiplies at this moment."""
+        """Measure how fast the machine multiplies now."""
         say("the machine's matrix products")
         question = {"rates": list(dtypes), "threads": self.threads}
         for dtype, rate in ask(Path(sys.executable), OURS, question).items():

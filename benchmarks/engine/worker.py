@@ -1,5 +1,8 @@
-"""Forecasts by our engine, timed, in a process of its own: the counterpart of the reference's
-`kronos_space/verification/reference_worker.py`. `measuring.py` starts it; JSON in, JSON out."""
+"""Forecasts by our engine with their times, in a separate process.
+
+`measuring.py` starts it. It reads and writes JSON, as does the reference's counterpart,
+`kronos_space/verification/reference_worker.py`.
+"""
 
 import json
 import statistics
@@ -39,10 +42,10 @@ def main() -> None:
     checkpoint = load_checkpoint(question["checkpoint"])
     engine = Engine(checkpoint, threads=question["threads"], **options)
     loaded = memory_mib("VmRSS")
-    series = [Case("", one["history"], one["targets"]).parsed() for one in question["series"]]
+    series = [Case("", case["history"], case["targets"]).parsed() for case in question["series"]]
     sampling = SamplingParams(samples=question["samples"], top_p=0.9)
     seconds: list[float] = []
-    # The first one warms up. Short ones are repeated more often, for a median that stands.
+    # The first repetition warms up. Short ones are repeated more often, for a stable median.
     while len(seconds) <= question["repeats"] or sum(seconds) < question["at_least_s"]:
         start = time.perf_counter()
         quantiles = forecast(engine, series, sampling, question["seed"])
@@ -61,17 +64,20 @@ def main() -> None:
 def forecast(
     engine: Engine, series: list[tuple[History, Times]], sampling: SamplingParams, seed: int
 ) -> Floats:
-    """Candles in, quantiles of the close out: (series, levels, horizon)."""
+    """Return quantiles of the close, (series, levels, horizon)."""
     prompts, scales = zip(
-        *(prompt_for(*one, sampling, seed + i) for i, one in enumerate(series)), strict=True
+        *(prompt_for(*case, sampling, seed + i) for i, case in enumerate(series)), strict=True
     )
     paths = engine.generate(prompts)
-    closes = [scale.restore(its.bars)[..., 3] for scale, its in zip(scales, paths, strict=True)]
+    closes = [
+        scale.restore(continuation.bars)[..., 3]
+        for scale, continuation in zip(scales, paths, strict=True)
+    ]
     return np.stack([path_quantiles(close, LEVELS) for close in closes])
 
 
 def shares(run: Callable[[], object]) -> dict[str, float]:
-    """What part of the operations' own time goes to products, to attention and to the rest."""
+    """Return the shares of the operations' time spent on products, attention and the rest."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         run()
     times = dict.fromkeys([*OPERATIONS, "rest"], 0.0)
@@ -82,7 +88,7 @@ def shares(run: Callable[[], object]) -> dict[str, float]:
 
 
 def matrix_product_rate(dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product, with the threads in use."""
+    """Return the operations per second of a large matrix product, with the threads in use."""
     a, b = torch.randn(2, MATRIX, MATRIX).to(dtype)
     out = torch.empty_like(a)
     torch.mm(a, b, out=out)
