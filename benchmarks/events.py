@@ -53,7 +53,7 @@ class TickerEvents:
 def main() -> int:
     """Run the benchmark and return the exit status."""
     options = parser().parse_args()
-    model = PathModel(options.paths)
+    model = PathModel("kronos-nano", options.paths)
     found = [
         model.drawn(symbol, bars, options.since)
         for symbol, bars in candles(options.candles).items()

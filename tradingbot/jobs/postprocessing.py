@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -19,7 +19,12 @@ from tradingbot.path_events.grammar import Event
 from tradingbot.persistence.ledger import newest_of_tickers
 from tradingbot.persistence.transactions import retried
 from tradingbot.postprocessing.bands import Calibration, key_of
-from tradingbot.postprocessing.combination_learning import learn, rivals_of
+from tradingbot.postprocessing.combination_learning import (
+    MAX_LAG,
+    first_without_candles,
+    learn,
+    rivals_of,
+)
 from tradingbot.postprocessing.combined_forecast import Combination, is_anchored
 from tradingbot.postprocessing.fit import RECORD, fit
 from tradingbot.postprocessing.paths import with_events, with_served_paths
@@ -46,22 +51,6 @@ Beside = Callable[[Collection[str], Sequence[str]], ChallengerForecasts]
 
 _STAY_RAW = "the bands could not be calibrated and stay raw"
 _ALONE = "the forecasts could not be combined and are Kronos' own"
-# Learning waits for tickers with late candles, unless at most a tenth of all are late, or they are
-# further behind than this.
-_LAGGING_SHARE = 10
-_MAX_LAG = timedelta(days=4)
-
-
-def first_without_candles(newest: Collection[datetime]) -> datetime:
-    """Return the first session whose candles some tickers lack, apart from a few that lag behind.
-
-    If those few lag by more than a session, their outcomes are not learnt from.
-
-    Args:
-        newest: The time of each ticker's newest bar.
-    """
-    times = sorted(newest)
-    return max(times[-1] - _MAX_LAG, times[len(times) // _LAGGING_SHARE])
 
 
 def answered(forecasts: Sequence[Forecast], events: Sequence[Event]) -> list[Forecast]:
@@ -207,7 +196,7 @@ class NightlyPostprocessing:
         newest: dict[str, datetime] = {
             symbol: bars.index[-1].to_pydatetime() for symbol, bars in self._histories.items()
         }
-        oldest = max(newest.values()) - _MAX_LAG
+        oldest = max(newest.values()) - MAX_LAG
         stored = newest_of_tickers(session, model=of.model_name, interval=of.interval, since=oldest)
         return first_without_candles((stored | newest).values())
 

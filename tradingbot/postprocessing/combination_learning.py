@@ -7,7 +7,7 @@ tickers, including other shards': by then every exchange has closed it. A ticker
 arrive days later is left out of that session.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -35,9 +35,25 @@ BarsOf = Callable[[str, str, datetime], pd.DataFrame]  # symbol, interval, since
 
 _SLICE = timedelta(days=92)  # of target sessions in memory at a time
 _MOMENT = timedelta(seconds=1)
+# Learning waits for tickers with late candles, unless at most a tenth of all are late, or they are
+# further behind than this.
+_LAGGING_SHARE = 10
+MAX_LAG = timedelta(days=4)
 _LATE = timedelta(days=14)  # pools without new outcomes for longer have no more forecasts
 
 Panels = dict[int, list[tuple[str, Panel]]]  # by step: each ticker's asset class and forecasts
+
+
+def first_without_candles(newest: Collection[datetime]) -> datetime:
+    """Return the first session whose candles some tickers lack, apart from a few that lag behind.
+
+    If those few lag by more than a session, their outcomes are not learnt from.
+
+    Args:
+        newest: The time of each ticker's newest bar.
+    """
+    times = sorted(newest)
+    return max(times[-1] - MAX_LAG, times[len(times) // _LAGGING_SHARE])
 
 
 def learn(

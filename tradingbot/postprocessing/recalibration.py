@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from tradingbot.data.service import DataService
@@ -29,6 +30,7 @@ from tradingbot.postprocessing.bands import Key
 from tradingbot.postprocessing.combination_learning import (
     BarsOf,
     Panels,
+    first_without_candles,
     learn,
     panels_of,
     rivals_of,
@@ -136,12 +138,14 @@ def _known(
 
 
 def _combinations(record: Sequence[WithBars]) -> list[Combination]:
-    """Learn combinations from these forecasts alone."""
+    """Learn combinations from these forecasts alone, like a night after the newest candles."""
     found: dict[Key, Panels] = {}
+    before = first_without_candles([bars.index[-1].to_pydatetime() for _, bars in record])
     for one, bars in record:
         panels = found.setdefault((one.model_name, one.model_revision, one.interval), {})
         for step, panel in panels_of(one, bars):
-            panels.setdefault(step, []).append((asset_class(one.symbol), panel))
+            known = panel[panel.target < np.datetime64(before)]
+            panels.setdefault(step, []).append((asset_class(one.symbol), known))
     return [
         taught(Combination(key, {}), panels)
         for key, panels in sorted(found.items())

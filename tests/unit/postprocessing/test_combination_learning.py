@@ -28,12 +28,12 @@ from tradingbot.forecast import (
     ForecastBar,
     prob_above,
 )
-from tradingbot.jobs.postprocessing import NightlyPostprocessing, first_without_candles
+from tradingbot.jobs.postprocessing import NightlyPostprocessing
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import latest_stored, store_forecasts
 from tradingbot.persistence.models import KronosCombination, KronosForecast, KronosPrediction
 from tradingbot.postprocessing.bands import ALL_CLASSES, Calibration, Factors
-from tradingbot.postprocessing.combination_learning import learn
+from tradingbot.postprocessing.combination_learning import first_without_candles, learn
 from tradingbot.postprocessing.combined_forecast import Combination
 from tradingbot.postprocessing.conformal import BANDS
 from tradingbot.postprocessing.experts import FORECASTERS
