@@ -1,6 +1,6 @@
-"""What the tests share: servers at the network's edge, made-up records, commands as processes."""
+"""Helpers shared by the tests: servers that stand in for the network, made-up data, processes."""
 
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]  # of the checkout
+ROOT = Path(__file__).parents[2]  # the root of the checkout
 DATA = ROOT / "tests" / "data"

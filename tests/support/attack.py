@@ -1,9 +1,10 @@
-"""Attacks on a real Space: it keeps answering, and its memory stays bounded.
+"""Attack a real Space and check that it keeps answering within bounded memory.
 
     make fuzz FUZZ="--attack"     or: python -m tests.support.attack
 
-Each attack runs against a Space of its own while `/health` is asked on new connections. Printed:
-the answers to the attackers, the peak memory of the process, and how long `/health` took (99 %).
+Each attack runs against its own Space while `/health` is requested on new connections. The report
+shows the status codes that the attackers got, the peak memory of the process and the 99th
+percentile of the `/health` response times.
 """
 
 import json
@@ -39,14 +40,14 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (128, 256))
 sys.exit(__main__.main())
 """
 
-Attack = Callable[[Server, Counter[str]], str]  # the text is what went wrong, or empty
+Attack = Callable[[Server, Counter[str]], str]  # returns a description of what went wrong, or ""
 
 
 @dataclass
 class Watch:
-    """How long `/health` took while this ran; one that is not answered took for ever.
+    """Measure the response times of `/health`; a request without an answer counts as infinite.
 
-    Asked by another process: in this one it would wait for the threads of the attackers.
+    Another process sends the requests: in this process they would wait for the attackers' threads.
     """
 
     address: tuple[str, int]
@@ -68,7 +69,7 @@ class Watch:
 
 
 def main() -> int:
-    """The exit status: 1 if a bound did not hold."""
+    """Run the attacks; return exit status 1 if a bound did not hold."""
     print(f"{'attack':44} {'peak MB':>8} {'health p99 ms':>14}  answers")
     failed = [name for name, attack in ATTACKS.items() if not run(name, attack)]
     print(f"failed: {', '.join(failed)}" if failed else "all bounds hold")
@@ -76,7 +77,7 @@ def main() -> int:
 
 
 def run(name: str, attack: Attack, **environ: str) -> bool:
-    """Make one attack, print its line; whether the bounds hold."""
+    """Run one attack and print its line; return whether the bounds hold."""
     answers: Counter[str] = Counter()
     with TemporaryDirectory() as folder:
         log = Path(folder) / "log"
@@ -101,7 +102,7 @@ def run(name: str, attack: Attack, **environ: str) -> bool:
 
 
 def peak_mb(pid: int) -> float:
-    """The largest memory that the process has had resident."""
+    """Return the peak resident memory of the process in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
@@ -109,7 +110,7 @@ def peak_mb(pid: int) -> float:
 
 
 def post(server: Server, body: bytes, answers: Counter[str], path: str = "/predict") -> None:
-    """Send a body and count what comes."""
+    """Send a body and count the status of the answer."""
     try:
         headers = {"Content-Type": "application/json"}
         answer = requests.post(server.url + path, data=body, headers=headers, timeout=120)
@@ -125,7 +126,7 @@ def with_field(name: str, value: bytes) -> bytes:
 def sending(
     bodies: Callable[[], list[bytes]], path: str = "/predict", times: int = 4, callers: int = 1
 ) -> Attack:
-    """Send each body so many times, by so many callers at once; large ones are made only then."""
+    """Send each body `times` times from `callers` threads; `bodies` is called at that time."""
 
     def attack(server: Server, answers: Counter[str]) -> str:
         with ThreadPoolExecutor(callers) as pool:
@@ -156,7 +157,7 @@ def wide_rows(mib: int) -> bytes:
 
 
 def idle_connections(server: Server, answers: Counter[str]) -> str:
-    """More connections than the Space takes, with half a head each, and callers beside them."""
+    """Hold too many connections, each with half a header, and call the Space meanwhile."""
     held = []
     try:
         for number in range(700):
@@ -177,7 +178,7 @@ def idle_connections(server: Server, answers: Counter[str]) -> str:
 
 
 def chunks_of_a_byte(server: Server, answers: Counter[str]) -> str:
-    """Twenty callers whose bodies come in chunks of one byte each."""
+    """Send bodies in chunks of one byte each, from twenty callers."""
     head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     body = b"".join(b"1\r\n%c\r\n" % byte for byte in json.dumps(request()).encode() * 10)
 
@@ -193,7 +194,7 @@ def chunks_of_a_byte(server: Server, answers: Counter[str]) -> str:
 
 
 def largest(bars_each: int) -> bytes:
-    """A batch of as much work as is allowed, in 256 series."""
+    """Return the largest allowed batch request, in 256 series."""
     most = Settings().max_work // 256 - bars_each
     samples = most // 100
     items = [
@@ -204,7 +205,7 @@ def largest(bars_each: int) -> bytes:
 
 
 def one_beside_all(bars_each: int, callers: int) -> Attack:
-    """Callers who send the largest request again and again, and beside them one with one ticker."""
+    """Repeat the largest request from many callers, and send small ones from another."""
 
     def attack(server: Server, answers: Counter[str]) -> str:
         large = largest(bars_each)
@@ -214,7 +215,7 @@ def one_beside_all(bars_each: int, callers: int) -> Attack:
             while not done.is_set():
                 post(server, large, answers, "/predict/batch")
 
-        # not waited for: they are under way when the Space gets the signal to stop
+        # not joined: these requests must be in flight when the Space gets the signal to stop
         for _ in range(callers):
             threading.Thread(target=send, daemon=True).start()
         until(lambda: server.metric("kronos_running_series") > 0)

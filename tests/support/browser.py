@@ -1,6 +1,6 @@
-"""The Chromium of the page tests: found, or installed by `python -m tests.support.browser`.
+"""Find Chromium for the page tests; `python -m tests.support.browser` installs it.
 
-Debian's, a distribution's or Google's is taken where there is one, else Playwright's own.
+A Chromium from Debian, another distribution or Google is preferred to Playwright's download.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.support.debian import apt_install
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# it makes no requests of its own, and runs as root in a container
+# disable background requests, and the sandbox that does not work for root in a container
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -39,7 +39,7 @@ NO_DRIVER = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A running browser. It fails, with the way out, where there is none."""
+    """Yield a running browser. Fails with installation instructions if there is none."""
     with sync_playwright() as playwright:
         path = _installed() or playwright.chromium.executable_path
         if not Path(path).exists():
@@ -61,7 +61,7 @@ def _playwrights_own() -> bool:
 
 
 def _driver_starts() -> bool:
-    """Whether Playwright's Node runs; it is linked against libatomic, which few machines lack."""
+    """Return whether Playwright's Node runs; it needs libatomic, which a few machines lack."""
     driver = compute_driver_executable()
     node = driver[0] if isinstance(driver, tuple) else driver
     return subprocess.run([node, "--version"], capture_output=True, check=False).returncode == 0
@@ -74,15 +74,15 @@ def _download() -> None:
 
 
 def main() -> int:
-    """Install what is missing; 1, with a line that names it, if something still is."""
+    """Install what is missing. Return 1, after naming it, if something is still missing."""
     if not _driver_starts():
         apt_install("libatomic1", purpose=PURPOSE)
         if not _driver_starts():
             print(NO_DRIVER, file=sys.stderr)
             return 1
-    if not shutil.which("git"):  # there is a clone, but not always what made it
+    if not shutil.which("git"):  # a clone can exist on a machine without git
         apt_install("git", purpose="the tests of releases")
-    if not shutil.which("curl"):  # the page's command is copied and run
+    if not shutil.which("curl"):  # a test runs the curl command that the page shows
         apt_install("curl", purpose=PURPOSE)
         if not shutil.which("curl"):
             print("no curl for the tests of the page: install it (apt-get install curl)")

@@ -1,4 +1,4 @@
-"""The table of candle files that the job's reader and the page's are both tested with."""
+"""The table of candle files that tests both readers: the nightly job's and the page's."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -9,12 +9,12 @@ import yaml
 
 from tests.support import ROOT
 
-Candle = tuple[datetime, *tuple[float, ...]]  # time, open, high, low, close and maybe volume
+Candle = tuple[datetime, *tuple[float, ...]]  # time, open, high, low, close, optional volume
 
 
 @dataclass(frozen=True)
 class CandleFile:
-    """One case: what a file holds, and the candles in it or words of its refusal."""
+    """One test case: the content of a file, and the expected candles or words of the error."""
 
     name: str
     text: str
@@ -35,7 +35,7 @@ class CandleFile:
 
 
 def moment(time: str | date) -> datetime:
-    """A date is its midnight; a zone stays."""
+    """Parse a date (as midnight) or a time; keep the zone."""
     return datetime.fromisoformat(str(time))
 
 

@@ -1,4 +1,4 @@
-"""Requests for the tests: simulated candles in the shape that the service takes."""
+"""Forecast requests with simulated candles, in the format of the service."""
 
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def bars(count: int = 64, *, start: date = date(2026, 1, 5), volume: bool = True) -> list[Any]:
-    """Daily candles on weekdays; every call gives the same ones."""
+    """Return daily weekday candles; every call returns the same ones."""
     random = np.random.default_rng(7)
     days = [start + timedelta(days=7 * (bar // 5) + bar % 5) for bar in range(count)]
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.01, count)))
@@ -29,18 +29,18 @@ def bars(count: int = 64, *, start: date = date(2026, 1, 5), volume: bool = True
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    """A valid request for three days ahead, with `changes`."""
+    """Return a valid request for three days ahead, with `changes` applied."""
     return {"symbol": "SPY", "horizon": 3, "ohlcv": bars(), "samples": 8, "seed": 1} | changes
 
 
 def at(moments: list[datetime]) -> list[Any]:
-    """Flat candles at these moments."""
+    """Return flat candles at these times."""
     price = {"open": 10.0, "high": 10.0, "low": 10.0, "close": 10.0}
     return [{"timestamp": moment.isoformat(), **price} for moment in moments]
 
 
 def sessions(days: int, times: list[str], *, every_day: bool = False) -> list[datetime]:
-    """These times on as many days from Monday, 2026-03-02, weekends left out."""
+    """Return these times on `days` consecutive weekdays from Monday, 2026-03-02."""
     start, found, day = date(2026, 3, 2), [], 0
     while len(found) < days * len(times):
         today = start + timedelta(days=day)

@@ -1,4 +1,4 @@
-"""The chart as the real helm renders it."""
+"""Render the Helm chart with the real helm."""
 
 import subprocess
 from functools import cache
@@ -18,7 +18,7 @@ NAMESPACE = "tradingbots-2025"
 
 
 def helm(*arguments: str | Path) -> str:
-    """What it prints; CalledProcessError with its words where it refuses."""
+    """Return helm's output. Raises CalledProcessError with helm's message if helm fails."""
     done = subprocess.run([tool("helm"), *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, "helm", done.stdout, done.stderr)
@@ -27,13 +27,14 @@ def helm(*arguments: str | Path) -> str:
 
 @cache
 def rendered(*arguments: str, ci: str = "default") -> tuple[Object, ...]:
-    """All manifests with the values of a ci file; `arguments` are further ones, as --set a=b."""
+    """Return all manifests; `ci` names a values file, `arguments` are such as --set a=b."""
     values = CHART / "ci" / f"{ci}-values.yaml"
     release = ("template", "tradingbots", CHART, "--namespace", NAMESPACE, "--values", values)
     return tuple(filter(None, yaml.safe_load_all(helm(*release, *arguments))))
 
 
-OF_PROMETHEUS = "monitoring.coreos.com/v1"  # the operator's kinds, which Kubernetes does not know
+# resources of the Prometheus Operator, which plain Kubernetes lacks
+OF_PROMETHEUS = "monitoring.coreos.com/v1"
 
 
 def find(objects: tuple[Object, ...], kind: str, name: str) -> Object:
@@ -42,7 +43,7 @@ def find(objects: tuple[Object, ...], kind: str, name: str) -> Object:
 
 
 def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
-    """The pod's spec of everything that makes pods, by the maker's name."""
+    """Return the pod spec of each workload, by the workload's name."""
     found = {}
     for one in objects:
         match one:
@@ -56,7 +57,7 @@ def pods(objects: tuple[Object, ...]) -> dict[str, Object]:
 
 
 def variables(pod: Object) -> dict[str, Any]:
-    """Of its one container: name -> a text, or (secret, key)."""
+    """Return the environment of the only container: name -> value, or (secret, key)."""
     [container] = pod["containers"]
     found = {}
     for variable in container["env"]:

@@ -1,4 +1,4 @@
-"""Checkpoints for the tests: the bundled one, and the published shapes with made-up numbers."""
+"""Checkpoints for the tests: the bundled one, and random weights in the published shapes."""
 
 from pathlib import Path
 

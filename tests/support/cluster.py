@@ -1,9 +1,9 @@
-"""A Kubernetes API for tests: keeps what the real helm and kubectl send, and runs a Job's pods.
+"""A Kubernetes API for tests: stores what the real helm and kubectl send, and runs a Job's pods.
 
-It is no Kubernetes. It answers what those two ask in order to install a chart, to create a Job from
-a CronJob, to follow its log and to run a `helm test`. A pod is a process on this machine with the
-command, the arguments and the environment of its container, whose secrets are the cluster's. What
-an image, a security context and a scheduler do is not here; `make image-test` runs the image.
+It is not Kubernetes. It answers the requests with which helm and kubectl install a chart, create a
+Job from a CronJob, follow its log and run `helm test`. A pod is a process on this machine with the
+command, the arguments and the environment of its container; secrets come from the stored objects.
+Images, security contexts and scheduling are not simulated; `make image-test` runs the image.
 """
 
 import base64
@@ -33,17 +33,18 @@ kubectl logs -f job/$RUN -n tradingbots-2025
 
 
 class Cluster:
-    """Reached at `url`, by any client. Its processes work in `folder` and write below it.
+    """A fake cluster, reached at `url` by any client; its processes run in `folder`.
 
-    `objects` has everything by path, as /apis/batch/v1/namespaces/bots/cronjobs/tradingbot-kronos.
+    `objects` maps a path such as /apis/batch/v1/namespaces/bots/cronjobs/tradingbot-kronos to an
+    object.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self.services: dict[str, str] = {}  # an address in the cluster -> where it is here
+        self.services: dict[str, str] = {}  # address in the cluster -> address on this machine
         self.objects: dict[str, Object] = {}
-        self._pods: dict[str, subprocess.Popen[bytes]] = {}  # by the pod's path
+        self._pods: dict[str, subprocess.Popen[bytes]] = {}  # by path of the pod
         self.closing = threading.Event()
         self._lock = threading.RLock()
         self._server = Server(("127.0.0.1", 0), partial(ClusterHandler, self))
@@ -61,24 +62,24 @@ class Cluster:
             process.wait()
 
     def names(self, plural: str) -> list[str]:
-        """Of all objects of a kind."""
+        """Return the names of all objects of a kind."""
         paths = [path.rsplit("/", 2) for path in self.objects]
         return sorted(name for _, kind, name in paths if kind == plural)
 
     def wait(self, job: str) -> list[int]:
-        """The exit codes of a Job's pods, once all have ended."""
+        """Wait until all pods of a Job have ended; return their exit codes."""
         pods = [path for path in self._pods if path.rsplit("/", 1)[1].startswith(f"{job}-")]
         return [self._pods[path].wait(timeout=120) for path in pods]
 
     def secret(self, namespace: str, name: str, data: dict[str, str]) -> None:
-        """What `kubectl create secret generic` leaves."""
+        """Store a secret as `kubectl create secret generic` does."""
         coded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
         self._put(f"/api/v1/namespaces/{namespace}/secrets/{name}", {"data": coded})
 
-    # what the API does -------------------------------------------------------------------
+    # the API ------------------------------------------------------------------------------
 
     def find(self, path: str, selector: str) -> list[Object]:
-        """The objects below a path, with the labels of a selector such as a=b,c=d."""
+        """Return the objects below a path whose labels match a selector such as a=b,c=d."""
         wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
         with self._lock:
             below = [key for key in sorted(self.objects) if key.rpartition("/")[0] == path]
@@ -99,9 +100,9 @@ class Cluster:
             return self._current(path)
 
     def job(self, message: bytes) -> Object:
-        """What `kubectl create job --from` made of a CronJob, in protobuf.
+        """Create the Job that `kubectl create job --from` sends, in protobuf, for a CronJob.
 
-        Name and owner are read from it; the rest is the owner's template, and is looked up there.
+        Only name and owner are read from the message; the rest is copied from the owner's template.
         """
         [metadata] = map(fields, fields(message)[1])
         [owner] = map(fields, metadata[13])
@@ -171,7 +172,7 @@ class Cluster:
             )
 
     def _machine(self) -> dict[str, str]:
-        """What a container has from its image, and what Kubernetes adds."""
+        """Return the environment that the image and Kubernetes give a container."""
         return {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.folder),
@@ -213,7 +214,7 @@ class Cluster:
 
 
 def shell(cluster: Cluster, commands: str) -> str:
-    """Run commands as they stand in the docs, in the project's folder; their output together."""
+    """Run shell commands from the docs in the project's folder; return all output."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

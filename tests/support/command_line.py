@@ -1,4 +1,4 @@
-"""`kronosbot` as a process."""
+"""Run `kronosbot` as a process."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ from tests.support import commands
 
 
 def kronosbot(*arguments: str, folder: Path, **environ: str) -> CompletedProcess[str]:
-    """Run it in `folder` until it ends; stdout and stderr as text."""
+    """Run it in `folder` until it ends; return stdout and stderr as text."""
     return commands.run(
         "tradingbot.kronosbot", *arguments, cwd=folder, env={**os.environ, **environ}
     )

@@ -1,19 +1,20 @@
-"""`kronosbot`, `kronos_space` and the like as processes that start at once, by forking.
+"""Start `kronosbot`, `kronos_space` and other commands without import time, by forking.
 
-`python -m tradingbot.kronosbot` and `python -m kronos_space` each take two seconds, nearly all of
-them imports. A forked command is a process of its own, with its own arguments, environment, folder
-and output; it runs the same module as `__main__` and ends with the same status. The processes that
-are forked from have imported everything; they start when they are first needed, once for all
-workers, and end with the run of the tests.
+`python -m tradingbot.kronosbot` and `python -m kronos_space` each take two seconds, almost all of
+it imports. Here a fork server imports everything once and forks a process for each command. The
+forked process has its own arguments, environment, folder and output, runs the same module as
+`__main__` and ends with the same exit status. The fork servers start on first use, serve all
+pytest workers and end with the test run.
 
     done = run("tradingbot.kronosbot", "status", cwd=folder, env=os.environ)
     assert done.returncode == 0, done.stderr
 
-In the place of a module: a script's path, or "-c" before a program. `family` says what is imported:
-"bots" (tradingbot), "space" (kronos_space), or "libraries" (neither, nor huggingface_hub).
+Instead of a module, pass the path of a script, or "-c" followed by a program. `family` names the
+imports of the fork server: "bots" (tradingbot), "space" (kronos_space), or "libraries" (neither of
+them, and not huggingface_hub).
 
-What `run` starts is given a `sys.executable` that forks, too: a local Space takes no two seconds of
-imports either. `forked_python` is that, for commands of a shell.
+A command that `run` starts gets a `sys.executable` that forks too, so the local Space that it
+starts also skips its imports. `forked_python` provides the same for shell commands.
 """
 
 import atexit
@@ -40,10 +41,10 @@ from uuid import uuid4
 
 from tests.support import ROOT
 
-_in_place_of_python = False  # this process has the streams of a command
-LARGEST_ORDER = 1 << 17  # bytes: arguments and environment
+_in_place_of_python = False  # True in a forked process once it has the command's streams
+LARGEST_ORDER = 1 << 17  # maximum bytes of arguments and environment
 FORKED = ("kronos_space", "tradingbot.kronosbot", "tradingbot.kronostraderbot")
-OF_THE_BOTS = (  # what commands import, some of it only in their bodies
+OF_THE_BOTS = (  # imports of the commands, some of which are inside functions
     "alembic.command",
     "alembic.config",
     "yfinance",
@@ -60,7 +61,7 @@ OF_THE_BOTS = (  # what commands import, some of it only in their bodies
 
 
 class Command:
-    """A running command: as much of subprocess.Popen as the tests need."""
+    """A running command with the part of the subprocess.Popen interface that the tests need."""
 
     def __init__(self, module: str, answers: socket.socket) -> None:
         self._module = module
@@ -69,11 +70,11 @@ class Command:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The status; None while it runs."""
+        """Return the exit status, or None while the command runs."""
         return self._look(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """The status, once it has ended. Raises subprocess.TimeoutExpired."""
+        """Wait for the exit status. Raises subprocess.TimeoutExpired."""
         status = self._look(timeout)
         if status is None:
             raise subprocess.TimeoutExpired(self._module, timeout or 0.0)
@@ -101,7 +102,7 @@ class Command:
 
 
 class Piped(Command):
-    """A running command whose streams are pipes, with text."""
+    """A running command with text pipes as streams."""
 
     def __init__(
         self, module: str, answers: socket.socket, stdin: int, stdout: int, stderr: int
@@ -113,7 +114,7 @@ class Piped(Command):
         )
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Close stdin; what remains on stdout and stderr, once the command has ended."""
+        """Close stdin and return the remaining stdout and stderr once the command has ended."""
         with self.stdin, self.stdout, self.stderr, ThreadPoolExecutor(2) as pool:
             self.stdin.close()
             out, err = pool.submit(self.stdout.read), pool.submit(self.stderr.read)
@@ -132,7 +133,7 @@ def piped(
     env: Mapping[str, str],
     family: str | None = None,
 ) -> Piped:
-    """Start a command whose streams are pipes."""
+    """Start a command with pipes as streams."""
     ends = [os.pipe() for _ in range(3)]
     theirs = (ends[0][0], ends[1][1], ends[2][1])
     try:
@@ -158,7 +159,7 @@ def start(
     """Start `python -m module arguments`; the streams are file descriptors.
 
     Args:
-        python: What it starts processes of its own with, as sys.executable.
+        python: The command's sys.executable, with which it starts further processes.
     """
     order = _order(module, arguments, cwd, env, family, stdin, stdout, stderr, python)
     return Command(module, order)
@@ -175,7 +176,7 @@ def _order(
     stderr: int,
     python: str | Path = sys.executable,
 ) -> socket.socket:
-    """Have a process forked; its answers come from the socket."""
+    """Ask the fork server for a process; return the socket on which its status arrives."""
     order = {
         "module": module,
         "arguments": arguments,
@@ -196,9 +197,9 @@ def run(
     timeout: float = 120,
     family: str | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run `python -m module arguments` until it ends; stdout and stderr as text.
+    """Run `python -m module arguments` until it ends; return stdout and stderr as text.
 
-    Raises subprocess.TimeoutExpired, after killing it.
+    Raises subprocess.TimeoutExpired after killing the command.
     """
     with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = {"stdin": nothing.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
@@ -215,14 +216,15 @@ def run(
 
 
 def _family(module: str) -> str:
-    """Which of the processes that are forked from has imported what the module needs."""
+    """Return the name of the fork server that has imported what the module needs."""
     return "space" if module == "kronos_space" else "bots"
 
 
 def _connected(family: str) -> socket.socket:
-    """A connection to the process that is forked from, which is started when there is none."""
+    """Connect to the fork server; start it first if it does not run."""
     run, owner = _of_the_run()
-    address = f"\0kronos-tests-{run}-{family}"  # an abstract name: it ends with its process
+    # an abstract socket: its name disappears with the process
+    address = f"\0kronos-tests-{run}-{family}"
     ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     while True:
         with suppress(ConnectionRefusedError):
@@ -231,7 +233,7 @@ def _connected(family: str) -> socket.socket:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             try:
                 listener.bind(address)
-            except OSError:  # another worker is just about to listen
+            except OSError:  # another worker is about to listen
                 continue
             listener.listen(64)
             _start_server(family, listener, owner)
@@ -239,18 +241,18 @@ def _connected(family: str) -> socket.socket:
 
 @cache
 def _of_the_run() -> tuple[str, int]:
-    """A name for this run of the tests, all workers together, and the process it ends with."""
+    """Return a name shared by all workers of this test run, and the pid of its main process."""
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     return os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{owner}-{uuid4().hex}", owner
 
 
 def _start_server(family: str, listener: socket.socket, owner: int) -> None:
-    """Start the process that is forked from; it ends with the run of the tests."""
+    """Start the fork server, which ends with the test run."""
     python = (sys.executable, "-m", __name__, family, str(listener.fileno()), str(owner))
-    # a stream that it kept open would never end for its reader
+    # inherited streams stay closed: the fork server would keep the readers of a pipe waiting
     errors = subprocess.DEVNULL if _in_place_of_python else None
     subprocess.run(
-        ["setsid", "--fork", *python],  # nobody's child, and Ctrl-C is the tests' to handle
+        ["setsid", "--fork", *python],  # no parent process, and Ctrl-C reaches only the tests
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
@@ -263,7 +265,7 @@ def _start_server(family: str, listener: socket.socket, owner: int) -> None:
 
 @cache
 def forked_python(module: str = "") -> Path:
-    """A `python` that forks what it can, or a command that does so with one module."""
+    """Create a `python` that forks where possible, or such a command for one module."""
     folder = Path(mkdtemp(prefix="kronos-forked-"))
     atexit.register(rmtree, folder, ignore_errors=True)
     path = folder / "python"
@@ -273,7 +275,7 @@ def forked_python(module: str = "") -> Path:
         f"commands._of_the_run = lambda: {_of_the_run()!r}; "
         f"commands.fork_instead({sys.executable!r}, {str(python)!r}, {module!r})"
     )
-    # without site, a Python of the standard library alone starts in hundredths of a second
+    # without `site`, a Python with only the standard library starts in hundredths of a second
     command = shlex.join([sys.executable, "-SE", "-c", program])
     path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     path.chmod(0o755)
@@ -281,7 +283,7 @@ def forked_python(module: str = "") -> Path:
 
 
 def fork_instead(real: str, python: str, module: str) -> None:
-    """Be the command that this process's arguments ask for, forked; else the real Python."""
+    """Run the command of this process's arguments by forking, or else with the real Python."""
     global _in_place_of_python
     _in_place_of_python = True
     arguments = sys.argv[1:]
@@ -308,20 +310,20 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-# below: in the process that is forked from ------------------------------------------------
+# in the fork server -----------------------------------------------------------------------
 
 
 def _import_space() -> None:
     import torch
 
-    torch.set_num_threads(1)  # OpenMP's threads would not survive the fork
+    torch.set_num_threads(1)  # OpenMP threads do not survive a fork
     import uvicorn  # noqa: F401
 
     import kronos_space.app
     import kronos_space.server.connection  # noqa: F401
     from kronos_space.weights.checkpoint import load_checkpoint
 
-    load_checkpoint("kronos-nano")  # what it imports on the way stays
+    load_checkpoint("kronos-nano")  # loaded only for the modules that it imports
     slow = {"transformers", "sympy", "torch._dynamo", "torch.distributed.tensor"} & set(sys.modules)
     assert not slow, f"a Space imports {slow}: seconds of every start"
 
@@ -344,13 +346,13 @@ def _import_bots() -> None:
     from tradingbot.markets.calendar_library import widest_calendar
 
     for name in ("24/5", "24/7", "XNYS"):
-        widest_calendar(name)  # the library keeps them
+        widest_calendar(name)  # exchange_calendars caches them
     _compile_statements()
     assert "huggingface_hub" not in sys.modules, "it reads HF_ENDPOINT when it is imported"
 
 
 def _compile_statements() -> None:
-    """Compile what reads a database and the templates of the report; most of a command's time."""
+    """Compile SQL statements and report templates, which take most of a command's time."""
     from tests.support.records import Past
     from tests.support.schema import compiling_once
     from tradingbot.persistence import engine
@@ -367,12 +369,12 @@ def _compile_statements() -> None:
 
 
 def _serve(listener: socket.socket, owner: int) -> None:
-    """Fork a process for every connection, until the process `owner` has ended."""
+    """Fork a process for every connection until the process `owner` has ended."""
     import gc
     import select
 
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reap the children that wait for commands
     end = os.pidfd_open(owner)
     while end not in select.select([listener, end], [], [])[0]:
         caller, _ = listener.accept()
@@ -384,12 +386,13 @@ def _serve(listener: socket.socket, owner: int) -> None:
 
 
 def _attend(caller: socket.socket) -> None:
-    """Start the command, say its pid and then its status; end it when the caller is gone."""
+    """Start the command, send its pid and then its status; end it when the caller is gone."""
     import select
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as `nohup` does this one
+    # background jobs of a shell ignore SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` ignores SIGHUP
     order, streams, _, _ = socket.recv_fds(caller, LARGEST_ORDER, 3)
     if not order:
         os._exit(0)
@@ -397,7 +400,7 @@ def _attend(caller: socket.socket) -> None:
     if pid == 0:
         caller.close()
         _become(json.loads(order), streams)
-    for stream in streams:  # their reader waits for the command, not for this process
+    for stream in streams:  # close them here: their readers wait until the command closes them
         os.close(stream)
     with caller:
         caller.send(str(pid).encode())

@@ -1,8 +1,8 @@
-"""Images without Docker: buildah builds, podman runs, both with a storage of their own.
+"""Build and run images without Docker: buildah builds, podman runs, in a separate storage folder.
 
-The base is made here with debootstrap (Debian 12's Python is 3.11) and tagged as what the
-Dockerfiles ask for, so nothing is pulled. pip inside a build reaches what pip on this machine
-reaches: its settings are handed in for the build, and leave nothing in the image.
+debootstrap makes the base image (Debian 12 has Python 3.11). It gets the tag that the Dockerfiles
+name, so nothing is pulled. pip in a build uses this machine's pip settings; they are mounted for
+the build and do not remain in the image.
 """
 
 import configparser
@@ -19,18 +19,19 @@ from tempfile import TemporaryDirectory
 from tests.support import ROOT
 
 TOOLS = ("buildah", "podman", "runc", "debootstrap")
-BASE = "python:3.11-slim"  # what the Dockerfiles ask for by its digest
+BASE = "python:3.11-slim"  # the Dockerfiles name it by digest
 STORAGE = ROOT / "build" / "images"
 
 
 class Unable(Exception):
-    """Images cannot be built here; the text is one line that says why."""
+    """Images cannot be built on this machine; the message says why in one line."""
 
 
 def prepare(tools: tuple[str, ...] = TOOLS) -> None:
-    """Install the tools where they are missing, and make the base if they build on it.
+    """Install missing tools; make the base image if buildah is one of them.
 
-    Raises Unable.
+    Raises:
+        Unable: The tools are missing and cannot be installed.
     """
     if os.name != "posix" or os.geteuid() != 0:
         raise Unable("building images this way needs root: sudo make image-test")
@@ -47,7 +48,7 @@ def prepare(tools: tuple[str, ...] = TOOLS) -> None:
 
 
 def release() -> None:
-    """Remove what runs and unmount the storage, so that its folder can be deleted."""
+    """Remove all containers and unmount the storage, so that its folder can be deleted."""
     podman("rm", "--all", "--force")
     buildah("rm", "--all")
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
@@ -57,7 +58,7 @@ def release() -> None:
 
 
 def build(context: Path, tag: str, *, dockerfile: Path | None = None, **build_args: str) -> str:
-    """Build a Dockerfile, else the context's, on the base; returns what was said meanwhile."""
+    """Build `dockerfile`, by default the one in `context`, on the base; return the output."""
     with TemporaryDirectory() as folder:
         volumes = pip_settings(Path(folder, "pip.conf"))
         return buildah(
@@ -81,10 +82,10 @@ def podman(*arguments: str) -> str:
 
 
 def start(image: str, *options: str, command: tuple[str, ...] = (), network: str = "none") -> str:
-    """Start a container, with no network unless one is named; returns its id."""
+    """Start a container, without a network by default; return its id."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     limits = ("--ulimit", f"nofile={files}:{files}", "--ulimit", "nproc=4096:4096")
-    # podman would run the health check by systemd; the test asks for itself
+    # podman runs health checks through systemd; the test runs the check itself
     return podman(
         *("run", "--detach", "--no-healthcheck", "--network", network, *limits, *options),
         *(image, *command),
@@ -92,12 +93,12 @@ def start(image: str, *options: str, command: tuple[str, ...] = (), network: str
 
 
 def size(image: str) -> int:
-    """Bytes on disk, with the base."""
+    """Return the size on disk in bytes, base included."""
     return int(podman("image", "inspect", image, "--format", "{{.Size}}"))
 
 
 def torch_index(dockerfile: Path) -> str:
-    """The index that the Dockerfile takes PyTorch from, or '' where it cannot be reached."""
+    """Return the PyTorch index that the Dockerfile names, or "" if it is unreachable."""
     [url] = re.findall(r"^ARG TORCH_INDEX_URL=(\S+)$", dockerfile.read_text(), re.MULTILINE)
     try:
         urllib.request.urlopen(f"{url}/torch/", timeout=5).close()
@@ -115,7 +116,8 @@ def _run(*command: str) -> str:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         error = subprocess.CalledProcessError(done.returncode, command[0], done.stdout)
-        error.add_note(done.stdout[-3000:])  # else nobody would be shown it
+        # pytest shows notes, but not the output of a CalledProcessError
+        error.add_note(done.stdout[-3000:])
         raise error
     return done.stdout
 
@@ -127,7 +129,7 @@ def _make_base() -> None:
         root = Path(folder, "root")
         packages = "--include=python3,python3-pip,ca-certificates"
         _run("debootstrap", "--variant=minbase", packages, "bookworm", str(root))
-        # pip installs beside Debian's packages, as it does in the image that this stands for
+        # allow pip to install next to Debian's packages, as in the real base image
         next(root.glob("usr/lib/python3*/EXTERNALLY-MANAGED")).unlink()
         (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
         for cache in ("var/lib/apt/lists", "var/cache/apt"):
@@ -138,11 +140,11 @@ def _make_base() -> None:
 
 
 def pip_settings(path: Path) -> list[str]:
-    """Write this machine's pip settings to `path`; returns the volumes that a build needs."""
+    """Write this machine's pip settings to `path`; return the volumes that a build needs."""
     listed = _run(sys.executable, "-m", "pip", "config", "list")
     settings = configparser.RawConfigParser()
     settings.add_section("global")
-    # ":env:" comes first in the list, and wins in pip
+    # ":env:" is listed first but takes precedence, so it is written last
     for line in reversed(listed.splitlines()):
         key, _, value = line.partition("=")
         section, _, name = key.rpartition(".")
@@ -159,5 +161,5 @@ def pip_settings(path: Path) -> list[str]:
 
 
 def _mount(path: Path) -> Path:
-    """An index's files are next to its pages, so its parent is handed in."""
+    """Return the parent of an index folder, since the packages are next to the index pages."""
     return path.parent if path.name == "simple" else path

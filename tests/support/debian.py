@@ -1,4 +1,4 @@
-"""Debian packages that tests use, installed where we are root."""
+"""Install Debian packages that the tests use, when running as root."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def apt_install(*packages: str, purpose: str) -> None:
-    """Install them where we are root; else leave it to the user."""
+    """Install the packages when running as root; otherwise do nothing."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         return
     print(f"installing {', '.join(packages)} for {purpose}, once", flush=True)
@@ -20,9 +20,9 @@ def apt_install(*packages: str, purpose: str) -> None:
 
 
 def installed(find: Callable[[], object], package: str, *, purpose: str) -> int:
-    """Install `package` where `find` does not find its program; 1, told in a line, if it fails.
+    """Install `package` unless `find` succeeds; print one line and return 1 if that fails.
 
-    `find` raises FileNotFoundError, with the line, where there is none.
+    `find` raises FileNotFoundError with that line if the program is missing.
     """
     with suppress(FileNotFoundError):
         find()

@@ -1,4 +1,4 @@
-"""The documentation as text: its pages, and the blocks of code in them."""
+"""Read the documentation: its pages, and the code blocks in them."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tests.support import ROOT
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of code; `line` is that of its first line in the page, from 1."""
+    """A fenced code block; `line` is the page's line number of its first line."""
 
     page: str
     line: int
@@ -22,7 +22,7 @@ class Block:
 
 @cache
 def pages() -> dict[str, str]:
-    """Path in the project -> the Markdown. Of the Space the page that it shows on the Hub."""
+    """Return path -> Markdown of all pages, including the Space's page on the Hub."""
     paths = [
         ROOT / "README.md",
         ROOT / "kronos_space/README.md",
@@ -42,7 +42,7 @@ def blocks(language: str) -> list[Block]:
 
 
 def commands(block: Block) -> list[str]:
-    """Each command of a shell block, without comments, its lines joined."""
+    """Return the commands of a shell block, without comments and with continued lines joined."""
     joined = re.sub(r"\\\n\s*", "", block.text)
     lines = (re.sub(r"(^|\s)#.*$", "", line).strip() for line in joined.splitlines())
     return [line for line in lines if line]

@@ -1,4 +1,4 @@
-"""Yahoo Finance at the network's edge: the hosts that yfinance talks to, and their JSON."""
+"""Yahoo Finance without a network: Yahoo's JSON for the hosts that yfinance requests."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ COLUMNS = ["open", "high", "low", "close", "volume"]
 
 
 class FakeYahoo(requests.adapters.BaseAdapter):
-    """`chart` answers for candles with a status and a body; all else is a cookie and a crumb."""
+    """Answer chart requests by calling `chart`, and other requests with cookie and crumb."""
 
     def __init__(self, chart: Chart, *, latency: float = 0.0) -> None:
         super().__init__()
@@ -65,15 +65,17 @@ class FakeYahoo(requests.adapters.BaseAdapter):
 
 
 class Market:
-    """A chart that knows candles by ticker and answers, as Yahoo does, with those of the range.
+    """A chart that returns the candles of a ticker in the requested range, as Yahoo does.
 
-    candles: a frame of COLUMNS a ticker, indexed by the midnights of its sessions.
+    Args:
+        candles: Frames with COLUMNS by ticker, indexed by the midnights of the sessions.
     """
 
     def __init__(self, candles: Mapping[str, pd.DataFrame], zone: str = "America/New_York") -> None:
         self.candles = dict(candles)
         self.zone = zone
-        self.splits: dict[str, dict[datetime, tuple[int, int]]] = {}  # new shares for old ones
+        # (new shares, old shares) by day
+        self.splits: dict[str, dict[datetime, tuple[int, int]]] = {}
         self.refusing: Callable[[str], bool] = lambda ticker: False
 
     def __call__(self, request: requests.PreparedRequest) -> tuple[int, str]:
@@ -104,7 +106,7 @@ class Market:
 
 
 def candles(days: list[datetime], price: float = 100.0) -> pd.DataFrame:
-    """A bar a day, each a little higher."""
+    """Return one bar for each day, each slightly higher than the one before."""
     rows = [
         [price + i, price + i + 2, price + i - 2, price + i + 1, 5000.0 + i]
         for i in range(len(days))
@@ -117,7 +119,7 @@ def ticker_of(url: str) -> str:
 
 
 def opening(days: Iterable[datetime], zone: str, opens: str) -> list[int]:
-    """The instants, in seconds, at which these days' sessions open."""
+    """Return the opening times of these sessions as Unix seconds."""
     hour, minute = map(int, opens.split(":"))
     return [
         int(day.replace(hour=hour, minute=minute, tzinfo=ZoneInfo(zone)).timestamp())
@@ -133,7 +135,7 @@ def chart_json(
     unit: str = "1d",
     splits: Mapping[int, tuple[int, int]] | None = None,
 ) -> str:
-    """Yahoo's JSON of these bars, and of the splits among them; NaN is null."""
+    """Return Yahoo's JSON of these bars and of the splits between them; NaN becomes null."""
     columns = {
         name: [None if pd.isna(value) else value for value in bars[name].tolist()]
         for name in COLUMNS

@@ -1,4 +1,4 @@
-"""A model small enough to be trained in a test, candles for it, and what a verdict may be."""
+"""Material for fine-tuning tests: a tiny trainable model, candles, example comparisons."""
 
 import json
 from dataclasses import replace
@@ -64,7 +64,7 @@ def candles(symbol: str = "ABC", bars: int = 900, seed: int = 0) -> Series:
 
 
 def write_place(folder: Path, bars: int = 600, context: int = 64) -> None:
-    """Write candles of two tickers into candles/, and a small checkpoint into base/."""
+    """Write candles of two tickers to candles/, and a small checkpoint to base/."""
     (folder / "candles").mkdir()
     days = pd.date_range("2015-01-01", periods=bars)
     for number, symbol in enumerate(("AAA-USD", "BBB-USD")):

@@ -1,11 +1,11 @@
-"""Thousands of made-up requests to a real service: whatever is sent, it keeps to its document.
+"""Send thousands of generated requests to a real service and compare it with its OpenAPI document.
 
     make fuzz        or: python -m tests.support.fuzz --requests 5000 --seed 7
 
-Three kinds: what the OpenAPI document allows, what it does not, and candles as a market might print
-them. Fails on a server error, a status or a body that is not documented, wrong input that is
-accepted, and sensible candles that are refused. A few of them are part of the tests. With
-`--attack` it is tests.support.attack that runs.
+Three kinds: requests that the OpenAPI document allows, requests that it forbids, and plausible
+candles. A server error, an undocumented status or body, accepted wrong input and refused plausible
+candles are failures. The test suite runs a few of these requests. With `--attack`,
+tests.support.attack runs instead.
 """
 
 import argparse
@@ -42,7 +42,7 @@ KEPT = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# short histories, since a made-up one is rarely valid when it is long
+# short histories: a long random one is rarely valid
 BOUNDS = {
     "KRONOS_MIN_HISTORY": "2",
     "KRONOS_MAX_HISTORY": "8",
@@ -51,7 +51,7 @@ BOUNDS = {
     "KRONOS_MAX_BATCH": "3",
 }
 ALLOWED, FORBIDDEN, MARKET = "allowed", "forbidden", "market"
-# a GET has nothing to make up
+# GET requests have no input to generate
 KINDS = [
     ("GET", "/health", ALLOWED),
     ("GET", "/metrics", ALLOWED),
@@ -63,7 +63,7 @@ Seen = Callable[[str, str, int], object]  # called with method, path and status 
 
 
 def main() -> int:
-    """The exit status: 1 if an answer was not as it should be."""
+    """Run all kinds; return exit status 1 if an answer was wrong."""
     options = parser().parse_args()
     if options.attack:
         return attack.main()
@@ -82,7 +82,9 @@ def main() -> int:
                     seed=options.seed,
                     seen=lambda *what: counts.update([what]),
                 )
-            except Exception as failure:  # hypothesis' or schemathesis', with the request to repeat
+            except (
+                Exception
+            ) as failure:  # of hypothesis or schemathesis, with the request to repeat
                 failures.append(failure)
                 print(failure, *getattr(failure, "exceptions", ()), sep="\n", file=sys.stderr)
     print(f"\n{sum(counts.values())} requests")
@@ -102,8 +104,8 @@ def fuzz(
     seed: int,
     seen: Seen = lambda *what: None,
 ) -> None:
-    """Send `many` requests of a kind. Raises what schemathesis raises for a wrong answer."""
-    # a batch is fine even when each of its requests is refused
+    """Send `many` requests of a kind. Raises schemathesis's error for a wrong answer."""
+    # a batch succeeds even if each of its requests is refused
     strict = kind == FORBIDDEN and path == "/predict"
     checks = [*KEPT, negative_data_rejection] if strict else KEPT
 
@@ -136,7 +138,7 @@ def _cases(operation: Any, path: str, kind: str) -> st.SearchStrategy[schemathes
 
 @st.composite
 def market(draw: st.DrawFn) -> dict[str, Any]:
-    """A request that must be answered: sensible candles of any size, spacing and zone."""
+    """Draw a request that must succeed: plausible candles of any size, spacing and zone."""
     prices = st.floats(1e-2, 1e2)
     size = draw(st.sampled_from([1e-9, 1e-4, 1.0, 1e3, 1e9]))
     start = draw(st.datetimes(datetime(1980, 1, 1), datetime(2100, 1, 1)))

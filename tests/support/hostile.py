@@ -1,10 +1,10 @@
-"""Hostile answers of a Space and of a Hub, made up by the thousand and tried on the real clients.
+"""Generate thousands of hostile answers of a Space and of a Hub, and try them on the real clients.
 
     make fuzz FUZZ="--attack"
     python -m tests.support.hostile --space 2000 --hub 500 --seed 7
 
-None of them may raise anything but a KronosError of one line, keep a caller beyond its time-out, or
-leave a forecast that cannot be, be it an object or a row.
+Whatever the answer, a client may raise only a KronosError of one line, must return within its
+time-out, and must not produce an impossible forecast, neither as an object nor as a row.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from tradingbot.space.client import SpaceClient
 from tradingbot.space.hub import HubSpace
 from tradingbot.space.wire import SeriesRequest, prepare
 
-Piece = bytes | float  # to be sent, or seconds to wait
+Piece = bytes | float  # bytes to send, or seconds to wait
 Answer = Callable[[], Iterator[Piece]]
 
 QUICK = Timeouts(
@@ -53,11 +53,11 @@ QUICK = Timeouts(
     hub_pause_shown=0.02,
     hub_pause=0.1,
 )
-LATEST = 20.0  # seconds in which a call has ended, on the slowest machine
+LATEST = 20.0  # seconds after which a call has ended, even on the slowest machine
 
 
 class HostileServer(ThreadingTCPServer):
-    """Sends `answer` to whatever it is asked, however little HTTP that is."""
+    """A server that sends `answer` to every request, whether or not it is valid HTTP."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -78,7 +78,7 @@ class HostileServer(ThreadingTCPServer):
         self.server_close()
 
     def handle_error(self, *args: Any) -> None:
-        pass  # the caller hung up
+        pass  # the caller closed the connection
 
 
 class _Handler(StreamRequestHandler):
@@ -103,17 +103,17 @@ class _Handler(StreamRequestHandler):
                 self.server.sent += len(piece)
 
 
-# HTTP that is none ------------------------------------------------------------------------------
+# invalid HTTP -----------------------------------------------------------------------------------
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    """An answer as it should be."""
+    """Return a correct HTTP answer with this body."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "Connection: close"]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def dripping(data: bytes, pause: float = 0.02) -> Iterator[Piece]:
-    """`data` a byte at a time, and then for ever the last one."""
+    """Yield `data` a byte at a time, then its last byte for ever."""
     while True:
         yield data[:1]
         yield pause
@@ -121,7 +121,7 @@ def dripping(data: bytes, pause: float = 0.02) -> Iterator[Piece]:
 
 
 def endless(head: bytes, piece: bytes) -> Iterator[Piece]:
-    """`head`, and `piece` until the caller hangs up."""
+    """Yield `head`, then `piece` until the caller closes the connection."""
     yield head
     while True:
         yield piece
@@ -129,7 +129,7 @@ def endless(head: bytes, piece: bytes) -> Iterator[Piece]:
 
 @cache
 def bomb() -> bytes:
-    """A gigabyte of blanks, as 1 MB of gzip."""
+    """Return a gigabyte of blanks, compressed to 1 MB of gzip."""
     packer = zlib.compressobj(9, wbits=31)
     first, other = (
         packer.compress(b" " * 2**20) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2)
@@ -141,7 +141,7 @@ OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 def transports(good: bytes, elsewhere: str) -> dict[str, Answer]:
-    """What goes wrong below the JSON."""
+    """Return the faults below the JSON layer, by name."""
     whole = http(good)
     chunked = OPEN + b"Transfer-Encoding: chunked\r\n\r\n"
     packed = "Content-Encoding: gzip"
@@ -203,10 +203,10 @@ def _first(pieces: Iterator[Piece], number: int) -> Iterator[Piece]:
     return (piece for piece, _ in zip(pieces, range(number), strict=False))
 
 
-# what lasts until a time-out, by the beginning of its name
+# prefixes of the names of attacks that last until a time-out
 SLOW = ("drips", "says nothing", "endless 100", "endless trailers")
 
-# JSON that is wrong in its place ----------------------------------------------------------------
+# JSON with a wrong value ------------------------------------------------------------------------
 
 DEEP = 100_000
 LITERALS = [
@@ -227,7 +227,7 @@ MARK = "@@"
 
 
 def good_result(request: SeriesRequest) -> dict[str, Any]:
-    """The item of a Space that means well."""
+    """Return the result of a correct Space."""
     close = request.last_close
     return {
         "ok": True,
@@ -258,7 +258,7 @@ def good_result(request: SeriesRequest) -> dict[str, Any]:
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of everything in a JSON document, by keys and indices."""
+    """Return the path of every value in a JSON document, as keys and indices."""
     if path:
         yield path
     if isinstance(value, dict | list):
@@ -267,7 +267,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _any_place(rng: random.Random, document: Any) -> tuple[Any, ...]:
-    """Each field is as likely as the others, however often it is there."""
+    """Draw a path; each field is equally likely, however often it occurs."""
     fields: dict[str, list[tuple[Any, ...]]] = {}
     for path in places(document):
         names = [key for key in path if isinstance(key, str)]
@@ -276,7 +276,7 @@ def _any_place(rng: random.Random, document: Any) -> tuple[Any, ...]:
 
 
 def with_literal(document: dict[str, Any], path: tuple[Any, ...], literal: str) -> str:
-    """The document's JSON with `literal` in one place."""
+    """Return the document's JSON with `literal` in one place."""
     document = json.loads(json.dumps(document))
     _holder(document, path)[path[-1]] = MARK
     return json.dumps(document).replace(f'"{MARK}"', literal)
@@ -295,7 +295,7 @@ def _without(document: dict[str, Any], path: tuple[Any, ...]) -> str:
 
 
 def _twisted(rng: random.Random, result: dict[str, Any]) -> str:
-    """A forecast whose fields do not fit each other, or its question."""
+    """Draw a forecast whose fields contradict each other or the request."""
     result = json.loads(json.dumps(result))
     bars, bar = result["predictions"], rng.choice(result["predictions"])
     quantiles = bar["close_quantiles"]
@@ -328,7 +328,7 @@ def _twisted(rng: random.Random, result: dict[str, Any]) -> str:
 
 
 def _enveloped(rng: random.Random, items: list[str]) -> bytes:
-    """All results, but not as they were asked for."""
+    """Draw a batch answer whose results do not match the requests."""
     whole = f'{{"results":[{",".join(items)}]}}'
     return rng.choice(
         [
@@ -353,13 +353,13 @@ def _enveloped(rng: random.Random, items: list[str]) -> bytes:
 class Attack:
     name: str
     answer: Answer
-    victim: int | None = None  # the only one of the tickers that may fail; None: all may
+    victim: int | None = None  # the only ticker that may fail; None: all may fail
 
 
 def attack_of_a_space(
     rng: random.Random, requests: list[SeriesRequest], elsewhere: str, *, slow: bool = True
 ) -> Attack:
-    """What a Space answers to these requests."""
+    """Draw the answer of a Space to these requests."""
     results = [good_result(request) for request in requests]
     items = [json.dumps(result) for result in results]
     victim = rng.randrange(len(items))
@@ -378,7 +378,7 @@ def attack_of_a_space(
         "missing": lambda: _without(results[victim], where),
     }[kind]()
     body = f'{{"results":[{",".join(items)}]}}'.encode("utf-8", "surrogatepass")
-    # a string that does not end takes what follows with it; what is as long as a bomb is refused
+    # an unclosed string swallows what follows; a body as long as a bomb is refused
     spoils_all = literal in ("'", '"unterminated') and kind == "literal"
     name = f"{kind} {'.'.join(map(str, where))}={literal[:20]}"
     return Attack(name, lambda: iter([http(body)]), None if spoils_all else victim)
@@ -391,7 +391,7 @@ def _any_transport(rng: random.Random, body: bytes, elsewhere: str, slow: bool) 
     return Attack(name, made[name])
 
 
-# a Hub ------------------------------------------------------------------------------------------
+# the Hub ----------------------------------------------------------------------------------------
 
 RUNTIME = {
     "stage": "PAUSED",
@@ -415,7 +415,7 @@ WORDS = [
 
 
 def attack_of_a_hub(rng: random.Random, elsewhere: str, *, slow: bool = True) -> Attack:
-    """What a Hub answers to any call."""
+    """Draw the answer of a Hub to any call."""
     document = rng.choice([RUNTIME, INFO])
     kind = rng.choice(["literal", "refusal", "log", "http"])
     if kind == "http":
@@ -445,13 +445,13 @@ def attack_of_a_hub(rng: random.Random, elsewhere: str, *, slow: bool = True) ->
     return Attack(f"{kind} {status}", lambda: iter([http(words, f"{status} No", *headers)]))
 
 
-# the attacks, tried -----------------------------------------------------------------------------
+# run the attacks --------------------------------------------------------------------------------
 
-Tried = list[str]  # what should not have been
+Tried = list[str]  # descriptions of violations
 
 
 def try_space(number: int, seed: int, *, slow: bool = True) -> tuple[Counter[str], Tried]:
-    """Outcomes of `number` attacks of a Space, and all that went wrong."""
+    """Run `number` attacks of a Space; return their outcomes and all violations."""
     outcomes: Counter[str] = Counter()
     faults: Tried = []
     days = pd.bdate_range("2024-01-02", periods=40).as_unit("us")
@@ -502,7 +502,7 @@ def try_space(number: int, seed: int, *, slow: bool = True) -> tuple[Counter[str
 
 
 def _ask_about(client: SpaceClient) -> None:
-    """The other routes, to which the same is answered."""
+    """Call the other routes, which get the same answer."""
     for ask in (client.health, client.check_key, client.is_healthy):
         try:
             ask()
@@ -512,7 +512,7 @@ def _ask_about(client: SpaceClient) -> None:
 
 
 def fault_of(request: SeriesRequest, answer: Forecast | KronosError) -> str | None:
-    """What is wrong with an answer to `request`; None if it can be."""
+    """Return what is wrong with an answer to `request`, or None."""
     if isinstance(answer, KronosError):
         return _fault_of_text(answer)
     sane = {
@@ -544,7 +544,7 @@ def _fault_of_text(error: KronosError) -> str | None:
 
 
 def impossible_rows(database: str) -> list[Any]:
-    """Rows of kronos_predictions that no forecast has."""
+    """Return the rows of kronos_predictions that no forecast can have."""
     with get_db_session(database) as session:
         rows = session.execute(
             text(
@@ -560,7 +560,7 @@ def impossible_rows(database: str) -> list[Any]:
 
 
 def try_hub(number: int, seed: int, *, slow: bool = True) -> tuple[Counter[str], Tried]:
-    """Outcomes of `number` attacks of a Hub, and all that went wrong."""
+    """Run `number` attacks of a Hub; return their outcomes and all violations."""
     outcomes: Counter[str] = Counter()
     faults: Tried = []
     with HostileServer() as server, HostileServer() as elsewhere:
@@ -599,14 +599,15 @@ def try_hub(number: int, seed: int, *, slow: bool = True) -> tuple[Counter[str],
 
 
 def main() -> int:
-    """The exit status: 1 if an attack did harm."""
+    """Run the attacks; return exit status 1 if one did harm."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", type=int, default=2000, help="answers of a Space (%(default)s)")
     parser.add_argument("--hub", type=int, default=500, help="answers of a Hub (%(default)s)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    options, _ = parser.parse_known_args()  # `make fuzz FUZZ="--attack …"` has others too
+    # `make fuzz FUZZ="--attack …"` may also pass options of tests.support.fuzz
+    options, _ = parser.parse_known_args()
     print(f"seed {options.seed}", flush=True)
     harm = []
     for name, number, attacks in (

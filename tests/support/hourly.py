@@ -1,10 +1,10 @@
-"""Whether hourly targets are the next real bars, for every calendar of exchange_calendars.
+"""Check for every calendar of exchange_calendars that hourly targets are the next real bars.
 
-    python -m tests.support.hourly                    every calendar, 100 cuts each; some minutes
+    python -m tests.support.hourly                    every calendar, 100 cuts each; a few minutes
     python -m tests.support.hourly XNYS XTAE --cuts 1000
 
-The real hourly bars from 2015 to 2027 are cut at random, and the 48 next ones asked for. Each must
-be the exchange's: half days, pauses at noon, holidays and changes of clocks included.
+The real hourly bars from 2015 to 2027 are cut at random, and the next 48 bars are requested. Each
+must match the exchange, including half days, lunch breaks, holidays and clock changes.
 """
 
 import argparse
@@ -23,9 +23,9 @@ BEFORE, AHEAD = 300, 48
 
 
 def right(ticker: str, code: str, *, cuts: int, seed: int = 7) -> tuple[int, int]:
-    """How many of the targets after random cuts are right, and how many there are.
+    """Return how many targets after random cuts are right, and how many there are.
 
-    `ticker` is one of the calendar `code`.
+    `ticker` is traded on the calendar `code`.
     """
     bars = market(code).hourly_utc.wall
     random = np.random.default_rng(seed)
@@ -48,14 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["KRONOS_CALENDARS"] = str(file)
     good = total = 0
     for number, code in enumerate(options.codes):
-        if code == "24/5":  # the library's week is not that of currencies, which have a test
+        # its weekends differ from those of currencies, which have their own test
+        if code == "24/5":
             continue
         try:
             one = right(f"ALL{number}", code, cuts=options.cuts)
-        except (
-            ValueError,
-            NotImplementedError,
-        ) as error:  # some cannot be made with newer versions of pandas
+        except (ValueError, NotImplementedError) as error:
+            # some calendars fail with newer versions of pandas
             print(f"{code:8} cannot be made: {str(error)[:60]} …", flush=True)
             continue
         good, total = good + one[0], total + one[1]

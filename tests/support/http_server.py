@@ -1,4 +1,4 @@
-"""What the tests' servers share: how they listen, and how they answer a request."""
+"""The HTTP server and request handler that the tests' servers share."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Server(ThreadingHTTPServer):
-    """Listens on a free port of this machine, at `url`, with a thread for each connection."""
+    """A server on a free local port, at `url`, with one thread for each connection."""
 
     daemon_threads = True
 
@@ -25,16 +25,16 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that was killed, or does not wait any longer, is no error here."""
+        """Ignore callers that were killed or have stopped waiting."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps a connection open after an answer, and logs nothing."""
+    """A handler that keeps connections open after an answer and logs nothing."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms between its head and its body
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms between headers and body
 
     def read_body(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.command != "HEAD":
                 self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True  # the caller hung up
+            self.close_connection = True  # the caller closed the connection
 
     def send_json(self, status: int, content: Any) -> None:
         self.send_bytes(status, json.dumps(content).encode(), "application/json")

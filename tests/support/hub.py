@@ -1,9 +1,9 @@
-"""A Hub for tests: answers over HTTP as the Hugging Face Hub does, and runs its Space for real.
+"""A Hub for tests: answers over HTTP as the Hugging Face Hub does, and runs its Space as a process.
 
-The Space is a process. A restart leaves the old one answering for a moment, starts the new one
-after a delay and moves through the stages; a pause kills it; one whose process ends shows
-RUNTIME_ERROR. `hub.space_url` is the Space's public address: a proxy that answers 503 while no
-container runs. Faults are put in `hub.faults`.
+After a restart the old process answers for a moment longer, and the new one starts after a delay
+while the stage changes. A pause kills the process; if it ends by itself, the stage becomes
+RUNTIME_ERROR. `hub.space_url` is the Space's public address, a proxy that answers 503 while no
+container runs. Tests inject faults through `hub.faults`.
 """
 
 import http.client
@@ -26,7 +26,7 @@ from tradingbot.space.local import free_port
 
 __all__ = ["REPO", "TINY_SPACE", "TOKEN", "Container", "Fault", "Hub"]
 
-# A Space that is up within a tenth of a second: /health with a boot_id of its own, nothing else.
+# A Space that starts within a tenth of a second and has only /health, with a boot_id.
 TINY_SPACE = (
     sys.executable,
     "-c",
@@ -47,7 +47,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).
 
 
 class Container(Protocol):
-    """The process of a Space, as subprocess.Popen has it."""
+    """The process of a Space; the subset of subprocess.Popen that the Hub uses."""
 
     pid: int
 
@@ -57,12 +57,12 @@ class Container(Protocol):
 
 
 class Hub:
-    """`faults[action]` holds what the next calls of that action get; then `happens` is asked.
+    """A Hub with one Space. `faults[action]` lists the faults of the next calls of an action.
 
-    Actions of the API: restart, pause, runtime, logs, info; of the Space: health, metrics, batch.
-    `happens` is also told "batch sent" (the container has the request), "batch done" (it answered)
-    and "paused". `launch` starts a container on a port;
-    a real Space is `tests.support.space_server.launch`.
+    When the list of an action is empty, `happens` decides. Actions of the API: restart, pause,
+    runtime, logs, info; of the Space: health, metrics, batch. `happens` is also called with
+    "batch sent" (the container has the request), "batch done" (it has answered) and "paused".
+    `launch` starts a container on a port; `tests.support.space_server.launch` starts a real Space.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class Hub:
         self.environ = dict(environ)
         self.old_lingers = old_lingers
         self.private = private
-        self.patience = patience  # seconds; a caller's time-out is shorter
+        self.patience = patience  # seconds, longer than a caller's time-out
         self.happens = happens
         self.stage = "PAUSED"
-        self.ends_as = "RUNNING"  # the stage that a start leads to
+        self.ends_as = "RUNNING"  # the stage at the end of a start
         self.log = ["Traceback (most recent call last):\n", "MemoryError: the model is too large\n"]
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.calls: list[tuple[str, int]] = []  # of the API: action, status
-        self.space_calls: list[tuple[str, int]] = []  # of the Space
-        self.tokens: set[str | None] = set()  # every Authorization header that the Space got
+        self.space_calls: list[tuple[str, int]] = []  # of the Space: action, status
+        self.tokens: set[str | None] = set()  # every Authorization header that the Space received
         self.starts = 0
         self.container: Container | None = None
         self.port = 0
@@ -114,7 +114,7 @@ class Hub:
         return self.container is not None and self.container.poll() is None
 
     def runtime(self) -> dict[str, Any]:
-        """What the API tells about the Space."""
+        """The runtime of the Space, as the API reports it."""
         with self._lock:
             if self.stage == "RUNNING" and not self.running:
                 self.stage = "RUNTIME_ERROR"  # the process has ended by itself
@@ -126,7 +126,7 @@ class Hub:
         return [action for action, _ in self.calls]
 
     def start_now(self) -> None:
-        """The Space runs already, as if it had been woken by somebody else."""
+        """Start the Space immediately, as if another caller had started it before."""
         self._start()
         while self.boot_id() is None:
             time.sleep(0.02)
@@ -134,7 +134,7 @@ class Hub:
 
     @contextmanager
     def held(self, action: str) -> Iterator[threading.Event]:
-        """In this block nothing of `action` is answered. The event tells that one was asked."""
+        """Block answers to `action` in this context; set the event when a request arrives."""
         asked, go = threading.Event(), threading.Event()
 
         def hold(event: str) -> None:
@@ -156,7 +156,7 @@ class Hub:
             return None
         return json.loads(body)["boot_id"] if status == 200 else None
 
-    # what the API does -------------------------------------------------------------------
+    # the API -----------------------------------------------------------------------------
 
     def restart(self) -> None:
         with self._lock:
@@ -166,12 +166,12 @@ class Hub:
             self._restarts = [*(r for r in self._restarts if r.is_alive()), restart]
 
     def settle(self) -> None:
-        """Wait until nothing is on its way to be started any more."""
+        """Wait until no start is pending."""
         for restart in self._restarts:
             restart.join()
 
     def _restart(self, generation: int) -> None:
-        time.sleep(self.old_lingers)  # the stage is still the old one
+        time.sleep(self.old_lingers)  # until then the API reports the old stage
         with self._lock:
             if generation != self._generation:
                 return
@@ -215,7 +215,7 @@ class Hub:
     def proxy(
         self, method: str, path: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        """What the Space's public address answers."""
+        """Forward a request to the container, as the Space's public address does."""
         if not self.running:
             return 503, b"<html>This Space is paused</html>"
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)

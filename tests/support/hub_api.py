@@ -1,4 +1,4 @@
-"""The HTTP side of the Hub for tests: what a call to the API or to the Space gets."""
+"""The HTTP side of the Hub for tests: handles the calls to the API and to the Space."""
 
 import json
 import time
@@ -16,29 +16,29 @@ REPO = "someone/kronos-trading-api"
 TOKEN = "hf_test_token"
 API = f"/api/spaces/{REPO}"
 
-# What a call gets instead of its answer: a status, or
-#   "hang"     no answer within the caller's patience, and nothing is done
-#   "mute"     no answer either, yet it is done
-#   "late"     an error, yet it is done
-#   "deaf"     the usual answer, but nothing is done
-#   "garbage"  200, but nothing that makes sense
-#   "cut"      the connection ends without an answer
-#   "drip"     an answer that comes byte by byte, and nothing is done
-#   "endless"  one that does not end, and nothing is done
-# or a function that makes something else of the body.
+# A fault replaces the answer to a call. It is a status, or
+#   "hang"     no answer within the caller's time-out, and no effect
+#   "mute"     no answer, but the call takes effect
+#   "late"     an error, but the call takes effect
+#   "deaf"     the usual answer, but no effect
+#   "garbage"  200 with a meaningless body
+#   "cut"      the connection closes without an answer
+#   "drip"     an answer byte by byte, and no effect
+#   "endless"  an answer without end, and no effect
+# or a function that changes the body.
 Fault = int | str | Callable[[bytes], bytes]
 
 
 NO_ANSWER = ("hang", "cut", "drip", "endless")
-PIECES = 10_000  # 8 minutes, or 650 MB
+PIECES = 10_000  # lasts 8 minutes, or 650 MB
 
 
 class HubHandler(Handler):
-    """Answers as the Hub at /api, and for its Space at /space."""
+    """Handle requests to the Hub below /api, and to its Space below /space."""
 
     def __init__(self, hub: "Hub", *args: Any) -> None:
         self.hub = hub
-        super().__init__(*args)  # which answers
+        super().__init__(*args)  # handles the request
 
     def do_GET(self) -> None:
         if self.path.startswith("/space/"):
@@ -58,7 +58,7 @@ class HubHandler(Handler):
     def do_POST(self) -> None:
         if self.path.startswith("/space/"):
             return self._space()
-        path = urlsplit(self.path).path  # ?factory=true, too, is a restart
+        path = urlsplit(self.path).path  # without ?factory=true, which is also a restart
         action = path.rpartition("/")[2]
         if path not in (f"{API}/restart", f"{API}/pause"):
             return self._answer(action, 404, {"error": "no such Space"})
@@ -105,7 +105,7 @@ class HubHandler(Handler):
             self._go_on(fault == "drip")
 
     def _go_on(self, slowly: bool) -> None:
-        """Send parts of a body until the caller hangs up."""
+        """Send parts of a body until the caller closes the connection."""
         piece = b"1\r\n \r\n" if slowly else b"10000\r\n" + b" " * 65536 + b"\r\n"
         with suppress(OSError):
             self.send_response(200)

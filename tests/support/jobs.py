@@ -1,4 +1,4 @@
-"""The nightly job as a process, and what it left in the database."""
+"""Run the nightly job as a process and read its results from the database."""
 
 import os
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Done:
 
 
 def job_command(*arguments: str) -> list[str]:
-    """What a Python is given for the job."""
+    """Return the Python arguments that start the job."""
     return ["-m", KRONOSBOT, *arguments]
 
 
 def job(
     *arguments: str, folder: Path, timeout: float = 120, quick: bool = False, **environ: str
 ) -> Done:
-    """Run the job until it ends; `quick` measures its patience in tenths of seconds."""
+    """Run the job until it ends; `quick` shortens its time-outs to tenths of seconds."""
     module, command = ("tests.support.quick_job", ["run"]) if quick else (KRONOSBOT, [])
     done = commands.run(
         module, *command, *arguments, cwd=folder, env={**os.environ, **environ}, timeout=timeout

@@ -1,4 +1,4 @@
-"""The HTTP side of the Kubernetes API for tests: paths, streams and how its answers look."""
+"""The HTTP side of the Kubernetes API for tests: paths, streams and answer formats."""
 
 import json
 import time
@@ -32,16 +32,17 @@ VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
 
 class ClusterHandler(Handler):
-    """Answers as the API does."""
+    """Handle requests as the Kubernetes API does."""
 
     def __init__(self, cluster: "Cluster", *args: Any) -> None:
         self.cluster = cluster
-        super().__init__(*args)  # which answers
+        super().__init__(*args)  # handles the request
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        if url.path == "/openapi/v2":  # an empty protobuf: no schema, so nothing is validated
+        # an empty protobuf: without a schema, clients validate nothing
+        if url.path == "/openapi/v2":
             return self.send_bytes(200, b"", "application/octet-stream")
         if (answer := _discovery(url.path)) is not None:
             return self.send_json(200, answer)
@@ -62,7 +63,7 @@ class ClusterHandler(Handler):
     def do_POST(self) -> None:
         folder = urlsplit(self.path).path
         made = self._body()
-        if folder == "/api/v1/namespaces":  # there is every one
+        if folder == "/api/v1/namespaces":  # any namespace exists
             return self.send_json(201, {**made, "apiVersion": "v1", "kind": "Namespace"})
         self.send_json(201, self.cluster.create(f"{folder}/{made['metadata']['name']}", made))
         return None
@@ -72,7 +73,7 @@ class ClusterHandler(Handler):
         self.send_json(200, self.cluster.create(path, self._body()))
 
     def do_PATCH(self) -> None:
-        """Server-side apply, with one who applies: what is sent is what is wanted."""
+        """Apply an object (server-side apply); a single client means no conflicts."""
         self.do_PUT()
 
     def do_DELETE(self) -> None:
@@ -85,7 +86,8 @@ class ClusterHandler(Handler):
     def _body(self) -> Object:
         body = self.read_body()
         if body.startswith(PROTOBUF):
-            [message] = fields(body.removeprefix(PROTOBUF))[2]  # after its type
+            # field 2 is the message, after its type
+            [message] = fields(body.removeprefix(PROTOBUF))[2]
             return self.cluster.job(message) if "/jobs" in self.path else decoded(message)
         made: Object = yaml.safe_load(body)
         return made
@@ -94,7 +96,8 @@ class ClusterHandler(Handler):
         self._begin_stream("text/plain")
         with self.cluster.log(pod).open("rb") as log:
             while True:
-                ended = self.cluster.ended(pod)  # before reading: what it wrote last is read too
+                # check first, so that the last output is read as well
+                ended = self.cluster.ended(pod)
                 if lines := log.read():
                     self._chunk(lines)
                 elif ended:
@@ -104,7 +107,7 @@ class ClusterHandler(Handler):
         self._chunk(b"")
 
     def _watch(self, path: str, query: dict[str, str]) -> None:
-        """An event for what is there and whenever something changes, until nobody listens."""
+        """Stream an event for each existing object and each change until the client disconnects."""
         self._begin_stream("application/json")
         known: dict[str, Object] = {}
         while not self.cluster.closing.wait(0.02):
@@ -114,7 +117,7 @@ class ClusterHandler(Handler):
                     self._event("MODIFIED" if name in known else "ADDED", one)
             for name in known.keys() - now.keys():
                 self._event("DELETED", known[name])
-            if query.pop("sendInitialEvents", None):  # that was all of them
+            if query.pop("sendInitialEvents", None):  # marks the end of the existing objects
                 end = {"annotations": {"k8s.io/initial-events-end": "true"}}
                 api, kind = kind_of(path)
                 metadata = {"resourceVersion": "1", **end}
@@ -137,7 +140,7 @@ class ClusterHandler(Handler):
 
 
 def _discovery(path: str) -> Object | None:
-    """What the API has, or None for a path to an object."""
+    """Return the discovery document of a path, or None if the path names an object."""
     groups = [api for api in KINDS if "/" in api]
     match path.strip("/").split("/"):
         case ["version"]:
@@ -170,7 +173,7 @@ def _list(path: str, items: list[Object]) -> Object:
 
 
 def kind_of(path: str) -> tuple[str, str]:
-    """/apis/batch/v1/namespaces/bots/jobs… -> batch/v1, Job"""
+    """Return apiVersion and kind: /apis/batch/v1/namespaces/bots/jobs… -> batch/v1, Job"""
     root, _, rest = path.partition("/namespaces/")
     api = root.removeprefix("/apis/").removeprefix("/api/")
     return api, KINDS[api][rest.split("/")[1]]

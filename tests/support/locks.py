@@ -1,4 +1,4 @@
-"""Files of requirements with hashes, as pip reads them with --require-hashes."""
+"""Read requirement files with hashes, as pip does with --require-hashes."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,9 @@ ENTRY = re.compile(r"([\w.-]+)==([\w.+!-]+)((?: \\\n {4}--hash=sha256:[0-9a-f]{6
 
 
 def locked(file: Path) -> dict[str, str]:
-    """Package -> version. Nothing but entries with a hash and comments may stand in the file."""
+    """Return package -> version. Raises AssertionError for a line that is no hashed entry or
+    comment.
+    """
     text = "".join(
         line for line in file.read_text().splitlines(keepends=True) if not line.startswith("#")
     )
@@ -19,7 +21,7 @@ def locked(file: Path) -> dict[str, str]:
 
 
 def pinned(file: Path) -> dict[str, str]:
-    """Package -> version of a file without hashes."""
+    """Return package -> version of a file without hashes."""
     lines = [line for line in file.read_text().splitlines() if line and line[0] != "#"]
     parts = [line.partition("==") for line in lines]
     return {canonicalize_name(name): version.strip() for name, _, version in parts}

@@ -1,4 +1,4 @@
-"""Backtest files of made-up markets, whose volatility is known."""
+"""Backtest files of simulated markets with known volatility."""
 
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +17,8 @@ SETTINGS = {
     "top_p": "0.9",
 }  # fmt: skip
 DAYS = next_sessions("AAPL", datetime(2021, 1, 4), 400)
-FIRST = 300  # the first bar that is forecast from
-FACTOR = 1.02  # the tokenizer reads last closes two per cent too low
+FIRST = 300  # index of the first bar that is forecast
+FACTOR = 1.02  # the tokenizer reconstructs last closes two per cent too low
 SYMBOLS = ("AAPL", "IBM", "BTC-USD")
 
 

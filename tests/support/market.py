@@ -1,4 +1,4 @@
-"""A small market for bots: CSV files whose closes a test states, on real sessions."""
+"""A small market for bots: CSV files with given closes, on real sessions."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from tradingbot.settings import Settings
 
 
 class Market:
-    """Daily candles in `folder`, each file's last bar on the session `today`."""
+    """Daily candles in `folder`; the last bar of each file is on the session `today`."""
 
     def __init__(self, folder: Path, today: datetime = datetime(2024, 5, 15)) -> None:
         folder.mkdir(exist_ok=True)
@@ -30,9 +30,9 @@ class Market:
         return f"csv:{self.folder}"
 
     def write(self, symbol: str, closes: Sequence[float], *, today: datetime | None = None) -> None:
-        """One bar a session with these closes; it opens at the close before."""
+        """Write one bar a session with these closes; each bar opens at the previous close."""
         last = today or self.today
-        span = 2 * len(closes) + 10  # days, of which more than enough are sessions
+        span = 2 * len(closes) + 10  # calendar days, enough to contain a session for each close
         days = next_sessions(symbol, last - timedelta(days=span), span)
         days = [day for day in days if day <= last][-len(closes) :]
         assert days[-1] == last
@@ -47,10 +47,10 @@ class Market:
         return DataService(self.source, now=now, min_bars=1)
 
     def bot(self, kind: type[Bot], database: str, **options: Any) -> Any:
-        """A bot of this market and database, at 5 basis points.
+        """Return a bot on this market and database, with costs of 5 basis points.
 
-        It trades at once, at the newest close, so that one round shows what it does to the money;
-        `fill="open"` is what bots do by default.
+        It trades immediately at the newest close, so that the effect of a round is visible at once.
+        The default of bots is `fill="open"`.
         """
         options = {
             "fill": "close",
@@ -64,7 +64,7 @@ class Market:
 
 
 class Says(Bot):
-    """Answers what the test says: `answers={"AAPL": 1}`; 0 for the other tickers."""
+    """A bot with fixed signals, such as `answers={"AAPL": 1}`; 0 for other tickers."""
 
     def decisionFunction(self, row: Any) -> Any:
         return self.params["answers"].get(self.symbol, 0)
@@ -83,7 +83,7 @@ def made_up(
     made_at: datetime = datetime(2024, 5, 15, 22, 5),
     horizon: int = 5,
 ) -> Forecast:
-    """A forecast with the same numbers on each day."""
+    """Return a forecast with the same numbers on each day."""
     bars = [
         ForecastBar(
             step=step,
@@ -113,9 +113,10 @@ def made_up(
 
 
 def rises_and_falls(database: str) -> pd.DataFrame:
-    """The sample's bars, and forecasts of a rise on the 40th and 20th from the end, a fall between.
+    """Return the sample's bars and three forecasts: rises on the 40th and 20th last bar, a fall
+    between.
 
-    The fall is expected on the 30th.
+    The fall is forecast on the 30th last bar.
     """
     bars = DataService("sample").history("AAPL")
     moves = {-40: 1.02, -30: 0.98, -20: 1.02}

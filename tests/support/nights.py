@@ -1,4 +1,4 @@
-"""Nights of the real job on the sample, whose clock a longer horizon puts back by a session."""
+"""Run the real job on the sample for several nights."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.support.command_line import kronosbot
 
 
 def three_nights(folder: Path, *, space_url: str, database: str) -> None:
-    """Run kronosbot as of three sessions, one after the other; the outcomes are known."""
+    """Run kronosbot as of three consecutive sessions whose outcomes are known."""
     for horizon in ("8", "7", "6"):
         done = kronosbot(
             "run", "--source", "sample", "--samples", "20", "--horizon", horizon, folder=folder,

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's chat protocol and says what a test has written down."""
+"""A server with OpenAI's chat protocol that gives scripted answers."""
 
 import json
 import threading
@@ -11,12 +11,12 @@ from typing import Any
 
 
 def says(text: str) -> dict[str, Any]:
-    """An answer in words."""
+    """Return an answer with text."""
     return {"role": "assistant", "content": text}
 
 
 def calls(*tools: tuple[str, Any]) -> dict[str, Any]:
-    """An answer that calls tools: (name, arguments), text instead of arguments goes as it is."""
+    """Return an answer with tool calls (name, arguments); string arguments are sent unchanged."""
     return {
         "role": "assistant",
         "content": None,
@@ -36,7 +36,7 @@ def calls(*tools: tuple[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Raw:
-    """A body that is sent as it is, with status 200."""
+    """A body that is sent unchanged with status 200."""
 
     body: bytes | str
     content_type: str = "application/json"
@@ -47,7 +47,7 @@ class Raw:
 
 
 def completion(message: Any, finish_reason: str | None = "stop", **fields: Any) -> dict[str, Any]:
-    """A whole completion around one message."""
+    """Return a complete chat completion with one message."""
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -61,10 +61,10 @@ def completion(message: Any, finish_reason: str | None = "stop", **fields: Any) 
 
 @dataclass(frozen=True)
 class Stream:
-    """An answer in pieces: deltas, or events at which it waits."""
+    """An answer in pieces: deltas, or events for which the server waits before the next delta."""
 
     parts: Sequence[dict[str, Any] | threading.Event]
-    finish_reason: str | None = "stop"  # None: the connection ends without one
+    finish_reason: str | None = "stop"  # None: the connection ends without a finish reason
 
     def events(self) -> Iterator[str | threading.Event]:
         for part in self.parts:
@@ -86,12 +86,12 @@ class Stream:
 
 
 def streamed(*pieces: str | threading.Event) -> Stream:
-    """A text in pieces."""
+    """Return a streamed answer with this text, split into pieces."""
     return Stream([{"content": piece} if isinstance(piece, str) else piece for piece in pieces])
 
 
 class Asked:
-    """What was sent: `bodies`, and the keys that came along."""
+    """The requests that the server received: bodies and API keys."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -105,10 +105,10 @@ Answer = dict[str, Any] | int | threading.Event | Raw | Stream
 def openai_server(
     *answers: Answer,
 ) -> Iterator[tuple[str, Asked]]:
-    """The base URL, and what is asked. A number is an answer with that status; the last repeats.
+    """Run the server; yield its base URL and the requests. The last answer repeats.
 
-    At an event it says nothing until that is set. As the real one it refuses a conversation in
-    which a called tool has no result.
+    An integer is an answer with that status. At an event the server waits until the event is set.
+    Like OpenAI, it refuses a conversation in which a tool call has no result.
     """
     asked = Asked()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, list(answers), asked))
@@ -149,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self, answer: Stream) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()  # HTTP/1.0: the end of the connection is the end of the body
+        self.end_headers()  # HTTP/1.0: closing the connection ends the body
         for event in answer.events():
             if isinstance(event, threading.Event):
                 event.wait(30)

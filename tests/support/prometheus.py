@@ -1,4 +1,4 @@
-"""Debian's Prometheus and promtool: found, or installed by running this module."""
+"""Run Debian's Prometheus and promtool; run this module to install them."""
 
 import json
 import os
@@ -22,7 +22,11 @@ MISSING = "no prometheus for the tests of metrics: install Debian's (apt-get ins
 
 
 def program(name: str) -> str:
-    """prometheus or promtool; FileNotFoundError with the way out where there is none."""
+    """Return the path of prometheus or promtool.
+
+    Raises:
+        FileNotFoundError: With instructions, if it is missing.
+    """
     found = shutil.which(name)
     if found is None:
         raise FileNotFoundError(MISSING)
@@ -30,7 +34,7 @@ def program(name: str) -> str:
 
 
 def promtool(*arguments: str | Path, text: str = "") -> str:
-    """What it says; AssertionError with its words where it finds anything wrong."""
+    """Return promtool's output. Raises AssertionError with it if promtool finds a fault."""
     done = subprocess.run(
         [program("promtool"), *map(str, arguments)], input=text, capture_output=True, text=True
     )
@@ -49,7 +53,7 @@ class Prometheus:
     url: str
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """The series that an expression gives now."""
+        """Return the current series of an expression."""
         answer = requests.post(f"{self.url}/api/v1/query", data={"query": expression}, timeout=20)
         document = answer.json()
         assert document["status"] == "success", (expression, document)
@@ -59,7 +63,7 @@ class Prometheus:
     def wait_for(
         self, expression: str, done: Callable[[list[dict[str, Any]]], bool] = bool
     ) -> None:
-        """Until the expression gives what is waited for, a scrape later."""
+        """Poll an expression until `done` accepts its series."""
         deadline = time.monotonic() + 60
         while not done(found := self.query(expression)):
             assert time.monotonic() < deadline, (expression, found)
@@ -68,11 +72,11 @@ class Prometheus:
 
 @contextmanager
 def running_prometheus(scrape_configs: list[dict[str, Any]]) -> Iterator[Prometheus]:
-    """One that scrapes these every half second, or as they say."""
+    """Run a server that scrapes these targets, every half second by default."""
     port = free_port()
     with TemporaryDirectory(prefix="kronos-prometheus-") as folder:
         config = Path(folder, "prometheus.yml")
-        config.write_text(  # JSON is YAML
+        config.write_text(  # JSON is valid YAML
             json.dumps(
                 {"global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
                  "scrape_configs": scrape_configs}

@@ -1,6 +1,6 @@
-"""`python -m tradingbot.kronosbot` for somebody in a hurry: patience in tenths of seconds.
+"""Run `python -m tradingbot.kronosbot` with time-outs of tenths of seconds.
 
-Nothing else differs: the same command line, settings, output and exit codes.
+The command line, settings, output and exit codes are unchanged.
 """
 
 from tradingbot.kronosbot import main
@@ -34,7 +34,8 @@ HURRIED = Timeouts(
 
 if __name__ == "__main__":
     exit_on_signals()
-    from tradingbot.space import client  # only now: it takes long, and a signal may come meanwhile
+    # imported last: it takes long, and a signal may arrive meanwhile
+    from tradingbot.space import client
 
     assert client.BATCH_SERIES, "else its batches would stay as large as ever"
     client.BATCH_SERIES = 4

@@ -1,4 +1,4 @@
-"""A ledger with a past, made without a model: known candles, forecasts of a stated width."""
+"""A ledger with history, made without a model: known candles, forecasts of a given width."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import HistoricData, KronosForecast, RunLog
 
-VOLATILITY = 0.012  # of the closes, a session
+VOLATILITY = 0.012  # standard deviation of the closes' log returns per session
 Z = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
 LAST = datetime(2024, 5, 15)  # the newest session, a Wednesday
-NOW = datetime(2024, 5, 15, 22)  # New York has closed
+NOW = datetime(2024, 5, 15, 22)  # after the close in New York
 
 
 @dataclass(frozen=True)
 class Past:
-    """`sessions` nights of forecasts, the newest as of LAST, after enough bars for a random walk.
+    """Nights of forecasts for `sessions` sessions up to LAST, after enough bars for a random walk.
 
-    The model is right about the middle; its bands are `width` times as wide as they should be, and
-    those it gave `calibrated` times, where that is stated.
+    The model's medians are right. Its bands are `width` times as wide as they should be; where
+    `calibrated` is given, the published bands are that many times as wide.
     """
 
     symbols: Sequence[str]
@@ -100,7 +100,9 @@ class Past:
         }
 
     def store(self, url: str, *, candles: bool = True, source: str = "yahoo") -> "Past":
-        """Its forecasts, a run of the job, and the candles too, as that of `yahoo` leaves them."""
+        """Store the forecasts, a run of the job and the candles, as a night with `yahoo` leaves
+        them.
+        """
         with get_db_session(url) as session:
             for symbol in self.symbols:
                 session.execute(insert(KronosForecast), self.forecasts(symbol))

@@ -1,4 +1,4 @@
-"""The HTTP side of the Hub of repositories: what each call of huggingface_hub reads or changes."""
+"""The HTTP side of the repository Hub: what each call of huggingface_hub reads or changes."""
 
 import base64
 import hashlib
@@ -19,16 +19,16 @@ READ_TOKEN = "hf_read_token"
 
 
 class Repository:
-    """One Space or model on the Hub."""
+    """A Space or model on the Hub."""
 
     def __init__(self, *, private: bool = False) -> None:
         self.private = private
         self.files: dict[str, bytes] = {".gitattributes": b"*.safetensors filter=lfs\n"}
         self.variables: dict[str, str] = {}
-        self.secrets: dict[str, dict[str, str]] = {}  # value, description
+        self.secrets: dict[str, dict[str, str]] = {}  # name -> value, description
         self.commits = 0
-        self.revisions: dict[str, dict[str, bytes]] = {}  # the files after each commit
-        self.boots = 0  # a container's boot_id is the count of those before it
+        self.revisions: dict[str, dict[str, bytes]] = {}  # files after each commit
+        self.boots = 0  # number of container starts; also the boot_id
         self.stage = "NO_APP_FILE"
         self.next_stages: deque[str] = deque()
 
@@ -37,11 +37,11 @@ class Repository:
 
 
 class RepositoryHandler(Handler):
-    """Answers as the Hub at /api, and for the Spaces in /OWNER/NAME/health."""
+    """Handle requests to the Hub below /api, and to the Spaces at /OWNER/NAME/health."""
 
     def __init__(self, hub: "RepositoryHub", *args: Any) -> None:
         self.hub = hub
-        super().__init__(*args)  # which answers
+        super().__init__(*args)  # handles the request
 
     def do_GET(self) -> None:
         self._route("GET")
@@ -238,7 +238,7 @@ class RepositoryHandler(Handler):
             time.sleep(2)
             self.close_connection = True
         elif isinstance(fault, int):
-            taken = f"{self.hub.url}/me/taken"  # which a real 409 tells
+            taken = f"{self.hub.url}/me/taken"  # a real 409 names the taken repository
             self._answer(action, fault, {"error": "a fault of the test", "url": taken})
         elif token not in (TOKEN, READ_TOKEN):
             self._answer(action, 401, {"error": "Invalid credentials"})
@@ -258,7 +258,7 @@ class RepositoryHandler(Handler):
         self.send_bytes(status, json.dumps(content).encode(), "application/json", headers)
 
 
-# method, what follows the name, how much follows that -> action, and what does it
+# method, path after the name, number of further parts -> action, handler
 Calls = dict[tuple[str, str, int], tuple[str, Callable[[RepositoryHandler, Repository], Any]]]
 MODEL_CALLS: Calls = {
     ("GET", "", 0): ("info", RepositoryHandler._info),

@@ -1,8 +1,9 @@
-"""A Hub for tests of deploying: holds repositories of Spaces and models, settings and stages.
+"""A Hub for deployment tests, with repositories of Spaces and models, settings and stages.
 
-It speaks to the real huggingface_hub client: repositories are made, files come as git blobs or by
-LFS, a commit or a setting starts a build, which runs through the stages, and /space/health answers
-for the container that runs, with a boot_id of its own. Faults are put in `hub.faults`.
+It serves the real huggingface_hub client: it creates repositories and takes files as git blobs or
+through LFS. A commit or a setting starts a build that passes through the stages.
+/OWNER/NAME/health answers for the running container, with its boot_id. Tests inject faults through
+`hub.faults`.
 """
 
 import threading
@@ -19,21 +20,21 @@ BUILD = ("BUILDING", "APP_STARTING", "RUNNING")
 
 
 class RepositoryHub:
-    """`faults[action]` holds what the next calls of that action get: a status, or "hang".
+    """A Hub. `faults[action]` lists the faults of the next calls of an action: a status, or "hang".
 
-    `calls` has an entry for every call: action and status. Actions: whoami, info, create, settings,
+    `calls` records action and status of every call. Actions: whoami, info, create, settings,
     variables, secrets, add-variable, add-secret, commit, restart, runtime, logs, resolve, …
     """
 
     def __init__(self, *, build: tuple[str, ...] = BUILD) -> None:
-        self.build = build  # the stages that every build goes through, one a look
+        self.build = build  # the stages of every build; each request for the runtime advances one
         self.log = [f"step {number}\n" for number in range(100)] + ["ERROR: no space left\n"]
         self.spaces: dict[str, Repository] = {}
         self.models: dict[str, Repository] = {}
         self.faults: dict[str, deque[int | str]] = defaultdict(deque)
         self.calls: list[tuple[str, int]] = []
         self.health_tokens: set[str | None] = set()
-        self.objects: dict[str, bytes] = {}  # LFS, by SHA-256
+        self.objects: dict[str, bytes] = {}  # LFS objects by SHA-256
         self.lock = threading.RLock()
         self._server = Server(("127.0.0.1", 0), partial(RepositoryHandler, self))
         self.url = self._server.url
@@ -54,16 +55,16 @@ class RepositoryHub:
         return [action for action, status in self.calls if action not in looks and status < 400]
 
     def starts(self, space: Repository) -> None:
-        """What a commit, a setting or a restart does to a Space that does not rest."""
+        """Start a build, as a commit, a setting or a restart does unless the Space is paused."""
         space.next_stages = deque(self.build)
 
     def look(self, space: Repository) -> str:
-        """The stage; a build progresses with every request."""
+        """Return the stage; each request advances a build by one."""
         if space.next_stages:
             stage = space.next_stages.popleft()
             if stage == "RUNNING":
                 space.boots += 1
             elif space.runs() and stage in ("BUILDING", "APP_STARTING"):
-                stage = f"RUNNING_{stage}"  # the old container answers still
+                stage = f"RUNNING_{stage}"  # the old container still answers
             space.stage = stage
         return space.stage

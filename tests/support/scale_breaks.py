@@ -1,10 +1,10 @@
-"""How often breaks of scale are found, and real moves are taken for them.
+"""Measure how often breaks of scale are found, and how often real moves are mistaken for them.
 
     python -m tests.support.scale_breaks csv:FOLDER    real daily candles, adjusted for splits
     python -m tests.support.scale_breaks sample
 
-Splits and changes of unit are put into the candles at random bars, and overnight moves with more
-trade and wider bars. Each is judged when its bar is the newest, and some bars later.
+Splits, changes of unit, and overnight moves with more volume and wider bars are put into the
+candles at random bars. Each case is judged when its bar is the newest, and some bars later.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from tradingbot.markets.scale_breaks import scale_breaks
 
 BEFORE = 150  # bars
 LATER = (0, 1, 5, 20)
-# New shares for an old one; pence and pounds change no volume
+# a split changes price and volume; a change from pence to pounds leaves the volume
 SPLITS = {
     "2:1": 2, "3:2": 3 / 2, "5:4": 5 / 4, "11:10": 11 / 10, "4:1": 4, "10:1": 10, "20:1": 20,
     "1:10": 1 / 10, "1:4": 1 / 4, "5:2": 5 / 2,
@@ -31,7 +31,7 @@ LOOKS = {"x 2": (2, 1), "x 4": (4, 1), "x 4, 3 wide": (4, 3), "x 10": (10, 1)}
 
 
 def candles(source: str) -> list[pd.DataFrame]:
-    """All daily candles of a source."""
+    """Return all daily candles of a source."""
     opened = open_source(source)
     span = datetime(1990, 1, 1), datetime(2100, 1, 1)
     frames = [clean(opened.fetch(symbol, "1d", *span))[0] for symbol in opened.symbols()]
@@ -39,14 +39,14 @@ def candles(source: str) -> list[pd.DataFrame]:
 
 
 def drawn(frames: Sequence[pd.DataFrame], random: np.random.Generator, later: int) -> pd.DataFrame:
-    """`BEFORE` bars, a bar drawn at random, and `later` ones."""
+    """Return `BEFORE` bars, a random bar, and the `later` bars after it."""
     frame = frames[random.integers(len(frames))]
     at = int(random.integers(BEFORE, len(frame) - later))
     return frame.iloc[at - BEFORE : at + 1 + later].copy()
 
 
 def split(frame: pd.DataFrame, ratio: float, *, of_shares: bool = True) -> pd.DataFrame:
-    """The bars before a split as they were traded."""
+    """Apply a split: rescale the bars before it to what was traded then."""
     frame.iloc[:BEFORE, :4] *= ratio
     if of_shares:
         frame.iloc[:BEFORE, 4] /= ratio
@@ -54,7 +54,7 @@ def split(frame: pd.DataFrame, ratio: float, *, of_shares: bool = True) -> pd.Da
 
 
 def moved(frame: pd.DataFrame, factor: float, trade: float, wider: float) -> pd.DataFrame:
-    """A move overnight that stays, with so many times the trade on its day and a wider bar."""
+    """Apply a lasting overnight move, with a wider bar and more volume on its day."""
     frame.iloc[BEFORE:, :4] *= factor
     frame.iloc[BEFORE, 4] *= trade
     around = frame["open"].iloc[BEFORE]
@@ -63,12 +63,12 @@ def moved(frame: pd.DataFrame, factor: float, trade: float, wider: float) -> pd.
 
 
 def is_broken(frame: pd.DataFrame) -> bool:
-    """Whether the drawn bar is taken for a break."""
+    """Return whether the drawn bar is classified as a break."""
     return BEFORE in [one.position for one in scale_breaks(frame)]
 
 
 def shares(frames: Sequence[pd.DataFrame], draws: int) -> pd.DataFrame:
-    """The share of cases that are refused, (case, bars later)."""
+    """Return the share of refused cases for each (case, bars later)."""
     rows: dict[str, list[float]] = {}
     for later in LATER:
         random = np.random.default_rng(5)
@@ -89,9 +89,10 @@ def shares(frames: Sequence[pd.DataFrame], draws: int) -> pd.DataFrame:
 
 
 def real_breaks(frames: Sequence[pd.DataFrame]) -> tuple[int, int]:
-    """How many real bars are taken for breaks, whole or as the newest one, and how many there are.
+    """Count the real bars classified as breaks, in whole series and as the newest bar, and all
+    bars.
 
-    A bar can be a break only where it opens far from the close before.
+    A bar can be a break only if it opens far from the previous close.
     """
     taken = total = 0
     for frame in frames:

@@ -1,13 +1,12 @@
-"""A new database at no cost: its schema at once, and its statements compiled once a worker.
+"""Create test databases fast: replay the schema, and compile each statement once a worker.
 
-What the migrations execute on an empty database is kept, and repeated.
+Alembic takes about 50 ms to create the schema, and half of all tests create a database. This module
+records the statements that the migrations execute on an empty database, and repeats them. A
+database with tables in it is upgraded by the migrations themselves, as is every database of a test
+with the marker `migrations`.
 
-Alembic takes some 50 ms for it, and half of all tests make a database. A database with tables in it
-is upgraded by the migrations themselves; so is every one where a test carries the marker
-`migrations`.
-
-SQLAlchemy compiles a statement once for each engine, and each test has an engine of its own.
-Engines of `compiling_once` share what was compiled.
+SQLAlchemy compiles statements for each engine, and each test creates an engine. Engines of
+`compiling_once` share the compiled statements.
 """
 
 from collections.abc import Callable
@@ -21,12 +20,12 @@ from tradingbot.persistence.schema import table_names, upgrade
 
 
 def compiling_once(create_engine: Callable[..., Engine]) -> Callable[..., Engine]:
-    """`create_engine`, for engines that share what they compile."""
+    """Wrap `create_engine` so that its engines share compiled statements."""
     return partial(create_engine, execution_options={"compiled_cache": _CompiledOnce()})
 
 
 class _CompiledOnce(dict[tuple[Any, ...], Any]):
-    """A `compiled_cache` for all engines of one driver: their dialects differ by identity alone."""
+    """A `compiled_cache` for all engines of one driver, whose dialects differ only by identity."""
 
     def get(self, key: tuple[Any, ...], default: Any = None) -> Any:
         return super().get(self._of_all(key), default)
@@ -40,11 +39,11 @@ class _CompiledOnce(dict[tuple[Any, ...], Any]):
         return (dialect.name, dialect.driver, *rest)
 
 
-_kept: dict[str, list[tuple[str, Any]]] = {}  # statements and their parameters, by dialect
+_kept: dict[str, list[tuple[str, Any]]] = {}  # dialect -> statements and their parameters
 
 
 def upgrade_at_once(connection: Connection) -> None:
-    """In the place of `tradingbot.persistence.schema.upgrade`: the same schema, sooner."""
+    """Create the same schema as `tradingbot.persistence.schema.upgrade`, faster."""
     dialect = connection.dialect.name
     if table_names(connection):
         upgrade(connection)

@@ -1,4 +1,4 @@
-"""A real `python -m kronos_space` for tests, with the bundled model, as a forked process.
+"""Run a real `python -m kronos_space` for tests, with the bundled model, as a forked process.
 
 with serving(tmp_path / "server.log", KRONOS_API_KEY="secret") as server:
     requests.get(f"{server.url}/health")
@@ -25,7 +25,7 @@ NANO = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
 
 
 class Process(Protocol):
-    """What a Space is to its test, forked or started by subprocess.Popen."""
+    """The process of a Space, forked or started by subprocess.Popen."""
 
     pid: int
 
@@ -37,7 +37,7 @@ class Process(Protocol):
 
 @dataclass
 class Server:
-    """A running service, which prints into a file that never fills up."""
+    """A running service that prints to a file; a file, unlike a pipe, never fills up."""
 
     process: Process
     log: Path
@@ -49,7 +49,7 @@ class Server:
         return host, int(port)
 
     def stop(self, sig: int = signal.SIGTERM) -> tuple[int, str]:
-        """Exit status, and all that was printed."""
+        """Stop the service; return its exit status and all its output."""
         self.process.send_signal(sig)
         return self.process.wait(timeout=120), self.log.read_text()
 
@@ -58,7 +58,7 @@ class Server:
 
 
 def spawn(log: Path, *arguments: str, command: Sequence[str] = (), **environ: str) -> Process:
-    """Start the service, or `python` with the arguments of `command` in its place."""
+    """Start the service, or `python` with the arguments in `command` instead."""
     env = {**os.environ, **NANO, **environ}
     arguments = ("--host", "127.0.0.1", *arguments)
     with log.open("w") as output, Path(os.devnull).open() as nothing:
@@ -71,7 +71,7 @@ def spawn(log: Path, *arguments: str, command: Sequence[str] = (), **environ: st
 
 
 def launch(port: int, environ: Mapping[str, str]) -> Process:
-    """A Space that will listen on `port`, and prints nothing; as a Hub starts its containers."""
+    """Start a Space on `port` without output, as a Hub starts its containers."""
     env = {"KRONOS_LOG_FORMAT": "text", **environ}
     return spawn(Path(os.devnull), "--port", str(port), **env)
 
@@ -80,7 +80,7 @@ def launch(port: int, environ: Mapping[str, str]) -> Process:
 def serving(
     log: Path, *arguments: str, command: Sequence[str] = (), **environ: str
 ) -> Iterator[Server]:
-    """The service on a free port, once it is ready; killed in the end, if it still runs."""
+    """Run the service on a free port; yield it when it is ready, and kill it at the end."""
     process = spawn(log, "--port", "0", *arguments, command=command, **environ)
     try:
         until(lambda: READY.search(log.read_text()) or process.poll() is not None)
@@ -100,7 +100,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def metric(url: str, name: str) -> float:
-    """A metric's value, by its name and labels as they are printed; 0 if it is not there."""
+    """Return a metric by its printed name and labels; 0 if it is missing."""
     for line in requests.get(f"{url}/metrics", timeout=10).text.splitlines():
         if line.startswith(f"{name} "):
             return float(line.rsplit(" ", 1)[1])

@@ -1,4 +1,4 @@
-"""How long `/health` takes, asked on new connections by a process of its own until stdin ends.
+"""Measure `/health` response times on new connections until stdin ends, as a separate process.
 
 python -m tests.support.watcher 127.0.0.1 7860     prints the seconds as JSON; null: no answer
 """
@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 
 
 def asked(host: str, port: int) -> float | None:
-    """The seconds that one answer took, if there was one."""
+    """Return the seconds that one answer took, or None without an answer."""
     began = time.monotonic()
     connection = HTTPConnection(host, port, timeout=30)
     try:
@@ -26,7 +26,7 @@ def asked(host: str, port: int) -> float | None:
 
 
 def main() -> None:
-    """Ask every 20 ms, at least once."""
+    """Send a request every 20 ms, at least one in all."""
     done = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
     host, port = sys.argv[1], int(sys.argv[2])
