@@ -1,4 +1,4 @@
-"""What becomes of a test that never ends: with pytest's settings as they are, but for the time."""
+"""A test that never ends is stopped; pytest's settings are real, except for a shorter time-out."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A real Space accepts intraday targets as wall times, and the client its answer."""
+"""A real Space accepts intraday targets as wall times, and the client accepts its answer."""
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from tradingbot.utils.core import KronosClient
 @pytest.mark.parametrize(
     ("symbol", "last", "first_ahead"),
     [
-        ("SPY", "2025-11-26 20:30", "2025-11-28 14:30"),  # over Thanksgiving
-        ("SPY", "2025-10-31 19:30", "2025-11-03 14:30"),  # over a change of clocks
-        ("7203.T", "2025-11-26 02:00", "2025-11-26 03:30"),  # over the pause at noon
+        ("SPY", "2025-11-26 20:30", "2025-11-28 14:30"),  # across Thanksgiving
+        ("SPY", "2025-10-31 19:30", "2025-11-03 14:30"),  # across a clock change
+        ("7203.T", "2025-11-26 02:00", "2025-11-26 03:30"),  # across the lunch break
     ],
 )
 def test_a_space_answers_for_the_exchanges_minutes(space_url, symbol, last, first_ahead):

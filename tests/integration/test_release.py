@@ -1,4 +1,4 @@
-"""`make release`: one version everywhere, a dated changelog, and a tag that fits both."""
+"""`make release`: one version in all files, a dated changelog, and a matching tag."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The files of version 0.1.0, in a repository of their own."""
+    """A git repository with the project's files at version 0.1.0."""
     for file, pattern in (release.SOURCE, *release.REPEATED):
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A database of the release before: this one upgrades it and keeps every row."""
+"""A database of the previous release is upgraded without losing a row."""
 
 import gzip
 from pathlib import Path
@@ -21,7 +21,7 @@ Row = tuple[tuple[str, str], ...]
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def old(request: pytest.FixtureRequest, tmp_path: Path, postgres_server: Postgres) -> str:
-    """The URL of a database as 0.1.0 left it."""
+    """The URL of a database as version 0.1.0 left it."""
     if request.param == "sqlite":
         file = tmp_path / "kronos.db"
         file.write_bytes(gzip.decompress((OLD / "0.1.0-sqlite.db.gz").read_bytes()))
@@ -33,7 +33,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path, postgres_server: Postgre
 
 
 def contents(url: str, columns: dict[str, list[str]] | None = None) -> dict[str, list[Row]]:
-    """Every row of every table; with `columns`, those of each table alone."""
+    """Return every row of every table, limited to `columns` where given."""
     address = make_url(url)
     if address.drivername == "postgresql":
         address = address.set(drivername="postgresql+psycopg2")

@@ -1,4 +1,4 @@
-"""`kronosbot backtest` as a person runs it: a process, a real Space, a file that grows."""
+"""`kronosbot backtest` as a process, with a real Space and a growing file."""
 
 import csv
 import http.client
@@ -32,7 +32,7 @@ def forecasts(file: Path) -> list[dict[str, str]]:
 
 
 def whole(file: Path) -> bool:
-    """Whether its last line is there to its end."""
+    """Return whether the last line is complete."""
     return file.read_bytes().endswith(b"\n")
 
 
@@ -43,7 +43,7 @@ def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
         "backtest", *QUICK, "--symbols", "AAPL,ZZZZ,IBM", "--windows", "10",
         folder=tmp_path, KRONOS_SPACE_URL=space_url,
     )  # fmt: skip
-    assert done.returncode == 1, done.stderr  # ZZZZ
+    assert done.returncode == 1, done.stderr  # because of ZZZZ
     assert {path.name for path in tmp_path.iterdir()} == {"backtest.csv", "backtest.closes.csv"}
     lines = done.stdout.splitlines()
     assert lines[2].startswith("1           20  too few: 20 of 30 that a figure needs")
@@ -64,7 +64,7 @@ def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
     )  # fmt: skip
     assert newest["revision"].startswith("sha256:")
     assert newest["revision"].endswith("+anchored")
-    assert newest["in_training"] == "yes"  # its days are those of the indices
+    assert newest["in_training"] == "yes"  # the days are in the training span of the indices
     assert float(newest["q05"]) <= float(newest["q50"]) <= float(newest["q95"])
     assert sum(len(one) for one in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40
 
@@ -78,7 +78,7 @@ def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
     assert first.returncode == 0, first.stderr
     before = (tmp_path / "backtest.csv").read_bytes()
 
-    nobody = {"KRONOS_SPACE_URL": "http://127.0.0.1:9"}  # nor is anybody asked
+    nobody = {"KRONOS_SPACE_URL": "http://127.0.0.1:9"}  # no server is called either
     again = kronosbot(*run, "--windows", "16", folder=tmp_path, **nobody)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "backtest.csv").read_bytes() == before
@@ -95,7 +95,7 @@ def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
 
 
 def test_what_was_trained_on_is_distinguished(tmp_path: Path, space_url: str) -> None:
-    days = next_sessions("MSFT", datetime(2014, 10, 1), 350)  # to February 2016
+    days = next_sessions("MSFT", datetime(2014, 10, 1), 350)  # up to February 2016
     closes = 100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, len(days))))
     rows = [f"{day:%Y-%m-%d},{c},{c},{c},{c},1" for day, c in zip(days, closes, strict=True)]
     (tmp_path / "MSFT.csv").write_text("\n".join(["date,open,high,low,close,volume", *rows]))
@@ -150,7 +150,7 @@ def test_an_interrupted_backtest_keeps_what_it_has_and_continues_with_the_rest(
     with relay(space_url, batches=2) as (url, held):
         env = {**os.environ, "KRONOS_SPACE_URL": url}
         process = commands.piped("tradingbot.kronosbot", *run, cwd=tmp_path, env=env)
-        assert held.wait(60)  # the third and last batch is not answered
+        assert held.wait(60)  # the third and last batch has no answer yet
         two = tmp_path / "backtest.csv"
         deadline = time.monotonic() + 60
         while not two.exists() or not whole(two) or len(forecasts(two)) < 64:
@@ -187,9 +187,10 @@ def test_a_space_that_goes_away_leaves_a_file_to_go_on_with(tmp_path: Path, spac
 def relay(
     space_url: str, *, batches: int, then: str = "hold"
 ) -> Iterator[tuple[str, threading.Event]]:
-    """The Space, of which only so many batches are answered; the others are held, or it is gone.
+    """A proxy to the Space that answers a limited number of batches; it then holds or closes
+    others.
 
-    The event tells that one more was asked for.
+    The event is set when another batch was requested.
     """
     port = urlsplit(space_url).port
     held, go = threading.Event(), threading.Event()
@@ -234,7 +235,7 @@ def relay(
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """The caller was killed."""
+            """Ignore the error of the killed caller."""
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

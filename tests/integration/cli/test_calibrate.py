@@ -1,4 +1,4 @@
-"""`kronosbot calibrate` on the file of a backtest, and a night that uses what it found."""
+"""`kronosbot calibrate` on the file of a backtest, and a night that uses the result."""
 
 from pathlib import Path
 from random import Random

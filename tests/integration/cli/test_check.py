@@ -1,4 +1,4 @@
-"""`kronosbot check` prints the judgement of candles and forecasts nothing."""
+"""`kronosbot check` prints the assessment of candles and makes no forecast."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`kronosbot export` as it is typed, over a database and a backtest's file."""
+"""`kronosbot export` from a database and from a backtest file."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ QUANTILES = [f"q{round(100 * level):02}" for level in QUANTILE_LEVELS]
 
 
 def export(*arguments: str, code: int = 0) -> str:
-    """What it prints on stdout; in this process, for the process is not the subject."""
+    """Return its output on stdout; it runs in this process, which is faster."""
     done = CliRunner().invoke(app, ["export", *arguments])
     assert done.exit_code == code, done.output
     return done.stdout if code == 0 else done.stderr

@@ -1,4 +1,4 @@
-"""What the command says to somebody who types it for the first time, or types it wrong."""
+"""The messages of the command for new users and for typing errors."""
 
 import re
 import sys
@@ -26,7 +26,7 @@ def test_every_help_fits_a_terminal_and_ends_in_an_example_that_is_a_command(
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert "\b" not in done.stdout
     if command in ("", "space", "export", "portfolio"):
-        assert "..." not in done.stdout  # no sentence is cut short
+        assert "..." not in done.stdout  # no sentence is truncated
     if command in ("space", "export", "portfolio"):
         return  # a group: its commands have the examples
     examples = re.findall(r"(?:Try it: |^ +)kronosbot (.*)", done.stdout, re.MULTILINE)

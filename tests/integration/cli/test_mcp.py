@@ -1,4 +1,4 @@
-"""`kronosbot mcp` as an assistant starts it: real processes, both transports, the SDK's client."""
+"""`kronosbot mcp` as an assistant starts it: processes, both transports, the SDK's client."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ def test_broken_messages_do_not_end_it_and_its_stdout_is_the_protocols_alone(
 def test_ctrl_c_ends_it_at_once_also_while_a_call_waits_for_the_space(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls and never answers
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never answers
         environ["KRONOS_SPACE_URL"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
         server = piped("tradingbot.kronosbot", "mcp", cwd=tmp_path, env={**os.environ, **environ})
         hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": _named("test")}
@@ -146,7 +146,7 @@ def test_a_person_who_starts_it_sees_what_it_waits_for(tmp_path: Path) -> None:
     os.close(writing)
     try:
         with open(reading, encoding="utf-8") as said:  # noqa: PTH123 - a descriptor
-            said.readline()  # that there is no database
+            said.readline()  # the line about the missing database
             assert said.readline().startswith("Waiting for an assistant on standard input: ")
             server.send_signal(signal.SIGINT)
             assert server.wait(60) == 130
@@ -179,7 +179,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
 def test_standard_streams_that_are_no_use_are_reported_in_a_line(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
-    program = f"import sys; sys.stdin = None; {MAIN}"  # closed by who started it
+    program = f"import sys; sys.stdin = None; {MAIN}"  # standard input closed by the parent process
     done = run("-c", program, cwd=tmp_path, env={**os.environ, **environ}, family="bots")
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
@@ -216,7 +216,7 @@ def test_without_a_database_it_says_so_and_continues(tmp_path: Path) -> None:
 
 @contextmanager
 def listening(folder: Path, environ: dict[str, str]) -> Iterator[tuple[str, Piped]]:
-    """Its address, and the process, which is killed at the end if it still runs."""
+    """Yield the server's address and process; kill the process at the end if necessary."""
     arguments = ["mcp", "--http", "--port", "0"]
     server = piped("tradingbot.kronosbot", *arguments, cwd=folder, env={**os.environ, **environ})
     try:
@@ -236,7 +236,7 @@ def tell(server: Piped, number: int, method: str, params: dict[str, Any] | None 
 
 
 def heard(server: Piped, number: int) -> dict[str, Any]:
-    """The answer of this number; what comes before it has none."""
+    """Return the answer with this id; skip messages without one."""
     answer: dict[str, Any] = json.loads(server.stdout.readline())
     assert answer.get("id") == number, answer
     return answer

@@ -18,7 +18,7 @@ THURSDAY = datetime(2024, 5, 16)
 
 @pytest.fixture
 def traded(tmp_path: Path, database: str) -> str:
-    """A bot that has bought AAPL at 100 and IBM at 50, and sold IBM at 60 a day later."""
+    """A database: a bot bought AAPL at 100 and IBM at 50, and sold IBM at 60 a day later."""
     market = Market(tmp_path / "candles")
     options: dict[str, Any] = {"name": "my-bot", "tickers": ["AAPL", "IBM"], "fill": "close"}
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0])

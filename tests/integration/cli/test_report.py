@@ -23,7 +23,7 @@ def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert html.startswith("<!doctype html>")
     assert html.rstrip().endswith("</html>")
-    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o644  # a web server reads it
+    assert (tmp_path / "report.html").stat().st_mode & 0o777 == 0o644  # readable by a web server
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""What `kronosbot run` tells machines: lines of JSON while it runs, one document at the end."""
+"""The machine-readable output of `kronosbot run`: JSON lines as it runs, then a document."""
 
 import json
 import os
@@ -30,7 +30,7 @@ PASSWORD = "quite-secret"
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """A JSON object a line, with the fields that every line has."""
+    """Parse one JSON object a line; check the fields that every line has."""
     found = [json.loads(line, parse_constant=_no_json) for line in text.splitlines()]
     for line in found:
         assert list(line)[:5] == ["time", "level", "event", "step", "message"]
@@ -43,7 +43,7 @@ def _no_json(name: str) -> None:
 
 
 def document(text: str) -> dict[str, Any]:
-    """The one document that stdout holds."""
+    """Parse stdout, which holds one JSON document."""
     [line] = text.splitlines()
     whole: dict[str, Any] = json.loads(line, parse_constant=_no_json)
     return whole

@@ -1,4 +1,4 @@
-"""`kronosbot score` as it is typed: a process, its exit code, its output."""
+"""`kronosbot score` as a process: exit code and output."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`kronosbot space status|wake|pause` as a person types them, against a Hub that runs a Space."""
+"""`kronosbot space status|wake|pause` against a test Hub that runs a Space."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def settings(hub: Hub, **more: str) -> dict[str, str]:
 
 
 def space(command: str, folder: Path, environ: dict[str, str]) -> tuple[int, list[str], list[str]]:
-    """The exit code, and the lines of stdout and stderr."""
+    """Run the command; return the exit code and the lines of stdout and stderr."""
     done = commands.run("tradingbot.kronosbot", "space", command, cwd=folder, env=environ)
     assert "Traceback" not in done.stderr, done.stderr
     assert TOKEN not in done.stdout + done.stderr
@@ -140,7 +140,7 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
     hub.ends_as = "APP_STARTING"
     environ = settings(hub, **HF_TOKEN, KRONOS_WAKE_TIMEOUT="600")
     process = commands.piped("tradingbot.kronosbot", "space", "wake", cwd=tmp_path, env=environ)
-    while hub.actions().count("runtime") < 4:  # it waits for the container
+    while hub.actions().count("runtime") < 4:  # until it waits for the container
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)

@@ -1,4 +1,4 @@
-"""`kronosbot status` as the operator's monitoring runs it: a process, its exit code, its output."""
+"""`kronosbot status` as monitoring runs it: a process, its exit code, its output."""
 
 import json
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""A night with several models: the champion's forecasts are served, all of them are kept."""
+"""A night with several models: the champion's forecasts are served, and all of them are stored."""
 
 import io
 import json
@@ -50,7 +50,7 @@ QUICK = Timeouts(space_backoff=0.01, space_connect=1.0)
 
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Space with kronos-nano, and the same under another name."""
+    """A Space with kronos-nano, and with a copy of it under another name."""
     folder = tmp_path_factory.mktemp("challengers")
     shutil.copytree(NANO, folder / "tuned")
     about = json.loads((NANO / "kronos.json").read_text())
@@ -132,7 +132,7 @@ def served(url: str) -> set[str]:
 
 
 def ledger(url: str) -> dict[tuple[str, bool], int]:
-    """Rows by model, and whether it was a challenger."""
+    """Return the number of rows by model and by whether it was a challenger."""
     with get_db_session(url) as session:
         rows = session.execute(select(KronosForecast.model_name, KronosForecast.challenger)).all()
     keys = [(model, challenger) for model, challenger in rows]

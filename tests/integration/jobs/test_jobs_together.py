@@ -1,4 +1,4 @@
-"""Several runs of the job at once: processes that share a database and a Space on the test Hub."""
+"""Several processes of the job at the same time, with a shared database and Space."""
 
 import os
 import threading
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 def test_a_second_run_says_who_is_at_work_and_leaves_all_to_it(
     tmp_path: Path, database: str
 ) -> None:
-    with Hub(old_lingers=600) as hub:  # the Space takes its time
+    with Hub(old_lingers=600) as hub:  # the Space starts slowly
         environ = of_hub(hub, database) | {"KRONOS_WAKE_TIMEOUT": "600"}
         first = start(tmp_path, environ)
         wait_until(lambda: "restart" in hub.actions())
@@ -73,7 +73,7 @@ def test_shards_share_the_tickers_and_the_space(
     tmp_path: Path, hub: Hub, postgres_url: str
 ) -> None:
     environ = {**of_hub(hub, postgres_url), "KRONOS_SHARDS": "2"}
-    both = threading.Barrier(2, timeout=60)  # else one may be through before the other begins
+    both = threading.Barrier(2, timeout=60)  # both start before either can finish
 
     def meet(event: str) -> None:
         if event == "batch":

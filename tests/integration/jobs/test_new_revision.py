@@ -1,4 +1,4 @@
-"""A model's weights change between two nights on a real Space: its own record begins again."""
+"""When the weights of a model change between two nights, the new revision starts a new record."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ QUICK = Timeouts(space_backoff=0.01, space_connect=1.0)
 
 
 def checkpoint(folder: Path, *, times: float) -> Path:
-    """kronos-nano under a name of its own, its first head's weights multiplied."""
+    """Write kronos-nano under another name, with its first head's weights multiplied."""
     shutil.copytree(NANO, folder)
     file = folder / "model" / "model.safetensors"
     weights = load_file(file)
@@ -53,7 +53,7 @@ def revision_at(url: str) -> str:
 
 
 def night(url: str, database: str, *, bars_left: int) -> RunSummary:
-    """The job as of the session that has so many later ones in the sample."""
+    """Run the job as of the session with `later` sessions after it in the sample."""
 
     @contextmanager
     def opener(_lock: Any, _log: Any) -> Iterator[SpaceClient]:

@@ -1,4 +1,4 @@
-"""The nightly job as the operator runs it: a process, its exit code, and what it leaves behind."""
+"""The nightly job as a process: its exit code and its results in the database."""
 
 import os
 import re
@@ -25,14 +25,14 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import KronosForecast
 from tradingbot.space.hub import ATTEMPTS
 
-SESSIONS = [  # of New York after Thursday 2013-02-21, where the sample's clock stands
+SESSIONS = [  # in New York after Thursday 2013-02-21, the as_of of the sample
     datetime(2013, 2, 22), datetime(2013, 2, 25), datetime(2013, 2, 26),
     datetime(2013, 2, 27), datetime(2013, 2, 28),
 ]  # fmt: skip
 
 
 def write_csv(folder: Path, symbol: str, closes: list[float], last: str = "2024-03-08") -> None:
-    """Daily candles that end on Friday `last`."""
+    """Write daily candles up to Friday, `last`."""
     folder.mkdir(exist_ok=True)
     start = datetime.fromisoformat(last).replace(year=datetime.fromisoformat(last).year - 2)
     days = [day for day in next_sessions(symbol, start, 740) if f"{day:%Y-%m-%d}" <= last]
@@ -43,7 +43,7 @@ def write_csv(folder: Path, symbol: str, closes: list[float], last: str = "2024-
     (folder / f"{symbol}.csv").write_text("\n".join(lines) + "\n")
 
 
-# a Space of its own -----------------------------------------------------------------------
+# a local Space ----------------------------------------------------------------------------
 
 
 def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second_adds_nothing(
@@ -70,7 +70,8 @@ def test_the_first_command_of_the_readme_forecasts_stores_and_shows_and_a_second
         "Stored   4 tickers (20 rows) now: kronos_predictions in sqlite:///kronos.db" in first.out
     )
     assert "kronos-nano" in first.out
-    shown = first.out.partition("mean close")[0].rpartition("\n")[0]  # below: sentences, whole
+    # only sentences follow, which must be complete
+    shown = first.out.partition("mean close")[0].rpartition("\n")[0]
     assert max(map(len, shown.splitlines())) <= 80
 
     second = job("run", "--local", "--source", "sample", folder=tmp_path, **offline)
@@ -131,7 +132,7 @@ def test_a_model_folder_without_weights_is_one_line(tmp_path: Path) -> None:
     assert str(tmp_path / "empty-model") in done.err.splitlines()[-1]
 
 
-# a Space that runs already ----------------------------------------------------------------
+# a running Space --------------------------------------------------------------------------
 
 
 def test_forecasts_go_to_postgres_for_the_tickers_of_the_bots(
@@ -167,7 +168,7 @@ def test_bad_tickers_fail_alone_each_with_its_reason(tmp_path: Path, space_url: 
     assert done.code == 0, done.err
     url = f"sqlite:///{tmp_path / 'kronos.db'}"
     days = {s: [r.target_date for r in rows(url) if r.symbol == s] for s in ("SPY", "BTC-USD")}
-    # Friday's forecast starts on Monday, but not where the market never closes
+    # a forecast from Friday starts on Monday, except for markets that never close
     assert [f"{day:%a %d}" for day in days["SPY"]] == [
         "Mon 11", "Tue 12", "Wed 13", "Thu 14", "Fri 15",
     ]  # fmt: skip
@@ -204,7 +205,7 @@ def test_a_dry_run_shows_and_stores_nothing(tmp_path: Path, space_url: str) -> N
     assert not list(tmp_path.iterdir())
 
 
-# nobody reads the report ------------------------------------------------------------------
+# the reader of the report is gone ---------------------------------------------------------
 
 
 def test_a_report_that_cannot_be_shown_does_not_change_what_the_run_was(

@@ -1,6 +1,6 @@
-"""A run was killed and its Space runs on; the next run ends before it wakes the Space.
+"""A killed run left its Space running, and the next run ends before it wakes the Space.
 
-However it ends, the Space is paused, or a message says that it may still be running.
+In each case the Space is paused, or a message says that it may still be running.
 """
 
 import json
@@ -35,11 +35,11 @@ Arrange = Callable[[Hub, str, ExitStack], object]
 
 @dataclass(frozen=True)
 class Way:
-    """A way to end before the wake; the sample's tickers, unless it says otherwise."""
+    """One way to end before the wake, with the sample's tickers by default."""
 
     name: str
     code: int
-    then: str  # paused, loud, or left: to others or to who wants it so
+    then: str  # paused, loud (a warning), or left running for another user
     arguments: list[str] = field(default_factory=lambda: SAMPLE)
     environ: dict[str, str] = field(default_factory=dict)
     arrange: Arrange = lambda hub, database, stack: None
@@ -54,14 +54,14 @@ def faults(count: int = 100, **planned: Any) -> Arrange:
 
 
 def held(name: str, *, works: bool) -> Arrange:
-    """Another run has this lock, and a row in run_logs if it works."""
+    """Hold the lock of another run; the run is also in run_logs if it works."""
 
     def arrange(hub: Hub, database: str, stack: ExitStack) -> None:
         init_db(database)
         assert stack.enter_context(open_lock(database, name)).try_exclusive()
         if works:
             begin_row(database)
-        else:  # else it might just be about to begin its row
+        else:  # without a row it looks like a run that is about to start
             for file in Path(database.removeprefix("sqlite:///")).parent.glob("*.lock"):
                 facts = json.loads(file.read_text())
                 file.write_text(json.dumps({**facts, "since": "2024-03-08T22:00:00+00:00"}))
@@ -75,7 +75,7 @@ def begin_row(database: str) -> RunLogWriter:
 
 
 def woken(hub: Hub, database: str, stack: ExitStack) -> None:
-    """A run has noted that it woke the Space, and was killed."""
+    """Create the run log of a killed run that woke the Space."""
     begin_row(database).note_woken(REPO, True)
 
 
@@ -160,7 +160,7 @@ def settings(environ: dict[str, str], folder: Path) -> Iterator[None]:
 
 
 def run(way: Way, hub: Hub, database: str, folder: Path, capsys: Any) -> tuple[int, str]:
-    """The command in this process; its exit code and what it told."""
+    """Run the command in this process; return its exit code and output."""
     arguments = way.arguments if way.arguments[:1] == ["run"] else ["run", *way.arguments]
     with ExitStack() as stack:
         stack.enter_context(settings({**of_hub(hub, database), **way.environ}, folder))

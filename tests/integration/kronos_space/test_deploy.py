@@ -1,4 +1,4 @@
-"""`kronos-space deploy` as a person runs it: a process, the real client, and a Hub over HTTP."""
+"""`kronos-space deploy` as a process, with the real client and a Hub over HTTP."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from tests.support.repository_hub import READ_TOKEN, TOKEN, Repository, Reposito
 FOLDER = Path(kronos_space.__file__).parent
 REPO = "me/kronos"
 SECRET = "s3cr3t-of-the-test"
-# A Hub that hangs shall not make the tests wait for half a minute.
-# And bots' machines, which have no torch and no web server, can deploy too.
+# Short time-outs, so that tests with a hanging Hub are fast.
+# The bots' machines have no torch and no web server, and can deploy too.
 QUICK = """
 import sys
 sys.modules |= dict.fromkeys(("torch", "transformers", "fastapi", "tradingbot"))
@@ -35,8 +35,8 @@ commands.main()
 @dataclass
 class Done:
     code: int
-    out: str  # standard output: the address and /health, or what would change
-    err: str  # standard error: what happens
+    out: str  # standard output: the address and /health, or the planned changes
+    err: str  # standard error: the progress
 
     @property
     def last(self) -> str:
@@ -59,7 +59,7 @@ def environment(hub: RepositoryHub, home: Path, **env: str) -> dict[str, str]:
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "KRONOS_"))
     }
     ours |= {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(home)}
-    return ours | {"HF_HUB_DISABLE_XET": "1"} | env  # LFS over HTTP, which the test Hub speaks
+    return ours | {"HF_HUB_DISABLE_XET": "1"} | env  # LFS over HTTP, which the test Hub supports
 
 
 def deploy(
@@ -230,7 +230,7 @@ def test_ctrl_c_while_it_waits_leaves_the_space_to_the_hub_and_ends_with_130(hom
     with RepositoryHub(build=("BUILDING",)) as hub:
         environ = environment(hub, home)
         process = piped("-c", QUICK, "deploy", REPO, env=environ, family="libraries")
-        said = [process.stdout.readline()]  # the address: the files are up
+        said = [process.stdout.readline()]  # the address appears when the upload is complete
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -285,7 +285,7 @@ def test_a_private_space_is_created_private_and_its_visitor_token_stays_with_the
     done = deploy(hub, home, "--private", "--timeout", "1")
 
     assert hub.spaces[REPO].private
-    assert done.code == 1  # the test Hub's address is not under hf.space, so no token is sent there
+    assert done.code == 1  # the test Hub's address is not under hf.space, so it gets no token
     assert hub.health_tokens == {None}
 
 
@@ -311,7 +311,7 @@ def test_a_public_space_is_made_private_when_asked(hub: RepositoryHub, home: Pat
 def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
     hub: RepositoryHub, home: Path, token: str, arguments: tuple[str, ...], says: str
 ) -> None:
-    # an empty token is in every text
+    # an empty token would occur in every text
     done = deploy(hub, home, *arguments, token=token or "\0", HF_TOKEN=token)
     assert done.code == 2
     assert says in done.last

@@ -1,4 +1,4 @@
-"""`kronos-space finetune`: from CSV files to a checkpoint with its verdict, by real Spaces."""
+"""`kronos-space finetune`: from CSV files to an evaluated checkpoint, with real Spaces."""
 
 import json
 import os
@@ -14,7 +14,8 @@ from tests.support.finetuning import write_place
 
 COMMAND = "kronos_space.deployment.commands"
 ENV = os.environ | {"KRONOS_THREADS": "1", "KRONOS_SAMPLES": "10"}
-run, piped = partial(run, family="space"), partial(piped, family="space")  # torch takes a second
+# importing torch takes a second
+run, piped = partial(run, family="space"), partial(piped, family="space")
 
 
 @pytest.fixture(scope="module")

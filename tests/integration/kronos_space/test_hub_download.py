@@ -1,8 +1,7 @@
-"""Published models come from the Hub at their pinned revision, checked, and only when asked for.
+"""Published models are downloaded at their pinned revision, verified, and only on request.
 
-The Hub is a local HTTP server that speaks its protocol; the client is the real one, in processes
-of its own, since it reads HF_ENDPOINT when it is imported. The weights are made up, so the
-catalogue's checksums are replaced by theirs.
+The Hub is a local HTTP server. The client is the real one, in separate processes because it reads
+HF_ENDPOINT at import. The weights are made up, so the tests replace the catalogue's checksums.
 """
 
 import hashlib
@@ -47,7 +46,7 @@ sys.exit(main(["kronos-mini"]))
 
 
 class Hub:
-    """Answers HEAD and GET of /{repo}/resolve/{revision}/{file}, as the Hub does."""
+    """Answer HEAD and GET of /{repo}/resolve/{revision}/{file}, as the Hub does."""
 
     def __init__(self, folder: Path) -> None:
         self.files = {
@@ -133,7 +132,8 @@ def test_a_published_model_is_downloaded_once_at_its_pinned_revision(
     assert "kronos-nano" not in output
     downloads = [path for path in hub.asked if path in hub.files]
     assert set(downloads) == set(hub.files)
-    assert len(downloads) == 2 * len(hub.files)  # a HEAD and a GET each; "auto" found them here
+    # one HEAD and one GET for each file; "auto" downloaded nothing
+    assert len(downloads) == 2 * len(hub.files)
 
 
 def test_a_file_with_another_checksum_is_refused(hub: Hub, tmp_path: Path, weights: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_file_with_another_checksum_is_refused(hub: Hub, tmp_path: Path, weigh
 def test_auto_takes_the_small_bundled_model_where_the_hub_cannot_be_reached_and_says_so(
     tmp_path: Path, weights: Path
 ) -> None:
-    nobody = "http://127.0.0.1:9"  # the discard port: refused at once
+    nobody = "http://127.0.0.1:9"  # the discard port: connections are refused
 
     output = load(nobody, tmp_path, weights, "auto")
 

@@ -1,4 +1,4 @@
-"""`/mcp` of a real service, asked by the SDK's own client and by callers that mean no good."""
+"""`/mcp` of a real service, called by the SDK's client and by hostile callers."""
 
 import asyncio
 import json
@@ -142,7 +142,7 @@ def test_a_caller_without_the_key_is_refused_before_anything_is_read(space: Serv
     ("status", "body", "headers"),
     [
         (403, b"{}", {"Origin": "http://evil.example"}),
-        (403, b"{}", {"Origin": "http://evil.example", "Host": "evil.example"}),  # rebound
+        (403, b"{}", {"Origin": "http://evil.example", "Host": "evil.example"}),  # DNS rebinding
         (403, b"{}", {"Origin": "null"}),
         (403, b"{}", {"Origin": "https://me-space.hf.space.evil.example"}),
         (400, b"{}", {"Origin": "http://localhost:6274"}),
@@ -250,7 +250,7 @@ def post(space: Server, body: bytes, headers: dict[str, str] | None = None) -> h
 
 
 def result_of(answer: httpx2.Response) -> Any:
-    """Whether it came as JSON or as an event."""
+    """Return the result from a JSON or an event-stream answer."""
     return json.loads(answer.text.partition("data: ")[2] or answer.text)["result"]
 
 

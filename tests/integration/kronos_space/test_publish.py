@@ -1,4 +1,4 @@
-"""`kronos-space publish`: a checkpoint onto the Hub and back from it, by the real client."""
+"""`kronos-space publish`: upload a checkpoint to the Hub and download it, with the real client."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from tests.support.commands import run
 from tests.support.finetuning import ABOUT, GOOD, POOR, tiny_model
 from tests.support.repository_hub import READ_TOKEN, TOKEN, Repository, RepositoryHub
 
-# of huggingface_hub's own upload of large files
+# from huggingface_hub's upload of large files
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 REPO = "me/tuned"
-NOBODY = "http://127.0.0.1:9"  # the discard port: refused at once
+NOBODY = "http://127.0.0.1:9"  # the discard port: connections are refused
 LOAD = """
 import sys
 from kronos_space.weights.checkpoint import CheckpointError, load_checkpoint
@@ -43,7 +43,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[RepositoryHub]:
 
 @pytest.fixture(scope="module")
 def poor(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint that is not better than its base."""
+    """A checkpoint that is no better than its base."""
     folder = tmp_path_factory.mktemp("publish") / "poor"
     write_checkpoint(folder, *tiny_model(), ABOUT)
     add_verdict(folder, in_words(POOR, "kronos-nano"))
@@ -96,7 +96,8 @@ def test_a_checkpoint_is_published_privately_and_loaded_by_its_revision(
     assert f"{REPO}@00000000 is not available from the Hub" in said
     assert "HF_TOKEN if it is private" in said
     assert load(hub.url, home, name, READ_TOKEN) == (0, load_checkpoint(str(good)).name)
-    assert load(NOBODY, home, name, "") == (0, load_checkpoint(str(good)).name)  # it is kept
+    # the cached copy is used
+    assert load(NOBODY, home, name, "") == (0, load_checkpoint(str(good)).name)
 
 
 def test_no_path_of_this_machine_and_no_other_file_is_published(
@@ -132,7 +133,7 @@ def test_a_second_run_changes_nothing_and_a_changed_card_is_a_new_revision(
     assert hub.changes() == ["commit"]
     assert third.stderr == "upload README.md\n"
     assert f"KRONOS_MODEL={REPO}@{2:040x}" in third.stdout
-    assert not hub.models[REPO].private  # as it was
+    assert not hub.models[REPO].private  # unchanged
 
 
 def test_what_is_not_better_is_published_by_force_alone(hub: RepositoryHub, poor: Path) -> None:

@@ -1,4 +1,4 @@
-"""The service as a process: starting, stopping, and many callers at once."""
+"""The service as a process: start, stop, and many simultaneous callers."""
 
 import json
 import signal
@@ -15,11 +15,11 @@ import requests
 from tests.support.candles import request
 from tests.support.space_server import metric, serving, spawn, until
 
-INTERPRETED = ("-m", "kronos_space")  # from a new interpreter, as a person starts it
+INTERPRETED = ("-m", "kronos_space")  # with a new interpreter
 
 
 def failed(log: Path, *arguments: str, **environ: str) -> tuple[int, str]:
-    """Exit status and output of a server that cannot start; most end before they import much."""
+    """Return exit status and output of a server that cannot start."""
     status = spawn(log, *arguments, command=INTERPRETED, **environ).wait(timeout=120)
     return status, log.read_text()
 
@@ -30,7 +30,7 @@ def log(tmp_path: Path) -> Path:
 
 
 def long_request(samples: int = 100) -> dict[str, object]:
-    """Work for the bundled model that takes half a second or so."""
+    """Return a request that takes the bundled model about half a second."""
     return request(horizon=100, samples=samples)
 
 
@@ -167,13 +167,13 @@ def test_health_answers_at_once_while_the_engine_is_busy(space_url: str) -> None
         assert work.result().status_code == 200
         assert metric(space_url, "kronos_engine_seconds_count") == done + 1
     assert len(took) > 3, "one that is held up is answered once, at the end"
-    # of most, not of all: one may be held up by what else the machine does
+    # for most, not all: a busy machine may delay one
     assert sorted(took)[len(took) * 3 // 4] < 0.25
 
 
 @contextmanager
 def busy(url: str) -> Iterator[None]:
-    """The engine has something else to do when this begins, so that what comes now must wait."""
+    """Keep the engine busy within this context, so that other requests must wait."""
     with ThreadPoolExecutor() as pool:
         work = pool.submit(requests.post, f"{url}/predict", json=long_request(256), timeout=60)
         until(lambda: metric(url, "kronos_running_series") == 1)
@@ -195,7 +195,7 @@ def test_small_requests_are_answered_while_another_caller_waits_for_all_he_may_s
             answer = requests.post(f"{server.url}/predict", json=request(), timeout=60)
             assert answer.status_code == 200
         assert not any(other.done() and other.result().status_code == 200 for other in others)
-        status, output = server.stop()  # what is under way is broken off after a second
+        status, output = server.stop()  # running work is interrupted after a second
         assert (status, "Traceback" in output) == (0, False)
         statuses = {other.result().status_code for other in others}
     assert statuses <= {429, 503}

@@ -1,6 +1,6 @@
-"""Callers that are slow, large, rude or gone hurt nobody else: a real process, less patient here.
+"""Slow, large, rude or vanished callers do not affect others: a real process with short time-outs.
 
-The process is the service itself; only its waiting times, which are for people, are cut short.
+Only the service's time-outs, which are meant for people, are shortened.
 """
 
 import json
@@ -42,7 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def caller(server: Server, *sent: bytes, buffer: int | None = None) -> Iterator[socket.socket]:
-    """A connection on which this was sent; it is shut with a reset, as when a process is killed."""
+    """A connection that has sent this; closing it sends a reset, as a killed process does."""
     with socket.socket() as connection:
         if buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -55,13 +55,13 @@ def caller(server: Server, *sent: bytes, buffer: int | None = None) -> Iterator[
 
 
 def post(path: str, body: Any, *, missing: int = 0) -> bytes:
-    """A request whose last `missing` bytes do not come."""
+    """Return a request without its last `missing` bytes."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return POST.format(path=path, length=len(content) + missing).encode() + content
 
 
 def everything(connection: socket.socket) -> bytes:
-    """What comes until the other side ends it."""
+    """Read until the server closes the connection."""
     received = bytearray()
     while part := connection.recv(65536):
         received += part
@@ -69,7 +69,7 @@ def everything(connection: socket.socket) -> bytes:
 
 
 def is_served(server: Server) -> None:
-    """Somebody else gets a forecast."""
+    """Check that another caller gets a forecast."""
     answer = requests.post(f"{server.url}/predict", json=request(ohlcv=bars(200)), timeout=120)
     assert answer.status_code == 200
 
@@ -136,7 +136,7 @@ def test_a_body_of_50_mb_is_refused_and_one_that_trickles_given_up(server: Serve
             except TimeoutError:
                 continue
         trickle.settimeout(10)
-        while not answer.endswith(b"}"):  # the head may come before the body
+        while not answer.endswith(b"}"):  # the headers may arrive before the body
             part = trickle.recv(65536)
             assert part, answer
             answer += part
@@ -148,7 +148,8 @@ def test_large_bodies_cannot_fill_the_memory_together(server: Server) -> None:
     large = post("/predict/batch", b" " * 2 * 2**20, missing=10)
     with ExitStack() as stack:
         callers = [stack.enter_context(caller(server, large)) for _ in range(3)]
-        [refused, *_], _, _ = select.select(callers, [], [], 30)  # whose share is the last straw
+        # the caller that exceeded the limit
+        [refused, *_], _, _ = select.select(callers, [], [], 30)
         answer = refused.recv(65536)
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 5\r\n" in answer.lower()
@@ -183,7 +184,7 @@ def test_a_caller_that_hangs_up_while_it_is_computed_is_given_up_at_once(server:
     with caller(server, post("/predict", long)):
         until(lambda: server.metric("kronos_running_series") == 1)
     until(lambda: server.metric(gone) == before + 1)
-    assert server.metric(calls) == computed  # still at it
+    assert server.metric(calls) == computed  # still computing
     is_served(server)
 
 
@@ -205,7 +206,7 @@ def test_an_answer_that_nobody_takes_is_thrown_away(server: Server) -> None:
     "sent",
     [
         b"hello\r\n\r\n",
-        b"GET /health HTTP/1.1\r\n\r\n",  # without a host
+        b"GET /health HTTP/1.1\r\n\r\n",  # without a Host header
         b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],

@@ -1,4 +1,4 @@
-"""What is uploaded to the Hub, by itself: the service starts from it, and weights are baked."""
+"""The files uploaded to the Hub suffice to start the service and to bake weights."""
 
 import re
 import shutil
@@ -13,12 +13,12 @@ from kronos_space.deployment.deploy import FOLDER, uploaded_files
 from tests.support.candles import request
 from tests.support.space_server import serving
 
-# -P: only the copy is on the path, not the folder that the tests run in
+# -P: only the copy is importable, not the current folder
 FROM_THE_COPY = ("-P", "-m", "kronos_space")
 
 
 def copy(files: Iterable[str], folder: Path) -> None:
-    """These files of kronos_space below `folder`, with a version that tells whose they are."""
+    """Copy these files of kronos_space to `folder`, with a version that identifies the copy."""
     for name in files:
         target = folder / "kronos_space" / name
         target.parent.mkdir(parents=True, exist_ok=True)

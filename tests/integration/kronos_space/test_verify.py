@@ -1,7 +1,6 @@
-"""`python -m kronos_space.verification.verify`: its verdicts, and what it says if it cannot judge.
+"""`python -m kronos_space.verification.verify`: results, and messages when it cannot compare.
 
-The reference is played by a recorded forecast of it, behind an interpreter that answers as the
-worker does.
+A recorded forecast replaces the reference; a fake interpreter returns it as the worker would.
 """
 
 import json
@@ -36,7 +35,7 @@ def ours() -> Answer:
 
 
 def an_environment(folder: Path, answer: dict[str, Any] | str) -> Path:
-    """One whose interpreter says that the reference is installed, and answers the same always."""
+    """Create a fake environment of the reference whose interpreter always gives the same answer."""
     (folder / "bin").mkdir()
     (folder / "answer").write_text(answer if isinstance(answer, str) else json.dumps(answer))
     python = folder / "bin" / "python"

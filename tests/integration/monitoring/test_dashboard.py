@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the real exporter after three nights: no panel stays empty."""
+"""A real Prometheus scrapes the real exporter after three nights: no dashboard panel is empty."""
 
 import json
 import os
@@ -23,7 +23,7 @@ KEY = "k3y-of-space"
 
 @pytest.fixture(scope="module")
 def exporter_url(tmp_path_factory: pytest.TempPathFactory, space_url: str) -> Iterator[str]:
-    """The exporter as the chart starts it, on a database of three nights."""
+    """The URL of the exporter, started as the chart does, on a database of three nights."""
     folder = tmp_path_factory.mktemp("nights")
     database = f"sqlite:///{folder / 'kronos.db'}"
     three_nights(folder, space_url=space_url, database=database)
@@ -42,7 +42,7 @@ def exporter_url(tmp_path_factory: pytest.TempPathFactory, space_url: str) -> It
 
 @pytest.fixture(scope="module")
 def prometheus(exporter_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """It scrapes the exporter, and a Space that wants a key."""
+    """A Prometheus that scrapes the exporter, and a Space with an API key."""
     log = tmp_path_factory.mktemp("space") / "server.log"
     with serving(log, KRONOS_API_KEY=KEY) as space:
         jobs = [
@@ -91,7 +91,7 @@ def test_what_the_nights_left_is_what_prometheus_knows(prometheus: Prometheus) -
 
 @pytest.fixture
 def gone(tmp_path: Path) -> Iterator[str]:
-    """An exporter whose database is away."""
+    """An exporter whose database is unavailable."""
     database = "postgresql://me:s3cret@127.0.0.1:9/kronos"
     process = commands.piped(
         "tradingbot.kronosbot", "exporter", "--port", "0", cwd=tmp_path,

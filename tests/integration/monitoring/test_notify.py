@@ -1,4 +1,4 @@
-"""Notifications of the real command: on a failure, on SIGTERM, and by hand."""
+"""Notifications of the real command: after a failure, after SIGTERM, and on request."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def test_a_run_that_fails_and_one_that_is_stopped_say_so(tmp_path: Path) -> None
             "tradingbot.kronosbot", "run", "--source", "sample", cwd=tmp_path,
             env={**os.environ, **settings},
         )  # fmt: skip
-        connection, _ = silent.accept()  # it waits for the Space by now
+        connection, _ = silent.accept()  # the run now waits for the Space
         with connection:
             running.terminate()
             _, err = running.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""`kronosbot status --format prometheus`, as a cron job beside node_exporter runs it."""
+"""`kronosbot status --format prometheus`, as a cron job runs it for node_exporter."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A Space on the Hub is woken, waited for and paused, over the real huggingface_hub client."""
+"""A Space on the Hub is woken, awaited and paused through the real huggingface_hub client."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ from tradingbot.space.lifecycle import running_space
 from tradingbot.space.local import free_port
 
 QUICK = Timeouts(hub_backoff=0.05)
-# For a Hub that hangs; one that is only slow, as the machine may be, is waited for.
+# Time-outs for a hanging Hub, long enough for a slow machine.
 IMPATIENT = replace(QUICK, hub_answer=0.5)
 
 
@@ -116,11 +116,12 @@ def test_a_signal_while_a_pause_is_tried_again_leaves_it_no_longer_than_kubernet
         pytest.raises(HubError, match="in 2 attempts"),
     ):
         space.pause(600)
-    assert time.monotonic() - began < 30  # the second attempt was to come after a minute
+    # without the deadline, the second attempt would start after a minute
+    assert time.monotonic() - began < 30
 
 
 def _kill_at(action: str, number: int) -> Callable[[str], None]:
-    """A signal comes while the Hub has this to do, before it answers."""
+    """Send a signal when the Hub receives this call, before it answers."""
 
     def happens(event: str) -> None:
         if event == action:
@@ -229,7 +230,7 @@ def test_an_error_stage_left_from_before_the_restart_is_not_this_start_s(
 def test_a_space_that_never_comes_up_is_given_up_at_the_deadline_and_paused(
     hub: Hub, client: KronosClient
 ) -> None:
-    hub.ends_as = "SOMETHING_NEW"  # unknown stages mean: not yet
+    hub.ends_as = "SOMETHING_NEW"  # an unknown stage counts as "not ready"
     with (
         pytest.raises(HubError, match=r"not up within 1 s \(KRONOS_WAKE_TIMEOUT\).*SOMETHING_NEW"),
         running_space(space_of(hub), client, timeout=1),
@@ -270,7 +271,7 @@ OWN_HOST = "someone-kronos.hf.space"
 
 @pytest.fixture
 def hub_of_the_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """HubSpaces that are made without an endpoint speak to the test Hub."""
+    """Connect HubSpaces without an endpoint to the test Hub."""
     original = HubSpace.__init__
 
     def init(self: HubSpace, repo: str, token: str, *, timeouts: Timeouts | None = None) -> None:
@@ -315,13 +316,14 @@ def test_describing_a_space_does_not_wait_for_ever_for_a_hub_that_hangs(hub: Hub
 
 
 class _To(HTTPAdapter):
-    """Brings what is meant for any host to one address."""
+    """Redirect requests for any host to one address."""
 
     def __init__(self, address: str) -> None:
         super().__init__()
         self._address = address
 
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
+    # type: ignore[override]
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         request.url = self._address + request.path_url
         return super().send(request, **options)
 

@@ -1,6 +1,6 @@
-"""Runs that share a Space: the first wakes it, the last pauses it, and nobody waits for ever.
+"""Runs that share a Space: the first wakes it, the last pauses it, and none waits for ever.
 
-Each run is a thread with a lock of its own, as a pod has; the locks know nothing of threads.
+Each run is a thread with its own lock, like a pod; the locks do not depend on threads.
 """
 
 import subprocess
@@ -35,7 +35,7 @@ LOCK = f"Space {REPO}"
 
 
 QUICK = Timeouts(hub_backoff=0.05)
-# For a Hub that hangs; one that is only slow, as the machine may be, is waited for.
+# Time-outs for a hanging Hub, long enough for a slow machine.
 IMPATIENT = replace(QUICK, hub_answer=0.5)
 
 
@@ -50,7 +50,7 @@ Stay = Callable[..., AbstractContextManager[Any]]
 
 @pytest.fixture
 def stay(hub: Hub, database: str) -> Stay:
-    """One run's use of the Space; gives its /health."""
+    """Use the Space as one run does; yield its /health."""
     numbers = count()
 
     @contextmanager
@@ -62,7 +62,7 @@ def stay(hub: Hub, database: str) -> Stay:
         lock: Lock | None = None,
         timeouts: Timeouts = QUICK,
     ) -> Any:
-        part = {"shard": f"{next(numbers)}/9"}  # of one shard there is one run
+        part = {"shard": f"{next(numbers)}/9"}  # only one run of a shard is allowed
         sessions = partial(get_db_session, database)
         log = RunLogWriter.begin(sessions, started_at=utcnow(), details=part)
         space = HubSpace(REPO, TOKEN, endpoint=hub.url, timeouts=timeouts)
@@ -130,7 +130,7 @@ def test_when_the_start_fails_nobody_waits_for_ever(hub: Hub, stay: Stay) -> Non
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(run, range(3)))
     assert len(errors) == 3
-    told_by_the_stage = "failed to start: BUILD_ERROR"  # and not by the deadline
+    told_by_the_stage = "failed to start: BUILD_ERROR"  # the stage shows it before the deadline
     assert all(told_by_the_stage in error for error in errors)
     assert (hub.running, hub.stage) == (False, "PAUSED")
 
@@ -147,7 +147,7 @@ time.sleep(60)
 
 @contextmanager
 def waking(database: str) -> Iterator[subprocess.Popen[str]]:
-    """Another process, which has the Space for itself and does not get on."""
+    """Start another process that holds the Space exclusively and makes no progress."""
     command = [sys.executable, "-c", HOLDER, database, LOCK]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -220,12 +220,12 @@ def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_the
     def say(line: str) -> None:
         said.append(line)
         if "the database restarted" in line:
-            other.renew()  # as when it stores its next batch
+            other.renew()  # as it does after each batch
 
     with open_lock(database, LOCK) as other:
         first = stay(say=say)
         first.__enter__()
-        # the row of `first` stays unfinished here, as that of a run that was killed does
+        # leave the row of `first` unfinished, as a killed run does
         with stay(lock=other, timeouts=replace(QUICK, space_lock_regained=0.1)):
             with get_db_session(database) as session:
                 session.execute(text(END_OTHER_SESSIONS))
@@ -280,14 +280,14 @@ def test_if_woken_asks_who_woke_the_space_whichever_run_ends_last(
 def test_if_woken_remembers_a_run_that_woke_the_space_and_was_killed(
     hub: Hub, stay: Stay, database: str
 ) -> None:
-    with stay(pause="never"):  # leaves it as a killed one does
+    with stay(pause="never"):  # leave the Space running, as a killed run does
         pass
     assert hub.running
     dispose_engines()
     with stay(pause="if-woken"):
         assert hub.starts == 2
     assert not hub.running
-    # paused by us, and then started by somebody else: it is theirs again
+    # we paused it and another user started it: it is theirs now
     hub.start_now()
     with stay(pause="if-woken"):
         pass
@@ -305,8 +305,8 @@ def test_the_deadline_holds_against_a_hub_that_hangs(hub: Hub, stay: Stay) -> No
         stay(timeout=0.7, timeouts=timeouts),
     ):
         pass
-    # each took the 0.5 s of a time-out: no third one has begun after the deadline, and one more
-    # look was taken whether the Space was left running
+    # each call took its time-out of 0.5 s: no third call started after the deadline; one more
+    # call checked whether the Space was still running
     assert set(hub.actions()) == {"runtime"}
     assert len(hub.calls) <= 3
 

@@ -1,4 +1,4 @@
-"""A local Space process: up for the block, gone after it, and clear about why it cannot."""
+"""A local Space process: it runs within the context, ends after it, and explains failures."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""The service in this process, with the bundled model: the cases need no server of their own."""
+"""Run the service in this process, with the bundled model, for tests without a server process."""
 
 from collections.abc import Iterator
 
@@ -18,6 +18,6 @@ def nano_checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="session")
 def client(nano_checkpoint: Checkpoint) -> Iterator[TestClient]:
-    """A client of one running service that the tests share."""
+    """A client of one running service, shared by the tests."""
     with TestClient(create_app(Settings(), checkpoint=nano_checkpoint)) as client:
         yield client

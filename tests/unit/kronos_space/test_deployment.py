@@ -1,4 +1,4 @@
-"""What a Hub answers to `kronos-space deploy` ends in time and in size, and is shown harmless."""
+"""Answers of the Hub to `kronos-space deploy` are limited in time and size, and shown safely."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def space(server: HostileServer) -> HubSpace:
 
 
 def said_by(ask: Callable[[], object]) -> str | None:
-    """The error's text, unless it is fine; None without an error."""
+    """Return the text of the error, checked for harmful characters; None without an error."""
     try:
         ask()
     except HubError as error:

@@ -1,4 +1,4 @@
-"""`kronos_space/` by itself is a Space repository: what its image needs is pinned and complete."""
+"""`kronos_space/` alone is a Space repository: its packages are pinned and complete."""
 
 import ast
 import os
@@ -33,7 +33,7 @@ PINNED = {
     if line and not line.startswith("#")
 }
 HUB_COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
-# Of PyTorch builds for a GPU; the CPU build that the image takes asks for none of them.
+# Dependencies of PyTorch's GPU builds; the image installs the CPU build, which has none of them.
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 
 
@@ -70,7 +70,7 @@ def test_what_a_running_space_never_needs_is_neither_uploaded_nor_in_the_image()
     assert left_out <= set((FOLDER / ".dockerignore").read_text().splitlines())
 
 
-# What people leave in a folder, and what only looks as if it belonged there.
+# Files that people leave in a folder, and files that only resemble ours.
 JUNK = (
     "id_rsa", "secrets.env", "kronos.db", ".env", ".git/config", "notes.py", "engine/local.py",
     "static/dump.csv", "checkpoints/mine/model.safetensors", "README.md~", "core", "Dockerfile.bak",
@@ -112,7 +112,7 @@ def test_nothing_is_uploaded_because_it_is_in_the_folder(
                 path.symlink_to(served / "engine")
             case "fifo":
                 os.mkfifo(path)
-    except OSError:  # there is such a file, or a file in the place of its folder
+    except OSError:  # the file exists, or a file has the name of its folder
         return
     try:
         assert uploaded_files(served).keys() == uploaded_files(FOLDER).keys()
@@ -189,13 +189,13 @@ def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
 
 
 def _modules(package: str) -> set[str]:
-    """What an installed package is imported as."""
+    """Return the module names of an installed package."""
     files = [file for file in distribution(package).files or [] if file.suffix == ".py"]
     return {file.parts[0].removesuffix(".py") for file in files}
 
 
 def _imports(path: Path) -> Iterator[str]:
-    """Top-level packages that importing this module imports; not what its functions import."""
+    """Return the top-level packages that a module imports, except inside functions."""
     for node in ast.parse(path.read_text()).body:
         match node:
             case ast.Import(names=names):

@@ -1,4 +1,4 @@
-"""What a request may be, and what is said about one that may not."""
+"""Validation of requests, and the messages about invalid ones."""
 
 from typing import Any
 

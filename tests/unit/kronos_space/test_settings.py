@@ -1,4 +1,4 @@
-"""What the environment may say."""
+"""The service's settings from environment variables."""
 
 import re
 from dataclasses import fields
@@ -21,7 +21,8 @@ def test_without_an_environment_the_defaults_of_the_contract_hold() -> None:
 def test_values_are_read_and_an_empty_one_counts_as_not_set() -> None:
     settings = Settings.from_env({"KRONOS_MAX_BATCH": " 12 ", "KRONOS_MODEL": ""})
     assert settings.max_batch == 12
-    assert Settings.from_env({"KRONOS_API_KEY": "\ufeffkey\r\n"}).api_key == "key"  # from a file
+    # read from a file
+    assert Settings.from_env({"KRONOS_API_KEY": "\ufeffkey\r\n"}).api_key == "key"
     assert settings.model == "kronos-mini"
 
 
@@ -64,7 +65,8 @@ def test_no_page_names_a_setting_of_the_space_that_there_is_not() -> None:
     known = {setting.metadata["env"] for setting in fields(Settings)} | {"KRONOS_BAKE"}
     folder = Path(kronos_space.__file__).parent
     code = [path for path in folder.rglob("*.py") if folder / "finetune" not in path.parents]
-    pages = [folder / "README.md", folder / "Dockerfile", *code]  # finetune has the job's settings
+    # finetune reads the job's settings
+    pages = [folder / "README.md", folder / "Dockerfile", *code]
     pages += [folder.parent / "docs" / name for name in ("api/space.md", "operations/deploying.md")]
     for path in pages:
         assert set(re.findall(r"\bKRONOS_[A-Z_]+\b", path.read_text())) <= known, path

@@ -1,4 +1,4 @@
-"""What `kronos-space` says to somebody who types it for the first time, or types it wrong."""
+"""The messages of `kronos-space` for new users and for typing errors."""
 
 import pytest
 from typer.testing import CliRunner

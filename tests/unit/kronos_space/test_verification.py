@@ -1,4 +1,4 @@
-"""The histories that the engine and the reference are compared on."""
+"""The histories on which the engine and the reference are compared."""
 
 from kronos_space.verification import verify
 from kronos_space.verification.cases import made_up
@@ -13,7 +13,7 @@ def test_the_cases_fit_the_models_context_and_vary_in_what_matters() -> None:
     assert {"volume" in case.history for case in cases} == {True, False}
     assert {case.name for case in cases} >= {"AAPL", "MSFT", "IBM"}
     for case in cases:
-        case.parsed()  # raises where a candle or a time is impossible
+        case.parsed()  # raises if a candle or a time is impossible
 
 
 def test_made_up_histories_depend_on_the_seed_only() -> None:

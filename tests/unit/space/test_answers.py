@@ -1,4 +1,4 @@
-"""What a Space answers is believed only where it can be, and fails its own ticker alone."""
+"""Impossible answers of a Space are rejected, and fail only their own ticker."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def answer(result: Any) -> Forecast | KronosError:
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    """The good result with another value in one place; "predictions.0.close", say."""
+    """Return the valid result with another value at a path, such as "predictions.0.close"."""
     result = good_result(REQUEST)
     *way, last = [int(part) if part.isdecimal() else part for part in path.split("/")]
     holder: Any = result
@@ -283,7 +283,7 @@ def test_health_is_believed_only_whole() -> None:
         read_health(b'{"status":"ok"}')
 
 
-# a server -------------------------------------------------------------------------------------
+# a test server --------------------------------------------------------------------------------
 
 
 def test_what_is_due_fits_into_the_largest_answer_several_times() -> None:

@@ -1,4 +1,4 @@
-"""The client of a Space alone, without one: what it is made of, and what cannot be sent."""
+"""The Space client without a Space: how requests are built, and which input cannot be sent."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.fixture
 def bars() -> pd.DataFrame:
-    """Forty sessions of a ticker whose price stays."""
+    """Return forty sessions with a constant price."""
     days = pd.bdate_range("2024-03-04", periods=40).as_unit("us")
     return pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], 100.0), days)
 
@@ -38,7 +38,7 @@ def test_without_an_address_there_is_no_client() -> None:
 
 
 def test_a_request_asks_for_the_next_sessions_of_the_ticker_s_exchange(bars: pd.DataFrame) -> None:
-    [request] = requests_of({"SPY": bars.iloc[:19]})  # up to Thursday; Good Friday is no session
+    [request] = requests_of({"SPY": bars.iloc[:19]})  # up to Thursday; Good Friday is a holiday
     assert [f"{day:%a %d %b}" for day in request.targets] == ["Mon 01 Apr", "Tue 02 Apr"]
     assert (request.symbol, request.horizon) == ("SPY", 2)
 

@@ -1,4 +1,4 @@
-"""What the Hub answers ends in time and in size, and its own words are shown."""
+"""Answers of the Hub are limited in time and size, and its error messages are shown."""
 
 import json
 import logging
@@ -70,7 +70,8 @@ def test_the_look_after_a_pause_has_no_more_time_than_the_pause_itself(
     server: HostileServer, space: HubSpace
 ) -> None:
     server.answer = lambda: iter([5.0])
-    late = space.until(time.monotonic() - ONE_CALL)  # a last call, begun in time, would be over
+    # a last call that starts in time would have ended by then
+    late = space.until(time.monotonic() - ONE_CALL)
     began = time.monotonic()
     with pytest.raises(HubError, match="it did not answer within"):
         late.stage()
@@ -153,7 +154,7 @@ def test_a_renamed_space_is_found_where_the_hub_says(
     assert f"Bearer {TOKEN}".encode() in server.heads[-1]
 
 
-# the Hub's words ----------------------------------------------------------------------------
+# error messages of the Hub ------------------------------------------------------------------
 
 QUOTA = "You have exceeded your quota of free Docker Spaces; upgrade to PRO"
 
@@ -201,7 +202,7 @@ def test_the_hub_s_words_are_one_short_line_wherever_they_stand(
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
-# what can never be sent ---------------------------------------------------------------------
+# settings that cannot be sent ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    huggingface_hub.close_session()  # made with another environment
+    huggingface_hub.close_session()  # it was created with another environment
     with pytest.raises(ConfigError) as wrong:
         HubSpace(REPO, TOKEN, endpoint=endpoint, timeouts=QUICK)
     assert says in str(wrong.value)

@@ -1,4 +1,4 @@
-"""What a Space logs, read line by line."""
+"""Parsing the log of a Space line by line."""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Time-outs of a Space are total, its answers are bounded, and what cannot be sent is a setting."""
+"""The client's time-outs are total, answers are limited in size, and unsendable settings are
+refused.
+"""
 
 import gzip
 import threading
@@ -134,7 +136,7 @@ def test_an_answer_through_a_proxy_is_bounded_too(
         client.health()
 
 
-# the machine's own settings ---------------------------------------------------------------------
+# settings of the machine ------------------------------------------------------------------------
 
 TOO_LONG = f"{'a' * 64}.example"
 WRONG = [
@@ -192,7 +194,7 @@ def test_a_header_that_cannot_be_sent_is_a_wrong_setting(server: HostileServer) 
 def test_predict_is_none_after_one_warning_where_nothing_can_be_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # away from the database that `make run` leaves
+    monkeypatch.chdir(tmp_path)  # `make run` leaves a database in the project's folder
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such.pem")
     days = pd.bdate_range("2024-01-02", periods=40).as_unit("us")
     bars = pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], 100.0), days)
@@ -207,13 +209,14 @@ def test_predict_is_none_after_one_warning_where_nothing_can_be_sent(
 
 
 class Odd(requests.Session):
-    """A session of the caller's that raises what no HTTP client should."""
+    """A caller's session that raises errors no HTTP client should raise."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
-    def request(self, *args: object, **options: object) -> requests.Response:  # type: ignore[override]
+    # type: ignore[override]
+    def request(self, *args: object, **options: object) -> requests.Response:
         raise self.error
 
 

@@ -1,4 +1,4 @@
-"""Attention over a cache equals attention of each path by itself, however paths are dealt."""
+"""Attention over a cache equals separate attention for each path, however the work is split."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ SERIES, HEADS, DIM = 2, 3, 8
 
 
 def of_one(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """q: (new, heads, dim), the newest of k, v: (bars, heads, dim) -> as q."""
+    """Attend one path. q: (new, heads, dim), the newest of k, v: (bars, heads, dim) -> as q."""
     new, bars = len(q), len(k)
     seen = torch.ones(new, bars, dtype=torch.bool).tril(bars - new)
     q, k, v = (x.transpose(0, 1) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=1.0).transpose(0, 1)
 
 
-@pytest.mark.parametrize("own_keys", [1, 7, 256])  # all paths apart, dealt into parts, together
+@pytest.mark.parametrize("own_keys", [1, 7, 256])  # each path alone, in parts, all together
 @pytest.mark.parametrize(("bars", "paths", "steps", "new"), [
     (5, 1, 1, 1), (5, 7, 3, 1), (20, 7, 3, 3), (1, 11, 4, 2), (40, 20, 4, 1),
 ])  # fmt: skip
@@ -30,7 +30,7 @@ def test_each_path_sees_the_context_and_its_own_bars(
     random = torch.Generator().manual_seed(0)
     k, v = torch.randn(2, SERIES, bars, HEADS, DIM, generator=random)
     cache = KVCache(k, v, Room(paths, steps), torch.float32)
-    for turn in range(2):  # the second finds what the first has left behind
+    for turn in range(2):  # the second run reuses the buffers of the first
         some = paths - turn if paths > 1 else 1
         own = torch.randn(3, SERIES, some, steps, HEADS, DIM, generator=random)
         cache.reserve(Room(some, steps))

@@ -1,4 +1,4 @@
-"""What the engine promises: the same as recomputing everything, whatever shares the batch."""
+"""The engine equals full recomputation, whatever else is in the batch."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def a_prompt(
     sampling: SamplingParams = EIGHT_PATHS,
     seed: int = 1,
 ) -> Prompt:
-    """A random walk, normalised, with weekday stamps; it depends on the seed only."""
+    """Return a normalised random walk with weekday stamps; it depends on the seed only."""
     walk = np.random.default_rng(seed).standard_normal((context, 6)).cumsum(axis=0)
     bars = np.clip((walk - walk.mean(0)) / (walk.std(0) + 1e-5), -5, 5).astype(np.float32)
     days = np.arange(context + horizon)
@@ -51,7 +51,7 @@ def a_prompt(
 
 
 def recomputed(checkpoint: Checkpoint, prompt: Prompt) -> Paths:
-    """The same paths, the whole context again for every token, by the published modules."""
+    """Compute the same paths with the published modules, and the whole context for every token."""
     samples, horizon = prompt.sampling.samples, prompt.horizon
     numbers = random_numbers(prompt.seed, samples, horizon)
 
@@ -135,7 +135,7 @@ def test_sampled_paths_equal_recomputing_with_the_same_random_numbers(
     max_scores: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(kv_cache, "MAX_SCORES", max_scores)  # 1: one path at a time
+    monkeypatch.setattr(kv_cache, "MAX_SCORES", max_scores)  # a limit of 1: one path at a time
     prompt = a_prompt(60, 4, sampling)
 
     [fast] = engine.generate([prompt])

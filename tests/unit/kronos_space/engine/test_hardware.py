@@ -1,4 +1,4 @@
-"""Threads follow what the container may use, and bfloat16 what the CPU can do."""
+"""The number of threads follows the container's limits, and bfloat16 the CPU's abilities."""
 
 import platform
 import resource
@@ -87,5 +87,5 @@ def test_a_freed_buffer_is_had_again_without_asking_the_kernel() -> None:
     keep_freed_memory()
     torch.ones(5_000_000)
     before = page_faults()
-    torch.ones(2_000_000)  # 8 MB are some 2000 pages
+    torch.ones(2_000_000)  # 8 MB are about 2000 pages
     assert page_faults() - before < 500

@@ -1,4 +1,4 @@
-"""Quantiles of few paths say what those of many would say."""
+"""Quantiles of few paths are unbiased estimates of those of many."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ def some_logits(rows: int = 50, tokens: int = 1024) -> torch.Tensor:
 
 
 def filtered(logits: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
-    """What is left of each token: (rows, tokens)."""
+    """Return the filtered probability of each token: (rows, tokens)."""
     weights, tokens = candidates(logits, sampling)
     return torch.zeros_like(logits).scatter_add(-1, tokens, weights)
 
@@ -53,7 +53,7 @@ def test_filtering_equals_that_of_transformers(sampling: SamplingParams) -> None
 
 
 def reference_top_p(logits: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The reference's rule, worked row by row: best first, up to the one that passes top_p."""
+    """Apply the reference's rule row by row: keep tokens up to the one that exceeds top_p."""
     kept = torch.zeros_like(logits, dtype=torch.bool)
     for row, probabilities in enumerate(torch.softmax(logits, dim=-1)):
         mass = 0.0
@@ -109,7 +109,8 @@ def test_tokens_are_drawn_as_often_as_their_probability_says() -> None:
     tokens = draw(probabilities.expand(20_000, 4), uniform)
 
     share = torch.bincount(tokens, minlength=4) / 20_000
-    torch.testing.assert_close(share, probabilities, atol=0.011, rtol=0)  # three deviations
+    # three standard deviations
+    torch.testing.assert_close(share, probabilities, atol=0.011, rtol=0)
 
 
 def test_random_numbers_are_the_same_on_every_machine() -> None:

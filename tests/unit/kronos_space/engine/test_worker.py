@@ -1,4 +1,4 @@
-"""The queue in front of the engine, which is a gate here, so that order is no matter of luck."""
+"""The queue in front of the engine; a `Gate` replaces the engine, so that the order is certain."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from kronos_space.exceptions import QueueFull, ShuttingDown, TooMuchWork
 
 
 class Gate:
-    """Stands for the engine: computes nothing, a step a bar ahead, and only while it is open."""
+    """A fake engine: one step for each bar, no computation, and steps only while open."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []  # the seeds of each call
@@ -63,7 +63,7 @@ def worker(gate: Gate) -> Iterator[InferenceWorker]:
 
 
 async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Outcome]]:
-    """A series that the engine is at work on."""
+    """Submit a series and wait until the engine computes it."""
     task = asyncio.create_task(worker.submit([prompt(0)]))
     await asyncio.to_thread(gate.busy.wait, 10)
     return task
@@ -131,7 +131,7 @@ def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
             worker.submit([prompt(2)])
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        third = worker.submit([prompt(3)])  # what waited is gone
+        third = worker.submit([prompt(3)])  # the waiting series has been removed
         gate.open.set()
         await asyncio.gather(first, third)
         assert seeds_of(await worker.submit([prompt(4)])) == [4]
@@ -268,7 +268,7 @@ def test_a_request_beyond_the_limit_of_work_is_refused_even_when_nothing_waits(g
 def test_callers_are_served_in_turn_the_smallest_request_first(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CALL_BUDGET", 22)  # two series a call
+    monkeypatch.setattr(module, "CALL_BUDGET", 22)  # two series in each call
     worker = InferenceWorker(gate.work, max_waiting=100)
 
     async def scenario() -> None:
@@ -360,7 +360,7 @@ def test_a_request_takes_at_most_half_of_the_free_places_or_the_last_one(gate: G
 def test_a_small_request_is_taken_where_a_large_one_would_wait_too_long(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_WAIT", 0.1)  # at the first guess 1,000 bars
+    monkeypatch.setattr(module, "MAX_WAIT", 0.1)  # 1,000 bars at the initial estimate
 
     async def scenario() -> None:
         first = await occupied(worker, gate)

@@ -1,4 +1,4 @@
-"""What a fine-tuning leaves behind: a folder that a Space loads, its card, and its promotion."""
+"""Checkpoints of fine-tuning: a folder that a Space loads, its model card, and its promotion."""
 
 import json
 import resource
@@ -47,8 +47,10 @@ def test_the_name_tells_the_job_which_days_the_model_has_seen() -> None:
     name = name_of("NeoQuasar/Kronos-mini", "2025-06-30")
     assert name == "Kronos-mini+2025-06-30"
     assert in_training(name, "SPY", datetime(2025, 6, 30)) == "yes"
-    assert in_training(name, "SPY", datetime(2025, 7, 1)) == "unknown"  # of that base's tickers
-    assert in_training("kronos-nano+2012-01-02", "SPY", datetime(2013, 1, 2)) == "yes"  # its base
+    # the tickers of that base are unknown
+    assert in_training(name, "SPY", datetime(2025, 7, 1)) == "unknown"
+    # its base saw these days
+    assert in_training("kronos-nano+2012-01-02", "SPY", datetime(2013, 1, 2)) == "yes"
     assert in_training("kronos-nano+2019-06-28", "SPY", datetime(2019, 7, 1)) == "no"
     assert "fine-tuned on candles up to 2019-06-28; kronos-nano:" in trained_until(
         "kronos-nano+2019-06-28"
@@ -76,7 +78,7 @@ def test_the_verdict_is_one_sentence(compared: Comparison, sentence: str) -> Non
 
 
 def test_a_model_is_better_only_if_it_surely_beats_the_walk_or_helps_the_combination() -> None:
-    level = replace(GOOD, over_walk=Gain(0.027, -0.014, 0.07))  # what white noise may end with
+    level = replace(GOOD, over_walk=Gain(0.027, -0.014, 0.07))  # white noise can give this interval
     helps = replace(BEHIND, combined=Gain(0.002, 0.001, 0.003))
     harms_less = replace(helps, combined_over_walk=Gain(-0.001, -0.004, 0.002))
     found = [in_words(one, "x")["better"] for one in (GOOD, level, BEHIND, helps, harms_less)]

@@ -1,4 +1,4 @@
-"""Which days are for learning, for choosing, and for the verdict."""
+"""The split of the days into training, validation and final evaluation."""
 
 from datetime import date
 

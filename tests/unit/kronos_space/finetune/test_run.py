@@ -1,4 +1,4 @@
-"""A fine-tuning as a whole: the same weights again, nothing from the future, and stops."""
+"""Complete fine-tuning runs: reproducible, without future data, and resumable."""
 
 import resource
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 
 class Quiet(ProgressReporter):
-    """Keeps what is said. One that is given a step is stopped by its validation, as by Ctrl-C."""
+    """Record progress messages. With `until`, stop at that step's validation, as by Ctrl-C."""
 
     def __init__(self, until: int | None = None, by: BaseException | None = None) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def weights(folder: Path) -> dict[str, list[float]]:
 
 
 def poison(folder: Path, after: date) -> None:
-    """Lift the prices after a day by a third."""
+    """Raise the prices after a day by a third."""
     for path in folder.glob("*.csv"):
         frame = pd.read_csv(path, index_col="date", parse_dates=True)
         frame.loc[frame.index > pd.Timestamp(after), ["open", "high", "low", "close"]] *= 1.3
@@ -96,7 +96,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     whole = replace(job, out=tmp_path / "whole")
     tuned(whole)
 
-    stopped = Quiet(until=10)  # which is kept by then
+    stopped = Quiet(until=10)  # that step has been saved
     with pytest.raises(Stopped):
         tuned(job, stopped)
     assert "holds the best weights so far" in stopped.said[-1]
@@ -134,7 +134,7 @@ def test_what_another_command_wrote_is_left_alone(
     [
         ({"base": "nowhere"}, 5, "--base='nowhere': neither a known model nor a folder"),
         ({}, 40, "KRONOS_HORIZON=40: tiny sees 64 bars, of which 32 must be history"),
-        ({"symbols": ("AAA-USD",)}, 5, "there are no candles"),  # whose closes never move
+        ({"symbols": ("AAA-USD",)}, 5, "there are no candles"),  # constant closes
     ],
 )
 def test_what_can_have_no_verdict_is_reported_before_the_training(
@@ -150,7 +150,7 @@ def test_what_can_have_no_verdict_is_reported_before_the_training(
 
 @contextmanager
 def no_file_above(size: int) -> Iterator[None]:
-    """A disk that is full, as a process sees it."""
+    """Limit file sizes, so that writes fail as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -159,7 +159,8 @@ def no_file_above(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.parametrize("size", [1_000, 60_000, 90_000])  # which the state outgrows by and by
+# the state file exceeds these sizes at different steps
+@pytest.mark.parametrize("size", [1_000, 60_000, 90_000])
 def test_a_full_disk_is_one_line_and_the_same_command_continues(
     job: run.Job, tmp_path: Path, size: int
 ) -> None:
@@ -201,7 +202,7 @@ def test_a_folder_has_one_writer_at_a_time_and_a_killed_one_holds_nothing(tmp_pa
             with pytest.raises(FinetuneError, match="another finetune"), only_writer(folder):
                 pass
     assert list(folder.parent.iterdir()) == []
-    (folder.parent / "tuned.lock").touch()  # a killed process left it
+    (folder.parent / "tuned.lock").touch()  # left by a killed process
     with only_writer(folder), only_writer(folder.with_name("other")):
         pass
     (folder.parent / "tuned.lock").mkdir()

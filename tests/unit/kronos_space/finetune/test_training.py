@@ -1,4 +1,4 @@
-"""The loss is that of the model as it forecasts; the loop can stop, continue, and be repeated."""
+"""The loss equals that of forecasting; training can stop, continue and be reproduced."""
 
 import copy
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_forecasting_bar_by_bar() -> None:
     one = VALIDATION.at(torch.tensor([1]))
     losses = []
     with torch.inference_mode():
-        for bar in range(int(one.lead), BARS):  # as `model.s2_logits` forecasts it
+        for bar in range(int(one.lead), BARS):  # the same tokens that `model.s2_logits` predicts
             hidden = MODEL.hidden(one.s1[:, :bar], one.s2[:, :bar], one.stamps[:, :bar])
             coarse = MODEL.s1_logits(hidden[:, -1])
             fine = MODEL.s2_logits(hidden, one.s1[:, bar])

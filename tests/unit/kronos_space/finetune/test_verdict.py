@@ -1,4 +1,4 @@
-"""The backtests behind a verdict: how many windows, and what happens when some are missing."""
+"""The backtests of the final evaluation: number of windows, and missing forecasts."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Windows show the model what it will know when it forecasts, and nothing more."""
+"""Windows show the model exactly what it knows when it forecasts."""
 
 from dataclasses import replace
 
@@ -66,7 +66,7 @@ def test_the_scale_of_a_window_is_that_of_its_leading_part(lead: int) -> None:
         np.testing.assert_array_equal(scaled_by_lead(window, lead)[:lead], leading)
     later = scaled_by_lead(values, lead)[lead:]
     _, scale = normalise(values[:lead])
-    whole = abs(later) < CLIP  # further out the model sees no difference
+    whole = abs(later) < CLIP  # beyond CLIP the model sees no difference
     assert whole.mean() > 0.5
     np.testing.assert_allclose(scale.restore(later)[whole], values[lead:][whole], rtol=1e-4)
 
@@ -80,7 +80,7 @@ def test_a_leading_part_is_half_a_window_or_more_and_leaves_bars_to_forecast() -
 
 def test_stamps_tell_the_weekday_of_a_training_bar_but_not_its_session() -> None:
     one = replace(SERIES[0], days=SERIES[0].days[:BARS], values=SERIES[0].values[:BARS])
-    until = replace(SPANS, train_until=one.days[-1])  # so that all windows are of the same bars
+    until = replace(SPANS, train_until=one.days[-1])  # all windows contain the same bars
     windows = training_windows([one], until, BARS, 20, np.random.default_rng(3), TOKENIZER)
     stamps = windows.stamps[..., 2:]  # weekday, day, month
     real = torch.from_numpy(time_features(one.days.astype("datetime64[us]")))[:, 2:]

@@ -1,4 +1,4 @@
-"""Paths start from the last close itself, unless the reference's own forecast is asked for."""
+"""Paths start at the exact last close, unless the request turns anchoring off."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def checked(**changes: object) -> ForecastRequest:
 
 
 def walk(closes: Sequence[float]) -> list[dict[str, Any]]:
-    """Candles with these closes."""
+    """Return candles with these closes."""
     rows = bars(len(closes))
     before = [closes[0], *closes[:-1]]
     for row, open_, close in zip(rows, before, closes, strict=True):
@@ -44,7 +44,7 @@ def walk(closes: Sequence[float]) -> list[dict[str, Any]]:
 
 
 def both(forecaster: Forecaster, **changes: object) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The answers of one request with and without anchor, in one call of the engine."""
+    """Return the answers with and without anchor, from one call of the engine."""
     anchored, plain = forecaster.forecast(
         [checked(anchor=anchor, **changes) for anchor in ("last_close", "none")]
     )
@@ -117,7 +117,7 @@ def test_after_a_split_that_the_history_hides_paths_start_from_the_last_close(
 ) -> None:
     closes = [100 + math.sin(bar) for bar in range(99)] + [50.0]
     anchored, plain = both(forecaster, ohlcv=walk(closes), samples=32, seed=3)
-    assert plain["predictions"][0]["close"] > 65  # the bar was cut at five deviations
+    assert plain["predictions"][0]["close"] > 65  # the bar was clipped at five deviations
     assert anchored["predictions"][0]["close"] == pytest.approx(50, rel=0.1)
     [warning] = [text for text in anchored["warnings"] if "tokenizer" in text]
     assert "reads the last close 50 as " in warning

@@ -1,4 +1,4 @@
-"""Warnings about candles that are possible, and odd; ordinary ones have none."""
+"""Unusual candles give warnings; ordinary ones give none."""
 
 import time
 
@@ -93,7 +93,7 @@ def test_targets_that_do_not_follow_are_reported(times, targets, words):
 
 
 UTC_OFFSET = np.zeros(200, "timedelta64[m]")
-HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest from 2025-01-14T07:00 to 08:00
+HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest bar is from 2025-01-14T07:00 to 08:00
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest from 2025-01-14T07:00 to 08
         (HOURS, "2025-01-14T07:59", ["row 199", "not complete", "2025-01-14T07:59 UTC"]),
         (HOURS, "2025-01-14T06:30", ["row 199 is of the future"]),
         (HOURS, "2025-01-14T04:30", ["3 bars from row 197 on are of the future"]),
-        # a wall without a zone may be that of Kiribati, and a day may be over by then
+        # a time without zone may be Kiribati's, where the day may be over
         (Times(every(HOUR), None), "2025-01-13T17:00", []),
         (Times(every(HOUR), None), "2025-01-13T16:59", ["row 199 is of the future"]),
         (Times(weekdays(200), None), "2025-10-10T00:00", []),
@@ -123,7 +123,7 @@ def test_bars_of_the_future_and_one_that_is_not_over_are_reported(times, now, wo
     ("times", "words"),
     [
         (np.delete(weekdays(260), np.s_[100:160])[:200], "on 200 days, where 260 are weekdays"),
-        (np.delete(weekdays(400), np.s_[::2])[:200], None),  # of another interval, at most
+        (np.delete(weekdays(400), np.s_[::2])[:200], None),  # at most another interval
         (np.delete(weekdays(260), np.s_[3:240:4])[:200], "on 200 days, where"),
         (np.delete(weekdays(213), np.s_[40:48])[:200], None),  # a week of holidays
         (np.delete(weekdays(211), np.s_[40:51])[:200], "18 days, before row 40"),
@@ -182,7 +182,7 @@ def test_two_thousand_bars_are_judged_in_a_fraction_of_a_forecasts_time():
 
 
 def zoned(*offsets: int, ahead: int | None = None) -> list[str]:
-    """What is said of hourly bars, in turn at these hours ahead of UTC, and of the next one."""
+    """Return the warnings about hourly bars with these alternating UTC offsets."""
     instants = every(HOUR)
     offset = np.resize(offsets, 200) * HOUR
     times = Times(instants + offset, offset.astype("timedelta64[m]"))

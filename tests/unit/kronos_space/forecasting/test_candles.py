@@ -1,4 +1,4 @@
-"""Candles in, arrays out."""
+"""Candles of requests become arrays."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""From a checked request to the numbers of its answer, with the bundled model."""
+"""From a validated request to the numbers of the answer, with the bundled model."""
 
 from dataclasses import asdict
 from datetime import date
@@ -75,7 +75,7 @@ def test_every_path_is_made_of_possible_candles(forecaster: Forecaster) -> None:
     prepared = forecaster.prepare(data)
     [paths] = forecaster.generate([prepared.prompt])
     raw = prepared.values(paths)
-    assert (raw[..., 1] < raw[..., [0, 3]].max(axis=-1)).any()  # there is something to repair
+    assert (raw[..., 1] < raw[..., [0, 3]].max(axis=-1)).any()  # some bars need repair
     open_, high, low, close, volume = np.moveaxis(np.array(prepared.answer(paths)["paths"]), -1, 0)
     assert (high >= np.maximum(open_, close)).all()
     assert (low <= np.minimum(open_, close)).all()
@@ -153,7 +153,7 @@ def test_prices_and_volumes_times_a_power_of_ten_give_the_forecast_times_it(
         for ohlcv in (rows, scaled)
     ]
     usual, other = forecaster.generate([one.prompt for one in prepared])
-    same = (usual.s1 == other.s1) & (usual.s2 == other.s2)  # rounding may turn a rare token
+    same = (usual.s1 == other.s1) & (usual.s2 == other.s2)  # rounding may change a rare token
     assert same.mean() >= 0.9
     by = np.array([*factors.values()])
     values = [

@@ -1,4 +1,4 @@
-"""When the candles are: texts in, times out, and which come next."""
+"""Timestamps: how they are parsed, and which ones are inferred for the bars ahead."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -167,7 +167,7 @@ def test_a_change_of_clocks_is_followed_after_three_days() -> None:
     [
         ("Australia/Sydney", range(10, 16)),
         ("Pacific/Auckland", range(10, 17)),
-        ("America/New_York", range(4, 20)),  # with what is traded before and after the session
+        ("America/New_York", range(4, 20)),  # including trading before and after the session
         ("America/Chicago", [*range(9, 13), *range(17, 24)]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The HTTP contract, in this process."""
+"""The HTTP contract, tested in this process."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tests.support.candles import bars, request
 
 
 def error_of(response: Any) -> dict[str, Any]:
-    """The error of a refusal, which is all that its body holds."""
+    """Return the error of a refusal; its body contains nothing else."""
     body = response.json()
     assert set(body) == {"error"}
     assert set(body["error"]) - {"fields"} == {"code", "message"}

@@ -1,4 +1,4 @@
-"""What is sent to do harm: it costs little, and is refused in words that do none either."""
+"""Hostile requests cost little and are refused with harmless messages."""
 
 import json
 import tracemalloc
@@ -49,7 +49,7 @@ HOSTILE = {
 
 
 def sent(client: TestClient, path: str, body: bytes) -> dict[str, Any]:
-    """The error of a request, or of the only item of a batch."""
+    """Send a request, alone or in a batch; return its error."""
     if path == "/predict/batch":
         body = b'{"requests": [' + body + b"]}"
     answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
@@ -74,7 +74,7 @@ def test_a_refusal_costs_a_small_multiple_of_the_body(
         tracemalloc.stop()
     assert error["code"] == "invalid_input"
     assert len(error.get("fields", [])) <= 20
-    assert peak < 12 * len(body) + 6 * 2**20  # the test's own copies, and one chunk's marks
+    assert peak < 12 * len(body) + 6 * 2**20  # copies made by the test, and the index of one chunk
 
 
 @BOTH

@@ -1,4 +1,4 @@
-"""Bodies cut into their series: exactly where JSON has its commas."""
+"""Request bodies are split into their series exactly at JSON's commas."""
 
 import json
 from typing import Any

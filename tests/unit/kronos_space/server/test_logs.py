@@ -1,4 +1,4 @@
-"""Log lines are for a person, or for a machine, as the operator says."""
+"""Log lines are text for people or JSON for machines, as configured."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""`/mcp` where the service cannot do what it is asked, in this process."""
+"""`/mcp` when the service cannot answer, tested in this process."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ def ask(client: TestClient) -> Any:
 
 
 def error_of(answer: Any) -> str:
-    """What the tool says instead of an answer."""
+    """Return the error text of the tool."""
     result = json.loads(answer.text.partition("data: ")[2])["result"]
     assert result["isError"]
     [content] = result["content"]

@@ -17,7 +17,7 @@ from tests.support.finetuning import tiny_model
 
 @pytest.fixture(scope="module")
 def both(nano_checkpoint: Checkpoint) -> Iterator[TestClient]:
-    """kronos-nano, and a made-up model of a shorter context."""
+    """kronos-nano, and a made-up model with a shorter context."""
     model, tokenizer = tiny_model()
     other = Checkpoint("me/Other", "sha256:1", 64, model.eval(), tokenizer.eval())
     app = create_app(Settings(), checkpoint=nano_checkpoint, others=[other])

@@ -1,4 +1,4 @@
-"""The OpenAPI document: its examples hold, and made-up requests are answered as it says."""
+"""The OpenAPI document: its examples work, and generated requests get documented answers."""
 
 from collections.abc import Iterator
 

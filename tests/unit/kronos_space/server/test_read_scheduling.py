@@ -1,4 +1,4 @@
-"""Connections read in turn: whatever one of them has sent, the others are read beside it."""
+"""Connections are read in turn, so that none of them delays the others."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from kronos_space.server.read_scheduling import PIECE, ReadScheduler
 
 @dataclass
 class Wire(asyncio.Transport):
-    """Takes what is sent; says whether the other side may send."""
+    """A connection that receives, and pauses or resumes the sender."""
 
     sent: bytearray = field(default_factory=bytearray)
     paused: bool = False
@@ -60,7 +60,7 @@ def chunked(size: int, chunks: int) -> bytes:
 def test_everything_else_has_its_turn_while_a_body_of_any_chunks_is_read(
     size: int, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_scheduling, "SECONDS", 0.0)  # one piece of each kind of connection
+    monkeypatch.setattr(read_scheduling, "SECONDS", 0.0)  # one piece from each connection
 
     async def scenario() -> None:
         kind = at_most(10)
@@ -86,7 +86,7 @@ def test_a_caller_sends_no_more_than_is_read_whatever_was_answered_early() -> No
         most = 0
         while not wire.closed and (connection._arrived or wire.paused):
             await asyncio.sleep(0)
-            if not wire.paused:  # what the system's buffer would hand over now
+            if not wire.paused:  # the system's buffer would deliver data now
                 most = max(most, len(connection._arrived))
         assert most == 0
         assert wire.sent.count(b"well") == 50
@@ -96,7 +96,7 @@ def test_a_caller_sends_no_more_than_is_read_whatever_was_answered_early() -> No
 
 @dataclass
 class Talker:
-    """A connection with something to read, again and again."""
+    """A connection that always has more data to read."""
 
     name: str
     scheduler: ReadScheduler

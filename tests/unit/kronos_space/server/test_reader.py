@@ -1,4 +1,4 @@
-"""Bodies are read in turn: small ones beside a large one."""
+"""Request bodies are read in turn; small ones do not wait for a large one."""
 
 import asyncio
 import json

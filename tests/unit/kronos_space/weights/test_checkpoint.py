@@ -1,4 +1,4 @@
-"""Checkpoints load unchanged, save as they were, and fail in one clear line."""
+"""Checkpoints load unchanged, save unchanged, and fail with one clear line."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tests.support.checkpoints import NANO, PUBLISHED_MODELS, published_shape, w
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the bundled checkpoint, to be spoilt."""
+    """A copy of the bundled checkpoint for tests that damage it."""
     return Path(shutil.copytree(NANO, tmp_path / "checkpoint"))
 
 
