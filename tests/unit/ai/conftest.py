@@ -1,4 +1,4 @@
-"""A language model for the tests: a scripted server, and none of the developer's keys."""
+"""A scripted language model server for the tests; the developer's API keys are removed."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,14 +13,16 @@ from tests.support.openai_server import Answer, Asked, openai_server
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The developer's own keys do not reach the tests."""
+    """Keep the developer's API keys away from the tests."""
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENROUTER_API_KEY", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def one_certificate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Each client of OpenAI reads all of the machine's twice, and no server here needs any."""
+    """Load one certificate instead of all; no server here uses TLS, and OpenAI clients load all
+    twice.
+    """
     first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
     file = tmp_path_factory.mktemp("certificates") / "one.pem"
     file.write_text(first + end)
@@ -38,7 +40,9 @@ def no_warnings_of_openai() -> Iterator[None]:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asked]]:
-    """Start a server with these answers, and make it the environment's: `served(says("Hold."))`."""
+    """Start a server with these answers and configure it in the environment:
+    `served(says("Hold."))`.
+    """
     with ExitStack() as servers:
 
         def serve(*answers: Answer) -> Asked:

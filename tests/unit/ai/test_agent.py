@@ -1,4 +1,4 @@
-"""The tool loop: with a scripted model, and with the real client against a server over HTTP."""
+"""The tool loop, with a scripted model and with the real client over HTTP."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ from tradingbot.settings import Timeouts, use_timeouts
 
 
 class Scripted(BaseChatModel):
-    """Says what is written down, and keeps what it was asked."""
+    """A model with scripted answers that records its input."""
 
     answers: list[AIMessage]
     asked: list[list[BaseMessage]] = []  # noqa: RUF012 - a field of pydantic's, one an instance
@@ -58,7 +58,7 @@ def wants(*tools: tuple[str, dict[str, Any]]) -> AIMessage:
 
 
 def results(model: Scripted, step: int = -1) -> list[tuple[str, str]]:
-    """What the tools had said when the model was asked the last time."""
+    """Return the tool results in the model's last input."""
     return [
         (message.status, str(message.content))
         for message in model.asked[step]

@@ -1,4 +1,4 @@
-"""However much a model asks for and a tool says, a conversation stays small and can be sent."""
+"""A conversation stays small and valid, whatever the model asks for and the tools return."""
 
 import threading
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The awaitable agent, tools that are coroutines, and text that arrives in pieces."""
+"""The asynchronous agent, coroutine tools, and streamed text."""
 
 import asyncio
 import contextvars
@@ -38,7 +38,7 @@ async def fetch(name: str) -> str:
 
 
 class OfAClass(BaseTool):
-    """As tools of others' are written: the blocking side raises."""
+    """A tool as other libraries write them: the synchronous method raises."""
 
     name: str = "fetch"
     description: str = "Fetch a name."
@@ -51,7 +51,7 @@ class OfAClass(BaseTool):
 
 
 class OfMCP:
-    """As langchain-mcp-adapters makes them: a schema in JSON, blocks and an artifact."""
+    """A tool like those of langchain-mcp-adapters: JSON schema, content blocks and an artifact."""
 
     def __new__(cls) -> Any:
         async def call(**arguments: Any) -> tuple[list[dict[str, str]], dict[str, Any]]:
@@ -265,7 +265,7 @@ def test_the_text_arrives_while_the_model_still_speaks(served: Serve) -> None:
     def on_text(piece: str) -> None:
         pieces.append(piece)
         threads.add(threading.get_ident())
-        heard.set()  # the server waits until a piece was heard
+        heard.set()  # the server waits for this event
 
     assert run_ai_with_tools("", "Twice two?", [double], on_text=on_text) == "Four."
     assert pieces == ["Fo", "ur", "."]
@@ -332,7 +332,7 @@ def test_a_chat_model_of_ones_own_streams() -> None:
 
 
 class OfNobody(BaseException):
-    """No Exception, and none of Python's own."""
+    """An exception that is no subclass of Exception, and not one of Python's own."""
 
 
 @pytest.mark.parametrize("asking", BOTH)
@@ -352,7 +352,7 @@ def test_whatever_a_tool_raises_the_model_gets_the_error(
     asking: Callable[..., str], way: str, error: BaseException
 ) -> None:
     if way != "function" and isinstance(error, asyncio.CancelledError | GeneratorExit):
-        return  # of a coroutine these are how its loop ends it
+        return  # asyncio uses these exceptions to end a coroutine
 
     def raises() -> str:
         """Raise."""

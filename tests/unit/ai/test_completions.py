@@ -1,4 +1,4 @@
-"""What servers answer with status 200 besides an answer, by the real client over HTTP."""
+"""Malformed answers with status 200, read by the real client over HTTP."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tradingbot.ai.agent import run_ai_with_tools, run_ai_with_tools_async
 from tradingbot.ai.completion import readable
 from tradingbot.errors import AIError
 
-pytestmark = pytest.mark.integration  # the client looks up its platform by a command
+pytestmark = pytest.mark.integration  # the client runs a command to detect the platform
 
 Serve = Callable[..., Asked]
 
@@ -147,7 +147,8 @@ def test_arguments_that_are_no_object_go_back_to_the_model(
     first = script
     if way in (in_pieces, in_pieces_awaited):
         deltas = [{"index": number, **call} for number, call in enumerate(script["tool_calls"])]
-        first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")  # type: ignore[assignment]
+        # type: ignore[assignment]
+        first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")
     asked = served(first, streamed("Four.") if first is not script else says("Four."))
     assert way(double) == "Four."
     told = {

@@ -1,4 +1,4 @@
-"""The tool as a language model uses it: its words, and its patience with odd arguments."""
+"""The forecast tool as a language model uses it: its texts and unusual arguments."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NUMBERS = {"last_close": 100.0, "close": 103.0, "low": 99.0, "high": 107.0, "pro
 
 @pytest.fixture
 def market(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Market:
-    """AAPL up to 2024-05-15; the tool finds it, and the database, through the environment."""
+    """AAPL up to 2024-05-15; the tool finds candles and database through the environment."""
     market = Market(tmp_path / "candles", today=TODAY)
     market.write("AAPL", [100.0 + i % 5 for i in range(41)])
     monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
@@ -81,7 +81,7 @@ def test_events_that_the_job_asked_are_reported_with_their_error(
     told = ask(symbol="AAPL", horizon=2).splitlines()
     at = told.index("By the close of Fri 2024-05-17, chance (and what so few paths leave open):")
     assert told[at + 1] == "touch +2%: 34% (22% to 48%)"
-    with get_db_session(database) as session:  # as a version of before left it
+    with get_db_session(database) as session:  # as an earlier version stored it
         session.execute(text("DROP TABLE kronos_events"))
     assert "touch" not in ask(symbol="AAPL", horizon=2)
     assert "AAPL, 2 trading days ahead" in ask(symbol="AAPL", horizon=2)
@@ -179,7 +179,7 @@ def test_a_wrong_setting_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def message(**arguments: Any) -> Any:
-    """As a program gets it: words and an artifact."""
+    """Call the tool as a program does; the result has text and an artifact."""
     call = {"name": "kronos_forecast", "args": arguments, "id": "1", "type": "tool_call"}
     return kronos_forecast.invoke(call)
 

@@ -1,4 +1,4 @@
-"""The tools as the SDK's own client sees them, in one process."""
+"""The tools as the SDK's client sees them, in one process."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ def with_client(tools: list[Tool], ask: Callable[[Client], Any]) -> Any:
 def call(
     market: Market, url: str, name: str, settings: Settings | None = None, **arguments: Any
 ) -> Any:
-    """The result of one call, held to the schema that the tool promises."""
+    """Return the result of one call, validated against the tool's schema."""
     tools = KronosTools(settings or Settings(), url, source=market.source).all()
     result = with_client(tools, lambda client: client.call_tool(name, arguments))
     [text] = [block.text for block in result.content]
@@ -81,7 +81,7 @@ def test_each_tool_says_what_it_takes_and_gives_and_that_it_only_reads(sqlite_ur
         jsonschema.Draft202012Validator.check_schema(tool.input_schema)
         jsonschema.Draft202012Validator.check_schema(tool.output_schema)
         assert tool.output_schema["type"] == "object"
-        # clients hold a time to "date-time", which wants a zone; bars' times have none
+        # the format "date-time" requires a zone, which times of bars lack
         assert '"format"' not in json.dumps(tool.output_schema)
     drawn = {tool.name: (tool.meta or {}).get("ui", {}).get("resourceUri") for tool in listed}
     assert {name for name, uri in drawn.items() if uri == FAN} == {"forecast", "stored_forecast"}
@@ -232,7 +232,7 @@ def test_a_file_that_is_no_database_is_reported_in_a_line(market: Market, tmp_pa
     assert (
         "KRONOS_SPACE_URL is not set"
         in call(market, url, "forecast", symbol="AAPL").content[0].text
-    )  # there is still the Space
+    )  # the Space is asked instead
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The money arithmetic: worked by hand, and for whatever comes."""
+"""The portfolio arithmetic, compared with hand calculations and tested as properties."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ TICKERS = ["AAPL", "IBM", "MSFT"]
 def test_a_purchase_spends_the_cash_on_units_and_their_costs() -> None:
     account = Account({"USD": 1_000.0}, {"AAPL": 100.0}, 0.01)
     fill = account.buy("AAPL", 505.0)
-    assert fill == Fill("AAPL", "buy", 5.0, 100.0, 5.0)  # 5 units for 500, and 1 % of that
+    assert fill == Fill("AAPL", "buy", 5.0, 100.0, 5.0)  # 5 units for 500, plus 1 % costs
     assert account.portfolio == {"USD": 495.0, "AAPL": 5.0}
 
 
@@ -159,7 +159,7 @@ def test_no_round_makes_or_loses_money_but_for_its_costs(
         assert all(fill.quantity > 0 and fill.costs >= 0 for fill in account.fills)
         assert costs == pytest.approx(
             cost_rate * sum(fill.quantity * fill.price for fill in account.fills),
-            abs=1e-6 + 1e-14 * before,  # what is left when large sums are taken from each other
+            abs=1e-6 + 1e-14 * before,  # rounding error of differences between large sums
             rel=1e-6,
         )
         assert all(account.held(symbol) == 0 for symbol, d in decisions.items() if d < 0)

@@ -1,6 +1,6 @@
-"""The same rule in `Bot.backtest` and in backtesting.py: the same trades and final equity.
+"""`Bot.backtest` and backtesting.py give the same trades and final equity for the same rule.
 
-Ten tickers: four real ones and six made up. Both fill at the next open and charge 10 basis points.
+Ten tickers: four real and six made up. Both fill at the next open and charge 10 basis points.
 """
 
 import warnings
@@ -14,13 +14,13 @@ from tradingbot.bots.bot import Bot
 from tradingbot.data.service import DataService
 from tradingbot.settings import Settings
 
-pytestmark = pytest.mark.slow  # it loads all of bokeh
+pytestmark = pytest.mark.slow  # imports all of bokeh
 COSTS = 10  # basis points
 REAL = ["AAPL", "GOOG", "IBM", "MSFT"]
 
 
 def made_up_candles(seed: int) -> pd.DataFrame:
-    """Five hundred sessions, with gaps between a close and the next open."""
+    """Return 500 sessions with gaps between a close and the next open."""
     random = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(random.normal(0, 0.02, 500)))
     first = np.r_[100.0, close[:-1]] * np.exp(random.normal(0, 0.01, 500))
@@ -40,7 +40,7 @@ def tickers() -> dict[str, pd.DataFrame]:
 
 
 class Crosses(Bot):
-    """Holds while the close is above its mean of 20 bars."""
+    """Hold while the close is above its mean of 20 bars."""
 
     def decisionFunction(self, row: Any) -> int:
         closes = self.history["close"].to_numpy()
@@ -48,9 +48,9 @@ class Crosses(Bot):
 
 
 def replayed(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
-    """backtesting.py's trades, open ones too, and its final equity."""
+    """Return the trades of backtesting.py, open ones included, and its final equity."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own libraries
+        warnings.simplefilter("ignore")  # from its dependencies
         from backtesting import Strategy
         from backtesting.lib import FractionalBacktest
 
@@ -86,7 +86,7 @@ def test_a_rule_trades_and_ends_the_same_in_backtesting_py(
 ) -> None:
     frame = tickers[symbol]
     mine = Crosses("b", symbol, settings=Settings(slippage_bps=COSTS)).backtest(frame)
-    # its `next` is not called for the first bar, whose close is no higher than its own mean
+    # its `next` skips the first bar, whose close equals its own mean
     theirs, equity = replayed(frame)
     buys, sells = (mine.trades[mine.trades["side"] == side] for side in ("buy", "sell"))
     assert len(buys) > 10

@@ -1,4 +1,4 @@
-"""Backtests against numbers worked by hand, and against looking ahead."""
+"""Backtests compared with hand calculations, and tested against look-ahead."""
 
 import math
 import time
@@ -27,7 +27,7 @@ FREE = Settings(slippage_bps=0)
 
 
 def history(opens: list[float], closes: list[float], first: str = "2024-01-01") -> pd.DataFrame:
-    """A bar a day."""
+    """Return one bar a day."""
     frame = pd.DataFrame({"open": opens, "close": closes}, dtype="float64")
     frame["high"], frame["low"] = frame.max(axis=1), frame.min(axis=1)
     frame.index = pd.date_range(first, periods=len(frame))
@@ -35,7 +35,7 @@ def history(opens: list[float], closes: list[float], first: str = "2024-01-01") 
 
 
 class OnDays(Bot):
-    """Buys and sells on the days (of January) that the test says."""
+    """Buy and sell on given days of January."""
 
     def decisionFunction(self, row: Any) -> int:
         if row.name.day in self.params.get("buys", ()):
@@ -59,7 +59,7 @@ def test_a_decision_is_traded_at_the_next_bars_open_with_its_costs() -> None:
     assert list(result.equity) == pytest.approx([2_020.0, 2_200.0, 3_300.0, 3_960.0, 3_960.0])
     assert result.hit_rate == 1.0
     assert result.measures.total_return == pytest.approx(3_960 / 2_020 - 1)
-    # who holds has 100 units on the 5th, at 55
+    # the position is 100 units on the 5th, at 55
     assert result.buy_and_hold.total_return == pytest.approx(5_500 / 2_020 - 1)
 
 
@@ -90,10 +90,10 @@ def test_what_cannot_be_counted_is_nan() -> None:
 
 def test_sales_are_held_against_the_average_cost() -> None:
     fills = [
-        Fill("X", "buy", 10, 10.0, 1.0),  # 101
-        Fill("X", "buy", 10, 20.0, 1.0),  # 302 for 20: 15.10 each
-        Fill("X", "sell", 5, 15.2, 1.0),  # brings 75, had cost 75.50
-        Fill("X", "sell", 15, 15.2, 1.0),  # brings 227, had cost 226.50
+        Fill("X", "buy", 10, 10.0, 1.0),  # cost 101
+        Fill("X", "buy", 10, 20.0, 1.0),  # 302 in total for 20: 15.10 each
+        Fill("X", "sell", 5, 15.2, 1.0),  # brings 75; the cost was 75.50
+        Fill("X", "sell", 15, 15.2, 1.0),  # brings 227; the cost was 226.50
         Fill("Y", "buy", 1, 5.0, 0.0),
         Fill("Y", "sell", 1, 5.0, 0.0),  # no profit
     ]
@@ -106,7 +106,7 @@ def test_several_tickers_share_the_cash_and_keep_their_own_calendars() -> None:
     every_other.index = pd.to_datetime(["2024-01-02", "2024-01-04", "2024-01-06"])
     bot = OnDays("b", tickers=["D", "E"], buys=range(1, 31), settings=FREE)
     result = bot.backtest({"D": daily, "E": every_other}, cash=100.0)
-    # D is bought on the 2nd for all; E comes in on the 4th: of D's 100 worth half goes, at 10
+    # D is bought on the 2nd with all cash; on the 4th half of its 100 units are sold at 10 for E
     trades = result.trades.itertuples()
     assert [(str(t.time.date()), t.symbol, t.side, t.quantity) for t in trades] == [
         ("2024-01-02", "D", "buy", 10.0),
@@ -114,7 +114,7 @@ def test_several_tickers_share_the_cash_and_keep_their_own_calendars() -> None:
         ("2024-01-04", "E", "buy", 10.0),
     ]  # fmt: skip
     assert list(result.equity) == [100.0, 100.0, 100.0, 150.0, 150.0, 200.0]
-    # each half bought as soon as its ticker has a second bar
+    # each half is bought when its ticker has a second bar
     assert result.buy_and_hold.total_return == pytest.approx((5 * 20 + 10 * 10) / 100 - 1)
 
 
@@ -130,7 +130,7 @@ def test_a_decision_sees_nothing_of_what_comes_after_its_bar() -> None:
     bars = DataService("sample").history("AAPL", bars=200)
     whole = Looks("b", "AAPL", settings=FREE).backtest(bars)
     assert lengths == list(range(1, 201))
-    # with another future the past is the same
+    # a different future leaves the past unchanged
     changed = bars.copy()
     changed.iloc[150:] = changed.iloc[150:].mul(np.linspace(1.02, 3, 50), axis=0)
     other = Looks("b", "AAPL", settings=FREE).backtest(changed)
@@ -178,7 +178,7 @@ def test_candles_of_today_are_refused_in_a_backtest(
     bot = market.bot(Looks, sqlite_url, symbol="AAPL")
     with pytest.raises(StrategyError, match=r"Bot.data knows the present.*Bot.history has the b"):
         bot.backtest()
-    bot.run()  # where it is the present
+    bot.run()  # allowed here: a round is in the present
 
 
 def test_a_growth_beyond_all_bounds_ends_no_backtest() -> None:
@@ -245,7 +245,7 @@ def test_the_portfolio_in_the_database_is_not_touched(tmp_path: Path, sqlite_url
     market = Market(tmp_path / "candles")
     market.write("AAPL", [100.0 + i % 7 for i in range(60)])
     bot = market.bot(OnDays, sqlite_url, symbol="AAPL", buys=[2, 9, 20], sells=[5, 12])
-    result = bot.backtest()  # its own period
+    result = bot.backtest()  # with its default period
     assert len(result.trades) > 2
     assert bot.portfolio == {"USD": 10_000.0}
 
@@ -254,7 +254,7 @@ def test_the_trader_is_replayed_on_what_was_believed_then(tmp_path: Path, databa
     market = Market(tmp_path / "candles", today=datetime(2024, 5, 15))
     market.write("AAPL", [100.0] * 8 + [110.0, 110.0])
     bars = market.data().history("AAPL")
-    day = bars.index[-4].to_pydatetime()  # a forecast of one day alone says that it will rise
+    day = bars.index[-4].to_pydatetime()  # the only forecast, of a rise, was made on this day
     rising = made_up("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
     with get_db_session(database) as session:
         store_forecasts(session, [rising])
@@ -275,7 +275,7 @@ def test_ten_years_of_daily_bars_take_less_than_a_second() -> None:
     bars = DataService("sample").history("AAPL", bars=2520)
     bot = Crosses("b", "AAPL")
     took = []
-    for _ in range(3):  # other work on the machine only ever makes it slower
+    for _ in range(3):  # the best of three: other work on the machine only slows it down
         began = time.process_time()
         result = bot.backtest(bars)
         took.append(time.process_time() - began)
@@ -310,15 +310,15 @@ def test_a_bar_without_volume_trades_nothing_and_the_order_waits(
     fill: Any, day: int, price: float
 ) -> None:
     bars = history(opens=[10, 20, 30, 40, 50], closes=[11, 22, 33, 44, 55])
-    # decided on the 1st (or the 2nd, for the close of a bar that has trades)
+    # decided on the 1st, or on the 2nd if the fill is at the close of a bar with volume
     bars["volume"] = [5.0, 0.0, 0.0, 5.0, 5.0] if fill == "open" else [5.0, 0.0, 5.0, 5.0, 5.0]
     buys = [1] if fill == "open" else [2]
     result = OnDays("b", "X", buys=buys, settings=FREE, fill=fill).backtest(bars)
     [trade] = result.trades.itertuples()
     assert (trade.time.day, trade.price) == (day, price)
-    if fill == "open":  # buy and hold cannot trade there either
+    if fill == "open":  # buy and hold cannot trade at that open either
         assert result.buy_and_hold.total_return == pytest.approx(55 / 40 - 1)
-        # what is decided meanwhile replaces it
+        # a new decision replaces the waiting one
         mind = OnDays("b", "X", buys=[1], sells=[2], settings=FREE).backtest(bars)
         assert mind.trades.empty
 
@@ -331,14 +331,14 @@ def test_a_bar_without_volume_trades_nothing_and_the_order_waits(
         ("SPY", "1d", pd.DatetimeIndex(["2024-01-05", "2024-01-08", "2024-01-09"]), 252),
         ("BTC-USD", "1h", pd.date_range("2024-01-02", periods=24, freq="1h"), 365 * 24),
         ("EURUSD=X", "1d", pd.date_range("2024-01-05", periods=3, freq="B"), 261),
-        # a lunch break is no time of trade
+        # no trading during the lunch break
         ("7203.T", "1m", pd.date_range("2024-01-04", periods=150, freq="1min"), 252 * 300),
         (
             "SPY",
             "1d",
             pd.date_range("2020-01-01", periods=1001, freq="7D"),
             365.25 / 7,
-        ),  # a long one
+        ),  # a long lunch break
     ],
 )
 def test_a_short_history_is_annualised_by_the_exchanges_calendar(

@@ -1,4 +1,4 @@
-"""A bot's rounds: real candles files, a real database, and what must never happen to the money."""
+"""Rounds of a bot with real candle files and a real database, and the safety of its money."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ from tradingbot.persistence.models import BotRow, RunLog, Trade
 
 @pytest.fixture
 def market(tmp_path: Path) -> Market:
-    """AAPL closes at 100, IBM at 50; Wednesday 2024-05-15 is over."""
+    """AAPL closes at 100, IBM at 50; Wednesday 2024-05-15 has closed."""
     market = Market(tmp_path / "candles")
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
     market.write("IBM", [52.0, 51.0, 50.0])
@@ -66,7 +66,7 @@ def test_a_round_buys_at_the_newest_close_and_counts_the_costs(
     market: Market, database: str
 ) -> None:
     done = market.bot(Says, database, symbol="aapl", answers={"AAPL": 1}).run()
-    # 10,000 = 99.95002499 x 100 + 5 basis points of it
+    # 10,000 = 99.95002499 x 100 plus 5 basis points
     assert portfolio(database) == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 100.05)}
     with get_db_session(database) as session:
         [trade] = session.scalars(select(Trade))
@@ -194,13 +194,13 @@ def test_several_processes_with_the_same_bot_trade_once(
     go.touch()
     ends = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], ends
-    # whichever came first: the one that sells found nothing to sell, or the bar traded
+    # in either order: the seller had nothing to sell, or the bar had already been traded
     assert [side for side, *_ in trades(database)] == ["buy"]
     assert portfolio(database) == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 100.05)}
 
 
 def decided_before(market: Market, database: str, fill: str) -> None:
-    """A first round; where trades are at the next open, that was decided, and it opened at 100."""
+    """Run a first round; with `fill="open"`, an order waits that fills at the open of 100."""
     market.bot(
         Says, database, tickers=["AAPL"], answers={"AAPL": int(fill == "open")}, fill=fill
     ).run()
@@ -224,7 +224,7 @@ def wait_for(files: list[Path], processes: list[commands.Piped]) -> None:
     raise AssertionError("the processes did not start within a minute")
 
 
-# what must not be traded on ---------------------------------------------------------------
+# unusable prices --------------------------------------------------------------------------
 
 
 class Fails(Bot):
@@ -446,7 +446,7 @@ def test_a_split_changes_how_many_are_held_and_not_what_they_are_worth(
     assert portfolio(database)["USD"] == pytest.approx(10_000 / 100.05 * 110 * 0.9995)
 
 
-# a database that is lost ------------------------------------------------------------------
+# lost database connections ----------------------------------------------------------------
 
 
 def test_a_connection_lost_in_the_middle_of_a_trade_trades_nothing(
@@ -455,7 +455,7 @@ def test_a_connection_lost_in_the_middle_of_a_trade_trades_nothing(
     close = PaperBroker.close
 
     def lose(broker: PaperBroker) -> None:
-        close(broker)  # portfolio and trades are written, not committed
+        close(broker)  # the changes of portfolio and trades are not yet committed
         backend = broker.session.scalar(text("SELECT pg_backend_pid()"))
         with get_engine(postgres_url).connect() as other:
             other.execute(text(f"SELECT pg_terminate_backend({backend})"))
@@ -479,7 +479,7 @@ def test_an_answer_to_the_commit_that_is_lost_leaves_log_and_trades_in_agreement
 
     @contextmanager
     def unlucky() -> Iterator[Session]:
-        """A session that commits the first trade, and seems not to."""
+        """A session whose first trade is committed, although the commit appears to fail."""
         with get_db_session(database) as session:
             yield session
         if not lost and trades(database):
@@ -539,7 +539,7 @@ def test_a_database_out_of_reach_ends_the_round_before_it_began(market: Market) 
         bot.run()
 
 
-# your own trades --------------------------------------------------------------------------
+# manual trades ----------------------------------------------------------------------------
 
 
 def test_a_bot_may_trade_by_itself_outside_of_decisions(market: Market, database: str) -> None:
@@ -575,7 +575,7 @@ def test_trading_inside_of_a_decision_is_refused(
 
 
 def test_the_cash_is_no_ticker_even_where_one_has_its_name(market: Market, sqlite_url: str) -> None:
-    market.write("USD", [60.0, 61.0])  # as on Yahoo, an ETF
+    market.write("USD", [60.0, 61.0])  # on Yahoo, USD is also the ticker of an ETF
     bot = market.bot(Says, sqlite_url, symbol="AAPL", answers={})
     for order in (
         lambda: bot.buy("USD", 100.0),
@@ -618,7 +618,7 @@ def test_a_portfolio_that_was_edited_into_something_else_is_one_clear_line(
     bot = market.bot(Says, database, symbol="AAPL", answers={"AAPL": 1})
     bot.run()
     if edited == "not JSON" and database.startswith("postgres"):
-        edited = '"text"'  # which has no other way to be wrong
+        edited = '"text"'  # Postgres's JSON type rejects anything else that is invalid
     with get_db_session(database) as session:
         session.execute(
             text("UPDATE bots SET portfolio = CAST(:edited AS JSON) WHERE name = 'b'")

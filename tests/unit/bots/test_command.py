@@ -1,4 +1,4 @@
-"""`bot.main()`: its options, and the keywords that bots are made with."""
+"""`bot.main()`: its options, and keyword parameters of bots."""
 
 import json
 import sqlite3
@@ -226,7 +226,7 @@ def test_keywords_of_ones_own_are_parameters() -> None:
 
 
 class Tuned(Says):
-    """A strategy with keywords of all kinds."""
+    """A strategy with keyword parameters of all types."""
 
     def __init__(
         self,

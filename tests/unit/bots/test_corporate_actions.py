@@ -49,25 +49,25 @@ def test_candles_that_have_a_listed_split_already_are_left_as_they_are(ratio: fl
 
 def test_dividends_are_credited_where_prices_leave_them_out() -> None:
     paid = [0.0] * 10
-    paid[1], paid[4], paid[7] = 9.0, 0.5, 0.25  # the first before anything is held
+    paid[1], paid[4], paid[7] = 9.0, 0.5, 0.25  # the first dividend is before the first purchase
     columns = {"Adj Close": [1.0] * 10, "Dividends": paid}
     result = held(frame([100.0] * 10, **columns))
-    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.005 * 1.0025)  # all is invested
+    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.005 * 1.0025)  # fully invested
     assert list(result.dividends["amount"]) == [0.5, 0.25]
-    adjusted = held(frame([100.0] * 10, Dividends=paid))  # as yfinance gives it by default
+    adjusted = held(frame([100.0] * 10, Dividends=paid))  # the default of yfinance
     assert adjusted.equity.iloc[-1] == 10_000
     assert adjusted.notes == ["AAPL: its dividends are not told, and not credited"]
 
 
 def test_a_sale_s_profit_has_the_dividends_on_what_was_sold() -> None:
     paid = [0.0] * 12
-    paid[4] = 5.0  # 100 shares of 100, half of them sold on the 6th bar, the rest on the 9th
+    paid[4] = 5.0  # 100 shares; half of them are sold on the 6th bar, the rest on the 9th
 
     class Halves(Bot):
         def decisionFunction(self, row: Any) -> int:
             at = len(self.history) - 1
             if self.symbol == "IBM":
-                return 1 if at == 5 else 0  # what is held is cut to make room
+                return 1 if at == 5 else 0  # the position is halved to buy another
             return {0: 1, 8: -1}.get(at, 0)
 
     flat = frame([100.0] * 12, **{"Adj Close": [1.0] * 12, "Dividends": paid})
@@ -84,9 +84,9 @@ def test_dividends_before_a_split_that_the_candles_leave_out_are_a_share_of_then
     closes, splits, paid = [100.0] * 10 + [10.0] * 10, [0.0] * 20, [0.0] * 20
     splits[10], paid[5], paid[10], paid[15] = 10.0, 2.0, 0.1, 0.1
     columns = {"Adj Close": [1.0] * 20, "Dividends": paid, "Stock Splits": splits}
-    result = held(frame(closes, **columns))  # 100 shares for 10,000, then 1,000
+    result = held(frame(closes, **columns))  # 100 shares for 10,000, then 1,000 shares
     assert list(result.dividends["amount"]) == pytest.approx([0.2, 0.1, 0.1])
-    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.02 * 1.01 * 1.01)  # all is invested
+    assert result.equity.iloc[-1] == pytest.approx(10_000 * 1.02 * 1.01 * 1.01)  # fully invested
 
 
 @pytest.mark.parametrize("symbol", ["BHP.AX", "AAPL"])

@@ -1,4 +1,4 @@
-"""Damaged rows of the bots' tables: each affects only itself, and a line reports it."""
+"""Damaged rows of the bots' tables affect only themselves and are reported in one line."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ NEITHER = {"AAPL": -1, "IBM": -1}
 
 @pytest.fixture
 def market(tmp_path: Path, sqlite_url: str) -> Market:
-    """One in which the bots `b` and `other` hold AAPL and IBM."""
+    """A market in which the bots `b` and `other` hold AAPL and IBM."""
     market = Market(tmp_path / "candles")
     market.write("AAPL", [98.0, 99.0, 101.0, 100.0])
     market.write("IBM", [52.0, 51.0, 50.0])

@@ -1,4 +1,4 @@
-"""`forecasts_as_of`: the stored forecasts beside candles, and nothing that became known later."""
+"""`forecasts_as_of` joins candles with the forecasts known at each bar, and no later ones."""
 
 from datetime import datetime, timedelta
 from functools import partial

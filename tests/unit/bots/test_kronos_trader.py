@@ -1,4 +1,4 @@
-"""KronosTraderBot: which forecasts count, and when their uncertainty agrees."""
+"""KronosTraderBot: which forecasts it uses, and when their uncertainty permits a trade."""
 
 import json
 import os
@@ -51,8 +51,8 @@ def decide(market: Market, url: str, **options: Any) -> tuple[int, str]:
         (RISING, 1),
         (FALLING, -1),
         ({**RISING, "close": 100.4}, 0),  # the move is too small
-        ({**RISING, "prob_up": 0.5}, 0),  # most of the move is a few wild paths
-        ({**RISING, "low": 92.0}, 0),  # further down than up
+        ({**RISING, "prob_up": 0.5}, 0),  # a few extreme paths cause most of the move
+        ({**RISING, "low": 92.0}, 0),  # the downside is larger than the upside
         ({**FALLING, "close": 99.6}, 0),
         ({**FALLING, "prob_up": 0.5}, 0),
         ({**FALLING, "high": 108.0}, 0),
@@ -96,7 +96,8 @@ def test_a_fridays_forecast_is_used_on_monday_until_that_closes(
     market: Market, database: str
 ) -> None:
     store(database, made_up("AAPL", FRIDAY, **RISING))
-    for now in ("2024-05-18 12:00", "2024-05-20 19:59"):  # Saturday; Monday, a minute to the close
+    # on Saturday, and on Monday a minute before the close
+    for now in ("2024-05-18 12:00", "2024-05-20 19:59"):
         data = market.data(datetime.fromisoformat(now))
         assert decide(market, database, data=data, name=f"bot of {now}")[0] == 1
 
@@ -223,14 +224,14 @@ def test_the_command_ends_with_one_line_that_names_what_is_wrong(
 def test_with_min_skill_it_decides_on_what_was_served_and_its_record(
     market: Market, sqlite_url: str
 ) -> None:
-    # Kronos expects +3 %; its record made of that +0.4 %, in a band around the last close
+    # Kronos forecasts +3 %; calibration reduced it to +0.4 %, with a band around the last close
     said = made_up("AAPL", FRIDAY, **RISING)
     served = {0.1: 98.0, 0.5: 100.4, 0.9: 104.0}
     bars = tuple(replace(bar, close_quantiles=served, prob_up=0.6, raw=bar) for bar in said.bars)
     shares = {"kronos": 0.1, "random walk": 0.2, "ewma walk": 0.3, "range walk": 0.4}
     combined = replace(said, bars=bars, shares=shares, calibration="combined until 2024-05-16, n=9")
     store(sqlite_url, combined)
-    assert decide(market, sqlite_url)[0] == 1  # Kronos' own mean
+    assert decide(market, sqlite_url)[0] == 1  # the uncalibrated mean of Kronos
     found, reason = decide(market, sqlite_url, min_skill=0.0)
     assert found == 0
     assert reason.startswith("+0.4% expected by Fri 2024-05-24")

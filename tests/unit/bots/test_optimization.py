@@ -1,4 +1,4 @@
-"""What a backtest returns beside its figures, and the search over a grid of parameters."""
+"""Results of a backtest beyond its figures, and the search over a grid of parameters."""
 
 import math
 from typing import Any
@@ -36,7 +36,7 @@ def test_each_sale_has_its_profit_and_the_curves_add_up() -> None:
             return {1: 1, 3: -1}.get(row.name.day, 0)
 
     result = Once("b", "X", settings=Settings(slippage_bps=100)).backtest(bars, cash=1_010.0)
-    # 100 bought at 10 for 1,000 and 10 of costs, sold at 20 for 2,000 less 20
+    # 100 bought at 10 for 1,000 plus costs of 10, sold at 20 for 2,000 less 20
     assert math.isnan(result.trades["pnl"][0])
     assert result.trades["pnl"][1] == pytest.approx(1_980 - 1_010)
     frame = result.to_frame()
@@ -129,7 +129,7 @@ def test_the_best_of_a_grid_comes_with_the_number_of_trials_and_a_walk_forward(
     assert found.to_frame()["window"][0] == best
     assert "best of 6 trials: window=" in str(found)
     assert 0 <= found.deflated_sharpe <= 1
-    # each window's parameters were the best before it, and no window overlaps another
+    # each window uses the best parameters of the data before it, and windows do not overlap
     returns = {window: done.equity.pct_change() for window, done in one_by_one.items()}
     grown = 1.0
     for fold in found.folds.itertuples():
@@ -196,7 +196,7 @@ def test_attributes_are_parameters_too(bars: pd.DataFrame) -> None:
 
 
 class Attribute(Bot):
-    window = 5  # as a strategy of backtesting.py has it
+    window = 5  # a class attribute, as in strategies of backtesting.py
 
     def decisionFunction(self, row: Any) -> int:
         return 1 if row["close"] > self.history["close"].iloc[-self.window :].mean() else -1

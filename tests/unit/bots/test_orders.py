@@ -1,4 +1,4 @@
-"""Rounds whose decisions are traded at the next open: which bar that is, and what it is not.
+"""Orders that are filled at the next open, and which bar that is.
 
 New York opens at 13:30 and closes at 20:00 UTC in May 2024; the 27th is a holiday.
 """
@@ -26,7 +26,7 @@ from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.models import BotRow, RunLog, Trade
 from tradingbot.settings import Settings
 
-# day: open, close, volume; of a stock, and of crypto, which has the weekends too
+# day: open, close, volume; for a stock, and for crypto, which also trades at weekends
 STOCK = {
     "2024-05-15": (98, 100, 9), "2024-05-16": (101, 102, 9), "2024-05-17": (103, 104, 9),
     "2024-05-20": (90, 95, 9), "2024-05-21": (96, 97, 9), "2024-05-22": (98, 99, 9),
@@ -35,11 +35,11 @@ COIN = {f"2024-05-{day}": (day * 10, day * 10 + 5, 9) for day in range(15, 23)}
 
 
 class Exchange:
-    """Candles that a test lets appear, in CSV files, and bots that look at them at some time."""
+    """CSV files whose candles appear over time, and bots that run at a given time."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.folder, self.database = folder, database
-        self.lost: set[str] = set()  # days that the files no longer have
+        self.lost: set[str] = set()  # days missing from the files
         folder.mkdir()
 
     def round(self, now: str, kind: type[Bot] = Says, **options: Any) -> Any:
@@ -79,7 +79,7 @@ def test_a_decision_on_fridays_close_is_traded_at_mondays_open(exchange: Exchang
     monday = exchange.round("2024-05-20 22:00", answers={})
     assert exchange.trades() == [("buy", "AAPL", 90.0, "20 13:30")]
     assert monday.portfolio == {"USD": 0.0, "AAPL": pytest.approx(10_000 / 90)}
-    again = exchange.round("2024-05-20 23:00", answers=SELL)  # traded once, however often it runs
+    again = exchange.round("2024-05-20 23:00", answers=SELL)  # repeated runs trade once
     assert len(exchange.trades()) == 1
     assert [order.decision for order in again.orders] == [0, -1]
     exchange.round("2024-05-21 22:00", answers={})
@@ -101,7 +101,7 @@ def test_news_of_saturday_sell_no_stock_at_fridays_price(exchange: Exchange) -> 
     [
         ("2024-05-17 20:00", "20 13:30"), ("2024-05-18 12:00", "20 13:30"),
         ("2024-05-20 13:30", "20 13:30"), ("2024-05-20 13:31", "21 13:30"),
-        ("2024-05-20 19:59", "21 13:30"),  # on Friday's bar, too late for Monday's open
+        ("2024-05-20 19:59", "21 13:30"),  # decided on Friday's bar, too late for Monday's open
     ],
 )  # fmt: skip
 def test_a_decision_is_not_traded_at_an_open_that_was_before_it(
@@ -117,7 +117,8 @@ def test_where_bars_follow_without_a_pause_a_prompt_round_meets_the_next_open(
 ) -> None:
     coin = {"tickers": ["BTC-USD"]}
     exchange.round("2024-05-16 00:20", answers={"BTC-USD": 1}, **coin)  # on the bar of the 15th
-    exchange.round("2024-05-17 09:00", answers={"BTC-USD": -1}, **coin)  # late, on that of the 16th
+    # late, on the bar of the 16th
+    exchange.round("2024-05-17 09:00", answers={"BTC-USD": -1}, **coin)
     exchange.round("2024-05-18 09:00", answers={"BTC-USD": 0}, **coin)
     exchange.round("2024-05-20 00:00", answers={"BTC-USD": 0}, **coin)
     assert exchange.trades() == [
@@ -129,7 +130,7 @@ def test_what_is_decided_again_before_the_open_replaces_what_was_decided(
     exchange: Exchange,
 ) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
-    exchange.round("2024-05-18 22:00", answers={})  # holds now
+    exchange.round("2024-05-18 22:00", answers={})  # now the bot holds a position
     exchange.round("2024-05-20 22:00", answers={})
     assert exchange.trades() == []
 
@@ -196,7 +197,7 @@ def test_two_rounds_that_end_in_another_order_than_they_began_fill_once(
 ) -> None:
     exchange.round("2024-05-17 22:00", answers=BUY)
     exchange.round("2024-05-20 22:00", answers=SELL)
-    with get_db_session(exchange.database) as session:  # as if the first had ended last
+    with get_db_session(exchange.database) as session:  # as if the first round had ended last
         first = session.scalars(select(RunLog).order_by(RunLog.id)).first()
         assert first is not None
         first.finished_at = datetime(2099, 1, 1)
@@ -230,7 +231,7 @@ SESSIONS = [f"{day:%Y-%m-%d}" for day in next_sessions("AAPL", datetime(2024, 5,
 
 
 def halted(first: int, last: int, until: int, *, volume: int | None = None) -> dict[str, Any]:
-    """Bars up to position `until`; from `first` to `last` none, or bars with this volume."""
+    """Return bars up to position `until`; from `first` to `last` none, or with this volume."""
     shown = [(at, day) for at, day in enumerate(SESSIONS[: until + 1])]
     if volume is None:
         shown = [(at, day) for at, day in shown if not first <= at <= last]
@@ -323,7 +324,7 @@ DAYS = pd.DatetimeIndex(list(STOCK))
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)  # other work on the machine makes it slow
+@settings(deadline=None, max_examples=50)  # a busy machine is slow
 @given(
     st.lists(st.sampled_from([-1, 0, 1]), min_size=5, max_size=5),
     st.lists(st.booleans(), min_size=6, max_size=6),

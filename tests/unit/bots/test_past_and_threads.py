@@ -1,4 +1,4 @@
-"""A decision about the past in threads of its own, one bot in several, and bots that are sent."""
+"""Backtest decisions in several threads and processes, and bots used by several threads."""
 
 import copy
 import multiprocessing
@@ -38,7 +38,7 @@ BARS = pd.DataFrame(
 SAMPLE = DataService("sample", min_bars=1)
 CLIENT = KronosClient("http://127.0.0.1:9", data=SAMPLE)
 OLD_POOL = ThreadPoolExecutor(1)
-OLD_POOL.submit(int).result()  # its thread is older than any backtest
+OLD_POOL.submit(int).result()  # starts its thread before any backtest
 OLD_THREADS = ThreadPool(1)
 
 
@@ -112,7 +112,7 @@ def test_the_present_is_refused_in_a_backtest_in_whatever_thread(
 
 
 def peek() -> str:
-    """What a worker may see; to be found by name in another process."""
+    """Return what a worker can read; other processes import this function by name."""
     try:
         return type(SAMPLE.history("AAPL")).__name__
     except LookAhead:
@@ -120,7 +120,7 @@ def peek() -> str:
 
 
 def peeked_in_a_backtest(ways: Iterable[Callable[[], Any]]) -> list[Any]:
-    """What each way gives in the decision on the first bar."""
+    """Return the result of each kind of worker, started by the decision on the first bar."""
     found: list[Any] = []
 
     class Peeks(Bot):
@@ -190,7 +190,7 @@ def test_a_bots_own_thread_of_before_does_not_see_the_present_either(sqlite_url:
     said = {"last_close": 9.8, "low": 9.0, "high": 11.0, "prob_up": 0.5}
     with get_db_session(sqlite_url) as session:
         session.add(BotRow(name="b", portfolio={"USD": 5.0}))
-        for model, days in (("then", 0.5), ("now", 500)):  # made before the next open, and after
+        for model, days in (("then", 0.5), ("now", 500)):  # made before the next open, and after it
             made = made_up(
                 "AAPL", late, close=10.0, model=model, made_at=late + timedelta(days=days), **said
             )
@@ -255,7 +255,7 @@ def test_one_bot_in_several_threads_mixes_nothing() -> None:
             assert row["close"] == level, "of another thread's history"
             assert self.portfolio["USD"] == level
             self.reason = f"{level}"
-            threading.Event().wait(1e-6)  # lets another thread in
+            threading.Event().wait(1e-6)  # allows another thread to run
             assert self.reason == f"{level}"
             return 0
 
@@ -379,7 +379,7 @@ def test_a_bot_that_cannot_be_sent_says_why(options: Any, names: str | None) -> 
     assert copy.copy(bot).params == bot.params
 
 
-# the model that spoke last as of a bar ----------------------------------------------------------
+# the newest model as of a bar ------------------------------------------------------------------
 
 DAYS = [datetime(2024, 5, day) for day in (6, 7, 8, 9, 10, 13, 14, 15)]
 RISING = {"close": 103.0, "low": 99.0, "high": 107.0, "prob_up": 0.8}
@@ -395,7 +395,7 @@ def test_a_change_of_model_changes_nothing_before_it(tmp_path: Path, database: s
                 made_at=day + evening, **(FALLING if number % 2 else RISING))
         for number, day in enumerate(DAYS)
     ]  # fmt: skip
-    # today's model was asked for old days too, long after them
+    # a backtest of today's model stored forecasts for old days
     stored += [
         made_up(
             "AAPL", day, last_close=100.0, model="newest", made_at=datetime(2024, 6, 1), **RISING

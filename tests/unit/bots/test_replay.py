@@ -1,4 +1,4 @@
-"""Random portfolios, replayed from their trades and from what happened in the market."""
+"""Random portfolios are recomputed from their trades and from the market's events."""
 
 import logging
 import math
@@ -23,27 +23,28 @@ from tradingbot.settings.commission import Commission
 
 START = datetime(2024, 1, 2)
 SPAN = 160  # calendar days
-TICKERS = ("AAPL", "BHP.AX", "7203.T", "BTC-USD", "SAP.DE")  # Sydney opens a day before, in UTC
+# Sydney's session opens on the day before, in UTC
+TICKERS = ("AAPL", "BHP.AX", "7203.T", "BTC-USD", "SAP.DE")
 SESSIONS = {
     symbol: [day for day in next_sessions(symbol, START, 200) if day < START + timedelta(SPAN)]
     for symbol in TICKERS
 }
-SEEDS = {"open": range(9), "close": range(6)}  # 250 each find nothing else
+SEEDS = {"open": range(9), "close": range(6)}  # 250 seeds each found nothing more
 RATIOS = (10.0, 2.0, 1.5, 1.1, 1.043, 1 / 4, 1 / 25)
 
 
 @dataclass
 class Share:
-    """One ticker: prices as they were traded, and what happened to it, by its session's date."""
+    """One ticker: prices as they were traded, and its splits and dividends by session date."""
 
     days: list[datetime]
     closes: list[float]
     opens: list[float]
     splits: dict[datetime, float] = field(default_factory=dict)
-    dividends: dict[datetime, float] = field(default_factory=dict)  # USD a share of that day
+    dividends: dict[datetime, float] = field(default_factory=dict)  # USD a share on that day
 
     def later(self, day: datetime, today: datetime) -> float:
-        """Shares of `today` for one of `day`."""
+        """Return the number of shares on `today` for one share on `day`."""
         return math.prod(ratio for at, ratio in self.splits.items() if day < at <= today)
 
 
@@ -67,7 +68,7 @@ def a_share(random: np.random.Generator, symbol: str) -> Share:
 
 
 class World:
-    """A source over a network, as of `today`: prices, splits and dividends as Yahoo gives them."""
+    """A network source, as of `today`, with prices, splits and dividends as Yahoo gives them."""
 
     remote = True
     knows_outcomes = False
@@ -104,7 +105,7 @@ class World:
 
 
 def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list[Trade]]:
-    """A bot that decides at random, on days far apart."""
+    """Run a bot with random decisions on days far apart."""
     random = np.random.default_rng(seed)
     world = World({symbol: a_share(random, symbol) for symbol in TICKERS})
     name = f"bot {seed} {fill}"
@@ -124,7 +125,7 @@ def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list
         try:
             bot.run()
         except DataError:
-            continue  # no ticker has traded lately
+            continue  # no ticker has traded recently
     with get_db_session(url) as session:
         rows = session.scalars(select(Trade).where(Trade.bot_name == name).order_by(Trade.id)).all()
         portfolio = dict(session.get_one(BotRow, name).portfolio)
@@ -133,7 +134,7 @@ def lived(seed: int, url: str, fill: str) -> tuple[World, dict[str, float], list
 
 
 def from_all_trades(trades: list[Trade]) -> dict[str, float]:
-    """What the rows of `trades` add up to, whatever their notes say."""
+    """Return the sum of all rows of `trades`, whatever their notes are."""
     owned = {"USD": 10_000.0}
     for trade in trades:
         amount = trade.quantity * trade.price
@@ -144,9 +145,9 @@ def from_all_trades(trades: list[Trade]) -> dict[str, float]:
 
 
 def from_own_trades(trades: list[Trade], world: World, fill: str) -> dict[str, float]:
-    """What the bot's own trades and the market's splits, dividends and ends lead to.
+    """Return the position that results from the bot's trades and the market's events.
 
-    A buyer on a dividend's day, at its open or later, gets none of it.
+    A purchase on the day of a dividend, at the open or later, gets no dividend.
     """
     owned = {"USD": 10_000.0}
     for symbol, share in world.shares.items():
@@ -164,7 +165,7 @@ def from_own_trades(trades: list[Trade], world: World, fill: str) -> dict[str, f
             moment = opened(symbol, day) if fill == "open" else session_close(symbol, day)
             if (trade := mine.pop(moment, None)) is None:
                 continue
-            # at an open it is written down later, in the shares of then
+            # a trade at the open is recorded later, in shares of that time
             ratio = (first if fill == "open" else close) / trade.price
             assert any(math.isclose(ratio, share.later(day, at)) for at in share.days)
             sign = 1 if trade.side == "buy" else -1

@@ -1,4 +1,4 @@
-"""What a position becomes while nobody trades it: splits, dividends, the end of a company."""
+"""Positions between trades: splits, dividends and delistings."""
 
 import math
 from collections.abc import Mapping
@@ -25,14 +25,15 @@ from tradingbot.settings import Settings, Timeouts
 
 START = datetime(2024, 1, 2)
 DAYS = next_sessions("AAPL", START, 200)
-CLOSES = [100 + 10 * math.sin(i / 7) + i / 20 for i in range(200)]  # as they are traded, unsplit
+# as traded, not adjusted for splits
+CLOSES = [100 + 10 * math.sin(i / 7) + i / 20 for i in range(200)]
 RATIOS = [10.0, 20.0, 1.1, 1.2, 1.25, 1.5, 1.043, 1 / 8, 1 / 25]
 
 
 class Told:
-    """A source over a network that tells of splits and dividends, as Yahoo does, up to `today`.
+    """A network source with splits and dividends up to `today`, as Yahoo gives them.
 
-    Prices from before a split are in shares of after it.
+    Prices from before a split are adjusted for it.
     """
 
     remote = True
@@ -78,7 +79,7 @@ class Told:
 
 
 def bot(url: str, source: Any, answer: int = 0, **options: Any) -> Says:
-    """At no costs, filled at the closes that are decided on."""
+    """Return a bot without costs whose orders fill at the close of the decision."""
     if "data" not in options:
         options["data"] = DataService(source, min_bars=1, max_jump=30)
     return Says(
@@ -113,7 +114,7 @@ def test_a_split_of_any_ratio_keeps_the_position_worth_what_it_is(
 ) -> None:
     bot(sqlite_url, Told(50), 1).run()
     bought = portfolio(sqlite_url)["AAPL"]
-    for _ in range(3):  # once, whatever else runs
+    for _ in range(3):  # applied once, however often rounds run
         done = bot(sqlite_url, Told(50 + later, {50 + later: ratio}, tells=tells)).run()
     assert done.portfolio["AAPL"] == pytest.approx(bought * ratio)
     assert [trade.note for trade in trades(sqlite_url)] == [None, "split", "split"]
@@ -172,7 +173,7 @@ def test_a_quantity_edited_around_a_split_is_not_traded_until_somebody_says_whic
 
 
 def edited_in_sql(url: str, portfolio: str) -> None:
-    """As psql does it: nothing else of the row changes."""
+    """Edit a row as with psql; nothing else changes."""
     with get_db_session(url) as session:
         session.execute(text("UPDATE bots SET portfolio = :new"), {"new": portfolio})
 
@@ -237,7 +238,7 @@ def test_other_candles_stop_the_trades_of_their_ticker_alone(
         market.write(symbol, [98.0, 99.0, 101.0, 100.0])
     options: dict[str, Any] = {"tickers": ["AAPL", "IBM"], "fill": "close"}
     market.bot(Says, sqlite_url, answers={"AAPL": 1, "IBM": 1}, **options).run()
-    market.write("AAPL", [30.0, 20.0, 25.0, 40.0])  # one factor explains none of that
+    market.write("AAPL", [30.0, 20.0, 25.0, 40.0])  # no single factor explains this
     done = market.bot(Says, sqlite_url, answers={"AAPL": -1, "IBM": -1}, **options).run()
     assert "do not show whether there was a split since 2024-05-15" in done.failed["AAPL"]
     assert done.remarks == [
@@ -269,9 +270,9 @@ def series(prices: list[float]) -> "pd.Series[float]":
     ("now", "shares"),
     [
         ([10.03, 20.17, 29.99], 1.0),
-        ([10.03, 20.17, 29.99, 4.0], 1.0),  # the market fell, and no bar changed
+        ([10.03, 20.17, 29.99, 4.0], 1.0),  # the market fell, but no bar changed
         ([10.03, 20.17, 30.5], 1.0),  # a correction of the newest bar
-        ([10.2, 20.17, 29.99], 1.0),  # and of an older one
+        ([10.2, 20.17, 29.99], 1.0),  # a correction of an older bar
         ([1.003, 2.017, 2.999], 10.0),
         ([9.12, 18.34, 27.26], 1.1),  # rounded to cents
         ([10.03 / 1.043, 20.17 / 1.043, 29.99 / 1.043], 1.043),
@@ -296,7 +297,8 @@ def test_candles_that_leave_out_a_listed_split_are_counted_in_new_shares() -> No
     basis = Basis(DAYS[2], "1d", then)
     fell = series([100.0, 101.0, 100.0, 83.0])
     assert new_shares(basis, fell, {DAYS[3]: 1.2}).shares == 1.2
-    stayed = series([100.0, 101.0, 100.0, 99.0])  # bought on the eve, when it was restated already
+    # bought on the day before, when prices were already restated
+    stayed = series([100.0, 101.0, 100.0, 99.0])
     assert new_shares(basis, stayed, {DAYS[3]: 1.2}).shares == 1
 
 
@@ -343,17 +345,17 @@ def test_a_dividend_of_a_day_on_which_an_order_is_filled_goes_to_the_seller(
     told = {53: 0.5, 55: 0.25}
     options: dict[str, Any] = {"fill": "open"}
     bot(sqlite_url, Told(50), 1, **options).run()
-    bot(sqlite_url, Told(52, {}, told), -1, **options).run()  # bought at the open of 51
+    bot(sqlite_url, Told(52, {}, told), -1, **options).run()  # bought at the open of bar 51
     held = portfolio(sqlite_url)["AAPL"]
     assert held > 0
-    bot(sqlite_url, Told(57, {}, told), **options).run()  # sold at the open of 53
+    bot(sqlite_url, Told(57, {}, told), **options).run()  # sold at the open of bar 53
     paid = [trade for trade in trades(sqlite_url) if trade.side == "dividend"]
     assert [(trade.quantity, trade.executed_at) for trade in paid] == [(held, DAYS[53])]
     assert portfolio(sqlite_url)["USD"] == pytest.approx(held * (CLOSES[53] + 0.5))
 
 
 def down(url: str, today: int, told: Mapping[int, float]) -> DataService:
-    """A source that does not answer; the candles up to `today` are those that the job has kept."""
+    """A source that is down; the job has stored the candles up to `today`."""
     shared: dict[str, Any] = {
         "min_bars": 1,
         "max_jump": 30,
@@ -380,7 +382,7 @@ def test_dividends_while_the_source_is_out_of_reach_are_credited_once_it_answers
         "fill": "open" if traded.endswith("open") else "close", "tickers": ["AAPL", "IBM"]
     }  # fmt: skip
     bot(sqlite_url, Told(50), 0 if traded == "bought" else 1, **options).run()
-    bot(sqlite_url, Told(51), 0, **options).run()  # where the order is filled at the open
+    bot(sqlite_url, Told(51), 0, **options).run()  # the order fills at this open
     held = portfolio(sqlite_url).get("AAPL", 0.0)
     answer = {"kept": 0, "bought": 1}.get(traded, -1)
     tried = bot(sqlite_url, None, answer, data=down(sqlite_url, 55, told), **options).run()
@@ -448,7 +450,7 @@ def test_what_the_source_has_forgotten_is_closed_at_the_last_price_that_was_seen
     bot(sqlite_url, Told(50), 1).run()
     held = portfolio(sqlite_url)["AAPL"]
     gone = Told(150, ends={"AAPL": 0})
-    with pytest.raises(DataError):  # the round has no ticker to decide
+    with pytest.raises(DataError):  # the round has no ticker to decide on
         bot(sqlite_url, gone).run()
     assert portfolio(sqlite_url) == {"AAPL": 0, "USD": pytest.approx(held * CLOSES[50])}
 
@@ -479,7 +481,7 @@ def test_a_price_given_by_hand_closes_a_position(sqlite_url: str) -> None:
             close_position(session, "b", "AAPL", 1.0)
         with pytest.raises(BotError, match="there is no bot 'c'"):
             close_position(session, "c", "AAPL", 1.0)
-    bot(sqlite_url, Told(51), 1).run()  # trades on, on the next bar
+    bot(sqlite_url, Told(51), 1).run()  # trades again on the next bar
     assert portfolio(sqlite_url)["AAPL"] == pytest.approx(54.2 * held / CLOSES[51])
 
 

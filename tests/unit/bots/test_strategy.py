@@ -1,4 +1,4 @@
-"""A Strategy alone: no candles' source, no database, no trades."""
+"""A Strategy alone: without candles, database or trades."""
 
 from typing import Any
 

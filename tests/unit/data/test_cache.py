@@ -1,4 +1,4 @@
-"""What was fetched from Yahoo once is not fetched again; what it restates is."""
+"""Bars from Yahoo are fetched once, and again only when Yahoo restates them."""
 
 import logging
 from contextlib import AbstractContextManager
@@ -25,12 +25,12 @@ from tradingbot.settings import Timeouts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SESSIONS = next_sessions("SPY", datetime(2020, 12, 31), 800)  # to 2024-03-08
+SESSIONS = next_sessions("SPY", datetime(2020, 12, 31), 800)  # up to 2024-03-08
 MONDAY, TUESDAY = datetime(2024, 3, 4, 22), datetime(2024, 3, 5, 22)  # after New York's close
 
 
 class Nights:
-    """Runs of the job's data service, one a night, over one database and one Yahoo."""
+    """Runs of the job's data service, one a night, with the same database and Yahoo."""
 
     def __init__(self, url: str, market: Market) -> None:
         self.market = market
@@ -63,7 +63,7 @@ class Nights:
 
     @property
     def asked(self) -> list[str]:
-        """The first day of each request since the last history."""
+        """Return the first day of each request since the last history."""
         return [first for _, first in self.yahoo.asked]
 
 
@@ -130,7 +130,7 @@ def test_yahoos_list_of_splits_is_kept_with_the_candles(on_sqlite: Nights) -> No
         assert read_splits(session, "SPY") == kept
         assert read_splits(session, "OTHER") == {}
     on_sqlite.market.splits["SPY"] |= {datetime(2024, 3, 5): (3, 2)}
-    on_sqlite.history(TUESDAY)  # which asks for the newest bars only
+    on_sqlite.history(TUESDAY)  # requests only the newest bars
     assert on_sqlite.asked > ["2024-02-01"]
     with on_sqlite.sessions() as session:
         assert read_splits(session, "SPY") == kept | {datetime(2024, 3, 5): 1.5}
@@ -147,8 +147,9 @@ def test_a_class_of_shares_is_asked_for_as_yahoo_spells_it(on_sqlite: Nights) ->
     [
         ("close", 1.001, 2),
         ("low", 0.97, 2),
-        ("close", 1.00001, 1),  # what a rounding makes of it
-        ("volume", 1.3, 1),  # corrected for days; the new one is taken, and no more is asked
+        ("close", 1.00001, 1),  # within rounding
+        # volumes are corrected for days; the new value is used without further requests
+        ("volume", 1.3, 1),
     ],
 )
 def test_a_correction_of_prices_beyond_rounding_is_a_restatement(
@@ -166,7 +167,7 @@ def test_old_prices_are_not_used_once_they_are_known_to_be_restated(nights: Nigh
     nights.market.candles["SPY"] /= 2
 
     def limited(ticker: str) -> bool:
-        return len(nights.yahoo.charts) > 1  # after the overlap has been answered
+        return len(nights.yahoo.charts) > 1  # the request for the overlap has been answered
 
     nights.market.refusing = limited
     for _ in range(2):
@@ -195,7 +196,7 @@ def test_of_a_market_without_a_close_the_utc_day_must_have_ended(on_sqlite: Nigh
 
 
 def test_a_ticker_without_volumes_comes_back_without(nights: Nights) -> None:
-    nights.market.candles["SPY"]["volume"] = 0.0  # so yfinance tells that there is none
+    nights.market.candles["SPY"]["volume"] = 0.0  # yfinance reports zeros when there is no volume
     for now in (MONDAY, TUESDAY):
         assert list(nights.history(now).columns) == ["open", "high", "low", "close"]
     assert list(nights.without_cache(TUESDAY).columns) == ["open", "high", "low", "close"]
@@ -270,7 +271,7 @@ def test_a_thousand_and_more_bars_are_kept(nights: Nights) -> None:
 
 def test_hours_are_not_cached(on_sqlite: Nights) -> None:
     on_sqlite.market.refusing = lambda ticker: True
-    with pytest.raises(DataUnavailable):  # the market knows no hours
+    with pytest.raises(DataUnavailable):  # the fake market has no hourly bars
         on_sqlite.service(MONDAY).history("SPY", interval="1h")
     assert on_sqlite.rows("SELECT * FROM historic_ranges") == []
 
@@ -282,7 +283,7 @@ def test_a_ticker_is_the_same_in_any_case(on_sqlite: Nights) -> None:
     assert on_sqlite.asked[0] > "2024-02-20"
 
 
-# --- when Yahoo cannot be asked -----------------------------------------------------------
+# --- when Yahoo refuses or is down --------------------------------------------------------
 
 
 def test_refused_by_yahoo_it_continues_with_the_cache_and_says_so(

@@ -1,4 +1,4 @@
-"""The job's reader, on files as people have them; the page's is tested with the same table."""
+"""The job's reader on files as people have them; the page's reader uses the same table."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ class Dialect:
         return f'"{text}"' if self.separator in text else text
 
     def file(self, bars: pd.DataFrame) -> bytes:
-        """The columns in an order of their own, one of no use among them."""
+        """Write the columns in random order, with an irrelevant one between them."""
         rows = [[self.names[0], "Remark", *self.names[:0:-1]]]
         for time, *numbers in bars.itertuples():
             date = f'"{time:{self.date}}"'

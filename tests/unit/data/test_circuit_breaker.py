@@ -1,4 +1,4 @@
-"""A source that refuses is asked less and less, then not at all, then again."""
+"""A refusing source gets requests at growing intervals, then none, then again."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from tradingbot.settings import Timeouts
 
 
 class Source:
-    """Answers, or raises, as configured; knows when it was asked."""
+    """A source that answers or raises as configured and records the times of requests."""
 
     def __init__(self, *outcomes: object) -> None:
         self.outcomes = list(outcomes)
@@ -47,14 +47,16 @@ def test_a_refused_request_is_sent_again_after_pauses_that_double() -> None:
 def test_the_pauses_grow_no_longer_than_the_longest() -> None:
     source = Source(*[REFUSED] * 6, "bars")
     CircuitBreaker(Timeouts(data_backoff=0.01, data_longest_backoff=0.02)).ask("SPY", source)
-    assert sum(source.pauses) < 5  # it would be 0.63 s alone if they doubled: hence no upper bound
+    # doubled pauses would add up to at least 0.63 s; a busy machine can exceed any upper bound
+    assert sum(source.pauses) < 5
 
 
 def test_after_its_limit_the_source_is_not_asked_any_more() -> None:
     breaker, source = CircuitBreaker(Timeouts(data_backoff=0.02, data_limit=0.1)), Source(REFUSED)
     with pytest.raises(DataUnavailable, match=r"SPY: refuses \(429\)"):
         breaker.ask("SPY", source)
-    assert len(source.asked) == 3  # pauses of 0.02 and 0.04 s; 0.08 s more would be too many
+    # after pauses of 0.02 and 0.04 s, another 0.08 s would exceed the limit
+    assert len(source.asked) == 3
     with pytest.raises(DataUnavailable, match=r"QQQ: refuses \(429\)"):
         breaker.ask("QQQ", source)
     assert len(source.asked) == 3
@@ -80,7 +82,7 @@ def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
             if error is None:
                 later.append(time.monotonic())
         if error is not None:
-            together.wait()  # all four are on their way when they are refused
+            together.wait()  # all four requests are in flight when they are refused
             raise error
         return "bars"
 
@@ -95,7 +97,7 @@ def test_the_refusal_of_one_holds_up_all_and_counts_once() -> None:
         thread.join(30)
     assert len(later) == 4
     assert min(later) - began >= 0.3
-    # four pauses, counted apart, would be 0.3 + 0.6 + 1.2 + 2.4 s
+    # four separate pauses would be 0.3 + 0.6 + 1.2 + 2.4 s
     assert max(later) - began < 2.4
 
 
@@ -134,7 +136,7 @@ def test_a_source_that_answers_nobody_is_given_up_for_all() -> None:
 def test_an_answer_in_between_shows_that_it_is_only_one_ticker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seconds = [0.0]  # half of one passes between two looks at the clock
+    seconds = [0.0]  # the clock advances half a second between two readings
     clock = SimpleNamespace(monotonic=lambda: seconds.append(seconds[-1] + 0.5) or seconds[-1])
     monkeypatch.setattr(circuit_breaker, "time", clock)
     breaker = CircuitBreaker(Timeouts(data_backoff=0.0, data_limit=10.0))

@@ -1,4 +1,4 @@
-"""Many tickers at once: several on their way, none spoiled by another, and stopped at once."""
+"""Many tickers: parallel requests, independent failures, and one stop for all."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ from tradingbot.markets.calendars import next_sessions
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.settings import Timeouts
 
-SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # to 2024-03-12
+SESSIONS = next_sessions("SPY", datetime(2023, 1, 1), 300)  # up to 2024-03-12
 NOW = datetime(2024, 3, 4, 22)
 EIGHT = ["SPY", "QQQ", "GLD", "AAPL", "MSFT", "7203.T", "BTC-USD", "EURUSD=X"]
 
@@ -40,7 +40,8 @@ def service(yahoo: FakeYahoo, **options: object) -> DataService:
         Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
     )
     source = YahooSource(yahoo.session())
-    return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)  # type: ignore[arg-type]
+    # type: ignore[arg-type]
+    return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)
 
 
 @pytest.mark.slow
@@ -82,7 +83,7 @@ def test_several_are_asked_for_at_a_time_and_no_more() -> None:
         with lock:
             at_once += 1
             most = max(most, at_once)
-        together.wait()  # breaks unless WORKERS are here
+        together.wait()  # passes only if WORKERS requests run at the same time
         with lock:
             at_once -= 1
         return answers(request)
@@ -157,8 +158,8 @@ def test_in_a_storm_of_refusals_all_use_the_cache_after_few_requests(
         error = histories[symbol]
         assert isinstance(error, DataUnavailable)
         assert str(error).startswith(f"{symbol}: Yahoo refuses more requests for now (429)")
-    # yfinance sends each twice; four threads, then one by one until patience is at its end; a
-    # thread that the machine holds up may come late: alone, each ticker would ask a dozen times
+    # yfinance sends each request twice; four threads, then one after the other up to the limit. A
+    # delayed thread may come late. Separate limits would allow a dozen requests for each ticker.
     assert len(yahoo.charts) <= 2 * (WORKERS + 5) + 4 * len(EIGHT)
 
 
@@ -202,7 +203,7 @@ except Stopped as stopped:
 
 @pytest.fixture
 def asking(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process whose requests to Yahoo are all on their way, and will not be answered."""
+    """A process whose requests to Yahoo are all in flight and never answered."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         stdout=subprocess.PIPE,

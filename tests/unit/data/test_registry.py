@@ -1,4 +1,4 @@
-"""Sources of candles by name: the settings and the registry know the same ones."""
+"""Sources of candles by name; settings and registry list the same names."""
 
 import os
 from datetime import datetime
@@ -52,7 +52,7 @@ def test_the_name_that_lasts_has_its_folder_in_full(
 
 
 class Exchange(YahooSource):
-    """Another source over a network."""
+    """Another network source."""
 
     def fetch(self, symbol: str, interval: str, start: datetime, end: datetime) -> pd.DataFrame:
         raise AssertionError("nobody asks it here")

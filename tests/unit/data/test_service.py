@@ -1,4 +1,4 @@
-"""Histories are clean, complete and as of a clock, whatever the source."""
+"""Histories are clean, complete and as of the clock, for every source."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def day(text: str) -> datetime:
 
 
 def bars(first: str, count: int, symbol: str = "SPY", price: float = 100.0) -> list[str]:
-    """CSV rows of `count` sessions from the one after `first` on, each a little higher."""
+    """Return CSV rows of `count` sessions after `first`, each slightly higher."""
     return [
         f"{session:%Y-%m-%d},{price + i},{price + i + 2},{price + i - 2},{price + i + 1},{1000 + i}"
         for i, session in enumerate(next_sessions(symbol, day(first), count))
@@ -100,10 +100,10 @@ def test_the_sample_leaves_room_for_a_longer_horizon() -> None:
 def test_the_samples_splits_do_not_look_like_crashes() -> None:
     history = DataService("sample").history("AAPL", bars=4000)
     assert len(history) == 3264
-    # 2:1 on 2005-02-28: 88.99 as traded on the Friday before, 44.86 on the Monday
+    # split 2:1 on 2005-02-28: traded at 88.99 on the Friday before, at 44.86 on the Monday
     assert history.loc["2005-02-25", "close"] == pytest.approx(44.495)
     assert history.loc["2005-02-28", "close"] == pytest.approx(44.86)
-    # and 2:1 on 2000-06-21 before it
+    # an earlier 2:1 split on 2000-06-21
     assert history.loc["2000-03-01", "close"] == pytest.approx(130.31 / 4)
     assert history.loc["2000-03-01", "volume"] == 9_616_100 * 4
 
@@ -138,14 +138,14 @@ def test_a_clock_of_ones_own_hides_later_bars_and_reveals_them_as_outcome() -> N
 
 
 def test_a_folder_of_files_is_a_source_and_the_newest_bar_its_clock(tmp_path: Path) -> None:
-    write(tmp_path, "SPY.csv", bars("2024-01-01", 60))  # to 2024-03-27
+    write(tmp_path, "SPY.csv", bars("2024-01-01", 60))  # up to 2024-03-27
     write(tmp_path, "brk-b.csv", bars("2024-01-01", 40))
     write(tmp_path, "BTC-USD.csv", bars("2024-01-01", 50, "BTC-USD"))
     service = csv_service(tmp_path)
     assert service.symbols() == ["BRK-B", "BTC-USD", "SPY"]
     assert service.history("SPY").index[-1] == day("2024-03-27")
     assert service.now() == day("2024-03-27T20:00")
-    # one that ends earlier stays usable, and says how old it is
+    # a file that ends earlier is still usable, and its age is reported
     history = service.history("BRK-B")
     assert len(history) == 40
     assert history.attrs["warnings"] == [
@@ -167,8 +167,8 @@ def test_a_date_of_the_future_fails_its_own_file_and_does_not_move_the_clock(
 
 
 def test_a_weekend_of_crypto_moves_the_clock_of_all(tmp_path: Path) -> None:
-    write(tmp_path, "SPY.csv", bars("2024-01-01", 44))  # to Tuesday, 2024-03-05
-    write(tmp_path, "BTC-USD.csv", bars("2024-01-31", 35, "BTC-USD"))  # to Wednesday, 03-06
+    write(tmp_path, "SPY.csv", bars("2024-01-01", 44))  # up to Tuesday, 2024-03-05
+    write(tmp_path, "BTC-USD.csv", bars("2024-01-31", 35, "BTC-USD"))  # up to Wednesday, 03-06
     service = csv_service(tmp_path)
     assert service.now() == day("2024-03-07")
     assert service.history("BTC-USD").index[-1] == day("2024-03-06")
@@ -209,7 +209,7 @@ def test_dates_with_the_exchanges_offset_keep_their_day_over_the_change_of_clock
     tmp_path: Path,
 ) -> None:
     zone = ZoneInfo("America/New_York")
-    sessions = next_sessions("SPY", day("2024-02-01"), 40)  # summer time begins on 2024-03-10
+    sessions = next_sessions("SPY", day("2024-02-01"), 40)  # clocks change on 2024-03-10
     rows = [f"{s.replace(tzinfo=zone).isoformat(' ')},10,11,9,10,1" for s in sessions]
     assert rows[0].startswith("2024-02-02 00:00:00-05:00")
     assert rows[-1].startswith("2024-04-01 00:00:00-04:00")
@@ -488,7 +488,7 @@ def test_a_source_that_is_not_available_is_a_setting_that_is_wrong(
 
 
 IMPATIENT = Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
-# For what is asked three times, however busy the machine is.
+# For a request that is sent three times, on any busy machine.
 PATIENT = Timeouts(data_backoff=0.01, data_fast_failure=60)
 
 
@@ -501,7 +501,7 @@ def yahoo(
 
 
 def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None = None) -> str:
-    """Yahoo's JSON: a bar a session, stamped with its opening; nulls in the bar `gap`."""
+    """Return Yahoo's JSON: a bar a session, stamped with its open; nulls in the bar `gap`."""
     frame = candles(sessions)
     if gap is not None:
         frame.iloc[gap] = np.nan
@@ -509,13 +509,13 @@ def chart_of(sessions: list[datetime], zone: str, opens: str, *, gap: int | None
 
 
 def test_yahoos_bars_are_the_complete_sessions_with_their_own_dates() -> None:
-    sessions = next_sessions("AAPL", day("2024-01-01"), 60)  # to Wednesday, 2024-03-27
+    sessions = next_sessions("AAPL", day("2024-01-01"), 60)  # up to Wednesday, 2024-03-27
     body = chart_of(sessions, "America/New_York", "9:30")
     service, fake = yahoo(lambda _: (200, body), now=day("2024-03-27T15:00"))
     history = service.history("AAPL", bars=50)
     assert list(history.columns) == ["open", "high", "low", "close", "volume"]
     assert set(history.dtypes.astype(str)) == {"float64"}
-    assert history.index.tolist() == sessions[9:59]  # the 27th was still trading
+    assert history.index.tolist() == sessions[9:59]  # the session of the 27th has not closed
     assert history["close"].iloc[-1] == 101.0 + 58
     assert history.attrs["warnings"] == []
     assert len(fake.charts) == 1, "one request a ticker"
@@ -612,7 +612,7 @@ def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyP
     imported = yahoo_source._yfinance
 
     def slow_import() -> Any:
-        clock["now"] = 60.0  # once: then it is there
+        clock["now"] = 60.0  # once, then it is cached
         return imported()
 
     monkeypatch.setattr(yahoo_source, "_yfinance", slow_import)
@@ -628,7 +628,7 @@ def test_importing_yfinance_is_not_waiting_for_yahoo(monkeypatch: pytest.MonkeyP
 
 def test_a_failed_answer_is_not_remembered() -> None:
     sessions = next_sessions("ORCL", day("2024-01-01"), 40)
-    # yfinance itself sends a refused request twice
+    # yfinance itself repeats a refused request
     answers = [(503, ""), (503, ""), (200, chart_of(sessions, "America/New_York", "9:30"))]
     service, _ = yahoo(lambda _: answers.pop(0), PATIENT, now=day("2024-03-01"))
     assert len(service.history("ORCL")) == 40
@@ -666,7 +666,7 @@ def test_yahoos_hours_are_naive_utc() -> None:
     ]
     service, _ = yahoo(lambda _: (200, json.dumps(body)), now=day("2024-01-03T15:30"))
     history = service.history("BTC-USD", interval="1h")
-    assert history.index.tolist() == hours[:39]  # 15:00 is not over
+    assert history.index.tolist() == hours[:39]  # the bar of 15:00 has not ended
 
 
 def test_nothing_of_yahoo_is_written_to_the_home_folder(
@@ -681,7 +681,7 @@ def test_nothing_of_yahoo_is_written_to_the_home_folder(
     assert Path(location).name.startswith("kronos-yfinance-")
 
 
-# --- for all ------------------------------------------------------------------------------
+# --- all sources --------------------------------------------------------------------------
 
 
 def test_a_service_is_made_without_touching_the_network(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The walk that is as volatile as the market is now, against a plain reading of its definition."""
+"""The volatility-scaled random walk, compared with a plain implementation of its definition."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def origins(past: pd.Series, *bars: int) -> np.ndarray:
 
 
 def plain(returns: np.ndarray, steps: int) -> np.ndarray:
-    """Bar by bar, without arrays of more than one path each."""
+    """Compute the walk bar by bar, one path at a time."""
     variance = [float(np.mean(returns[:20] ** 2))]
     for one in returns:
         variance.append(DECAY * variance[-1] + (1 - DECAY) * one**2)
@@ -112,7 +112,7 @@ def test_a_year_after_a_halt_bands_are_still_as_wide_as_the_market_moves(walk: A
 
 
 def with_ranges(closes: pd.Series, width: float = 0.01) -> pd.DataFrame:
-    """Bars that open at the close before, and reach `width` beyond both."""
+    """Return bars that open at the previous close and reach `width` beyond both prices."""
     opens = closes.shift(1, fill_value=closes.iloc[0])
     both = pd.concat([opens, closes], axis=1)
     high, low = both.max(axis=1) * (1 + width), both.min(axis=1) * (1 - width)
@@ -168,4 +168,5 @@ def test_bars_without_a_range_count_with_their_returns() -> None:
     past = candles(np.random.default_rng(2).standard_normal(200) * 0.02)
     flat = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), past))
     [found] = range_walk_quantiles(flat, origins(past, 200), np.array([1]))
-    assert 0.02 < (found[16] - found[2]) / 2 < 0.03  # the middle 70 %, of a normal of 2 %
+    # half of the middle 70 % of a normal distribution with 2 %
+    assert 0.02 < (found[16] - found[2]) / 2 < 0.03

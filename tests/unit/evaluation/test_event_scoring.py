@@ -1,4 +1,4 @@
-"""Chances of events against what happened; on SQLite and on a real Postgres."""
+"""Event probabilities compared with outcomes, on SQLite and on a real Postgres."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -62,7 +62,7 @@ def chance(symbol: str, event: str, as_of: Any, target: Any, step: int, **column
 def of_every_night(
     symbol: str, event: str, probability: Sequence[float] | Floats, **columns: Any
 ) -> list[dict[str, Any]]:
-    """As PAST's forecasts: the newest nights' targets are still to come."""
+    """Return probabilities for every night of PAST; the newest nights have no outcome yet."""
     bars = candles(symbol)
     days = [*bars.index, *pd.bdate_range(LAST + timedelta(days=1), periods=PAST.horizon)]
     nights = range(len(bars) - PAST.sessions, len(bars))
@@ -159,13 +159,14 @@ def test_what_has_no_outcome_is_reported_and_counts_in_no_score(sqlite_url: str)
     without = bars.drop([days[1], days[6]])
     keep(
         sqlite_url,
-        chance("AAPL", "touch +1%", days[0], days[2], 2),  # a bar on the way is missing
-        chance("AAPL", "close above 0%", days[0], days[2], 2),  # which does not matter to a close
-        chance("AAPL", "touch +1%", days[1], days[2], 1),  # made from a bar that is gone
+        chance("AAPL", "touch +1%", days[0], days[2], 2),  # a bar before the target is missing
+        # a close needs only the target's bar
+        chance("AAPL", "close above 0%", days[0], days[2], 2),
+        chance("AAPL", "touch +1%", days[1], days[2], 1),  # its first bar no longer exists
         chance("AAPL", "touch +1%", days[2], days[6], 4),
         chance("AAPL", "touch +1%", days[2], days[3], 1),
         chance("AAPL", "touch +1%", days[7], days[7] + timedelta(days=30), 1),
-        chance("AAPL", "moon +1%", days[2], days[3], 1),  # of a newer version
+        chance("AAPL", "moon +1%", days[2], days[3], 1),  # written by a newer version
         chance("IBM", "touch +1%", days[2], days[3], 1),
     )
 
@@ -235,12 +236,12 @@ def test_scores_are_those_of_the_textbook(database: str) -> None:
     assert whole.mean_probability == pytest.approx(p.mean())
     assert whole.base_brier == pytest.approx(np.mean((o - o.mean()) ** 2))
     assert whole.brier_skill == pytest.approx(1 - whole.brier / whole.base_brier)
-    assert whole.skill_low < whole.brier_skill < whole.skill_high < 0  # it knows nothing
+    assert whole.skill_low < whole.brier_skill < whole.skill_high < 0  # the model has no skill
     second = scores[ALL_SYMBOLS, "touch +1%", 2]
     assert second.brier == pytest.approx(np.mean((p[step == 2] - o[step == 2]) ** 2))
     assert second.bins == []
 
-    # said are tenths; 1.0 is in the last bin, with 0.9
+    # forecasts are in tenths; 1.0 is in the last bin, together with 0.9
     assert [entry["from"] for entry in whole.bins] == pytest.approx([n / 10 for n in range(10)])
     assert sum(entry["n"] for entry in whole.bins) == whole.n
     for entry in whole.bins:
@@ -335,7 +336,7 @@ def test_scores_of_some_leave_the_others_and_what_is_gone_goes(database: str) ->
 
     score(database)
     assert {symbol for symbol, *_ in rows(database)} == {"AAPL", ALL_SYMBOLS}
-    score(database, unreachable)  # this may pass, and its record stays
+    score(database, unreachable)  # temporary, so the ticker's record is kept
     assert {symbol for symbol, *_ in rows(database)} == {"AAPL", ALL_SYMBOLS}
 
 

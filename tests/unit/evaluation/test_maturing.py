@@ -1,4 +1,4 @@
-"""Scores that go on from what was kept are those of the whole ledger, whatever the nights were."""
+"""Incremental scores equal those of the whole ledger, whatever happened in the nights."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -25,18 +25,18 @@ from tradingbot.persistence.scores import read_scores
 
 SYMBOLS = ["AAPL", "IBM", "MSFT", "GOOG", "QQQ", "SPY"]
 PAST = Past(SYMBOLS, sessions=60, horizon=2, calibrated=1.1, bars=40)
-DAYS = PAST.days()[PAST.bars :]  # on which forecasts were made
+DAYS = PAST.days()[PAST.bars :]  # the days of forecasts
 CANDLES = {symbol: PAST.candles(symbol) for symbol in SYMBOLS}
 ROWS = {symbol: PAST.forecasts(symbol) for symbol in SYMBOLS}
 
 
 @dataclass
 class Market:
-    """What a source tells tonight: candles up to `newest`, some of them late, restated or wrong."""
+    """The source's candles of one night: up to `newest`, possibly delayed, restated or wrong."""
 
     newest: datetime
-    late: dict[str, int] = field(default_factory=dict)  # sessions that a ticker lags behind
-    scale: dict[str, float] = field(default_factory=dict)  # after a split
+    late: dict[str, int] = field(default_factory=dict)  # number of sessions by which a ticker lags
+    scale: dict[str, float] = field(default_factory=dict)  # price factor after a split
     corrected: dict[tuple[str, datetime], float] = field(default_factory=dict)
     missing: set[tuple[str, datetime]] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
@@ -59,9 +59,9 @@ class Market:
 
 
 def keep(url: str, *days: datetime, symbols: Any = SYMBOLS, **columns: Any) -> None:
-    """The forecasts made on these days."""
+    """Store the forecasts made on these days."""
     made = [row | columns for symbol in symbols for row in ROWS[symbol] if row["as_of"] in days]
-    for row in made:  # tickers that say different things, for the correlations
+    for row in made:  # tickers need different forecasts for the correlations
         row["predicted_close"] = row["last_close"] * (
             1 + 0.001 * (sum(map(ord, row["symbol"])) % 7)
         )
@@ -89,7 +89,7 @@ def scores(url: str) -> dict[tuple[Any, ...], dict[str, Any]]:
 
 
 def check_same_as_whole(url: str, market: Market, gone_on: Scoring) -> None:
-    """The stored scores are those of the whole ledger; so is what was said of them."""
+    """Check that stored scores and their messages equal those of the whole ledger."""
     found = scores(url)
     whole = score_whole(url, market)
     expected = scores(url)
@@ -104,7 +104,7 @@ def check_same_as_whole(url: str, market: Market, gone_on: Scoring) -> None:
 
 
 def ledger_reads(url: str) -> list[str]:
-    """The statements that read quantiles, from now on."""
+    """Record the statements that read quantiles from now on."""
     seen: list[str] = []
 
     def listen(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -116,7 +116,7 @@ def ledger_reads(url: str) -> list[str]:
 
 
 def nights(url: str, until: int, first: int = 0) -> Market:
-    """As many nights, each scored at its end."""
+    """Run this many nights, each scored at its end."""
     for day in DAYS[first:until]:
         keep(url, day)
         go_on(url, Market(day))
@@ -136,18 +136,18 @@ def test_a_night_reads_the_unsettled_forecasts_alone(sqlite_url: str) -> None:
     go_on(sqlite_url, market)
     with get_db_session(sqlite_url) as session:
         [until] = set(session.scalars(select(KronosMaturedPart.until)))
-        # of settled ones nothing can be read any more: the JSON is none
+        # settled forecasts cannot be read any more: their JSON is invalid
         session.execute(
             update(KronosForecast)
             .where(KronosForecast.as_of < until)
             .values(close_quantiles={}, calibrated_quantiles=None)
         )
-    assert DAYS[-12] < until < DAYS[-5]  # a week, and the horizon
+    assert DAYS[-12] < until < DAYS[-5]  # a week plus the horizon
     before = scores(sqlite_url)
     found = go_on(sqlite_url, market)
     assert found.scored == len(SYMBOLS) * (2 * len(DAYS) - 3)
     assert scores(sqlite_url) == before
-    assert score_whole(sqlite_url, market).scored < found.scored  # which reads the ledger
+    assert score_whole(sqlite_url, market).scored < found.scored  # reads the whole ledger
 
 
 def test_candles_are_asked_for_as_far_back_as_the_job_has_them(
@@ -189,7 +189,7 @@ def test_a_split_makes_nothing_be_read_again(sqlite_url: str) -> None:
     market.scale["IBM"] = 1 / 7
     seen = ledger_reads(sqlite_url)
     found = go_on(sqlite_url, market)
-    assert len(seen) == 1  # the unsettled ones of all tickers
+    assert len(seen) == 1  # the unsettled forecasts of all tickers
     check_same_as_whole(sqlite_url, market, found)
 
 
@@ -203,7 +203,7 @@ def test_forecasts_that_are_stored_or_deleted_behind_its_back_are_noticed(databa
     keep(database, DAYS[10], symbols=["IBM"])
     check_same_as_whole(database, market, go_on(database, market))
     go_on(database, market)
-    with get_db_session(database) as session:  # what a retention does
+    with get_db_session(database) as session:  # as a retention job does
         session.execute(delete(KronosForecast).where(KronosForecast.as_of < DAYS[8]))
         session.execute(delete(KronosForecast).where(KronosForecast.symbol == "QQQ"))
     check_same_as_whole(database, market, go_on(database, market))
@@ -251,18 +251,18 @@ def test_what_is_damaged_or_of_another_version_is_computed_again(
     assert scores(database) == before
 
 
-# any nights ---------------------------------------------------------------------------------
+# random nights ----------------------------------------------------------------------------
 
 night = st.fixed_dictionaries(
     {
         "sessions": st.integers(1, 4),  # since the last night
-        "forecast": st.sets(st.sampled_from(SYMBOLS), min_size=3),  # the others were missed
+        "forecast": st.sets(st.sampled_from(SYMBOLS), min_size=3),  # the other tickers were missed
         "again": st.booleans(),  # scored twice
         "late": st.dictionaries(st.sampled_from(SYMBOLS), st.integers(1, 9), max_size=2),
         "silent": st.sets(st.sampled_from(SYMBOLS), max_size=1),
         "split": st.sampled_from([None, None, *SYMBOLS]),
         "corrected": st.sampled_from([None, None, *SYMBOLS]),
-        "vintage": st.booleans(),  # candles were corrected, and all is forecast again
+        "vintage": st.booleans(),  # corrected candles, so every ticker is forecast again
         "revision": st.sampled_from(["r1", "r1", "r1", "r2"]),
         "other_model": st.booleans(),
     }
@@ -310,7 +310,7 @@ def test_whatever_the_nights_are_the_scores_are_those_of_the_whole_ledger(
     check_same_as_whole(sqlite_url, market, found)
 
 
-# as bytes -----------------------------------------------------------------------------------
+# serialised losses --------------------------------------------------------------------------
 
 
 def test_losses_survive_as_bytes_and_are_stored_once() -> None:

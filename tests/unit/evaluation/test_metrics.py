@@ -1,4 +1,4 @@
-"""Each measure against numbers worked out by hand, or against another's implementation."""
+"""Each measure compared with hand calculations or with another implementation."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def record(
     past: pd.Series | None = None,
     symbol: str = "SPY",
 ) -> ForecastOutcomes:
-    """Forecasts of as many days in a row; quantiles are straight from mean - half_width to +."""
+    """Return forecasts on consecutive days; quantiles are linear, mean +- half_width."""
     n = len(actual)
     centre = np.broadcast_to(mean, n)[:, None]
     half = np.broadcast_to(half_width, n)[:, None]
@@ -66,7 +66,7 @@ def record(
 
 
 def walk(length: int, *, spread: float = 0.01) -> pd.Series:
-    """Closes of the `length` days up to FIRST and 400 later ones; up and down by `spread`."""
+    """Return `length` closes up to FIRST and 400 later ones that alternate by `spread`."""
     steps = np.where(np.arange(length + 400) % 2, spread, -spread)
     index = pd.date_range(FIRST - timedelta(days=length), periods=length + 401)
     return pd.Series(100 * np.exp(np.concatenate([[0], np.cumsum(steps)])), index=index)
@@ -84,9 +84,9 @@ def test_errors_are_shares_of_the_last_close_and_of_that_of_tomorrow_equals_toda
 
 
 def test_crps_is_twice_the_mean_pinball_loss() -> None:
-    # all quantiles at 1, outcome 1.2: the loss at level q is 0.2 q, and the mean level is 0.5
+    # all quantiles are 1, the outcome is 1.2: the loss at level q is 0.2 q; the mean level is 0.5
     assert crps(np.array([1.2]), np.ones((1, 19))) == pytest.approx([0.2])
-    # outcome 0.9: 0.1 (1 - q), and again 0.5 on average
+    # outcome 0.9: 0.1 (1 - q), which is also 0.1 * 0.5 on average
     assert crps(np.array([0.9]), np.ones((1, 19))) == pytest.approx([0.1])
 
 
@@ -136,7 +136,7 @@ def test_steps_and_the_newest_sessions_can_be_chosen() -> None:
     assert compute_metrics(both, step=5).naive_mae == pytest.approx(0.04)
     newest = compute_metrics(
         both, last_sessions=60
-    )  # of the days 2 to 105 that have any target: 46 to 105
+    )  # of days 2 to 105, which have a target, only 46 to 105
     assert newest.first_target == FIRST + timedelta(days=45)
     assert newest.n == 56 + 60
     assert compute_metrics(both, step=7) == ForecastMetrics(n=0, sessions=0)
@@ -179,7 +179,7 @@ def test_a_past_too_short_to_walk_on_from_gives_no_random_walk() -> None:
 
 
 def test_skill_is_what_the_random_walk_loses_more() -> None:
-    # the walk goes up or down by 1 %; so do the outcomes, and the forecast knows which
+    # the walk moves by 1 % up or down; so do the outcomes, and the forecast knows the direction
     outcomes = [1.01, 0.99] * 20
     knows = compute_metrics([record(outcomes, mean=outcomes, half_width=0.0, past=walk(300))])
     assert knows.crps_skill == pytest.approx(1)
@@ -189,7 +189,7 @@ def test_skill_is_what_the_random_walk_loses_more() -> None:
     assert compute_metrics([as_good]).crps_skill == pytest.approx(0)
     assert (
         compute_metrics([record(outcomes, past=walk(0))]).crps_skill is None
-    )  # no past to walk on from
+    )  # without a past for the walk
 
 
 def test_wilson_interval_of_a_textbook() -> None:
@@ -204,14 +204,14 @@ def test_moves_that_go_together_count_for_fewer() -> None:
     each = np.full(200, 1.0)
     alone = share_interval(right, each, 1)
     assert alone == pytest.approx(wilson_interval(right.mean(), 200), abs=0.01)
-    # ten tickers that are all right or all wrong say no more than one of them
+    # ten tickers that are all right or all wrong carry as much information as one
     together = share_interval(10 * right, 10 * each, 1)
     assert together == pytest.approx(alone, abs=0.01)
-    # ten that go their own ways say more
+    # ten independent tickers carry more
     own_ways = random.binomial(10, 0.5, 200).astype(float)
     low, high = share_interval(own_ways, 10 * each, 1)
     assert high - low == pytest.approx((alone[1] - alone[0]) / math.sqrt(10), rel=0.2)
-    # of moves over five sessions every fifth is a new one
+    # overlapping moves over five sessions: one in five is independent
     low, high = share_interval(right, each, 5)
     assert high - low >= 0.99 * np.subtract(*reversed(wilson_interval(right.mean(), 40)))
 
@@ -219,7 +219,7 @@ def test_moves_that_go_together_count_for_fewer() -> None:
 def test_diebold_mariano_one_step_ahead_is_a_t_test() -> None:
     differences = np.random.default_rng(2).normal(0.1, 1, 80)
     statistic, p_value = diebold_mariano(differences, 1)
-    # one lag none: mean / sqrt(variance / n), and the correction makes n - 1 of the n
+    # without lags: mean / sqrt(variance / n), and the correction turns n into n - 1
     expected = stats.ttest_1samp(differences, 0)
     assert statistic == pytest.approx(expected.statistic)
     assert p_value == pytest.approx(expected.pvalue, rel=1e-4)
@@ -235,7 +235,7 @@ def test_diebold_mariano_of_forecasts_that_overlap_is_that_of_the_slowest_cosine
 
 
 def test_diebold_mariano_bears_a_variance_that_comes_out_negative() -> None:
-    differences = np.array([1.0, -1.0] * 20) + 0.01  # gamma_1 is nearly -gamma_0
+    differences = np.array([1.0, -1.0] * 20) + 0.01  # gamma_1 is almost -gamma_0
     statistic, _ = diebold_mariano(differences, 2)
     assert statistic is not None
     assert math.isfinite(statistic)
@@ -281,7 +281,7 @@ def test_the_tail_of_students_t(statistic: float, degrees: int) -> None:
 
 
 def market(predicted: np.ndarray, actual: np.ndarray) -> list[ForecastOutcomes]:
-    """Tickers with these returns; both (sessions, tickers)."""
+    """Return records of tickers with these returns; both arguments are (sessions, tickers)."""
     return [
         record(1 + actual[:, i], mean=1 + predicted[:, i], symbol=f"T{i}")
         for i in range(actual.shape[1])

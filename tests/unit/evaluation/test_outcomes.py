@@ -1,4 +1,4 @@
-"""Stored forecasts joined with realised closes; on SQLite and on a real Postgres."""
+"""Stored forecasts joined with realised closes, on SQLite and on a real Postgres."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -29,12 +29,12 @@ from tradingbot.persistence.models import KronosForecast
 from tradingbot.runtime.clock import utcnow
 
 MONDAY = datetime(2024, 1, 8)
-DAYS = next_sessions("SPY", datetime(2024, 1, 5), 10)  # Monday the 8th and on; the 15th is none
+DAYS = next_sessions("SPY", datetime(2024, 1, 5), 10)  # from Monday the 8th; the 15th is a holiday
 CLOSES = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 107.0, 108.0, 109.0]
 
 
 def row(step: int, *, as_of: datetime = MONDAY, **changes: Any) -> dict[str, Any]:
-    """A forecast of SPY made from a close of 50, in other shares than those of CLOSES."""
+    """Return a forecast of SPY from a close of 50, before a split; CLOSES are after it."""
     return {
         "symbol": "SPY",
         "interval": "1d",
@@ -94,7 +94,8 @@ def test_a_forecast_is_compared_in_shares_of_the_close_it_was_made_from(database
 def test_a_split_inside_the_horizon_changes_nothing(database: str) -> None:
     store(database, row(1), row(3))
     [before] = read(database)
-    [after] = read(database, history([close / 4 for close in CLOSES]))  # the source restated all
+    # the source restated all bars
+    [after] = read(database, history([close / 4 for close in CLOSES]))
     assert after.actual == pytest.approx(before.actual)
     assert after.mean == pytest.approx(before.mean)
 
@@ -120,11 +121,11 @@ def test_each_revision_of_a_model_has_a_separate_record(database: str) -> None:
 
 
 def test_several_forecasts_of_one_session_are_several_steps(database: str) -> None:
-    store(database, row(2), row(1, as_of=DAYS[1]))  # both of Wednesday
+    store(database, row(2), row(1, as_of=DAYS[1]))  # both on Wednesday
     [found] = read(database)
     assert found.target.tolist() == [DAYS[2], DAYS[2]]
     assert found.step.tolist() == [2, 1]
-    with pytest.raises(IntegrityError):  # the same vintage twice cannot be
+    with pytest.raises(IntegrityError):  # a vintage is unique
         store(database, row(2))
 
 
@@ -200,7 +201,7 @@ def test_the_closes_of_the_sample_and_of_files_are_all_known(tmp_path: Path) -> 
 
 
 class Delists:
-    """A remote source that has bars once, and then does not know the ticker any more."""
+    """A network source that knows a ticker once and then no longer."""
 
     remote = True
     knows_outcomes = False

@@ -1,4 +1,4 @@
-"""The record in kronos_scores; on SQLite and on a real Postgres."""
+"""The scores in kronos_scores, on SQLite and on a real Postgres."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ PAST = Past(["AAPL", "IBM"], sessions=70, horizon=2)
 
 
 def closes_of(*pasts: Past, but: dict[str, pd.Series | DataError] | None = None) -> Any:
-    """The candles of these pasts; of some tickers others, or an error."""
+    """Return the candles of these pasts; `but` replaces tickers' candles, or raises an error."""
     known = {symbol: past.candles(symbol) for past in pasts for symbol in past.symbols}
 
     def closes(symbol: str, interval: str, since: datetime) -> pd.Series:
@@ -63,7 +63,7 @@ def scored(url: str, *pasts: Past, but: Any = None, **options: Any) -> Scoring:
 
 
 def rows(url: str, **wanted: Any) -> dict[tuple[Any, ...], KronosScore]:
-    """By model, revision, ticker, step and window."""
+    """Return scores by model, revision, ticker, step and window."""
     with get_db_session(url) as session:
         found = session.scalars(select(KronosScore).filter_by(**wanted)).all()
     return {
@@ -75,7 +75,7 @@ def rows(url: str, **wanted: Any) -> dict[tuple[Any, ...], KronosScore]:
 def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str) -> None:
     keep(database, PAST)
     found = scored(database, PAST)
-    # of 70 nights the last has no outcome, the one before it for one step only
+    # of 70 nights the last has no outcome, and the one before it has one for the first step only
     assert (found.scored, found.waiting) == (2 * (69 + 68), 0)
     assert found.tickers == {"AAPL", "IBM"}
     stored = rows(database)
@@ -87,7 +87,7 @@ def test_a_record_for_each_ticker_and_all_step_and_all_and_window(database: str)
     every = stored["mini", "r1", ALL_SYMBOLS, 0, 0]
     assert (every.n, every.sessions) == (2 * (69 + 68), 69)
     assert every.mae is not None
-    # the model of this past knows how wide the bands must be, and no more
+    # this model knows the right width of the bands, and nothing more
     assert every.coverage_80 == pytest.approx(0.8, abs=0.06)
     assert every.crps_skill == pytest.approx(0.0, abs=0.05)
     assert every.hit_rate == pytest.approx(0.5, abs=0.1)
@@ -152,7 +152,8 @@ def test_from_its_first_night_a_revision_speaks_for_itself(database: str) -> Non
         session.execute(update(KronosForecast).values(model_revision="another").where(newest))
     scored(database, PAST)
     with get_db_session(database) as session:
-        assert newest_revision(session, "mini", "1d") == "another"  # which has no outcome yet
+        # the newest revision has no outcome yet
+        assert newest_revision(session, "mini", "1d") == "another"
         said = track_record(session, None, model="mini", revision="another")
         assert said == "no record yet: 0 of the 30 forecasts needed have an outcome"
         assert newest_revision(session, "never", "1d") is None
@@ -211,7 +212,7 @@ def test_a_delisted_ticker_costs_only_itself_and_keeps_its_record(database: str)
     ]
     stored = rows(database)
     assert stored["mini", "r1", "AAPL", 0, 0].n == 137
-    assert stored["mini", "r1", ALL_SYMBOLS, 0, 0].n == 137  # now of IBM alone
+    assert stored["mini", "r1", ALL_SYMBOLS, 0, 0].n == 137  # only IBM remains
 
 
 def test_a_session_without_a_bar_and_a_split_are_no_trouble(database: str) -> None:
@@ -219,13 +220,14 @@ def test_a_session_without_a_bar_and_a_split_are_no_trouble(database: str) -> No
     scored(database, PAST)
     before = rows(database)["mini", "r1", "AAPL", 0, 0]
     plain = closes_of(PAST)("AAPL", "1d", LAST)
-    scored(database, PAST, but={"AAPL": plain / 7})  # 7:1: the source restates all candles
+    scored(database, PAST, but={"AAPL": plain / 7})  # split 7:1: the source restates all candles
     after = rows(database)["mini", "r1", "AAPL", 0, 0]
     assert (after.n, after.mae) == (before.n, pytest.approx(before.mae))
     assert after.crps_skill == pytest.approx(before.crps_skill)
     halted = scored(database, PAST, but={"AAPL": plain.drop(plain.index[-30])})
     assert "2 forecasts not scored (AAPL): the target session has no bar" in halted.remarks()
-    assert rows(database)["mini", "r1", "AAPL", 0, 0].n == before.n - 4  # 2 from it, 2 of it
+    # 2 forecasts from it, and 2 for it
+    assert rows(database)["mini", "r1", "AAPL", 0, 0].n == before.n - 4
 
 
 def test_tickers_and_a_model_can_be_chosen(database: str) -> None:
@@ -315,7 +317,7 @@ def test_bands_are_scored_as_they_were_given_and_as_the_model_made_them(database
     scored(database, narrow)
     row = rows(database)["mini", "r1", ALL_SYMBOLS, 0, 0]
     assert row.coverage_80 == pytest.approx(0.8, abs=0.06)
-    assert row.raw_coverage_80 == pytest.approx(0.3, abs=0.06)  # 0.3 of 1.28 deviations
+    assert row.raw_coverage_80 == pytest.approx(0.3, abs=0.06)  # 0.3 of 1.28 standard deviations
     assert row.crps is not None
     assert row.raw_crps is not None
     assert row.crps < row.raw_crps
@@ -327,7 +329,7 @@ def test_bands_are_scored_as_they_were_given_and_as_the_model_made_them(database
 
 
 def of_parts(url: str, past: Past) -> dict[tuple[str, int, int, str], KronosScore]:
-    """By ticker, step, window and forecast. The newest half of its forecasts were combined."""
+    """Return scores by ticker, step, window and forecast; the newest half was combined."""
     wide = replace(past, width=1.0, calibrated=None)
     half = past.days()[-past.sessions // 2]
     with get_db_session(url) as session:
@@ -351,15 +353,16 @@ def test_raw_calibrated_and_combined_quantiles_have_scores_of_their_own(database
     whole = {name: stored["*", 0, 0, name] for name in ("served", "raw", "calibrated", "combined")}
     n = {name: row.n for name, row in whole.items()}
     assert n["served"] == n["raw"] == n["calibrated"] == 2 * (69 + 68)
-    assert n["combined"] == 2 * (34 + 33)  # of the others there is none
+    assert n["combined"] == 2 * (34 + 33)  # the other half was not combined
     assert whole["raw"].crps == pytest.approx(whole["served"].raw_crps)
     assert whole["raw"].coverage_80 == pytest.approx(whole["served"].raw_coverage_80)
     skills = [whole[name].crps_skill or np.nan for name in ("raw", "calibrated", "combined")]
     assert skills == sorted(skills)
-    assert skills[1] < (whole["served"].crps_skill or np.nan) < skills[2]  # half are combined
+    # half of the forecasts are combined
+    assert skills[1] < (whole["served"].crps_skill or np.nan) < skills[2]
     assert whole["combined"].coverage_80 == pytest.approx(0.8, abs=0.08)
     assert all(row.ewma_skill is not None for row in whole.values())
-    # of all tickers by step and window too, of a single one only over all its forecasts
+    # all tickers also by step and window, a single ticker only over all its forecasts
     assert stored["*", 2, 60, "raw"].n == 2 * 60
     of_ibm = {key[1:] for key in stored if key[0] == "IBM" and key[3] != "served"}
     assert of_ibm == {(0, 0, name) for name in ("raw", "calibrated", "combined")}

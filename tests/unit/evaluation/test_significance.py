@@ -1,4 +1,4 @@
-"""How often tests are wrong, and what is known of windows apart, of many tickers, of each night."""
+"""Error rates of the tests: overlapping windows, many tickers, and a look every night."""
 
 import math
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ FIRST = datetime(2022, 1, 3)
 
 
 def null_differences(random: np.random.Generator, count: int, n: int, overlap: int) -> np.ndarray:
-    """(count, n): sums of `overlap` independent numbers in a row, of mean 0."""
+    """Return (count, n): sums of `overlap` consecutive independent numbers with mean 0."""
     sums = np.cumsum(random.standard_normal((count, n + overlap)), axis=1)
     return sums[:, overlap:] - sums[:, :-overlap]
 
@@ -33,7 +33,7 @@ def null_differences(random: np.random.Generator, count: int, n: int, overlap: i
 @pytest.mark.parametrize("overlap", [1, 5])
 @pytest.mark.parametrize("n", [30, 60, 120, 250])
 def test_diebold_mariano_is_wrong_about_once_in_twenty(n: int, overlap: int) -> None:
-    count = 1500  # so 5 % is seen as 3.3 to 6.7 % in 997 of 1000 cases
+    count = 1500  # so that an error rate of 5 % is measured as 3.3 to 6.7 % in 997 of 1000 cases
     random = np.random.default_rng(7)
     wrong = [
         (diebold_mariano(one, overlap)[1] or 0) < 0.05
@@ -43,7 +43,7 @@ def test_diebold_mariano_is_wrong_about_once_in_twenty(n: int, overlap: int) -> 
 
 
 def forecasts(*, stride: int, step: int = 5, windows: int = 60) -> ForecastOutcomes:
-    """Forecasts `step` sessions ahead, made every `stride` sessions."""
+    """Return forecasts `step` sessions ahead, made every `stride` sessions."""
     random = np.random.default_rng(3)
     days = np.array([FIRST + timedelta(days=i) for i in range(900)], "datetime64[s]")
     at = 300 + stride * np.arange(windows)
@@ -103,12 +103,12 @@ def test_of_a_hundred_tickers_without_skill_hardly_one_is_called_better_or_worse
     compared = compare_tickers(some)
     assert compared.better[-1:] == ["GOOD"]
     assert compared.worse[-1:] == ["BAD"]
-    assert len(compared.better) + len(compared.worse) <= 3  # with a false one, at the most
+    assert len(compared.better) + len(compared.worse) <= 3  # at most one of them by chance
     assert str(compared).startswith("Of 102 tickers ")
     assert str(compare_tickers({})) == ""
 
 
-# every night ------------------------------------------------------------------------------
+# a test every night -----------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_looked_at_each_week_for_two_years_the_interval_rarely_misses(overlap: i
         tested += any((diebold_mariano(losses[:n] - yardstick[:n], overlap)[1] or 1) < 0.05
                       for n in looks[::8])  # fmt: skip
     assert missed <= 0.05 * records
-    assert tested > 0.15 * records  # what comes of a test that is made for one look
+    assert tested > 0.15 * records  # the error rate of a test that is made for a single look
 
 
 def test_the_interval_holds_the_skills_whose_e_value_is_below_twenty() -> None:
@@ -151,7 +151,7 @@ def test_a_model_with_skill_is_found_out_and_a_short_record_says_nothing() -> No
     assert anytime_skill_interval(losses[:60], yardstick[:60], 25) is None
     low, high = anytime_skill_interval(losses, yardstick, 1) or (0.0, 0.0)
     assert 0 < low < 0.05 < high
-    # forecasts that overlap are fewer
+    # overlapping forecasts carry less information
     wider = anytime_skill_interval(losses, yardstick, 5)
     assert wider is not None
     assert wider[0] < low

@@ -1,4 +1,4 @@
-"""Intervals from resampled sessions."""
+"""Confidence intervals from resampled sessions."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def share_interval(
 def test_the_sums_are_those_of_all_forecasts() -> None:
     sums, drawn = resampled(np.array([3, 1, 3]), np.array([[1.0], [2.0], [4.0]]), block=1)
     assert sums.tolist() == [7.0]
-    assert drawn.shape == (0, 1)  # of two sessions there is no telling
+    assert drawn.shape == (0, 1)  # two sessions are too few
     assert interval(drawn) is None
 
 

@@ -1,4 +1,4 @@
-"""The record travels with the forecast: client, tool, status, bot; and is kept every night."""
+"""Client, tool, status and bot give the record with the forecast; every night updates it."""
 
 import signal
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_the_clients_frames_carry_the_record(
     with KronosClient(space_url, data=DataService("sample"), timeout=20) as client:
         first = client.predict("AAPL", horizon=1)
         assert first is not None
-        # a database without the tables is none that a client would make
+        # the client created no tables
         assert first.attrs["track_record"] in (NO_DATABASE, OUT_OF_REACH)
         [(_, answer)] = client.forecast_many(["AAPL"], horizon=1)
         assert isinstance(answer, Forecast)
@@ -114,7 +114,7 @@ def test_a_database_out_of_reach_is_not_asked_by_every_forecast(
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     monkeypatch.setattr(track_record, "_again_at", {})
     assert describe_track_record(made) == OUT_OF_REACH
-    monkeypatch.setattr(track_record, "get_db_session", None)  # asked, it would fail
+    monkeypatch.setattr(track_record, "get_db_session", None)  # a query would fail
     assert describe_track_record(made) == OUT_OF_REACH
 
 
@@ -149,7 +149,7 @@ def test_status_tells_each_models_record(database: str, made: Forecast) -> None:
     assert status_document(status)["models"][0]["record"] == SENTENCE
     out = StringIO()
     show_status(status, Console(file=out, width=100))
-    said = " ".join(out.getvalue().split())  # its lines are broken between words
+    said = " ".join(out.getvalue().split())  # its lines are wrapped
     assert f"Record {made.model_name}: {SENTENCE}" in said
 
 
@@ -195,7 +195,7 @@ def test_the_bot_trades_only_what_the_model_has_earned(
     give_record(database, made, symbol="AAPL", crps_skill=-0.1)
     held, why = decide(market, database, min_skill=0.0)
     assert (held, why[-44:]) == (0, "the model's skill is -0.10 (AAPL, last 60 sessions)"[-44:])
-    assert decide(market, database)[0] == 1  # nothing is asked of it
+    assert decide(market, database)[0] == 1  # no record is needed
 
 
 def test_a_backtest_must_not_know_how_good_the_model_is_today(
@@ -212,7 +212,7 @@ def test_a_backtest_must_not_know_how_good_the_model_is_today(
 
 
 class Told(ProgressReporter):
-    """Keeps its messages."""
+    """Record the messages."""
 
     def __init__(self) -> None:
         super().__init__(Console(file=StringIO()))
@@ -229,7 +229,7 @@ class Told(ProgressReporter):
 
 @pytest.fixture
 def ledger(database: str) -> Iterator[str]:
-    """One forecast from Wednesday, whose first two sessions have come."""
+    """A forecast from Wednesday whose first two sessions have closed."""
     made = made_up("AAPL", FRIDAY - timedelta(days=2), **RISING)
     quantiles = {level: 99 + 8 * level for level in QUANTILE_LEVELS}
     bars = tuple(replace(bar, close_quantiles=quantiles) for bar in made.bars)
@@ -239,7 +239,7 @@ def ledger(database: str) -> Iterator[str]:
     return database
 
 
-BEGUN = utcnow() - timedelta(minutes=1)  # a night
+BEGUN = utcnow() - timedelta(minutes=1)  # the start of the night
 
 
 def night(market: Market, url: str, since: datetime | None = BEGUN) -> Told:
@@ -273,7 +273,7 @@ def test_every_night_what_has_matured_is_scored(market: Market, ledger: str) -> 
 
 
 def test_of_several_shards_one_scores(market: Market, ledger: str) -> None:
-    night(market, ledger)  # all parts of a night begin before the first of them ends
+    night(market, ledger)  # all shards of a night start before the first of them ends
     [first] = scored_at(ledger)
     second = night(market, ledger)
     assert (second.steps, second.timer.durations) == ([], {})
@@ -363,7 +363,7 @@ def test_candles_that_the_run_has_fetched_are_not_fetched_again(
     data = DataService("sample", now=datetime(2013, 2, 20))
     data.history("AAPL", bars=500)
     fetch = data._source.fetch
-    monkeypatch.setattr(data._source, "fetch", None)  # asked, it would fail
+    monkeypatch.setattr(data._source, "fetch", None)  # a request would fail
     closes = data.closes("AAPL", since=datetime(2012, 1, 3))
     assert (closes.index[0], closes.index[-1]) == (datetime(2012, 1, 3), datetime(2013, 2, 19))
     monkeypatch.setattr(data._source, "fetch", fetch)

@@ -1,4 +1,4 @@
-"""The job's steps with one part replaced: what survives when something breaks half-way."""
+"""The steps of the job with one part replaced: what survives a failure in the middle."""
 
 import logging
 import os
@@ -56,7 +56,7 @@ def data() -> DataService:
 
 @pytest.fixture
 def space(space_url: str) -> Callable[[], Any]:
-    """Hands over a client, and is checked to be left again."""
+    """Provide a client, and check that the job leaves the context."""
 
     @contextmanager
     def space() -> Iterator[SpaceClient]:
@@ -75,12 +75,12 @@ def stored(url: str) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every ticker is a batch."""
+    """Make every ticker a separate batch."""
     monkeypatch.setattr(space_client, "BATCH_SERIES", 1)
 
 
 class Job(NightlyJob):
-    """The job on the sample, two bars ahead, in a Space of the test's."""
+    """The job on the sample, two bars ahead, in a Space of the test."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Job(NightlyJob):
 
     @property
     def done(self) -> RunSummary:
-        """What it did up to now."""
+        """Return the results so far."""
         return self.summary(Ending())
 
 
@@ -130,7 +130,7 @@ def test_what_the_job_is_to_ask_is_answered_and_kept_beside_the_ledger(
             assert (chance.horizon_days, chance.last_close) == (row.horizon_days, row.last_close)
             assert 0 <= chance.low <= chance.probability <= chance.high <= 1
             assert (chance.mean is None) == (chance.event != "drawdown above 1%")
-            if chance.event == "close above 0%":  # raw: no record is there yet
+            if chance.event == "close above 0%":  # uncalibrated, since there is no record yet
                 assert chance.probability == row.prob_up
     assert all(forecast.paths is None for forecast in job.done.forecasts.values())
 
@@ -393,7 +393,7 @@ def end_sessions(url: str, like: str = "%") -> None:
 def after_the_first_ticker(
     space: Any, act: Callable[[], None], at_last: Callable[[], None] = lambda: None
 ) -> Any:
-    """A Space that does something else between the answers, and after the last."""
+    """Provide a Space that calls a function between its answers and after the last one."""
 
     class Acting(SpaceClient):
         def forecast_batches(self, *args: Any, **kwargs: Any) -> Any:
@@ -462,7 +462,7 @@ def test_a_run_whose_place_was_taken_while_the_database_was_away_ends(
 
 
 class Told(ProgressReporter):
-    """Does something when the run reports that it waits."""
+    """Call a function when the run reports that it waits."""
 
     def __init__(self, then: Callable[[], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The tickers are dealt to the shards: each to one, and the same on every machine."""
+"""Each ticker belongs to one shard, the same one on every machine."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ TICKERS = ["AAPL", "BTC-USD", "EURUSD=X", "GLD", "MSFT", "QQQ", "SPY", "^GSPC", 
 
 
 def test_the_parts_of_a_ticker_never_change() -> None:
-    # another result would make a night's pods of two versions forecast tickers twice or never
+    # a different result would let pods of two versions forecast a ticker twice or not at all
     parts = {
         ticker: next(index for index in range(4) if Shard(index, 4).takes(ticker))
         for ticker in TICKERS

@@ -1,4 +1,4 @@
-"""What `kronosbot status` makes of a database: runs, freshest forecasts, what is stale."""
+"""The content of `kronosbot status`: runs, newest forecasts, and stale tickers."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ from tradingbot.postprocessing.repository import store_combination
 from tradingbot.runtime.clock import utcnow
 from tradingbot.settings import Settings
 
-# Saturday noon: New York closed on Friday, of Bitcoin's days Friday is the last complete one
+# Saturday noon: the last complete session is Friday's, for New York and for Bitcoin
 NOW = datetime(2024, 3, 9, 12)
 THURSDAY, FRIDAY = datetime(2024, 3, 7), datetime(2024, 3, 8)
 SPY = Settings(extra_symbols=("SPY",))
@@ -68,7 +68,7 @@ def store(url: str, *forecasts: Forecast) -> None:
 
 
 def log_run(url: str, started_at: datetime, **columns: Any) -> None:
-    """One that ended well, unless `columns` say otherwise."""
+    """Store a successful run, unless `columns` say otherwise."""
     row = {
         "finished_at": started_at + timedelta(seconds=41),
         "status": "ok",
@@ -90,7 +90,7 @@ def shown(status: Status) -> list[str]:
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-# what is stale ----------------------------------------------------------------------------
+# stale tickers ----------------------------------------------------------------------------
 
 
 def test_a_forecast_of_the_latest_complete_session_of_its_exchange_is_fresh(database: str) -> None:
@@ -274,7 +274,7 @@ def test_the_source_of_the_last_run_sets_the_clock_unless_another_is_named(
     assert (named.source, named.active) == ("yahoo", 1)
 
 
-# nothing to read --------------------------------------------------------------------------
+# empty or foreign databases ---------------------------------------------------------------
 
 
 def first_layout(url: str) -> None:
@@ -380,7 +380,7 @@ def test_a_calendar_that_ends_within_60_days_is_reported_and_is_no_problem(
     assert (words in "\n".join(shown(status))) is noted
 
 
-# how it is shown --------------------------------------------------------------------------
+# the output -------------------------------------------------------------------------------
 
 
 def test_the_document_has_every_stale_ticker_and_the_text_the_worst(sqlite_url: str) -> None:

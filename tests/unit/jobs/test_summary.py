@@ -1,4 +1,4 @@
-"""The report reads well on a terminal and in a file."""
+"""The report is readable on a terminal and in a file."""
 
 from dataclasses import replace
 from datetime import datetime

@@ -90,9 +90,9 @@ def test_an_empty_ticker_is_an_error() -> None:
     [
         # Friday -> Monday
         ("SPY", "2024-03-01", ["2024-03-04", "2024-03-05"]),
-        # Thanksgiving is no session, the half day after it is one
+        # Thanksgiving is a holiday; the half day after it is a session
         ("SPY", "2024-11-27", ["2024-11-29", "2024-12-02"]),
-        # the day of mourning for a president was not announced by any rule
+        # no rule announces the day of mourning for a president
         ("AAPL", "2025-01-08", ["2025-01-10", "2025-01-13"]),
         # Good Friday and Easter Monday
         ("SAP.DE", "2024-03-28", ["2024-04-02", "2024-04-03"]),
@@ -102,9 +102,9 @@ def test_an_empty_ticker_is_an_error() -> None:
         ("BTC-USD", "2023-12-29", ["2023-12-30", "2023-12-31", "2024-01-01"]),
         # five days, over New Year
         ("EURUSD=X", "2023-12-29", ["2024-01-01", "2024-01-02"]),
-        # Riyadh rests on Friday and Saturday
+        # the weekend in Riyadh is Friday and Saturday
         ("2222.SR", "2024-02-29", ["2024-03-03", "2024-03-04"]),
-        # the Orthodox Easter of Athens and Bucharest, in the year of two
+        # the Orthodox Easter in Athens and Bucharest, in two years
         ("OPAP.AT", "2024-05-02", ["2024-05-07", "2024-05-08"]),
         ("SNP.RO", "2024-05-02", ["2024-05-07", "2024-05-08"]),
         # Tel Aviv traded from Sunday to Thursday, since January 2026 from Monday to Friday
@@ -113,7 +113,7 @@ def test_an_empty_ticker_is_an_error() -> None:
         # CME trades on a US bank holiday, not on Good Friday
         ("ES=F", "2024-01-12", ["2024-01-15"]),
         ("ES=F", "2024-03-28", ["2024-04-01"]),
-        # asked on a Saturday, or in the middle of a session's day
+        # on a Saturday, or during a session
         ("SPY", "2024-03-02", ["2024-03-04"]),
         ("SPY", "2024-03-04T15:30", ["2024-03-05"]),
         # far in the past and in the future
@@ -198,7 +198,7 @@ def test_a_calendar_that_the_library_cannot_build_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def get_calendar(*args: object, **kwargs: object) -> None:
-        raise NotImplementedError("implemented by subclasses")  # Athens did so with pandas 3.1
+        raise NotImplementedError("implemented by subclasses")  # Athens raised this with pandas 3.1
 
     monkeypatch.setattr("exchange_calendars.get_calendar", get_calendar)
     with pytest.raises(DataError, match="the calendar XKAR cannot be built") as caught:

@@ -1,4 +1,4 @@
-"""Candles that are not what they claim to be are found, and real markets are left alone."""
+"""Wrong candles are found, and real market moves are accepted."""
 
 import warnings
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def day(text: str) -> datetime:
 def candles(
     symbol: str = "SPY", count: int = 300, *, seed: int = 1, move: float = 0.012
 ) -> pd.DataFrame:
-    """A random walk over the sessions from March 2024 on; each bar opens at the last close."""
+    """Return a random walk over the sessions from March 2024; each bar opens at the last close."""
     random = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(random.normal(0, move, count)))
     open_ = np.r_[100.0, close[:-1]]
@@ -67,7 +67,7 @@ def scaled(
 
 
 RATIOS = [1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 7.0, 10.0, 20.0, 100.0, 1e6, 2 / 3, 0.5, 0.1, 0.04]
-# 5:2 at the newest bars looks like a crash of 60 %
+# a 5:2 split in the newest bars looks like a crash of 60 %
 PLACES = [
     (ratio, at)
     for ratio in RATIOS
@@ -132,7 +132,7 @@ def sample_candles() -> list[pd.DataFrame]:
 
 
 def of_the_sample(random: np.random.Generator, *, later: int) -> tuple[pd.DataFrame, int]:
-    """150 real candles before a bar drawn at random, it, and `later` ones; where it is."""
+    """Return 150 real candles, a random bar, `later` ones, and the random bar's index."""
     frames = sample_candles()
     frame = frames[random.integers(len(frames))]
     at = int(random.integers(150, len(frame) - later))
@@ -172,7 +172,7 @@ def test_moves_overnight_with_much_trade_pass_at_any_place(
 
 
 def crash(*factors: float, within: bool, volume: float = 8.0, move: float = 0.02) -> pd.DataFrame:
-    """Falls by these factors, day by day: within the bars, or overnight with many more shares."""
+    """Return daily falls by these factors: within the bars, or overnight with much more volume."""
     frame = candles("BTC-USD", move=move)
     for number, factor in enumerate(factors):
         at = 200 + number
@@ -335,7 +335,7 @@ def test_bars_within_a_day_go_by_their_own_newest_one(tmp_path: Path) -> None:
     assert history.index[-1] == hours.index[-1]
 
 
-# --- whose day a bar is -------------------------------------------------------------------
+# --- which session a bar belongs to -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_bars_within_a_day_go_by_their_own_newest_one(tmp_path: Path) -> None:
         ("BTC-KRW", ["2026-11-20T15:00Z", "2026-11-21T15:00Z"], ["2026-11-21", "2026-11-22"]),
         ("ES=F", ["2026-11-22T23:00Z", "2026-11-23T23:00Z"], ["2026-11-23", "2026-11-24"]),
         ("SPY", ["2026-11-20 16:00", "2026-11-23 00:00"], ["2026-11-20", "2026-11-23"]),
-        # named by their ends: Globex closes as the next session opens, Binance's day before it
+        # named by their ends: Globex closes as the next session opens, Binance's day just before it
         ("ES=F", ["2026-11-19T23:00Z", "2026-11-20T23:00Z"], ["2026-11-19", "2026-11-20"]),
         ("BTCUSDT", ["2026-11-20T23:59:59.999Z"], ["2026-11-20"]),
         ("EUR_USD", ["2026-11-20T21:59:59Z"], ["2026-11-20"]),
@@ -376,7 +376,7 @@ def test_a_naive_time_that_is_no_sessions_is_refused(symbol: str, time: str) -> 
         session_days(symbol, pd.DatetimeIndex([time]))
 
 
-# Before and after the clocks change there, in both hemispheres
+# Before and after the clock changes, in both hemispheres
 @pytest.mark.parametrize("end", ["2018-02-23", "2018-11-07", "2025-04-09", "2025-10-29"])
 @pytest.mark.parametrize(
     "symbol",
@@ -467,7 +467,7 @@ def test_a_file_of_ones_own_settles_the_exchange(
 
 @cache
 def real_sessions(calendar: str) -> pd.DatetimeIndex:
-    with warnings.catch_warnings():  # the library uses what pandas 4 will change
+    with warnings.catch_warnings():  # exchange_calendars uses features that pandas 4 will change
         warnings.simplefilter("ignore", DeprecationWarning)
         sessions = get_calendar(calendar, start="2014-12-01", end="2026-12-31").sessions
     return pd.DatetimeIndex(sessions)
