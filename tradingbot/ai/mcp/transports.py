@@ -32,13 +32,24 @@ def serve_stdio(server: Any) -> None:
             "standard input or output is closed: an assistant starts this command with both; "
             "--http wants neither"
         )
+    failure: OSError | None = None
     try:
         asyncio.run(_stdio(server))
     except* BrokenPipeError:
         pass
-    except* OSError as failed:
-        [error, *_] = failed.exceptions
-        raise KronosError(f"standard output cannot be written: {error}") from failed
+    except* OSError as group:
+        failure = next(_members(group))
+    if failure:  # raised here, because Python before 3.11.4 makes a group of it in `except*`
+        raise KronosError(f"standard output cannot be written: {failure}") from failure
+
+
+def _members(group: ExceptionGroup[OSError]) -> Iterator[OSError]:
+    """Yield the errors of a group, and of the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            yield from _members(error)
+        else:
+            yield error
 
 
 async def _stdio(server: Any) -> None:
