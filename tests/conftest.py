@@ -1,4 +1,4 @@
-"""What tests share: a real Space process, a real Postgres server, SQLite files (one a worker)."""
+"""Shared fixtures: a Space process, a Postgres server and SQLite files for each worker."""
 
 import gc
 import os
@@ -18,14 +18,15 @@ from tests.support.space_server import serving
 from tradingbot.persistence import engine
 from tradingbot.persistence.engine import dispose_engines
 
-# Before torch is imported: its threads that wait for work leave the CPU to others.
+# Must precede the import of torch: its idle threads then leave the CPU to others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-platform.processor()  # asks `uname` once, else in the first test with a client of OpenAI's
-# The developer's own settings and the width of the terminal do not reach the tests.
+# runs `uname` once here, instead of in the first test that creates an OpenAI client
+platform.processor()
+# The developer's settings and terminal width do not affect the tests.
 OURS = ("KRONOS_", "POSTGRES_", "HF_TOKEN", "HF_SPACE", "DATABASE_URL", "COLUMNS", "LINES")
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]
-# Millions of objects that were imported stay: they are not looked through again and again.
+# Collecting garbage among millions of imported objects is slow; they are frozen after collection.
 gc.disable()
 TESTS = Path(__file__).parent
 _numbers = count()
@@ -33,18 +34,20 @@ _numbers = count()
 
 MARKED = ("integration", "browser", "chart", "chaos", "docs", "images")  # folders
 NOT_FAST = (*MARKED, "slow")
-TOO_SLOW = 6.0  # seconds of a CPU: what takes one second takes more on a machine with more to do
-OF_A_PROCESS = {"space_url", "postgres_server"}  # a test that asks for one of these starts it
+TOO_SLOW = 6.0  # CPU seconds; a test of one second takes longer on a busy machine
+# a test with one of these fixtures starts a process
+OF_A_PROCESS = {"space_url", "postgres_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder and by what it starts: `make test-fast` leaves those out."""
+    """Mark each test by its folder and by its fixtures; `make test-fast` skips these marks."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKED:
             item.add_marker(folder)
         fixtures = set(getattr(item, "fixturenames", ()))
-        if "database" in fixtures:  # one of its two servers is Postgres; its parameter says so
+        # only one of its parameters starts Postgres, and that parameter adds the fixture
+        if "database" in fixtures:
             fixtures -= {"postgres_server"}
         if fixtures & OF_A_PROCESS:
             item.add_marker("integration")
@@ -57,7 +60,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def space_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Space process with the bundled model, for all tests of a worker."""
+    """A Space process with the bundled model, shared by the tests of a worker."""
     with serving(tmp_path_factory.mktemp("space") / "server.log", KRONOS_API_KEY="") as server:
         yield server.url
 
@@ -66,7 +69,7 @@ def space_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fast_unless_marked(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """What the fast tier promises: no process, and no more than a second of a CPU."""
+    """Fail a test of the fast tier that starts a process or takes too much CPU time."""
     if any(map(request.node.get_closest_marker, NOT_FAST)):
         yield
         return
@@ -85,7 +88,7 @@ def fast_unless_marked(
 
 @pytest.fixture(scope="session", autouse=True)
 def statements_are_compiled_once() -> Iterator[None]:
-    """Else each test compiles all statements again, for the engine of its own database."""
+    """Share compiled SQL statements between the tests, whose engines are separate."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "create_engine", compiling_once(engine.create_engine))
         yield
@@ -93,14 +96,14 @@ def statements_are_compiled_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def schema_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new database has its schema by what the migrations executed, not by running them again."""
+    """Create database schemas by replaying the migrations' statements, which is faster."""
     if request.node.get_closest_marker("migrations") is None:
         monkeypatch.setattr(engine, "upgrade", upgrade_at_once)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    """A running Postgres; every xdist worker starts its own."""
+    """A running Postgres; every xdist worker starts one."""
     with running_postgres() as server:
         yield server
         dispose_engines()
@@ -108,7 +111,7 @@ def postgres_server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres_server: Postgres) -> Iterator[str]:
-    """A new, empty database on the real server; costs a few hundredths of a second."""
+    """A new, empty database on the real server; takes a few hundredths of a second."""
     name = f"test_{next(_numbers)}"
     postgres_server.execute(f"CREATE DATABASE {name}")
     yield postgres_server.url(name)
@@ -118,7 +121,7 @@ def postgres_url(postgres_server: Postgres) -> Iterator[str]:
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> Iterator[str]:
-    """A database file that does not exist yet."""
+    """The URL of a SQLite file that does not exist yet."""
     yield f"sqlite:///{tmp_path / 'kronos.db'}"
     dispose_engines()
 
@@ -127,6 +130,6 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
     params=["sqlite", pytest.param("postgres", marks=pytest.mark.integration)],
 )
 def database(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty database, once of each kind."""
+    """The URL of an empty database, once on SQLite and once on Postgres."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url

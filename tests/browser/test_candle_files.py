@@ -1,4 +1,4 @@
-"""The page's reader, on files as people have them; the job's is tested with the same table."""
+"""The page's reader on files as people have them; the job's reader uses the same table."""
 
 import base64
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ READ = """async ([content, ticker]) => {
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page with the reader's scripts alone; no server."""
+    """A page with only the reader's scripts, without a server."""
     with chromium() as browser:
         page = browser.new_page()
         for script in ("headings.js", "cells.js", "candles.js"):

@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(site: Path) -> Iterator[Page]:
-    """The landing page. Nothing may be asked for outside the site."""
+    """The landing page. Requests outside the site fail the test."""
     with chromium() as browser:
         page = browser.new_page()
         page.set_default_timeout(60_000)
@@ -59,4 +59,4 @@ def test_every_command_and_page_is_listed_for_people_and_for_language_models(sit
         path = source.relative_to(ROOT / "docs")
         assert f"]({path})" in listed
         assert (site / path).is_file()
-    assert not re.search(r":$", listed, re.MULTILINE)  # no summary breaks off
+    assert not re.search(r":$", listed, re.MULTILINE)  # no summary ends in the middle

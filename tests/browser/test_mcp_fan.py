@@ -1,4 +1,4 @@
-"""The fan of `kronosbot mcp` and of `/mcp` in a real Chromium, as a host with MCP Apps shows it."""
+"""The chart of `kronosbot mcp` and `/mcp` in a real Chromium, embedded as by an MCP Apps host."""
 
 import html
 import json
@@ -12,7 +12,7 @@ from tests.support import ROOT
 from tests.support.browser import chromium
 
 FAN = ROOT / "tradingbot/ai/mcp/fan.html"
-# what a host must set for a page that declares nothing
+# the policy of a host for a page that declares none
 POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; media-src 'self' data:; connect-src 'none'"
@@ -67,7 +67,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def host(browser: Browser) -> Iterator[Callable[..., tuple[Page, Frame]]]:
-    """Open the fan in a host with these capabilities. It may ask nobody, and nothing may fail."""
+    """Open the chart in a host with these capabilities. Requests and errors fail the test."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 700, "height": 700})
     context.set_default_timeout(60_000)
@@ -103,7 +103,7 @@ def host(browser: Browser) -> Iterator[Callable[..., tuple[Page, Frame]]]:
 
 
 def give(page: Page, answer: dict[str, Any], **arguments: Any) -> None:
-    """What a host tells: the arguments of the call, then its result."""
+    """Send what a host sends: the arguments of the call, then its result."""
     for name, params in (("tool-input", {"arguments": arguments}), ("tool-result", answer)):
         message = {"method": f"ui/notifications/{name}", "params": params}
         page.evaluate("message => tell(message)", message)
@@ -125,7 +125,7 @@ def test_a_forecast_is_drawn_and_each_day_can_be_looked_at(host: Any) -> None:
     assert box
     page.mouse.move(box["x"] + 75, box["y"] + 50)
     expect(day).to_contain_text("Tue, 1 Dec 2026: median 101")
-    assert fan.locator("#days").is_hidden()  # this host calls no tools
+    assert fan.locator("#days").is_hidden()  # this host does not offer tool calls
     fan.locator("summary").click()
     assert fan.locator("#numbers tr").count() == 6
     assert fan.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"

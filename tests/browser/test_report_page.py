@@ -1,4 +1,4 @@
-"""The report in a real Chromium, opened as a file, on a phone and on a desk."""
+"""The report file in a real Chromium, at phone and desktop sizes."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tradingbot.reports.page import packed_plotly, render_page
 from tradingbot.reports.record import read_record
 from tradingbot.settings import Settings
 
-expect.set_options(timeout=60_000)  # a busy machine takes seconds to read plotly
+expect.set_options(timeout=60_000)  # a busy machine takes seconds to load plotly
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 TICKERS = [f"T{number:02}" for number in range(12)]
@@ -28,18 +28,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of twelve tickers."""
+    """A report of twelve tickers."""
     return report(tmp_path_factory.mktemp("report"), TICKERS)
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of two tickers, for what draws all charts, and that more than once."""
+    """A report of two tickers, for tests that draw all charts repeatedly."""
     return report(tmp_path_factory.mktemp("short"), TICKERS[:2])
 
 
 def report(folder: Path, tickers: list[str]) -> Path:
-    """Of a record of thirty nights, whose bands were widened."""
+    """A report of thirty nights with widened bands."""
     url = f"sqlite:///{folder / 'kronos.db'}"
     Past(tickers, sessions=30, width=0.6, calibrated=1.0).store(url)
     record = read_record(url, Settings(), source=None, symbols=())
@@ -50,7 +50,7 @@ def report(folder: Path, tickers: list[str]) -> Path:
 
 @pytest.fixture(params=[PHONE, DESK], ids=["phone", "desk"])
 def opened(request: pytest.FixtureRequest, browser: Browser, file: Path) -> Iterator[Page]:
-    """The page. Nothing but the file may be asked for, and nothing may fail."""
+    """Open the page. Requests other than for the file, and errors, fail the test."""
     wrong: list[str] = []
     context = browser.new_context(viewport=request.param, has_touch=request.param is PHONE)
     context.set_default_timeout(60_000)
@@ -137,13 +137,13 @@ def test_it_can_be_used_by_keyboard_alone(opened: Page) -> None:
     opened.keyboard.type("t07")
     expect(opened.locator("#found")).to_have_text("1 of 12")
     expect(opened.locator(".ticker:visible")).to_have_count(1)
-    opened.keyboard.press("Tab")  # on to what is left of the page: the numbers of that ticker
+    opened.keyboard.press("Tab")  # to the next part of the page: the numbers of that ticker
     expect(opened.locator("#ticker-7 summary")).to_be_focused()
     opened.keyboard.press("Enter")
     expect(opened.locator("#ticker-7 details tbody tr")).to_have_count(5)
 
 
-PAPERS = {  # width and height between the margins, in pixels of CSS
+PAPERS = {  # width and height without margins, in CSS pixels
     "A4, margins of 1 cm": (718, 1047), "Letter, margins of 1 inch": (624, 864),
     "A4, margins of 4 cm": (491, 820), "A4 on its side, margins of 1 cm": (1047, 718),
 }  # fmt: skip
@@ -202,7 +202,7 @@ def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
         page.emulate_media(media="screen")
         expect(page.locator("details[open]")).to_have_count(0)
     page.emulate_media(media="null")
-    for size, most in (("A4", 10), ("Letter", 16)):  # two tickers on a page, where two fit
+    for size, most in (("A4", 10), ("Letter", 16)):  # two tickers on a page if they fit
         margin = dict.fromkeys(("top", "bottom", "left", "right"), "10mm")
         pdf = page.pdf(format=size, margin=margin)
         assert 0 < len(re.findall(rb"/Type /Page\b", pdf)) <= most

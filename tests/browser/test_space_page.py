@@ -1,4 +1,4 @@
-"""The page at `/`, used in a real Chromium against a real server process."""
+"""The page at `/` in a real Chromium, with a real server process."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from tests.support.candles import bars
 from tests.support.checkpoints import NANO
 from tradingbot.data.service import DataService
 
-expect.set_options(timeout=60_000)  # a busy machine takes seconds to read plotly
+expect.set_options(timeout=60_000)  # a busy machine takes seconds to load plotly
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A visitor. No request may leave this machine, and no script may fail."""
+    """A browser context. Requests to other hosts and script errors fail the test."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(60_000)
@@ -50,13 +50,13 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture(scope="module")
 def visited(context: BrowserContext, space_url: str) -> Page:
-    """The open page; loading it takes a second or two, since plotly is large."""
+    """The open page; loading plotly takes a second or two."""
     return opened(context, space_url)
 
 
 @pytest.fixture
 def page(visited: Page) -> Page:
-    """The page with the first sample and no forecast yet, its own candles unfolded."""
+    """The page with the first sample, without a forecast, and with the candle input open."""
     visited.unroute_all()
     visited.evaluate(
         """() => {
@@ -71,7 +71,7 @@ def page(visited: Page) -> Page:
 
 
 def opened(context: BrowserContext, url: str, *, forecast: bool = True) -> Page:
-    """The page when its first forecast is drawn."""
+    """The page after its first forecast is drawn."""
     page = context.new_page()
     page.goto(url)
     expect(page.locator("#csv-about")).to_contain_text("240 bars")
@@ -99,7 +99,7 @@ def ask(page: Page, *, horizon: int = 3, paths: int = 8) -> None:
 
 
 def table(page: Page) -> list[list[str]]:
-    """The forecast's cells, when it has come."""
+    """Wait for the forecast; return the cells of its table."""
     expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
     expect(page.locator("#answer")).to_be_visible()
     return page.evaluate(
@@ -163,7 +163,7 @@ def test_the_first_screen_has_a_forecast_and_the_button_that_makes_another(
         assert traces(page)[-2:] == ["median", "outcome"]
 
     seen()
-    assert page.locator("#csv").is_hidden()  # own candles are folded away
+    assert page.locator("#csv").is_hidden()  # the candle input is collapsed
     assert "not meant for trading" in page.locator(".about").inner_text()
     first, place = page.locator("#summary").inner_text(), edges("#chart")
     page.get_by_role("button", name="Forecast", exact=True).click()
@@ -173,7 +173,7 @@ def test_the_first_screen_has_a_forecast_and_the_button_that_makes_another(
     assert edges("#chart") == place  # nothing has moved
     for font in ("serif", "monospace", "sans-serif; letter-spacing: 0.1em"):
         page.evaluate(f"document.body.style = 'font-family: {font}'")
-        assert edges("#chart")[1] <= height, font  # other machines have other fonts
+        assert edges("#chart")[1] <= height, font  # fonts differ between machines
     visitor.close()
 
 
@@ -219,7 +219,7 @@ def test_the_numbers_and_the_chart_can_be_saved(page: Page, tmp_path: Path) -> N
     saved.value.save_as(tmp_path / "chart.png")
     picture = (tmp_path / "chart.png").read_bytes()
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
-    assert int.from_bytes(picture[16:20]) == 2400  # pixels wide
+    assert int.from_bytes(picture[16:20]) == 2400  # pixels
 
 
 def test_a_seed_repeats_a_forecast_and_the_one_used_is_shown(page: Page) -> None:
@@ -353,7 +353,7 @@ def test_a_row_that_cannot_be_read_is_named_with_the_reason(
 
 
 def read(page: Page, text: str) -> dict[str, Any]:
-    """What the page makes of a CSV: its bars and notes, or the error."""
+    """Return the page's result for a CSV: bars and notes, or the error."""
     return page.evaluate(
         """text => {
             try {
@@ -506,12 +506,12 @@ def test_a_file_in_the_encoding_of_a_spreadsheet_is_read(page: Page, tmp_path: P
 def test_the_page_about_the_api_needs_nothing_from_elsewhere(
     context: BrowserContext, space_url: str
 ) -> None:
-    page = context.new_page()  # whose requests to others fail the test that closes the context
+    page = context.new_page()  # requests to other hosts fail the test when the context closes
     page.goto(f"{space_url}/docs")
     expect(page.locator(".opblock")).to_have_count(4)
     spoken = page.locator(".opblock-summary-description").all_inner_texts()
     assert "Forecast one ticker" in spoken
-    assert all(len(words.split()) >= 3 for words in spoken)  # not the name of a function
+    assert all(len(words.split()) >= 3 for words in spoken)  # longer than a function name
     page.locator(".opblock-post").first.click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
@@ -592,7 +592,7 @@ def test_while_waiting_it_says_so_and_can_be_cancelled(page: Page) -> None:
 def test_the_keyboard_is_enough(context: BrowserContext, space_url: str) -> None:
     page = opened(context, space_url)
     stops = ["HTTP API", "sample", "horizon", "paths", "seed", "go"]
-    page.keyboard.press("Tab")  # the link past the form
+    page.keyboard.press("Tab")  # the link that skips the form
     for stop in stops:
         page.keyboard.press("Tab")
         focused = page.evaluate("document.activeElement.id || document.activeElement.innerText")
@@ -600,7 +600,7 @@ def test_the_keyboard_is_enough(context: BrowserContext, space_url: str) -> None
     page.keyboard.press("Enter")
     table(page)
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # unfolds the own candles
+    page.keyboard.press("Enter")  # opens the candle input
     for stop in ["csv", "file", "symbol", "shown", "save-png", "copy-table", "save-csv"]:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == stop
@@ -661,7 +661,7 @@ def test_a_phone_of_320_pixels_scrolls_in_one_direction_only(
 
 
 def test_on_paper_the_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
-    # A4 within its margins; what waits below is evaluated by the page, which forbids that
+    # A4 without margins; a page script would be forbidden to wait for the condition
     paper = browser.new_context(viewport={"width": 718, "height": 1000}, bypass_csp=True)
     page = opened(paper, space_url)
     page.emulate_media(media="print")
@@ -700,7 +700,7 @@ def test_every_field_has_a_label_and_every_text_enough_contrast(page: Page) -> N
 
 
 def _contrast(page: Page, one: str, other: str) -> float:
-    """WCAG's ratio of two colours of the page's style."""
+    """Return the WCAG contrast ratio of two colours of the page's style."""
     style = "getComputedStyle(document.documentElement).getPropertyValue"
     lights = []
     for name in (one, other):
@@ -713,7 +713,7 @@ def _contrast(page: Page, one: str, other: str) -> float:
 
 @pytest.fixture
 def locked_url() -> Iterator[str]:
-    """A server of this process, which costs less than one of its own: its key is "open!"."""
+    """The URL of a server in this process, which is faster than a new one; its key is "open!"."""
     app = create_app(Settings(api_key="open!", threads=1), checkpoint=load_checkpoint(str(NANO)))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None))

@@ -1,12 +1,12 @@
-"""Seeded schedules of faults over the whole job, and what must hold after each: `make chaos`.
+"""Run seeded schedules of faults on the whole job and check the invariants: `make chaos`.
 
     make chaos                                    # 300 schedules, seeds 0 to 299
-    make chaos CHAOS="--schedules 1 --seed 17"    # that one again
+    make chaos CHAOS="--schedules 1 --seed 17"    # repeat one schedule
     python -m tests.chaos.chaos --help
 
 Every schedule runs the job as a process, with the real huggingface_hub client, a test Hub, real
-Space processes and a real Postgres behind a TCP proxy, while one to three faults happen; then once
-more without any. The exit code is 0 if every invariant held.
+Space processes and a real Postgres behind a TCP proxy, while one to three faults happen. Then the
+job runs once more without faults. The exit code is 0 if every invariant held.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from tests.chaos.invariants import NAMES, Broken, Evidence, Tables, check_distur
 from tests.chaos.world import World, schema_template
 from tests.support.postgres import Postgres, running_postgres
 
-ATTEMPTS = 4  # at a schedule whose faults do not all fire, each with earlier moments
+ATTEMPTS = 4  # for a schedule whose faults do not all happen, each attempt with earlier moments
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Outcome:
 
 
 class Chaos:
-    """What schedules share: a Postgres and a folder for logs."""
+    """The resources that schedules share: a Postgres and a folder for logs."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Chaos:
         self.stopping = threading.Event()
 
     def run(self, seed: int) -> Outcome | None:
-        """One schedule, again with other moments until all its faults fire; None when stopped."""
+        """Run one schedule, with other moments until all its faults happen; None when stopped."""
         began = time.monotonic()
         for attempt in range(ATTEMPTS):
             if self.stopping.is_set():
@@ -77,7 +77,7 @@ class Chaos:
         return outcome
 
     def play(self, schedule: Schedule) -> Outcome:
-        """One disturbed run, or several at once, and a further one in peace."""
+        """Run the job with faults, once or in several processes, and then without faults."""
         folder = self._folder / f"{schedule.seed}-{schedule.attempt}-{next(self._numbers)}"
         outcome = Outcome(schedule, folder=folder)
         with World(
@@ -101,7 +101,7 @@ class Chaos:
             between = Tables(self._postgres, world.database)
             outcome.broken += check_disturbed(seen, at_first, between)
             again = ["--force"] if schedule.force else []
-            world.start("further", *again, settings={"KRONOS_WAKE_TIMEOUT": "20"})  # undisturbed
+            world.start("further", *again, settings={"KRONOS_WAKE_TIMEOUT": "20"})  # without faults
             world.wait()
             world.hub.settle()
             at_last = Tables(self._postgres, world.database)
@@ -117,7 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     shutil.rmtree(options.logs, ignore_errors=True)
     options.logs.mkdir(parents=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: leave nothing running
+    # as Ctrl-C, so that nothing is left running
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
@@ -134,7 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     outcomes.append(outcome)
                     _show(console, outcome)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would leave things running
+            # a second Ctrl-C would leave processes running
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             console.print("Stopping: what is under way is finished first")
             chaos.stopping.set()
             pool.shutdown(cancel_futures=True)
@@ -152,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     whole = {"type": int, "metavar": "N"}
     parser.add_argument("--schedules", default=300, **whole, help="how many (%(default)s)")
     parser.add_argument("--seed", default=0, **whole, help="the first one's (%(default)s)")
-    jobs = max(2, (os.cpu_count() or 2) * 3 // 2)  # they wait a lot
+    jobs = max(2, (os.cpu_count() or 2) * 3 // 2)  # schedules mostly wait
     parser.add_argument("--jobs", default=jobs, **whole, help="at the same time (%(default)s)")
     parser.add_argument(
         "--logs",
@@ -168,7 +170,7 @@ _HEADER = f"{'seed':>6}  {'fired':5}  {'exit':10}  {'sec':>5}  outcome  faults"
 
 
 def _show(console: Console, outcome: Outcome) -> None:
-    """A line for the schedule; what is broken below it, and how to see that again."""
+    """Print a line for the schedule, then broken invariants and the command to repeat it."""
     schedule = outcome.schedule
     fired = f"{outcome.fired}/{len(schedule.faults)}"
     codes = ", ".join(map(str, outcome.codes))

@@ -1,1 +1,1 @@
-"""The Helm chart: rendered by a real helm, applied to a stand-in of a cluster."""
+"""The Helm chart, rendered by the real helm and applied to a fake cluster."""

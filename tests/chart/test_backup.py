@@ -1,4 +1,4 @@
-"""The chart's backup and restore: what its CronJobs run, with real tools, on a real Postgres."""
+"""The chart's backup and restore jobs, with the real tools on a real Postgres."""
 
 import os
 import subprocess
@@ -20,14 +20,14 @@ MADE = 2000  # rows in the database
 
 @pytest.fixture
 def tools(postgres_server: Postgres) -> Path:
-    """Where pg_dump and pg_restore of the server's version are, as in the image of postgres."""
+    """The folder of pg_dump and pg_restore in the server's version, as in the postgres image."""
     [[folder]] = postgres_server.execute("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
     return Path(folder)
 
 
 @pytest.fixture
 def other_url(postgres_server: Postgres) -> Iterator[str]:
-    """An empty database, as a new server has."""
+    """An empty database, like that of a new server."""
     postgres_server.execute("CREATE DATABASE restored")
     yield postgres_server.url("restored")
     dispose_engines()
@@ -50,7 +50,7 @@ def ledger(postgres_url: str) -> str:
 
 
 def run(what: str, address: dict[str, str], folder: Path, tools: Path, **env: str) -> str:
-    """What the CronJob's container prints; it fails with its words."""
+    """Run the CronJob's script; return its output, or fail with it."""
     [container] = pods(rendered(ci="backup"))[f"tradingbots-{what}"]["containers"]
     path = {"PATH": f"{tools}:{os.environ['PATH']}"}
     done = subprocess.run(
@@ -79,7 +79,7 @@ def by_parts(url: str) -> dict[str, str]:
 
 
 def contents(url: str) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg2"))
     tables = MetaData()
     tables.reflect(engine)
@@ -127,7 +127,7 @@ def test_a_restore_knows_a_ledger_in_partitions(
     run("backup", by_url(ledger), tmp_path, tools, KEEP="2")
     if partitioned == "after":
         partition(ledger)
-    elif partitioned == "before":  # and the database is a new, plain one
+    elif partitioned == "before":  # the restore goes into a new, unpartitioned database
         database = str(make_url(ledger).database)
         postgres_server.execute("DROP TABLE kronos_forecasts CASCADE", database=database)
     run("restore", by_url(ledger), tmp_path, tools)

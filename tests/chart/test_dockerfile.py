@@ -1,4 +1,4 @@
-"""The Dockerfiles as they are written; `make image-test` builds and runs them."""
+"""The text of the Dockerfiles; `make image-test` builds and runs them."""
 
 import re
 import subprocess
@@ -61,7 +61,7 @@ def test_whatever_is_installed_is_held_to_its_hash(dockerfile: Path) -> None:
     installs = re.findall(r"pip install[^;&\n]*", text)
     assert len(installs) > 1
     unheld = [install for install in installs if "--require-hashes" not in install]
-    # a PyTorch that pip finds by itself, where somebody asked for that
+    # a PyTorch from pip's default index is only for those who choose it
     options = "--no-cache-dir --no-compile --target /opt/packages"
     by_itself = [f"pip install {options} torch -c requirements.txt"]
     assert [" ".join(install.split()) for install in unheld] == (
@@ -83,7 +83,7 @@ def test_what_the_bots_image_installs_is_what_was_tested_and_all_that_the_packag
 
 
 def closure(requirements: list[str]) -> Iterator[str]:
-    """Names of what these need on Linux with Python 3.11, and of what that needs."""
+    """Return the dependencies of these packages on Linux with Python 3.11, transitively."""
     environment = {"python_version": "3.11", "python_full_version": "3.11.16",
                    "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix",
                    "platform_machine": "x86_64", "implementation_name": "cpython",

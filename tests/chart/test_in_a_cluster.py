@@ -1,4 +1,4 @@
-"""The guide's commands with the real helm and kubectl, and pods that really run the job."""
+"""The guide's commands with the real helm and kubectl; pods run the real job."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def install(cluster: Cluster, **values: Any) -> str:
 
 
 class Borrowed:
-    """A container of the Hub's whose process is a Space that runs anyway: it starts at once."""
+    """A container on the Hub that starts at once, because its Space process already runs."""
 
     pid = 0
 
@@ -67,7 +67,7 @@ def hub_of(space_url: str) -> Hub:
 
 
 def rows(url: str) -> dict[str, set[datetime]]:
-    """Ticker -> the days that are forecast."""
+    """Return ticker -> forecast days."""
     with get_db_session(url) as session:
         found: dict[str, set[datetime]] = {}
         for row in session.scalars(select(KronosPrediction)):
@@ -99,7 +99,7 @@ def test_a_person_installs_the_chart_and_runs_the_job_by_hand(
     assert all(len(days) == 5 for days in forecasts.values())
     created, *lines = log.splitlines()
     assert re.fullmatch(r"job.batch/test-run-\d+ created", created)
-    told = [json.loads(line) for line in lines]  # a pod's log is JSON, each line of it
+    told = [json.loads(line) for line in lines]  # every line of a pod's log is JSON
     assert told[-1]["exit_code"] == 0
     assert TOKEN not in log
     assert not [path for path in cluster.folder.iterdir() if path.suffix != ".log"], (
@@ -171,7 +171,7 @@ def test_a_space_of_the_hub_that_sleeps_passes_helm_test_and_a_missing_one_does_
 def test_helm_test_fails_without_a_database_and_without_the_space_of_the_cluster(
     cluster: Cluster,
 ) -> None:
-    with Hub() as hub:  # its Space sleeps, which one of the cluster may not
+    with Hub() as hub:  # its Space is paused, which a Space in the cluster cannot be
         cluster.services["http://tradingbots-space:7860"] = hub.space_url
         install(cluster, space__enabled=True)
         with pytest.raises(AssertionError) as failure:

@@ -1,4 +1,4 @@
-"""Metrics, monitors, alerts and the dashboard of the chart, by the real helm and promtool."""
+"""The chart's metrics, monitors, alerts and dashboard, with the real helm and promtool."""
 
 import json
 import re
@@ -152,7 +152,7 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
 
 def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
     files = []
-    for rule in alerts():  # each by itself, for promtool evaluates all rules of a file every time
+    for rule in alerts():  # one at a time: promtool evaluates all rules of a file for each test
         name = rule["alert"]
         rules = {"groups": [{"name": "kronosbot", "rules": [rule]}]}
         tests = {
@@ -167,7 +167,7 @@ def test_each_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
 
 
 def unit_test(rule: Object, case: dict[str, Any]) -> Object:
-    """As promtool reads it. That an alert fires is asked of ALERTS, whatever its text."""
+    """Return a promtool test that checks whether an alert fires, whatever its text."""
     fires = f'count(ALERTS{{alertname="{rule["alert"]}", alertstate="firing"}}) or vector(0)'
     return {
         "name": f"{rule['alert']}: {case['why']}",

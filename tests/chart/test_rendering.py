@@ -1,4 +1,4 @@
-"""What the chart makes of its values, by the real helm, against the schemas of Kubernetes."""
+"""The manifests that the real helm renders, checked against the Kubernetes schemas."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ def cronjob(name: str, *arguments: str, ci: str = "default") -> Object:
     return find(rendered(*arguments, ci=ci), "CronJob", name)
 
 
-# all of it --------------------------------------------------------------------------------
+# all manifests ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ci", CI)
@@ -64,7 +64,7 @@ def test_helm_lints_it_strictly(ci: str) -> None:
 def test_every_manifest_is_one_that_kubernetes_takes(ci: str) -> None:
     for manifest in rendered(ci=ci):
         if manifest["apiVersion"] == OF_PROMETHEUS:
-            continue  # tests/chart/test_monitoring.py
+            continue  # see tests/chart/test_monitoring.py
         kubernetes_validate.validate(manifest, "1.37", strict=True)
 
 
@@ -239,7 +239,7 @@ def test_settings_of_the_bots_are_such_as_they_know(ci: str) -> None:
 
 
 def plain(pod: Object) -> dict[str, str]:
-    """The variables that stand in the manifest, and not in a secret."""
+    """Return the variables whose values are in the manifest, not in a secret."""
     return {name: value for name, value in variables(pod).items() if isinstance(value, str)}
 
 
@@ -248,7 +248,7 @@ def known_settings() -> set[str]:
     return set(re.findall(r"KRONOS_[A-Z_]+", text))
 
 
-# who sees what ----------------------------------------------------------------------------
+# secrets ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ci", CI)
@@ -320,7 +320,7 @@ NO_SECRETS = [
 
 
 def in_env(name: str, value: object) -> list[str]:
-    """The values that put a variable into each place that takes some."""
+    """Return values that set a variable in every place that accepts variables."""
     bots = [{"name": "kronosbot", "schedule": "@daily"},
             {"name": "a", "schedule": "@daily", "env": {name: value}}]  # fmt: skip
     variable = json.dumps({name: value})
@@ -334,7 +334,7 @@ def test_a_secret_in_plain_text_is_refused_and_a_reference_to_one_is_not(name: s
         assert f"env: {name} " in said
         assert str(plain) not in said
         if name == "HF_TOKEN":
-            return  # it is refused as a reference too
+            return  # refused as a reference as well
     refer = {name: {"secretKeyRef": {"name": "mine", "key": "it"}}}
     helm("template", "tradingbots", CHART, "--set-json", f"env={json.dumps(refer)}")
 
@@ -360,7 +360,7 @@ def test_what_is_no_secret_may_stand_in_the_values_but_no_address_with_a_passwor
     assert "bots: abot: command or args contain an address with a password" in said
 
 
-# whose Space --------------------------------------------------------------------------------
+# which Space ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -416,7 +416,7 @@ def test_an_image_may_be_named_by_its_digest() -> None:
     ))  # fmt: skip
     assert {name: pod["containers"][0]["image"] for name, pod in made.items()} == {
         "tradingbot-kronos": f"kronos-tradingbots@{DIGEST}",
-        "tradingbot-a": f"registry:5000/me/a:{__version__}",  # of the bots' image it is not
+        "tradingbot-a": f"registry:5000/me/a:{__version__}",  # an image that is not the bots'
         "tradingbot-b": f"kronos-tradingbots:7@{DIGEST}",
         "tradingbots-space": f"kronos-space@{DIGEST}",
         "tradingbots-postgres": f"postgres:17@{DIGEST}",
@@ -481,7 +481,7 @@ def test_a_version_with_a_plus_makes_labels_and_tags_that_are_allowed(tmp_path: 
 
 # numbers ------------------------------------------------------------------------------------
 
-EXACT = 2**53 - 1  # beyond it Helm's numbers are no longer those that were written
+EXACT = 2**53 - 1  # the largest integer that Helm's floating-point numbers keep exactly
 
 
 NUMBERS = [
@@ -658,7 +658,7 @@ def test_whom_the_bots_reach_and_who_reaches_postgres_may_be_chosen() -> None:
 
 
 def labels_of(objects: tuple[Object, ...], component: str) -> dict[str, str]:
-    """The labels of a pod of this component."""
+    """Return the pod labels of this component."""
     for one in objects:
         template = one
         if one["kind"] == "CronJob":
@@ -848,7 +848,7 @@ def test_a_time_zone_of_the_list_is_taken(zone: str) -> None:
 
 
 def refusal(*arguments: str) -> str:
-    """What helm says about values that the chart refuses."""
+    """Return helm's message about values that the chart refuses."""
     with pytest.raises(subprocess.CalledProcessError) as error:
         helm("template", "tradingbots", CHART, *arguments)
     return str(error.value.stderr)
@@ -909,7 +909,7 @@ def test_a_bot_s_own_volumes_come_beside_tmp() -> None:
 
 
 def test_every_value_is_documented_by_itself_or_with_what_holds_it() -> None:
-    documented: dict[int, bool] = {}  # of the keys around: indent -> whether it is
+    documented: dict[int, bool] = {}  # of the enclosing keys: indent -> whether documented
     comment = ""
     for number, line in enumerate((CHART / "values.yaml").read_text().splitlines(), start=1):
         if line.strip().startswith("#"):

@@ -1,4 +1,4 @@
-"""The chart of the release before, upgraded to this one by the real helm."""
+"""The chart of the previous release is upgraded with the real helm."""
 
 import subprocess
 from pathlib import Path
@@ -19,7 +19,7 @@ WAY_OUT = "--reset-then-reuse-values"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Any:
-    """A cluster with the chart of 0.1.0, all of it."""
+    """A cluster with all of the chart of version 0.1.0."""
     with Cluster(tmp_path / "pods") as cluster:
         shell(cluster, UPGRADE.format(chart=OLD, options=EVERYTHING))
         yield cluster
@@ -65,7 +65,7 @@ def old_values() -> dict[str, Any]:
 
 
 def newer(new: dict[str, Any], old: dict[str, Any], path: str = "") -> list[str]:
-    """Keys of the new values that the old ones lack, as a.b; of a new map only the map itself."""
+    """Return the keys, as a.b, that only the new values have; a new map counts as one key."""
     found = []
     for key, value in new.items():
         if key not in old:

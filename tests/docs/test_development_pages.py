@@ -1,4 +1,4 @@
-"""The map of the code names what is there."""
+"""The architecture page names existing code."""
 
 import re
 from collections.abc import Iterator
@@ -19,6 +19,6 @@ def paths_named() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "path"), sorted(set(paths_named())))
 def test_a_path_that_a_page_names_exists(page: str, path: str) -> None:
-    # within a sentence about one package the package's own name is left out
+    # a sentence about one package omits the package's name
     inner = [base for top in BASES[1:] for base in top.iterdir() if base.is_dir()]
     assert any((base / path).exists() for base in [*BASES, *inner])

@@ -1,4 +1,4 @@
-"""The examples: those of the specification unchanged, ours as a newcomer runs them."""
+"""The examples: those of the specification unchanged, ours as a new user runs them."""
 
 import os
 import runpy
@@ -24,7 +24,7 @@ EVENING = datetime(2024, 5, 15, 22, 30, 12, 345678)  # a Wednesday; Thursday is 
 
 
 class Clock(datetime):
-    """Shows the evening of the candles."""
+    """A clock that shows the evening of the candles."""
 
     @classmethod
     def utcnow(cls) -> datetime:
@@ -35,7 +35,7 @@ class Clock(datetime):
 def market(
     tmp_path: Path, database: str, space_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Market:
-    """SPY and QQQ up to that Wednesday, all that the examples need, and nothing in the database."""
+    """SPY and QQQ up to that Wednesday, as the examples need, and an empty database."""
     market = Market(tmp_path / "candles", today=datetime(2024, 5, 15))
     for symbol, price in (("SPY", 500.0), ("QQQ", 400.0)):
         market.write(symbol, [price * (1 + (i * 7 % 11) / 500) for i in range(60)])
@@ -51,7 +51,7 @@ def specified(name: str) -> dict[str, Any]:
 
 
 def forecast_all() -> None:
-    """The nightly job, for real."""
+    """Run the real nightly job."""
     commands.run("tradingbot.kronosbot", cwd=Path.cwd(), env=os.environ).check_returncode()
 
 
@@ -68,7 +68,7 @@ def test_the_direct_call_prints_a_forecast(
 def test_the_query_finds_tomorrows_row_after_the_job(
     market: Market, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tables.datetime is datetime  # imported before the clock is set
+    assert tables.datetime is datetime  # imported before the clock is replaced
     with monkeypatch.context() as evening:
         evening.setattr("datetime.datetime", Clock)
         specified("database_query.py")
@@ -131,7 +131,7 @@ def test_the_strategy_of_backtesting_py_trades_on_the_stored_forecasts(
     monkeypatch.setattr("sys.argv", ["backtesting_py.py", "AAPL"])
     bars = rises_and_falls(sqlite_url)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own libraries
+        warnings.simplefilter("ignore")  # from its dependencies
         test = runpy.run_path(str(ROOT / "examples" / "backtesting_py.py"))["test"]
         trades = test.run()["_trades"]
     assert "# Trades" in capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_the_picture_of_the_documentation_is_drawn_by_its_script(
 
 
 def parsed(picture: Path) -> list[tuple[str, str]]:
-    """What is in it, but for places and prices, which another processor may round to others."""
+    """Parse a file, except positions and prices: other processors may round them differently."""
     found = [(one.tag.rpartition("}")[2], (one.text or "").strip()) for one in
              ElementTree.parse(picture).iter()]  # fmt: skip
     return [(tag, text) for tag, text in found if not text.isdigit()]

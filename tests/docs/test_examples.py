@@ -1,4 +1,4 @@
-"""The examples of the docs run: Python blocks as they stand, commands in a shell."""
+"""The examples of the docs run: Python blocks unchanged, commands in a shell."""
 
 import contextlib
 import io
@@ -23,9 +23,9 @@ from tests.support.openai_server import openai_server, says
 from tradingbot.persistence.engine import dispose_engines, get_db_session
 
 INSTALL = "helm upgrade --install tradingbots ./helm/tradingbots --namespace tradingbots-2025"
-PORT = "http://127.0.0.1:7860"  # of the docs; here another one
+PORT = "http://127.0.0.1:7860"  # the docs' address; the tests use another port
 
-# Commands that are not run as they stand: a pattern, and why, or where they are run.
+# Commands that are not run as written: a pattern, and the reason, or where they are run.
 ELSEWHERE = [
     (
         r"make (run|demo|wheel|test|docs|lint|bench.*|combination.*|image-test|help|serve|chaos.*"
@@ -65,7 +65,7 @@ ELSEWHERE = [
 
 @pytest.fixture(scope="module")
 def forecasts(space_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `make run` leaves it: kronos.db has the sample's forecasts."""
+    """A folder after `make run`: kronos.db contains the sample's forecasts."""
     folder = tmp_path_factory.mktemp("made")
     environ = {**os.environ, "KRONOS_SPACE_URL": space_url}
     done = forked("tradingbot.kronosbot", "--source", "sample", cwd=folder, env=environ)
@@ -77,10 +77,10 @@ def forecasts(space_url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(
     forecasts: Path, space_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """The folder that examples run in: a database with forecasts, a Space, candles."""
+    """The folder in which examples run: a database with forecasts, a Space, candles."""
     shutil.copy(forecasts / "kronos.db", tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / "kronos_space").symlink_to(ROOT / "kronos_space")  # for the sample candles
+    (tmp_path / "kronos_space").symlink_to(ROOT / "kronos_space")  # contains the sample candles
     (tmp_path / ".venv").symlink_to(sys.prefix)
     write_candles(tmp_path / "my-candles")
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_the_python_blocks_of_a_page_run_in_their_order(
 
 
 def output_after(block: Block) -> str | None:
-    """What the page says that the block prints: the text block right below."""
+    """Return the output that the page shows: the text block directly below."""
     after = pages()[block.page].split(block.text, 1)[1].removeprefix("```\n")
     found = re.match(r"\n```text\n(.*?)^```$", after, re.MULTILINE | re.DOTALL)
     return found[1] if found else None
@@ -178,7 +178,7 @@ def test_commands_of_a_cluster_are_taken_by_the_real_helm_and_kubectl(tmp_path: 
         ]  # fmt: skip
         with Cluster(tmp_path / page.replace("/", "-")) as cluster:
             if any(re.match("helm upgrade tradingbots ", command) for command in mine):
-                shell(cluster, INSTALL)  # what another page does
+                shell(cluster, INSTALL)  # done on another page
             for command in mine:
                 command = command.replace("--from-file=secrets", f"--from-file={secrets}")
                 shell(cluster, f"TAG=8a1b345; {command}")

@@ -1,4 +1,4 @@
-"""The files of `examples/one-machine`: systemd's and Docker Compose's."""
+"""The files of `examples/one-machine`, for systemd and Docker Compose."""
 
 import configparser
 import shutil

@@ -1,7 +1,7 @@
-"""The examples for freqtrade and vectorbt with the real ones: `make frameworks`.
+"""The examples for freqtrade and vectorbt, with the real packages: `make frameworks`.
 
-Each has an environment of its own below .cache, for what it pins and brings: hundreds of MB.
-freqtrade asks its exchange for the list of markets; that answer is written down here.
+Each package is installed into a separate environment below .cache (hundreds of MB). freqtrade asks
+its exchange for the list of markets; the test contains that answer.
 """
 
 import json
@@ -72,7 +72,7 @@ for trade in portfolio.trades.records.itertuples():
 
 
 def environment(framework: str) -> Path:
-    """The interpreter of an environment with this framework and this project."""
+    """Return the interpreter of an environment with this framework and this project."""
     folder = ROOT / ".cache" / framework
     python = folder / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -141,14 +141,14 @@ def test_freqtrade_trades_on_the_stored_forecasts_at_the_next_opens(
 def backtested(
     python: Path, folder: Path, url: str, opens: np.ndarray, closes: np.ndarray
 ) -> list[tuple[datetime, float, datetime, float]]:
-    """freqtrade's trades: when and at what price each was opened and closed."""
+    """Return freqtrade's trades: times and prices of entry and exit."""
     user = folder / "user_data"
     for name in ("data/binance", "strategies"):
         (user / name).mkdir(parents=True)
     strategy = (ROOT / "examples" / "freqtrade_strategy.py").read_text()
     (user / "strategies" / "kronos.py").write_text(strategy)
     times = (DAYS - pd.Timestamp(0)) // pd.Timedelta(milliseconds=1)
-    # an open that is the low, rounded, lies below it: freqtrade does not trade there
+    # freqtrade does not trade at an open that rounding puts below the low
     highs, lows = np.maximum(opens, closes) * 1.001, np.minimum(opens, closes) * 0.999
     volumes = np.full(len(DAYS), 1000.0)
     rows = zip(times.tolist(), opens, highs, lows, closes, volumes, strict=True)

@@ -1,8 +1,7 @@
-"""The bots' image, built and run for real: `make image-test`. It takes minutes, so it is no part of
-`make test`.
+"""Build and run the bots' image: `make image-test`. It takes minutes and is not in `make test`.
 
-It runs what the chart tells it to, as the chart says: on a read-only disk, as user 1000, without a
-capability, in 2 GiB. The Hub, its Space and Postgres are processes on this machine.
+The image runs as the chart specifies: with a read-only disk, as user 1000, without capabilities,
+in 2 GiB. The Hub, its Space and Postgres are processes on this machine.
 """
 
 import json
@@ -44,14 +43,14 @@ def image() -> Iterator[str]:
 
 @pytest.fixture
 def candles(tmp_path: Path) -> Path:
-    """Daily candles of two tickers, for a container to read."""
+    """Daily candles of two tickers, readable by a container."""
     folder = tmp_path / "candles"
     folder.mkdir()
     days = [date(2024, 1, 1) + timedelta(days=number) for number in range(120)]
     for symbol, price in (("BTC-USD", 60_000.0), ("ETH-USD", 3_000.0)):
         rows = [f"{day},{price},{price + 9},{price - 9},{price + day.day % 7},1" for day in days]
         (folder / f"{symbol}.csv").write_text("\n".join(["date,open,high,low,close,volume", *rows]))
-    for path in (folder, *tmp_path.parents):  # user 1000 has to get there
+    for path in (folder, *tmp_path.parents):  # user 1000 needs access
         if path.is_relative_to("/tmp/pytest-of-root") or path == folder:
             path.chmod(path.stat().st_mode | 0o055)
     return folder
@@ -62,7 +61,7 @@ def test_the_nightly_job_of_the_chart_runs_in_it(image: str, candles: Path) -> N
     with (
         Hub(launch=launch, environ={**os.environ, **nano}) as hub,
         running_postgres() as server,
-        DatabaseProxy(server, "postgres") as database,  # TCP: its socket is root's alone
+        DatabaseProxy(server, "postgres") as database,  # TCP: only root may use the server's socket
     ):
         pod = pods(rendered())["tradingbot-kronos"]
         [container] = pod["containers"]
@@ -178,7 +177,7 @@ def test_it_is_small(image: str) -> None:
 def run(
     image: str, *options: str, command: tuple[str, ...], network: str = "none"
 ) -> tuple[int, str]:
-    """A container as the chart holds it, to its end: the status and what it printed."""
+    """Run a container with the chart's restrictions until it ends; return status and output."""
     container = start(image, *HELD, *options, command=command, network=network)
     status = int(podman("wait", container))
     log = podman("logs", container)

@@ -1,8 +1,8 @@
-"""The README's two commands on bare Debian machines, as a newcomer types them: `make fresh-test`.
+"""Run the README's two commands on bare Debian machines: `make fresh-test`.
 
-A machine is a root made by debootstrap with what PACKAGES names and nothing else, entered by chroot
-in a mount namespace of its own. It has this checkout as git knows it, this machine's network, and
-pip as it is set up here. Needs root; takes half an hour.
+A machine is a debootstrap root with only PACKAGES, entered by chroot in a separate mount namespace.
+It has a clone of this checkout, this machine's network and this machine's pip settings. The test
+needs root and takes half an hour.
 """
 
 import shutil
@@ -32,12 +32,12 @@ exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.
 
 @pytest.fixture(scope="module", params=RELEASES, ids=list(RELEASES.values()))
 def machine(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """The root of a bare machine with a fresh clone in /work."""
+    """The root of a bare machine with a new clone in /work."""
     prepare(tools=("debootstrap",))
     STORAGE.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=STORAGE, prefix="machine-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
-        root.chmod(0o755)  # `/` is for other users too, as apt's
+        root.chmod(0o755)  # other users, such as apt's, need access to `/`
         include = f"--include={','.join(PACKAGES)}"
         _run("debootstrap", "--variant=minbase", include, request.param, str(root))
         _run("git", "clone", "--quiet", str(ROOT), str(root / "work"))
@@ -56,7 +56,7 @@ def test_every_test_passes(machine: Path) -> None:
 
 
 def enter(root: Path, *command: str) -> str:
-    """Run a command in the machine's /work, shown as it goes; returns what it said."""
+    """Run a command in the machine's /work; show and return its output."""
     lines = []
     with subprocess.Popen(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", ENTER, "sh", *command],
@@ -75,7 +75,7 @@ def enter(root: Path, *command: str) -> str:
 
 
 def _share_the_network(root: Path) -> None:
-    """Name servers, certificates and pip's settings, with the folders that those name."""
+    """Share name servers, certificates, pip's settings and the folders that they name."""
     for name in ("etc/resolv.conf", "etc/hosts", "etc/ssl/certs/ca-certificates.crt"):
         shutil.copyfile(f"/{name}", root / name)
     settings, *folders = pip_settings(root / "etc" / "pip.conf.here")

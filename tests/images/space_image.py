@@ -1,7 +1,6 @@
-"""The Space's image, built and run for real: `make image-test`. It takes minutes, so it is no part
-of `make test`.
+"""Build and run the Space's image: `make image-test`. It takes minutes and is not in `make test`.
 
-The bundled kronos-nano stands for the download of Kronos-mini, and the containers have no network.
+The bundled kronos-nano replaces the download of Kronos-mini; the containers have no network.
 """
 
 import json
@@ -33,7 +32,7 @@ print(answer.read().decode())
 
 @pytest.fixture(scope="module")
 def index() -> Iterator[str]:
-    """Where PyTorch comes from; with it, everything that building needs."""
+    """The PyTorch index, without which the image cannot be built."""
     try:
         containers.prepare()
     except containers.Unable as error:
@@ -52,7 +51,7 @@ def image(index: str) -> str:
 
 @pytest.fixture(scope="module")
 def space(image: str) -> Iterator[str]:
-    """A running container, on a read-only disk, that answers."""
+    """A running container with a read-only disk that answers requests."""
     started = time.monotonic()
     container = start(image, *READ_ONLY)
     while not (health := _health_check(container)):
@@ -107,9 +106,9 @@ def test_it_stops_in_order_on_a_signal(image: str) -> None:
 def test_a_model_that_is_not_in_it_is_asked_of_the_hub_and_its_absence_told_in_one_line(
     image: str,
 ) -> None:
-    status, log = _finished(start(image))  # Kronos-mini is the default, and was not baked
+    status, log = _finished(start(image))  # the default is Kronos-mini, which is not in the image
     assert status == 1
-    *_, line = log.splitlines()  # the client tells of its attempts before
+    *_, line = log.splitlines()  # earlier lines report the client's attempts
     assert json.loads(line)["message"].startswith(
         "NeoQuasar/Kronos-mini@f4e68697 is not available from the Hub"
     )
@@ -128,7 +127,7 @@ def test_it_is_small(image: str) -> None:
 
 
 def _health_check(container: str) -> bool:
-    """The HEALTHCHECK of the Dockerfile, run in the container."""
+    """Run the Dockerfile's HEALTHCHECK in the container."""
     check = json.loads(podman("image", "inspect", IMAGE, "--format", "{{json .HealthCheck.Test}}"))
     assert check[0] == "CMD"
     try:

@@ -1,4 +1,4 @@
-"""The import paths that the specification names: they stay, and hold no code of their own."""
+"""The import paths of the specification exist, and their modules contain no code."""
 
 import ast
 import json
@@ -124,7 +124,9 @@ def test_all_of_utils_is_public_paths() -> None:
 
 
 def _only_passes_on(part: ast.stmt) -> bool:
-    """Imports, a table of names, lazy lookup, and the start of a command."""
+    """Return whether a module has only imports, a table of names, lazy lookup and a command's
+    start.
+    """
     match part:
         case ast.Import() | ast.ImportFrom():
             return True

@@ -1,4 +1,4 @@
-"""What constraints.txt pins installs on every Python that the project promises."""
+"""The versions in constraints.txt install on every Python that the project supports."""
 
 import re
 import tomllib

@@ -1,6 +1,6 @@
-"""The plan of the house holds: where SQL, imports and the environment stand, how long a module is.
+"""The code keeps its structure: where SQL, imports and the environment are, and module sizes.
 
-Which way imports may point is checked by import-linter, in `make lint`.
+import-linter checks the allowed import directions in `make lint`.
 """
 
 import ast
@@ -25,7 +25,7 @@ MODULES = sorted(
 )
 TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in MODULES}
 SQL = re.compile(r"\bSELECT\b|\bon_conflict_do_|\bexecute\(")
-# What of SQLAlchemy makes a statement, and the methods of a session or connection that run one.
+# SQLAlchemy's statement constructors, and the methods of sessions and connections that run one.
 STATEMENTS = {"delete", "func", "insert", "select", "text", "update"}
 RUNS = {"delete", "exec_driver_sql", "execute", "get", "merge", "query", "scalar", "scalars"}
 SQL_MAY_STAND = (
@@ -33,7 +33,7 @@ SQL_MAY_STAND = (
     "tradingbot/bots/repository.py",
     "tradingbot/postprocessing/repository.py",
 )
-# The public faces and the entry points of commands, besides the bodies of Typer's commands.
+# Public modules and command entry points; Typer commands are checked separately.
 MAY_IMPORT_LATE = (
     "tradingbot/utils/",
     "tradingbot/kronosbot.py",
@@ -149,7 +149,7 @@ def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
     """Not even for types alone."""
     graph = grimp.build_graph(package, cache_dir=None)
     below = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    list(TopologicalSorter(below).static_order())  # CycleError
+    list(TopologicalSorter(below).static_order())  # raises CycleError
 
 
 def test_packages_stand_on_at_most_ten_levels() -> None:

@@ -1,4 +1,4 @@
-"""The client against a real Space process; a scripted server stands in for broken ones only."""
+"""The client against a real Space process; a scripted server simulates only broken ones."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ def quick_retries() -> Iterator[None]:
         yield
 
 
-# a Space that answers ---------------------------------------------------------------------
+# a working Space --------------------------------------------------------------------------
 
 
 def test_a_forecast_has_one_row_a_future_session_and_says_where_it_is_from(
@@ -70,7 +70,7 @@ def test_a_forecast_has_one_row_a_future_session_and_says_where_it_is_from(
     frame = client.predict("AAPL", horizon=5)
     assert frame is not None
     assert list(frame.columns) == COLUMNS
-    # the sample is as of Thursday, six sessions before its end
+    # the sample's as_of is Thursday, six sessions before its end
     assert [f"{day:%a %Y-%m-%d}" for day in frame["target_date"]] == [
         "Fri 2013-02-22", "Mon 2013-02-25", "Tue 2013-02-26", "Wed 2013-02-27", "Thu 2013-02-28",
     ]  # fmt: skip
@@ -300,11 +300,11 @@ def test_a_running_space_is_healthy_and_ready(client: KronosClient) -> None:
         client.wait_until_ready(timeout=0.3, other_than=health["boot_id"])
 
 
-# no Space that answers --------------------------------------------------------------------
+# a broken or missing Space ----------------------------------------------------------------
 
 
 class Script:
-    """Answers of a server, one a request: (status, headers, body), or a callable that acts."""
+    """The answers of a server in turn: (status, headers, body), or a callable with side effects."""
 
     def __init__(self, answers: list[Any]) -> None:
         self.answers = answers
@@ -313,9 +313,9 @@ class Script:
 
 @contextmanager
 def scripted(*answers: Any) -> Iterator[tuple[str, Script]]:
-    """A server at the network's edge that misbehaves as told; the last answer is repeated.
+    """Run a server with scripted faults; the last answer repeats.
 
-    An answer may be a dict: it is then that of the first word which the request's body contains.
+    An answer may be a dict: the first key that the request's body contains selects the answer.
     """
     script = Script(list(answers))
 
@@ -414,7 +414,7 @@ def test_looking_for_a_stored_forecast_makes_no_tables(
     sample: DataService, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database)
-    get_engine(database).connect().close()  # so that a SQLite file is there
+    get_engine(database).connect().close()  # create the SQLite file
     assert KronosClient("http://127.0.0.1:9", data=sample).predict("AAPL") is None
     assert inspect(get_engine(database)).get_table_names() == []
 
@@ -445,7 +445,7 @@ def test_looking_for_a_stored_forecast_makes_no_tables(
 def test_each_kind_of_failure_has_its_error_and_a_way_out(
     answer: Any, kind: type[KronosError], says: str, sample: DataService
 ) -> None:
-    timeout = 3 if "queue" in says else 20  # it is how long a full queue is waited for
+    timeout = 3 if "queue" in says else 20  # the client waits this long for a full queue
     with scripted(answer) as (url, _), KronosClient(url, data=sample, timeout=timeout) as client:
         with pytest.raises(kind) as error:
             client.forecast("AAPL")
@@ -548,7 +548,7 @@ def test_who_stops_listening_stops_the_sending_too(
         assert senders
         answers.close()
         for sender in senders:
-            sender.join(30)  # less than the Space asked to wait
+            sender.join(30)  # shorter than the wait that the Space requested
             assert not sender.is_alive()
         assert len(script.requests) <= 3
 

@@ -1,4 +1,4 @@
-"""The client for people who work with data: options, paths, long frames, charts; both clients."""
+"""The client for data work: options, paths, long frames and charts, with both clients."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ SAMPLE = DataService("sample")
 
 
 class Blocking:
-    """An AsyncKronosClient to be used like the other one: each call in an event loop."""
+    """An AsyncKronosClient with blocking methods: each call runs in an event loop."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._made = args, options
@@ -158,7 +158,7 @@ def test_an_event_that_cannot_be_asked_names_itself(kind: Any, space_url: str) -
             client.forecast("AAPL", 1, events=events)
     answers = dict(client.forecast_many(["AAPL", "GOOG"], 1, events="reach 100000 before 600"))
     assert "one level above and one below the last close" in str(answers["AAPL"])
-    assert isinstance(answers["GOOG"], Forecast)  # its close lies between
+    assert isinstance(answers["GOOG"], Forecast)  # its close is between the levels
 
 
 def test_both_clients_give_the_same_forecast(space_url: str) -> None:
@@ -205,7 +205,7 @@ def test_a_programs_mistake_is_a_value_error_that_names_it(
 def test_predict_refuses_what_is_no_ticker_and_is_none_for_what_the_world_does(
     kind: Any, symbol: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # away from the database that `make run` leaves
+    monkeypatch.chdir(tmp_path)  # `make run` leaves a database in the project's folder
     client = kind(settings=quick("http://127.0.0.1:9"), data=SAMPLE)
     with pytest.raises(ValueError, match=r"symbol=.*: expected a ticker"):
         client.predict(symbol)
@@ -218,13 +218,13 @@ def test_predict_refuses_what_is_no_ticker_and_is_none_for_what_the_world_does(
 
 
 def long(*symbols: str, names: tuple[str, str] = ("ticker", "when")) -> pd.DataFrame:
-    """Candles of several tickers below each other, columns of dates and names."""
+    """Return candles of several tickers in one long frame, with date and name columns."""
     parts = []
     for symbol in symbols:
         part = SAMPLE.history(symbol, bars=60).reset_index(names=names[1])
         part.insert(0, names[0], symbol)
         parts.append(part)
-    return pd.concat(parts).sample(frac=1, random_state=1)  # in any order
+    return pd.concat(parts).sample(frac=1, random_state=1)  # shuffled
 
 
 @BOTH
@@ -249,7 +249,7 @@ def test_a_long_frame_of_many_tickers_gives_one_of_their_forecasts(
 
 
 def wide(candles: pd.DataFrame) -> pd.DataFrame:
-    """As `yfinance.download` gives it: prices and tickers as levels of the columns."""
+    """Return a frame like that of `yfinance.download`: prices and tickers as column levels."""
     return candles.pivot(index="when", columns="ticker")
 
 
@@ -477,7 +477,7 @@ def test_a_client_shows_its_space_and_no_secret() -> None:
     )
 
 
-# the awaited client against servers that are none -----------------------------------------
+# the asynchronous client against broken servers -------------------------------------------
 
 
 def quick(url: str) -> Settings:
@@ -527,7 +527,7 @@ def test_an_awaited_space_that_does_not_answer_is_left_at_the_time_out() -> None
 
 
 class _Busy(BaseHTTPRequestHandler):
-    """Full for two requests, then it passes them on."""
+    """A server that refuses two requests with a full queue, then forwards requests."""
 
     left = 2
 

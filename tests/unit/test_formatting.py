@@ -1,4 +1,4 @@
-"""What others say, shortened to what it says of the cause."""
+"""Error messages of libraries are shortened to their cause."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Hints that say how a missing package is installed."""
+"""Hints on how to install a missing package."""
 
 import re
 import shlex
@@ -32,7 +32,8 @@ def test_a_hint_names_packages_that_an_index_has_in_a_clone_and_from_a_wheel(
     assert not any("kronos" in name for name in names)
 
     install_command.cache_clear()
-    monkeypatch.setattr(module, "PROJECT", tmp_path / "pyproject.toml")  # as in a wheel
+    # as when installed from a wheel
+    monkeypatch.setattr(module, "PROJECT", tmp_path / "pyproject.toml")
     marked = [f'{package}; extra == "{extra}"' for package in packages]
     monkeypatch.setattr(module, "requires", lambda name: ["numpy>=2", *marked])
     assert install_command(extra) == said

@@ -1,4 +1,4 @@
-"""KRONOS_MODELS: which models the job asks, and of which Space."""
+"""KRONOS_MODELS: which models the job uses, and which Space serves each."""
 
 import pytest
 

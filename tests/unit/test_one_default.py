@@ -1,4 +1,4 @@
-"""How paths are drawn where nobody says: the same in every place that has a default."""
+"""The sampling defaults are the same wherever a default exists."""
 
 import json
 import re

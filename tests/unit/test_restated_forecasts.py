@@ -1,4 +1,4 @@
-"""A stored forecast is read in prices of today's candles, by every reader."""
+"""Every reader gets a stored forecast in prices of today's candles."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,13 +26,13 @@ from tradingbot.persistence.report_queries import newest_forecast_rows
 from tradingbot.settings import Settings
 
 TODAY = datetime(2024, 5, 15)
-THEN = 200.0  # the close that the forecast was made from
+THEN = 200.0  # the close from which the forecast was made
 RATIOS = [10.0, 1.1, 1.2, 1.25, 4 / 3, 1 / 25, 1.043]  # new shares for an old one; a spin-off
 CHANGES = {"close": 1.03, "low": 0.99, "high": 1.07}
 
 
 def forecast(as_of: datetime = TODAY) -> Forecast:
-    """Calibrated: the raw bands are narrower."""
+    """Return a calibrated forecast; its raw bands are narrower."""
     numbers = {name: THEN * change for name, change in CHANGES.items()}
     made = made_up("AAPL", as_of, last_close=THEN, prob_up=0.8, **numbers)
     levels = {round(0.05 * i, 2): THEN * (0.99 + 0.004 * i) for i in range(1, 20)}
@@ -49,7 +49,7 @@ def forecast(as_of: datetime = TODAY) -> Forecast:
 
 @pytest.fixture
 def market(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Market:
-    """Nothing is known of AAPL but the forecast; its candles are written by the test."""
+    """A market with a stored forecast of AAPL and no candles; the tests write them."""
     market = Market(tmp_path / "candles", today=TODAY)
     monkeypatch.setenv("KRONOS_DATA_SOURCE", market.source)
     monkeypatch.setenv("DATABASE_URL", sqlite_url)
@@ -70,7 +70,7 @@ def of_the_client(market: Market, url: str) -> float:
 
 
 def in_words(text: str) -> float:
-    """The expected close of 'Thu 2024-05-16: 20.60 (+3.0%), 19.92 to 22.48, 80%'."""
+    """Parse the expected close from 'Thu 2024-05-16: 20.60 (+3.0%), 19.92 to 22.48, 80%'."""
     [line] = [line for line in text.splitlines() if line.startswith("Thu 2024-05-16: ")]
     assert "(+3.0%)" in line
     return float(line.split()[2])
@@ -85,7 +85,7 @@ def of_the_bots_tool(market: Market, url: str) -> float:
 
 
 class Asks(Bot):
-    """Keeps what `stored_forecast` answers."""
+    """Record the results of `stored_forecast`."""
 
     def decisionFunction(self, row: Any) -> int:
         found = self.stored_forecast(5)
@@ -154,7 +154,7 @@ def test_the_trader_trades_on_forecasts_from_before_a_split(
     tmp_path: Path, sqlite_url: str
 ) -> None:
     market = Market(tmp_path / "candles", today=TODAY)
-    market.write("AAPL", [10.0] * 6 + [10.9, 10.9])  # 10:1 since the forecast was made
+    market.write("AAPL", [10.0] * 6 + [10.9, 10.9])  # a 10:1 split since the forecast
     bars = market.data().history("AAPL")
     day = bars.index[-4].to_pydatetime()
     rising = made_up("AAPL", day, last_close=100, close=109, low=101, high=118, prob_up=0.95)
@@ -188,7 +188,7 @@ def test_events_that_name_a_price_are_reported_in_the_scale_that_they_were_asked
     assert {chance.event for chance in found.events} == expected
 
 
-VINTAGES = {  # what the one stored last has, of fewer days
+VINTAGES = {  # the last one stored covers fewer days
     "other candles": {"bars_hash": "b"},
     "another revision": {"model_revision": "b"},
 }

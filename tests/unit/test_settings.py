@@ -1,4 +1,4 @@
-"""Settings are checked where they are read, and a wrong one says what is expected."""
+"""Settings are checked when they are read; an error names the expected value."""
 
 import pytest
 

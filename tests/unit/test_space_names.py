@@ -1,4 +1,4 @@
-"""Two settings that name one Space: which follows from which, and who may get a secret."""
+"""Two settings identify a Space: one is derived from the other, and secrets need certainty."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ def given_env(**environ: str) -> Settings:
     return Settings.from_env(environ)
 
 
-# one follows from the other ------------------------------------------------------------------
+# derive one from the other -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_address_follows_from_the_name_as_the_hub_makes_it(repo: str, url: s
         ("https://ME-Kronos.HF.space", "me/kronos"),
         (DEFAULT_URL, DEFAULT_SPACE),
         ("https://my-own-kronos.hf.space", ""),  # my/own-kronos or my-own/kronos
-        ("http://kronos-space:7860", ""),  # your own Space, with no Hub
+        ("http://kronos-space:7860", ""),  # your own Space, not on the Hub
         ("https://me-kronos.evilhf.space", ""),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_client_sends_no_key_to_the_default_s_owner_unasked(
     monkeypatch.setenv("KRONOS_API_KEY", "k3y")
     for unasked in (DEFAULT_URL, None):
         monkeypatch.setenv("KRONOS_SPACE_URL", DEFAULT_URL)
-        client = KronosClient(unasked)  # a bot that starts may still use what is stored
+        client = KronosClient(unasked)  # a new bot may still use stored forecasts
         assert not client.is_healthy()
         with pytest.raises(ConfigError, match="HF_SPACE_REPO is not set, and KRONOS_API_KEY"):
             client.forecast("AAPL")
@@ -183,7 +183,7 @@ def test_a_token_needs_the_name_of_a_space_whose_address_does_not_tell_it() -> N
     check_space_is_known(given_env(KRONOS_SPACE_URL="http://s:7860", HF_TOKEN="hf_x"), local=False)
 
 
-# addresses hold no secret --------------------------------------------------------------------
+# addresses contain no secret -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["KRONOS_SPACE_URL", "HF_ENDPOINT", "OPENAI_BASE_URL"])

@@ -322,8 +322,7 @@ class _To(HTTPAdapter):
         super().__init__()
         self._address = address
 
-    # type: ignore[override]
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:  # type: ignore[override]
         request.url = self._address + request.path_url
         return super().send(request, **options)
 

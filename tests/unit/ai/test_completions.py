@@ -147,8 +147,7 @@ def test_arguments_that_are_no_object_go_back_to_the_model(
     first = script
     if way in (in_pieces, in_pieces_awaited):
         deltas = [{"index": number, **call} for number, call in enumerate(script["tool_calls"])]
-        # type: ignore[assignment]
-        first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")
+        first = Stream([{"tool_calls": [delta]} for delta in deltas], "tool_calls")  # type: ignore[assignment]
     asked = served(first, streamed("Four.") if first is not script else says("Four."))
     assert way(double) == "Four."
     told = {

@@ -1,4 +1,4 @@
-"""What the commands print, whatever is looking on."""
+"""The output of the commands on terminals and in pipes."""
 
 from io import StringIO
 

@@ -40,8 +40,7 @@ def service(yahoo: FakeYahoo, **options: object) -> DataService:
         Timeouts(data_backoff=0.01, data_longest_backoff=0.02, data_limit=0.05)
     )
     source = YahooSource(yahoo.session())
-    # type: ignore[arg-type]
-    return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)
+    return DataService(source, now=NOW, circuit_breaker=circuit_breaker, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Rows that an accident has damaged: left out, told in one line, and replaced."""
+"""Damaged rows are left out, reported in one line, and replaced."""
 
 import re
 import sqlite3
@@ -39,7 +39,7 @@ from tradingbot.persistence.ledger import ledger_parts, read_part
 from tradingbot.persistence.models import BotRow, KronosForecast, KronosPrediction, Trade
 from tradingbot.persistence.row_ranges import NEWER
 
-TABLES = sorted(  # the same for each worker
+TABLES = sorted(  # sorted, so that all workers have the same order
     (one.class_ for one in Base.registry.mappers if one.class_ is not BotRow),
     key=lambda table: table.__tablename__,
 )
@@ -55,7 +55,7 @@ JSON = ["", "no json", "5", '"text"', "null", b"\xff", f"{'[' * 9999}{']' * 9999
 
 
 def possible_row(table: type[Base]) -> dict[str, Any]:
-    """A row that nothing is wrong with."""
+    """Return a valid row."""
     row: dict[str, Any] = {}
     for column in table.__table__.columns:
         match column.type:
@@ -78,7 +78,7 @@ def possible_row(table: type[Base]) -> dict[str, Any]:
 
 
 def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
-    """Each column, and what a row may then have in it."""
+    """Return each column with the damaged values that it can contain."""
     for column in table.__table__.columns:
         if column.name in NEWER.get(table, ()):
             continue
@@ -102,7 +102,7 @@ def accidents(table: type[Base]) -> Iterator[tuple[str, Any]]:
 
 
 def put(url: str, table: type[Base], rows: list[dict[str, Any]]) -> None:
-    """Insert rows past every check of SQLAlchemy's."""
+    """Insert rows without SQLAlchemy's checks."""
     names = [column.name for column in table.__table__.columns]
     places = ", ".join(f":{name}" for name in names)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
@@ -163,7 +163,7 @@ def test_every_command_continues_with_damaged_rows(
     before = told(sqlite_url, "export forecasts --format json")
     for table in TABLES:
         ways = dict(accidents(table))
-        if table is not KronosForecast:  # what it says is in there
+        if table is not KronosForecast:  # the message names the table
             ways |= {c.name: "no json" for c in table.__table__.columns if isinstance(c.type, Json)}
         for number, (name, value) in enumerate(ways.items()):
             row = possible_row(table) | ({"id": 50 + number} if name != "id" else {})
@@ -179,7 +179,7 @@ def only(table: type[Base], row: dict[str, Any]) -> dict[str, Any]:
 
 
 def told(url: str, command: str) -> str:
-    """What a command prints on stdout; it fails for what it says itself only."""
+    """Return the command's output on stdout; only expected errors are allowed."""
     done = CliRunner().invoke(app, [*command.split(), "--database-url", url])
     if not isinstance(done.exception, SystemExit | None):
         raise done.exception

@@ -1,4 +1,4 @@
-"""Reaching the database, and the schema in it; on SQLite and on a real Postgres."""
+"""Database connections and the schema, on SQLite and on a real Postgres."""
 
 import logging
 import os
@@ -95,7 +95,7 @@ def run_python(code: str, *args: str, **options: Any) -> subprocess.CompletedPro
 
 
 def described(engine: Engine) -> dict[str, Any]:
-    """All there is to say of the tables of a database, and its version."""
+    """Return the complete structure of a database's tables, and its schema version."""
     found = inspect(engine)
     with engine.connect() as connection:
         return {
@@ -120,7 +120,7 @@ class TestTheAddress:
         assert database_url(environ) == "postgresql+psycopg2://b/x"
         environ |= {"DATABASE_URL": "sqlite:///a.db"}
         assert database_url(environ) == "sqlite:///a.db"
-        environ |= {"DATABASE_URL": ""}  # as a chart writes a value that nobody set
+        environ |= {"DATABASE_URL": ""}  # a chart sets unset values to an empty string
         assert database_url(environ) == "postgresql+psycopg2://b/x"
 
     @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
@@ -148,7 +148,7 @@ class TestTheAddress:
     def test_understands_the_port_that_kubernetes_sets_for_a_service(self) -> None:
         environ = {"POSTGRES_HOST": "postgres", "POSTGRES_PORT": "tcp://10.0.0.7:5432"}
         assert database_url(environ) == "postgresql+psycopg2://postgres:5432"
-        # the service alone, with nothing set by the operator, is not meant for us
+        # POSTGRES_PORT alone, set by Kubernetes for a service, does not configure our database
         assert database_url({"POSTGRES_PORT": "tcp://10.0.0.7:5432"}) == "sqlite:///kronos.db"
 
     def test_with_a_port_that_is_no_number_is_a_config_error(self) -> None:
@@ -227,7 +227,7 @@ class TestASession:
                 session.query(KronosPrediction)
                 .filter_by(
                     symbol="SPY",
-                    # the microseconds of now are still in it
+                    # microseconds are kept
                     target_date=tomorrow.replace(hour=0, minute=0, second=0),
                 )
                 .first()
@@ -325,7 +325,7 @@ class TestASession:
         ):
             session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
         assert "\n" not in str(caught.value)
-        with get_db_session(postgres_url) as session:  # and the next one works
+        with get_db_session(postgres_url) as session:  # the next session works
             assert session.query(KronosPrediction).count() == 0
 
     def test_after_the_server_dropped_an_idle_connection_gets_a_new_one(
@@ -354,7 +354,7 @@ class TestTheSchema:
     def test_is_the_same_where_the_tests_have_it_at_once(self, database: str) -> None:
         engine = init_db(database)
         made = described(engine)
-        for _ in range(2):  # kept, then repeated
+        for _ in range(2):  # recorded, then replayed
             everything = MetaData()
             everything.reflect(engine)
             everything.drop_all(engine)
@@ -398,7 +398,7 @@ class TestTheSchema:
         self, database: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with get_engine(database).begin() as connection:
-            connection.execute(text("CREATE TABLE trades (whose INTEGER)"))  # in the way
+            connection.execute(text("CREATE TABLE trades (whose INTEGER)"))  # blocks the migration
         with pytest.raises(DatabaseError, match=r"trades.* already exists"):
             init_db(database)
         assert inspect(get_engine(database)).get_table_names() == ["trades"]
@@ -425,7 +425,7 @@ class TestTheSchema:
             try:
                 with get_db_session(database) as session:
                     session.add(RunLog(name="kronosbot", status="running"))
-            except Exception as error:  # shown by the assert below
+            except Exception as error:  # checked by the assertion below
                 errors.append(error)
 
         threads = [threading.Thread(target=use) for _ in range(6)]
@@ -443,7 +443,7 @@ def tables(url: str) -> set[str]:
 
 
 def alembic_table(url: str, version: str | None) -> None:
-    """Alembic's own version table, with the constraint that Alembic gives it."""
+    """Create Alembic's own version table, with its constraint."""
     with get_engine(url).begin() as connection:
         connection.execute(
             text(
@@ -463,7 +463,7 @@ def versions(url: str, table: str) -> list[str]:
 class TestTheTableOfTheVersion:
     @pytest.fixture
     def of_before(self, database: str) -> str:
-        """As earlier versions left it: the version is in Alembic's own table."""
+        """A database of an earlier version, whose schema version is in Alembic's own table."""
         with get_db_session(database) as session:
             session.add(RunLog(name="kronosbot", status="ok"))
         with get_engine(database).begin() as connection:
@@ -479,7 +479,8 @@ class TestTheTableOfTheVersion:
             assert "alembic_version" not in tables(of_before)
         with get_db_session(of_before) as session:
             assert session.query(RunLog).count() == 1
-        alembic_table(of_before, "ae1027a6acf")  # its name is free, and its index's
+        # the old table's name, and the name of its index, are free
+        alembic_table(of_before, "ae1027a6acf")
         init_db(of_before)
         assert versions(of_before, "alembic_version") == ["ae1027a6acf"]
 
@@ -531,7 +532,7 @@ def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: 
     days = dict.fromkeys(("first_target", "last_target", "scored_at"), datetime(2024, 5, 17))
     with get_db_session(database) as session:
         session.add(KronosScore(**key, last_sessions=0, n=300, sessions=60, crps=0.01, **days))
-    with get_engine(database).begin() as connection:  # as 0007 left it
+    with get_engine(database).begin() as connection:  # as migration 0007 left it
         if connection.dialect.name == "sqlite":
             connection.execute(text("CREATE TABLE old AS SELECT * FROM kronos_scores"))
             connection.execute(text("DROP TABLE kronos_scores"))
@@ -560,7 +561,7 @@ def test_scores_of_before_their_parts_stay_and_are_of_what_was_served(database: 
 def test_a_database_of_before_events_gets_their_tables_and_keeps_its_rows(database: str) -> None:
     with get_db_session(database) as session:
         session.add(prediction())
-    with get_engine(database).begin() as connection:  # as 0008 left it
+    with get_engine(database).begin() as connection:  # as migration 0008 left it
         for table in ("kronos_events", "kronos_event_scores"):
             connection.execute(text(f"DROP TABLE {table}"))
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0008'"))
@@ -572,7 +573,7 @@ def test_a_database_of_before_events_gets_their_tables_and_keeps_its_rows(databa
 
 
 class TestADatabaseOfTheFirstLayout:
-    """It had this one table, no version, and horizon_days was 3 on every row of a run."""
+    """It had only this table and no version; horizon_days was 3 on every row of a run."""
 
     @pytest.fixture
     def first_layout(self, database: str) -> str:
@@ -588,7 +589,7 @@ class TestADatabaseOfTheFirstLayout:
                     " UNIQUE (symbol, target_date, model_name))"
                 )
             )
-            # names that the new layout uses as well
+            # names that the current layout uses too
             connection.execute(
                 text(
                     "CREATE INDEX ix_kronos_predictions_symbol_target_date"
@@ -612,7 +613,7 @@ class TestADatabaseOfTheFirstLayout:
             rows = session.query(KronosPrediction).order_by("symbol", "target_date").all()
         assert [(r.symbol, r.target_date.day, r.horizon_days, r.predicted_close) for r in rows] == [
             ("QQQ", 6, 1, 5.0),
-            ("SPY", 6, 1, 2.0),  # what the second run left of the first
+            ("SPY", 6, 1, 2.0),  # the part of the first run that the second left unchanged
             ("SPY", 7, 1, 3.0),
             ("SPY", 8, 2, 4.0),
             ("SPY", 9, 3, 4.5),
@@ -652,7 +653,8 @@ class TestADatabaseOfTheFirstLayout:
 
     def test_is_as_before_when_its_upgrade_fails(self, first_layout: str) -> None:
         with get_engine(first_layout).begin() as connection:
-            connection.execute(text("CREATE TABLE run_logs (whose INTEGER)"))  # in the way
+            # blocks the migration
+            connection.execute(text("CREATE TABLE run_logs (whose INTEGER)"))
         with pytest.raises(DatabaseError, match=r"run_logs.* already exists"):
             init_db(first_layout)
         with get_engine(first_layout).connect() as connection:
@@ -682,7 +684,9 @@ print("ok")
 
 
 def together(count: int, url: str) -> list[tuple[int, str, str]]:
-    """Starts processes, waits until all are ready, lets them go; (code, output, errors) of each."""
+    """Start processes, release them together when all are ready; return (code, output, errors) of
+    each.
+    """
     processes = [commands.piped("-c", SET_UP_AND_ADD, url, env=os.environ) for _ in range(count)]
     ready = [process.stdout.readline() for process in processes]
     for process in processes:
@@ -725,7 +729,7 @@ class TestADatabaseOutOfReach:
             ("fe_sendauth: no password supplied", None, "the password in"),
             ('FATAL: database "bots" does not exist', None, "correct its name"),
             ('FATAL: role "me" does not exist', None, "correct its name"),
-            ("FATAL: no such database: bots", None, "correct its name"),  # a pooler's
+            ("FATAL: no such database: bots", None, "correct its name"),  # the message of a pooler
             ("FATAL: no such user: me", None, "correct its name"),
             ("FATAL: unsupported startup parameter: options", None, "ignore_startup_parameters"),
             ("FATAL: no more connections allowed (max_client_conn)", None, "try again later"),
@@ -849,9 +853,9 @@ class TestADatabaseOutOfReach:
 
 
 def as_nobody(work: Callable[[], object]) -> int:
-    """Run `work` in a process that may write to nothing that is ours; its exit code."""
+    """Run `work` in a process without write permission for our files; return its exit code."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of threads: this process only reads and ends
+        warnings.simplefilter("ignore")  # about threads: this process only reads and ends
         pid = os.fork()
     if pid == 0:
         code = 1

@@ -1,4 +1,4 @@
-"""Forecasts into the tables and back; on SQLite and on a real Postgres."""
+"""Forecasts are stored and read, on SQLite and on a real Postgres."""
 
 import math
 import os
@@ -45,7 +45,7 @@ def forecast(
     model: str = MODEL,
     made_at: datetime | None = None,
 ) -> Forecast:
-    """Bars of one, two … days after `as_of`; the quantiles spread 10 around the close."""
+    """Return bars of consecutive days after `as_of`; the quantiles spread 10 around the close."""
     bars = tuple(
         ForecastBar(
             step=step,
@@ -75,7 +75,7 @@ def forecast(
 
 
 def with_bar(made: Forecast, **changes: Any) -> Forecast:
-    """The forecast with its first bar changed."""
+    """Return the forecast with its first bar changed."""
     return replace(made, bars=(replace(made.bars[0], **changes), *made.bars[1:]))
 
 
@@ -305,7 +305,7 @@ class TestTheLatestStored:
         self, database: str
     ) -> None:
         store(database, forecast())
-        store(database, forecast(as_of=TUESDAY))  # four of Monday's bars are gone now
+        store(database, forecast(as_of=TUESDAY))  # this replaces four of Monday's bars
         assert self.latest(database) == forecast()
         assert self.latest(database, as_of=TUESDAY) == forecast(as_of=TUESDAY)
 
@@ -371,7 +371,7 @@ def test_active_symbols_are_the_tickers_of_all_portfolios(database: str) -> None
 
 
 class TestVintages:
-    """A corrected newest bar is another set of candles, and makes another vintage."""
+    """A corrected newest bar changes the candles and creates a new vintage."""
 
     unfinished = replace(
         forecast(close=90.0, made_at=MONDAY + timedelta(hours=15)), bars_hash="aaaa"
@@ -474,11 +474,11 @@ def test_a_damaged_row_is_reported_in_one_line_and_never_served(
 
 
 class TestChallengers:
-    """A challenger's forecasts are kept and scored, and nobody is given them unless he asks."""
+    """A challenger's forecasts are stored and scored, but returned only on request."""
 
     @pytest.fixture
     def both(self, database: str) -> str:
-        """The champion's of Monday and Tuesday, and later ones of a challenger."""
+        """The champion's forecasts of Monday and Tuesday, and later ones of a challenger."""
         store(database, forecast(), forecast(as_of=TUESDAY))
         rivals = [
             forecast(as_of=as_of, model="rival", close=500.0, made_at=TUESDAY + timedelta(days=2))
@@ -557,7 +557,8 @@ class TestChallengers:
         }  # fmt: skip
         with get_db_session(database) as session:
             found = newest_forecasts(session)
-            session.query(KronosForecast).filter_by(symbol="A").delete()  # of an older layout
+            # as rows of an older layout
+            session.query(KronosForecast).filter_by(symbol="A").delete()
             again = newest_forecasts(session)
             session.rollback()
         assert {(one.model, one.interval, one.symbol): one.as_of for one in found} == expected

@@ -181,7 +181,7 @@ def test_a_lock_that_is_held_stays_held_when_renewed(database: str) -> None:
 
 
 def end_sessions(url: str) -> None:
-    """What a restart of the server does to those who hold a lock."""
+    """End the sessions of all lock holders, as a restart of the server does."""
     with get_engine(url).connect() as connection:
         ended = connection.execute(
             text(
@@ -244,7 +244,7 @@ def test_a_pooler_of_transactions_is_refused_and_keeps_no_lock(
     postgres_url: str, size: int, busy: bool
 ) -> None:
     with pooled(postgres_url, size=size) as url, ExitStack() as stack:
-        if busy:  # others, whose transactions come and go
+        if busy:  # other sessions, whose transactions begin and end
             stack.enter_context(in_transactions(url, 3))
         lock = stack.enter_context(open_lock(url, RUN))
         with pytest.raises(ConfigError, match=r"pool_mode=session, or the server's own port"):

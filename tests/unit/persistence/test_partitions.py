@@ -39,7 +39,7 @@ FORECASTS = """
 
 @contextmanager
 def connected(url: str) -> Iterator[Connection]:
-    """One transaction."""
+    """Yield a connection with one transaction."""
     with get_db_session(url) as session:
         yield session.connection()
 
@@ -96,7 +96,7 @@ def test_months_are_made_ahead_as_time_goes_by_and_none_is_left_out(postgres_url
         partition_ledger(connection, NOW)
         assert add_partitions(connection, NOW) == []
         assert add_partitions(connection, datetime(2026, 12, 1)) == ["kronos_forecasts_2027_03"]
-        made = add_partitions(connection, datetime(2027, 12, 31))  # nothing ran for a year
+        made = add_partitions(connection, datetime(2027, 12, 31))  # as after a year without a run
         assert made[0] == "kronos_forecasts_2027_04"
         assert made[-1] == "kronos_forecasts_2028_03"
         assert len(made) == 12

@@ -1,4 +1,4 @@
-"""The row of a run in run_logs, also where its database is away when it begins or ends."""
+"""The row of a run in run_logs, including failures of the database at its start or end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ ENDED: dict[str, Any] = {
 
 @dataclass
 class Cut:
-    """Sessions of a database that goes away while it answers to the `commit`-th commit."""
+    """Sessions of a database that fails during the `commit`-th commit."""
 
     url: str
     commit: int
-    is_done: bool  # the commit, before nobody can be asked any more
+    is_done: bool  # whether the commit takes effect before the failure
     commits: int = 0
 
     @contextmanager
@@ -54,7 +54,7 @@ def begin(sessions: Any, shard: str = "0/1", **kwargs: Any) -> RunLogWriter:
 
 
 def states(url: str) -> list[str]:
-    """Of the last runs, the newest first; no process has a lock."""
+    """Return the states of the last runs, newest first, as if no process held a lock."""
     with get_db_session(url) as session:
         later = utcnow() + timedelta(seconds=1)
         return [run.state for run in last_runs(session, later, lambda shard: open_lock(url, shard))]
@@ -72,7 +72,7 @@ def test_a_run_whose_database_did_not_answer_is_reported_as_killed_and_closed_by
     else:
         log = begin(sessions)
         log.note_woken("me/space", True)
-        log.end(**ENDED)  # a warning
+        log.end(**ENDED)  # logs a warning
     as_it_is = {(1, False): [], (3, True): ["ok"]}.get((commit, is_done), ["killed"])
     assert states(database) == as_it_is
 

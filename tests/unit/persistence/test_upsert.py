@@ -1,4 +1,4 @@
-"""Rows that are inserted, or written over those of the same key; on SQLite and on Postgres."""
+"""Rows are inserted or overwrite rows with the same key, on SQLite and on Postgres."""
 
 import itertools
 import threading
@@ -74,7 +74,7 @@ def test_writers_that_name_their_rows_in_opposite_orders_do_not_deadlock(databas
             errors.append(error)
 
     with get_db_session(database):
-        pass  # the schema is there before both begin
+        pass  # create the schema before both begin
     writers = [threading.Thread(target=write, args=(order,)) for order in (symbols, symbols[::-1])]
     for writer in writers:
         writer.start()
@@ -91,7 +91,7 @@ JSONS = st.dictionaries(TEXTS, st.floats(allow_nan=False, allow_infinity=False) 
 
 
 def values_of(column: Any) -> st.SearchStrategy[Any]:
-    """What a column of the ledger can be given."""
+    """Return a strategy for the values of a ledger column."""
     match column.type:
         case Json():
             values: st.SearchStrategy[Any] = JSONS

@@ -1,4 +1,4 @@
-"""A database's address that is wrong is refused in one line, with exit code 2 and no secret."""
+"""A wrong database address is refused in one line, with exit code 2 and without secrets."""
 
 from contextlib import chdir
 from itertools import combinations
@@ -40,7 +40,7 @@ WRONG = [
 
 
 def refusal_of(url: str) -> KronosError | None:
-    """What using the database says, if it is refused."""
+    """Return the error from using the database at `url`, or None."""
     try:
         address = parsed(url, "DATABASE_URL")
         if database_exists(url) and not in_memory(address):

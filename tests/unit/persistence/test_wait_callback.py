@@ -1,4 +1,4 @@
-"""A Postgres that answers nothing holds neither the process nor a signal to stop it."""
+"""A Postgres that does not answer blocks neither the process nor a signal."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def all_flows_again(proxy: DatabaseProxy) -> Iterator[None]:
 
 
 def ask(proxy: DatabaseProxy, before: Callable[[], object] = lambda: None) -> int | None:
-    """A question in a session of its own; `before` comes between connecting and asking."""
+    """Run a query in a new session; call `before` between connecting and the query."""
     with get_db_session(proxy.url, create=False) as session:
         session.execute(text("SELECT 1"))
         before()

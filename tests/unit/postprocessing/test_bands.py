@@ -1,4 +1,4 @@
-"""Calibrations: fitted from a record, stored, applied to forecasts; and the job that does so."""
+"""Calibration: fitted from a record, stored, applied to forecasts, and run by the job."""
 
 import json
 import pkgutil
@@ -58,7 +58,7 @@ def record(
     model: str = "mini",
     revision: str = "r1",
 ) -> ForecastOutcomes:
-    """A random walk, and forecasts with bands `width` times as wide as they should be."""
+    """Return a random walk, and forecasts with bands `width` times as wide as they should be."""
     random = np.random.default_rng(sum(map(ord, symbol)))
     days = np.array(next_sessions("AAPL", datetime(2022, 1, 3), sessions + steps), "datetime64[s]")
     closes = np.exp(np.cumsum(VOLATILITY * random.standard_normal(len(days))))
@@ -82,7 +82,7 @@ def fitted(*parts: ForecastOutcomes) -> Fit:
 
 
 def forecast(symbol: str = "AAPL", steps: int = 2, **changes: Any) -> Forecast:
-    """A normal distribution of 5 % around 100, from a close of 99."""
+    """Return a forecast from a close of 99: a normal distribution of 5 % around 100."""
     bars = [
         ForecastBar(
             step=step, target_date=day, open=100.0, high=101.0, low=99.0, close=100.0, volume=0.0,
@@ -124,7 +124,8 @@ def test_bands_half_as_wide_as_they_should_be_get_a_factor_of_two() -> None:
     first = one.outcomes[0]
     assert (first.asset_class, first.step, first.n, first.n_since) == ("equity", 1, 240, 116)
     assert first.raw_coverage < 0.55
-    assert first.coverage == pytest.approx(0.80, abs=0.06)  # 116 of them: it scatters by 4 points
+    # 116 outcomes: a standard error of 4 points
+    assert first.coverage == pytest.approx(0.80, abs=0.06)
 
 
 def test_a_class_with_little_record_learns_from_all_of_them_and_a_far_step_from_all_steps() -> None:
@@ -175,7 +176,8 @@ def test_a_calibrated_forecast_has_wider_bands_the_same_median_and_the_model_s_o
     assert bar.close_quantiles[0.5] == pytest.approx(100.0)
     assert bar.close_quantiles[0.9] == pytest.approx(113.67, abs=0.01)
     assert bar.close_quantiles[0.1] == pytest.approx(87.97, abs=0.01)
-    assert bar.prob_up == pytest.approx(0.54, abs=0.005)  # 0.1 deviations below the median
+    # the last close is 0.1 standard deviations below the median
+    assert bar.prob_up == pytest.approx(0.54, abs=0.005)
     assert (bar.close, bar.high, bar.low) == (raw.close, raw.high, raw.low)
     frame = made.to_frame("space")
     assert frame.attrs["calibration"] == made.calibration
@@ -289,8 +291,9 @@ def test_a_forecast_made_again_replaces_the_bands_of_the_bots_and_not_the_ledger
 
 
 def nano_s_past(space_url: str, sessions: int = 40) -> tuple[list[Forecast], tuple[str, str, str]]:
-    """Forecasts of the sample on the nights before its clock, as kronos-nano might have made them;
-    their bands are far too narrow."""
+    """Return sample forecasts before its as_of, as kronos-nano might make them, with too narrow
+    bands.
+    """
     with KronosClient(space_url) as client:
         health = client.health()
     revision = recorded_revision(health["model_revision"], anchored=True)
@@ -325,7 +328,7 @@ def client_of(space_url: str) -> Iterator[SpaceClient]:
 
 
 def night(space_url: str, url: str, symbols: tuple[str, ...], *, horizon: int) -> RunSummary:
-    """The nightly job on the sample."""
+    """Run the nightly job on the sample."""
     with ProgressReporter() as reporter:
         job = NightlyJob(
             Settings(data_source="sample", horizon=horizon, samples=4),
@@ -345,7 +348,8 @@ def test_the_job_refits_and_stores_calibrated_bands_which_the_client_gives_too(
     with get_db_session(database) as session:
         store_forecasts(session, past)
     made = night(space_url, database, ("AAPL", "IBM"), horizon=2).forecasts["AAPL"]
-    assert made.calibration == "conformal until 2013-02-21, n=160"  # two tickers: too few a step
+    # two tickers: too few for separate steps
+    assert made.calibration == "conformal until 2013-02-21, n=160"
     with get_db_session(database) as session:
         found = load(session, key)
         rows = session.scalars(
@@ -373,8 +377,8 @@ def test_with_enough_record_the_job_and_the_client_give_the_same_combined_foreca
     made = night(space_url, database, ("AAPL", "IBM"), horizon=2).forecasts["AAPL"]
     assert (
         made.calibration == "combined until 2013-02-15, n=114"
-    )  # four days back: two of four tickers lag
-    assert made.kronos_share < 0.25  # so narrow are its bands
+    )  # four days earlier: two of four tickers lag
+    assert made.kronos_share < 0.25  # because its bands are so narrow
     assert sum(made.shares.values()) == pytest.approx(1)
     with get_db_session(database) as session:
         rows = session.scalars(
@@ -389,7 +393,7 @@ def test_with_enough_record_the_job_and_the_client_give_the_same_combined_foreca
         assert row.calibrated_quantiles["0.9"] > row.close_quantiles["0.9"]
         assert row.close_quantiles["0.9"] == bar.raw.close_quantiles[0.9]
 
-    again = night(space_url, database, ("AAPL", "IBM"), horizon=2)  # another run the same night
+    again = night(space_url, database, ("AAPL", "IBM"), horizon=2)  # another run in the same night
     assert again.forecasts["AAPL"].bars[0].close_quantiles == made.bars[0].close_quantiles
     with get_db_session(database) as session:
         assert load_combination(session, key) == known
@@ -456,14 +460,14 @@ WAITING = (
 
 
 def watched(work: Callable[..., Any], url: str, waiting: list[int]) -> Callable[..., Any]:
-    """`work`, which notes how many transactions wait while it computes.
+    """Wrap `work` to record how many transactions wait while it computes.
 
-    One of another thread may be between two statements; one that waits for `work` stays.
+    A transaction of another thread may be between two statements, but only for a moment.
     """
 
     def watch(*args: Any, **options: Any) -> Any:
         with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
-            connection.autocommit = True  # each question sees the moment
+            connection.autocommit = True  # each query sees the current state
             deadline = time.monotonic() + 5
             while True:
                 cursor.execute(WAITING)
@@ -582,7 +586,7 @@ def calibrate(*arguments: str) -> Any:
 
 
 def candles_of(past: Past, folder: Path) -> str:
-    """The source with the closes after the forecasts of `past`."""
+    """Return a source with the closes after the forecasts of `past`."""
     for symbol in past.symbols:
         pd.DataFrame(past.candles(symbol)).to_csv(folder / f"{symbol}.csv", index=False)
     return f"csv:{folder}"
@@ -668,7 +672,7 @@ def test_too_little_record_does_not_call_raw_what_has_factors_from_before(
 
 def test_a_dry_run_on_an_older_schema_says_in_one_line_what_upgrades_it(database: str) -> None:
     Past(["AAPL"], sessions=1, horizon=1).store(database)
-    with get_db_session(database) as session:  # as the schema 0002 was
+    with get_db_session(database) as session:  # the schema of migration 0002
         session.execute(text("ALTER TABLE kronos_forecasts DROP COLUMN calibrated_quantiles"))
     done = calibrate("--database-url", database, "--dry-run")
     assert (done.exit_code, done.stdout) == (1, "")

@@ -1,4 +1,4 @@
-"""What a challenger does to the forecast that is served: nothing until it is surely better."""
+"""A challenger changes the served forecast only when it is significantly better."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,7 +35,7 @@ from tradingbot.postprocessing.repository import (
 )
 from tradingbot.typing import Floats
 
-pytestmark = pytest.mark.slow  # each learns for hundreds of nights
+pytestmark = pytest.mark.slow  # each test learns from hundreds of nights
 Model = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 
@@ -46,12 +46,12 @@ def champion() -> Panel:
 
 @cache
 def alone() -> Course:
-    """What is learnt without challengers."""
+    """Return what is learnt without challengers."""
     return replay(champion(), untaught(len(EXPERTS)))
 
 
 def with_models(models: Mapping[str, Model | Floats]) -> tuple[Panel, State]:
-    """The champion's panel with these challengers, and the state that learns from it."""
+    """Return the champion's panel with these challengers, and a state that learns from it."""
     said = [
         model if isinstance(model, np.ndarray) else WAVES.panel(model).model
         for model in models.values()
@@ -105,7 +105,8 @@ def test_of_several_the_better_one_earns_a_share_and_the_others_do_not() -> None
     newest = course.newest
     assert [one.name for one in newest.rivals] == ["better"]
     assert [trial.name for trial in newest.trials] == ["hopeless", "guessing"]
-    assert newest.trials[0].sessions < newest.sessions  # it began again beside the better one
+    # its record started again when the better one joined
+    assert newest.trials[0].sessions < newest.sessions
     assert [one.name for one in newest.trials[0].state.rivals] == ["better", "hopeless"]
     only, its_panel = learnt_of_a_better_one()
     assert course.combine(panel) == pytest.approx(only.combine(its_panel), nan_ok=True)
@@ -174,7 +175,7 @@ def ledger(database: str) -> str:
 
 
 def store_ledger(url: str) -> None:
-    """110 nights of a champion, and of a challenger that knows half of each move."""
+    """Store 110 nights of a champion, and of a challenger that predicts half of each move."""
     PAST.store(url)
     with get_db_session(url) as session:
         for symbol in PAST.symbols:

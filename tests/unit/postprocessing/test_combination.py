@@ -1,4 +1,4 @@
-"""Combined quantiles: made-up markets whose best expert is known, and what must never happen."""
+"""Combined quantiles on simulated markets whose best expert is known, and their invariants."""
 
 from dataclasses import replace
 from statistics import NormalDist
@@ -34,9 +34,9 @@ def market(
     hint: float = 0.0,
     seed: int = 0,
 ) -> Panel:
-    """Normal moves of 2 %; the model and two experts, each a normal of `widths` times that.
+    """Simulate normal moves of 2 %; model and two experts are normals of `widths` times that.
 
-    `hint` is the share of the coming move that the model's median knows.
+    The model's median predicts the share `hint` of the coming move.
     """
     random = np.random.default_rng(seed)
     origin = np.repeat(np.arange(sessions), tickers)
@@ -137,7 +137,7 @@ def test_nothing_looks_ahead(step: int) -> None:
     poisoned = replace(panel, actual=panel.actual.copy())
     last = np.unique(panel.target)[25]
     poisoned.actual[panel.target >= last] *= -100
-    before = panel.as_of <= last  # a forecast made on that day does not know its close yet
+    before = panel.as_of <= last  # a forecast made on that day does not know its own close
     honest, shown = (replay(p, untaught(2)).combine(p) for p in (panel, poisoned))
     assert (honest[before] == shown[before]).all()
     assert (honest[~before] != shown[~before]).any()
@@ -152,7 +152,7 @@ def test_night_by_night_teaches_what_all_at_once_does(cuts: list[int], seed: int
     for cut in [*sorted(cuts), 100]:
         known = panel.target <= START + cut * DAY
         state = replay(panel[known], state).newest
-        state = replay(panel[known], state).newest  # a night that is done twice
+        state = replay(panel[known], state).newest  # a night that is processed twice
     assert state.gains == pytest.approx(whole.gains)
     assert state.log_factors == pytest.approx(whole.log_factors)
     assert (state.kept, state.sessions, state.forecasts) == pytest.approx(

@@ -1,4 +1,4 @@
-"""What the ledger teaches of each forecaster, night by night, and what a forecast makes of it."""
+"""Weights learnt from the ledger night by night, and their effect on a forecast."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -62,7 +62,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def learnt(database: str) -> Learn:
-    """Learn from the ledger; `without`: tickers whose candles nobody has."""
+    """Learn from the ledger; the tickers of `without` have no candles."""
     sessions = partial(get_db_session, database)
 
     def of_ledger(
@@ -91,7 +91,7 @@ def known(learnt: Learn) -> Combination:
 
 
 def forecast(symbol: str = "AAPL", revision: str = KEY[1]) -> Forecast:
-    """The ledger's newest, as if it had just been made."""
+    """Return the newest forecast of the ledger, as if it had just been made."""
     rows = [row for row in PAST.forecasts(symbol) if row["as_of"] == LAST]
     bars = tuple(
         ForecastBar(
@@ -380,9 +380,9 @@ def test_a_night_learns_what_a_recomputation_from_longer_candles_does(sqlite_url
 @pytest.mark.parametrize(
     ("lagging", "first"),
     [
-        (["2024-05-08"] * 2, "2024-05-15"),  # two of twenty hold nobody up
-        (["2024-05-08"] * 3, "2024-05-11"),  # three do, for four days
-        (["2024-05-14"] * 8, "2024-05-14"),  # of another shard, whose turn is later
+        (["2024-05-08"] * 2, "2024-05-15"),  # two of twenty delay nothing
+        (["2024-05-08"] * 3, "2024-05-11"),  # three delay it, for four days
+        (["2024-05-14"] * 8, "2024-05-14"),  # of another shard that runs later
         (["2024-05-13"] * 2 + ["2024-05-14"] * 6, "2024-05-14"),
     ],
 )
@@ -398,7 +398,7 @@ def test_a_few_tickers_that_fail_do_not_keep_the_others_from_teaching(
 
 
 def damaged(**columns: Any) -> Callable[[Session], Any]:
-    """One pool's row, with these columns as an accident has left them."""
+    """Damage these columns of one pool's row."""
     table = KronosCombination
     at = (table.asset_class == "equity", table.step == 1)
     return lambda session: session.execute(update(table).where(*at).values(**columns))
@@ -452,7 +452,7 @@ def test_a_damaged_row_is_reported_and_not_used_and_the_night_learns_all_again(
         assert ("equity", 1) not in usable.pools
         assert newest_of_family(session, KEY) is None
     with get_db_session(sqlite_url) as session:
-        store_combination(session, known)  # what is learnt without a state
+        store_combination(session, known)  # as if learnt without a state
         read = load_combination(session, KEY)
     assert read is not None
     assert read.pools.keys() == known.pools.keys()

@@ -1,4 +1,4 @@
-"""Conformal bands on arrays: scores, factors that follow the outcomes, no look-ahead."""
+"""Conformal bands on arrays: scores, factors that adapt to outcomes, and no look-ahead."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ SESSIONS = np.arange("2020-01-01", "2024-01-01", dtype="datetime64[D]").astype("
 def made_up(
     width: float, truth: np.ndarray, tickers: int = 4, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Targets (n,), quantiles (n, 19), outcomes (n,): one step, one session after the other.
+    """Return targets (n,), quantiles (n, 19), outcomes (n,) of one step on consecutive sessions.
 
-    The bands are `width` times those of a volatility of 1 %; outcomes have `truth` (sessions,)
-    times that.
+    The bands are `width` times the quantiles of a volatility of 1 %; the outcomes have `truth`
+    (sessions,) times that volatility.
     """
     random = np.random.default_rng(seed)
     n = len(truth) * tickers
@@ -98,7 +98,7 @@ def test_it_follows_a_market_that_doubles_its_volatility_within_forty_sessions()
     assert found is not None
     reach = scores(quantiles, actual)[:, EIGHTY]
     held = reach <= found.before(targets)[:, EIGHTY]
-    assert held[10 * 200 : 10 * 210].mean() < 0.65  # at first it is overrun
+    assert held[10 * 200 : 10 * 210].mean() < 0.65  # at first too many outcomes are outside
     assert held[10 * 240 :].mean() == pytest.approx(0.80, abs=0.03)
 
 
@@ -111,7 +111,7 @@ def test_what_comes_later_changes_no_factor_of_before() -> None:
     )
     assert honest is not None
     assert other is not None
-    early = SESSIONS[:81]  # the 80th is made before its own outcome is known
+    early = SESSIONS[:81]  # the 80th forecast is made before its own outcome is known
     assert np.array_equal(honest.before(early), other.before(early), equal_nan=True)
     assert not np.array_equal(honest.before(SESSIONS[:82]), other.before(SESSIONS[:82]))
 

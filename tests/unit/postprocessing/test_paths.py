@@ -1,4 +1,4 @@
-"""Sample paths beside served quantiles: both say the same."""
+"""Sample paths agree with the served quantiles."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -20,7 +20,7 @@ Z = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
 
 
 def of_paths(moves: Floats, *, factor: float, shift: float) -> Forecast:
-    """From moves (paths, steps) of the close; what is served is `factor` as wide, and shifted."""
+    """Return a forecast from moves (paths, steps) of the close, scaled by `factor` and shifted."""
     closes = LAST * np.exp(moves)
     paths = np.stack([closes * 0.99, closes * 1.02, closes * 0.98, closes, closes * 10], axis=2)
     bars = []
@@ -118,7 +118,7 @@ def test_moved_paths_touch_levels_as_those_of_a_market_of_that_volatility(factor
 
 
 def brownian_bars(*, sigma: float, seed: int, count: int = 2000, steps: int = 5) -> Floats:
-    """(paths, steps, 5) of a walk with `sigma` over all steps, each bar of 40 pieces."""
+    """Return (paths, steps, 5) of a walk with `sigma` over all steps; each bar has 40 parts."""
     moves = np.random.default_rng(seed).standard_normal((count, steps * 40))
     walk = np.cumsum(sigma / np.sqrt(steps * 40) * moves, axis=1).reshape(count, steps, 40)
     closes = walk[..., -1]

@@ -1,4 +1,4 @@
-"""What combined forecasts must reach on made-up markets, whatever stands in Kronos' place."""
+"""Required skill of combined forecasts on simulated markets, for good and bad models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from tradingbot.typing import Floats
 STEP, BEFORE, SESSIONS, TICKERS = 1, 300, 400, 6
 DAYS = pd.bdate_range("2020-01-01", periods=BEFORE + SESSIONS + STEP)
 NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS])
-RANDOM, EWMA, RANGE = range(3)  # of the experts
+RANDOM, EWMA, RANGE = range(3)  # indices of the experts
 
 
 @dataclass(frozen=True)
 class Market:
-    """Tickers whose volatility comes in waves.
+    """Tickers with volatility clusters.
 
-    volatility: (bars, tickers) of each bar. candles: a frame a ticker.
+    volatility: (bars, tickers). candles: one frame a ticker.
     """
 
     volatility: Floats
@@ -33,7 +33,7 @@ class Market:
 
     @cached_property
     def experts(self) -> list[tuple[Floats, Floats]]:
-        """What `expert_quantiles` gives for each ticker; the same whatever model is beside it."""
+        """Return `expert_quantiles` of each ticker; they do not depend on the model."""
         found = []
         for bars in self.candles:
             origins = bars.index.to_numpy().astype("M8[s]")[_origins(bars)]
@@ -41,7 +41,7 @@ class Market:
         return found
 
     def panel(self, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
-        """`model` gives medians and widths (n,) from the coming and the EWMA walk's volatility."""
+        """Build a panel; `model` returns medians and widths (n,) from true and EWMA volatility."""
         return joined([self._of(ticker, model) for ticker in range(len(self.candles))])
 
     def _of(self, ticker: int, model: Callable[[Floats, Floats], tuple[Floats, Floats]]) -> Panel:
@@ -66,7 +66,7 @@ def _origins(bars: pd.DataFrame) -> np.ndarray:
 
 
 def market(seed: int = 0, *, times: Floats | float = 1.0, waves: float = 0.25) -> Market:
-    """`times` (bars,) multiplies the volatility; `waves` is how much its log moves a bar."""
+    """Simulate a market: `times` (bars,) scales the volatility, `waves` is its log change a bar."""
     random = np.random.default_rng(seed)
     bars = len(DAYS)
     logs = np.zeros((bars, TICKERS))
@@ -87,7 +87,7 @@ WAVES = market()
 
 
 def hopeless(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
-    return now, now / 4  # its median lies a whole deviation off
+    return now, now / 4  # its median is one standard deviation off
 
 
 def knowing_half(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
@@ -104,7 +104,7 @@ def guessing(coming: Floats, now: Floats) -> tuple[Floats, Floats]:
 
 
 def skill(panel: Panel, over: int, some: np.ndarray | None = None) -> float:
-    """Of the combined forecasts made from these sessions over one of the experts."""
+    """Return the skill of combined forecasts from these sessions relative to one expert."""
     combined = replay(panel, untaught(len(EXPERTS))).combine(panel)
     rows = np.isfinite(panel.scale) & (True if some is None else np.isin(panel.as_of, some))
     ours, theirs = (
@@ -162,7 +162,7 @@ def test_a_ticker_with_forty_bars_takes_part_as_soon_as_its_walks_can() -> None:
     combined = course.combine(panel)
     asleep = np.isnan(panel.experts).all(axis=(1, 2))
     assert asleep.sum() == 32  # a walk needs 32 returns
-    assert np.isfinite(combined).all()  # Kronos alone speaks there
+    assert np.isfinite(combined).all()  # only Kronos has quantiles there
     assert course.newest.forecasts == len(panel) - asleep.sum()
 
 
@@ -201,7 +201,8 @@ def test_a_split_inside_the_horizon_that_candles_do_not_tell_of_costs_one_sessio
     panel = WAVES.panel(guessing)
     row = np.flatnonzero(panel.target == sessions(panel)[100])[0]
     actual = panel.actual.copy()
-    actual[row] += np.log(10) * np.sign(panel.model[row, 9])  # as the model has guessed
+    # in the direction that the model predicted
+    actual[row] += np.log(10) * np.sign(panel.model[row, 9])
     split = replace(panel, actual=actual)
     later = sessions(panel)[140:]
     honest, told = (

@@ -1,4 +1,4 @@
-"""What `kronosbot report` tells, from databases that tests make."""
+"""The content of `kronosbot report` for databases that the tests create."""
 
 import gzip
 import json
@@ -60,7 +60,7 @@ def shown(url: str, *symbols: str) -> "Shown":
 
 
 class Shown(HTMLParser):
-    """The text of a page by the id of the section it stands in, and the numbers of its charts."""
+    """The text of a page by section id, and the numbers of its charts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,14 +95,14 @@ class Shown(HTMLParser):
         return json.loads(self.said["data"])
 
 
-# how good it was --------------------------------------------------------------------------
+# the record -------------------------------------------------------------------------------
 
 
 def test_bands_that_are_too_narrow_are_seen_in_every_figure(sqlite_url: str) -> None:
     Past(["AAPL", "GOOG", "IBM"], sessions=80, width=0.25).store(sqlite_url)
     figures = compute_figures(record_of(sqlite_url))
     given = figures.charts["reliability"]["given"]
-    # of a normal distribution 1.28 deviations / 4 to either side
+    # of a normal distribution: 1.28 standard deviations / 4 on either side
     assert given["value"][NOMINAL.index(0.8)] == pytest.approx(0.25, abs=0.06)
     assert all(held < nominal for held, nominal in zip(given["high"], NOMINAL, strict=True))
     pit = figures.charts["pit"]["given"]["value"]
@@ -143,12 +143,12 @@ def test_calibrated_bands_are_shown_beside_the_raw_ones(sqlite_url: str) -> None
     assert charts["pit"]["raw"]["value"][0] > charts["pit"]["given"]["value"][0]
     said = Shown.of(render_page(found, b"")).said
     assert "bands calibrated: conformal" in said["facts"]
-    [aapl, _] = found.tickers  # the fan is of the bands that the bots were given
+    [aapl, _] = found.tickers  # the fan shows the bands that the bots got
     width = np.log(aapl.fan.quantiles[-1, 0] / aapl.fan.quantiles[0, 0])
     assert width == pytest.approx(2 * 1.2816 * 0.012, rel=1e-3)
 
 
-# what there is little or nothing of -------------------------------------------------------
+# little or no data ------------------------------------------------------------------------
 
 
 def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None:
@@ -161,7 +161,7 @@ def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None
     assert "no forecast has an outcome yet" in found.said["tickers"] + found.said["find"]
     assert found.data["tickers"][0]["past"] == []
     assert "skill" not in found.data
-    # 2 tickers, 5 ahead: 2 + 4 + 6 + 8 + 10 outcomes; it says what is coming, and nothing twice
+    # 2 tickers, 5 steps: 2 + 4 + 6 + 8 + 10 outcomes; forthcoming ones are mentioned once
     assert "30 are needed, which takes 5 more sessions" in found.said["record"]
     assert "Do the bands hold?" in found.said["coming"]
     assert "No record yet" not in found.said["record"]
@@ -170,11 +170,11 @@ def test_after_the_first_run_there_are_fans_and_no_scores(database: str) -> None
 def test_too_few_outcomes_are_counted_and_not_shown_as_figures(sqlite_url: str) -> None:
     Past(["AAPL"], sessions=6).store(sqlite_url)
     found = shown(sqlite_url)
-    # of 6 nights, 5 ahead: 5 + 4 + 3 + 2 + 1 have come
+    # of 6 nights with 5 steps, 5 + 4 + 3 + 2 + 1 have an outcome
     assert found.said["headline"].startswith("Too early to judge: 15 forecasts have an outcome")
     assert found.charts == [("fan", "0"), ("past", "0")]
     assert "Too early" not in found.said["record"]
-    assert "takes 3 more sessions" in found.said["record"]  # 5 each
+    assert "takes 3 more sessions" in found.said["record"]  # 5 outcomes each
     assert "15, too few" in found.said["ranking"]
 
 
@@ -190,7 +190,7 @@ def test_few_sessions_give_figures_without_an_interval(sqlite_url: str) -> None:
 def test_a_figure_that_no_single_step_has_enough_forecasts_for_is_left_out(
     sqlite_url: str,
 ) -> None:
-    Past(["AAPL"], sessions=12).store(sqlite_url)  # 11 + 10 + 9 + 8 + 7 with an outcome
+    Past(["AAPL"], sessions=12).store(sqlite_url)  # 11 + 10 + 9 + 8 + 7 have an outcome
     found = shown(sqlite_url)
     assert found.charts[:2] == [("reliability", ""), ("pit", "")]
     assert "skill" not in found.data
@@ -306,7 +306,7 @@ def stored_score(forecast: str, skill: float, model: str = "mini") -> KronosScor
 
 
 def rows_of(html: str, table: str) -> list[list[str]]:
-    """The cells of a table's rows, by its label."""
+    """Return the cells of a table's rows; `label` names the table."""
     found = html.split(f'aria-label="{table}"')[1].split("</table>")[0]
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in found.split("<tr>")]
     return [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in cells if row]
@@ -317,7 +317,7 @@ def test_the_parts_of_the_served_forecast_stand_side_by_side(database: str) -> N
     with get_db_session(database) as session:
         session.add(stored_score("served", 0.01))
     parts = "Records of the parts of the served forecast"
-    assert parts not in render_page(record_of(database), b"")  # Kronos alone was served
+    assert parts not in render_page(record_of(database), b"")  # only Kronos was served
     with get_db_session(database) as session:
         session.add_all(
             (
@@ -442,11 +442,11 @@ def test_earlier_forecasts_stand_at_the_session_they_were_made_for(sqlite_url: s
     past = Past(["AAPL"], sessions=10).store(sqlite_url)
     [found] = record_of(sqlite_url).tickers
     assert [said.step for said in found.past] == [1, 5]
-    [one, five] = [said.quantiles[2] for said in found.past]  # the medians: the close before
+    [one, five] = [said.quantiles[2] for said in found.past]  # each median is the previous close
     closes = [bar["close"] for bar in past.candles("AAPL")]
     assert one[-1] == pytest.approx(closes[-2])
     assert five[-1] == pytest.approx(closes[-6])
-    # of ten nights the first forecasts are of nine and of five sessions ago
+    # ten nights: the first forecasts are nine and five sessions old
     assert np.isfinite(one).sum() == 9
     assert np.isfinite(five).sum() == 5
 
@@ -481,7 +481,7 @@ def test_the_page_names_no_address(sqlite_url: str) -> None:
 def test_plotly_s_script_is_taken_from_beside_the_code_or_from_its_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert not (STATIC / "plotly.min.js.gz").exists()  # only the image has it
+    assert not (STATIC / "plotly.min.js.gz").exists()  # only the image contains it
     assert b"plotly.js" in gzip.decompress(packed_plotly())[:200]
     (tmp_path / "plotly.min.js.gz").write_bytes(b"packed")
     monkeypatch.setattr("tradingbot.reports.page.STATIC", tmp_path)

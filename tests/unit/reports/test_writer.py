@@ -1,4 +1,4 @@
-"""The file of a report: replaced as a whole, or left as it was."""
+"""The report's file is replaced completely or left unchanged."""
 
 from pathlib import Path
 

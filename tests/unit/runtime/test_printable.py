@@ -1,4 +1,4 @@
-"""Control characters and long messages of others, at the edges: log, terminal, run_logs."""
+"""Control characters and long messages are made safe for log, terminal and run_logs."""
 
 import io
 import json
@@ -20,7 +20,7 @@ HOSTILE = "\x1b]0;title\x07 \x1b[2J \x9b31m \x85 \u202etxt \u2028 \x7f \x00 \r\n
 
 
 def acts(text: str) -> list[str]:
-    """The characters that control a terminal, or are no text at all."""
+    """Return the characters that control a terminal or are not valid text."""
     return [c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c != "\n"]
 
 

@@ -1,4 +1,4 @@
-"""What the job tells while it runs, for a person and for what collects logs."""
+"""The job's progress messages, for people and for log collectors."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What may pass is tried again; what ends the trying gives the last outcome as it is."""
+"""Transient failures are retried; the last outcome is passed on unchanged."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ AWAY = retry_if_exception_type(ConnectionError)
 
 
 class Server:
-    """Answers, or raises, in turn; the last one for ever."""
+    """A server that answers or raises in turn and repeats the last outcome."""
 
     def __init__(self, *outcomes: object) -> None:
         self.outcomes = list(outcomes)
@@ -173,7 +173,7 @@ def test_pauses_between_looks_grow_up_to_the_longest() -> None:
     assert pauses == pytest.approx([0.1, 0.15, 0.225, 5.0, 5.0])
 
 
-# the same, awaited -------------------------------------------------------------------------------
+# asynchronous ------------------------------------------------------------------------------------
 
 
 def awaited(server: Server) -> Callable[[], Awaitable[object]]:

@@ -215,8 +215,7 @@ class Odd(requests.Session):
         super().__init__()
         self.error = error
 
-    # type: ignore[override]
-    def request(self, *args: object, **options: object) -> requests.Response:
+    def request(self, *args: object, **options: object) -> requests.Response:  # type: ignore[override]
         raise self.error
 
 

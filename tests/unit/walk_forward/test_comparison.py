@@ -1,4 +1,4 @@
-"""Two models' backtests of the same windows, compared."""
+"""Comparison of two models' backtests on the same windows."""
 
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow  # reading and scoring the files takes a second
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of a model whose bands are as wide as they should be, and of one with too narrow ones."""
+    """Backtest files of a model with correct bands, and of one with too narrow bands."""
     folder = tmp_path_factory.mktemp("comparison")
     for name, width in (("good", 1.0), ("narrow", 0.4)):
         write(folder / f"{name}.csv", width=width)
@@ -42,7 +42,7 @@ def test_the_better_model_is_surely_ahead_and_the_other_one_behind(
     assert compared.champion_coverage == other.coverage
     assert compared.champion_coverage[80] < 0.5
     assert compared.over_walk.value > compared.champion_over_walk.value
-    assert 0 < compared.combined.value < compared.gain.value / 2  # the walks make up for it
+    assert 0 < compared.combined.value < compared.gain.value / 2  # the walks compensate for it
 
 
 def test_the_gain_is_that_of_the_quantiles_scores(

@@ -1,4 +1,4 @@
-"""A backtest's forecasts raw, anchored, calibrated and combined, on markets made up for it."""
+"""A backtest's forecasts raw, anchored, calibrated and combined, on simulated markets."""
 
 from io import StringIO
 from pathlib import Path
@@ -100,13 +100,13 @@ def test_a_file_of_an_earlier_version_is_read_and_continues_with_its_columns(
     assert not set(ADDED) & set(old.read_text().splitlines()[0].split(","))
     found = chain(read_rows(old))
     assert found is not None
-    # what the model's own prices were, and the ranges of the bars, it does not know
+    # the file lacks the model's own prices and the ranges of the bars
     assert list(found.links) == ["anchored", "calibrated", "combined", "random walk", "ewma walk"]
     assert found.shares[RANGE_WALK] < 0.3
 
 
 def written_earlier(path: Path) -> pd.DataFrame:
-    """The rows as an earlier version wrote them: all in one file, and the closes without ranges."""
+    """Write the rows as an earlier version did: one file, and closes without ranges."""
     rows = rows_of(path).astype({"step": "int64"})
     is_close = rows["step"] == 0
     return pd.concat([rows[is_close], rows[~is_close]])[EARLIER_COLUMNS]

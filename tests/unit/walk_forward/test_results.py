@@ -1,4 +1,4 @@
-"""The file of a backtest: what is in it, how it grows, and what it refuses."""
+"""The file of a backtest: its content, how it grows, and what it refuses."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,7 @@ CLOSES = pd.Series(
 
 
 def forecast(as_of: datetime) -> Forecast:
-    """Of the two days after `as_of`, which are sessions."""
+    """Return a forecast of the two days after `as_of`, both sessions."""
     bars = [
         ForecastBar(
             step=step,
@@ -144,7 +144,7 @@ def test_the_file_holds_forecasts_alone_and_the_closes_are_next_to_it(path: Path
     assert [line.split(",")[4] for line in path.read_text().splitlines()] == ["step", "1", "2"]
     closes = pd.read_csv(path.with_name("backtest.closes.csv"), index_col="as_of", parse_dates=True)
     assert closes["close"].to_dict() == CLOSES.to_dict()
-    path.unlink()  # to start over
+    path.unlink()  # start again
     with ResultsFile(path).open_for(SETTINGS) as file:
         file.add_closes("AAPL", CLOSES / 2)
 
@@ -230,7 +230,7 @@ def test_a_value_that_no_backtest_writes_is_refused_with_its_line(
 def test_a_forecast_that_was_made_again_counts_once(path: Path) -> None:
     write(path, forecast(MONDAY), forecast(TUESDAY))
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:-4], *lines[-3:]]))  # MONDAY's first step, by hand
+    path.write_text("".join([*lines[:-4], *lines[-3:]]))  # without MONDAY's first step
     write(path, forecast(MONDAY))
     assert sum(map(len, outcomes_of(read_rows(path)))) == 4
     assert training_counts(read_rows(path)) == {"unknown": 4}

@@ -1,4 +1,4 @@
-"""Windows over history: what each may know, and which there are."""
+"""Backtest windows: which ones exist, and what each may know."""
 
 import json
 from datetime import datetime
@@ -75,13 +75,13 @@ def test_the_newest_window_has_its_whole_outcome_and_targets_are_the_calendar_s_
     assert some[-1].targets[-1] == days[-1]
     for window in some:
         assert list(window.targets) == next_sessions("AAPL", window.as_of, 5)
-    without_a_bar = days.drop(pd.Timestamp("2013-02-25"))  # the target stays a session
+    without_a_bar = days.drop(pd.Timestamp("2013-02-25"))  # the target is still a session
     assert datetime(2013, 2, 25) in windows("AAPL", without_a_bar, PLAN, 1)[0].targets
 
 
 def test_a_short_history_gives_as_many_windows_as_it_can(bars: pd.DataFrame) -> None:
     days = pd.DatetimeIndex(bars.index)
-    assert len(windows("AAPL", days[:47], PLAN, 100)) == 3  # 32, 37 and 42 bars before them
+    assert len(windows("AAPL", days[:47], PLAN, 100)) == 3  # with 32, 37 and 42 bars before them
     assert len(windows("AAPL", days[:37], PLAN, 100)) == 1
     with pytest.raises(DataError, match="AAPL: 36 bars, a backtest needs at least 37"):
         windows("AAPL", days[:36], PLAN, 100)
@@ -93,13 +93,13 @@ def test_a_short_history_gives_as_many_windows_as_it_can(bars: pd.DataFrame) -> 
         ("NeoQuasar/Kronos-mini", "SPY", datetime(2024, 2, 29), "yes"),
         ("NeoQuasar/Kronos-base", "SPY", datetime(2024, 3, 1), "unknown"),
         ("NeoQuasar/Kronos-small", "SPY", datetime(2024, 6, 3), "no"),
-        # it saw the S&P 500 and the NASDAQ until then, and so each day of every market
+        # trained on the S&P 500 and the NASDAQ until then, and so on these days of all markets
         ("kronos-nano", "AAPL", datetime(2011, 3, 18), "yes"),
         ("kronos-nano", "FB", datetime(2012, 6, 1), "yes"),
         ("kronos-nano", "BTC-USD", datetime(2015, 12, 30, 23), "yes"),
         ("kronos-nano", "AAPL", datetime(2015, 12, 31), "no"),
         ("kronos-nano", "FB", datetime(2016, 1, 4), "no"),
-        ("kronos-nano", "GBPUSD=X", datetime(2017, 12, 22), "yes"),  # EURUSD until then
+        ("kronos-nano", "GBPUSD=X", datetime(2017, 12, 22), "yes"),  # trained on EURUSD until then
         ("kronos-nano", "EURUSD=X", datetime(2017, 12, 25), "no"),
         ("my-own", "SPY", datetime(2024, 6, 3), "unknown"),
     ],
