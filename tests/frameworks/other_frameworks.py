@@ -1,7 +1,7 @@
-"""The examples for freqtrade and vectorbt, with the real packages: `make frameworks`.
+"""The example for freqtrade, with the real package: `make frameworks`.
 
-Each package is installed into a separate environment below .cache (hundreds of MB). freqtrade asks
-its exchange for the list of markets; the test contains that answer.
+freqtrade is installed into a separate environment below .cache (hundreds of MB). It asks its
+exchange for the list of markets; the test contains that answer.
 """
 
 import json
@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from tests.support import ROOT
-from tests.support.market import made_up, rises_and_falls
+from tests.support.market import made_up
 from tradingbot.persistence.engine import get_db_session
 from tradingbot.persistence.forecasts import store_forecasts
 
@@ -62,51 +62,22 @@ main(sys.argv[1:])
 """
 
 
-SIGNALS = """
-import runpy, sys
-sys.argv = [sys.argv[1], "AAPL"]
-portfolio = runpy.run_path(sys.argv[0])["portfolio"]
-for trade in portfolio.trades.records.itertuples():
-    print("trade", trade.entry_idx, trade.entry_price, trade.exit_idx, trade.status)
-"""
-
-
-def environment(framework: str) -> Path:
-    """Return the interpreter of an environment with this framework and this project."""
-    folder = ROOT / ".cache" / framework
+def environment() -> Path:
+    """Return the interpreter of an environment with freqtrade and this project."""
+    folder = ROOT / ".cache" / "freqtrade"
     python = folder / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([*pip, framework], check=True)
+        subprocess.run([*pip, "freqtrade"], check=True)
     subprocess.run([*pip, f"{ROOT}[sample]"], check=True)
     return python
-
-
-def test_the_signals_of_vectorbt_trade_on_the_stored_forecasts(tmp_path: Path) -> None:
-    python = environment("vectorbt")
-    url = f"sqlite:///{tmp_path / 'kronos.db'}"
-    bars = rises_and_falls(url)
-    env = {
-        **os.environ, "DATABASE_URL": url, "KRONOS_DATA_SOURCE": "sample",
-        "NUMBA_DISABLE_JIT": "1",  # compiling takes two minutes, the 500 bars less than a second
-    }  # fmt: skip
-    script = str(ROOT / "examples" / "vectorbt_signals.py")
-    command = [python, "-W", "ignore", "-c", SIGNALS, script]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Total Trades" in done.stdout
-    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("trade ")]
-    count = len(bars)
-    assert [(int(row[0]) - count, int(row[2]) - count) for row in found] == [(-39, -29), (-19, -1)]
-    assert [float(row[1]) for row in found] == pytest.approx(bars["open"].iloc[[-39, -19]].tolist())
-    assert [row[3] for row in found] == ["1", "0"], "the last one is still open"
 
 
 def test_freqtrade_trades_on_the_stored_forecasts_at_the_next_opens(
     tmp_path: Path,
 ) -> None:
-    python = environment("freqtrade")
+    python = environment()
     random = np.random.default_rng(3)
     closes = 100 * np.exp(np.cumsum(random.normal(0, 0.02, len(DAYS))))
     opens = np.r_[100, closes[:-1]] * np.exp(random.normal(0, 0.005, len(DAYS)))

@@ -127,7 +127,8 @@ class _Usual:
         if size < _SIGMAS * self.step or not self.calm_after:
             return False
         if self.span == 0:  # only closes are known, so calm cannot be checked
-            return size > np.log(1.4) and _is_near(size, min(self.step, 0.012), _COMMON)
+            near = 2.5 * self.step if size > _CERTAIN else min(self.step, 0.012)
+            return size > np.log(1.4) and _is_near(size, near, _COMMON)
         if spans[at] > min(_CALM * self.span, max(size / 2, 1.5 * self.span)):
             return False
         tolerance = max(self.gap, self.step / 3)

@@ -18,6 +18,7 @@ from tradingbot.data.sources.sample import SampleSource
 from tradingbot.errors import ConfigError, DataError
 from tradingbot.markets import data_quality
 from tradingbot.markets.calendars import calendar_gap, next_sessions, session_close, sessions_of
+from tradingbot.markets.column_names import PRICES
 from tradingbot.markets.quality_findings import Caller, Finding, Kind
 from tradingbot.markets.scale_breaks import scale_breaks
 from tradingbot.markets.session_dates import as_utc, session_days
@@ -137,6 +138,16 @@ def of_the_sample(random: np.random.Generator, *, later: int) -> tuple[pd.DataFr
     frame = frames[random.integers(len(frames))]
     at = int(random.integers(150, len(frame) - later))
     return frame.iloc[at - 150 : at + 1 + later].copy(), 150
+
+
+@pytest.mark.parametrize("later", [0, 1, 20])
+def test_another_unit_is_found_where_only_closes_are_known(later: int) -> None:
+    random, found = np.random.default_rng(3), 0
+    for factor in [100, 0.01, 10, 0.1] * 10:
+        frame, at = of_the_sample(random, later=later)
+        closes = pd.DataFrame(dict.fromkeys(PRICES, scaled(frame, slice(0, at), factor)["close"]))
+        found += [at] == [one.position for one in scale_breaks(closes)]
+    assert found >= 38
 
 
 @pytest.mark.parametrize("later", [0, 1, 20])
