@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in MARKED:
             item.add_marker(folder)
         fixtures = set(getattr(item, "fixturenames", ()))
-        # only one of its parameters starts Postgres, and that parameter adds the fixture
+        # its Postgres parameter has the mark itself
         if "database" in fixtures:
             fixtures -= {"postgres_server"}
         if fixtures & OF_A_PROCESS:

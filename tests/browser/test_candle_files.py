@@ -34,9 +34,7 @@ def page() -> Iterator[Page]:
 
 
 @every_candle_file
-def test_a_file_is_read_as_it_is_meant_or_refused_with_the_reason(
-    page: Page, case: CandleFile
-) -> None:
+def test_a_file_is_read_correctly_or_refused_with_the_reason(page: Page, case: CandleFile) -> None:
     read: dict[str, Any] = page.evaluate(READ, [base64.b64encode(case.content).decode(), None])
     if case.refused:
         assert all(str(words).lower() in read["error"].lower() for words in case.refused)

@@ -36,7 +36,7 @@ def page(site: Path) -> Iterator[Page]:
         assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
 
 
-def test_the_search_finds_a_page_in_files_that_no_server_serves(page: Page) -> None:
+def test_search_works_in_pages_opened_as_files(page: Page) -> None:
     page.locator(".md-search__input:visible").press_sequentially("advisory lock")
     found = page.locator(".md-search-result__item")
     expect(found.first).to_be_visible(timeout=60_000)

@@ -132,7 +132,7 @@ def test_a_forecast_is_drawn_and_each_day_can_be_looked_at(host: Any) -> None:
     page.wait_for_function("heard.some(({ method }) => method?.endsWith('size-changed'))")
 
 
-def test_another_horizon_is_asked_of_the_server_through_the_host(host: Any) -> None:
+def test_another_horizon_is_requested_through_the_host(host: Any) -> None:
     page, fan = host(serverTools={})
     give(page, result(forecast()), symbol="AAPL")
     page.evaluate("answer => { answers = () => answer }", result(forecast(10)))
@@ -154,7 +154,7 @@ def test_the_candles_that_a_space_was_given_are_drawn_too(host: Any) -> None:
     assert line.count("L") == 10
 
 
-def test_closes_before_a_forecast_and_after_it_are_drawn_where_they_are_known(host: Any) -> None:
+def test_known_closes_before_and_after_a_forecast_are_drawn(host: Any) -> None:
     page, fan = host()
     closes = [[f"2026-11-{day}", 90.0 + day] for day in range(10, 21)]
     came = [["2026-12-01", 101.5], ["2026-12-02", 95.0]]
@@ -168,7 +168,7 @@ def test_closes_before_a_forecast_and_after_it_are_drawn_where_they_are_known(ho
     expect(fan.locator("#day")).to_contain_text("P(up) 60%; it closed at 101.5")
 
 
-def test_where_there_is_no_forecast_its_words_are_shown(host: Any) -> None:
+def test_without_a_forecast_the_text_is_shown(host: Any) -> None:
     page, fan = host()
     answer = {"isError": True, "content": [{"type": "text", "text": "No forecast: <b>asleep</b>"}]}
     give(page, answer, symbol="AAPL")
@@ -176,7 +176,7 @@ def test_where_there_is_no_forecast_its_words_are_shown(host: Any) -> None:
     assert fan.locator("#fan").is_hidden()
 
 
-def test_names_are_shown_and_never_run(host: Any) -> None:
+def test_names_are_shown_as_text_and_never_executed(host: Any) -> None:
     page, fan = host()
     name = "<img src=x onerror=alert(1)>"
     give(page, result(forecast(symbol=name, model=name, track_record=name)), symbol=name)

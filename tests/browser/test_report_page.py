@@ -87,7 +87,7 @@ def test_charts_are_drawn_when_they_come_into_view_and_not_before(opened: Page) 
     assert names == ["80 % band", "50 % band", "median", "candles"]
 
 
-def test_days_run_from_left_to_right_also_where_candles_are_missing(
+def test_days_run_from_left_to_right_even_if_candles_are_missing(
     browser: Browser, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'kronos.db'}"
@@ -166,9 +166,7 @@ BROKEN_WORDS = """() => {
 }"""
 
 
-def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
-    browser: Browser, short: Path
-) -> None:
+def test_in_print_no_chart_or_column_is_cut_at_any_margin(browser: Browser, short: Path) -> None:
     page = browser.new_page(viewport=DESK)
     page.set_default_timeout(60_000)
     page.goto(short.as_uri())
@@ -212,7 +210,7 @@ def test_on_paper_no_chart_and_no_column_is_cut_whatever_its_margins(
     page.close()
 
 
-def test_it_is_dark_where_the_reader_likes_that_and_never_on_paper(
+def test_dark_mode_follows_the_readers_preference_and_never_prints(
     browser: Browser, short: Path
 ) -> None:
     page = browser.new_page(color_scheme="dark", viewport=DESK)

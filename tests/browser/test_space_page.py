@@ -113,7 +113,7 @@ def traces(page: Page) -> list[str]:
     return names
 
 
-def test_a_sample_gives_a_fan_a_table_and_what_really_happened(page: Page) -> None:
+def test_a_sample_shows_a_chart_a_table_and_the_outcome(page: Page) -> None:
     page.get_by_label("Series").select_option("MSFT")
     expect(page.get_by_label("Name")).to_have_value("MSFT")
     ask(page)
@@ -177,7 +177,7 @@ def test_the_first_screen_has_a_forecast_and_the_button_that_makes_another(
     visitor.close()
 
 
-def test_what_the_page_asks_for_when_it_opens_never_fails_loudly(
+def test_failed_requests_on_opening_the_page_show_no_error(
     context: BrowserContext, space_url: str
 ) -> None:
     page = context.new_page()
@@ -403,15 +403,13 @@ def read(page: Page, text: str) -> dict[str, Any]:
          ("2026-11-20", 9950.5, 12000, 9900, 10000)),
     ],
 )  # fmt: skip
-def test_candles_are_read_as_people_have_them(
-    page: Page, text: str, bar: tuple[str | float, ...]
-) -> None:
+def test_usual_candle_formats_are_read(page: Page, text: str, bar: tuple[str | float, ...]) -> None:
     names = ("timestamp", "open", "high", "low", "close", "volume")
     [found] = read(page, text)["bars"]
     assert found == dict(zip(names, bar, strict=False))
 
 
-def test_whether_the_day_or_the_month_is_first_is_decided_by_all_rows_or_refused(
+def test_the_order_of_day_and_month_is_decided_by_all_rows_or_refused(
     page: Page,
 ) -> None:
     head = "date,open,high,low,close\n"
@@ -425,7 +423,7 @@ def test_whether_the_day_or_the_month_is_first_is_decided_by_all_rows_or_refused
     }
 
 
-def test_lines_without_prices_are_left_out_and_that_is_said(page: Page) -> None:
+def test_lines_without_prices_are_skipped_with_a_note(page: Page) -> None:
     rows = csv(bars(40, volume=False)).split("\n")
     rows[5:5] = ["2026-01-08,null,null,null,null", '"Jan 7, 2026",0.26 Dividend', "from: a friend"]
     page.get_by_label("Candles as CSV").fill("\n".join(rows))
@@ -446,13 +444,13 @@ def test_lines_without_prices_are_left_out_and_that_is_said(page: Page) -> None:
         ("date,open,high,low,close\nFoo 1 2026,1,1,1,1", "Row 2: date “Foo 1 2026” is not like"),
     ],
 )
-def test_what_holds_no_candles_is_reported_in_one_sentence(
+def test_text_without_candles_is_reported_in_one_sentence(
     page: Page, text: str, error: str
 ) -> None:
     assert read(page, text)["error"].startswith(error)
 
 
-def test_twenty_thousand_rows_are_read_at_once_and_the_newest_sent(
+def test_twenty_thousand_rows_are_read_quickly_and_the_newest_sent(
     page: Page, tmp_path: Path
 ) -> None:
     days = [
@@ -523,7 +521,7 @@ def test_the_page_about_the_api_needs_nothing_from_elsewhere(
     page.close()
 
 
-def test_what_the_service_refuses_is_shown_beside_the_row_that_it_means(page: Page) -> None:
+def test_a_refusal_is_shown_next_to_the_row_it_names(page: Page) -> None:
     rows = bars(40)
     rows[17] |= {"high": 9.1, "low": 9.3}
     page.get_by_label("Candles as CSV").fill(csv(rows))
@@ -660,7 +658,7 @@ def test_a_phone_of_320_pixels_scrolls_in_one_direction_only(
     phone.close()
 
 
-def test_on_paper_the_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
+def test_in_print_the_forecast_has_all_columns(browser: Browser, space_url: str) -> None:
     # A4 without margins; a page script would be forbidden to wait for the condition
     paper = browser.new_context(viewport={"width": 718, "height": 1000}, bypass_csp=True)
     page = opened(paper, space_url)
@@ -724,7 +722,7 @@ def locked_url() -> Iterator[str]:
         thread.join()
 
 
-def test_a_space_with_a_key_asks_for_it_and_opens_nothing_but_the_page(
+def test_a_space_with_a_key_asks_for_it_and_shows_only_the_page(
     context: BrowserContext, locked_url: str
 ) -> None:
     for path in ("/docs", "/metrics", "/openapi.json", "/static", "/static%2f..%2fmetrics"):
@@ -749,7 +747,7 @@ def test_a_space_without_a_key_does_not_ask_for_one(page: Page) -> None:
     expect(page.get_by_label("API key")).to_be_hidden()
 
 
-def test_files_are_kept_by_their_tag_and_asked_for_again_only_when_they_changed(
+def test_files_are_cached_by_etag_and_downloaded_only_when_changed(
     space_url: str,
 ) -> None:
     html = requests.get(space_url, timeout=10)

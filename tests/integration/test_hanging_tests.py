@@ -7,7 +7,7 @@ from tests.support import ROOT
 from tests.support.commands import run
 
 
-def test_a_test_that_hangs_is_ended_and_shows_where_it_stood(tmp_path: Path) -> None:
+def test_a_hanging_test_is_ended_and_shows_its_stack(tmp_path: Path) -> None:
     file = tmp_path / "test_of_an_endless_wait.py"
     file.write_text("import threading\n\ndef test_waits(): threading.Event().wait()\n")
     options = ("-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path), "-n0")

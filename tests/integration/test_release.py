@@ -119,7 +119,7 @@ def test_a_version_that_cannot_follow_is_refused(project: Path, version: str, sa
     assert git(project, "tag") == ""
 
 
-def test_what_is_not_committed_is_not_released(project: Path) -> None:
+def test_uncommitted_changes_prevent_a_release(project: Path) -> None:
     (project / "CHANGELOG.md").write_text(CHANGELOG + "\nmore\n")
     assert "commit or stash first: M CHANGELOG.md" in refusal(project, "prepare", "0.2.0")
 
@@ -132,7 +132,7 @@ def test_a_release_without_a_change_is_refused(project: Path) -> None:
 
 
 @pytest.mark.parametrize("which", range(len(release.REPEATED) + 1))
-def test_a_tag_that_one_file_does_not_know_is_refused(project: Path, which: int) -> None:
+def test_a_tag_that_one_file_does_not_match_is_refused(project: Path, which: int) -> None:
     run(project, "prepare", "0.2.0")
     file, pattern = (release.SOURCE, *release.REPEATED)[which]
     text = (project / file).read_text()

@@ -285,7 +285,7 @@ def test_a_ticker_is_named_once_in_the_warning(
     assert record.getMessage().startswith("No Kronos forecast of ZZZZ: the sample has AAPL")
 
 
-def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(sample: DataService) -> None:
+def test_a_key_invalid_in_a_header_is_refused_without_showing_it(sample: DataService) -> None:
     for key in ("schl\u00fcssel\u20ac", "a\nb"):
         with pytest.raises(ConfigError, match="api_key has characters that no HTTP") as caught:
             KronosClient("http://127.0.0.1:9", data=sample, api_key=key)

@@ -122,9 +122,7 @@ def test_an_event_that_cannot_be_asked_of_every_ticker_is_named(value: str, expe
 
 @pytest.mark.parametrize("name", ["KRONOS_API_KEY", "HF_TOKEN"])
 @pytest.mark.parametrize("value", ["schl\u00fcssel\u20ac", "a\nb", "a\x7fb"])
-def test_a_secret_that_no_header_can_carry_is_refused_without_showing_it(
-    name: str, value: str
-) -> None:
+def test_a_secret_invalid_in_a_header_is_refused_without_showing_it(name: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} has characters that no HTTP header") as error:
         Settings.from_env({name: value})
     assert value not in str(error.value)

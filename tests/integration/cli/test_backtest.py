@@ -36,7 +36,7 @@ def whole(file: Path) -> bool:
     return file.read_bytes().endswith(b"\n")
 
 
-def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
+def test_backtest_forecasts_are_scored_and_written_only_to_the_file(
     tmp_path: Path, space_url: str
 ) -> None:
     done = kronosbot(
@@ -69,9 +69,7 @@ def test_forecasts_of_the_past_go_into_a_file_and_nowhere_else_and_are_measured(
     assert sum(len(one) for one in outcomes_of(read_rows(tmp_path / "backtest.csv"))) == 40
 
 
-def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
-    tmp_path: Path, space_url: str
-) -> None:
+def test_repeating_the_command_adds_missing_and_new_windows(tmp_path: Path, space_url: str) -> None:
     run = ["backtest", *QUICK, "--symbols", "GOOG", "--json"]
     environ = {"KRONOS_SPACE_URL": space_url}
     first = kronosbot(*run, "--windows", "16", folder=tmp_path, **environ)
@@ -94,7 +92,7 @@ def test_the_same_command_again_does_what_is_missing_and_more_windows_are_added(
     assert len(set(days)) == 20
 
 
-def test_what_was_trained_on_is_distinguished(tmp_path: Path, space_url: str) -> None:
+def test_windows_in_the_training_data_are_distinguished(tmp_path: Path, space_url: str) -> None:
     days = next_sessions("MSFT", datetime(2014, 10, 1), 350)  # up to February 2016
     closes = 100 * np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, len(days))))
     rows = [f"{day:%Y-%m-%d},{c},{c},{c},{c},1" for day, c in zip(days, closes, strict=True)]
@@ -112,7 +110,7 @@ def test_what_was_trained_on_is_distinguished(tmp_path: Path, space_url: str) ->
     assert told["measures"]["unseen"]["relative_mae"] != told["measures"]["all"]["relative_mae"]
 
 
-def test_what_makes_figures_doubtful_is_reported_in_one_line_each(
+def test_each_reason_to_doubt_the_figures_is_reported_in_one_line(
     tmp_path: Path, space_url: str
 ) -> None:
     days = next_sessions("AAPL", datetime(2022, 1, 3), 301)
@@ -171,7 +169,9 @@ def test_an_interrupted_backtest_keeps_what_it_has_and_continues_with_the_rest(
     assert len(set(keys)) == len(keys) == 80
 
 
-def test_a_space_that_goes_away_leaves_a_file_to_go_on_with(tmp_path: Path, space_url: str) -> None:
+def test_after_losing_the_space_a_backtest_resumes_from_its_file(
+    tmp_path: Path, space_url: str
+) -> None:
     with relay(space_url, batches=1, then="gone") as (url, _):
         done = kronosbot(
             "backtest", *QUICK, "--symbols", "AAPL", "--windows", "40",
@@ -250,7 +250,7 @@ def relay(
 # refused ----------------------------------------------------------------------------------
 
 
-def test_a_file_of_other_settings_is_refused_before_anything_is_asked(
+def test_a_file_of_other_settings_is_refused_before_any_request(
     tmp_path: Path, space_url: str
 ) -> None:
     run = ["backtest", *QUICK, "--symbols", "AAPL", "--windows", "15"]
@@ -283,7 +283,7 @@ def test_a_file_of_other_settings_is_refused_before_anything_is_asked(
         (["--local", "--until", "1999-12-31"], 1, "AAPL: 0 bars, a backtest needs at least 37"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_one_line(
+def test_impossible_options_are_refused_in_one_line(
     tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
     done = kronosbot("backtest", "--source", "sample", "--json", *arguments, folder=tmp_path)
@@ -295,9 +295,7 @@ def test_a_wish_that_cannot_be_met_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wish_that_the_space_refuses_is_not_asked_for_again(
-    tmp_path: Path, space_url: str
-) -> None:
+def test_options_that_the_space_refuses_are_not_retried(tmp_path: Path, space_url: str) -> None:
     done = kronosbot(
         "backtest", *QUICK, "--symbols", "AAPL", "--windows", "1", "--horizon", "250",
         folder=tmp_path, KRONOS_SPACE_URL=space_url,
@@ -307,7 +305,7 @@ def test_a_wish_that_the_space_refuses_is_not_asked_for_again(
     assert "the same command again" not in done.stdout
 
 
-def test_a_space_with_another_model_than_was_asked_for_is_refused(
+def test_a_space_with_another_model_than_requested_is_refused(
     tmp_path: Path, space_url: str
 ) -> None:
     done = kronosbot(

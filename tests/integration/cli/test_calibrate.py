@@ -37,7 +37,7 @@ def test_a_backtest_gives_a_new_model_combined_forecasts_from_the_first_night(
     assert [row.calibration for row in stored] == ["combined until 2024-05-14, n=117"] * 2
 
 
-def test_days_that_the_model_was_trained_on_teach_nothing_and_that_is_said(
+def test_training_days_of_the_model_are_skipped_with_a_message(
     tmp_path: Path, space_url: str
 ) -> None:
     environ = {"KRONOS_SPACE_URL": space_url}

@@ -66,7 +66,7 @@ def test_every_forecast_is_a_row_with_a_column_for_each_quantile(database: str) 
     assert "close_quantiles" not in first
 
 
-def test_events_and_their_scores_are_flat_rows_too(sqlite_url: str) -> None:
+def test_events_and_their_scores_are_exported_as_flat_rows(sqlite_url: str) -> None:
     store(sqlite_url)
     assert "KRONOS_EVENTS" in export("events", "--database-url", sqlite_url, code=1)
     chance = EventChance("touch +2%", (0.2, 0.3), (0.1, 0.2), (0.4, 0.5))
@@ -94,7 +94,7 @@ def test_events_and_their_scores_are_flat_rows_too(sqlite_url: str) -> None:
     assert (row["bin3_n"], "bins" in row) == (None, False)
 
 
-def test_json_and_csv_say_the_same_and_can_be_narrowed_down(sqlite_url: str) -> None:
+def test_json_and_csv_have_the_same_rows_and_filters(sqlite_url: str) -> None:
     store(sqlite_url)
     store(sqlite_url, model='another, "with" quotes\nand lines')
     asked = ("forecasts", "--database-url", sqlite_url, "--symbols", "IBM", "--model", "some-model")
@@ -125,7 +125,7 @@ def test_scores_are_written_with_all_their_columns(database: str) -> None:
     assert (found["n"], found["last_target"]) == (7, "2024-05-15T00:00:00")
 
 
-def test_a_backtests_forecasts_and_closes_are_written_apart(
+def test_a_backtests_forecasts_and_closes_go_to_separate_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -149,7 +149,7 @@ def test_a_backtests_forecasts_and_closes_are_written_apart(
     assert "is no backtest's file" in export("backtest", "other.csv", code=2)
 
 
-def test_where_nothing_is_available_an_older_file_stays(
+def test_an_empty_export_keeps_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -164,7 +164,7 @@ def test_where_nothing_is_available_an_older_file_stays(
     assert Path("out.csv").read_text() == "old"
 
 
-def test_parquet_says_what_it_needs(
+def test_parquet_names_the_missing_package(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store(sqlite_url)
@@ -176,7 +176,7 @@ def test_parquet_says_what_it_needs(
 
 
 @pytest.mark.parametrize("form", [Format.CSV, Format.JSON])
-def test_odd_values_are_written_so_that_they_can_be_read(tmp_path: Path, form: Format) -> None:
+def test_unusual_values_survive_export_and_reading(tmp_path: Path, form: Format) -> None:
     rows = [{"a": 'x"y,\nz', "b": None, "c": float("nan")}, {"a": "ü\u2028", "b": 1, "c": 1e300}]
     out = tmp_path / "out"
     assert write_rows(rows, out, form) == 2
@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -
         write_rows([{"a": 1}], tmp_path, Format.CSV)
 
 
-def test_as_a_process_it_prints_rows_and_nothing_else(tmp_path: Path) -> None:
+def test_the_exported_rows_are_the_only_output(tmp_path: Path) -> None:
     store(f"sqlite:///{tmp_path / 'kronos.db'}")
     done = kronosbot("export", "forecasts", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

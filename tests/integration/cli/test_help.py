@@ -67,7 +67,7 @@ def test_the_help_says_that_others_can_read_a_password_on_the_command_line(
         (["run", "--symbols"], "Option '--symbols' requires an argument."),
     ],
 )
-def test_a_slip_of_the_pen_is_reported_with_a_hint(
+def test_a_typing_error_is_reported_with_a_hint(
     arguments: list[str], hint: str, tmp_path: Path
 ) -> None:
     done = kronosbot(*arguments, folder=tmp_path)
@@ -98,7 +98,7 @@ def test_the_version_is_reported(tmp_path: Path) -> None:
     assert kronosbot("--version", folder=tmp_path).stdout == f"kronosbot {__version__}\n"
 
 
-def test_alone_it_runs_the_job_as_a_cronjob_types_it(tmp_path: Path) -> None:
+def test_without_a_command_it_runs_the_job_as_a_cronjob_does(tmp_path: Path) -> None:
     done = kronosbot(folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
@@ -107,7 +107,7 @@ def test_alone_it_runs_the_job_as_a_cronjob_types_it(tmp_path: Path) -> None:
     )
 
 
-def test_the_command_that_serves_works_from_where_it_is_shown(
+def test_the_printed_serve_command_works_in_the_printed_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

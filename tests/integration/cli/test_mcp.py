@@ -53,7 +53,9 @@ async def look_and_call(client: Client) -> None:
     assert page.mime_type == "text/html;profile=mcp-app"
 
 
-def test_an_assistant_that_starts_it_can_ask(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_an_assistant_can_start_it_and_call_its_tools(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
     command = StdioServerParameters(
         command=sys.executable,
         args=["-m", "tradingbot.kronosbot", "mcp"],
@@ -68,7 +70,7 @@ def test_an_assistant_that_starts_it_can_ask(tmp_path: Path, environ: dict[str, 
     asyncio.run(ask())
 
 
-def test_by_http_it_can_be_asked_by_both_generations_of_clients(
+def test_over_http_it_serves_both_generations_of_clients(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     async def ask(url: str) -> None:
@@ -80,7 +82,7 @@ def test_by_http_it_can_be_asked_by_both_generations_of_clients(
         asyncio.run(ask(url))
 
 
-def test_by_http_no_page_of_a_browser_reaches_it_and_nonsense_does_not_end_it(
+def test_over_http_it_refuses_browser_pages_and_survives_malformed_requests(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     ask = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
@@ -100,7 +102,7 @@ def test_by_http_no_page_of_a_browser_reaches_it_and_nonsense_does_not_end_it(
         assert server.wait(60) == 130
 
 
-def test_broken_messages_do_not_end_it_and_its_stdout_is_the_protocols_alone(
+def test_broken_messages_do_not_end_it_and_only_protocol_messages_reach_stdout(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     server = piped("tradingbot.kronosbot", "mcp", cwd=tmp_path, env={**os.environ, **environ})
@@ -121,7 +123,7 @@ def test_broken_messages_do_not_end_it_and_its_stdout_is_the_protocols_alone(
     assert (out, server.returncode) == ("", 0)
 
 
-def test_ctrl_c_ends_it_at_once_also_while_a_call_waits_for_the_space(
+def test_ctrl_c_ends_it_immediately_even_during_a_call_to_the_space(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts connections but never answers
@@ -138,7 +140,7 @@ def test_ctrl_c_ends_it_at_once_also_while_a_call_waits_for_the_space(
     assert (out, err) == ("", "Stopped by Ctrl-C\n")
 
 
-def test_a_person_who_starts_it_sees_what_it_waits_for(tmp_path: Path) -> None:
+def test_started_in_a_terminal_it_says_what_it_waits_for(tmp_path: Path) -> None:
     keyboard, terminal = os.openpty()
     reading, writing = os.pipe()
     streams = {"stdin": terminal, "stdout": terminal, "stderr": writing}
@@ -156,7 +158,7 @@ def test_a_person_who_starts_it_sees_what_it_waits_for(tmp_path: Path) -> None:
         os.close(terminal)
 
 
-def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_in_one_line_with_an_exit_code(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = kronosbot("mcp", "--http", "--port", port, folder=tmp_path)
@@ -176,7 +178,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(tmp_path: Path) -> None:
         assert said in line
 
 
-def test_standard_streams_that_are_no_use_are_reported_in_a_line(
+def test_unusable_standard_streams_are_reported_in_one_line(
     tmp_path: Path, environ: dict[str, str]
 ) -> None:
     program = f"import sys; sys.stdin = None; {MAIN}"  # standard input closed by the parent process

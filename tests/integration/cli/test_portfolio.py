@@ -31,7 +31,7 @@ def traded(tmp_path: Path, database: str) -> str:
     return database
 
 
-def test_it_shows_holdings_values_trades_and_the_realised_result(
+def test_portfolio_shows_holdings_values_trades_and_realised_profit(
     traded: str, tmp_path: Path
 ) -> None:
     run = partial(kronosbot, folder=tmp_path, DATABASE_URL=traded)
@@ -53,7 +53,7 @@ def test_it_shows_holdings_values_trades_and_the_realised_result(
     assert bot["value"] == pytest.approx(bot["values"][-1]["value"])
 
 
-def test_a_holding_is_closed_and_set_by_hand(traded: str, tmp_path: Path) -> None:
+def test_a_holding_can_be_closed_and_set_manually(traded: str, tmp_path: Path) -> None:
     run = partial(kronosbot, folder=tmp_path, DATABASE_URL=traded)
     changed = run("portfolio", "set", "my-bot", "aapl", "50")
     assert changed.stdout == "my-bot holds 50 AAPL; before: 49.975\n"
@@ -69,7 +69,7 @@ def test_a_holding_is_closed_and_set_by_hand(traded: str, tmp_path: Path) -> Non
     assert "has no bot other; it has my-bot" in unknown.stderr
 
 
-def test_without_a_database_it_says_so_and_makes_none(tmp_path: Path) -> None:
+def test_without_a_database_it_says_so_and_creates_none(tmp_path: Path) -> None:
     done = kronosbot("portfolio", folder=tmp_path)
     assert done.returncode == 1
     assert "there is no sqlite:///kronos.db yet" in done.stderr

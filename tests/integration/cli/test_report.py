@@ -10,7 +10,7 @@ from tradingbot.persistence.engine import get_db_session
 
 
 @pytest.mark.integration
-def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str) -> None:
+def test_report_writes_one_file_and_describes_it(tmp_path: Path, database: str) -> None:
     Past(["AAPL", "GOOG"], sessions=8).store(database)
     (tmp_path / "report.html").write_text("an old one")
     done = kronosbot("report", folder=tmp_path, DATABASE_URL=database)
@@ -27,7 +27,9 @@ def test_it_writes_one_file_and_says_what_is_in_it(tmp_path: Path, database: str
 
 
 @pytest.mark.integration
-def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_url: str) -> None:
+def test_report_uses_candle_files_if_the_database_has_no_candles(
+    tmp_path: Path, sqlite_url: str
+) -> None:
     past = Past(["AAPL"], sessions=8).store(sqlite_url, candles=False, source="csv:candles")
     (tmp_path / "candles").mkdir()
     rows = [
@@ -54,7 +56,7 @@ def test_candles_of_files_do_where_the_database_has_none(tmp_path: Path, sqlite_
         (("--symbols", ","), 2, "--symbols=',': expected tickers, such as SPY,QQQ"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_an_exit_code(
+def test_a_mistake_is_reported_in_one_line_with_an_exit_code(
     tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     done = kronosbot("report", *arguments, folder=tmp_path)

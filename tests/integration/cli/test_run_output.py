@@ -52,7 +52,7 @@ def document(text: str) -> dict[str, Any]:
 # lines while it runs ----------------------------------------------------------------------
 
 
-def test_in_a_pod_both_streams_are_lines_of_json_that_tell_the_steps_and_the_outcome(
+def test_in_a_pod_both_streams_are_json_lines_with_steps_and_outcome(
     tmp_path: Path, space_url: str
 ) -> None:
     done = kronosbot(
@@ -106,9 +106,7 @@ def test_in_a_pod_s_terminal_a_person_reads_text(tmp_path: Path) -> None:
         os.close(terminal)
 
 
-def test_the_hub_s_stages_are_notes_of_the_step_and_no_secret_is_reported(
-    tmp_path: Path, postgres_url: str
-) -> None:
+def test_the_hubs_stages_are_logged_and_no_secret_is(tmp_path: Path, postgres_url: str) -> None:
     nano = {"KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1", "KRONOS_API_KEY": PASSWORD}
     with Hub(launch=launch, environ={**os.environ, **nano}) as hub:
         hub.faults["restart"] += [500]
@@ -177,7 +175,7 @@ def test_a_signal_before_anything_is_imported_is_a_line_of_json_too(tmp_path: Pa
     assert (done.returncode, line["message"]) == (143, "Stopped by SIGTERM")
 
 
-def test_a_mistake_of_ours_is_reported_with_its_traceback_in_one_line_and_in_the_report(
+def test_a_bug_is_reported_with_its_traceback_in_one_line_and_in_the_report(
     tmp_path: Path,
 ) -> None:
     program = (
@@ -194,7 +192,7 @@ def test_a_mistake_of_ours_is_reported_with_its_traceback_in_one_line_and_in_the
     assert document(done.stdout)["exit_code"] == 1
 
 
-def test_a_run_that_has_nothing_to_do_since_another_is_at_work_says_so_in_every_form(
+def test_a_run_that_leaves_the_work_to_another_says_so_in_every_format(
     tmp_path: Path, sqlite_url: str
 ) -> None:
     program = (
@@ -324,7 +322,7 @@ def test_the_report_as_json_says_why_a_run_failed_and_what_it_had_done(
     assert report["tickers"] == {}
 
 
-def test_a_run_takes_how_its_paths_are_drawn_and_refuses_another_model(
+def test_a_run_accepts_sampling_options_and_refuses_another_model(
     tmp_path: Path, space_url: str, sqlite_url: str
 ) -> None:
     here = {"KRONOS_SPACE_URL": space_url, "DATABASE_URL": sqlite_url}
@@ -342,7 +340,7 @@ def test_a_run_takes_how_its_paths_are_drawn_and_refuses_another_model(
     assert "has kronos-nano; --local starts one" in other.stderr
 
 
-def test_what_the_space_is_asked_has_the_options_of_the_run() -> None:
+def test_requests_to_the_space_have_the_options_of_the_run() -> None:
     history = DataService("sample", horizon=5).history("AAPL", bars=40)
     options = JobOptions(temperature=0.5, top_p=0.8)
     [asked] = requests_for({"AAPL": history}, Settings(samples=7), options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.support.command_line import kronosbot
 
 
-def test_after_a_run_on_the_sample_its_forecasts_are_scored_and_too_few(
+def test_forecasts_of_one_run_on_the_sample_are_scored_but_too_few(
     tmp_path: Path, space_url: str
 ) -> None:
     settings = {"KRONOS_SPACE_URL": space_url}

@@ -39,7 +39,7 @@ def space(command: str, folder: Path, environ: dict[str, str]) -> tuple[int, lis
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 
-def test_a_paused_space_is_woken_looked_at_and_paused_again(tmp_path: Path, hub: Hub) -> None:
+def test_a_paused_space_is_woken_checked_and_paused_again(tmp_path: Path, hub: Hub) -> None:
     environ = settings(hub, **HF_TOKEN)
     code, out, _ = space("status", tmp_path, environ)
     assert (code, out) == (
@@ -72,7 +72,7 @@ def test_a_paused_space_is_woken_looked_at_and_paused_again(tmp_path: Path, hub:
     assert not hub.running
 
 
-def test_a_space_that_runs_is_not_restarted_by_waking_it(tmp_path: Path, hub: Hub) -> None:
+def test_waking_a_running_space_does_not_restart_it(tmp_path: Path, hub: Hub) -> None:
     hub.start_now()
     boot = hub.boot_id()
     code, _, err = space("wake", tmp_path, settings(hub, **HF_TOKEN))
@@ -82,7 +82,7 @@ def test_a_space_that_runs_is_not_restarted_by_waking_it(tmp_path: Path, hub: Hu
     assert "restart" not in hub.actions()
 
 
-def test_without_a_token_a_running_space_is_asked_and_nothing_can_be_changed(
+def test_without_a_token_a_running_space_can_be_checked_but_not_changed(
     tmp_path: Path, hub: Hub
 ) -> None:
     hub.start_now()
@@ -99,7 +99,7 @@ def test_without_a_token_a_running_space_is_asked_and_nothing_can_be_changed(
     assert hub.calls == []
 
 
-def test_a_space_that_sleeps_is_not_woken_by_looking_at_it(tmp_path: Path, hub: Hub) -> None:
+def test_checking_the_status_does_not_wake_a_sleeping_space(tmp_path: Path, hub: Hub) -> None:
     hub.stage = "SLEEPING"
     code, out, _ = space("status", tmp_path, settings(hub, **HF_TOKEN))
     assert (code, out[1]) == (
@@ -153,7 +153,7 @@ def test_waking_that_is_interrupted_says_that_the_space_may_be_starting(
     assert "Traceback" not in err
 
 
-def test_what_is_missing_is_named(tmp_path: Path, hub: Hub) -> None:
+def test_missing_settings_are_named(tmp_path: Path, hub: Hub) -> None:
     bare = {name: value for name, value in os.environ.items() if not name.startswith("KRONOS_")}
     code, _, err = space("status", tmp_path, bare)
     assert (code, err) == (
@@ -186,7 +186,7 @@ DEFAULT_URL = "https://guestros-kronos-trading-api.hf.space"
         ({"KRONOS_SPACE_URL": "https://me:hf_test_token@host"}, "KRONOS_SPACE_URL has a user"),
     ],
 )  # fmt: skip
-def test_no_token_goes_anywhere_before_it_is_clear_whose_space_it_is(
+def test_no_token_is_sent_before_the_owner_of_the_space_is_clear(
     arguments: tuple[str, ...], environ: dict[str, str], says: str, hub: Hub, tmp_path: Path
 ) -> None:
     here = {"HF_ENDPOINT": hub.url, "KRONOS_API_KEY": "k3y", **HF_TOKEN, **environ}
@@ -210,7 +210,7 @@ def test_no_token_goes_anywhere_before_it_is_clear_whose_space_it_is(
         (HF_TOKEN, "Waiting for http://127.0.0.1:9", 1),
     ],
 )  # fmt: skip
-def test_the_first_line_of_a_run_says_whose_space_it_is(
+def test_the_first_line_of_a_run_names_the_owner_of_the_space(
     environ: dict[str, str], first: str, code: int, hub: Hub, tmp_path: Path
 ) -> None:
     here = {"KRONOS_SPACE_URL": "http://127.0.0.1:9", "HF_ENDPOINT": hub.url,

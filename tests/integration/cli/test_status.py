@@ -14,7 +14,7 @@ from tradingbot.persistence.models import RunLog
 from tradingbot.runtime.clock import utcnow
 
 
-def test_after_a_run_all_is_well_and_a_day_s_work_missing_is_not(
+def test_status_is_well_after_a_run_and_not_when_a_day_is_missing(
     tmp_path: Path, space_url: str, database: str
 ) -> None:
     settings = {"DATABASE_URL": database, "KRONOS_SPACE_URL": space_url}
@@ -53,7 +53,7 @@ def test_a_pooler_without_transactions_is_named_by_every_command_that_reads(
     assert "pool_mode=session" in done.stderr.splitlines()[-1]
 
 
-def test_without_a_database_there_is_a_sentence_with_the_way_out_and_still_no_database(
+def test_without_a_database_status_explains_it_and_creates_none(
     tmp_path: Path,
 ) -> None:
     done = kronosbot("status", folder=tmp_path)
@@ -63,7 +63,7 @@ def test_without_a_database_there_is_a_sentence_with_the_way_out_and_still_no_da
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_who_may_only_select_is_enough_and_is_quick_with_100_000_rows(
+def test_a_read_only_role_suffices_and_100_000_rows_are_fast(
     tmp_path: Path, postgres_url: str
 ) -> None:
     """A watcher needs no right to write; the time is bounded by what the imports take."""

@@ -115,7 +115,7 @@ def test_a_second_deploy_changes_nothing(hub: RepositoryHub, home: Path) -> None
     assert json.loads(done.out.splitlines()[1])["boot_id"] == "1"
 
 
-def test_only_what_differs_is_changed_and_the_new_container_waited_for(
+def test_only_differences_are_changed_and_the_new_container_is_awaited(
     hub: RepositoryHub, home: Path
 ) -> None:
     deploy(hub, home, "--secret", "KRONOS_API_KEY", KRONOS_API_KEY="another")
@@ -182,7 +182,7 @@ def test_a_paused_space_is_left_alone_when_nothing_differs_and_restarted_when_so
 
 
 @pytest.mark.parametrize("file", ["forecaster.py", "forecasting/forecaster.py"])
-def test_a_space_of_an_earlier_version_is_no_other_application(
+def test_a_space_of_an_earlier_version_counts_as_ours(
     file: str, hub: RepositoryHub, home: Path
 ) -> None:
     hub.spaces[REPO] = space = Repository()
@@ -259,7 +259,7 @@ def test_a_space_that_dies_at_its_start_ends_with_the_tail_of_the_run_log(home: 
     assert "RUNTIME_ERROR: kronos_space: KRONOS_MODEL='x'" in done.last
 
 
-def test_of_a_json_log_the_message_of_the_last_line_is_shown(home: Path) -> None:
+def test_a_json_log_shows_the_message_of_its_last_line(home: Path) -> None:
     with RepositoryHub(build=("BUILDING", "APP_STARTING", "RUNTIME_ERROR")) as hub:
         hub.log = ['{"level": "CRITICAL", "message": "KRONOS_MODEL=x: not known"}\n']
         done = deploy(hub, home, "--variable", "KRONOS_MODEL=x")
@@ -335,7 +335,7 @@ def test_a_missing_or_refused_token_is_one_line_and_exit_code_2(
         (REPO, ("--secret", "HOME", "--variable", "HOME=x"), "as a variable and as a secret"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line_and_exit_code_2_before_the_hub_is_asked(
+def test_invalid_arguments_are_one_line_and_exit_code_2_before_any_request(
     repo: str, arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kronos_space.deployment.run.HubSpace", None)
@@ -359,9 +359,7 @@ def test_a_hub_s_address_with_a_secret_in_it_is_refused_and_not_shown(
     assert SECRET not in done.output
 
 
-def test_a_hub_that_hangs_or_fails_for_a_moment_is_asked_again(
-    hub: RepositoryHub, home: Path
-) -> None:
+def test_a_hub_that_hangs_or_fails_briefly_is_retried(hub: RepositoryHub, home: Path) -> None:
     hub.faults |= {
         "whoami": deque([500]),
         "create": deque([503]),
@@ -404,7 +402,7 @@ def test_a_hub_that_keeps_failing_is_one_line_and_exit_code_1(
         ("restart", lambda space: space.restart()),
     ],
 )
-def test_no_call_waits_for_ever_for_a_hub_that_hangs(
+def test_no_call_to_a_hanging_hub_waits_for_ever(
     hub: RepositoryHub,
     action: str,
     call: Callable[[HubSpace], object],

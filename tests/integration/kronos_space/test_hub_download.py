@@ -144,7 +144,7 @@ def test_a_file_with_another_checksum_is_refused(hub: Hub, tmp_path: Path, weigh
     assert "delete the file" in output
 
 
-def test_auto_takes_the_small_bundled_model_where_the_hub_cannot_be_reached_and_says_so(
+def test_auto_falls_back_to_the_bundled_model_without_the_hub_and_says_so(
     tmp_path: Path, weights: Path
 ) -> None:
     nobody = "http://127.0.0.1:9"  # the discard port: connections are refused
@@ -178,7 +178,7 @@ def test_a_model_fetched_ahead_of_time_needs_no_hub_at_the_start(
     assert f"loaded NeoQuasar/Kronos-mini {MINI.model_revision} 2048" in output
 
 
-def test_fetching_needs_neither_torch_nor_a_second_guess_at_the_name(tmp_path: Path) -> None:
+def test_fetching_needs_no_torch_and_uses_the_exact_name(tmp_path: Path) -> None:
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
     code += "from kronos_space.weights.download import main; sys.exit(main(['kronos-maxi']))"
     done = subprocess.run(

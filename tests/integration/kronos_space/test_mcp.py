@@ -91,7 +91,7 @@ def test_both_generations_of_clients_get_what_predict_gives(space: Server, mode:
     assert "not meant for trading" in result.content[0].text
 
 
-def test_events_and_the_status_are_reported_in_words_and_as_documents(space: Server) -> None:
+def test_events_and_status_are_returned_as_text_and_as_documents(space: Server) -> None:
     asked = request(samples=50, events=["touch +2%", "drawdown above 5%"])
     result = called(space, "path_events", asked)
     assert [event["event"] for event in result.structured_content["events"]] == asked["events"]
@@ -159,7 +159,7 @@ def test_a_caller_without_the_key_is_refused_before_anything_is_read(space: Serv
         (400, b"9" * 10_000, MODERN),
     ],
 )
-def test_what_is_no_request_is_refused_in_the_protocols_own_shape(
+def test_an_invalid_request_gets_the_protocols_error_format(
     space: Server, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     answer = post(space, body, headers)
@@ -219,9 +219,7 @@ def test_only_post_is_served(space: Server) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, MODERN])
-def test_the_work_of_a_caller_that_hangs_up_is_given_up(
-    space: Server, headers: dict[str, str]
-) -> None:
+def test_work_of_a_disconnected_caller_is_cancelled(space: Server, headers: dict[str, str]) -> None:
     long = request(horizon=200, samples=256)
     body = call("forecast", long, modern=bool(headers))
 
@@ -239,7 +237,7 @@ def test_the_work_of_a_caller_that_hangs_up_is_given_up(
     assert metric(space, "kronos_paths_total") == computed
 
 
-def test_the_fan_of_the_service_is_that_of_the_bots() -> None:
+def test_the_service_and_the_bots_serve_the_same_chart() -> None:
     ours, theirs = ROOT / "kronos_space/static/fan.html", ROOT / "tradingbot/ai/mcp/fan.html"
     assert ours.read_text() == theirs.read_text()
 

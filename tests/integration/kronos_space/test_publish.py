@@ -136,7 +136,9 @@ def test_a_second_run_changes_nothing_and_a_changed_card_is_a_new_revision(
     assert not hub.models[REPO].private  # unchanged
 
 
-def test_what_is_not_better_is_published_by_force_alone(hub: RepositoryHub, poor: Path) -> None:
+def test_a_checkpoint_that_is_not_better_needs_force_to_be_published(
+    hub: RepositoryHub, poor: Path
+) -> None:
     refused = publish(hub.url, poor)
     assert refused.exit_code == 1
     assert "not better than kronos-nano" in refused.stderr
@@ -159,7 +161,7 @@ def test_what_is_not_better_is_published_by_force_alone(hub: RepositoryHub, poor
         (TOKEN, REPO, {"commit": [500] * 3}, 1, "could not take the files in 3 attempts"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(
+def test_a_refusal_of_the_hub_is_one_line(
     hub: RepositoryHub,
     poor: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -201,16 +203,14 @@ def test_a_damaged_checkpoint_is_not_published(hub: RepositoryHub, good: Path) -
     assert hub.calls == []
 
 
-def test_an_upload_that_broke_off_is_finished_by_the_same_command(
-    hub: RepositoryHub, good: Path
-) -> None:
+def test_the_same_command_finishes_an_interrupted_upload(hub: RepositoryHub, good: Path) -> None:
     hub.faults["commit"] += [500] * 3
     assert publish(hub.url, good).exit_code == 1
     assert publish(hub.url, good).exit_code == 0
     assert hub.changes() == ["create", "commit"]
 
 
-def test_a_revision_is_asked_for_in_full(tmp_path: Path) -> None:
+def test_a_revision_must_be_given_in_full(tmp_path: Path) -> None:
     env = {"KRONOS_MODEL": "me/tuned@main"}
     started = run("kronos_space", "--port", "1", cwd=tmp_path, env=os.environ | env)
     assert started.returncode == 2

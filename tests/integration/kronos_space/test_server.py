@@ -34,7 +34,7 @@ def long_request(samples: int = 100) -> dict[str, object]:
     return request(horizon=100, samples=samples)
 
 
-def test_when_ready_it_names_the_model_and_its_address_and_ctrl_c_ends_it_in_order(
+def test_when_ready_it_prints_model_and_address_and_ctrl_c_stops_it_cleanly(
     log: Path,
 ) -> None:
     with serving(log, command=INTERPRETED) as server:
@@ -59,7 +59,7 @@ def test_ctrl_c_twice_ends_it_at_once_without_a_traceback(log: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_on_ipv6_the_address_it_tells_can_be_opened(log: Path) -> None:
+def test_the_printed_ipv6_address_can_be_opened(log: Path) -> None:
     with serving(log, "--host", "::1") as server:
         assert server.url.startswith("http://[::1]:")
         assert requests.get(f"{server.url}/health", timeout=10).status_code == 200
@@ -73,7 +73,7 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_on_sigterm_what_runs_and_waits_is_finished_and_the_status_is_0(log: Path) -> None:
+def test_on_sigterm_running_and_waiting_requests_finish_and_the_status_is_0(log: Path) -> None:
     # the time is enough for a busy machine, where two seconds of work may take half a minute
     with serving(log, KRONOS_SHUTDOWN_TIMEOUT="100") as server, ThreadPoolExecutor() as pool:
         work = {"requests": [long_request()] * 4}
@@ -118,7 +118,7 @@ def test_work_that_outlasts_the_deadline_is_given_up_and_the_status_is_still_0(
         (["--host", "no.such.host.invalid"], {}, 1, "cannot listen on no.such.host.invalid"),
     ],
 )
-def test_what_keeps_it_from_starting_is_reported_in_one_line(
+def test_a_reason_not_to_start_is_reported_in_one_line(
     log: Path, arguments: list[str], environ: dict[str, str], status: int, line: str
 ) -> None:
     ended, output = failed(log, "--port", "0", *arguments, **environ)
@@ -134,7 +134,7 @@ def test_what_keeps_it_from_starting_is_reported_in_one_line(
         ({"KRONOS_MODEL": "/no/such/folder"}, 2, "KRONOS_MODEL='/no/such/folder': neither"),
     ],
 )
-def test_where_the_log_is_json_a_failed_start_is_a_line_of_it(
+def test_with_a_json_log_a_failed_start_is_one_json_line(
     log: Path, environ: dict[str, str], status: int, message: str
 ) -> None:
     ended, output = failed(log, "--port", "0", KRONOS_LOG_FORMAT="json", **environ)
@@ -182,7 +182,7 @@ def busy(url: str) -> Iterator[None]:
         assert work.result().status_code == 200
 
 
-def test_small_requests_are_answered_while_another_caller_waits_for_all_he_may_send(
+def test_small_requests_are_answered_while_another_caller_fills_its_share_of_the_queue(
     log: Path,
 ) -> None:
     long = {"requests": [request(horizon=200, samples=256)] * 16}
@@ -202,7 +202,7 @@ def test_small_requests_are_answered_while_another_caller_waits_for_all_he_may_s
     assert statuses <= {429, 503}
 
 
-def test_sixteen_callers_at_once_are_all_answered_in_few_calls_of_the_engine(
+def test_sixteen_simultaneous_callers_share_a_few_engine_calls(
     space_url: str,
 ) -> None:
     before = metric(space_url, "kronos_engine_series_count")
@@ -220,7 +220,7 @@ def test_sixteen_callers_at_once_are_all_answered_in_few_calls_of_the_engine(
     assert metric(space_url, "kronos_engine_series_count") - before < 16
 
 
-def test_a_full_queue_answers_429_with_a_time_to_come_again(log: Path) -> None:
+def test_a_full_queue_answers_429_with_a_retry_time(log: Path) -> None:
     with (
         serving(log, KRONOS_MAX_QUEUE="2") as server,
         busy(server.url),

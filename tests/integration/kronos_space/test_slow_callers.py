@@ -74,7 +74,7 @@ def is_served(server: Server) -> None:
     assert answer.status_code == 200
 
 
-def test_hundreds_that_never_finish_their_request_are_let_go_and_others_served(
+def test_hundreds_of_unfinished_requests_are_dropped_and_others_served(
     server: Server,
 ) -> None:
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ def test_hundreds_that_never_finish_their_request_are_let_go_and_others_served(
     assert body["error"]["code"] == "request_timeout"
 
 
-def test_more_connections_than_descriptors_keep_nobody_out(server: Server) -> None:
+def test_more_connections_than_file_descriptors_block_no_caller(server: Server) -> None:
     with ExitStack() as stack:
         for _ in range(700):
             stack.enter_context(caller(server, b"POST /predict HTTP/1.1\r\nX-Slow"))
@@ -98,7 +98,7 @@ def test_more_connections_than_descriptors_keep_nobody_out(server: Server) -> No
     assert "Too many open files" not in server.log.read_text()
 
 
-def test_a_head_that_comes_letter_by_letter_gets_no_more_time(server: Server) -> None:
+def test_a_header_sent_byte_by_byte_gets_no_extra_time(server: Server) -> None:
     with caller(server) as connection:
         connection.settimeout(0.05)
         answer = b""
@@ -112,7 +112,7 @@ def test_a_head_that_comes_letter_by_letter_gets_no_more_time(server: Server) ->
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_connection_without_a_request_is_closed_without_a_word(server: Server) -> None:
+def test_an_idle_connection_is_closed_without_a_message(server: Server) -> None:
     with (
         caller(server) as first,
         caller(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n") as next_,
@@ -121,7 +121,7 @@ def test_a_connection_without_a_request_is_closed_without_a_word(server: Server)
         assert everything(next_).count(b"HTTP/1.1") == 1
 
 
-def test_a_body_of_50_mb_is_refused_and_one_that_trickles_given_up(server: Server) -> None:
+def test_a_body_of_50_mb_is_refused_and_a_trickling_one_is_given_up(server: Server) -> None:
     with caller(server, post("/predict", b"{", missing=1000)) as trickle:
         huge = requests.post(f"{server.url}/predict", data=b" " * 50_000_000, timeout=60)
         assert huge.status_code == 413
@@ -157,7 +157,7 @@ def test_large_bodies_cannot_fill_the_memory_together(server: Server) -> None:
     until(lambda: requests.post(f"{server.url}/predict", data=b" " * 3 * 2**20).status_code == 422)
 
 
-def test_a_caller_that_hangs_up_in_the_middle_of_its_body_is_no_failure(server: Server) -> None:
+def test_a_caller_that_disconnects_mid_body_is_not_a_failure(server: Server) -> None:
     gone = GIVEN_UP.format(path="/predict")
     before = server.metric(gone)
     with caller(server, post("/predict", request(), missing=10)):
@@ -165,7 +165,7 @@ def test_a_caller_that_hangs_up_in_the_middle_of_its_body_is_no_failure(server: 
     until(lambda: server.metric(gone) == before + 1)
 
 
-def test_a_caller_that_hangs_up_while_it_waits_frees_its_places(server: Server) -> None:
+def test_a_caller_that_disconnects_while_waiting_frees_its_places(server: Server) -> None:
     gone = GIVEN_UP.format(path="/predict/batch")
     before = server.metric(gone)
     batch = {"requests": [request(horizon=100, samples=100)] * 60}
@@ -176,7 +176,9 @@ def test_a_caller_that_hangs_up_while_it_waits_frees_its_places(server: Server) 
     is_served(server)
 
 
-def test_a_caller_that_hangs_up_while_it_is_computed_is_given_up_at_once(server: Server) -> None:
+def test_a_caller_that_disconnects_during_computation_is_dropped_immediately(
+    server: Server,
+) -> None:
     gone, calls = GIVEN_UP.format(path="/predict"), "kronos_engine_seconds_count"
     until(lambda: server.metric("kronos_queue_series") == 0)
     before, computed = server.metric(gone), server.metric(calls)
@@ -188,7 +190,7 @@ def test_a_caller_that_hangs_up_while_it_is_computed_is_given_up_at_once(server:
     is_served(server)
 
 
-def test_an_answer_that_nobody_takes_is_thrown_away(server: Server) -> None:
+def test_an_answer_that_is_not_read_is_discarded(server: Server) -> None:
     path = "/static/plotly.min.js"
     whole = len(
         requests.get(server.url + path, headers={"Accept-Encoding": ""}, timeout=30).content
@@ -211,7 +213,7 @@ def test_an_answer_that_nobody_takes_is_thrown_away(server: Server) -> None:
         b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_in_the_one_shape(server: Server, sent: bytes) -> None:
+def test_invalid_http_is_refused_with_the_usual_error_format(server: Server, sent: bytes) -> None:
     with caller(server, sent) as connection:
         head, _, body = everything(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -220,7 +222,7 @@ def test_what_is_no_http_is_refused_in_the_one_shape(server: Server, sent: bytes
     assert json.loads(body)["error"]["code"] == "bad_request"
 
 
-def test_who_asks_for_a_websocket_is_answered_by_http(server: Server) -> None:
+def test_a_websocket_request_gets_an_http_answer(server: Server) -> None:
     headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
     assert requests.get(f"{server.url}/health", headers=headers, timeout=10).status_code == 200
     assert "WebSocket" not in server.log.read_text()

@@ -26,7 +26,7 @@ def copy(files: Iterable[str], folder: Path) -> None:
     (folder / "kronos_space" / "__init__.py").write_text('__version__ = "the copy"\n')
 
 
-def test_the_service_starts_and_answers_from_what_is_uploaded_alone(tmp_path: Path) -> None:
+def test_the_service_starts_and_answers_from_the_uploaded_files(tmp_path: Path) -> None:
     copy(uploaded_files(FOLDER), tmp_path)
     log = tmp_path / "server.log"
     with serving(log, command=FROM_THE_COPY, PYTHONPATH=str(tmp_path)) as server:

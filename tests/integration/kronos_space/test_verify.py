@@ -74,7 +74,7 @@ def test_one_other_token_is_a_difference(ours: Answer) -> None:
 
 @pytest.mark.parametrize(("share", "equal"), [(0.5, True), (2.0, False)])
 @pytest.mark.parametrize("column", range(6), ids=COLUMNS)
-def test_a_value_may_be_off_by_a_hundred_thousandth_of_its_size_and_deviation(
+def test_values_within_the_relative_tolerance_are_equal(
     column: int, share: float, equal: bool
 ) -> None:
     history, _ = CASE.parsed()
@@ -121,7 +121,7 @@ def test_the_reference_is_asked_for_the_greedy_path_of_the_same_history_and_weig
         assert Path(question[part]).parts[-2:] == ("kronos-nano", part)
 
 
-def test_different_answers_end_with_status_1_and_say_which(
+def test_different_answers_end_with_status_1_and_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(verify, "cases", lambda max_context: [CASE])
@@ -136,7 +136,7 @@ def test_different_answers_end_with_status_1_and_say_which(
     assert printed.endswith("1 of 1 differ\n")
 
 
-def test_an_environment_that_cannot_be_made_is_one_clear_line_and_status_2(
+def test_a_failed_environment_is_one_clear_line_and_status_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = tmp_path / "taken"

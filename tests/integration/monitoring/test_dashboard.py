@@ -59,7 +59,7 @@ def host(url: str) -> str:
     return url.removeprefix("http://")
 
 
-def test_promtool_has_no_remark_about_the_metrics(exporter_url: str) -> None:
+def test_promtool_accepts_the_metrics(exporter_url: str) -> None:
     answer = requests.get(f"{exporter_url}/metrics", timeout=20)
     assert answer.ok
     check_metrics(answer.text)
@@ -75,7 +75,7 @@ def test_no_panel_is_empty_after_three_nights(
     assert prometheus.query(query), f"{title}: {query}"
 
 
-def test_what_the_nights_left_is_what_prometheus_knows(prometheus: Prometheus) -> None:
+def test_prometheus_has_the_figures_of_the_nights(prometheus: Prometheus) -> None:
     def value(query: str) -> float:
         [series] = prometheus.query(query)
         return float(series["value"][1])
@@ -103,7 +103,7 @@ def gone(tmp_path: Path) -> Iterator[str]:
     process.communicate(timeout=60)
 
 
-def test_a_database_that_is_away_is_up_0(gone: str) -> None:
+def test_a_database_out_of_reach_is_reported_as_up_0(gone: str) -> None:
     text = requests.get(gone, timeout=20).text
     assert "\nkronosbot_up 0.0\n" in text
     assert not re.search("s3cret|127.0.0.1|postgres", text)

@@ -10,7 +10,7 @@ from tests.support.command_line import kronosbot
 from tests.support.post_box import post_box
 
 
-def test_a_run_that_fails_and_one_that_is_stopped_say_so(tmp_path: Path) -> None:
+def test_failed_and_stopped_runs_send_notifications(tmp_path: Path) -> None:
     with post_box() as box, socket.create_server(("127.0.0.1", 0)) as silent:
         space = f"http://127.0.0.1:{silent.getsockname()[1]}"
         settings = {"KRONOS_NOTIFY": f"slack+{box.url}/hook", "KRONOS_SPACE_URL": space}
@@ -34,7 +34,7 @@ def test_a_run_that_fails_and_one_that_is_stopped_say_so(tmp_path: Path) -> None
         assert post.body["text"].startswith("kronosbot stopped: by SIGTERM, 0 of 4 tickers have")
 
 
-def test_a_signal_while_a_service_hangs_takes_no_report_away(tmp_path: Path) -> None:
+def test_a_signal_during_a_hanging_notification_does_not_lose_the_report(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         notify = f"http://127.0.0.1:{silent.getsockname()[1]}/hook"
         environ = {**os.environ, "KRONOS_NOTIFY": notify, "KRONOS_HORIZON": "abc"}

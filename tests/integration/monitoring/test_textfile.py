@@ -10,7 +10,9 @@ from tests.support.prometheus import check_metrics
 from tests.support.records import Past
 
 
-def test_the_metrics_go_to_stdout_or_whole_into_a_file(tmp_path: Path, sqlite_url: str) -> None:
+def test_the_metrics_are_printed_or_written_to_a_complete_file(
+    tmp_path: Path, sqlite_url: str
+) -> None:
     Past(["AAPL", "MSFT"], sessions=2).store(sqlite_url)
     settings = {"DATABASE_URL": sqlite_url, "KRONOS_EXTRA_SYMBOLS": "AAPL"}
     printed = kronosbot("status", "--format", "prometheus", folder=tmp_path, **settings)
@@ -33,7 +35,7 @@ def test_the_metrics_go_to_stdout_or_whole_into_a_file(tmp_path: Path, sqlite_ur
     assert [path.name for path in tmp_path.iterdir() if "prom" in path.name] == ["kronosbot.prom"]
 
 
-def test_a_database_out_of_reach_is_in_the_file_too(tmp_path: Path) -> None:
+def test_a_database_out_of_reach_is_written_to_the_file_too(tmp_path: Path) -> None:
     url = "postgresql://me:s3cret@127.0.0.1:9/kronos"
     out = tmp_path / "kronosbot.prom"
     done = kronosbot(
@@ -54,7 +56,7 @@ def test_a_database_out_of_reach_is_in_the_file_too(tmp_path: Path) -> None:
         (["--format", "prometheus", "--source", "csv:no"], "no such folder"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_senseless_options_are_refused(
     arguments: list[str], words: str, tmp_path: Path, sqlite_url: str
 ) -> None:
     Past(["AAPL"], sessions=1).store(sqlite_url)
@@ -63,7 +65,7 @@ def test_what_makes_no_sense_is_refused(
     assert words in done.stderr
 
 
-def test_format_json_is_what_json_is(tmp_path: Path, sqlite_url: str) -> None:
+def test_format_json_equals_the_json_option(tmp_path: Path, sqlite_url: str) -> None:
     Past(["AAPL"], sessions=1).store(sqlite_url)
     done = kronosbot("status", "--format", "json", folder=tmp_path, DATABASE_URL=sqlite_url)
     assert json.loads(done.stdout)["runs"][0]["error"] is None

@@ -61,7 +61,9 @@ def test_a_paused_space_is_woken_for_the_block_and_paused_after_it(
     assert said[-1] == f"Space {REPO}: paused"
 
 
-def test_the_old_container_is_never_taken_for_the_new_one(hub: Hub, client: KronosClient) -> None:
+def test_the_old_container_is_never_mistaken_for_the_new_one(
+    hub: Hub, client: KronosClient
+) -> None:
     hub.start_now()
     old = hub.boot_id()
     with running_space(space_of(hub), client, timeout=20) as health:
@@ -162,7 +164,7 @@ def test_the_pause_policy_is_kept(
 
 @pytest.mark.parametrize("action", ["runtime", "restart", "pause"])
 @pytest.mark.parametrize("fault", [500, 429, "hang", "garbage"])
-def test_what_may_pass_is_tried_again(
+def test_transient_failures_are_retried(
     hub: Hub, client: KronosClient, action: str, fault: int | str
 ) -> None:
     hub.faults[action].append(fault)
@@ -180,7 +182,7 @@ def test_what_may_pass_is_tried_again(
         (404, "check HF_SPACE_REPO"),
     ],
 )
-def test_a_refusal_is_not_tried_again_and_starts_nothing(
+def test_a_refusal_is_not_retried_and_starts_nothing(
     hub: Hub, client: KronosClient, status: int, says: str
 ) -> None:
     hub.faults["restart"].append(status)
@@ -219,9 +221,7 @@ def test_a_failed_start_is_reported_at_once_with_the_end_of_the_log(
     assert hub.stage == "PAUSED"
 
 
-def test_an_error_stage_left_from_before_the_restart_is_not_this_start_s(
-    hub: Hub, client: KronosClient
-) -> None:
+def test_an_error_stage_from_before_the_restart_is_ignored(hub: Hub, client: KronosClient) -> None:
     hub.stage = "RUNTIME_ERROR"
     with running_space(space_of(hub), client, timeout=20):
         assert hub.running
@@ -281,7 +281,7 @@ def hub_of_the_client(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return hub
 
 
-def test_only_the_own_private_space_under_hf_space_may_see_the_token(
+def test_only_your_private_space_under_hf_space_gets_the_token(
     hub_of_the_client: Hub,
 ) -> None:
     assert not is_private_space(REPO, OWN_HOST, token=TOKEN), "it is public"
@@ -309,7 +309,7 @@ def test_a_private_space_gets_the_token_once_it_has_refused_a_request_without(
     session.close()
 
 
-def test_describing_a_space_does_not_wait_for_ever_for_a_hub_that_hangs(hub: Hub) -> None:
+def test_describing_a_space_on_a_hanging_hub_times_out(hub: Hub) -> None:
     hub.faults["info"] += ["hang"] * ATTEMPTS
     with pytest.raises(HubError, match=r"could not describe .* ReadTimeout"):
         space_of(hub, IMPATIENT).info()
@@ -334,7 +334,7 @@ def test_importing_the_module_does_not_import_the_hub_s_client(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stage", ["PAUSED", "STOPPED", "BUILD_ERROR"])
-def test_without_a_token_a_space_that_nobody_can_wake_is_reported_at_once(
+def test_without_a_token_a_space_that_cannot_start_is_reported_immediately(
     hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
 ) -> None:
     hub.stage = stage

@@ -78,7 +78,7 @@ def stay(hub: Hub, database: str) -> Stay:
     return stay
 
 
-def test_of_many_runs_at_once_one_wakes_the_space_and_the_last_pauses_it(
+def test_of_simultaneous_runs_one_wakes_the_space_and_the_last_pauses_it(
     hub: Hub, stay: Stay
 ) -> None:
     all_in, boots = threading.Barrier(5), []
@@ -116,7 +116,7 @@ def test_a_run_that_comes_later_joins_and_the_one_that_ends_first_pauses_nothing
     assert not hub.running
 
 
-def test_when_the_start_fails_nobody_waits_for_ever(hub: Hub, stay: Stay) -> None:
+def test_when_the_start_fails_no_run_waits_for_ever(hub: Hub, stay: Stay) -> None:
     hub.ends_as = "BUILD_ERROR"
     errors: list[str] = []
 
@@ -177,7 +177,7 @@ def test_when_the_waking_run_dies_another_takes_its_place(
     assert not hub.running
 
 
-def test_who_waits_for_another_run_gives_up_at_the_deadline_and_leaves_the_space_alone(
+def test_a_waiting_run_gives_up_at_the_deadline_and_leaves_the_space_alone(
     hub: Hub, stay: Stay, database: str
 ) -> None:
     with (
@@ -189,7 +189,7 @@ def test_who_waits_for_another_run_gives_up_at_the_deadline_and_leaves_the_space
     assert hub.actions() == []
 
 
-def test_a_space_that_died_under_others_is_not_joined(hub: Hub, stay: Stay) -> None:
+def test_a_run_does_not_join_a_space_that_died_under_others(hub: Hub, stay: Stay) -> None:
     said: list[str] = []
     first = stay()
     first.__enter__()
@@ -212,7 +212,7 @@ def test_a_space_that_died_under_others_is_not_joined(hub: Hub, stay: Stay) -> N
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
-def test_who_ends_first_after_a_restart_of_the_database_lets_the_others_take_their_locks_again(
+def test_after_a_database_restart_the_first_run_to_end_lets_others_renew_their_locks(
     hub: Hub, stay: Stay, database: str
 ) -> None:
     said: list[str] = []
@@ -264,7 +264,7 @@ END_OTHER_SESSIONS = (
 
 
 @pytest.mark.parametrize("ran_before", [True, False])
-def test_if_woken_asks_who_woke_the_space_whichever_run_ends_last(
+def test_if_woken_pauses_a_space_that_any_of_the_runs_woke(
     hub: Hub, stay: Stay, ran_before: bool
 ) -> None:
     if ran_before:

@@ -42,7 +42,7 @@ def test_a_wrong_setting_of_the_space_is_a_wrong_setting_of_the_job() -> None:
 
 
 @pytest.mark.parametrize("program", ["import time; time.sleep(60)", "STUBBORN"])
-def test_a_process_that_never_answers_is_given_up_and_ended(
+def test_a_local_space_that_never_answers_is_terminated(
     monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     if program == "STUBBORN":
@@ -106,7 +106,7 @@ print(json.dumps({"level": "ERROR", "message": "it broke", "exception": "Trace\\
 """
 
 
-def test_its_warnings_are_reported_and_the_end_of_its_log_says_why_it_ended(
+def test_a_local_spaces_warnings_and_the_end_of_its_log_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     popen = subprocess.Popen
@@ -124,7 +124,7 @@ def test_its_warnings_are_reported_and_the_end_of_its_log_says_why_it_ended(
     assert said == ["Space: the small model", "Space: it broke"]
 
 
-def test_a_process_that_is_killed_leaves_no_space_behind() -> None:
+def test_a_killed_job_leaves_no_local_space_running() -> None:
     program = "from tradingbot.space.local import local_space\nwith local_space(): pass"
     environ = {**os.environ, "KRONOS_MODEL": "kronos-nano", "KRONOS_THREADS": "1"}
     parent = subprocess.Popen([sys.executable, "-c", program], env=environ)

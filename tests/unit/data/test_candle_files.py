@@ -21,7 +21,7 @@ def read(folder: Path, case: CandleFile) -> pd.DataFrame:
 
 
 @every_candle_file
-def test_a_file_is_read_as_it_is_meant_or_refused_with_the_reason(
+def test_a_file_is_read_correctly_or_refused_with_the_reason(
     tmp_path: Path, case: CandleFile
 ) -> None:
     if case.refused:

@@ -53,7 +53,7 @@ def said_by(ask: Callable[[], object]) -> str | None:
 
 
 @pytest.mark.parametrize("name", [name for name in transports(GOOD, "") if name != "endless 100"])
-def test_an_answer_that_is_none_ends_in_one_line(server: HostileServer, name: str) -> None:
+def test_an_invalid_answer_ends_in_one_line(server: HostileServer, name: str) -> None:
     with HostileServer() as elsewhere:
         server.answer = transports(GOOD, elsewhere.url)[name]
         assert said_by(space(server).stage) in (None, "fine")
@@ -62,7 +62,7 @@ def test_an_answer_that_is_none_ends_in_one_line(server: HostileServer, name: st
 
 
 @pytest.mark.slow
-def test_hostile_answers_raise_nothing_but_errors_of_one_line(server: HostileServer) -> None:
+def test_hostile_answers_raise_only_one_line_errors(server: HostileServer) -> None:
     rng = random.Random(5)
     for _ in range(40):
         attack = attack_of_a_hub(rng, server.url, slow=False)
@@ -81,7 +81,7 @@ def test_a_secret_is_sent_to_no_other_host(server: HostileServer) -> None:
         assert not elsewhere.heads
 
 
-def test_a_log_without_an_end_is_read_for_a_while(server: HostileServer) -> None:
+def test_an_endless_log_is_read_for_a_limited_time(server: HostileServer) -> None:
     head = OPEN.replace(b"application/json", b"text/event-stream") + b"\r\n"
     event = b'data: {"data": "x", "timestamp": ""}\n\n'
     server.answer = lambda: endless(head, event * 1000)
@@ -97,7 +97,7 @@ def test_a_log_without_an_end_is_read_for_a_while(server: HostileServer) -> None
         (409, "a \x1b[31mbuild is running", "it answered 409: a [31mbuild is running"),
     ],
 )
-def test_the_hub_s_own_words_are_shown(
+def test_the_hubs_error_message_is_shown(
     server: HostileServer, status: int, words: str, says: str
 ) -> None:
     body = json.dumps({"error": words}).encode()
@@ -118,7 +118,7 @@ def test_the_hub_s_own_words_are_shown(
         ("HF_ENDPOINT", "https://" + "x" * 64 + ".co"),
     ],
 )
-def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
+def test_an_impossible_hub_address_is_a_settings_error_in_one_line(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -129,7 +129,7 @@ def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
 
 
 @pytest.mark.parametrize("token", ["hf_\u20ac", "hf_a\nhf_b"])
-def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
+def test_a_token_invalid_in_a_header_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(HubRefused, match="HF_TOKEN has characters that no HTTP header") as refused:
         HubSpace(REPO, token)
     assert token not in str(refused.value)

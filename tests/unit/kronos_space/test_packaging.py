@@ -37,7 +37,7 @@ HUB_COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gra
 GPU_ONLY = ("nvidia-", "cuda-", "triton")
 
 
-def test_the_requirements_are_the_versions_that_were_tested_together() -> None:
+def test_the_requirements_are_the_tested_versions() -> None:
     tested = (FOLDER.parent / "constraints.txt").read_text().splitlines()
     assert set(PINNED.values()) <= set(tested)
 
@@ -62,7 +62,7 @@ def test_everything_that_the_service_imports_is_pinned() -> None:
     assert imported - pinned == set()
 
 
-def test_what_a_running_space_never_needs_is_neither_uploaded_nor_in_the_image() -> None:
+def test_files_unused_at_run_time_are_neither_uploaded_nor_in_the_image() -> None:
     left_out = {"deployment", "finetune", "verification"}
     uploaded = {file.partition("/")[0] for file in uploaded_files(FOLDER)}
     code = {path.parent.name for path in FOLDER.glob("*/__init__.py")}
@@ -97,9 +97,7 @@ names = st.lists(st.text(letters, min_size=1, max_size=12), min_size=1, max_size
     kind=st.sampled_from(["file", "link", "link to a folder", "fifo"]),
 )
 @example(junk="secrets.env", kind="link")
-def test_nothing_is_uploaded_because_it_is_in_the_folder(
-    served: Path, junk: str, kind: str
-) -> None:
+def test_stray_files_in_the_folder_are_not_uploaded(served: Path, junk: str, kind: str) -> None:
     path = served / junk
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +132,7 @@ def test_a_file_that_is_a_link_or_missing_is_refused(
         uploaded_files(folder)
 
 
-def test_the_package_may_itself_lie_behind_a_link(served: Path, tmp_path: Path) -> None:
+def test_the_package_folder_may_be_a_link(served: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(served)
     assert uploaded_files(tmp_path / "link").keys() == uploaded_files(FOLDER).keys()
 
@@ -152,7 +150,7 @@ def test_what_is_uploaded_is_what_the_image_is_built_from() -> None:
     assert left_out == {"README.md", "Dockerfile", ".dockerignore"}
 
 
-def test_everything_that_the_requirements_need_is_pinned_too() -> None:
+def test_dependencies_of_the_requirements_are_pinned_too() -> None:
     missing = {
         f"{need} (of {name})"
         for name in PINNED
@@ -162,7 +160,7 @@ def test_everything_that_the_requirements_need_is_pinned_too() -> None:
     assert missing == set()
 
 
-def test_the_front_matter_is_what_the_hub_takes_and_names_the_port_of_the_service() -> None:
+def test_the_front_matter_is_valid_and_names_the_services_port() -> None:
     front_matter = yaml.safe_load((FOLDER / "README.md").read_text().split("---")[1])
     dockerfile = (FOLDER / "Dockerfile").read_text()
     assert (front_matter["sdk"], front_matter["app_port"]) == ("docker", 7860)
@@ -176,13 +174,13 @@ def test_the_front_matter_is_what_the_hub_takes_and_names_the_port_of_the_servic
     assert {entry.model_id for entry in CATALOGUE.values()} >= {front_matter["models"][0]}
 
 
-def test_the_files_of_the_pages_are_where_they_are_looked_for() -> None:
+def test_the_files_of_the_web_pages_are_packaged() -> None:
     for name in (*pages._FILES, *pages._PACKAGED):
         assert pages._asset(name).content
 
 
 @pytest.mark.integration
-def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
+def test_hadolint_accepts_the_dockerfile() -> None:
     hadolint = Path(sysconfig.get_path("scripts"), "hadolint")
     done = subprocess.run([hadolint, FOLDER / "Dockerfile"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
@@ -211,7 +209,7 @@ def _needs(name: str) -> Iterator[str]:
             yield canonicalize_name(need.name)
 
 
-def test_without_its_packages_the_service_says_in_one_line_how_they_are_installed(
+def test_without_its_packages_the_service_prints_how_to_install_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(process, "prepare", lambda arguments: (None, None))

@@ -87,7 +87,7 @@ def test_a_field_out_of_bounds_is_named_with_its_value(change: dict, message: st
         (["touch +2%"] * 21, "21 events: expected at most 20; a second request with the same seed"),
     ],
 )
-def test_an_event_that_is_none_is_named_with_the_way_out(events: Any, message: str) -> None:
+def test_an_invalid_event_is_named_with_the_way_out(events: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as error:
         read_request(request(events=events), Settings())
     assert message in str(error.value)
@@ -105,26 +105,26 @@ def test_bounds_follow_the_settings() -> None:
         read_batch({"requests": [1, 2, 3, 4]}, settings)
 
 
-def test_what_is_left_out_keeps_within_the_bounds_of_the_settings() -> None:
+def test_defaults_stay_within_the_bounds_of_the_settings() -> None:
     data = request()
     del data["horizon"], data["samples"]
     read = read_request(data, Settings(max_horizon=2, max_samples=3))
     assert (read.horizon, read.samples) == (2, 3)
 
 
-def test_without_a_horizon_the_target_timestamps_count() -> None:
+def test_without_a_horizon_the_number_of_target_timestamps_decides() -> None:
     data = request(target_timestamps=["2027-01-01", "2027-01-04"])
     del data["horizon"]
     assert read_request(data, Settings()).horizon == 2
 
 
 @pytest.mark.parametrize("data", [[], None, "x", 1, from_json(b"[" * 50 + b"]" * 50)])
-def test_what_is_no_object_is_refused(data: Any) -> None:
+def test_a_request_that_is_not_an_object_is_refused(data: Any) -> None:
     with pytest.raises(InvalidRequest, match="should be a JSON object"):
         read_request(data, Settings())
 
 
-def test_a_batch_is_a_list_of_at_least_one() -> None:
+def test_a_batch_is_a_list_with_at_least_one_request() -> None:
     for envelope in ({}, {"requests": []}, {"requests": {}}, {"requests": [1], "x": 1}):
         with pytest.raises(InvalidRequest, match=r"requests|x"):
             read_batch(envelope, Settings())

@@ -34,12 +34,12 @@ def test_a_wrong_number_is_refused_with_its_name_value_and_bounds(value: str) ->
     assert "expected a whole number from 1 to 4096" in str(error.value)
 
 
-def test_a_number_of_more_digits_than_its_bound_is_above_it() -> None:
+def test_a_number_with_thousands_of_digits_is_above_its_bound() -> None:
     with pytest.raises(SettingsError, match="from 1 to 999999999"):
         Settings.from_env({"KRONOS_MAX_WORK": "9999999999"})
 
 
-def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:
+def test_an_unknown_choice_is_refused_with_the_choices() -> None:
     with pytest.raises(SettingsError, match="KRONOS_DTYPE='half': expected one of float32, bfl"):
         Settings.from_env({"KRONOS_DTYPE": "half"})
 
@@ -53,7 +53,7 @@ def test_the_api_key_does_not_show_in_the_settings_text() -> None:
     assert "geheim" not in repr(Settings.from_env({"KRONOS_API_KEY": "geheim"}))
 
 
-def test_every_setting_stands_in_the_table_of_the_readme() -> None:
+def test_every_setting_is_in_the_table_of_the_readme() -> None:
     readme = (Path(kronos_space.__file__).parent / "README.md").read_text()
     for setting in fields(Settings):
         default = "" if setting.default is None else f"`{setting.default}`"
@@ -61,7 +61,7 @@ def test_every_setting_stands_in_the_table_of_the_readme() -> None:
         assert row.replace("|  |", "| |") in readme
 
 
-def test_no_page_names_a_setting_of_the_space_that_there_is_not() -> None:
+def test_no_page_names_an_unknown_setting_of_the_space() -> None:
     known = {setting.metadata["env"] for setting in fields(Settings)} | {"KRONOS_BAKE"}
     folder = Path(kronos_space.__file__).parent
     code = [path for path in folder.rglob("*.py") if folder / "finetune" not in path.parents]
@@ -79,7 +79,7 @@ def test_every_setting_is_documented_once() -> None:
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel\u20ac", "a\nb"])
-def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(key: str) -> None:
+def test_a_key_invalid_in_a_header_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(SettingsError, match="KRONOS_API_KEY has characters that no HTTP") as error:
         Settings.from_env({"KRONOS_API_KEY": key})
     assert key not in str(error.value)

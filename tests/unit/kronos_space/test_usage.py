@@ -21,7 +21,7 @@ def test_the_list_of_commands_has_whole_sentences() -> None:
         (["finetune", "--steps", "x"], "Invalid value for '--steps'"),
     ],
 )
-def test_a_slip_of_the_pen_is_reported_in_a_line_with_a_hint(
+def test_a_typing_error_is_reported_in_one_line_with_a_hint(
     arguments: list[str], says: str
 ) -> None:
     done = CliRunner().invoke(app, arguments, prog_name="kronos-space")

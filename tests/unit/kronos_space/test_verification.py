@@ -4,7 +4,7 @@ from kronos_space.verification import verify
 from kronos_space.verification.cases import made_up
 
 
-def test_the_cases_fit_the_models_context_and_vary_in_what_matters() -> None:
+def test_the_verification_cases_fit_the_context_and_cover_the_relevant_variations() -> None:
     cases = verify.cases(256)
 
     sizes = [len(case.history["timestamp"]) + len(case.targets) for case in cases]

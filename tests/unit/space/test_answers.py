@@ -50,7 +50,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ([[[1.0, 1.0, 0.0, 1.0, 0.0]] * 2] * 50, "its paths have prices of 0"),
     ],
 )
-def test_paths_that_no_event_can_be_read_off_are_no_answer(paths: Any, says: str) -> None:
+def test_paths_without_readable_events_are_rejected(paths: Any, says: str) -> None:
     asked = replace(REQUEST, paths=True)
     found = decode(asked, {**good_result(asked), "paths": paths}, made_at=NOW)
     assert isinstance(found, SpaceUnavailable)
@@ -130,7 +130,7 @@ BAR = "predictions/1"
         ("ok", "false", "ok='false'"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_with_its_ticker_field_and_value(
+def test_an_impossible_value_is_refused_with_its_ticker_field_and_value(
     path: str, value: Any, says: str
 ) -> None:
     error = answer(changed(path, value))
@@ -152,7 +152,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
     assert f"no forecast: {field} is missing" in str(answer(result))
 
 
-def test_what_an_older_or_newer_space_sends_is_a_forecast_too() -> None:
+def test_answers_of_older_and_newer_spaces_are_accepted() -> None:
     older = good_result(REQUEST)
     for field in ("interval", "seed", "model_revision", "warnings", "reconstruction"):
         del older[field]
@@ -189,7 +189,7 @@ def test_paths_that_could_not_be_anchored_count_among_the_anchored_ones() -> Non
     assert forecast.reconstruction == Reconstruction(close=-3.0, factor=1.0)
 
 
-def test_a_high_that_lies_below_by_a_rounding_is_mended() -> None:
+def test_a_high_below_the_close_by_rounding_is_corrected() -> None:
     forecast = answer(changed(f"{BAR}/high", 101.0 * (1 - 1e-9)))
     assert isinstance(forecast, Forecast)
     assert forecast.bars[1].high == 101.0
@@ -214,7 +214,7 @@ def test_times_that_the_space_infers_come_after_the_history_and_each_other() -> 
         assert isinstance(got, Forecast) == fine, got
 
 
-def test_the_words_of_a_refusal_and_of_a_warning_are_one_short_line() -> None:
+def test_refusals_and_warnings_are_shortened_to_one_line() -> None:
     said = "row 17:\n\x1b[31mno\u009b " + "x" * 5000
     refused = answer({"ok": False, "symbol": "SPY", "error": {"message": said}})
     assert isinstance(refused, SpaceRejected)
@@ -234,7 +234,7 @@ def test_the_words_of_a_refusal_and_of_a_warning_are_one_short_line() -> None:
     ["NaN", "9" * 400, "9" * 5000, "[" * DEEP + "]" * DEEP, '"\\ud800"', "nonsense", '"\\x"', "[]"],
 )
 @pytest.mark.parametrize("path", [("samples",), ("model",), ("predictions", 0, "close")])
-def test_one_ticker_s_broken_json_spoils_no_other(path: tuple[Any, ...], literal: str) -> None:
+def test_one_tickers_broken_json_fails_alone(path: tuple[Any, ...], literal: str) -> None:
     requests = [request_of(symbol) for symbol in ("SPY", "QQQ", "GLD")]
     items = [json.dumps(good_result(request)) for request in requests]
     items[1] = with_literal(good_result(requests[1]), path, literal)
@@ -270,7 +270,7 @@ def test_an_answer_without_results_is_an_error_at_once(body: bytes) -> None:
         read_results(body)
 
 
-def test_health_is_believed_only_whole() -> None:
+def test_incomplete_health_answers_are_rejected() -> None:
     good = {"status": "ok", "model": "m", "boot_id": "b"}
     assert read_health(json.dumps(good | {"more": [1]}).encode()) == good
     for field, value in [
@@ -286,13 +286,13 @@ def test_health_is_believed_only_whole() -> None:
 # a test server --------------------------------------------------------------------------------
 
 
-def test_what_is_due_fits_into_the_largest_answer_several_times() -> None:
+def test_the_answer_limit_is_several_times_the_largest_valid_answer() -> None:
     body = json.dumps({"results": [good_result(REQUEST)]}).encode()
     assert answer_bytes([REQUEST]) > 5 * len(body)
 
 
 @pytest.mark.slow
-def test_hostile_answers_over_http_raise_nothing_and_store_nothing_impossible() -> None:
+def test_hostile_answers_over_http_never_store_impossible_rows() -> None:
     outcomes, faults = try_space(150, seed=20, slow=False)
     assert faults == []
     assert min(outcomes["Forecast"], outcomes["SpaceUnavailable"]) > 50

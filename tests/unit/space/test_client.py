@@ -43,7 +43,7 @@ def test_a_request_asks_for_the_next_sessions_of_the_ticker_s_exchange(bars: pd.
     assert (request.symbol, request.horizon) == ("SPY", 2)
 
 
-def test_what_cannot_be_prepared_is_an_error_with_its_ticker_and_the_others_go_on(
+def test_a_history_that_cannot_be_prepared_fails_alone_with_its_ticker(
     bars: pd.DataFrame,
 ) -> None:
     def history_of(symbol: str) -> pd.DataFrame:
@@ -60,7 +60,7 @@ def test_what_cannot_be_prepared_is_an_error_with_its_ticker_and_the_others_go_o
     assert why_bad.reason.startswith("the history has not one column open")
 
 
-def test_an_unsendable_ticker_is_answered_without_the_space(client: SpaceClient) -> None:
+def test_an_unsendable_ticker_fails_without_a_request(client: SpaceClient) -> None:
     error = KronosError("no candles", symbol="SPY")
     assert list(client.forecast_batches([("SPY", error)])) == [[("SPY", error)]]
 
@@ -76,7 +76,7 @@ def test_a_space_out_of_reach_fails_every_ticker_of_every_batch(
     assert not client.is_healthy()
 
 
-def test_a_space_that_never_answers_is_not_waited_for_longer_than_asked(
+def test_a_silent_space_is_given_up_at_the_time_out(
     client: SpaceClient,
 ) -> None:
     with pytest.raises(SpaceUnavailable, match=r"was not ready within 0\.01 s: .*out of reach"):

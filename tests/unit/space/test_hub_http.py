@@ -49,14 +49,14 @@ def answers(server: HostileServer, body: bytes, status: str = "200 OK", *headers
     server.answer = lambda: iter([http(body, status, *headers)])
 
 
-def test_hostile_answers_raise_nothing_but_errors_of_one_line() -> None:
+def test_hostile_answers_raise_only_one_line_errors() -> None:
     outcomes, faults = try_hub(40, seed=20, slow=False)
     assert faults == []
     assert sum(outcomes.values()) == 40
 
 
 @pytest.mark.parametrize("name", SLOW_ONES)
-def test_a_pause_is_given_up_in_time_however_the_answer_drips_and_holds_no_thread(
+def test_a_pause_with_a_dripping_answer_times_out_and_leaves_no_thread(
     server: HostileServer, space: HubSpace, name: str
 ) -> None:
     server.answer = transports(GOOD, "")[name]
@@ -66,7 +66,7 @@ def test_a_pause_is_given_up_in_time_however_the_answer_drips_and_holds_no_threa
     until(lambda: not [t for t in threading.enumerate() if "(run)" in t.name and t not in before])
 
 
-def test_the_look_after_a_pause_has_no_more_time_than_the_pause_itself(
+def test_the_check_after_a_pause_shares_the_time_limit_of_the_pause(
     server: HostileServer, space: HubSpace
 ) -> None:
     server.answer = lambda: iter([5.0])
@@ -79,9 +79,7 @@ def test_the_look_after_a_pause_has_no_more_time_than_the_pause_itself(
 
 
 @pytest.mark.parametrize("name", ["endless body", "endless chunks", "endless error", "gzip bomb"])
-def test_an_answer_without_an_end_is_broken_off(
-    server: HostileServer, space: HubSpace, name: str
-) -> None:
+def test_an_endless_answer_is_cut_off(server: HostileServer, space: HubSpace, name: str) -> None:
     server.answer = transports(GOOD, "")[name]
     with pytest.raises(HubError, match=r"its answer is (more than 1000000 bytes|compressed)"):
         space.stage()
@@ -89,9 +87,7 @@ def test_an_answer_without_an_end_is_broken_off(
 
 
 @pytest.mark.parametrize("event", [b"data: ", b'data: {"data": "x", "timestamp": ""}\n\n'])
-def test_a_log_without_an_end_is_read_for_a_while_and_its_lines_are_kept(
-    server: HostileServer, event: bytes
-) -> None:
+def test_the_lines_read_from_an_endless_log_are_kept(server: HostileServer, event: bytes) -> None:
     head = OPEN.replace(b"application/json", b"text/event-stream") + b"\r\n"
     server.answer = lambda: chain([head], repeat(event * 1000))
     patient = replace(QUICK, hub_answer=0.5)
@@ -99,9 +95,7 @@ def test_a_log_without_an_end_is_read_for_a_while_and_its_lines_are_kept(
     assert log == ("x\n" * LOG_LINES if b"{" in event else "")
 
 
-def test_control_characters_of_a_log_do_not_get_through(
-    server: HostileServer, space: HubSpace
-) -> None:
+def test_control_characters_of_a_log_are_removed(server: HostileServer, space: HubSpace) -> None:
     lines = ["\x1b[31mred\n", "  indented\x9b", "x" * 50_000, 5]
     events = "".join(f"data: {json.dumps({'data': line})}\n\n" for line in lines)
     answers(server, events.encode(), "200 OK", "Content-Type: text/event-stream")
@@ -111,7 +105,7 @@ def test_control_characters_of_a_log_do_not_get_through(
 
 
 @pytest.mark.parametrize("stage", ["", "running", "A B", "\x1b[31m", "X" * 99, 5, None, {}])
-def test_a_stage_that_is_none_is_no_answer(
+def test_an_invalid_stage_is_rejected(
     server: HostileServer, space: HubSpace, stage: object
 ) -> None:
     answers(server, json.dumps(RUNTIME | {"stage": stage}).encode())
@@ -119,9 +113,7 @@ def test_a_stage_that_is_none_is_no_answer(
         space.stage()
 
 
-def test_a_hub_that_asks_for_a_long_wait_is_asked_again_sooner(
-    server: HostileServer, space: HubSpace
-) -> None:
+def test_a_long_retry_after_of_the_hub_is_capped(server: HostileServer, space: HubSpace) -> None:
     answers(server, b"", "429 Wait", f"Retry-After: {'9' * 400}")
     with pytest.raises(HubError, match="it answered 429"):
         space.restart()
@@ -173,7 +165,7 @@ QUOTA = "You have exceeded your quota of free Docker Spaces; upgrade to PRO"
         (503, "Down for maintenance", "it answered 503: Down for maintenance; try again", "TOKEN"),
     ],
 )
-def test_the_hub_s_own_words_are_shown_and_the_token_blamed_only_where_it_may_be(
+def test_the_hubs_message_is_shown_and_the_token_mentioned_only_if_relevant(
     server: HostileServer, space: HubSpace, status: int, words: str, says: str, not_: str
 ) -> None:
     answers(server, json.dumps({"error": words} if words else {}).encode(), f"{status} No")
@@ -184,7 +176,7 @@ def test_the_hub_s_own_words_are_shown_and_the_token_blamed_only_where_it_may_be
     assert isinstance(refused.value, HubRefused) == (status in (401, 402, 403, 404))
 
 
-def test_the_hub_s_words_are_one_short_line_wherever_they_stand(
+def test_the_hubs_message_is_shortened_to_one_line(
     server: HostileServer, space: HubSpace, caplog: pytest.LogCaptureFixture
 ) -> None:
     said = "\x1b[31mno\n\x9b quota\x07 " + "x" * 5000
@@ -220,7 +212,7 @@ def test_the_hub_s_words_are_one_short_line_wherever_they_stand(
         ({}, "ftp://hub.example", "HF_ENDPOINT='ftp://hub.example': expected an address"),
     ],
 )
-def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
+def test_an_impossible_hub_address_is_a_settings_error_in_one_line(
     environ: dict[str, str], endpoint: str | None, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY"):
@@ -235,13 +227,13 @@ def test_a_hub_that_can_never_be_asked_is_a_wrong_setting_in_one_line(
     assert "pw" not in str(wrong.value)
 
 
-def test_a_token_that_no_header_can_carry_is_a_wrong_setting() -> None:
+def test_a_token_invalid_in_a_header_is_a_settings_error() -> None:
     with pytest.raises(ConfigError, match="HF_TOKEN has characters that no HTTP header") as wrong:
         HubSpace(REPO, "hf_\nsecret", timeouts=QUICK)
     assert "secret" not in str(wrong.value)
 
 
-def test_no_space_is_woken_that_cannot_be_asked(
+def test_a_space_that_cannot_be_called_is_not_woken(
     server: HostileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -257,7 +249,7 @@ def test_no_space_is_woken_that_cannot_be_asked(
     assert not [head for head in server.heads if b"/restart" in head]
 
 
-def test_the_client_of_others_in_this_process_is_not_bounded(
+def test_other_hub_clients_in_this_process_keep_their_limits(
     server: HostileServer, space: HubSpace
 ) -> None:
     answers(server, b"x" * 2_000_000)

@@ -19,7 +19,7 @@ from tradingbot.space.log_lines import parse_line
         ("", (None, "")),
     ],
 )
-def test_a_json_line_gives_its_level_and_message_any_other_itself(
+def test_a_json_log_line_gives_level_and_message_and_any_other_line_its_text(
     line: str, parsed: tuple[str | None, str]
 ) -> None:
     assert parse_line(line) == parsed

@@ -39,7 +39,7 @@ def client(server: HostileServer) -> Iterator[SpaceClient]:
 
 
 @pytest.mark.parametrize("name", SLOW_ONES)
-def test_an_answer_that_drips_is_left_at_the_time_out_and_holds_no_thread(
+def test_a_dripping_answer_times_out_and_leaves_no_thread(
     server: HostileServer, client: SpaceClient, name: str
 ) -> None:
     server.answer = transports(GOOD, "")[name]
@@ -50,7 +50,7 @@ def test_an_answer_that_drips_is_left_at_the_time_out_and_holds_no_thread(
 
 
 @pytest.mark.parametrize("name", ["endless body", "endless chunks", "endless error", "gzip bomb"])
-def test_an_answer_without_an_end_is_broken_off(
+def test_an_endless_answer_is_cut_off(
     server: HostileServer, client: SpaceClient, name: str
 ) -> None:
     server.answer = transports(GOOD, "")[name]
@@ -59,7 +59,7 @@ def test_an_answer_without_an_end_is_broken_off(
     assert server.sent < 20_000_000, "what the machine's buffers hold, and no more"
 
 
-def test_the_body_of_a_refusal_is_read_in_part_alone(
+def test_only_the_beginning_of_a_refusal_is_read(
     server: HostileServer, client: SpaceClient
 ) -> None:
     message = b'{"error":{"message":"\\u001b[31mno\\u0000 ' + b"x" * 50_000 + b'"}}'
@@ -70,15 +70,13 @@ def test_the_body_of_a_refusal_is_read_in_part_alone(
     assert str(refused.value).isprintable()
 
 
-def test_an_answer_of_the_usual_encodings_is_unpacked(
-    server: HostileServer, client: SpaceClient
-) -> None:
+def test_compressed_answers_are_decoded(server: HostileServer, client: SpaceClient) -> None:
     server.answer = lambda: iter([http(gzip.compress(GOOD), "200 OK", "Content-Encoding: gzip")])
     assert client.health()["model"] == "m"
     assert b"Accept-Encoding: identity" in server.heads[0]
 
 
-def test_attempts_and_the_waits_that_a_space_asks_for_share_the_time_out(
+def test_all_attempts_and_waits_share_one_time_out(
     server: HostileServer,
 ) -> None:
     server.answer = lambda: iter([http(b"", "503 Wait", "Retry-After: 999999999")])
@@ -102,7 +100,7 @@ def test_no_redirect_is_followed(server: HostileServer, client: SpaceClient, sta
         assert elsewhere.heads == []
 
 
-def test_a_proxy_of_the_environment_is_asked_and_a_login_of_netrc_is_not_sent(
+def test_a_proxy_from_the_environment_is_used_and_netrc_is_ignored(
     server: HostileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("default login somebody password a-password\n")
@@ -162,7 +160,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("environ", "url", "says"), WRONG)
-def test_what_can_never_be_sent_is_a_wrong_setting_in_one_line(
+def test_an_unsendable_setting_is_an_error_in_one_line(
     environ: dict[str, str], url: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "")
@@ -180,7 +178,7 @@ def test_what_can_never_be_sent_is_a_wrong_setting_in_one_line(
         assert not client.is_healthy()
 
 
-def test_a_header_that_cannot_be_sent_is_a_wrong_setting(server: HostileServer) -> None:
+def test_an_unsendable_header_is_a_settings_error(server: HostileServer) -> None:
     for key in ("a\nb", " a", "schl\u00fcssel\u20ac"):
         with (
             SpaceClient(SpaceAddress(server.url, api_key=key, timeouts=QUICK)) as client,
@@ -191,7 +189,7 @@ def test_a_header_that_cannot_be_sent_is_a_wrong_setting(server: HostileServer) 
     assert server.heads == []
 
 
-def test_predict_is_none_after_one_warning_where_nothing_can_be_sent(
+def test_predict_returns_none_after_one_warning_when_nothing_can_be_sent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)  # `make run` leaves a database in the project's folder
@@ -222,7 +220,7 @@ class Odd(requests.Session):
 @pytest.mark.parametrize(
     "error", [RuntimeError("odd"), KeyError("x"), UnicodeError("y"), AssertionError(), OSError("z")]
 )
-def test_whatever_a_session_raises_is_the_ticker_s_error(error: Exception) -> None:
+def test_any_exception_of_a_session_becomes_the_tickers_error(error: Exception) -> None:
     days = pd.bdate_range("2024-01-02", periods=40).as_unit("us")
     bars = pd.DataFrame(dict.fromkeys(["open", "high", "low", "close", "volume"], 100.0), days)
     request = prepare("SPY", bars, horizon=1, interval="1d", samples=5)

@@ -173,7 +173,7 @@ def test_series_of_any_lengths_horizons_and_samplings_share_a_batch(engine: Engi
         np.testing.assert_allclose(paths.reconstruction, its.reconstruction, atol=2e-6)
 
 
-def test_more_than_one_batch_comes_back_in_the_callers_order(
+def test_several_batches_are_returned_in_the_callers_order(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts = [a_prompt(context, seed=context) for context in (90, 30, 60, 31, 90)]
@@ -188,7 +188,7 @@ def test_more_than_one_batch_comes_back_in_the_callers_order(
 @pytest.mark.parametrize(
     "budgets", [{"PATHS_BUDGET": 30}, {"BARS_BUDGET": 20}, {"PATHS_BUDGET": 30, "BARS_BUDGET": 20}]
 )
-def test_many_long_paths_are_decoded_some_at_a_time_and_are_the_same(
+def test_decoding_paths_in_parts_does_not_change_them(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, budgets: dict[str, int]
 ) -> None:
     prompt = a_prompt(60, 6, SamplingParams(samples=11))
@@ -229,7 +229,7 @@ def test_work_can_be_interrupted_for_other_work_or_ended_between_the_bars(engine
     assert paths.bars.tolist() == expected[0].bars.tolist()
 
 
-def test_a_model_whose_numbers_overflow_says_so_instead_of_a_forecast(
+def test_overflow_in_the_model_is_an_error_instead_of_a_forecast(
     checkpoint: Checkpoint,
 ) -> None:
     spoilt = copy.deepcopy(checkpoint)
@@ -284,7 +284,7 @@ def test_greedy_paths_do_not_depend_on_the_seed(engine: Engine) -> None:
     assert one.s2.tolist() == two.s2.tolist()
 
 
-def test_nothing_to_do_is_done(engine: Engine) -> None:
+def test_an_empty_batch_returns_nothing(engine: Engine) -> None:
     assert engine.generate([]) == []
 
 
@@ -293,14 +293,14 @@ def test_a_prompt_that_does_not_fit_the_models_context_is_refused(engine: Engine
         engine.generate([a_prompt(250, 7)])
 
 
-def test_stamps_are_needed_for_the_forecasts_bars_too(engine: Engine) -> None:
+def test_stamps_are_required_for_the_forecast_bars_too(engine: Engine) -> None:
     prompt = a_prompt(40, 5)
 
     with pytest.raises(ValueError, match=r"stamps \(40, 5\): expected \(45, 5\)"):
         engine.generate([replace(prompt, stamps=prompt.stamps[:40])])
 
 
-def test_numbers_that_are_no_bars_or_times_are_refused(engine: Engine) -> None:
+def test_arrays_that_are_not_bars_or_times_are_refused(engine: Engine) -> None:
     prompt = a_prompt(40, 5)
     bars, stamps = prompt.bars.copy(), prompt.stamps.copy()
     bars[3, 2] = np.nan

@@ -32,7 +32,9 @@ def test_a_containers_quota_bounds_the_cpus(tmp_path: Path, cpu_max: str, expect
 
 @pytest.mark.usefixtures("eight_cpus")
 @pytest.mark.parametrize(("quota", "expected"), [("300000", 3), ("-1", 8)])
-def test_older_containers_say_it_in_two_files(tmp_path: Path, quota: str, expected: int) -> None:
+def test_the_quota_of_cgroup_v1_is_read_from_two_files(
+    tmp_path: Path, quota: str, expected: int
+) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
@@ -45,7 +47,7 @@ def test_without_a_quota_the_affinity_decides(tmp_path: Path) -> None:
     assert usable_cpus(tmp_path) == 8
 
 
-def test_the_engine_takes_the_threads_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_all_allowed_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr(module, "usable_cpus", lambda: 1)
     try:
@@ -59,7 +61,7 @@ def test_the_engine_takes_the_threads_that_it_may_use(monkeypatch: pytest.Monkey
     ("fast", "tolerance", "expected"),
     [(False, 1.0, "float32"), (True, 1.0, "bfloat16"), (True, 0.0, "float32")],
 )
-def test_auto_takes_bfloat16_only_where_it_is_fast_and_close_enough(
+def test_auto_selects_bfloat16_only_if_it_is_fast_and_close_enough(
     monkeypatch: pytest.MonkeyPatch, fast: bool, tolerance: float, expected: str
 ) -> None:
     monkeypatch.setattr(module, "has_fast_bfloat16", lambda: fast)
@@ -80,7 +82,7 @@ def test_an_unknown_dtype_is_named() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
-def test_a_freed_buffer_is_had_again_without_asking_the_kernel() -> None:
+def test_a_freed_buffer_is_reused_without_a_system_call() -> None:
     def page_faults() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 

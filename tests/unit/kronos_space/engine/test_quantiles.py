@@ -11,7 +11,7 @@ LEVELS = [0.1, 0.25, 0.5, 0.75, 0.9]
 
 
 @pytest.mark.parametrize("paths", [20, 50, 100])
-def test_a_quantile_lies_as_often_above_as_below_that_of_the_distribution(paths: int) -> None:
+def test_quantile_estimates_are_median_unbiased(paths: int) -> None:
     drawn = np.random.default_rng(paths).random((paths, 20_000))
     below = (path_quantiles(drawn, LEVELS) < np.array(LEVELS)[:, None]).mean(axis=1)
     assert below == pytest.approx(0.5, abs=0.02)
@@ -32,7 +32,7 @@ def test_the_80_percent_band_of_few_paths_holds_nearly_80_percent(
 
 
 @pytest.mark.parametrize("paths", [1, 2, 3, 7])
-def test_no_quantile_lies_beyond_the_paths(paths: int) -> None:
+def test_no_quantile_is_outside_the_range_of_the_paths(paths: int) -> None:
     drawn = np.random.default_rng(paths).normal(size=(paths, 4))
     found = path_quantiles(drawn, [1e-6, *QUANTILE_LEVELS, 1 - 1e-6])
     assert (np.diff(found, axis=0) >= 0).all()
@@ -41,7 +41,7 @@ def test_no_quantile_lies_beyond_the_paths(paths: int) -> None:
 
 
 @pytest.mark.parametrize("paths", [32, 250, 500])
-def test_the_walks_beside_the_model_are_summed_up_in_the_same_way(paths: int) -> None:
+def test_random_walks_use_the_same_quantile_estimate_as_the_model(paths: int) -> None:
     drawn = np.random.default_rng(paths).normal(size=(6, paths))
     expected = path_quantiles(drawn.T, QUANTILE_LEVELS).T
     np.testing.assert_allclose(walk_quantiles(drawn.copy()), expected, rtol=1e-12, atol=1e-15)

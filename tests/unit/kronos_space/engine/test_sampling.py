@@ -39,7 +39,7 @@ def normalised(weights: torch.Tensor) -> torch.Tensor:
         SamplingParams(temperature=2.5, top_k=5000, top_p=0.99),
     ],
 )
-def test_filtering_equals_that_of_transformers(sampling: SamplingParams) -> None:
+def test_filtering_equals_the_transformers_library(sampling: SamplingParams) -> None:
     logits = some_logits()
     expected = TemperatureLogitsWarper(sampling.temperature)(None, logits)
     if sampling.top_k:
@@ -83,7 +83,7 @@ def test_top_k_alone_keeps_the_references_tokens(top_k: int) -> None:
     assert torch.equal(kept, logits >= logits.topk(top_k).values[:, -1:])
 
 
-def test_a_number_picks_the_token_whose_share_it_falls_into() -> None:
+def test_a_random_number_selects_the_token_whose_probability_interval_contains_it() -> None:
     weights = torch.tensor([[0.0, 1.0, 0.0, 3.0, 0.0]]).repeat(5, 1)
 
     tokens = draw(weights, torch.tensor([0.0, 0.2499, 0.25, 0.9, 0.99999994]))
@@ -134,6 +134,6 @@ NUMBERS_OF_SEED_7 = [0.16372650861740112, 0.8720734119415283, 0.9722633361816406
         ({"top_p": 1.5}, "top_p=1.5: expected more than 0 and at most 1"),
     ],
 )
-def test_a_parameter_that_cannot_be_meant_is_named(wrong: dict, message: str) -> None:
+def test_an_invalid_parameter_is_named(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SamplingParams(**wrong)

@@ -69,7 +69,7 @@ async def occupied(worker: InferenceWorker, gate: Gate) -> asyncio.Task[list[Out
     return task
 
 
-def test_what_waits_together_is_computed_together_and_answered_apart(
+def test_waiting_requests_are_computed_together_and_answered_separately(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
@@ -83,7 +83,7 @@ def test_what_waits_together_is_computed_together_and_answered_apart(
     assert gate.calls == [[0], [1, 3, 2]]
 
 
-def test_one_call_of_the_engine_holds_no_more_than_its_budget(
+def test_one_call_of_the_engine_stays_within_its_budget(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CALL_BUDGET", 25)
@@ -97,7 +97,7 @@ def test_one_call_of_the_engine_holds_no_more_than_its_budget(
     assert gate.calls == [[1, 2], [3], [4]]
 
 
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_again(
+def test_a_full_queue_refuses_immediately_with_a_retry_time(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
@@ -140,7 +140,7 @@ def test_a_queue_of_few_but_long_series_is_full_before_its_callers_give_up(
     assert gate.calls == [[0], [3], [4]]
 
 
-def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
+def test_a_request_larger_than_the_queue_is_accepted_when_nothing_waits(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     gate.open.set()
@@ -151,7 +151,9 @@ def test_a_request_larger_than_the_queue_is_taken_when_nothing_waits(
     asyncio.run(scenario())
 
 
-def test_a_caller_that_goes_away_frees_its_places(worker: InferenceWorker, gate: Gate) -> None:
+def test_a_caller_that_disconnects_frees_its_queue_places(
+    worker: InferenceWorker, gate: Gate
+) -> None:
     async def scenario() -> None:
         first = await occupied(worker, gate)
         gone = asyncio.create_task(worker.submit([prompt(1), prompt(2), prompt(3)]))
@@ -199,7 +201,7 @@ def test_a_series_that_breaks_the_engine_fails_alone(worker: InferenceWorker, ga
     asyncio.run(scenario())
 
 
-def test_draining_takes_nothing_new_and_computes_what_waits(
+def test_draining_refuses_new_requests_and_computes_waiting_ones(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
@@ -215,7 +217,7 @@ def test_draining_takes_nothing_new_and_computes_what_waits(
     asyncio.run(scenario())
 
 
-def test_closing_breaks_off_what_runs_and_refuses_what_waits(
+def test_closing_interrupts_running_requests_and_refuses_waiting_ones(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
@@ -236,7 +238,7 @@ def test_closing_breaks_off_what_runs_and_refuses_what_waits(
     assert gate.steps == 1
 
 
-def test_what_nobody_waits_for_any_more_is_broken_off_between_two_steps(
+def test_abandoned_work_is_interrupted_between_two_steps(
     worker: InferenceWorker, gate: Gate
 ) -> None:
     async def scenario() -> None:
@@ -317,7 +319,7 @@ def test_a_long_series_is_interrupted_for_a_small_one_and_then_continues(
         ([300, 1000], [[1, 2]]),
     ],
 )
-def test_no_caller_waits_for_anothers_much_larger_series_in_the_same_call(
+def test_a_small_series_does_not_share_a_call_with_another_callers_much_larger_one(
     gate: Gate, contexts: list[int], calls: list[list[int]]
 ) -> None:
     worker = InferenceWorker(gate.work, max_waiting=100)
@@ -336,7 +338,7 @@ def test_no_caller_waits_for_anothers_much_larger_series_in_the_same_call(
     assert gate.calls == [[0], *calls]
 
 
-def test_a_request_takes_at_most_half_of_the_free_places_or_the_last_one(gate: Gate) -> None:
+def test_a_request_takes_at_most_half_of_the_free_queue_places(gate: Gate) -> None:
     worker = InferenceWorker(gate.work, max_waiting=8)
 
     async def scenario() -> None:
@@ -357,7 +359,7 @@ def test_a_request_takes_at_most_half_of_the_free_places_or_the_last_one(gate: G
     worker.close()
 
 
-def test_a_small_request_is_taken_where_a_large_one_would_wait_too_long(
+def test_a_small_request_is_accepted_where_a_large_one_would_wait_too_long(
     worker: InferenceWorker, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAIT", 0.1)  # 1,000 bars at the initial estimate

@@ -36,7 +36,7 @@ def written(folder: Path, compared: Comparison | None = None) -> Path:
     return folder
 
 
-def test_a_space_loads_what_was_written_with_the_same_weights(tmp_path: Path) -> None:
+def test_a_space_loads_a_written_checkpoint_with_the_same_weights(tmp_path: Path) -> None:
     loaded = load_checkpoint(str(written(tmp_path / "tuned")))
     assert loaded.name == "kronos-nano+2019-06-28"
     for name, weight in MODEL.state_dict().items():
@@ -77,7 +77,9 @@ def test_the_verdict_is_one_sentence(compared: Comparison, sentence: str) -> Non
     assert said.replace(MINUS, "~").startswith(sentence)
 
 
-def test_a_model_is_better_only_if_it_surely_beats_the_walk_or_helps_the_combination() -> None:
+def test_a_model_is_better_only_if_it_significantly_beats_the_walk_or_helps_the_combination() -> (
+    None
+):
     level = replace(GOOD, over_walk=Gain(0.027, -0.014, 0.07))  # white noise can give this interval
     helps = replace(BEHIND, combined=Gain(0.002, 0.001, 0.003))
     harms_less = replace(helps, combined_over_walk=Gain(-0.001, -0.004, 0.002))
@@ -92,7 +94,7 @@ def test_the_card_is_written_from_the_facts(tmp_path: Path) -> None:
         assert fact in card
 
 
-def test_a_checkpoint_that_is_not_better_is_promoted_by_force_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_better_needs_force_to_be_promoted(tmp_path: Path) -> None:
     tuned, target = written(tmp_path / "tuned", POOR), tmp_path / "served"
     with pytest.raises(FinetuneError, match=r"not better than kronos-nano.*--force"):
         promote(tuned, target, force=False)
@@ -101,7 +103,7 @@ def test_a_checkpoint_that_is_not_better_is_promoted_by_force_alone(tmp_path: Pa
     assert load_checkpoint(str(target)).name == "kronos-nano+2019-06-28"
 
 
-def test_a_promotion_keeps_the_model_that_was_served(tmp_path: Path) -> None:
+def test_a_promotion_keeps_the_previously_served_model(tmp_path: Path) -> None:
     tuned, target = written(tmp_path / "tuned", GOOD), tmp_path / "served"
     for _ in range(2):
         promote(tuned, target, force=False)
@@ -130,7 +132,7 @@ def test_a_checkpoint_is_not_promoted_into_itself(tmp_path: Path, inside: str) -
     assert load_checkpoint(str(tuned)).name == "kronos-nano+2019-06-28"
 
 
-def test_a_promotion_onto_a_full_disk_leaves_what_was_served(tmp_path: Path) -> None:
+def test_a_promotion_to_a_full_disk_keeps_the_served_model(tmp_path: Path) -> None:
     tuned, target = written(tmp_path / "tuned", GOOD), tmp_path / "served"
     target.mkdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -144,14 +146,16 @@ def test_a_promotion_onto_a_full_disk_leaves_what_was_served(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("about", [None, "not JSON", "[1]", '{"name": "x", "max_context": 64}'])
-def test_another_folder_is_one_line(tmp_path: Path, about: str | None) -> None:
+def test_promoting_a_folder_that_is_not_a_checkpoint_is_one_line(
+    tmp_path: Path, about: str | None
+) -> None:
     if about is not None:
         (tmp_path / "kronos.json").write_text(about)
     with pytest.raises(FinetuneError, match=str(tmp_path)):
         promote(tmp_path, tmp_path / "served", force=True)
 
 
-def test_a_disk_without_room_leaves_nothing_half_written(
+def test_a_full_disk_leaves_no_partial_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -163,6 +167,6 @@ def test_a_disk_without_room_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_hash_of_tickers_knows_no_order() -> None:
+def test_the_hash_of_tickers_ignores_their_order() -> None:
     assert symbols_hash(["B", "A"]) == symbols_hash(["A", "B"]) != symbols_hash(["A"])
     assert json.dumps(symbols_hash(["A"]))

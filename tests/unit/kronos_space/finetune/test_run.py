@@ -117,7 +117,7 @@ def test_a_training_that_was_stopped_is_a_checkpoint_and_continues_to_the_same_w
     ("change", "named"), [({"steps": 21}, "--steps"), ({"seed": 3}, "--seed"),
                           ({"base": "kronos-nano"}, "--base")]
 )  # fmt: skip
-def test_what_another_command_wrote_is_left_alone(
+def test_files_of_another_command_are_left_unchanged(
     job: run.Job, change: Mapping[str, Any], named: str
 ) -> None:
     tuned(job)
@@ -137,7 +137,7 @@ def test_what_another_command_wrote_is_left_alone(
         ({"symbols": ("AAA-USD",)}, 5, "there are no candles"),  # constant closes
     ],
 )
-def test_what_can_have_no_verdict_is_reported_before_the_training(
+def test_data_too_short_for_a_verdict_is_reported_before_training(
     job: run.Job, tmp_path: Path, change: Mapping[str, Any], horizon: int, told: str
 ) -> None:
     path = tmp_path / "candles" / "AAA-USD.csv"
@@ -161,7 +161,7 @@ def no_file_above(size: int) -> Iterator[None]:
 
 # the state file exceeds these sizes at different steps
 @pytest.mark.parametrize("size", [1_000, 60_000, 90_000])
-def test_a_full_disk_is_one_line_and_the_same_command_continues(
+def test_after_a_full_disk_the_same_command_continues(
     job: run.Job, tmp_path: Path, size: int
 ) -> None:
     with no_file_above(size), pytest.raises(FinetuneError, match="cannot be written: ") as refused:
@@ -173,7 +173,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(
 
 
 @pytest.mark.parametrize("step", [0, 5, 20])
-def test_a_training_that_was_killed_continues_to_the_same_weights(
+def test_a_killed_training_continues_to_the_same_weights(
     job: run.Job, tmp_path: Path, step: int
 ) -> None:
     """At a validation, before what it found is on disk."""
@@ -185,7 +185,7 @@ def test_a_training_that_was_killed_continues_to_the_same_weights(
     assert weights(job.out) == weights(whole.out)
 
 
-def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_its_checkpoint(
+def test_a_stopped_training_without_its_state_does_not_overwrite_its_checkpoint(
     job: run.Job,
 ) -> None:
     with pytest.raises(Stopped):
@@ -195,7 +195,7 @@ def test_a_stopped_training_whose_state_is_gone_is_not_started_over_on_top_of_it
         tuned(job)
 
 
-def test_a_folder_has_one_writer_at_a_time_and_a_killed_one_holds_nothing(tmp_path: Path) -> None:
+def test_a_folder_has_one_writer_and_a_killed_writer_holds_no_lock(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "tuned"
     with only_writer(folder):
         for _ in range(2):

@@ -46,7 +46,7 @@ def trained(model: Kronos, recipe: Recipe, progress: Progress, steps: int | None
             break
 
 
-def test_the_loss_is_that_of_forecasting_bar_by_bar() -> None:
+def test_the_loss_equals_that_of_forecasting_bar_by_bar() -> None:
     one = VALIDATION.at(torch.tensor([1]))
     losses = []
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def test_the_loss_is_that_of_forecasting_bar_by_bar() -> None:
         torch.testing.assert_close(loss_of(MODEL, one), expected)
 
 
-def test_training_lowers_the_loss_on_bars_that_it_has_not_seen() -> None:
+def test_training_lowers_the_loss_on_unseen_bars() -> None:
     model, progress = fresh(), Progress()
     trained(model, RECIPE, progress)
     assert progress.best_loss < progress.losses[0][1]
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others() -> None:
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_training_that_was_stopped_continues_to_the_same_weights() -> None:
+def test_a_stopped_training_continues_to_the_same_weights() -> None:
     whole, stopped = fresh(), Progress()
     trained(whole, RECIPE, Progress())
     trained(fresh(), RECIPE, stopped, steps=2 * RECIPE.every)
@@ -99,7 +99,7 @@ def test_training_ends_when_validation_stops_improving() -> None:
     assert len([step for step, _ in progress.losses if step > progress.best_step]) == PATIENCE
 
 
-def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
     rates = [learning_rate(step, RECIPE) for step in range(RECIPE.steps)]
     assert rates[0] < rates[1] == max(rates) == RECIPE.learning_rate
     assert all(later < earlier for earlier, later in pairwise(rates[2:]))
@@ -107,7 +107,7 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_mixture_lies_between_both_models(share: float) -> None:
+def test_mixed_weights_lie_between_both_models(share: float) -> None:
     base, tuned = tiny_model(0)[0].state_dict(), tiny_model(1)[0].state_dict()
     for name, weight in mixed(base, tuned, share).items():
         torch.testing.assert_close(weight, base[name] + share * (tuned[name] - base[name]))
@@ -121,7 +121,7 @@ def test_tuned_weights_that_are_worse_are_not_mixed_in() -> None:
     assert torch.equal(model.head.proj_s1.weight, MODEL.head.proj_s1.weight)
 
 
-def test_the_best_of_some_rates_is_found_and_leaves_the_model_as_it_was() -> None:
+def test_the_search_for_a_learning_rate_leaves_the_model_unchanged() -> None:
     model = fresh()
     rate = best_learning_rate(
         (1e-7, 1e-2, 30.0), model, TRAINING, VALIDATION,

@@ -40,24 +40,24 @@ def same(these: Windows, those: Windows) -> bool:
         vars(these).values(), vars(those).values(), strict=True))  # fmt: skip
 
 
-def test_what_happens_after_the_training_span_changes_no_training_window() -> None:
+def test_later_prices_do_not_change_training_windows() -> None:
     assert same(drawn(SERIES), drawn([poisoned_after(one, SPANS.train_until) for one in SERIES]))
 
 
-def test_what_happens_after_until_changes_no_validation_window() -> None:
+def test_later_prices_do_not_change_validation_windows() -> None:
     before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
     poisoned = [poisoned_after(one, SPANS.until) for one in SERIES]
     assert same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
 
 
-def test_what_happens_in_the_validation_span_is_seen_by_its_windows() -> None:
+def test_validation_windows_contain_the_validation_span() -> None:
     before = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
     poisoned = [poisoned_after(one, SPANS.validate_from) for one in SERIES]
     assert not same(before, validation_windows(poisoned, SPANS, BARS, TOKENIZER))
 
 
 @pytest.mark.parametrize("lead", [16, 20, BARS - 1])
-def test_the_scale_of_a_window_is_that_of_its_leading_part(lead: int) -> None:
+def test_a_window_is_scaled_by_its_leading_part(lead: int) -> None:
     values = SERIES[0].values[:BARS]
     changed = values.copy()
     changed[lead:] *= 3.0
@@ -78,7 +78,7 @@ def test_a_leading_part_is_half_a_window_or_more_and_leaves_bars_to_forecast() -
     assert windows.lead.max() < BARS
 
 
-def test_stamps_tell_the_weekday_of_a_training_bar_but_not_its_session() -> None:
+def test_stamps_reveal_the_weekday_of_a_training_bar_but_not_its_session() -> None:
     one = replace(SERIES[0], days=SERIES[0].days[:BARS], values=SERIES[0].values[:BARS])
     until = replace(SPANS, train_until=one.days[-1])  # all windows contain the same bars
     windows = training_windows([one], until, BARS, 20, np.random.default_rng(3), TOKENIZER)
@@ -88,7 +88,7 @@ def test_stamps_tell_the_weekday_of_a_training_bar_but_not_its_session() -> None
     assert len({tuple(first.tolist()) for first in stamps[:, 0]}) > 10
 
 
-def test_validation_windows_count_their_last_bars() -> None:
+def test_validation_loss_counts_only_the_last_bars() -> None:
     windows = validation_windows(SERIES, SPANS, BARS, TOKENIZER)
     assert set(windows.lead.tolist()) == {BARS - VALIDATION_AHEAD}
 

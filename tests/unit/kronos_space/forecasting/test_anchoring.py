@@ -59,7 +59,7 @@ def both(forecaster: Forecaster, **changes: object) -> tuple[dict[str, Any], dic
     volume=st.booleans(),
 )
 @settings(max_examples=25, deadline=None)
-def test_anchored_paths_are_the_references_times_last_close_over_its_reconstruction(
+def test_anchored_paths_are_reference_paths_scaled_by_last_close_over_its_reconstruction(
     forecaster: Forecaster, seed: int, length: int, sigma: float, power: int, volume: bool
 ) -> None:
     steps = np.random.default_rng(seed).normal(0, sigma, length)
@@ -86,7 +86,7 @@ def test_anchored_paths_are_the_references_times_last_close_over_its_reconstruct
         assert bar["prob_up"] == (closes > anchored["last_close"]).mean()
 
 
-def test_the_reconstruction_is_what_the_tokenizers_own_decoder_says(
+def test_the_reconstruction_equals_the_output_of_the_tokenizers_decoder(
     forecaster: Forecaster, nano_checkpoint: Checkpoint
 ) -> None:
     """Series of several lengths, in one call."""
@@ -112,7 +112,7 @@ def test_anchor_changes_neither_tokens_nor_seeds(forecaster: Forecaster) -> None
     np.testing.assert_array_equal(prepared[0].values(anchored), prepared[1].values(plain))
 
 
-def test_after_a_split_that_the_history_hides_paths_start_from_the_last_close(
+def test_after_an_unadjusted_split_paths_start_from_the_last_close(
     forecaster: Forecaster,
 ) -> None:
     closes = [100 + math.sin(bar) for bar in range(99)] + [50.0]
@@ -140,7 +140,7 @@ def test_after_a_split_that_the_history_hides_paths_start_from_the_last_close(
         (-3.0, 1.0, "too low to anchor them"),
     ],
 )
-def test_a_reconstruction_that_is_far_off_is_reported_and_one_near_zero_not_used(
+def test_a_reconstruction_far_off_is_reported_and_one_near_zero_is_ignored(
     close: float, factor: float, says: str | None
 ) -> None:
     found = reconstruction(100.0, close, anchored=True)

@@ -87,7 +87,7 @@ def test_bars_of_another_interval_are_reported(interval, times, words):
         (weekdays(200), weekdays(300)[-5:], "bars between them are missing"),
     ],
 )
-def test_targets_that_do_not_follow_are_reported(times, targets, words):
+def test_targets_that_do_not_follow_the_history_are_reported(times, targets, words):
     [warning] = oddities(history(times), interval=None, targets=Times(targets, None))
     assert words in warning
 
@@ -111,7 +111,7 @@ HOURS = Times(every(HOUR), UTC_OFFSET)  # the newest bar is from 2025-01-14T07:0
         (Times(weekdays(200), None), "2025-10-07T20:00", ["2 bars from row 198 on"]),
     ],
 )
-def test_bars_of_the_future_and_one_that_is_not_over_are_reported(times, now, words):
+def test_future_and_unfinished_bars_are_reported(times, now, words):
     candles = History(times, history(count=200).values)
     found = oddities(candles, interval=None, targets=None, now=np.datetime64(now))
     assert len(found) == bool(words)
@@ -129,7 +129,7 @@ def test_bars_of_the_future_and_one_that_is_not_over_are_reported(times, now, wo
         (np.delete(weekdays(211), np.s_[40:51])[:200], "18 days, before row 40"),
     ],
 )
-def test_more_missing_days_than_holidays_are_counted(times, words):
+def test_missing_days_beyond_holidays_are_counted(times, words):
     found = oddities(history(times), interval=None, targets=None)
     assert [words in one for one in found] == [True] if words else found == []
 
@@ -144,7 +144,7 @@ def test_a_break_of_scale_is_reported_with_its_row_and_factor(factor, at):
     assert warning.startswith(f"row {at}: prices change by the factor")
 
 
-def test_a_break_among_bars_that_the_model_does_not_see_is_not_told():
+def test_a_break_of_scale_before_the_context_is_not_reported():
     odd = history()
     odd.values[:50, :4] *= 20
     assert oddities(odd, used=150, interval="1d", targets=None) == []
@@ -153,7 +153,7 @@ def test_a_break_among_bars_that_the_model_does_not_see_is_not_told():
 
 @pytest.mark.parametrize("at", [150, 199])
 @pytest.mark.parametrize(("factor", "trade", "wide"), [(0.4, 10, 1), (0.4, 1, 1.1), (2.0, 12, 1)])
-def test_a_real_crash_or_jump_is_not_told(factor, trade, wide, at):
+def test_a_real_crash_or_jump_is_not_reported(factor, trade, wide, at):
     real = history()
     real.values[at:, :4] *= factor
     real.values[at, 4] *= trade
@@ -170,7 +170,7 @@ def test_bars_that_only_repeat_the_price_are_counted(rows):
     assert f"the last row {rows.stop - 1}" in warning
 
 
-def test_two_thousand_bars_are_judged_in_a_fraction_of_a_forecasts_time():
+def test_checking_two_thousand_bars_takes_a_fraction_of_a_forecasts_time():
     many = history(every(HOUR, 2000), count=2000)
     targets = Times(every(HOUR, 2005)[-5:], None)
     took = []
@@ -213,5 +213,5 @@ def test_bars_of_several_zones_are_reported(offsets, ahead, row):
     ("offsets", "ahead"),
     [([-5] * 200, -5), ([-5] * 150 + [-4] * 50, -4), ([1] * 200, 2), ([0] * 200, None)],
 )
-def test_one_change_of_clocks_is_no_change_of_zone(offsets, ahead):
+def test_a_clock_change_is_not_a_change_of_zone(offsets, ahead):
     assert zoned(*offsets, ahead=ahead) == []

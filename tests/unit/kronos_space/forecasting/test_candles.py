@@ -22,7 +22,7 @@ def test_without_volume_volume_and_amount_are_zero() -> None:
     assert not history_from_rows(bars(40, volume=False)).values[:, 4:].any()
 
 
-def test_an_amount_that_is_given_is_used() -> None:
+def test_a_given_amount_is_used() -> None:
     rows = [{**row, "amount": 5.0} for row in bars(40)]
     assert set(history_from_rows(rows).values[:, 5]) == {5.0}
 
@@ -40,9 +40,7 @@ def test_an_amount_that_is_given_is_used() -> None:
         (0, {"amount": 1.0}, "row 1: has no amount, unlike row 0"),
     ],
 )
-def test_a_row_that_cannot_be_is_named_with_the_reason(
-    row: int, change: dict, message: str
-) -> None:
+def test_an_impossible_row_is_named_with_the_reason(row: int, change: dict, message: str) -> None:
     rows = bars(40)
     rows[row] = rows[row] | change
     with pytest.raises(InvalidHistory) as error:
@@ -63,7 +61,7 @@ def test_an_amount_without_volume_is_refused() -> None:
         history_from_rows(rows)
 
 
-def test_the_rounding_of_adjusted_prices_is_no_impossible_candle() -> None:
+def test_rounding_of_adjusted_prices_is_not_an_impossible_candle() -> None:
     rows = bars(40)
     rows[3]["high"] = max(rows[3]["open"], rows[3]["close"]) * (1 - 1e-9)
     history_from_rows(rows)
@@ -80,7 +78,7 @@ def test_normalised_columns_have_mean_0_and_deviation_1_and_are_clipped_at_5() -
     np.testing.assert_allclose(scale.restore(normal)[:, 0], values[:, 0], rtol=1e-6, atol=1e-5)
 
 
-def test_numbers_too_large_for_float32_are_normalised_all_the_same() -> None:
+def test_numbers_too_large_for_float32_are_normalised_too() -> None:
     values = np.tile(np.arange(1.0, 101.0)[:, None], 6)
     small, _ = normalise(values)
 
@@ -95,7 +93,7 @@ def test_a_flat_history_normalises_to_zero() -> None:
     assert not normal.any()
 
 
-def test_a_repaired_bar_is_a_possible_candle_and_a_possible_one_stays() -> None:
+def test_repair_makes_impossible_bars_possible_and_keeps_the_others() -> None:
     bars = np.array([[5.0, 4.0, 6.0, 7.0, -1.0], [-3.0, 2.0, -5.0, 1.0, 9.0], [2, 4, 1, 3, 5]])
     assert repair(bars, floor=0.5).tolist() == [
         [5.0, 7.0, 5.0, 7.0, 0.0],

@@ -26,7 +26,7 @@ def checked(**changes: object) -> ForecastRequest:
     return read_request(request(**changes), Settings())
 
 
-def test_the_answers_numbers_are_statistics_of_its_paths(forecaster: Forecaster) -> None:
+def test_the_numbers_of_an_answer_are_statistics_of_its_paths(forecaster: Forecaster) -> None:
     [answer] = forecaster.forecast([checked(return_paths=True, quantiles=[0.05, 0.5])])
     paths = np.array(answer["paths"])
     assert paths.shape == (8, 3, 5)
@@ -39,7 +39,7 @@ def test_the_answers_numbers_are_statistics_of_its_paths(forecaster: Forecaster)
         assert bar["prob_up"] == (closes > answer["last_close"]).mean()
 
 
-def test_events_are_shares_of_the_very_paths_as_the_bots_count_them(forecaster: Forecaster) -> None:
+def test_events_are_counted_on_the_same_paths_as_by_the_bots(forecaster: Forecaster) -> None:
     events = ["Touch 1 %", "close above 0%", "reach +1% before -1%", "drawdown above 1%"]
     [answer] = forecaster.forecast([checked(return_paths=True, samples=50, events=events)])
     paths, last_close = np.array(answer["paths"]), answer["last_close"]
@@ -58,19 +58,19 @@ def test_events_are_shares_of_the_very_paths_as_the_bots_count_them(forecaster: 
     assert touch["probability"] == pytest.approx(reached)
 
 
-def test_without_events_the_answer_has_none(forecaster: Forecaster) -> None:
+def test_an_answer_has_events_only_on_request(forecaster: Forecaster) -> None:
     [answer] = forecaster.forecast([checked()])
     assert "events" not in answer
 
 
-def test_levels_that_do_not_lie_on_both_sides_of_the_last_close_are_refused(
+def test_levels_on_one_side_of_the_last_close_are_refused(
     forecaster: Forecaster,
 ) -> None:
     with pytest.raises(InvalidRequest, match="one level above and one below the last close"):
         forecaster.prepare(checked(events=["reach 1 before 2"]))
 
 
-def test_every_path_is_made_of_possible_candles(forecaster: Forecaster) -> None:
+def test_every_path_consists_of_possible_candles(forecaster: Forecaster) -> None:
     data = checked(return_paths=True, temperature=5.0, top_p=1.0, samples=64, horizon=10)
     prepared = forecaster.prepare(data)
     [paths] = forecaster.generate([prepared.prompt])
@@ -103,7 +103,7 @@ def test_a_horizon_that_leaves_too_little_history_is_refused(forecaster: Forecas
         forecaster.prepare(checked(horizon=225))
 
 
-def test_a_seed_is_drawn_told_and_repeats_the_answer(forecaster: Forecaster) -> None:
+def test_a_drawn_seed_is_returned_and_repeats_the_answer(forecaster: Forecaster) -> None:
     [first] = forecaster.forecast([checked(seed=None)])
     [other] = forecaster.forecast([checked(seed=None)])
     [again] = forecaster.forecast([checked(seed=first["seed"])])
@@ -126,12 +126,12 @@ def test_target_timestamps_are_kept_and_checked(forecaster: Forecaster) -> None:
             forecaster.prepare(checked(target_timestamps=wrong))
 
 
-def test_without_volume_the_volume_ahead_is_nothing(forecaster: Forecaster) -> None:
+def test_without_volume_the_forecast_volume_is_zero(forecaster: Forecaster) -> None:
     [answer] = forecaster.forecast([checked(ohlcv=bars(volume=False))])
     assert all(0 <= bar["volume"] < 1e-3 for bar in answer["predictions"])
 
 
-def test_a_price_that_never_moved_is_forecast_to_stay(forecaster: Forecaster) -> None:
+def test_a_constant_price_is_forecast_to_stay_constant(forecaster: Forecaster) -> None:
     rows = [{**row, **dict.fromkeys(("open", "high", "low", "close"), 7.5)} for row in bars()]
     [answer] = forecaster.forecast([checked(ohlcv=rows)])
     assert [bar["close"] for bar in answer["predictions"]] == pytest.approx([7.5] * 3, abs=1e-3)
@@ -142,7 +142,7 @@ PRICES = ("open", "high", "low", "close")
 
 @given(power=st.integers(-12, 9), volume_power=st.integers(-12, 9))
 @settings(max_examples=15, deadline=None)
-def test_prices_and_volumes_times_a_power_of_ten_give_the_forecast_times_it(
+def test_scaling_prices_and_volumes_by_a_power_of_ten_scales_the_forecast(
     forecaster: Forecaster, power: int, volume_power: int
 ) -> None:
     rows = bars(64)
@@ -165,7 +165,7 @@ def test_prices_and_volumes_times_a_power_of_ten_give_the_forecast_times_it(
 
 
 @pytest.mark.parametrize("power", [-12, -6, 0, 9])
-def test_prices_that_never_move_stay_at_any_scale(forecaster: Forecaster, power: int) -> None:
+def test_constant_prices_stay_constant_at_any_scale(forecaster: Forecaster, power: int) -> None:
     price = 7.5 * 10.0**power
     rows = [row | dict.fromkeys(PRICES, price) for row in bars(64)]
     [answer] = forecaster.forecast([checked(ohlcv=rows)])
@@ -173,7 +173,7 @@ def test_prices_that_never_move_stay_at_any_scale(forecaster: Forecaster, power:
         assert bar["close"] == pytest.approx(price, rel=1e-4)
 
 
-def test_tiny_prices_have_the_very_tokens_of_larger_ones(forecaster: Forecaster) -> None:
+def test_tiny_prices_have_the_same_tokens_as_larger_ones(forecaster: Forecaster) -> None:
     tokens = []
     for factor in (1e-6, 1e-12, 1e-290):
         rows = [row | {name: row[name] * factor for name in PRICES} for row in bars()]

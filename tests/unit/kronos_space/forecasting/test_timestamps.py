@@ -32,7 +32,7 @@ def test_offsets_that_change_with_summer_time_are_one_zone_and_features_use_the_
     assert times.isoformat() == ["2026-03-06T09:30:00-05:00", "2026-03-09T09:30:00-04:00"]
 
 
-def test_order_is_that_of_the_instants_not_of_the_walls() -> None:
+def test_timestamps_are_ordered_by_instant_not_by_wall_time() -> None:
     parse_times(["2026-10-25T02:30:00+02:00", "2026-10-25T02:30:00+01:00"])
     with pytest.raises(InvalidHistory, match="row 1"):
         parse_times(["2026-10-25T02:30:00+01:00", "2026-10-25T02:45:00+02:00"])
@@ -59,7 +59,7 @@ def test_a_history_of_sundays_to_thursdays_has_no_friday_ahead() -> None:
     ]  # fmt: skip
 
 
-def test_hourly_bars_go_on_with_the_next_session() -> None:
+def test_hourly_bars_continue_in_the_next_session() -> None:
     moments = sessions(10, ["09:30", "10:30", "11:30", "12:30", "13:30", "14:30", "15:30"])
     assert following(moments, 3) == [
         "2026-03-16T09:30:00",
@@ -69,7 +69,7 @@ def test_hourly_bars_go_on_with_the_next_session() -> None:
     assert following(moments[:-2], 3)[0] == "2026-03-13T14:30:00"
 
 
-def test_a_lunch_break_off_the_grid_of_the_spacing_is_kept() -> None:
+def test_a_lunch_break_of_an_odd_length_is_kept() -> None:
     hong_kong = sessions(10, ["09:30", "10:30", "11:30", "13:00", "14:00", "15:00"])
     ahead = following(hong_kong, 6)
     assert [text[11:16] for text in ahead] == ["09:30", "10:30", "11:30", "13:00", "14:00", "15:00"]
@@ -81,13 +81,13 @@ def test_a_bar_at_an_odd_time_is_not_repeated() -> None:
     assert [text[11:16] for text in following(moments, 3)] == ["09:30", "12:30", "09:30"]
 
 
-def test_minutes_of_one_morning_simply_go_on() -> None:
+def test_minute_bars_of_one_morning_continue_without_a_gap() -> None:
     start = datetime(2026, 3, 4, 9, 30)
     moments = [start + timedelta(minutes=n) for n in range(32)]
     assert following(moments, 2) == ["2026-03-04T10:02:00", "2026-03-04T10:03:00"]
 
 
-def test_hours_of_a_coin_go_on_through_the_weekend() -> None:
+def test_hourly_crypto_bars_continue_through_the_weekend() -> None:
     start = datetime(2026, 3, 4, 0)
     moments = [start + timedelta(hours=n) for n in range(72)]  # up to Friday, 23:00
     assert following(moments, 1) == ["2026-03-07T00:00:00"]
@@ -117,7 +117,7 @@ def test_inferred_times_have_the_zone_of_the_newest_bar() -> None:
     assert next_times(times, 1).isoformat() == ["2026-04-20T16:00:00-04:00"]
 
 
-def test_weekly_bars_go_back_to_their_weekday_after_a_holiday() -> None:
+def test_weekly_bars_return_to_their_weekday_after_a_holiday() -> None:
     weekly = [datetime(2026, 1, 5) + timedelta(weeks=n) for n in range(40)]
     weekly[-1] += timedelta(days=1)
     assert following(weekly, 2) == ["2026-10-12T00:00:00", "2026-10-19T00:00:00"]
@@ -144,7 +144,7 @@ NEW_YORK = ["09:30", "10:30", "11:30", "12:30", "13:30", "14:30", "15:30"]
 
 
 @pytest.mark.parametrize("bar", ["2026-03-14T10:30", "2026-03-15T17:30", "2026-03-13T18:15"])
-def test_one_special_saturday_sunday_stub_or_evening_hour_changes_nothing(bar: str) -> None:
+def test_a_single_unusual_bar_does_not_change_the_inferred_times(bar: str) -> None:
     moments = [*sessions(30, NEW_YORK), datetime.fromisoformat(bar)]
     usual = following(sorted(moments[:-1]), 40)
     moments = sorted(moments)
@@ -155,7 +155,7 @@ def test_one_special_saturday_sunday_stub_or_evening_hour_changes_nothing(bar: s
     assert just_after[0] == "2026-03-16T09:30:00"
 
 
-def test_a_change_of_clocks_is_followed_after_three_days() -> None:
+def test_a_clock_change_is_followed_after_three_days() -> None:
     winter = [moment + timedelta(hours=5) for moment in sessions(30, NEW_YORK)]
     summer = [m + timedelta(days=42, hours=4) for m in sessions(3, NEW_YORK)]
     ahead = following(winter + summer, 7)
@@ -171,7 +171,7 @@ def test_a_change_of_clocks_is_followed_after_three_days() -> None:
         ("America/Chicago", [*range(9, 13), *range(17, 24)]),
     ],
 )
-def test_hours_in_utc_keep_their_weekdays_after_a_change_of_clocks(
+def test_hourly_utc_bars_keep_their_weekdays_after_a_clock_change(
     zone: str, hours: Sequence[int]
 ) -> None:
     """Sydney's session is on one day in winter, and begins on the day before in summer."""
@@ -198,7 +198,7 @@ def test_a_change_of_the_markets_week_is_followed_after_two_weeks() -> None:
     assert weekdays == [0, 1, 2, 3, 4]
 
 
-def test_a_market_that_opens_on_sunday_evening_and_ends_on_friday_is_learnt() -> None:
+def test_a_week_from_sunday_evening_to_friday_is_inferred() -> None:
     opens = datetime(2026, 3, 1, 22)
     moments = [opens + timedelta(weeks=w, hours=h) for w in range(4) for h in range(5 * 24)]
     ahead = [datetime.fromisoformat(text) for text in following(moments[:-3], 6)]
@@ -206,7 +206,7 @@ def test_a_market_that_opens_on_sunday_evening_and_ends_on_friday_is_learnt() ->
     assert ahead == [*moments[-3:], weekend, *(weekend + timedelta(hours=h) for h in (1, 2))]
 
 
-def test_hours_whose_clock_drifts_are_spaced_plainly_and_that_is_reported() -> None:
+def test_drifting_hourly_bars_get_plain_spacing_and_a_warning() -> None:
     moments = [datetime(2026, 3, 2) + n * timedelta(hours=1, seconds=7) for n in range(200)]
     times = parse_times([moment.isoformat() for moment in moments])
     ahead, warning = inferred_times(times, 2)
@@ -223,7 +223,7 @@ def test_hours_whose_clock_drifts_are_spaced_plainly_and_that_is_reported() -> N
     zones=st.lists(st.integers(-14 * 60, 14 * 60), min_size=0, max_size=3),
     count=st.integers(1, 40),
 )
-def test_any_increasing_times_have_times_ahead_and_never_an_accident(
+def test_any_increasing_times_have_next_times_or_a_clear_error(
     gaps: list[int], repeat: int, start: int, zones: list[int], count: int
 ) -> None:
     steps = np.cumsum(np.array([0, *gaps * repeat], dtype=np.int64))
@@ -237,7 +237,7 @@ def test_any_increasing_times_have_times_ahead_and_never_an_accident(
 
 
 @pytest.mark.parametrize("code", ["XNYS", "XHKG", "XSAU", "XIDX", "24/7"])
-def test_what_is_learnt_of_a_market_is_when_it_trades(code: str) -> None:
+def test_inferred_times_are_times_at_which_the_market_trades(code: str) -> None:
     """A sample; `python -m tests.support.patterns` tries every calendar."""
     bars = patterns.market(code, last="2023-12-31" if code == "XSAU" else "2017-12-31")
     for times, enough in ((bars.daily, 0.995), (bars.hourly, 0.99), (bars.hourly_utc, 0.98)):

@@ -41,14 +41,12 @@ def test_health_names_the_model_the_process_and_its_age(client: TestClient) -> N
     assert client.get("/health").json()["boot_id"] == health["boot_id"]
 
 
-def test_every_start_has_a_boot_id_of_its_own(
-    client: TestClient, nano_checkpoint: Checkpoint
-) -> None:
+def test_every_start_has_a_new_boot_id(client: TestClient, nano_checkpoint: Checkpoint) -> None:
     with TestClient(create_app(Settings(), checkpoint=nano_checkpoint)) as other:
         assert other.get("/health").json()["boot_id"] != client.get("/health").json()["boot_id"]
 
 
-def test_predict_answers_with_the_fields_of_the_contract(client: TestClient) -> None:
+def test_predict_returns_the_documented_fields(client: TestClient) -> None:
     answer = client.post("/predict", json=request()).json()
     assert list(answer) == [
         "symbol",
@@ -78,7 +76,7 @@ def test_predict_answers_with_the_fields_of_the_contract(client: TestClient) -> 
     assert bar["high"] >= max(bar["open"], bar["close"])
 
 
-def test_paths_come_when_they_are_asked_for(client: TestClient) -> None:
+def test_paths_are_returned_on_request(client: TestClient) -> None:
     paths = client.post("/predict", json=request(return_paths=True)).json()["paths"]
     assert (len(paths), len(paths[0]), len(paths[0][0])) == (8, 3, 5)
 
@@ -88,7 +86,7 @@ def test_numbers_are_not_rounded(client: TestClient) -> None:
     assert any(close != round(close, 9) for close in closes)
 
 
-def test_a_batch_answers_in_order_and_a_bad_ticker_spoils_no_other(client: TestClient) -> None:
+def test_a_batch_answers_in_order_and_a_bad_ticker_fails_alone(client: TestClient) -> None:
     bad = bars()
     bad[17] |= {"high": 9.1, "low": 9.3}
     requests = [
@@ -114,12 +112,12 @@ def test_a_batch_answers_in_order_and_a_bad_ticker_spoils_no_other(client: TestC
     ]
 
 
-def test_a_batch_of_bad_tickers_only_is_answered_too(client: TestClient) -> None:
+def test_a_batch_with_only_bad_tickers_gets_an_answer(client: TestClient) -> None:
     results = client.post("/predict/batch", json={"requests": [{}, 1]}).json()["results"]
     assert [result["ok"] for result in results] == [False, False]
 
 
-def test_series_of_a_batch_are_anchored_or_not_as_each_asks(client: TestClient) -> None:
+def test_each_series_of_a_batch_chooses_its_anchoring(client: TestClient) -> None:
     kinds = [{}, {"anchor": "none"}, {"anchor": "last_close"}, {"anchor": "open"}]
     requests = [request(return_paths=True, **kind) for kind in kinds]
     default, none, last_close, wrong = client.post(
@@ -141,7 +139,7 @@ def test_series_of_a_batch_are_anchored_or_not_as_each_asks(client: TestClient) 
     assert "'last_close' or 'none'" in wrong["error"]["message"]
 
 
-def test_an_answer_in_a_batch_equals_the_answer_alone(client: TestClient) -> None:
+def test_a_series_gets_the_same_answer_in_a_batch_as_alone(client: TestClient) -> None:
     alone = client.post("/predict", json=request(symbol="A")).json()
     others = [request(symbol=name, ohlcv=bars(40 + n)) for n, name in enumerate("BCD")]
     batch = client.post("/predict/batch", json={"requests": [*others, request(symbol="A")]}).json()
@@ -153,7 +151,7 @@ def test_an_answer_in_a_batch_equals_the_answer_alone(client: TestClient) -> Non
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[NaN]", b'{"symbol": "\xff"}', b"[" * 5000, b'{"horizon": 1e999}']
 )
-def test_a_body_that_is_no_request_is_a_422_in_the_one_shape(
+def test_an_invalid_body_is_a_422_with_the_usual_error_format(
     client: TestClient, path: str, body: bytes
 ) -> None:
     response = client.post(path, content=body)
@@ -169,7 +167,9 @@ def test_a_refusal_names_the_row_and_the_field(client: TestClient) -> None:
     assert error["fields"][0]["field"] == "ohlcv.17.open"
 
 
-def test_unknown_paths_and_methods_are_refused_in_the_one_shape(client: TestClient) -> None:
+def test_unknown_paths_and_methods_are_refused_with_the_usual_error_format(
+    client: TestClient,
+) -> None:
     assert error_of(client.get("/nothing"))["code"] == "not_found"
     response = client.get("/predict")
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
@@ -187,9 +187,7 @@ def test_a_body_above_the_limit_is_a_413_whether_its_length_is_declared_or_not(
         assert error_of(response)["code"] == "body_too_large"
 
 
-def test_a_body_that_never_ends_is_not_waited_for(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_body_is_given_up(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.01)
     sent: list[Message] = []
 
@@ -206,7 +204,7 @@ def test_a_body_that_never_ends_is_not_waited_for(
     assert b"request_timeout" in sent[1]["body"]
 
 
-def test_with_a_key_all_but_health_needs_it(nano_checkpoint: Checkpoint) -> None:
+def test_with_a_key_every_route_but_health_requires_it(nano_checkpoint: Checkpoint) -> None:
     with TestClient(create_app(Settings(api_key="geheim"), checkpoint=nano_checkpoint)) as client:
         assert client.get("/health").status_code == 200
         for path in ("/metrics", "/docs", "/openapi.json", "/predict", "/nothing"):
@@ -217,7 +215,7 @@ def test_with_a_key_all_but_health_needs_it(nano_checkpoint: Checkpoint) -> None
         assert client.get("/metrics", headers={"X-API-Key": "geheim"}).status_code == 200
 
 
-def test_metrics_take_the_key_as_a_bearer_token_which_is_all_that_prometheus_can_send(
+def test_metrics_accept_the_key_as_a_bearer_token_for_prometheus(
     nano_checkpoint: Checkpoint,
 ) -> None:
     with TestClient(create_app(Settings(api_key="geheim"), checkpoint=nano_checkpoint)) as client:
@@ -233,7 +231,7 @@ def test_metrics_take_the_key_as_a_bearer_token_which_is_all_that_prometheus_can
         assert status("/docs", Authorization="Bearer geheim") == 401
 
 
-def test_a_request_id_is_kept_if_sensible_and_made_otherwise(client: TestClient) -> None:
+def test_a_valid_request_id_is_kept_and_any_other_replaced(client: TestClient) -> None:
     kept = client.get("/health", headers={"X-Request-ID": "job-42.a"})
     assert kept.headers["x-request-id"] == "job-42.a"
     for strange in ("", "a b", "x" * 65):
@@ -241,7 +239,7 @@ def test_a_request_id_is_kept_if_sensible_and_made_otherwise(client: TestClient)
         assert len(made) == 32
 
 
-def test_large_answers_are_compressed_for_those_who_can_read_it(client: TestClient) -> None:
+def test_large_answers_are_compressed_if_the_caller_accepts_it(client: TestClient) -> None:
     data = request(return_paths=True)
     packed = client.post("/predict", json=data, headers={"Accept-Encoding": "gzip"})
     plain = client.post("/predict", json=data, headers={"Accept-Encoding": "identity"})
@@ -250,7 +248,7 @@ def test_large_answers_are_compressed_for_those_who_can_read_it(client: TestClie
     assert packed.json() == plain.json()
 
 
-def test_a_failure_inside_tells_the_caller_nothing_and_the_log_all(
+def test_an_internal_failure_is_logged_in_full_and_hidden_from_the_caller(
     nano_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -273,7 +271,7 @@ def test_a_failure_inside_tells_the_caller_nothing_and_the_log_all(
 
 
 @pytest.mark.parametrize("where", ["prepare", "_engine.work", "answer"])
-def test_whatever_goes_wrong_with_one_item_is_that_items_error(
+def test_any_failure_of_one_item_is_the_error_of_that_item(
     nano_checkpoint: Checkpoint,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -339,13 +337,13 @@ def test_metrics_count_requests_series_and_paths(nano_checkpoint: Checkpoint) ->
     assert any(name.startswith('kronos_model_info{model="kronos-nano"') for name in values)
 
 
-def test_what_watches_the_service_may_ask_with_head(client: TestClient) -> None:
+def test_monitoring_may_use_head_requests(client: TestClient) -> None:
     for path in ("/health", "/metrics", "/", "/docs"):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_methods_that_callers_make_up_do_not_pile_up_in_the_metrics(client: TestClient) -> None:
+def test_invented_http_methods_add_no_series_to_the_metrics(client: TestClient) -> None:
     for number in range(3):
         client.request(f"MADEUP{number}", "/health")
     lines = client.get("/metrics").text
@@ -354,7 +352,7 @@ def test_methods_that_callers_make_up_do_not_pile_up_in_the_metrics(client: Test
 
 
 @pytest.mark.slow
-def test_a_large_answer_to_a_batch_is_made_piece_by_piece(client: TestClient) -> None:
+def test_a_large_batch_answer_is_streamed(client: TestClient) -> None:
     forecaster = client.app.state.service.forecaster
     checked = read_request(request(samples=64, horizon=100, return_paths=True), Settings())
     prepared = [forecaster.prepare(checked) for _ in range(4)]

@@ -61,9 +61,7 @@ def sent(client: TestClient, path: str, body: bytes) -> dict[str, Any]:
 
 @BOTH
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_refusal_costs_a_small_multiple_of_the_body(
-    client: TestClient, path: str, what: str
-) -> None:
+def test_refusing_a_body_takes_little_memory(client: TestClient, path: str, what: str) -> None:
     body = HOSTILE[what]
     sent(client, path, body)
     tracemalloc.start()
@@ -88,7 +86,7 @@ def test_a_refusal_costs_a_small_multiple_of_the_body(
         ("ohlcv", repeated("1", 5000), "5000 rows of history: expected 32 to 4096"),
     ],
 )
-def test_a_list_that_is_too_long_is_refused_before_its_elements_are_looked_at(
+def test_a_list_that_is_too_long_is_refused_before_its_elements_are_parsed(
     client: TestClient,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
@@ -106,7 +104,7 @@ def test_a_list_that_is_too_long_is_refused_before_its_elements_are_looked_at(
     assert sent(client, path, with_field(name, value))["message"] == message
 
 
-def test_the_first_wrong_row_is_named_also_where_a_later_one_has_unknown_keys(
+def test_the_first_wrong_row_is_named_even_if_a_later_one_has_unknown_keys(
     client: TestClient,
 ) -> None:
     rows = [*bars(), {**bars()[0], **{f"k{n}": 1 for n in range(50)}}]
@@ -139,7 +137,7 @@ def test_a_batch_is_read_a_few_series_at_a_time(
 @pytest.mark.parametrize(
     "mark", list("\x07\x7f\x85\x9b\xad\u200b\u200f\u2028\u202e\u2066\u3164\ufe0f\ufeff\U000e0041")
 )
-def test_what_controls_a_terminal_is_refused_and_never_repeated(
+def test_terminal_control_characters_are_refused_and_never_echoed(
     client: TestClient, path: str, mark: str
 ) -> None:
     for body in (request(symbol=f"A{mark}B"), request() | {f"k{mark}": 1}):
@@ -154,7 +152,7 @@ def test_what_controls_a_terminal_is_refused_and_never_repeated(
     assert mark not in json.dumps(sent(client, path, text), ensure_ascii=False)
 
 
-def test_a_ticker_is_visible_to_the_space_as_to_the_job() -> None:
+def test_the_space_and_the_job_accept_the_same_ticker_characters() -> None:
     marks = [chr(code) for code in (*range(0x20000), *range(0xE0000, 0xE0200))]
     seen = [mark for mark in marks if space_sees(f"A{mark}B")]
     assert seen == [mark for mark in marks if job_sees(f"A{mark}B")]
@@ -167,7 +165,7 @@ def test_a_ticker_is_visible_to_the_space_as_to_the_job() -> None:
         calendar_name("A\u3164")
 
 
-def test_the_symbol_of_a_refused_item_is_repeated_short_and_printable(client: TestClient) -> None:
+def test_the_symbol_of_a_refused_item_is_echoed_short_and_printable(client: TestClient) -> None:
     items = [request(symbol="x" * 10_000), request(symbol="A\x9b31m\u202e"), {"symbol": "日経"}]
     results = client.post("/predict/batch", json={"requests": items}).json()["results"]
     assert [result["symbol"] for result in results] == ["x" * 64, "A\ufffd31m\ufffd", "日経"]
@@ -187,7 +185,7 @@ def test_the_symbol_of_a_refused_item_is_repeated_short_and_printable(client: Te
         ("x" * 5000, 415),
     ],
 )
-def test_a_body_that_is_said_to_be_no_json_is_a_415(
+def test_a_body_with_another_content_type_than_json_is_a_415(
     client: TestClient, path: str, kind: str, status: int
 ) -> None:
     body = request() if path == "/predict" else {"requests": [request()]}
@@ -207,9 +205,7 @@ def test_no_path_is_redirected(client: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/", "/docs", "/openapi.json", "/metrics", "/nothing"])
-def test_every_answer_says_that_its_type_is_not_to_be_guessed(
-    client: TestClient, path: str
-) -> None:
+def test_every_answer_forbids_guessing_its_content_type(client: TestClient, path: str) -> None:
     for answer in (client.get(path), client.post(path, content=b"{")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert len(answer.headers["x-request-id"]) == 32

@@ -20,7 +20,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(VALUES, max_size=5), st.sampled_from([None, 1]), st.integers(2, 60))
-def test_the_pieces_are_the_elements_wherever_a_chunk_ends(
+def test_elements_are_split_correctly_wherever_a_chunk_ends(
     elements: list[Any], indent: int | None, chunk: int
 ) -> None:
     body = json.dumps({"requests": elements, "more": {"of": [1, 2]}}, indent=indent).encode()
@@ -35,7 +35,7 @@ def test_the_pieces_are_the_elements_wherever_a_chunk_ends(
     "body",
     [b'{"requests": [,]}', b'{"requests": [1,]}', b'{"requests": [1 2]}', b'{"requests": [}'],
 )
-def test_what_is_no_json_does_not_become_json_by_being_cut(body: bytes) -> None:
+def test_splitting_does_not_turn_invalid_json_into_valid_json(body: bytes) -> None:
     outline, spans = split_lists(body, most=10)
     texts = [outline, *(body[begin:end] for begin, end in spans)]
     assert not all(map(is_json, texts))
@@ -49,7 +49,7 @@ def is_json(text: bytes) -> bool:
     return True
 
 
-def test_too_many_elements_are_counted_and_not_kept() -> None:
+def test_excess_elements_are_counted_but_not_stored() -> None:
     with pytest.raises(TooManyElements) as error:
         split_lists(b'{"requests":[' + b"1," * 5000 + b"1]}", most=256)
     assert error.value.count == 5001

@@ -67,7 +67,7 @@ def test_without_the_sdk_a_line_says_what_is_missing_and_the_rest_continues(
         assert client.post("/predict", json=request()).status_code == 200
 
 
-def test_a_failure_of_the_sdk_is_answered_to_each_who_asks(
+def test_a_failure_of_the_sdk_is_reported_to_every_caller(
     nano_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

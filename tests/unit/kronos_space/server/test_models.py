@@ -38,7 +38,7 @@ def test_health_lists_all_models_the_first_one_first(both: TestClient) -> None:
     assert 'kronos_model_info{model="me/Other",revision="sha256:1"} 1.0' in metrics
 
 
-def test_a_request_is_answered_by_the_model_it_names_and_else_by_the_first(
+def test_a_request_uses_the_model_it_names_or_else_the_first(
     both: TestClient, client: TestClient
 ) -> None:
     fields = {"seed": 5, "samples": 3}
@@ -51,9 +51,7 @@ def test_a_request_is_answered_by_the_model_it_names_and_else_by_the_first(
 
 
 @pytest.mark.parametrize("name", ["kronos-base", "me/", "Other/me", "x" * 200])
-def test_an_unknown_model_is_refused_with_the_names_that_there_are(
-    both: TestClient, name: str
-) -> None:
+def test_an_unknown_model_is_refused_with_the_available_names(both: TestClient, name: str) -> None:
     response = both.post("/predict", json=request(model=name))
     assert response.status_code == 422
     error = response.json()["error"]
@@ -62,11 +60,11 @@ def test_an_unknown_model_is_refused_with_the_names_that_there_are(
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, 7, ["kronos-nano"]])
-def test_what_is_no_name_of_a_model_is_refused(both: TestClient, name: object) -> None:
+def test_an_invalid_model_name_is_refused(both: TestClient, name: object) -> None:
     assert both.post("/predict", json=request(model=name)).status_code == 422
 
 
-def test_each_series_of_a_batch_is_of_its_own_model(both: TestClient) -> None:
+def test_each_series_of_a_batch_uses_the_model_it_names(both: TestClient) -> None:
     asked = [
         request(symbol=f"S{number}", seed=number, samples=3, model=model)
         for number, model in enumerate(["me/Other", None, "kronos-base", "other", "kronos-nano"])
@@ -82,14 +80,14 @@ def test_each_series_of_a_batch_is_of_its_own_model(both: TestClient) -> None:
             assert result["predictions"][0]["close_quantiles"] == pytest.approx(quantiles)
 
 
-def test_one_that_looks_further_than_its_model_can_is_refused_alone(both: TestClient) -> None:
+def test_a_series_beyond_its_models_context_fails_alone(both: TestClient) -> None:
     asked = [request(horizon=60, samples=1, model=model) for model in ("other", None)]
     results = both.post("/predict/batch", json={"requests": asked}).json()["results"]
     assert [one["ok"] for one in results] == [False, True]
     assert "me/Other sees 64 bars" in results[0]["error"]["message"]
 
 
-def test_two_models_of_one_name_are_refused(nano_checkpoint: Checkpoint) -> None:
+def test_two_models_with_the_same_name_are_refused(nano_checkpoint: Checkpoint) -> None:
     with pytest.raises(WrongCheckpoint, match="two checkpoints have the name kronos-nano"):
         check_distinct(["kronos-nano", "other", "kronos-nano"])
     twice = create_app(Settings(), checkpoint=nano_checkpoint, others=[replace(nano_checkpoint)])

@@ -22,7 +22,7 @@ def document(nano_checkpoint: Checkpoint) -> Iterator[schemathesis.BaseSchema]:
 
 
 @pytest.mark.slow
-def test_every_operation_is_tried(document: schemathesis.BaseSchema) -> None:
+def test_every_operation_is_tested(document: schemathesis.BaseSchema) -> None:
     operations = [operation.ok() for operation in document.get_all_operations()]
     tried = {(method, path) for method, path, _ in fuzz.KINDS}
     assert {(one.method.upper(), one.path) for one in operations} == tried
@@ -30,7 +30,7 @@ def test_every_operation_is_tried(document: schemathesis.BaseSchema) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "kind"), fuzz.KINDS)
-def test_made_up_requests_are_answered_as_documented(
+def test_generated_requests_get_documented_answers(
     document: schemathesis.BaseSchema, method: str, path: str, kind: str
 ) -> None:
     fuzz.fuzz(document, method, path, kind, many=50, seed=4)

@@ -57,7 +57,7 @@ def chunked(size: int, chunks: int) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "chunks"), [(1, 40_000), (7, 20_000), (100, 500), (200_000, 1)])
-def test_everything_else_has_its_turn_while_a_body_of_any_chunks_is_read(
+def test_other_work_continues_while_a_body_of_any_chunk_size_is_read(
     size: int, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_scheduling, "SECONDS", 0.0)  # one piece from each connection
@@ -78,7 +78,7 @@ def test_everything_else_has_its_turn_while_a_body_of_any_chunks_is_read(
     asyncio.run(scenario())
 
 
-def test_a_caller_sends_no_more_than_is_read_whatever_was_answered_early() -> None:
+def test_a_caller_cannot_send_faster_than_the_service_reads_even_after_an_early_answer() -> None:
     async def scenario() -> None:
         connection, wire = connected(at_most(10))
         refused = chunked(100, 40) + b"0\r\n\r\n"
@@ -114,7 +114,7 @@ class Talker:
             raise RuntimeError("nothing but trouble")
 
 
-def test_requests_that_begin_do_not_wait_for_the_bodies_of_a_hundred_others() -> None:
+def test_a_new_request_does_not_wait_for_the_bodies_of_a_hundred_others() -> None:
     async def scenario() -> list[str]:
         queue, heard = ReadScheduler(), list[str]()
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)

@@ -37,7 +37,7 @@ def edit_tensors(path: Path, **changes: torch.Tensor | None) -> None:
     save_file(tensors, path)
 
 
-def test_the_bundled_checkpoint_says_its_name_its_context_and_its_weights() -> None:
+def test_the_bundled_checkpoint_states_its_name_context_and_weights() -> None:
     checkpoint = load_checkpoint("kronos-nano")
 
     assert (checkpoint.name, checkpoint.max_context) == ("kronos-nano", 256)
@@ -181,7 +181,7 @@ def test_a_published_model_refuses_another_published_models_tokenizer(
         ({"d_model": 10**9}, "not a checkpoint of Kronos, or damaged"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused(
+def test_an_impossible_configuration_is_refused(
     folder: Path, change: dict[str, object], message: str
 ) -> None:
     path = folder / "model" / "config.json"
@@ -192,14 +192,14 @@ def test_a_configuration_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "", "null", "\x00"])
-def test_a_configuration_that_is_no_object_is_refused(folder: Path, text: str) -> None:
+def test_a_configuration_that_is_not_an_object_is_refused(folder: Path, text: str) -> None:
     (folder / "tokenizer" / "config.json").write_text(text)
 
     with pytest.raises(CheckpointError, match="tokenizer: not a checkpoint of KronosTokenizer"):
         load_checkpoint(str(folder))
 
 
-def test_what_other_tools_write_into_a_configuration_is_ignored(folder: Path) -> None:
+def test_keys_of_other_tools_in_a_configuration_are_ignored(folder: Path) -> None:
     path = folder / "model" / "config.json"
     others = {"architectures": ["Kronos"], "torch_dtype": "float32", "ffn_dropout_p": 0}
     path.write_text(json.dumps(json.loads(path.read_text()) | others))
@@ -207,7 +207,7 @@ def test_what_other_tools_write_into_a_configuration_is_ignored(folder: Path) ->
     assert load_checkpoint(str(folder)).model.config.d_model == 128
 
 
-def test_a_module_without_a_file_has_fresh_weights_and_is_saved_with_its_shape(
+def test_a_new_module_has_random_weights_and_is_saved_with_its_shape(
     tmp_path: Path,
 ) -> None:
     for kind, config in (
@@ -292,7 +292,7 @@ def test_a_copy_of_published_weights_needs_their_configuration(
         ("tokenizer", "encoder.0.ffn.w1.weight"),
     ],
 )
-def test_one_number_that_is_none_ends_the_start_in_a_clear_line(
+def test_a_weight_that_is_nan_ends_the_start_with_one_clear_line(
     folder: Path, part: str, tensor: str, value: float
 ) -> None:
     path = folder / part / "model.safetensors"
