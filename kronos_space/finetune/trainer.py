@@ -108,8 +108,9 @@ class Trainer:
         for _ in range(progress.step):
             reporter.advance()
         reported = len(progress.losses)
-        for _ in train(self.base.model, self.training, self.validation, self.recipe, progress):
-            reporter.advance()
+        steps = train(self.base.model, self.training, self.validation, self.recipe, progress)
+        for training_loss in steps:
+            reporter.advance(f"loss {training_loss:.3f}")
             if len(progress.losses) > reported:
                 reported = len(progress.losses)
                 step, loss = progress.losses[-1]

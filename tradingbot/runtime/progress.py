@@ -4,8 +4,10 @@ stdout is left to the report. Log warnings are printed the same way.
 """
 
 import logging
+import math
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
@@ -48,7 +50,9 @@ class ProgressReporter:
                 BarColumn(),
                 _Count(),
                 _Rate(),
+                _Note(),
                 TimeElapsedColumn(),
+                _Left(),
                 console=self._console,
                 transient=True,
             )
@@ -91,15 +95,16 @@ class ProgressReporter:
         if self._bar:
             for task in self._bar.task_ids:
                 self._bar.remove_task(task)
-            self._bar.add_task(escape(printable(what)), total=total)
+            self._bar.add_task(escape(printable(what)), total=total, note="")
             self._bar.start()
         else:
             self.say(what if total is None else f"{what}: {total}")
 
-    def advance(self) -> None:
-        """Count one unit of the step's total."""
+    def advance(self, note: str = "") -> None:
+        """Count one unit of the step's total. The bar shows the newest `note` next to the count."""
         if self._bar:
-            self._bar.advance(self._bar.task_ids[-1])
+            shown: dict[str, Any] = {"note": note} if note else {}
+            self._bar.update(self._bar.task_ids[-1], advance=1, **shown)
 
     def end(self) -> None:
         """End the step and remove the bar."""
@@ -156,7 +161,7 @@ class JsonProgressReporter(ProgressReporter):
         self._counts = total is not None
         self._write("INFO", what, event="start", **({} if total is None else {"count": total}))
 
-    def advance(self) -> None:
+    def advance(self, note: str = "") -> None:
         self._done += 1
 
     def end(self) -> None:
@@ -197,6 +202,22 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None or not task.speed else f"{task.speed:.3g}/s")
+
+
+class _Note(ProgressColumn):
+    """The newest note, such as "loss 1.98"."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["note"])
+
+
+class _Left(ProgressColumn):
+    """The time left at the current rate, such as "0:01:23 left"."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is None or task.finished or task.time_remaining is None:
+            return Text("")
+        return Text(f"{timedelta(seconds=math.ceil(task.time_remaining))} left")
 
 
 class _Handler(logging.Handler):

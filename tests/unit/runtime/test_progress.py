@@ -1,7 +1,9 @@
 """The job's progress messages, for people and for log collectors."""
 
+import io
 import json
 import logging
+import re
 import sys
 import threading
 import warnings
@@ -9,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tradingbot.errors import ConfigError
 from tradingbot.runtime.logs import likely_log_format, log_format, to_json
@@ -91,6 +94,18 @@ def test_for_a_person_a_step_and_a_warning_are_a_line_each(
     assert capsys.readouterr().err.splitlines() == [
         "Fetching candles: 2", "Warning: SPY: late", "Warning: the report could not be shown",
     ]  # fmt: skip
+
+
+def test_the_bar_of_a_terminal_shows_a_note_and_the_time_left() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    with ProgressReporter(console) as reporter:
+        reporter.step("train", "Training kronos-nano", total=4)
+        reporter.advance("loss 2.345")
+        reporter.advance()
+        reporter._bar.refresh()  # type: ignore[union-attr]
+    shown = screen.getvalue()
+    assert re.search(r"2/4 .*loss 2\.345 .*0:00:0\d left", shown), shown
 
 
 @pytest.mark.parametrize(
